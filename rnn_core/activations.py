@@ -1,0 +1,143 @@
+"""Activation functions phi: one row each with f, its derivative df, gamma = sup |phi'| and a source.
+
+A derivative is written so that it stays accurate where the textbook form cancels: 1 - tanh(a)^2 is exactly 0 in float64
+at a = 19, where the true value is 1.3e-16. The subgradient at a kink is PyTorch's (0 for relu at 0).
+
+To add one, add a row to ``ROWS``: the tests, the gate, the config schema and the figures pick it up from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+from rnn_core.arrays import Array, namespace
+from rnn_core.choices import choose
+
+Formula = Callable[[ModuleType, Array], Array]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """phi, elementwise.
+
+    Attributes:
+        gamma: sup |phi'|, the constant of the Lipschitz bound (Pascanu et al. 2013, section 2.1).
+        homogeneous: phi(c a) = c phi(a) for c > 0, so that phi' does not depend on the scale of a.
+        source: where the function was introduced.
+    """
+
+    name: str
+    formula: Formula
+    derivative: Formula
+    gamma: float
+    source: str
+    homogeneous: bool = False
+
+    def f(self, a: Array) -> Array:
+        """phi(a), any shape."""
+        return self.formula(namespace(a), a)
+
+    def df(self, a: Array) -> Array:
+        """phi'(a), same shape as ``a``."""
+        return self.derivative(namespace(a), a)
+
+
+def _sigmoid(xp: ModuleType, a: Array) -> Array:
+    e = xp.exp(-xp.abs(a))  # never overflows; keeps full relative accuracy in both tails
+    return xp.where(a >= 0, 1.0, e) / (1.0 + e)
+
+
+def _d_sigmoid(xp: ModuleType, a: Array) -> Array:
+    e = xp.exp(-xp.abs(a))
+    return e / ((1.0 + e) * (1.0 + e))
+
+
+def _d_tanh(xp: ModuleType, a: Array) -> Array:
+    e = xp.exp(-2.0 * xp.abs(a))  # 1/cosh(a)^2 = 4 e / (1 + e)^2: no cancellation, no overflow
+    return 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+
+def _d_silu(xp: ModuleType, a: Array) -> Array:
+    return _sigmoid(xp, a) + a * _d_sigmoid(xp, a)
+
+
+def _where(xp: ModuleType, condition: Array, yes: float, no: float, a: Array) -> Array:
+    """``yes`` or ``no`` by ``condition``, in the dtype and on the device of ``a``."""
+    return xp.where(condition, xp.full_like(a, yes), xp.full_like(a, no))
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+_LEAK = 0.01  # torch.nn.functional.leaky_relu's default
+
+ROWS = (
+    Activation("identity", lambda xp, a: a, lambda xp, a: xp.ones_like(a), 1.0, "the linear network", homogeneous=True),
+    Activation(
+        "relu",
+        lambda xp, a: xp.where(a < 0, 0.0, a),  # unlike a * (a > 0), keeps nan and gives 0 at -inf
+        lambda xp, a: _where(xp, a > 0, 1.0, 0.0, a),
+        1.0,
+        "Nair & Hinton 2010",
+        homogeneous=True,
+    ),
+    Activation(
+        "leaky_relu",
+        lambda xp, a: xp.where(a > 0, a, _LEAK * a),
+        lambda xp, a: _where(xp, a > 0, 1.0, _LEAK, a),
+        1.0,
+        "Maas, Hannun & Ng 2013, slope 0.01",
+        homogeneous=True,
+    ),
+    Activation(
+        "elu",
+        lambda xp, a: xp.where(a > 0, a, xp.expm1(-xp.abs(a))),
+        lambda xp, a: xp.where(a > 0, xp.ones_like(a), xp.exp(-xp.abs(a))),
+        1.0,
+        "Clevert, Unterthiner & Hochreiter 2016, alpha = 1",
+    ),
+    Activation(
+        "selu",
+        lambda xp, a: _SELU_SCALE * xp.where(a > 0, a, _SELU_ALPHA * xp.expm1(-xp.abs(a))),
+        lambda xp, a: _SELU_SCALE * xp.where(a > 0, xp.ones_like(a), _SELU_ALPHA * xp.exp(-xp.abs(a))),
+        _SELU_SCALE * _SELU_ALPHA,
+        "Klambauer et al. 2017",
+    ),
+    Activation(
+        "silu",
+        lambda xp, a: a * _sigmoid(xp, a),
+        _d_silu,
+        1.0998393194985516,  # at a = 2.3993572805154186, where phi'' = 0
+        "Elfwing, Uchibe & Doya 2018; Ramachandran et al. 2017",
+    ),
+    Activation(
+        "softplus",
+        lambda xp, a: xp.where(a > 0, a, xp.zeros_like(a)) + xp.log1p(xp.exp(-xp.abs(a))),
+        _sigmoid,
+        1.0,
+        "Dugas et al. 2001",
+    ),
+    Activation(
+        "softsign",
+        lambda xp, a: a / (1.0 + xp.abs(a)),
+        lambda xp, a: 1.0 / ((1.0 + xp.abs(a)) * (1.0 + xp.abs(a))),
+        1.0,
+        "Bergstra et al. 2009",
+    ),
+    Activation(
+        "hard_tanh",
+        lambda xp, a: xp.clip(a, -1.0, 1.0),
+        lambda xp, a: _where(xp, xp.abs(a) < 1.0, 1.0, 0.0, a),
+        1.0,
+        "Collobert 2004",
+    ),
+    Activation("sigmoid", _sigmoid, _d_sigmoid, 0.25, "Rumelhart, Hinton & Williams 1986"),
+    Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998"),
+)
+
+ACTIVATIONS: dict[str, Activation] = {row.name: row for row in ROWS}
+
+
+def activation(name: str) -> Activation:
+    """The registered activation called ``name``; ValueError names the nearest one otherwise."""
+    return choose("activation", name, ACTIVATIONS)

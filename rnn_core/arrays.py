@@ -1,0 +1,66 @@
+"""Which array library, dtype and device: NumPy on the CPU, torch tensors on CPU or CUDA, one code for both.
+
+Everything in ``rnn_core`` that computes takes the *namespace* ``xp`` of its arguments (the array API standard, through
+``array-api-compat``) and never names a library. torch is imported only when a torch tensor or CUDA is asked for.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace, is_torch_array
+
+Array: TypeAlias = Any  # a NumPy array or a torch tensor
+Params: TypeAlias = dict[str, Array]
+State: TypeAlias = dict[str, Array]
+
+DTYPES = ("float64", "float32")
+DEVICES = ("cpu", "cuda", "auto")
+
+
+def namespace(array: Array) -> ModuleType:
+    """The array-API namespace of ``array``."""
+    # The test on the type comes first because array_namespace costs as much as a small matrix product.
+    return np if type(array) is np.ndarray else array_namespace(array)
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """``array`` as a NumPy array, copied from the GPU where it has to be."""
+    return array.detach().cpu().numpy() if is_torch_array(array) else np.asarray(array)
+
+
+def like(values: Any, reference: Array) -> Array:
+    """``values`` in the library, dtype and device of ``reference``."""
+    if is_torch_array(reference):
+        import torch
+
+        return torch.as_tensor(values, dtype=reference.dtype, device=reference.device)
+    return np.asarray(values, dtype=reference.dtype)
+
+
+def place(values: np.ndarray, dtype: str, device: str) -> Array:
+    """Floating-point ``values`` on ``device``: a NumPy array for ``cpu``, a torch tensor for ``cuda``."""
+    if device == "cpu":
+        return np.asarray(values, dtype=dtype)
+    import torch
+
+    return torch.as_tensor(np.asarray(values, dtype=dtype), device=device)
+
+
+def resolve_device(name: str) -> str:
+    """``cpu`` or ``cuda`` for a configured ``cpu | cuda | auto``.
+
+    Raises:
+        RuntimeError: ``cuda`` is asked for and torch finds no CUDA device.
+    """
+    if name == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "auto":
+        return "cpu"
+    raise RuntimeError("device: cuda was asked for, but torch finds no CUDA device; use device: cpu or auto")

@@ -1,0 +1,61 @@
+"""Recurrent weight matrices, rescaled so that the spectral radius that is asked for is the one that is measured.
+
+The spectral radius rho is the largest modulus of an eigenvalue; it governs W^k as k grows. The largest singular value
+sigma_max is the largest factor of a single step; rho <= sigma_max, with equality for normal matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rnn_core.choices import choose
+
+
+def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Independent normal entries of variance 1/H: rho -> 1 as H grows (circular law, Girko 1985)."""
+    return rng.standard_normal((size, size)) / np.sqrt(size)
+
+
+def orthogonal(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Uniform (Haar) orthogonal matrix by QR with the signs of R's diagonal moved to Q (Mezzadri 2007; Saxe et al. 2014)."""
+    q, r = np.linalg.qr(rng.standard_normal((size, size)))
+    return q * np.sign(np.diag(r))
+
+
+def identity(rng: np.random.Generator, size: int) -> np.ndarray:
+    """The identity, as in the IRNN (Le, Jaitly & Hinton 2015). Draws nothing from ``rng``."""
+    return np.eye(size)
+
+
+INITIALIZERS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "gaussian": gaussian,
+    "orthogonal": orthogonal,
+    "identity": identity,
+}
+
+
+def spectral_radius(matrix: np.ndarray) -> float:
+    """rho: the largest modulus of an eigenvalue of a square matrix."""
+    return float(np.max(np.abs(np.linalg.eigvals(matrix))))
+
+
+def sigma_max(matrix: np.ndarray) -> float:
+    """The largest singular value."""
+    return float(np.linalg.norm(matrix, 2))
+
+
+def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho: float) -> np.ndarray:
+    """A (size, size) matrix drawn by ``initializer`` and rescaled to the measured spectral radius ``rho``.
+
+    Raises:
+        ValueError: unknown initializer, size < 1, or rho not positive and finite.
+    """
+    draw = choose("initializer", initializer, INITIALIZERS)
+    if size < 1:
+        raise ValueError(f"hidden_size: {size!r} is not allowed; it must be at least 1")
+    if not 0.0 < rho < float("inf"):
+        raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
+    matrix = draw(rng, size)
+    return matrix * (rho / spectral_radius(matrix))

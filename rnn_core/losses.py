@@ -1,0 +1,49 @@
+"""Loss functions. Each returns the loss of every sample and its gradient with respect to the outputs.
+
+Shapes: y (…, C), loss (…); a leading axis is time or batch. Averages are the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rnn_core.arrays import Array, namespace
+
+LossFunction = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
+    """½ Σ_c (y_c - target_c)², with target (…, C); the gradient is y - target."""
+    e = y - target
+    return 0.5 * namespace(y).sum(e * e, axis=-1), e
+
+
+def softmax_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
+    """-ln softmax(y)_target, with integer labels target (…); the gradient is softmax(y) - onehot(target).
+
+    Computed from y - max y, so that no finite score overflows (Bridle 1990; Goodfellow et al. 2016, section 4.1).
+    """
+    xp = namespace(y)
+    s = y - xp.max(y, axis=-1, keepdims=True)
+    log_z = xp.log(xp.sum(xp.exp(s), axis=-1, keepdims=True))
+    classes = xp.arange(y.shape[-1], device=y.device)
+    onehot = xp.astype(target[..., None] == classes, y.dtype)
+    return -xp.sum(onehot * (s - log_z), axis=-1), xp.exp(s - log_z) - onehot
+
+
+LOSSES: dict[str, LossFunction] = {
+    "squared_error": squared_error,
+    "softmax_cross_entropy": softmax_cross_entropy,
+}
+
+
+def baseline(loss: str, target: np.ndarray) -> float:
+    """The mean loss of the best constant prediction: half the variance of the targets, or the entropy of the labels."""
+    if loss == "squared_error":
+        flat = target.reshape(-1, target.shape[-1])
+        return float(0.5 * flat.var(axis=0).sum())
+    _, counts = np.unique(target, return_counts=True)
+    p = counts / counts.sum()
+    return float(-(p * np.log(p)).sum())

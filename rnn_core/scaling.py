@@ -1,0 +1,193 @@
+"""Numbers beyond floating-point range: value = mantissa * 2**exponent, and norms that neither overflow nor underflow.
+
+Multiplying by a power of two changes no bit of a mantissa, so a pass that carries its exponent apart computes the very
+same bits as a plain pass wherever the plain one would have stayed in range (Higham 2002, section 2.1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnn_core.arrays import Array, namespace, to_numpy
+
+LN2 = math.log(2.0)
+
+# Magnitudes within 2**±WINDOW are left alone: their squares still sum without overflow or underflow.
+WINDOW = {"float64": 480, "float32": 48}
+# No single factor 2**k may itself leave the range of the dtype.
+_LARGEST_STEP = {"float64": 1000, "float32": 120}
+
+
+def dtype_name(x: Array) -> str:
+    """``float64`` or ``float32``, for a NumPy array or a torch tensor."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def times_power_of_two(x: Array, exponent: int) -> Array:
+    """``x * 2**exponent``, in steps that stay in range; overflows and underflows only where the result does."""
+    largest = _LARGEST_STEP[dtype_name(x)]
+    left = max(-4 * largest, min(4 * largest, exponent))
+    while left:
+        step = max(-largest, min(largest, left))
+        x = x * 2.0**step
+        left -= step
+    return x
+
+
+def top_exponent(x: Array) -> int | None:
+    """The e with 2**(e-1) <= max|x| < 2**e; None if ``x`` is all zero or empty.
+
+    Raises:
+        FloatingPointError: ``x`` holds inf or nan.
+    """
+    xp = namespace(x)
+    largest = float(xp.max(xp.abs(x))) if math.prod(x.shape) else 0.0
+    if not math.isfinite(largest):
+        raise FloatingPointError("inf or nan has no exponent")
+    return math.frexp(largest)[1] if largest else None
+
+
+def log_norm(x: Array) -> float:
+    """ln of the Euclidean norm of all entries, accurate for any magnitude; -inf for zeros, nan or inf where ``x`` is."""
+    xp = namespace(x)
+    try:
+        top = top_exponent(x)
+    except FloatingPointError:
+        return math.nan if bool(xp.any(xp.isnan(x))) else math.inf
+    if top is None:
+        return -math.inf
+    m = times_power_of_two(x, -top).reshape(-1)
+    return 0.5 * math.log(float(m @ m)) + top * LN2
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """An array whose entries do not fit in plain floats: ``mantissa * 2**exponent``.
+
+    Attributes:
+        mantissa: any shape, in the library, dtype and device of the inputs.
+        exponent: one integer for all entries, or an int64 array of shape ``mantissa.shape[:1]``, one per leading index.
+    """
+
+    mantissa: Array
+    exponent: int | np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.mantissa.shape)
+
+    def __getitem__(self, index: int) -> Array | Scaled:
+        """The entries at one leading index, plain where they fit."""
+        exponent = self.exponent if isinstance(self.exponent, int) else int(self.exponent[index])
+        return plain_if_fits(self.mantissa[index], exponent)
+
+    def to_float(self) -> Array:
+        """Plain floats; entries out of range become ±inf or 0."""
+        if isinstance(self.exponent, int):
+            return times_power_of_two(self.mantissa, self.exponent)
+        xp = namespace(self.mantissa)
+        return xp.stack([times_power_of_two(m, int(e)) for m, e in zip(self.mantissa, self.exponent, strict=True)])
+
+    def log_norm(self) -> float:
+        """ln of the Euclidean norm of all entries."""
+        if isinstance(self.exponent, int):
+            return log_norm(self.mantissa) + self.exponent * LN2
+        parts = [log_norm(m) + int(e) * LN2 for m, e in zip(self.mantissa, self.exponent, strict=True)]
+        return 0.5 * float(np.logaddexp.reduce([2.0 * part for part in parts]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(to_numpy(self.to_float()), dtype=dtype)
+
+
+def log_norm_of(x: Array | Scaled) -> float:
+    """ln of the Euclidean norm, of plain or scaled entries."""
+    return x.log_norm() if isinstance(x, Scaled) else log_norm(x)
+
+
+def _fits(x: Array, exponent: int) -> bool:
+    """Whether the largest magnitude of ``x * 2**exponent`` is a normal number (smaller entries may round to zero)."""
+    xp = namespace(x)
+    limits = xp.finfo(x.dtype)
+    top = top_exponent(x)
+    if top is None:
+        return True
+    _, smallest = math.frexp(float(limits.smallest_normal))
+    _, largest = math.frexp(float(limits.max))
+    return smallest <= top + exponent <= largest
+
+
+def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
+    """``x * 2**exponent`` in plain floats if every leading entry's largest magnitude fits, otherwise ``Scaled``.
+
+    With one exponent for all, "every leading entry" is the whole array. inf and nan stay what they are.
+    """
+    scaled = Scaled(x, exponent)
+    try:
+        if isinstance(exponent, int):
+            return x if exponent == 0 else scaled.to_float() if _fits(x, exponent) else scaled
+        if not exponent.any():
+            return x
+        if all(_fits(m, int(e)) for m, e in zip(x, exponent, strict=True)):
+            return scaled.to_float()
+    except FloatingPointError:
+        return scaled.to_float()
+    return scaled
+
+
+def add(x: Array, exponent: int, y: Array) -> tuple[Array, int]:
+    """``x * 2**exponent + y`` as (mantissa, exponent): exponent 0, the plain sum, wherever that is in range."""
+    if exponent == 0:
+        return x + y, 0
+    x_top, y_top = top_exponent(x), top_exponent(y)
+    if y_top is None:
+        return x, exponent
+    top = y_top if x_top is None else max(x_top + exponent, y_top)
+    common = 0 if abs(top) <= WINDOW[dtype_name(x)] else top
+    return times_power_of_two(x, exponent - common) + times_power_of_two(y, -common), common
+
+
+def squares_in_range(squared_norm: float, x: Array) -> bool:
+    """Whether a squared norm of an array like ``x`` says that its magnitudes are well within the window."""
+    window = WINDOW[dtype_name(x)]
+    return 2.0 ** (-2 * window) <= squared_norm <= 2.0 ** (2 * window)
+
+
+def renormalise(parts: dict[str, Array], exponent: int) -> tuple[dict[str, Array], int]:
+    """The same values, the largest magnitude of all parts in [1/2, 1); unchanged where they are 0, inf or nan."""
+    try:
+        tops = [top for part in parts.values() if (top := top_exponent(part)) is not None]
+    except FloatingPointError:
+        return parts, exponent
+    if not tops:
+        return parts, exponent
+    top = max(tops)
+    return {name: times_power_of_two(part, -top) for name, part in parts.items()}, exponent + top
+
+
+def align(x: Array, exponents: np.ndarray) -> tuple[Array, int]:
+    """Entries (T, ...) with an exponent each, brought to one common exponent so that they can be summed.
+
+    Exponent 0, the plain floats, wherever the largest entry is within the window; otherwise that of the largest.
+    What rounds to zero is smaller than the largest by more than the dtype's whole range.
+    """
+    if not exponents.any():
+        top = _top_or_none(x)
+        if top is None or abs(top) <= WINDOW[dtype_name(x)]:
+            return x, 0
+    tops = [_top_or_none(m) for m in x]
+    known = [t + int(e) for t, e in zip(tops, exponents, strict=True) if t is not None]
+    if not known:
+        return x, 0
+    common = 0 if abs(max(known)) <= WINDOW[dtype_name(x)] else max(known)
+    return Scaled(x, exponents - common).to_float(), common
+
+
+def _top_or_none(x: Array) -> int | None:
+    try:
+        return top_exponent(x)
+    except FloatingPointError:
+        return None

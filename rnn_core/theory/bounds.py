@@ -1,0 +1,18 @@
+"""Growth rates of gradients that follow from the recurrent matrix alone, as ln of the factor per step.
+
+For delta_t = dL/dh_t without a direct loss term, delta_{t-1} = W^T D_t delta_t with D_t = diag phi'(a_t).
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def linear_rate(spectral_radius: float) -> float:
+    """ln rho: the rate as k -> infinity of ‖(W^T)^k v‖ for almost every v (Gelfand's formula); exact for phi = identity."""
+    return math.log(spectral_radius)
+
+
+def bound_rate(gamma: float, sigma_max: float) -> float:
+    """ln(gamma · sigma_max): no step's growth exceeds it (Pascanu, Mikolov & Bengio 2013, section 2.1)."""
+    return math.log(gamma * sigma_max)
