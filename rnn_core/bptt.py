@@ -15,7 +15,7 @@ import numpy as np
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
-from rnn_core.scaling import LN2, Scaled, add, align, log_norm, plain_if_fits, renormalise, squares_in_range, times_power_of_two
+from rnn_core.scaling import LN2, Scaled, add, align, log_norms, plain_if_fits, renormalise, square_limits, times_power_of_two
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,14 @@ def backward(tape: Tape, grad_hidden: Array, grad_state: State | None = None) ->
     # The value of every array of step t is what is stored times 2**exponent[t].
     exponent, e = np.zeros(T, dtype=np.int64), 0
     squared_norm = np.zeros(T)
+    lowest, highest = square_limits(tape.x)
     dh, du, dv = [None] * T, [None] * T, [None] * T
     for t in reversed(range(T)):
         if reaches_loss[t]:  # dL/dh_t = direct part + what the future sent
             dstate, e = _add_immediate(dstate, e, immediate[t])
         flat = dstate["hidden"].reshape(-1)
         squared_norm[t] = float(flat @ flat)
-        if not squares_in_range(squared_norm[t], dstate["hidden"]):
+        if not lowest <= squared_norm[t] <= highest:
             dstate, e = renormalise(dstate, e)
             flat = dstate["hidden"].reshape(-1)
             squared_norm[t] = float(flat @ flat)
@@ -122,15 +123,15 @@ def backward(tape: Tape, grad_hidden: Array, grad_state: State | None = None) ->
         du[t], dv[t], dstate = cell.backward(params, tape.saved[t], dstate)
 
     with np.errstate(divide="ignore"):
-        log_norms = 0.5 * np.log(squared_norm) + exponent * LN2
+        log_norm = 0.5 * np.log(squared_norm) + exponent * LN2
     grads, dx = _parameter_gradients(tape, xp.stack(du), xp.stack(dv), exponent)
     return Gradients(
         params=grads,
         x=dx,
         state={name: plain_if_fits(value.T, e) for name, value in dstate.items()},
         hidden=plain_if_fits(_swap(xp.stack(dh)), exponent),
-        log_norm=log_norms,
-        log_norm_immediate=np.array([log_norm(g) if hit else -np.inf for g, hit in zip(immediate, reaches_loss)]),
+        log_norm=log_norm,
+        log_norm_immediate=log_norms(immediate),
     )
 
 

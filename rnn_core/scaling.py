@@ -64,6 +64,17 @@ def log_norm(x: Array) -> float:
     return 0.5 * math.log(float(m @ m)) + top * LN2
 
 
+def log_norms(x: Array) -> np.ndarray:
+    """ln of the Euclidean norm of ``x[t]`` for every leading index t, float64; as accurate as ``log_norm``."""
+    xp = namespace(x)
+    rows = xp.reshape(x, (x.shape[0], -1))
+    largest = xp.max(xp.abs(rows), axis=1, keepdims=True)
+    rows = rows / xp.where((largest > 0) & xp.isfinite(largest), largest, 1.0)
+    squares = to_numpy(xp.sum(rows * rows, axis=1)).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(to_numpy(largest[:, 0]).astype(np.float64)) + 0.5 * np.log(squares))
+
+
 @dataclass(frozen=True)
 class Scaled:
     """An array whose entries do not fit in plain floats: ``mantissa * 2**exponent``.
@@ -96,8 +107,7 @@ class Scaled:
         """ln of the Euclidean norm of all entries."""
         if isinstance(self.exponent, int):
             return log_norm(self.mantissa) + self.exponent * LN2
-        parts = [log_norm(m) + int(e) * LN2 for m, e in zip(self.mantissa, self.exponent, strict=True)]
-        return 0.5 * float(np.logaddexp.reduce([2.0 * part for part in parts]))
+        return 0.5 * float(np.logaddexp.reduce(2.0 * (log_norms(self.mantissa) + self.exponent * LN2)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(to_numpy(self.to_float()), dtype=dtype)
@@ -150,10 +160,10 @@ def add(x: Array, exponent: int, y: Array) -> tuple[Array, int]:
     return times_power_of_two(x, exponent - common) + times_power_of_two(y, -common), common
 
 
-def squares_in_range(squared_norm: float, x: Array) -> bool:
-    """Whether a squared norm of an array like ``x`` says that its magnitudes are well within the window."""
+def square_limits(x: Array) -> tuple[float, float]:
+    """Between these, the squared norm of an array like ``x`` says that its magnitudes are well within the window."""
     window = WINDOW[dtype_name(x)]
-    return 2.0 ** (-2 * window) <= squared_norm <= 2.0 ** (2 * window)
+    return 2.0 ** (-2 * window), 2.0 ** (2 * window)
 
 
 def renormalise(parts: dict[str, Array], exponent: int) -> tuple[dict[str, Array], int]:

@@ -1,0 +1,130 @@
+"""Oracle: torch.autograd over our equations, at any length and beyond floating-point range.
+
+Every step is run forward by torch from the state that the engine reached before it, and must arrive at the state that the
+engine reached after it; by induction the whole forward pass is checked, and the rounding errors of a chaotic network cannot
+pile up until the two trajectories part. Backward, autograd differentiates step after step, last first, and the signal in
+between is rescaled by powers of two. Nothing of ``bptt.py`` or ``cells/`` is used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnn_core.arrays import Array, to_numpy
+from rnn_core.experiment import Evaluation, Problem
+from rnn_core.oracles import equations
+from rnn_core.oracles.compare import Error, relative_error, worst, worst_step
+from rnn_core.scaling import Scaled, times_power_of_two, top_exponent
+
+class NotFinite(Exception):
+    """The engine's own result is not finite."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What autograd found: dL/dh_t for t = 1 … T, dL/d(parameter), and the worst forward error of any step."""
+
+    hidden: list[Scaled]
+    params: dict[str, Scaled]
+    forward: Error
+
+
+def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, evaluation: Evaluation) -> Error:
+    """The worst relative error of one evaluation of the engine: states, loss, dL/dh_t at every t, every parameter gradient.
+
+    Raises:
+        NotFinite: the engine's loss, a state or a gradient of the readout is not finite, so there is nothing to compare;
+            ``confirms_nonfinite`` asks torch whether it agrees.
+    """
+    p, xt, hidden = _tensors(params), _tensor(x), _tensor(evaluation.tape.hidden)
+    goal = torch.as_tensor(to_numpy(target), device=xt.device)
+    if not (math.isfinite(evaluation.loss) and hidden.isfinite().all() and _finite(evaluation)):
+        raise NotFinite
+    loss, direct, readout_grads = loss_gradients(problem, p, hidden, goal)
+    reference = recurrent_gradients(problem, p, xt, hidden, direct)
+    errors = [
+        reference.forward,
+        Error(abs(evaluation.loss - loss) / abs(loss) if loss else math.inf, "loss"),
+        worst_step("direct part of hidden", evaluation.grad_hidden, direct),
+    ]
+    ours = evaluation.gradients.hidden
+    by_step = [relative_error(ours[t], reference.hidden[t]) for t in range(len(reference.hidden))]
+    t = max(range(len(by_step)), key=by_step.__getitem__)
+    errors.append(Error(by_step[t], f"hidden, t = {t + 1}"))
+    expected: dict[str, Array | Scaled] = {**reference.params, **readout_grads}
+    errors += [Error(relative_error(grad, expected[name]), name) for name, grad in evaluation.param_grads.items()]
+    return worst(errors)
+
+
+def _finite(evaluation: Evaluation) -> bool:
+    plain = [g for g in evaluation.param_grads.values() if not isinstance(g, Scaled)]
+    return not np.isnan(evaluation.gradients.log_norm).any() and all(np.isfinite(to_numpy(g)).all() for g in plain)
+
+
+def confirms_nonfinite(problem: Problem, params: dict[str, Array], x: Array, target: Array) -> bool:
+    """Whether torch, running the whole sequence by itself, also meets a state, loss or gradient that is not finite."""
+    step = equations.STEPS[problem.experiment.cell]
+    phi = equations.ACTIVATIONS[problem.experiment.activation]
+    p, xt = _tensors(params), _tensor(x)
+    h, states = torch.zeros_like(_tensor(params["weight_hh"])[:, 0]).expand(xt.shape[1], -1), []
+    for x_t in xt.unbind(0):
+        h = step(p, phi, x_t, h)
+        states.append(h)
+    goal = torch.as_tensor(to_numpy(target), device=xt.device)
+    loss, direct, readout_grads = loss_gradients(problem, p, torch.stack(states), goal)
+    parts = [direct, torch.stack(states), *readout_grads.values()]
+    return not (math.isfinite(loss) and all(bool(part.isfinite().all()) for part in parts))
+
+
+def loss_gradients(
+    problem: Problem, p: dict[str, Tensor], hidden: Tensor, target: Tensor
+) -> tuple[float, Tensor, dict[str, Tensor]]:
+    """(loss, direct dL/dh_t (T, B, H), readout gradients) from the engine's states."""
+    h = hidden.detach().clone().requires_grad_()
+    w, b = p["weight_ho"].clone().requires_grad_(), p["bias_ho"].clone().requires_grad_()
+    y = (h if problem.task.loss_at == "every" else h[-1]) @ w.T + b
+    loss = equations.mean_loss(problem.task.loss, y, target)
+    dh, dw, db = torch.autograd.grad(loss, (h, w, b))
+    return float(loss.detach()), dh, {"weight_ho": dw, "bias_ho": db}
+
+
+def recurrent_gradients(problem: Problem, p: dict[str, Tensor], x: Tensor, hidden: Tensor, direct: Tensor) -> Reference:
+    """dL/dh_t and dL/d(recurrent parameters) from the direct parts dL/dh_t (T, B, H), with a zero initial state."""
+    step = equations.STEPS[problem.experiment.cell]
+    phi = equations.ACTIVATIONS[problem.experiment.activation]
+    leaves = {name: value.clone().requires_grad_() for name, value in p.items() if not name.endswith("_ho")}
+    signal = Scaled(torch.zeros_like(hidden[0]), 0)  # what the future sends to h_t
+    sums = {name: Scaled(torch.zeros_like(p[name]), 0) for name in leaves}
+    totals, forward_error = [], Error(0.0, "state")
+    for t in reversed(range(x.shape[0])):
+        h_prev = (hidden[t - 1] if t else torch.zeros_like(hidden[0])).clone().requires_grad_()
+        h = step(leaves, phi, x[t], h_prev)
+        forward_error = worst([forward_error, Error(relative_error(hidden[t], h.detach()), f"state, t = {t + 1}")])
+        total = _sum(signal, Scaled(direct[t], 0))
+        totals.append(total)
+        dh_prev, *own = torch.autograd.grad(h, [h_prev, *leaves.values()], grad_outputs=total.mantissa)
+        signal = Scaled(dh_prev, total.exponent)
+        sums = {name: _sum(sums[name], Scaled(g, total.exponent)) for name, g in zip(leaves, own, strict=True)}
+    return Reference(totals[::-1], sums, forward_error)
+
+
+def _sum(a: Scaled, b: Scaled) -> Scaled:
+    """a + b, the larger one's mantissa between 1/2 and 1."""
+    tops = [top + int(part.exponent) for part in (a, b) if (top := top_exponent(part.mantissa)) is not None]
+    if not tops:
+        return a
+    parts = [times_power_of_two(part.mantissa, int(part.exponent) - max(tops)) for part in (a, b)]
+    return Scaled(parts[0] + parts[1], max(tops))
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.as_tensor(array).detach()
+
+
+def _tensors(params: dict[str, Array]) -> dict[str, Tensor]:
+    return {name: _tensor(value) for name, value in params.items()}

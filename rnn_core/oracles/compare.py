@@ -1,0 +1,64 @@
+"""The one comparator: relative, per time step and per parameter, ``atol = 0``.
+
+With an absolute tolerance a gradient that has vanished to 1e-16 passes whatever it is. Here the error of a step is
+‖ours - reference‖ / ‖reference‖ over that step's entries, taken at a common exponent so that it holds beyond float range.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from rnn_core.arrays import Array, to_numpy
+from rnn_core.scaling import Scaled, times_power_of_two, top_exponent
+
+
+class Error(NamedTuple):
+    """A relative error and where it is: ``hidden, t = 7`` or a parameter's name."""
+
+    relative: float
+    where: str
+
+
+def relative_error(ours: Array | Scaled, reference: Array | Scaled) -> float:
+    """‖ours - reference‖ / ‖reference‖ of two arrays with one exponent each; 0 if both are zero, inf if only the reference is.
+
+    inf or nan on either side gives inf: what is not finite agrees with nothing.
+    """
+    (a, e_a), (b, e_b) = _parts(ours), _parts(reference)
+    if a.shape != b.shape:
+        raise ValueError(f"shapes {a.shape} and {b.shape} cannot be compared")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return math.inf
+    top = top_exponent(b)
+    if top is None:
+        return 0.0 if not a.any() else math.inf
+    common = top + e_b
+    b = times_power_of_two(b, e_b - common)
+    with np.errstate(over="ignore"):
+        a = times_power_of_two(a, e_a - common)
+        return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def worst_step(name: str, ours: Array | Scaled, reference: Array | Scaled) -> Error:
+    """The largest relative error over the leading index, which is time: t = 1 … T."""
+    if tuple(ours.shape) != tuple(reference.shape):
+        raise ValueError(f"{name}: shapes {tuple(ours.shape)} and {tuple(reference.shape)} cannot be compared")
+    errors = [relative_error(ours[t], reference[t]) for t in range(ours.shape[0])]
+    t = int(np.argmax(errors))
+    return Error(errors[t], f"{name}, t = {t + 1}")
+
+
+def worst(errors: list[Error]) -> Error:
+    """The largest of several errors."""
+    return max(errors, key=lambda error: error.relative)
+
+
+def _parts(x: Array | Scaled) -> tuple[np.ndarray, int]:
+    if isinstance(x, Scaled):
+        if not isinstance(x.exponent, int):
+            raise TypeError("compare arrays with an exponent per step by worst_step")
+        return to_numpy(x.mantissa).astype(np.float64), x.exponent
+    return to_numpy(x).astype(np.float64), 0
