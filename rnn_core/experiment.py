@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -204,10 +205,15 @@ class Result:
     summary: dict[str, Any]
 
 
-def run(experiment: Experiment, data: Sequences | None = None, device: str = "cpu") -> Result:
+Watcher = Callable[[Problem, Params, Array, Array, Evaluation], None]
+
+
+def run(
+    experiment: Experiment, data: Sequences | None = None, device: str = "cpu", watch: Watcher | None = None
+) -> Result:
     """Run one experiment: measure gradients at the start, then train for ``updates`` updates and measure on the way.
 
-    A loss, gradient or parameter that is not finite ends the training and is recorded with its update and time step.
+    ``watch`` is shown every evaluation whose trace is recorded, with its parameters and batch. A loss, gradient or parameter that is not finite ends the training and is recorded with its update and time step.
 
     Raises:
         ValueError: the experiment and its task do not fit (see ``prepare``).
@@ -221,12 +227,15 @@ def run(experiment: Experiment, data: Sequences | None = None, device: str = "cp
 
     for update in range(max(1, experiment.updates)):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded below
-            evaluation = evaluate(problem, params, *problem.batch(update))
+            x, target = problem.batch(update)
+            evaluation = evaluate(problem, params, x, target)
             clipped = clip(evaluation.param_grads)
             if update == 0:
                 start = _measure_start(problem, evaluation)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 traces.append(_trace(problem.cell, update, evaluation))
+                if watch is not None:
+                    watch(problem, params, x, target, evaluation)
             following = optimizer.step(params, clipped.grads) if experiment.updates else params
             finite = math.isfinite(evaluation.loss) and clipped.finite and _all_finite(following)
         updates.append(_update_row(update, evaluation, clipped, finite))
@@ -275,8 +284,8 @@ def _update_row(update: int, evaluation: Evaluation, clipped: Clipped, finite: b
 
 
 def _measure_start(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
-    """Spectrum, growth and theory of the network before training."""
-    e, tape = problem.experiment, evaluation.tape
+    """What the task decided, and spectrum, growth and theory of the network before training."""
+    tape = evaluation.tape
     log_norm = evaluation.gradients.log_norm
     if problem.task.loss_at == "every":  # growth is that of the last step's loss alone
         log_norm = backward(tape, last_step_only(tape, evaluation.grad_hidden[-1])).log_norm
@@ -285,6 +294,8 @@ def _measure_start(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     rho, sigma = spectral_radius(W), sigma_max(W)
     theory = _predict(problem, W, rho, sigma, to_numpy(tape.x).astype(np.float64))
     return {
+        "input_size": problem.task.input_size,
+        "loss_at": problem.task.loss_at,
         "measured_spectral_radius": rho,
         "sigma_max": sigma,
         "growth_rate": measured.rate,

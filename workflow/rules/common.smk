@@ -1,0 +1,51 @@
+# Names that the other files share: where things are, the study's blocks, digests of code that Snakemake does not watch.
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+sys.path.append(str(WORKFLOW / "scripts"))
+
+import study_config
+import study_plan
+import study_provenance
+import study_tables
+
+try:
+    study_config.check(config)
+except study_config.ConfigError as error:
+    raise WorkflowError(str(error))
+
+STUDY = f"results/{config['study']}"
+BLOCKS = study_plan.blocks(config)
+TABLES = study_tables.TABLES
+TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
+FIGURE_FILES = [
+    f"{STUDY}/figures/{figure}.{suffix}"
+    for figure in config["figures"]
+    for suffix in ("png", "svg")
+]
+SEQUENCES = [
+    f"{STUDY}/sequences/{task}.npz" for task in study_plan.tasks_from_data(config)
+]
+ENGINE = study_provenance.engine_digest()
+
+
+wildcard_constraints:
+    sweep="[a-z0-9_-]+",
+    task="[a-z0-9_-]+",
+    table="[a-z]+",
+    block="[^/]+",
+
+
+def sequences_of(settings):
+    """The files that a block or sweep with these settings reads."""
+    tasks = set(study_plan.as_list(settings.get("task", [])))
+    return [file for file in SEQUENCES if Path(file).stem in tasks]
+
+
+def code(*names):
+    """The digest of modules that a rule's script imports."""
+    return study_provenance.scripts_digest(*names)

@@ -1,0 +1,23 @@
+# One rule a figure, all from this text: plot_<figure>.py draws it, report/<figure>.rst argues it.
+for figure in config["figures"]:
+
+    rule:
+        name:
+            f"plot_{figure}"
+        output:
+            png=report(
+                f"{STUDY}/figures/{figure}.png",
+                caption=f"../report/{figure}.rst",
+                category="Figures",
+                labels={"figure": figure.replace("_", " ")},
+            ),
+            svg=f"{STUDY}/figures/{figure}.svg",
+            facts=f"{STUDY}/figures/{figure}.json",
+        input:
+            **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
+        params:
+            code=code("study_figures", "study_tables"),
+        log:
+            f"{STUDY}/logs/plot/{figure}.log",
+        script:
+            f"../scripts/plot_{figure}.py"

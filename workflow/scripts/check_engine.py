@@ -1,0 +1,90 @@
+"""The gate: compare the engine with PyTorch on the study's own device, dtypes, cells, activations and extreme settings.
+
+Above the tolerance the workflow stops here, with a message that names the worst case, before any sweep has started.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import rnn_core as rc
+import study_data
+import study_tables
+from rnn_core.arrays import resolve_device
+from rnn_core.theory import growth, regime
+from oracle_checks import CheckFailed, Row, autograd_row, require, settings_of
+from study_plan import as_list
+
+EXTREMES = ("spectral_radius", "sequence_length", "input_scale", "hidden_size")  # both ends of these
+EVERY = ("task", "cell", "activation", "initializer", "loss_at", "dtype")  # every value of these; of the rest, the first
+MODULE_STEPS = 25  # torch.nn.RNN runs a whole sequence by itself; rounding errors must not grow much on the way
+
+
+def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
+    """(sweep, experiment) to be checked, each once."""
+    seen = set()
+    for sweep, described in sweeps.items():
+        grid = {axis: as_list(values) for axis, values in described["grid"].items()}
+        for axis, values in grid.items():
+            if axis in EXTREMES:
+                grid[axis] = sorted({min(values), max(values)})
+            elif axis not in EVERY:
+                grid[axis] = values[:1]
+        for values in itertools.product(*grid.values()):
+            experiment = rc.Experiment(**dict(zip(grid, values, strict=True)))
+            if experiment.key not in seen:
+                seen.add(experiment.key)
+                yield sweep, experiment
+
+
+def check(
+    sweep: str, experiment: rc.Experiment, data: rc.Sequences | None, device: str, tolerance: float
+) -> Iterator[Row]:
+    """One row an oracle."""
+    from rnn_core.oracles import torch_modules
+
+    problem = rc.prepare(experiment, data, device)
+    x, target = problem.batch(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        evaluation = rc.evaluate(problem, problem.params, x, target)
+    common = settings_of(sweep, experiment, device, tolerance)
+    common |= {"stage": "gate", "regime": regime(growth(evaluation.gradients.log_norm).ratio)}
+    yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
+    if torch_modules.covers(problem):
+        steps = slice(0, MODULE_STEPS)
+        error = torch_modules.check(problem, x[steps], evaluation.tape.hidden[steps])  # any dL/dh_t will do: here L = ½ Σ h²
+        yield {**common, "oracle": "torch.nn.RNN", "relative_error": error.relative, "where": error.where}
+
+
+def main(snakemake: Any) -> None:
+    p = snakemake.params
+    device = resolve_device(p.device)
+    data = {Path(f).stem: rc.Sequences(**study_data.load(f)) for f in snakemake.input.get("sequences", [])}
+    rows: dict[str, list[Any]] = defaultdict(list)
+    failures: list[tuple[float, CheckFailed]] = []
+    with threadpool_limits(1):
+        for sweep, experiment in cases(p.sweeps):
+            tolerance = p.tolerance[experiment.dtype]
+            for row in check(sweep, experiment, data.get(experiment.task), device, tolerance):
+                try:
+                    require(row, experiment, tolerance)
+                except CheckFailed as failure:
+                    failures.append((row["relative_error"] / tolerance, failure))
+                for name, value in row.items():
+                    rows[name].append(value)
+    if failures:
+        worst = max(failures, key=lambda f: f[0])[1]
+        raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
+    study_tables.write(study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": device})
+
+
+if __name__ == "__main__":
+    try:
+        main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+    except (CheckFailed, ValueError, RuntimeError) as error:
+        raise SystemExit(f"The engine check stopped the study. {error}") from error

@@ -1,0 +1,18 @@
+"""Read the sequences of one task that is not generated, check and split them, and store them for the runs."""
+
+from typing import Any
+
+import study_data
+
+
+def main(snakemake: Any) -> None:
+    task, described = snakemake.wildcards.task, snakemake.params.described
+    arrays = study_data.digits() if task == "digits" else study_data.from_file(task, described)
+    study_data.save(arrays, snakemake.output.arrays)
+
+
+if __name__ == "__main__":
+    try:
+        main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+    except study_data.DataError as error:
+        raise SystemExit(f"DataError: {error}") from error

@@ -1,0 +1,80 @@
+"""From a config to blocks of runs: a pure function of the config, cheap, and blind to what lies on disk.
+
+A block is one job: all runs of a sweep that share the values of the axes named in ``jobs_over``. Because blocks are named
+after those values, a grown axis adds blocks and leaves the others' files as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One job of a sweep.
+
+    Attributes:
+        name: the shared values, fit for a path: ``activation=tanh,spectral_radius=0.9``.
+        shared: axis -> value, for the axes in ``jobs_over``.
+        grid: axis -> values, for the others.
+        seeds: how many seeds, counted from 0.
+    """
+
+    sweep: str
+    name: str
+    shared: Settings
+    grid: dict[str, list[Any]]
+    seeds: int
+
+    def runs(self) -> Iterator[Settings]:
+        """The settings of every run, in the grid's order, seeds innermost."""
+        for values in itertools.product(*self.grid.values(), range(self.seeds)):
+            yield {**self.shared, **dict(zip([*self.grid, "seed"], values, strict=True))}
+
+    def __len__(self) -> int:
+        size = self.seeds
+        for values in self.grid.values():
+            size *= len(values)
+        return size
+
+
+def as_list(value: Any) -> list[Any]:
+    """A grid entry as a list: a single value stands for an axis of one."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
+    """All blocks of a study by (sweep, name), in the config's order."""
+    found: dict[tuple[str, str], Block] = {}
+    for sweep, described in config["sweeps"].items():
+        grid = {axis: as_list(values) for axis, values in described["grid"].items()}
+        outer = described.get("jobs_over", [])
+        inner = {axis: values for axis, values in grid.items() if axis not in outer}
+        for values in itertools.product(*(grid[axis] for axis in outer)):
+            shared = dict(zip(outer, values, strict=True))
+            block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
+            found[sweep, block.name] = block
+    return found
+
+
+def block_name(shared: Settings) -> str:
+    """Values as a file name; ``:`` is not allowed in names on every file system."""
+    return ",".join(f"{axis}={str(value).replace(':', '-')}" for axis, value in shared.items()) or "all"
+
+
+def values_of(config: Mapping[str, Any], axis: str) -> list[Any]:
+    """All values that any sweep gives an axis, in order of appearance."""
+    found: dict[Any, None] = {}
+    for described in config["sweeps"].values():
+        found |= dict.fromkeys(as_list(described["grid"][axis]) if axis in described["grid"] else [])
+    return list(found)
+
+
+def tasks_from_data(config: Mapping[str, Any]) -> list[str]:
+    """Tasks that need sequences: the digits, and those that the config declares under ``sequences``."""
+    return [task for task in values_of(config, "task") if task == "digits" or task in config.get("sequences", {})]

@@ -1,0 +1,71 @@
+"""What made a table: digests of code and config, versions of the libraries, the device. No time of day, no machine path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LIBRARIES = ("numpy", "torch", "pandas", "pyarrow", "seaborn", "matplotlib", "snakemake", "scikit-learn", "array-api-compat")
+
+
+def digest(files: Iterable[Path]) -> str:
+    """16 hexadecimal digits over names and contents of source files."""
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def engine_digest() -> str:
+    """The digest of ``rnn_core``: a run made by other sources is another run."""
+    return digest((ROOT / "rnn_core").rglob("*.py"))
+
+
+def scripts_digest(*names: str) -> str:
+    """The digest of modules that scripts import, which Snakemake does not watch by itself."""
+    return digest(ROOT / "workflow" / "scripts" / f"{name}.py" for name in names)
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """The digest of a config's values, whatever their order and comments."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def commit() -> str:
+    """The git commit, with ``+changes`` if the tree differs from it; ``unknown`` outside a repository."""
+    try:
+        call = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def provenance(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """What goes into a table's footer and into the report."""
+    return {
+        "study": config["study"],
+        "config": dict(config),
+        "config_digest": config_digest(config),
+        "engine": engine_digest(),
+        "commit": commit(),
+        "device": device_name(device),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def device_name(device: str) -> str:
+    """``cpu``, or the GPU's name."""
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name()}"

@@ -1,0 +1,199 @@
+"""The tables of a study: name, type, unit and meaning of every column, in this one place; and reading and writing them.
+
+The columns that name a run's settings are not listed here: they follow from ``Experiment`` through the config schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "config.schema.json"
+PROVENANCE_KEY = b"gradient_study"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``null`` says when it is null; empty if it never is."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+    null: str = ""
+
+
+_INT, _FLOAT, _BOOL, _TEXT = pa.int32(), pa.float64(), pa.bool_(), pa.string()
+_UNTRAINED = "a run that trains nothing, or whose training broke down"
+
+_SWEEP = Column("sweep", _TEXT, "name", "Sweep of the config that the run belongs to")
+_KEY = Column("run_key", _TEXT, "hex", "Run: digest of all its settings, the seed included")
+
+_TRACES = (
+    Column("update", _INT, "updates", "Updates made before this gradient was taken"),
+    Column("t", _INT, "steps", "Time step, 1 … T"),
+    Column("lag", _INT, "steps", "Steps back from the end of the sequence, T − t"),
+    Column("log10_grad_norm", _FLOAT, "log10", "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; −inf where it is exactly zero, nan where it is not a number"),  # fmt: skip
+    Column("log10_immediate_norm", _FLOAT, "log10", "The same of the direct part alone, the loss at step t; −inf where step t carries no loss"),  # fmt: skip
+    Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t over batch and units"),
+    Column("saturation", _FLOAT, "fraction", "Units with |φ'(a_t)| below a tenth of its supremum"),
+)
+
+_UPDATES = (
+    Column("update", _INT, "updates", "Index of the update; 0 is the first"),
+    Column("loss", _FLOAT, "1", "Training loss of the batch before the update, mean over batch and steps with a loss"),
+    Column("accuracy", _FLOAT, "fraction", "Training accuracy of the batch", null="a regression"),
+    Column("log10_norm_before", _FLOAT, "log10", "log10 of the global gradient norm before clipping"),
+    Column("log10_norm_after", _FLOAT, "log10", "log10 of the global gradient norm after clipping"),
+    Column("clip_factor", _FLOAT, "1", "Norm after over norm before; nan where the gradient was not finite"),
+    Column("finite", _BOOL, "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"),
+)
+
+_MEASURED = (
+    Column("measured_spectral_radius", _FLOAT, "1", "ρ of W_hh at the start: largest modulus of an eigenvalue"),
+    Column("sigma_max", _FLOAT, "1", "σ_max of W_hh at the start: largest singular value"),
+    Column("log10_gradient_ratio", _FLOAT, "log10", "log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖) at the start, for the last step's loss alone"),
+    Column("growth_rate", _FLOAT, "ln per step", "Mean change of ln ‖∂L/∂h_t‖ per step back, for the last step's loss alone", null="sequences of one step, or not a number"),  # fmt: skip
+    Column("growth_rate_error", _FLOAT, "ln per step", "Standard error of growth_rate by batch means over time", null="sequences of few steps"),  # fmt: skip
+    Column("regime", _TEXT, "name", "vanishing, stable or exploding: log10_gradient_ratio below −2, between, above 2", null="not a number"),  # fmt: skip
+    Column("linear_rate", _FLOAT, "ln per step", "Linear law: ln ρ"),
+    Column("bound_rate", _FLOAT, "ln per step", "Pascanu's upper bound for every step: ln(γ σ_max)"),
+    Column("mean_field_rate", _FLOAT, "ln per step", "Mean-field slope ½ ln χ₁", null="an initialiser whose units never mix (identity)"),  # fmt: skip
+    Column("predicted_rate", _FLOAT, "ln per step", "linear_rate for φ = identity, mean_field_rate otherwise", null="as mean_field_rate"),  # fmt: skip
+    Column("deviation", _FLOAT, "ln per step", "growth_rate − predicted_rate", null="as either of them"),
+    Column("held_out_loss", _FLOAT, "1", "Loss on held-out sequences after training", null=_UNTRAINED),
+    Column("held_out_accuracy", _FLOAT, "fraction", "Accuracy on held-out sequences after training", null=f"{_UNTRAINED}, or a regression"),  # fmt: skip
+    Column("solved", _BOOL, "true/false", "Held-out loss at most a tenth of the best constant prediction's", null="a run that trains nothing"),  # fmt: skip
+    Column("first_nonfinite_update", _INT, "updates", "First update with a loss, gradient or parameter that is not finite", null="all were finite"),  # fmt: skip
+    Column("first_nonfinite_step", _INT, "steps", "There, the first time step whose state is not finite, or going back the first whose gradient is not", null="all were finite, or no single step was to blame"),  # fmt: skip
+    Column("verified_error", _FLOAT, "relative", "Worst relative error against PyTorch autograd", null="not in the sample that its job verified, or not finite (PyTorch agreed)"),  # fmt: skip
+    Column("device", _TEXT, "name", "Device that the run was made on"),
+    Column("engine", _TEXT, "hex", "Digest of the sources of rnn_core that made the run"),
+)
+
+_CHECKS = (
+    Column("stage", _TEXT, "name", "gate: before the sweeps; sweep: a run verified inside its job"),
+    Column("oracle", _TEXT, "name", "Independent program that the engine was compared with"),
+    Column("run_key", _TEXT, "hex", "The run that was checked"),
+    Column("sweep", _TEXT, "name", "The sweep it belongs to"),
+    Column("task", _TEXT, "name", "Task"),
+    Column("cell", _TEXT, "name", "Recurrent cell"),
+    Column("activation", _TEXT, "name", "Activation function"),
+    Column("spectral_radius", _FLOAT, "1", "Spectral radius"),
+    Column("sequence_length", _INT, "steps", "Sequence length T"),
+    Column("dtype", _TEXT, "name", "Floating-point type"),
+    Column("device", _TEXT, "name", "Device"),
+    Column("regime", _TEXT, "name", "vanishing, stable or exploding", null="not a number"),
+    Column("relative_error", _FLOAT, "relative", "Worst relative error over all time steps and parameters, atol = 0", null="not finite, on both sides"),  # fmt: skip
+    Column("where", _TEXT, "name", "The time step or parameter that it was found at"),
+    Column("tolerance", _FLOAT, "relative", "Largest error that passes"),
+)
+
+_TIMINGS = (
+    Column("seconds", _FLOAT, "s", "Wall time of the run inside its job"),
+    Column("verify_seconds", _FLOAT, "s", "Wall time of its verification", null="not in the sample"),
+)
+
+TABLES = ("traces", "updates", "runs", "checks", "timings")
+MEANING = {
+    "traces": "Gradient norm at every time step: run × recorded update × t",
+    "updates": "Every training update: run × update",
+    "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "checks": "Every comparison of the engine with an independent program",
+    "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
+}
+_SORT = {
+    "traces": ["sweep", "run_key", "update", "t"],
+    "updates": ["sweep", "run_key", "update"],
+    "runs": ["sweep", "run_key"],
+    "checks": ["stage", "sweep", "run_key", "oracle"],
+    "timings": ["sweep", "run_key"],
+}
+
+
+@cache
+def axes() -> dict[str, dict[str, Any]]:
+    """Settings of a run, from the config schema: name -> {type, unit, label, meaning}."""
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return dict(schema["$defs"]["axes"]["x-axes"])
+
+
+def label(name: str) -> str:
+    """How a figure names a setting, with its unit where it has one."""
+    described = axes()[name]
+    unit = described["unit"]
+    return described["label"] + (f" ({unit})" if unit in ("steps", "updates", "units", "sequences") else "")
+
+
+@cache
+def columns(table: str) -> tuple[Column, ...]:
+    """All columns of a table, in order."""
+    if table == "runs":
+        types = {"integer": _INT, "number": _FLOAT}
+        settings = tuple(
+            Column(name, types.get(a["kind"], _TEXT), a["unit"], a["meaning"]) for name, a in axes().items()
+        )
+        return (_SWEEP, _KEY, *settings, *_MEASURED)
+    if table == "checks":
+        return _CHECKS
+    return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "timings": _TIMINGS}[table])
+
+
+def schema(table: str) -> pa.Schema:
+    """The Arrow schema of a table; meaning and unit travel in the field metadata."""
+    return pa.schema([pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns(table)])
+
+
+def build(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
+    """A sorted table from its columns. A float that is nan counts as null where the column says when it is null.
+
+    Raises:
+        KeyError: a column is missing.
+        ValueError: there is a column that the table does not have.
+    """
+    described = columns(table)
+    extra = set(data) - {c.name for c in described}
+    if extra:
+        raise ValueError(f"table {table} has no column {', '.join(sorted(extra))}; add it in study_tables.py")
+    arrays = [pa.array(data[c.name], type=c.type, from_pandas=bool(c.null)) for c in described]
+    return sort(table, pa.Table.from_arrays(arrays, schema=schema(table)))
+
+
+def sort(table: str, rows: pa.Table) -> pa.Table:
+    """Rows in the table's order, which does not depend on who finished first."""
+    return rows.take(pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _SORT[table]]))
+
+
+def concat(table: str, files: Iterable[str | Path]) -> pa.Table:
+    """All blocks of a table as one, sorted."""
+    parts = [pq.read_table(file, schema=schema(table)) for file in files]
+    return sort(table, pa.concat_tables(parts) if parts else schema(table).empty_table())
+
+
+def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Write aside and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
+    metadata = {**(rows.schema.metadata or {}), PROVENANCE_KEY: json.dumps(provenance, sort_keys=True).encode()}
+    target = Path(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as aside:
+        try:
+            pq.write_table(rows.replace_schema_metadata(metadata), aside, compression="zstd")
+        except BaseException:
+            os.unlink(aside.name)
+            raise
+    os.replace(aside.name, target)
+
+
+def provenance_of(file: str | Path) -> dict[str, Any]:
+    """What ``write`` put into the footer."""
+    return dict(json.loads(pq.read_schema(file).metadata[PROVENANCE_KEY]))

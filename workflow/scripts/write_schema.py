@@ -1,0 +1,147 @@
+"""Write the config schema and the column documentation from the code: ``python workflow/scripts/write_schema.py``.
+
+The schema's axes follow from ``rnn_core.Experiment``, its figures from the ``plot_*.py`` beside this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
+
+import study_tables  # noqa: E402
+from rnn_core.arrays import DEVICES, DTYPES  # noqa: E402
+from rnn_core.experiment import Experiment, axes  # noqa: E402
+from rnn_core.losses import LOSSES  # noqa: E402
+from rnn_core.tasks import GENERATED  # noqa: E402
+
+COLUMNS_PAGE = ROOT / "docs" / "tables.md"
+NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"}
+
+
+def figures() -> list[str]:
+    """Every figure that there is a script for."""
+    return sorted(p.stem.removeprefix("plot_") for p in (ROOT / "workflow" / "scripts").glob("plot_*.py"))
+
+
+def _object(description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, Any]:
+    return {"type": "object", "description": description, "propertyNames": NAME, "additionalProperties": value, **limits}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a study's config."""
+    described = axes()
+    defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+    grid = {}
+    for name, axis in described.items():
+        if name == "seed":  # sweeps say how many seeds, not which
+            continue
+        one = axis.json_schema()
+        if axis.kind == "rule":
+            one |= {"x-names": list(axis.choices), "x-allowed": "write none, norm:THRESHOLD or value:THRESHOLD with a threshold above 0, as norm:1.0"}  # fmt: skip
+        several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
+        grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several]}
+    text_list = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
+    sweep = _object(
+        "One sweep: the product of all values in its grid, for every seed",
+        {
+            "meaning": {"type": "string", "description": "What the sweep is for, shown in the report"},
+            "seeds": {"type": "integer", "minimum": 1, "description": "Number of seeds, counted from 0. Unit: seeds."},
+            "jobs_over": {
+                "type": "array",
+                "uniqueItems": True,
+                "items": {"type": "string"},
+                "description": "Axes whose values make separate jobs; all other values of a job run one after the other",
+            },
+            "grid": _object("Axis: value or list of values. What is not named has its default", grid, []),
+        },
+        ["seeds", "grid"],
+    )
+    sequences = _object(
+        "A task made of the user's own sequences, in a tidy file with one row a time step",
+        {
+            "file": {"type": "string", "description": "A .parquet or .csv file, counted from the project's top folder"},
+            "sequence": {"type": "string", "description": "Column that tells the sequences apart; all must be equally long"},
+            "inputs": {**text_list, "description": "Columns that are the inputs x_t, numbers"},
+            "targets": {**text_list, "description": "Columns that are the targets; for softmax_cross_entropy one of class labels 0, 1, 2, …"},  # fmt: skip
+            "loss": {"enum": list(LOSSES), "description": "Loss function"},
+            "loss_at": {"enum": ["last", "every"], "description": "Whether the target of the last row counts, or that of every row"},  # fmt: skip
+            "held_out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "Share of the sequences that no update sees. Unit: fraction."},  # fmt: skip
+        },
+        ["file", "sequence", "inputs", "targets", "loss", "loss_at"],
+    )
+    tolerance = {name: {"type": "number", "exclusiveMinimum": 0, "description": f"For runs in {name}. Unit: relative."} for name in DTYPES}  # fmt: skip
+    gate = _object(
+        "How the engine is checked against PyTorch",
+        {
+            "tolerance": _object("Largest relative error, per time step and parameter, that passes", tolerance, list(DTYPES)),
+            "checked_runs_per_job": {"type": "integer", "minimum": 0, "description": "Runs of every job that are verified once more. Unit: runs."},  # fmt: skip
+        },
+        ["tolerance", "checked_runs_per_job"],
+    )
+    top = {
+        "study": {**NAME, "description": "Name of the study and of its folder under results/"},
+        "title": {"type": "string", "description": "Headline of the report"},
+        "question": {"type": "string", "description": "The question that the study answers, shown at the top of the report"},
+        "device": {"enum": list(DEVICES), "description": "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)"},  # fmt: skip
+        "gate": gate,
+        "sequences": _named("The user's own tasks, by name", sequences),
+        "sweeps": _named("Sweeps, by name", sweep, minProperties=1),
+        "figures": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": figures()}, "description": "Figures of the report, in order"},  # fmt: skip
+    }
+    optional = {"sequences"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A gradient stability study. Written by workflow/scripts/write_schema.py; do not edit",
+        **_object("One study", top, [key for key in top if key not in optional]),
+        "$defs": {
+            "axes": {
+                "x-axes": {
+                    name: {"kind": a.kind, "default": defaults[name], "unit": a.unit, "label": a.label, "meaning": a.meaning}
+                    for name, a in described.items()
+                },
+                "x-generated-tasks": list(GENERATED),
+            }
+        },
+    }
+
+
+def columns_page() -> str:
+    """docs/tables.md: every column of every table."""
+    lines = ["# Tables", "", "Written by `workflow/scripts/write_schema.py`; do not edit.", ""]
+    lines += ["Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.", ""]
+    for table in study_tables.TABLES:
+        lines += [f"## {table}", "", f"{study_tables.MEANING[table]}.", "", "| column | type | unit | meaning | null |", "|---|---|---|---|---|"]  # fmt: skip
+        for c in study_tables.columns(table):
+            lines.append(f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning.replace('|', chr(92) + '|')} | {c.null} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write() -> None:
+    """Bring both files up to date."""
+    text = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    study_tables.SCHEMA_FILE.write_text(text, encoding="utf-8")
+    study_tables.axes.cache_clear()
+    study_tables.columns.cache_clear()
+    COLUMNS_PAGE.parent.mkdir(exist_ok=True)
+    COLUMNS_PAGE.write_text(columns_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
