@@ -61,7 +61,10 @@ class Axis:
             schema = {"enum": list(self.choices)}
         elif self.kind == "rule":
             number = r"([0-9]*[.])?[0-9]*[1-9][0-9]*([.][0-9]*)?([eE][-+]?[0-9]+)?"
-            schema = {"type": "string", "pattern": f"^(none|({'|'.join(c for c in self.choices if c != 'none')}):{number})$"}
+            schema = {
+                "type": "string",
+                "pattern": f"^(none|({'|'.join(c for c in self.choices if c != 'none')}):{number})$",
+            }
         elif self.kind == "name":
             schema = {"type": "string"}
         else:

@@ -15,7 +15,17 @@ import numpy as np
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
-from rnn_core.scaling import LN2, Scaled, add, align, log_norms, plain_if_fits, renormalise, square_limits, times_power_of_two
+from rnn_core.scaling import (
+    LN2,
+    Scaled,
+    add,
+    align,
+    log_norms,
+    plain_if_fits,
+    renormalise,
+    square_limits,
+    times_power_of_two,
+)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ def parse_clipping(text: str) -> Clipping:
     except ValueError:
         threshold = math.nan
     if not 0.0 < threshold < math.inf:
-        raise ValueError(f"clipping: {text!r} is not allowed; write {rule}:THRESHOLD with a threshold above 0, as {rule}:1.0")
+        raise ValueError(
+            f"clipping: {text!r} is not allowed; write {rule}:THRESHOLD with a threshold above 0, as {rule}:1.0"
+        )
     return Clipping(rule, threshold)
 
 

@@ -64,7 +64,9 @@ class Experiment:
     @property
     def key(self) -> str:
         """The run key: 16 hexadecimal digits of the SHA-256 of all fields; equal experiments have equal keys."""
-        canonical = {k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()}
+        canonical = {
+            k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
+        }
         return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -134,12 +136,16 @@ def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
     e = experiment
     if data is None:
         if e.task not in GENERATED:
-            raise ValueError(f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences")
+            raise ValueError(
+                f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences"
+            )
         kind = GENERATED[e.task]
         D = e.input_size or kind.default_input_size
         return kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
     if e.input_size not in (None, data.inputs.shape[2]):
-        raise ValueError(f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step")
+        raise ValueError(
+            f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"
+        )
     return SequenceTask(data, e.seed, e.sequence_length, e.batch_size, e.loss_at or data.loss_at)
 
 

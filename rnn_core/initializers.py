@@ -6,6 +6,7 @@ sigma_max is the largest factor of a single step; rho <= sigma_max, with equalit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,13 +16,13 @@ from rnn_core.choices import choose
 
 def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
     """Independent normal entries of variance 1/H: rho -> 1 as H grows (circular law, Girko 1985)."""
-    return rng.standard_normal((size, size)) / np.sqrt(size)
+    return rng.standard_normal((size, size)) / math.sqrt(size)
 
 
 def orthogonal(rng: np.random.Generator, size: int) -> np.ndarray:
     """Uniform (Haar) orthogonal matrix by QR with the signs of R's diagonal moved to Q (Mezzadri 2007; Saxe et al. 2014)."""
     q, r = np.linalg.qr(rng.standard_normal((size, size)))
-    return q * np.sign(np.diag(r))
+    return np.asarray(q * np.sign(np.diag(r)))
 
 
 def identity(rng: np.random.Generator, size: int) -> np.ndarray:

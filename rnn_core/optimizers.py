@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnn_core.arrays import Params
+from rnn_core.arrays import Array, Params
 from rnn_core.clipping import Gradient
 from rnn_core.scaling import Scaled
 
@@ -21,5 +21,5 @@ class SGD:
 OPTIMIZERS = {"sgd": SGD}
 
 
-def _plain(g):  # type: ignore[no-untyped-def]
+def _plain(g: Array | Scaled) -> Array:
     return g.to_float() if isinstance(g, Scaled) else g

@@ -42,4 +42,3 @@ class VanillaCell(Cell):
 
     def __repr__(self) -> str:
         return f"VanillaCell(activation={self.phi.name!r})"
-

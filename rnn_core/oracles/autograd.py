@@ -21,6 +21,7 @@ from rnn_core.oracles import equations
 from rnn_core.oracles.compare import Error, relative_error, worst, worst_step
 from rnn_core.scaling import Scaled, times_power_of_two, top_exponent
 
+
 class NotFinite(Exception):
     """The engine's own result is not finite."""
 

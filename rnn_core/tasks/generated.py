@@ -15,7 +15,13 @@ class _WhiteNoiseInputs(Task):
     output_size = 1
 
     def __init__(self, seed: int, sequence_length: int, batch_size: int, input_size: int, loss_at: str) -> None:
-        self.seed, self.T, self.B, self.input_size, self.loss_at = seed, sequence_length, batch_size, input_size, loss_at
+        self.seed, self.T, self.B, self.input_size, self.loss_at = (
+            seed,
+            sequence_length,
+            batch_size,
+            input_size,
+            loss_at,
+        )
 
     def batch(self, update: int) -> Batch:
         return self._draw("inputs", update, self.B)

@@ -42,7 +42,9 @@ class Sequences:
         if self.targets.shape[: len(leading)] != leading:
             raise ValueError(f"targets: shape {self.targets.shape} does not start with {leading}")
         if not 0 < int(self.held_out.sum()) < N:
-            raise ValueError(f"{int(self.held_out.sum())} of {N} sequences are held out; some must be, and some must not")
+            raise ValueError(
+                f"{int(self.held_out.sum())} of {N} sequences are held out; some must be, and some must not"
+            )
 
     @property
     def output_size(self) -> int:
@@ -58,9 +60,11 @@ class SequenceTask(Task):
     """
 
     def __init__(self, data: Sequences, seed: int, sequence_length: int, batch_size: int, loss_at: str) -> None:
-        N, steps, D = data.inputs.shape
+        _, steps, D = data.inputs.shape
         if sequence_length > steps:
-            raise ValueError(f"sequence_length: {sequence_length} is more than the {steps} steps that the sequences have")
+            raise ValueError(
+                f"sequence_length: {sequence_length} is more than the {steps} steps that the sequences have"
+            )
         if loss_at == "every" and data.loss_at == "last":
             raise ValueError("loss_at: 'every' needs a target at every step; these sequences have one each, at the end")
         self.training = np.flatnonzero(~data.held_out)

@@ -46,6 +46,6 @@ def sequences_of(settings):
     return [file for file in SEQUENCES if Path(file).stem in tasks]
 
 
-def code(*names):
-    """The digest of modules that a rule's script imports."""
-    return study_provenance.scripts_digest(*names)
+def code(script):
+    """The digest of the modules that a script imports."""
+    return study_provenance.script_digest(script)

@@ -4,6 +4,8 @@ for figure in config["figures"]:
     rule:
         name:
             f"plot_{figure}"
+        input:
+            **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
         output:
             png=report(
                 f"{STUDY}/figures/{figure}.png",
@@ -13,11 +15,11 @@ for figure in config["figures"]:
             ),
             svg=f"{STUDY}/figures/{figure}.svg",
             facts=f"{STUDY}/figures/{figure}.json",
-        input:
-            **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
-        params:
-            code=code("study_figures", "study_tables"),
         log:
             f"{STUDY}/logs/plot/{figure}.log",
+        conda:
+            "../envs/environment.yaml"
+        params:
+            code=code(f"plot_{figure}"),
         script:
             f"../scripts/plot_{figure}.py"

@@ -3,6 +3,10 @@ REPORT_SOURCES = sorted((WORKFLOW / "report").glob("*"))
 
 
 rule render_report:
+    input:
+        **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
+        figures=[f"{STUDY}/figures/{figure}.png" for figure in config["figures"]],
+        facts=[f"{STUDY}/figures/{figure}.json" for figure in config["figures"]],
     output:
         page=report(
             f"{STUDY}/report.html",
@@ -10,15 +14,13 @@ rule render_report:
             category="Report",
             labels={"figure": "the whole report"},
         ),
-    input:
-        **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
-        figures=[f"{STUDY}/figures/{figure}.png" for figure in config["figures"]],
-        facts=[f"{STUDY}/figures/{figure}.json" for figure in config["figures"]],
-    params:
-        config=config,
-        code=code("study_figures", "study_provenance", "study_tables"),
-        sources=study_provenance.digest(REPORT_SOURCES),
     log:
         f"{STUDY}/logs/render_report.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        config=config,
+        code=code("render_report"),
+        sources=study_provenance.digest(REPORT_SOURCES),
     script:
         "../scripts/render_report.py"

@@ -1,10 +1,5 @@
 # One job a block of runs; then the blocks of every table put together.
 rule run_block:
-    output:
-        **{
-            table: f"{STUDY}/blocks/{{sweep}}/{{block}}/{table}.parquet"
-            for table in TABLES
-        },
     input:
         gate=rules.check_engine.output.checks,
         sequences=lambda wildcards: sequences_of(
@@ -13,35 +8,48 @@ rule run_block:
                 **BLOCKS[wildcards.sweep, wildcards.block].shared,
             }
         ),
+    output:
+        **{
+            table: f"{STUDY}/blocks/{{sweep}}/{{block}}/{table}.parquet"
+            for table in TABLES
+        },
+    log:
+        f"{STUDY}/logs/run_block/{{sweep}}/{{block}}.log",
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
     params:
         block=lambda wildcards: asdict(BLOCKS[wildcards.sweep, wildcards.block]),
         tolerance=config["gate"]["tolerance"],
         checked=config["gate"]["checked_runs_per_job"],
         device=config["device"],
         engine=ENGINE,
-        code=code("oracle_checks", "study_data", "study_plan", "study_tables"),
-    log:
-        f"{STUDY}/logs/run_block/{{sweep}}/{{block}}.log",
-    threads: 1
+        code=code("run_block"),
     script:
         "../scripts/run_block.py"
 
 
 rule gather_table:
-    output:
-        table=f"{STUDY}/tables/{{table}}.parquet",
     input:
         blocks=lambda wildcards: [
-            *([rules.check_engine.output.checks] if wildcards.table == "checks" else []),
+            *(
+                [rules.check_engine.output.checks]
+                if wildcards.table == "checks"
+                else []
+            ),
             *(
                 f"{STUDY}/blocks/{sweep}/{block}/{wildcards.table}.parquet"
                 for sweep, block in BLOCKS
             ),
         ],
-    params:
-        config=config,
-        code=code("study_provenance", "study_tables"),
+    output:
+        table=f"{STUDY}/tables/{{table}}.parquet",
     log:
         f"{STUDY}/logs/gather_table/{{table}}.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        config=config,
+        code=code("gather_table"),
     script:
         "../scripts/gather_table.py"

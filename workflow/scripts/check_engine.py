@@ -15,13 +15,20 @@ from threadpoolctl import threadpool_limits
 import rnn_core as rc
 import study_data
 import study_tables
+from oracle_checks import CheckFailed, Row, autograd_row, require, settings_of
 from rnn_core.arrays import resolve_device
 from rnn_core.theory import growth, regime
-from oracle_checks import CheckFailed, Row, autograd_row, require, settings_of
 from study_plan import as_list
 
 EXTREMES = ("spectral_radius", "sequence_length", "input_scale", "hidden_size")  # both ends of these
-EVERY = ("task", "cell", "activation", "initializer", "loss_at", "dtype")  # every value of these; of the rest, the first
+EVERY = (
+    "task",
+    "cell",
+    "activation",
+    "initializer",
+    "loss_at",
+    "dtype",
+)  # every value of these; of the rest, the first
 MODULE_STEPS = 25  # torch.nn.RNN runs a whole sequence by itself; rounding errors must not grow much on the way
 
 
@@ -35,8 +42,8 @@ def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
                 grid[axis] = sorted({min(values), max(values)})
             elif axis not in EVERY:
                 grid[axis] = values[:1]
-        for values in itertools.product(*grid.values()):
-            experiment = rc.Experiment(**dict(zip(grid, values, strict=True)))
+        for point in itertools.product(*grid.values()):
+            experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
             if experiment.key not in seen:
                 seen.add(experiment.key)
                 yield sweep, experiment
@@ -57,7 +64,9 @@ def check(
     yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
     if torch_modules.covers(problem):
         steps = slice(0, MODULE_STEPS)
-        error = torch_modules.check(problem, x[steps], evaluation.tape.hidden[steps])  # any dL/dh_t will do: here L = ½ Σ h²
+        error = torch_modules.check(
+            problem, x[steps], evaluation.tape.hidden[steps]
+        )  # any dL/dh_t will do: here L = ½ Σ h²
         yield {**common, "oracle": "torch.nn.RNN", "relative_error": error.relative, "where": error.where}
 
 
@@ -80,7 +89,9 @@ def main(snakemake: Any) -> None:
     if failures:
         worst = max(failures, key=lambda f: f[0])[1]
         raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
-    study_tables.write(study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": device})
+    study_tables.write(
+        study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": device}
+    )
 
 
 if __name__ == "__main__":

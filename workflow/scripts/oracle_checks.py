@@ -29,7 +29,9 @@ def autograd_row(problem: Problem, params: Params, x: Array, target: Array, eval
         error = autograd.check(problem, params, x, target, evaluation)
     except autograd.NotFinite:
         if not autograd.confirms_nonfinite(problem, params, x, target):
-            raise CheckFailed(f"{describe(problem.experiment)}: the engine's result is not finite, PyTorch's is") from None
+            raise CheckFailed(
+                f"{describe(problem.experiment)}: the engine's result is not finite, PyTorch's is"
+            ) from None
         return {"oracle": "torch.autograd", "relative_error": None, "where": "not finite, on both sides"}
     return {"oracle": "torch.autograd", "relative_error": error.relative, "where": error.where}
 
@@ -89,7 +91,9 @@ class Verifier:
         start = time.perf_counter()
         row = autograd_row(problem, params, x, target, evaluation)
         require(row, problem.experiment, self.tolerance)
-        self.rows.append({"stage": "sweep", **settings_of(self.sweep, problem.experiment, self.device, self.tolerance), **row})
+        self.rows.append(
+            {"stage": "sweep", **settings_of(self.sweep, problem.experiment, self.device, self.tolerance), **row}
+        )
         self.seconds += time.perf_counter() - start
 
     @property

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 import rnn_core as rc
 import study_data
 import study_tables
-from rnn_core.arrays import resolve_device
 from oracle_checks import CheckFailed, Verifier
+from rnn_core.arrays import resolve_device
 from study_plan import Block
 
 Columns = dict[str, list[Any]]
@@ -58,7 +58,8 @@ def _add_run(found: dict[str, Columns], sweep: str, experiment: rc.Experiment, r
     _extend(found["runs"], {**asdict(experiment), **result.summary, "sweep": sweep, "run_key": experiment.key})
     for table, columns in (("traces", result.traces), ("updates", result.updates)):
         rows = len(columns["update"])
-        for name, values in {"sweep": [sweep] * rows, "run_key": [experiment.key] * rows, **columns}.items():
+        named: dict[str, Any] = {"sweep": [sweep] * rows, "run_key": [experiment.key] * rows, **columns}
+        for name, values in named.items():
             found[table][name].extend(values)
 
 

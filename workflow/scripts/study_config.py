@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator, ValidationError
 from study_plan import as_list
 from study_tables import SCHEMA_FILE
 
-
 DIGIT_PIXELS = 64
 
 
@@ -30,7 +29,12 @@ def check(config: Mapping[str, Any], root: Path = Path()) -> None:
     if not problems:  # what follows may rely on the schema
         problems = [*_check_numbers(config), *_check_sweeps(config, schema), *_check_sequences(config, root)]
     if problems:
-        raise ConfigError("\n".join(["The config has a mistake:" if len(problems) == 1 else "The config has mistakes:"] + [f"  {line}" for line in problems]))  # fmt: skip
+        raise ConfigError(
+            "\n".join(
+                ["The config has a mistake:" if len(problems) == 1 else "The config has mistakes:"]
+                + [f"  {line}" for line in problems]
+            )
+        )
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -46,7 +50,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
         for key in given:
             if key not in allowed:
                 yield f"{_path([*error.absolute_path, key])}: no such key; {_hint(key, allowed)}"
-    elif error.validator == "propertyNames" or (error.validator == "pattern" and error.parent is not None and error.parent.validator == "propertyNames"):  # fmt: skip
+    elif error.validator == "propertyNames" or (
+        error.validator == "pattern" and error.parent is not None and error.parent.validator == "propertyNames"
+    ):
         yield f"{where}: {given!r} is not a usable name; use lower-case letters, digits, _ and -"
     elif error.validator == "required":
         missing = [key for key in error.validator_value if key not in given]
@@ -54,7 +60,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     elif error.validator == "enum":
         yield f"{where}: {given!r} is not known; {_hint(given, error.validator_value)}"
     elif error.validator == "pattern":
-        yield f"{where}: {given!r} is not allowed; {error.schema.get('x-allowed', 'use lower-case letters, digits, _ and -')}{_near(given, error.schema.get('x-names', []))}"  # fmt: skip
+        yield f"{where}: {given!r} is not allowed; {error.schema.get('x-allowed', 'use lower-case letters, digits, _ and -')}{_near(given, error.schema.get('x-names', []))}"
     elif error.validator == "type":
         yield f"{where}: {given!r} is not allowed; it must be {_type(error)}"
     elif error.validator in ("minItems", "minProperties"):
@@ -69,7 +75,13 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 
 def _type(error: ValidationError) -> str:
-    names = {"number": "a number", "integer": "a whole number", "string": "text", "object": "a mapping of keys", "array": "a list"}  # fmt: skip
+    names = {
+        "number": "a number",
+        "integer": "a whole number",
+        "string": "text",
+        "object": "a mapping of keys",
+        "array": "a list",
+    }
     wanted = names.get(str(error.validator_value), str(error.validator_value))
     if isinstance(error.instance, str) and error.validator_value in ("number", "integer"):
         return f"{wanted}, and this is text (no quotes; YAML reads 1e-3 as text, write 1.0e-3)"
@@ -131,4 +143,3 @@ def _check_sequences(config: Mapping[str, Any], root: Path) -> Iterator[str]:
             yield f"sequences.{name}.file: {described['file']!r} is not allowed; it must end in .csv or .parquet"
         elif not file.is_file():
             yield f"sequences.{name}.file: {described['file']!r} does not exist (looked for from the project's top folder)"
-

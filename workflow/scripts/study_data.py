@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -14,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+
+from study_files import written_aside
 
 HELD_OUT_FRACTION = 0.2
 Arrays = dict[str, np.ndarray]
@@ -58,7 +58,9 @@ def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> A
     lengths = np.bincount(of_row)
     if lengths.min() != lengths.max():
         short, long = names[int(lengths.argmin())], names[int(lengths.argmax())]
-        raise DataError(f"{where}: sequence {short!r} has {lengths.min()} rows and {long!r} has {lengths.max()}; all must be equally long")  # fmt: skip
+        raise DataError(
+            f"{where}: sequence {short!r} has {lengths.min()} rows and {long!r} has {lengths.max()}; all must be equally long"
+        )
     shape = (len(names), int(lengths[0]), -1)
     inputs = np.stack([_numbers(rows, c, where) for c in described["inputs"]], axis=1)[order].reshape(shape)
     targets = np.stack([_numbers(rows, c, where) for c in described["targets"]], axis=1)[order].reshape(shape)
@@ -66,7 +68,9 @@ def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> A
         targets = targets[:, -1]
     if described["loss"] == "softmax_cross_entropy":
         targets = _labels(targets[..., 0], where)
-    return _finish(inputs, targets, described["loss"], described["loss_at"], described.get("held_out", HELD_OUT_FRACTION), name)
+    return _finish(
+        inputs, targets, described["loss"], described["loss_at"], described.get("held_out", HELD_OUT_FRACTION), name
+    )
 
 
 def _numbers(rows: pa.Table, column: str, where: str) -> np.ndarray:
@@ -76,7 +80,9 @@ def _numbers(rows: pa.Table, column: str, where: str) -> np.ndarray:
         raise DataError(f"{where}: column {column!r} is of type {rows[column].type}; it must hold numbers") from error
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
-        raise DataError(f"{where}: column {column!r} has {bad.size} missing or non-finite values, the first in row {bad[0] + 1}")
+        raise DataError(
+            f"{where}: column {column!r} has {bad.size} missing or non-finite values, the first in row {bad[0] + 1}"
+        )
     return np.asarray(values)
 
 
@@ -86,7 +92,9 @@ def _labels(values: np.ndarray, where: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _finish(inputs: np.ndarray, targets: np.ndarray, loss: str, loss_at: str, fraction: float, name: str = "digits") -> Arrays:
+def _finish(
+    inputs: np.ndarray, targets: np.ndarray, loss: str, loss_at: str, fraction: float, name: str = "digits"
+) -> Arrays:
     """Hold out a fraction, drawn once for the data set, so that every run of every seed has the same split."""
     N = len(inputs)
     rng = np.random.default_rng(zlib.crc32(b"held_out"))
@@ -94,15 +102,19 @@ def _finish(inputs: np.ndarray, targets: np.ndarray, loss: str, loss_at: str, fr
     held_out[rng.permutation(N)[: round(fraction * N)]] = True
     if not 0 < held_out.sum() < N:
         raise DataError(f"sequences.{name}: holding out {fraction:g} of {N} sequences leaves none on one side")
-    return {"inputs": inputs, "targets": targets, "held_out": held_out, "loss": np.array(loss), "loss_at": np.array(loss_at)}
+    return {
+        "inputs": inputs,
+        "targets": targets,
+        "held_out": held_out,
+        "loss": np.array(loss),
+        "loss_at": np.array(loss_at),
+    }
 
 
 def save(arrays: Arrays, file: str | Path) -> None:
     """Write aside and rename."""
-    target = Path(file)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", suffix=".npz", delete=False) as aside:
+    with written_aside(file) as aside:
         np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
-    os.replace(aside.name, target)
 
 
 def load(file: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import platform
@@ -11,8 +12,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-LIBRARIES = ("numpy", "torch", "pandas", "pyarrow", "seaborn", "matplotlib", "snakemake", "scikit-learn", "array-api-compat")
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LIBRARIES = (
+    "numpy",
+    "torch",
+    "pandas",
+    "pyarrow",
+    "seaborn",
+    "matplotlib",
+    "snakemake",
+    "scikit-learn",
+    "array-api-compat",
+)
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -28,9 +40,26 @@ def engine_digest() -> str:
     return digest((ROOT / "rnn_core").rglob("*.py"))
 
 
-def scripts_digest(*names: str) -> str:
-    """The digest of modules that scripts import, which Snakemake does not watch by itself."""
-    return digest(ROOT / "workflow" / "scripts" / f"{name}.py" for name in names)
+def script_digest(name: str) -> str:
+    """The digest of the modules beside a script that it imports, directly or through others.
+
+    Snakemake watches a rule's script by itself, but not what the script imports.
+    """
+    return digest(_imports(name, set()))
+
+
+def _imports(name: str, seen: set[Path]) -> set[Path]:
+    """The files of all modules in this folder that ``name`` imports."""
+    source = (HERE / f"{name}.py").read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        found = [node.module] if isinstance(node, ast.ImportFrom) else []
+        found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in found:
+            file = HERE / f"{module}.py"
+            if file.is_file() and file not in seen:
+                seen.add(file)
+                _imports(file.stem, seen)
+    return seen
 
 
 def config_digest(config: Mapping[str, Any]) -> str:

@@ -6,8 +6,6 @@ The columns that name a run's settings are not listed here: they follow from ``E
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from study_files import written_aside
 
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "config.schema.json"
 PROVENANCE_KEY = b"gradient_study"
@@ -43,8 +43,18 @@ _TRACES = (
     Column("update", _INT, "updates", "Updates made before this gradient was taken"),
     Column("t", _INT, "steps", "Time step, 1 … T"),
     Column("lag", _INT, "steps", "Steps back from the end of the sequence, T − t"),
-    Column("log10_grad_norm", _FLOAT, "log10", "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; −inf where it is exactly zero, nan where it is not a number"),  # fmt: skip
-    Column("log10_immediate_norm", _FLOAT, "log10", "The same of the direct part alone, the loss at step t; −inf where step t carries no loss"),  # fmt: skip
+    Column(
+        "log10_grad_norm",
+        _FLOAT,
+        "log10",
+        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; −inf where it is exactly zero, nan where it is not a number",
+    ),
+    Column(
+        "log10_immediate_norm",
+        _FLOAT,
+        "log10",
+        "The same of the direct part alone, the loss at step t; −inf where step t carries no loss",
+    ),
     Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t over batch and units"),
     Column("saturation", _FLOAT, "fraction", "Units with |φ'(a_t)| below a tenth of its supremum"),
 )
@@ -56,27 +66,94 @@ _UPDATES = (
     Column("log10_norm_before", _FLOAT, "log10", "log10 of the global gradient norm before clipping"),
     Column("log10_norm_after", _FLOAT, "log10", "log10 of the global gradient norm after clipping"),
     Column("clip_factor", _FLOAT, "1", "Norm after over norm before; nan where the gradient was not finite"),
-    Column("finite", _BOOL, "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"),
+    Column(
+        "finite", _BOOL, "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"
+    ),
 )
 
 _MEASURED = (
     Column("measured_spectral_radius", _FLOAT, "1", "ρ of W_hh at the start: largest modulus of an eigenvalue"),
     Column("sigma_max", _FLOAT, "1", "σ_max of W_hh at the start: largest singular value"),
-    Column("log10_gradient_ratio", _FLOAT, "log10", "log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖) at the start, for the last step's loss alone"),
-    Column("growth_rate", _FLOAT, "ln per step", "Mean change of ln ‖∂L/∂h_t‖ per step back, for the last step's loss alone", null="sequences of one step, or not a number"),  # fmt: skip
-    Column("growth_rate_error", _FLOAT, "ln per step", "Standard error of growth_rate by batch means over time", null="sequences of few steps"),  # fmt: skip
-    Column("regime", _TEXT, "name", "vanishing, stable or exploding: log10_gradient_ratio below −2, between, above 2", null="not a number"),  # fmt: skip
+    Column(
+        "log10_gradient_ratio",
+        _FLOAT,
+        "log10",
+        "log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖) at the start, for the last step's loss alone",
+    ),
+    Column(
+        "growth_rate",
+        _FLOAT,
+        "ln per step",
+        "Mean change of ln ‖∂L/∂h_t‖ per step back, for the last step's loss alone",
+        null="sequences of one step, or not a number",
+    ),
+    Column(
+        "growth_rate_error",
+        _FLOAT,
+        "ln per step",
+        "Standard error of growth_rate by batch means over time",
+        null="sequences of few steps",
+    ),
+    Column(
+        "regime",
+        _TEXT,
+        "name",
+        "vanishing, stable or exploding: log10_gradient_ratio below −2, between, above 2",
+        null="not a number",
+    ),
     Column("linear_rate", _FLOAT, "ln per step", "Linear law: ln ρ"),
     Column("bound_rate", _FLOAT, "ln per step", "Pascanu's upper bound for every step: ln(γ σ_max)"),
-    Column("mean_field_rate", _FLOAT, "ln per step", "Mean-field slope ½ ln χ₁", null="an initialiser whose units never mix (identity)"),  # fmt: skip
-    Column("predicted_rate", _FLOAT, "ln per step", "linear_rate for φ = identity, mean_field_rate otherwise", null="as mean_field_rate"),  # fmt: skip
+    Column(
+        "mean_field_rate",
+        _FLOAT,
+        "ln per step",
+        "Mean-field slope ½ ln χ₁",
+        null="an initialiser whose units never mix (identity)",
+    ),
+    Column(
+        "predicted_rate",
+        _FLOAT,
+        "ln per step",
+        "linear_rate for φ = identity, mean_field_rate otherwise",
+        null="as mean_field_rate",
+    ),
     Column("deviation", _FLOAT, "ln per step", "growth_rate − predicted_rate", null="as either of them"),
     Column("held_out_loss", _FLOAT, "1", "Loss on held-out sequences after training", null=_UNTRAINED),
-    Column("held_out_accuracy", _FLOAT, "fraction", "Accuracy on held-out sequences after training", null=f"{_UNTRAINED}, or a regression"),  # fmt: skip
-    Column("solved", _BOOL, "true/false", "Held-out loss at most a tenth of the best constant prediction's", null="a run that trains nothing"),  # fmt: skip
-    Column("first_nonfinite_update", _INT, "updates", "First update with a loss, gradient or parameter that is not finite", null="all were finite"),  # fmt: skip
-    Column("first_nonfinite_step", _INT, "steps", "There, the first time step whose state is not finite, or going back the first whose gradient is not", null="all were finite, or no single step was to blame"),  # fmt: skip
-    Column("verified_error", _FLOAT, "relative", "Worst relative error against PyTorch autograd", null="not in the sample that its job verified, or not finite (PyTorch agreed)"),  # fmt: skip
+    Column(
+        "held_out_accuracy",
+        _FLOAT,
+        "fraction",
+        "Accuracy on held-out sequences after training",
+        null=f"{_UNTRAINED}, or a regression",
+    ),
+    Column(
+        "solved",
+        _BOOL,
+        "true/false",
+        "Held-out loss at most a tenth of the best constant prediction's",
+        null="a run that trains nothing",
+    ),
+    Column(
+        "first_nonfinite_update",
+        _INT,
+        "updates",
+        "First update with a loss, gradient or parameter that is not finite",
+        null="all were finite",
+    ),
+    Column(
+        "first_nonfinite_step",
+        _INT,
+        "steps",
+        "There, the first time step whose state is not finite, or going back the first whose gradient is not",
+        null="all were finite, or no single step was to blame",
+    ),
+    Column(
+        "verified_error",
+        _FLOAT,
+        "relative",
+        "Worst relative error against PyTorch autograd",
+        null="not in the sample that its job verified, or not finite (PyTorch agreed)",
+    ),
     Column("device", _TEXT, "name", "Device that the run was made on"),
     Column("engine", _TEXT, "hex", "Digest of the sources of rnn_core that made the run"),
 )
@@ -94,7 +171,13 @@ _CHECKS = (
     Column("dtype", _TEXT, "name", "Floating-point type"),
     Column("device", _TEXT, "name", "Device"),
     Column("regime", _TEXT, "name", "vanishing, stable or exploding", null="not a number"),
-    Column("relative_error", _FLOAT, "relative", "Worst relative error over all time steps and parameters, atol = 0", null="not finite, on both sides"),  # fmt: skip
+    Column(
+        "relative_error",
+        _FLOAT,
+        "relative",
+        "Worst relative error over all time steps and parameters, atol = 0",
+        null="not finite, on both sides",
+    ),
     Column("where", _TEXT, "name", "The time step or parameter that it was found at"),
     Column("tolerance", _FLOAT, "relative", "Largest error that passes"),
 )
@@ -132,7 +215,7 @@ def label(name: str) -> str:
     """How a figure names a setting, with its unit where it has one."""
     described = axes()[name]
     unit = described["unit"]
-    return described["label"] + (f" ({unit})" if unit in ("steps", "updates", "units", "sequences") else "")
+    return str(described["label"]) + (f" ({unit})" if unit in ("steps", "updates", "units", "sequences") else "")
 
 
 @cache
@@ -151,7 +234,9 @@ def columns(table: str) -> tuple[Column, ...]:
 
 def schema(table: str) -> pa.Schema:
     """The Arrow schema of a table; meaning and unit travel in the field metadata."""
-    return pa.schema([pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns(table)])
+    return pa.schema(
+        [pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns(table)]
+    )
 
 
 def build(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
@@ -183,15 +268,8 @@ def concat(table: str, files: Iterable[str | Path]) -> pa.Table:
 def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
     """Write aside and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
     metadata = {**(rows.schema.metadata or {}), PROVENANCE_KEY: json.dumps(provenance, sort_keys=True).encode()}
-    target = Path(file)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as aside:
-        try:
-            pq.write_table(rows.replace_schema_metadata(metadata), aside, compression="zstd")
-        except BaseException:
-            os.unlink(aside.name)
-            raise
-    os.replace(aside.name, target)
+    with written_aside(file) as aside:
+        pq.write_table(rows.replace_schema_metadata(metadata), aside, compression="zstd")
 
 
 def provenance_of(file: str | Path) -> dict[str, Any]:

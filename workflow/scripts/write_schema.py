@@ -40,7 +40,13 @@ def _object(description: str, properties: dict[str, Any], required: list[str]) -
 
 
 def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, Any]:
-    return {"type": "object", "description": description, "propertyNames": NAME, "additionalProperties": value, **limits}
+    return {
+        "type": "object",
+        "description": description,
+        "propertyNames": NAME,
+        "additionalProperties": value,
+        **limits,
+    }
 
 
 def schema() -> dict[str, Any]:
@@ -53,7 +59,10 @@ def schema() -> dict[str, Any]:
             continue
         one = axis.json_schema()
         if axis.kind == "rule":
-            one |= {"x-names": list(axis.choices), "x-allowed": "write none, norm:THRESHOLD or value:THRESHOLD with a threshold above 0, as norm:1.0"}  # fmt: skip
+            one |= {
+                "x-names": list(axis.choices),
+                "x-allowed": "write none, norm:THRESHOLD or value:THRESHOLD with a threshold above 0, as norm:1.0",
+            }
         several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
         grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several]}
     text_list = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
@@ -76,33 +85,68 @@ def schema() -> dict[str, Any]:
         "A task made of the user's own sequences, in a tidy file with one row a time step",
         {
             "file": {"type": "string", "description": "A .parquet or .csv file, counted from the project's top folder"},
-            "sequence": {"type": "string", "description": "Column that tells the sequences apart; all must be equally long"},
+            "sequence": {
+                "type": "string",
+                "description": "Column that tells the sequences apart; all must be equally long",
+            },
             "inputs": {**text_list, "description": "Columns that are the inputs x_t, numbers"},
-            "targets": {**text_list, "description": "Columns that are the targets; for softmax_cross_entropy one of class labels 0, 1, 2, …"},  # fmt: skip
+            "targets": {
+                **text_list,
+                "description": "Columns that are the targets; for softmax_cross_entropy one of class labels 0, 1, 2, …",
+            },
             "loss": {"enum": list(LOSSES), "description": "Loss function"},
-            "loss_at": {"enum": ["last", "every"], "description": "Whether the target of the last row counts, or that of every row"},  # fmt: skip
-            "held_out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": "Share of the sequences that no update sees. Unit: fraction."},  # fmt: skip
+            "loss_at": {
+                "enum": ["last", "every"],
+                "description": "Whether the target of the last row counts, or that of every row",
+            },
+            "held_out": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "exclusiveMaximum": 1,
+                "description": "Share of the sequences that no update sees. Unit: fraction.",
+            },
         },
         ["file", "sequence", "inputs", "targets", "loss", "loss_at"],
     )
-    tolerance = {name: {"type": "number", "exclusiveMinimum": 0, "description": f"For runs in {name}. Unit: relative."} for name in DTYPES}  # fmt: skip
+    tolerance = {
+        name: {"type": "number", "exclusiveMinimum": 0, "description": f"For runs in {name}. Unit: relative."}
+        for name in DTYPES
+    }
     gate = _object(
         "How the engine is checked against PyTorch",
         {
-            "tolerance": _object("Largest relative error, per time step and parameter, that passes", tolerance, list(DTYPES)),
-            "checked_runs_per_job": {"type": "integer", "minimum": 0, "description": "Runs of every job that are verified once more. Unit: runs."},  # fmt: skip
+            "tolerance": _object(
+                "Largest relative error, per time step and parameter, that passes", tolerance, list(DTYPES)
+            ),
+            "checked_runs_per_job": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Runs of every job that are verified once more. Unit: runs.",
+            },
         },
         ["tolerance", "checked_runs_per_job"],
     )
     top = {
         "study": {**NAME, "description": "Name of the study and of its folder under results/"},
         "title": {"type": "string", "description": "Headline of the report"},
-        "question": {"type": "string", "description": "The question that the study answers, shown at the top of the report"},
-        "device": {"enum": list(DEVICES), "description": "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)"},  # fmt: skip
+        "question": {
+            "type": "string",
+            "description": "The question that the study answers, shown at the top of the report",
+        },
+        "device": {
+            "enum": list(DEVICES),
+            "description": "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)",
+        },
         "gate": gate,
         "sequences": _named("The user's own tasks, by name", sequences),
         "sweeps": _named("Sweeps, by name", sweep, minProperties=1),
-        "figures": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": figures()}, "description": "Figures of the report, in order"},  # fmt: skip
+        "figures": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": {"enum": figures()},
+            "description": "Figures of the report, in order",
+        },
     }
     optional = {"sequences"}
     return {
@@ -112,7 +156,13 @@ def schema() -> dict[str, Any]:
         "$defs": {
             "axes": {
                 "x-axes": {
-                    name: {"kind": a.kind, "default": defaults[name], "unit": a.unit, "label": a.label, "meaning": a.meaning}
+                    name: {
+                        "kind": a.kind,
+                        "default": defaults[name],
+                        "unit": a.unit,
+                        "label": a.label,
+                        "meaning": a.meaning,
+                    }
                     for name, a in described.items()
                 },
                 "x-generated-tasks": list(GENERATED),
@@ -124,9 +174,19 @@ def schema() -> dict[str, Any]:
 def columns_page() -> str:
     """docs/tables.md: every column of every table."""
     lines = ["# Tables", "", "Written by `workflow/scripts/write_schema.py`; do not edit.", ""]
-    lines += ["Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.", ""]
+    lines += [
+        "Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.",
+        "",
+    ]
     for table in study_tables.TABLES:
-        lines += [f"## {table}", "", f"{study_tables.MEANING[table]}.", "", "| column | type | unit | meaning | null |", "|---|---|---|---|---|"]  # fmt: skip
+        lines += [
+            f"## {table}",
+            "",
+            f"{study_tables.MEANING[table]}.",
+            "",
+            "| column | type | unit | meaning | null |",
+            "|---|---|---|---|---|",
+        ]
         for c in study_tables.columns(table):
             lines.append(f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning.replace('|', chr(92) + '|')} | {c.null} |")
         lines.append("")

@@ -1,0 +1,53 @@
+# One command each; every one sets up .venv by itself. Without make, see README.md.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+CONFIG ?= config.yaml
+STUDY = $(shell sed -n 's/^study: *\([a-z0-9_-]*\).*/\1/p' $(CONFIG))
+
+.PHONY: report test check format docs lock clean help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $(CONFIG)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html
+	@echo "Report: results/$(STUDY)/report.html"
+
+test: $(VENV)/dev.stamp ## run all tests
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+format: $(VENV)/dev.stamp ## format all code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile workflow
+
+docs: $(VENV)/run.stamp ## write the config schema and docs/ from the code
+	$(BIN)/python workflow/scripts/write_schema.py
+
+lock: ## pin the newest versions that fit, in a fresh environment
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0 ".[study]"
+	$(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' > requirements.txt
+	$(BIN)/pip install --quiet ".[dev]"
+	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt; } > requirements-dev.txt
+
+clean: ## remove results and the environment
+	rm -rf results .snakemake $(VENV)
+
+$(VENV)/run.stamp: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
