@@ -1,0 +1,136 @@
+"""Render the study's own report page: one self-contained HTML file, from the tables and the figures' facts."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import study_tables
+import study_verdicts
+from study_files import written_aside
+from study_provenance import ROOT
+
+TEMPLATES = ROOT / "workflow" / "report"
+
+
+def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Markup:
+    """A figure's caption, its numbers filled in, as HTML. A mistake in the text is an error, not a box on the page."""
+    source = (TEMPLATES / f"{figure}.rst").read_text(encoding="utf-8")
+    text = Environment(undefined=StrictUndefined).from_string(source).render(facts=facts, config=config)
+    settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
+    return Markup(publish_parts(text, writer="html5", settings_overrides=settings)["body"])
+
+
+def figure(name: str, png: Path, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the template needs of one figure."""
+    image = base64.b64encode(png.read_bytes()).decode()
+    return {
+        "name": name,
+        "title": facts["title"],
+        "alt": facts["alt"],
+        "source": f"data:image/png;base64,{image}",
+        "caption": caption(name, facts, config),
+    }
+
+
+def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
+    """Worst relative error by stage, oracle and dtype."""
+    rows = []
+    for (stage, oracle, dtype), group in checks.groupby(["stage", "oracle", "dtype"], sort=True):
+        finite = group["relative_error"].dropna()
+        worst = group.loc[finite.idxmax()] if len(finite) else None
+        rows.append(
+            {
+                "stage": stage,
+                "oracle": oracle,
+                "dtype": dtype,
+                "count": len(group),
+                "nonfinite": len(group) - len(finite),
+                "worst": None if worst is None else float(worst["relative_error"]),
+                "where": "" if worst is None else _where(worst),
+                "tolerance": float(group["tolerance"].iloc[0]),
+            }
+        )
+    return rows
+
+
+def _where(row: pd.Series) -> str:
+    return f"{row['activation']}, ρ = {row['spectral_radius']:g}, T = {row['sequence_length']}: {row['where']}"
+
+
+def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
+    """Seconds in the engine and in verification, by sweep."""
+    rows = []
+    for sweep, group in timings.groupby("sweep", sort=False):
+        rows.append(
+            {
+                "sweep": sweep,
+                "runs": len(group),
+                "seconds": float(group["seconds"].sum()),
+                "per_run": float(group["seconds"].median()),
+                "slowest": float(group["seconds"].max()),
+                "verify": float(group["verify_seconds"].sum()),
+            }
+        )
+    return rows
+
+
+def example_run(runs: pd.DataFrame, config: dict[str, Any]) -> dict[str, Any]:
+    """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
+    row = runs.iloc[0]
+    defaults = {name: described["default"] for name, described in study_tables.axes().items()}
+    task_decides = ("input_size", "loss_at")
+    settings = {n: row[n] for n, d in defaults.items() if n not in task_decides and row[n] != d}
+    chosen = {n: v.item() if hasattr(v, "item") else v for n, v in settings.items()}
+    grid = config["sweeps"][row["sweep"]]["grid"]
+    chosen |= {n: row[n] if isinstance(row[n], str) else int(row[n]) for n in task_decides if n in grid}
+    return {"key": row["run_key"], "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items())}
+
+
+def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provenance: dict[str, Any]) -> str:
+    """The whole page as HTML."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    runs, config = tables["runs"], provenance["config"]
+    checks = check_summary(tables["checks"])
+    return environment.get_template("page.html.j2").render(
+        config=config,
+        config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        axes=study_tables.axes(),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        propagation=study_verdicts.propagation(runs),
+        clipping=study_verdicts.clipping(runs),
+        figures=figures,
+        checks=checks,
+        worst=max((c["worst"] for c in checks if c["worst"] is not None), default=None),
+        broken=int(runs["first_nonfinite_update"].notna().sum()),
+        runs=len(runs),
+        sizes={table: len(rows) for table, rows in tables.items()},
+        meanings=study_tables.MEANING,
+        timings=time_spent(tables["timings"]),
+        example=example_run(runs, config),
+        provenance=provenance,
+    )
+
+
+def main(snakemake: Any) -> None:
+    config = snakemake.params.config
+    tables = {name: pd.read_parquet(snakemake.input[name]) for name in ("runs", "checks", "timings")}
+    sizes = {name: pd.read_parquet(snakemake.input[name], columns=["run_key"]) for name in ("traces", "updates")}
+    figures = []
+    for name, png, facts in zip(config["figures"], snakemake.input.figures, snakemake.input.facts, strict=True):
+        figures.append(figure(name, Path(png), json.loads(Path(facts).read_text(encoding="utf-8")), config))
+    provenance = study_tables.provenance_of(snakemake.input.runs)
+    html = page({**tables, **sizes}, figures, provenance)
+    with written_aside(snakemake.output.page) as aside:
+        aside.write_text(html, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -16,11 +16,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 
 import study_tables  # noqa: E402
 from rnn_core.arrays import DEVICES, DTYPES  # noqa: E402
+from rnn_core.axes import Axis  # noqa: E402
 from rnn_core.experiment import Experiment, axes  # noqa: E402
 from rnn_core.losses import LOSSES  # noqa: E402
 from rnn_core.tasks import GENERATED  # noqa: E402
 
 COLUMNS_PAGE = ROOT / "docs" / "tables.md"
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"}
 
 
@@ -193,6 +195,26 @@ def columns_page() -> str:
     return "\n".join(lines)
 
 
+def settings_page() -> str:
+    """docs/settings.md: every setting of a run, with its default."""
+    lines = ["# Settings of a run", "", "Written by `workflow/scripts/write_schema.py`; do not edit.", ""]
+    lines += ["Each is a field of `rnn_core.Experiment`, a key under `grid:`, a column of `runs.parquet` and an axis label.", ""]
+    lines += ["| setting | default | unit | meaning | allowed |", "|---|---|---|---|---|"]
+    defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+    for name, axis in axes().items():
+        default = "the task's" if defaults[name] is None else f"`{defaults[name]}`"
+        lines.append(f"| `{name}` | {default} | {axis.unit} | {axis.meaning} | {_allowed(name, axis)} |")
+    return "\n".join([*lines, ""])
+
+
+def _allowed(name: str, axis: Axis) -> str:
+    if axis.kind in ("choice", "rule"):
+        return ", ".join(f"`{choice}`" for choice in axis.choices)
+    if name == "task":
+        return ", ".join(f"`{task}`" for task in [*GENERATED, "digits"]) + ", a name under `sequences:`"
+    return f"at least {axis.minimum}" if axis.minimum is not None else f"above {axis.above:g}"
+
+
 def write() -> None:
     """Bring both files up to date."""
     text = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
@@ -201,6 +223,7 @@ def write() -> None:
     study_tables.columns.cache_clear()
     COLUMNS_PAGE.parent.mkdir(exist_ok=True)
     COLUMNS_PAGE.write_text(columns_page(), encoding="utf-8")
+    SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+"""What every test shares: one BLAS thread, and what happens to CUDA tests where there is no CUDA."""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy or torch is imported: one thread gives the same bits on any machine, and two test workers do not fight.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _cuda_where_marked(request: pytest.FixtureRequest) -> None:
+    """Skip a test marked ``gpu`` where torch finds no CUDA device; fail it if the environment says REQUIRE_GPU=1."""
+    if request.node.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        if os.environ.get("REQUIRE_GPU") == "1":
+            pytest.fail("REQUIRE_GPU=1, but torch finds no CUDA device")
+        pytest.skip("torch finds no CUDA device (set REQUIRE_GPU=1 to make this a failure)")

@@ -1,0 +1,248 @@
+"""Shared by the tests of rnn_core: random cases, and programs that compute the same gradients in another way.
+
+Nothing here uses rnn_core's backward pass, its scaling or its comparator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+import rnn_core as rc
+from rnn_core.arrays import to_numpy
+
+LIBRARIES = ("numpy", "torch")
+DTYPES = ("float64", "float32")
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
+LOG10_2 = math.log10(2.0)
+
+# The same examples every time, so that the same commit gives the same verdict; no deadline on a shared machine.
+quick = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+thorough = settings(quick, max_examples=150)  # for tests that cost microseconds
+
+# torch's own functions, for the programs below. Where units saturate torch's derivatives cancel, so cases keep |a| moderate.
+TORCH_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda a: a,
+    "relu": torch.relu,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "selu": torch.selu,
+    "silu": functional.silu,
+    "softplus": lambda a: functional.softplus(a, threshold=50.0),
+    "softsign": functional.softsign,
+    "hard_tanh": functional.hardtanh,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+def array(values: Any, library: str = "numpy", dtype: str = "float64") -> Any:
+    """``values`` as an array of ``library``."""
+    plain = np.asarray(values, dtype=dtype)
+    return plain if library == "numpy" else torch.as_tensor(plain.copy())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A vanilla network with everything that ``forward`` and ``backward`` take; NumPy float64."""
+
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    grad_hidden: np.ndarray
+    state: dict[str, np.ndarray] | None
+    grad_state: dict[str, np.ndarray] | None
+
+    def to(self, library: str, dtype: str = "float64") -> Case:
+        """The same case in another library and dtype."""
+
+        def dictionary(d: dict[str, np.ndarray] | None) -> dict[str, Any] | None:
+            return None if d is None else {name: array(value, library, dtype) for name, value in d.items()}
+
+        return Case(
+            dictionary(self.params) or {},
+            array(self.x, library, dtype),
+            array(self.grad_hidden, library, dtype),
+            dictionary(self.state),
+            dictionary(self.grad_state),
+        )
+
+    def run(self, activation: str) -> tuple[rc.Tape, rc.Gradients]:
+        """The engine's answer."""
+        tape = rc.forward(rc.VanillaCell(activation), self.params, self.x, self.state)
+        return tape, rc.backward(tape, self.grad_hidden, self.grad_state)
+
+
+def draw_case(
+    seed: int, T: int, B: int, D: int, H: int, loss_at: str = "every", with_state: bool = False, gain: float = 1.0
+) -> Case:
+    """Normal weights (recurrent ones of standard deviation gain/√H), biases that are not zero, normal inputs."""
+    rng = np.random.default_rng(seed)
+    params = {
+        "weight_ih": rng.standard_normal((H, D)) / np.sqrt(D),
+        "weight_hh": gain * rng.standard_normal((H, H)) / np.sqrt(H),
+        "bias_ih": 0.3 * rng.standard_normal(H),
+        "bias_hh": 0.3 * rng.standard_normal(H),
+    }
+    x, grad_hidden = rng.standard_normal((T, B, D)), rng.standard_normal((T, B, H))
+    if loss_at == "last":
+        grad_hidden[:-1] = 0.0
+    state = {"hidden": rng.standard_normal((B, H))} if with_state else None
+    grad_state = {"hidden": rng.standard_normal((B, H))} if with_state else None
+    return Case(params, x, grad_hidden, state, grad_state)
+
+
+def cases(max_steps: int = 9) -> st.SearchStrategy[Case]:
+    """Networks of every small shape, with and without an initial state, with a loss at every step or at the last."""
+    return st.builds(
+        draw_case,
+        seed=st.integers(0, 2**32 - 1),
+        T=st.integers(1, max_steps),
+        B=st.integers(1, 4),
+        D=st.integers(1, 3),
+        H=st.integers(1, 6),
+        loss_at=st.sampled_from(["every", "last"]),
+        with_state=st.booleans(),
+        gain=st.sampled_from([0.5, 1.0, 1.5]),
+    )
+
+
+@dataclass(frozen=True)
+class Program:
+    """What another program found: states h_t, total dL/dh_t, and the gradients by name."""
+
+    hidden: np.ndarray
+    grad_hidden: np.ndarray
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    state: np.ndarray
+
+
+def autograd_program(activation: str, case: Case) -> Program:
+    """A plain loop over torch tensors, differentiated by torch.autograd in one go."""
+    phi = TORCH_FUNCTIONS[activation]
+    p = {name: torch.tensor(value, requires_grad=True) for name, value in case.params.items()}
+    x = torch.tensor(case.x, requires_grad=True)
+    T, B, _ = case.x.shape
+    H = case.params["weight_hh"].shape[0]
+    h0 = torch.tensor(case.state["hidden"] if case.state else np.zeros((B, H)), requires_grad=True)
+    h, states = h0, []
+    for x_t in x.unbind(0):
+        h = phi(x_t @ p["weight_ih"].T + p["bias_ih"] + h @ p["weight_hh"].T + p["bias_hh"])
+        h.retain_grad()
+        states.append(h)
+    loss = (torch.stack(states) * torch.tensor(case.grad_hidden)).sum()
+    if case.grad_state:
+        loss = loss + (h * torch.tensor(case.grad_state["hidden"])).sum()
+    loss.backward()
+
+    def grad(tensor: Tensor) -> np.ndarray:
+        return np.zeros(tuple(tensor.shape)) if tensor.grad is None else tensor.grad.numpy()
+
+    return Program(
+        np.stack([s.detach().numpy() for s in states]),
+        np.stack([grad(s) for s in states]),
+        {name: grad(value) for name, value in p.items()},
+        grad(x),
+        grad(h0),
+    )
+
+
+def plain_pass(tape: rc.Tape, grad_hidden: np.ndarray) -> Program:
+    """The delta recursion with no exponent carried apart, as a textbook writes it (NumPy, vanilla cell)."""
+    assert isinstance(tape.cell, rc.VanillaCell)
+    W, phi, columns = tape.params["weight_hh"], tape.cell.phi, tape.columns
+    T, B, H = grad_hidden.shape
+    dh_next, dh, da = np.zeros((H, B), dtype=grad_hidden.dtype), [], []
+    for t in reversed(range(T)):
+        dh_t = dh_next + grad_hidden[t].T
+        da_t = phi.df(tape.saved[t]) * dh_t
+        dh_next = W.T @ da_t
+        dh.append(dh_t)
+        da.append(da_t)
+    da_all, x = np.stack(da[::-1]), tape.x.transpose(0, 2, 1)
+    bias = np.sum(da_all, axis=(0, 2))
+    return Program(
+        tape.hidden,
+        np.stack(dh[::-1]).transpose(0, 2, 1),
+        {
+            "weight_ih": np.tensordot(da_all, x, axes=((0, 2), (0, 2))),
+            "weight_hh": np.tensordot(da_all, columns[:-1], axes=((0, 2), (0, 2))),
+            "bias_ih": bias,
+            "bias_hh": bias,
+        },
+        (tape.params["weight_ih"].T @ da_all).transpose(0, 2, 1),
+        dh_next.T,
+    )
+
+
+def relative(ours: Any, reference: Any) -> float:
+    """‖ours - reference‖ / ‖reference‖ of plain arrays; 0 where both are zero, inf where only the reference is."""
+    a, b = to_numpy(ours).astype(np.float64), to_numpy(reference).astype(np.float64)
+    assert a.shape == b.shape
+    size, difference = float(np.linalg.norm(b)), float(np.linalg.norm(a - b))
+    return difference / size if size else (0.0 if difference == 0.0 else math.inf)
+
+
+def worst_relative(ours: Any, reference: Any) -> float:
+    """The largest ``relative`` over the leading index, time."""
+    return max(relative(ours[t], reference[t]) for t in range(len(reference)))
+
+
+def assert_agrees(gradients: rc.Gradients, tape: rc.Tape, program: Program, limit: float) -> None:
+    """Every result of the engine within ``limit`` of the program's, relative, per time step, with no absolute tolerance."""
+    errors = {
+        "states": worst_relative(tape.hidden, program.hidden),
+        "dL/dh": worst_relative(gradients.hidden, program.grad_hidden),
+        "dL/dx": worst_relative(gradients.x, program.x),
+        "dL/dh_0": relative(gradients.state["hidden"], program.state),
+        **{name: relative(gradients.params[name], value) for name, value in program.params.items()},
+    }
+    assert set(gradients.params) == set(program.params)
+    assert max(errors.values()) <= limit, errors
+
+
+def exact(x: Any) -> list[Fraction]:
+    """The entries of a plain or scaled array as exact rational numbers, flat."""
+    if not isinstance(x, rc.Scaled):
+        return [Fraction(float(v)) for v in to_numpy(x).reshape(-1)]
+    mantissa = to_numpy(x.mantissa)
+    if isinstance(x.exponent, int):
+        return [Fraction(float(v)) * Fraction(2) ** x.exponent for v in mantissa.reshape(-1)]
+    rows = zip(mantissa, x.exponent, strict=True)
+    return [Fraction(float(v)) * Fraction(2) ** int(e) for row, e in rows for v in np.asarray(row).reshape(-1)]
+
+
+def with_params(problem: rc.Problem, **changes: np.ndarray) -> rc.Problem:
+    """``problem`` with some parameters replaced."""
+    return replace(problem, params={**problem.params, **changes})
+
+
+def with_biases(problem: rc.Problem, seed: int = 7) -> rc.Problem:
+    """``problem`` with biases that are not zero: a bias that is zero hides what is done to it."""
+    rng = np.random.default_rng(seed)
+    names = [name for name in problem.params if name.startswith("bias")]
+    return with_params(problem, **{n: 0.3 * rng.standard_normal(problem.params[n].shape) for n in names})
+
+
+def zero_input_problem(
+    activation: str, rho: float, T: int, B: int = 2, H: int = 4, initializer: str = "orthogonal", dtype: str = "float64"
+) -> tuple[rc.Problem, np.ndarray, np.ndarray]:
+    """(problem, x, target) of a network at rest: x = 0, so that states stay 0 however fast gradients grow."""
+    experiment = rc.Experiment(
+        activation=activation, initializer=initializer, spectral_radius=rho, hidden_size=H, input_size=1,
+        sequence_length=T, batch_size=B, dtype=dtype,
+    )  # fmt: skip
+    target = np.random.default_rng(3).standard_normal((B, 1)).astype(dtype)
+    return rc.prepare(experiment), np.zeros((T, B, 1), dtype=dtype), target
