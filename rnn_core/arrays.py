@@ -49,6 +49,15 @@ def place(values: np.ndarray, dtype: str, device: str) -> Array:
     return torch.as_tensor(np.asarray(values, dtype=dtype), device=device)
 
 
+def device_name(device: str) -> str:
+    """``cpu``, or which GPU ``cuda`` is."""
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    return str(torch.cuda.get_device_name())
+
+
 def resolve_device(name: str) -> str:
     """``cpu`` or ``cuda`` for a configured ``cpu | cuda | auto``.
 

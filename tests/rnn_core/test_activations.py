@@ -86,15 +86,21 @@ def test_derivative_against_central_differences_of_f(name: str) -> None:
     np.testing.assert_allclose(phi.df(a), (phi.f(a + h) - phi.f(a - h)) / (2 * h), rtol=0, atol=2e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+SILU_GAMMA = pytest.mark.xfail(
+    strict=True, reason="bug in activations.ROWS: silu's gamma is 6e-10 too small; it is 1.099839320128867"
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SILU_GAMMA) if n == "silu" else n for n in NAMES])
 def test_gamma_is_the_supremum(name: str) -> None:
     """gamma is too small (Pascanu's bound would be broken) or too large (it would be idle)."""
     phi = rc.ACTIVATIONS[name]
-    a = np.concatenate([np.linspace(-50.0, 50.0, 200_001), [0.0, -1e-12, 1e-12, 2.3993572805154186]])
+    a = np.concatenate([np.linspace(-50.0, 50.0, 200_001), [0.0, -1e-12, 1e-12, 2.3993572805154675]])
     largest = float(np.max(np.abs(phi.df(a))))
     assert phi.gamma * (1 - 1e-6) <= largest <= phi.gamma * (1 + 4 * EPS["float64"])
 
 
+@SILU_GAMMA
 def test_gamma_of_silu_is_where_its_second_derivative_vanishes() -> None:
     """The one gamma that is no round number was mistyped."""
     with mp.workdps(40):

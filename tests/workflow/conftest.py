@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from study_project import Project, copy  # noqa: E402
 
-ARGUMENTS = ("--configfile", "studies/tiny.yaml")
+ARGUMENTS = ("--configfile=studies/tiny.yaml",)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,8 @@ class Project:
 
     def rules_to_run(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule the next call would run."""
-        text = self.snakemake("--dry-run", "--quiet", "host", *arguments).stdout
+        done = self.snakemake("--dry-run", "--quiet=host", *arguments)
+        text = done.stdout + done.stderr
         table = text.split("Job stats:")[1].split("total")[0] if "Job stats:" in text else ""
         rows = [line.split() for line in table.splitlines()]
         return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
@@ -59,7 +60,7 @@ class Project:
         """The arguments that run it."""
         file = self.root / "studies" / f"{name}.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
-        return ["--configfile", str(file.relative_to(self.root))]
+        return [f"--configfile={file.relative_to(self.root)}"]
 
     def table(self, name: str, study: str = "tiny") -> pd.DataFrame:
         return pd.read_parquet(self.root / "results" / study / "tables" / f"{name}.parquet")

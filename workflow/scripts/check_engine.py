@@ -16,7 +16,7 @@ import rnn_core as rc
 import study_data
 import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, require, settings_of
-from rnn_core.arrays import resolve_device
+from rnn_core.arrays import device_name, resolve_device
 from rnn_core.theory import growth, regime
 from study_plan import as_list
 
@@ -90,7 +90,7 @@ def main(snakemake: Any) -> None:
         worst = max(failures, key=lambda f: f[0])[1]
         raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
     study_tables.write(
-        study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": device}
+        study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": device_name(device)}
     )
 
 

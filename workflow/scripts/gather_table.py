@@ -10,7 +10,7 @@ def main(snakemake: Any) -> None:
     table = snakemake.wildcards.table
     devices = {study_tables.provenance_of(file)["device"] for file in snakemake.input.blocks}
     rows = study_tables.concat(table, snakemake.input.blocks)
-    study_tables.write(rows, snakemake.output.table, provenance(snakemake.params.config, max(devices)))
+    study_tables.write(rows, snakemake.output.table, provenance(snakemake.params.config, ", ".join(sorted(devices))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law ρ^lag."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+import study_figures as sf
+
+NOTHING = sf.Nothing(
+    "No run of this study shows how one gradient travels back through time.",
+    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step would mix gradients "
+    "of different age).",
+)
+MOST_LAGS = 200
+FLOAT_LIMITS = (  # log10 of the smallest normal and the smallest positive number; log10 of the largest
+    ("float32", -37.9, -44.9, 38.5),
+    ("float64", -307.7, -323.3, 308.3),
+)
+GROUP = ["panel", "spectral_radius", "sequence_length", "lag"]
+
+
+def frame(tables: sf.Tables) -> pd.DataFrame:
+    """Panel × spectral radius × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its mean, lowest and highest seed, and the linear law.
+
+    Seeds whose gradient is exactly zero there (``zeros``) or not a number (``broken``) are not in the mean.
+    """
+    runs = tables.runs()
+    runs = sf.starts(runs[runs["loss_at"] == "last"])
+    if runs.empty:
+        return pd.DataFrame()
+    runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))
+    grids = [np.linspace(0, T - 1, min(T, MOST_LAGS + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
+    where = [("update", "==", 0), ("run_key", "in", set(runs["run_key"])), ("lag", "in", set(np.concatenate(grids).tolist()))]
+    traces = tables.read("traces", ["run_key", "lag", "log10_grad_norm"], where).drop_duplicates(["run_key", "lag"])
+    last = traces[traces["lag"] == 0].set_index("run_key")["log10_grad_norm"]
+    traces["ratio"] = traces["log10_grad_norm"] - traces["run_key"].map(last)
+    traces["zero"] = traces["ratio"] == -np.inf
+    traces["ratio"] = traces["ratio"].where(np.isfinite(traces["ratio"]))
+    rows = traces.merge(runs[["run_key", "panel", "spectral_radius", "sequence_length", "left_out"]], on="run_key")
+    found = rows.groupby(GROUP, observed=True, as_index=False).agg(
+        mean=("ratio", "mean"), low=("ratio", "min"), high=("ratio", "max"),
+        seeds=("run_key", "size"), zeros=("zero", "sum"), finite=("ratio", "count"), left_out=("left_out", "first"),
+    )  # fmt: skip
+    found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
+    return found.assign(linear=found["lag"] * np.log10(found["spectral_radius"])).drop(columns="finite")
+
+
+def ends(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first time step."""
+    return data[data["lag"] == data["sequence_length"] - 1]
+
+
+def facts(data: pd.DataFrame) -> sf.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    at_first = ends(data)
+    known = at_first.dropna(subset=["mean"])
+    lags = sf.listed(map(str, sorted(set(at_first["lag"]))))
+    zeros, broken = int(at_first["zeros"].sum()), int(at_first["broken"].sum())
+    claims = {
+        "zeros": f"{sf.plural(zeros, 'run')} reached a gradient of exactly zero (▼) and left the mean there." if zeros else "",
+        "broken": f"{sf.plural(broken, 'run')} had a gradient that is not a number and left the mean." if broken else "",
+        "left_out": sf.left_out(data),
+    }
+    numbers = {"lag": lags, "seeds": _range(data["seeds"])}
+    if known.empty:
+        title = "Every gradient is exactly zero, or not a number, before it has reached the first time step."
+        return sf.facts(title, f"Small multiples without lines. {title}", numbers, claims)
+    low, high = known.loc[known["mean"].idxmin()], known.loc[known["mean"].idxmax()]
+    off = (known["mean"] - known["linear"]).abs().groupby(known["panel"], observed=True).max()
+    spread = [f"{sf.power(row['mean'])} ({row['panel']}, ρ = {sf.number(row['spectral_radius'])})" for row in (low, high)]
+    title = f"Going back {lags} steps multiplies the gradient by " + (
+        f"anything from {spread[0]} to {spread[1]}." if low["mean"] < high["mean"] else f"{spread[0]}."
+    )
+    claims["linear"] = "At the first time step the linear law ρ^lag is off by " + (
+        sf.listed(f"{sf.number(value, 2)} ({panel})" for panel, value in off.items()) + " decades at most."
+    )
+    numbers |= {"lowest": sf.number(low["mean"]), "highest": sf.number(high["mean"]), "linear_off_most": sf.number(off.max(), 2)}
+    return sf.facts(title, _alt(data, title), numbers, claims)
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _alt(data: pd.DataFrame, title: str) -> str:
+    panels = sf.listed(data["panel"].cat.categories)
+    return (
+        f"Line charts, one for each of {panels}: decimal logarithm of the gradient norm, relative to the last time step, against "
+        f"lag in steps back from the end, one line per spectral radius, with the linear law dashed. {title}"
+    )
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    figure, axes = sf.grid(len(names), 2 if len(names) <= 4 else 3, 2.75, sharex=data["sequence_length"].nunique() == 1)
+    colours = sf.radius_colours(data["spectral_radius"])
+    for ax, name in zip(axes, names, strict=True):
+        _panel(ax, data[data["panel"] == name], colours)
+        sf.panel_title(ax, name)
+    for ax in axes:
+        _mark_float_limits(ax)
+    figure.supxlabel("lag: steps back from the end, T − t", fontsize=10.5)
+    scales = " (decades; every panel has its own scale)" if len(names) > 1 else " (decades)"
+    figure.supylabel(sf.RATIO % "t" + scales, fontsize=10.5)
+    seeds = "one seed" if data["seeds"].max() == 1 else f"mean of {_range(data['seeds'])} seeds"
+    handles = [
+        *sf.radius_legend(data["spectral_radius"]),
+        Line2D([], [], color=sf.FAINT, lw=2.2, label=seeds),
+        *([Patch(color=sf.FAINT, alpha=0.3, label="lowest to\nhighest seed")] if data["seeds"].max() > 1 else []),
+        Line2D([], [], color=sf.FAINT, lw=1.2, ls=(0, (4, 2)), label="linear law\nρ^lag"),
+    ]
+    figure.legend(handles=handles, title="spectral\nradius ρ", loc="outside right center")
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
+    ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
+    for radius, line in rows.groupby("spectral_radius"):
+        style = {"color": colours[radius]}
+        ax.plot(line["lag"], line["linear"], lw=1.1, ls=(0, (4, 2)), alpha=0.8, gid="linear", **style)
+        ax.fill_between(line["lag"], line["low"], line["high"], lw=0, alpha=0.25, **style)
+        ax.plot(line["lag"], line["mean"], lw=2.0, gid="mean", **style)
+        if line["zeros"].any():
+            first = line.loc[line["zeros"].gt(0).idxmax(), "lag"]
+            ax.plot([first], [0.03], marker="v", ms=8, clip_on=False, gid="zero", transform=ax.get_xaxis_transform(), **style)
+    ax.margins(x=0.01)
+
+
+def _mark_float_limits(ax: Axes) -> None:
+    """Where plain floats run out, if a gradient of norm 1 at the last step gets there."""
+    low, high = ax.get_ylim()
+    for dtype, normal, smallest, largest in FLOAT_LIMITS:
+        if low < normal:
+            ax.axhspan(smallest, normal, color="#cc79a7", alpha=0.35, lw=0, zorder=0.5)
+        if high > largest:
+            ax.axhline(largest, color="#cc79a7", lw=1.4, zorder=0.5)
+        for y, word, align in ((smallest, f"{dtype} min", "top"), (largest, f"{dtype} max", "bottom")):
+            if low < y < high:
+                text = ax.text(0.015, y, word, transform=ax.get_yaxis_transform(), va=align, fontsize=9, color="#8f3a6d")
+                text.set_bbox({"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8})
+    ax.set_ylim(low, high)
+
+
+def main(snakemake: Any) -> None:
+    sf.render(snakemake, frame, facts, draw)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,0 +1,200 @@
+"""The gradient's growth per step against spectral radius, beside prediction, linear law and upper bound; and the deviation."""
+
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import study_figures as sf
+
+NOTHING = sf.Nothing(
+    "No run of this study has a growth rate.",
+    "Add a sweep with several values of spectral_radius and a sequence_length of 2 or more.",
+)
+MEASURED, PREDICTED, LINEAR, BOUND = "#D55E00", "#0072B2", "#222222", "#8a8a8a"
+ROUNDING = 1e-9
+GROUP = ["panel", "spectral_radius", "sequence_length"]
+
+
+def frame(tables: sf.Tables) -> pd.DataFrame:
+    """Panel × spectral radius at the longest T: means over seeds of the growth rate, its deviation and its theories.
+
+    The errors are standard deviations over seeds; of a single seed, the standard error over time. Seeds whose gradient is
+    exactly zero (``zeros``) or not a number (``broken``) are not in the means. ``above_bound`` counts runs beyond the bound.
+    """
+    theory = ("linear_rate", "predicted_rate", "bound_rate")
+    runs = sf.starts(tables.runs("growth_rate", "growth_rate_error", "deviation", *theory))
+    if runs.empty:
+        return pd.DataFrame()
+    runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))
+    rate = runs["growth_rate"]
+    runs = runs.assign(
+        zero=rate == -np.inf,
+        known=rate.where(np.isfinite(rate)),
+        deviation=runs["deviation"].where(np.isfinite(runs["deviation"])),
+        above_bound=rate > runs["bound_rate"] + ROUNDING,
+    )
+    found = runs.groupby(GROUP, observed=True, as_index=False).agg(
+        measured=("known", "mean"), error=("known", "std"), over_time=("growth_rate_error", "mean"), finite=("known", "count"),
+        deviation=("deviation", "mean"), deviation_error=("deviation", "std"), above_bound=("above_bound", "sum"),
+        linear=("linear_rate", "mean"), predicted=("predicted_rate", "mean"), bound=("bound_rate", "mean"),
+        seeds=("run_key", "size"), zeros=("zero", "sum"), left_out=("left_out", "first"),
+    )  # fmt: skip
+    found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
+    for error in ("error", "deviation_error"):
+        found[error] = found[error].fillna(found["over_time"])
+    return found.drop(columns=["over_time", "finite"])
+
+
+def critical_radii(rows: pd.DataFrame) -> list[float]:
+    """Where the measured rate of one panel crosses zero, by straight lines between neighbouring radii."""
+    rows = rows.dropna(subset=["measured"]).sort_values("spectral_radius")
+    rho, rate = rows["spectral_radius"].to_numpy(), rows["measured"].to_numpy()
+    i = np.flatnonzero(np.sign(rate[:-1]) * np.sign(rate[1:]) < 0)
+    between = rho[i] - rate[i] * (rho[i + 1] - rho[i]) / (rate[i + 1] - rate[i])
+    return sorted([*between.tolist(), *rho[rate == 0].tolist()])
+
+
+def facts(data: pd.DataFrame) -> sf.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    groups = {str(panel): rows for panel, rows in data.groupby("panel", observed=True)}
+    crossings = {panel: critical_radii(rows) for panel, rows in groups.items()}
+    title = _title(groups, crossings)
+    worst = data.dropna(subset=["deviation"])
+    numbers = {"T": sf.listed(sorted({str(T) for T in data["sequence_length"]})), "seeds": str(data["seeds"].max())}
+    numbers |= {f"critical_{panel}": sf.listed(map(sf.number, found)) for panel, found in crossings.items() if found}
+    claims = {"bound": _bound(data), "left_out": sf.left_out(data), "seeds": _errors(data)}
+    if len(worst):
+        row = worst.loc[worst["deviation"].abs().idxmax()]
+        decades = row["deviation"] * (row["sequence_length"] - 1) / np.log(10)
+        numbers["worst_deviation"] = sf.signed(row["deviation"], 2)
+        claims["deviation"] = (
+            f"The largest deviation from the prediction is {sf.signed(row['deviation'], 2)} a step ({row['panel']}, ρ = "
+            f"{sf.number(row['spectral_radius'])}): {sf.signed(decades, 2)} decades over {row['sequence_length']} steps."
+        )
+    if data["zeros"].any() or data["broken"].any():
+        claims["zeros"] = (
+            f"Not in the means: {sf.plural(int(data['zeros'].sum()), 'run')} with a gradient of exactly zero, "
+            f"{sf.plural(int(data['broken'].sum()), 'run')} without a number."
+        )
+    alt = (
+        f"Charts, one for each of {sf.listed(groups)}: growth rate of the gradient per step back against spectral radius, with "
+        f"the prediction, the linear law and the upper bound as lines; below, measured minus predicted. {title}"
+    )
+    return sf.facts(title, alt, numbers, claims)
+
+
+def _title(groups: dict[str, pd.DataFrame], crossings: dict[str, list[float]]) -> str:
+    """Which panels cross zero and where; which never do."""
+    crossing = [f"{sf.number(found[0])} ({panel})" for panel, found in crossings.items() if found]
+    never = {panel: rows["measured"].dropna() for panel, rows in groups.items() if not crossings[panel]}
+    vanish = [panel for panel, rates in never.items() if len(rates) and rates.max() < 0]
+    explode = [panel for panel, rates in never.items() if len(rates) and rates.min() > 0]
+    parts = [f"growth turns from shrinking to growing at ρ = {_few(crossing)}"] if crossing else []
+    parts += [f"gradients shrink at every ρ for {_few(vanish)}"] if vanish else []
+    parts += [f"gradients grow at every ρ for {_few(explode)}"] if explode else []
+    text = "; ".join(parts) or "no gradient has a finite growth rate"
+    return text[0].upper() + text[1:] + "."
+
+
+def _few(words: list[str], most: int = 4) -> str:
+    """All of them, or the first ones and how many more."""
+    return sf.listed(words if len(words) <= most else [*words[: most - 1], f"{len(words) - most + 1} more"])
+
+
+def _bound(data: pd.DataFrame) -> str:
+    above, runs = int(data["above_bound"].sum()), int(data["seeds"].sum())
+    return f"{'No' if above == 0 else above} run of {runs} lies above the upper bound."
+
+
+def _errors(data: pd.DataFrame) -> str:
+    if data["seeds"].max() > 1:
+        return "Bars: one standard deviation over the seeds."
+    return "There is one seed; bars: the standard error over time."
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    columns = min(4, len(names))
+    blocks = -(-len(names) // columns)
+    figure = Figure(figsize=(sf.WIDTH, 1.7 + 4.1 * blocks), layout="constrained")
+    axes = figure.subplots(2 * blocks, columns, squeeze=False, sharex=True, height_ratios=[3, 1.25] * blocks)
+    for index in range(blocks * columns):
+        upper, lower = axes[2 * (index // columns) : 2 * (index // columns) + 2, index % columns]
+        if index < len(names):
+            _panel(upper, lower, data[data["panel"] == names[index]])
+            sf.panel_title(upper, names[index], 80 // columns - 2)
+        else:
+            upper.set_axis_off()
+            lower.set_axis_off()
+    for row, label in ((0, "growth rate per step back\n(change of ln ‖∂L/∂h‖)"), (1, "measured −\npredicted")):
+        _share_y(axes[row::2], len(names))
+        for ax in axes[row::2, 0]:
+            ax.set_ylabel(label)
+    figure.supxlabel("spectral radius ρ: largest eigenvalue modulus of W_hh", fontsize=10.5)
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _share_y(axes: np.ndarray, count: int) -> None:
+    """One y scale for all panels of a kind."""
+    used = [ax for ax in axes.flatten() if ax.axison]
+    low, high = min(ax.get_ylim()[0] for ax in used), max(ax.get_ylim()[1] for ax in used)
+    for ax in used:
+        ax.set_ylim(low, high)
+    for ax in axes[:, 1:].flatten():
+        ax.tick_params(labelleft=False)
+
+
+def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
+    rho = rows["spectral_radius"]
+    single = {"marker": "_", "ms": 14} if len(rows) == 1 else {}
+    upper.axhline(0.0, color="#444444", lw=0.8, zorder=0)
+    upper.plot(rho, rows["bound"], color=BOUND, ls=":", lw=2.0, gid="bound", **single)
+    upper.plot(rho, rows["linear"], color=LINEAR, ls=(0, (4, 2)), lw=1.3, gid="linear", **single)
+    upper.plot(rho, rows["predicted"], color=PREDICTED, lw=2.0, gid="predicted", **single)
+    style = {"fmt": "o", "ms": 5.5, "color": MEASURED, "elinewidth": 1.4, "capsize": 2.5}
+    upper.errorbar(rho, rows["measured"], rows["error"].fillna(0.0), **style).lines[0].set_gid("measured")
+    for radius in critical_radii(rows)[:2]:
+        upper.plot([radius], [0.0], marker="D", ms=8, mfc="white", mec=sf.INK, mew=1.6, gid="critical", zorder=5)
+        upper.annotate(sf.number(radius), (radius, 0.0), xytext=(0, -9), textcoords="offset points", ha="center", va="top",
+                       fontsize=10, fontweight="bold", bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})  # fmt: skip
+    lower.axhline(0.0, color=PREDICTED, lw=1.6, zorder=0)
+    if rows["deviation"].notna().any():
+        lower.errorbar(rho, rows["deviation"], rows["deviation_error"].fillna(0.0), **style).lines[0].set_gid("deviation")
+    else:
+        words = textwrap.fill("no prediction for this initializer", 20)
+        lower.text(0.5, 0.5, words, transform=lower.transAxes, ha="center", va="center", fontsize=9, color="#666666")
+    if rows["zeros"].any():
+        zero = rows.loc[rows["zeros"] > 0, "spectral_radius"]
+        upper.plot(zero, [0.03] * len(zero), "v", color=MEASURED, transform=upper.get_xaxis_transform(), gid="zero")
+
+
+def _legend(data: pd.DataFrame) -> list[Line2D]:
+    seeds = int(data["seeds"].max())
+    bars = f"mean of {seeds} seeds ± standard deviation" if seeds > 1 else "one seed ± standard error over time"
+    T = data["sequence_length"].max()
+    handles = [
+        Line2D([], [], color=MEASURED, marker="o", ls="", ms=6, label=f"measured at T = {T}: {bars}"),
+        Line2D([], [], color=PREDICTED, lw=2, label="predicted: mean field ½ ln χ₁ (identity: ln ρ)"),
+        Line2D([], [], color=LINEAR, ls=(0, (4, 2)), lw=1.3, label="linear law ln ρ"),
+        Line2D([], [], color=BOUND, ls=":", lw=2, label="upper bound ln(γ σ_max); σ_max: largest singular value"),
+        Line2D([], [], color=sf.INK, marker="D", mfc="white", mew=1.6, ms=7, ls="", label="critical ρ: measured rate is 0"),
+    ]
+    zero = Line2D([], [], color=MEASURED, marker="v", ls="", ms=6, label="a seed’s gradient is exactly 0")
+    return [*handles, zero] if data["zeros"].any() else handles
+
+
+def main(snakemake: Any) -> None:
+    sf.render(snakemake, frame, facts, draw)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

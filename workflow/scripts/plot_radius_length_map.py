@@ -1,0 +1,171 @@
+"""Where gradients vanish, stay or explode: spectral radius × sequence length, with the contour where they neither grow nor shrink."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+import seaborn as sns
+
+import study_figures as sf
+
+NOTHING = sf.Nothing(
+    "No run of this study has a sequence of two steps or more.",
+    "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
+)
+BOUNDS = (2, 10, 30, 100)  # decades; the first is where "stable" ends
+LEVELS = [-sf.REGIME_DECADES, 0.0, sf.REGIME_DECADES]
+GROUP = ["panel", "spectral_radius", "sequence_length"]
+
+
+def frame(tables: sf.Tables) -> pd.DataFrame:
+    """Panel × spectral radius × T: mean over seeds of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖); −inf where all seeds are exactly zero.
+
+    Otherwise seeds that are exactly zero (``zeros``) or not a number (``broken``) are not in the mean.
+    """
+    runs = sf.starts(tables.runs("log10_gradient_ratio"))
+    if runs.empty:
+        return pd.DataFrame()
+    runs = sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed"))
+    ratio = runs["log10_gradient_ratio"]
+    runs = runs.assign(zero=ratio == -np.inf, known=ratio.where(np.isfinite(ratio)))
+    found = runs.groupby(GROUP, observed=True, as_index=False).agg(
+        mean=("known", "mean"), seeds=("run_key", "size"), zeros=("zero", "sum"), finite=("known", "count"),
+        left_out=("left_out", "first"),
+    )  # fmt: skip
+    found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
+    found["mean"] = found["mean"].mask((found["finite"] == 0) & (found["zeros"] > 0), -np.inf)
+    return found.drop(columns="finite")
+
+
+def facts(data: pd.DataFrame) -> sf.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    known = data.dropna(subset=["mean"])
+    stable = known[known["mean"].abs() <= sf.REGIME_DECADES]
+    vanishing, exploding = known[known["mean"] < -sf.REGIME_DECADES], known[known["mean"] > sf.REGIME_DECADES]
+    longest = known[known["sequence_length"] == known["sequence_length"].max()]
+    T = sf.number(data["sequence_length"].max())
+    title = (
+        f"Gradients stay within a factor of 100 in {len(stable)} of {len(known)} settings; "
+        f"they vanish in {len(vanishing)} and explode in {len(exploding)}."
+    )
+    claims = {
+        "longest": _stable_radii(longest, T),
+        "zeros": f"{sf.plural(int(data['zeros'].sum()), 'run')} had a gradient of exactly zero." if data["zeros"].any() else "",
+        "broken": f"{sf.plural(int(data['broken'].sum()), 'run')} had no number to show." if data["broken"].any() else "",
+        "left_out": sf.left_out(data),
+    }
+    finite = known.loc[np.isfinite(known["mean"]), "mean"]
+    numbers = {"settings": str(len(known)), "stable": str(len(stable)), "vanishing": str(len(vanishing))}
+    numbers |= {"exploding": str(len(exploding)), "longest": T}
+    numbers |= {"lowest": sf.number(finite.min()), "highest": sf.number(finite.max())} if len(finite) else {}
+    alt = (
+        f"Heat maps, one for each of {sf.listed(data['panel'].cat.categories)}: spectral radius upwards, sequence length to the "
+        f"right, colour for the decades by which the gradient changes from the last step back to the first: blue vanishing, "
+        f"white stable, red exploding. {title} {claims['longest']}"
+    )
+    return sf.facts(title, alt, numbers, claims)
+
+
+def _stable_radii(rows: pd.DataFrame, T: str) -> str:
+    """Which radii are stable at the longest sequence, panel by panel."""
+    parts = []
+    for panel, group in rows.groupby("panel", observed=True):
+        radii = group.loc[group["mean"].abs() <= sf.REGIME_DECADES, "spectral_radius"]
+        parts.append(f"{panel}: " + (", ".join(f"{sf.number(r)}" for r in sorted(radii)) or "none"))
+    return f"Spectral radii that are stable at T = {T}: {'; '.join(parts)}."
+
+
+def colours() -> tuple[ListedColormap, BoundaryNorm]:
+    """Diverging, in steps: the two palest on either side of 0 are the stable band, the arrows hold what lies beyond."""
+    bounds = [-b for b in reversed(BOUNDS)] + [0, *BOUNDS]
+    shades = np.array([0.06, 0.3, 0.5, 0.7, 0.92])
+    palette = sns.color_palette("RdBu_r", as_cmap=True)(np.concatenate([0.5 - shades[::-1] / 2, 0.5 + shades / 2]))
+    return ListedColormap(palette), BoundaryNorm(bounds, len(palette), extend="both")
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    columns = 2 if len(names) <= 4 else 3
+    radii = max(group["spectral_radius"].nunique() for _, group in data.groupby("panel", observed=True))
+    figure, axes = sf.grid(len(names), columns, min(3.6, 0.9 + 0.26 * radii), sharex=False)
+    cmap, norm = colours()
+    for ax, name in zip(axes, names, strict=True):
+        table = data[data["panel"] == name].pivot(index="spectral_radius", columns="sequence_length", values="mean")
+        _panel(ax, table, cmap, norm, numbers=table.shape[1] <= 16 // columns and radii <= 14)
+        sf.panel_title(ax, name)
+    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, spacing="uniform", ticks=norm.boundaries)
+    bar.ax.set_yticklabels([sf.signed(b) for b in norm.boundaries])
+    bar.set_label(sf.RATIO % "1" + " (decades)")
+    figure.supxlabel("sequence length T (steps)", fontsize=10.5)
+    figure.supylabel("spectral radius ρ of W_hh at the start", fontsize=10.5)
+    handles = [
+        Line2D([], [], color=sf.INK, lw=2.2, label="0: neither grows nor shrinks"),
+        Line2D([], [], color=sf.INK, lw=1.2, ls=(0, (4, 2)), label="±2 decades: edge of “stable”"),
+        Patch(facecolor="#dddddd", hatch="///", edgecolor=sf.FAINT, label="no run, or not a number"),
+    ]
+    handles = handles if data["mean"].isna().any() or _has_gaps(data) else handles[:2]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _has_gaps(data: pd.DataFrame) -> bool:
+    full = data.groupby("panel", observed=True)[["spectral_radius", "sequence_length"]].nunique().prod(axis=1)
+    return bool((full > data.groupby("panel", observed=True).size()).any())
+
+
+def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNorm, numbers: bool) -> None:
+    """Cells of equal size, whatever the step between the values; contours between the cells' centres."""
+    values = table.to_numpy()
+    rows, columns = values.shape
+    ax.set_facecolor("#dddddd")
+    ax.patch.set(hatch="///", edgecolor=sf.FAINT)
+    ax.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values, cmap=cmap, norm=norm, ec="white", lw=0.6)
+    if numbers:
+        for (i, j), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                dark = abs(value) > BOUNDS[-2]
+                ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color="white" if dark else sf.INK)
+    if rows > 1 and columns > 1:
+        _contours(ax, values)
+    ax.set_xticks(*_ticks(table.columns, 12))
+    ax.set_yticks(*_ticks(table.index, 14))
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _contours(ax: Axes, values: np.ndarray) -> None:
+    shown = np.ma.masked_invalid(values)
+    for level, width, style in zip(LEVELS, (1.2, 2.2, 1.2), ((0, (4, 2)), "solid", (0, (4, 2))), strict=True):
+        if shown.count() and shown.min() < level < shown.max():
+            ax.contour(shown, levels=[level], colors=sf.INK, linewidths=width, linestyles=[style])
+
+
+def _cell(value: float) -> str:
+    if np.isinf(value):
+        return "zero"
+    return f"{value:.1f}".replace("-", "−") if abs(value) < 9.95 else f"{value:.0f}".replace("-", "−")
+
+
+def _ticks(values: pd.Index, most: int) -> tuple[np.ndarray, list[str]]:
+    """Positions and labels of at most ``most`` cells."""
+    shown = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
+    return shown, [sf.number(float(values[i])) for i in shown]
+
+
+def main(snakemake: Any) -> None:
+    sf.render(snakemake, frame, facts, draw)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -13,7 +13,7 @@ import rnn_core as rc
 import study_data
 import study_tables
 from oracle_checks import CheckFailed, Verifier
-from rnn_core.arrays import resolve_device
+from rnn_core.arrays import device_name, resolve_device
 from study_plan import Block
 
 Columns = dict[str, list[Any]]
@@ -78,7 +78,7 @@ def main(snakemake: Any) -> None:
 
             torch.set_num_threads(1)
         found = run_block(Block(**p.block), p.engine, sequences, device, p.tolerance, p.checked)
-    provenance = {"block": p.block, "engine": p.engine, "device": device}
+    provenance = {"block": p.block, "engine": p.engine, "device": device_name(device)}
     for table in study_tables.TABLES:
         columns = found[table] or {c.name: [] for c in study_tables.columns(table)}
         study_tables.write(study_tables.build(table, columns), snakemake.output[table], provenance)

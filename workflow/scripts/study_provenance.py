@@ -77,24 +77,15 @@ def commit() -> str:
 
 
 def provenance(config: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """What goes into a table's footer and into the report."""
+    """What goes into a table's footer and into the report; ``device`` by its name."""
     return {
         "study": config["study"],
         "config": dict(config),
         "config_digest": config_digest(config),
         "engine": engine_digest(),
         "commit": commit(),
-        "device": device_name(device),
+        "device": device,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in LIBRARIES},
     }
-
-
-def device_name(device: str) -> str:
-    """``cpu``, or the GPU's name."""
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    return f"cuda: {torch.cuda.get_device_name()}"

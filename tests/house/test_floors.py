@@ -1,0 +1,110 @@
+"""The house: imports point only downward, and every room holds what DESIGN promises."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPTS = ROOT / "workflow" / "scripts"
+STANDARD = set(__import__("sys").stdlib_module_names)
+
+ENGINE = {"numpy", "torch", "array_api_compat", "rnn_core"}
+TABLES = {"numpy", "pyarrow", "jsonschema", "sklearn"}
+FLOOR_1 = {f.stem for f in SCRIPTS.glob("study_*.py")} - {"study_figures", "study_verdicts"}
+# what a module may import besides the standard library and floor 1
+ALLOWED = {
+    "study_plan": set(),
+    "study_figures": {"pandas", "seaborn", "matplotlib", "numpy", "pyarrow"},
+    "study_verdicts": {"pandas", "numpy"},
+    "plot_": {"pandas", "seaborn", "matplotlib", "numpy", "study_figures", "study_verdicts"},
+    "render_report": {"pandas", "yaml", "docutils", "jinja2", "markupsafe", "study_verdicts"},
+    "gather_table": set(),
+    "read_sequences": set(),
+    "run_block": {"numpy", "threadpoolctl", "rnn_core", "torch", "oracle_checks"},
+    "check_engine": {"numpy", "threadpoolctl", "rnn_core", "oracle_checks"},
+    "oracle_checks": {"rnn_core"},
+    "write_schema": {"rnn_core"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Top-level names of all modules that a file imports, the standard library's left out."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found - STANDARD
+
+
+def allowed(name: str) -> set[str]:
+    if name in FLOOR_1:
+        return ALLOWED.get(name, TABLES) | FLOOR_1
+    for prefix, names in ALLOWED.items():
+        if name.startswith(prefix):
+            return names | FLOOR_1
+    raise AssertionError(f"{name}.py is on no floor: say what it may import in this test")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "rnn_core").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_the_engine_imports_only_mathematics(file: Path) -> None:
+    assert imports(file) <= ENGINE
+
+
+@pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.name)
+def test_scripts_import_only_downward(file: Path) -> None:
+    assert imports(file) <= allowed(file.stem)
+
+
+def test_oracles_do_not_use_the_engines_backward_code() -> None:
+    for file in (ROOT / "rnn_core" / "oracles").glob("*.py"):
+        if file.stem == "torch_modules":  # it runs the engine itself, to compare with
+            continue
+        modules = {n.module for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)}
+        assert not modules & {"rnn_core.bptt", "rnn_core.cells", "rnn_core.cells.vanilla", "rnn_core.activations", "rnn_core.losses", "rnn_core.readout"}  # fmt: skip
+
+
+def test_importing_the_engine_imports_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, rnn_core; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_rules_hold_no_mathematics() -> None:
+    for file in (ROOT / "workflow" / "rules").glob("*.smk"):
+        assert not re.search(r"\b(numpy|torch|rnn_core|pandas|seaborn)\b", file.read_text().replace("rnn_core/", ""))
+
+
+def test_every_figure_has_its_script_and_its_caption() -> None:
+    scripts = {f.stem.removeprefix("plot_") for f in SCRIPTS.glob("plot_*.py")}
+    captions = {f.stem for f in (ROOT / "workflow" / "report").glob("*.rst")} - {"page", "workflow"}
+    assert scripts == captions
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    assert set(config["figures"]) == scripts
+
+
+def test_conda_environment_names_the_same_libraries_and_ranges_as_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {r.replace("torch", "pytorch") for r in [*project["dependencies"], *project["optional-dependencies"]["study"]]}
+    environment = yaml.safe_load((ROOT / "workflow" / "envs" / "environment.yaml").read_text())
+    found = {line.replace(" ", "") for line in environment["dependencies"]} - {f"python{project['requires-python']}"}
+    assert found == wanted
+
+
+def test_the_lock_pins_every_library_of_pyproject_and_torch_exactly() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = {line.split("==")[0].lower().replace("_", "-"): line for line in (ROOT / "requirements.txt").read_text().split()}
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["study"]]:
+        assert re.split(r"[><=~]", requirement)[0] in lock
+    assert lock["torch"] == "torch==2.13.0"
+    assert all("==" in line for line in lock.values())

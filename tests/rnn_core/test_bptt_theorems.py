@@ -1,0 +1,178 @@
+"""What must hold of any backpropagation through time: linearity, batches, scaling, the linear law and the bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rnn_core as rc
+from rnn_core.theory import bound_rate
+from tests.rnn_core.engine_helpers import Case, cases, draw_case, exact, quick, zero_input_problem
+
+NAMES = list(rc.ACTIVATIONS)
+
+
+def results(gradients: rc.Gradients) -> dict[str, np.ndarray]:
+    """Every gradient by name."""
+    found = {**gradients.params, "x": gradients.x, "h0": gradients.state["hidden"], "hidden": gradients.hidden}
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def backward(case: Case, activation: str, grad_hidden: np.ndarray, grad_state: np.ndarray | None) -> dict[str, np.ndarray]:
+    tape = rc.forward(rc.VanillaCell(activation), case.params, case.x, case.state)
+    return results(rc.backward(tape, grad_hidden, None if grad_state is None else {"hidden": grad_state}))
+
+
+@pytest.mark.parametrize("activation", NAMES)
+@given(case=cases(), a=st.floats(-3.0, 3.0), b=st.floats(-3.0, 3.0), seed=st.integers(0, 1000))
+@quick
+def test_backward_is_linear_in_the_loss(activation: str, case: Case, a: float, b: float, seed: int) -> None:
+    """Gradients of a·L1 + b·L2 are not a·∇L1 + b·∇L2: some term is missing, doubled or kept from an earlier call."""
+    rng = np.random.default_rng(seed)
+    other = rng.standard_normal(case.grad_hidden.shape)
+    s1, s2 = (rng.standard_normal(case.grad_hidden.shape[1:]) for _ in range(2))
+    first, second = backward(case, activation, case.grad_hidden, s1), backward(case, activation, other, s2)
+    both = backward(case, activation, a * case.grad_hidden + b * other, a * s1 + b * s2)
+    for name, value in both.items():
+        size = abs(a) * np.linalg.norm(first[name]) + abs(b) * np.linalg.norm(second[name])
+        assert np.linalg.norm(value - (a * first[name] + b * second[name])) <= 1e-13 * size, name
+
+
+@given(case=cases())
+@quick
+def test_losses_at_single_steps_add_up(case: Case) -> None:
+    """The loss at every step is not the sum of the losses at each: one step's direct part is lost or counted twice."""
+    every = backward(case, "tanh", case.grad_hidden, None)
+    alone = []
+    for t in range(len(case.x)):
+        at_t = np.zeros_like(case.grad_hidden)
+        at_t[t] = case.grad_hidden[t]
+        alone.append(backward(case, "tanh", at_t, None))
+    for name, value in every.items():
+        size = sum(np.linalg.norm(part[name]) for part in alone)
+        assert np.linalg.norm(value - sum(part[name] for part in alone)) <= 1e-13 * size, name
+
+
+@pytest.mark.parametrize("activation", NAMES)
+@given(case=cases())
+@quick
+def test_a_batch_is_the_sum_of_its_samples(activation: str, case: Case) -> None:
+    """Samples leak into each other, or parameter gradients are averaged instead of summed."""
+    tape, gradients = case.run(activation)
+    whole, alone = results(gradients), []
+    for b in range(case.x.shape[1]):
+        rows = slice(b, b + 1)
+        sample = replace(
+            case,
+            x=case.x[:, rows],
+            grad_hidden=case.grad_hidden[:, rows],
+            state=case.state and {"hidden": case.state["hidden"][rows]},
+            grad_state=case.grad_state and {"hidden": case.grad_state["hidden"][rows]},
+        )
+        alone.append(results(sample.run(activation)[1]))
+    for name in gradients.params:
+        size = sum(np.linalg.norm(part[name]) for part in alone)
+        assert np.linalg.norm(whole[name] - sum(part[name] for part in alone)) <= 1e-13 * size, name
+    for name, axis in (("x", 1), ("hidden", 1), ("h0", 0)):
+        joined = np.concatenate([part[name] for part in alone], axis=axis)
+        assert np.linalg.norm(whole[name] - joined) <= 1e-13 * np.linalg.norm(joined), name
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in matmul:RuntimeWarning")
+@given(case=cases(), k=st.integers(-2500, 2500), growth=st.integers(-220, 220))
+@quick
+def test_a_power_of_two_in_the_loss_shifts_exponents_only(case: Case, k: int, growth: int) -> None:
+    """Renormalising at other steps changes a bit of some mantissa: gradients would depend on the scale of the loss."""
+    rest = np.zeros_like(case.x)  # at rest phi'(0) = 1, so that only growth moves the gradients
+    params = {**case.params, "bias_ih": 0 * case.params["bias_ih"], "bias_hh": 0 * case.params["bias_hh"]}
+    params["weight_hh"] = params["weight_hh"] * 2.0**growth
+    for x, network in ((rest, params), (case.x, case.params)):
+        tape = rc.forward(rc.VanillaCell("tanh"), network, x)
+        start = np.clip(k, -900, 900)
+        base = rc.backward(tape, case.grad_hidden)
+        scaled = rc.backward(tape, case.grad_hidden * 2.0**start)
+        factor = Fraction(2) ** int(start)
+        pairs = [(base.hidden, scaled.hidden), (base.x, scaled.x), (base.state["hidden"], scaled.state["hidden"])]
+        pairs += [(base.params[name], scaled.params[name]) for name in base.params]
+        for before, after in pairs:
+            assert [factor * v for v in exact(before)] == exact(after)
+        with np.errstate(invalid="ignore"):
+            shift = scaled.log_norm - base.log_norm
+        np.testing.assert_allclose(shift[np.isfinite(shift)], start * math.log(2.0), rtol=0, atol=1e-11)
+
+
+# ---- the linear law and the bound ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("initializer", ["orthogonal", "identity"])
+@pytest.mark.parametrize("rho", [0.3, 0.5, 0.99, 1.0, 1.01, 2.0, 7.5])
+def test_linear_law_every_step_multiplies_by_rho(rho: float, initializer: str) -> None:
+    """phi = identity and W = rho · orthogonal: ‖dL/dh_t‖ must change by exactly rho a step."""
+    problem, x, target = zero_input_problem("identity", rho, T=300, initializer=initializer)
+    log_norm = rc.evaluate(problem, problem.params, x, target).gradients.log_norm
+    size = 300 * abs(math.log(rho)) + 1
+    np.testing.assert_allclose(-np.diff(log_norm), math.log(rho), rtol=0, atol=2e-15 * size)
+
+
+@pytest.mark.parametrize("rho", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_linear_law_in_the_long_run_for_any_matrix(rho: float, seed: int) -> None:
+    """phi = identity and any W: the rate tends to ln rho (an eigenvalue), not to ln sigma_max (a singular value)."""
+    experiment = rc.Experiment(
+        activation="identity", spectral_radius=rho, hidden_size=8, sequence_length=2000, input_size=1, batch_size=1, seed=seed
+    )  # fmt: skip
+    problem = rc.prepare(experiment)
+    log_norm = rc.evaluate(problem, problem.params, np.zeros((2000, 1, 1)), np.ones((1, 1))).gradients.log_norm
+    rate = (log_norm[0] - log_norm[-1]) / 1999
+    assert abs(rate - math.log(rho)) < 5 / 1999  # what is left is the overlap with the leading eigenvectors, once
+    assert math.log(rc.sigma_max(problem.params["weight_hh"])) - math.log(rho) > 0.1
+
+
+@pytest.mark.parametrize("activation", NAMES)
+@given(
+    seed=st.integers(0, 10_000),
+    initializer=st.sampled_from(list(rc.INITIALIZERS)),
+    rho=st.floats(0.1, 4.0),
+    input_scale=st.floats(0.1, 8.0),
+)
+@quick
+def test_no_step_grows_more_than_the_bound(
+    activation: str, seed: int, initializer: str, rho: float, input_scale: float
+) -> None:
+    """‖dL/dh_{t-1}‖ <= gamma · sigma_max · ‖dL/dh_t‖ where t-1 carries no loss (Pascanu et al. 2013)."""
+    experiment = rc.Experiment(
+        activation=activation, initializer=initializer, spectral_radius=rho, input_scale=input_scale,
+        hidden_size=6, sequence_length=12, batch_size=3, seed=seed,
+    )  # fmt: skip
+    problem = rc.prepare(experiment)
+    log_norm = rc.evaluate(problem, problem.params, *problem.batch(0)).gradients.log_norm
+    bound = bound_rate(problem.cell.phi.gamma, rc.sigma_max(problem.params["weight_hh"]))  # type: ignore[attr-defined]
+    grown = [a - b for a, b in zip(log_norm[:-1], log_norm[1:], strict=True) if b != -math.inf]
+    assert all(step <= bound + 1e-12 for step in grown)
+
+
+def test_the_bound_is_reached() -> None:
+    """If no network came near the bound, the test above could pass with a bound that is far too large."""
+    problem, x, target = zero_input_problem("tanh", 1.7, T=20)  # at rest phi' = gamma
+    log_norm = rc.evaluate(problem, problem.params, x, target).gradients.log_norm
+    bound = bound_rate(1.0, rc.sigma_max(problem.params["weight_hh"]))
+    np.testing.assert_allclose(-np.diff(log_norm), bound, rtol=1e-13)
+
+
+def test_a_wrong_gamma_would_break_the_bound() -> None:
+    """The test of the bound can fail: with selu's gamma taken for 1 it does."""
+    case = draw_case(0, T=12, B=2, D=2, H=6, loss_at="last", gain=1.0)
+    _, gradients = case.run("selu")
+    sigma = rc.sigma_max(case.params["weight_hh"])
+    steps = -np.diff(gradients.log_norm)
+    assert steps.max() <= bound_rate(rc.ACTIVATIONS["selu"].gamma, sigma) + 1e-12
+    rest = {**case.params, "bias_ih": np.full(6, -1e-3), "bias_hh": np.zeros(6)}
+    rest["weight_hh"] = np.eye(6)
+    tape = rc.forward(rc.VanillaCell("selu"), rest, 0 * case.x)
+    assert -np.diff(rc.backward(tape, case.grad_hidden).log_norm).min() > bound_rate(1.0, 1.0) + 0.1

@@ -1,0 +1,307 @@
+"""The whole tiny study: its rows against a program of our own, the same rows however it is executed, nothing lost."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import study_data
+import study_plan
+import study_tables
+import torch
+from study_project import TABLES, Project, copy, without_figures
+
+import rnn_core as rc
+
+pytestmark = [pytest.mark.workflow]
+TINY = ("--configfile=studies/tiny.yaml",)
+
+
+def same_rows(one: Project, other: Project, study: str = "tiny") -> None:
+    for table in TABLES:
+        pd.testing.assert_frame_equal(one.table(table, study), other.table(table, study), check_exact=True)
+
+
+@pytest.mark.xdist_group("tiny")
+class TestResults:
+    def test_every_promised_file_is_there(self, tiny: Project) -> None:
+        results = tiny.root / "results" / "tiny"
+        for table in study_tables.TABLES:
+            assert (results / "tables" / f"{table}.parquet").is_file()
+        for figure in tiny.config()["figures"]:
+            for suffix in ("png", "svg"):
+                assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 1000
+        assert (results / "report.html").is_file()
+        assert (results / "snakemake-report.html").is_file()
+
+    def test_every_run_of_the_plan_has_its_row(self, tiny: Project) -> None:
+        expected = sorted(
+            (block.sweep, rc.Experiment(**run).key)
+            for block in study_plan.blocks(tiny.config()).values()
+            for run in block.runs()
+        )
+        runs = tiny.table("runs")
+        assert list(zip(runs["sweep"], runs["run_key"], strict=True)) == expected
+        assert set(tiny.table("traces")["run_key"]) == set(runs["run_key"])
+        assert set(tiny.table("updates")["run_key"]) == set(runs["run_key"])
+
+    def test_traces_are_those_of_an_independent_program(self, tiny: Project) -> None:
+        """Plain torch autograd, written here, gives the same ‖dL/dh_t‖ at every t of every untrained run."""
+        runs, traces = tiny.table("runs"), tiny.table("traces")
+        compared = 0
+        for _, row in runs[runs["sweep"] == "propagation"].iterrows():
+            found = traces[traces["run_key"] == row["run_key"]]
+            expected = independent_log10_norms(row)
+            np.testing.assert_allclose(10 ** (found["log10_grad_norm"].to_numpy() - expected), 1.0, rtol=1e-10)
+            compared += 1
+        assert compared == 36
+
+    def test_growth_in_runs_is_that_of_the_traces(self, tiny: Project) -> None:
+        runs, traces = tiny.table("runs"), tiny.table("traces")
+        for _, row in runs[runs["sweep"] == "propagation"].iterrows():
+            norms = traces[traces["run_key"] == row["run_key"]].sort_values("t")["log10_grad_norm"]
+            ratio = norms.iloc[0] - norms.iloc[-1]
+            assert row["log10_gradient_ratio"] == pytest.approx(ratio, rel=1e-9)
+            assert row["growth_rate"] == pytest.approx(ratio * math.log(10) / (row["sequence_length"] - 1), rel=1e-9)
+
+    def test_measured_radius_is_the_one_asked_for(self, tiny: Project) -> None:
+        runs = tiny.table("runs")
+        np.testing.assert_allclose(runs["measured_spectral_radius"], runs["spectral_radius"], rtol=1e-9)
+        assert (runs["sigma_max"] >= runs["measured_spectral_radius"] * (1 - 1e-12)).all()
+        assert (runs["growth_rate"] <= runs["bound_rate"] + 1e-12).all()
+
+    def test_norms_after_clipping_are_within_the_threshold(self, tiny: Project) -> None:
+        runs, updates = tiny.table("runs"), tiny.table("updates")
+        clipped = updates.merge(runs[["sweep", "run_key", "clipping"]], on=["sweep", "run_key"])
+        within = clipped[(clipped["clipping"] == "norm:1.0") & clipped["finite"]]
+        assert len(within) > 20
+        assert (within["log10_norm_after"] <= 1e-12).all()
+        assert (within["clip_factor"] <= 1.0).all()
+        untouched = clipped[clipped["clipping"] == "none"]
+        assert (untouched["log10_norm_after"].dropna() == untouched["log10_norm_before"].dropna()).all()
+
+    def test_runs_that_break_down_are_recorded_with_their_step(self, tiny: Project) -> None:
+        runs, updates = tiny.table("runs"), tiny.table("updates")
+        broken = runs[runs["first_nonfinite_update"].notna()]
+        assert len(broken) > 0, "the tiny study is meant to hold runs that diverge"
+        for _, row in broken.iterrows():
+            own = updates[(updates["run_key"] == row["run_key"]) & (updates["sweep"] == row["sweep"])]
+            assert own["update"].max() == row["first_nonfinite_update"]
+            assert own["finite"].tolist() == [True] * (len(own) - 1) + [False]
+            assert math.isnan(row["held_out_loss"])
+        whole = runs[(runs["updates"] > 0) & runs["first_nonfinite_update"].isna()]
+        assert whole["held_out_loss"].notna().all()
+
+    def test_gate_and_sample_are_in_the_checks(self, tiny: Project) -> None:
+        checks, runs = tiny.table("checks"), tiny.table("runs")
+        assert set(checks["stage"]) == {"gate", "sweep"}
+        assert set(checks["oracle"]) == {"torch.autograd", "torch.nn.RNN"}
+        assert set(checks[checks["stage"] == "gate"]["activation"]) == {"identity", "relu", "sigmoid", "tanh"}
+        assert (checks["relative_error"].dropna() <= checks["tolerance"].iloc[0]).all()
+        assert checks["relative_error"].notna().sum() > 20
+        sampled = set(checks[checks["stage"] == "sweep"]["run_key"])
+        assert sampled == set(runs[runs["verified_error"].notna()]["run_key"])
+        assert len(sampled) == len(study_plan.blocks(tiny.config()))
+
+    def test_provenance_is_in_every_footer_and_names_no_machine_path(self, tiny: Project) -> None:
+        for table in study_tables.TABLES:
+            provenance = study_tables.provenance_of(tiny.root / "results" / "tiny" / "tables" / f"{table}.parquet")
+            assert provenance["config"] == tiny.config()
+            assert provenance["versions"]["torch"]
+            assert str(tiny.root) not in str(provenance)
+        assert (tiny.table("runs")["engine"] == provenance["engine"]).all()
+
+    def test_nothing_is_left_to_do(self, tiny: Project) -> None:
+        assert tiny.rules_to_run(*TINY) == {}
+
+
+def independent_log10_norms(row: Any) -> np.ndarray:
+    """log10 ‖dL/dh_t‖, t = 1 … T, of a white-noise run by plain autograd: L = mean over the batch of ½ (y - target)²."""
+    names = ("activation", "spectral_radius", "sequence_length", "hidden_size", "batch_size", "seed")
+    settings = {name: row[name].item() if hasattr(row[name], "item") else row[name] for name in names}
+    problem = rc.prepare(rc.Experiment(**settings))
+    x, target = (torch.tensor(array) for array in problem.batch(0))
+    p = {name: torch.tensor(value) for name, value in problem.params.items()}
+    phi = {"identity": lambda a: a, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}[row["activation"]]
+    h = torch.zeros(x.shape[1], p["weight_hh"].shape[0], dtype=x.dtype, requires_grad=True)
+    states = []
+    for x_t in x:
+        h = phi(x_t @ p["weight_ih"].T + p["bias_ih"] + h @ p["weight_hh"].T + p["bias_hh"])
+        h.retain_grad()
+        states.append(h)
+    y = h @ p["weight_ho"].T + p["bias_ho"]
+    (0.5 * (y - target).square().sum(dim=1).mean()).backward()
+    return np.array([float(state.grad.norm().log10()) for state in states])
+
+
+@pytest.mark.xdist_group("tiny")
+class TestExecution:
+    """The same rows on one core or two, after a kill and a resume, after another order of jobs."""
+
+    def test_one_core_gives_the_same_rows(self, tiny: Project, tmp_path: Path) -> None:
+        other = copy(tmp_path / "project")
+        tables = [f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES]
+        other.snakemake(*TINY, *tables, cores=1)
+        same_rows(tiny, other)
+
+    def test_other_jobs_give_the_same_rows(self, tiny: Project, tmp_path: Path) -> None:
+        other = copy(tmp_path / "project")
+        config = without_figures(other.config())
+        config["sweeps"]["propagation"]["jobs_over"] = ["spectral_radius"]
+        config["sweeps"]["clipping"]["jobs_over"] = []
+        config["gate"]["checked_runs_per_job"] = 0
+        other.snakemake(*other.write_config("tiny", config), "results/tiny/tables/runs.parquet")
+        ours = tiny.table("runs").drop(columns="verified_error")
+        theirs = other.table("runs").drop(columns="verified_error")
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+    def test_a_killed_study_resumes_and_loses_nothing(self, tiny: Project, tmp_path: Path) -> None:
+        """SIGKILL to Snakemake and all its jobs once the first blocks are there; then simply the same command again."""
+        other = copy(tmp_path / "project")
+        tables = [f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES]
+        running = subprocess.Popen(
+            other.command(*TINY, *tables),
+            cwd=other.root,
+            env=other.environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        done: set[Path] = set()
+        deadline = time.monotonic() + 120
+        while not done and time.monotonic() < deadline:
+            done = set(other.root.glob("results/tiny/blocks/*/*/timings.parquet"))
+            time.sleep(0.02)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        assert done, "no block finished before the kill"
+        assert not list(other.root.glob("results/tiny/tables/*.parquet")), "the kill came too late to test anything"
+        for file in other.root.glob("results/tiny/blocks/*/*/*.parquet"):
+            if not file.name.startswith("."):
+                pd.read_parquet(file)  # whole, or not there
+        kept = {file: file.stat().st_mtime_ns for file in done}
+
+        other.snakemake("--unlock", *TINY)
+        other.snakemake(*TINY, *tables)
+        same_rows(tiny, other)
+        first = next(iter(done))
+        if all((first.parent / f"{table}.parquet") in set(first.parent.iterdir()) for table in study_tables.TABLES):
+            assert first.stat().st_mtime_ns >= kept[first]
+        assert not list(other.root.glob("results/tiny/tables/.*.parquet"))
+
+    def test_a_new_value_runs_only_what_is_new_and_gives_a_fresh_runs_rows(self, tiny: Project, tmp_path: Path) -> None:
+        other = copy(tmp_path / "project")
+        config = without_figures(other.config())
+        arguments = other.write_config("grown", {**config, "study": "grown"})
+        other.snakemake(*arguments, "results/grown/tables/runs.parquet")
+        config["sweeps"]["propagation"]["grid"]["activation"].append("softplus")
+        other.write_config("grown", {**config, "study": "grown"})
+        jobs = other.rules_to_run(*arguments, "results/grown/tables/runs.parquet")
+        assert jobs["run_block"] == 1 + len(jobs) * 0
+        other.snakemake(*arguments, "results/grown/tables/runs.parquet")
+        grown = other.table("runs", "grown")
+        old = grown[grown["activation"] != "softplus"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(old, tiny.table("runs"), check_exact=True)
+        assert (grown["activation"] == "softplus").sum() == 12
+
+
+@pytest.mark.xdist_group("edits")
+class TestEdits:
+    """What reruns when something is edited, and what happens when the engine is wrong."""
+
+    @pytest.fixture(scope="class")
+    def built(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[str]]:
+        project = copy(tmp_path_factory.mktemp("edits") / "project")
+        config = project.config()
+        config["study"] = "edited"
+        del config["sweeps"]["clipping"], config["sequences"]
+        config["figures"] = ["engine_checks", "growth_rate"]
+        arguments = project.write_config("edited", config)
+        project.snakemake(*arguments)
+        return project, arguments
+
+    def edited(self, project: Project, arguments: list[str], file: str, text: str = "\n# edited\n") -> dict[str, int]:
+        path = project.root / file
+        before = path.read_text(encoding="utf-8")
+        path.write_text(before + text, encoding="utf-8")
+        try:
+            return project.rules_to_run(*arguments)
+        finally:
+            path.write_text(before, encoding="utf-8")
+
+    def test_editing_the_engine_reruns_what_depends_on_it(self, built: tuple[Project, list[str]]) -> None:
+        jobs = self.edited(*built, "rnn_core/cells/vanilla.py")
+        assert jobs["check_engine"] == 1
+        assert jobs["run_block"] == 3
+        assert jobs["render_report"] == 1
+
+    def test_editing_a_figure_script_reruns_that_figure_alone(self, built: tuple[Project, list[str]]) -> None:
+        jobs = self.edited(*built, "workflow/scripts/plot_growth_rate.py")
+        assert jobs == {"study": 1, "plot_growth_rate": 1, "render_report": 1}
+
+    def test_editing_what_scripts_share_reruns_those_that_import_it(self, built: tuple[Project, list[str]]) -> None:
+        jobs = self.edited(*built, "workflow/scripts/study_figures.py")
+        assert jobs["plot_growth_rate"] == jobs["plot_engine_checks"] == 1
+        assert "run_block" not in jobs
+
+    def test_editing_the_page_reruns_the_page_alone(self, built: tuple[Project, list[str]]) -> None:
+        assert self.edited(*built, "workflow/report/page.css") == {"study": 1, "render_report": 1}
+
+    def test_a_wrong_engine_stops_the_study_at_the_gate(self, built: tuple[Project, list[str]]) -> None:
+        """The derivative of tanh off by one part in a million: no sweep starts, and the worst case is named."""
+        project, arguments = built
+        path = project.root / "rnn_core" / "activations.py"
+        before = path.read_text(encoding="utf-8")
+        assert "return 4.0 * e" in before
+        path.write_text(before.replace("return 4.0 * e", "return 4.000004 * e"), encoding="utf-8")
+        try:
+            done = project.snakemake(*arguments, check=False)
+            message = done.stdout + done.stderr
+            assert done.returncode != 0
+            assert "The engine check stopped the study" in message
+            assert "activation=tanh" in message
+            assert "above the tolerance 1e-10" in message
+            assert "rule run_block" not in message
+            assert project.rules_to_run(*arguments)["check_engine"] == 1
+        finally:
+            path.write_text(before, encoding="utf-8")
+
+
+def test_float32_runs_pass_their_own_tolerance(tmp_path: Path) -> None:
+    project = copy(tmp_path / "project")
+    config = without_figures(project.config())
+    del config["sweeps"]["clipping"], config["sequences"]
+    config["study"] = "single"
+    config["sweeps"]["propagation"]["grid"] |= {"dtype": ["float32", "float64"], "sequence_length": 30}
+    arguments = project.write_config("single", config)
+    project.snakemake(*arguments, "results/single/tables/runs.parquet", "results/single/tables/checks.parquet")
+    checks = project.table("checks", "single")
+    assert set(checks["dtype"]) == {"float32", "float64"}
+    runs = project.table("runs", "single")
+    pair = runs.pivot_table(index=["activation", "spectral_radius", "seed"], columns="dtype", values="growth_rate")
+    np.testing.assert_allclose(pair["float32"], pair["float64"], atol=1e-4)
+    assert not (pair["float32"] == pair["float64"]).all()
+
+
+def test_a_users_file_with_a_mistake_stops_with_its_reason(tmp_path: Path) -> None:
+    project = copy(tmp_path / "project")
+    config = without_figures(project.config())
+    config["sequences"]["waves"]["inputs"] = ["heigth"]
+    done = project.snakemake(*project.write_config("tiny", config), check=False)
+    assert done.returncode != 0
+    assert "no column 'heigth'" in done.stdout + done.stderr
+    assert "Did you mean 'height'?" in done.stdout + done.stderr
+    assert not (project.root / "results" / "tiny" / "blocks").exists()
+
+
+def test_digits_of_a_run_come_from_the_stored_split(tiny: Project) -> None:
+    stored = study_data.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
+    assert stored["inputs"].shape == (1797, 64, 1)
