@@ -101,14 +101,15 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    figure, axes = sf.grid(len(names), 2 if len(names) <= 4 else 3, 2.75, sharex=data["sequence_length"].nunique() == 1)
+    columns = 2 if len(names) <= 4 else 3
+    figure, axes = sf.grid(len(names), columns, 2.75, sharex=data["sequence_length"].nunique() == 1)
     colours = sf.radius_colours(data["spectral_radius"])
     for ax, name in zip(axes, names, strict=True):
         _panel(ax, data[data["panel"] == name], colours)
         sf.panel_title(ax, name)
     for ax in axes:
         _mark_float_limits(ax)
-    figure.supxlabel("lag: steps back from the end, T − t", fontsize=10.5)
+    sf.label_below(axes, columns, "lag: steps back from the end, T − t")
     scales = " (decades; every panel has its own scale)" if len(names) > 1 else " (decades)"
     figure.supylabel(sf.RATIO % "t" + scales, fontsize=10.5)
     seeds = "one seed" if data["seeds"].max() == 1 else f"mean of {_range(data['seeds'])} seeds"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import study_figures as sf
+import study_tables
 
 NOTHING = sf.Nothing(
     "No run of this study has a growth rate.",
@@ -67,7 +68,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     title = _title(groups, crossings)
     worst = data.dropna(subset=["deviation"])
     numbers = {"T": sf.listed(sorted({str(T) for T in data["sequence_length"]})), "seeds": str(data["seeds"].max())}
-    numbers |= {f"critical_{panel}": sf.listed(map(sf.number, found)) for panel, found in crossings.items() if found}
+    numbers |= {f"critical_{panel}": sf.listed(f"{radius:.2f}" for radius in found) for panel, found in crossings.items() if found}
     claims = {"bound": _bound(data), "left_out": sf.left_out(data), "seeds": _errors(data)}
     if len(worst):
         row = worst.loc[worst["deviation"].abs().idxmax()]
@@ -91,15 +92,14 @@ def facts(data: pd.DataFrame) -> sf.Facts:
 
 def _title(groups: dict[str, pd.DataFrame], crossings: dict[str, list[float]]) -> str:
     """Which panels cross zero and where; which never do."""
-    crossing = [f"{sf.number(found[0])} ({panel})" for panel, found in crossings.items() if found]
+    crossing = [f"{found[0]:.2f} ({panel})" for panel, found in crossings.items() if found]
     never = {panel: rows["measured"].dropna() for panel, rows in groups.items() if not crossings[panel]}
     vanish = [panel for panel, rates in never.items() if len(rates) and rates.max() < 0]
     explode = [panel for panel, rates in never.items() if len(rates) and rates.min() > 0]
-    parts = [f"growth turns from shrinking to growing at ρ = {_few(crossing)}"] if crossing else []
-    parts += [f"gradients shrink at every ρ for {_few(vanish)}"] if vanish else []
-    parts += [f"gradients grow at every ρ for {_few(explode)}"] if explode else []
-    text = "; ".join(parts) or "no gradient has a finite growth rate"
-    return text[0].upper() + text[1:] + "."
+    parts = [f"neither shrink nor grow at ρ = {_few(crossing)}"] if crossing else []
+    parts += [f"shrink at every ρ for {_few(vanish)}"] if vanish else []
+    parts += [f"grow at every ρ for {_few(explode)}"] if explode else []
+    return f"Gradients {'; they '.join(parts) or 'have no finite growth rate'}."
 
 
 def _few(words: list[str], most: int = 4) -> str:
@@ -134,12 +134,13 @@ def draw(data: pd.DataFrame) -> Figure:
         else:
             upper.set_axis_off()
             lower.set_axis_off()
+    lowest = axes[1::2].flatten()
     for row, label in ((0, "growth rate per step back\n(change of ln ‖∂L/∂h‖)"), (1, "measured −\npredicted")):
         _share_y(axes[row::2], len(names))
         for ax in axes[row::2, 0]:
             ax.set_ylabel(label)
-    figure.supxlabel("spectral radius ρ: largest eigenvalue modulus of W_hh", fontsize=10.5)
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=2)
+    sf.label_below(lowest[: len(names)], columns, study_tables.label("spectral_radius"))
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if len(names) < 3 else 2)
     return figure
 
 
@@ -163,8 +164,8 @@ def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
     style = {"fmt": "o", "ms": 5.5, "color": MEASURED, "elinewidth": 1.4, "capsize": 2.5}
     upper.errorbar(rho, rows["measured"], rows["error"].fillna(0.0), **style).lines[0].set_gid("measured")
     for radius in critical_radii(rows)[:2]:
-        upper.plot([radius], [0.0], marker="D", ms=8, mfc="white", mec=sf.INK, mew=1.6, gid="critical", zorder=5)
-        upper.annotate(sf.number(radius), (radius, 0.0), xytext=(0, -9), textcoords="offset points", ha="center", va="top",
+        upper.plot([radius], [0.0], marker="D", ms=8, mfc="none", mec=sf.INK, mew=1.6, ls="", gid="critical", zorder=5)
+        upper.annotate(f"{radius:.2f}", (radius, 0.0), xytext=(0, -9), textcoords="offset points", ha="center", va="top",
                        fontsize=10, fontweight="bold", bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})  # fmt: skip
     lower.axhline(0.0, color=PREDICTED, lw=1.6, zorder=0)
     if rows["deviation"].notna().any():
@@ -184,9 +185,9 @@ def _legend(data: pd.DataFrame) -> list[Line2D]:
     handles = [
         Line2D([], [], color=MEASURED, marker="o", ls="", ms=6, label=f"measured at T = {T}: {bars}"),
         Line2D([], [], color=PREDICTED, lw=2, label="predicted: mean field ½ ln χ₁ (identity: ln ρ)"),
-        Line2D([], [], color=LINEAR, ls=(0, (4, 2)), lw=1.3, label="linear law ln ρ"),
-        Line2D([], [], color=BOUND, ls=":", lw=2, label="upper bound ln(γ σ_max); σ_max: largest singular value"),
-        Line2D([], [], color=sf.INK, marker="D", mfc="white", mew=1.6, ms=7, ls="", label="critical ρ: measured rate is 0"),
+        Line2D([], [], color=LINEAR, ls=(0, (4, 2)), lw=1.3, label="linear law ln ρ; ρ: largest modulus of an eigenvalue of W_hh"),
+        Line2D([], [], color=BOUND, ls=":", lw=2, label="upper bound ln(γ σ_max); σ_max: largest singular value of W_hh"),
+        Line2D([], [], color=sf.INK, marker="D", mfc="none", mew=1.6, ms=7, ls="", label="critical ρ: measured rate is 0"),
     ]
     zero = Line2D([], [], color=MEASURED, marker="v", ls="", ms=6, label="a seed’s gradient is exactly 0")
     return [*handles, zero] if data["zeros"].any() else handles

@@ -10,10 +10,12 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 import seaborn as sns
 
 import study_figures as sf
+import study_tables
 
 NOTHING = sf.Nothing(
     "No run of this study has a sequence of two steps or more.",
@@ -52,11 +54,9 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     vanishing, exploding = known[known["mean"] < -sf.REGIME_DECADES], known[known["mean"] > sf.REGIME_DECADES]
     longest = known[known["sequence_length"] == known["sequence_length"].max()]
     T = sf.number(data["sequence_length"].max())
-    title = (
-        f"Gradients stay within a factor of 100 in {len(stable)} of {len(known)} settings; "
-        f"they vanish in {len(vanishing)} and explode in {len(exploding)}."
-    )
+    title = f"Gradients stay within a factor of 100 in {_stable_at(known)}."
     claims = {
+        "counts": f"Of {len(known)} settings {len(vanishing)} vanish, {len(stable)} are stable and {len(exploding)} explode.",
         "longest": _stable_radii(longest, T),
         "zeros": f"{sf.plural(int(data['zeros'].sum()), 'run')} had a gradient of exactly zero." if data["zeros"].any() else "",
         "broken": f"{sf.plural(int(data['broken'].sum()), 'run')} had no number to show." if data["broken"].any() else "",
@@ -72,6 +72,16 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         f"white stable, red exploding. {title} {claims['longest']}"
     )
     return sf.facts(title, alt, numbers, claims)
+
+
+def _stable_at(known: pd.DataFrame) -> str:
+    """How many settings are stable at the shortest and at the longest sequence."""
+    T = known["sequence_length"]
+    counts = []
+    for length in sorted({T.min(), T.max()}):
+        stable = known.loc[length == T, "mean"].abs() <= sf.REGIME_DECADES
+        counts.append(f"{stable.sum()} of {len(stable)} settings at T = {length}")
+    return ", but in ".join(counts)
 
 
 def _stable_radii(rows: pd.DataFrame, T: str) -> str:
@@ -106,8 +116,9 @@ def draw(data: pd.DataFrame) -> Figure:
     bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, spacing="uniform", ticks=norm.boundaries)
     bar.ax.set_yticklabels([sf.signed(b) for b in norm.boundaries])
     bar.set_label(sf.RATIO % "1" + " (decades)")
-    figure.supxlabel("sequence length T (steps)", fontsize=10.5)
-    figure.supylabel("spectral radius ρ of W_hh at the start", fontsize=10.5)
+    sf.label_below(axes, columns, study_tables.label("sequence_length"))
+    for ax in axes[::columns]:
+        ax.set_ylabel(study_tables.label("spectral_radius"))
     handles = [
         Line2D([], [], color=sf.INK, lw=2.2, label="0: neither grows nor shrinks"),
         Line2D([], [], color=sf.INK, lw=1.2, ls=(0, (4, 2)), label="±2 decades: edge of “stable”"),
@@ -133,8 +144,9 @@ def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNo
     if numbers:
         for (i, j), value in np.ndenumerate(values):
             if not np.isnan(value):
-                dark = abs(value) > BOUNDS[-2]
-                ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color="white" if dark else sf.INK)
+                colour = "white" if abs(value) > BOUNDS[-2] else sf.INK
+                text = ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color=colour, zorder=5)
+                text.set_path_effects([withStroke(linewidth=3, foreground=cmap(norm(value)))])
     if rows > 1 and columns > 1:
         _contours(ax, values)
     ax.set_xticks(*_ticks(table.columns, 12))

@@ -269,6 +269,12 @@ def grid(
     return figure, list(axes[:count])
 
 
+def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
+    """The x label under the lowest panel of every column."""
+    for ax in axes[max(0, len(axes) - columns) :]:
+        ax.set_xlabel(text)
+
+
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
     """A panel's name above its left corner, wrapped."""
     axes.set_title(textwrap.fill(str(text), wide), loc="left")
