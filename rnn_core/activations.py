@@ -26,6 +26,7 @@ class Activation:
         gamma: sup |phi'|, the constant of the Lipschitz bound (Pascanu et al. 2013, section 2.1).
         homogeneous: phi(c a) = c phi(a) for c > 0, so that phi' does not depend on the scale of a.
         source: where the function was introduced.
+        kinks: the points where phi' jumps.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Activation:
     gamma: float
     source: str
     homogeneous: bool = False
+    kinks: tuple[float, ...] = ()
 
     def f(self, a: Array) -> Array:
         """phi(a), any shape."""
@@ -80,6 +82,7 @@ ROWS = (
         1.0,
         "Nair & Hinton 2010",
         homogeneous=True,
+        kinks=(0.0,),
     ),
     Activation(
         "leaky_relu",
@@ -88,6 +91,7 @@ ROWS = (
         1.0,
         "Maas, Hannun & Ng 2013, slope 0.01",
         homogeneous=True,
+        kinks=(0.0,),
     ),
     Activation(
         "elu",
@@ -102,12 +106,13 @@ ROWS = (
         lambda xp, a: _SELU_SCALE * xp.where(a > 0, xp.ones_like(a), _SELU_ALPHA * xp.exp(-xp.abs(a))),
         _SELU_SCALE * _SELU_ALPHA,
         "Klambauer et al. 2017",
+        kinks=(0.0,),
     ),
     Activation(
         "silu",
         lambda xp, a: a * _sigmoid(xp, a),
         _d_silu,
-        1.0998393194985516,  # at a = 2.3993572805154186, where phi'' = 0
+        1.099839320128867,  # at a = 2.3993572805154674, where phi'' = 0
         "Elfwing, Uchibe & Doya 2018; Ramachandran et al. 2017",
     ),
     Activation(
@@ -130,6 +135,7 @@ ROWS = (
         lambda xp, a: _where(xp, xp.abs(a) < 1.0, 1.0, 0.0, a),
         1.0,
         "Collobert 2004",
+        kinks=(-1.0, 1.0),
     ),
     Activation("sigmoid", _sigmoid, _d_sigmoid, 0.25, "Rumelhart, Hinton & Williams 1986"),
     Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998"),

@@ -120,17 +120,18 @@ def backward(tape: Tape, grad_hidden: Array, grad_state: State | None = None) ->
     squared_norm = np.zeros(T)
     lowest, highest = square_limits(tape.x)
     dh, du, dv = [None] * T, [None] * T, [None] * T
-    for t in reversed(range(T)):
-        if reaches_loss[t]:  # dL/dh_t = direct part + what the future sent
-            dstate, e = _add_immediate(dstate, e, immediate[t])
-        flat = dstate["hidden"].reshape(-1)
-        squared_norm[t] = float(flat @ flat)
-        if not lowest <= squared_norm[t] <= highest:
-            dstate, e = renormalise(dstate, e)
+    with np.errstate(over="ignore"):  # a squared norm may overflow, and is then taken again
+        for t in reversed(range(T)):
+            if reaches_loss[t]:  # dL/dh_t = direct part + what the future sent
+                dstate, e = _add_immediate(dstate, e, immediate[t])
             flat = dstate["hidden"].reshape(-1)
             squared_norm[t] = float(flat @ flat)
-        dh[t], exponent[t] = dstate["hidden"], e
-        du[t], dv[t], dstate = cell.backward(params, tape.saved[t], dstate)
+            if not lowest <= squared_norm[t] <= highest:
+                dstate, e = renormalise(dstate, e)
+                flat = dstate["hidden"].reshape(-1)
+                squared_norm[t] = float(flat @ flat)
+            dh[t], exponent[t] = dstate["hidden"], e
+            du[t], dv[t], dstate = cell.backward(params, tape.saved[t], dstate)
 
     with np.errstate(divide="ignore"):
         log_norm = 0.5 * np.log(squared_norm) + exponent * LN2
@@ -156,18 +157,21 @@ def _parameter_gradients(
     tape: Tape, du: Array, dv: Array, exponent: np.ndarray
 ) -> tuple[dict[str, Array | Scaled], Array | Scaled]:
     """Sums over t of dv_t h_{t-1}^T, du_t x_t^T, dv_t, du_t; and dL/dx_t = W_ih^T du_t. du, dv are (T, G·H, B)."""
-    xp = namespace(du)
     h_prev, x = tape.columns[:-1], _swap(tape.x)
-    dx = plain_if_fits(_swap(tape.params["weight_ih"].T @ du), exponent)
-    du, e_u = align(du, exponent)
-    dv, e_v = align(dv, exponent)
-    over_time_and_batch = ((0, 2), (0, 2))
     return {
-        "weight_ih": plain_if_fits(xp.tensordot(du, x, axes=over_time_and_batch), e_u),
-        "weight_hh": plain_if_fits(xp.tensordot(dv, h_prev, axes=over_time_and_batch), e_v),
-        "bias_ih": plain_if_fits(xp.sum(du, axis=(0, 2)), e_u),
-        "bias_hh": plain_if_fits(xp.sum(dv, axis=(0, 2)), e_v),
-    }, dx
+        "weight_ih": _sum_over_time(du, exponent, x),
+        "weight_hh": _sum_over_time(dv, exponent, h_prev),
+        "bias_ih": _sum_over_time(du, exponent),
+        "bias_hh": _sum_over_time(dv, exponent),
+    }, plain_if_fits(_swap(tape.params["weight_ih"].T @ du), exponent)
+
+
+def _sum_over_time(d: Array, exponent: np.ndarray, factor: Array | None = None) -> Array | Scaled:
+    """Σ_t d_t factor_t^T (rows, columns), or Σ_t d_t 1 (rows,), over time and batch."""
+    xp = namespace(d)
+    d, factor, common = align(d, exponent, factor)
+    total = xp.sum(d, axis=(0, 2)) if factor is None else xp.tensordot(d, factor, axes=((0, 2), (0, 2)))
+    return plain_if_fits(total, common)
 
 
 def _swap(x: Array) -> Array:

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from rnn_core.arrays import Array, namespace
 from rnn_core.choices import unknown
 from rnn_core.scaling import LN2, Scaled, log_norm_of, plain_if_fits
@@ -41,8 +39,11 @@ class Clipped:
 
 def global_log_norm(grads: Gradient) -> float:
     """ln of the norm of all gradients taken as one vector; nan or inf where an entry is."""
-    parts = [2.0 * log_norm_of(g) for g in grads.values()]
-    return 0.5 * float(np.logaddexp.reduce(parts))
+    parts = [log_norm_of(g) for g in grads.values()]
+    if any(map(math.isnan, parts)):
+        return math.nan
+    peak = max(parts)
+    return peak if math.isinf(peak) else peak + 0.5 * math.log(sum(math.exp(2.0 * (part - peak)) for part in parts))
 
 
 def none(grads: Gradient, threshold: float | None = None) -> Clipped:
@@ -57,8 +58,8 @@ def by_norm(grads: Gradient, threshold: float) -> Clipped:
     log_factor = math.log(threshold) - before
     if not log_factor < 0.0 or math.isinf(before):  # within the threshold, or not finite
         return _result(grads, grads, before, before)
-    # The factor itself may underflow, so it too is a mantissa and an exponent.
-    exponent = math.floor(log_factor / LN2)
+    # The factor itself may underflow, so it too is a mantissa, in [1/2, 1), and an exponent.
+    exponent = math.floor(log_factor / LN2) + 1
     mantissa = math.exp(log_factor - exponent * LN2)
     return _result(grads, {n: _times(g, mantissa, exponent) for n, g in grads.items()}, before, math.log(threshold))
 
@@ -70,8 +71,11 @@ def by_value(grads: Gradient, threshold: float) -> Clipped:
         return _result(grads, grads, before, before)
     clipped: Gradient = {}
     for name, g in grads.items():
-        plain = g.to_float() if isinstance(g, Scaled) else g
-        clipped[name] = namespace(plain).clip(plain, -threshold, threshold)
+        if isinstance(g, Scaled) and g.log_norm() <= math.log(threshold):  # too small for plain floats: within
+            clipped[name] = g
+        else:
+            plain = g.to_float() if isinstance(g, Scaled) else g
+            clipped[name] = namespace(plain).clip(plain, -threshold, threshold)
     return _result(grads, clipped, before, global_log_norm(clipped))
 
 

@@ -152,10 +152,13 @@ def add(x: Array, exponent: int, y: Array) -> tuple[Array, int]:
     """``x * 2**exponent + y`` as (mantissa, exponent): exponent 0, the plain sum, wherever that is in range."""
     if exponent == 0:
         return x + y, 0
-    x_top, y_top = top_exponent(x), top_exponent(y)
-    if y_top is None:
+    try:
+        tops = [top_exponent(x), top_exponent(y)]
+    except FloatingPointError:  # inf and nan pass through
+        return x + times_power_of_two(y, -exponent), exponent
+    if tops[1] is None:
         return x, exponent
-    top = y_top if x_top is None else max(x_top + exponent, y_top)
+    top = tops[1] if tops[0] is None else max(tops[0] + exponent, tops[1])
     common = 0 if abs(top) <= WINDOW[dtype_name(x)] else top
     return times_power_of_two(x, exponent - common) + times_power_of_two(y, -common), common
 
@@ -178,26 +181,32 @@ def renormalise(parts: dict[str, Array], exponent: int) -> tuple[dict[str, Array
     return {name: times_power_of_two(part, -top) for name, part in parts.items()}, exponent + top
 
 
-def align(x: Array, exponents: np.ndarray) -> tuple[Array, int]:
-    """Entries (T, ...) with an exponent each, brought to one common exponent so that they can be summed.
+def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple[Array, Array | None, int]:
+    """(d, factor, exponent) such that Σ_t d_t · factor_t can be summed in plain arithmetic and is right times 2**exponent.
 
-    Exponent 0, the plain floats, wherever the largest entry is within the window; otherwise that of the largest.
-    What rounds to zero is smaller than the largest by more than the dtype's whole range.
+    ``d`` (T, …) has an exponent for every t; ``factor`` (T, …) is plain, None stands for ones. Nothing changes, and the
+    exponent is 0, where all is well within the range. Otherwise every factor_t is brought to size 1 and every d_t to the size
+    that its product has beside the largest product, whose exponent is returned (0 where that is in range). What then rounds
+    to zero is smaller than the largest product by more than the dtype's whole range.
     """
-    if not exponents.any():
-        top = _top_or_none(x)
-        if top is None or abs(top) <= WINDOW[dtype_name(x)]:
-            return x, 0
-    tops = [_top_or_none(m) for m in x]
-    known = [t + int(e) for t, e in zip(tops, exponents, strict=True) if t is not None]
-    if not known:
-        return x, 0
-    common = 0 if abs(max(known)) <= WINDOW[dtype_name(x)] else max(known)
-    return Scaled(x, exponents - common).to_float(), common
+    limit = WINDOW[dtype_name(d)] / 2
+    sizes = _tops(d)
+    factors = np.zeros(len(sizes)) if factor is None else _tops(factor)
+    if not exponents.any() and not (np.abs(sizes) > limit).any() and not (np.abs(factors) > limit).any():
+        return d, factor, 0
+    products = sizes + exponents + factors
+    if np.isnan(products).all():
+        return d, factor, 0
+    largest = int(np.nanmax(products))
+    common = 0 if abs(largest) <= WINDOW[dtype_name(d)] else largest
+    factors = np.nan_to_num(factors).astype(np.int64)
+    if factor is not None:
+        factor = Scaled(factor, -factors).to_float()
+    return Scaled(d, exponents + factors - common).to_float(), factor, common
 
 
-def _top_or_none(x: Array) -> int | None:
-    try:
-        return top_exponent(x)
-    except FloatingPointError:
-        return None
+def _tops(x: Array) -> np.ndarray:
+    """``top_exponent`` of ``x[t]`` for every leading index t; nan where it is zero, inf or nan. float64 (T,)."""
+    xp = namespace(x)
+    largest = to_numpy(xp.max(xp.abs(xp.reshape(x, (x.shape[0], -1))), axis=1)).astype(np.float64)
+    return np.where(np.isfinite(largest) & (largest > 0), np.frexp(largest)[1], np.nan)

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-STREAMS = ("weights", "readout", "inputs", "targets", "batches", "held_out")
+STREAMS = ("weights", "readout", "inputs", "targets", "batches", "held_out", "held_out_targets")
 
 
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:

@@ -41,7 +41,8 @@ class WhiteNoise(_WhiteNoiseInputs):
 
     def _draw(self, name: str, index: int, size: int) -> Batch:
         x = stream(self.seed, name, index).standard_normal((self.T, size, self.input_size))
-        target = stream(self.seed, "targets", index).standard_normal((size, 1))
+        targets = "held_out_targets" if name == "held_out" else "targets"
+        target = stream(self.seed, targets, index).standard_normal((size, 1))
         return Batch(x, target if self.loss_at == "last" else target[None].repeat(self.T, axis=0))
 
 

@@ -39,8 +39,12 @@ class Sequences:
         if self.loss not in LOSSES or self.loss_at not in ("last", "every"):
             raise ValueError(f"loss {self.loss!r} at {self.loss_at!r} is not known")
         leading = (N, T) if self.loss_at == "every" else (N,)
-        if self.targets.shape[: len(leading)] != leading:
-            raise ValueError(f"targets: shape {self.targets.shape} does not start with {leading}")
+        outputs = 0 if self.loss == "softmax_cross_entropy" else 1  # a label is a number, a squared error has C outputs
+        if self.targets.shape[: len(leading)] != leading or self.targets.ndim != len(leading) + outputs:
+            shape = f"({', '.join(map(str, [*leading, *['C'] * outputs]))})"
+            raise ValueError(f"targets: shape {self.targets.shape} does not fit {self.loss}; expected {shape}")
+        if not outputs and self.targets.dtype.kind != "i":
+            raise ValueError(f"targets: labels must be integers, not {self.targets.dtype}")
         if not 0 < int(self.held_out.sum()) < N:
             raise ValueError(
                 f"{int(self.held_out.sum())} of {N} sequences are held out; some must be, and some must not"

@@ -11,17 +11,15 @@ are random (gaussian, orthogonal), not for the identity matrix, whose units neve
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from rnn_core.activations import Activation
 
-# The trapezoidal rule is exact to rounding for smooth integrands that have decayed at the ends; for those with a kink or a
-# jump its error is below 1e-3 of a grid cell's weight. An even number of nodes keeps z = 0, where relu has its kink, off the grid.
-_Z = np.linspace(-12.0, 12.0, 4000)
-_WEIGHT = np.exp(-0.5 * _Z * _Z)
-_WEIGHT /= _WEIGHT.sum()
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+_PANELS = np.linspace(-12.0, 12.0, 97)
 
 MIXING_INITIALIZERS = ("gaussian", "orthogonal")
 _LARGEST_Q = 1e100  # beyond it phi is taken to be in its asymptotic regime
@@ -39,8 +37,13 @@ class MeanField:
         return 0.5 * math.log(self.chi) if self.chi > 0.0 else -math.inf
 
 
-def _expect(values: np.ndarray) -> float:
-    return float(_WEIGHT @ values)
+def _expect(phi: Activation, q: float, squared: Callable[[np.ndarray], np.ndarray]) -> float:
+    """E[squared(√q z)²] by Gauss-Legendre on panels that end where phi' jumps."""
+    ends = np.union1d(_PANELS, np.clip(np.array(phi.kinks) / math.sqrt(q), -12.0, 12.0))
+    half = 0.5 * np.diff(ends)[:, None]
+    z = ends[:-1, None] + half * (1.0 + _NODES)
+    density = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    return float((half * _WEIGHTS * density * squared(math.sqrt(q) * z) ** 2).sum())
 
 
 def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = 1e-12) -> MeanField:
@@ -52,10 +55,10 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: fl
     """
     q = sigma_u2 + sigma_w2
     for _ in range(100_000):
-        following = sigma_w2 * _expect(phi.f(math.sqrt(q) * _Z) ** 2) + sigma_u2
+        following = sigma_w2 * _expect(phi, q, phi.f) + sigma_u2
         settled = abs(following - q) <= tolerance * following
         q = following
         if settled or q > _LARGEST_Q:
             break
-    chi = sigma_w2 * _expect(phi.df(math.sqrt(q) * _Z) ** 2)
+    chi = sigma_w2 * _expect(phi, q, phi.df)
     return MeanField(q if q <= _LARGEST_Q else math.inf, chi)

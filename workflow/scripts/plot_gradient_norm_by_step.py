@@ -80,7 +80,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     claims["linear"] = "At the first time step the linear law ρ^lag is off by " + (
         sf.listed(f"{sf.number(value, 2)} ({panel})" for panel, value in off.items()) + " decades at most."
     )
-    numbers |= {"lowest": sf.number(low["mean"]), "highest": sf.number(high["mean"]), "linear_off_most": sf.number(off.max(), 2)}
+    numbers |= {"lowest": sf.number(low["mean"], 3), "highest": sf.number(high["mean"], 3), "linear_off_most": sf.number(off.max(), 2)}
     return sf.facts(title, _alt(data, title), numbers, claims)
 
 
@@ -146,8 +146,7 @@ def _mark_float_limits(ax: Axes) -> None:
             ax.axhline(largest, color="#cc79a7", lw=1.4, zorder=0.5)
         for y, word, align in ((smallest, f"{dtype} min", "top"), (largest, f"{dtype} max", "bottom")):
             if low < y < high:
-                text = ax.text(0.015, y, word, transform=ax.get_yaxis_transform(), va=align, fontsize=9, color="#8f3a6d")
-                text.set_bbox({"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8})
+                sf.outlined(ax.text(0.015, y, word, transform=ax.get_yaxis_transform(), va=align, fontsize=9, color="#8f3a6d"))
     ax.set_ylim(low, high)
 
 

@@ -18,6 +18,7 @@ NOTHING = sf.Nothing(
 )
 MEASURED, PREDICTED, LINEAR, BOUND = "#D55E00", "#0072B2", "#222222", "#8a8a8a"
 ROUNDING = 1e-9
+COLUMNS = 4
 GROUP = ["panel", "spectral_radius", "sequence_length"]
 
 
@@ -122,36 +123,17 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    columns = min(4, len(names))
-    blocks = -(-len(names) // columns)
-    figure = Figure(figsize=(sf.WIDTH, 1.7 + 4.1 * blocks), layout="constrained")
-    axes = figure.subplots(2 * blocks, columns, squeeze=False, sharex=True, height_ratios=[3, 1.25] * blocks)
-    for index in range(blocks * columns):
-        upper, lower = axes[2 * (index // columns) : 2 * (index // columns) + 2, index % columns]
-        if index < len(names):
-            _panel(upper, lower, data[data["panel"] == names[index]])
-            sf.panel_title(upper, names[index], 80 // columns - 2)
-        else:
-            upper.set_axis_off()
-            lower.set_axis_off()
-    lowest = axes[1::2].flatten()
-    for row, label in ((0, "growth rate per step back\n(change of ln ‖∂L/∂h‖)"), (1, "measured −\npredicted")):
-        _share_y(axes[row::2], len(names))
-        for ax in axes[row::2, 0]:
-            ax.set_ylabel(label)
-    sf.label_below(lowest[: len(names)], columns, study_tables.label("spectral_radius"))
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if len(names) < 3 else 2)
+    figure, pairs = sf.stacked_grid(len(names), COLUMNS, (3, 1.25), 4.7)
+    for (upper, lower), name in zip(pairs, names, strict=True):
+        _panel(upper, lower, data[data["panel"] == name])
+        sf.panel_title(upper, name, 18)
+        upper.tick_params(labelbottom=False)
+        lower.set_xlim(upper.get_xlim())
+        lower.set_xlabel(study_tables.label("spectral_radius") + "\n(largest |eigenvalue|)")
+    sf.share_y([upper for upper, _ in pairs], COLUMNS, "growth rate per step back\n(change of ln ‖∂L/∂h‖)")
+    sf.share_y([lower for _, lower in pairs], COLUMNS, "measured −\npredicted")
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=2)
     return figure
-
-
-def _share_y(axes: np.ndarray, count: int) -> None:
-    """One y scale for all panels of a kind."""
-    used = [ax for ax in axes.flatten() if ax.axison]
-    low, high = min(ax.get_ylim()[0] for ax in used), max(ax.get_ylim()[1] for ax in used)
-    for ax in used:
-        ax.set_ylim(low, high)
-    for ax in axes[:, 1:].flatten():
-        ax.tick_params(labelleft=False)
 
 
 def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
@@ -180,13 +162,13 @@ def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
 
 def _legend(data: pd.DataFrame) -> list[Line2D]:
     seeds = int(data["seeds"].max())
-    bars = f"mean of {seeds} seeds ± standard deviation" if seeds > 1 else "one seed ± standard error over time"
+    bars = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "one seed ± error over time"
     T = data["sequence_length"].max()
     handles = [
-        Line2D([], [], color=MEASURED, marker="o", ls="", ms=6, label=f"measured at T = {T}: {bars}"),
+        Line2D([], [], color=MEASURED, marker="o", ls="", ms=6, label=f"measured, T = {T}: {bars}"),
         Line2D([], [], color=PREDICTED, lw=2, label="predicted: mean field ½ ln χ₁ (identity: ln ρ)"),
-        Line2D([], [], color=LINEAR, ls=(0, (4, 2)), lw=1.3, label="linear law ln ρ; ρ: largest modulus of an eigenvalue of W_hh"),
-        Line2D([], [], color=BOUND, ls=":", lw=2, label="upper bound ln(γ σ_max); σ_max: largest singular value of W_hh"),
+        Line2D([], [], color=LINEAR, ls=(0, (4, 2)), lw=1.3, label="linear law ln ρ"),
+        Line2D([], [], color=BOUND, ls=":", lw=2, label=r"upper bound $\ln(\gamma\,\sigma_{\max})$; $\sigma_{\max}$: largest singular value"),
         Line2D([], [], color=sf.INK, marker="D", mfc="none", mew=1.6, ms=7, ls="", label="critical ρ: measured rate is 0"),
     ]
     zero = Line2D([], [], color=MEASURED, marker="v", ls="", ms=6, label="a seed’s gradient is exactly 0")

@@ -4,15 +4,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
-
-import seaborn as sns
 
 import study_figures as sf
 import study_tables
@@ -22,7 +21,6 @@ NOTHING = sf.Nothing(
     "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
 )
 BOUNDS = (2, 10, 30, 100)  # decades; the first is where "stable" ends
-LEVELS = [-sf.REGIME_DECADES, 0.0, sf.REGIME_DECADES]
 GROUP = ["panel", "spectral_radius", "sequence_length"]
 
 
@@ -53,7 +51,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     stable = known[known["mean"].abs() <= sf.REGIME_DECADES]
     vanishing, exploding = known[known["mean"] < -sf.REGIME_DECADES], known[known["mean"] > sf.REGIME_DECADES]
     longest = known[known["sequence_length"] == known["sequence_length"].max()]
-    T = sf.number(data["sequence_length"].max())
+    T = str(data["sequence_length"].max())
     title = f"Gradients stay within a factor of 100 in {_stable_at(known)}."
     claims = {
         "counts": f"Of {len(known)} settings {len(vanishing)} vanish, {len(stable)} are stable and {len(exploding)} explode.",
@@ -65,7 +63,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     finite = known.loc[np.isfinite(known["mean"]), "mean"]
     numbers = {"settings": str(len(known)), "stable": str(len(stable)), "vanishing": str(len(vanishing))}
     numbers |= {"exploding": str(len(exploding)), "longest": T}
-    numbers |= {"lowest": sf.number(finite.min()), "highest": sf.number(finite.max())} if len(finite) else {}
+    numbers |= {"lowest": sf.number(finite.min(), 3), "highest": sf.number(finite.max(), 3)} if len(finite) else {}
     alt = (
         f"Heat maps, one for each of {sf.listed(data['panel'].cat.categories)}: spectral radius upwards, sequence length to the "
         f"right, colour for the decades by which the gradient changes from the last step back to the first: blue vanishing, "
@@ -81,7 +79,7 @@ def _stable_at(known: pd.DataFrame) -> str:
     for length in sorted({T.min(), T.max()}):
         stable = known.loc[length == T, "mean"].abs() <= sf.REGIME_DECADES
         counts.append(f"{stable.sum()} of {len(stable)} settings at T = {length}")
-    return ", but in ".join(counts)
+    return " and in ".join(counts)
 
 
 def _stable_radii(rows: pd.DataFrame, T: str) -> str:
@@ -119,13 +117,16 @@ def draw(data: pd.DataFrame) -> Figure:
     sf.label_below(axes, columns, study_tables.label("sequence_length"))
     for ax in axes[::columns]:
         ax.set_ylabel(study_tables.label("spectral_radius"))
-    handles = [
-        Line2D([], [], color=sf.INK, lw=2.2, label="0: neither grows nor shrinks"),
-        Line2D([], [], color=sf.INK, lw=1.2, ls=(0, (4, 2)), label="±2 decades: edge of “stable”"),
-        Patch(facecolor="#dddddd", hatch="///", edgecolor=sf.FAINT, label="no run, or not a number"),
+    below, above = (cmap(norm(side)) for side in (-1.0, 1.0))
+    handles: list[Any] = [
+        Line2D([], [], color=sf.INK, lw=2.4),
+        (Patch(facecolor=below, edgecolor=sf.FAINT), Patch(facecolor=above, edgecolor=sf.FAINT)),
+        Patch(facecolor="#dddddd", hatch="///", edgecolor=sf.FAINT),
     ]
-    handles = handles if data["mean"].isna().any() or _has_gaps(data) else handles[:2]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    labels = ["0: neither grows nor shrinks", "stable: within ±2 decades", "no run, or not a number"]
+    count = 3 if data["mean"].isna().any() or _has_gaps(data) else 2
+    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    figure.legend(handles[:count], labels[:count], handler_map=pairs, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -135,7 +136,7 @@ def _has_gaps(data: pd.DataFrame) -> bool:
 
 
 def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNorm, numbers: bool) -> None:
-    """Cells of equal size, whatever the step between the values; contours between the cells' centres."""
+    """Cells of equal size, whatever the step between the values; the contour runs between the cells' centres."""
     values = table.to_numpy()
     rows, columns = values.shape
     ax.set_facecolor("#dddddd")
@@ -146,21 +147,15 @@ def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNo
             if not np.isnan(value):
                 colour = "white" if abs(value) > BOUNDS[-2] else sf.INK
                 text = ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color=colour, zorder=5)
-                text.set_path_effects([withStroke(linewidth=3, foreground=cmap(norm(value)))])
-    if rows > 1 and columns > 1:
-        _contours(ax, values)
+                sf.outlined(text, cmap(norm(value)))
+    known = np.ma.masked_invalid(values)
+    if min(rows, columns) > 1 and known.count() and known.min() < 0 < known.max():
+        ax.contour(known, levels=[0.0], colors=sf.INK, linewidths=2.4)
     ax.set_xticks(*_ticks(table.columns, 12))
     ax.set_yticks(*_ticks(table.index, 14))
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-
-
-def _contours(ax: Axes, values: np.ndarray) -> None:
-    shown = np.ma.masked_invalid(values)
-    for level, width, style in zip(LEVELS, (1.2, 2.2, 1.2), ((0, (4, 2)), "solid", (0, (4, 2))), strict=True):
-        if shown.count() and shown.min() < level < shown.max():
-            ax.contour(shown, levels=[level], colors=sf.INK, linewidths=width, linestyles=[style])
 
 
 def _cell(value: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import study_tables
 
@@ -33,6 +37,7 @@ WIDTH = 9.0  # inches; at 200 dpi and shown 900 px wide, 9 pt are 12 px
 REGIME_DECADES = 2.0  # as rnn_core.theory.REGIME_DECADES; the column "regime" of the table "runs" says the same
 TRAINING = ("clipping", "optimizer", "learning_rate", "updates", "trace_every")  # settings without effect on the start
 MOST_PANELS = 12
+MOST_UPDATES = 300
 
 RATIO = r"$\log_{10}\,(\|\partial L/\partial h_{%s}\|\,/\,\|\partial L/\partial h_T\|)$"  # axis label, at step %s
 INK, FAINT = "#222222", "#8a8a8a"
@@ -42,6 +47,7 @@ _RULE_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Facts = dict[str, Any]
+Filter = list[tuple[str, str, Any]] | list[list[tuple[str, str, Any]]]  # all of these; or any of such lists
 
 
 # ---- reading, and choosing runs
@@ -53,7 +59,7 @@ class Tables:
 
     files: Mapping[str, str | Path]
 
-    def read(self, table: str, columns: Sequence[str], where: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
+    def read(self, table: str, columns: Sequence[str], where: Filter | None = None) -> pd.DataFrame:
         return pq.read_table(self.files[table], columns=list(columns), filters=where).to_pandas()
 
     def runs(self, *measured: str) -> pd.DataFrame:
@@ -75,6 +81,15 @@ def starts(runs: pd.DataFrame) -> pd.DataFrame:
 def trained(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that train."""
     return runs[runs["updates"] > 0]
+
+
+def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:
+    """These columns of the runs' updates, sorted; of long trainings ``most`` evenly spread, and the ends that are not finite."""
+    last = int(runs["updates"].max()) - 1
+    spread = np.unique(np.linspace(0, last, min(last + 1, most)).round().astype(int)).tolist()
+    ours = ("run_key", "in", set(runs["run_key"]))
+    rows = tables.read("updates", ["run_key", "update", *columns], [[ours, ("update", "in", spread)], [ours, ("finite", "==", False)]])
+    return rows.drop_duplicates(["run_key", "update"]).sort_values(["run_key", "update"], ignore_index=True)
 
 
 def panels(runs: pd.DataFrame, base: str, drawn: Iterable[str], most: int = MOST_PANELS) -> pd.DataFrame:
@@ -145,23 +160,36 @@ def radius_legend(radii: Iterable[float], most: int = 12) -> list[Line2D]:
 # ---- words for numbers
 
 
-def number(value: float, digits: int = 3) -> str:
-    """``digits`` significant digits, with a true minus; without an exponent where it stays short."""
+def number(value: float, digits: int = 6) -> str:
+    """``digits`` significant digits, with a true minus: 0.0034, −363, 3.4 × 10⁻¹⁴, ∞."""
     if math.isfinite(value) and (value == 0 or 1e-4 <= abs(value) < 1e6):
-        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-        text = f"{value:.{decimals}f}"
+        decimals = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+        text = f"{round(value, decimals):.{max(0, decimals)}f}"
         return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
-    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−").replace("inf", "∞")
+    if not math.isfinite(value):
+        return str(value).replace("inf", "∞").replace("-", "−")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.').replace('-', '−')} × {_ten_to(int(exponent))}"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float, digits: int = 6) -> str:
     """As ``number``, with a plus where it is positive."""
     return ("+" if value > 0 else "") + number(value, digits)
 
 
 def power(log10: float) -> str:
     """10⁻¹²³ for −123.4; small changes as plain factors: 3.2 for 0.5."""
-    return number(10.0**log10, 2) if abs(log10) < 2 else "10" + str(round(log10)).translate(_SUPERSCRIPT)
+    return number(10.0**log10, 2) if abs(log10) < 2 else _ten_to(round(log10))
+
+
+def _ten_to(exponent: int) -> str:
+    return "10" + str(exponent).translate(_SUPERSCRIPT)
+
+
+def spoken(text: str) -> str:
+    """For screen readers: 10⁻³ as 10 to the power of −3."""
+    plain = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
+    return re.sub("10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain)}", text)
 
 
 def percent(fraction: float) -> str:
@@ -217,7 +245,7 @@ def facts(
     """What a figure states. ``numbers`` are formatted; ``claims`` are sentences that hold for this study; empty ones go."""
     return {
         "title": title,
-        "alt": alt,
+        "alt": spoken(alt),
         "numbers": dict(numbers or {}),
         "claims": {name: sentence for name, sentence in (claims or {}).items() if sentence},
         "drawn": drawn,
@@ -225,6 +253,11 @@ def facts(
 
 
 # ---- artists
+
+
+def outlined(text: Text, ground: Any = "white") -> None:
+    """Keep a text legible on top of lines."""
+    text.set_path_effects([withStroke(linewidth=3, foreground=ground)])
 
 
 def theme() -> AbstractContextManager[None]:
@@ -255,18 +288,57 @@ def theme() -> AbstractContextManager[None]:
 
 
 def grid(
-    count: int, columns: int, height: float, extra: float = 1.3, sharex: bool = True, sharey: bool = False
+    count: int,
+    columns: int,
+    height: float,
+    extra: float = 1.3,
+    sharex: bool = True,
+    sharey: bool | str = False,
+    widths: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` axes in rows of ``columns``, each row ``height`` inches; ``extra`` for headline and legend."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, rows * height + extra), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flatten()
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False, width_ratios=widths).flatten()
     for unused in axes[count:]:
         unused.set_axis_off()
     for above in axes[max(0, count - columns) : count]:
         above.tick_params(labelbottom=True)
     return figure, list(axes[:count])
+
+
+def stacked_grid(count: int, columns: int, ratios: tuple[float, float], height: float) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure with ``count`` pairs of axes, one above the other, in rows of ``columns``, each row ``height`` inches."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(WIDTH, rows * height + 0.8), layout="constrained")
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=ratios * rows)
+    pairs = [(axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
+    for pair in pairs[count:]:
+        for unused in pair:
+            unused.set_axis_off()
+    return figure, pairs[:count]
+
+
+def share_y(axes: Sequence[Axes], columns: int, label: str) -> None:
+    """One y scale for all, with its label at the left of every row."""
+    low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
+    for index, ax in enumerate(axes):
+        ax.set_ylim(low, high)
+        if index % columns:
+            ax.tick_params(labelleft=False)
+        else:
+            ax.set_ylabel(label)
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """Ticks of a logarithmic y axis that stay readable where it spans little: 0.2, 0.5, 1."""
+    low, high = axes.get_ylim()
+    steps = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.2 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
@@ -282,7 +354,9 @@ def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
 
 def headline(figure: Figure, text: str) -> None:
     """The finding, above everything; what an equals sign joins stays on one line."""
-    figure.suptitle(textwrap.fill(text.replace(" = ", "\u00a0=\u00a0").replace(" %", "\u00a0%"), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    for joined in (" = ", " × ", " %"):
+        text = text.replace(joined, joined.replace(" ", "\u00a0"))
+    figure.suptitle(textwrap.fill(text, 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
 
 
 # ---- saving
