@@ -134,7 +134,7 @@ def autograd_program(activation: str, case: Case) -> Program:
     phi = TORCH_FUNCTIONS[activation]
     p = {name: torch.tensor(value, requires_grad=True) for name, value in case.params.items()}
     x = torch.tensor(case.x, requires_grad=True)
-    T, B, _ = case.x.shape
+    B = case.x.shape[1]
     H = case.params["weight_hh"].shape[0]
     h0 = torch.tensor(case.state["hidden"] if case.state else np.zeros((B, H)), requires_grad=True)
     h, states = h0, []

@@ -19,7 +19,14 @@ def place_on_torch(values: np.ndarray, dtype: str, device: str) -> torch.Tensor:
 SETTINGS: list[dict[str, Any]] = [
     {"activation": "tanh", "sequence_length": 60, "spectral_radius": 1.4},
     {"activation": "sigmoid", "sequence_length": 700, "spectral_radius": 0.5, "hidden_size": 6},  # beyond float range
-    {"task": "input_mean", "activation": "relu", "updates": 8, "clipping": "norm:0.1", "trace_every": 3, "sequence_length": 12},
+    {
+        "task": "input_mean",
+        "activation": "relu",
+        "updates": 8,
+        "clipping": "norm:0.1",
+        "trace_every": 3,
+        "sequence_length": 12,
+    },
     {"task": "input_mean", "activation": "elu", "updates": 5, "clipping": "value:0.1", "sequence_length": 12},
     {"task": "letters", "activation": "tanh", "updates": 5, "sequence_length": 9, "batch_size": 4},
 ]
@@ -31,7 +38,9 @@ def test_a_run_on_torch_tensors_measures_the_same(monkeypatch: pytest.MonkeyPatc
     if settings.get("task") == "letters":
         rng = np.random.default_rng(0)
         held_out = np.arange(20) < 5
-        data = rc.Sequences(rng.standard_normal((20, 9, 2)), rng.integers(0, 3, 20), held_out, "softmax_cross_entropy", "last")
+        data = rc.Sequences(
+            rng.standard_normal((20, 9, 2)), rng.integers(0, 3, 20), held_out, "softmax_cross_entropy", "last"
+        )
     experiment = rc.Experiment(**settings)
     expected = rc.run(experiment, data)
     monkeypatch.setattr(module, "place", place_on_torch)

@@ -79,7 +79,7 @@ def test_orthogonal_is_orthogonal_and_uniform() -> None:
 @pytest.mark.parametrize("rho", [0.0, -1.0, math.nan, math.inf])
 def test_impossible_radii_are_refused(rho: float) -> None:
     """A matrix of nan would be drawn."""
-    with pytest.raises(ValueError, match="spectral_radius: .* must be positive and finite"):
+    with pytest.raises(ValueError, match=r"spectral_radius: .* must be positive and finite"):
         draw("gaussian", 4, rho)
 
 

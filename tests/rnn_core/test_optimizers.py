@@ -40,7 +40,9 @@ def test_ten_steps_are_torchs(name: str, dtype: str, library: str) -> None:
         theirs.step()
     for n, value in params.items():
         assert str(value.dtype).endswith(dtype)
-        np.testing.assert_allclose(to_numpy(value), leaves[n].detach().numpy(), rtol=20 * EPS[dtype], atol=2 * EPS[dtype])
+        np.testing.assert_allclose(
+            to_numpy(value), leaves[n].detach().numpy(), rtol=20 * EPS[dtype], atol=2 * EPS[dtype]
+        )
 
 
 @pytest.mark.parametrize("name", list(rc.OPTIMIZERS))

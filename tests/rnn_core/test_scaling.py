@@ -168,10 +168,29 @@ def test_renormalise_leaves_what_is_not_finite() -> None:
 def test_align_brings_steps_to_one_exponent(rows: list[tuple[float, int]]) -> None:
     """Steps are summed at different exponents, so that a parameter gradient is wrong."""
     x, e = np.array([[m] for m, _ in rows]), np.array([k for _, k in rows], dtype=np.int64)
-    aligned, common = scaling.align(x, e)
+    aligned, factor, common = scaling.align(x, e)
+    assert factor is None
     true = exact(rc.Scaled(x, e))
     for got, want in zip(exact(rc.Scaled(aligned, common)), true, strict=True):
         assert abs(got - want) <= max(true) * Fraction(2) ** -1000
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.floats(0.5, 1.0), exponents, st.floats(0.5, 1.0), st.integers(-1000, 1000)), min_size=1, max_size=6
+    ),
+    dead=st.sets(st.integers(0, 5)),
+)
+@thorough
+def test_align_brings_products_to_one_exponent(rows: list[tuple[float, int, float, int]], dead: set[int]) -> None:
+    """d_t is small where its factor is large, or the factor is zero (as h_0 is): every product must come out right."""
+    d, e = np.array([[m] for m, *_ in rows]), np.array([k for _, k, *_ in rows], dtype=np.int64)
+    factor = np.array([[0.0 if t in dead else m * 2.0**k] for t, (*_, m, k) in enumerate(rows)])
+    aligned, scaled, common = scaling.align(d, e, factor)
+    assert scaled is not None and np.isfinite(aligned).all() and np.isfinite(scaled).all()
+    true = [a * b for a, b in zip(exact(rc.Scaled(d, e)), exact(factor), strict=True)]
+    for a, b, want in zip(exact(aligned), exact(scaled), true, strict=True):
+        assert abs(a * b * Fraction(2) ** common - want) <= max(true) * Fraction(2) ** -1000
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -231,7 +250,7 @@ def test_square_limits_match_the_window(dtype: str) -> None:
     lowest, highest = scaling.square_limits(np.zeros(1, dtype=dtype))
     assert lowest == 2.0 ** (-2 * scaling.WINDOW[dtype])
     assert highest == 2.0 ** (2 * scaling.WINDOW[dtype])
-    assert 0.0 < np.dtype(dtype).type(lowest)
+    assert np.dtype(dtype).type(lowest) > 0.0
     assert np.isfinite(np.dtype(dtype).type(highest))
 
 

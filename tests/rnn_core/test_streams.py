@@ -50,6 +50,7 @@ def test_numbers_are_frozen() -> None:
         "targets": 0.7618179862977197,
         "batches": 0.2987068868570986,
         "held_out": 1.8256680273879018,
+        "held_out_targets": -1.3436663645923537,
     }
     assert {name: first(0, name, 0, 1)[0] for name in golden} == golden
 
@@ -66,7 +67,9 @@ def test_unknown_streams_are_refused() -> None:
 @pytest.mark.parametrize("task", list(rc.GENERATED))
 @given(seed=st.integers(0, 1000), short=st.integers(1, 10), longer=st.integers(0, 10), update=st.integers(0, 5))
 @quick
-def test_a_shorter_sequence_is_a_prefix_of_a_longer_one(task: str, seed: int, short: int, longer: int, update: int) -> None:
+def test_a_shorter_sequence_is_a_prefix_of_a_longer_one(
+    task: str, seed: int, short: int, longer: int, update: int
+) -> None:
     """Points of a sweep over T see different inputs."""
     a, b = (
         rc.prepare(rc.Experiment(task=task, seed=seed, sequence_length=T, batch_size=3, hidden_size=4))
@@ -82,7 +85,8 @@ def test_a_shorter_sequence_is_a_prefix_of_a_longer_one(task: str, seed: int, sh
 def test_each_spectral_radius_rescales_the_same_network(initializer: str) -> None:
     """Points of a sweep over rho differ in their inputs, readout or directions."""
     a, b = (
-        rc.prepare(rc.Experiment(initializer=initializer, spectral_radius=rho, hidden_size=8, seed=4)) for rho in (0.5, 1.25)
+        rc.prepare(rc.Experiment(initializer=initializer, spectral_radius=rho, hidden_size=8, seed=4))
+        for rho in (0.5, 1.25)
     )
     np.testing.assert_allclose(b.params["weight_hh"], 2.5 * a.params["weight_hh"], rtol=1e-14)
     for name in ("weight_ih", "bias_ih", "bias_hh", "weight_ho", "bias_ho"):
@@ -91,7 +95,9 @@ def test_each_spectral_radius_rescales_the_same_network(initializer: str) -> Non
     np.testing.assert_array_equal(a.batch(2)[1], b.batch(2)[1])
 
 
-@pytest.mark.parametrize("change", [{"activation": "relu"}, {"clipping": "norm:1.0"}, {"learning_rate": 0.5}, {"updates": 7}])
+@pytest.mark.parametrize(
+    "change", [{"activation": "relu"}, {"clipping": "norm:1.0"}, {"learning_rate": 0.5}, {"updates": 7}]
+)
 def test_what_is_not_drawn_changes_no_number(change: dict[str, object]) -> None:
     """Two activations, or two clipping rules, are compared on different networks."""
     a = rc.prepare(rc.Experiment(hidden_size=8))

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PARTS = ("Snakefile", "config.yaml", "rnn_core", "workflow", "studies")
+PARTS = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
 TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next, by nature
 
 
@@ -81,3 +81,8 @@ def copy(target: Path) -> Project:
 def without_figures(config: dict[str, Any]) -> dict[str, Any]:
     """The same study with the cheapest figure alone."""
     return {**config, "figures": ["engine_checks"]}
+
+
+def copy_of(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy that shares nothing with the original."""
+    return dict(yaml.safe_load(yaml.safe_dump(config)))

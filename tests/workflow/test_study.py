@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ import study_data
 import study_plan
 import study_tables
 import torch
-from study_project import TABLES, Project, copy, without_figures
+from study_project import TABLES, Project, copy, copy_of, without_figures
 
 import rnn_core as rc
 
@@ -187,55 +188,86 @@ class TestExecution:
         for file in other.root.glob("results/tiny/blocks/*/*/*.parquet"):
             if not file.name.startswith("."):
                 pd.read_parquet(file)  # whole, or not there
-        kept = {file: file.stat().st_mtime_ns for file in done}
+        kept = {file: file.stat().st_mtime_ns for file in other.root.glob("results/tiny/cache/*/*/*.npz")}
+        assert kept
 
         other.snakemake("--unlock", *TINY)
         other.snakemake(*TINY, *tables)
         same_rows(tiny, other)
-        first = next(iter(done))
-        if all((first.parent / f"{table}.parquet") in set(first.parent.iterdir()) for table in study_tables.TABLES):
-            assert first.stat().st_mtime_ns >= kept[first]
+        assert all(file.stat().st_mtime_ns == changed for file, changed in kept.items()), (
+            "a finished run was made again"
+        )
         assert not list(other.root.glob("results/tiny/tables/.*.parquet"))
 
-    def test_a_new_value_runs_only_what_is_new_and_gives_a_fresh_runs_rows(self, tiny: Project, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("axis", ["activation", "spectral_radius", "sequence_length", "seeds"])
+    def test_a_grown_axis_computes_only_what_is_new(self, tiny: Project, tmp_path: Path, axis: str) -> None:
+        """Whether the axis makes jobs or not; and the rows are those of a study that never was smaller."""
         other = copy(tmp_path / "project")
         config = without_figures(other.config())
-        arguments = other.write_config("grown", {**config, "study": "grown"})
-        other.snakemake(*arguments, "results/grown/tables/runs.parquet")
-        config["sweeps"]["propagation"]["grid"]["activation"].append("softplus")
-        other.write_config("grown", {**config, "study": "grown"})
-        jobs = other.rules_to_run(*arguments, "results/grown/tables/runs.parquet")
-        assert jobs["run_block"] == 1 + len(jobs) * 0
-        other.snakemake(*arguments, "results/grown/tables/runs.parquet")
-        grown = other.table("runs", "grown")
-        old = grown[grown["activation"] != "softplus"].reset_index(drop=True)
-        pd.testing.assert_frame_equal(old, tiny.table("runs"), check_exact=True)
-        assert (grown["activation"] == "softplus").sum() == 12
+        del config["sweeps"]["clipping"], config["sequences"]
+        sweep = config["sweeps"]["propagation"]
+        sweep["grid"]["activation"] = ["identity", "tanh"]
+        grown, runs = copy_of(config), "results/tiny/tables/runs.parquet"
+        smaller, larger = sweep, grown["sweeps"]["propagation"]
+        if axis == "seeds":
+            smaller["seeds"] = 1
+        else:
+            larger["grid"][axis] = {
+                "activation": ["identity", "sigmoid", "tanh"],
+                "spectral_radius": [0.5, 0.9, 1.0, 1.5],
+                "sequence_length": [5, 17, 30],
+            }[axis]
+        other.snakemake(*other.write_config("tiny", config), runs)
+        before = {file: file.stat().st_mtime_ns for file in other.root.glob("results/tiny/cache/*/*/*.npz")}
+        other.snakemake(*other.write_config("tiny", grown), runs)
+        after = {file: file.stat().st_mtime_ns for file in other.root.glob("results/tiny/cache/*/*/*.npz")}
+        table = other.table("runs")
+        assert len(after) == len(table) > len(before)
+        again = [file for file, changed in before.items() if after[file] != changed]
+        assert len(again) <= 2 * len(
+            smaller["grid"]["activation"]
+        )  # at most those that are newly in the verified sample
+        fresh = copy(tmp_path / "fresh")
+        fresh.snakemake(*fresh.write_config("tiny", grown), runs)
+        pd.testing.assert_frame_equal(table, fresh.table("runs"), check_exact=True)
+
+    def test_a_damaged_cache_is_computed_again(self, tiny: Project, tmp_path: Path) -> None:
+        other = copy(tmp_path / "project")
+        shutil.copytree(tiny.root / "results" / "tiny" / "cache", other.root / "results" / "tiny" / "cache")
+        files = sorted(other.root.glob("results/tiny/cache/*/*/*.npz"))
+        files[0].write_bytes(files[0].read_bytes()[:1000])
+        files[1].write_bytes(b"")
+        kept = files[2].stat().st_mtime_ns
+        other.snakemake(*TINY, *[f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES])
+        same_rows(tiny, other)
+        assert files[2].stat().st_mtime_ns == kept
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[str]]:
+    project = copy(tmp_path_factory.mktemp("edits") / "project")
+    config = project.config()
+    config["study"] = "edited"
+    del config["sweeps"]["clipping"], config["sequences"]
+    config["figures"] = ["engine_checks", "growth_rate"]
+    arguments = project.write_config("edited", config)
+    project.snakemake(*arguments)
+    return project, arguments
 
 
 @pytest.mark.xdist_group("edits")
 class TestEdits:
     """What reruns when something is edited, and what happens when the engine is wrong."""
 
-    @pytest.fixture(scope="class")
-    def built(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[str]]:
-        project = copy(tmp_path_factory.mktemp("edits") / "project")
-        config = project.config()
-        config["study"] = "edited"
-        del config["sweeps"]["clipping"], config["sequences"]
-        config["figures"] = ["engine_checks", "growth_rate"]
-        arguments = project.write_config("edited", config)
-        project.snakemake(*arguments)
-        return project, arguments
-
     def edited(self, project: Project, arguments: list[str], file: str, text: str = "\n# edited\n") -> dict[str, int]:
         path = project.root / file
-        before = path.read_text(encoding="utf-8")
+        before, times = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(before + text, encoding="utf-8")
         try:
             return project.rules_to_run(*arguments)
-        finally:
+        finally:  # the time of change too: Snakemake goes by it where scripts are concerned
             path.write_text(before, encoding="utf-8")
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def test_editing_the_engine_reruns_what_depends_on_it(self, built: tuple[Project, list[str]]) -> None:
         jobs = self.edited(*built, "rnn_core/cells/vanilla.py")

@@ -24,6 +24,7 @@ rule run_block:
         checked=config["gate"]["checked_runs_per_job"],
         device=config["device"],
         engine=ENGINE,
+        cache=f"{STUDY}/cache",
         code=code("run_block"),
     script:
         "../scripts/run_block.py"

@@ -59,8 +59,8 @@ def check(
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = rc.evaluate(problem, problem.params, x, target)
-    common = settings_of(sweep, experiment, device, tolerance)
-    common |= {"stage": "gate", "regime": regime(growth(evaluation.gradients.log_norm).ratio)}
+    common = settings_of(experiment, device, tolerance)
+    common |= {"sweep": sweep, "stage": "gate", "regime": regime(growth(evaluation.gradients.log_norm).ratio)}
     yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
     if torch_modules.covers(problem):
         steps = slice(0, MODULE_STEPS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -56,11 +55,10 @@ def describe(experiment: rc.Experiment) -> str:
     )
 
 
-def settings_of(sweep: str, experiment: rc.Experiment, device: str, tolerance: float) -> Row:
+def settings_of(experiment: rc.Experiment, device: str, tolerance: float) -> Row:
     """The columns that say what was checked."""
     e = experiment
     return {
-        "sweep": sweep,
         "run_key": e.key,
         "task": e.task,
         "cell": e.cell,
@@ -78,12 +76,11 @@ class Verifier:
 
     Attributes:
         rows: one a comparison, without the run's regime, which is known only after it.
-        worst: the largest relative error; None if all were non-finite on both sides.
         seconds: time spent on comparing.
     """
 
-    def __init__(self, sweep: str, device: str, tolerance: float) -> None:
-        self.sweep, self.device, self.tolerance = sweep, device, tolerance
+    def __init__(self, device: str, tolerance: float) -> None:
+        self.device, self.tolerance = device, tolerance
         self.rows: list[Row] = []
         self.seconds = 0.0
 
@@ -91,12 +88,5 @@ class Verifier:
         start = time.perf_counter()
         row = autograd_row(problem, params, x, target, evaluation)
         require(row, problem.experiment, self.tolerance)
-        self.rows.append(
-            {"stage": "sweep", **settings_of(self.sweep, problem.experiment, self.device, self.tolerance), **row}
-        )
+        self.rows.append({"stage": "sweep", **settings_of(problem.experiment, self.device, self.tolerance), **row})
         self.seconds += time.perf_counter() - start
-
-    @property
-    def worst(self) -> float | None:
-        errors = [row["relative_error"] for row in self.rows if row["relative_error"] is not None]
-        return max(errors, default=None) if not any(map(math.isnan, errors)) else math.nan

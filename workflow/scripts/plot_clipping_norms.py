@@ -13,7 +13,7 @@ import study_figures as sf
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no gradient was clipped.",
-    "Add a sweep with updates: 100 or more and clipping: [none, \"norm:1.0\"].",
+    'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
 BEFORE, ENDED = "#b4b4b4", "#b2001d"
 MOST_ROWS, MOST_RULES, MOST_RUNS = 4, 5, 60
@@ -44,7 +44,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         rows[name] = finite.where(~rows["ended"], last)
     settings = ["run_key", "panel", "task", "activation", "spectral_radius", "clipping", "seed", "left_out"]
     rows = rows.merge(runs[settings], on="run_key")
-    norms = {rule: np.log10(sf.threshold(rule)) if rule.startswith("norm:") else np.nan for rule in kept}
+    norms = {rule: np.log10(sf.threshold(rule) or np.nan) if rule.startswith("norm:") else np.nan for rule in kept}
     return rows.assign(threshold=rows["clipping"].map(norms))
 
 
@@ -69,10 +69,13 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     rules = summary(data)
     numbers = {f"ended_{rule}": f"{row['ended']:.0f} of {row['runs']:.0f}" for rule, row in rules.iterrows()}
     numbers |= {f"share_{rule}": sf.percent(row["share"]) for rule, row in rules.iterrows() if rule != "none"}
-    numbers |= {f"highest_{rule}": sf.power(row["highest"]) for rule, row in rules.iterrows() if np.isfinite(row["highest"])}
+    numbers |= {
+        f"highest_{rule}": sf.power(row["highest"]) for rule, row in rules.iterrows() if np.isfinite(row["highest"])
+    }
     clipping = rules.drop("none", errors="ignore")
     cuts = [
-        f"{rule} cuts {sf.percent(row['share'])} of the updates" + (f", typically {10 ** row['cut']:.2g}-fold" if row["share"] else "")
+        f"{rule} cuts {sf.percent(row['share'])} of the updates"
+        + (f", typically by a factor of {sf.power(row['cut'])}" if row["share"] else "")
         for rule, row in clipping.iterrows()
     ]
     claims = {
@@ -91,7 +94,11 @@ def facts(data: pd.DataFrame) -> sf.Facts:
 
 def _highest(rules: pd.DataFrame) -> str:
     known = rules.dropna(subset=["highest"])
-    return sf.listed(f"{sf.power(row['highest'])} ({rule})" for rule, row in known.iterrows()) if len(known) else "never finite"
+    return (
+        sf.listed(f"{sf.power(row['highest'])} ({rule})" for rule, row in known.iterrows())
+        if len(known)
+        else "never finite"
+    )
 
 
 def _ended(data: pd.DataFrame) -> str:
@@ -132,7 +139,15 @@ def draw(data: pd.DataFrame) -> Figure:
             _panel(ax, here[here["clipping"] == rule], colours[rule])
             if row == 0:
                 title = {"none": "none: no clipping"}.get(rule, rule)
-                ax.annotate(title, (0, 1), (0, 20), xycoords="axes fraction", textcoords="offset points", fontweight="bold", fontsize=11)
+                ax.annotate(
+                    title,
+                    (0, 1),
+                    (0, 20),
+                    xycoords="axes fraction",
+                    textcoords="offset points",
+                    fontweight="bold",
+                    fontsize=11,
+                )
         left = axes[row * len(rules)]
         _limit(left, here)
         left.set_ylabel(f"{panel}\n" + r"$\log_{10}$ of gradient norm")
@@ -181,7 +196,9 @@ def _mark_ends(ax: Axes, rows: pd.DataFrame) -> None:
 def _legend(data: pd.DataFrame, colours: dict[str, str]) -> list[Line2D]:
     handles = [
         Line2D([], [], color=BEFORE, lw=2, label="before clipping, one line a run"),
-        Line2D([], [], color=colours[sf.rules(data["clipping"])[-1]], lw=2, label="after clipping (colour of the rule)"),
+        Line2D(
+            [], [], color=colours[sf.rules(data["clipping"])[-1]], lw=2, label="after clipping (colour of the rule)"
+        ),
         Line2D([], [], color=sf.INK, ls=(0, (4, 2)), lw=1.4, label="threshold on the norm (value: bounds every entry)"),
         Line2D([], [], color=ENDED, marker="x", ms=8, mew=2.2, ls="", label="run ends: a value is not finite"),
     ]

@@ -16,7 +16,10 @@ NOTHING = sf.Nothing(
     "checked_runs_per_job: 1 or more, too.",
 )
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
-STAGES = {"gate": ("o", -0.17, "gate: before the sweeps"), "sweep": ("D", 0.17, "sweep: runs of this study, checked once more")}
+STAGES = {
+    "gate": ("o", -0.17, "gate: before the sweeps"),
+    "sweep": ("D", 0.17, "sweep: runs of this study, checked once more"),
+}
 UNKNOWN = "not a number"
 
 
@@ -46,14 +49,19 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     neither = len(data) - len(known)
     claims = {
         "neither": f"In {sf.plural(neither, 'comparison')} neither program found a finite result." if neither else "",
-        "exact": f"{sf.plural(int(data['exact'].sum()), 'comparison')} agreed to the last bit." if data["exact"].any() else "",
+        "exact": f"{sf.plural(int(data['exact'].sum()), 'comparison')} agreed to the last bit."
+        if data["exact"].any()
+        else "",
     }
     if known.empty:
         title = f"In none of {compared} was there a finite result to compare."
         return sf.facts(title, f"An empty chart. {title}", numbers, claims)
     failed = int((known["relative_error"] > known["tolerance"]).sum())
     nearest = known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
-    worst, margin = sf.number(nearest["relative_error"], 2), nearest["tolerance"] / (nearest["relative_error"] or np.nan)
+    worst, margin = (
+        sf.number(nearest["relative_error"], 2),
+        nearest["tolerance"] / (nearest["relative_error"] or np.nan),
+    )
     numbers |= {"worst": worst, "tolerance": sf.number(nearest["tolerance"], 2), "failed": str(failed)}
     if failed:
         title = f"{failed} of {compared} exceed the tolerance; the worst relative error is {worst}."
@@ -127,7 +135,9 @@ def _legend(data: pd.DataFrame) -> list[Line2D]:
         if (data["stage"] == stage).any()
     ]
     regimes = [
-        Line2D([], [], ls="", marker="s", ms=7, color=sf.REGIME_COLOURS.get(regime, sf.FAINT), label=f"{regime} gradient")
+        Line2D(
+            [], [], ls="", marker="s", ms=7, color=sf.REGIME_COLOURS.get(regime, sf.FAINT), label=f"{regime} gradient"
+        )
         for regime in [*sf.REGIME_COLOURS, UNKNOWN]
         if (data["regime"] == regime).any()
     ]

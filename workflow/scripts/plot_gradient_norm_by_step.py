@@ -35,7 +35,11 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))
     grids = [np.linspace(0, T - 1, min(T, MOST_LAGS + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
-    where = [("update", "==", 0), ("run_key", "in", set(runs["run_key"])), ("lag", "in", set(np.concatenate(grids).tolist()))]
+    where = [
+        ("update", "==", 0),
+        ("run_key", "in", set(runs["run_key"])),
+        ("lag", "in", set(np.concatenate(grids).tolist())),
+    ]
     traces = tables.read("traces", ["run_key", "lag", "log10_grad_norm"], where).drop_duplicates(["run_key", "lag"])
     last = traces[traces["lag"] == 0].set_index("run_key")["log10_grad_norm"]
     traces["ratio"] = traces["log10_grad_norm"] - traces["run_key"].map(last)
@@ -63,8 +67,12 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     lags = sf.listed(map(str, sorted(set(at_first["lag"]))))
     zeros, broken = int(at_first["zeros"].sum()), int(at_first["broken"].sum())
     claims = {
-        "zeros": f"{sf.plural(zeros, 'run')} reached a gradient of exactly zero (▼) and left the mean there." if zeros else "",
-        "broken": f"{sf.plural(broken, 'run')} had a gradient that is not a number and left the mean." if broken else "",
+        "zeros": f"{sf.plural(zeros, 'run')} reached a gradient of exactly zero (▼) and left the mean there."
+        if zeros
+        else "",
+        "broken": f"{sf.plural(broken, 'run')} had a gradient that is not a number and left the mean."
+        if broken
+        else "",
         "left_out": sf.left_out(data),
     }
     numbers = {"lag": lags, "seeds": _range(data["seeds"])}
@@ -73,14 +81,20 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         return sf.facts(title, f"Small multiples without lines. {title}", numbers, claims)
     low, high = known.loc[known["mean"].idxmin()], known.loc[known["mean"].idxmax()]
     off = (known["mean"] - known["linear"]).abs().groupby(known["panel"], observed=True).max()
-    spread = [f"{sf.power(row['mean'])} ({row['panel']}, ρ = {sf.number(row['spectral_radius'])})" for row in (low, high)]
+    spread = [
+        f"{sf.power(row['mean'])} ({row['panel']}, ρ = {sf.number(row['spectral_radius'])})" for row in (low, high)
+    ]
     title = f"Going back {lags} steps multiplies the gradient by " + (
         f"anything from {spread[0]} to {spread[1]}." if low["mean"] < high["mean"] else f"{spread[0]}."
     )
     claims["linear"] = "At the first time step the linear law ρ^lag is off by " + (
         sf.listed(f"{sf.number(value, 2)} ({panel})" for panel, value in off.items()) + " decades at most."
     )
-    numbers |= {"lowest": sf.number(low["mean"], 3), "highest": sf.number(high["mean"], 3), "linear_off_most": sf.number(off.max(), 2)}
+    numbers |= {
+        "lowest": sf.number(low["mean"], 3),
+        "highest": sf.number(high["mean"], 3),
+        "linear_off_most": sf.number(off.max(), 2),
+    }
     return sf.facts(title, _alt(data, title), numbers, claims)
 
 
@@ -132,7 +146,16 @@ def _panel(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
         ax.plot(line["lag"], line["mean"], lw=2.0, gid="mean", **style)
         if line["zeros"].any():
             first = line.loc[line["zeros"].gt(0).idxmax(), "lag"]
-            ax.plot([first], [0.03], marker="v", ms=8, clip_on=False, gid="zero", transform=ax.get_xaxis_transform(), **style)
+            ax.plot(
+                [first],
+                [0.03],
+                marker="v",
+                ms=8,
+                clip_on=False,
+                gid="zero",
+                transform=ax.get_xaxis_transform(),
+                **style,
+            )
     ax.margins(x=0.01)
 
 
@@ -146,7 +169,9 @@ def _mark_float_limits(ax: Axes) -> None:
             ax.axhline(largest, color="#cc79a7", lw=1.4, zorder=0.5)
         for y, word, align in ((smallest, f"{dtype} min", "top"), (largest, f"{dtype} max", "bottom")):
             if low < y < high:
-                sf.outlined(ax.text(0.015, y, word, transform=ax.get_yaxis_transform(), va=align, fontsize=9, color="#8f3a6d"))
+                sf.outlined(
+                    ax.text(0.015, y, word, transform=ax.get_yaxis_transform(), va=align, fontsize=9, color="#8f3a6d")
+                )
     ax.set_ylim(low, high)
 
 

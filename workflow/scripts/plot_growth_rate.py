@@ -69,7 +69,11 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     title = _title(groups, crossings)
     worst = data.dropna(subset=["deviation"])
     numbers = {"T": sf.listed(sorted({str(T) for T in data["sequence_length"]})), "seeds": str(data["seeds"].max())}
-    numbers |= {f"critical_{panel}": sf.listed(f"{radius:.2f}" for radius in found) for panel, found in crossings.items() if found}
+    numbers |= {
+        f"critical_{panel}": sf.listed(f"{radius:.2f}" for radius in found)
+        for panel, found in crossings.items()
+        if found
+    }
     claims = {"bound": _bound(data), "left_out": sf.left_out(data), "seeds": _errors(data)}
     if len(worst):
         row = worst.loc[worst["deviation"].abs().idxmax()]
@@ -79,6 +83,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
             f"The largest deviation from the prediction is {sf.signed(row['deviation'], 2)} a step ({row['panel']}, ρ = "
             f"{sf.number(row['spectral_radius'])}): {sf.signed(decades, 2)} decades over {row['sequence_length']} steps."
         )
+        claims["systematic"] = _systematic(groups)
     if data["zeros"].any() or data["broken"].any():
         claims["zeros"] = (
             f"Not in the means: {sf.plural(int(data['zeros'].sum()), 'run')} with a gradient of exactly zero, "
@@ -106,6 +111,19 @@ def _title(groups: dict[str, pd.DataFrame], crossings: dict[str, list[float]]) -
 def _few(words: list[str], most: int = 4) -> str:
     """All of them, or the first ones and how many more."""
     return sf.listed(words if len(words) <= most else [*words[: most - 1], f"{len(words) - most + 1} more"])
+
+
+def _systematic(groups: dict[str, pd.DataFrame]) -> str:
+    """Panels whose deviation exceeds its bar at every radius, always in the same direction."""
+    found = []
+    for panel, rows in groups.items():
+        known = rows.dropna(subset=["deviation", "deviation_error"])
+        one_sign = known["deviation"].gt(0).all() or known["deviation"].lt(0).all()
+        if len(known) > 2 and one_sign and (known["deviation"].abs() > known["deviation_error"]).all():
+            found.append(panel)
+    if not found:
+        return ""
+    return f"The deviation has one sign and exceeds its bar at every ρ for {_few(found)}: a systematic difference, not chance."
 
 
 def _bound(data: pd.DataFrame) -> str:
@@ -151,7 +169,9 @@ def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
                        fontsize=10, fontweight="bold", bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})  # fmt: skip
     lower.axhline(0.0, color=PREDICTED, lw=1.6, zorder=0)
     if rows["deviation"].notna().any():
-        lower.errorbar(rho, rows["deviation"], rows["deviation_error"].fillna(0.0), **style).lines[0].set_gid("deviation")
+        lower.errorbar(rho, rows["deviation"], rows["deviation_error"].fillna(0.0), **style).lines[0].set_gid(
+            "deviation"
+        )
     else:
         words = textwrap.fill("no prediction for this initializer", 20)
         lower.text(0.5, 0.5, words, transform=lower.transAxes, ha="center", va="center", fontsize=9, color="#666666")
@@ -168,8 +188,17 @@ def _legend(data: pd.DataFrame) -> list[Line2D]:
         Line2D([], [], color=MEASURED, marker="o", ls="", ms=6, label=f"measured, T = {T}: {bars}"),
         Line2D([], [], color=PREDICTED, lw=2, label="predicted: mean field ½ ln χ₁ (identity: ln ρ)"),
         Line2D([], [], color=LINEAR, ls=(0, (4, 2)), lw=1.3, label="linear law ln ρ"),
-        Line2D([], [], color=BOUND, ls=":", lw=2, label=r"upper bound $\ln(\gamma\,\sigma_{\max})$; $\sigma_{\max}$: largest singular value"),
-        Line2D([], [], color=sf.INK, marker="D", mfc="none", mew=1.6, ms=7, ls="", label="critical ρ: measured rate is 0"),
+        Line2D(
+            [],
+            [],
+            color=BOUND,
+            ls=":",
+            lw=2,
+            label=r"upper bound $\ln(\gamma\,\sigma_{\max})$; $\sigma_{\max}$: largest singular value",
+        ),
+        Line2D(
+            [], [], color=sf.INK, marker="D", mfc="none", mew=1.6, ms=7, ls="", label="critical ρ: measured rate is 0"
+        ),
     ]
     zero = Line2D([], [], color=MEASURED, marker="v", ls="", ms=6, label="a seed’s gradient is exactly 0")
     return [*handles, zero] if data["zeros"].any() else handles

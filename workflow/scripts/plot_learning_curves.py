@@ -39,7 +39,18 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     has_accuracy = runs["run_key"].isin(classified).groupby(runs["panel"], observed=True).transform("any")
     runs["metric"] = np.where(has_accuracy, "held_out_accuracy", "held_out_loss")
     runs["held_out"] = runs["held_out_accuracy"].where(has_accuracy, runs["held_out_loss"])
-    settings = ["run_key", "panel", "task", "spectral_radius", "clipping", "seed", "metric", "held_out", "ended", "left_out"]
+    settings = [
+        "run_key",
+        "panel",
+        "task",
+        "spectral_radius",
+        "clipping",
+        "seed",
+        "metric",
+        "held_out",
+        "ended",
+        "left_out",
+    ]
     return _binned(rows, runs).merge(runs[settings], on="run_key")
 
 
@@ -47,7 +58,9 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """run_key, update (the bin's first) and loss."""
     width = -(-int(runs["updates"].max()) // BINS)
     loss = rows["loss"].where(rows["finite"] & np.isfinite(rows["loss"]))
-    binned = rows.assign(loss=loss, update=rows["update"] // width * width).groupby(["update", "run_key"])["loss"].median()
+    binned = (
+        rows.assign(loss=loss, update=rows["update"] // width * width).groupby(["update", "run_key"])["loss"].median()
+    )
     wide = binned.unstack()
     for run_key, update in runs.dropna(subset=["ended"]).set_index("run_key")["ended"].items():
         wide.loc[wide.index >= update // width * width, run_key] = np.inf
@@ -80,7 +93,11 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     title = next(iter(sentences.values())).removesuffix(".") + f"; {broke} of {runs} runs broke down."
     numbers = {f"{row['task']}_{row['clipping']}": _value(row) for _, row in table.iterrows()}
     numbers |= {"broke": f"{broke} of {runs}"}
-    words = [f"{row['broke']} of {row['runs']} ({row['clipping']}, {row['task']})" for _, row in table.iterrows() if row["broke"]]
+    words = [
+        f"{row['broke']} of {row['runs']} ({row['clipping']}, {row['task']})"
+        for _, row in table.iterrows()
+        if row["broke"]
+    ]
     claims = {
         "tasks": " ".join(list(sentences.values())[1:]),
         "broke": f"Runs that broke down: {sf.listed(words)}." if words else "No run broke down.",
@@ -170,7 +187,9 @@ def _curves(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], limits: tuple
         ax.plot(middle.index, middle.where(np.isfinite(middle)), color=colours[rule], lw=1.8, gid=f"loss {rule}")
         ended = results(group)["ended"].dropna()
         if len(ended):
-            ax.plot(ended, [0.93] * len(ended), transform=ax.get_xaxis_transform(), gid="ended", **_cross(colours[rule]))
+            ax.plot(
+                ended, [0.93] * len(ended), transform=ax.get_xaxis_transform(), gid="ended", **_cross(colours[rule])
+            )
     sf.plain_log_ticks(ax)
 
 
@@ -187,7 +206,16 @@ def _results(ax: Axes, runs: pd.DataFrame, rules: list[str], colours: dict[str, 
         for index, radius in enumerate(radii):
             here = runs[(runs["clipping"] == rule) & (runs["spectral_radius"] == radius)]
             values = here["held_out"].dropna()
-            ax.plot([index + x] * len(values), values, "o", ms=5, mfc=colours[rule], mec="white", mew=0.5, gid=f"held out {rule}")
+            ax.plot(
+                [index + x] * len(values),
+                values,
+                "o",
+                ms=5,
+                mfc=colours[rule],
+                mec="white",
+                mew=0.5,
+                gid=f"held out {rule}",
+            )
             if broke := int(here["ended"].notna().sum()):
                 bad = 0.07 if accuracy else 0.93
                 ax.plot([index + x], [bad], transform=ax.get_xaxis_transform(), gid="broke", **_cross(colours[rule]))
@@ -208,7 +236,9 @@ def _results(ax: Axes, runs: pd.DataFrame, rules: list[str], colours: dict[str, 
 
 def _legend(data: pd.DataFrame, colours: dict[str, str]) -> list[Any]:
     rules = [Line2D([], [], color=colours[rule], lw=2.4, label=rule) for rule in sf.rules(data["clipping"])]
-    ended = [Line2D([], [], label="run broke down (and how many)", **_cross(sf.INK))] if data["ended"].notna().any() else []
+    ended = (
+        [Line2D([], [], label="run broke down (and how many)", **_cross(sf.INK))] if data["ended"].notna().any() else []
+    )
     return [
         *rules,
         Patch(color=sf.FAINT, alpha=0.3, label="lowest to highest seed"),

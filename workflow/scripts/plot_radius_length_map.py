@@ -56,8 +56,12 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     claims = {
         "counts": f"Of {len(known)} settings {len(vanishing)} vanish, {len(stable)} are stable and {len(exploding)} explode.",
         "longest": _stable_radii(longest, T),
-        "zeros": f"{sf.plural(int(data['zeros'].sum()), 'run')} had a gradient of exactly zero." if data["zeros"].any() else "",
-        "broken": f"{sf.plural(int(data['broken'].sum()), 'run')} had no number to show." if data["broken"].any() else "",
+        "zeros": f"{sf.plural(int(data['zeros'].sum()), 'run')} had a gradient of exactly zero."
+        if data["zeros"].any()
+        else "",
+        "broken": f"{sf.plural(int(data['broken'].sum()), 'run')} had no number to show."
+        if data["broken"].any()
+        else "",
         "left_out": sf.left_out(data),
     }
     finite = known.loc[np.isfinite(known["mean"]), "mean"]
@@ -111,7 +115,9 @@ def draw(data: pd.DataFrame) -> Figure:
         table = data[data["panel"] == name].pivot(index="spectral_radius", columns="sequence_length", values="mean")
         _panel(ax, table, cmap, norm, numbers=table.shape[1] <= 16 // columns and radii <= 14)
         sf.panel_title(ax, name)
-    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, spacing="uniform", ticks=norm.boundaries)
+    bar = figure.colorbar(
+        ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, spacing="uniform", ticks=norm.boundaries
+    )
     bar.ax.set_yticklabels([sf.signed(b) for b in norm.boundaries])
     bar.set_label(sf.RATIO % "1" + " (decades)")
     sf.label_below(axes, columns, study_tables.label("sequence_length"))
@@ -141,13 +147,15 @@ def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNo
     rows, columns = values.shape
     ax.set_facecolor("#dddddd")
     ax.patch.set(hatch="///", edgecolor=sf.FAINT)
-    ax.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values, cmap=cmap, norm=norm, ec="white", lw=0.6)
+    ax.pcolormesh(
+        np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values, cmap=cmap, norm=norm, ec="white", lw=0.6
+    )
     if numbers:
         for (i, j), value in np.ndenumerate(values):
             if not np.isnan(value):
                 colour = "white" if abs(value) > BOUNDS[-2] else sf.INK
                 text = ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color=colour, zorder=5)
-                sf.outlined(text, cmap(norm(value)))
+                text.set_bbox({"facecolor": cmap(norm(value)), "lw": 0, "pad": 0.6})  # above the contour
     known = np.ma.masked_invalid(values)
     if min(rows, columns) > 1 and known.count() and known.min() < 0 < known.max():
         ax.contour(known, levels=[0.0], colors=sf.INK, linewidths=2.4)

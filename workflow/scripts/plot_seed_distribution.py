@@ -31,13 +31,27 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     runs = sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed"))
     rate = runs["growth_rate"]
-    runs = runs.assign(zero=rate == -np.inf, known=rate.where(np.isfinite(rate)), regime=runs["regime"].fillna("not a number"))
+    runs = runs.assign(
+        zero=rate == -np.inf, known=rate.where(np.isfinite(rate)), regime=runs["regime"].fillna("not a number")
+    )
     seeds = runs.groupby(GROUP, observed=True)
     runs["seeds"] = seeds["seed"].transform("nunique")
     runs["offset"] = runs["known"] - seeds["known"].transform("mean")
     runs["spread"] = seeds["known"].transform("std")
     runs["agree"] = seeds["regime"].transform("nunique") == 1
-    columns = [*GROUP, "seed", "run_key", "growth_rate", "regime", "offset", "spread", "agree", "zero", "seeds", "left_out"]
+    columns = [
+        *GROUP,
+        "seed",
+        "run_key",
+        "growth_rate",
+        "regime",
+        "offset",
+        "spread",
+        "agree",
+        "zero",
+        "seeds",
+        "left_out",
+    ]
     return runs.loc[runs["seeds"] > 1, columns].sort_values([*GROUP, "seed"], ignore_index=True)
 
 
@@ -63,7 +77,10 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     if len(known):
         worst = known.loc[known["spread"].idxmax()]
         where = f"{worst['panel']}, ρ = {sf.number(worst['spectral_radius'])}"
-        numbers |= {"worst_spread": sf.number(worst["spread"], 2), "typical_spread": sf.number(known["spread"].median(), 2)}
+        numbers |= {
+            "worst_spread": sf.number(worst["spread"], 2),
+            "typical_spread": sf.number(known["spread"].median(), 2),
+        }
         decades = worst["spread"] * (worst["sequence_length"] - 1) / np.log(10)
         title += f"; their rates differ most, by ±{sf.number(worst['spread'], 2)} a step, for {where}"
         claims["decades"] = (
@@ -71,7 +88,9 @@ def facts(data: pd.DataFrame) -> sf.Facts:
             f"{worst['sequence_length']} steps."
         )
     if data["zero"].any():
-        claims["zeros"] = f"{sf.plural(int(data['zero'].sum()), 'run')} with a gradient of exactly zero (▼) left the means."
+        claims["zeros"] = (
+            f"{sf.plural(int(data['zero'].sum()), 'run')} with a gradient of exactly zero (▼) left the means."
+        )
     alt = (
         f"Charts, one for each of {sf.listed(data['panel'].cat.categories)}: above, every seed's growth rate minus the mean over "
         f"seeds against spectral radius; below, the standard deviation over seeds against sequence length. {title}."
@@ -122,7 +141,16 @@ def _seeds(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
         spread = group["spread"].iloc[0]
         if np.isfinite(spread):
             ax.fill_between([radius - width, radius + width], -spread, spread, color=colours[radius], alpha=0.25, lw=0)
-        ax.plot([radius] * len(group), group["offset"], "o", ms=4.5, color=colours[radius], mec="white", mew=0.4, gid="seeds")
+        ax.plot(
+            [radius] * len(group),
+            group["offset"],
+            "o",
+            ms=4.5,
+            color=colours[radius],
+            mec="white",
+            mew=0.4,
+            gid="seeds",
+        )
         if group["zero"].any():
             ax.plot([radius], [0.03], "v", color=colours[radius], transform=ax.get_xaxis_transform(), gid="zero")
     ax.margins(x=0.08)
@@ -139,8 +167,10 @@ def _spread(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
     if len(lengths) > 1:
         anchor = rows.loc[rows["sequence_length"] == lengths[0], "spread"].median()
         ax.plot(lengths, anchor * lengths[0] / lengths, color=sf.INK, ls=":", lw=1.8, gid="1/T")
+    if len(rows):
+        ax.set_ylim(rows["spread"].min() / 2, rows["spread"].max() * 1.5)
     ax.minorticks_off()
-    shown = np.unique(lengths[[0, len(lengths) // 2, -1]]) if len(lengths) else []
+    shown = np.unique(lengths[[0, len(lengths) // 2, -1]]) if len(lengths) else lengths
     ax.set_xticks(shown, [str(T) for T in shown])
     ax.margins(x=0.08)
 

@@ -1,7 +1,6 @@
-"""Run one block: every run of it one after the other, a sample of them verified against PyTorch, into one file a table."""
+"""Run one block: every run that is not finished yet, a sample of them verified against PyTorch, into one file a table."""
 
 import time
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,58 +13,80 @@ import study_data
 import study_tables
 from oracle_checks import CheckFailed, Verifier
 from rnn_core.arrays import device_name, resolve_device
+from study_cache import Cache, Entry, data_digest
 from study_plan import Block
 
 Columns = dict[str, list[Any]]
 
 
-def run_block(
-    block: Block, engine: str, sequences: dict[str, str], device: str, tolerance: dict[str, float], checked: int
-) -> dict[str, Columns]:
-    """All tables' columns for one block.
+class BlockRunner:
+    """Runs the runs of a block, or finds them in the cache.
 
     Args:
-        engine: digest of the engine's sources.
+        cache: finished runs.
         sequences: task -> file, for tasks that are not generated.
-        checked: how many runs are verified, evenly spread over the block.
-
-    Raises:
-        CheckFailed: a verified run disagrees with PyTorch by more than the tolerance of its dtype.
+        tolerance: by dtype, for verified runs.
     """
-    data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
+
+    def __init__(self, cache: Cache, sequences: dict[str, str], device: str, tolerance: dict[str, float]) -> None:
+        self.cache, self.device, self.tolerance = cache, device, tolerance
+        self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
+        self.digests = {task: data_digest(file) for task, file in sequences.items()}
+
+    def entry(self, sweep: str, experiment: rc.Experiment, verify: bool) -> Entry:
+        """The run's entry, computed if it is missing, or not verified although it should be.
+
+        Raises:
+            CheckFailed: a verified run disagrees with PyTorch by more than the tolerance of its dtype.
+        """
+        key = experiment.key + self.digests.get(experiment.task, "")
+        found = self.cache.get(key)
+        if found is None or (verify and found.checks is None):
+            found = self.run(sweep, experiment, verify)
+            self.cache.put(key, found)
+        return found
+
+    def run(self, sweep: str, experiment: rc.Experiment, verify: bool) -> Entry:
+        """Run it, under the eyes of a verifier if ``verify``."""
+        verifier = Verifier(self.device, self.tolerance[experiment.dtype]) if verify else None
+        start = time.perf_counter()
+        result = rc.run(experiment, self.data.get(experiment.task), self.device, watch=verifier)
+        seconds = time.perf_counter() - start
+        row = {**asdict(experiment), **result.summary, "device": self.device}
+        if verifier is None:
+            return Entry(result.traces, result.updates, row, None, {"seconds": seconds})
+        checks = [{"regime": result.summary["regime"], **check} for check in verifier.rows]
+        timing = {"seconds": seconds - verifier.seconds, "verify_seconds": verifier.seconds}
+        return Entry(result.traces, result.updates, row, checks, timing)
+
+
+def run_block(block: Block, runner: BlockRunner, engine: str, checked: int) -> dict[str, Columns]:
+    """All tables' columns for one block; ``checked`` of its runs, evenly spread, are verified."""
     sample = set(np.linspace(0, len(block) - 1, min(checked, len(block))).round().astype(int).tolist())
-    found: dict[str, Columns] = {table: defaultdict(list) for table in study_tables.TABLES}
+    found: dict[str, Columns] = {
+        table: {c.name: [] for c in study_tables.columns(table)} for table in study_tables.TABLES
+    }
     for index, settings in enumerate(block.runs()):
         experiment = rc.Experiment(**settings)
-        verifier = Verifier(block.sweep, device, tolerance[experiment.dtype]) if index in sample else None
-        start = time.perf_counter()
-        result = rc.run(experiment, data.get(experiment.task), device, watch=verifier)
-        seconds = time.perf_counter() - start
-        row: dict[str, Any] = {"verified_error": None}
-        timing: dict[str, Any] = {"seconds": seconds, "verify_seconds": None}
-        if verifier is not None:
-            for check in verifier.rows:
-                _extend(found["checks"], {"regime": result.summary["regime"], **check})
-            row["verified_error"] = verifier.worst
-            timing = {"seconds": seconds - verifier.seconds, "verify_seconds": verifier.seconds}
-        _add_run(found, block.sweep, experiment, result)
-        _extend(found["runs"], {**row, "device": device, "engine": engine})
-        _extend(found["timings"], {"sweep": block.sweep, "run_key": experiment.key, **timing})
+        entry = runner.entry(block.sweep, experiment, verify=index in sample)
+        checks = (entry.checks or []) if index in sample else []
+        name = {"sweep": block.sweep, "run_key": experiment.key}
+        errors = [check["relative_error"] for check in checks if check["relative_error"] is not None]
+        row = {**name, **entry.row, "engine": engine, "verified_error": max(errors, default=None)}
+        _extend(found["runs"], [row])
+        _extend(found["checks"], [{**check, **name} for check in checks])
+        _extend(found["timings"], [{"verify_seconds": None, **entry.timing, **name}])
+        for table, columns in (("traces", entry.traces), ("updates", entry.updates)):
+            rows = len(columns["update"])
+            for column, values in {**{k: [v] * rows for k, v in name.items()}, **columns}.items():
+                found[table][column].extend(values)
     return found
 
 
-def _add_run(found: dict[str, Columns], sweep: str, experiment: rc.Experiment, result: rc.Result) -> None:
-    _extend(found["runs"], {**asdict(experiment), **result.summary, "sweep": sweep, "run_key": experiment.key})
-    for table, columns in (("traces", result.traces), ("updates", result.updates)):
-        rows = len(columns["update"])
-        named: dict[str, Any] = {"sweep": [sweep] * rows, "run_key": [experiment.key] * rows, **columns}
-        for name, values in named.items():
-            found[table][name].extend(values)
-
-
-def _extend(columns: Columns, row: dict[str, Any]) -> None:
-    for name, value in row.items():
-        columns[name].append(value)
+def _extend(columns: Columns, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        for name, value in row.items():
+            columns[name].append(value)
 
 
 def main(snakemake: Any) -> None:
@@ -77,11 +98,11 @@ def main(snakemake: Any) -> None:
             import torch
 
             torch.set_num_threads(1)
-        found = run_block(Block(**p.block), p.engine, sequences, device, p.tolerance, p.checked)
+        runner = BlockRunner(Cache(p.cache, p.engine, device), sequences, device, p.tolerance)
+        found = run_block(Block(**p.block), runner, p.engine, p.checked)
     provenance = {"block": p.block, "engine": p.engine, "device": device_name(device)}
     for table in study_tables.TABLES:
-        columns = found[table] or {c.name: [] for c in study_tables.columns(table)}
-        study_tables.write(study_tables.build(table, columns), snakemake.output[table], provenance)
+        study_tables.write(study_tables.build(table, found[table]), snakemake.output[table], provenance)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,7 +33,7 @@ import study_tables
 
 matplotlib.use("Agg")
 
-WIDTH = 9.0  # inches; at 200 dpi and shown 900 px wide, 9 pt are 12 px
+WIDTH, DPI = 9.0, 200  # inches; shown 900 px wide, 9 pt are 12 px
 REGIME_DECADES = 2.0  # as rnn_core.theory.REGIME_DECADES; the column "regime" of the table "runs" says the same
 TRAINING = ("clipping", "optimizer", "learning_rate", "updates", "trace_every")  # settings without effect on the start
 MOST_PANELS = 12
@@ -88,7 +88,9 @@ def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most:
     last = int(runs["updates"].max()) - 1
     spread = np.unique(np.linspace(0, last, min(last + 1, most)).round().astype(int)).tolist()
     ours = ("run_key", "in", set(runs["run_key"]))
-    rows = tables.read("updates", ["run_key", "update", *columns], [[ours, ("update", "in", spread)], [ours, ("finite", "==", False)]])
+    rows = tables.read(
+        "updates", ["run_key", "update", *columns], [[ours, ("update", "in", spread)], [ours, ("finite", "==", False)]]
+    )
     return rows.drop_duplicates(["run_key", "update"]).sort_values(["run_key", "update"], ignore_index=True)
 
 
@@ -102,7 +104,9 @@ def panels(runs: pd.DataFrame, base: str, drawn: Iterable[str], most: int = MOST
         if axis not in {base, *drawn} and runs.groupby(keys)[axis].nunique(dropna=False).gt(1).any():
             keys.append(axis)
     order = runs[keys].drop_duplicates().sort_values([*keys[1:], base])
-    names = [", ".join(_named(axis, value, base) for axis, value in zip(keys, row, strict=True)) for row in order.to_numpy()]
+    names = [
+        ", ".join(_named(axis, value, base) for axis, value in zip(keys, row, strict=True)) for row in order.to_numpy()
+    ]
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
     kept = runs.merge(order.head(most), on=keys)
     kept["panel"] = kept["panel"].cat.remove_unused_categories()
@@ -119,7 +123,7 @@ def _named(axis: str, value: Any, base: str) -> str:
 def longest(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs at the longest sequence of their panel."""
     T = runs["sequence_length"]
-    return runs[T == T.groupby(runs["panel"], observed=True).transform("max")]
+    return runs[T.groupby(runs["panel"], observed=True).transform("max") == T]
 
 
 def rules(values: Iterable[str]) -> list[str]:
@@ -211,7 +215,11 @@ def listed(words: Iterable[str]) -> str:
 def left_out(data: pd.DataFrame) -> str:
     """A sentence about panels that did not fit; empty if all did."""
     count = int(data["left_out"].iloc[0])
-    return f"{plural(count, 'further combination')} of settings did not fit and can be found in the tables." if count else ""
+    return (
+        f"{plural(count, 'further combination')} of settings did not fit and can be found in the tables."
+        if count
+        else ""
+    )
 
 
 # ---- facts, and what is drawn when there is nothing to draw
@@ -255,36 +263,37 @@ def facts(
 # ---- artists
 
 
-def outlined(text: Text, ground: Any = "white") -> None:
+def outlined(text: Text) -> None:
     """Keep a text legible on top of lines."""
-    text.set_path_effects([withStroke(linewidth=3, foreground=ground)])
+    text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
-def theme() -> AbstractContextManager[None]:
+@contextmanager
+def theme() -> Iterator[None]:
     """White ground, ticks, type of at least 9 pt at the design width."""
-    return matplotlib.rc_context(
-        {
-            **sns.axes_style("ticks"),
-            "font.family": "DejaVu Sans",
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.labelsize": 10.5,
-            "xtick.labelsize": 9.5,
-            "ytick.labelsize": 9.5,
-            "legend.fontsize": 9.5,
-            "legend.title_fontsize": 10,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": "#666666",
-            "axes.linewidth": 0.8,
-            "lines.solid_capstyle": "round",
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "svg.hashsalt": "study_figures",
-        }
-    )
+    settings = {
+        **sns.axes_style("ticks"),
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.labelsize": 10.5,
+        "xtick.labelsize": 9.5,
+        "ytick.labelsize": 9.5,
+        "legend.fontsize": 9.5,
+        "legend.title_fontsize": 10,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#666666",
+        "axes.linewidth": 0.8,
+        "lines.solid_capstyle": "round",
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "svg.hashsalt": "study_figures",
+    }
+    with matplotlib.rc_context(settings):
+        yield
 
 
 def grid(
@@ -308,7 +317,9 @@ def grid(
     return figure, list(axes[:count])
 
 
-def stacked_grid(count: int, columns: int, ratios: tuple[float, float], height: float) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+def stacked_grid(
+    count: int, columns: int, ratios: tuple[float, float], height: float
+) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """A figure with ``count`` pairs of axes, one above the other, in rows of ``columns``, each row ``height`` inches."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
@@ -375,9 +386,11 @@ def render(
     with theme():
         figure = draw(data)
         headline(figure, found["title"])
-        _aside(snakemake.output.png, lambda file: figure.savefig(file, format="png", dpi=200, metadata={"Software": None}))
+        _aside(
+            snakemake.output.png, lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+        )
         _aside(snakemake.output.svg, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-    text = json.dumps(found, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
     _aside(snakemake.output.facts, lambda file: file.write(text.encode()))
 
 

@@ -1,0 +1,136 @@
+"""Small synthetic studies: settings in, the five tables out, through study_tables as the workflow writes them."""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import study_figures as sf
+import study_tables
+
+Settings = dict[str, Any]
+PROPAGATION = {"task": "white_noise", "loss_at": "last", "updates": 0, "clipping": "none"}
+TRAINING = {
+    "task": "digits",
+    "loss_at": "last",
+    "updates": 8,
+    "sequence_length": 6,
+    "clipping": "none",
+    "learning_rate": 0.3,
+}
+LN10 = math.log(10.0)
+
+
+def grid(**axes: Any) -> list[Settings]:
+    """Every combination; a list is an axis, anything else one value."""
+    values = [value if isinstance(value, list) else [value] for value in axes.values()]
+    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
+
+
+def rate_of(run: Settings) -> float:
+    """The growth rate that a synthetic run has: ln ρ, less one for sigmoid, and a hundredth for every seed."""
+    return math.log(run["spectral_radius"]) - (run["activation"] == "sigmoid") + 0.01 * run["seed"]
+
+
+def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
+    """Append one run to all tables. Keys that are not settings: rate, breaks_at, norm, accuracy, sweep."""
+    settings = {name: axis["default"] for name, axis in study_tables.axes().items()} | {
+        "loss_at": "last",
+        "input_size": 1,
+    }
+    settings |= {name: value for name, value in given.items() if name in settings}
+    key = "|".join(map(str, settings.values()))
+    sweep, T = given.get("sweep", "one"), settings["sequence_length"]
+    rate = given.get("rate", rate_of(settings)) if T > 1 else math.nan
+    common = {"sweep": sweep, "run_key": key}
+    trains, broken = settings["updates"] > 0, given.get("breaks_at")
+    prediction = None if settings["initializer"] == "identity" else rate_of(settings | {"seed": 0}) - 0.02
+    ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
+    row = common | settings | {
+        "measured_spectral_radius": settings["spectral_radius"], "sigma_max": 2 * settings["spectral_radius"],
+        "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
+        "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
+        "linear_rate": math.log(settings["spectral_radius"]), "bound_rate": math.log(2 * settings["spectral_radius"]),
+        "mean_field_rate": prediction, "predicted_rate": prediction,
+        "deviation": None if prediction is None else rate - prediction,
+        "held_out_loss": 0.5 if trains and broken is None else None,
+        "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
+        "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
+        "verified_error": None, "device": "cpu", "engine": "synthetic",
+    }  # fmt: skip
+    extend(found["runs"], row)
+    extend(found["timings"], common | {"seconds": 0.1, "verify_seconds": None})
+    for t in range(1, T + 1):
+        lag = T - t
+        norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
+        extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
+                                          "log10_immediate_norm": -math.inf, "hidden_rms": 0.5, "saturation": 0.0})  # fmt: skip
+    for update in range(max(1, settings["updates"])):
+        ends = update == broken
+        norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
+        limit = math.log10(sf.threshold(settings["clipping"]) or math.inf) if ":" in settings["clipping"] else math.inf
+        after = norm if math.isnan(norm) else min(norm, limit)
+        loss = math.nan if ends else 2.0 / (1 + update)
+        extend(found["updates"], common | {
+            "update": update, "loss": loss, "accuracy": given.get("accuracy", 0.5),
+            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0, "finite": not ends,
+        })  # fmt: skip
+        if ends:
+            break
+
+
+def make_check(given: Settings) -> Settings:
+    """One row of the table checks."""
+    return {
+        "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "task": "digits", "cell": "vanilla",
+        "activation": "tanh", "spectral_radius": 1.0, "sequence_length": 6, "dtype": "float64", "device": "cpu",
+        "regime": "stable", "relative_error": 1e-15, "where": "weight_hh", "tolerance": 1e-10,
+    } | given  # fmt: skip
+
+
+def extend(columns: dict[str, list[Any]], row: Settings) -> None:
+    for name, value in row.items():
+        columns[name].append(value)
+
+
+MakeStudy = Callable[..., sf.Tables]
+
+
+@pytest.fixture(scope="session")
+def make_study(tmp_path_factory: pytest.TempPathFactory) -> MakeStudy:
+    """runs and checks -> the tables of a study, on disk."""
+
+    def make(runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> sf.Tables:
+        folder: Path = tmp_path_factory.mktemp("study")
+        found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in study_tables.TABLES}
+        for run in runs:
+            make_run(run, found)
+        for check in checks:
+            extend(found["checks"], make_check(check))
+        for table in study_tables.TABLES:
+            columns = found[table] or {column.name: [] for column in study_tables.columns(table)}
+            study_tables.write(study_tables.build(table, columns), folder / f"{table}.parquet", {})
+        return sf.Tables({table: folder / f"{table}.parquet" for table in study_tables.TABLES})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def study(make_study: MakeStudy) -> sf.Tables:
+    """A study with everything: two activations, three radii, two lengths, three seeds; two tasks, three rules, one breakdown."""
+    runs = grid(**PROPAGATION, activation=["identity", "sigmoid"], spectral_radius=[0.5, 0.9, 1.2], sequence_length=[4, 10],
+                seed=[0, 1, 2])  # fmt: skip
+    rules = ["none", "norm:1.0", "value:0.1"]
+    digits = grid(**TRAINING | {"clipping": rules}, spectral_radius=[0.9, 1.5], seed=[0, 1, 2], sweep="two")
+    for run in digits:
+        if run["clipping"] == "none" and run["spectral_radius"] == 1.5:
+            run["breaks_at"] = 3 + run["seed"]
+    mean = grid(**TRAINING | {"task": "input_mean", "loss_at": "every", "clipping": rules}, accuracy=None, spectral_radius=0.9,
+                seed=[0, 1, 2], sweep="two")  # fmt: skip
+    checks = [{}, {"stage": "sweep", "relative_error": 4e-14, "activation": "relu", "regime": "exploding"},
+              {"oracle": "torch.nn.RNN", "relative_error": 0.0}, {"relative_error": None, "regime": None}]  # fmt: skip
+    return make_study([*runs, *digits, *mean], checks)

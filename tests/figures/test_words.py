@@ -1,0 +1,105 @@
+"""Numbers in words, order and colours, and the captions."""
+
+import importlib
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import docutils.core
+import docutils.utils
+import jinja2
+import pytest
+
+import study_figures as sf
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS, REPORT = ROOT / "workflow" / "scripts", ROOT / "workflow" / "report"
+FIGURES = sorted(path.stem.removeprefix("plot_") for path in SCRIPTS.glob("plot_*.py"))
+LEAD_INS = ["What it shows.", "How to read it.", "What would refute it."]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.0, 6, "0"), (1.5, 6, "1.5"), (1.125, 6, "1.125"), (-363.14, 3, "−363"), (2909.0, 2, "2900"), (0.000512, 2, "0.00051"),
+        (3.44e-14, 2, "3.4 × 10⁻¹⁴"), (-2e-9, 3, "−2 × 10⁻⁹"), (1e6, 2, "1 × 10⁶"), (math.inf, 3, "∞"), (-math.inf, 3, "−∞"),
+        (100.0, 6, "100"), (0.1 + 0.2, 6, "0.3"),
+    ],
+)  # fmt: skip
+def test_number(value: float, digits: int, text: str) -> None:
+    assert sf.number(value, digits) == text
+
+
+def test_words() -> None:
+    assert [sf.power(x) for x in (-362.9, 0.5, 0.0)] == ["10⁻³⁶³", "3.2", "1"]
+    assert sf.spoken("10⁻³⁶³ to 10⁷⁰") == "10 to the power of −363 to 10 to the power of 70"
+    assert sf.listed(["a"]) == "a" and sf.listed(["a", "b", "c"]) == "a, b and c"
+    assert sf.plural(1, "run") == "1 run" and sf.plural(0, "run") == "0 runs"
+    assert sf.percent(0.126) == "13 %" and sf.signed(0.5) == "+0.5" and sf.signed(-0.5) == "−0.5"
+
+
+def test_rules_have_an_order_and_a_colour_each() -> None:
+    rules = ["value:0.1", "norm:0.1", "none", "norm:1.0", "norm:1.0"]
+    assert sf.rules(rules) == ["none", "norm:1.0", "norm:0.1", "value:0.1"]
+    colours = sf.rule_colours(rules)
+    assert colours == sf.rule_colours(reversed(rules)) and len(set(colours.values())) == 4
+    assert sf.threshold("none") is None and sf.threshold("norm:1.0e-2") == 0.01
+
+
+@pytest.mark.parametrize(
+    "radii", [[1.0], [0.5], [2.0], [0.9, 1.1], [0.5, 0.9, 1.0, 1.1, 2.0], [0.1 * i for i in range(1, 30)]]
+)
+def test_radii_are_blue_below_one_and_orange_above(radii: list[float]) -> None:
+    colours = sf.radius_colours(radii)
+    for radius in radii:
+        if radius != 1.0:
+            red, _, blue = colours[radius][:3]
+            assert (blue > red) == (radius < 1)
+    assert len({tuple(colours[r]) for r in radii}) == len(radii)
+    legend = sf.radius_legend(radii)
+    assert len(legend) == min(len(radii), 12)
+    assert legend[0].get_label() == sf.number(max(radii)) and legend[-1].get_label() == sf.number(min(radii))
+
+
+def test_every_figure_has_a_caption_and_every_caption_a_figure() -> None:
+    captions = {path.stem for path in REPORT.glob("*.rst")} - {"workflow", "page"}
+    assert captions == set(FIGURES)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_scripts_leave_room_for_snakemakes_preamble(figure: str) -> None:
+    source = (SCRIPTS / f"plot_{figure}.py").read_text(encoding="utf-8")
+    assert "from __future__" not in source
+    assert not re.search(r"^(import|from) (rnn_core|torch|snakemake)", source, re.MULTILINE)
+
+
+def render(figure: str, **variables: Any) -> str:
+    """A caption's HTML; a problem in the RST is an error."""
+    source = (REPORT / f"{figure}.rst").read_text(encoding="utf-8")
+    text = jinja2.Template(source, undefined=jinja2.StrictUndefined).render(**variables)
+    settings = {"halt_level": docutils.utils.Reporter.INFO_LEVEL, "report_level": docutils.utils.Reporter.SEVERE_LEVEL}
+    html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+    assert "System Message" not in html and "problematic" not in html and "{" not in html
+    return str(html)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_captions_read_well_without_facts(figure: str) -> None:
+    html = render(figure, snakemake=SimpleNamespace())
+    assert re.findall("<strong>(.*?)</strong>", html) == LEAD_INS and html.count("<p>") == 3
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_captions_carry_what_holds_for_this_study(figure: str, study: sf.Tables, make_study: Any) -> None:
+    module = importlib.import_module(f"plot_{figure}")
+    full = render(figure, facts=module.facts(module.frame(study)))
+    for claim in module.facts(module.frame(study))["claims"].values():
+        assert claim in full.replace("\n", " ")
+    empty = render(figure, facts=module.NOTHING.facts())
+    assert module.NOTHING.why in empty.replace("\n", " ")
+    for html in (full, empty):
+        assert re.findall("<strong>(.*?)</strong>", html) == LEAD_INS and html.count("<p>") == 3
+    odd = sf.facts("A title_ with |bars| and *stars*.", "alt", {}, {"claim": "The task my_task_ did it."})
+    assert "my_task_" in render(figure, facts=odd)
