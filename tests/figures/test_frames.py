@@ -98,7 +98,7 @@ def test_growth_rate(study: sf.Tables) -> None:
     critical = 0.9 + 0.3 * -low / (high - low)
     assert plot_growth_rate.critical_radii(data[data["panel"] == "identity"]) == [pytest.approx(critical)]
     assert facts["numbers"]["critical_identity"] == f"{critical:.2f}" and f"{critical:.2f} (identity)" in facts["title"]
-    assert "shrink at every ρ for sigmoid" in facts["title"] and "critical_sigmoid" not in facts["numbers"]
+    assert "shrink at every ρ tried for sigmoid" in facts["title"] and "critical_sigmoid" not in facts["numbers"]
     upper, _, lower, _ = axes
     assert lines(upper, "critical")[0].get_xdata() == pytest.approx([critical])
     assert lines(upper, "linear")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]))
@@ -179,7 +179,10 @@ def test_engine_checks(study: sf.Tables) -> None:
     assert (
         facts["numbers"] | {"checks": "4", "worst": "4 × 10⁻¹⁴", "failed": "0", "checks_gate": "3"} == facts["numbers"]
     )
-    assert "2500 times below the tolerance" in facts["title"] and "10 to the power of −14" in facts["alt"]
+    assert (
+        "is 4 × 10⁻¹⁴; the tolerance is 2500 times larger" in facts["title"]
+        and "10 to the power of −14" in facts["alt"]
+    )
     assert facts["claims"]["neither"].startswith("In 1 comparison") and facts["claims"]["exact"].startswith(
         "1 comparison "
     )

@@ -28,9 +28,9 @@ LOG10_2 = math.log10(2.0)
 
 # The same examples every time, so that the same commit gives the same verdict; no deadline on a shared machine.
 quick = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-thorough = settings(quick, max_examples=150)  # for tests that cost microseconds
+thorough = settings(quick, max_examples=80)  # for tests that cost microseconds
 
 # torch's own functions, for the programs below. Where units saturate torch's derivatives cancel, so cases keep |a| moderate.
 TORCH_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

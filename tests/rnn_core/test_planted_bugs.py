@@ -225,7 +225,7 @@ def test_a_bug_around_the_network_is_caught(bug: str) -> None:
 def test_a_bug_in_the_scaling_is_caught_beyond_range(activation: str) -> None:
     """A lost exponent shows only where it is not zero: the gate's problems must reach beyond the range."""
     p = rc.prepare(
-        rc.Experiment(activation=activation, spectral_radius=0.4, hidden_size=6, sequence_length=700, batch_size=2)
+        rc.Experiment(activation=activation, spectral_radius=0.4, hidden_size=6, sequence_length=450, batch_size=2)
     )
     assert autograd_error(p) < CLEAN
     original = bptt.renormalise

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from study_project import Project, copy  # noqa: E402
+from study_project import Project, copy
 
 ARGUMENTS = ("--configfile=studies/tiny.yaml",)
 

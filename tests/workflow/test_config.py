@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import study_config
-import write_schema
 import yaml
 from jsonschema import Draft202012Validator
 from study_project import ROOT, Project
 from study_project import copy as copy_project
-from study_tables import SCHEMA_FILE
 
 import rnn_core as rc
+import study_config
+import write_schema
+from study_tables import SCHEMA_FILE
 
 STUDIES = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import study_data
 
 import rnn_core as rc
+import study_data
 
 DESCRIBED: dict[str, Any] = {
     "sequence": "id",

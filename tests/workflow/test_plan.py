@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 import pytest
-import study_plan
 from study_project import ROOT
 from yaml import safe_load
 
 import rnn_core as rc
+import study_plan
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import study_verdicts
 from study_project import Project
+
+import study_verdicts
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("tiny")]
 OPTIONS = (

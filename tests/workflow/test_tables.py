@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import study_tables
-from study_files import written_aside
 
 import rnn_core as rc
+import study_tables
 from rnn_core.experiment import axes
 from rnn_core.theory import REGIME_DECADES
+from study_files import written_aside
 
 
 def row(**changed: Any) -> dict[str, list[Any]]:

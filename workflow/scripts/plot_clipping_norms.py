@@ -124,7 +124,9 @@ def _title(rules: pd.DataFrame, clipping: pd.DataFrame) -> str:
     if clipping["share"].any():
         rule = clipping["share"].idxmax()
         return f"No run breaks down; {rule} clips most: {sf.percent(clipping.loc[rule, 'share'])} of the updates."
-    return f"No run breaks down and nothing is clipped; the highest gradient norm is {_highest(rules)}."
+    return (
+        f"No run breaks down and nothing is clipped; the highest gradient norm is {sf.power(rules['highest'].max())}."
+    )
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -173,7 +175,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
 
 def _limit(ax: Axes, rows: pd.DataFrame) -> None:
     """A y scale for almost all norms of a row and its thresholds; explosions leave it at the top."""
-    norms = rows.loc[~rows["ended"], ["before", "after"]].stack().dropna()
+    norms = rows.loc[~rows["ended"], ["before", "after"]].melt()["value"].dropna()
     known = [*norms.quantile([0.002, 0.985]), *rows["threshold"].dropna()] if len(norms) else [0.0]
     low, high = min(known), max(known)
     ax.set_ylim(low - 0.05 * (high - low) - 0.1, high + 0.1 * (high - low) + 0.1)

@@ -15,7 +15,6 @@ NOTHING = sf.Nothing(
     "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
     "checked_runs_per_job: 1 or more, too.",
 )
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 STAGES = {
     "gate": ("o", -0.17, "gate: before the sweeps"),
     "sweep": ("D", 0.17, "sweep: runs of this study, checked once more"),
@@ -58,16 +57,12 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         return sf.facts(title, f"An empty chart. {title}", numbers, claims)
     failed = int((known["relative_error"] > known["tolerance"]).sum())
     nearest = known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
-    worst, margin = (
-        sf.number(nearest["relative_error"], 2),
-        nearest["tolerance"] / (nearest["relative_error"] or np.nan),
-    )
+    worst, largest = (sf.number(error, 2) for error in (nearest["relative_error"], known["relative_error"].max()))
     numbers |= {"worst": worst, "tolerance": sf.number(nearest["tolerance"], 2), "failed": str(failed)}
     if failed:
         title = f"{failed} of {compared} exceed the tolerance; the worst relative error is {worst}."
     else:
-        below = f", {sf.number(margin, 2)} times below the tolerance" if nearest["relative_error"] > 0 else ""
-        title = f"In all {compared} the relative error is at most {worst}{below}."
+        title = f"The largest relative error in {compared} is {largest}{_margin(known)}."
     claims["worst"] = (
         f"The worst, {worst}, is {nearest['where']} of {nearest['activation']} at ρ = {sf.number(nearest['spectral_radius'])}, "
         f"T = {nearest['sequence_length']} ({nearest['stage']}, {nearest['oracle']})."
@@ -76,19 +71,27 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     return sf.facts(title, alt, numbers, claims)
 
 
+def _margin(known: pd.DataFrame) -> str:
+    """How far below its tolerance the error stays that comes nearest to it."""
+    share = (known["relative_error"] / known["tolerance"]).max()
+    if share == 0:
+        return ""
+    if known["tolerance"].nunique() == 1:
+        return f"; the tolerance is {sf.number(1 / share, 2)} times larger"
+    return f"; the nearest that any comes to its tolerance is {sf.number(share, 2)} of it"
+
+
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     panels, networks = sorted(data["panel"].unique()), sorted(data["network"].unique())
-    figure, axes = sf.grid(len(panels), 2, 0.9 + 0.42 * len(networks), extra=1.5, sharex=True, sharey=True)
-    positive = data.loc[data["relative_error"] > 0, "relative_error"]
-    low = min([*positive, *map(EPSILON.get, data["dtype"].unique())]) / 8
-    high = max([*positive, *data["tolerance"]]) * 4
+    height = 1.1 + (0.42 if len(networks) <= 12 else 0.25) * len(networks)
+    figure, axes = sf.grid(len(panels), 2, height, extra=1.5, sharex=False, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):
-        _panel(ax, data[data["panel"] == panel], networks, low)
+        rows = data[data["panel"] == panel]
+        _panel(ax, rows, networks, *_limits(data[data["dtype"] == rows["dtype"].iloc[0]]))
         sf.panel_title(ax, panel, 40)
-        ax.set(xscale="log", xlim=(low / 3, high))
-        ax.set_ylim(len(networks) - 0.4, -0.95)
+        ax.set_ylim(len(networks) - 0.4, -1.4)
         ax.set_yticks(range(len(networks)), networks)
     _annotate_worst(axes, panels, data, networks)
     sf.label_below(axes, min(2, len(axes)), "worst relative error over all steps and parameters")
@@ -96,22 +99,32 @@ def draw(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, networks: list[str], low: float) -> None:
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """The x scale of a dtype, the same for every oracle: from below its rounding error to above its tolerance."""
+    errors = rows.loc[rows["relative_error"] > 0, "relative_error"]
+    return min([*errors, _epsilon(rows)]) / 24, max([*errors, *rows["tolerance"]]) * 4
+
+
+def _epsilon(rows: pd.DataFrame) -> float:
+    return float(np.finfo(rows["dtype"].iloc[0]).eps)
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, networks: list[str], low: float, high: float) -> None:
     for network in range(len(networks)):
         ax.axhline(network + 0.5, color="#eeeeee", lw=0.8, zorder=0)
     for value in rows["tolerance"].unique():
         ax.axvline(value, color="#b2001d", lw=2, gid="tolerance")
-        ax.text(value, -0.6, "tolerance ", ha="right", color="#b2001d", fontsize=9.5)
-    epsilon = EPSILON[rows["dtype"].iloc[0]]
-    ax.axvline(epsilon, color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
-    ax.text(epsilon, -0.6, " machine ε", ha="left", color="#666666", fontsize=9.5)
-    x = rows["relative_error"].mask(rows["exact"], low)
+        ax.text(value, -1.1, "tolerance ", ha="right", va="center", color="#b2001d", fontsize=9.5)
+    ax.axvline(_epsilon(rows), color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
+    ax.text(_epsilon(rows), -0.65, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
+    x = rows["relative_error"].mask(rows["exact"], low * 3)
     for stage, (marker, offset, _) in STAGES.items():
         here = rows["stage"] == stage
         y = [networks.index(network) + offset for network in rows.loc[here, "network"]]
         paint = [sf.REGIME_COLOURS.get(regime, sf.FAINT) for regime in rows.loc[here, "regime"]]
         faces = paint if stage == "gate" else "none"
         ax.scatter(x[here], y, marker=marker, s=34, facecolors=faces, edgecolors=paint, linewidths=1.2, gid=stage)
+    ax.set(xscale="log", xlim=(low, high))
 
 
 def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, networks: list[str]) -> None:
@@ -120,12 +133,14 @@ def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, net
     if known.empty:
         return
     row = known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
-    y = networks.index(row["network"]) + STAGES[row["stage"]][1]
-    axes[panels.index(row["panel"])].annotate(
-        f"worst = {sf.number(row['relative_error'], 2)}", (row["relative_error"], y), xytext=(18, 0),
-        textcoords="offset points", va="center", fontsize=10, fontweight="bold",
+    ax, error = axes[panels.index(row["panel"])], row["relative_error"]
+    left, right = np.log(ax.get_xlim())
+    side = 1 if (np.log(error) - left) / (right - left) < 0.5 else -1  # where there is room
+    sf.outlined(ax.annotate(
+        f"worst = {sf.number(error, 2)}", (error, networks.index(row["network"]) + STAGES[row["stage"]][1]),
+        xytext=(18 * side, 0), textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=10, fontweight="bold",
         arrowprops={"arrowstyle": "-", "color": sf.INK, "shrinkB": 5}, gid="worst",
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _legend(data: pd.DataFrame) -> list[Line2D]:

@@ -132,6 +132,11 @@ def draw(data: pd.DataFrame) -> Figure:
         Line2D([], [], color=sf.FAINT, lw=2.2, label=seeds),
         *([Patch(color=sf.FAINT, alpha=0.3, label="lowest to\nhighest seed")] if data["seeds"].max() > 1 else []),
         Line2D([], [], color=sf.FAINT, lw=1.2, ls=(0, (4, 2)), label="linear law\nρ^lag"),
+        *(
+            [Line2D([], [], color=sf.FAINT, marker="v", ms=8, ls="", label="exactly 0\nfrom here")]
+            if data["zeros"].any()
+            else []
+        ),
     ]
     figure.legend(handles=handles, title="spectral\nradius ρ", loc="outside right center")
     return figure

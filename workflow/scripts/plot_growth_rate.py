@@ -103,8 +103,8 @@ def _title(groups: dict[str, pd.DataFrame], crossings: dict[str, list[float]]) -
     vanish = [panel for panel, rates in never.items() if len(rates) and rates.max() < 0]
     explode = [panel for panel, rates in never.items() if len(rates) and rates.min() > 0]
     parts = [f"neither shrink nor grow at ρ = {_few(crossing)}"] if crossing else []
-    parts += [f"shrink at every ρ for {_few(vanish)}"] if vanish else []
-    parts += [f"grow at every ρ for {_few(explode)}"] if explode else []
+    parts += [f"shrink at every ρ tried for {_few(vanish)}"] if vanish else []
+    parts += [f"grow at every ρ tried for {_few(explode)}"] if explode else []
     return f"Gradients {'; they '.join(parts) or 'have no finite growth rate'}."
 
 
@@ -167,6 +167,7 @@ def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
         upper.plot([radius], [0.0], marker="D", ms=8, mfc="none", mec=sf.INK, mew=1.6, ls="", gid="critical", zorder=5)
         upper.annotate(f"{radius:.2f}", (radius, 0.0), xytext=(0, -9), textcoords="offset points", ha="center", va="top",
                        fontsize=10, fontweight="bold", bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})  # fmt: skip
+    upper.margins(y=0.1)
     lower.axhline(0.0, color=PREDICTED, lw=1.6, zorder=0)
     if rows["deviation"].notna().any():
         lower.errorbar(rho, rows["deviation"], rows["deviation_error"].fillna(0.0), **style).lines[0].set_gid(

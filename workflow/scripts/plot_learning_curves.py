@@ -64,7 +64,7 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     wide = binned.unstack()
     for run_key, update in runs.dropna(subset=["ended"]).set_index("run_key")["ended"].items():
         wide.loc[wide.index >= update // width * width, run_key] = np.inf
-    return wide.stack().rename("loss").reset_index()
+    return wide.melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
 
 
 def results(data: pd.DataFrame) -> pd.DataFrame:
@@ -91,6 +91,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     broke, runs = int(table["broke"].sum()), int(table["runs"].sum())
     sentences = {task: _sentence(str(task), rows) for task, rows in table.groupby("task", sort=False)}
     title = next(iter(sentences.values())).removesuffix(".") + f"; {broke} of {runs} runs broke down."
+    if broke == runs:
+        title = f"No run came to the end of its training: {runs} of {runs} broke down."
     numbers = {f"{row['task']}_{row['clipping']}": _value(row) for _, row in table.iterrows()}
     numbers |= {"broke": f"{broke} of {runs}"}
     words = [
@@ -183,7 +185,8 @@ def _curves(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], limits: tuple
     for rule, group in rows.groupby("clipping"):
         seeds = group.groupby("update")["loss"]
         middle = seeds.median()
-        ax.fill_between(middle.index, seeds.min(), seeds.max().clip(upper=1e300), color=colours[rule], alpha=0.15, lw=0)
+        lowest = seeds.min().replace(np.inf, np.nan)
+        ax.fill_between(middle.index, lowest, seeds.max().clip(upper=1e300), color=colours[rule], alpha=0.15, lw=0)
         ax.plot(middle.index, middle.where(np.isfinite(middle)), color=colours[rule], lw=1.8, gid=f"loss {rule}")
         ended = results(group)["ended"].dropna()
         if len(ended):

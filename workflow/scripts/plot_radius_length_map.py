@@ -107,38 +107,45 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    columns = 2 if len(names) <= 4 else 3
-    radii = max(group["spectral_radius"].nunique() for _, group in data.groupby("panel", observed=True))
-    figure, axes = sf.grid(len(names), columns, min(3.6, 0.9 + 0.26 * radii), sharex=False)
+    tables = [
+        data[data["panel"] == name].pivot(index="spectral_radius", columns="sequence_length", values="mean")
+        for name in names
+    ]
+    columns, radii = 2 if len(names) <= 4 else 3, max(len(table) for table in tables)
+    figure, axes = sf.grid(len(names), columns, min(3.6, max(2.2, 0.9 + 0.26 * radii)), sharex=False)
     cmap, norm = colours()
-    for ax, name in zip(axes, names, strict=True):
-        table = data[data["panel"] == name].pivot(index="spectral_radius", columns="sequence_length", values="mean")
+    for ax, name, table in zip(axes, names, tables, strict=True):
         _panel(ax, table, cmap, norm, numbers=table.shape[1] <= 16 // columns and radii <= 14)
         sf.panel_title(ax, name)
-    bar = figure.colorbar(
-        ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, spacing="uniform", ticks=norm.boundaries
-    )
-    bar.ax.set_yticklabels([sf.signed(b) for b in norm.boundaries])
-    bar.set_label(sf.RATIO % "1" + " (decades)")
     sf.label_below(axes, columns, study_tables.label("sequence_length"))
     for ax in axes[::columns]:
         ax.set_ylabel(study_tables.label("spectral_radius"))
-    below, above = (cmap(norm(side)) for side in (-1.0, 1.0))
-    handles: list[Any] = [
-        Line2D([], [], color=sf.INK, lw=2.4),
-        (Patch(facecolor=below, edgecolor=sf.FAINT), Patch(facecolor=above, edgecolor=sf.FAINT)),
-        Patch(facecolor="#dddddd", hatch="///", edgecolor=sf.FAINT),
-    ]
-    labels = ["0: neither grows nor shrinks", "stable: within ±2 decades", "no run, or not a number"]
-    count = 3 if data["mean"].isna().any() or _has_gaps(data) else 2
-    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
-    figure.legend(handles[:count], labels[:count], handler_map=pairs, loc="outside lower center", ncols=3)
+    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, ticks=norm.boundaries)
+    bar.ax.set_yticklabels([sf.signed(b) for b in norm.boundaries])
+    bar.set_label(sf.RATIO % "1" + " (decades)")
+    _legend(figure, tables, cmap, norm)
     return figure
 
 
-def _has_gaps(data: pd.DataFrame) -> bool:
-    full = data.groupby("panel", observed=True)[["spectral_radius", "sequence_length"]].nunique().prod(axis=1)
-    return bool((full > data.groupby("panel", observed=True).size()).any())
+def _legend(figure: Figure, tables: list[pd.DataFrame], cmap: ListedColormap, norm: BoundaryNorm) -> None:
+    """Only what is there: the contour, the two colours of the stable band, cells without a value."""
+    band = tuple(Patch(facecolor=cmap(norm(side)), edgecolor=sf.FAINT) for side in (-1.0, 1.0))
+    entries: list[tuple[bool, Any, str]] = [
+        (
+            any(_has_contour(t.to_numpy()) for t in tables),
+            Line2D([], [], color=sf.INK, lw=2.4),
+            "0: neither grows nor shrinks",
+        ),
+        (True, band, "stable: within ±2 decades"),
+        (
+            any(t.isna().any(axis=None) for t in tables),
+            Patch(fc="#dddddd", hatch="///", ec=sf.FAINT),
+            "no run, or not a number",
+        ),
+    ]
+    handles, labels = zip(*(entry[1:] for entry in entries if entry[0]), strict=True)
+    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=3)
 
 
 def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNorm, numbers: bool) -> None:
@@ -156,14 +163,19 @@ def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNo
                 colour = "white" if abs(value) > BOUNDS[-2] else sf.INK
                 text = ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color=colour, zorder=5)
                 text.set_bbox({"facecolor": cmap(norm(value)), "lw": 0, "pad": 0.6})  # above the contour
-    known = np.ma.masked_invalid(values)
-    if min(rows, columns) > 1 and known.count() and known.min() < 0 < known.max():
-        ax.contour(known, levels=[0.0], colors=sf.INK, linewidths=2.4)
+    if _has_contour(values):
+        ax.contour(np.ma.masked_invalid(values), levels=[0.0], colors=sf.INK, linewidths=2.4)
     ax.set_xticks(*_ticks(table.columns, 12))
     ax.set_yticks(*_ticks(table.index, 14))
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _has_contour(values: np.ndarray) -> bool:
+    """Two rows and columns at least, and finite values on both sides of zero."""
+    finite = values[np.isfinite(values)]
+    return min(values.shape) > 1 and finite.size > 0 and bool(finite.min() < 0 < finite.max())
 
 
 def _cell(value: float) -> str:

@@ -107,7 +107,7 @@ def _length(settings: pd.DataFrame) -> str:
     words = [f"{sf.number(row[first], 2)} to {sf.number(row[last], 2)} ({panel})" for panel, row in typical.iterrows()]
     return (
         f"From T = {first} to T = {last} the standard deviation over seeds (median over ρ) goes from {sf.listed(words)}; "
-        f"where only the ends of the sequence mattered it would fall by a factor of {sf.number(last / first, 2)}."
+        f"a spread that came from the two ends of the sequence alone would fall by a factor of {sf.number(last / first, 2)}."
     )
 
 

@@ -78,7 +78,8 @@ def run_block(block: Block, runner: BlockRunner, engine: str, checked: int) -> d
         _extend(found["timings"], [{"verify_seconds": None, **entry.timing, **name}])
         for table, columns in (("traces", entry.traces), ("updates", entry.updates)):
             rows = len(columns["update"])
-            for column, values in {**{k: [v] * rows for k, v in name.items()}, **columns}.items():
+            named: dict[str, Any] = {**{key: [value] * rows for key, value in name.items()}, **columns}
+            for column, values in named.items():
                 found[table][column].extend(values)
     return found
 
