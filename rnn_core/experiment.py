@@ -21,6 +21,7 @@ from rnn_core.clipping import RULES, Clipped, Gradient, parse_clipping
 from rnn_core.initializers import INITIALIZERS, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES, baseline
 from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.scaling import log_norms
 from rnn_core.streams import stream
 from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
 from rnn_core.theory import MIXING_INITIALIZERS, bound_rate, fixed_point, growth, linear_rate, regime
@@ -272,7 +273,7 @@ def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndar
         "lag": T - t,
         "log10_grad_norm": gradients.log_norm / math.log(10.0),
         "log10_immediate_norm": gradients.log_norm_immediate / math.log(10.0),
-        "hidden_rms": np.sqrt(to_numpy(xp.mean(tape.hidden**2, axis=(1, 2)))).astype(np.float64),
+        "hidden_rms": np.exp(log_norms(tape.hidden)) / math.sqrt(math.prod(tape.hidden.shape[1:])),
         "saturation": to_numpy(xp.mean(saturated, axis=(1, 2))).astype(np.float64),
     }
 

@@ -120,14 +120,15 @@ def log_norm_of(x: Array | Scaled) -> float:
 
 def _fits(x: Array, exponent: int) -> bool:
     """Whether the largest magnitude of ``x * 2**exponent`` is a normal number (smaller entries may round to zero)."""
-    xp = namespace(x)
-    limits = xp.finfo(x.dtype)
     top = top_exponent(x)
-    if top is None:
-        return True
-    _, smallest = math.frexp(float(limits.smallest_normal))
-    _, largest = math.frexp(float(limits.max))
-    return smallest <= top + exponent <= largest
+    smallest, largest = _exponent_range(x)
+    return top is None or smallest <= top + exponent <= largest
+
+
+def _exponent_range(x: Array) -> tuple[int, int]:
+    """``top_exponent`` of the smallest normal and of the largest number of the dtype."""
+    limits = namespace(x).finfo(x.dtype)
+    return math.frexp(float(limits.smallest_normal))[1], math.frexp(float(limits.max))[1]
 
 
 def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
@@ -139,13 +140,15 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
     try:
         if isinstance(exponent, int):
             return x if exponent == 0 else scaled.to_float() if _fits(x, exponent) else scaled
-        if not exponent.any():
-            return x
-        if all(_fits(m, int(e)) for m, e in zip(x, exponent, strict=True)):
-            return scaled.to_float()
     except FloatingPointError:
         return scaled.to_float()
-    return scaled
+    if not exponent.any():
+        return x
+    tops = _tops(x) + exponent
+    smallest, largest = _exponent_range(x)
+    return (
+        scaled if ((tops < smallest) | (tops > largest)).any() else scaled.to_float()
+    )  # nan, for 0, inf and nan, is neither
 
 
 def add(x: Array, exponent: int, y: Array) -> tuple[Array, int]:
@@ -199,10 +202,11 @@ def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple
         return d, factor, 0
     largest = int(np.nanmax(products))
     common = 0 if abs(largest) <= WINDOW[dtype_name(d)] else largest
-    factors = np.nan_to_num(factors).astype(np.int64)
+    # Where a product is zero (or not finite), its parts are brought to size 1, lest one overflows beside the zero.
+    shift = np.where(np.isnan(products), -np.nan_to_num(sizes), exponents + np.nan_to_num(factors) - common)
     if factor is not None:
-        factor = Scaled(factor, -factors).to_float()
-    return Scaled(d, exponents + factors - common).to_float(), factor, common
+        factor = Scaled(factor, -np.nan_to_num(factors).astype(np.int64)).to_float()
+    return Scaled(d, shift.astype(np.int64)).to_float(), factor, common
 
 
 def _tops(x: Array) -> np.ndarray:

@@ -28,9 +28,11 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Reference:
-    """What autograd found: dL/dh_t for t = 1 … T, dL/d(parameter), and the worst forward error of any step."""
+    """What autograd found: dL/dh_t and dL/dx_t for t = 1 … T, dL/dh_0, dL/d(parameter), and the worst forward error."""
 
     hidden: list[Scaled]
+    x: list[Scaled]
+    state: Scaled
     params: dict[str, Scaled]
     forward: Error
 
@@ -50,16 +52,30 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     reference = recurrent_gradients(problem, p, xt, hidden, direct)
     errors = [
         reference.forward,
-        Error(abs(evaluation.loss - loss) / abs(loss) if loss else math.inf, "loss"),
+        Error(_relative(evaluation.loss, loss), "loss"),
         worst_step("direct part of hidden", evaluation.grad_hidden, direct),
     ]
-    ours = evaluation.gradients.hidden
-    by_step = [relative_error(ours[t], reference.hidden[t]) for t in range(len(reference.hidden))]
-    t = max(range(len(by_step)), key=by_step.__getitem__)
-    errors.append(Error(by_step[t], f"hidden, t = {t + 1}"))
+    ours = evaluation.gradients
+    for t, (dh, dx) in enumerate(zip(reference.hidden, reference.x, strict=True)):
+        errors.append(Error(relative_error(ours.hidden[t], dh), f"hidden, t = {t + 1}"))
+        errors.append(Error(relative_error(ours.x[t], dx), f"x, t = {t + 1}"))
+        errors.append(Error(_log_error(float(ours.log_norm[t]), dh.log_norm()), f"log_norm, t = {t + 1}"))
+    errors.append(Error(relative_error(ours.state["hidden"], reference.state), "initial state"))
     expected: dict[str, Array | Scaled] = {**reference.params, **readout_grads}
     errors += [Error(relative_error(grad, expected[name]), name) for name, grad in evaluation.param_grads.items()]
     return worst(errors)
+
+
+def _relative(ours: float, reference: float) -> float:
+    return abs(ours - reference) / abs(reference) if reference else 0.0 if ours == 0.0 else math.inf
+
+
+def _log_error(ours: float, reference: float) -> float:
+    """The relative error of a norm given by its logarithm, beyond what rounding does to a logarithm of this size."""
+    if ours == reference:
+        return 0.0
+    rounding = 4.0 * max(1.0, abs(reference)) * float(np.finfo(np.float64).eps)
+    return max(0.0, abs(math.expm1(min(ours - reference, 700.0))) - rounding) if math.isfinite(reference) else math.inf
 
 
 def _finite(evaluation: Evaluation) -> bool:
@@ -95,23 +111,25 @@ def loss_gradients(
 
 
 def recurrent_gradients(problem: Problem, p: dict[str, Tensor], x: Tensor, hidden: Tensor, direct: Tensor) -> Reference:
-    """dL/dh_t and dL/d(recurrent parameters) from the direct parts dL/dh_t (T, B, H), with a zero initial state."""
+    """dL/dh_t, dL/dx_t, dL/dh_0 and dL/d(recurrent parameters) from the direct parts dL/dh_t (T, B, H), with a zero initial state."""
     step = equations.STEPS[problem.experiment.cell]
     phi = equations.ACTIVATIONS[problem.experiment.activation]
     leaves = {name: value.clone().requires_grad_() for name, value in p.items() if not name.endswith("_ho")}
     signal = Scaled(torch.zeros_like(hidden[0]), 0)  # what the future sends to h_t
     sums = {name: Scaled(torch.zeros_like(p[name]), 0) for name in leaves}
-    totals, forward_error = [], Error(0.0, "state")
+    totals, inputs, forward_error = [], [], Error(0.0, "state")
     for t in reversed(range(x.shape[0])):
         h_prev = (hidden[t - 1] if t else torch.zeros_like(hidden[0])).clone().requires_grad_()
-        h = step(leaves, phi, x[t], h_prev)
+        x_t = x[t].clone().requires_grad_()
+        h = step(leaves, phi, x_t, h_prev)
         forward_error = worst([forward_error, Error(relative_error(hidden[t], h.detach()), f"state, t = {t + 1}")])
         total = _sum(signal, Scaled(direct[t], 0))
         totals.append(total)
-        dh_prev, *own = torch.autograd.grad(h, [h_prev, *leaves.values()], grad_outputs=total.mantissa)
+        dh_prev, dx, *own = torch.autograd.grad(h, [h_prev, x_t, *leaves.values()], grad_outputs=total.mantissa)
         signal = Scaled(dh_prev, total.exponent)
+        inputs.append(Scaled(dx, total.exponent))
         sums = {name: _sum(sums[name], Scaled(g, total.exponent)) for name, g in zip(leaves, own, strict=True)}
-    return Reference(totals[::-1], sums, forward_error)
+    return Reference(totals[::-1], inputs[::-1], signal, sums, forward_error)
 
 
 def _sum(a: Scaled, b: Scaled) -> Scaled:
