@@ -161,6 +161,23 @@ def test_far_tails_are_finite_and_silent(name: str) -> None:
         assert np.isfinite(phi.df(a)).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "below", "above"),
+    [
+        ("relu", 0.0, np.inf),
+        ("leaky_relu", -np.inf, np.inf),
+        ("elu", -1.0, np.inf),
+        ("softplus", 0.0, np.inf),
+        ("hard_tanh", -1.0, 1.0),
+        ("sigmoid", 0.0, 1.0),
+        ("tanh", -1.0, 1.0),
+    ],
+)
+def test_limits_at_infinity(name: str, below: float, above: float) -> None:
+    """inf · 0 = nan: a state that has overflowed would break units that it only switches off."""
+    np.testing.assert_array_equal(rc.ACTIVATIONS[name].f(np.array([-np.inf, np.inf])), [below, above])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_homogeneous_flag(name: str) -> None:
     """The flag says that phi' does not depend on the scale of a where it does, or the other way round."""

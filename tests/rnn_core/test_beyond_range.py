@@ -325,10 +325,6 @@ def test_what_is_not_finite_stays_so(bad: float) -> None:
     assert not np.isfinite(np.asarray(gradients.params["bias_hh"])[0])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug in scaling.plain_if_fits: one step with nan or inf turns every step into plain floats, inf where they do not fit",
-)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_stays_so_beyond_range(bad: float) -> None:
     """A nan in an early step's loss must come out as nan, as it does where the exponent is 0."""
@@ -339,16 +335,13 @@ def test_what_is_not_finite_stays_so_beyond_range(bad: float) -> None:
         gradients = rc.backward(tape, grad)
     assert not np.isfinite(gradients.log_norm[:6]).any()
     assert np.isfinite(gradients.log_norm[6:]).all()
-    assert not np.isfinite(np.asarray(gradients.hidden[5])[0, 0])
+    with np.errstate(over="ignore"):  # what stands beside it is 2**1994
+        assert not np.isfinite(np.asarray(gradients.hidden[5])[0, 0])
     sound = gradients.hidden[6]  # 2**1993
     assert isinstance(sound, rc.Scaled)
     assert exact(sound) == [Fraction(2) ** 1993] * 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug in scaling.align: beside a factor that is zero d_t is scaled by exponents - common, overflows, and inf * 0 = nan",
-)
 def test_a_zero_initial_state_beside_tiny_states() -> None:
     """h_0 = 0 has no size to be brought to one by; dL/dv_1, the largest of all, must not overflow beside it (inf · 0 = nan)."""
     T = 530

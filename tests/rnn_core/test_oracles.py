@@ -246,9 +246,6 @@ def test_a_broken_run_is_not_compared_but_confirmed() -> None:
     assert not autograd.confirms_nonfinite(sound, sound.params, *sound.batch(0))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="wart in oracles.autograd.check: two losses that are both exactly 0 give error inf"
-)
 def test_two_losses_of_zero_agree() -> None:
     """A run that fits its targets exactly is called wrong."""
     problem, x, target = zero_input_problem("tanh", 0.9, T=4)

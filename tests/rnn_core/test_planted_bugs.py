@@ -246,11 +246,6 @@ def test_a_forward_bias_bug_needs_biases_that_are_not_zero() -> None:
     assert autograd_error(replace(with_biases(drawn), cell=BiasTwice("tanh"))) > CAUGHT
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="gap in oracles.autograd.check: of Gradients it compares hidden and params, not x, state or log_norm (the curve "
-    "that figures show); until it does they rest on test_bptt.py and test_beyond_range.py",
-)
 @pytest.mark.parametrize("bug", ["x", "state", "log_norm"])
 def test_every_field_of_the_gradients_is_compared(bug: str) -> None:
     """The gate passes an engine whose dL/dx, dL/dh_0 or log_norm is wrong."""
