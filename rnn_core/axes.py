@@ -60,7 +60,7 @@ class Axis:
         if self.kind == "choice":
             schema = {"enum": list(self.choices)}
         elif self.kind == "rule":
-            number = r"([0-9]*[.])?[0-9]*[1-9][0-9]*([.][0-9]*)?([eE][-+]?[0-9]+)?"
+            number = r"(?=[^eE]*[1-9])([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?"
             schema = {
                 "type": "string",
                 "pattern": f"^(none|({'|'.join(c for c in self.choices if c != 'none')}):{number})$",

@@ -2,7 +2,7 @@
 
 Public arrays are time first, batch second: x (T, B, D), hidden (T, B, H). Inside, a column is a sample: (T, H, B).
 The backward pass carries its exponent apart (scaling.py), so it is exact at any growth and any length, and bit for bit the
-plain pass wherever that one stays in range.
+plain pass wherever that one stays in range (but for entries more than 2**540 below the largest of their step).
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ def _swap(x: Array) -> Array:
 
 
 def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> None:
-    if x.ndim != 3 or x.shape[0] < 1:
-        raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1")
+    if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
+        raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
     rows, D = params["weight_ih"].shape
     H = rows // cell.gates
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}

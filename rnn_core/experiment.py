@@ -253,7 +253,7 @@ def run(
 
     end = _measure_end(problem, params, trained=experiment.updates > 0, broken=not updates[-1]["finite"])
     return Result(
-        traces={name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]} if traces else {},
+        traces={name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]},
         updates={name: np.array([row[name] for row in updates]) for name in updates[0]},
         summary={**start, **end, **broken},
     )

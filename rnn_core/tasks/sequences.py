@@ -45,6 +45,8 @@ class Sequences:
             raise ValueError(f"targets: shape {self.targets.shape} does not fit {self.loss}; expected {shape}")
         if not outputs and self.targets.dtype.kind != "i":
             raise ValueError(f"targets: labels must be integers, not {self.targets.dtype}")
+        if not outputs and int(self.targets.min()) < 0:
+            raise ValueError(f"targets: label {int(self.targets.min())} is not allowed; labels count from 0")
         if not 0 < int(self.held_out.sum()) < N:
             raise ValueError(
                 f"{int(self.held_out.sum())} of {N} sequences are held out; some must be, and some must not"

@@ -28,7 +28,8 @@ def growth(log_norm: np.ndarray) -> Growth:
     if len(log_norm) < 2:
         return Growth(math.nan, math.nan, 0.0)
     total = float(log_norm[0] - log_norm[-1])
-    steps = -np.diff(log_norm)
+    with np.errstate(invalid="ignore"):  # -inf - -inf: two steps without a gradient
+        steps = -np.diff(log_norm)
     length = max(1, math.isqrt(len(steps)))
     count = len(steps) // length
     error = math.nan

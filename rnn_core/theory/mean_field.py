@@ -22,6 +22,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = np.linspace(-12.0, 12.0, 97)
 
 MIXING_INITIALIZERS = ("gaussian", "orthogonal")
+_MOST_STEPS = 2000  # near a critical point q settles ever more slowly; no run of this length gets there either
 _LARGEST_Q = 1e100  # beyond it phi is taken to be in its asymptotic regime
 
 
@@ -53,8 +54,11 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: fl
         sigma_w2: ‖W‖²_F / H.
         sigma_u2: variance of W_ih x_t + b_ih over units and time.
     """
+    if phi.homogeneous:  # phi(√q z)² = q phi(z)², so the equation is linear in q and phi' knows no scale
+        gain = sigma_w2 * _expect(phi, 1.0, phi.f)
+        return MeanField(sigma_u2 / (1.0 - gain) if gain < 1.0 else math.inf, sigma_w2 * _expect(phi, 1.0, phi.df))
     q = sigma_u2 + sigma_w2
-    for _ in range(100_000):
+    for _ in range(_MOST_STEPS):
         following = sigma_w2 * _expect(phi, q, phi.f) + sigma_u2
         settled = abs(following - q) <= tolerance * following
         q = following

@@ -68,7 +68,8 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         lag = T - t
         norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
-                                          "log10_immediate_norm": -math.inf, "hidden_rms": 0.5, "saturation": 0.0})  # fmt: skip
+                                          "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
+                                          "saturation": 0.0})  # fmt: skip
     for update in range(max(1, settings["updates"])):
         ends = update == broken
         norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
@@ -77,7 +78,8 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         loss = math.nan if ends else 2.0 / (1 + update)
         extend(found["updates"], common | {
             "update": update, "loss": loss, "accuracy": given.get("accuracy", 0.5),
-            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0, "finite": not ends,
+            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0,
+            "finite": not ends,
         })  # fmt: skip
         if ends:
             break
@@ -86,8 +88,9 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
 def make_check(given: Settings) -> Settings:
     """One row of the table checks."""
     return {
-        "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "task": "digits", "cell": "vanilla",
-        "activation": "tanh", "spectral_radius": 1.0, "sequence_length": 6, "dtype": "float64", "device": "cpu",
+        "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "task": "digits",
+        "cell": "vanilla", "activation": "tanh", "spectral_radius": 1.0, "sequence_length": 6, "dtype": "float64",
+        "device": "cpu",
         "regime": "stable", "relative_error": 1e-15, "where": "weight_hh", "tolerance": 1e-10,
     } | given  # fmt: skip
 
@@ -121,16 +124,18 @@ def make_study(tmp_path_factory: pytest.TempPathFactory) -> MakeStudy:
 
 @pytest.fixture(scope="session")
 def study(make_study: MakeStudy) -> sf.Tables:
-    """A study with everything: two activations, three radii, two lengths, three seeds; two tasks, three rules, one breakdown."""
-    runs = grid(**PROPAGATION, activation=["identity", "sigmoid"], spectral_radius=[0.5, 0.9, 1.2], sequence_length=[4, 10],
-                seed=[0, 1, 2])  # fmt: skip
+    """A study with everything: two activations, three radii, two lengths; two tasks, three rules; a rule that fails."""
+    radii, seeds = [0.5, 0.9, 1.2], [0, 1, 2]
+    runs = grid(
+        **PROPAGATION, activation=["identity", "sigmoid"], spectral_radius=radii, sequence_length=[4, 10], seed=seeds
+    )
     rules = ["none", "norm:1.0", "value:0.1"]
     digits = grid(**TRAINING | {"clipping": rules}, spectral_radius=[0.9, 1.5], seed=[0, 1, 2], sweep="two")
     for run in digits:
         if run["clipping"] == "none" and run["spectral_radius"] == 1.5:
             run["breaks_at"] = 3 + run["seed"]
-    mean = grid(**TRAINING | {"task": "input_mean", "loss_at": "every", "clipping": rules}, accuracy=None, spectral_radius=0.9,
-                seed=[0, 1, 2], sweep="two")  # fmt: skip
+    regression = TRAINING | {"task": "input_mean", "loss_at": "every", "clipping": rules, "accuracy": None}
+    mean = grid(**regression, spectral_radius=0.9, seed=seeds, sweep="two")
     checks = [{}, {"stage": "sweep", "relative_error": 4e-14, "activation": "relu", "regime": "exploding"},
               {"oracle": "torch.nn.RNN", "relative_error": 0.0}, {"relative_error": None, "regime": None}]  # fmt: skip
     return make_study([*runs, *digits, *mean], checks)

@@ -6,6 +6,7 @@ Above the tolerance the workflow stops here, with a message that names the worst
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import rnn_core as rc
 import study_data
 import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, require, settings_of
-from rnn_core.arrays import device_name, resolve_device
+from rnn_core.arrays import device_name, like, resolve_device
 from rnn_core.theory import growth, regime
 from study_plan import as_list
 
@@ -55,7 +56,7 @@ def check(
     """One row an oracle."""
     from rnn_core.oracles import torch_modules
 
-    problem = rc.prepare(experiment, data, device)
+    problem = with_biases(rc.prepare(experiment, data, device))
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = rc.evaluate(problem, problem.params, x, target)
@@ -68,6 +69,17 @@ def check(
             problem, x[steps], evaluation.tape.hidden[steps]
         )  # any dL/dh_t will do: here L = ½ Σ h²
         yield {**common, "oracle": "torch.nn.RNN", "relative_error": error.relative, "where": error.where}
+
+
+def with_biases(problem: rc.Problem) -> rc.Problem:
+    """The problem with biases that are not zero: where they are, a mistake in them goes unseen."""
+    rng = np.random.default_rng(0)
+    biases = {
+        name: like(0.1 * rng.standard_normal(tuple(value.shape)), value)
+        for name, value in problem.params.items()
+        if name.startswith("bias")
+    }
+    return replace(problem, params={**problem.params, **biases})
 
 
 def main(snakemake: Any) -> None:

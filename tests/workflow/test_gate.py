@@ -1,0 +1,113 @@
+"""The gate, without Snakemake: which cases it checks, and that planted mistakes do not pass."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import check_engine
+import pandas as pd
+import pytest
+from oracle_checks import CheckFailed
+from study_project import ROOT
+from yaml import safe_load
+
+import rnn_core as rc
+from rnn_core.cells import vanilla
+
+SWEEPS = {
+    "one": {
+        "seeds": 3,
+        "grid": {
+            "activation": ["tanh", "relu"],
+            "spectral_radius": [0.5, 0.9, 1.0, 1.8],
+            "sequence_length": [3, 9, 40],
+            "hidden_size": 7,
+            "batch_size": 3,
+            "clipping": ["none", "norm:1.0"],
+        },
+    },
+    "two": {"seeds": 1, "grid": {"task": "input_mean", "activation": "sigmoid", "sequence_length": 12, "hidden_size": 5}},
+}
+
+
+class Outputs(dict):  # type: ignore[type-arg]
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def gate(path: Any, sweeps: dict[str, Any] = SWEEPS) -> pd.DataFrame:
+    params = SimpleNamespace(device="cpu", sweeps=sweeps, tolerance={"float64": 1e-10, "float32": 1e-3}, engine="e")
+    check_engine.main(SimpleNamespace(params=params, input={}, output=Outputs(checks=path / "gate.parquet")))
+    return pd.read_parquet(path / "gate.parquet")
+
+
+def test_every_activation_is_checked_at_both_ends_of_every_range() -> None:
+    cases = list(check_engine.cases(SWEEPS))
+    found = {(e.task, e.activation, e.spectral_radius, e.sequence_length) for _, e in cases}
+    ends = {("white_noise", phi, rho, T) for phi in ("tanh", "relu") for rho in (0.5, 1.8) for T in (3, 40)}
+    assert found == ends | {("input_mean", "sigmoid", 1.0, 12)}
+    assert len(cases) == len(found)
+
+
+def test_the_default_study_is_checked_on_all_its_activations_and_tasks() -> None:
+    config = safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    cases = [e for _, e in check_engine.cases(config["sweeps"])]
+    assert {e.activation for e in cases} == {"identity", "relu", "sigmoid", "tanh"}
+    assert {e.task for e in cases} == {"white_noise", "digits", "input_mean"}
+    assert {e.sequence_length for e in cases if e.task == "white_noise"} == {25, 400}
+
+
+def test_the_engine_passes(tmp_path: Any) -> None:
+    checks = gate(tmp_path)
+    assert set(checks["oracle"]) == {"torch.autograd", "torch.nn.RNN"}
+    assert len(checks) == 9 + 8
+    assert checks["relative_error"].max() < 1e-12
+
+
+BUGS = {
+    "transposed W": lambda p, a, dh: (vanilla_da(p, a, dh), p["weight_hh"] @ vanilla_da(p, a, dh)),
+    "dropped recurrence": lambda p, a, dh: (vanilla_da(p, a, dh), 0.0 * dh),
+    "phi' of h, not of a": lambda p, a, dh: ((d := PHI.df(PHI.f(a)) * dh), p["weight_hh"].T @ d),
+    "a millionth too large": lambda p, a, dh: (vanilla_da(p, a, dh), (1 + 1e-6) * (p["weight_hh"].T @ vanilla_da(p, a, dh))),
+}
+PHI = rc.ACTIVATIONS["tanh"]
+
+
+def vanilla_da(p: Any, a: Any, dh: Any) -> Any:
+    return PHI.df(a) * dh
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_mistake_stops_the_study_and_names_the_case(
+    bug: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backward(self: Any, params: Any, saved: Any, dstate: Any) -> Any:
+        da, dh = BUGS[bug](params, saved, dstate["hidden"])
+        return da, da, {"hidden": dh}
+
+    monkeypatch.setattr(vanilla.VanillaCell, "backward", backward)
+    sweeps = {"one": {**SWEEPS["one"], "grid": {**SWEEPS["one"]["grid"], "activation": ["tanh"]}}}  # type: ignore[dict-item]
+    with pytest.raises(CheckFailed, match=r"checks failed; worst: the engine disagrees with .* activation=tanh"):
+        gate(tmp_path, sweeps)
+    assert not (tmp_path / "gate.parquet").exists()
+
+
+def test_a_bias_that_is_counted_twice_is_seen(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn biases are zero, so the gate gives its problems others."""
+    forward = vanilla.VanillaCell.forward
+
+    def twice(self: Any, params: Any, u: Any, state: Any) -> Any:
+        return forward(self, params, u + params["bias_hh"][:, None], state)
+
+    monkeypatch.setattr(vanilla.VanillaCell, "forward", twice)
+    with pytest.raises(CheckFailed, match="17 of 17 checks failed"):
+        gate(tmp_path)
+
+
+def test_states_that_overflow_are_no_failure_if_pytorch_agrees(tmp_path: Any) -> None:
+    grid = {"activation": "relu", "spectral_radius": 60.0, "sequence_length": 400, "hidden_size": 5, "batch_size": 2}
+    checks = gate(tmp_path, {"one": {"seeds": 1, "grid": grid}})
+    row = checks[checks["oracle"] == "torch.autograd"].iloc[0]
+    assert pd.isna(row["relative_error"])
+    assert row["where"] == "not finite, on both sides"
