@@ -22,10 +22,10 @@ UNCHANGED = 1e-9  # decades
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """Run × update: log10 of the global gradient norm before and after clipping, and the rule's threshold where it is a norm.
+    """Run × update: log10 of the global gradient norm before and after clipping, and of the rule's threshold on it.
 
-    Of long trainings some updates evenly spread. ``ended`` marks the update at which a run ended because a value was not
-    finite; its norm is the last finite one. An exactly zero gradient has no norm here.
+    Of long trainings some updates evenly spread. ``ended`` marks the update at which a run ended because a value was
+    not finite; its norm is the last finite one. An exactly zero gradient has no norm here.
     """
     runs = sf.trained(tables.runs("first_nonfinite_update"))
     if runs.empty:
@@ -86,8 +86,10 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     }
     title = _title(rules, clipping)
     alt = (
-        f"Line charts, rows {sf.listed(data['panel'].cat.categories)}, columns {sf.listed(rules.index)}: decimal logarithm of the "
-        f"global gradient norm before clipping (grey) and after it (coloured) against training update, one line a run. {title}"
+        f"Line charts, rows {sf.listed(data['panel'].cat.categories)}, columns {sf.listed(rules.index)}: decimal "
+        "logarithm of the "
+        "global gradient norm before clipping (grey) and after it (coloured) against training update, one line a "
+        f"run. {title}"
     )
     return sf.facts(title, alt, numbers, claims)
 
@@ -124,9 +126,10 @@ def _title(rules: pd.DataFrame, clipping: pd.DataFrame) -> str:
     if clipping["share"].any():
         rule = clipping["share"].idxmax()
         return f"No run breaks down; {rule} clips most: {sf.percent(clipping.loc[rule, 'share'])} of the updates."
-    return (
-        f"No run breaks down and nothing is clipped; the highest gradient norm is {sf.power(rules['highest'].max())}."
-    )
+    highest = rules["highest"].max()
+    if not np.isfinite(highest):
+        return "No run breaks down and nothing is clipped; every gradient is exactly zero."
+    return f"No run breaks down and nothing is clipped; the highest gradient norm is {sf.power(highest)}."
 
 
 def draw(data: pd.DataFrame) -> Figure:

@@ -1,4 +1,4 @@
-"""How closely the engine agrees with independent programs: every comparison's worst relative error, and the tolerance."""
+"""How closely the engine agrees with independent programs: every check's worst relative error, and the tolerance."""
 
 from typing import Any
 
@@ -64,10 +64,11 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     else:
         title = f"The largest relative error in {compared} is {largest}{_margin(known)}."
     claims["worst"] = (
-        f"The worst, {worst}, is {nearest['where']} of {nearest['activation']} at ρ = {sf.number(nearest['spectral_radius'])}, "
+        f"The worst, {worst}, is {nearest['where']} of {nearest['activation']} at ρ = "
+        f"{sf.number(nearest['spectral_radius'])}, "
         f"T = {nearest['sequence_length']} ({nearest['stage']}, {nearest['oracle']})."
     )
-    alt = f"Dot plots of relative error on a logarithmic axis, one row an activation, tolerance and rounding error marked. {title}"
+    alt = f"Dot plots of relative error on a logarithmic axis, with the tolerance and machine ε. {title}"
     return sf.facts(title, alt, numbers, claims)
 
 
@@ -136,11 +137,16 @@ def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, net
     ax, error = axes[panels.index(row["panel"])], row["relative_error"]
     left, right = np.log(ax.get_xlim())
     side = 1 if (np.log(error) - left) / (right - left) < 0.5 else -1  # where there is room
-    sf.outlined(ax.annotate(
-        f"worst = {sf.number(error, 2)}", (error, networks.index(row["network"]) + STAGES[row["stage"]][1]),
-        xytext=(18 * side, 0), textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=10, fontweight="bold",
-        arrowprops={"arrowstyle": "-", "color": sf.INK, "shrinkB": 5}, gid="worst",
-    ))  # fmt: skip
+    place = {
+        "xytext": (18 * side, 0),
+        "textcoords": "offset points",
+        "ha": "left" if side > 0 else "right",
+        "va": "center",
+    }
+    at = (error, networks.index(row["network"]) + STAGES[row["stage"]][1])
+    line = {"arrowstyle": "-", "color": sf.INK, "shrinkB": 5}
+    text = ax.annotate(f"worst = {sf.number(error, 2)}", at, fontsize=10, fontweight="bold", arrowprops=line, **place)
+    sf.outlined(text)
 
 
 def _legend(data: pd.DataFrame) -> list[Line2D]:

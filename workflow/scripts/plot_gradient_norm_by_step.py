@@ -13,7 +13,8 @@ import study_figures as sf
 
 NOTHING = sf.Nothing(
     "No run of this study shows how one gradient travels back through time.",
-    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step would mix gradients "
+    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step would mix "
+    "gradients "
     "of different age).",
 )
 MOST_LAGS = 200
@@ -106,7 +107,8 @@ def _range(values: pd.Series) -> str:
 def _alt(data: pd.DataFrame, title: str) -> str:
     panels = sf.listed(data["panel"].cat.categories)
     return (
-        f"Line charts, one for each of {panels}: decimal logarithm of the gradient norm, relative to the last time step, against "
+        f"Line charts, one for each of {panels}: decimal logarithm of the gradient norm, relative to the last "
+        "time step, against "
         f"lag in steps back from the end, one line per spectral radius, with the linear law dashed. {title}"
     )
 

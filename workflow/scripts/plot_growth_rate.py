@@ -1,4 +1,5 @@
-"""The gradient's growth per step against spectral radius, beside prediction, linear law and upper bound; and the deviation."""
+"""The gradient's growth per step against spectral radius, beside prediction, linear law and bound; and the "
+"deviation."""
 
 import textwrap
 from typing import Any
@@ -25,8 +26,8 @@ GROUP = ["panel", "spectral_radius", "sequence_length"]
 def frame(tables: sf.Tables) -> pd.DataFrame:
     """Panel × spectral radius at the longest T: means over seeds of the growth rate, its deviation and its theories.
 
-    The errors are standard deviations over seeds; of a single seed, the standard error over time. Seeds whose gradient is
-    exactly zero (``zeros``) or not a number (``broken``) are not in the means. ``above_bound`` counts runs beyond the bound.
+    The errors are standard deviations over seeds; of a single seed, the standard error over time. Seeds whose gradient
+    is exactly zero (``zeros``) or not a number (``broken``) are not in the means. ``above_bound``: runs beyond it.
     """
     theory = ("linear_rate", "predicted_rate", "bound_rate")
     runs = sf.starts(tables.runs("growth_rate", "growth_rate_error", "deviation", *theory))
@@ -41,7 +42,8 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         above_bound=rate > runs["bound_rate"] + ROUNDING,
     )
     found = runs.groupby(GROUP, observed=True, as_index=False).agg(
-        measured=("known", "mean"), error=("known", "std"), over_time=("growth_rate_error", "mean"), finite=("known", "count"),
+        measured=("known", "mean"), error=("known", "std"), finite=("known", "count"),
+        over_time=("growth_rate_error", "mean"),
         deviation=("deviation", "mean"), deviation_error=("deviation", "std"), above_bound=("above_bound", "sum"),
         linear=("linear_rate", "mean"), predicted=("predicted_rate", "mean"), bound=("bound_rate", "mean"),
         seeds=("run_key", "size"), zeros=("zero", "sum"), left_out=("left_out", "first"),
@@ -80,8 +82,10 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         decades = row["deviation"] * (row["sequence_length"] - 1) / np.log(10)
         numbers["worst_deviation"] = sf.signed(row["deviation"], 2)
         claims["deviation"] = (
-            f"The largest deviation from the prediction is {sf.signed(row['deviation'], 2)} a step ({row['panel']}, ρ = "
-            f"{sf.number(row['spectral_radius'])}): {sf.signed(decades, 2)} decades over {row['sequence_length']} steps."
+            f"The largest deviation from the prediction is {sf.signed(row['deviation'], 2)} a step "
+            f"({row['panel']}, ρ = "
+            f"{sf.number(row['spectral_radius'])}): {sf.signed(decades, 2)} decades over {row['sequence_length']} "
+            "steps."
         )
         claims["systematic"] = _systematic(groups)
     if data["zeros"].any() or data["broken"].any():
@@ -90,7 +94,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
             f"{sf.plural(int(data['broken'].sum()), 'run')} without a number."
         )
     alt = (
-        f"Charts, one for each of {sf.listed(groups)}: growth rate of the gradient per step back against spectral radius, with "
+        f"Charts, one for each of {sf.listed(groups)}: growth rate of the gradient per step back against spectral "
+        "radius, with "
         f"the prediction, the linear law and the upper bound as lines; below, measured minus predicted. {title}"
     )
     return sf.facts(title, alt, numbers, claims)
@@ -123,7 +128,8 @@ def _systematic(groups: dict[str, pd.DataFrame]) -> str:
             found.append(panel)
     if not found:
         return ""
-    return f"The deviation has one sign and exceeds its bar at every ρ for {_few(found)}: a systematic difference, not chance."
+    where = f"at every ρ for {_few(found)}"
+    return f"The deviation has one sign and exceeds its bar {where}, which points to a systematic difference."
 
 
 def _bound(data: pd.DataFrame) -> str:
@@ -165,8 +171,9 @@ def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
     upper.errorbar(rho, rows["measured"], rows["error"].fillna(0.0), **style).lines[0].set_gid("measured")
     for radius in critical_radii(rows)[:2]:
         upper.plot([radius], [0.0], marker="D", ms=8, mfc="none", mec=sf.INK, mew=1.6, ls="", gid="critical", zorder=5)
-        upper.annotate(f"{radius:.2f}", (radius, 0.0), xytext=(0, -9), textcoords="offset points", ha="center", va="top",
-                       fontsize=10, fontweight="bold", bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})  # fmt: skip
+        place = {"xytext": (0, -9), "textcoords": "offset points", "ha": "center", "va": "top"}
+        text = upper.annotate(f"{radius:.2f}", (radius, 0.0), fontsize=10, fontweight="bold", **place)
+        text.set_bbox({"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})
     upper.margins(y=0.1)
     lower.axhline(0.0, color=PREDICTED, lw=1.6, zorder=0)
     if rows["deviation"].notna().any():

@@ -1,4 +1,4 @@
-"""Whether clipping helps: training loss over updates, rule by rule, and what every trained run is worth on held-out data."""
+"""Whether clipping helps: training loss over updates, rule by rule, and every trained run's result on held-out data."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ METRICS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out 
 def frame(tables: sf.Tables) -> pd.DataFrame:
     """Run × bin of updates: the bin's median training loss, ∞ from the bin at which the run broke down.
 
-    Every row repeats what the run achieved: ``metric`` (accuracy where the task has one, else loss), ``held_out``, its value,
-    null for a run that broke down, and ``ended``, the update at which it did.
+    Every row repeats what the run achieved: ``metric`` (accuracy where the task has one, else loss), ``held_out``, its
+    value, null for a run that broke down, and ``ended``, the update at which it did.
     """
     runs = sf.trained(tables.runs("held_out_loss", "held_out_accuracy", "first_nonfinite_update"))
     if runs.empty:
@@ -107,7 +107,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         "left_out": sf.left_out(data),
     }
     alt = (
-        f"Rows {sf.listed(data['panel'].cat.categories)}: line charts of training loss against update, one line per clipping rule, "
+        f"Rows {sf.listed(data['panel'].cat.categories)}: line charts of training loss against update, one line "
+        "per clipping rule, "
         f"by spectral radius; on the right every run's result on held-out data. {title} {claims['broke']}"
     )
     return sf.facts(title, alt, numbers, claims)
@@ -180,7 +181,7 @@ def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _curves(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], limits: tuple[float, float]) -> None:
-    """Median over seeds, lowest to highest behind it; the line leaves at the top where half of the seeds have broken down."""
+    """Median over seeds, lowest to highest behind it; the line ends where half of the seeds have broken down."""
     ax.set(yscale="log", ylim=limits)
     for rule, group in rows.groupby("clipping"):
         seeds = group.groupby("update")["loss"]
@@ -222,8 +223,9 @@ def _results(ax: Axes, runs: pd.DataFrame, rules: list[str], colours: dict[str, 
             if broke := int(here["ended"].notna().sum()):
                 bad = 0.07 if accuracy else 0.93
                 ax.plot([index + x], [bad], transform=ax.get_xaxis_transform(), gid="broke", **_cross(colours[rule]))
-                ax.annotate(f"{broke}", (index + x, bad), xycoords=ax.get_xaxis_transform(), xytext=(5, 0), fontsize=9.5,
-                            textcoords="offset points", va="center", color=colours[rule], fontweight="bold")  # fmt: skip
+                near = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9.5}
+                count = ax.annotate(f"{broke}", (index + x, bad), xycoords=ax.get_xaxis_transform(), **near)
+                count.set(color=colours[rule], fontweight="bold")
     ax.set(xlim=(-0.6, len(radii) - 0.4), ylabel=METRICS[runs["metric"].iloc[0]])
     some = np.unique(np.linspace(0, len(radii) - 1, min(6, len(radii))).round().astype(int))
     ax.set_xticks(some, [sf.number(radii[i]) for i in some])

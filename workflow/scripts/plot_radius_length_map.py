@@ -1,4 +1,4 @@
-"""Where gradients vanish, stay or explode: spectral radius × sequence length, with the contour where they neither grow nor shrink."""
+"""Where gradients vanish, stay or explode: spectral radius × sequence length, with the contour of no change."""
 
 from typing import Any
 
@@ -25,9 +25,10 @@ GROUP = ["panel", "spectral_radius", "sequence_length"]
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """Panel × spectral radius × T: mean over seeds of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖); −inf where all seeds are exactly zero.
+    """Panel × spectral radius × T: mean over seeds of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖).
 
-    Otherwise seeds that are exactly zero (``zeros``) or not a number (``broken``) are not in the mean.
+    It is −inf where all seeds are exactly zero. Otherwise seeds that are exactly zero (``zeros``) or not a number
+    (``broken``) are not in it.
     """
     runs = sf.starts(tables.runs("log10_gradient_ratio"))
     if runs.empty:
@@ -53,15 +54,15 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     longest = known[known["sequence_length"] == known["sequence_length"].max()]
     T = str(data["sequence_length"].max())
     title = f"Gradients stay within a factor of 100 in {_stable_at(known)}."
+    if known.empty:
+        title = "No gradient of this study is a number."
+    counts = f"{len(vanishing)} vanish, {len(stable)} are stable and {len(exploding)} explode"
+    zeros, broken = int(data["zeros"].sum()), int(data["broken"].sum())
     claims = {
-        "counts": f"Of {len(known)} settings {len(vanishing)} vanish, {len(stable)} are stable and {len(exploding)} explode.",
+        "counts": f"Of {len(known)} settings {counts}.",
         "longest": _stable_radii(longest, T),
-        "zeros": f"{sf.plural(int(data['zeros'].sum()), 'run')} had a gradient of exactly zero."
-        if data["zeros"].any()
-        else "",
-        "broken": f"{sf.plural(int(data['broken'].sum()), 'run')} had no number to show."
-        if data["broken"].any()
-        else "",
+        "zeros": f"{sf.plural(zeros, 'run')} had a gradient of exactly zero." if zeros else "",
+        "broken": f"{sf.plural(broken, 'run')} had no number to show." if broken else "",
         "left_out": sf.left_out(data),
     }
     finite = known.loc[np.isfinite(known["mean"]), "mean"]
@@ -69,8 +70,10 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     numbers |= {"exploding": str(len(exploding)), "longest": T}
     numbers |= {"lowest": sf.number(finite.min(), 3), "highest": sf.number(finite.max(), 3)} if len(finite) else {}
     alt = (
-        f"Heat maps, one for each of {sf.listed(data['panel'].cat.categories)}: spectral radius upwards, sequence length to the "
-        f"right, colour for the decades by which the gradient changes from the last step back to the first: blue vanishing, "
+        f"Heat maps, one for each of {sf.listed(data['panel'].cat.categories)}: spectral radius upwards, sequence "
+        "length to the "
+        "right, colour for the decades by which the gradient changes from the last step back to the first: blue "
+        "vanishing, "
         f"white stable, red exploding. {title} {claims['longest']}"
     )
     return sf.facts(title, alt, numbers, claims)
@@ -92,7 +95,7 @@ def _stable_radii(rows: pd.DataFrame, T: str) -> str:
     for panel, group in rows.groupby("panel", observed=True):
         radii = group.loc[group["mean"].abs() <= sf.REGIME_DECADES, "spectral_radius"]
         parts.append(f"{panel}: " + (", ".join(f"{sf.number(r)}" for r in sorted(radii)) or "none"))
-    return f"Spectral radii that are stable at T = {T}: {'; '.join(parts)}."
+    return f"Spectral radii that are stable at T = {T}: {'; '.join(parts)}." if parts else ""
 
 
 def colours() -> tuple[ListedColormap, BoundaryNorm]:

@@ -1,4 +1,4 @@
-"""How far one seed can be trusted: every seed's growth rate around the mean, and the spread over seeds against length."""
+"""How far one seed can be trusted: every seed's growth rate around the mean, and the spread against length."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ GROUP = ["panel", "spectral_radius", "sequence_length"]
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """One row a run: its growth rate's ``offset`` from the mean over seeds, their standard deviation ``spread``, ``agree``.
+    """One row a run: its growth rate's ``offset`` from the mean over seeds, and their standard deviation ``spread``.
 
-    Only settings with several seeds. Runs without a finite rate (``zero``, or not a number) have no offset; ``agree`` says
-    whether all seeds of the setting are of the same regime.
+    Only settings with several seeds. Runs without a finite rate (``zero``, or not a number) have no offset; ``agree``
+    says whether all seeds of the setting are of the same regime.
     """
     runs = sf.starts(tables.runs("growth_rate", "regime"))
     if runs.empty:
@@ -84,7 +84,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         decades = worst["spread"] * (worst["sequence_length"] - 1) / np.log(10)
         title += f"; their rates differ most, by ±{sf.number(worst['spread'], 2)} a step, for {where}"
         claims["decades"] = (
-            f"A standard deviation of {sf.number(worst['spread'], 2)} a step ({where}) is {sf.number(decades, 2)} decades over "
+            f"A standard deviation of {sf.number(worst['spread'], 2)} a step ({where}) is {sf.number(decades, 2)} "
+            "decades over "
             f"{worst['sequence_length']} steps."
         )
     if data["zero"].any():
@@ -92,7 +93,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
             f"{sf.plural(int(data['zero'].sum()), 'run')} with a gradient of exactly zero (▼) left the means."
         )
     alt = (
-        f"Charts, one for each of {sf.listed(data['panel'].cat.categories)}: above, every seed's growth rate minus the mean over "
+        f"Charts, one for each of {sf.listed(data['panel'].cat.categories)}: above, every seed's growth rate "
+        "minus the mean over "
         f"seeds against spectral radius; below, the standard deviation over seeds against sequence length. {title}."
     )
     return sf.facts(f"{title}.", alt, numbers, claims)
@@ -106,8 +108,10 @@ def _length(settings: pd.DataFrame) -> str:
     first, last = typical.columns[0], typical.columns[-1]
     words = [f"{sf.number(row[first], 2)} to {sf.number(row[last], 2)} ({panel})" for panel, row in typical.iterrows()]
     return (
-        f"From T = {first} to T = {last} the standard deviation over seeds (median over ρ) goes from {sf.listed(words)}; "
-        f"a spread that came from the two ends of the sequence alone would fall by a factor of {sf.number(last / first, 2)}."
+        f"From T = {first} to T = {last} the standard deviation over seeds (median over ρ) goes from "
+        f"{sf.listed(words)}; "
+        "a spread that came from the two ends of the sequence alone would fall by a factor of "
+        f"{sf.number(last / first, 2)}."
     )
 
 

@@ -1,7 +1,7 @@
 """What the figures share: reading, choice of runs, panels, colours, words for numbers, and saving picture and facts.
 
 A figure is ``plot_<figure>.py``: ``frame`` (what is drawn, tidy), ``facts`` (headline and numbers, from the frame) and
-``draw`` (artists, from the frame); ``render`` does the rest. A study may lack what a figure shows: then the frame is empty.
+``draw`` (artists, from the frame); ``render`` does the rest. If a study lacks what a figure shows, the frame is empty.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Tables:
 
 
 def starts(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs that show gradients before any training: those that train nothing; if there are none, the start of the others.
+    """Runs that show gradients before any training: those that train nothing; if there are none, the others' start.
 
     Runs that differ only in how they are trained share their start and count once. One step alone has no way back.
     """
@@ -84,7 +84,7 @@ def trained(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:
-    """These columns of the runs' updates, sorted; of long trainings ``most`` evenly spread, and the ends that are not finite."""
+    """These columns of the runs' updates, sorted; of long trainings ``most`` evenly spread, and every breakdown."""
     last = int(runs["updates"].max()) - 1
     spread = np.unique(np.linspace(0, last, min(last + 1, most)).round().astype(int)).tolist()
     ours = ("run_key", "in", set(runs["run_key"]))
@@ -215,11 +215,7 @@ def listed(words: Iterable[str]) -> str:
 def left_out(data: pd.DataFrame) -> str:
     """A sentence about panels that did not fit; empty if all did."""
     count = int(data["left_out"].iloc[0])
-    return (
-        f"{plural(count, 'further combination')} of settings did not fit and can be found in the tables."
-        if count
-        else ""
-    )
+    return f"{plural(count, 'further combination')} of settings did not fit and is in the tables." if count else ""
 
 
 # ---- facts, and what is drawn when there is nothing to draw
@@ -250,7 +246,7 @@ def facts(
     claims: Mapping[str, str] | None = None,
     drawn: bool = True,
 ) -> Facts:
-    """What a figure states. ``numbers`` are formatted; ``claims`` are sentences that hold for this study; empty ones go."""
+    """What a figure states. ``numbers`` are formatted; ``claims`` are sentences true of this study; empty ones go."""
     return {
         "title": title,
         "alt": spoken(alt),
@@ -305,7 +301,7 @@ def grid(
     sharey: bool | str = False,
     widths: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` axes in rows of ``columns``, each row ``height`` inches; ``extra`` for headline and legend."""
+    """A figure with ``count`` axes in rows of ``columns``, ``height`` inches each, and ``extra`` inches around."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, rows * height + extra), layout="constrained")
@@ -320,7 +316,7 @@ def grid(
 def stacked_grid(
     count: int, columns: int, ratios: tuple[float, float], height: float
 ) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure with ``count`` pairs of axes, one above the other, in rows of ``columns``, each row ``height`` inches."""
+    """A figure with ``count`` pairs of axes, one above the other, in rows of ``columns``, ``height`` inches each."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, rows * height + 0.8), layout="constrained")
@@ -386,22 +382,22 @@ def render(
     with theme():
         figure = draw(data)
         headline(figure, found["title"])
-        _aside(
-            snakemake.output.png, lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-        )
-        _aside(snakemake.output.svg, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-    text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
-    _aside(snakemake.output.facts, lambda file: file.write(text.encode()))
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            with _aside(getattr(snakemake.output, kind)) as file:
+                figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
+    with _aside(snakemake.output.facts) as file:
+        file.write(json.dumps(found, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
-def _aside(target: str | Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write aside and rename, so that no reader ever sees half a file."""
+@contextmanager
+def _aside(target: str | Path) -> Iterator[BinaryIO]:
+    """A file written aside and renamed at the end, so that no reader ever sees half of it."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
-            write(file)
+            yield file
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
