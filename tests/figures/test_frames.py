@@ -16,6 +16,7 @@ import plot_learning_curves
 import plot_radius_length_map
 import plot_seed_distribution
 import study_figures as sf
+from study_tables import STABLE_DECADES
 
 LN10 = math.log(10.0)
 
@@ -74,7 +75,7 @@ def test_radius_length_map(study: sf.Tables) -> None:
     contours = [artist for artist in identity.collections if hasattr(artist, "levels")]
     assert [artist.levels.tolist() for artist in contours] == [[0.0]]
     assert not any(hasattr(artist, "levels") for artist in sigmoid.collections)  # it vanishes everywhere
-    assert -sf.REGIME_DECADES in bar.get_yticks() and sf.REGIME_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
+    assert -STABLE_DECADES in bar.get_yticks() and STABLE_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
     stable = int((data["mean"].abs() <= 2).sum())
     assert facts["numbers"] | {"settings": "12", "stable": str(stable)} == facts["numbers"]
     assert "at T = 4 and in" in facts["title"] and "at T = 10" in facts["title"]

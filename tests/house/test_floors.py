@@ -95,7 +95,9 @@ def test_every_figure_has_its_script_and_its_caption() -> None:
 
 def test_conda_environment_names_the_same_libraries_and_ranges_as_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {r.replace("torch", "pytorch") for r in [*project["dependencies"], *project["optional-dependencies"]["study"]]}
+    wanted = {
+        r.replace("torch", "pytorch") for r in [*project["dependencies"], *project["optional-dependencies"]["study"]]
+    }
     environment = yaml.safe_load((ROOT / "workflow" / "envs" / "environment.yaml").read_text())
     found = {line.replace(" ", "") for line in environment["dependencies"]} - {f"python{project['requires-python']}"}
     assert found == wanted
@@ -103,7 +105,9 @@ def test_conda_environment_names_the_same_libraries_and_ranges_as_pyproject() ->
 
 def test_the_lock_pins_every_library_of_pyproject_and_torch_exactly() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lock = {line.split("==")[0].lower().replace("_", "-"): line for line in (ROOT / "requirements.txt").read_text().split()}
+    lock = {
+        line.split("==")[0].lower().replace("_", "-"): line for line in (ROOT / "requirements.txt").read_text().split()
+    }
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["study"]]:
         assert re.split(r"[><=~]", requirement)[0] in lock
     assert lock["torch"] == "torch==2.13.0"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import check_engine
 import pandas as pd
 import pytest
-from oracle_checks import CheckFailed
 from study_project import ROOT
 from yaml import safe_load
 
+import check_engine
 import rnn_core as rc
+from oracle_checks import CheckFailed
 from rnn_core.cells import vanilla
 
 SWEEPS = {
@@ -27,7 +27,10 @@ SWEEPS = {
             "clipping": ["none", "norm:1.0"],
         },
     },
-    "two": {"seeds": 1, "grid": {"task": "input_mean", "activation": "sigmoid", "sequence_length": 12, "hidden_size": 5}},
+    "two": {
+        "seeds": 1,
+        "grid": {"task": "input_mean", "activation": "sigmoid", "sequence_length": 12, "hidden_size": 5},
+    },
 }
 
 
@@ -69,7 +72,10 @@ BUGS = {
     "transposed W": lambda p, a, dh: (vanilla_da(p, a, dh), p["weight_hh"] @ vanilla_da(p, a, dh)),
     "dropped recurrence": lambda p, a, dh: (vanilla_da(p, a, dh), 0.0 * dh),
     "phi' of h, not of a": lambda p, a, dh: ((d := PHI.df(PHI.f(a)) * dh), p["weight_hh"].T @ d),
-    "a millionth too large": lambda p, a, dh: (vanilla_da(p, a, dh), (1 + 1e-6) * (p["weight_hh"].T @ vanilla_da(p, a, dh))),
+    "a millionth too large": lambda p, a, dh: (
+        vanilla_da(p, a, dh),
+        (1 + 1e-6) * (p["weight_hh"].T @ vanilla_da(p, a, dh)),
+    ),
 }
 PHI = rc.ACTIVATIONS["tanh"]
 

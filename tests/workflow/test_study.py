@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -41,6 +42,18 @@ class TestResults:
             for suffix in ("png", "svg"):
                 assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 1000
         assert (results / "report.html").is_file()
+
+    def test_every_figure_is_its_own(self, tiny: Project) -> None:
+        """Rules made in a loop once all ran the last figure's script."""
+        figures = tiny.root / "results" / "tiny" / "figures"
+        names = tiny.config()["figures"]
+        titles = {name: json.loads((figures / f"{name}.json").read_text(encoding="utf-8"))["title"] for name in names}
+        assert len(set(titles.values())) == len(names)
+        assert len({(figures / f"{name}.png").read_bytes() for name in names}) == len(names)
+        assert "comparisons" in titles["engine_checks"]
+
+    def test_both_reports_are_there(self, tiny: Project) -> None:
+        results = tiny.root / "results" / "tiny"
         assert (results / "snakemake-report.html").is_file()
 
     def test_every_run_of_the_plan_has_its_row(self, tiny: Project) -> None:

@@ -20,6 +20,8 @@ for figure in config["figures"]:
         conda:
             "../envs/environment.yaml"
         params:
+            figure=figure,
             code=code(f"plot_{figure}"),
         script:
-            f"../scripts/plot_{figure}.py"
+            # not an f-string: it is read when the job runs, and the loop has long ended
+            "../scripts/plot_{params.figure}.py"

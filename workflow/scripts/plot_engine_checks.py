@@ -137,7 +137,7 @@ def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, net
     ax, error = axes[panels.index(row["panel"])], row["relative_error"]
     left, right = np.log(ax.get_xlim())
     side = 1 if (np.log(error) - left) / (right - left) < 0.5 else -1  # where there is room
-    place = {
+    place: dict[str, Any] = {
         "xytext": (18 * side, 0),
         "textcoords": "offset points",
         "ha": "left" if side > 0 else "right",

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 import study_figures as sf
 import study_tables
+from study_verdicts import crossings
 
 NOTHING = sf.Nothing(
     "No run of this study has a growth rate.",
@@ -57,10 +58,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
 def critical_radii(rows: pd.DataFrame) -> list[float]:
     """Where the measured rate of one panel crosses zero, by straight lines between neighbouring radii."""
     rows = rows.dropna(subset=["measured"]).sort_values("spectral_radius")
-    rho, rate = rows["spectral_radius"].to_numpy(), rows["measured"].to_numpy()
-    i = np.flatnonzero(np.sign(rate[:-1]) * np.sign(rate[1:]) < 0)
-    between = rho[i] - rate[i] * (rho[i + 1] - rho[i]) / (rate[i + 1] - rate[i])
-    return sorted([*between.tolist(), *rho[rate == 0].tolist()])
+    return crossings(rows["spectral_radius"].to_numpy(), rows["measured"].to_numpy())
 
 
 def facts(data: pd.DataFrame) -> sf.Facts:
@@ -162,16 +160,16 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def _panel(upper: Axes, lower: Axes, rows: pd.DataFrame) -> None:
     rho = rows["spectral_radius"]
-    single = {"marker": "_", "ms": 14} if len(rows) == 1 else {}
+    single: dict[str, Any] = {"marker": "_", "ms": 14} if len(rows) == 1 else {}
     upper.axhline(0.0, color="#444444", lw=0.8, zorder=0)
     upper.plot(rho, rows["bound"], color=BOUND, ls=":", lw=2.0, gid="bound", **single)
     upper.plot(rho, rows["linear"], color=LINEAR, ls=(0, (4, 2)), lw=1.3, gid="linear", **single)
     upper.plot(rho, rows["predicted"], color=PREDICTED, lw=2.0, gid="predicted", **single)
-    style = {"fmt": "o", "ms": 5.5, "color": MEASURED, "elinewidth": 1.4, "capsize": 2.5}
+    style: dict[str, Any] = {"fmt": "o", "ms": 5.5, "color": MEASURED, "elinewidth": 1.4, "capsize": 2.5}
     upper.errorbar(rho, rows["measured"], rows["error"].fillna(0.0), **style).lines[0].set_gid("measured")
     for radius in critical_radii(rows)[:2]:
         upper.plot([radius], [0.0], marker="D", ms=8, mfc="none", mec=sf.INK, mew=1.6, ls="", gid="critical", zorder=5)
-        place = {"xytext": (0, -9), "textcoords": "offset points", "ha": "center", "va": "top"}
+        place: dict[str, Any] = {"xytext": (0, -9), "textcoords": "offset points", "ha": "center", "va": "top"}
         text = upper.annotate(f"{radius:.2f}", (radius, 0.0), fontsize=10, fontweight="bold", **place)
         text.set_bbox({"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})
     upper.margins(y=0.1)

@@ -223,7 +223,12 @@ def _results(ax: Axes, runs: pd.DataFrame, rules: list[str], colours: dict[str, 
             if broke := int(here["ended"].notna().sum()):
                 bad = 0.07 if accuracy else 0.93
                 ax.plot([index + x], [bad], transform=ax.get_xaxis_transform(), gid="broke", **_cross(colours[rule]))
-                near = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9.5}
+                near: dict[str, Any] = {
+                    "xytext": (5, 0),
+                    "textcoords": "offset points",
+                    "va": "center",
+                    "fontsize": 9.5,
+                }
                 count = ax.annotate(f"{broke}", (index + x, bad), xycoords=ax.get_xaxis_transform(), **near)
                 count.set(color=colours[rule], fontweight="bold")
     ax.set(xlim=(-0.6, len(radii) - 0.4), ylabel=METRICS[runs["metric"].iloc[0]])

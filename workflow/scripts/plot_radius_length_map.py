@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 
 import study_figures as sf
 import study_tables
+from study_tables import STABLE_DECADES
 
 NOTHING = sf.Nothing(
     "No run of this study has a sequence of two steps or more.",
@@ -49,8 +50,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
     known = data.dropna(subset=["mean"])
-    stable = known[known["mean"].abs() <= sf.REGIME_DECADES]
-    vanishing, exploding = known[known["mean"] < -sf.REGIME_DECADES], known[known["mean"] > sf.REGIME_DECADES]
+    stable = known[known["mean"].abs() <= STABLE_DECADES]
+    vanishing, exploding = known[known["mean"] < -STABLE_DECADES], known[known["mean"] > STABLE_DECADES]
     longest = known[known["sequence_length"] == known["sequence_length"].max()]
     T = str(data["sequence_length"].max())
     title = f"Gradients stay within a factor of 100 in {_stable_at(known)}."
@@ -84,7 +85,7 @@ def _stable_at(known: pd.DataFrame) -> str:
     T = known["sequence_length"]
     counts = []
     for length in sorted({T.min(), T.max()}):
-        stable = known.loc[length == T, "mean"].abs() <= sf.REGIME_DECADES
+        stable = known.loc[length == T, "mean"].abs() <= STABLE_DECADES
         counts.append(f"{stable.sum()} of {len(stable)} settings at T = {length}")
     return " and in ".join(counts)
 
@@ -93,7 +94,7 @@ def _stable_radii(rows: pd.DataFrame, T: str) -> str:
     """Which radii are stable at the longest sequence, panel by panel."""
     parts = []
     for panel, group in rows.groupby("panel", observed=True):
-        radii = group.loc[group["mean"].abs() <= sf.REGIME_DECADES, "spectral_radius"]
+        radii = group.loc[group["mean"].abs() <= STABLE_DECADES, "spectral_radius"]
         parts.append(f"{panel}: " + (", ".join(f"{sf.number(r)}" for r in sorted(radii)) or "none"))
     return f"Spectral radii that are stable at T = {T}: {'; '.join(parts)}." if parts else ""
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -30,11 +29,11 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import study_tables
+from study_files import written_aside
 
 matplotlib.use("Agg")
 
 WIDTH, DPI = 9.0, 200  # inches; shown 900 px wide, 9 pt are 12 px
-REGIME_DECADES = 2.0  # as rnn_core.theory.REGIME_DECADES; the column "regime" of the table "runs" says the same
 TRAINING = ("clipping", "optimizer", "learning_rate", "updates", "trace_every")  # settings without effect on the start
 MOST_PANELS = 12
 MOST_UPDATES = 300
@@ -298,7 +297,7 @@ def grid(
     height: float,
     extra: float = 1.3,
     sharex: bool = True,
-    sharey: bool | str = False,
+    sharey: bool | Literal["row"] = False,
     widths: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` axes in rows of ``columns``, ``height`` inches each, and ``extra`` inches around."""
@@ -383,21 +382,7 @@ def render(
         figure = draw(data)
         headline(figure, found["title"])
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            with _aside(getattr(snakemake.output, kind)) as file:
-                figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
-    with _aside(snakemake.output.facts) as file:
-        file.write(json.dumps(found, ensure_ascii=False, indent=1).encode() + b"\n")
-
-
-@contextmanager
-def _aside(target: str | Path) -> Iterator[BinaryIO]:
-    """A file written aside and renamed at the end, so that no reader ever sees half of it."""
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            yield file
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+            with written_aside(getattr(snakemake.output, kind)) as aside:
+                figure.savefig(aside, format=kind, dpi=DPI, metadata=metadata)
+    with written_aside(snakemake.output.facts) as aside:
+        aside.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

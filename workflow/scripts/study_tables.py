@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from study_files import written_aside
 
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "config.schema.json"
+STABLE_DECADES = 2.0  # the limits of the column "regime": rnn_core.theory.REGIME_DECADES; a test compares the two
 PROVENANCE_KEY = b"gradient_study"
 
 

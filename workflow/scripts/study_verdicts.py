@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 import study_tables
+from study_tables import STABLE_DECADES
 
 REGIMES = ("vanishing", "stable", "exploding")
-STABLE_DECADES = 2.0  # rnn_core.theory.REGIME_DECADES; a test compares them
 _NOT_SETTINGS = ("seed", "trace_every")
 _CLEAR = 2.0  # a difference counts from two standard errors
 
@@ -87,15 +87,18 @@ def regime_of(ratio: float) -> str:
 
 
 def critical_radius(runs: pd.DataFrame) -> float | None:
-    """The spectral radius at which the mean growth rate crosses zero upwards, by linear interpolation; None if it never does."""
-    rate = runs.groupby("spectral_radius")["growth_rate"].mean().dropna()
-    below, above = rate.to_numpy()[:-1], rate.to_numpy()[1:]
-    crossing = np.flatnonzero((below < 0) & (above >= 0))
-    if not crossing.size:
-        return None
-    i = int(crossing[0])
-    low, high = rate.index[i], rate.index[i + 1]
-    return float(low + (high - low) * -below[i] / (above[i] - below[i]))
+    """The first spectral radius at which the mean growth rate crosses zero; None if it never does."""
+    rate = runs.groupby("spectral_radius")["growth_rate"].mean()
+    rate = rate[np.isfinite(rate)]
+    found = crossings(rate.index.to_numpy(), rate.to_numpy())
+    return found[0] if found else None
+
+
+def crossings(radius: np.ndarray, rate: np.ndarray) -> list[float]:
+    """Where ``rate`` over increasing ``radius`` crosses or touches zero, by straight lines between neighbours."""
+    i = np.flatnonzero(np.sign(rate[:-1]) * np.sign(rate[1:]) < 0)
+    between = radius[i] - rate[i] * (radius[i + 1] - radius[i]) / (rate[i + 1] - rate[i])
+    return sorted([*between.tolist(), *radius[rate == 0].tolist()])
 
 
 def _critical(runs: pd.DataFrame) -> str:

@@ -198,7 +198,10 @@ def columns_page() -> str:
 def settings_page() -> str:
     """docs/settings.md: every setting of a run, with its default."""
     lines = ["# Settings of a run", "", "Written by `workflow/scripts/write_schema.py`; do not edit.", ""]
-    lines += ["Each is a field of `rnn_core.Experiment`, a key under `grid:`, a column of `runs.parquet` and an axis label.", ""]
+    lines += [
+        "Each is a field of `rnn_core.Experiment`, a key under `grid:`, a column of `runs.parquet` and an axis label.",
+        "",
+    ]
     lines += ["| setting | default | unit | meaning | allowed |", "|---|---|---|---|---|"]
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     for name, axis in axes().items():
