@@ -83,14 +83,19 @@ def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
 
 def example_run(runs: pd.DataFrame, config: dict[str, Any]) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
-    row = runs.iloc[0]
+    generated = runs[runs["task"].isin(study_tables.generated_tasks())]  # these need no data= to be prepared again
+    row = (generated if len(generated) else runs).iloc[0]
     defaults = {name: described["default"] for name, described in study_tables.axes().items()}
     task_decides = ("input_size", "loss_at")
     settings = {n: row[n] for n, d in defaults.items() if n not in task_decides and row[n] != d}
     chosen = {n: v.item() if hasattr(v, "item") else v for n, v in settings.items()}
     grid = config["sweeps"][row["sweep"]]["grid"]
     chosen |= {n: row[n] if isinstance(row[n], str) else int(row[n]) for n in task_decides if n in grid}
-    return {"key": row["run_key"], "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items())}
+    return {
+        "data": not len(generated),
+        "key": row["run_key"],
+        "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items()),
+    }
 
 
 def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provenance: dict[str, Any]) -> str:

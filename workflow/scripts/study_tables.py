@@ -212,6 +212,12 @@ def axes() -> dict[str, dict[str, Any]]:
     return dict(schema["$defs"]["axes"]["x-axes"])
 
 
+def generated_tasks() -> list[str]:
+    """Tasks whose sequences are drawn, not read."""
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return list(schema["$defs"]["axes"]["x-generated-tasks"])
+
+
 def label(name: str) -> str:
     """How a figure names a setting, with its unit where it has one."""
     described = axes()[name]
@@ -268,7 +274,7 @@ def concat(table: str, files: Iterable[str | Path]) -> pa.Table:
 
 def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
     """Write aside and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
-    metadata = {**(rows.schema.metadata or {}), PROVENANCE_KEY: json.dumps(provenance, sort_keys=True).encode()}
+    metadata = {**(rows.schema.metadata or {}), PROVENANCE_KEY: json.dumps(provenance).encode()}
     with written_aside(file) as aside:
         pq.write_table(rows.replace_schema_metadata(metadata), aside, compression="zstd")
 
