@@ -61,7 +61,8 @@ def by_norm(grads: Gradient, threshold: float) -> Clipped:
     # The factor itself may underflow, so it too is a mantissa, in [1/2, 1), and an exponent.
     exponent = math.floor(log_factor / LN2) + 1
     mantissa = math.exp(log_factor - exponent * LN2)
-    return _result(grads, {n: _times(g, mantissa, exponent) for n, g in grads.items()}, before, math.log(threshold))
+    clipped = {name: _times(g, mantissa, exponent) for name, g in grads.items()}
+    return _result(grads, clipped, before, global_log_norm(clipped))
 
 
 def by_value(grads: Gradient, threshold: float) -> Clipped:

@@ -24,7 +24,7 @@ from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scaling import log_norms
 from rnn_core.streams import stream
 from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
-from rnn_core.theory import MIXING_INITIALIZERS, bound_rate, fixed_point, growth, linear_rate, regime
+from rnn_core.theory import MIXING_INITIALIZERS, Growth, bound_rate, fixed_point, growth, linear_rate, regime
 
 SOLVED_AT = 0.1  # a task is solved when the held-out loss is at most this fraction of the best constant prediction's
 SATURATED_BELOW = 0.1  # a unit is saturated where |phi'(a)| is below this fraction of sup |phi'|
@@ -155,23 +155,30 @@ class Evaluation:
     """Loss and gradients of one batch.
 
     Attributes:
+        update: the number of updates made before it.
         loss: mean over the batch and over the steps that carry a loss.
         accuracy: fraction of right labels; nan for a regression.
+        output, grad_output: y and dL/dy, (T, B, C) or (B, C), as the loss is placed.
         grad_hidden: the direct part of dL/dh_t, (T, B, H).
         gradients: from ``backward``.
         param_grads: of all parameters, the readout's included.
     """
 
+    update: int
     loss: float
     accuracy: float
     tape: Tape
+    output: Array
+    grad_output: Array
     grad_hidden: Array
     gradients: Gradients
     param_grads: Gradient
 
 
-def loss_of(problem: Problem, params: Params, x: Array, target: Array) -> tuple[float, float, Tape, Array, Array]:
-    """(loss, accuracy, tape, h, dL/dy): the forward half of ``evaluate``; h (T, B, H) or (B, H), as the loss is placed."""
+def loss_of(
+    problem: Problem, params: Params, x: Array, target: Array
+) -> tuple[float, float, Tape, Array, Array, Array]:
+    """(loss, accuracy, tape, h, y, dL/dy): the forward half of ``evaluate``; h and y as the loss is placed."""
     xp = namespace(x)
     tape = forward(problem.cell, params, x)
     h = tape.hidden if problem.task.loss_at == "every" else tape.hidden[-1]
@@ -181,16 +188,17 @@ def loss_of(problem: Problem, params: Params, x: Array, target: Array) -> tuple[
     accuracy = math.nan
     if problem.task.loss == "softmax_cross_entropy":
         accuracy = float(xp.sum(xp.argmax(y, axis=-1) == target)) / count
-    return float(xp.sum(losses)) / count, accuracy, tape, h, dy / count
+    return float(xp.sum(losses)) / count, accuracy, tape, h, y, dy / count
 
 
-def evaluate(problem: Problem, params: Params, x: Array, target: Array) -> Evaluation:
+def evaluate(problem: Problem, params: Params, x: Array, target: Array, update: int = 0) -> Evaluation:
     """Loss and all gradients of one batch, by the engine."""
-    loss, accuracy, tape, h, dy = loss_of(problem, params, x, target)
+    loss, accuracy, tape, h, y, dy = loss_of(problem, params, x, target)
     readout_grads, dh = readout.backward(params, h, dy)
     grad_hidden = dh if problem.task.loss_at == "every" else last_step_only(tape, dh)
     gradients = backward(tape, grad_hidden)
-    return Evaluation(loss, accuracy, tape, grad_hidden, gradients, {**gradients.params, **readout_grads})
+    param_grads = {**gradients.params, **readout_grads}
+    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads)
 
 
 def last_step_only(tape: Tape, dh: Array) -> Array:
@@ -235,7 +243,7 @@ def run(
     for update in range(max(1, experiment.updates)):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded below
             x, target = problem.batch(update)
-            evaluation = evaluate(problem, params, x, target)
+            evaluation = evaluate(problem, params, x, target, update)
             clipped = clip(evaluation.param_grads)
             if update == 0:
                 start = _measure_start(problem, evaluation)
@@ -293,16 +301,13 @@ def _update_row(update: int, evaluation: Evaluation, clipped: Clipped, finite: b
 def _measure_start(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
     """What the task decided, and spectrum, growth and theory of the network before training."""
     tape = evaluation.tape
-    log_norm = evaluation.gradients.log_norm
-    if problem.task.loss_at == "every":  # growth is that of the last step's loss alone
-        log_norm = backward(tape, last_step_only(tape, evaluation.grad_hidden[-1])).log_norm
-    measured = growth(log_norm)
+    measured = growth_of(problem, evaluation)
     W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
     rho, sigma = spectral_radius(W), sigma_max(W)
     theory = _predict(problem, W, rho, sigma, to_numpy(tape.x).astype(np.float64))
     return {
-        "input_size": problem.task.input_size,
-        "loss_at": problem.task.loss_at,
+        "task_input_size": problem.task.input_size,
+        "task_loss_at": problem.task.loss_at,
         "measured_spectral_radius": rho,
         "sigma_max": sigma,
         "growth_rate": measured.rate,
@@ -312,6 +317,14 @@ def _measure_start(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
         **theory,
         "deviation": measured.rate - theory["predicted_rate"],
     }
+
+
+def growth_of(problem: Problem, evaluation: Evaluation) -> Growth:
+    """How the gradient of the last step's loss alone grows on its way back, whatever other steps carry a loss."""
+    if problem.task.loss_at == "last":
+        return growth(evaluation.gradients.log_norm)
+    alone = last_step_only(evaluation.tape, evaluation.grad_hidden[-1])
+    return growth(backward(evaluation.tape, alone).log_norm)
 
 
 def _predict(problem: Problem, W: np.ndarray, rho: float, sigma: float, x: np.ndarray) -> dict[str, Any]:

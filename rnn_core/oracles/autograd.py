@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_core import Gradients
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
 from rnn_core.oracles import equations
@@ -44,26 +45,47 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         NotFinite: the engine's loss, a state or a gradient of the readout is not finite, so there is nothing to compare;
             ``confirms_nonfinite`` asks torch whether it agrees.
     """
-    p, xt, hidden = _tensors(params), _tensor(x), _tensor(evaluation.tape.hidden)
+    p, xt, hidden = as_tensors(params), as_tensor(x), as_tensor(evaluation.tape.hidden)
     goal = torch.as_tensor(to_numpy(target), device=xt.device)
     if not (math.isfinite(evaluation.loss) and hidden.isfinite().all() and _finite(evaluation)):
         raise NotFinite
-    loss, direct, readout_grads = loss_gradients(problem, p, hidden, goal)
+    loss, dy, direct, readout_grads = loss_gradients(problem, p, hidden, goal, as_tensor(evaluation.output))
     reference = recurrent_gradients(problem, p, xt, hidden, direct)
     errors = [
-        reference.forward,
+        Error(_output_error(evaluation.output, _readout(problem, p, hidden), goal), "output"),
         Error(_relative(evaluation.loss, loss), "loss"),
+        Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
         worst_step("direct part of hidden", evaluation.grad_hidden, direct),
+        *compare_recurrent(evaluation.gradients, reference),
     ]
-    ours = evaluation.gradients
+    expected: dict[str, Array | Scaled] = {**reference.params, **readout_grads}
+    errors += [Error(relative_error(grad, expected[name]), name) for name, grad in evaluation.param_grads.items()]
+    return worst(errors)
+
+
+def compare_recurrent(ours: Gradients, reference: Reference) -> list[Error]:
+    """The errors of every field of ``Gradients``, and of the states."""
+    errors = [reference.forward]
     for t, (dh, dx) in enumerate(zip(reference.hidden, reference.x, strict=True)):
         errors.append(Error(relative_error(ours.hidden[t], dh), f"hidden, t = {t + 1}"))
         errors.append(Error(relative_error(ours.x[t], dx), f"x, t = {t + 1}"))
         errors.append(Error(_log_error(float(ours.log_norm[t]), dh.log_norm()), f"log_norm, t = {t + 1}"))
     errors.append(Error(relative_error(ours.state["hidden"], reference.state), "initial state"))
-    expected: dict[str, Array | Scaled] = {**reference.params, **readout_grads}
-    errors += [Error(relative_error(grad, expected[name]), name) for name, grad in evaluation.param_grads.items()]
-    return worst(errors)
+    return errors + [Error(relative_error(grad, reference.params[name]), name) for name, grad in ours.params.items()]
+
+
+def _readout(problem: Problem, p: dict[str, Tensor], hidden: Tensor) -> Tensor:
+    h = hidden if problem.task.loss_at == "every" else hidden[-1]
+    return h @ p["weight_ho"].T + p["bias_ho"]
+
+
+def _output_error(ours: Array, reference: Tensor, target: Tensor) -> float:
+    """Relative to the larger of outputs and targets: what training brings to zero is their difference."""
+    y, expected = to_numpy(ours).astype(np.float64), to_numpy(reference).astype(np.float64)
+    size = float(np.linalg.norm(expected))
+    if target.is_floating_point():
+        size = max(size, float(np.linalg.norm(to_numpy(target).astype(np.float64))))
+    return float(np.linalg.norm(y - expected)) / size if size else 0.0 if not y.any() else math.inf
 
 
 def _relative(ours: float, reference: float) -> float:
@@ -87,32 +109,48 @@ def confirms_nonfinite(problem: Problem, params: dict[str, Array], x: Array, tar
     """Whether torch, running the whole sequence by itself, also meets a state, loss or gradient that is not finite."""
     step = equations.STEPS[problem.experiment.cell]
     phi = equations.ACTIVATIONS[problem.experiment.activation]
-    p, xt = _tensors(params), _tensor(x)
-    h, states = torch.zeros_like(_tensor(params["weight_hh"])[:, 0]).expand(xt.shape[1], -1), []
+    p, xt = as_tensors(params), as_tensor(x)
+    h, states = torch.zeros_like(as_tensor(params["weight_hh"])[:, 0]).expand(xt.shape[1], -1), []
     for x_t in xt.unbind(0):
         h = step(p, phi, x_t, h)
         states.append(h)
-    goal = torch.as_tensor(to_numpy(target), device=xt.device)
-    loss, direct, readout_grads = loss_gradients(problem, p, torch.stack(states), goal)
-    parts = [direct, torch.stack(states), *readout_grads.values()]
+    goal, hidden = torch.as_tensor(to_numpy(target), device=xt.device), torch.stack(states)
+    loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
+    parts = [direct, hidden, *readout_grads.values()]
     return not (math.isfinite(loss) and all(bool(part.isfinite().all()) for part in parts))
 
 
 def loss_gradients(
-    problem: Problem, p: dict[str, Tensor], hidden: Tensor, target: Tensor
-) -> tuple[float, Tensor, dict[str, Tensor]]:
-    """(loss, direct dL/dh_t (T, B, H), readout gradients) from the engine's states."""
+    problem: Problem, p: dict[str, Tensor], hidden: Tensor, target: Tensor, output: Tensor
+) -> tuple[float, Tensor, Tensor, dict[str, Tensor]]:
+    """(loss, dL/dy, direct dL/dh_t (T, B, H), readout gradients) from the engine's states and outputs.
+
+    The loss is differentiated at the engine's own outputs, which are checked by themselves: where training has succeeded,
+    output minus target is made of rounding errors, and two sound programs have different ones.
+    """
+    y = output.detach().clone().requires_grad_()
+    loss = equations.mean_loss(problem.task.loss, y, target)
+    (dy,) = torch.autograd.grad(loss, y)
     h = hidden.detach().clone().requires_grad_()
     w, b = p["weight_ho"].clone().requires_grad_(), p["bias_ho"].clone().requires_grad_()
-    y = (h if problem.task.loss_at == "every" else h[-1]) @ w.T + b
-    loss = equations.mean_loss(problem.task.loss, y, target)
-    dh, dw, db = torch.autograd.grad(loss, (h, w, b))
-    return float(loss.detach()), dh, {"weight_ho": dw, "bias_ho": db}
+    outputs = _readout(problem, {"weight_ho": w, "bias_ho": b}, h)
+    dh, dw, db = torch.autograd.grad(outputs, (h, w, b), grad_outputs=dy)
+    return float(loss.detach()), dy, dh, {"weight_ho": dw, "bias_ho": db}
 
 
-def recurrent_gradients(problem: Problem, p: dict[str, Tensor], x: Tensor, hidden: Tensor, direct: Tensor) -> Reference:
-    """dL/dh_t, dL/dx_t, dL/dh_0 and dL/d(recurrent parameters) from the direct parts dL/dh_t (T, B, H), with a zero initial state."""
-    step = equations.STEPS[problem.experiment.cell]
+def recurrent_gradients(
+    problem: Problem,
+    p: dict[str, Tensor],
+    x: Tensor,
+    hidden: Tensor,
+    direct: Tensor,
+    step: equations.Step | None = None,
+) -> Reference:
+    """dL/dh_t, dL/dx_t, dL/dh_0 and dL/d(recurrent parameters) from the direct parts dL/dh_t (T, B, H).
+
+    The initial state is zero; ``step`` is one step forward, by default that of our equations.
+    """
+    step = step or equations.STEPS[problem.experiment.cell]
     phi = equations.ACTIVATIONS[problem.experiment.activation]
     leaves = {name: value.clone().requires_grad_() for name, value in p.items() if not name.endswith("_ho")}
     signal = Scaled(torch.zeros_like(hidden[0]), 0)  # what the future sends to h_t
@@ -141,9 +179,9 @@ def _sum(a: Scaled, b: Scaled) -> Scaled:
     return Scaled(parts[0] + parts[1], max(tops))
 
 
-def _tensor(array: Array) -> Tensor:
+def as_tensor(array: Array) -> Tensor:
     return torch.as_tensor(array).detach()
 
 
-def _tensors(params: dict[str, Array]) -> dict[str, Tensor]:
-    return {name: _tensor(value) for name, value in params.items()}
+def as_tensors(params: dict[str, Array]) -> dict[str, Tensor]:
+    return {name: as_tensor(value) for name, value in params.items()}

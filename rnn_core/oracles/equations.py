@@ -34,7 +34,8 @@ def vanilla_step(p: dict[str, Tensor], phi: Callable[[Tensor], Tensor], x: Tenso
     return phi(functional.linear(x, p["weight_ih"], p["bias_ih"]) + functional.linear(h, p["weight_hh"], p["bias_hh"]))
 
 
-STEPS = {"vanilla": vanilla_step}
+Step = Callable[[dict[str, Tensor], Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
+STEPS: dict[str, Step] = {"vanilla": vanilla_step}
 
 
 def mean_loss(loss: str, y: Tensor, target: Tensor) -> Tensor:

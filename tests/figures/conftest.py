@@ -51,6 +51,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     prediction = None if settings["initializer"] == "identity" else rate_of(settings | {"seed": 0}) - 0.02
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     row = common | settings | {
+        "task_input_size": 1, "task_loss_at": "last",
         "measured_spectral_radius": settings["spectral_radius"], "sigma_max": 2 * settings["spectral_radius"],
         "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
@@ -88,7 +89,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
 def make_check(given: Settings) -> Settings:
     """One row of the table checks."""
     return {
-        "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "task": "digits",
+        "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "update": 0, "task": "digits",
         "cell": "vanilla", "activation": "tanh", "spectral_radius": 1.0, "sequence_length": 6, "dtype": "float64",
         "device": "cpu",
         "regime": "stable", "relative_error": 1e-15, "where": "weight_hh", "tolerance": 1e-10,

@@ -436,8 +436,8 @@ def test_sequences_are_run(loss_at: str) -> None:
     experiment = small(task="labels", loss_at=loss_at, updates=60, trace_every=20, learning_rate=0.5, batch_size=9)
     result = rc.run(experiment, labelled("every", N=60))
     assert result.traces["t"].shape == (4 * 9,)
-    assert result.summary["loss_at"] == loss_at
-    assert result.summary["input_size"] == 2
+    assert result.summary["task_loss_at"] == loss_at
+    assert result.summary["task_input_size"] == 2
     assert ((result.updates["accuracy"] >= 0) & (result.updates["accuracy"] <= 1)).all()
     assert 0.0 <= result.summary["held_out_accuracy"] <= 1.0
     assert isinstance(result.summary["solved"], bool)

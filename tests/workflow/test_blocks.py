@@ -34,7 +34,7 @@ def block(seeds: int = 1, **changed: list[Any]) -> Block:
 
 
 def runner(folder: Path, engine: str = "e", sequences: dict[str, str] | None = None) -> run_block.BlockRunner:
-    return run_block.BlockRunner(Cache(folder, engine, "cpu"), sequences or {}, "cpu", TOLERANCE)
+    return run_block.BlockRunner(Cache(folder, engine), sequences or {}, "cpu", TOLERANCE)
 
 
 def tables(found: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +99,14 @@ def test_another_sample_is_verified_and_the_rows_are_a_fresh_runs(tmp_path: Path
     assert sum(error is not None for error in more["runs"]["verified_error"]) == 3
 
 
+def test_another_tolerance_is_applied_to_finished_runs(tmp_path: Path, count: list[str]) -> None:
+    """A run that was verified at 1e-10 is no answer to 1e-30."""
+    run_block.run_block(block(), runner(tmp_path), "e", 1)
+    strict = run_block.BlockRunner(Cache(tmp_path, "e"), {}, "cpu", {"float64": 1e-30, "float32": 1e-3})
+    with pytest.raises(CheckFailed, match="above the tolerance 1e-30"):
+        run_block.run_block(block(), strict, "e", 1)
+
+
 def test_another_engine_finds_nothing(tmp_path: Path, count: list[str]) -> None:
     run_block.run_block(block(), runner(tmp_path), "e", 0)
     run_block.run_block(block(), runner(tmp_path, engine="f"), "f", 0)
@@ -142,7 +150,7 @@ def test_an_entry_survives_the_file(tmp_path: Path) -> None:
     entry = Entry(
         traces, {"update": np.array([0], dtype=np.int32)}, {"a": float("nan"), "b": None, "c": 0.1}, None, {"s": 1.0}
     )
-    cache = Cache(tmp_path, "e", "cpu")
+    cache = Cache(tmp_path, "e")
     assert cache.get("abc") is None
     cache.put("abc", entry)
     found = cache.get("abc")

@@ -114,6 +114,36 @@ def test_a_bias_that_is_counted_twice_is_seen(tmp_path: Any, monkeypatch: pytest
 def test_states_that_overflow_are_no_failure_if_pytorch_agrees(tmp_path: Any) -> None:
     grid = {"activation": "relu", "spectral_radius": 60.0, "sequence_length": 400, "hidden_size": 5, "batch_size": 2}
     checks = gate(tmp_path, {"one": {"seeds": 1, "grid": grid}})
+    assert len(checks) == 1  # no module to compare with where nothing is finite
     row = checks[checks["oracle"] == "torch.autograd"].iloc[0]
     assert pd.isna(row["relative_error"])
     assert row["where"] == "not finite, on both sides"
+
+
+@pytest.mark.parametrize(("dtype", "radius"), [("float64", 10.0), ("float32", 3.0), ("float32", 10.0)])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_sound_engine_passes_on_chaotic_and_exploding_networks(
+    tmp_path: Any, dtype: str, radius: float, activation: str
+) -> None:
+    """Two sound programs part after some steps of a chaotic network; the gate must not take that for a mistake."""
+    grid = {
+        "activation": activation,
+        "spectral_radius": radius,
+        "sequence_length": 60,
+        "hidden_size": 64,
+        "dtype": dtype,
+    }
+    gate(tmp_path, {"one": {"seeds": 1, "grid": grid}})
+
+
+def test_training_that_succeeds_is_not_stopped() -> None:
+    """Where the loss has come near zero, output minus target is rounding error, and two sound programs have different ones."""
+    from oracle_checks import Verifier
+
+    verifier = Verifier(1e-10)
+    settings = {"task": "input_mean", "activation": "identity", "spectral_radius": 0.1, "hidden_size": 12}
+    training = {"sequence_length": 5, "batch_size": 8, "learning_rate": 0.4, "updates": 3000, "trace_every": 1000}
+    result = rc.run(rc.Experiment(**settings, **training), watch=verifier)
+    assert result.updates["loss"][-1] < 1e-9
+    assert [row["update"] for row in verifier.rows] == [0, 1000, 2000, 2999]
+    assert max(row["relative_error"] for row in verifier.rows) < 1e-11

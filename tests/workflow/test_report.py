@@ -254,13 +254,14 @@ class TestVerdicts:
     def test_clipping_that_saves_training_is_named(self) -> None:
         runs = frame(
             updates=[10] * 4,
+            seed=[0, 1] * 2,
             clipping=["none", "none", "norm:1.0", "norm:1.0"],
             held_out_loss=[math.nan, 0.5, 0.4, 0.4],
             first_nonfinite_update=[3, math.nan, math.nan, math.nan],
         )
         table = study_verdicts.clipping(runs)
         assert table is not None
-        assert table.rows[0].verdict == "yes: norm:1.0 saves training that breaks down"
+        assert table.rows[0].verdict == "yes: norm:1.0 prevents breakdown"
         assert table.rows[0].cells[0].note == "1 of 2 broke down"
 
     @pytest.mark.parametrize(
@@ -268,16 +269,28 @@ class TestVerdicts:
         [
             ([0.5, 0.52], [0.8, 0.82], "yes: norm:1.0 is best"),
             ([0.8, 0.82], [0.5, 0.52], "no: unclipped is best"),
-            ([0.2, 0.8], [0.3, 0.9], "no clear difference"),
+            ([0.2, 0.8], [0.3, 0.9], "yes: norm:1.0 is best"),  # seed by seed it gains 0.1
+            ([0.2, 0.8], [0.3, 0.75], "no clear difference"),
         ],
     )
     def test_a_difference_counts_from_two_standard_errors(
         self, none: list[float], norm: list[float], verdict: str
     ) -> None:
-        runs = frame(updates=[9] * 4, clipping=["none"] * 2 + ["norm:1.0"] * 2, held_out_accuracy=none + norm)
+        runs = frame(
+            updates=[9] * 4, seed=[0, 1] * 2, clipping=["none"] * 2 + ["norm:1.0"] * 2, held_out_accuracy=none + norm
+        )
         table = study_verdicts.clipping(runs)
         assert table is not None
         assert table.rows[0].verdict == verdict
+
+    def test_a_seed_whose_gradient_is_exactly_zero_does_not_decide_for_all(self) -> None:
+        ratios = [-math.inf, 3.0, 4.0]
+        runs = frame(seed=[0, 1, 2], log10_gradient_ratio=ratios, growth_rate=[-math.inf, 0.1, 0.2], regime=["vanishing", "exploding", "exploding"])  # fmt: skip
+        table = study_verdicts.propagation(runs)
+        assert table is not None
+        cell = table.rows[0].cells[0]
+        assert (cell.value, cell.mark, cell.note) == (3.5, "exploding", "1 of 3 exactly 0")
+        assert table.rows[0].verdict.startswith("grows")
 
     def test_studies_without_training_or_without_a_choice_of_rules_have_no_clipping_table(self) -> None:
         assert study_verdicts.clipping(frame(updates=[0, 0], clipping=["none", "norm:1.0"])) is None

@@ -16,12 +16,18 @@ from threadpoolctl import threadpool_limits
 import rnn_core as rc
 import study_data
 import study_tables
-from oracle_checks import CheckFailed, Row, autograd_row, require, settings_of
+from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 from rnn_core.arrays import device_name, like, resolve_device
-from rnn_core.theory import growth, regime
 from study_plan import as_list
 
-EXTREMES = ("spectral_radius", "sequence_length", "input_scale", "hidden_size")  # both ends of these
+EXTREMES = (
+    "spectral_radius",
+    "sequence_length",
+    "input_scale",
+    "hidden_size",
+    "batch_size",
+    "input_size",
+)  # both ends of these
 EVERY = (
     "task",
     "cell",
@@ -30,7 +36,6 @@ EVERY = (
     "loss_at",
     "dtype",
 )  # every value of these; of the rest, the first
-MODULE_STEPS = 25  # torch.nn.RNN runs a whole sequence by itself; rounding errors must not grow much on the way
 
 
 def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
@@ -54,21 +59,15 @@ def check(
     sweep: str, experiment: rc.Experiment, data: rc.Sequences | None, device: str, tolerance: float
 ) -> Iterator[Row]:
     """One row an oracle."""
-    from rnn_core.oracles import torch_modules
-
     problem = with_biases(rc.prepare(experiment, data, device))
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = rc.evaluate(problem, problem.params, x, target)
-    common = settings_of(experiment, device, tolerance)
-    common |= {"sweep": sweep, "stage": "gate", "regime": regime(growth(evaluation.gradients.log_norm).ratio)}
-    yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
-    if torch_modules.covers(problem):
-        steps = slice(0, MODULE_STEPS)
-        error = torch_modules.check(
-            problem, x[steps], evaluation.tape.hidden[steps]
-        )  # any dL/dh_t will do: here L = ½ Σ h²
-        yield {**common, "oracle": "torch.nn.RNN", "relative_error": error.relative, "where": error.where}
+        common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
+        yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
+        module = module_row(problem, x, evaluation.tape.hidden, tolerance)  # any dL/dh_t will do: here L = ½ Σ h²
+    if module is not None:
+        yield {**common, **module}
 
 
 def with_biases(problem: rc.Problem) -> rc.Problem:

@@ -7,7 +7,8 @@ from typing import Any
 
 import rnn_core as rc
 from rnn_core.arrays import Array, Params
-from rnn_core.experiment import Evaluation, Problem
+from rnn_core.experiment import Evaluation, Problem, growth_of
+from rnn_core.theory import regime
 
 Row = dict[str, Any]
 
@@ -35,6 +36,19 @@ def autograd_row(problem: Problem, params: Params, x: Array, target: Array, eval
     return {"oracle": "torch.autograd", "relative_error": error.relative, "where": error.where}
 
 
+def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float) -> Row | None:
+    """The engine against PyTorch's own module; None where it has none, or none that is good for a comparison."""
+    from rnn_core.oracles import autograd, torch_modules
+
+    if not torch_modules.covers(problem):
+        return None
+    try:
+        error = torch_modules.check(problem, x, grad_hidden, tolerance)
+    except (autograd.NotFinite, torch_modules.TooSaturated):
+        return None
+    return {"oracle": "torch.nn.RNN", "relative_error": error.relative, "where": error.where}
+
+
 def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
     """CheckFailed if the row's error is above the tolerance; nan is."""
     error = row["relative_error"]
@@ -55,18 +69,20 @@ def describe(experiment: rc.Experiment) -> str:
     )
 
 
-def settings_of(experiment: rc.Experiment, device: str, tolerance: float) -> Row:
+def settings_of(problem: Problem, evaluation: Evaluation, tolerance: float) -> Row:
     """The columns that say what was checked."""
-    e = experiment
+    e = problem.experiment
     return {
         "run_key": e.key,
+        "update": evaluation.update,
+        "regime": regime(growth_of(problem, evaluation).ratio),
         "task": e.task,
         "cell": e.cell,
         "activation": e.activation,
         "spectral_radius": e.spectral_radius,
         "sequence_length": e.sequence_length,
         "dtype": e.dtype,
-        "device": device,
+        "device": problem.device,
         "tolerance": tolerance,
     }
 
@@ -75,12 +91,12 @@ class Verifier:
     """Watches a run (``rnn_core.run(watch=…)``) and compares each evaluation that it is shown.
 
     Attributes:
-        rows: one a comparison, without the run's regime, which is known only after it.
+        rows: one a comparison.
         seconds: time spent on comparing.
     """
 
-    def __init__(self, device: str, tolerance: float) -> None:
-        self.device, self.tolerance = device, tolerance
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance = tolerance
         self.rows: list[Row] = []
         self.seconds = 0.0
 
@@ -88,5 +104,5 @@ class Verifier:
         start = time.perf_counter()
         row = autograd_row(problem, params, x, target, evaluation)
         require(row, problem.experiment, self.tolerance)
-        self.rows.append({"stage": "sweep", **settings_of(problem.experiment, self.device, self.tolerance), **row})
+        self.rows.append({"stage": "sweep", **settings_of(problem, evaluation, self.tolerance), **row})
         self.seconds += time.perf_counter() - start

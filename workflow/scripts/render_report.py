@@ -81,16 +81,16 @@ def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def example_run(runs: pd.DataFrame, config: dict[str, Any]) -> dict[str, Any]:
+def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
     generated = runs[runs["task"].isin(study_tables.generated_tasks())]  # these need no data= to be prepared again
     row = (generated if len(generated) else runs).iloc[0]
     defaults = {name: described["default"] for name, described in study_tables.axes().items()}
-    task_decides = ("input_size", "loss_at")
-    settings = {n: row[n] for n, d in defaults.items() if n not in task_decides and row[n] != d}
-    chosen = {n: v.item() if hasattr(v, "item") else v for n, v in settings.items()}
-    grid = config["sweeps"][row["sweep"]]["grid"]
-    chosen |= {n: row[n] if isinstance(row[n], str) else int(row[n]) for n in task_decides if n in grid}
+    chosen = {}
+    for name, default in defaults.items():
+        value = row[name].item() if hasattr(row[name], "item") else row[name]
+        if value != default and not pd.isna(value):
+            chosen[name] = int(value) if name == "input_size" else value  # pandas makes nullable integers floats
     return {
         "data": not len(generated),
         "key": row["run_key"],
@@ -113,13 +113,15 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
         clipping=study_verdicts.clipping(runs),
         figures=figures,
         checks=checks,
-        worst=max((c["worst"] for c in checks if c["worst"] is not None), default=None),
+        worst=max(
+            (c for c in checks if c["worst"] is not None), key=lambda c: c["worst"] / c["tolerance"], default=None
+        ),
         broken=int(runs["first_nonfinite_update"].notna().sum()),
         runs=len(runs),
         sizes={table: len(rows) for table, rows in tables.items()},
         meanings=study_tables.MEANING,
         timings=time_spent(tables["timings"]),
-        example=example_run(runs, config),
+        example=example_run(runs),
         provenance=provenance,
     )
 

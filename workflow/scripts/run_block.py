@@ -1,7 +1,9 @@
 """Run one block: every run that is not finished yet, a sample of them verified against PyTorch, into one file a table."""
 
+import hashlib
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from oracle_checks import CheckFailed, Verifier
 from rnn_core.arrays import device_name, resolve_device
 from study_cache import Cache, Entry, data_digest
 from study_plan import Block
+from study_provenance import engine_digest, script_digest
 
 Columns = dict[str, list[Any]]
 
@@ -33,7 +36,7 @@ class BlockRunner:
         self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
         self.digests = {task: data_digest(file) for task, file in sequences.items()}
 
-    def entry(self, sweep: str, experiment: rc.Experiment, verify: bool) -> Entry:
+    def entry(self, experiment: rc.Experiment, verify: bool) -> Entry:
         """The run's entry, computed if it is missing, or not verified although it should be.
 
         Raises:
@@ -41,23 +44,27 @@ class BlockRunner:
         """
         key = experiment.key + self.digests.get(experiment.task, "")
         found = self.cache.get(key)
-        if found is None or (verify and found.checks is None):
-            found = self.run(sweep, experiment, verify)
+        if found is None or (verify and not self.is_verified(found, experiment)):
+            found = self.run(experiment, verify)
             self.cache.put(key, found)
         return found
 
-    def run(self, sweep: str, experiment: rc.Experiment, verify: bool) -> Entry:
+    def is_verified(self, entry: Entry, experiment: rc.Experiment) -> bool:
+        """Whether the entry was verified, at the tolerance that holds now."""
+        tolerance = self.tolerance[experiment.dtype]
+        return entry.checks is not None and all(check["tolerance"] == tolerance for check in entry.checks)
+
+    def run(self, experiment: rc.Experiment, verify: bool) -> Entry:
         """Run it, under the eyes of a verifier if ``verify``."""
-        verifier = Verifier(self.device, self.tolerance[experiment.dtype]) if verify else None
+        verifier = Verifier(self.tolerance[experiment.dtype]) if verify else None
         start = time.perf_counter()
         result = rc.run(experiment, self.data.get(experiment.task), self.device, watch=verifier)
         seconds = time.perf_counter() - start
         row = {**asdict(experiment), **result.summary, "device": self.device}
         if verifier is None:
             return Entry(result.traces, result.updates, row, None, {"seconds": seconds})
-        checks = [{"regime": result.summary["regime"], **check} for check in verifier.rows]
         timing = {"seconds": seconds - verifier.seconds, "verify_seconds": verifier.seconds}
-        return Entry(result.traces, result.updates, row, checks, timing)
+        return Entry(result.traces, result.updates, row, verifier.rows, timing)
 
 
 def run_block(block: Block, runner: BlockRunner, engine: str, checked: int) -> dict[str, Columns]:
@@ -68,7 +75,7 @@ def run_block(block: Block, runner: BlockRunner, engine: str, checked: int) -> d
     }
     for index, settings in enumerate(block.runs()):
         experiment = rc.Experiment(**settings)
-        entry = runner.entry(block.sweep, experiment, verify=index in sample)
+        entry = runner.entry(experiment, verify=index in sample)
         checks = (entry.checks or []) if index in sample else []
         name = {"sweep": block.sweep, "run_key": experiment.key}
         errors = [check["relative_error"] for check in checks if check["relative_error"] is not None]
@@ -90,8 +97,16 @@ def _extend(columns: Columns, rows: list[dict[str, Any]]) -> None:
             columns[name].append(value)
 
 
+def identity(device: str) -> str:
+    """What besides a run's settings and sequences decides its entry: the code, the libraries and the device."""
+    parts = (engine_digest(), script_digest("run_block"), version("numpy"), version("torch"), device_name(device))
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
 def main(snakemake: Any) -> None:
     p = snakemake.params
+    if engine_digest() != p.engine:
+        raise RuntimeError("rnn_core was edited while the study ran; run snakemake again")
     device = resolve_device(p.device)
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
     with threadpool_limits(1):  # the same bits at any --cores, and no more threads than the job was given
@@ -99,7 +114,7 @@ def main(snakemake: Any) -> None:
             import torch
 
             torch.set_num_threads(1)
-        runner = BlockRunner(Cache(p.cache, p.engine, device), sequences, device, p.tolerance)
+        runner = BlockRunner(Cache(p.cache, identity(device)), sequences, device, p.tolerance)
         found = run_block(Block(**p.block), runner, p.engine, p.checked)
     provenance = {"block": p.block, "engine": p.engine, "device": device_name(device)}
     for table in study_tables.TABLES:

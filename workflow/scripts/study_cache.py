@@ -1,6 +1,6 @@
 """Finished runs, kept one file a run, so that an interrupted or grown study computes only what is missing.
 
-A run is found again by its key, the engine's digest, the device and the sequences it read. Snakemake deletes the output of a
+A run is found again by its key, the sequences it read and what made it: code, libraries, device. Snakemake deletes the output of a
 job before it runs it again; this folder is nobody's output and is never deleted. It may be removed at any time.
 """
 
@@ -39,10 +39,10 @@ class Entry:
 
 
 class Cache:
-    """Entries in ``folder``, for one engine on one device."""
+    """Entries in ``folder`` that were made by the same code, libraries and device, whose digest ``identity`` is."""
 
-    def __init__(self, folder: str | Path, engine: str, device: str) -> None:
-        self.folder = Path(folder) / f"{engine}-{device}"
+    def __init__(self, folder: str | Path, identity: str) -> None:
+        self.folder = Path(folder) / identity
 
     def get(self, key: str) -> Entry | None:
         """The entry, or None if there is none that can be read: a damaged file is as good as no file."""

@@ -15,6 +15,7 @@ from study_plan import as_list
 from study_tables import SCHEMA_FILE
 
 DIGIT_PIXELS = 64
+DIGITS_TO_TRAIN_ON = 1438  # of 1797, a fifth is held out
 
 
 class ConfigError(Exception):
@@ -132,8 +133,23 @@ def _check_sweeps(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Itera
             place = f"{where}.grid.task" + (f"[{index}]" if isinstance(grid.get("task"), list) else "")
             if task not in known:
                 yield f"{place}: {task!r} is not known; {_hint(task, known)}"
-            if task == "digits" and max(lengths) > DIGIT_PIXELS:
-                yield f"{where}.grid.sequence_length: {max(lengths)} is too long; a digit has {DIGIT_PIXELS} pixels"
+            if task == "digits":
+                yield from _check_digits(f"{where}.grid", grid, lengths)
+        for rule in as_list(grid.get("clipping", "none")):
+            if rule != "none" and not 0.0 < float(rule.partition(":")[2]) < math.inf:
+                yield f"{where}.grid.clipping: {rule!r} is not allowed; the threshold must be above 0 and finite"
+
+
+def _check_digits(where: str, grid: Mapping[str, Any], lengths: list[int]) -> Iterator[str]:
+    """The digits' own limits: 64 pixels, one a step; one label an image; as many images as there are."""
+    if max(lengths) > DIGIT_PIXELS:
+        yield f"{where}.sequence_length: {max(lengths)} is too long; a digit has {DIGIT_PIXELS} pixels"
+    if max(as_list(grid.get("batch_size", 1))) > DIGITS_TO_TRAIN_ON:
+        yield f"{where}.batch_size: there are {DIGITS_TO_TRAIN_ON} digits to train on"
+    if set(as_list(grid.get("input_size", 1))) != {1}:
+        yield f"{where}.input_size: a digit has 1 input a step; leave input_size out"
+    if "every" in as_list(grid.get("loss_at", "last")):
+        yield f"{where}.loss_at: a digit has one label, at the last step; leave loss_at out"
 
 
 def _check_sequences(config: Mapping[str, Any], root: Path) -> Iterator[str]:

@@ -30,6 +30,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import study_tables
 from study_files import written_aside
+from study_verdicts import rules as rules
+from study_verdicts import threshold as threshold
 
 matplotlib.use("Agg")
 
@@ -123,16 +125,6 @@ def longest(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs at the longest sequence of their panel."""
     T = runs["sequence_length"]
     return runs[T.groupby(runs["panel"], observed=True).transform("max") == T]
-
-
-def rules(values: Iterable[str]) -> list[str]:
-    """Clipping rules in a fixed order: none, then by rule, each from its largest threshold down."""
-    return sorted(set(values), key=lambda rule: (rule != "none", rule.partition(":")[0], -(threshold(rule) or 0.0)))
-
-
-def threshold(rule: str) -> float | None:
-    """1.0 of ``norm:1.0``; None of ``none``."""
-    return float(rule.partition(":")[2]) if ":" in rule else None
 
 
 # ---- colours

@@ -31,7 +31,7 @@ def digest(files: Iterable[Path]) -> str:
     """16 hexadecimal digits over names and contents of source files."""
     total = hashlib.sha256()
     for file in sorted(files):
-        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        total.update("/".join(file.parts[-2:]).encode() + b"\0" + file.read_bytes() + b"\0")
     return total.hexdigest()[:16]
 
 

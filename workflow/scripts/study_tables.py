@@ -73,6 +73,8 @@ _UPDATES = (
 )
 
 _MEASURED = (
+    Column("task_input_size", _INT, "inputs", "D: inputs per step, as the task has them"),
+    Column("task_loss_at", _TEXT, "name", "Steps that carry a loss, as the task has them: last or every"),
     Column("measured_spectral_radius", _FLOAT, "1", "ρ of W_hh at the start: largest modulus of an eigenvalue"),
     Column("sigma_max", _FLOAT, "1", "σ_max of W_hh at the start: largest singular value"),
     Column(
@@ -164,6 +166,7 @@ _CHECKS = (
     Column("oracle", _TEXT, "name", "Independent program that the engine was compared with"),
     Column("run_key", _TEXT, "hex", "The run that was checked"),
     Column("sweep", _TEXT, "name", "The sweep it belongs to"),
+    Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
     Column("cell", _TEXT, "name", "Recurrent cell"),
     Column("activation", _TEXT, "name", "Activation function"),
@@ -200,7 +203,7 @@ _SORT = {
     "traces": ["sweep", "run_key", "update", "t"],
     "updates": ["sweep", "run_key", "update"],
     "runs": ["sweep", "run_key"],
-    "checks": ["stage", "sweep", "run_key", "oracle"],
+    "checks": ["stage", "sweep", "run_key", "oracle", "update"],
     "timings": ["sweep", "run_key"],
 }
 
@@ -230,8 +233,16 @@ def columns(table: str) -> tuple[Column, ...]:
     """All columns of a table, in order."""
     if table == "runs":
         types = {"integer": _INT, "number": _FLOAT}
+        decided = "not set: the task decides, see task_{}"
         settings = tuple(
-            Column(name, types.get(a["kind"], _TEXT), a["unit"], a["meaning"]) for name, a in axes().items()
+            Column(
+                n,
+                types.get(a["kind"], _TEXT),
+                a["unit"],
+                a["meaning"],
+                decided.format(n) if a["default"] is None else "",
+            )
+            for n, a in axes().items()
         )
         return (_SWEEP, _KEY, *settings, *_MEASURED)
     if table == "checks":

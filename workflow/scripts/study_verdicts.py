@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from study_tables import STABLE_DECADES
 
 REGIMES = ("vanishing", "stable", "exploding")
 _NOT_SETTINGS = ("seed", "trace_every")
-_CLEAR = 2.0  # a difference counts from two standard errors
+_CLEAR = 2.0  # a difference counts from two standard errors of the paired differences, seed by seed
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,20 @@ class Table:
 
 
 def varying(runs: pd.DataFrame, without: tuple[str, ...]) -> list[str]:
-    """Settings with more than one value in these runs."""
-    names = [name for name in study_tables.axes() if name not in (*without, *_NOT_SETTINGS)]
-    return [name for name in names if runs[name].nunique(dropna=False) > 1]
+    """Settings that tell these runs apart; one that follows from those before it (a task's learning rate) is not needed."""
+    keys: list[str] = []
+    for name in study_tables.axes():
+        if name in (*without, *_NOT_SETTINGS):
+            continue
+        groups = runs.groupby(keys, dropna=False)[name] if keys else runs.groupby(lambda _: 0)[name]
+        if groups.nunique(dropna=False).gt(1).any():
+            keys.append(name)
+    return keys
 
 
 def propagation(runs: pd.DataFrame) -> Table | None:
     """Regime by spectral radius, at each row's longest sequence, of untrained runs; of all runs' starts if all are trained."""
+    runs = runs.drop_duplicates("run_key")
     untrained = runs[runs["updates"] == 0]
     runs = untrained if len(untrained) else runs
     row_axes = varying(runs, ("spectral_radius", "sequence_length", "clipping", "updates")) or ["activation"]
@@ -72,11 +80,20 @@ def propagation(runs: pd.DataFrame) -> Table | None:
 def _regime_cell(runs: pd.DataFrame) -> Cell:
     if runs.empty:
         return Cell("–", math.nan, "none")
-    ratio = float(runs["log10_gradient_ratio"].mean())
+    ratios = runs["log10_gradient_ratio"]
+    zero = int((ratios == -math.inf).sum())
+    ratio = -math.inf if zero == len(runs) else float(ratios[np.isfinite(ratios)].mean())
     regime = regime_of(ratio)
     differ = int((runs["regime"] != regime).sum())
-    text = f"{ratio:+.1f}" if math.isfinite(ratio) else "0 exactly" if ratio < 0 else "not finite"
-    return Cell(text.replace("-", "−"), ratio, regime, f"{differ} of {len(runs)} seeds differ" if differ else "")
+    text = f"{ratio:+.1f}" if math.isfinite(ratio) else "0 exactly" if zero else "not finite"
+    note = (
+        f"{zero} of {len(runs)} exactly 0"
+        if 0 < zero < len(runs)
+        else f"{differ} of {len(runs)} seeds differ"
+        if differ
+        else ""
+    )
+    return Cell(text.replace("-", "−"), ratio, regime, note)
 
 
 def regime_of(ratio: float) -> str:
@@ -88,8 +105,7 @@ def regime_of(ratio: float) -> str:
 
 def critical_radius(runs: pd.DataFrame) -> float | None:
     """The first spectral radius at which the mean growth rate crosses zero; None if it never does."""
-    rate = runs.groupby("spectral_radius")["growth_rate"].mean()
-    rate = rate[np.isfinite(rate)]
+    rate = runs[np.isfinite(runs["growth_rate"])].groupby("spectral_radius")["growth_rate"].mean()
     found = crossings(rate.index.to_numpy(), rate.to_numpy())
     return found[0] if found else None
 
@@ -106,6 +122,7 @@ def _critical(runs: pd.DataFrame) -> str:
     if critical is not None:
         return f"turns at ρ ≈ {critical:.2f}"
     rates = runs["growth_rate"].dropna()
+    rates = rates[np.isfinite(rates)] if np.isfinite(rates).any() else rates
     low, high = runs["spectral_radius"].min(), runs["spectral_radius"].max()
     if rates.empty:
         return "not measured"
@@ -133,24 +150,34 @@ def _propagation_sentences(runs: pd.DataFrame, rows: list[Row]) -> list[str]:
 
 def clipping(runs: pd.DataFrame) -> Table | None:
     """What each clipping rule did to held-out accuracy, or held-out loss for a regression, of trained runs."""
-    trained = runs[runs["updates"] > 0]
+    trained = runs[runs["updates"] > 0].drop_duplicates("run_key")
     if trained.empty or trained["clipping"].nunique() < 2:
         return None
-    row_axes = varying(trained, ("clipping", "loss_at", "input_size")) or ["activation"]
-    rules = sorted(trained["clipping"].unique(), key=lambda rule: (rule != "none", rule))
+    row_axes = varying(trained, ("clipping",)) or ["activation"]
+    columns = rules(trained["clipping"])
     rows = []
     for key, group in trained.groupby(row_axes, dropna=False):
         measure = "held_out_accuracy" if group["held_out_accuracy"].notna().any() else "held_out_loss"
-        by_rule = {rule: group[group["clipping"] == rule] for rule in rules}
-        cells = [_outcome_cell(by_rule[rule], measure) for rule in rules]
+        by_rule = {rule: group[group["clipping"] == rule] for rule in columns}
+        cells = [_outcome_cell(by_rule[rule], measure) for rule in columns]
         rows.append(Row(dict(zip(row_axes, key, strict=True)), cells, _helped(by_rule, measure)))
-    return Table("clipping", rules, row_axes, rows, _clipping_sentences(trained, rows))
+    return Table("clipping", columns, row_axes, rows, _clipping_sentences(trained, rows))
+
+
+def rules(values: Iterable[str]) -> list[str]:
+    """Clipping rules in a fixed order: none, then by rule, each from its largest threshold down."""
+    return sorted(set(values), key=lambda rule: (rule != "none", rule.partition(":")[0], -(threshold(rule) or 0.0)))
+
+
+def threshold(rule: str) -> float | None:
+    """1.0 of ``norm:1.0``; None of ``none``."""
+    return float(rule.partition(":")[2]) if ":" in rule else None
 
 
 def _outcome_cell(runs: pd.DataFrame, measure: str) -> Cell:
     if runs.empty:
         return Cell("–", math.nan, "none")
-    broken = int(runs["first_nonfinite_update"].notna().sum())
+    broken = _broken(runs)
     mean = float(runs[measure].mean())
     note = f"{broken} of {len(runs)} broke down" if broken else ""
     if math.isnan(mean):
@@ -160,7 +187,7 @@ def _outcome_cell(runs: pd.DataFrame, measure: str) -> Cell:
 
 
 def _helped(by_rule: dict[str, pd.DataFrame], measure: str) -> str:
-    """The best rule against none, in words."""
+    """The best rule against none, in words: first by how few runs break down, then by the result."""
     if "none" not in by_rule or by_rule["none"].empty:
         return "no run without clipping to compare with"
     sign = 1.0 if measure == "held_out_accuracy" else -1.0
@@ -168,27 +195,26 @@ def _helped(by_rule: dict[str, pd.DataFrame], measure: str) -> str:
     others = {rule: runs for rule, runs in by_rule.items() if rule != "none" and runs[measure].notna().any()}
     if not others:
         return "no clipped run has a result"
-    best = max(others, key=lambda rule: sign * float(others[rule][measure].mean()))
-    broken = int(none["first_nonfinite_update"].notna().sum())
-    kept = int(others[best]["first_nonfinite_update"].notna().sum())
-    if broken > kept:
-        return f"yes: {best} saves training that breaks down"
-    gain = sign * (float(others[best][measure].mean()) - float(none[measure].mean()))
-    error = math.hypot(_standard_error(others[best][measure]), _standard_error(none[measure]))
-    if not abs(gain) > _CLEAR * error:
+    best = min(others, key=lambda rule: (_broken(others[rule]), -sign * float(others[rule][measure].mean())))
+    if _broken(none) > _broken(others[best]):
+        return f"yes: {best} prevents breakdown"
+    pairs = none.merge(others[best], on=["seed"], suffixes=("_none", "_best"))
+    gain = (sign * (pairs[f"{measure}_best"] - pairs[f"{measure}_none"])).dropna()
+    error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    if not abs(float(gain.mean())) > _CLEAR * error:
         return "no clear difference"
-    return f"yes: {best} is best" if gain > 0 else "no: unclipped is best"
+    return f"yes: {best} is best" if gain.mean() > 0 else "no: unclipped is best"
 
 
-def _standard_error(values: pd.Series) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+def _broken(runs: pd.DataFrame) -> int:
+    return int(runs["first_nonfinite_update"].notna().sum())
 
 
 def _clipping_sentences(trained: pd.DataFrame, rows: list[Row]) -> list[str]:
     helped = sum(row.verdict.startswith("yes") for row in rows)
     sentences = [f"Clipping helps in {helped} of {len(rows)} settings."]
     for rule, group in trained.groupby("clipping"):
-        broken = int(group["first_nonfinite_update"].notna().sum())
+        broken = _broken(group)
         if broken:
             how = "Without clipping" if rule == "none" else f"With clipping {rule}"
             sentences.append(f"{how}, {broken} of {len(group)} runs reach a value that is not finite.")
