@@ -236,6 +236,7 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
 
     rows = max(map(len, columns.values()))
     blank = {name: [described["default"]] * rows for name, described in study_tables.axes().items()}
+    blank["run_key"] = [str(row) for row in range(rows)]
     measured = ("growth_rate", "deviation", "held_out_loss", "held_out_accuracy", "first_nonfinite_update")
     return pd.DataFrame(
         blank | {name: [math.nan] * rows for name in measured} | {"regime": ["stable"] * rows} | columns
