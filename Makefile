@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 CONFIG ?= config.yaml
-STUDY = $(shell sed -n 's/^study: *["']\{0,1\}\([a-z0-9_-]*\).*/\1/p' $(CONFIG))
+STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG))
 
 .PHONY: report test check format docs lock clean help
 
