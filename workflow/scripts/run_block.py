@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import zlib
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -68,8 +69,8 @@ class BlockRunner:
 
 
 def run_block(block: Block, runner: BlockRunner, engine: str, checked: int) -> dict[str, Columns]:
-    """All tables' columns for one block; ``checked`` of its runs, evenly spread, are verified."""
-    sample = set(np.linspace(0, len(block) - 1, min(checked, len(block))).round().astype(int).tolist())
+    """All tables' columns for one block; ``checked`` of its runs, drawn by the block's name, are verified."""
+    sample = set(_sample(block, checked))
     found: dict[str, Columns] = {
         table: {c.name: [] for c in study_tables.columns(table)} for table in study_tables.TABLES
     }
@@ -89,6 +90,12 @@ def run_block(block: Block, runner: BlockRunner, engine: str, checked: int) -> d
             for column, values in named.items():
                 found[table][column].extend(values)
     return found
+
+
+def _sample(block: Block, size: int) -> list[int]:
+    """Which runs are verified: others in every block, the same ones every time, and a larger sample holds a smaller one."""
+    rng = np.random.default_rng(zlib.crc32(f"{block.sweep}/{block.name}".encode()))
+    return [int(index) for index in rng.permutation(len(block))[:size]]
 
 
 def _extend(columns: Columns, rows: list[dict[str, Any]]) -> None:
