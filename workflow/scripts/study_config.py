@@ -26,7 +26,7 @@ def check(config: Mapping[str, Any], root: Path = Path()) -> None:
     """Raise ``ConfigError`` unless ``config`` is a valid study. Relative file names count from ``root``."""
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
-    problems = [line for error in errors for line in _explain(error)]
+    problems = list(dict.fromkeys(line for error in errors for line in _explain(error)))
     if not problems:  # what follows may rely on the schema
         problems = [*_check_numbers(config), *_check_sweeps(config, schema), *_check_sequences(config, root)]
     if problems:

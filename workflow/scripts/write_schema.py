@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,125 +52,100 @@ def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, 
     }
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of a study's config."""
-    described = axes()
-    defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+TEXTS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
+RULE = "write none, norm:THRESHOLD or value:THRESHOLD with a threshold above 0, as norm:1.0"
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description}
+
+
+def _choice(choices: Iterable[str], description: str) -> dict[str, Any]:
+    return {"enum": list(choices), "description": description}
+
+
+def _grid() -> dict[str, Any]:
+    """Every axis of an experiment: one value, or a list of values. Sweeps say how many seeds, not which."""
     grid = {}
-    for name, axis in described.items():
-        if name == "seed":  # sweeps say how many seeds, not which
+    for name, axis in axes().items():
+        if name == "seed":
             continue
         one = axis.json_schema()
         if axis.kind == "rule":
-            one |= {
-                "x-names": list(axis.choices),
-                "x-allowed": "write none, norm:THRESHOLD or value:THRESHOLD with a threshold above 0, as norm:1.0",
-            }
+            one |= {"x-names": list(axis.choices), "x-allowed": RULE}
         several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
         grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several]}
-    text_list = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
-    sweep = _object(
-        "One sweep: the product of all values in its grid, for every seed",
-        {
-            "meaning": {"type": "string", "description": "What the sweep is for, shown in the report"},
-            "seeds": {"type": "integer", "minimum": 1, "description": "Number of seeds, counted from 0. Unit: seeds."},
-            "jobs_over": {
-                "type": "array",
-                "uniqueItems": True,
-                "items": {"type": "string"},
-                "description": "Axes whose values make separate jobs; all other values of a job run one after the other",
-            },
-            "grid": _object("Axis: value or list of values. What is not named has its default", grid, []),
-        },
-        ["seeds", "grid"],
-    )
-    sequences = _object(
-        "A task made of the user's own sequences, in a tidy file with one row a time step",
-        {
-            "file": {"type": "string", "description": "A .parquet or .csv file, counted from the project's top folder"},
-            "sequence": {
-                "type": "string",
-                "description": "Column that tells the sequences apart; all must be equally long",
-            },
-            "inputs": {**text_list, "description": "Columns that are the inputs x_t, numbers"},
-            "targets": {
-                **text_list,
-                "description": "Columns that are the targets; for softmax_cross_entropy one of class labels 0, 1, 2, …",
-            },
-            "loss": {"enum": list(LOSSES), "description": "Loss function"},
-            "loss_at": {
-                "enum": ["last", "every"],
-                "description": "Whether the target of the last row counts, or that of every row",
-            },
-            "held_out": {
-                "type": "number",
-                "exclusiveMinimum": 0,
-                "exclusiveMaximum": 1,
-                "description": "Share of the sequences that no update sees. Unit: fraction.",
-            },
-        },
-        ["file", "sequence", "inputs", "targets", "loss", "loss_at"],
-    )
+    return grid
+
+
+def _sweep() -> dict[str, Any]:
+    jobs_over = "Axes whose values make separate jobs; all other values of a job run one after the other"
+    keys = {
+        "meaning": _text("What the sweep is for, shown in the report"),
+        "seeds": {"type": "integer", "minimum": 1, "description": "Number of seeds, counted from 0. Unit: seeds."},
+        "jobs_over": {"type": "array", "uniqueItems": True, "items": {"type": "string"}, "description": jobs_over},
+        "grid": _object("Axis: value or list of values. What is not named has its default", _grid(), []),
+    }
+    return _object("One sweep: the product of all values in its grid, for every seed", keys, ["seeds", "grid"])
+
+
+def _sequences() -> dict[str, Any]:
+    targets = "Columns that are the targets; for softmax_cross_entropy one of class labels 0, 1, 2, …"
+    held_out = "Share of the sequences that no update sees. Unit: fraction."
+    keys = {
+        "file": _text("A .parquet or .csv file, counted from the project's top folder"),
+        "sequence": _text("Column that tells the sequences apart; all must be equally long"),
+        "inputs": {**TEXTS, "description": "Columns that are the inputs x_t, numbers"},
+        "targets": {**TEXTS, "description": targets},
+        "loss": _choice(LOSSES, "Loss function"),
+        "loss_at": _choice(["last", "every"], "Whether the target of the last row counts, or that of every row"),
+        "held_out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": held_out},
+    }
+    required = [key for key in keys if key != "held_out"]
+    return _object("A task made of the user's own sequences, in a tidy file with one row a time step", keys, required)
+
+
+def _gate() -> dict[str, Any]:
     tolerance = {
         name: {"type": "number", "exclusiveMinimum": 0, "description": f"For runs in {name}. Unit: relative."}
         for name in DTYPES
     }
-    gate = _object(
-        "How the engine is checked against PyTorch",
-        {
-            "tolerance": _object(
-                "Largest relative error, per time step and parameter, that passes", tolerance, list(DTYPES)
-            ),
-            "checked_runs_per_job": {
-                "type": "integer",
-                "minimum": 0,
-                "description": "Runs of every job that are verified once more. Unit: runs.",
-            },
-        },
-        ["tolerance", "checked_runs_per_job"],
-    )
-    top = {
-        "study": {**NAME, "description": "Name of the study and of its folder under results/"},
-        "title": {"type": "string", "description": "Headline of the report"},
-        "question": {
-            "type": "string",
-            "description": "The question that the study answers, shown at the top of the report",
-        },
-        "device": {
-            "enum": list(DEVICES),
-            "description": "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)",
-        },
-        "gate": gate,
-        "sequences": _named("The user's own tasks, by name", sequences),
-        "sweeps": _named("Sweeps, by name", sweep, minProperties=1),
-        "figures": {
-            "type": "array",
-            "minItems": 1,
-            "uniqueItems": True,
-            "items": {"enum": figures()},
-            "description": "Figures of the report, in order",
-        },
+    checked = "Runs of every job that are verified once more. Unit: runs."
+    passes = "Largest relative error, per time step and parameter, that passes"
+    keys = {
+        "tolerance": _object(passes, tolerance, list(DTYPES)),
+        "checked_runs_per_job": {"type": "integer", "minimum": 0, "description": checked},
     }
-    optional = {"sequences"}
+    return _object("How the engine is checked against PyTorch", keys, list(keys))
+
+
+def _axes() -> dict[str, Any]:
+    """What tables and figures need to know of the axes, for readers that do not import the engine."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+    return {
+        name: {"kind": a.kind, "default": defaults[name], "unit": a.unit, "label": a.label, "meaning": a.meaning}
+        for name, a in axes().items()
+    }
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a study's config."""
+    order = "Figures of the report, in order"
+    keys = {
+        "study": {**NAME, "description": "Name of the study and of its folder under results/"},
+        "title": _text("Headline of the report"),
+        "question": _text("The question that the study answers, shown at the top of the report"),
+        "device": _choice(DEVICES, "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)"),
+        "gate": _gate(),
+        "sequences": _named("The user's own tasks, by name", _sequences()),
+        "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
+        "figures": {**TEXTS, "items": {"enum": figures()}, "description": order},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written by workflow/scripts/write_schema.py; do not edit",
-        **_object("One study", top, [key for key in top if key not in optional]),
-        "$defs": {
-            "axes": {
-                "x-axes": {
-                    name: {
-                        "kind": a.kind,
-                        "default": defaults[name],
-                        "unit": a.unit,
-                        "label": a.label,
-                        "meaning": a.meaning,
-                    }
-                    for name, a in described.items()
-                },
-                "x-generated-tasks": list(GENERATED),
-            }
-        },
+        **_object("One study", keys, [key for key in keys if key != "sequences"]),
+        "$defs": {"axes": {"x-axes": _axes(), "x-generated-tasks": list(GENERATED)}},
     }
 
 
