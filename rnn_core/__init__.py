@@ -1,14 +1,15 @@
 """rnn_core: hand-derived backpropagation through time, exact beyond floating-point range. The derivation is in README.md."""
 
 from rnn_core.activations import ACTIVATIONS, Activation, activation
-from rnn_core.bptt import Gradients, Tape, backward, forward
-from rnn_core.cells import CELLS, Cell, VanillaCell
+from rnn_core.bptt import Gradients, NotKept, backward, forward
+from rnn_core.cells import CELLS, Cell, GRUCell, GRUResetBeforeCell, LSTMCell, ResidualCell, VanillaCell
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.optimizers import OPTIMIZERS, SGD
 from rnn_core.scaling import Scaled
+from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences
 
 __all__ = [
@@ -20,11 +21,16 @@ __all__ = [
     "Clipping",
     "Experiment",
     "GENERATED",
+    "GRUCell",
+    "GRUResetBeforeCell",
     "Gradients",
     "INITIALIZERS",
     "LOSSES",
+    "LSTMCell",
+    "NotKept",
     "OPTIMIZERS",
     "Problem",
+    "ResidualCell",
     "Result",
     "SGD",
     "Scaled",

@@ -8,11 +8,12 @@ To add one, add a row to ``ROWS``: the tests, the gate, the config schema and th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-from rnn_core.arrays import Array, namespace
+from rnn_core.arrays import Array, erfcx, namespace
 from rnn_core.choices import choose
 
 Formula = Callable[[ModuleType, Array], Array]
@@ -65,6 +66,28 @@ def _d_silu(xp: ModuleType, a: Array) -> Array:
     return _sigmoid(xp, a) + a * _d_sigmoid(xp, a)
 
 
+def _gaussian_tail(xp: ModuleType, a: Array) -> tuple[Array, Array, Array]:
+    """(m, Phi(-m), phi(m)) for m = |a|, cut at 40 where both are 0: the normal distribution's tail and density.
+
+    exp(-m²/2) loses the digits that m² drops, 10^-13 of it at m = 38; so m = near + rest, whose near² is exact.
+    """
+    m = xp.clip(xp.abs(a), None, 40.0)
+    near = xp.round(m * 256.0) / 256.0
+    bell = xp.exp(-0.5 * near * near) * xp.exp(-0.5 * (m - near) * (m + near))
+    return m, 0.5 * erfcx(m * math.sqrt(0.5)) * bell, bell / math.sqrt(2.0 * math.pi)
+
+
+def _gelu(xp: ModuleType, a: Array) -> Array:
+    m, tail, _ = _gaussian_tail(xp, a)
+    return xp.where(a > 0, a - m * tail, -m * tail)  # a Phi(a)
+
+
+def _d_gelu(xp: ModuleType, a: Array) -> Array:
+    m, tail, density = _gaussian_tail(xp, a)
+    left = tail - m * density  # Phi(-m) - m phi(m), the derivative at -m; at m it is 1 minus this
+    return xp.where(a > 0, 1.0 - left, left)
+
+
 def _where(xp: ModuleType, condition: Array, yes: float, no: float, a: Array) -> Array:
     """``yes`` or ``no`` by ``condition``, in the dtype and on the device of ``a``."""
     return xp.where(condition, xp.full_like(a, yes), xp.full_like(a, no))
@@ -107,6 +130,13 @@ ROWS = (
         _SELU_SCALE * _SELU_ALPHA,
         "Klambauer et al. 2017",
         kinks=(0.0,),
+    ),
+    Activation(
+        "gelu",
+        _gelu,
+        _d_gelu,
+        1.1289041451851548,  # at a = √2, where phi'' = 0
+        "Hendrycks & Gimpel 2016, exact form a Phi(a)",
     ),
     Activation(
         "silu",

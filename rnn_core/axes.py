@@ -19,7 +19,7 @@ class Axis:
         kind: ``choice``, ``name``, ``integer``, ``number`` or ``rule`` (a clipping rule).
         meaning, unit, label: for the schema, the column and the figures.
         choices: allowed values of a ``choice``, names of the rules of a ``rule``.
-        minimum: smallest allowed number; ``above`` is a bound that is itself not allowed.
+        minimum, maximum: smallest and largest allowed number; ``above`` is a bound that is itself not allowed.
         optional: None is allowed and means "as the task defines it".
     """
 
@@ -29,6 +29,7 @@ class Axis:
     label: str
     choices: tuple[str, ...] = ()
     minimum: int | None = None
+    maximum: int | None = None
     above: float | None = None
     optional: bool = False
 
@@ -45,11 +46,15 @@ class Axis:
         allowed = (int,) if self.kind == "integer" else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
             raise ValueError(f"{name}: {value!r} is not allowed; it must be {self._article()}")
-        if (self.minimum is not None and value < self.minimum) or (self.above is not None and value <= self.above):
+        too_small = self.minimum is not None and value < self.minimum
+        too_large = self.maximum is not None and value > self.maximum
+        if too_small or too_large or (self.above is not None and value <= self.above):
             raise ValueError(f"{name}: {value!r} is not allowed; it must be {self._article()}")
 
     def _article(self) -> str:
         noun = "an integer" if self.kind == "integer" else "a number"
+        if self.maximum is not None:
+            return f"{noun} from {self.minimum} to {self.maximum}"
         if self.minimum is not None:
             return f"{noun} of at least {self.minimum}"
         return f"{noun} above {self.above:g}" if self.above is not None else noun
@@ -71,6 +76,8 @@ class Axis:
             schema = {"type": self.kind}
             if self.minimum is not None:
                 schema["minimum"] = self.minimum
+            if self.maximum is not None:
+                schema["maximum"] = self.maximum
             if self.above is not None:
                 schema["exclusiveMinimum"] = self.above
         return schema

@@ -1,12 +1,13 @@
-"""Backpropagation through time: the only time loop. Derivation: rnn_core/README.md, sections 1 to 3.
+"""Backpropagation through time: the loop over steps. Derivation: rnn_core/README.md, sections 1 to 3.
 
 Public arrays are time first, batch second: x (T, B, D), hidden (T, B, H). Inside, a column is a sample: (T, H, B).
 The backward pass carries its exponent apart (scaling.py), so it is exact at any growth and any length, and bit for bit the
-plain pass wherever that one stays in range (but for entries more than 2**540 below the largest of their step).
+plain pass wherever that one stays in range.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,40 +16,27 @@ import numpy as np
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
+from rnn_core.clipping import clip_signal
+from rnn_core.formats import lost
 from rnn_core.scaling import (
     LN2,
     Scaled,
     add,
-    align,
+    all_finite,
+    log_norm,
     log_norms,
     plain_if_fits,
+    plus,
     renormalise,
+    settle,
     square_limits,
-    times_power_of_two,
+    sum_of_products,
+    tops,
 )
+from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, segment_length, swap
 
-
-@dataclass(frozen=True)
-class Tape:
-    """What a forward pass leaves for the backward pass.
-
-    Attributes:
-        columns: h_t with samples as columns, (T+1, H, B); index 0 is the initial hidden state.
-        saved: one entry a step, as the cell's forward returned it.
-        state: the final state by name, each (B, H).
-    """
-
-    cell: Cell
-    params: Params
-    x: Array
-    columns: Array
-    saved: list[Any] = field(repr=False)
-    state: State = field(repr=False)
-
-    @property
-    def hidden(self) -> Array:
-        """h_1 … h_T, (T, B, H)."""
-        return _swap(self.columns[1:])
+# The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
+GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled] | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +50,11 @@ class Gradients:
         hidden: total dL/dh_t (direct loss and future steps), (T, B, H).
         log_norm: ln ‖dL/dh_t‖ over the batch and units, float64 (T,), exact beyond float range; -inf where it is zero.
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
+        cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
+        log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
+        lost: what float32, bfloat16 and float16 would lose of ``hidden`` at each step (``formats.lost``), each float64 (T,).
+
+    Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """
 
     params: dict[str, Array | Scaled]
@@ -70,130 +63,304 @@ class Gradients:
     hidden: Array | Scaled
     log_norm: np.ndarray
     log_norm_immediate: np.ndarray
+    cell: Array | Scaled = None
+    log_norm_cell: np.ndarray | None = None
+    lost: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def forward(cell: Cell, params: Params, x: Array, state: State | None = None) -> Tape:
+class NotKept:
+    """Stands for an array that a memory budget had no room for; any use of it raises LookupError."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise LookupError(
+            f"gradients.{self._name} was not kept: the tape's memory_budget has no room for it; "
+            "log_norm, params and state are there. Raise the budget to keep it."
+        )
+
+    __getattr__ = __getitem__ = __len__ = __iter__ = __array__ = _refuse
+
+
+def forward(
+    cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
+) -> Tape:
     """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H), …}; None is zeros).
+
+    Args:
+        memory_budget: bytes that the tape may take. A longer one keeps checkpoints, O(√T) states, and ``backward`` computes
+            the rest again, to the same bits. None keeps everything.
 
     Raises:
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
     """
     _check_inputs(cell, params, x, state)
-    xp = namespace(x)
-    T, B, _ = x.shape
-    H = params["weight_hh"].shape[1]
-    u = params["weight_ih"] @ _swap(x) + params["bias_ih"][:, None]  # u_t = W_ih x_t + b_ih for all t, (T, G·H, B)
-    if state is None:
-        now = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}
-    else:
-        now = {name: state[name].T for name in cell.state_names}
+    xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
+    now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
+    for name, value in (state or {}).items():
+        now, e = add(now, e, name, *_columns(value))
 
-    columns, saved = [now["hidden"]], []
-    for t in range(T):
-        now, kept = cell.forward(params, u[t], now)
-        columns.append(now["hidden"])
-        saved.append(kept)
-    return Tape(cell, params, x, xp.stack(columns), saved, {name: value.T for name, value in now.items()})
+    length, checkpoints, kept, keep = segment_length(T), [], [], True
+    for start in range(0, T, length):
+        checkpoints.append((now, e))
+        segment = run_segment(cell, params, x, start, min(start + length, T), now, e)
+        if start == 0 and memory_budget is not None:
+            keep = nbytes(segment) * T <= memory_budget * (segment.stop - segment.start)
+        if keep:
+            kept.append(segment)
+        now, e = {name: part[-1] for name, part in segment.states.items()}, int(segment.exponent[-1])
+        now = {name: xp.asarray(part, copy=True) for name, part in now.items()}
+    final = {name: plain_if_fits(part.T, e) for name, part in now.items()}
+    return Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None)
 
 
-def backward(tape: Tape, grad_hidden: Array, grad_state: State | None = None) -> Gradients:
+def backward(
+    tape: Tape,
+    grad_hidden: GradHidden = None,
+    grad_state: dict[str, Array | Scaled] | None = None,
+    window: int | None = None,
+    signal_threshold: float | None = None,
+) -> Gradients:
     """Gradients of L from the immediate dL/dh_t.
 
     Args:
         tape: from ``forward``.
-        grad_hidden: the direct part of dL/dh_t, (T, B, H), without what flows back from later steps.
+        grad_hidden: the direct part of dL/dh_t, (T, B, H), without what flows back from later steps; None is zeros; or a
+            function (start, stop) -> rows start … stop - 1 of it.
         grad_state: dL/d(final state) by name, each (B, H), added to the last step; None is zeros.
+        window: truncated backpropagation: the signal is dropped every ``window`` steps, counted from the last one, as if the
+            state had been detached there (Williams & Peng 1990; Sutskever 2013, section 2.8.6, with k1 = k2).
+        signal_threshold: every entry of the backward signal is moved into ±threshold at every step (Graves 2013); the results
+            are then no longer the gradients of L.
 
     Raises:
-        ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
+        ValueError: a shape does not fit, naming the argument, its shape and the shape expected; ``window`` below 1.
     """
-    _check_grad_hidden(tape, grad_hidden, grad_state)
-    cell, params, xp = tape.cell, tape.params, namespace(tape.x)
-    T, B, H = grad_hidden.shape
-    immediate = _swap(grad_hidden)  # (T, H, B)
-    reaches_loss = [bool(nonzero) for nonzero in xp.any(immediate != 0, axis=(1, 2))]  # nan != 0, so nan is kept
-    dstate = {name: xp.zeros((H, B), dtype=tape.x.dtype, device=tape.x.device) for name in cell.state_names}
-    dstate |= {name: value.T for name, value in (grad_state or {}).items()}
-
-    # The value of every array of step t is what is stored times 2**exponent[t].
-    exponent, e = np.zeros(T, dtype=np.int64), 0
-    squared_norm = np.zeros(T)
-    lowest, highest = square_limits(tape.x)
-    dh, du, dv = [None] * T, [None] * T, [None] * T
-    with np.errstate(over="ignore"):  # a squared norm may overflow, and is then taken again
-        for t in reversed(range(T)):
-            if reaches_loss[t]:  # dL/dh_t = direct part + what the future sent
-                dstate, e = _add_immediate(dstate, e, immediate[t])
-            flat = dstate["hidden"].reshape(-1)
-            squared_norm[t] = float(flat @ flat)
-            if not lowest <= squared_norm[t] <= highest:
-                dstate, e = renormalise(dstate, e)
-                flat = dstate["hidden"].reshape(-1)
-                squared_norm[t] = float(flat @ flat)
-            dh[t], exponent[t] = dstate["hidden"], e
-            du[t], dv[t], dstate = cell.backward(params, tape.saved[t], dstate)
-
-    with np.errstate(divide="ignore"):
-        log_norm = 0.5 * np.log(squared_norm) + exponent * LN2
-    grads, dx = _parameter_gradients(tape, xp.stack(du), xp.stack(dv), exponent)
-    return Gradients(
-        params=grads,
-        x=dx,
-        state={name: plain_if_fits(value.T, e) for name, value in dstate.items()},
-        hidden=plain_if_fits(_swap(xp.stack(dh)), exponent),
-        log_norm=log_norm,
-        log_norm_immediate=log_norms(immediate),
-    )
+    _check_gradients(tape, grad_hidden, grad_state, window)
+    loop = _Loop(tape, window, signal_threshold)
+    for name, value in (grad_state or {}).items():
+        loop.dstate, loop.e = add(loop.dstate, loop.e, name, *_columns(value))
+    for segment in tape.segments(backward=True):
+        loop.back_through(segment, _direct_part(tape, grad_hidden, segment))
+    return loop.gradients()
 
 
-def _add_immediate(dstate: State, e: int, grad: Array) -> tuple[State, int]:
-    """The direct part joins dL/dh_t; the other parts of the state follow to the common exponent."""
-    total, common = add(dstate["hidden"], e, grad)
-    others = {name: times_power_of_two(part, e - common) for name, part in dstate.items() if name != "hidden"}
-    return {"hidden": total, **others}, common
+class _Loop:
+    """The backward pass from the last step to the first: dstate · 2**e is what the future sends to the step before.
+
+    The value of every array of step t is what is stored times 2**exponent[t].
+    """
+
+    def __init__(self, tape: Tape, window: int | None, signal_threshold: float | None) -> None:
+        xp, (T, B, D), H = namespace(tape.x), tape.x.shape, tape.params["weight_hh"].shape[1]
+        self.tape, self.window, self.signal_threshold = tape, window, signal_threshold
+        self.lowest, self.highest = square_limits(tape.x)
+        self.dstate = {n: xp.zeros((H, B), dtype=tape.x.dtype, device=tape.x.device) for n in tape.cell.state_names}
+        self.e = 0
+        self.lost: list[dict[str, np.ndarray]] = []
+        self.sums: dict[str, Array | Scaled] = {}
+        self.exponent = np.zeros(T, dtype=np.int64)
+        self.log_norm = {name: np.full(T, -np.inf) for name in (*self.dstate, "immediate")}
+        rows = {**dict.fromkeys(self.dstate, H), "x": D}
+        size = T * B * sum(rows.values()) * tape.x.dtype.itemsize
+        self.kept: dict[str, Array] = {}
+        if tape.memory_budget is None or size <= tape.memory_budget:
+            self.kept = {n: xp.empty((T, r, B), dtype=tape.x.dtype, device=tape.x.device) for n, r in rows.items()}
+            self.x_exponent = np.zeros(T, dtype=np.int64)
+
+    def back_through(self, segment: Segment, direct: Array | Scaled | None) -> None:
+        """The steps of one segment, last first."""
+        xp, start, steps = namespace(self.tape.x), segment.start, len(segment.saved)
+        signals, du, dv = [None] * steps, [None] * steps, [None] * steps
+        grads, e_grads, reaches_loss = self._immediate(segment, direct)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is taken again
+            for t in reversed(range(steps)):
+                if self.window and (T_left := len(self.exponent) - 1 - start - t) and T_left % self.window == 0:
+                    self.dstate, self.e = {name: 0.0 * part for name, part in self.dstate.items()}, 0
+                if reaches_loss[t]:  # dL/dh_t = direct part + what the future sent
+                    self._join(grads[t], int(e_grads[t]))
+                signals[t], du[t], dv[t] = self._step(start + t, segment.saved[t])
+        self._collect(segment, signals, xp.stack(du), xp.stack(dv))
+
+    def _step(self, t: int, saved: Any) -> tuple[State, Array, Array]:
+        """(total dL/dstate_t, du_t, dv_t), and on to dL/dstate_{t-1}."""
+        cell, params = self.tape.cell, self.tape.params
+        if self.signal_threshold is not None:
+            self.dstate, self.e = clip_signal(self.dstate, self.e, self.signal_threshold)
+        total, e = cell.total(saved, self.dstate), self.e
+        squares = {name: _square(part) for name, part in total.items()}
+        usual = all(self.lowest <= square <= self.highest for square in squares.values())
+        if not usual:
+            total, e = settle(total, e)
+        du, dv, dstate = cell.backward(params, saved, total)
+        if not usual and all_finite(*total.values()) and not all_finite(du, dv, *dstate.values()):
+            total, e = renormalise(total, e)
+            du, dv, dstate = cell.backward(params, saved, total)
+        for name, part in total.items():
+            norm = 0.5 * np.log(squares[name]) if usual else log_norm(part)
+            self.log_norm[name][t] = norm + e * LN2
+        self.exponent[t], self.dstate, self.e = e, dstate, e
+        return total, du, dv
+
+    def _join(self, grad: Array, e_grad: int) -> None:
+        before = self.dstate, self.e
+        self.dstate, self.e = add(*before, "hidden", grad, e_grad)
+        if self.e == 0 and not np.isfinite(_square(self.dstate["hidden"])) and not all_finite(self.dstate["hidden"]):
+            self.dstate, self.e = add(*renormalise(*before), "hidden", grad, e_grad)  # two that are in range, whose sum is not
+
+    def _immediate(self, segment: Segment, direct: Array | Scaled | None) -> tuple[Array, np.ndarray, list[bool]]:
+        """(columns, exponents, whether not zero) of the direct parts of a segment; notes their norms."""
+        steps = len(segment.saved)
+        if direct is None:
+            return None, np.zeros(0), [False] * steps
+        part, e = (direct.mantissa, direct.exponent) if isinstance(direct, Scaled) else (direct, 0)
+        exponents = np.broadcast_to(e, (steps,))
+        self.log_norm["immediate"][segment.start : segment.stop] = log_norms(part) + exponents * LN2
+        xp, columns = namespace(part), swap(part)
+        return columns, exponents, [bool(v) for v in xp.any(part != 0, axis=(1, 2))]  # nan != 0, so nan is kept
+
+    def _collect(self, segment: Segment, signals: list[Any], du: Array, dv: Array) -> None:
+        """Adds the segment's share to the parameter gradients, and keeps what is wanted step by step."""
+        exponent = self.exponent[segment.start : segment.stop]
+        for name, share in _parameter_gradients(self.tape, segment, du, dv, exponent).items():
+            self.sums[name] = plus(self.sums[name], share) if name in self.sums else share
+        xp, here = namespace(du), slice(segment.start, segment.stop)
+        columns = {name: xp.stack([signal[name] for signal in signals]) for name in self.dstate}
+        self.lost.append(lost(columns["hidden"], exponent))
+        if self.kept:
+            for name, part in columns.items():
+                self.kept[name][here] = part
+            self.kept["x"][here], self.x_exponent[here] = _input_gradients(self.tape.params["weight_ih"], du, exponent)
+
+    def gradients(self) -> Gradients:
+        """All results."""
+        kept: dict[str, Any] = {name: NotKept(name) for name in (*self.dstate, "x")}
+        for name, columns in self.kept.items():
+            kept[name] = plain_if_fits(swap(columns), self.x_exponent if name == "x" else self.exponent)
+        return Gradients(
+            params=self.sums,
+            x=kept["x"],
+            state={name: plain_if_fits(part.T, self.e) for name, part in self.dstate.items()},
+            hidden=kept["hidden"],
+            log_norm=self.log_norm["hidden"],
+            log_norm_immediate=self.log_norm["immediate"],
+            cell=kept.get("cell"),
+            log_norm_cell=self.log_norm.get("cell"),
+            lost={name: np.concatenate([part[name] for part in reversed(self.lost)]) for name in self.lost[0]},
+        )
 
 
 def _parameter_gradients(
-    tape: Tape, du: Array, dv: Array, exponent: np.ndarray
-) -> tuple[dict[str, Array | Scaled], Array | Scaled]:
-    """Sums over t of dv_t h_{t-1}^T, du_t x_t^T, dv_t, du_t; and dL/dx_t = W_ih^T du_t. du, dv are (T, G·H, B)."""
-    h_prev, x = tape.columns[:-1], _swap(tape.x)
-    return {
-        "weight_ih": _sum_over_time(du, exponent, x),
-        "weight_hh": _sum_over_time(dv, exponent, h_prev),
-        "bias_ih": _sum_over_time(du, exponent),
-        "bias_hh": _sum_over_time(dv, exponent),
-    }, plain_if_fits(_swap(tape.params["weight_ih"].T @ du), exponent)
+    tape: Tape, segment: Segment, du: Array, dv: Array, exponent: np.ndarray
+) -> dict[str, Array | Scaled]:
+    """Sums over t of dv_t h_{t-1}^T, du_t x_t^T, dv_t, du_t. du, dv are (steps, G·H, B)."""
+    x = swap(tape.x[segment.start : segment.stop])
+    sums = {"weight_ih": _sum_over_time(du, exponent, x), "weight_hh": _recurrent_sum(tape.cell, segment, dv, exponent)}
+    if "bias_ih" in tape.params:
+        sums["bias_ih"] = _sum_over_time(du, exponent)
+    if "bias_hh" in tape.params:
+        sums["bias_hh"] = _sum_over_time(dv, exponent)
+    return sums
+
+
+def _recurrent_sum(cell: Cell, segment: Segment, dv: Array, exponent: np.ndarray) -> Array | Scaled:
+    """Σ_t dv_t h_{t-1}^T, or block by block of rows where the cell multiplies W_hh by something else than h_{t-1}."""
+    xp, h_prev = namespace(dv), segment.states["hidden"][:-1]
+    both = exponent + segment.exponent[:-1]
+    count = len(cell.factors(segment.saved[0], h_prev[0]))
+    if count == 1:
+        return _sum_over_time(dv, both, h_prev)
+    rows = dv.shape[1] // count
+    per_step = [cell.factors(saved, h) for saved, h in zip(segment.saved, h_prev, strict=True)]
+    blocks = [
+        _sum_over_time(dv[:, i * rows : (i + 1) * rows], both, xp.stack([factors[i] for factors in per_step]))
+        for i in range(count)
+    ]
+    if not any(isinstance(block, Scaled) for block in blocks):
+        return xp.concat(blocks)
+    scaled = [block if isinstance(block, Scaled) else Scaled(block, 0) for block in blocks]
+    top = max(int(block.exponent) for block in scaled)
+    return plain_if_fits(xp.concat([Scaled(b.mantissa, int(b.exponent) - top).to_float() for b in scaled]), top)
 
 
 def _sum_over_time(d: Array, exponent: np.ndarray, factor: Array | None = None) -> Array | Scaled:
     """Σ_t d_t factor_t^T (rows, columns), or Σ_t d_t 1 (rows,), over time and batch."""
     xp = namespace(d)
-    d, factor, common = align(d, exponent, factor)
-    total = xp.sum(d, axis=(0, 2)) if factor is None else xp.tensordot(d, factor, axes=((0, 2), (0, 2)))
-    return plain_if_fits(total, common)
+
+    def contract(d: Array, factor: Array | None) -> Array:
+        return xp.sum(d, axis=(0, 2)) if factor is None else xp.tensordot(d, factor, axes=((0, 2), (0, 2)))
+
+    return sum_of_products(d, exponent, factor, contract)
 
 
-def _swap(x: Array) -> Array:
-    """(T, B, rows) <-> (T, rows, B), a view."""
-    return namespace(x).matrix_transpose(x)
+def _input_gradients(W_ih: Array, du: Array, exponent: np.ndarray) -> tuple[Array, np.ndarray]:
+    """dL/dx_t = W_ih^T du_t, (steps, D, B), and its exponents."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        dx = W_ih.T @ du
+    if all_finite(dx) or not all_finite(du):
+        return dx, exponent
+    sizes = np.nan_to_num(tops(du)).astype(np.int64)
+    return W_ih.T @ Scaled(du, -sizes).to_float(), exponent + sizes
+
+
+def _square(x: Array) -> float:
+    flat = x.reshape(-1)
+    return float(flat @ flat)
+
+
+def _columns(value: Array | Scaled) -> tuple[Array, int]:
+    """(B, H), plain or scaled, as (columns, exponent)."""
+    if isinstance(value, Scaled):
+        assert isinstance(value.exponent, int)
+        return value.mantissa.T, value.exponent
+    return value.T, 0
+
+
+def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
+    """The immediate dL/dh_t of the segment's steps, (steps, B, H)."""
+    if grad_hidden is None:
+        return None
+    rows = slice(segment.start, segment.stop)
+    if callable(grad_hidden):
+        part = grad_hidden(segment.start, segment.stop)
+        _check_shape("grad_hidden(start, stop)", part, (segment.stop - segment.start, *_state_shape(tape)))
+        return part
+    if isinstance(grad_hidden, Scaled):
+        e = grad_hidden.exponent
+        return Scaled(grad_hidden.mantissa[rows], e if isinstance(e, int) else e[rows])
+    return grad_hidden[rows]
 
 
 def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> None:
     if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
+    for name in ("weight_ih", "weight_hh"):
+        if name not in params:
+            raise ValueError(f"params: {name} is missing; a {cell.name} cell needs it")
     rows, D = params["weight_ih"].shape
     H = rows // cell.gates
+    if rows != cell.gates * H or H < 1:
+        raise ValueError(f"weight_ih: {rows} rows do not fit; a {cell.name} cell has {cell.gates} blocks of H rows")
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
     for name, shape in expected.items():
-        _check_shape(name, params[name], shape)
+        if name in params:  # biases may be left out
+            _check_shape(name, params[name], shape)
     _check_shape("x", x, (x.shape[0], x.shape[1], D))
     _check_state("state", cell, state, (x.shape[1], H))
 
 
-def _check_grad_hidden(tape: Tape, grad_hidden: Array, grad_state: State | None) -> None:
-    _check_shape("grad_hidden", grad_hidden, tuple(tape.hidden.shape))
-    _check_state("grad_state", tape.cell, grad_state, tuple(tape.hidden.shape[1:]), whole=False)
+def _check_gradients(tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None) -> None:
+    shape = _state_shape(tape)
+    if grad_hidden is not None and not callable(grad_hidden):
+        _check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
+    _check_state("grad_state", tape.cell, grad_state, shape, whole=False)
+    if window is not None and window < 1:
+        raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
+
+
+def _state_shape(tape: Tape) -> tuple[int, int]:
+    return tape.x.shape[1], tape.params["weight_hh"].shape[1]
 
 
 def _check_state(argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], whole: bool = True) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,16 +15,18 @@ from rnn_core import readout
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import DTYPES, Array, Params, namespace, place, to_numpy
 from rnn_core.axes import Axis, axis
-from rnn_core.bptt import Gradients, Tape, backward, forward
+from rnn_core.bptt import Gradients, backward, forward
 from rnn_core.cells import CELLS, Cell, make_cell
-from rnn_core.clipping import RULES, Clipped, Gradient, parse_clipping
+from rnn_core.clipping import RULES, Clipped, Gradient, compare, global_log_norm, parse_clipping
+from rnn_core.formats import first_lost
 from rnn_core.initializers import INITIALIZERS, sigma_max, spectral_radius
-from rnn_core.losses import LOSSES, baseline
+from rnn_core.losses import LOSSES, baseline, scaled_squared_error
 from rnn_core.optimizers import OPTIMIZERS
-from rnn_core.scaling import log_norms
+from rnn_core.scaling import LN2, Scaled, all_finite, concat, log_norms, parts, plain, plain_if_fits, plus
 from rnn_core.streams import stream
+from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
-from rnn_core.theory import MIXING_INITIALIZERS, Growth, bound_rate, fixed_point, growth, linear_rate, regime
+from rnn_core.theory import MIXING_INITIALIZERS, Growth, fixed_point, growth, linear_rate, regime
 
 SOLVED_AT = 0.1  # a task is solved when the held-out loss is at most this fraction of the best constant prediction's
 SATURATED_BELOW = 0.1  # a unit is saturated where |phi'(a)| is below this fraction of sup |phi'|
@@ -41,6 +43,8 @@ class Experiment:
     task: str = axis("white_noise", "name", "What the network sees and is asked for", "name", "task")
     cell: str = axis("vanilla", "choice", "Recurrent cell", "name", "cell", choices=CELLS)
     activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS)
+    residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, optional=True)  # fmt: skip
+    residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, optional=True)  # fmt: skip
     initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initializer", choices=INITIALIZERS)  # fmt: skip
     spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0)  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1)
@@ -49,7 +53,8 @@ class Experiment:
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1)
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1)
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), optional=True)  # fmt: skip
-    clipping: str = axis("none", "rule", "Gradient clipping: none, norm:THRESHOLD or value:THRESHOLD", "rule", "clipping", choices=RULES)  # fmt: skip
+    truncation: int | None = axis(None, "integer", "Window of truncated backpropagation: training drops the backward signal every so many steps (default: never)", "steps", "truncation window", minimum=1, optional=True)  # fmt: skip
+    clipping: str = axis("none", "rule", "Gradient clipping: none, or RULE:THRESHOLD", "rule", "clipping", choices=RULES)  # fmt: skip
     optimizer: str = axis("sgd", "choice", "Optimiser", "name", "optimiser", choices=OPTIMIZERS)
     learning_rate: float = axis(0.1, "number", "Step size of the optimiser", "1", "learning rate", above=0)
     updates: int = axis(0, "integer", "Training updates; 0 measures gradients at the start and trains nothing", "updates", "updates", minimum=0)  # fmt: skip
@@ -61,6 +66,11 @@ class Experiment:
         for name, described in axes().items():
             described.check(name, getattr(self, name))
         parse_clipping(self.clipping)
+        for cell, kind in CELLS.items():
+            for option in kind.options:
+                name = f"{cell}_{option}"
+                if cell != self.cell and getattr(self, name) is not None:
+                    raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed with cell {self.cell!r}; only {cell!r} has it")
 
     @property
     def key(self) -> str:
@@ -119,7 +129,9 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         ValueError: the task is unknown, needs ``data``, or does not fit the experiment.
     """
     task = _make_task(experiment, data)
-    cell = make_cell(experiment.cell, experiment.activation)
+    options = {option: getattr(experiment, f"{experiment.cell}_{option}") for option in CELLS[experiment.cell].options}
+    given = {option: value for option, value in options.items() if value is not None}
+    cell = make_cell(experiment.cell, experiment.activation, **given)
     params = cell.init_params(
         stream(experiment.seed, "weights"),
         task.input_size,
@@ -150,6 +162,26 @@ def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
     return SequenceTask(data, e.seed, e.sequence_length, e.batch_size, e.loss_at or data.loss_at)
 
 
+class DirectPart:
+    """g_t = W_ho^T dL/dy_t, the immediate dL/dh_t: called with (start, stop) it gives rows start … stop - 1, (steps, B, H),
+    or None where none of these steps carries a loss."""
+
+    def __init__(self, params: Params, dy: Array | Scaled, steps: int) -> None:
+        self.params, self.dy, self.first = params, dy, steps - dy.shape[0]
+
+    def __call__(self, start: int, stop: int) -> Array | Scaled | None:
+        if stop <= self.first:
+            return None
+        rows = readout.input_gradient(self.params, self.dy[max(start - self.first, 0) : stop - self.first])
+        missing = max(self.first - start, 0)
+        if not missing:
+            return rows
+        m, e = parts(rows)
+        xp = namespace(m)
+        zeros = xp.zeros((missing, *m.shape[1:]), dtype=m.dtype, device=m.device)
+        return plain_if_fits(xp.concat([zeros, m]), np.concatenate([np.zeros(missing, dtype=np.int64), e]))
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Loss and gradients of one batch.
@@ -158,8 +190,8 @@ class Evaluation:
         update: the number of updates made before it.
         loss: mean over the batch and over the steps that carry a loss.
         accuracy: fraction of right labels; nan for a regression.
-        output, grad_output: y and dL/dy, (T, B, C) or (B, C), as the loss is placed.
-        grad_hidden: the direct part of dL/dh_t, (T, B, H).
+        output, grad_output: y and dL/dy of the steps that carry a loss, (T, B, C) or (1, B, C).
+        grad_hidden: the direct part of dL/dh_t.
         gradients: from ``backward``.
         param_grads: of all parameters, the readout's included.
     """
@@ -168,44 +200,70 @@ class Evaluation:
     loss: float
     accuracy: float
     tape: Tape
-    output: Array
-    grad_output: Array
-    grad_hidden: Array
+    output: Array | Scaled
+    grad_output: Array | Scaled
+    grad_hidden: DirectPart
     gradients: Gradients
     param_grads: Gradient
 
+    def first_nonfinite_step(self) -> int | None:
+        """The first t whose state or output is not finite; else the last t, the first on the way back, whose gradient is not;
+        else None."""
+        state = self.tape.first_nonfinite_step
+        if state is not None:
+            return state
+        xp = namespace(self.tape.x)
+        outputs = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=(1, 2)))
+        if not outputs.all():
+            return self.grad_hidden.first + int(np.argmin(outputs)) + 1
+        norms = self.gradients.log_norm
+        broken = np.flatnonzero(np.isnan(norms) | (norms == np.inf))
+        return int(broken[-1]) + 1 if broken.size else None
+
+
+def _states_with_loss(tape: Tape, loss_at: str) -> Iterator[Array | Scaled]:
+    """h_t of the steps that carry a loss, (steps, B, H), piece by piece where the tape does not keep them."""
+    if loss_at == "last":
+        h = tape.state["hidden"]
+        yield Scaled(h.mantissa[None], h.exponent) if isinstance(h, Scaled) else h[None]
+    elif tape.kept is not None:
+        yield tape.hidden
+    else:
+        yield from (segment.hidden for segment in tape.segments())
+
 
 def loss_of(
-    problem: Problem, params: Params, x: Array, target: Array
-) -> tuple[float, float, Tape, Array, Array, Array]:
-    """(loss, accuracy, tape, h, y, dL/dy): the forward half of ``evaluate``; h and y as the loss is placed."""
-    xp = namespace(x)
-    tape = forward(problem.cell, params, x)
-    h = tape.hidden if problem.task.loss_at == "every" else tape.hidden[-1]
-    y = readout.forward(params, h)
-    losses, dy = LOSSES[problem.task.loss](y, target)
-    count = math.prod(losses.shape)
-    accuracy = math.nan
-    if problem.task.loss == "softmax_cross_entropy":
-        accuracy = float(xp.sum(xp.argmax(y, axis=-1) == target)) / count
-    return float(xp.sum(losses)) / count, accuracy, tape, h, y, dy / count
+    problem: Problem, params: Params, x: Array, target: Array, memory_budget: int | None = None
+) -> tuple[float, float, Tape, Array | Scaled, Array | Scaled]:
+    """(loss, accuracy, tape, y, dL/dy): the forward half of ``evaluate``; y and dL/dy (T, B, C) or (1, B, C)."""
+    xp, task = namespace(x), problem.task
+    tape = forward(problem.cell, params, x, memory_budget=memory_budget)
+    y = concat([readout.forward(params, h) for h in _states_with_loss(tape, task.loss_at)])
+    goal = target if task.loss_at == "every" else target[None]
+    if isinstance(y, Scaled) and task.loss == "squared_error":
+        losses, dy = scaled_squared_error(y, goal)
+    else:
+        losses, dy = LOSSES[task.loss](plain(y), goal)
+    count, accuracy = math.prod(losses.shape), math.nan
+    if task.loss == "softmax_cross_entropy":
+        accuracy = float(xp.sum(xp.argmax(plain(y), axis=-1) == goal)) / count
+    return float(xp.sum(losses)) / count, accuracy, tape, y, dy / count
 
 
-def evaluate(problem: Problem, params: Params, x: Array, target: Array, update: int = 0) -> Evaluation:
-    """Loss and all gradients of one batch, by the engine."""
-    loss, accuracy, tape, h, y, dy = loss_of(problem, params, x, target)
-    readout_grads, dh = readout.backward(params, h, dy)
-    grad_hidden = dh if problem.task.loss_at == "every" else last_step_only(tape, dh)
+def evaluate(
+    problem: Problem, params: Params, x: Array, target: Array, update: int = 0, memory_budget: int | None = None
+) -> Evaluation:
+    """Loss and all gradients of one batch, by the engine. ``memory_budget`` in bytes, for the tape: see ``forward``."""
+    loss, accuracy, tape, y, dy = loss_of(problem, params, x, target, memory_budget)
+    grad_hidden = DirectPart(params, dy, x.shape[0])
     gradients = backward(tape, grad_hidden)
-    param_grads = {**gradients.params, **readout_grads}
+    param_grads, start = dict(gradients.params), 0
+    for h in _states_with_loss(tape, problem.task.loss_at):
+        stop = start + h.shape[0]
+        for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
+            param_grads[name] = plus(param_grads[name], share) if start else share
+        start = stop
     return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads)
-
-
-def last_step_only(tape: Tape, dh: Array) -> Array:
-    """(T, B, H): zero but for the last step's ``dh`` (B, H)."""
-    grad_hidden = namespace(dh).zeros_like(tape.hidden)
-    grad_hidden[-1] = dh
-    return grad_hidden
 
 
 @dataclass(frozen=True)
@@ -224,7 +282,11 @@ Watcher = Callable[[Problem, Params, Array, Array, Evaluation], None]
 
 
 def run(
-    experiment: Experiment, data: Sequences | None = None, device: str = "cpu", watch: Watcher | None = None
+    experiment: Experiment,
+    data: Sequences | None = None,
+    device: str = "cpu",
+    watch: Watcher | None = None,
+    memory_budget: int | None = None,
 ) -> Result:
     """Run one experiment: measure gradients at the start, then train for ``updates`` updates and measure on the way.
 
@@ -234,7 +296,6 @@ def run(
         ValueError: the experiment and its task do not fit (see ``prepare``).
     """
     problem = prepare(experiment, data, device)
-    clip = parse_clipping(experiment.clipping)
     optimizer = OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
     params, traces, updates = problem.params, [], []
     start: dict[str, Any] = {}
@@ -243,23 +304,24 @@ def run(
     for update in range(max(1, experiment.updates)):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded below
             x, target = problem.batch(update)
-            evaluation = evaluate(problem, params, x, target, update)
-            clipped = clip(evaluation.param_grads)
-            if update == 0:
-                start = _measure_start(problem, evaluation)
+            evaluation = evaluate(problem, params, x, target, update, memory_budget)
+            truncated, bias = _truncated(experiment, evaluation)
+            clipped = _clipped(experiment, evaluation, truncated, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 traces.append(_trace(problem.cell, update, evaluation))
                 if watch is not None:
                     watch(problem, params, x, target, evaluation)
+            if update == 0:
+                start = _measure_start(problem, evaluation, traces[0])
             following = optimizer.step(params, clipped.grads) if experiment.updates else params
-            finite = math.isfinite(evaluation.loss) and clipped.finite and _all_finite(following)
-        updates.append(_update_row(update, evaluation, clipped, finite))
+            finite = math.isfinite(evaluation.loss) and clipped.finite and all_finite(*following.values())
+        updates.append(_update_row(update, evaluation, clipped, bias, finite))
         if not finite:
-            broken = {"first_nonfinite_update": update, "first_nonfinite_step": _first_nonfinite_step(evaluation)}
+            broken = {"first_nonfinite_update": update, "first_nonfinite_step": evaluation.first_nonfinite_step()}
             break
         params = following
 
-    end = _measure_end(problem, params, trained=experiment.updates > 0, broken=not updates[-1]["finite"])
+    end = _measure_end(problem, params, trained=experiment.updates > 0, broken=not updates[-1]["finite"], memory_budget=memory_budget)
     return Result(
         traces={name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]},
         updates={name: np.array([row[name] for row in updates]) for name in updates[0]},
@@ -267,26 +329,56 @@ def run(
     )
 
 
+def _truncated(experiment: Experiment, evaluation: Evaluation) -> tuple[Gradient, float]:
+    """(the gradients that training uses, their bias): truncated ones with ‖truncated - full‖/‖full‖, or the full ones with nan."""
+    full = evaluation.param_grads
+    if experiment.truncation is None:
+        return full, math.nan
+    recurrent = backward(evaluation.tape, evaluation.grad_hidden, window=experiment.truncation).params
+    used = {**full, **recurrent}
+    difference = {name: plus(used[name], full[name] / -1.0) for name in full}
+    return used, math.exp(min(global_log_norm(difference) - global_log_norm(full), 700.0))
+
+
+def _clipped(experiment: Experiment, evaluation: Evaluation, grads: Gradient, params: Params) -> Clipped:
+    """``grads`` clipped; by the rule ``signal`` on the way back, which takes another backward pass."""
+    clip = parse_clipping(experiment.clipping)
+    if not clip.on_signal:
+        return clip(grads, params)
+    tape, direct = evaluation.tape, evaluation.grad_hidden
+    signal = backward(tape, direct, window=experiment.truncation, signal_threshold=clip.threshold)
+    return compare(grads, {**grads, **signal.params})
+
+
 def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndarray]:
     """Columns of ``traces`` for one update: t = 1 … T."""
     tape, gradients = evaluation.tape, evaluation.gradients
-    xp = namespace(tape.columns)
-    T = len(gradients.log_norm)
-    slope = xp.stack([cell.slope(saved) for saved in tape.saved])
-    saturated = xp.astype(xp.abs(slope) < SATURATED_BELOW, tape.x.dtype)
+    xp, T = namespace(tape.x), len(gradients.log_norm)
+    rms, saturation = [], []
+    for segment in tape.segments():
+        m, e = parts(segment.hidden)
+        rms.append(np.exp(log_norms(m) + e * LN2) / math.sqrt(math.prod(m.shape[1:])))
+        slope = xp.stack([cell.slope(saved) for saved in segment.saved])
+        saturated = xp.astype(xp.abs(slope) < SATURATED_BELOW, tape.x.dtype)
+        saturation.append(to_numpy(xp.mean(saturated, axis=(1, 2))).astype(np.float64))
     t = np.arange(1, T + 1, dtype=np.int32)
+    cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {
         "update": np.full(T, update, dtype=np.int32),
         "t": t,
         "lag": T - t,
         "log10_grad_norm": gradients.log_norm / math.log(10.0),
         "log10_immediate_norm": gradients.log_norm_immediate / math.log(10.0),
-        "hidden_rms": np.exp(log_norms(tape.hidden)) / math.sqrt(math.prod(tape.hidden.shape[1:])),
-        "saturation": to_numpy(xp.mean(saturated, axis=(1, 2))).astype(np.float64),
+        "log10_cell_grad_norm": cell_norm / math.log(10.0),
+        "hidden_rms": np.concatenate(rms),
+        "saturation": np.concatenate(saturation),
+        **gradients.lost,
     }
 
 
-def _update_row(update: int, evaluation: Evaluation, clipped: Clipped, finite: bool) -> dict[str, Any]:
+def _update_row(
+    update: int, evaluation: Evaluation, clipped: Clipped, bias: float, finite: bool
+) -> dict[str, Any]:
     return {
         "update": update,
         "loss": evaluation.loss,
@@ -294,17 +386,18 @@ def _update_row(update: int, evaluation: Evaluation, clipped: Clipped, finite: b
         "log10_norm_before": clipped.log_norm_before / math.log(10.0),
         "log10_norm_after": clipped.log_norm_after / math.log(10.0),
         "clip_factor": clipped.factor,
+        "truncation_bias": bias,
         "finite": finite,
     }
 
 
-def _measure_start(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
-    """What the task decided, and spectrum, growth and theory of the network before training."""
-    tape = evaluation.tape
+def _measure_start(problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the task decided, and spectrum, growth, theory and losses to narrower formats of the network before training."""
     measured = growth_of(problem, evaluation)
-    W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
-    rho, sigma = spectral_radius(W), sigma_max(W)
-    theory = _predict(problem, W, rho, sigma, to_numpy(tape.x).astype(np.float64))
+    matrix = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+    blocks = np.split(matrix, problem.cell.gates)  # one recurrent matrix a gate
+    rho, sigma = max(map(spectral_radius, blocks)), max(map(sigma_max, blocks))
+    theory = _predict(problem, matrix, rho, sigma, evaluation.tape.x)
     return {
         "task_input_size": problem.task.input_size,
         "task_loss_at": problem.task.loss_at,
@@ -316,6 +409,7 @@ def _measure_start(problem: Problem, evaluation: Evaluation) -> dict[str, Any]:
         "regime": regime(measured.ratio),
         **theory,
         "deviation": measured.rate - theory["predicted_rate"],
+        **first_lost(trace),
     }
 
 
@@ -323,46 +417,40 @@ def growth_of(problem: Problem, evaluation: Evaluation) -> Growth:
     """How the gradient of the last step's loss alone grows on its way back, whatever other steps carry a loss."""
     if problem.task.loss_at == "last":
         return growth(evaluation.gradients.log_norm)
-    alone = last_step_only(evaluation.tape, evaluation.grad_hidden[-1])
-    return growth(backward(evaluation.tape, alone).log_norm)
+    T = evaluation.tape.x.shape[0]
+    last = evaluation.grad_hidden(T - 1, T)
+    assert last is not None
+    return growth(backward(evaluation.tape, grad_state={"hidden": last[0]}).log_norm)
 
 
-def _predict(problem: Problem, W: np.ndarray, rho: float, sigma: float, x: np.ndarray) -> dict[str, Any]:
-    e = problem.experiment
-    phi = ACTIVATIONS[e.activation]
+def _predict(problem: Problem, W: np.ndarray, rho: float, sigma: float, x: Array) -> dict[str, Any]:
+    """Rates that theory predicts; nan where it says nothing, as for gated cells."""
+    e, cell = problem.experiment, problem.cell
+    jacobian, bound = cell.unit_slope_jacobian(W), cell.step_bound(sigma)
+    linear = math.nan if jacobian is None else linear_rate(spectral_radius(jacobian))
     mean_field = math.nan
-    if e.initializer in MIXING_INITIALIZERS:
-        u = x @ to_numpy(problem.params["weight_ih"]).astype(np.float64).T
-        mean_field = fixed_point(phi, sigma_w2=float((W**2).sum() / W.shape[0]), sigma_u2=float((u**2).mean())).rate
-    exact = phi.name == "identity"
+    if e.cell == "vanilla" and e.initializer in MIXING_INITIALIZERS:
+        u = to_numpy(x).astype(np.float64) @ to_numpy(problem.params["weight_ih"]).astype(np.float64).T
+        mean_field = fixed_point(
+            cell.phi, sigma_w2=float((W**2).sum() / W.shape[0]), sigma_u2=float((u**2).mean())
+        ).rate
+    exact = cell.phi.name == "identity" and jacobian is not None
     return {
-        "linear_rate": linear_rate(rho),
-        "bound_rate": bound_rate(phi.gamma, sigma),
+        "linear_rate": linear,
+        "bound_rate": math.nan if bound is None else math.log(bound),
         "mean_field_rate": mean_field,
-        "predicted_rate": linear_rate(rho) if exact else mean_field,
+        "predicted_rate": linear if exact else mean_field,
     }
 
 
-def _measure_end(problem: Problem, params: Params, trained: bool, broken: bool) -> dict[str, Any]:
+def _measure_end(
+    problem: Problem, params: Params, trained: bool, broken: bool, memory_budget: int | None
+) -> dict[str, Any]:
     """Held-out loss and accuracy after training; nan and None where there was none, or where it broke down."""
     if not trained or broken:
         return {"held_out_loss": math.nan, "held_out_accuracy": math.nan, "solved": False if trained else None}
     x, target = problem.held_out()
     with np.errstate(over="ignore", invalid="ignore"):
-        loss, accuracy, *_ = loss_of(problem, params, x, target)
+        loss, accuracy, *_ = loss_of(problem, params, x, target, memory_budget)
     solved = loss <= SOLVED_AT * baseline(problem.task.loss, to_numpy(target))
     return {"held_out_loss": loss, "held_out_accuracy": accuracy, "solved": bool(solved)}
-
-
-def _all_finite(params: Params) -> bool:
-    return all(bool(namespace(p).all(namespace(p).isfinite(p))) for p in params.values())
-
-
-def _first_nonfinite_step(evaluation: Evaluation) -> int | None:
-    """The first t whose state is not finite; else the last t, the first on the way back, whose gradient is not; else None."""
-    xp = namespace(evaluation.tape.x)
-    states = to_numpy(xp.all(xp.isfinite(evaluation.tape.hidden), axis=(1, 2)))
-    if not states.all():
-        return int(np.argmin(states)) + 1
-    broken = np.flatnonzero(np.isnan(evaluation.gradients.log_norm) | (evaluation.gradients.log_norm == np.inf))
-    return int(broken[-1]) + 1 if broken.size else None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rnn_core.arrays import Array, namespace
+from rnn_core.scaling import Scaled, parts
 
 LossFunction = Callable[[Array, Array], tuple[Array, Array]]
 
@@ -18,6 +19,15 @@ def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
     """½ Σ_c (y_c - target_c)², with target (…, C); the gradient is y - target."""
     e = y - target
     return 0.5 * namespace(y).sum(e * e, axis=-1), e
+
+
+def scaled_squared_error(y: Scaled, target: Array) -> tuple[Array, Scaled]:
+    """``squared_error`` of outputs beyond float range: the loss is inf where plain floats do not hold it, the gradient exact."""
+    m, exponents = parts(y)
+    e = m - Scaled(target, -exponents).to_float()
+    with np.errstate(over="ignore"):
+        error = Scaled(e, exponents).to_float()
+        return 0.5 * namespace(m).sum(error * error, axis=-1), Scaled(e, exponents)
 
 
 def softmax_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:

@@ -1,10 +1,14 @@
-"""The linear readout y_t = W_ho h_t + b_ho. Shapes: h (…, H), y (…, C); leading axes are time and batch."""
+"""The linear readout y_t = W_ho h_t + b_ho. Shapes: h (…, H), y (…, C); leading axes are time and batch.
+
+States of a homogeneous cell may lie beyond float range; then h, y and dy are ``Scaled``, with time as their leading axis.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, namespace
+from rnn_core.arrays import Array, Params, like, namespace
+from rnn_core.scaling import Scaled, parts, plain_if_fits, sum_of_products
 
 
 def init_readout(rng: np.random.Generator, hidden_size: int, output_size: int) -> Params:
@@ -15,15 +19,40 @@ def init_readout(rng: np.random.Generator, hidden_size: int, output_size: int) -
     }
 
 
-def forward(params: Params, h: Array) -> Array:
+def forward(params: Params, h: Array | Scaled) -> Array | Scaled:
     """y (…, C) from h (…, H)."""
-    return h @ params["weight_ho"].T + params["bias_ho"]  # y = W_ho h + b_ho
+    W, b = params["weight_ho"], params["bias_ho"]
+    if not isinstance(h, Scaled):
+        return h @ W.T + b  # y = W_ho h + b_ho
+    above = np.maximum(h.exponent, 0)  # what lies below the range is too small to be seen beside b, or is 0 in y as well
+    m = Scaled(h.mantissa, h.exponent - above).to_float()
+    shrunk = like(np.exp2(-np.minimum(np.broadcast_to(above, m.shape[:1]), 2000).astype(np.float64)), m)
+    return plain_if_fits(m @ W.T + b * shrunk[:, None, None], np.broadcast_to(above, m.shape[:1]))
 
 
-def backward(params: Params, h: Array, dy: Array) -> tuple[Params, Array]:
+def backward(params: Params, h: Array | Scaled, dy: Array | Scaled) -> tuple[dict[str, Array | Scaled], Array | Scaled]:
     """(gradients by name, dL/dh (…, H)) from dL/dy (…, C)."""
-    xp = namespace(h)
+    return parameter_gradients(params, h, dy), input_gradient(params, dy)
+
+
+def parameter_gradients(params: Params, h: Array | Scaled, dy: Array | Scaled) -> dict[str, Array | Scaled]:
+    """Sums over time and batch of dy h^T and of dy."""
     C, H = params["weight_ho"].shape
-    dy_rows, h_rows = xp.reshape(dy, (-1, C)), xp.reshape(h, (-1, H))
-    grads = {"weight_ho": dy_rows.T @ h_rows, "bias_ho": xp.sum(dy_rows, axis=0)}  # sums over time and batch
-    return grads, dy @ params["weight_ho"]  # dL/dh = W_ho^T dL/dy
+    xp = namespace(params["weight_ho"])
+    (d, e_d), (h, e_h) = parts(dy), parts(h)
+
+    def contract(d: Array, factor: Array | None) -> Array:
+        rows = xp.reshape(d, (-1, C))
+        return xp.sum(rows, axis=0) if factor is None else rows.T @ xp.reshape(factor, (-1, H))
+
+    return {
+        "weight_ho": sum_of_products(d, e_d + e_h, h, contract),
+        "bias_ho": sum_of_products(d, e_d, None, contract),
+    }
+
+
+def input_gradient(params: Params, dy: Array | Scaled) -> Array | Scaled:
+    """dL/dh = W_ho^T dL/dy, (…, H)."""
+    if isinstance(dy, Scaled):
+        return plain_if_fits(dy.mantissa @ params["weight_ho"], dy.exponent)
+    return dy @ params["weight_ho"]

@@ -7,12 +7,13 @@ same bits as a plain pass wherever the plain one would have stayed in range (Hig
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, namespace, to_numpy
+from rnn_core.arrays import Array, State, namespace, to_numpy
 
 LN2 = math.log(2.0)
 
@@ -91,10 +92,13 @@ class Scaled:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mantissa.shape)
 
-    def __getitem__(self, index: int) -> Array | Scaled:
-        """The entries at one leading index, plain where they fit."""
-        exponent = self.exponent if isinstance(self.exponent, int) else int(self.exponent[index])
-        return plain_if_fits(self.mantissa[index], exponent)
+    def __getitem__(self, index: int | slice) -> Array | Scaled:
+        """The entries at one leading index, or at some, plain where they fit."""
+        exponent = self.exponent if isinstance(self.exponent, int) else self.exponent[index]
+        return plain_if_fits(self.mantissa[index], exponent if isinstance(exponent, np.ndarray) else int(exponent))
+
+    def __truediv__(self, number: float) -> Scaled:
+        return Scaled(self.mantissa / number, self.exponent)
 
     def to_float(self) -> Array:
         """Plain floats; entries out of range become ±inf or 0."""
@@ -111,6 +115,25 @@ class Scaled:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(to_numpy(self.to_float()), dtype=dtype)
+
+
+def plain(x: Array | Scaled) -> Array:
+    """Plain floats; entries out of range become ±inf or 0."""
+    return x.to_float() if isinstance(x, Scaled) else x
+
+
+def parts(x: Array | Scaled) -> tuple[Array, np.ndarray]:
+    """(mantissa, one exponent for every leading index)."""
+    mantissa, exponent = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
+    return mantissa, np.broadcast_to(np.asarray(exponent, dtype=np.int64), tuple(mantissa.shape[:1]))
+
+
+def concat(arrays: list[Array | Scaled]) -> Array | Scaled:
+    """Joined along the leading axis; plain where all are."""
+    if not any(isinstance(a, Scaled) for a in arrays):
+        return arrays[0] if len(arrays) == 1 else namespace(arrays[0]).concat(arrays)
+    mantissas, exponents = zip(*map(parts, arrays), strict=True)
+    return Scaled(namespace(mantissas[0]).concat(list(mantissas)), np.concatenate(exponents))
 
 
 def log_norm_of(x: Array | Scaled) -> float:
@@ -144,26 +167,32 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
         return scaled.to_float()
     if not exponent.any():
         return x
-    tops = _tops(x) + exponent
+    tops = tops(x) + exponent
     smallest, largest = _exponent_range(x)
     return (
         scaled if ((tops < smallest) | (tops > largest)).any() else scaled.to_float()
     )  # nan, for 0, inf and nan, is neither
 
 
-def add(x: Array, exponent: int, y: Array) -> tuple[Array, int]:
-    """``x * 2**exponent + y`` as (mantissa, exponent): exponent 0, the plain sum, wherever that is in range."""
-    if exponent == 0:
-        return x + y, 0
+def common_exponent(*terms: tuple[Array, int]) -> int:
+    """The exponent at which to add terms mantissa * 2**exponent: 0, that of plain floats, where the largest is well in range;
+    else the largest one's. Where a term is inf or nan, the first term's."""
     try:
-        tops = [top_exponent(x), top_exponent(y)]
-    except FloatingPointError:  # inf and nan pass through
-        return x + times_power_of_two(y, -exponent), exponent
-    if tops[1] is None:
-        return x, exponent
-    top = tops[1] if tops[0] is None else max(tops[0] + exponent, tops[1])
-    common = 0 if abs(top) <= WINDOW[dtype_name(x)] else top
-    return times_power_of_two(x, exponent - common) + times_power_of_two(y, -common), common
+        sizes = [size + e for term, e in terms if (size := top_exponent(term)) is not None]
+    except FloatingPointError:
+        return terms[0][1]
+    top = max(sizes, default=0)
+    return 0 if abs(top) <= WINDOW[dtype_name(terms[0][0])] else top
+
+
+def add(parts: State, exponent: int, name: str, y: Array, y_exponent: int = 0) -> tuple[State, int]:
+    """``parts * 2**exponent`` with ``y * 2**y_exponent`` added to the part ``name``, as (parts, exponent): the plain sum,
+    exponent 0, where both were plain or all is well in range."""
+    if exponent == y_exponent == 0:
+        return {**parts, name: parts[name] + y}, 0
+    common = common_exponent(*((part, exponent) for part in parts.values()), (y, y_exponent))
+    moved = {key: times_power_of_two(part, exponent - common) for key, part in parts.items()}
+    return {**moved, name: moved[name] + times_power_of_two(y, y_exponent - common)}, common
 
 
 def square_limits(x: Array) -> tuple[float, float]:
@@ -172,31 +201,81 @@ def square_limits(x: Array) -> tuple[float, float]:
     return 2.0 ** (-2 * window), 2.0 ** (2 * window)
 
 
-def renormalise(parts: dict[str, Array], exponent: int) -> tuple[dict[str, Array], int]:
+def renormalise(parts: State, exponent: int) -> tuple[State, int]:
     """The same values, the largest magnitude of all parts in [1/2, 1); unchanged where they are 0, inf or nan."""
-    try:
-        tops = [top for part in parts.values() if (top := top_exponent(part)) is not None]
-    except FloatingPointError:
+    top = _top_of(parts)
+    if top is None:
         return parts, exponent
-    if not tops:
-        return parts, exponent
-    top = max(tops)
     return {name: times_power_of_two(part, -top) for name, part in parts.items()}, exponent + top
+
+
+def settle(parts: State, exponent: int) -> tuple[State, int]:
+    """The same values at the exponent that suits a plain pass best: 0 where that is well in range; else unchanged, but for
+    magnitudes below the window, which are brought to size 1 (to scale up loses nothing)."""
+    top = _top_of(parts)
+    if top is None:
+        return parts, exponent
+    window = WINDOW[dtype_name(next(iter(parts.values())))]
+    if exponent and abs(top + exponent) <= window:
+        return {name: times_power_of_two(part, exponent) for name, part in parts.items()}, 0
+    return renormalise(parts, exponent) if top < -window else (parts, exponent)
+
+
+def _top_of(parts: State) -> int | None:
+    """``top_exponent`` of all parts together; None where they are zero, or where anything is inf or nan."""
+    try:
+        return max((top for part in parts.values() if (top := top_exponent(part)) is not None), default=None)
+    except FloatingPointError:
+        return None
+
+
+def all_finite(*arrays: Array) -> bool:
+    """Whether no entry is inf or nan."""
+    return all(bool(namespace(a).all(namespace(a).isfinite(a))) for a in arrays)
+
+
+def sum_of_products(
+    d: Array, exponents: np.ndarray, factor: Array | None, contract: Callable[[Array, Array | None], Array]
+) -> Array | Scaled:
+    """``contract(d, factor)``, a sum over the leading index t of d_t · factor_t, where d_t counts times 2**exponents[t].
+
+    The plain sum is taken where all exponents are 0 and it neither overflows nor is so small that terms may have underflowed.
+    """
+    if not exponents.any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = contract(d, factor)
+        try:
+            top = top_exponent(total)
+        except FloatingPointError:
+            top = None
+        if top is not None and top > -2 * WINDOW[dtype_name(d)]:
+            return total
+    d, factor, common = align(d, exponents, factor)
+    return plain_if_fits(contract(d, factor), common)
+
+
+def plus(a: Array | Scaled, b: Array | Scaled) -> Array | Scaled:
+    """a + b, each with at most one exponent for all entries."""
+    if not isinstance(a, Scaled) and not isinstance(b, Scaled):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = a + b
+        if all_finite(total) or not all_finite(a, b):
+            return total
+    (x, e_x), (y, e_y) = ((v.mantissa, v.exponent) if isinstance(v, Scaled) else (v, 0) for v in (a, b))
+    assert isinstance(e_x, int) and isinstance(e_y, int)
+    parts, e = add(*renormalise({"sum": x}, e_x), "sum", y, e_y)
+    return plain_if_fits(parts["sum"], e)
 
 
 def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple[Array, Array | None, int]:
     """(d, factor, exponent) such that Σ_t d_t · factor_t can be summed in plain arithmetic and is right times 2**exponent.
 
-    ``d`` (T, …) has an exponent for every t; ``factor`` (T, …) is plain, None stands for ones. Nothing changes, and the
-    exponent is 0, where all is well within the range. Otherwise every factor_t is brought to size 1 and every d_t to the size
-    that its product has beside the largest product, whose exponent is returned (0 where that is in range). What then rounds
-    to zero is smaller than the largest product by more than the dtype's whole range.
+    ``d`` (T, …) has an exponent for every t; ``factor`` (T, …) is plain, None stands for ones. Every factor_t is brought to
+    size 1 and every d_t to the size that its product has beside the largest product, whose exponent is returned (0 where that
+    is in range). What then rounds to zero is smaller than the largest product by more than the dtype's whole range.
     """
-    limit = WINDOW[dtype_name(d)] / 2
-    sizes = _tops(d)
-    factors = np.zeros(len(sizes)) if factor is None else _tops(factor)
-    if not exponents.any() and not (np.abs(sizes) > limit).any() and not (np.abs(factors) > limit).any():
-        return d, factor, 0
+    sizes = tops(d)
+    factors = np.zeros(len(sizes)) if factor is None else tops(factor)
     products = sizes + exponents + factors
     if np.isnan(products).all():
         return d, factor, 0
@@ -209,7 +288,7 @@ def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple
     return Scaled(d, shift.astype(np.int64)).to_float(), factor, common
 
 
-def _tops(x: Array) -> np.ndarray:
+def tops(x: Array) -> np.ndarray:
     """``top_exponent`` of ``x[t]`` for every leading index t; nan where it is zero, inf or nan. float64 (T,)."""
     xp = namespace(x)
     largest = to_numpy(xp.max(xp.abs(xp.reshape(x, (x.shape[0], -1))), axis=1)).astype(np.float64)

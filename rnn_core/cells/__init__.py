@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from rnn_core.cells.base import Cell
+from rnn_core.cells.gru import GRUCell
+from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
+from rnn_core.cells.lstm import LSTMCell
+from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.choices import choose
 
-CELLS: dict[str, type[VanillaCell]] = {cell.name: cell for cell in (VanillaCell,)}
+CELLS: dict[str, type[Cell]] = {
+    cell.name: cell for cell in (VanillaCell, ResidualCell, GRUCell, GRUResetBeforeCell, LSTMCell)
+}
 
 
-def make_cell(name: str, activation: str) -> Cell:
-    """The cell called ``name`` with the given activation; ValueError names the nearest one otherwise."""
-    return choose("cell", name, CELLS)(activation=activation)
+def make_cell(name: str, activation: str, **options: float) -> Cell:
+    """The cell called ``name`` with the given activation and options; ValueError names the nearest one otherwise."""
+    return choose("cell", name, CELLS)(activation, **options)
 
 
-__all__ = ["CELLS", "Cell", "VanillaCell", "make_cell"]
+__all__ = [
+    "CELLS",
+    "Cell",
+    "GRUCell",
+    "GRUResetBeforeCell",
+    "LSTMCell",
+    "ResidualCell",
+    "VanillaCell",
+    "make_cell",
+]

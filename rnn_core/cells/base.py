@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rnn_core import activations
 from rnn_core.arrays import Array, Params, State
 from rnn_core.initializers import recurrent_matrix
 
@@ -18,13 +19,25 @@ from rnn_core.initializers import recurrent_matrix
 class Cell(ABC):
     """Equations, no arrays. A cell has G gates of H units: ``weight_hh`` is (G·H, H).
 
-    One step receives the input part u_t = W_ih x_t + b_ih (bptt.py computes it for all t in one product) and the state
+    One step receives the input part u_t = W_ih x_t + b_ih (bptt.py computes it for many t in one product) and the state
     before it; what it returns as ``saved`` is all that its backward step will need.
+
+    Attributes:
+        phi: the activation; of a gated cell that of the candidate (and of the LSTM's output), whose gates are sigmoids.
+        homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
+
+    Raises:
+        ValueError: the activation is not registered.
     """
 
     name: ClassVar[str]
     gates: ClassVar[int]
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
+    options: ClassVar[tuple[str, ...]] = ()  # numbers that the constructor takes besides the activation
+    homogeneous: bool = False
+
+    def __init__(self, activation: str = "tanh") -> None:
+        self.phi = activations.activation(activation)
 
     @abstractmethod
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
@@ -34,13 +47,29 @@ class Cell(ABC):
     def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
         """(du, dv, dstate_{t-1}) from the total dL/dstate_t.
 
-        du = dL/du_t and dv = dL/dv_t, both (G·H, B), where v_t = W_hh h_{t-1} + b_hh is the recurrent part; they differ
+        du = dL/du_t and dv = dL/dv_t, both (G·H, B), where v_t is the recurrent part W_hh h_{t-1} + b_hh; they differ
         only in cells that gate v_t.
         """
 
+    def total(self, saved: Any, dstate: State) -> State:
+        """dstate_t with what one part of the state sends to another within the step: an LSTM's c_t acts through h_t."""
+        return dstate
+
+    def factors(self, saved: Any, h_prev: Array) -> list[Array]:
+        """What the blocks of rows of W_hh are multiplied by in v_t, each (H, B), for blocks of equal height."""
+        return [h_prev]
+
     @abstractmethod
     def slope(self, saved: Any) -> Array:
-        """phi'(a_t) of the squashing nonlinearity over its supremum, (H, B) or stacked: what saturation is read from."""
+        """The slope of every squashing nonlinearity over its supremum, (H, B) or stacked: saturation is read from it."""
+
+    def unit_slope_jacobian(self, W: np.ndarray) -> np.ndarray | None:
+        """dh_t/dh_{t-1} (H, H) where phi' = 1; None for a gated cell, which has no such matrix."""
+        return None
+
+    def step_bound(self, sigma_max: float) -> float | None:
+        """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
+        return None
 
     def init_params(
         self,
@@ -50,18 +79,27 @@ class Cell(ABC):
         initializer: str = "gaussian",
         spectral_radius: float = 1.0,
         input_scale: float = 1.0,
+        bias: bool = True,
     ) -> Params:
         """Parameters with torch.nn's names, shapes and gate order, NumPy float64.
 
         The recurrent matrix of each gate has the given spectral radius, measured. Entries of ``weight_ih`` are normal
         with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
-        input_scale². Biases are zero.
+        input_scale². Biases are zero, or left out.
         """
         blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in range(self.gates)]
         rows = self.gates * hidden_size
-        return {
+        params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
             "weight_hh": np.concatenate(blocks),
-            "bias_ih": np.zeros(rows),
-            "bias_hh": np.zeros(rows),
         }
+        return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(activation={self.phi.name!r})"
+
+
+def product(params: Params, h: Array, rows: slice = slice(None)) -> Array:
+    """W_hh h + b_hh, or some rows of it; without the bias where there is none."""
+    v = params["weight_hh"][rows] @ h
+    return v + params["bias_hh"][rows][:, None] if "bias_hh" in params else v

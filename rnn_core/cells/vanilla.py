@@ -7,27 +7,25 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rnn_core import activations
+import numpy as np
+
 from rnn_core.arrays import Array, Params, State
-from rnn_core.cells.base import Cell
+from rnn_core.cells.base import Cell, product
 
 
 class VanillaCell(Cell):
-    """h_t = phi(a_t),  a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh  (Elman 1990).
-
-    Raises:
-        ValueError: the activation is not registered.
-    """
+    """h_t = phi(a_t),  a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh  (Elman 1990)."""
 
     name: ClassVar[str] = "vanilla"
     gates: ClassVar[int] = 1
 
     def __init__(self, activation: str = "tanh") -> None:
-        self.phi = activations.activation(activation)
+        super().__init__(activation)
+        self.homogeneous = self.phi.homogeneous
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:
         h_prev = state["hidden"]
-        a = params["weight_hh"] @ h_prev + params["bias_hh"][:, None] + u  # a_t = W_hh h_{t-1} + b_hh + u_t
+        a = product(params, h_prev) + u  # a_t = W_hh h_{t-1} + b_hh + u_t
         h = self.phi.f(a)  # h_t = phi(a_t)
         return {"hidden": h}, a
 
@@ -40,5 +38,8 @@ class VanillaCell(Cell):
     def slope(self, saved: Array) -> Array:
         return self.phi.df(saved) / self.phi.gamma
 
-    def __repr__(self) -> str:
-        return f"VanillaCell(activation={self.phi.name!r})"
+    def unit_slope_jacobian(self, W: np.ndarray) -> np.ndarray:
+        return W
+
+    def step_bound(self, sigma_max: float) -> float:
+        return self.phi.gamma * sigma_max  # Pascanu, Mikolov & Bengio 2013, section 2.1

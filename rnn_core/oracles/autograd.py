@@ -8,6 +8,7 @@ between is rescaled by powers of two. Nothing of ``bptt.py`` or ``cells/`` is us
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -15,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_core import Gradients
+from rnn_core import Gradients, Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
 from rnn_core.oracles import equations
 from rnn_core.oracles.compare import Error, relative_error, worst, worst_step
-from rnn_core.scaling import Scaled, times_power_of_two, top_exponent
+from rnn_core.scaling import Scaled, plain, times_power_of_two, top_exponent
 
 
 class NotFinite(Exception):
@@ -29,11 +30,12 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Reference:
-    """What autograd found: dL/dh_t and dL/dx_t for t = 1 … T, dL/dh_0, dL/d(parameter), and the worst forward error."""
+    """What autograd found: dL/dh_t (and dL/dc_t) and dL/dx_t for t = 1 … T, dL/d(initial state), dL/d(parameter), and the worst
+    forward error."""
 
-    hidden: list[Scaled]
+    states: dict[str, list[Scaled]]
     x: list[Scaled]
-    state: Scaled
+    initial: dict[str, Scaled]
     params: dict[str, Scaled]
     forward: Error
 
@@ -42,20 +44,24 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     """The worst relative error of one evaluation of the engine: states, loss, dL/dh_t at every t, every parameter gradient.
 
     Raises:
-        NotFinite: the engine's loss, a state or a gradient of the readout is not finite, so there is nothing to compare;
-            ``confirms_nonfinite`` asks torch whether it agrees.
+        NotFinite: the engine's loss, a state or a gradient of the readout is not finite in plain floats, so there is nothing
+            to compare; ``confirms_nonfinite`` asks torch whether it agrees.
     """
-    p, xt, hidden = as_tensors(params), as_tensor(x), as_tensor(evaluation.tape.hidden)
+    p, xt = as_tensors(params), as_tensor(x)
+    states = states_of(evaluation.tape)
     goal = torch.as_tensor(to_numpy(target), device=xt.device)
-    if not (math.isfinite(evaluation.loss) and hidden.isfinite().all() and _finite(evaluation)):
+    if not (math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)):
         raise NotFinite
-    loss, dy, direct, readout_grads = loss_gradients(problem, p, hidden, goal, as_tensor(evaluation.output))
-    reference = recurrent_gradients(problem, p, xt, hidden, direct)
+    output = as_tensor(plain(evaluation.output))
+    loss, dy, direct, readout_grads = loss_gradients(problem, p, states["hidden"], goal, output)
+    reference = recurrent_gradients(problem, p, xt, states, direct)
+    ours = evaluation.grad_hidden(0, len(xt))
+    assert ours is not None
     errors = [
-        Error(_output_error(evaluation.output, _readout(problem, p, hidden), goal), "output"),
+        Error(_output_error(plain(evaluation.output), _readout(problem, p, states["hidden"]), goal), "output"),
         Error(_relative(evaluation.loss, loss), "loss"),
         Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
-        worst_step("direct part of hidden", evaluation.grad_hidden, direct),
+        worst_step("direct part of hidden", ours, direct),
         *compare_recurrent(evaluation.gradients, reference),
     ]
     expected: dict[str, Array | Scaled] = {**reference.params, **readout_grads}
@@ -63,19 +69,28 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     return worst(errors)
 
 
+def states_of(tape: Tape) -> dict[str, Tensor]:
+    """The engine's states after every step by name, each (T, B, H), in plain floats."""
+    return {name: as_tensor(plain(tape.states(name))) for name in tape.cell.state_names}
+
+
 def compare_recurrent(ours: Gradients, reference: Reference) -> list[Error]:
     """The errors of every field of ``Gradients``, and of the states."""
     errors = [reference.forward]
-    for t, (dh, dx) in enumerate(zip(reference.hidden, reference.x, strict=True)):
-        errors.append(Error(relative_error(ours.hidden[t], dh), f"hidden, t = {t + 1}"))
+    for t, dx in enumerate(reference.x):
         errors.append(Error(relative_error(ours.x[t], dx), f"x, t = {t + 1}"))
-        errors.append(Error(_log_error(float(ours.log_norm[t]), dh.log_norm()), f"log_norm, t = {t + 1}"))
-    errors.append(Error(relative_error(ours.state["hidden"], reference.state), "initial state"))
+    for name, log_norm in (("hidden", ours.log_norm), ("cell", ours.log_norm_cell)):
+        for t, d in enumerate(reference.states.get(name, [])):
+            assert log_norm is not None
+            errors.append(Error(relative_error(getattr(ours, name)[t], d), f"{name}, t = {t + 1}"))
+            errors.append(Error(_log_error(float(log_norm[t]), d.log_norm()), f"log_norm of {name}, t = {t + 1}"))
+    for name, initial in reference.initial.items():
+        errors.append(Error(relative_error(ours.state[name], initial), f"initial state, {name}"))
     return errors + [Error(relative_error(grad, reference.params[name]), name) for name, grad in ours.params.items()]
 
 
 def _readout(problem: Problem, p: dict[str, Tensor], hidden: Tensor) -> Tensor:
-    h = hidden if problem.task.loss_at == "every" else hidden[-1]
+    h = hidden if problem.task.loss_at == "every" else hidden[-1:]
     return h @ p["weight_ho"].T + p["bias_ho"]
 
 
@@ -107,13 +122,13 @@ def _finite(evaluation: Evaluation) -> bool:
 
 def confirms_nonfinite(problem: Problem, params: dict[str, Array], x: Array, target: Array) -> bool:
     """Whether torch, running the whole sequence by itself, also meets a state, loss or gradient that is not finite."""
-    step = equations.STEPS[problem.experiment.cell]
-    phi = equations.ACTIVATIONS[problem.experiment.activation]
+    step, phi = step_of(problem), equations.ACTIVATIONS[problem.experiment.activation]
     p, xt = as_tensors(params), as_tensor(x)
-    h, states = torch.zeros_like(as_tensor(params["weight_hh"])[:, 0]).expand(xt.shape[1], -1), []
+    blank = torch.zeros(xt.shape[1], p["weight_hh"].shape[1], dtype=xt.dtype, device=xt.device)
+    state, states = dict.fromkeys(problem.cell.state_names, blank), []
     for x_t in xt.unbind(0):
-        h = step(p, phi, x_t, h)
-        states.append(h)
+        state = step(p, phi, x_t, state)
+        states.append(state["hidden"])
     goal, hidden = torch.as_tensor(to_numpy(target), device=xt.device), torch.stack(states)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
     parts = [direct, hidden, *readout_grads.values()]
@@ -138,36 +153,61 @@ def loss_gradients(
     return float(loss.detach()), dy, dh, {"weight_ho": dw, "bias_ho": db}
 
 
+def step_of(problem: Problem) -> equations.Step:
+    """One step of our equations with the cell's options."""
+    e, step = problem.experiment, equations.STEPS[problem.experiment.cell]
+    options = {name: getattr(e, f"{e.cell}_{name}") for name in problem.cell.options}
+    return functools.partial(step, **{name: value for name, value in options.items() if value is not None})
+
+
 def recurrent_gradients(
     problem: Problem,
     p: dict[str, Tensor],
     x: Tensor,
-    hidden: Tensor,
+    states: dict[str, Tensor],
     direct: Tensor,
     step: equations.Step | None = None,
 ) -> Reference:
-    """dL/dh_t, dL/dx_t, dL/dh_0 and dL/d(recurrent parameters) from the direct parts dL/dh_t (T, B, H).
+    """All gradients from the engine's states (each (T, B, H)) and the direct parts dL/dh_t (T, B, H).
 
     The initial state is zero; ``step`` is one step forward, by default that of our equations.
     """
-    step = step or equations.STEPS[problem.experiment.cell]
+    step = step or step_of(problem)
     phi = equations.ACTIVATIONS[problem.experiment.activation]
     leaves = {name: value.clone().requires_grad_() for name, value in p.items() if not name.endswith("_ho")}
-    signal = Scaled(torch.zeros_like(hidden[0]), 0)  # what the future sends to h_t
+    blank = {name: torch.zeros_like(part[0]) for name, part in states.items()}
+    signal = {name: Scaled(part, 0) for name, part in blank.items()}  # what the future sends to the state after step t
     sums = {name: Scaled(torch.zeros_like(p[name]), 0) for name in leaves}
-    totals, inputs, forward_error = [], [], Error(0.0, "state")
+    totals: dict[str, list[Scaled]] = {name: [] for name in states}
+    inputs, forward_error = [], Error(0.0, "state")
     for t in reversed(range(x.shape[0])):
-        h_prev = (hidden[t - 1] if t else torch.zeros_like(hidden[0])).clone().requires_grad_()
+        before = {name: (part[t - 1] if t else blank[name]).clone().requires_grad_() for name, part in states.items()}
         x_t = x[t].clone().requires_grad_()
-        h = step(leaves, phi, x_t, h_prev)
-        forward_error = worst([forward_error, Error(relative_error(hidden[t], h.detach()), f"state, t = {t + 1}")])
-        total = _sum(signal, Scaled(direct[t], 0))
-        totals.append(total)
-        dh_prev, dx, *own = torch.autograd.grad(h, [h_prev, x_t, *leaves.values()], grad_outputs=total.mantissa)
-        signal = Scaled(dh_prev, total.exponent)
-        inputs.append(Scaled(dx, total.exponent))
-        sums = {name: _sum(sums[name], Scaled(g, total.exponent)) for name, g in zip(leaves, own, strict=True)}
-    return Reference(totals[::-1], inputs[::-1], signal, sums, forward_error)
+        after = step(leaves, phi, x_t, before)
+        for name, part in after.items():
+            error = relative_error(states[name][t], part.detach())
+            forward_error = worst([forward_error, Error(error, f"state {name}, t = {t + 1}")])
+        total = _common({**signal, "hidden": _sum(signal["hidden"], Scaled(direct[t], 0))})
+        e = int(total["hidden"].exponent)
+        outputs, given = list(after.values()), [total[name].mantissa for name in after]
+        totals["hidden"].append(total["hidden"])
+        if "cell" in after:  # all that c_t does, through h_t too
+            (dc,) = torch.autograd.grad(outputs, after["cell"], grad_outputs=given, retain_graph=True)
+            totals["cell"].append(Scaled(dc, e))
+        found = torch.autograd.grad(outputs, [*before.values(), x_t, *leaves.values()], grad_outputs=given)
+        signal = {name: Scaled(d, e) for name, d in zip(before, found, strict=False)}
+        inputs.append(Scaled(found[len(before)], e))
+        own = found[len(before) + 1 :]
+        sums = {name: _sum(sums[name], Scaled(g, e)) for name, g in zip(leaves, own, strict=True)}
+    ordered = {name: found[::-1] for name, found in totals.items()}
+    return Reference(ordered, inputs[::-1], signal, sums, forward_error)
+
+
+def _common(parts: dict[str, Scaled]) -> dict[str, Scaled]:
+    """The same values at one exponent, the largest mantissa between 1/2 and 1."""
+    tops = [top + int(v.exponent) for v in parts.values() if (top := top_exponent(v.mantissa)) is not None]
+    e = max(tops, default=0)
+    return {name: Scaled(times_power_of_two(v.mantissa, int(v.exponent) - e), e) for name, v in parts.items()}
 
 
 def _sum(a: Scaled, b: Scaled) -> Scaled:

@@ -18,6 +18,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": functional.leaky_relu,
     "elu": functional.elu,
     "selu": torch.selu,
+    # functional.gelu takes 1 + erf, which cancels on the left.
+    "gelu": lambda a: a * 0.5 * torch.special.erfc(-a * math.sqrt(0.5)),
     "silu": functional.silu,
     "softplus": lambda a: functional.softplus(a, threshold=40.0),  # the default, 20, drops log1p(exp(-a)) too early
     "softsign": functional.softsign,
@@ -29,13 +31,68 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def vanilla_step(p: dict[str, Tensor], phi: Callable[[Tensor], Tensor], x: Tensor, h: Tensor) -> Tensor:
+State = dict[str, Tensor]
+Phi = Callable[[Tensor], Tensor]
+Step = Callable[[dict[str, Tensor], Phi, Tensor, State], State]
+
+
+def _input_part(p: dict[str, Tensor], x: Tensor) -> Tensor:
+    return functional.linear(x, p["weight_ih"], p.get("bias_ih"))
+
+
+def _recurrent_part(p: dict[str, Tensor], h: Tensor) -> Tensor:
+    return functional.linear(h, p["weight_hh"], p.get("bias_hh"))
+
+
+def vanilla_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
     """h_t (B, H) from x_t (B, D) and h_{t-1} (B, H)."""
-    return phi(functional.linear(x, p["weight_ih"], p["bias_ih"]) + functional.linear(h, p["weight_hh"], p["bias_hh"]))
+    return {"hidden": phi(_input_part(p, x) + _recurrent_part(p, state["hidden"]))}
 
 
-Step = Callable[[dict[str, Tensor], Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
-STEPS: dict[str, Step] = {"vanilla": vanilla_step}
+def residual_step(
+    p: dict[str, Tensor], phi: Phi, x: Tensor, state: State, step: float = 1.0, leak: float = 0.0
+) -> State:
+    """The residual or leaky cell."""
+    change = phi(_input_part(p, x) + _recurrent_part(p, state["hidden"]))
+    return {"hidden": state["hidden"] * (1.0 - leak) + change * step}
+
+
+def gru_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
+    """torch.nn.GRU's equations, with phi for tanh."""
+    gate, h = ACTIVATIONS["sigmoid"], state["hidden"]
+    u_r, u_z, u_n = _input_part(p, x).chunk(3, dim=-1)
+    v_r, v_z, v_n = _recurrent_part(p, h).chunk(3, dim=-1)
+    n = phi(u_n + gate(u_r + v_r) * v_n)
+    return {"hidden": gate(-u_z - v_z) * n + gate(u_z + v_z) * h}
+
+
+def gru_reset_before_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
+    """The same with the reset gate before the product."""
+    gate, h = ACTIVATIONS["sigmoid"], state["hidden"]
+    w_r, w_z, w_n = p["weight_hh"].chunk(3)
+    b_r, b_z, b_n = p["bias_hh"].chunk(3) if "bias_hh" in p else (None, None, None)
+    u_r, u_z, u_n = _input_part(p, x).chunk(3, dim=-1)
+    r = gate(u_r + functional.linear(h, w_r, b_r))
+    a_z = u_z + functional.linear(h, w_z, b_z)
+    n = phi(u_n + functional.linear(r * h, w_n, b_n))
+    return {"hidden": gate(-a_z) * n + gate(a_z) * h}
+
+
+def lstm_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
+    """torch.nn.LSTM's equations, with phi for tanh."""
+    gate = ACTIVATIONS["sigmoid"]
+    i, f, g, o = (_input_part(p, x) + _recurrent_part(p, state["hidden"])).chunk(4, dim=-1)
+    c = gate(f) * state["cell"] + gate(i) * phi(g)
+    return {"hidden": gate(o) * phi(c), "cell": c}
+
+
+STEPS: dict[str, Callable[..., State]] = {
+    "vanilla": vanilla_step,
+    "residual": residual_step,
+    "gru": gru_step,
+    "gru_reset_before": gru_reset_before_step,
+    "lstm": lstm_step,
+}
 
 
 def mean_loss(loss: str, y: Tensor, target: Tensor) -> Tensor:

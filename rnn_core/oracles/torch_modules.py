@@ -1,4 +1,4 @@
-"""Oracle: the fused kernels behind PyTorch's own modules: ``torch.nn.RNN`` for a vanilla cell with tanh or relu.
+"""Oracle: the fused kernels behind PyTorch's own modules, ``torch.nn.RNN`` (tanh, relu), ``torch.nn.GRU`` and ``torch.nn.LSTM``.
 
 Like ``autograd.py`` it takes step after step from the engine's own states, so that rounding errors of a chaotic network do not
 make two sound trajectories part.
@@ -6,52 +6,75 @@ make two sound trajectories part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from rnn_core.arrays import Array
+from rnn_core.arrays import Array, namespace
 from rnn_core.bptt import backward, forward
 from rnn_core.experiment import Problem
-from rnn_core.oracles.autograd import NotFinite, as_tensor, as_tensors, compare_recurrent, recurrent_gradients
+from rnn_core.oracles.autograd import (
+    NotFinite,
+    as_tensor,
+    as_tensors,
+    compare_recurrent,
+    recurrent_gradients,
+    states_of,
+)
 from rnn_core.oracles.compare import Error, worst
 
-KERNELS = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
-MODULE_ACTIVATIONS = tuple(KERNELS)
+# (cell, activation) -> (module, kernel)
+KERNELS: dict[tuple[str, str], tuple[str, Callable[..., Any]]] = {
+    ("vanilla", "tanh"): ("torch.nn.RNN", torch.rnn_tanh),
+    ("vanilla", "relu"): ("torch.nn.RNN", torch.rnn_relu),
+    ("gru", "tanh"): ("torch.nn.GRU", torch.gru),
+    ("lstm", "tanh"): ("torch.nn.LSTM", torch.lstm),
+}
 _ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class TooSaturated(Exception):
-    """PyTorch differentiates tanh as 1 - h², which has too few digits left for a comparison where a unit is saturated."""
+    """PyTorch differentiates tanh as 1 - h² and sigmoid as s (1 - s), which have too few digits left for a comparison where a
+    unit is saturated."""
 
 
-def covers(problem: Problem) -> bool:
-    """Whether PyTorch has a module for this cell and activation."""
-    return problem.experiment.cell == "vanilla" and problem.experiment.activation in MODULE_ACTIVATIONS
+def module_of(problem: Problem) -> str | None:
+    """PyTorch's module for this cell and activation; None where it has none."""
+    module, _ = KERNELS.get((problem.experiment.cell, problem.experiment.activation), (None, None))
+    return module
 
 
 def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-10) -> Error:
-    """The worst relative error of states, dL/dh_t and dL/dx_t at every t, dL/dh_0, and parameter gradients.
+    """The worst relative error of states, dL/dh_t (and dL/dc_t) and dL/dx_t at every t, dL/dh_0, and parameter gradients.
 
     Raises:
         NotFinite: a state of the engine is not finite.
         TooSaturated: the kernel's own derivative has a relative error near ``tolerance``.
     """
-    kernel = KERNELS[problem.experiment.activation]
+    _, kernel = KERNELS[problem.experiment.cell, problem.experiment.activation]
 
-    def step(p: dict[str, Tensor], phi: object, x_t: Tensor, h: Tensor) -> Tensor:
-        weights = [p[name] for name in _ORDER]
-        return kernel(x_t[None], h[None], weights, True, 1, 0.0, False, False, False)[0][0]
+    def step(p: dict[str, Tensor], phi: object, x_t: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        initial = [part[None] for part in state.values()]
+        weights = [p[name] for name in _ORDER if name in p]
+        given = initial if len(initial) > 1 else initial[0]
+        _, *after = kernel(x_t[None], given, weights, len(weights) == 4, 1, 0.0, False, False, False)
+        return {name: part[0] for name, part in zip(state, after, strict=True)}
 
     params = {name: value for name, value in problem.params.items() if not name.endswith("_ho")}
     tape = forward(problem.cell, params, x)
     gradients = backward(tape, grad_hidden)
-    hidden = as_tensor(tape.hidden)
-    if not hidden.isfinite().all():
+    states = states_of(tape)
+    if not all(part.isfinite().all() for part in states.values()):
         raise NotFinite
     if problem.experiment.activation == "tanh":
-        narrowest = float((1 - hidden.abs()).min())
-        if narrowest * tolerance < 4 * torch.finfo(hidden.dtype).eps:
+        xp = namespace(x)
+        flattest = min(float(xp.min(tape.cell.slope(saved))) for saved in tape.saved)  # 1 - h², and 4 s (1 - s)
+        if "cell" in states:
+            flattest = min(flattest, float((1 - torch.tanh(states["cell"]) ** 2).min()))
+        if flattest * tolerance < 8 * torch.finfo(states["hidden"].dtype).eps:
             raise TooSaturated
     direct = as_tensor(grad_hidden)
-    reference = recurrent_gradients(problem, as_tensors(params), as_tensor(x), hidden, direct, step)
+    reference = recurrent_gradients(problem, as_tensors(params), as_tensor(x), states, direct, step)
     return worst(compare_recurrent(gradients, reference))

@@ -40,13 +40,14 @@ def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float)
     """The engine against PyTorch's own module; None where it has none, or none that is good for a comparison."""
     from rnn_core.oracles import autograd, torch_modules
 
-    if not torch_modules.covers(problem):
+    module = torch_modules.module_of(problem)
+    if module is None:
         return None
     try:
         error = torch_modules.check(problem, x, grad_hidden, tolerance)
     except (autograd.NotFinite, torch_modules.TooSaturated):
         return None
-    return {"oracle": "torch.nn.RNN", "relative_error": error.relative, "where": error.where}
+    return {"oracle": module, "relative_error": error.relative, "where": error.where}
 
 
 def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:

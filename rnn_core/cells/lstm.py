@@ -1,0 +1,57 @@
+"""The LSTM, ``torch.nn.LSTM``. Derivation: rnn_core/README.md, section 2.4.
+
+Shapes: i, f, g, o, c, h are (H, B); u, a, du, da are (4H, B) in the order i, f, g, o; W_hh is (4H, H); biases (4H).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rnn_core import activations
+from rnn_core.arrays import Array, Params, State, namespace
+from rnn_core.cells.base import Cell, product
+
+SIGMA = activations.activation("sigmoid")
+
+
+class LSTMCell(Cell):
+    """c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t,  h_t = o_t ⊙ phi(c_t)  (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
+
+    name: ClassVar[str] = "lstm"
+    gates: ClassVar[int] = 4
+    state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell")
+
+    def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+        h_prev, c_prev = state["hidden"], state["cell"]
+        H = h_prev.shape[0]
+        a = product(params, h_prev) + u  # a_t = W_hh h_{t-1} + b_hh + u_t
+        i, f, o = SIGMA.f(a[:H]), SIGMA.f(a[H : 2 * H]), SIGMA.f(a[3 * H :])
+        g = self.phi.f(a[2 * H : 3 * H])
+        c = f * c_prev + i * g  # c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
+        s = self.phi.f(c)
+        h = o * s  # h_t = o_t ⊙ phi(c_t)
+        return {"hidden": h, "cell": c}, (a, i, f, g, o, c_prev, c, s)
+
+    def total(self, saved: Any, dstate: State) -> State:
+        _, _, _, _, o, _, c, _ = saved
+        dh, dc = dstate["hidden"], dstate["cell"]
+        return {"hidden": dh, "cell": dc + self.phi.df(c) * (o * dh)}  # c_t acts through c_{t+1}, and through h_t
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
+        a, i, f, g, o, c_prev, c, s = saved
+        dh, dc = dstate["hidden"], dstate["cell"]  # dc is the total
+        H = dh.shape[0]
+        da_i = SIGMA.df(a[:H]) * (g * dc)  # di_t = g_t ⊙ dc_t
+        da_f = SIGMA.df(a[H : 2 * H]) * (c_prev * dc)  # df_t = c_{t-1} ⊙ dc_t
+        da_g = self.phi.df(a[2 * H : 3 * H]) * (i * dc)  # dg_t = i_t ⊙ dc_t
+        da_o = SIGMA.df(a[3 * H :]) * (s * dh)  # do_t = phi(c_t) ⊙ dh_t
+        da = namespace(dh).concat([da_i, da_f, da_g, da_o])
+        dh_prev = params["weight_hh"].T @ da  # W_hh^T da_t
+        return da, da, {"hidden": dh_prev, "cell": f * dc}  # dc_{t-1} = f_t ⊙ dc_t
+
+    def slope(self, saved: Any) -> Array:
+        a, i, *_ = saved
+        H = i.shape[0]
+        gates = [SIGMA.df(part) / SIGMA.gamma for part in (a[:H], a[H : 2 * H], a[3 * H :])]
+        candidate = self.phi.df(a[2 * H : 3 * H]) / self.phi.gamma
+        return namespace(a).concat([gates[0], gates[1], candidate, gates[2]])

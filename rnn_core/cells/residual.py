@@ -1,0 +1,66 @@
+"""The residual RNN and its leaky form. Derivation: rnn_core/README.md, section 2.1.
+
+Shapes: u, a, h, du, da, dh are (H, B); W_hh is (H, H); biases (H).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from rnn_core.arrays import Array, Params, State
+from rnn_core.cells.base import Cell, product
+
+
+class ResidualCell(Cell):
+    """h_t = (1 - leak) h_{t-1} + step · phi(a_t),  a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
+
+    With leak = 0 a state that is only ever added to (Jaeger et al. 2007 for leak = step, the leaky integrator;
+    Chang et al. 2019, equation 3, for leak = 0, the Euler step of dh/dt = phi(a)).
+
+    Args:
+        activation: phi.
+        step: eta, above 0.
+        leak: lambda, in [0, 1].
+
+    Raises:
+        ValueError: the activation is not registered, or ``step`` or ``leak`` is out of range.
+    """
+
+    name: ClassVar[str] = "residual"
+    gates: ClassVar[int] = 1
+    options: ClassVar[tuple[str, ...]] = ("step", "leak")
+
+    def __init__(self, activation: str = "tanh", step: float = 1.0, leak: float = 0.0) -> None:
+        super().__init__(activation)
+        if not 0.0 < step < float("inf"):
+            raise ValueError(f"step: {step!r} is not allowed; it must be a number above 0")
+        if not 0.0 <= leak <= 1.0:
+            raise ValueError(f"leak: {leak!r} is not allowed; it must be a number from 0 to 1")
+        self.step, self.leak = step, leak
+        self.homogeneous = self.phi.homogeneous
+
+    def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:
+        h_prev = state["hidden"]
+        a = product(params, h_prev) + u  # a_t = W_hh h_{t-1} + b_hh + u_t
+        h = (1.0 - self.leak) * h_prev + self.step * self.phi.f(a)  # h_t = (1 - lambda) h_{t-1} + eta phi(a_t)
+        return {"hidden": h}, a
+
+    def backward(self, params: Params, saved: Array, dstate: State) -> tuple[Array, Array, State]:
+        a, dh = saved, dstate["hidden"]
+        da = self.step * self.phi.df(a) * dh  # dL/da_t = eta phi'(a_t) ⊙ dL/dh_t
+        dh_prev = (1.0 - self.leak) * dh + params["weight_hh"].T @ da  # (1 - lambda) dL/dh_t + W_hh^T dL/da_t
+        return da, da, {"hidden": dh_prev}
+
+    def slope(self, saved: Array) -> Array:
+        return self.phi.df(saved) / self.phi.gamma
+
+    def unit_slope_jacobian(self, W: np.ndarray) -> np.ndarray:
+        return (1.0 - self.leak) * np.eye(len(W)) + self.step * W
+
+    def step_bound(self, sigma_max: float) -> float:
+        return (1.0 - self.leak) + self.step * self.phi.gamma * sigma_max
+
+    def __repr__(self) -> str:
+        return f"ResidualCell(activation={self.phi.name!r}, step={self.step!r}, leak={self.leak!r})"

@@ -1,0 +1,221 @@
+"""What a forward pass leaves for the backward pass: everything, or checkpoints from which it is computed again.
+
+Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at
+the start of each segment and runs a segment again when it is needed (Chen et al. 2016, section 3: O(√T) memory for one more
+forward pass). Sums over time are taken segment by segment in both, so that both give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rnn_core.arrays import Array, Params, State, namespace
+from rnn_core.cells.base import Cell
+from rnn_core.scaling import (
+    WINDOW,
+    Scaled,
+    all_finite,
+    common_exponent,
+    dtype_name,
+    plain_if_fits,
+    times_power_of_two,
+    tops,
+)
+
+SHORTEST_SEGMENT = 128  # steps; shorter ones would make the products over time and batch too small to be fast
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps start + 1 … stop, samples as columns.
+
+    Attributes:
+        states: by name the states before the first step and after each, (steps + 1, H, B).
+        exponent: of those states, int64 (steps + 1,); their value is what is stored times 2**exponent.
+        saved: one entry a step, as the cell's forward returned it.
+    """
+
+    start: int
+    stop: int
+    states: dict[str, Array]
+    exponent: np.ndarray
+    saved: list[Any]
+
+    @property
+    def hidden(self) -> Array | Scaled:
+        """h_t after each step, (steps, B, H); ``Scaled`` where plain floats do not hold them."""
+        return self.after("hidden")
+
+    def after(self, name: str) -> Array | Scaled:
+        """One part of the state after each step, (steps, B, H)."""
+        return plain_if_fits(swap(self.states[name][1:]), self.exponent[1:])
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What ``forward`` returns.
+
+    Attributes:
+        x: the inputs, (T, B, D).
+        state: the final state by name, each (B, H); ``Scaled`` where plain floats do not hold it.
+        memory_budget: bytes that states may take; None is no limit.
+    """
+
+    cell: Cell
+    params: Params
+    x: Array
+    state: dict[str, Array | Scaled] = field(repr=False)
+    memory_budget: int | None
+    checkpoints: list[tuple[State, int]] = field(repr=False)
+    kept: Segment | None = field(repr=False)
+
+    @property
+    def hidden(self) -> Array | Scaled:
+        """h_1 … h_T, (T, B, H); ``Scaled`` where plain floats do not hold them."""
+        return self.states("hidden")
+
+    def states(self, name: str) -> Array | Scaled:
+        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H)."""
+        return self._whole().after(name)
+
+    @property
+    def columns(self) -> Array:
+        """h_0 … h_T as stored, samples as columns, (T + 1, H, B)."""
+        return self._whole().states["hidden"]
+
+    @property
+    def saved(self) -> list[Any]:
+        """What the cell saved at every step."""
+        return self._whole().saved
+
+    @property
+    def first_nonfinite_step(self) -> int | None:
+        """The first t = 1 … T whose state holds inf or nan; None where all are finite."""
+        xp = namespace(self.x)
+        for segment in self.segments():
+            finite = xp.stack([xp.all(xp.isfinite(part[1:]), axis=(1, 2)) for part in segment.states.values()])
+            broken = np.flatnonzero([not bool(ok) for ok in xp.all(finite, axis=0)])
+            if broken.size:
+                return segment.start + int(broken[0]) + 1
+        return None
+
+    def segments(self, backward: bool = False) -> Iterator[Segment]:
+        """The segments in order, or last first; computed again where they were not kept."""
+        T, length = self.x.shape[0], segment_length(self.x.shape[0])
+        for start in sorted(range(0, T, length), reverse=backward):
+            stop = min(start + length, T)
+            if self.kept is None:
+                state, exponent = self.checkpoints[start // length]
+                yield run_segment(self.cell, self.params, self.x, start, stop, state, exponent)
+            else:
+                yield _part(self.kept, start, stop)
+
+    def _whole(self) -> Segment:
+        return self.kept or joined(list(self.segments()))
+
+
+def segment_length(T: int) -> int:
+    """Steps in a segment: about √T, so that as many checkpoints are kept as steps are run again at a time."""
+    return max(SHORTEST_SEGMENT, math.isqrt(T - 1) + 1)
+
+
+def run_segment(
+    cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int
+) -> Segment:
+    """The steps from ``start`` to ``stop`` forward from ``state * 2**exponent`` (columns).
+
+    A homogeneous cell whose states leave the range of plain floats is run again with an exponent carried apart.
+    """
+    u = params["weight_ih"] @ swap(x[start:stop])  # u_t = W_ih x_t + b_ih for all t at once, (steps, G·H, B)
+    if "bias_ih" in params:
+        u = u + params["bias_ih"][:, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported by its step
+        if exponent == 0:
+            segment = _run(cell, params, u, start, state)
+            if not cell.homogeneous or _in_range(segment.states["hidden"]):
+                return segment
+        return _run_scaled(cell, params, u, start, state, exponent)
+
+
+def _run(cell: Cell, params: Params, u: Array, start: int, state: State) -> Segment:
+    xp, steps = namespace(u), u.shape[0]
+    states = {name: xp.empty((steps + 1, *part.shape), dtype=u.dtype, device=u.device) for name, part in state.items()}
+    saved, now = [], state
+    for t in range(steps):
+        _store(states, t, now)
+        now, kept = cell.forward(params, u[t], now)
+        saved.append(kept)
+    _store(states, steps, now)
+    return Segment(start, start + steps, states, np.zeros(steps + 1, dtype=np.int64), saved)
+
+
+def _run_scaled(cell: Cell, params: Params, u: Array, start: int, state: State, exponent: int) -> Segment:
+    """The same with an exponent apart: phi(2^e a) = 2^e phi(a), so u_t and b_hh need only be scaled as h_{t-1} is."""
+    xp, steps = namespace(u), u.shape[0]
+    h, e = state["hidden"], exponent
+    hidden = xp.empty((steps + 1, *h.shape), dtype=u.dtype, device=u.device)
+    exponents, saved = np.zeros(steps + 1, dtype=np.int64), []
+    bias = params.get("bias_hh", xp.zeros_like(u[0, :, 0]))
+    for t in range(steps):
+        hidden[t], exponents[t] = h, e
+        common = common_exponent((h, e), (u[t], 0), (bias, 0))
+        at_common = {"hidden": times_power_of_two(h, e - common)}
+        scaled = {**params, "bias_hh": times_power_of_two(bias, -common)}
+        now, kept = cell.forward(scaled, times_power_of_two(u[t], -common), at_common)
+        saved.append(kept)
+        h, e = now["hidden"], common
+    hidden[steps], exponents[steps] = h, e
+    return Segment(start, start + steps, {"hidden": hidden}, exponents, saved)
+
+
+def _in_range(h: Array) -> bool:
+    """Whether states h_0, h_1, … (steps + 1, H, B) have neither overflowed nor come near underflow."""
+    sizes = tops(h)  # nan where a state is zero
+    lost = np.isnan(sizes)
+    vanished = lost[1:] & ~lost[:-1]
+    return all_finite(h) and not (sizes < -2 * WINDOW[dtype_name(h)]).any() and not vanished.any()
+
+
+def joined(segments: list[Segment]) -> Segment:
+    """Segments that follow each other as one."""
+    first, xp = segments[0], namespace(segments[0].states["hidden"])
+    if len(segments) == 1:
+        return first
+
+    def whole(parts: list[Any], join: Any) -> Any:
+        return join([part[:-1] for part in parts[:-1]] + parts[-1:])
+
+    return Segment(
+        first.start,
+        segments[-1].stop,
+        {name: whole([s.states[name] for s in segments], xp.concat) for name in first.states},
+        whole([s.exponent for s in segments], np.concatenate),
+        [kept for s in segments for kept in s.saved],
+    )
+
+
+def _part(whole: Segment, start: int, stop: int) -> Segment:
+    """Steps start + 1 … stop, as views."""
+    states = {name: part[start : stop + 1] for name, part in whole.states.items()}
+    return Segment(start, stop, states, whole.exponent[start : stop + 1], whole.saved[start:stop])
+
+
+def _store(states: dict[str, Array], t: int, now: State) -> None:
+    for name, part in now.items():
+        states[name][t] = part
+
+
+def nbytes(segment: Segment) -> int:
+    """Bytes that the segment's arrays take."""
+    saved = [a for kept in segment.saved for a in (kept if isinstance(kept, tuple) else (kept,))]
+    return sum(a.nbytes for a in [*segment.states.values(), *saved])
+
+
+def swap(x: Array) -> Array:
+    """(T, B, rows) <-> (T, rows, B), a view."""
+    return namespace(x).matrix_transpose(x)
