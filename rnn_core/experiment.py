@@ -244,7 +244,7 @@ def run(
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded below
             x, target = problem.batch(update)
             evaluation = evaluate(problem, params, x, target, update)
-            clipped = clip(evaluation.param_grads)
+            clipped = clip(evaluation.param_grads, params)
             if update == 0:
                 start = _measure_start(problem, evaluation)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
