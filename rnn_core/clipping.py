@@ -1,8 +1,11 @@
 """Gradient clipping: pure functions from gradients to clipped gradients that say what they did.
 
-A rule is written ``none``, ``norm:1.0`` or ``value:0.1`` (name and threshold). Norms are over all parameters together, and
-neither overflow nor underflow. Where a gradient holds inf or nan no factor can mend it: every rule then returns the gradients
-as they are with ``finite=False``, and the caller decides (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently).
+A rule is written ``none`` or with its threshold, as ``norm:1.0``. Norms neither overflow nor underflow, and those reported are
+over all parameters together. Where a gradient holds inf or nan no factor can mend it: every rule then returns the gradients as
+they are with ``finite=False``, and the caller decides (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently).
+
+``signal:10.0`` does not act on finished gradients but on what flows back through time: the backward pass hands it to
+``clip_signal`` at every step, and ``compare`` says what that did to the gradients.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rnn_core.arrays import Array, namespace
+import numpy as np
+
+from rnn_core.arrays import Array, Params, like, namespace
 from rnn_core.choices import unknown
-from rnn_core.scaling import LN2, Scaled, log_norm_of, plain_if_fits
+from rnn_core.scaling import LN2, Scaled, log_norm_of, log_norms, plain_if_fits, times_power_of_two
 
 Gradient = dict[str, "Array | Scaled"]
+
+SMALLEST_WEIGHT_NORM = 1e-3  # Brock et al. 2021, eq. 3: lest a unit whose weights are 0 can never leave 0
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Clipped:
 
     Attributes:
         grads: by parameter name.
-        factor: norm after over norm before; 1 where nothing was clipped, nan where not finite.
+        factor: norm after over norm before; 1 where nothing was clipped, nan where not finite. (Above 1 only where clipping the
+            signal kept parts from cancelling.)
         log_norm_before: ln of the global norm.
         log_norm_after: ln of the global norm.
         finite: False if a gradient held inf or nan.
@@ -46,13 +54,13 @@ def global_log_norm(grads: Gradient) -> float:
     return peak if math.isinf(peak) else peak + 0.5 * math.log(sum(math.exp(2.0 * (part - peak)) for part in parts))
 
 
-def none(grads: Gradient, threshold: float | None = None) -> Clipped:
+def none(grads: Gradient, threshold: float | None = None, params: Params | None = None) -> Clipped:
     """Nothing is clipped; the norm is reported."""
     before = global_log_norm(grads)
     return _result(grads, grads, before, before)
 
 
-def by_norm(grads: Gradient, threshold: float) -> Clipped:
+def by_norm(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
     """g <- g · threshold/‖g‖ where the global norm exceeds the threshold (Pascanu, Mikolov & Bengio 2013, algorithm 1)."""
     before = global_log_norm(grads)
     log_factor = math.log(threshold) - before
@@ -65,10 +73,10 @@ def by_norm(grads: Gradient, threshold: float) -> Clipped:
     return _result(grads, clipped, before, global_log_norm(clipped))
 
 
-def by_value(grads: Gradient, threshold: float) -> Clipped:
+def by_value(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
     """Every entry is moved into [-threshold, threshold] (Mikolov 2012); the direction changes."""
     before = global_log_norm(grads)
-    if not math.isfinite(before) and before != -math.inf:
+    if not _finite(before):
         return _result(grads, grads, before, before)
     clipped: Gradient = {}
     for name, g in grads.items():
@@ -80,7 +88,83 @@ def by_value(grads: Gradient, threshold: float) -> Clipped:
     return _result(grads, clipped, before, global_log_norm(clipped))
 
 
-RULES: dict[str, Callable[..., Clipped]] = {"none": none, "norm": by_norm, "value": by_value}
+def by_parameter(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
+    """Every parameter's gradient is clipped to the norm by itself, so that one which explodes does not shrink the others.
+
+    McMahan et al. 2018, section 2 ("per-layer clipping"; here one threshold for all), Keras's ``clipnorm``. The direction of
+    the whole changes. Where one gradient is not finite, all are left.
+    """
+    before = global_log_norm(grads)
+    if not _finite(before):
+        return _result(grads, grads, before, before)
+    clipped = {name: by_norm({name: g}, threshold).grads[name] for name, g in grads.items()}
+    return _result(grads, clipped, before, global_log_norm(clipped))
+
+
+def adaptive(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
+    """g_i <- g_i · threshold·‖w_i‖*/‖g_i‖ for every unit i with ‖g_i‖/‖w_i‖* > threshold, ‖w_i‖* = max(‖w_i‖, 1e-3).
+
+    Adaptive gradient clipping (Brock, De, Smith & Simonyan 2021, eq. 3). A unit is a row of a matrix; a vector is one unit, as
+    in their code (``unitwise_norm``). Every parameter is clipped; they leave a network's last linear layer out. Where one
+    gradient is not finite, all are left; where weights are not, so are the gradients of their units.
+
+    Raises:
+        ValueError: ``params`` is missing.
+    """
+    if params is None:
+        raise ValueError("clipping: adaptive compares gradients with parameters; give params")
+    before = global_log_norm(grads)
+    if not _finite(before):
+        return _result(grads, grads, before, before)
+    clipped = {name: _clip_units(g, params[name], threshold) for name, g in grads.items()}
+    return _result(grads, clipped, before, global_log_norm(clipped))
+
+
+def signal(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
+    """Not a rule for finished gradients: see ``clip_signal``.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        "clipping: signal acts inside the backward pass, at every time step (clip_signal); it cannot clip finished gradients"
+    )
+
+
+def clip_signal(parts: dict[str, Array], exponent: int, threshold: float) -> tuple[dict[str, Array], int]:
+    """Every entry of what flows back through time is moved into [-threshold, threshold], as (parts, exponent).
+
+    Graves 2013, section 2.1, who clips dL/d(preactivations) of his LSTM layers at every step. The values of ``parts`` are what
+    is stored times 2**exponent, and are compared with the threshold (rounded to their dtype) as such, whatever their size.
+    If none is outside, both arguments come back as they are. Otherwise the values are plain floats and the exponent is 0: an
+    entry too small for a plain float becomes 0 beside one that was clipped. If an entry is inf or nan nothing changes, so that
+    a gradient that broke down says so.
+    """
+    first = next(iter(parts.values()))
+    xp = namespace(first)
+    numbers = xp.finfo(first.dtype)
+    limit = float(like(max(min(threshold, float(numbers.max)), float(numbers.smallest_normal)), first))
+    sizes = [float(xp.max(xp.abs(part))) for part in parts.values()]
+    if not all(map(math.isfinite, sizes)) or not _exceeds(max(sizes), exponent, limit):
+        return parts, exponent
+    with np.errstate(over="ignore"):  # what overflows is outside, and is clipped
+        plain = {name: times_power_of_two(part, exponent) for name, part in parts.items()}
+    return {name: xp.clip(part, -limit, limit) for name, part in plain.items()}, 0
+
+
+def compare(before: Gradient, after: Gradient) -> Clipped:
+    """What was done to gradients that were clipped elsewhere: ``after`` with the factor and norms. nan if either is not finite."""
+    return _result(before, after, global_log_norm(before), global_log_norm(after))
+
+
+RULES: dict[str, Callable[..., Clipped]] = {
+    "none": none,
+    "norm": by_norm,
+    "value": by_value,
+    "parameter": by_parameter,
+    "adaptive": adaptive,
+    "signal": signal,
+}
 
 
 @dataclass(frozen=True)
@@ -90,8 +174,18 @@ class Clipping:
     rule: str
     threshold: float | None
 
-    def __call__(self, grads: Gradient) -> Clipped:
-        return RULES[self.rule](grads, self.threshold)
+    def __call__(self, grads: Gradient, params: Params | None = None) -> Clipped:
+        """Clip ``grads``; ``params``, the parameters they are of, are needed by ``adaptive`` alone."""
+        return RULES[self.rule](grads, self.threshold, params)
+
+    def __str__(self) -> str:
+        """The one spelling of this rule: ``norm:1.0`` for ``norm:1`` and ``norm:1e0``."""
+        return self.rule if self.threshold is None else f"{self.rule}:{float(self.threshold)!r}"
+
+    @property
+    def on_signal(self) -> bool:
+        """Whether the backward pass clips (``clip_signal``), and not this object."""
+        return RULES[self.rule] is signal
 
 
 def parse_clipping(text: str) -> Clipping:
@@ -124,7 +218,45 @@ def _times(g: Array | Scaled, mantissa: float, exponent: int) -> Array | Scaled:
     return plain_if_fits(g * mantissa, exponent)
 
 
+def _clip_units(g: Array | Scaled, weights: Array, threshold: float) -> Array | Scaled:
+    """``g`` with every unit's norm within threshold · max(‖weights of the unit‖, 1e-3); ``g`` itself if all are."""
+    limits = math.log(threshold) + np.maximum(_log_unit_norms(weights), math.log(SMALLEST_WEIGHT_NORM))
+    log_factors = limits - _log_unit_norms(g)
+    outside = log_factors < 0.0
+    if not outside.any():
+        return g
+    # As in by_norm, every factor is a mantissa and an exponent; a unit that is within is multiplied by exactly 1.
+    exponents = np.where(outside, np.floor(log_factors / LN2) + 1.0, 0.0).astype(np.int64)
+    mantissas = np.exp(np.where(outside, log_factors - exponents * LN2, 0.0))
+    values, exponent = (g.mantissa, g.exponent) if isinstance(g, Scaled) else (g, 0)
+    if values.ndim < 2:
+        return _times(g, float(mantissas[0]), int(exponents[0]))
+    column = like(mantissas.reshape(-1, *[1] * (values.ndim - 1)), values)
+    return plain_if_fits(values * column, exponent + exponents)
+
+
+def _log_unit_norms(x: Array | Scaled) -> np.ndarray:
+    """ln of the norm of every unit: of the rows of a matrix, of a vector as a whole."""
+    if len(x.shape) < 2:
+        return np.array([log_norm_of(x)])
+    return log_norms(x.mantissa) + x.exponent * LN2 if isinstance(x, Scaled) else log_norms(x)
+
+
+def _exceeds(size: float, exponent: int, limit: float) -> bool:
+    """Whether size · 2**exponent > limit, for a size >= 0 and a limit > 0; exact, whatever the exponent."""
+    fraction, top = math.frexp(size)
+    limit_fraction, limit_top = math.frexp(limit)
+    return size > 0.0 and (top + exponent, fraction) > (limit_top, limit_fraction)
+
+
+def _finite(log_norm: float) -> bool:
+    """Whether this is the ln of a finite norm, 0 included."""
+    return math.isfinite(log_norm) or log_norm == -math.inf
+
+
 def _result(before: Gradient, after: Gradient, log_before: float, log_after: float) -> Clipped:
-    finite = math.isfinite(log_before) or log_before == -math.inf
-    factor = math.nan if not finite else 1.0 if log_before == log_after else math.exp(log_after - log_before)
-    return Clipped(after, factor, log_before, log_after, finite)
+    if not (_finite(log_before) and _finite(log_after)):
+        return Clipped(after, math.nan, log_before, log_after, finite=False)
+    change = 0.0 if log_before == log_after else log_after - log_before  # -inf of a zero gradient too is no change
+    factor = math.exp(change) if change < 709.0 else math.inf
+    return Clipped(after, factor, log_before, log_after, finite=True)

@@ -1,10 +1,25 @@
-"""Optimisers: an object holds what it remembers, ``step`` maps parameters and gradients to new parameters."""
+"""Optimisers: an object holds what it remembers, ``step`` maps parameters and gradients to new parameters.
+
+``step`` changes none of its arguments. A gradient beyond float range makes its parameters inf or nan: the caller looks at
+``finite``.
+"""
 
 from __future__ import annotations
 
-from rnn_core.arrays import Array, Params
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from rnn_core.arrays import Array, Params, namespace
 from rnn_core.clipping import Gradient
 from rnn_core.scaling import Scaled
+
+
+class Optimizer(Protocol):
+    """What every optimiser offers; every row of ``OPTIMIZERS`` makes one from a learning rate."""
+
+    def step(self, params: Params, grads: Gradient) -> Params:
+        """New parameters."""
 
 
 class SGD:
@@ -18,8 +33,66 @@ class SGD:
         return {name: p - self.learning_rate * _plain(grads[name]) for name, p in params.items()}
 
 
-OPTIMIZERS = {"sgd": SGD}
+class Momentum:
+    """v <- momentum · v + g, theta <- theta - learning_rate · v: the heavy ball (Polyak 1964), as torch.optim.SGD writes it.
+
+    Not Nesterov's form. Sutskever et al. (2013), eq. 1-2, keep -learning_rate · v instead: the same steps, as long as the
+    learning rate does not change. A gradient beyond float range makes v, and every later step of its parameters, inf or nan.
+    """
+
+    def __init__(self, learning_rate: float, momentum: float = 0.9) -> None:
+        self.learning_rate, self.momentum = learning_rate, momentum
+        self._velocity: dict[str, Array] = {}
+
+    def step(self, params: Params, grads: Gradient) -> Params:
+        """New parameters."""
+        following = {}
+        for name, p in params.items():
+            v = self.momentum * _remembered(self._velocity, name, p) + _plain(grads[name])
+            self._velocity[name] = v
+            following[name] = p - self.learning_rate * v
+        return following
+
+
+class Adam:
+    """theta <- theta - learning_rate · m̂ / (√v̂ + eps), bias-corrected (Kingma & Ba 2015, algorithm 1), as torch.optim.Adam.
+
+    m <- beta1 · m + (1 - beta1) · g; v <- beta2 · v + (1 - beta2) · g²; m̂ = m / (1 - beta1^t); v̂ = v / (1 - beta2^t).
+
+    What is kept is √v, never g²: where g² overflows (|g| above 1e154, or 1e19 in float32), v would be inf, and its
+    parameters would stand still for ever after with nothing to show for it. So steps are finite for every plain gradient
+    short of the very end of the range, and differ from torch's by rounding alone where torch's g² does not overflow. A
+    gradient beyond float range makes its parameters nan.
+    """
+
+    def __init__(self, learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
+        self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
+        self._steps = 0
+        self._mean: dict[str, Array] = {}
+        self._root: dict[str, Array] = {}  # √v
+
+    def step(self, params: Params, grads: Gradient) -> Params:
+        """New parameters."""
+        self._steps += 1
+        mean_so_far, root_so_far = 1.0 - self.beta1**self._steps, math.sqrt(1.0 - self.beta2**self._steps)
+        decay, share = math.sqrt(self.beta2), math.sqrt(1.0 - self.beta2)
+        following = {}
+        for name, p in params.items():
+            g = _plain(grads[name])
+            m = self.beta1 * _remembered(self._mean, name, p) + (1.0 - self.beta1) * g
+            root = namespace(p).hypot(decay * _remembered(self._root, name, p), share * g)
+            self._mean[name], self._root[name] = m, root
+            following[name] = p - self.learning_rate / mean_so_far * (m / (root / root_so_far + self.eps))
+        return following
+
+
+OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
 
 
 def _plain(g: Array | Scaled) -> Array:
     return g.to_float() if isinstance(g, Scaled) else g
+
+
+def _remembered(state: dict[str, Array], name: str, p: Array) -> Array:
+    """What is kept for parameter ``name``; zeros before its first step."""
+    return state[name] if name in state else namespace(p).zeros_like(p)
