@@ -172,7 +172,8 @@ class _Loop:
     def back_through(self, segment: Segment, direct: Array | Scaled | None) -> None:
         """The steps of one segment, last first."""
         xp, start, steps = namespace(self.tape.x), segment.start, len(segment.saved)
-        signals, du, dv = [None] * steps, [None] * steps, [None] * steps
+        signals: list[Any] = [None] * steps
+        du, dv = [None] * steps, [None] * steps
         grads, e_grads, reaches_loss = self._immediate(segment, direct)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is taken again
             for t in reversed(range(steps)):

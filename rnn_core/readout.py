@@ -24,10 +24,11 @@ def forward(params: Params, h: Array | Scaled) -> Array | Scaled:
     W, b = params["weight_ho"], params["bias_ho"]
     if not isinstance(h, Scaled):
         return h @ W.T + b  # y = W_ho h + b_ho
-    above = np.maximum(h.exponent, 0)  # what lies below the range is too small to be seen beside b, or is 0 in y as well
-    m = Scaled(h.mantissa, h.exponent - above).to_float()
-    shrunk = like(np.exp2(-np.minimum(np.broadcast_to(above, m.shape[:1]), 2000).astype(np.float64)), m)
-    return plain_if_fits(m @ W.T + b * shrunk[:, None, None], np.broadcast_to(above, m.shape[:1]))
+    m, exponent = parts(h)
+    above = np.maximum(exponent, 0)  # what lies below the range is too small to be seen beside b, or is 0 in y as well
+    m = Scaled(m, exponent - above).to_float()
+    shrunk = like(np.ldexp(1.0, -np.minimum(above, 2000)), m)  # b_ho beside a state that is stored times 2**-above
+    return plain_if_fits(m @ W.T + b * shrunk[:, None, None], above)
 
 
 def backward(params: Params, h: Array | Scaled, dy: Array | Scaled) -> tuple[dict[str, Array | Scaled], Array | Scaled]:

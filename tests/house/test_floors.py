@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 STANDARD = set(__import__("sys").stdlib_module_names)
 
-ENGINE = {"numpy", "torch", "array_api_compat", "rnn_core"}
+ENGINE = {"numpy", "scipy", "torch", "array_api_compat", "rnn_core"}
 TABLES = {"numpy", "pyarrow", "jsonschema", "sklearn"}
 FLOOR_1 = {f.stem for f in SCRIPTS.glob("study_*.py")} - {"study_figures", "study_verdicts"}
 # what a module may import besides the standard library and floor 1

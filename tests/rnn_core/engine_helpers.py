@@ -39,6 +39,7 @@ TORCH_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": functional.leaky_relu,
     "elu": functional.elu,
     "selu": torch.selu,
+    "gelu": functional.gelu,
     "silu": functional.silu,
     "softplus": lambda a: functional.softplus(a, threshold=50.0),
     "softsign": functional.softsign,

@@ -24,6 +24,7 @@ REFERENCE: dict[str, Callable[[mp.mpf], mp.mpf]] = {
     "leaky_relu": lambda a: a if a > 0 else a * mp.mpf(0.01),  # 0.01 as float64 has it
     "elu": lambda a: a if a > 0 else mp.exp(a) - 1,
     "selu": lambda a: _SCALE * (a if a > 0 else _ALPHA * (mp.exp(a) - 1)),
+    "gelu": lambda a: a * mp.erfc(-a / mp.sqrt(2)) / 2,
     "silu": lambda a: a / (1 + mp.exp(-a)),
     "softplus": lambda a: mp.log(1 + mp.exp(a)),
     "softsign": lambda a: a / (1 + abs(a)),
@@ -63,9 +64,9 @@ def test_derivative_is_right_to_rounding_where_units_saturate(name: str) -> None
         for a in (mp.mpf(float(a)) for a in POINTS):
             slope = (REFERENCE[name](a + h) - REFERENCE[name](a - h)) / (2 * h)
             expected.append(float(slope))
-            # silu' = s(a) + a s'(a) has a root, near which only the rounding error of the larger term can be asked for.
-            s = 1 / (1 + mp.exp(-a))
-            size.append(float(s + abs(a) * s * (1 - s)) if name == "silu" else abs(float(slope)))
+            # silu' and gelu' = F(a) + a F'(a) have a root, near which only the larger term's rounding error can be asked for.
+            F = REFERENCE[name](a) / a if name in ("silu", "gelu") else None
+            size.append(float(F + abs(slope - F)) if F is not None else abs(float(slope)))
     error = np.abs(rc.ACTIVATIONS[name].df(POINTS) - expected)
     assert (error <= 8 * EPS["float64"] * np.array(size)).all(), np.max(error / np.maximum(size, 1e-300))
 
@@ -92,17 +93,18 @@ def test_derivative_against_central_differences_of_f(name: str) -> None:
 def test_gamma_is_the_supremum(name: str) -> None:
     """gamma is too small (Pascanu's bound would be broken) or too large (it would be idle)."""
     phi = rc.ACTIVATIONS[name]
-    a = np.concatenate([np.linspace(-50.0, 50.0, 200_001), [0.0, -1e-12, 1e-12, 2.3993572805154675]])
+    a = np.concatenate([np.linspace(-50.0, 50.0, 200_001), [0.0, -1e-12, 1e-12, 2.3993572805154675, 2.0**0.5]])
     largest = float(np.max(np.abs(phi.df(a))))
     assert phi.gamma * (1 - 1e-6) <= largest <= phi.gamma * (1 + 4 * EPS["float64"])
 
 
-def test_gamma_of_silu_is_where_its_second_derivative_vanishes() -> None:
-    """The one gamma that is no round number was mistyped."""
+@pytest.mark.parametrize(("name", "near"), [("silu", 2.4), ("gelu", 1.4)])
+def test_gamma_is_where_the_second_derivative_vanishes(name: str, near: float) -> None:
+    """A gamma that is no round number was mistyped."""
     with mp.workdps(40):
-        at = mp.findroot(lambda a: mp.diff(REFERENCE["silu"], a, 2), 2.4)
-        supremum = mp.diff(REFERENCE["silu"], at)
-    assert abs(rc.ACTIVATIONS["silu"].gamma - float(supremum)) <= EPS["float64"] * 2
+        at = mp.findroot(lambda a: mp.diff(REFERENCE[name], a, 2), near)
+        supremum = mp.diff(REFERENCE[name], at)
+    assert abs(rc.ACTIVATIONS[name].gamma - float(supremum)) <= EPS["float64"] * 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,7 +141,7 @@ def test_numpy_and_torch_agree(name: str, dtype: str) -> None:
         assert f.shape == df.shape == given.shape
         results.append((to_numpy(f), to_numpy(df)))
     for ours, theirs in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=32 * EPS[dtype], atol=8 * EPS[dtype] if name == "silu" else 0)
+        np.testing.assert_allclose(ours, theirs, rtol=32 * EPS[dtype], atol=8 * EPS[dtype] if name in ("silu", "gelu") else 0)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

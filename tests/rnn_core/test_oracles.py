@@ -147,9 +147,10 @@ def test_the_oracle_has_every_cell_activation_and_loss() -> None:
 @pytest.mark.parametrize("loss_at", ["last", "every"])
 @pytest.mark.parametrize("rho", [0.5, 1.0, 1.6])
 @pytest.mark.parametrize("activation", list(rc.ACTIVATIONS))
-def test_the_engine_agrees_with_autograd(activation: str, rho: float, loss_at: str) -> None:
+@pytest.mark.parametrize("cell", list(rc.CELLS))
+def test_the_engine_agrees_with_autograd(cell: str, activation: str, rho: float, loss_at: str) -> None:
     """The engine and torch differ at some step, however small the gradient is there."""
-    problem = with_biases(problem_of(activation=activation, spectral_radius=rho, loss_at=loss_at))
+    problem = with_biases(problem_of(cell=cell, activation=activation, spectral_radius=rho, loss_at=loss_at))
     error = check(problem)
     assert error.relative < EXACT, error
 
@@ -215,21 +216,21 @@ def test_trained_parameters_can_be_checked() -> None:
     assert autograd.check(problem, params, x, target, other).relative > 1e-3
 
 
-@pytest.mark.parametrize("activation", torch_modules.MODULE_ACTIVATIONS)
+@pytest.mark.parametrize(("cell", "activation"), list(torch_modules.KERNELS))
 @pytest.mark.parametrize("seed", range(3))
-def test_the_engine_agrees_with_torch_nn(activation: str, seed: int) -> None:
-    """The engine is not torch.nn.RNN."""
-    problem = with_biases(problem_of(activation=activation, seed=seed, sequence_length=12))
+def test_the_engine_agrees_with_torch_nn(cell: str, activation: str, seed: int) -> None:
+    """The engine is not torch.nn.RNN, GRU or LSTM."""
+    problem = with_biases(problem_of(cell=cell, activation=activation, seed=seed, sequence_length=12))
     grad_hidden = np.random.default_rng(seed).standard_normal((12, 3, 12))
-    assert torch_modules.covers(problem)
     error = torch_modules.check(problem, problem.batch(0)[0], grad_hidden)
     assert error.relative < EXACT, error
 
 
 def test_modules_cover_only_what_torch_has() -> None:
-    """An activation that torch.nn.RNN does not have is held against another one."""
-    covered = {a for a in rc.ACTIVATIONS if torch_modules.covers(problem_of(activation=a))}
-    assert covered == {"tanh", "relu"} == set(torch_modules.MODULE_ACTIVATIONS)
+    """A cell or an activation that torch.nn does not have is held against another one."""
+    pairs = [(cell, phi) for cell in rc.CELLS for phi in rc.ACTIVATIONS]
+    covered = {(c, phi) for c, phi in pairs if torch_modules.module_of(problem_of(cell=c, activation=phi))}
+    assert covered == {("vanilla", "tanh"), ("vanilla", "relu"), ("gru", "tanh"), ("lstm", "tanh")}
 
 
 # ---- what is not finite ------------------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def test_without_a_bug_all_pass(activation: str) -> None:
     """The oracles accuse a right engine: what they say of a wrong one means nothing."""
     p = problem(activation)
     assert autograd_error(p) < CLEAN
-    if torch_modules.covers(p):
+    if torch_modules.module_of(p):
         assert module_error(p) < CLEAN
 
 
@@ -198,7 +198,7 @@ def test_a_bug_in_the_cell_is_caught(bug: type[rc.VanillaCell], activation: str)
     """A wrong cell passes the gate."""
     p = replace(problem(activation), cell=bug(activation))
     assert autograd_error(p) > CAUGHT
-    if torch_modules.covers(p):
+    if torch_modules.module_of(p):
         assert module_error(p) > CAUGHT
 
 
