@@ -9,11 +9,11 @@ All entries of a parameter are perturbed in one pass, each in a copy of the netw
 
 *Range.* Two things keep the method valid over many steps, and neither uses a derivative. The real part of every copy is put
 back on the unperturbed trajectory after each step, for what it differs by is of order h². And as L' is linear in the direction of the
-perturbation, an imaginary part that has left [2^-500, 2^26 h] is brought back to h, its power of two kept apart.
+perturbation, an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of two kept apart.
 
 *Limits*, each of which raises ``OutOfRange``: a state that is not finite; a result whose largest entry is no normal float64; an
-imaginary part above 1e-8 of max(1, |a|) in front of a curved activation (|W| grows by more than 2^40 within a step); an
-imaginary part that one step takes below 1e-290 or rounds to zero (every unit saturated: tanh at |a| > 310), unless what has been
+imaginary part above 1e-8 of max(1, |a|) in front of a curved activation, even with h = 2^-600 (h is made smaller as long as that
+helps); an imaginary part that one step takes below 1e-290 or rounds to zero (every unit saturated: tanh at |a| > 310), unless what has been
 summed up before is at least 1e40 times as large. Entries that are far below the largest of their parameter or step are accurate relative to that one.
 """
 
@@ -31,13 +31,19 @@ from rnn_core.oracles.complex_functions import ACTIVATIONS, PIECEWISE_LINEAR, Fu
 Arrays = Mapping[str, np.ndarray]
 State = dict[str, np.ndarray]
 
+LARGEST_GROWTH, SMALLEST_GROWTH = 2.0**6, 2.0**-300  # an imaginary part between h times these is left as it is
 TINY = 1e-290  # a smaller imaginary part loses digits to subnormal numbers before long
 LARGEST_SLOPE_STEP = 1e-8  # b² of a relative 1e-16: phi'''(a) b² would show in the last digit
+SMALLEST_STEP = 2.0**-600
 NEVER = -(2**30)  # the exponent of an imaginary part that was never lost
 
 
 class OutOfRange(ArithmeticError):
     """No step h gives this derivative in float64: the message says what left the range, and where."""
+
+
+class _TooLargeAStep(OutOfRange):
+    """A smaller h may do."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class _Watched:
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         if (np.abs(z.imag) > LARGEST_SLOPE_STEP * np.maximum(1.0, np.abs(z.real))).any():
-            raise OutOfRange("an imaginary part is not small beside the real one: weights or inputs are too large")
+            raise _TooLargeAStep("an imaginary part is not small beside the real one: weights or inputs are too large")
         out = self.function(z)
         vanished = ((z.imag != 0) & (np.abs(out.imag) < TINY)).any(axis=-1)
         self.vanished = vanished if self.vanished is None else self.vanished | vanished
@@ -253,7 +259,7 @@ class _Copies:
         While a parameter is ``perturbed``, its own imaginary part shares the exponent and must not exceed h.
         """
         largest = self._largest()
-        far = (largest > 2.0**26 * h) | ((largest > 0) & (largest < 2.0**-500))
+        far = (largest > LARGEST_GROWTH * h) | ((largest > 0) & (largest < SMALLEST_GROWTH * h))
         shift = np.where(far, math.frexp(h)[1] - np.frexp(largest)[1].astype(np.int64), 0)
         if perturbed:
             shift = np.minimum(shift, self.exponent)
@@ -288,11 +294,10 @@ class _Run:
             after = self.step(_Weights(self.params), t, before, {}, None)[0]
             self.base.append({name: part[0].real.copy() for name, part in after.items()})
         # What multiplies a perturbation within a step: h is smaller where it is large.
-        matrices = [value for name, value in self.params.items() if name.startswith("weight")]
-        factors = [*matrices, self.x, *(part for state in self.base for part in state.values())]
+        factors = [*self.params.values(), self.x, *(part for state in self.base for part in state.values())]
         largest = max((float(np.abs(a).max()) for a in factors if a.size), default=1.0)
         if largest > 1.0:
-            self.h *= 2.0 ** -math.frexp(largest)[1]
+            self.h = max(SMALLEST_STEP, self.h * 2.0 ** -math.frexp(largest)[1])
 
     def step(
         self, w: _Weights, t: int, state: State, nudge: State, x: np.ndarray | None
@@ -485,9 +490,15 @@ def complex_step_gradients(
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # what is not finite raises OutOfRange
         end = _states(row, grad_state, shape)
         run = _Run(row, activation, settings, plain, x, grad_hidden, end, memory, [start])
-        found = {name: _of_parameter(run, name) for name in plain}
-        first, at_steps = _of_states(run, chosen, initial)
-    return Derivatives(found, first, chosen, at_steps["hidden"], at_steps.get("cell"), at_steps["x"])
+        while True:
+            try:
+                found = {name: _of_parameter(run, name) for name in plain}
+                first, at_steps = _of_states(run, chosen, initial)
+                return Derivatives(found, first, chosen, at_steps["hidden"], at_steps.get("cell"), at_steps["x"])
+            except _TooLargeAStep:
+                if run.h <= SMALLEST_STEP:
+                    raise
+                run.h = max(SMALLEST_STEP, run.h * 2.0**-60)
 
 
 def _states(row: _Row, given: Arrays | None, shape: tuple[int, ...]) -> State:

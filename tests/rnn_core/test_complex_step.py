@@ -391,6 +391,30 @@ def test_h_follows_large_inputs_and_weights() -> None:
     assert_agree(net.differentiate("softplus"), autograd(net, "softplus"))
 
 
+@pytest.mark.parametrize("exponent", [0, 40, 60, 150])
+def test_h_shrinks_where_a_step_magnifies(exponent: int) -> None:
+    """A unit is at rest, and yet its imaginary part is large: b_hn, which r multiplies, is balanced by b_in."""
+    big = 2.0**exponent
+    params = {
+        "weight_ih": np.zeros((3, 1)), "weight_hh": np.array([[0.0], [0.0], [big]]),
+        "bias_ih": np.array([0.0, 0.0, -0.5 * big * big]), "bias_hh": np.zeros(3),
+    }  # fmt: skip
+    one = np.ones((1, 1, 1))
+    found = complex_step_gradients("gru", "tanh", params, one, one, {"hidden": big * one[0]}, steps=[])
+    # h = (1 - z) n + z h' with z = r = 1/2, n = tanh(0) and dn/dr = big²
+    close(found.params["bias_ih"], [0.5 * 0.25 * big * big, 0.25 * big, 0.5])
+    close(found.state["hidden"].ravel(), [0.5 * 0.5 * big + 0.5])
+
+
+def test_a_step_that_no_h_suits_is_refused() -> None:
+    """An imaginary part of the size of the real one is taken for a derivative."""
+    params = {"weight_ih": np.zeros((3, 1)), "weight_hh": np.array([[0.0], [0.0], [2.0**500]])}
+    params["bias_ih"] = np.array([0.0, 0.0, -(2.0**999)])
+    one = np.ones((1, 1, 1))
+    with pytest.raises(OutOfRange, match="too large"):
+        complex_step_gradients("gru", "tanh", params, one, one, {"hidden": 2.0**500 * one[0]}, steps=[])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
