@@ -1,20 +1,23 @@
 """Oracle: complex-step differentiation, dL/dp = Im L(p + i h) / h  (Squire & Trapp 1998; Martins, Sturdza & Alonso 2003).
 
-L(p + i h) = L(p) + i h L'(p) - h² L''(p)/2 - …: the imaginary part is the derivative, to a relative error of h² L'''/L' and
-without a subtraction. With h = 2^-66 ≈ 1e-20 only rounding is left. Nothing is differentiated by hand here, and no tape is kept: it is
-the forward equations, once more, for complex numbers. They share nothing with ``cells/``, ``bptt.py``, ``activations.py`` or
-``equations.py``.
+L(p + i h) = L(p) + i h L'(p) - h² L''(p)/2 - …: the imaginary part is the derivative, to a relative error of h² L'''/L'
+and without a subtraction. With h = 2^-66 ≈ 1e-20 only rounding is left. Nothing is differentiated by hand here, and no
+tape is kept: it is the forward equations, once more, for complex numbers. They share nothing with ``cells/``,
+``bptt.py``, ``activations.py`` or ``equations.py``.
 
-All entries of a parameter are perturbed in one pass, each in a copy of the network of its own: states are (copies, B, H).
+All entries of a parameter are perturbed in one pass, each in a copy of the network of its own: states are (copies, B,
+H).
 
-*Range.* Two things keep the method valid over many steps, and neither uses a derivative. The real part of every copy is put
-back on the unperturbed trajectory after each step, for what it differs by is of order h². And as L' is linear in the direction of the
-perturbation, an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of two kept apart.
+*Range.* Two things keep the method valid over many steps, and neither uses a derivative. The real part of every copy is
+put back on the unperturbed trajectory after each step, for what it differs by is of order h². And as L' is linear in
+the direction of the perturbation, an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of
+two kept apart.
 
-*Limits*, each of which raises ``OutOfRange``: a state that is not finite; a result whose largest entry is no normal float64; an
-imaginary part above 1e-8 of max(1, |a|) in front of a curved activation, even with h = 2^-600 (h is made smaller as long as that
-helps); an imaginary part that one step takes below 1e-290 or rounds to zero (every unit saturated: tanh at |a| > 310), unless what has been
-summed up before is at least 1e40 times as large. Entries that are far below the largest of their parameter or step are accurate relative to that one.
+*Limits*, each of which raises ``OutOfRange``: a state that is not finite; a result whose largest entry is no normal
+float64; an imaginary part above 1e-8 of max(1, |a|) in front of a curved activation, even with h = 2^-600 (h is made
+smaller as long as that helps); an imaginary part that one step takes below 1e-290 or rounds to zero (every unit
+saturated: tanh at |a| > 310), unless what has been summed up before is at least 1e40 times as large. Entries that are
+far below the largest of their parameter or step are accurate relative to that one.
 """
 
 from __future__ import annotations
