@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from examples import cell_and_sequence, functional_rnn, gradient_check, train_a_small_rnn, two_steps_by_hand
@@ -210,7 +210,8 @@ NUMBER = re.compile(r"-?\d+\.\d*(?:e[-+]?\d+)?|\(\d+(?:, \d+)+\)|\d+/\d+")
 def same(printed: str, wanted: str) -> bool:
     """Every digit. The sign of a zero does not count: our sums start from +0, the documents' outer products keep -0.
 
-    Of numbers printed in full, 15 digits: the last one or two are rounding errors, which another BLAS makes elsewhere.
+    Of a number printed in full, a relative 1e-14: its last digits are rounding errors, and on a processor without AVX2
+    NumPy's tanh and BLAS make others.
     """
     if printed == wanted:
         return True
@@ -219,7 +220,7 @@ def same(printed: str, wanted: str) -> bool:
     a, b = float(printed), float(wanted)
     in_full = len(re.sub(r"\D", "", wanted).lstrip("0")) >= 15
     decimals = len(printed.partition(".")[2]), len(wanted.partition(".")[2])
-    return (a == b == 0 and decimals[0] == decimals[1]) or (in_full and abs(a - b) <= 2e-15 * abs(b))
+    return (a == b == 0 and decimals[0] == decimals[1]) or (in_full and abs(a - b) <= 1e-14 * abs(b))
 
 
 def compare(output: str, document: str) -> None:
@@ -284,8 +285,9 @@ def test_gradient_check(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     compare(column(output_of(gradient_check.main, capsys), word), column(GRADIENT_CHECK, word))
 
 
+# NumPy's own float32 exp, for AVX2 and AVX-512, and the C library's part here in the last bit: 0.7788007 and 0.7788008.
 @pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="NumPy's float32 exp has other last bits there"
+    str(np.exp(np.float32(-0.25))) != "0.7788007", reason="NumPy's float32 exp has other last bits here"
 )
 def test_gradient_check_by_differences(capsys: pytest.CaptureFixture[str]) -> None:
     """float32 differences over 2e-5 are made of the last bits of the loss: another order of operations, other digits."""
