@@ -167,10 +167,10 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
         return scaled.to_float()
     if not exponent.any():
         return x
-    tops = tops(x) + exponent
+    sizes = tops(x) + exponent
     smallest, largest = _exponent_range(x)
     return (
-        scaled if ((tops < smallest) | (tops > largest)).any() else scaled.to_float()
+        scaled if ((sizes < smallest) | (sizes > largest)).any() else scaled.to_float()
     )  # nan, for 0, inf and nan, is neither
 
 

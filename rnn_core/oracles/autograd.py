@@ -49,7 +49,7 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     """
     p, xt = as_tensors(params), as_tensor(x)
     states = states_of(evaluation.tape)
-    goal = torch.as_tensor(to_numpy(target), device=xt.device)
+    goal = _goal(problem, target, xt)
     if not (math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)):
         raise NotFinite
     output = as_tensor(plain(evaluation.output))
@@ -87,6 +87,12 @@ def compare_recurrent(ours: Gradients, reference: Reference) -> list[Error]:
     for name, initial in reference.initial.items():
         errors.append(Error(relative_error(ours.state[name], initial), f"initial state, {name}"))
     return errors + [Error(relative_error(grad, reference.params[name]), name) for name, grad in ours.params.items()]
+
+
+def _goal(problem: Problem, target: Array, x: Tensor) -> Tensor:
+    """The target of the steps that carry a loss, time first."""
+    goal = torch.as_tensor(to_numpy(target), device=x.device)
+    return goal if problem.task.loss_at == "every" else goal[None]
 
 
 def _readout(problem: Problem, p: dict[str, Tensor], hidden: Tensor) -> Tensor:
@@ -129,7 +135,7 @@ def confirms_nonfinite(problem: Problem, params: dict[str, Array], x: Array, tar
     for x_t in xt.unbind(0):
         state = step(p, phi, x_t, state)
         states.append(state["hidden"])
-    goal, hidden = torch.as_tensor(to_numpy(target), device=xt.device), torch.stack(states)
+    goal, hidden = _goal(problem, target, xt), torch.stack(states)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
     parts = [direct, hidden, *readout_grads.values()]
     return not (math.isfinite(loss) and all(bool(part.isfinite().all()) for part in parts))

@@ -55,8 +55,7 @@ def allowed(name: str) -> set[str]:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "rnn_core").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
 def test_the_engine_imports_only_mathematics(file: Path) -> None:
-    # scipy has the complex error function; only the oracles, which a gradient does not need, may ask for it
-    assert imports(file) <= (ENGINE | {"scipy"} if file.parent.name == "oracles" else ENGINE)
+    assert imports(file) <= ENGINE
 
 
 @pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.name)
