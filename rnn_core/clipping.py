@@ -104,9 +104,10 @@ def by_parameter(grads: Gradient, threshold: float, params: Params | None = None
 def adaptive(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
     """g_i <- g_i · threshold·‖w_i‖*/‖g_i‖ for every unit i with ‖g_i‖/‖w_i‖* > threshold, ‖w_i‖* = max(‖w_i‖, 1e-3).
 
-    Adaptive gradient clipping (Brock, De, Smith & Simonyan 2021, eq. 3). A unit is a row of a matrix; a vector is one unit, as
-    in their code (``unitwise_norm``). Every parameter is clipped; they leave a network's last linear layer out. Where one
-    gradient is not finite, all are left; where weights are not, so are the gradients of their units.
+    Adaptive gradient clipping (Brock, De, Smith & Simonyan 2021, eq. 3). A unit is a row of a matrix (one
+    column or many); a vector is one unit, as in their code (``unitwise_norm``). Every parameter is clipped; they leave the
+    last linear layer's weights out. Where one gradient is not finite, all are left; where the weights of a unit are not, its
+    gradient is.
 
     Raises:
         ValueError: ``params`` is missing.
