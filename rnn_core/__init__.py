@@ -7,7 +7,7 @@ from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
-from rnn_core.optimizers import OPTIMIZERS, SGD
+from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences
@@ -15,6 +15,7 @@ from rnn_core.tasks import GENERATED, Sequences
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Adam",
     "CELLS",
     "Cell",
     "Clipped",
@@ -27,6 +28,7 @@ __all__ = [
     "INITIALIZERS",
     "LOSSES",
     "LSTMCell",
+    "Momentum",
     "NotKept",
     "OPTIMIZERS",
     "Problem",

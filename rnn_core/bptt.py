@@ -36,7 +36,7 @@ from rnn_core.scaling import (
 from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, segment_length, swap
 
 # The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
-GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled] | None
+GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def backward(
     Args:
         tape: from ``forward``.
         grad_hidden: the direct part of dL/dh_t, (T, B, H), without what flows back from later steps; None is zeros; or a
-            function (start, stop) -> rows start … stop - 1 of it.
+            function (start, stop) -> rows start … stop - 1 of it, or None where they are zero.
         grad_state: dL/d(final state) by name, each (B, H), added to the last step; None is zeros.
         window: truncated backpropagation: the signal is dropped every ``window`` steps, counted from the last one, as if the
             state had been detached there (Williams & Peng 1990; Sutskever 2013, section 2.8.6, with k1 = k2).
@@ -325,6 +325,8 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array
     rows = slice(segment.start, segment.stop)
     if callable(grad_hidden):
         part = grad_hidden(segment.start, segment.stop)
+        if part is None:
+            return None
         _check_shape("grad_hidden(start, stop)", part, (segment.stop - segment.start, *_state_shape(tape)))
         return part
     if isinstance(grad_hidden, Scaled):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, State, namespace, to_numpy
+from rnn_core.arrays import Array, State, like, namespace, to_numpy
 
 LN2 = math.log(2.0)
 
@@ -104,8 +104,13 @@ class Scaled:
         """Plain floats; entries out of range become ±inf or 0."""
         if isinstance(self.exponent, int):
             return times_power_of_two(self.mantissa, self.exponent)
-        xp = namespace(self.mantissa)
-        return xp.stack([times_power_of_two(m, int(e)) for m, e in zip(self.mantissa, self.exponent, strict=True)])
+        largest, x = _LARGEST_STEP[dtype_name(self.mantissa)], self.mantissa
+        left = np.clip(self.exponent, -4 * largest, 4 * largest).reshape(-1, *(1,) * (len(self.shape) - 1))
+        while left.any():
+            step = np.clip(left, -largest, largest)
+            x = x * like(np.ldexp(1.0, step), x)
+            left = left - step
+        return x
 
     def log_norm(self) -> float:
         """ln of the Euclidean norm of all entries."""

@@ -173,10 +173,12 @@ def recurrent_gradients(
     states: dict[str, Tensor],
     direct: Tensor,
     step: equations.Step | None = None,
+    cell_seen: bool = True,
 ) -> Reference:
     """All gradients from the engine's states (each (T, B, H)) and the direct parts dL/dh_t (T, B, H).
 
-    The initial state is zero; ``step`` is one step forward, by default that of our equations.
+    The initial state is zero; ``step`` is one step forward, by default that of our equations. ``cell_seen`` says that its h_t
+    is computed from the c_t that it returns, so that the total dL/dc_t can be found.
     """
     step = step or step_of(problem)
     phi = equations.ACTIVATIONS[problem.experiment.activation]
@@ -184,7 +186,7 @@ def recurrent_gradients(
     blank = {name: torch.zeros_like(part[0]) for name, part in states.items()}
     signal = {name: Scaled(part, 0) for name, part in blank.items()}  # what the future sends to the state after step t
     sums = {name: Scaled(torch.zeros_like(p[name]), 0) for name in leaves}
-    totals: dict[str, list[Scaled]] = {name: [] for name in states}
+    totals: dict[str, list[Scaled]] = {name: [] for name in states if name == "hidden" or cell_seen}
     inputs, forward_error = [], Error(0.0, "state")
     for t in reversed(range(x.shape[0])):
         before = {name: (part[t - 1] if t else blank[name]).clone().requires_grad_() for name, part in states.items()}
@@ -197,7 +199,7 @@ def recurrent_gradients(
         e = int(total["hidden"].exponent)
         outputs, given = list(after.values()), [total[name].mantissa for name in after]
         totals["hidden"].append(total["hidden"])
-        if "cell" in after:  # all that c_t does, through h_t too
+        if "cell" in totals:  # all that c_t does, through h_t too
             (dc,) = torch.autograd.grad(outputs, after["cell"], grad_outputs=given, retain_graph=True)
             totals["cell"].append(Scaled(dc, e))
         found = torch.autograd.grad(outputs, [*before.values(), x_t, *leaves.values()], grad_outputs=given)

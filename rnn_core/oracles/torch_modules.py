@@ -47,7 +47,7 @@ def module_of(problem: Problem) -> str | None:
 
 
 def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-10) -> Error:
-    """The worst relative error of states, dL/dh_t (and dL/dc_t) and dL/dx_t at every t, dL/dh_0, and parameter gradients.
+    """The worst relative error of states, dL/dh_t and dL/dx_t at every t, the initial state, and parameter gradients.
 
     Raises:
         NotFinite: a state of the engine is not finite.
@@ -76,5 +76,5 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
         if flattest * tolerance < 8 * torch.finfo(states["hidden"].dtype).eps:
             raise TooSaturated
     direct = as_tensor(grad_hidden)
-    reference = recurrent_gradients(problem, as_tensors(params), as_tensor(x), states, direct, step)
+    reference = recurrent_gradients(problem, as_tensors(params), as_tensor(x), states, direct, step, cell_seen=False)
     return worst(compare_recurrent(gradients, reference))
