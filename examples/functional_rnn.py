@@ -22,7 +22,7 @@ def main() -> None:
     x, target = np.random.randn(T, 1, D), np.random.randn(T, 1, C)  # noqa: NPY002
     W_xh, W_hh, W_hy = (np.random.randn(*shape) * 0.1 for shape in ((H, D), (H, H), (C, H)))  # noqa: NPY002
     params = network(W_xh, W_hh, np.zeros(H), W_hy, np.zeros(C))
-    cell, sgd = rc.VanillaCell("tanh"), rc.OPTIMIZERS["sgd"](learning_rate=0.01)
+    cell, sgd = rc.VanillaCell("tanh"), rc.OPTIMIZERS["sgd"](0.01)
 
     before = run(cell, params, x, target)
     # The document has one hidden bias: our second one would learn the same again.

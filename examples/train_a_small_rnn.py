@@ -21,7 +21,7 @@ def main() -> None:
     target = np.mean(x, axis=1, keepdims=True)
     W_xh, W_hh, W_hy = (np.random.randn(*shape) * 0.01 for shape in ((D, H), (H, H), (H, 1)))  # noqa: NPY002
     params = network(W_xh.T, W_hh.T, np.zeros(H), W_hy.T, np.zeros(1))
-    cell, sgd = rc.VanillaCell("tanh"), rc.OPTIMIZERS["sgd"](learning_rate=0.01)
+    cell, sgd = rc.VanillaCell("tanh"), rc.OPTIMIZERS["sgd"](0.01)
 
     for epoch in range(1, epochs + 1):
         now = run(cell, params, x[:, None], target[:, None])  # a batch of one sequence

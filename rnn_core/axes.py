@@ -20,7 +20,7 @@ class Axis:
         meaning, unit, label: for the schema, the column and the figures.
         choices: allowed values of a ``choice``, names of the rules of a ``rule``.
         minimum, maximum: smallest and largest allowed number; ``above`` is a bound that is itself not allowed.
-        optional: None is allowed and means "as the task defines it".
+        unset: what None means; empty where None is not allowed.
     """
 
     kind: str
@@ -31,11 +31,11 @@ class Axis:
     minimum: int | None = None
     maximum: int | None = None
     above: float | None = None
-    optional: bool = False
+    unset: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """ValueError naming the key, the value and what is allowed."""
-        if value is None and self.optional:
+        if value is None and self.unset:
             return
         if self.kind in ("choice", "name", "rule"):
             if not isinstance(value, str):

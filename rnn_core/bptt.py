@@ -83,9 +83,7 @@ class NotKept:
     __getattr__ = __getitem__ = __len__ = __iter__ = __array__ = _refuse
 
 
-def forward(
-    cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
-) -> Tape:
+def forward(cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None) -> Tape:
     """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H), …}; None is zeros).
 
     Args:
@@ -208,7 +206,9 @@ class _Loop:
         before = self.dstate, self.e
         self.dstate, self.e = add(*before, "hidden", grad, e_grad)
         if self.e == 0 and not np.isfinite(_square(self.dstate["hidden"])) and not all_finite(self.dstate["hidden"]):
-            self.dstate, self.e = add(*renormalise(*before), "hidden", grad, e_grad)  # two that are in range, whose sum is not
+            self.dstate, self.e = add(
+                *renormalise(*before), "hidden", grad, e_grad
+            )  # two that are in range, whose sum is not
 
     def _immediate(self, segment: Segment, direct: Array | Scaled | None) -> tuple[Array, np.ndarray, list[bool]]:
         """(columns, exponents, whether not zero) of the direct parts of a segment; notes their norms."""

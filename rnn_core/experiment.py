@@ -43,17 +43,17 @@ class Experiment:
     task: str = axis("white_noise", "name", "What the network sees and is asked for", "name", "task")
     cell: str = axis("vanilla", "choice", "Recurrent cell", "name", "cell", choices=CELLS)
     activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS)
-    residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, optional=True)  # fmt: skip
-    residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, optional=True)  # fmt: skip
+    residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1")  # fmt: skip
+    residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0")  # fmt: skip
     initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initializer", choices=INITIALIZERS)  # fmt: skip
     spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0)  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1)
-    input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, optional=True)  # fmt: skip
+    input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that unit-variance inputs give the preactivations", "1", "input scale", above=0)  # fmt: skip
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1)
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1)
-    loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), optional=True)  # fmt: skip
-    truncation: int | None = axis(None, "integer", "Window of truncated backpropagation: training drops the backward signal every so many steps (default: never)", "steps", "truncation window", minimum=1, optional=True)  # fmt: skip
+    loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
+    truncation: int | None = axis(None, "integer", "Window of truncated backpropagation: training drops the backward signal every so many steps (default: never)", "steps", "truncation window", minimum=1, unset="the full gradient is used")  # fmt: skip
     clipping: str = axis("none", "rule", "Gradient clipping: none, or RULE:THRESHOLD", "rule", "clipping", choices=RULES)  # fmt: skip
     optimizer: str = axis("sgd", "choice", "Optimiser", "name", "optimiser", choices=OPTIMIZERS)
     learning_rate: float = axis(0.1, "number", "Step size of the optimiser", "1", "learning rate", above=0)
@@ -65,12 +65,14 @@ class Experiment:
     def __post_init__(self) -> None:
         for name, described in axes().items():
             described.check(name, getattr(self, name))
-        parse_clipping(self.clipping)
+        object.__setattr__(self, "clipping", str(parse_clipping(self.clipping)))  # norm:1 and norm:1.0 are one run
         for cell, kind in CELLS.items():
             for option in kind.options:
                 name = f"{cell}_{option}"
                 if cell != self.cell and getattr(self, name) is not None:
-                    raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed with cell {self.cell!r}; only {cell!r} has it")
+                    raise ValueError(
+                        f"{name}: {getattr(self, name)!r} is not allowed with cell {self.cell!r}; only {cell!r} has it"
+                    )
 
     @property
     def key(self) -> str:
@@ -207,15 +209,15 @@ class Evaluation:
     param_grads: Gradient
 
     def first_nonfinite_step(self) -> int | None:
-        """The first t whose state or output is not finite; else the last t, the first on the way back, whose gradient is not;
-        else None."""
-        state = self.tape.first_nonfinite_step
-        if state is not None:
-            return state
+        """The first t whose state or output plain floats do not hold; else the last t, the first on the way back, whose
+        gradient is not finite; else None."""
         xp = namespace(self.tape.x)
         outputs = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=(1, 2)))
-        if not outputs.all():
-            return self.grad_hidden.first + int(np.argmin(outputs)) + 1
+        steps = [self.grad_hidden.first + int(t) + 1 for t in np.flatnonzero(~outputs)[:1]]
+        if (state := self.tape.first_nonfinite_step) is not None:
+            steps.append(state)
+        if steps:
+            return min(steps)
         norms = self.gradients.log_norm
         broken = np.flatnonzero(np.isnan(norms) | (norms == np.inf))
         return int(broken[-1]) + 1 if broken.size else None
@@ -315,13 +317,15 @@ def run(
                 start = _measure_start(problem, evaluation, traces[0])
             following = optimizer.step(params, clipped.grads) if experiment.updates else params
             finite = math.isfinite(evaluation.loss) and clipped.finite and all_finite(*following.values())
-        updates.append(_update_row(update, evaluation, clipped, bias, finite))
-        if not finite:
-            broken = {"first_nonfinite_update": update, "first_nonfinite_step": evaluation.first_nonfinite_step()}
-            break
+            updates.append(_update_row(update, evaluation, clipped, bias, finite))
+            if not finite:
+                broken = {"first_nonfinite_update": update, "first_nonfinite_step": evaluation.first_nonfinite_step()}
+                break
         params = following
 
-    end = _measure_end(problem, params, trained=experiment.updates > 0, broken=not updates[-1]["finite"], memory_budget=memory_budget)
+    end = _measure_end(
+        problem, params, trained=experiment.updates > 0, broken=not updates[-1]["finite"], memory_budget=memory_budget
+    )
     return Result(
         traces={name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]},
         updates={name: np.array([row[name] for row in updates]) for name in updates[0]},
@@ -376,9 +380,7 @@ def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndar
     }
 
 
-def _update_row(
-    update: int, evaluation: Evaluation, clipped: Clipped, bias: float, finite: bool
-) -> dict[str, Any]:
+def _update_row(update: int, evaluation: Evaluation, clipped: Clipped, bias: float, finite: bool) -> dict[str, Any]:
     return {
         "update": update,
         "loss": evaluation.loss,

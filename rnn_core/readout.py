@@ -19,7 +19,7 @@ def init_readout(rng: np.random.Generator, hidden_size: int, output_size: int) -
     }
 
 
-def forward(params: Params, h: Array | Scaled) -> Array | Scaled:
+def forward(params: Params, h: Array | Scaled) -> Array:
     """y (…, C) from h (…, H)."""
     W, b = params["weight_ho"], params["bias_ho"]
     if not isinstance(h, Scaled):
@@ -31,7 +31,7 @@ def forward(params: Params, h: Array | Scaled) -> Array | Scaled:
     return plain_if_fits(m @ W.T + b * shrunk[:, None, None], above)
 
 
-def backward(params: Params, h: Array | Scaled, dy: Array | Scaled) -> tuple[dict[str, Array | Scaled], Array | Scaled]:
+def backward(params: Params, h: Array | Scaled, dy: Array | Scaled) -> tuple[dict[str, Array | Scaled], Array]:
     """(gradients by name, dL/dh (…, H)) from dL/dy (…, C)."""
     return parameter_gradients(params, h, dy), input_gradient(params, dy)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, State, namespace
+from rnn_core.arrays import Array, Params, State, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
     WINDOW,
@@ -22,6 +22,7 @@ from rnn_core.scaling import (
     all_finite,
     common_exponent,
     dtype_name,
+    plain,
     plain_if_fits,
     times_power_of_two,
     tops,
@@ -47,11 +48,11 @@ class Segment:
     saved: list[Any]
 
     @property
-    def hidden(self) -> Array | Scaled:
+    def hidden(self) -> Array:
         """h_t after each step, (steps, B, H); ``Scaled`` where plain floats do not hold them."""
         return self.after("hidden")
 
-    def after(self, name: str) -> Array | Scaled:
+    def after(self, name: str) -> Array:
         """One part of the state after each step, (steps, B, H)."""
         return plain_if_fits(swap(self.states[name][1:]), self.exponent[1:])
 
@@ -75,18 +76,13 @@ class Tape:
     kept: Segment | None = field(repr=False)
 
     @property
-    def hidden(self) -> Array | Scaled:
+    def hidden(self) -> Array:
         """h_1 … h_T, (T, B, H); ``Scaled`` where plain floats do not hold them."""
         return self.states("hidden")
 
-    def states(self, name: str) -> Array | Scaled:
+    def states(self, name: str) -> Array:
         """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H)."""
         return self._whole().after(name)
-
-    @property
-    def columns(self) -> Array:
-        """h_0 … h_T as stored, samples as columns, (T + 1, H, B)."""
-        return self._whole().states["hidden"]
 
     @property
     def saved(self) -> list[Any]:
@@ -95,13 +91,14 @@ class Tape:
 
     @property
     def first_nonfinite_step(self) -> int | None:
-        """The first t = 1 … T whose state holds inf or nan; None where all are finite."""
+        """The first t = 1 … T whose state plain floats do not hold; None where they hold all. (Beyond the range the states of
+        a homogeneous cell are still exact, as ``Scaled``; those of other cells are inf or nan.)"""
         xp = namespace(self.x)
         for segment in self.segments():
-            finite = xp.stack([xp.all(xp.isfinite(part[1:]), axis=(1, 2)) for part in segment.states.values()])
-            broken = np.flatnonzero([not bool(ok) for ok in xp.all(finite, axis=0)])
-            if broken.size:
-                return segment.start + int(broken[0]) + 1
+            for name in segment.states:
+                finite = to_numpy(xp.all(xp.isfinite(plain(segment.after(name))), axis=(1, 2)))
+                if not finite.all():
+                    return segment.start + int(np.argmin(finite)) + 1
         return None
 
     def segments(self, backward: bool = False) -> Iterator[Segment]:
@@ -124,9 +121,7 @@ def segment_length(T: int) -> int:
     return max(SHORTEST_SEGMENT, math.isqrt(T - 1) + 1)
 
 
-def run_segment(
-    cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int
-) -> Segment:
+def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
     """The steps from ``start`` to ``stop`` forward from ``state * 2**exponent`` (columns).
 
     A homogeneous cell whose states leave the range of plain floats is run again with an exponent carried apart.

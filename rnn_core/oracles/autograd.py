@@ -50,7 +50,9 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     p, xt = as_tensors(params), as_tensor(x)
     states = states_of(evaluation.tape)
     goal = _goal(problem, target, xt)
-    if not (math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)):
+    if not (
+        math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)
+    ):
         raise NotFinite
     output = as_tensor(plain(evaluation.output))
     loss, dy, direct, readout_grads = loss_gradients(problem, p, states["hidden"], goal, output)

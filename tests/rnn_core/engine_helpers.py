@@ -5,6 +5,7 @@ Nothing here uses rnn_core's backward pass, its scaling or its comparator.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
+from rnn_core.tape import segment_length
 
 LIBRARIES = ("numpy", "torch")
 DTYPES = ("float64", "float32")
@@ -160,10 +162,19 @@ def autograd_program(activation: str, case: Case) -> Program:
     )
 
 
+def states_before(tape: rc.Tape) -> np.ndarray:
+    """h_0 … h_{T-1} of a tape that starts from zero, samples as columns, (T, H, B)."""
+    hidden = np.asarray(tape.hidden).transpose(0, 2, 1)
+    return np.concatenate([np.zeros_like(hidden[:1]), hidden[:-1]])
+
+
 def plain_pass(tape: rc.Tape, grad_hidden: np.ndarray) -> Program:
-    """The delta recursion with no exponent carried apart, as a textbook writes it (NumPy, vanilla cell)."""
+    """The delta recursion with no exponent carried apart, as a textbook writes it (NumPy, vanilla cell), from h_0 = 0.
+
+    Sums over time are taken in the engine's order: piece by piece, the last piece first.
+    """
     assert isinstance(tape.cell, rc.VanillaCell)
-    W, phi, columns = tape.params["weight_hh"], tape.cell.phi, tape.columns
+    W, phi, h_prev = tape.params["weight_hh"], tape.cell.phi, states_before(tape)
     T, B, H = grad_hidden.shape
     dh_next, dh, da = np.zeros((H, B), dtype=grad_hidden.dtype), [], []
     for t in reversed(range(T)):
@@ -173,16 +184,17 @@ def plain_pass(tape: rc.Tape, grad_hidden: np.ndarray) -> Program:
         dh.append(dh_t)
         da.append(da_t)
     da_all, x = np.stack(da[::-1]), tape.x.transpose(0, 2, 1)
-    bias = np.sum(da_all, axis=(0, 2))
+    length = segment_length(T)
+    pieces = [slice(start, start + length) for start in reversed(range(0, T, length))]
+
+    def summed(factor: np.ndarray) -> np.ndarray:
+        return functools.reduce(np.add, [np.tensordot(da_all[p], factor[p], axes=((0, 2), (0, 2))) for p in pieces])
+
+    bias = functools.reduce(np.add, [np.sum(da_all[p], axis=(0, 2)) for p in pieces])
     return Program(
-        tape.hidden,
+        np.asarray(tape.hidden),
         np.stack(dh[::-1]).transpose(0, 2, 1),
-        {
-            "weight_ih": np.tensordot(da_all, x, axes=((0, 2), (0, 2))),
-            "weight_hh": np.tensordot(da_all, columns[:-1], axes=((0, 2), (0, 2))),
-            "bias_ih": bias,
-            "bias_hh": bias,
-        },
+        {"weight_ih": summed(x), "weight_hh": summed(h_prev), "bias_ih": bias, "bias_hh": bias},
         (tape.params["weight_ih"].T @ da_all).transpose(0, 2, 1),
         dh_next.T,
     )

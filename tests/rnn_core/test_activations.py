@@ -142,7 +142,9 @@ def test_numpy_and_torch_agree(name: str, dtype: str) -> None:
         assert f.shape == df.shape == given.shape
         results.append((to_numpy(f), to_numpy(df)))
     for ours, theirs in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=32 * EPS[dtype], atol=8 * EPS[dtype] if name in ("silu", "gelu") else 0)
+        np.testing.assert_allclose(
+            ours, theirs, rtol=32 * EPS[dtype], atol=8 * EPS[dtype] if name in ("silu", "gelu") else 0
+        )
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
