@@ -432,10 +432,10 @@ def _predict(problem: Problem, W: np.ndarray, rho: float, sigma: float, x: Array
     linear = math.nan if jacobian is None else linear_rate(spectral_radius(jacobian))
     mean_field = math.nan
     if e.cell == "vanilla" and e.initializer in MIXING_INITIALIZERS:
-        u = to_numpy(x).astype(np.float64) @ to_numpy(problem.params["weight_ih"]).astype(np.float64).T
-        mean_field = fixed_point(
-            cell.phi, sigma_w2=float((W**2).sum() / W.shape[0]), sigma_u2=float((u**2).mean())
-        ).rate
+        rows = to_numpy(x).astype(np.float64).reshape(-1, x.shape[-1])
+        W_ih = to_numpy(problem.params["weight_ih"]).astype(np.float64)
+        sigma_u2 = float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih))  # mean square of W_ih x_t
+        mean_field = fixed_point(cell.phi, sigma_w2=float((W**2).sum() / len(W)), sigma_u2=sigma_u2).rate
     exact = cell.phi.name == "identity" and jacobian is not None
     return {
         "linear_rate": linear,

@@ -38,7 +38,7 @@ class LSTMCell(Cell):
         return {"hidden": dh, "cell": dc + self.phi.df(c) * (o * dh)}  # c_t acts through c_{t+1}, and through h_t
 
     def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
-        a, i, f, g, o, c_prev, c, s = saved
+        a, i, f, g, _, c_prev, _, s = saved
         dh, dc = dstate["hidden"], dstate["cell"]  # dc is the total
         H = dh.shape[0]
         da_i = SIGMA.df(a[:H]) * (g * dc)  # di_t = g_t ⊙ dc_t

@@ -58,6 +58,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "linear_rate": math.log(settings["spectral_radius"]), "bound_rate": math.log(2 * settings["spectral_radius"]),
         "mean_field_rate": prediction, "predicted_rate": prediction,
         "deviation": None if prediction is None else rate - prediction,
+        **{f"{f}_{what}_at": None for f in study_tables.FORMATS for what in ("flushed", "overflowed")},
         "held_out_loss": 0.5 if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
@@ -70,7 +71,9 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
                                           "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
-                                          "saturation": 0.0})  # fmt: skip
+                                          "saturation": 0.0, "log10_cell_grad_norm": None,
+                                          **{f"{f}_{what}": 0.0 for f in study_tables.FORMATS
+                                             for what in ("flushed", "overflowed")}})  # fmt: skip
     for update in range(max(1, settings["updates"])):
         ends = update == broken
         norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
@@ -79,7 +82,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         loss = math.nan if ends else 2.0 / (1 + update)
         extend(found["updates"], common | {
             "update": update, "loss": loss, "accuracy": given.get("accuracy", 0.5),
-            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0,
+            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0, "truncation_bias": None,
             "finite": not ends,
         })  # fmt: skip
         if ends:

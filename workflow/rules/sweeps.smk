@@ -23,6 +23,7 @@ rule run_block:
         tolerance=config["gate"]["tolerance"],
         checked=config["gate"]["checked_runs_per_job"],
         device=config["device"],
+        memory_mb=config.get("memory_mb"),
         engine=ENGINE,
         cache=f"{STUDY}/cache",
         code=code("run_block"),

@@ -25,6 +25,8 @@ def autograd_row(problem: Problem, params: Params, x: Array, target: Array, eval
     """
     from rnn_core.oracles import autograd
 
+    if isinstance(evaluation.gradients.hidden, rc.NotKept):
+        return {"oracle": "torch.autograd", "relative_error": None, "where": "not compared: no room for every step"}
     try:
         error = autograd.check(problem, params, x, target, evaluation)
     except autograd.NotFinite:

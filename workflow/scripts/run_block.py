@@ -30,10 +30,19 @@ class BlockRunner:
         cache: finished runs.
         sequences: task -> file, for tasks that are not generated.
         tolerance: by dtype, for verified runs.
+        memory_mb: MiB that the states of a run may take; None is no limit. It changes no row.
     """
 
-    def __init__(self, cache: Cache, sequences: dict[str, str], device: str, tolerance: dict[str, float]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        sequences: dict[str, str],
+        device: str,
+        tolerance: dict[str, float],
+        memory_mb: float | None = None,
+    ) -> None:
         self.cache, self.device, self.tolerance = cache, device, tolerance
+        self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
         self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
         self.digests = {task: data_digest(file) for task, file in sequences.items()}
 
@@ -59,7 +68,9 @@ class BlockRunner:
         """Run it, under the eyes of a verifier if ``verify``."""
         verifier = Verifier(self.tolerance[experiment.dtype]) if verify else None
         start = time.perf_counter()
-        result = rc.run(experiment, self.data.get(experiment.task), self.device, watch=verifier)
+        result = rc.run(
+            experiment, self.data.get(experiment.task), self.device, watch=verifier, memory_budget=self.memory_budget
+        )
         seconds = time.perf_counter() - start
         row = {**asdict(experiment), **result.summary, "device": self.device}
         if verifier is None:
@@ -121,7 +132,7 @@ def main(snakemake: Any) -> None:
             import torch
 
             torch.set_num_threads(1)
-        runner = BlockRunner(Cache(p.cache, identity(device)), sequences, device, p.tolerance)
+        runner = BlockRunner(Cache(p.cache, identity(device)), sequences, device, p.tolerance, p.memory_mb)
         found = run_block(Block(**p.block), runner, p.engine, p.checked)
     provenance = {"block": p.block, "engine": p.engine, "device": device_name(device)}
     for table in study_tables.TABLES:

@@ -40,6 +40,8 @@ _UNTRAINED = "a run that trains nothing, or whose training broke down"
 _SWEEP = Column("sweep", _TEXT, "name", "Sweep of the config that the run belongs to")
 _KEY = Column("run_key", _TEXT, "hex", "Run: digest of all its settings, the seed included")
 
+FORMATS = ("float32", "bfloat16", "float16")  # whose losses are recorded beside the exact gradient
+
 _TRACES = (
     Column("update", _INT, "updates", "Updates made before this gradient was taken"),
     Column("t", _INT, "steps", "Time step, 1 … T"),
@@ -56,8 +58,25 @@ _TRACES = (
         "log10",
         "The same of the direct part alone, the loss at step t; −inf where step t carries no loss",
     ),
+    Column(
+        "log10_cell_grad_norm",
+        _FLOAT,
+        "log10",
+        "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1)",
+        null="another cell",
+    ),
     Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t over batch and units"),
-    Column("saturation", _FLOAT, "fraction", "Units with |φ'(a_t)| below a tenth of its supremum"),
+    Column(
+        "saturation",
+        _FLOAT,
+        "fraction",
+        "Units (of a gated cell: and gates) whose slope is below a tenth of its supremum",
+    ),
+    *(
+        Column(f"{format}_{what}", _FLOAT, "fraction", f"Nonzero entries of ∂L/∂h_t that {format} would {verb}")
+        for format in FORMATS
+        for what, verb in (("flushed", "round to zero"), ("overflowed", "turn into inf"))
+    ),
 )
 
 _UPDATES = (
@@ -68,6 +87,13 @@ _UPDATES = (
     Column("log10_norm_after", _FLOAT, "log10", "log10 of the global gradient norm after clipping"),
     Column("clip_factor", _FLOAT, "1", "Norm after over norm before; nan where the gradient was not finite"),
     Column(
+        "truncation_bias",
+        _FLOAT,
+        "relative",
+        "‖truncated − full‖/‖full‖ of all parameters' gradients, before clipping",
+        null="truncation is not set",
+    ),
+    Column(
         "finite", _BOOL, "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"
     ),
 )
@@ -75,8 +101,18 @@ _UPDATES = (
 _MEASURED = (
     Column("task_input_size", _INT, "inputs", "D: inputs per step, as the task has them"),
     Column("task_loss_at", _TEXT, "name", "Steps that carry a loss, as the task has them: last or every"),
-    Column("measured_spectral_radius", _FLOAT, "1", "ρ of W_hh at the start: largest modulus of an eigenvalue"),
-    Column("sigma_max", _FLOAT, "1", "σ_max of W_hh at the start: largest singular value"),
+    Column(
+        "measured_spectral_radius",
+        _FLOAT,
+        "1",
+        "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates",
+    ),
+    Column(
+        "sigma_max",
+        _FLOAT,
+        "1",
+        "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
+    ),
     Column(
         "log10_gradient_ratio",
         _FLOAT,
@@ -104,14 +140,26 @@ _MEASURED = (
         "vanishing, stable or exploding: log10_gradient_ratio below −2, between, above 2",
         null="not a number",
     ),
-    Column("linear_rate", _FLOAT, "ln per step", "Linear law: ln ρ"),
-    Column("bound_rate", _FLOAT, "ln per step", "Pascanu's upper bound for every step: ln(γ σ_max)"),
+    Column(
+        "linear_rate",
+        _FLOAT,
+        "ln per step",
+        "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",
+        null="a gated cell",
+    ),
+    Column(
+        "bound_rate",
+        _FLOAT,
+        "ln per step",
+        "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max)",
+        null="a gated cell",
+    ),
     Column(
         "mean_field_rate",
         _FLOAT,
         "ln per step",
         "Mean-field slope ½ ln χ₁",
-        null="an initialiser whose units never mix (identity)",
+        null="another cell than vanilla, or an initialiser whose units never mix (identity)",
     ),
     Column(
         "predicted_rate",
@@ -119,6 +167,17 @@ _MEASURED = (
         "ln per step",
         "linear_rate for φ = identity, mean_field_rate otherwise",
         null="as mean_field_rate",
+    ),
+    *(
+        Column(f"{format}_{what}_at", _INT, "steps", meaning.format(format), null="there is none")
+        for format in FORMATS
+        for what, meaning in (
+            ("flushed", "At the start, the first t on the way back at which {} would round all of ∂L/∂h_t to zero"),
+            (
+                "overflowed",
+                "At the start, the first t on the way back at which {} would turn an entry of ∂L/∂h_t into inf",
+            ),
+        )
     ),
     Column("deviation", _FLOAT, "ln per step", "growth_rate − predicted_rate", null="as either of them"),
     Column("held_out_loss", _FLOAT, "1", "Loss on held-out sequences after training", null=_UNTRAINED),
@@ -147,7 +206,7 @@ _MEASURED = (
         "first_nonfinite_step",
         _INT,
         "steps",
-        "There, the first time step whose state is not finite, or going back the first whose gradient is not",
+        "There, the first time step whose state or output plain floats do not hold, or going back the first whose gradient is not finite",
         null="all were finite, or no single step was to blame",
     ),
     Column(
@@ -180,7 +239,7 @@ _CHECKS = (
         _FLOAT,
         "relative",
         "Worst relative error over all time steps and parameters, atol = 0",
-        null="not finite, on both sides",
+        null="not finite, on both sides; or memory_mb has no room for every step",
     ),
     Column("where", _TEXT, "name", "The time step or parameter that it was found at"),
     Column("tolerance", _FLOAT, "relative", "Largest error that passes"),
@@ -233,14 +292,13 @@ def columns(table: str) -> tuple[Column, ...]:
     """All columns of a table, in order."""
     if table == "runs":
         types = {"integer": _INT, "number": _FLOAT}
-        decided = "not set: the task decides, see task_{}"
         settings = tuple(
             Column(
                 n,
                 types.get(a["kind"], _TEXT),
                 a["unit"],
                 a["meaning"],
-                decided.format(n) if a["default"] is None else "",
+                f"not set: {a['unset']}" if a["unset"] else "",
             )
             for n, a in axes().items()
         )

@@ -53,7 +53,7 @@ def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, 
 
 
 TEXTS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
-RULE = "write none, norm:THRESHOLD or value:THRESHOLD with a threshold above 0, as norm:1.0"
+RULE = "write none, or a rule and its threshold above 0, as norm:1.0"
 
 
 def _text(description: str) -> dict[str, Any]:
@@ -123,7 +123,14 @@ def _axes() -> dict[str, Any]:
     """What tables and figures need to know of the axes, for readers that do not import the engine."""
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     return {
-        name: {"kind": a.kind, "default": defaults[name], "unit": a.unit, "label": a.label, "meaning": a.meaning}
+        name: {
+            "kind": a.kind,
+            "default": defaults[name],
+            "unit": a.unit,
+            "label": a.label,
+            "meaning": a.meaning,
+            "unset": a.unset,
+        }
         for name, a in axes().items()
     }
 
@@ -136,6 +143,12 @@ def schema() -> dict[str, Any]:
         "title": _text("Headline of the report"),
         "question": _text("The question that the study answers, shown at the top of the report"),
         "device": _choice(DEVICES, "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)"),
+        "memory_mb": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "Memory for the states of one run; a longer run keeps checkpoints and computes the rest twice, "
+            "to the same rows. Without it every run keeps all. Unit: MiB.",
+        },
         "gate": _gate(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
@@ -144,7 +157,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written by workflow/scripts/write_schema.py; do not edit",
-        **_object("One study", keys, [key for key in keys if key != "sequences"]),
+        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb")]),
         "$defs": {"axes": {"x-axes": _axes(), "x-generated-tasks": list(GENERATED)}},
     }
 
@@ -181,7 +194,7 @@ def settings_page() -> str:
     lines += ["| setting | default | unit | meaning | allowed |", "|---|---|---|---|---|"]
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     for name, axis in axes().items():
-        default = "the task's" if defaults[name] is None else f"`{defaults[name]}`"
+        default = f"not set: {axis.unset}" if defaults[name] is None else f"`{defaults[name]}`"
         lines.append(f"| `{name}` | {default} | {axis.unit} | {axis.meaning} | {_allowed(name, axis)} |")
     return "\n".join([*lines, ""])
 
@@ -191,6 +204,8 @@ def _allowed(name: str, axis: Axis) -> str:
         return ", ".join(f"`{choice}`" for choice in axis.choices)
     if name == "task":
         return ", ".join(f"`{task}`" for task in [*GENERATED, "digits"]) + ", a name under `sequences:`"
+    if axis.maximum is not None:
+        return f"{axis.minimum} to {axis.maximum}"
     return f"at least {axis.minimum}" if axis.minimum is not None else f"above {axis.above:g}"
 
 
