@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 import study_tables  # noqa: E402
 from rnn_core.arrays import DEVICES, DTYPES  # noqa: E402
 from rnn_core.axes import Axis  # noqa: E402
+from rnn_core.clipping import RULES  # noqa: E402
 from rnn_core.experiment import Experiment, axes  # noqa: E402
 from rnn_core.losses import LOSSES  # noqa: E402
 from rnn_core.tasks import GENERATED  # noqa: E402
@@ -53,7 +54,10 @@ def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, 
 
 
 TEXTS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
-RULE = "write none, or a rule and its threshold above 0, as norm:1.0"
+RULE = (
+    f"write none, {', '.join(f'{rule}:THRESHOLD' for rule in RULES if rule != 'none')}, "
+    "with a threshold above 0, as norm:1.0"
+)
 
 
 def _text(description: str) -> dict[str, Any]:
