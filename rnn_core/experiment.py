@@ -224,12 +224,10 @@ class Evaluation:
 
 
 def _states_with_loss(tape: Tape, loss_at: str) -> Iterator[Array | Scaled]:
-    """h_t of the steps that carry a loss, (steps, B, H), piece by piece where the tape does not keep them."""
+    """h_t of the steps that carry a loss, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits."""
     if loss_at == "last":
         h = tape.state["hidden"]
         yield Scaled(h.mantissa[None], h.exponent) if isinstance(h, Scaled) else h[None]
-    elif tape.kept is not None:
-        yield tape.hidden
     else:
         yield from (segment.hidden for segment in tape.segments())
 

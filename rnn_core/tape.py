@@ -96,7 +96,8 @@ class Tape:
         xp = namespace(self.x)
         for segment in self.segments():
             for name in segment.states:
-                finite = to_numpy(xp.all(xp.isfinite(plain(segment.after(name))), axis=(1, 2)))
+                with np.errstate(over="ignore"):
+                    finite = to_numpy(xp.all(xp.isfinite(plain(segment.after(name))), axis=(1, 2)))
                 if not finite.all():
                     return segment.start + int(np.argmin(finite)) + 1
         return None
