@@ -396,10 +396,10 @@ AROUND: dict[str, tuple[Any, str, Any]] = {
 # ---- the oracles -------------------------------------------------------------------------------------------------------
 
 
-def problem(activation: str, T: int = 14, cell: str = "vanilla") -> rc.Problem:
+def problem(activation: str, T: int = 8, cell: str = "vanilla") -> rc.Problem:
     residual = {"residual_step": 0.7, "residual_leak": 0.2} if cell == "residual" else {}
     e = rc.Experiment(
-        task="input_mean", cell=cell, activation=activation, hidden_size=9, sequence_length=T, batch_size=4,
+        task="input_mean", cell=cell, activation=activation, hidden_size=4, sequence_length=T, batch_size=4,
         spectral_radius=1.1, seed=2, **residual,
     )  # fmt: skip
     return with_biases(rc.prepare(e))
@@ -425,9 +425,9 @@ def module_error(p: rc.Problem) -> float:
 
 
 def complex_step_error(p: rc.Problem) -> float:
-    """Looks at four steps only: each costs as many passes as there are units."""
+    """Looks at three steps only: each costs as many passes as there are units and inputs."""
     x, _ = p.batch(0)
-    steps = [0, 1, len(x) // 2, len(x) - 1]
+    steps = [0, len(x) // 2, len(x) - 1]
     params = {name: value for name, value in p.params.items() if not name.endswith("_ho")}
     options = {name: getattr(p.cell, name) for name in p.cell.options}
     grad_hidden = grad_hidden_for(p, x)
@@ -516,7 +516,7 @@ def test_a_bug_in_the_time_loop_is_caught(cell: str, bug: str) -> None:
     p = problem("tanh", cell=cell)
     with planted(*LOOP[bug]):
         assert_all_catch(p)
-    assert_all_pass(p)
+    assert autograd_error(p) < CLEAN
 
 
 @every_cell
