@@ -167,18 +167,14 @@ def test_residual_with_any_step_and_leak(step: float, leak: float, seed: int) ->
     assert_network_agrees(*network.run(), network_program(network), EXACT)
 
 
-@pytest.mark.parametrize(
-    ("activation", "biases"), [*((a, "both") for a in NAMES), *(("tanh", b) for b in ("none", "ih", "hh"))]
-)
-@every_cell
-def test_backward_is_the_complex_steps(cell: str, activation: str, biases: str) -> None:
-    """The hand-derived backward pass is not the derivative of the forward equations; nothing here was differentiated by hand."""
-    network = draw_network(cell, activation, seed=7, T=5, B=2, H=3, biases=biases)
+def assert_is_the_complex_steps(network: Network) -> None:
+    """Every gradient within EXACT of the complex step's, relative, per time step."""
     _, gradients = network.run()
     options = {name: getattr(network.cell, name) for name in network.cell.options}
     found = complex_step_gradients(
-        cell, activation, network.params, network.x, network.grad_hidden, network.state, network.grad_state, options
-    )
+        network.cell.name, network.cell.phi.name, network.params, network.x, network.grad_hidden, network.state,
+        network.grad_state, options,
+    )  # fmt: skip
     errors = {name: relative(value, found.params[name]) for name, value in gradients.params.items()}
     errors |= {f"initial {name}": relative(value, found.state[name]) for name, value in gradients.state.items()}
     errors |= {"hidden": worst_relative(gradients.hidden, found.hidden), "x": worst_relative(gradients.x, found.x)}
@@ -189,6 +185,28 @@ def test_backward_is_the_complex_steps(cell: str, activation: str, biases: str) 
         errors["log_norm_cell"] = log_norm_error(gradients.log_norm_cell, found.cell)
     assert max(errors.values()) <= EXACT, errors
     assert set(gradients.params) == set(found.params) and set(gradients.state) == set(found.state)
+
+
+@pytest.mark.parametrize(
+    ("activation", "biases"), [*((a, "both") for a in NAMES), *(("tanh", b) for b in ("none", "ih", "hh"))]
+)
+@every_cell
+def test_backward_is_the_complex_steps(cell: str, activation: str, biases: str) -> None:
+    """The backward pass is not the derivative of the forward equations; nothing here was differentiated by hand."""
+    assert_is_the_complex_steps(draw_network(cell, activation, seed=7, T=5, B=2, H=3, biases=biases))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign", "gelu"])
+@every_cell
+def test_saturated_gates_keep_their_digits(cell: str, activation: str, seed: int) -> None:
+    """1 - z, s (1 - s) or 1 - h² is written so that it cancels: where units saturate, the gradient has lost its digits."""
+    network = draw_network(cell, activation, seed=seed, T=5, B=2, H=3)
+    rng, rows = np.random.default_rng(seed), len(network.params["bias_ih"])
+    bias = rng.choice([-1.0, 1.0], rows) * rng.uniform(12.0, 40.0, rows)
+    if "gru" in cell:  # z near 1: near 0, h_{t-1} - n_t is the difference of two saturated n, whatever computes it
+        bias[3:6] = np.abs(bias[3:6])
+    assert_is_the_complex_steps(replace(network, params={**network.params, "bias_ih": bias}))
 
 
 # ---- what must hold of every cell ----------------------------------------------------------------------------------------
