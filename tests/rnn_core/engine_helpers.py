@@ -259,3 +259,208 @@ def zero_input_problem(
     )  # fmt: skip
     target = np.random.default_rng(3).standard_normal((B, 1)).astype(dtype)
     return rc.prepare(experiment), np.zeros((T, B, 1), dtype=dtype), target
+
+
+# ---- every cell --------------------------------------------------------------------------------------------------------
+
+BIASES = {"both": ("bias_ih", "bias_hh"), "none": (), "ih": ("bias_ih",), "hh": ("bias_hh",)}
+OPTIONS = {"residual": {"step": 0.7, "leak": 0.2}}  # numbers that none of the cell's terms can hide behind
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of any cell with everything that ``forward`` and ``backward`` take."""
+
+    cell: rc.Cell
+    params: dict[str, Any]
+    x: Any
+    grad_hidden: Any
+    state: dict[str, Any] | None
+    grad_state: dict[str, Any] | None
+
+    def to(self, library: str, dtype: str = "float64") -> Network:
+        """The same network in another library and dtype."""
+
+        def dictionary(d: dict[str, Any] | None) -> dict[str, Any] | None:
+            return None if d is None else {name: array(value, library, dtype) for name, value in d.items()}
+
+        return replace(
+            self,
+            params=dictionary(self.params) or {},
+            x=array(self.x, library, dtype),
+            grad_hidden=array(self.grad_hidden, library, dtype),
+            state=dictionary(self.state),
+            grad_state=dictionary(self.grad_state),
+        )
+
+    def run(self) -> tuple[rc.Tape, rc.Gradients]:
+        """The engine's answer."""
+        tape = rc.forward(self.cell, self.params, self.x, self.state)
+        return tape, rc.backward(tape, self.grad_hidden, self.grad_state)
+
+    def initial(self, which: str = "state") -> dict[str, Any]:
+        """``state`` or ``grad_state``, zeros where there is none."""
+        given = getattr(self, which)
+        return given or {name: np.zeros(self.grad_hidden.shape[1:]) for name in self.cell.state_names}
+
+
+def draw_network(
+    cell: str,
+    activation: str = "tanh",
+    seed: int = 0,
+    T: int = 7,
+    B: int = 3,
+    D: int = 2,
+    H: int = 4,
+    biases: str = "both",
+    loss_at: str = "every",
+    with_state: bool = True,
+    gain: float = 1.0,
+    **options: float,
+) -> Network:
+    """As ``draw_case``, for any cell. All numbers are float32's, so that a float32 run starts from the same ones."""
+    rng = np.random.default_rng(seed)
+    made = rc.CELLS[cell](activation, **(options or OPTIONS.get(cell, {})))
+    rows = made.gates * H
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32).astype(np.float64)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float32).astype(np.float64)
+
+    params = {
+        "weight_ih": rounded(normal(rows, D) / np.sqrt(D)),
+        "weight_hh": rounded(gain * normal(rows, H) / np.sqrt(H)),
+        **{name: rounded(0.3 * normal(rows)) for name in BIASES[biases]},
+    }
+    x, grad_hidden = normal(T, B, D), normal(T, B, H)
+    if loss_at == "last":
+        grad_hidden[:-1] = 0.0
+    state, grad_state = ({name: normal(B, H) for name in made.state_names} if with_state else None for _ in range(2))
+    return Network(made, params, x, grad_hidden, state, grad_state)
+
+
+def networks(cell: str, activation: str = "tanh", max_steps: int = 7) -> st.SearchStrategy[Network]:
+    """Networks of one cell of every small shape, with all, some and no biases, with and without an initial state."""
+    residual = {"step": st.sampled_from([0.1, 0.7, 1.0]), "leak": st.sampled_from([0.0, 0.2, 1.0])}
+    return st.builds(
+        draw_network,
+        cell=st.just(cell),
+        activation=st.just(activation),
+        seed=st.integers(0, 2**32 - 1),
+        T=st.integers(1, max_steps),
+        B=st.integers(1, 3),
+        D=st.integers(1, 3),
+        H=st.integers(1, 4),
+        biases=st.sampled_from(list(BIASES)),
+        loss_at=st.sampled_from(["every", "last"]),
+        with_state=st.booleans(),
+        gain=st.sampled_from([0.5, 1.0, 1.5]),
+        **(residual if cell == "residual" else {}),
+    )
+
+
+def torch_step(
+    cell: rc.Cell, phi: Callable[[Tensor], Tensor], p: dict[str, Tensor], x: Tensor, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """One step of any cell as its papers write it, gate by gate."""
+    h = state["hidden"]
+    H = h.shape[1]
+
+    def part(which: str, gate: int, factor: Tensor) -> Tensor:
+        """One gate's share of the input (``ih``) or of the state (``hh``)."""
+        rows = slice(gate * H, (gate + 1) * H)
+        product = factor @ p[f"weight_{which}"][rows].T
+        return product + p[f"bias_{which}"][rows] if f"bias_{which}" in p else product
+
+    def both(gate: int) -> Tensor:
+        return part("ih", gate, x) + part("hh", gate, h)
+
+    if cell.name == "vanilla":
+        return {"hidden": phi(both(0))}
+    if cell.name == "residual":
+        assert isinstance(cell, rc.ResidualCell)
+        return {"hidden": h - cell.leak * h + cell.step * phi(both(0))}
+    if cell.name == "lstm":
+        c = torch.sigmoid(both(1)) * state["cell"] + torch.sigmoid(both(0)) * phi(both(2))
+        return {"hidden": torch.sigmoid(both(3)) * phi(c), "cell": c}
+    r, z = torch.sigmoid(both(0)), torch.sigmoid(both(1))
+    v_n = part("hh", 2, r * h) if cell.name == "gru_reset_before" else r * part("hh", 2, h)
+    n = phi(part("ih", 2, x) + v_n)
+    return {"hidden": n + z * (h - n)}
+
+
+@dataclass(frozen=True)
+class NetworkProgram:
+    """What another program found: by name the states and the total dL/dstate_t, (T, B, H), and all gradients."""
+
+    states: dict[str, np.ndarray]
+    totals: dict[str, np.ndarray]
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    initial: dict[str, np.ndarray]
+
+
+def network_program(network: Network) -> NetworkProgram:
+    """A plain loop over torch tensors in float64, differentiated by torch.autograd in one go."""
+    phi = TORCH_FUNCTIONS[network.cell.phi.name]
+    p = {name: torch.tensor(value, requires_grad=True) for name, value in network.params.items()}
+    x = torch.tensor(network.x, requires_grad=True)
+    start = {name: torch.tensor(value, requires_grad=True) for name, value in network.initial().items()}
+    state, history = start, []
+    for x_t in x.unbind(0):
+        state = torch_step(network.cell, phi, p, x_t, state)
+        for part in state.values():
+            part.retain_grad()
+        history.append(state)
+    loss = (torch.stack([s["hidden"] for s in history]) * torch.tensor(network.grad_hidden)).sum()
+    for name, value in network.initial("grad_state").items():
+        loss = loss + (state[name] * torch.tensor(value)).sum()
+    loss.backward()
+
+    def grad(tensor: Tensor) -> np.ndarray:
+        return np.zeros(tuple(tensor.shape)) if tensor.grad is None else tensor.grad.numpy()
+
+    return NetworkProgram(
+        {name: np.stack([s[name].detach().numpy() for s in history]) for name in start},
+        {name: np.stack([grad(s[name]) for s in history]) for name in start},
+        {name: grad(value) for name, value in p.items()},
+        grad(x),
+        {name: grad(value) for name, value in start.items()},
+    )
+
+
+def log_norm_error(ours: np.ndarray, gradients: np.ndarray) -> float:
+    """The largest relative error of norms given by their logarithms; inf where only one of two norms is zero."""
+    norms = np.linalg.norm(gradients.reshape(len(gradients), -1), axis=1)
+    errors = [
+        abs(math.expm1(o - math.log(n))) if n else math.inf
+        for o, n in zip(ours, norms, strict=True)
+        if n or o != -math.inf
+    ]
+    return max(errors, default=0.0)
+
+
+def network_errors(tape: rc.Tape, gradients: rc.Gradients, program: NetworkProgram) -> dict[str, float]:
+    """The relative error of every result of the engine, the worst time step's, with no absolute tolerance."""
+    assert set(gradients.params) == set(program.params)
+    assert set(tape.state) == set(gradients.state) == set(program.initial)
+    assert (gradients.cell is None) == (gradients.log_norm_cell is None) == ("cell" not in program.totals)
+    errors = {name: relative(gradients.params[name], value) for name, value in program.params.items()}
+    errors["x"] = worst_relative(gradients.x, program.x)
+    errors["states"] = worst_relative(tape.hidden, program.states["hidden"])
+    for name, total in program.totals.items():
+        log_norm = gradients.log_norm if name == "hidden" else gradients.log_norm_cell
+        assert log_norm is not None
+        errors[f"states {name}"] = worst_relative(tape.states(name), program.states[name])
+        errors[f"final {name}"] = relative(tape.state[name], program.states[name][-1])
+        errors[f"dL/d{name}"] = worst_relative(getattr(gradients, name), total)
+        errors[f"log_norm {name}"] = log_norm_error(log_norm, total)
+        errors[f"initial {name}"] = relative(gradients.state[name], program.initial[name])
+    return errors
+
+
+def assert_network_agrees(tape: rc.Tape, gradients: rc.Gradients, program: NetworkProgram, limit: float) -> None:
+    errors = network_errors(tape, gradients, program)
+    assert max(errors.values()) <= limit, errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ import rnn_core as rc
 from rnn_core.arrays import resolve_device, to_numpy
 from rnn_core.oracles import autograd, torch_modules
 from rnn_core.oracles.compare import relative_error, worst_step
-from tests.rnn_core.engine_helpers import zero_input_problem
+from tests.rnn_core.engine_helpers import (
+    BIASES,
+    assert_network_agrees,
+    draw_network,
+    network_program,
+    zero_input_problem,
+)
 
 LIMIT = 1e-10  # relative, per time step, float64
 # "cpu:0" is a torch device but not the name that means NumPy, so it takes the path that CUDA takes.
@@ -25,21 +32,57 @@ def evaluate(experiment: rc.Experiment, device: str, data: rc.Sequences | None =
     return problem, rc.evaluate(problem, problem.params, *problem.batch(0))
 
 
+every_cell = pytest.mark.parametrize("cell", list(rc.CELLS))
+
+
 @devices
 @pytest.mark.parametrize("activation", list(rc.ACTIVATIONS))
 @pytest.mark.parametrize("loss_at", ["last", "every"])
-def test_gradients_are_the_cpus(activation: str, loss_at: str, device: str) -> None:
+@every_cell
+def test_gradients_are_the_cpus(cell: str, activation: str, loss_at: str, device: str) -> None:
     """A kernel of the GPU computes something else (TF32 products would be wrong in the fourth digit)."""
-    experiment = rc.Experiment(activation=activation, loss_at=loss_at, hidden_size=32, sequence_length=40, batch_size=8)
+    experiment = rc.Experiment(
+        cell=cell, activation=activation, loss_at=loss_at, hidden_size=32, sequence_length=40, batch_size=8
+    )  # fmt: skip
     (_, cpu), (problem, there) = evaluate(experiment, "cpu"), evaluate(experiment, device)
     assert str(problem.params["weight_hh"].device).startswith(device.split(":")[0])
     assert there.loss == pytest.approx(cpu.loss, rel=LIMIT)
-    assert worst_step("hidden", there.gradients.hidden, cpu.gradients.hidden).relative < LIMIT
     assert worst_step("x", there.gradients.x, cpu.gradients.x).relative < LIMIT
-    assert relative_error(there.gradients.state["hidden"], cpu.gradients.state["hidden"]) < LIMIT
+    for name in problem.cell.state_names:
+        assert worst_step(name, there.tape.states(name), cpu.tape.states(name)).relative < LIMIT
+        theirs, ours = getattr(there.gradients, name), getattr(cpu.gradients, name)
+        assert worst_step(name, theirs, ours).relative < LIMIT
+        assert relative_error(there.tape.state[name], cpu.tape.state[name]) < LIMIT
+        assert relative_error(there.gradients.state[name], cpu.gradients.state[name]) < LIMIT
     for name, gradient in cpu.param_grads.items():
         assert relative_error(there.param_grads[name], gradient) < LIMIT, name
     np.testing.assert_allclose(there.gradients.log_norm, cpu.gradients.log_norm, rtol=0, atol=LIMIT)
+    if cpu.gradients.log_norm_cell is not None:
+        np.testing.assert_allclose(there.gradients.log_norm_cell, cpu.gradients.log_norm_cell, rtol=0, atol=LIMIT)
+
+
+@devices
+@pytest.mark.parametrize("biases", list(BIASES))
+@every_cell
+def test_states_and_biases_are_taken_there(cell: str, biases: str, device: str) -> None:
+    """Initial states, gradients of final ones or absent biases are made on the wrong device, or differ there."""
+    network = draw_network(cell, biases=biases)
+
+    def there(values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values and {name: torch.as_tensor(value, device=device) for name, value in values.items()}
+
+    placed = replace(
+        network,
+        params=there(network.params),
+        x=torch.as_tensor(network.x, device=device),
+        grad_hidden=torch.as_tensor(network.grad_hidden, device=device),
+        state=there(network.state),
+        grad_state=there(network.grad_state),
+    )
+    tape, gradients = placed.run()
+    assert_network_agrees(tape, gradients, network_program(network), LIMIT)
+    results = [tape.hidden, gradients.hidden, gradients.x, *gradients.params.values(), *gradients.state.values()]
+    assert all(str(r.device).startswith(device.split(":")[0]) for r in results)
 
 
 @devices
@@ -56,11 +99,20 @@ def test_beyond_range_too(rho: float, device: str) -> None:
 
 
 @devices
-@pytest.mark.parametrize("clipping", ["none", "norm:0.5", "value:0.05"])
-def test_a_whole_run_is_the_cpus(clipping: str, device: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "clipping"),
+    [
+        ("vanilla", "none"),
+        ("vanilla", "norm:0.5"),
+        ("vanilla", "value:0.05"),
+        *((cell, "norm:0.5") for cell in list(rc.CELLS)[1:]),
+    ],
+)
+def test_a_whole_run_is_the_cpus(cell: str, clipping: str, device: str) -> None:
     """Training, clipping, traces or the held-out loss take another path on the GPU."""
     experiment = rc.Experiment(
-        task="input_mean", hidden_size=16, sequence_length=20, batch_size=4, updates=6, trace_every=2, clipping=clipping
+        task="input_mean", cell=cell, hidden_size=16, sequence_length=20, batch_size=4, updates=6, trace_every=2,
+        clipping=clipping,
     )  # fmt: skip
     cpu, there = rc.run(experiment), rc.run(experiment, device=device)
     for ours, theirs in ((cpu.traces, there.traces), (cpu.updates, there.updates)):
@@ -91,14 +143,16 @@ def test_labels_and_float32(device: str) -> None:
 
 
 @devices
-def test_the_oracles_work_there(device: str) -> None:
+@every_cell
+def test_the_oracles_work_there(cell: str, device: str) -> None:
     """The gate must check the engine on the device that the sweep uses."""
-    experiment = rc.Experiment(hidden_size=12, sequence_length=15, batch_size=3)
+    experiment = rc.Experiment(cell=cell, hidden_size=12, sequence_length=15, batch_size=3)
     problem, evaluation = evaluate(experiment, device)
     x, target = problem.batch(0)
     assert autograd.check(problem, problem.params, x, target, evaluation).relative < LIMIT
-    grad_hidden = torch.ones((15, 3, 12), dtype=torch.float64, device=device)
-    assert torch_modules.check(problem, x, grad_hidden).relative < LIMIT
+    if torch_modules.module_of(problem):
+        grad_hidden = torch.ones((15, 3, 12), dtype=torch.float64, device=device)
+        assert torch_modules.check(problem, x, grad_hidden).relative < LIMIT
     assert not autograd.confirms_nonfinite(problem, problem.params, x, target)
 
 

@@ -5,99 +5,337 @@ A check that lets one of these through proves nothing when it passes.
 
 from __future__ import annotations
 
+import copy
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core import bptt, experiment, readout
+from rnn_core import bptt, experiment, readout, scaling
 from rnn_core.arrays import Array, Params, State
 from rnn_core.losses import LOSSES
 from rnn_core.oracles import autograd, torch_modules
-from tests.rnn_core.engine_helpers import with_biases
+from rnn_core.oracles.complex_step import complex_step_gradients
+from rnn_core.tape import Segment
+from tests.rnn_core.engine_helpers import relative, with_biases, worst_relative
 
 CLEAN = 1e-12
 CAUGHT = 1e-3
 
-
-# ---- bugs in the cell --------------------------------------------------------------------------------------------------
-
-
-class Transposed(rc.VanillaCell):
-    """W for W^T."""
-
-    def backward(self, params: Params, saved: Array, dstate: State) -> tuple[Array, Array, State]:
-        da = self.phi.df(saved) * dstate["hidden"]
-        return da, da, {"hidden": params["weight_hh"] @ da}
+Backward = tuple[Array, Array, State]
+GATES = {"gru": "rzn", "gru_reset_before": "rzn", "lstm": "ifgo"}
+GRUS = ("gru", "gru_reset_before")
 
 
-class NoRecurrence(rc.VanillaCell):
+# ---- bugs in any cell: each makes a wrong class of a right one -----------------------------------------------------------
+
+
+def transposed(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """W for W^T, gate by gate."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            W = params["weight_hh"]
+            blocks = [W[g * W.shape[1] : (g + 1) * W.shape[1]].T for g in range(self.gates)]
+            return super().backward({**params, "weight_hh": np.concatenate(blocks)}, saved, dstate)
+
+    return Wrong
+
+
+def no_recurrence(kind: type[rc.Cell]) -> type[rc.Cell]:
     """Nothing flows back: each step sees its own loss only."""
 
-    def backward(self, params: Params, saved: Array, dstate: State) -> tuple[Array, Array, State]:
-        du, dv, _ = super().backward(params, saved, dstate)
-        return du, dv, {"hidden": 0.0 * du}
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            du, dv, before = super().backward(params, saved, dstate)
+            return du, dv, {name: 0.0 * part for name, part in before.items()}
+
+    return Wrong
 
 
-class SlopeAtState(rc.VanillaCell):
-    """phi'(h) for phi'(a)."""
+def no_way_through_the_weights(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """W_hh^T dv_t is forgotten; what a gate or a skip connection carries flows on."""
 
-    def backward(self, params: Params, saved: Array, dstate: State) -> tuple[Array, Array, State]:
-        da = self.phi.df(self.phi.f(saved)) * dstate["hidden"]
-        return da, da, {"hidden": params["weight_hh"].T @ da}
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            return super().backward({**params, "weight_hh": 0.0 * params["weight_hh"]}, saved, dstate)
 
-
-class NoSlope(rc.VanillaCell):
-    """phi' forgotten on the way to h_{t-1}, though not in da."""
-
-    def backward(self, params: Params, saved: Array, dstate: State) -> tuple[Array, Array, State]:
-        du, dv, _ = super().backward(params, saved, dstate)
-        return du, dv, {"hidden": params["weight_hh"].T @ dstate["hidden"]}
+    return Wrong
 
 
-class BiasTwice(rc.VanillaCell):
+def _with_wrong_slope(cell: rc.Cell) -> rc.Cell:
+    """The cell with phi'(phi(a)) for phi'(a)."""
+    phi = cell.phi
+    wrong = copy.copy(cell)
+    wrong.phi = replace(phi, derivative=lambda xp, a: phi.derivative(xp, phi.formula(xp, a)))
+    return wrong
+
+
+def slope_at_the_value(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """phi'(phi(a)) for phi'(a) in the backward step (in a vanilla cell phi'(h))."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            return kind.backward(_with_wrong_slope(self), params, saved, dstate)
+
+    return Wrong
+
+
+def no_slope(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """phi' is forgotten on the way to the state before, though not in du and dv."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            flat = copy.copy(self)
+            flat.phi = replace(self.phi, derivative=lambda xp, a: xp.ones_like(a))
+            du, dv, _ = super().backward(params, saved, dstate)
+            return du, dv, kind.backward(flat, params, saved, dstate)[2]
+
+    return Wrong
+
+
+def bias_twice(kind: type[rc.Cell]) -> type[rc.Cell]:
     """b_hh counted twice in the forward pass."""
 
-    def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:
-        return super().forward({**params, "bias_hh": 2.0 * params["bias_hh"]}, u, state)
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+            return super().forward({**params, "bias_hh": 2.0 * params["bias_hh"]}, u, state)
+
+    return Wrong
 
 
-class StaleSlope(rc.VanillaCell):
+def bias_left_out(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """Only one of the two biases is counted."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+            return super().forward({**params, "bias_hh": 0.0 * params["bias_hh"]}, u, state)
+
+    return Wrong
+
+
+def stale_slope(kind: type[rc.Cell]) -> type[rc.Cell]:
     """The forward pass saves what is not yet a_t: the bias is missing."""
 
-    def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:
-        state, a = super().forward(params, u, state)
-        return state, a - params["bias_hh"][:, None]
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+            after, _ = super().forward(params, u, state)
+            _, saved = super().forward({**params, "bias_hh": 0.0 * params["bias_hh"]}, u, state)
+            return after, saved
+
+    return Wrong
 
 
-CELLS: list[type[rc.VanillaCell]] = [Transposed, NoRecurrence, SlopeAtState, NoSlope, BiasTwice, StaleSlope]
+ANY_CELL: list[Callable[[type[rc.Cell]], type[rc.Cell]]] = [
+    transposed, no_recurrence, no_way_through_the_weights, slope_at_the_value, no_slope, bias_twice, bias_left_out, stale_slope
+]  # fmt: skip
+
+
+# ---- gates in a wrong order ----------------------------------------------------------------------------------------------
+
+
+def _swapped(a: Array, i: int, j: int, gates: int) -> Array:
+    """Blocks of rows i and j of ``a`` exchanged."""
+    blocks = np.split(a, gates)
+    blocks[i], blocks[j] = blocks[j], blocks[i]
+    return np.concatenate(blocks)
+
+
+def gates_swapped(kind: type[rc.Cell], i: int, j: int) -> type[rc.Cell]:
+    """Two gates have each other's weights, consistently forward and backward: only another program can tell."""
+
+    def swap(a: Array) -> Array:
+        return _swapped(a, i, j, kind.gates)
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def _params(self, params: Params) -> Params:
+            return {name: swap(p) if name in ("weight_hh", "bias_hh") else p for name, p in params.items()}
+
+        def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+            return super().forward(self._params(params), swap(u), state)
+
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            du, dv, before = super().backward(self._params(params), saved, dstate)
+            return swap(du), swap(dv), before
+
+        def factors(self, saved: Any, h_prev: Array) -> list[Array]:
+            found = super().factors(saved, h_prev)
+            if len(found) > 1:
+                found[i], found[j] = found[j], found[i]
+            return found
+
+    return Wrong
+
+
+def gate_gradients_swapped(kind: type[rc.Cell], i: int, j: int) -> type[rc.Cell]:
+    """Two gates get each other's gradients; all else is right."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            du, dv, before = super().backward(params, saved, dstate)
+            return _swapped(du, i, j, self.gates), _swapped(dv, i, j, self.gates), before
+
+    return Wrong
+
+
+PAIRS = [(cell, i, j) for cell, names in GATES.items() for i, j in combinations(range(len(names)), 2)]
+
+
+# ---- bugs in one cell ----------------------------------------------------------------------------------------------------
+
+
+class NoPathThroughH(rc.LSTMCell):
+    """dL/dc_t without what c_t does through h_t."""
+
+    def total(self, saved: Any, dstate: State) -> State:
+        return dstate
+
+
+class NoPathThroughC(rc.LSTMCell):
+    """dL/dc_t without what c_t does through c_{t+1}."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        du, dv, before = super().backward(params, saved, dstate)
+        return du, dv, {**before, "cell": 0.0 * before["cell"]}
+
+
+class ForgetGateForgotten(rc.LSTMCell):
+    """dL/dc_t for f_t ⊙ dL/dc_t on the way to c_{t-1}."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        du, dv, before = super().backward(params, saved, dstate)
+        return du, dv, {**before, "cell": dstate["cell"]}
+
+
+class OutputSlopeAtTheValue(rc.LSTMCell):
+    """phi'(phi(c_t)) for phi'(c_t)."""
+
+    def total(self, saved: Any, dstate: State) -> State:
+        return rc.LSTMCell.total(_with_wrong_slope(self), saved, dstate)  # type: ignore[arg-type]
+
+
+class CellAfterForCellBefore(rc.LSTMCell):
+    """df_t = c_t ⊙ dc_t for c_{t-1} ⊙ dc_t."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        a, i, f, g, o, _, c, s = saved
+        return super().backward(params, (a, i, f, g, o, c, c, s), dstate)
+
+
+class ResetAfterForBefore(rc.GRUCell):
+    """The reset gate before the product where it should act after it."""
+
+    forward = rc.GRUResetBeforeCell.forward
+    backward = rc.GRUResetBeforeCell.backward
+    factors = rc.GRUResetBeforeCell.factors
+
+
+class ResetBeforeForAfter(rc.GRUResetBeforeCell):
+    """The reset gate after the product where it should act before it."""
+
+    forward = rc.GRUCell.forward
+    backward = rc.GRUCell.backward
+    factors = rc.GRUCell.factors
+
+
+def update_gate_turned_round(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """z for 1 - z in the backward pass."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            a_r, a_z, a_n, r, z, keep, *rest = saved
+            return super().backward(params, (a_r, a_z, a_n, r, keep, z, *rest), dstate)
+
+    return Wrong
+
+
+def reset_gate_missing(kind: type[rc.Cell]) -> type[rc.Cell]:
+    """r is missing in dv_n (in dL/dq_t's way to h_{t-1}, where the reset gate acts before the product)."""
+
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+            a_r, a_z, a_n, r, *rest = saved
+            return super().backward(params, (a_r, a_z, a_n, np.ones_like(r), *rest), dstate)
+
+    return Wrong
+
+
+class CandidateBiasOutside(rc.GRUCell):
+    """b_hn beside the reset gate, not inside: n = phi(u_n + b_hn + r ⊙ W_hn h)."""
+
+    def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+        H = state["hidden"].shape[0]
+        inside, outside = params["bias_hh"].copy(), np.zeros_like(params["bias_hh"])
+        inside[2 * H :], outside[2 * H :] = 0.0, params["bias_hh"][2 * H :]
+        return super().forward({**params, "bias_hh": inside}, u + outside[:, None], state)
+
+
+class ResetMissingInWeights(rc.GRUResetBeforeCell):
+    """h_{t-1} for r_t ⊙ h_{t-1} in dL/dW_hn."""
+
+    def factors(self, saved: Any, h_prev: Array) -> list[Array]:
+        return [h_prev, h_prev, h_prev]
+
+
+class StepForgotten(rc.ResidualCell):
+    """eta is forgotten in the backward pass."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        return rc.ResidualCell(self.phi.name, 1.0, self.leak).backward(params, saved, dstate)
+
+
+class LeakForgotten(rc.ResidualCell):
+    """1 - lambda is forgotten in the backward pass."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        return rc.ResidualCell(self.phi.name, self.step, 0.0).backward(params, saved, dstate)
+
+
+class NoSkip(rc.ResidualCell):
+    """The skip connection is left out of the backward pass."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        return rc.ResidualCell(self.phi.name, self.step, 1.0).backward(params, saved, dstate)
+
+
+OWN: list[type[rc.Cell]] = [
+    NoPathThroughH, NoPathThroughC, ForgetGateForgotten, OutputSlopeAtTheValue, CellAfterForCellBefore,
+    ResetAfterForBefore, ResetBeforeForAfter, CandidateBiasOutside, ResetMissingInWeights,
+    *(bug(rc.CELLS[cell]) for bug in (update_gate_turned_round, reset_gate_missing) for cell in GRUS),
+    StepForgotten, LeakForgotten, NoSkip,
+]  # fmt: skip
 
 
 # ---- bugs in the time loop and around it -------------------------------------------------------------------------------
 
 
-def _immediate_dropped(dstate: State, e: int, grad: Array) -> tuple[State, int]:
+def _immediate_dropped(loop: Any, grad: Array, e_grad: int) -> None:
     """The direct part is left out wherever something flows back already."""
-    return (dstate, e) if dstate["hidden"].any() else ({"hidden": dstate["hidden"] + grad}, e)
+    if not loop.dstate["hidden"].any():
+        loop.dstate = {**loop.dstate, "hidden": loop.dstate["hidden"] + grad}
 
 
-def _future_dropped(dstate: State, e: int, grad: Array) -> tuple[State, int]:
+def _future_dropped(loop: Any, grad: Array, e_grad: int) -> None:
     """The direct part replaces what flows back instead of joining it."""
-    return {"hidden": 0.0 * dstate["hidden"] + grad}, 0
+    loop.dstate, loop.e = {**loop.dstate, "hidden": 0.0 * loop.dstate["hidden"] + grad}, 0
+
+
+ORIGINAL_PARAMETER_GRADIENTS = bptt._parameter_gradients
 
 
 def _parameter_bug(change: Callable[[dict[str, Any], Array], None]) -> Callable[..., Any]:
-    """``_parameter_gradients`` with its result changed; ``change`` gets the gradients and dv (T, H, B)."""
-    original = bptt._parameter_gradients
+    """``_parameter_gradients`` with its result changed; ``change`` gets the gradients and dv (T, G·H, B)."""
 
-    def wrong(tape: rc.Tape, du: Array, dv: Array, exponent: np.ndarray) -> Any:
-        grads, dx = original(tape, du, dv, exponent)
+    def wrong(tape: rc.Tape, segment: Segment, du: Array, dv: Array, exponent: np.ndarray) -> Any:
+        grads = ORIGINAL_PARAMETER_GRADIENTS(tape, segment, du, dv, exponent)
         change(grads, dv)
-        return grads, dx
+        return grads
 
     return wrong
 
@@ -115,16 +353,16 @@ def _last_step_left_out(grads: dict[str, Any], dv: Array) -> None:
     grads["bias_ih"] = dv[:-1].sum(axis=(0, 2))
 
 
-def _off_by_one(tape: rc.Tape, du: Array, dv: Array, exponent: np.ndarray) -> Any:
+def _off_by_one(tape: rc.Tape, segment: Segment, du: Array, dv: Array, exponent: np.ndarray) -> Any:
     """h_t for h_{t-1} in dL/dW_hh."""
-    shifted = replace(tape, columns=np.concatenate([tape.columns[1:], tape.columns[-1:]]))
-    return ORIGINAL_PARAMETER_GRADIENTS(shifted, du, dv, exponent)
+    hidden = segment.states["hidden"]
+    shifted = {**segment.states, "hidden": np.concatenate([hidden[1:], hidden[-1:]])}
+    return ORIGINAL_PARAMETER_GRADIENTS(tape, replace(segment, states=shifted), du, dv, exponent)
 
 
-ORIGINAL_PARAMETER_GRADIENTS = bptt._parameter_gradients
 LOOP: dict[str, tuple[Any, str, Any]] = {
-    "immediate term missing": (bptt, "_add_immediate", _immediate_dropped),
-    "future missing": (bptt, "_add_immediate", _future_dropped),
+    "immediate term missing": (bptt._Loop, "_join", _immediate_dropped),
+    "future missing": (bptt._Loop, "_join", _future_dropped),
     "h_t for h_{t-1}": (bptt, "_parameter_gradients", _off_by_one),
     "bias gradient twice": (bptt, "_parameter_gradients", _parameter_bug(_bias_gradient_twice)),
     "mean over batch": (bptt, "_parameter_gradients", _parameter_bug(_mean_over_batch)),
@@ -137,32 +375,39 @@ def _half_error(y: Array, target: Array) -> tuple[Array, Array]:
     return value, 2.0 * gradient
 
 
-def _readout_transposed(params: Params, h: Array, dy: Array) -> tuple[Params, Array]:
-    grads, dh = ORIGINAL_READOUT(params, h, dy)
-    return {**grads, "weight_ho": grads["weight_ho"][:, ::-1]}, dh
+def _readout_of_other_units(params: Params, h: Array, dy: Array) -> Params:
+    grads = ORIGINAL_READOUT_GRADIENTS(params, h, dy)
+    return {**grads, "weight_ho": grads["weight_ho"][:, ::-1]}
 
 
-def _readout_flows_nothing(params: Params, h: Array, dy: Array) -> tuple[Params, Array]:
-    grads, dh = ORIGINAL_READOUT(params, h, dy)
-    return grads, dh * (1.0 + 0.01 * np.arange(dh.shape[-1]))
+def _wrong_direct_part(params: Params, dy: Array) -> Array:
+    dh = ORIGINAL_READOUT_INPUT(params, dy)
+    return dh * (1.0 + 0.01 * np.arange(dh.shape[-1]))
 
 
-ORIGINAL_READOUT = readout.backward
+ORIGINAL_READOUT_GRADIENTS, ORIGINAL_READOUT_INPUT = readout.parameter_gradients, readout.input_gradient
 AROUND: dict[str, tuple[Any, str, Any]] = {
     "gradient of a loss without its half": (experiment, "LOSSES", {**LOSSES, "squared_error": _half_error}),
-    "readout gradient of other units": (readout, "backward", _readout_transposed),
-    "wrong direct part": (readout, "backward", _readout_flows_nothing),
+    "readout gradient of other units": (readout, "parameter_gradients", _readout_of_other_units),
+    "wrong direct part": (readout, "input_gradient", _wrong_direct_part),
 }
 
 
 # ---- the oracles -------------------------------------------------------------------------------------------------------
 
 
-def problem(activation: str, T: int = 14) -> rc.Problem:
+def problem(activation: str, T: int = 8, cell: str = "vanilla") -> rc.Problem:
+    residual = {"residual_step": 0.7, "residual_leak": 0.2} if cell == "residual" else {}
     e = rc.Experiment(
-        task="input_mean", activation=activation, hidden_size=9, sequence_length=T, batch_size=4, spectral_radius=1.1, seed=2
+        task="input_mean", cell=cell, activation=activation, hidden_size=4, sequence_length=T, batch_size=4,
+        spectral_radius=1.1, seed=2, **residual,
     )  # fmt: skip
     return with_biases(rc.prepare(e))
+
+
+def with_bug(p: rc.Problem, bug: type[rc.Cell]) -> rc.Problem:
+    """The problem with a wrong cell, which has the right one's options."""
+    return replace(p, cell=bug(p.cell.phi.name, **{name: getattr(p.cell, name) for name in p.cell.options}))
 
 
 def autograd_error(p: rc.Problem) -> float:
@@ -170,10 +415,48 @@ def autograd_error(p: rc.Problem) -> float:
     return autograd.check(p, p.params, x, target, rc.evaluate(p, p.params, x, target)).relative
 
 
+def grad_hidden_for(p: rc.Problem, x: Array) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((*x.shape[:2], p.experiment.hidden_size))
+
+
 def module_error(p: rc.Problem) -> float:
     x, _ = p.batch(0)
-    grad_hidden = np.random.default_rng(5).standard_normal((*x.shape[:2], p.experiment.hidden_size))
-    return torch_modules.check(p, x, grad_hidden).relative
+    return torch_modules.check(p, x, grad_hidden_for(p, x)).relative
+
+
+def complex_step_error(p: rc.Problem) -> float:
+    """Looks at three steps only: each costs as many passes as there are units and inputs."""
+    x, _ = p.batch(0)
+    steps = [0, len(x) // 2, len(x) - 1]
+    params = {name: value for name, value in p.params.items() if not name.endswith("_ho")}
+    options = {name: getattr(p.cell, name) for name in p.cell.options}
+    grad_hidden = grad_hidden_for(p, x)
+    ours = rc.backward(rc.forward(p.cell, params, x), grad_hidden)
+    found = complex_step_gradients(
+        p.experiment.cell, p.cell.phi.name, params, x, grad_hidden, options=options, steps=steps
+    )
+    errors = [relative(value, found.params[name]) for name, value in ours.params.items()]
+    errors += [relative(value, found.state[name]) for name, value in ours.state.items()]
+    errors += [worst_relative(np.asarray(getattr(ours, n))[steps], getattr(found, n)) for n in ("hidden", "x")]
+    if found.cell is not None:
+        errors.append(worst_relative(np.asarray(ours.cell)[steps], found.cell))
+    return max(errors)
+
+
+def errors_of(p: rc.Problem) -> dict[str, float]:
+    """What every oracle that knows this cell says."""
+    found = {"autograd": autograd_error(p), "complex step": complex_step_error(p)}
+    return found | ({"module": module_error(p)} if torch_modules.module_of(p) else {})
+
+
+def assert_all_catch(p: rc.Problem) -> None:
+    errors = errors_of(p)
+    assert min(errors.values()) > CAUGHT, errors
+
+
+def assert_all_pass(p: rc.Problem) -> None:
+    errors = errors_of(p)
+    assert max(errors.values()) < CLEAN, errors
 
 
 @contextmanager
@@ -183,39 +466,74 @@ def planted(where: Any, name: str, bug: Any) -> Iterator[None]:
         yield
 
 
+every_cell = pytest.mark.parametrize("cell", list(rc.CELLS))
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "silu", "selu"])
-def test_without_a_bug_all_pass(activation: str) -> None:
+@every_cell
+def test_without_a_bug_all_pass(cell: str, activation: str) -> None:
     """The oracles accuse a right engine: what they say of a wrong one means nothing."""
-    p = problem(activation)
-    assert autograd_error(p) < CLEAN
-    if torch_modules.module_of(p):
-        assert module_error(p) < CLEAN
+    assert_all_pass(problem(activation, cell=cell))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "silu", "selu"])
-@pytest.mark.parametrize("bug", CELLS)
-def test_a_bug_in_the_cell_is_caught(bug: type[rc.VanillaCell], activation: str) -> None:
+@pytest.mark.parametrize("bug", ANY_CELL)
+@every_cell
+def test_a_bug_in_the_cell_is_caught(cell: str, bug: Callable[..., type[rc.Cell]], activation: str) -> None:
     """A wrong cell passes the gate."""
-    p = replace(problem(activation), cell=bug(activation))
-    assert autograd_error(p) > CAUGHT
-    if torch_modules.module_of(p):
-        assert module_error(p) > CAUGHT
+    assert_all_catch(with_bug(problem(activation, cell=cell), bug(rc.CELLS[cell])))
+
+
+@pytest.mark.parametrize("bug", [gates_swapped, gate_gradients_swapped])
+@pytest.mark.parametrize(("cell", "i", "j"), PAIRS)
+def test_gates_in_a_wrong_order_are_caught(cell: str, i: int, j: int, bug: Callable[..., type[rc.Cell]]) -> None:
+    """Parameters that were trained elsewhere would be read into other gates."""
+    assert_all_catch(with_bug(problem("tanh", cell=cell), bug(rc.CELLS[cell], i, j)))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "silu"])
+@pytest.mark.parametrize("bug", OWN, ids=lambda bug: f"{bug.name}-{bug.__qualname__.split('.')[0]}")
+def test_a_bug_that_only_one_cell_can_have_is_caught(bug: type[rc.Cell], activation: str) -> None:
+    """A path, a gate or a factor is missing and the gate passes it."""
+    assert_all_catch(with_bug(problem(activation, cell=bug.name), bug))
+
+
+@pytest.mark.parametrize("cell", list(GATES))
+def test_a_gates_slope_at_its_value_is_caught(cell: str) -> None:
+    """sigma'(sigma(a)) for sigma'(a) passes the gate."""
+    sigma = rc.ACTIVATIONS["sigmoid"]
+    wrong = replace(sigma, derivative=lambda xp, a: sigma.derivative(xp, sigma.formula(xp, a)))
+    p = problem("tanh", cell=cell)
+    with planted(sys.modules[type(p.cell).__module__], "SIGMA", wrong):
+        assert_all_catch(p)
+    assert_all_pass(p)
 
 
 @pytest.mark.parametrize("bug", list(LOOP))
-def test_a_bug_in_the_time_loop_is_caught(bug: str) -> None:
+@every_cell
+def test_a_bug_in_the_time_loop_is_caught(cell: str, bug: str) -> None:
     """A wrong time loop or a wrong sum passes the gate."""
-    p = problem("tanh")
+    p = problem("tanh", cell=cell)
     with planted(*LOOP[bug]):
+        assert_all_catch(p)
+    assert autograd_error(p) < CLEAN
+
+
+@every_cell
+def test_a_segment_that_is_lost_is_caught(cell: str) -> None:
+    """The sum over time keeps one segment's share only: the gate's problems must be longer than one segment."""
+    p = problem("tanh", T=140, cell=cell)
+    with planted(bptt, "plus", lambda total, share: share):
         assert autograd_error(p) > CAUGHT
-        assert module_error(p) > CAUGHT
+        assert autograd_error(problem("tanh", cell=cell)) < CLEAN  # a short problem cannot see it
     assert autograd_error(p) < CLEAN
 
 
 @pytest.mark.parametrize("bug", list(AROUND))
-def test_a_bug_around_the_network_is_caught(bug: str) -> None:
-    """A wrong loss or readout passes the gate (torch.nn.RNN has neither, so only autograd can see it)."""
-    p = problem("tanh")
+@every_cell
+def test_a_bug_around_the_network_is_caught(cell: str, bug: str) -> None:
+    """A wrong loss or readout passes the gate (torch's modules have neither, so only autograd can see it)."""
+    p = problem("tanh", cell=cell)
     with planted(*AROUND[bug]):
         assert autograd_error(p) > CAUGHT
     assert autograd_error(p) < CLEAN
@@ -228,35 +546,54 @@ def test_a_bug_in_the_scaling_is_caught_beyond_range(activation: str) -> None:
         rc.Experiment(activation=activation, spectral_radius=0.4, hidden_size=6, sequence_length=450, batch_size=2)
     )
     assert autograd_error(p) < CLEAN
-    original = bptt.renormalise
+    original = scaling.renormalise
 
     def off_by_one(parts: State, exponent: int) -> tuple[State, int]:
         parts, e = original(parts, exponent)
         return parts, e + 1
 
-    with planted(bptt, "renormalise", off_by_one):
+    with ExitStack() as both:
+        for where in (scaling, bptt):  # the loop calls it by itself and through ``settle``
+            both.enter_context(planted(where, "renormalise", off_by_one))
         assert autograd_error(p) > CAUGHT
         assert autograd_error(problem(activation)) < CLEAN  # a short problem cannot see it
 
 
-def test_a_forward_bias_bug_needs_biases_that_are_not_zero() -> None:
+@every_cell
+def test_a_forward_bias_bug_needs_biases_that_are_not_zero(cell: str) -> None:
     """Drawn biases are zero, and a zero bias hides what the forward pass does with it: known, so give the gate biases."""
-    drawn = rc.prepare(rc.Experiment(hidden_size=9, sequence_length=14, batch_size=4))
-    assert autograd_error(replace(drawn, cell=BiasTwice("tanh"))) < CLEAN
-    assert autograd_error(replace(with_biases(drawn), cell=BiasTwice("tanh"))) > CAUGHT
+    drawn = rc.prepare(rc.Experiment(cell=cell, hidden_size=9, sequence_length=14, batch_size=4))
+    wrong = bias_twice(rc.CELLS[cell])
+    assert autograd_error(with_bug(drawn, wrong)) < CLEAN
+    assert autograd_error(with_bug(with_biases(drawn), wrong)) > CAUGHT
 
 
-@pytest.mark.parametrize("bug", ["x", "state", "log_norm"])
-def test_every_field_of_the_gradients_is_compared(bug: str) -> None:
-    """The gate passes an engine whose dL/dx, dL/dh_0 or log_norm is wrong."""
-    p = problem("tanh")
+@pytest.mark.parametrize(
+    ("cell", "bug"),
+    [
+        (cell, bug)
+        for cell in rc.CELLS
+        for bug in ("x", "state", "hidden", "log_norm", "cell", "state cell", "log_norm_cell")
+        if cell == "lstm" or "cell" not in bug
+    ],
+)
+def test_every_field_of_the_gradients_is_compared(cell: str, bug: str) -> None:
+    """The gate passes an engine one of whose results is wrong."""
+    p = problem("tanh", cell=cell)
     x, target = p.batch(0)
     evaluation = rc.evaluate(p, p.params, x, target)
     g = evaluation.gradients
-    wrong: dict[str, Any] = {
-        "x": 2.0 * np.asarray(g.x),
-        "state": {"hidden": 2.0 * np.asarray(g.state["hidden"])},
-        "log_norm": g.log_norm + 1.0,
+    wrong: dict[str, dict[str, Any]] = {
+        "x": {"x": 2.0 * np.asarray(g.x)},
+        "state": {"state": {**g.state, "hidden": 2.0 * np.asarray(g.state["hidden"])}},
+        "hidden": {"hidden": 2.0 * np.asarray(g.hidden)},
+        "log_norm": {"log_norm": g.log_norm + 1.0},
     }
-    changed = replace(evaluation, gradients=replace(g, **{bug: wrong[bug]}))
+    if g.cell is not None and g.log_norm_cell is not None:
+        wrong |= {
+            "cell": {"cell": 2.0 * np.asarray(g.cell)},
+            "state cell": {"state": {**g.state, "cell": 2.0 * np.asarray(g.state["cell"])}},
+            "log_norm_cell": {"log_norm_cell": g.log_norm_cell + 1.0},
+        }
+    changed = replace(evaluation, gradients=replace(g, **wrong[bug]))
     assert autograd.check(p, p.params, x, target, changed).relative > CAUGHT
