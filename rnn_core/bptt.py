@@ -341,6 +341,8 @@ def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> 
     for name in ("weight_ih", "weight_hh"):
         if name not in params:
             raise ValueError(f"params: {name} is missing; a {cell.name} cell needs it")
+        if params[name].ndim != 2:
+            raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
     H = rows // cell.gates
     if rows != cell.gates * H or H < 1:
@@ -369,6 +371,8 @@ def _state_shape(tape: Tape) -> tuple[int, int]:
 def _check_state(argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], whole: bool = True) -> None:
     if state is None:
         return
+    if not isinstance(state, dict):
+        raise ValueError(f"{argument}: {type(state).__name__} is not allowed; it must be {{name: (B, H)}}")
     for name in state:
         if name not in cell.state_names:
             raise ValueError(unknown(argument, name, cell.state_names))

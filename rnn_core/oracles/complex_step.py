@@ -156,19 +156,19 @@ def _gru(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) ->
     """Cho et al. 2014 as torch.nn.GRU has it: the reset gate acts after the product."""
     h = state["hidden"]
     (u_r, u_z, u_n), (v_r, v_z, v_n) = _split(w.linear("ih", x), 3), _split(w.linear("hh", h), 3)
-    r, z = cell.gate(u_r + v_r), cell.gate(u_z + v_z)
+    r, z, rest = cell.gate(u_r + v_r), cell.gate(u_z + v_z), cell.gate(-u_z - v_z)  # rest = 1 - z, which would cancel
     n = cell.phi(u_n + r * v_n)
-    return {"hidden": (1.0 - z) * n + z * h + nudge.get("hidden", 0.0)}
+    return {"hidden": rest * n + z * h + nudge.get("hidden", 0.0)}
 
 
 def _gru_reset_before(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
     """Cho et al. 2014 as published: the reset gate acts on the state."""
     h = state["hidden"]
     (u_r, u_z, u_n), (v_r, v_z, _) = _split(w.linear("ih", x), 3), _split(w.linear("hh", h), 3)
-    r, z = cell.gate(u_r + v_r), cell.gate(u_z + v_z)
+    r, z, rest = cell.gate(u_r + v_r), cell.gate(u_z + v_z), cell.gate(-u_z - v_z)  # rest = 1 - z, which would cancel
     v_n = _split(w.linear("hh", r * h), 3)[2]
     n = cell.phi(u_n + v_n)
-    return {"hidden": (1.0 - z) * n + z * h + nudge.get("hidden", 0.0)}
+    return {"hidden": rest * n + z * h + nudge.get("hidden", 0.0)}
 
 
 def _lstm(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
