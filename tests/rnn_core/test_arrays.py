@@ -61,10 +61,10 @@ def test_cells_are_made_by_name() -> None:
     ("axis", "good", "bad"),
     [
         (Axis("choice", "", "", "", choices=("a", "b")), ["a", "b"], ["c", 1, None, ""]),
-        (Axis("choice", "", "", "", choices=("a",), optional=True), ["a", None], ["b"]),
+        (Axis("choice", "", "", "", choices=("a",), unset="the default"), ["a", None], ["b"]),
         (Axis("name", "", "", ""), ["anything"], [1, None]),
         (Axis("integer", "", "", "", minimum=1), [1, 10**6], [0, -1, 1.0, "1", True, None]),
-        (Axis("integer", "", "", "", minimum=1, optional=True), [1, None], [0, True]),
+        (Axis("integer", "", "", "", minimum=1, unset="the default"), [1, None], [0, True]),
         (
             Axis("number", "", "", "", above=0),
             [1, 1e-300, 0.5],
