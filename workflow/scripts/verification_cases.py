@@ -51,7 +51,7 @@ TINY = 1e-200  # inputs and biases of a scalable cell that explodes for long: it
 
 @dataclass(frozen=True)
 class Case:
-    """One network, and which oracle's case it is: everything that is drawn follows from the name and the seed."""
+    """One point of the matrix: everything that is drawn follows from its name and the seed."""
 
     cell: str
     activation: str
