@@ -23,9 +23,9 @@ TOLERANCE = 1e-10  # of a step or a parameter, atol = 0; two sound programs diff
 DIFFERENCE_TOLERANCE = 1e-6
 KNOWN_TO = 0.25  # of the tolerance: how well a difference must know itself before it may judge
 LONGEST_DIFFERENCE = 7  # steps: every entry of every parameter takes four passes, and over many steps L''' outgrows L'
-SEGMENT = 10  # steps that the complex-step oracle goes on by itself: what rounding parts two trajectories by stays far below 1e-10
+WHOLE = 10  # steps that the complex-step oracle takes at once; of longer sequences each step by itself, see there
 SIDE_BY_SIDE = (
-    20  # segments in one pass of it; over more, the imaginary parts of a signal would differ by hundreds of decades
+    200  # steps in one pass of it; over more, the imaginary parts of a signal would differ by hundreds of decades
 )
 
 
@@ -164,8 +164,9 @@ def _sides(tape: rc.Tape) -> list[np.ndarray]:
 def against_complex_step(network: Network, evaluation: Evaluation) -> Found:
     """Complex-step differentiation: all parameters, dL/dx, dL/dh (and dL/dc) at every step, the initial state.
 
-    Long sequences are cut into segments, for in a chaotic network two sound trajectories part by rounding alone. Each starts
-    from the engine's state and ends in the engine's dL/dh there, so that the segments before it check that one in turn.
+    A long sequence is taken step by step: in a chaotic network two sound trajectories part by rounding alone, and what is
+    accumulated forward through saturated gates loses digits that the way back keeps. A step starts from the engine's state
+    and ends in the engine's dL/dh; what it sends to the state before it must be the dL/dh that the step before ends in.
     """
     from rnn_core.oracles.compare import Error, relative_error, worst
     from rnn_core.oracles.complex_step import OutOfRange
@@ -201,12 +202,12 @@ def _kind(reason: str) -> str:
 
 
 def _groups(T: int) -> Iterator[tuple[int, list[int]]]:
-    """(steps in a segment, where segments of that many steps start): some segments at a time, and what is left over."""
-    whole = [start for start in range(0, T, SEGMENT) if start + SEGMENT <= T]
-    for first in range(0, len(whole), SIDE_BY_SIDE):
-        yield SEGMENT, whole[first : first + SIDE_BY_SIDE]
-    if T % SEGMENT:
-        yield T % SEGMENT, [T - T % SEGMENT]
+    """(steps in a segment, where segments start): the whole sequence, or its steps, some side by side."""
+    if T <= WHOLE:
+        yield T, [0]
+        return
+    for first in range(0, T, SIDE_BY_SIDE):
+        yield 1, list(range(first, min(first + SIDE_BY_SIDE, T)))
 
 
 def _ends(network: Network, evaluation: Evaluation) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -223,6 +224,7 @@ def _ends(network: Network, evaluation: Evaluation) -> dict[str, tuple[np.ndarra
             zero = like(np.zeros(dh.shape), tape.x)
             through_h[t] = to_numpy(tape.cell.total(saved, {"hidden": like(dh, tape.x), "cell": zero})["cell"]).T
         ends["cell"] = (to_numpy(cell) - through_h, e_cell)
+        ends["cell through hidden"] = (through_h, e_cell)
     return ends
 
 
@@ -241,7 +243,9 @@ def _segments(
     e = round(float(norms[np.isfinite(norms)].mean()) / LN2) if np.isfinite(norms).any() else 0
     direct = np.ldexp(to_numpy(plain(evaluation.grad_hidden(0, T))), -e)
     end = {
-        n: np.stack([np.ldexp(m[t], int(x[t]) - e) for t in last]).reshape(-1, m.shape[2]) for n, (m, x) in ends.items()
+        n: np.stack([np.ldexp(m[t], int(x[t]) - e) for t in last]).reshape(-1, m.shape[2])
+        for n, (m, x) in ends.items()
+        if n in tape.cell.state_names
     }
     carries = [direct[start : start + steps].copy() for start in starts]
     for own in carries:
@@ -262,9 +266,11 @@ def _segments(
         },
         end,
         {name: value for name, value in options.items() if value is not None},
-        initial=starts[0] == 0,
     )
-    return {name: Scaled(value, e) for name, value in found.params.items()}, _errors(evaluation, found, starts, e)
+    return {name: Scaled(value, e) for name, value in found.params.items()}, [
+        *_errors(evaluation, found, starts, e),
+        *_initial_errors(evaluation, found, starts, e, direct, ends),
+    ]
 
 
 def _errors(evaluation: Evaluation, found: Any, starts: list[int], e: int) -> list[Any]:
@@ -282,6 +288,27 @@ def _errors(evaluation: Evaluation, found: Any, starts: list[int], e: int) -> li
             for k in range(len(found.steps)):
                 part = Scaled(reference[k, i * B : (i + 1) * B], e)
                 errors.append(Error(relative_error(ours[start + k], part), f"{name}, t = {start + k + 1}"))
+    return errors
+
+
+def _initial_errors(
+    evaluation: Evaluation, found: Any, starts: list[int], e: int, direct: np.ndarray, ends: dict[str, Any]
+) -> list[Any]:
+    """The errors of what segments send to the state before them, with what else acts on it there: dL/dh_t, or dL/dc_t."""
+    from rnn_core.oracles.compare import Error, relative_error
+
+    gradients, B = evaluation.gradients, evaluation.tape.x.shape[1]
+    errors = []
     for name, value in found.state.items():
-        errors.append(Error(relative_error(gradients.state[name], Scaled(value[:B], e)), f"initial state, {name}"))
+        for i, start in enumerate(starts):
+            sent = value[i * B : (i + 1) * B]
+            if start == 0:
+                errors.append(Error(relative_error(gradients.state[name], Scaled(sent, e)), f"initial state, {name}"))
+                continue
+            if name == "hidden":
+                sent, ours = sent + direct[start - 1], gradients.hidden[start - 1]
+            else:
+                m, x = ends["cell through hidden"]
+                sent, ours = sent + np.ldexp(m[start - 1], int(x[start - 1]) - e), gradients.cell[start - 1]
+            errors.append(Error(relative_error(ours, Scaled(sent, e)), f"{name}, t = {start}"))
     return errors
