@@ -98,7 +98,7 @@ def _counts(rows: pd.DataFrame, compared: int) -> str:
     """How many were compared, how many abstained, and why."""
     lines = [f"{compared} compared, {len(rows) - compared} abstained"]
     for why, count in rows.loc[rows["relative_error"].isna(), "where"].value_counts().items():
-        lines += textwrap.wrap(f"{count}: {why}", 62)
+        lines += textwrap.wrap(f"{count}: {why}", 46)
     return "\n".join(lines)
 
 
