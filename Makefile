@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG))
 
-.PHONY: report test check format docs lock clean help
+.PHONY: report test verify check format docs lock clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and
 
 test: $(VENV)/dev.stamp ## run all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+verify: $(VENV)/run.stamp ## check the engine against every oracle in every regime (QUICK=1: T up to 100; SEED=1: other networks)
+	$(BIN)/python workflow/scripts/verify_engine.py --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
 
 check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint
 	$(BIN)/ruff format --check .

@@ -30,6 +30,10 @@ ALLOWED = {
     "check_engine": {"numpy", "threadpoolctl", "rnn_core", "oracle_checks"},
     "oracle_checks": {"rnn_core"},
     "write_schema": {"rnn_core"},
+    "verification_cases": {"numpy", "rnn_core"},
+    "verification_oracles": {"numpy", "rnn_core", "verification_cases"},
+    "verify_engine": {"torch", "rnn_core", "verification_cases", "verification_oracles"},
+    "draw_verification": {"pandas", "matplotlib", "numpy", "study_figures"},
 }
 
 

@@ -250,6 +250,32 @@ _TIMINGS = (
     Column("verify_seconds", _FLOAT, "s", "Wall time of its verification", null="not in the sample"),
 )
 
+_VERIFICATION = (
+    Column("cell", _TEXT, "name", "Recurrent cell"),
+    Column("activation", _TEXT, "name", "Activation function"),
+    Column("regime", _TEXT, "name", "What the network was drawn for: vanishing, critical or exploding gradients"),
+    Column("sequence_length", _INT, "steps", "Sequence length T"),
+    Column("loss_at", _TEXT, "name", "Steps that carry a loss: last or every"),
+    Column("device", _TEXT, "name", "Device"),
+    Column("oracle", _TEXT, "name", "Independent program that the engine was compared with"),
+    Column(
+        "growth_rate",
+        _FLOAT,
+        "ln per step",
+        "Measured mean change of ln ‖∂L/∂h_t‖ per step back, over max(T, 50) steps, for the last step's loss alone",
+    ),
+    Column(
+        "relative_error",
+        _FLOAT,
+        "relative",
+        "Worst relative error over all time steps and parameters, atol = 0",
+        null="the oracle abstains: there was nothing that it can compare",
+    ),
+    Column("where", _TEXT, "name", "The time step or parameter that it was found at; or why the oracle abstains"),
+    Column("tolerance", _FLOAT, "relative", "Largest error that passes"),
+    Column("passed", _BOOL, "true/false", "The error is at most the tolerance", null="the oracle abstains"),
+)
+
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
@@ -264,6 +290,7 @@ _SORT = {
     "runs": ["sweep", "run_key"],
     "checks": ["stage", "sweep", "run_key", "oracle", "update"],
     "timings": ["sweep", "run_key"],
+    "verification": ["oracle", "cell", "activation", "regime", "sequence_length", "loss_at", "device"],
 }
 
 
@@ -305,6 +332,8 @@ def columns(table: str) -> tuple[Column, ...]:
         return (_SWEEP, _KEY, *settings, *_MEASURED)
     if table == "checks":
         return _CHECKS
+    if table == "verification":  # of ``make verify``, no table of a study
+        return _VERIFICATION
     return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "timings": _TIMINGS}[table])
 
 
