@@ -41,6 +41,28 @@ def to_numpy(array: Array) -> np.ndarray:
     return array.detach().cpu().numpy() if is_torch_array(array) else np.asarray(array)
 
 
+def check_alike(name: str, array: Array, reference_name: str, reference: Array) -> None:
+    """ValueError unless ``array`` has the library, dtype and device of ``reference``, and a dtype that the engine computes in."""
+    for which, given in ((name, array), (reference_name, reference)):
+        if not hasattr(given, "dtype"):
+            raise ValueError(
+                f"{which}: {type(given).__name__} is not allowed; it must be a NumPy array or a torch tensor"
+            )
+        if str(given.dtype).removeprefix("torch.") not in DTYPES:
+            raise ValueError(f"{which}: dtype {given.dtype} is not allowed; it must be {' or '.join(DTYPES)}")
+    library, expected = (("torch" if is_torch_array(a) else "NumPy") for a in (array, reference))
+    if library != expected:
+        raise ValueError(f"{name}: {library} does not fit; {reference_name} is {expected}")
+    if array.dtype != reference.dtype or array.device != reference.device:
+        given, wanted = (f"{a.dtype} on {a.device}" for a in (array, reference))
+        raise ValueError(f"{name}: {given} does not fit; {reference_name} is {wanted}")
+
+
+def constant(array: Array) -> Array:
+    """``array`` without the history that torch keeps of a parameter: the engine has no use for autograd."""
+    return array.detach() if is_torch_array(array) else array
+
+
 def like(values: Any, reference: Array) -> Array:
     """``values`` in the library, dtype and device of ``reference``."""
     if is_torch_array(reference):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, State, namespace
+from rnn_core.arrays import Array, Params, State, check_alike, constant, namespace
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
 from rnn_core.clipping import clip_signal
@@ -94,6 +94,7 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
     """
     _check_inputs(cell, params, x, state)
+    params, x = {name: constant(value) for name, value in params.items()}, constant(x)
     xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
     now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
     for name, value in (state or {}).items():
@@ -315,7 +316,7 @@ def _columns(value: Array | Scaled) -> tuple[Array, int]:
     if isinstance(value, Scaled):
         assert isinstance(value.exponent, int)
         return value.mantissa.T, value.exponent
-    return value.T, 0
+    return constant(value).T, 0
 
 
 def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
@@ -332,15 +333,17 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array
     if isinstance(grad_hidden, Scaled):
         e = grad_hidden.exponent
         return Scaled(grad_hidden.mantissa[rows], e if isinstance(e, int) else e[rows])
-    return grad_hidden[rows]
+    return constant(grad_hidden[rows])
 
 
 def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> None:
+    check_alike("x", x, "x", x)
     if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
     for name in ("weight_ih", "weight_hh"):
         if name not in params:
             raise ValueError(f"params: {name} is missing; a {cell.name} cell needs it")
+        check_alike(name, params[name], "x", x)
         if params[name].ndim != 2:
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
@@ -350,16 +353,18 @@ def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> 
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
     for name, shape in expected.items():
         if name in params:  # biases may be left out
+            check_alike(name, params[name], "x", x)
             _check_shape(name, params[name], shape)
     _check_shape("x", x, (x.shape[0], x.shape[1], D))
-    _check_state("state", cell, state, (x.shape[1], H))
+    _check_state("state", cell, state, (x.shape[1], H), x)
 
 
 def _check_gradients(tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None) -> None:
     shape = _state_shape(tape)
     if grad_hidden is not None and not callable(grad_hidden):
+        _check_alike("grad_hidden", grad_hidden, tape.x)
         _check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
-    _check_state("grad_state", tape.cell, grad_state, shape, whole=False)
+    _check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
     if window is not None and window < 1:
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
 
@@ -368,7 +373,9 @@ def _state_shape(tape: Tape) -> tuple[int, int]:
     return tape.x.shape[1], tape.params["weight_hh"].shape[1]
 
 
-def _check_state(argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], whole: bool = True) -> None:
+def _check_state(
+    argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], x: Array, whole: bool = True
+) -> None:
     if state is None:
         return
     if not isinstance(state, dict):
@@ -376,10 +383,15 @@ def _check_state(argument: str, cell: Cell, state: State | None, shape: tuple[in
     for name in state:
         if name not in cell.state_names:
             raise ValueError(unknown(argument, name, cell.state_names))
+        _check_alike(f"{argument}[{name!r}]", state[name], x)
         _check_shape(f"{argument}[{name!r}]", state[name], shape)
     missing = set(cell.state_names) - set(state)
     if whole and missing:
         raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; a {cell.name} cell needs all parts")
+
+
+def _check_alike(name: str, value: Array | Scaled, x: Array) -> None:
+    check_alike(name, value.mantissa if isinstance(value, Scaled) else value, "x", x)
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:

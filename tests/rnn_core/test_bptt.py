@@ -220,6 +220,20 @@ def _wrong_shapes() -> list[tuple[str, dict[str, Any]]]:
         (r"state\['hidden'\]: shape \(5, 2\) does not fit; expected \(2, 5\)", {"state": {"hidden": np.zeros((5, 2))}}),
         (r"state: 'hiden' is not known; .*Did you mean 'hidden'\?", {"state": {"hiden": np.zeros((2, 5))}}),
         (r"state: hidden is missing", {"state": {}}),
+        (r"x: dtype int64 is not allowed; it must be float64 or float32", {"x": np.ones((3, 2, 4), dtype=np.int64)}),
+        (r"x: list is not allowed; it must be a NumPy array or a torch tensor", {"x": case.x.tolist()}),
+        (r"x: dtype float16 is not allowed", {"x": case.x.astype(np.float16)}),
+        (r"weight_ih: float64 on cpu does not fit; x is float32 on cpu", {"x": case.x.astype(np.float32)}),
+        (r"weight_ih: NumPy does not fit; x is torch", {"x": torch.tensor(case.x)}),
+        (r"bias_hh: torch does not fit; x is NumPy", {"params": {**p, "bias_hh": torch.zeros(5).double()}}),
+        (r"state\['hidden'\]: dtype int64 is not allowed", {"state": {"hidden": np.zeros((2, 5), dtype=np.int64)}}),
+        (r"state: list is not allowed; it must be", {"state": [np.zeros((2, 5))]}),
+        (
+            r"grad_hidden: float32 on cpu does not fit; x is float64",
+            {"grad_hidden": case.grad_hidden.astype(np.float32)},
+        ),
+        (r"weight_ih: shape \(5,\) is not allowed; it must be a matrix", {"params": {**p, "weight_ih": np.zeros(5)}}),
+        (r"params: weight_hh is missing; a vanilla cell needs it", {"params": {"weight_ih": p["weight_ih"]}}),
         (r"grad_hidden: shape \(3, 5, 2\) does not fit; expected \(3, 2, 5\)", {"grad_hidden": np.zeros((3, 5, 2))}),
         (r"grad_state\['hidden'\]: shape \(5,\) does not fit", {"grad_state": {"hidden": np.zeros(5)}}),
         (r"grad_state: 'cell' is not known", {"grad_state": {"cell": np.zeros((2, 5))}}),
@@ -235,3 +249,18 @@ def test_shapes_that_do_not_fit_are_named(message: str, change: dict[str, Any]) 
     with pytest.raises(ValueError, match=message):
         tape = rc.forward(rc.VanillaCell("tanh"), given["params"], given["x"], given["state"])
         rc.backward(tape, given["grad_hidden"], given["grad_state"])
+
+
+def test_torch_parameters_that_require_gradients_are_taken_as_they_are() -> None:
+    """torch records every operation of ours, and fails where we write into an array."""
+    module = torch.nn.GRU(4, 5, dtype=torch.float64)
+    params = {name.removesuffix("_l0"): value for name, value in module.named_parameters()}
+    x = torch.randn(6, 2, 4, dtype=torch.float64, requires_grad=True)
+    hidden, _ = module(x)
+    hidden.sum().backward()
+    gradients = rc.backward(rc.forward(rc.GRUCell(), params, x), torch.ones_like(hidden, requires_grad=True))
+    for name, ours in gradients.params.items():
+        assert not ours.requires_grad
+        assert relative(ours, params[name].grad) <= EXACT, name
+    assert x.grad is not None
+    assert worst_relative(gradients.x, x.grad) <= EXACT
