@@ -42,7 +42,18 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         finite = rows[name].where(np.isfinite(rows[name]))
         last = finite.groupby(rows["run_key"]).ffill()
         rows[name] = finite.where(~rows["ended"], last)
-    settings = ["run_key", "panel", "task", "activation", "spectral_radius", "clipping", "seed", "left_out", "common"]
+    settings = [
+        "run_key",
+        "panel",
+        "task",
+        "cell",
+        "activation",
+        "spectral_radius",
+        "clipping",
+        "seed",
+        "left_out",
+        "common",
+    ]
     rows = rows.merge(runs[settings], on="run_key")
     norms = {rule: np.log10(sf.threshold(rule) or np.nan) if rule.startswith("norm:") else np.nan for rule in kept}
     return rows.assign(threshold=rows["clipping"].map(norms))
@@ -108,11 +119,12 @@ def _highest(rules: pd.DataFrame) -> str:
 
 
 def _ended(data: pd.DataFrame) -> str:
-    """Which runs ended, by rule and spectral radius."""
+    """Which runs ended, by rule, network and spectral radius."""
     ended = data[data["ended"]]
     if ended.empty:
         return "No run ended at a value that is not finite."
-    counts = ended.groupby(["clipping", "activation", "spectral_radius"])["run_key"].nunique()
+    network = "cell" if data["activation"].nunique() == 1 < data["cell"].nunique() else "activation"
+    counts = ended.groupby(["clipping", network, "spectral_radius"])["run_key"].nunique()
     words = [f"{count} ({rule}, {phi}, ρ = {sf.number(rho)})" for (rule, phi, rho), count in counts.items()]
     more = [f"{counts.iloc[5:].sum()} elsewhere"] if len(words) > 6 else []
     return f"Runs that ended at a value that is not finite: {sf.listed([*words[:5], *more] if more else words)}."

@@ -134,7 +134,7 @@ def _counts(groups: dict[str, pd.DataFrame], crossings: Crossings) -> str:
     critical = [found[0] for found in crossings.values() if found]
     vanish, explode = _never(groups, crossings)
     between = f"ρ between {min(critical):.2f} and {max(critical):.2f}" if critical else ""
-    parts = [f"turn from shrinking to growing at a {between} in {len(critical)}"] if critical else []
+    parts = [f"neither shrink nor grow at a {between} in {len(critical)}"] if critical else []
     parts += [f"shrink at every ρ tried in {len(vanish)}"] if vanish else []
     parts += [f"grow at every ρ tried in {len(explode)}"] if explode else []
     return f"Of {len(groups)} kinds of network, gradients {sf.listed(parts)}."
@@ -161,8 +161,9 @@ def _systematic(groups: dict[str, pd.DataFrame]) -> str:
 
 def _bound(data: pd.DataFrame) -> str:
     above, runs = int(data["above_bound"].sum()), int(data["bounded"].sum())
-    some = " that has one" if runs < data["seeds"].sum() else ""
-    return f"{'No' if above == 0 else above} run of {runs} lies above the upper bound{some}." if runs else ""
+    if 0 < runs < data["seeds"].sum():
+        return f"Of the {runs} runs that have an upper bound {f'{above} lie' if above else 'none lies'} above it."
+    return f"{'No' if above == 0 else above} run of {runs} lies above the upper bound." if runs else ""
 
 
 def _without(data: pd.DataFrame) -> str:

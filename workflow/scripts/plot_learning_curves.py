@@ -19,6 +19,7 @@ NOTHING = sf.Nothing(
 ENDED = "#b2001d"
 MOST_ROWS, MOST_RADII, MOST_RULES, BINS = 4, 3, 6, 34
 MANY = 4  # rules; the lines of more are told apart by width as well
+WIDTHS = "A rule that never clips coincides with none, so every rule's line is thinner than those beneath it."
 METRICS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 
 
@@ -92,7 +93,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     table = typical(data)
     broke, runs = int(table["broke"].sum()), int(table["runs"].sum())
     sentences = {task: _sentence(str(task), rows) for task, rows in table.groupby("task", sort=False)}
-    title = next(iter(sentences.values())).removesuffix(".") + f"; {broke} of {runs} runs broke down."
+    title = next(iter(sentences.values())).removesuffix(".")
+    title += f"; {broke} of {runs} runs broke down." if broke else "; no run broke down."
     if broke == runs:
         title = f"No run came to the end of its training: {runs} of {runs} broke down."
     numbers = {f"{row['task']}_{row['clipping']}": _value(row) for _, row in table.iterrows()}
@@ -107,6 +109,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         "broke": f"Runs that broke down: {sf.listed(words)}." if words else "No run broke down.",
         "radii": _radii(data),
         "common": sf.common(data),
+        "widths": WIDTHS if data["clipping"].nunique() > MANY else "",
         "left_out": sf.left_out(data),
     }
     alt = (
@@ -192,7 +195,7 @@ def _curves(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], limits: tuple
     ax.set(yscale="log", ylim=limits)
     groups = {str(rule): group for rule, group in rows.groupby("clipping")}
     many = len(colours) > MANY
-    widths = np.linspace(5.0, 1.2, len(colours)) if many else [1.8] * len(colours)
+    widths = np.linspace(7.0, 1.2, len(colours)) if many else [1.8] * len(colours)
     for (rule, colour), width in zip(colours.items(), widths, strict=True):
         if rule not in groups:
             continue

@@ -212,7 +212,7 @@ def formats(runs: pd.DataFrame) -> str:
     counts = [first.format("would have lost the whole gradient on its way back in ") + f" of {len(runs)} runs"]
     sentence = _list([*counts, *(other.format("in ") for other in others)])
     inf = [f"{name} in {count}" for name, count in over.items() if count]
-    return f"At the start {sentence}" + (f"; it would have overflowed to inf with {_list(inf)}." if inf else ".")
+    return f"At the start {sentence}" + (f"; entries would have overflowed to inf with {_list(inf)}." if inf else ".")
 
 
 # ---- whether clipping helped
