@@ -1,7 +1,7 @@
 """Small synthetic studies: settings in, the five tables out, through study_tables as the workflow writes them."""
 
-import itertools
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,28 +12,25 @@ import pytest
 import study_figures as sf
 import study_tables
 
-Settings = dict[str, Any]
-PROPAGATION = {"task": "white_noise", "loss_at": "last", "updates": 0, "clipping": "none"}
-TRAINING = {
-    "task": "digits",
-    "loss_at": "last",
-    "updates": 8,
-    "sequence_length": 6,
-    "clipping": "none",
-    "learning_rate": 0.3,
-}
+sys.path.insert(0, str(Path(__file__).parent))
+
+from drawn import PROPAGATION, TRAINING, Settings, grid
+
 LN10 = math.log(10.0)
-
-
-def grid(**axes: Any) -> list[Settings]:
-    """Every combination; a list is an axis, anything else one value."""
-    values = [value if isinstance(value, list) else [value] for value in axes.values()]
-    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
 
 
 def rate_of(run: Settings) -> float:
     """The growth rate that a synthetic run has: ln ρ, less one for sigmoid, and a hundredth for every seed."""
     return math.log(run["spectral_radius"]) - (run["activation"] == "sigmoid") + 0.01 * run["seed"]
+
+
+def one_step(run: Settings, radius: float) -> float | None:
+    """ln of what one linear step back makes of a gradient along a direction with this factor; None of a gated cell."""
+    if run["cell"] not in ("vanilla", "residual"):
+        return None
+    residual = run["cell"] == "residual"
+    step, leak = (run["residual_step"] or 1.0, run["residual_leak"] or 0.0) if residual else (1.0, 1.0)
+    return math.log(1 - leak + step * radius)
 
 
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
@@ -48,14 +45,16 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     rate = given.get("rate", rate_of(settings)) if T > 1 else math.nan
     common = {"sweep": sweep, "run_key": key}
     trains, broken = settings["updates"] > 0, given.get("breaks_at")
-    prediction = None if settings["initializer"] == "identity" else rate_of(settings | {"seed": 0}) - 0.02
+    predicted = settings["initializer"] != "identity" and settings["cell"] == "vanilla"
+    prediction = rate_of(settings | {"seed": 0}) - 0.02 if predicted else None
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     row = common | settings | {
         "task_input_size": 1, "task_loss_at": "last",
         "measured_spectral_radius": settings["spectral_radius"], "sigma_max": 2 * settings["spectral_radius"],
         "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
-        "linear_rate": math.log(settings["spectral_radius"]), "bound_rate": math.log(2 * settings["spectral_radius"]),
+        "linear_rate": one_step(settings, settings["spectral_radius"]),
+        "bound_rate": one_step(settings, 2 * settings["spectral_radius"]),
         "mean_field_rate": prediction, "predicted_rate": prediction,
         "deviation": None if prediction is None else rate - prediction,
         **{f"{f}_{what}_at": None for f in study_tables.FORMATS for what in ("flushed", "overflowed")},

@@ -1,12 +1,11 @@
 """What is drawn: the frames' numbers, the facts and the artists' data, never pixels."""
 
 import math
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
+from drawn import lines, show
 
 import plot_clipping_norms
 import plot_engine_checks
@@ -19,19 +18,6 @@ import study_figures as sf
 from study_tables import STABLE_DECADES
 
 LN10 = math.log(10.0)
-
-
-def show(module: ModuleType, tables: sf.Tables) -> tuple[Any, sf.Facts, list[Axes]]:
-    """Frame, facts and the axes of a figure."""
-    data = module.frame(tables)
-    with sf.theme():
-        figure = module.draw(data)
-        figure.draw_without_rendering()
-    return data, module.facts(data), figure.axes
-
-
-def lines(axes: Axes, gid: str) -> list[Any]:
-    return [line for line in axes.lines if line.get_gid() == gid]
 
 
 def test_gradient_norm_by_step(study: sf.Tables) -> None:

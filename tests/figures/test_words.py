@@ -7,10 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import docutils.core
-import docutils.utils
-import jinja2
 import pytest
+from drawn import render
 
 import study_figures as sf
 
@@ -74,16 +72,6 @@ def test_scripts_leave_room_for_snakemakes_preamble(figure: str) -> None:
     source = (SCRIPTS / f"plot_{figure}.py").read_text(encoding="utf-8")
     assert "from __future__" not in source
     assert not re.search(r"^(import|from) (rnn_core|torch|snakemake)", source, re.MULTILINE)
-
-
-def render(figure: str, **variables: Any) -> str:
-    """A caption's HTML; a problem in the RST is an error."""
-    source = (REPORT / f"{figure}.rst").read_text(encoding="utf-8")
-    text = jinja2.Template(source, undefined=jinja2.StrictUndefined).render(**variables)
-    settings = {"halt_level": docutils.utils.Reporter.INFO_LEVEL, "report_level": docutils.utils.Reporter.SEVERE_LEVEL}
-    html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
-    assert "System Message" not in html and "problematic" not in html and "{" not in html
-    return str(html)
 
 
 @pytest.mark.parametrize("figure", FIGURES)

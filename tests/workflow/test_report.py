@@ -296,3 +296,56 @@ class TestVerdicts:
     def test_studies_without_training_or_without_a_choice_of_rules_have_no_clipping_table(self) -> None:
         assert study_verdicts.clipping(frame(updates=[0, 0], clipping=["none", "norm:1.0"])) is None
         assert study_verdicts.clipping(frame(updates=[5], clipping=["none"])) is None
+
+    def test_a_setting_that_is_not_set_names_nothing(self) -> None:
+        runs = frame(
+            cell=["residual", "gru", "vanilla", "lstm", "residual"],
+            residual_step=[0.1, None, None, None, None],
+            log10_gradient_ratio=[1.0, -9.0, -9.0, -9.0, 1.0],
+            growth_rate=[0.1, -0.1, -0.1, -0.1, 0.1],
+        )
+        table = study_verdicts.propagation(runs)
+        assert table is not None
+        shown = [[row.shown(axis) for axis in table.row_axes] for row in table.rows]  # the simplest cell first
+        assert shown == [["vanilla", "–"], ["residual", "–"], ["residual", "0.1"], ["gru", "–"], ["lstm", "–"]]
+        (sentence,) = table.sentences
+        assert sentence == (
+            "The gradient of vanilla, gru and lstm shrinks at every ρ from 1 to 1; "
+            "that of residual and residual (η = 0.1) grows at every ρ from 1 to 1."
+        )
+
+    def test_names_have_the_cell_first_and_brackets(self) -> None:
+        runs = frame(
+            cell=["residual"] * 3 + ["vanilla"],
+            residual_step=[0.1, 0.1, 0.2, None],
+            residual_leak=[0.05, 0.1, 0.1, None],
+            log10_gradient_ratio=[1.0] * 4,
+            growth_rate=[0.1] * 4,
+        )
+        table = study_verdicts.propagation(runs)
+        assert table is not None
+        assert (
+            "vanilla, residual (η = 0.1, λ = 0.05), residual (η = 0.1, λ = 0.1) and residual (η = 0.2, λ = 0.1) grow"
+            in table.sentences[0]
+        )
+
+    def test_what_narrower_formats_lose_is_counted_run_by_run(self) -> None:
+        null = [None] * 4
+        columns = {
+            f"{name}_{what}_at": null
+            for name in ("float32", "bfloat16", "float16")
+            for what in ("flushed", "overflowed")
+        }
+        runs = frame(**columns)
+        runs["run_key"] = ["a", "b", "c", "c"]  # one run is in two sweeps
+        assert study_verdicts.formats(runs) == (
+            "No plain float16, bfloat16 or float32 would have lost or overflowed the gradient of any of 3 runs."
+        )
+        runs["float16_flushed_at"], runs["bfloat16_flushed_at"] = [5, None, 2, 2], [None, None, 1, 1]
+        lost = "At the start float16 would have lost the whole gradient on its way back in 2 of 3 runs, bfloat16 in 1 and float32 in 0"
+        assert study_verdicts.formats(runs) == f"{lost}."
+        runs["float16_overflowed_at"] = [None, 3, None, None]
+        assert study_verdicts.formats(runs) == f"{lost}; entries would have overflowed to inf with float16 in 1."
+
+    def test_the_page_says_what_narrower_formats_lose(self, page: Path, tiny: Project) -> None:
+        assert f"<li>{study_verdicts.formats(tiny.table('runs'))}</li>" in page.read_text(encoding="utf-8")

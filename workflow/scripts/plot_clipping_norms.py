@@ -16,7 +16,7 @@ NOTHING = sf.Nothing(
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
 BEFORE, ENDED = "#b4b4b4", "#b2001d"
-MOST_ROWS, MOST_RULES, MOST_RUNS = 4, 5, 60
+MOST_ROWS, MOST_RULES, MOST_RUNS = 4, 6, 60
 POOLED = ("clipping", "spectral_radius", "activation", "seed", "updates", "trace_every")
 UNCHANGED = 1e-9  # decades
 
@@ -42,7 +42,18 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         finite = rows[name].where(np.isfinite(rows[name]))
         last = finite.groupby(rows["run_key"]).ffill()
         rows[name] = finite.where(~rows["ended"], last)
-    settings = ["run_key", "panel", "task", "activation", "spectral_radius", "clipping", "seed", "left_out"]
+    settings = [
+        "run_key",
+        "panel",
+        "task",
+        "cell",
+        "activation",
+        "spectral_radius",
+        "clipping",
+        "seed",
+        "left_out",
+        "common",
+    ]
     rows = rows.merge(runs[settings], on="run_key")
     norms = {rule: np.log10(sf.threshold(rule) or np.nan) if rule.startswith("norm:") else np.nan for rule in kept}
     return rows.assign(threshold=rows["clipping"].map(norms))
@@ -68,6 +79,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         return NOTHING.facts()
     rules = summary(data)
     numbers = {f"ended_{rule}": f"{row['ended']:.0f} of {row['runs']:.0f}" for rule, row in rules.iterrows()}
+    numbers["rules"] = ", ".join(dict.fromkeys(map(sf.kind_of, rules.index)))  # the caption explains each
     numbers |= {f"share_{rule}": sf.percent(row["share"]) for rule, row in rules.iterrows() if rule != "none"}
     numbers |= {
         f"highest_{rule}": sf.power(row["highest"]) for rule, row in rules.iterrows() if np.isfinite(row["highest"])
@@ -82,11 +94,12 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         "cuts": f"{'; '.join(cuts)}." if cuts else "",
         "highest": "The highest norm before clipping was " + _highest(rules) + ".",
         "ended": _ended(data),
+        "common": sf.common(data),
         "left_out": sf.left_out(data),
     }
     title = _title(rules, clipping)
     alt = (
-        f"Line charts, rows {sf.listed(data['panel'].cat.categories)}, columns {sf.listed(rules.index)}: decimal "
+        f"Line charts, rows {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}, columns {sf.listed(rules.index)}: decimal "
         "logarithm of the "
         "global gradient norm before clipping (grey) and after it (coloured) against training update, one line a "
         f"run. {title}"
@@ -96,6 +109,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
 
 def _highest(rules: pd.DataFrame) -> str:
     known = rules.dropna(subset=["highest"])
+    if len(known) > 1 and known["highest"].map(sf.power).nunique() == 1:
+        return f"{sf.power(known['highest'].iloc[0])}, with every rule"
     return (
         sf.listed(f"{sf.power(row['highest'])} ({rule})" for rule, row in known.iterrows())
         if len(known)
@@ -104,11 +119,12 @@ def _highest(rules: pd.DataFrame) -> str:
 
 
 def _ended(data: pd.DataFrame) -> str:
-    """Which runs ended, by rule and spectral radius."""
+    """Which runs ended, by rule, network and spectral radius."""
     ended = data[data["ended"]]
     if ended.empty:
         return "No run ended at a value that is not finite."
-    counts = ended.groupby(["clipping", "activation", "spectral_radius"])["run_key"].nunique()
+    network = "cell" if data["activation"].nunique() == 1 < data["cell"].nunique() else "activation"
+    counts = ended.groupby(["clipping", network, "spectral_radius"])["run_key"].nunique()
     words = [f"{count} ({rule}, {phi}, ρ = {sf.number(rho)})" for (rule, phi, rho), count in counts.items()]
     more = [f"{counts.iloc[5:].sum()} elsewhere"] if len(words) > 6 else []
     return f"Runs that ended at a value that is not finite: {sf.listed([*words[:5], *more] if more else words)}."
@@ -136,6 +152,7 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     panels, rules = list(data["panel"].cat.categories), sf.rules(data["clipping"])
+    crowded = len(rules) > 4
     figure, axes = sf.grid(len(panels) * len(rules), len(rules), 2.45, sharey="row")
     colours = sf.rule_colours(rules)
     for row, panel in enumerate(panels):
@@ -143,24 +160,24 @@ def draw(data: pd.DataFrame) -> Figure:
         for ax, rule in zip(axes[row * len(rules) : (row + 1) * len(rules)], rules, strict=True):
             _panel(ax, here[here["clipping"] == rule], colours[rule])
             if row == 0:
-                title = {"none": "none: no clipping"}.get(rule, rule)
-                ax.annotate(
-                    title,
-                    (0, 1),
-                    (0, 20),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    fontweight="bold",
-                    fontsize=11,
-                )
+                _rule_title(ax, rule, crowded)
         left = axes[row * len(rules)]
         _limit(left, here)
         left.set_ylabel(f"{panel}\n" + r"$\log_{10}$ of gradient norm")
         for ax, rule in zip(axes[row * len(rules) : (row + 1) * len(rules)], rules, strict=True):
-            _mark_ends(ax, here[here["clipping"] == rule])
-    sf.label_below(axes, len(rules), "training update")
+            _mark_ends(ax, here[here["clipping"] == rule], "\n" if crowded else " ")
+    sf.label_below(axes, len(rules), "update" if crowded else "training update")
     figure.legend(handles=_legend(data, colours), loc="outside lower center", ncols=2)
     return figure
+
+
+def _rule_title(ax: Axes, rule: str, crowded: bool) -> None:
+    """The rule above its column, and above the words of ``_mark_ends``."""
+    none = "no clipping" if crowded else "none: no clipping"
+    size, up = (10, 32) if crowded else (11, 20)
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "gid": "rule"}
+    text = none if rule == "none" else rule
+    ax.annotate(text, (0, 1), (0, up), fontweight="bold", fontsize=size, **place)
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
@@ -184,7 +201,7 @@ def _limit(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_ylim(low - 0.05 * (high - low) - 0.1, high + 0.1 * (high - low) + 0.1)
 
 
-def _mark_ends(ax: Axes, rows: pd.DataFrame) -> None:
+def _mark_ends(ax: Axes, rows: pd.DataFrame, between: str) -> None:
     """× where runs ended, at their last finite norm or at the top if that is off the scale, and how many did."""
     low, high = ax.get_ylim()
     top = high - 0.04 * (high - low)
@@ -194,20 +211,21 @@ def _mark_ends(ax: Axes, rows: pd.DataFrame) -> None:
         ax.plot(ended["update"], y, "x", color=ENDED, ms=8, mew=2.2, ls="", clip_on=False, zorder=5, gid="ended")
     highest = rows["before"].max()
     peak = f"peak {sf.power(highest)}" if np.isfinite(highest) else "no finite norm"
-    words = f"{len(ended)} of {rows['run_key'].nunique()} end ×, {peak}" if len(rows) else "no run"
+    words = f"{len(ended)} of {rows['run_key'].nunique()} end ×,{between}{peak}" if len(rows) else "no run"
     ax.set_title(words, loc="left", fontsize=9.5, fontweight="normal")
 
 
 def _legend(data: pd.DataFrame, colours: dict[str, str]) -> list[Line2D]:
-    handles = [
-        Line2D([], [], color=BEFORE, lw=2, label="before clipping, one line a run"),
-        Line2D(
-            [], [], color=colours[sf.rules(data["clipping"])[-1]], lw=2, label="after clipping (colour of the rule)"
-        ),
-        Line2D([], [], color=sf.INK, ls=(0, (4, 2)), lw=1.4, label="threshold on the norm (value: bounds every entry)"),
-        Line2D([], [], color=ENDED, marker="x", ms=8, mew=2.2, ls="", label="run ends: a value is not finite"),
+    colour = colours[sf.rules(data["clipping"])[-1]]
+    dashes: dict[str, Any] = {"color": sf.INK, "ls": (0, (4, 2)), "lw": 1.4}
+    cross: dict[str, Any] = {"color": ENDED, "marker": "x", "ms": 8, "mew": 2.2, "ls": ""}
+    entries = [
+        (True, Line2D([], [], color=BEFORE, lw=2, label="before clipping, one line a run")),
+        (True, Line2D([], [], color=colour, lw=2, label="after clipping (colour of the rule)")),
+        (data["threshold"].notna().any(), Line2D([], [], label="threshold on the global norm", **dashes)),
+        (data["ended"].any(), Line2D([], [], label="run ends: a value is not finite", **cross)),
     ]
-    return handles if data["ended"].any() else handles[:3]
+    return [handle for there, handle in entries if there]
 
 
 def main(snakemake: Any) -> None:

@@ -23,7 +23,7 @@ UNKNOWN = "not a number"
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """One row a check, with its ``panel`` (oracle, dtype) and ``network`` (activation, and the cell if it varies).
+    """One row a check, with its ``panel`` (oracle, dtype) and ``network`` (cell and activation, as they vary).
 
     ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
     """
@@ -32,19 +32,30 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     if data.empty:
         return pd.DataFrame()
     data["regime"] = data["regime"].fillna(UNKNOWN)
-    data["panel"] = data["oracle"] + ", " + data["dtype"]
-    data["network"] = data["activation"] if data["cell"].nunique() == 1 else data["cell"] + ", " + data["activation"]
+    data["panel"] = _programs(data["oracle"]) + ", " + data["dtype"]
+    cell, activation = data["cell"], data["activation"]
+    several = cell.nunique() > 1, activation.nunique() > 1
+    data["network"] = cell + ", " + activation if all(several) else cell if several[0] else activation
     data["exact"] = data["relative_error"] == 0
     order = ["panel", "network", "stage", "regime", "relative_error"]
     return data.sort_values(order, ignore_index=True)
+
+
+def _programs(oracles: pd.Series) -> pd.Series:
+    """The oracles; torch.nn modules together if there are several, for each covers few networks."""
+    modules = oracles.str.startswith("torch.nn.")
+    return oracles.mask(modules, "torch.nn modules") if oracles[modules].nunique() > 1 else oracles
 
 
 def facts(data: pd.DataFrame) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
     known = data.dropna(subset=["relative_error"])
-    compared = f"{len(data)} comparisons with {sf.listed(sorted(data['oracle'].unique()))}"
+    oracles = sorted(data["oracle"].unique())
+    modules = [oracle for oracle in oracles if oracle.startswith("torch.nn.")]
+    compared = f"{len(data)} comparisons with {sf.listed(sorted(_programs(data['oracle']).unique()))}"
     numbers = {"checks": str(len(data))} | {f"checks_{stage}": str((data["stage"] == stage).sum()) for stage in STAGES}
+    numbers |= {"modules": sf.listed(modules)} if modules else {}  # the caption names them
     neither = len(data) - len(known)
     claims = {
         "neither": f"In {sf.plural(neither, 'comparison')} neither program found a finite result." if neither else "",
@@ -63,8 +74,9 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         title = f"{failed} of {compared} exceed the tolerance; the worst relative error is {worst}."
     else:
         title = f"The largest relative error in {compared} is {largest}{_margin(known)}."
+    network = nearest["activation"] if data["cell"].nunique() == 1 else f"{nearest['cell']}, {nearest['activation']},"
     claims["worst"] = (
-        f"The worst, {worst}, is {nearest['where']} of {nearest['activation']} at ρ = "
+        f"The worst, {worst}, is {nearest['where']} of {network} at ρ = "
         f"{sf.number(nearest['spectral_radius'])}, "
         f"T = {nearest['sequence_length']} ({nearest['stage']}, {nearest['oracle']})."
     )
@@ -85,19 +97,27 @@ def _margin(known: pd.DataFrame) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    panels, networks = sorted(data["panel"].unique()), sorted(data["network"].unique())
-    height = 1.1 + (0.42 if len(networks) <= 12 else 0.25) * len(networks)
-    figure, axes = sf.grid(len(panels), 2, height, extra=1.5, sharex=False, sharey=True)
+    panels = sorted(data["panel"].unique())
+    networks = {panel: _networks(data[data["panel"] == panel]) for panel in panels}
+    most = max(map(len, networks.values()))
+    height = 1.1 + (0.42 if most <= 12 else 0.25) * most
+    same = len({tuple(rows) for rows in networks.values()}) == 1
+    figure, axes = sf.grid(len(panels), 2, height, extra=1.5, sharex=False, sharey=same)
     for ax, panel in zip(axes, panels, strict=True):
         rows = data[data["panel"] == panel]
-        _panel(ax, rows, networks, *_limits(data[data["dtype"] == rows["dtype"].iloc[0]]))
+        _panel(ax, rows, networks[panel], *_limits(data[data["dtype"] == rows["dtype"].iloc[0]]))
         sf.panel_title(ax, panel, 40)
-        ax.set_ylim(len(networks) - 0.4, -1.4)
-        ax.set_yticks(range(len(networks)), networks)
+        ax.set_ylim(len(networks[panel]) - 0.4, -1.4)
+        ax.set_yticks(range(len(networks[panel])), networks[panel])
     _annotate_worst(axes, panels, data, networks)
     sf.label_below(axes, min(2, len(axes)), "worst relative error over all steps and parameters")
     figure.legend(handles=_legend(data), loc="outside lower center", ncols=2)
     return figure
+
+
+def _networks(rows: pd.DataFrame) -> list[str]:
+    """The networks of a panel, cells from the simplest."""
+    return list(sf.in_order(rows, ["cell", "activation"])["network"].drop_duplicates())
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -128,7 +148,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, networks: list[str], low: float, high: 
     ax.set(xscale="log", xlim=(low, high))
 
 
-def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, networks: list[str]) -> None:
+def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, networks: dict[str, list[str]]) -> None:
     """The number beside the check that comes nearest to its tolerance."""
     known = data[data["relative_error"] > 0]
     if known.empty:
@@ -143,7 +163,7 @@ def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, net
         "ha": "left" if side > 0 else "right",
         "va": "center",
     }
-    at = (error, networks.index(row["network"]) + STAGES[row["stage"]][1])
+    at = (error, networks[row["panel"]].index(row["network"]) + STAGES[row["stage"]][1])
     line = {"arrowstyle": "-", "color": sf.INK, "shrinkB": 5}
     text = ax.annotate(f"worst = {sf.number(error, 2)}", at, fontsize=10, fontweight="bold", arrowprops=line, **place)
     sf.outlined(text)

@@ -1,4 +1,4 @@
-"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law ρ^lag."""
+"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
 
     Seeds whose gradient is exactly zero there (``zeros``) or not a number (``broken``) are not in the mean.
     """
-    runs = tables.runs()
+    runs = tables.runs("linear_rate")
     runs = sf.starts(runs[runs["loss_at"] == "last"])
     if runs.empty:
         return pd.DataFrame()
@@ -46,13 +46,16 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     traces["ratio"] = traces["log10_grad_norm"] - traces["run_key"].map(last)
     traces["zero"] = traces["ratio"] == -np.inf
     traces["ratio"] = traces["ratio"].where(np.isfinite(traces["ratio"]))
-    rows = traces.merge(runs[["run_key", "panel", "spectral_radius", "sequence_length", "left_out"]], on="run_key")
+    settings = ["panel", "spectral_radius", "sequence_length", "cell", "linear_rate", "left_out", "common"]
+    rows = traces.merge(runs[["run_key", *settings]], on="run_key")
     found = rows.groupby(GROUP, observed=True, as_index=False).agg(
         mean=("ratio", "mean"), low=("ratio", "min"), high=("ratio", "max"),
         seeds=("run_key", "size"), zeros=("zero", "sum"), finite=("ratio", "count"), left_out=("left_out", "first"),
+        common=("common", "first"), cell=("cell", "first"), rate=("linear_rate", "mean"),
     )  # fmt: skip
     found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
-    return found.assign(linear=found["lag"] * np.log10(found["spectral_radius"])).drop(columns="finite")
+    found["linear"] = found["lag"] * found["rate"] / np.log(10)  # null where the cell has no such law
+    return found.drop(columns=["finite", "rate"])
 
 
 def ends(data: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +77,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         "broken": f"{sf.plural(broken, 'run')} had a gradient that is not a number and left the mean."
         if broken
         else "",
+        "common": sf.common(data),
         "left_out": sf.left_out(data),
     }
     numbers = {"lag": lags, "seeds": _range(data["seeds"])}
@@ -81,22 +85,30 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         title = "Every gradient is exactly zero, or not a number, before it has reached the first time step."
         return sf.facts(title, f"Small multiples without lines. {title}", numbers, claims)
     low, high = known.loc[known["mean"].idxmin()], known.loc[known["mean"].idxmax()]
-    off = (known["mean"] - known["linear"]).abs().groupby(known["panel"], observed=True).max()
     spread = [
-        f"{sf.power(row['mean'])} ({row['panel']}, ρ = {sf.number(row['spectral_radius'])})" for row in (low, high)
+        f"{sf.power(row['mean'])} ({sf.in_lists(row['panel'])}, ρ = {sf.number(row['spectral_radius'])})"
+        for row in (low, high)
     ]
     title = f"Going back {lags} steps multiplies the gradient by " + (
         f"anything from {spread[0]} to {spread[1]}." if low["mean"] < high["mean"] else f"{spread[0]}."
     )
-    claims["linear"] = "At the first time step the linear law ρ^lag is off by " + (
-        sf.listed(f"{sf.number(value, 2)} ({panel})" for panel, value in off.items()) + " decades at most."
-    )
-    numbers |= {
-        "lowest": sf.number(low["mean"], 3),
-        "highest": sf.number(high["mean"], 3),
-        "linear_off_most": sf.number(off.max(), 2),
-    }
+    numbers |= {"lowest": sf.number(low["mean"], 3), "highest": sf.number(high["mean"], 3)}
+    off = (known["mean"] - known["linear"]).abs().groupby(known["panel"], observed=True).max().dropna()
+    if len(off):
+        numbers["linear_off_most"] = sf.number(off.max(), 2)
+        claims["linear"] = _linear(data, off)
     return sf.facts(title, _alt(data, title), numbers, claims)
+
+
+def _linear(data: pd.DataFrame, off: pd.Series) -> str:
+    """How far the linear law is off, and whose spectral radius it takes."""
+    words = sf.listed(f"{sf.number(value, 2)} ({sf.in_lists(panel)})" for panel, value in off.items())
+    residual = " The law of a residual cell takes the spectral radius of (1 − λ) I + η W_hh." if _residual(data) else ""
+    return f"At the first time step the linear law ρ^lag is off by {words} decades at most.{residual}"
+
+
+def _residual(data: pd.DataFrame) -> bool:
+    return bool((data["cell"] == "residual").any())
 
 
 def _range(values: pd.Series) -> str:
@@ -105,11 +117,12 @@ def _range(values: pd.Series) -> str:
 
 
 def _alt(data: pd.DataFrame, title: str) -> str:
-    panels = sf.listed(data["panel"].cat.categories)
+    panels = sf.listed(map(sf.in_lists, data["panel"].cat.categories))
+    law = ", with the linear law dashed" if data["linear"].notna().any() else ""
     return (
         f"Line charts, one for each of {panels}: decimal logarithm of the gradient norm, relative to the last "
         "time step, against "
-        f"lag in steps back from the end, one line per spectral radius, with the linear law dashed. {title}"
+        f"lag in steps back from the end, one line per spectral radius{law}. {title}"
     )
 
 
@@ -122,33 +135,37 @@ def draw(data: pd.DataFrame) -> Figure:
     colours = sf.radius_colours(data["spectral_radius"])
     for ax, name in zip(axes, names, strict=True):
         _panel(ax, data[data["panel"] == name], colours)
-        sf.panel_title(ax, name)
+        sf.panel_title(ax, name, 30 if columns == 2 else 19)
     for ax in axes:
         _mark_float_limits(ax)
-    sf.label_below(axes, columns, "lag: steps back from the end, T − t")
+    sf.label_below(axes, columns, "lag: steps back from the end, T − t" if columns == 2 else "lag: steps back, T − t")
     scales = " (decades; every panel has its own scale)" if len(names) > 1 else " (decades)"
     figure.supylabel(sf.RATIO % "t" + scales, fontsize=10.5)
-    seeds = "one seed" if data["seeds"].max() == 1 else f"mean of {_range(data['seeds'])} seeds"
-    handles = [
-        *sf.radius_legend(data["spectral_radius"]),
-        Line2D([], [], color=sf.FAINT, lw=2.2, label=seeds),
-        *([Patch(color=sf.FAINT, alpha=0.3, label="lowest to\nhighest seed")] if data["seeds"].max() > 1 else []),
-        Line2D([], [], color=sf.FAINT, lw=1.2, ls=(0, (4, 2)), label="linear law\nρ^lag"),
-        *(
-            [Line2D([], [], color=sf.FAINT, marker="v", ms=8, ls="", label="exactly 0\nfrom here")]
-            if data["zeros"].any()
-            else []
-        ),
-    ]
-    figure.legend(handles=handles, title="spectral\nradius ρ", loc="outside right center")
+    figure.legend(handles=_legend(data), title="spectral\nradius ρ", loc="outside right center")
     return figure
+
+
+def _legend(data: pd.DataFrame) -> list[Any]:
+    """The radii, and only what is drawn."""
+    several = data["seeds"].max() > 1
+    seeds = f"mean of {_range(data['seeds'])} seeds" if several else "one seed"
+    law = "linear law\nρ^lag" + ("\n(residual:\nits own ρ)" if _residual(data) else "")
+    zero = Line2D([], [], color=sf.FAINT, marker="v", ms=8, ls="", label="exactly 0\nfrom here")
+    entries = [
+        (True, Line2D([], [], color=sf.FAINT, lw=2.2, label=seeds)),
+        (several, Patch(color=sf.FAINT, alpha=0.3, label="lowest to\nhighest seed")),
+        (data["linear"].notna().any(), Line2D([], [], color=sf.FAINT, lw=1.2, ls=(0, (4, 2)), label=law)),
+        (data["zeros"].any(), zero),
+    ]
+    return [*sf.radius_legend(data["spectral_radius"]), *(handle for there, handle in entries if there)]
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
     ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
     for radius, line in rows.groupby("spectral_radius"):
         style = {"color": colours[radius]}
-        ax.plot(line["lag"], line["linear"], lw=1.1, ls=(0, (4, 2)), alpha=0.8, gid="linear", **style)
+        if line["linear"].notna().any():
+            ax.plot(line["lag"], line["linear"], lw=1.1, ls=(0, (4, 2)), alpha=0.8, gid="linear", **style)
         ax.fill_between(line["lag"], line["low"], line["high"], lw=0, alpha=0.25, **style)
         ax.plot(line["lag"], line["mean"], lw=2.0, gid="mean", **style)
         if line["zeros"].any():

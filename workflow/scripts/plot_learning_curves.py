@@ -18,6 +18,8 @@ NOTHING = sf.Nothing(
 )
 ENDED = "#b2001d"
 MOST_ROWS, MOST_RADII, MOST_RULES, BINS = 4, 3, 6, 34
+MANY = 4  # rules; the lines of more are told apart by width as well
+WIDTHS = "A rule that never clips coincides with none, so every rule's line is thinner than those beneath it."
 METRICS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 
 
@@ -50,6 +52,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         "held_out",
         "ended",
         "left_out",
+        "common",
     ]
     return _binned(rows, runs).merge(runs[settings], on="run_key")
 
@@ -90,7 +93,8 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     table = typical(data)
     broke, runs = int(table["broke"].sum()), int(table["runs"].sum())
     sentences = {task: _sentence(str(task), rows) for task, rows in table.groupby("task", sort=False)}
-    title = next(iter(sentences.values())).removesuffix(".") + f"; {broke} of {runs} runs broke down."
+    title = next(iter(sentences.values())).removesuffix(".")
+    title += f"; {broke} of {runs} runs broke down." if broke else "; no run broke down."
     if broke == runs:
         title = f"No run came to the end of its training: {runs} of {runs} broke down."
     numbers = {f"{row['task']}_{row['clipping']}": _value(row) for _, row in table.iterrows()}
@@ -104,10 +108,12 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         "tasks": " ".join(list(sentences.values())[1:]),
         "broke": f"Runs that broke down: {sf.listed(words)}." if words else "No run broke down.",
         "radii": _radii(data),
+        "common": sf.common(data),
+        "widths": WIDTHS if data["clipping"].nunique() > MANY else "",
         "left_out": sf.left_out(data),
     }
     alt = (
-        f"Rows {sf.listed(data['panel'].cat.categories)}: line charts of training loss against update, one line "
+        f"Rows {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}: line charts of training loss against update, one line "
         "per clipping rule, "
         f"by spectral radius; on the right every run's result on held-out data. {title} {claims['broke']}"
     )
@@ -126,10 +132,11 @@ def _sentence(task: str, rows: pd.DataFrame) -> str:
     none = rows[rows["clipping"] == "none"]
     other = none.iloc[0] if len(none) else last
     name = METRICS[best["metric"]]
-    text = f"{task}: median {name} is {_value(best)} with {best['clipping']}"
+    rule, instead = ("no clipping" if row["clipping"] == "none" else row["clipping"] for row in (best, other))
+    text = f"{task}: median {name} is {_value(best)} with {rule}"
     if other["clipping"] == best["clipping"]:
-        return text + (f", the best of {sf.listed(rows['clipping'])}." if len(rows) > 1 else ".")
-    return f"{text}, {_value(other)} with {'no clipping' if other['clipping'] == 'none' else other['clipping']}."
+        return text + (f", the best of {len(rows)} rules." if len(rows) > 1 else ".")
+    return f"{text}, {_value(other)} with {instead}."
 
 
 def _radii(data: pd.DataFrame) -> str:
@@ -181,19 +188,28 @@ def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _curves(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], limits: tuple[float, float]) -> None:
-    """Median over seeds, lowest to highest behind it; the line ends where half of the seeds have broken down."""
+    """Median over seeds, lowest to highest behind it; the line ends where half of the seeds have broken down.
+
+    Of many rules some never clip and coincide: each is drawn thinner than the one beneath it, so that all show.
+    """
     ax.set(yscale="log", ylim=limits)
-    for rule, group in rows.groupby("clipping"):
+    groups = {str(rule): group for rule, group in rows.groupby("clipping")}
+    many = len(colours) > MANY
+    widths = np.linspace(7.0, 1.2, len(colours)) if many else [1.8] * len(colours)
+    for (rule, colour), width in zip(colours.items(), widths, strict=True):
+        if rule not in groups:
+            continue
+        group = groups[rule]
         seeds = group.groupby("update")["loss"]
         middle = seeds.median()
         lowest = seeds.min().replace(np.inf, np.nan)
-        ax.fill_between(middle.index, lowest, seeds.max().clip(upper=1e300), color=colours[rule], alpha=0.15, lw=0)
-        ax.plot(middle.index, middle.where(np.isfinite(middle)), color=colours[rule], lw=1.8, gid=f"loss {rule}")
+        ax.fill_between(
+            middle.index, lowest, seeds.max().clip(upper=1e300), color=colour, alpha=0.04 if many else 0.15, lw=0
+        )
+        ax.plot(middle.index, middle.where(np.isfinite(middle)), color=colour, lw=width, gid=f"loss {rule}")
         ended = results(group)["ended"].dropna()
         if len(ended):
-            ax.plot(
-                ended, [0.93] * len(ended), transform=ax.get_xaxis_transform(), gid="ended", **_cross(colours[rule])
-            )
+            ax.plot(ended, [0.93] * len(ended), transform=ax.get_xaxis_transform(), gid="ended", **_cross(colour))
     sf.plain_log_ticks(ax)
 
 

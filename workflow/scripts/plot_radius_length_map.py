@@ -39,7 +39,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     runs = runs.assign(zero=ratio == -np.inf, known=ratio.where(np.isfinite(ratio)))
     found = runs.groupby(GROUP, observed=True, as_index=False).agg(
         mean=("known", "mean"), seeds=("run_key", "size"), zeros=("zero", "sum"), finite=("known", "count"),
-        left_out=("left_out", "first"),
+        left_out=("left_out", "first"), common=("common", "first"),
     )  # fmt: skip
     found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
     found["mean"] = found["mean"].mask((found["finite"] == 0) & (found["zeros"] > 0), -np.inf)
@@ -64,6 +64,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
         "longest": _stable_radii(longest, T),
         "zeros": f"{sf.plural(zeros, 'run')} had a gradient of exactly zero." if zeros else "",
         "broken": f"{sf.plural(broken, 'run')} had no number to show." if broken else "",
+        "common": sf.common(data),
         "left_out": sf.left_out(data),
     }
     finite = known.loc[np.isfinite(known["mean"]), "mean"]
@@ -71,7 +72,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     numbers |= {"exploding": str(len(exploding)), "longest": T}
     numbers |= {"lowest": sf.number(finite.min(), 3), "highest": sf.number(finite.max(), 3)} if len(finite) else {}
     alt = (
-        f"Heat maps, one for each of {sf.listed(data['panel'].cat.categories)}: spectral radius upwards, sequence "
+        f"Heat maps, one for each of {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}: spectral radius upwards, sequence "
         "length to the "
         "right, colour for the decades by which the gradient changes from the last step back to the first: blue "
         "vanishing, "
@@ -95,7 +96,7 @@ def _stable_radii(rows: pd.DataFrame, T: str) -> str:
     parts = []
     for panel, group in rows.groupby("panel", observed=True):
         radii = group.loc[group["mean"].abs() <= STABLE_DECADES, "spectral_radius"]
-        parts.append(f"{panel}: " + (", ".join(f"{sf.number(r)}" for r in sorted(radii)) or "none"))
+        parts.append(f"{sf.in_lists(str(panel))}: " + (", ".join(f"{sf.number(r)}" for r in sorted(radii)) or "none"))
     return f"Spectral radii that are stable at T = {T}: {'; '.join(parts)}." if parts else ""
 
 
@@ -120,7 +121,7 @@ def draw(data: pd.DataFrame) -> Figure:
     cmap, norm = colours()
     for ax, name, table in zip(axes, names, tables, strict=True):
         _panel(ax, table, cmap, norm, numbers=table.shape[1] <= 16 // columns and radii <= 14)
-        sf.panel_title(ax, name)
+        sf.panel_title(ax, name, 30 if columns == 2 else 24)
     sf.label_below(axes, columns, study_tables.label("sequence_length"))
     for ax in axes[::columns]:
         ax.set_ylabel(study_tables.label("spectral_radius"))

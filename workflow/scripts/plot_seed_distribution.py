@@ -51,6 +51,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         "zero",
         "seeds",
         "left_out",
+        "common",
     ]
     return runs.loc[runs["seeds"] > 1, columns].sort_values([*GROUP, "seed"], ignore_index=True)
 
@@ -73,10 +74,10 @@ def facts(data: pd.DataFrame) -> sf.Facts:
     title = f"All seeds agree whether gradients vanish, stay stable or explode in {agreeing} settings"
     numbers = {"agreeing": agreeing, "seeds": str(data["seeds"].max()), "T": str(data["sequence_length"].max())}
     known = longest(settings).dropna(subset=["spread"])
-    claims = {"length": _length(settings), "left_out": sf.left_out(data)}
+    claims = {"length": _length(settings), "common": sf.common(data), "left_out": sf.left_out(data)}
     if len(known):
         worst = known.loc[known["spread"].idxmax()]
-        where = f"{worst['panel']}, ρ = {sf.number(worst['spectral_radius'])}"
+        where = f"{sf.in_lists(worst['panel'])}, ρ = {sf.number(worst['spectral_radius'])}"
         numbers |= {
             "worst_spread": sf.number(worst["spread"], 2),
             "typical_spread": sf.number(known["spread"].median(), 2),
@@ -93,7 +94,7 @@ def facts(data: pd.DataFrame) -> sf.Facts:
             f"{sf.plural(int(data['zero'].sum()), 'run')} with a gradient of exactly zero (▼) left the means."
         )
     alt = (
-        f"Charts, one for each of {sf.listed(data['panel'].cat.categories)}: above, every seed's growth rate "
+        f"Charts, one for each of {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}: above, every seed's growth rate "
         "minus the mean over "
         f"seeds against spectral radius; below, the standard deviation over seeds against sequence length. {title}."
     )
@@ -106,7 +107,10 @@ def _length(settings: pd.DataFrame) -> str:
     if typical.shape[1] < 2:
         return ""
     first, last = typical.columns[0], typical.columns[-1]
-    words = [f"{sf.number(row[first], 2)} to {sf.number(row[last], 2)} ({panel})" for panel, row in typical.iterrows()]
+    words = [
+        f"{sf.number(row[first], 2)} to {sf.number(row[last], 2)} ({sf.in_lists(str(panel))})"
+        for panel, row in typical.iterrows()
+    ]
     return (
         f"From T = {first} to T = {last} the standard deviation over seeds (median over ρ) goes from "
         f"{sf.listed(words)}; "
@@ -119,13 +123,13 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    figure, pairs = sf.stacked_grid(len(names), COLUMNS, (1, 1), 5.2)
+    figure, pairs = sf.stacked_grid([True] * len(names), COLUMNS, (1, 1), 5.2)
     colours = sf.radius_colours(data["spectral_radius"])
     for (upper, lower), name in zip(pairs, names, strict=True):
         rows = data[data["panel"] == name]
         _seeds(upper, longest(rows), colours)
         _spread(lower, spreads(rows), colours)
-        sf.panel_title(upper, name, 18)
+        sf.panel_title(upper, name, 16)
         upper.set_xlabel(study_tables.label("spectral_radius"))
         lower.set_xlabel("sequence length T\n(steps)")
     sf.share_y([upper for upper, _ in pairs], COLUMNS, "one seed’s growth rate\n− mean over seeds (ln per step)")

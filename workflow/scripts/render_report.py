@@ -61,7 +61,8 @@ def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _where(row: pd.Series) -> str:
-    return f"{row['activation']}, ρ = {row['spectral_radius']:g}, T = {row['sequence_length']}: {row['where']}"
+    network = row["activation"] if row["cell"] == "vanilla" else f"{row['cell']}, {row['activation']}"
+    return f"{network}, ρ = {row['spectral_radius']:g}, T = {row['sequence_length']}: {row['where']}"
 
 
 def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
@@ -111,6 +112,7 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         propagation=study_verdicts.propagation(runs),
         clipping=study_verdicts.clipping(runs),
+        formats=study_verdicts.formats(runs),
         figures=figures,
         checks=checks,
         worst=max(

@@ -30,6 +30,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import study_tables
 from study_files import written_aside
+from study_verdicts import in_brackets, named, set_only
+from study_verdicts import in_order as in_order
+from study_verdicts import kind_of as kind_of
 from study_verdicts import rules as rules
 from study_verdicts import threshold as threshold
 
@@ -44,6 +47,7 @@ RATIO = r"$\log_{10}\,(\|\partial L/\partial h_{%s}\|\,/\,\|\partial L/\partial 
 INK, FAINT = "#222222", "#8a8a8a"
 REGIME_COLOURS = {"vanishing": "#0072B2", "stable": "#4d4d4d", "exploding": "#D55E00"}
 _BELOW_ONE, _ABOVE_ONE = ("#63b5e5", "#0b3c8c"), ("#9c2f00", "#f5a01d")  # far from 1 … near 1, near 1 … far from 1
+# Okabe and Ito's colours, told apart by colour-blind eyes too; a rule beyond the sixth gets one of the last two
 _RULE_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#7570b3", "#8c6d31")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -98,27 +102,30 @@ def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most:
 def panels(runs: pd.DataFrame, base: str, drawn: Iterable[str], most: int = MOST_PANELS) -> pd.DataFrame:
     """The runs with their ``panel``: the value of ``base`` and of every other setting that varies and is not ``drawn``.
 
-    At most ``most`` panels are kept; ``left_out`` says how many are not. ``base`` varies fastest.
+    At most ``most`` panels are kept; ``left_out`` says how many are not. ``base`` varies fastest. A cell comes first in
+    the name; what is the same in all panels is not in it but in ``common``, what is null nowhere.
     """
     keys = [base]
     for axis in study_tables.axes():
-        if axis not in {base, *drawn} and runs.groupby(keys)[axis].nunique(dropna=False).gt(1).any():
+        if axis in {base, *drawn}:
+            continue
+        if runs.groupby(keys, dropna=False)[axis].nunique(dropna=False).gt(1).any():
             keys.append(axis)
-    order = runs[keys].drop_duplicates().sort_values([*keys[1:], base])
-    names = [
-        ", ".join(_named(axis, value, base) for axis, value in zip(keys, row, strict=True)) for row in order.to_numpy()
-    ]
+    order = in_order(runs[keys].drop_duplicates(), [*keys[1:], base])
+    naming, common = keys, ""
+    if len(keys) > 1 and runs[base].nunique() == 1:
+        naming, common = keys[1:], f"{study_tables.axes()[base]['label']} {runs[base].iloc[0]}"
+    naming = sorted(naming, key=lambda axis: axis != "cell")
+    names = [", ".join(named(*item) for item in set_only(row).items()) for row in order[naming].to_dict("records")]
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
     kept = runs.merge(order.head(most), on=keys)
     kept["panel"] = kept["panel"].cat.remove_unused_categories()
-    return kept.assign(left_out=max(0, len(order) - most))
+    return kept.assign(left_out=max(0, len(order) - most), common=common)
 
 
-def _named(axis: str, value: Any, base: str) -> str:
-    if axis in {base, "task", "activation", "cell", "dtype"}:
-        return str(value)
-    label = study_tables.axes()[axis]["label"]
-    return f"{label} {value}" if isinstance(value, str) else f"{label} = {number(value)}"
+def in_lists(panel: str) -> str:
+    """A panel's name where it stands among others: residual (η = 0.1, λ = 0)."""
+    return in_brackets(panel.split(", ")) if " = " in panel else panel
 
 
 def longest(runs: pd.DataFrame) -> pd.DataFrame:
@@ -201,6 +208,11 @@ def listed(words: Iterable[str]) -> str:
     """a, b and c."""
     *head, last = words
     return f"{', '.join(head)} and {last}" if head else last
+
+
+def common(data: pd.DataFrame) -> str:
+    """A sentence about a setting that is the same in all panels, and so in no panel's name."""
+    return f"The same in all panels: {data['common'].iloc[0]}." if data["common"].iloc[0] else ""
 
 
 def left_out(data: pd.DataFrame) -> str:
@@ -305,13 +317,21 @@ def grid(
 
 
 def stacked_grid(
-    count: int, columns: int, ratios: tuple[float, float], height: float
+    filled: Sequence[bool], columns: int, ratios: tuple[float, float], height: float
 ) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure with ``count`` pairs of axes, one above the other, in rows of ``columns``, ``height`` inches each."""
+    """A figure with pairs of axes, one above the other, in rows of ``columns``, ``height`` inches each.
+
+    ``filled`` says for every pair whether its lower axes show anything; a row in which none does gives it less room.
+    """
+    count = len(filled)
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(WIDTH, rows * height + 0.8), layout="constrained")
-    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=ratios * rows)
+    upper, lower = ratios
+    heights = [lower if any(filled[row * columns : (row + 1) * columns]) else lower / 4 for row in range(rows)]
+    total = height * sum(upper + each for each in heights) / (upper + lower)
+    figure = Figure(figsize=(WIDTH, total + 0.8), layout="constrained")
+    shares = [share for each in heights for share in (upper, each)]
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=shares)
     pairs = [(axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
     for pair in pairs[count:]:
         for unused in pair:
@@ -320,14 +340,17 @@ def stacked_grid(
 
 
 def share_y(axes: Sequence[Axes], columns: int, label: str) -> None:
-    """One y scale for all, with its label at the left of every row."""
-    low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
-    for index, ax in enumerate(axes):
-        ax.set_ylim(low, high)
-        if index % columns:
+    """One y scale for all that are drawn, with its label at the left of every row."""
+    drawn = {index: ax for index, ax in enumerate(axes) if ax.axison}
+    limits = [ax.get_ylim() for ax in drawn.values()]
+    labelled: set[int] = set()
+    for index, ax in drawn.items():
+        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        if index // columns in labelled:
             ax.tick_params(labelleft=False)
         else:
             ax.set_ylabel(label)
+            labelled.add(index // columns)
 
 
 def plain_log_ticks(axes: Axes) -> None:
@@ -347,14 +370,19 @@ def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
 
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
     """A panel's name above its left corner, wrapped."""
-    axes.set_title(textwrap.fill(str(text), wide), loc="left")
+    axes.set_title(textwrap.fill(_joined(str(text)), wide, break_on_hyphens=False), loc="left")
+
+
+def _joined(text: str) -> str:
+    """What an equals sign, or a times sign, joins stays on one line."""
+    for sign in (" = ", " × ", " %"):
+        text = text.replace(sign, sign.replace(" ", "\u00a0"))
+    return text
 
 
 def headline(figure: Figure, text: str) -> None:
-    """The finding, above everything; what an equals sign joins stays on one line."""
-    for joined in (" = ", " × ", " %"):
-        text = text.replace(joined, joined.replace(" ", "\u00a0"))
-    figure.suptitle(textwrap.fill(text, 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    """The finding, above everything."""
+    figure.suptitle(textwrap.fill(_joined(text), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
 
 
 # ---- saving

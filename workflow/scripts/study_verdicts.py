@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from study_tables import STABLE_DECADES
 
 REGIMES = ("vanishing", "stable", "exploding")
 _NOT_SETTINGS = ("seed", "trace_every")
+_CELLS = ("vanilla", "residual", "gru", "gru_reset_before", "lstm")  # from the simplest
+_RULES = ("none", "norm", "value", "parameter", "adaptive", "signal")
+_PLAIN = ("task", "cell", "activation", "dtype")  # settings whose value says which setting it is
 _CLEAR = 2.0  # a difference counts from two standard errors of the paired differences, seed by seed
 
 
@@ -36,6 +39,11 @@ class Row:
     cells: list[Cell]
     verdict: str
 
+    def shown(self, axis: str) -> str:
+        """A setting's value in the table; a dash where it is not set."""
+        value = self.settings[axis]
+        return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -46,6 +54,46 @@ class Table:
     row_axes: list[str]
     rows: list[Row]
     sentences: list[str]
+
+
+# ---- settings in words, and their order
+
+
+def set_only(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are set; a null one (a residual step of another cell) names nothing."""
+    return {axis: value for axis, value in settings.items() if not pd.isna(value)}
+
+
+def named(axis: str, value: Any) -> str:
+    """A setting in a name: tanh, hidden size H = 8, η = 0.1."""
+    if axis in _PLAIN:
+        return str(value)
+    label = study_tables.axes()[axis]["label"]
+    if axis.startswith("residual_"):
+        label = label.split()[-1]  # the symbol is enough beside the cell's name
+    return f"{label} {value}" if isinstance(value, str) else f"{label} = {value:g}".replace("-", "−")
+
+
+def in_order(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Sorted by these settings: cells from the simplest, everything else by value; what is not set comes first."""
+    return rows.sort_values(
+        by, key=lambda column: column.map(_place) if column.name == "cell" else column, na_position="first"
+    )
+
+
+def _place(cell: str) -> tuple[int, str]:
+    return (_CELLS.index(cell) if cell in _CELLS else len(_CELLS), cell)
+
+
+def _groups(runs: pd.DataFrame, row_axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Settings and runs of every row of a table; a setting that is not set is None."""
+    groups = {tuple(None if pd.isna(v) else v for v in key): rows for key, rows in runs.groupby(row_axes, dropna=False)}
+    order = in_order(runs[row_axes].drop_duplicates(), row_axes).astype(object)
+    keys = [tuple(row) for row in order.where(order.notna(), None).to_numpy()]
+    return [(dict(zip(row_axes, key, strict=True)), groups[key]) for key in keys]
+
+
+# ---- how gradients travel back
 
 
 def varying(runs: pd.DataFrame, without: tuple[str, ...]) -> list[str]:
@@ -68,8 +116,7 @@ def propagation(runs: pd.DataFrame) -> Table | None:
     row_axes = varying(runs, ("spectral_radius", "sequence_length", "clipping", "updates")) or ["activation"]
     radii = sorted(runs["spectral_radius"].unique())
     rows = []
-    for key, group in runs.groupby(row_axes, dropna=False):
-        settings = dict(zip(row_axes, key, strict=True))
+    for settings, group in _groups(runs, row_axes):
         longest = group[group["sequence_length"] == group["sequence_length"].max()]
         by_radius = {radius: longest[longest["spectral_radius"] == radius] for radius in radii}
         cells = [_regime_cell(by_radius[radius]) for radius in radii]
@@ -134,9 +181,13 @@ def _propagation_sentences(runs: pd.DataFrame, rows: list[Row]) -> list[str]:
     turning = [f"{_name(row.settings)} at ρ ≈ {row.verdict.split('≈ ')[1]}" for row in rows if "≈" in row.verdict]
     if turning:
         sentences.append(f"Backward growth changes sign for {_list(turning)}.")
-    constant = [f"{_name(row.settings)} {row.verdict}" for row in rows if "every" in row.verdict]
+    constant: dict[str, list[str]] = {}
+    for row in rows:
+        if "every" in row.verdict:
+            constant.setdefault(row.verdict, []).append(_name(row.settings))
     if constant:
-        sentences.append(f"The gradient of {_list(constant)}.")
+        parts = [f"{_list(names)} {verdict}" for verdict, names in constant.items()]
+        sentences.append(f"The gradient of {'; that of '.join(parts)}.")
     longest = runs[runs["sequence_length"] == runs["sequence_length"].max()]
     deviation = longest["deviation"].abs().dropna()
     if len(deviation):
@@ -148,6 +199,25 @@ def _propagation_sentences(runs: pd.DataFrame, rows: list[Row]) -> list[str]:
     return sentences
 
 
+def formats(runs: pd.DataFrame) -> str:
+    """What narrower formats would have done to the gradients at the start of all runs, in a sentence."""
+    runs = runs.drop_duplicates("run_key")
+    lost = {name: int(runs[f"{name}_flushed_at"].notna().sum()) for name in reversed(study_tables.FORMATS)}
+    over = {name: int(runs[f"{name}_overflowed_at"].notna().sum()) for name in reversed(study_tables.FORMATS)}
+    if not any(lost.values()) and not any(over.values()):
+        return (
+            f"No plain {_list(list(lost), 'or')} would have lost or overflowed the gradient of any of {len(runs)} runs."
+        )
+    first, *others = (f"{name} {{}}{count}" for name, count in lost.items())
+    counts = [first.format("would have lost the whole gradient on its way back in ") + f" of {len(runs)} runs"]
+    sentence = _list([*counts, *(other.format("in ") for other in others)])
+    inf = [f"{name} in {count}" for name, count in over.items() if count]
+    return f"At the start {sentence}" + (f"; entries would have overflowed to inf with {_list(inf)}." if inf else ".")
+
+
+# ---- whether clipping helped
+
+
 def clipping(runs: pd.DataFrame) -> Table | None:
     """What each clipping rule did to held-out accuracy, or held-out loss for a regression, of trained runs."""
     trained = runs[runs["updates"] > 0].drop_duplicates("run_key")
@@ -156,17 +226,27 @@ def clipping(runs: pd.DataFrame) -> Table | None:
     row_axes = varying(trained, ("clipping",)) or ["activation"]
     columns = rules(trained["clipping"])
     rows = []
-    for key, group in trained.groupby(row_axes, dropna=False):
+    for settings, group in _groups(trained, row_axes):
         measure = "held_out_accuracy" if group["held_out_accuracy"].notna().any() else "held_out_loss"
         by_rule = {rule: group[group["clipping"] == rule] for rule in columns}
         cells = [_outcome_cell(by_rule[rule], measure) for rule in columns]
-        rows.append(Row(dict(zip(row_axes, key, strict=True)), cells, _helped(by_rule, measure)))
+        rows.append(Row(settings, cells, _helped(by_rule, measure)))
     return Table("clipping", columns, row_axes, rows, _clipping_sentences(trained, rows))
 
 
 def rules(values: Iterable[str]) -> list[str]:
     """Clipping rules in a fixed order: none, then by rule, each from its largest threshold down."""
-    return sorted(set(values), key=lambda rule: (rule != "none", rule.partition(":")[0], -(threshold(rule) or 0.0)))
+
+    def place(rule: str) -> tuple[int, str, float]:
+        kind = kind_of(rule)
+        return (_RULES.index(kind) if kind in _RULES else len(_RULES), kind, -(threshold(rule) or 0.0))
+
+    return sorted(set(values), key=place)
+
+
+def kind_of(rule: str) -> str:
+    """norm of ``norm:1.0``."""
+    return rule.partition(":")[0]
 
 
 def threshold(rule: str) -> float | None:
@@ -224,8 +304,16 @@ def _clipping_sentences(trained: pd.DataFrame, rows: list[Row]) -> list[str]:
 
 
 def _name(settings: dict[str, Any]) -> str:
-    return ", ".join(str(value) for value in settings.values())
+    """Cell first, and what else tells it apart in brackets, so that names can stand in a list: residual (η = 0.1)."""
+    known = set_only(settings)
+    words = [named(axis, known[axis]) for axis in sorted(known, key=lambda axis: axis != "cell")]
+    return in_brackets(words) if "cell" in known else ", ".join(words)
 
 
-def _list(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+def in_brackets(words: list[str]) -> str:
+    """residual (η = 0.1, λ = 0)."""
+    return words[0] + (f" ({', '.join(words[1:])})" if len(words) > 1 else "")
+
+
+def _list(items: list[str], last: str = "and") -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
