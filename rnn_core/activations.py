@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
+import numpy as np
+
 from rnn_core.arrays import Array, erfcx, namespace
 from rnn_core.choices import choose
 
@@ -40,11 +42,13 @@ class Activation:
 
     def f(self, a: Array) -> Array:
         """phi(a), any shape."""
-        return self.formula(namespace(a), a)
+        with np.errstate(under="ignore"):  # a tail, or a branch that is not taken; the engine watches its own products
+            return self.formula(namespace(a), a)
 
     def df(self, a: Array) -> Array:
         """phi'(a), same shape as ``a``."""
-        return self.derivative(namespace(a), a)
+        with np.errstate(under="ignore"):
+            return self.derivative(namespace(a), a)
 
 
 def _sigmoid(xp: ModuleType, a: Array) -> Array:
@@ -62,8 +66,19 @@ def _d_tanh(xp: ModuleType, a: Array) -> Array:
     return 4.0 * e / ((1.0 + e) * (1.0 + e))
 
 
+def _silu(xp: ModuleType, a: Array) -> Array:
+    b = xp.clip(a, -1e4, None)  # below, sigmoid is 0, and -inf times it would be nan
+    return b * _sigmoid(xp, b)
+
+
 def _d_silu(xp: ModuleType, a: Array) -> Array:
-    return _sigmoid(xp, a) + a * _d_sigmoid(xp, a)
+    b = xp.clip(a, -1e4, 1e4)
+    return _sigmoid(xp, b) + b * _d_sigmoid(xp, b)
+
+
+def _softsign(xp: ModuleType, a: Array) -> Array:
+    b = xp.clip(a, -1e37, 1e37)  # beyond, it is ±1, and inf / inf would be nan
+    return b / (1.0 + xp.abs(b))
 
 
 def _gaussian_tail(xp: ModuleType, a: Array) -> tuple[Array, Array, Array]:
@@ -89,8 +104,8 @@ def _d_gelu(xp: ModuleType, a: Array) -> Array:
 
 
 def _where(xp: ModuleType, condition: Array, yes: float, no: float, a: Array) -> Array:
-    """``yes`` or ``no`` by ``condition``, in the dtype and on the device of ``a``."""
-    return xp.where(condition, xp.full_like(a, yes), xp.full_like(a, no))
+    """``yes`` or ``no`` by ``condition``, in the dtype and on the device of ``a``; nan where ``a`` is."""
+    return xp.where(condition, xp.full_like(a, yes), xp.where(xp.isnan(a), a, xp.full_like(a, no)))
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -140,7 +155,7 @@ ROWS = (
     ),
     Activation(
         "silu",
-        lambda xp, a: a * _sigmoid(xp, a),
+        _silu,
         _d_silu,
         1.099839320128867,  # at a = 2.3993572805154674, where phi'' = 0
         "Elfwing, Uchibe & Doya 2018; Ramachandran et al. 2017",
@@ -154,7 +169,7 @@ ROWS = (
     ),
     Activation(
         "softsign",
-        lambda xp, a: a / (1.0 + xp.abs(a)),
+        _softsign,
         lambda xp, a: 1.0 / ((1.0 + xp.abs(a)) * (1.0 + xp.abs(a))),
         1.0,
         "Bergstra et al. 2009",

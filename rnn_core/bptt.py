@@ -7,8 +7,10 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -20,20 +22,26 @@ from rnn_core.clipping import clip_signal
 from rnn_core.formats import lost
 from rnn_core.scaling import (
     LN2,
+    WINDOW,
     Scaled,
     add,
     all_finite,
+    common_exponent,
+    dtype_name,
     log_norm,
     log_norms,
+    plain,
     plain_if_fits,
     plus,
-    renormalise,
-    settle,
     square_limits,
     sum_of_products,
+    times_power_of_two,
+    top_exponent,
     tops,
 )
+from rnn_core.scaling import parts as parts_of
 from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, segment_length, swap
+from rnn_core.wide import Wide, combined
 
 # The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
 GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
@@ -94,6 +102,8 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
     """
     _check_inputs(cell, params, x, state)
+    if memory_budget is not None and memory_budget < 0:
+        raise ValueError(f"memory_budget: {memory_budget!r} is not allowed; it must be a number of bytes, or None")
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
     xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
     now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
@@ -134,9 +144,10 @@ def backward(
             are then no longer the gradients of L.
 
     Raises:
-        ValueError: a shape does not fit, naming the argument, its shape and the shape expected; ``window`` below 1.
+        ValueError: a shape does not fit, naming the argument, its shape and the shape expected; ``window`` below 1; ``signal_threshold``
+            not above 0.
     """
-    _check_gradients(tape, grad_hidden, grad_state, window)
+    _check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
     loop = _Loop(tape, window, signal_threshold)
     for name, value in (grad_state or {}).items():
         loop.dstate, loop.e = add(loop.dstate, loop.e, name, *_columns(value))
@@ -148,7 +159,8 @@ def backward(
 class _Loop:
     """The backward pass from the last step to the first: dstate · 2**e is what the future sends to the step before.
 
-    The value of every array of step t is what is stored times 2**exponent[t].
+    The value of every array of step t is what is stored times 2**exponent[t]. ``wide`` replaces (dstate, e) where one exponent
+    does not hold all entries.
     """
 
     def __init__(self, tape: Tape, window: int | None, signal_threshold: float | None) -> None:
@@ -157,93 +169,189 @@ class _Loop:
         self.lowest, self.highest = square_limits(tape.x)
         self.dstate = {n: xp.zeros((H, B), dtype=tape.x.dtype, device=tape.x.device) for n in tape.cell.state_names}
         self.e = 0
+        self.wide: Wide | None = None
         self.lost: list[dict[str, np.ndarray]] = []
         self.sums: dict[str, Array | Scaled] = {}
-        self.exponent = np.zeros(T, dtype=np.int64)
-        self.log_norm = {name: np.full(T, -np.inf) for name in (*self.dstate, "immediate")}
         rows = {**dict.fromkeys(self.dstate, H), "x": D}
+        self.exponent = {name: np.zeros(T, dtype=np.int64) for name in (*rows, "d")}  # d: of du and dv
+        self.log_norm = {name: np.full(T, -np.inf) for name in (*self.dstate, "immediate")}
         size = T * B * sum(rows.values()) * tape.x.dtype.itemsize
         self.kept: dict[str, Array] = {}
         if tape.memory_budget is None or size <= tape.memory_budget:
             self.kept = {n: xp.empty((T, r, B), dtype=tape.x.dtype, device=tape.x.device) for n, r in rows.items()}
-            self.x_exponent = np.zeros(T, dtype=np.int64)
 
     def back_through(self, segment: Segment, direct: Array | Scaled | None) -> None:
         """The steps of one segment, last first."""
-        xp, start, steps = namespace(self.tape.x), segment.start, len(segment.saved)
+        xp, steps, T = namespace(self.tape.x), len(segment.saved), self.tape.x.shape[0]
         signals: list[Any] = [None] * steps
         du, dv = [None] * steps, [None] * steps
         grads, e_grads, reaches_loss = self._immediate(segment, direct)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is taken again
-            for t in reversed(range(steps)):
-                if self.window and (T_left := len(self.exponent) - 1 - start - t) and T_left % self.window == 0:
-                    self.dstate, self.e = {name: 0.0 * part for name, part in self.dstate.items()}, 0
-                if reaches_loss[t]:  # dL/dh_t = direct part + what the future sent
-                    self._join(grads[t], int(e_grads[t]))
-                signals[t], du[t], dv[t] = self._step(start + t, segment.saved[t])
+        for k in reversed(range(steps)):
+            t = segment.start + k
+            left = T - 1 - t
+            if self.window is not None and left and left % self.window == 0:
+                self.wide, self.e = None, 0
+                self.dstate = {name: xp.zeros_like(part) for name, part in self.dstate.items()}
+            if reaches_loss[k]:  # dL/dh_t = direct part + what the future sent
+                self._join(grads[k], int(e_grads[k]))
+            if self.signal_threshold is not None:
+                self._clip()
+            fast = None if self.wide else self._fast_step(t, segment.saved[k])
+            signals[k], du[k], dv[k] = fast or self._careful_step(t, segment.saved[k])
         self._collect(segment, signals, xp.stack(du), xp.stack(dv))
 
-    def _step(self, t: int, saved: Any) -> tuple[State, Array, Array]:
-        """(total dL/dstate_t, du_t, dv_t), and on to dL/dstate_{t-1}."""
+    def _fast_step(self, t: int, saved: Any) -> tuple[State, Array, Array] | None:
+        """(total dL/dstate_t, du_t, dv_t), and on to dL/dstate_{t-1}; None if anything may have over- or underflowed."""
         cell, params = self.tape.cell, self.tape.params
-        if self.signal_threshold is not None:
-            self.dstate, self.e = clip_signal(self.dstate, self.e, self.signal_threshold)
-        total, e = cell.total(saved, self.dstate), self.e
-        squares = {name: _square(part) for name, part in total.items()}
-        usual = all(self.lowest <= square <= self.highest for square in squares.values())
-        if not usual:
-            total, e = settle(total, e)
-        du, dv, dstate = cell.backward(params, saved, total)
-        if not usual and all_finite(*total.values()) and not all_finite(du, dv, *dstate.values()):
-            total, e = renormalise(total, e)
-            du, dv, dstate = cell.backward(params, saved, total)
-        for name, part in total.items():
-            norm = 0.5 * np.log(squares[name]) if usual else log_norm(part)
-            self.log_norm[name][t] = norm + e * LN2
-        self.exponent[t], self.dstate, self.e = e, dstate, e
+        try:
+            with np.errstate(over="raise", under="raise", invalid="raise"):
+                total = cell.total(saved, self.dstate)
+                squares = {name: _square(part) for name, part in total.items()}
+                if not all(self._usual(square, total[name]) for name, square in squares.items()):
+                    return None
+                du, dv, dstate = cell.backward(params, saved, total)
+        except FloatingPointError:
+            return None
+        if not self._sound(total, du, dv, dstate):
+            return None
+        for name, square in squares.items():
+            self.log_norm[name][t] = 0.5 * np.log(square) + self.e * LN2 if square else -np.inf
+        for exponents in self.exponent.values():
+            exponents[t] = self.e
+        self.dstate = dstate
         return total, du, dv
 
+    def _usual(self, square: float, part: Array) -> bool:
+        """Whether a part's squared norm says that its magnitudes are well in range, or all of it is zero."""
+        return self.lowest <= square <= self.highest or (square == 0.0 and not bool(namespace(part).any(part != 0)))
+
+    def _sound(self, total: State, du: Array, dv: Array, dstate: State) -> bool:
+        """Whether a step shows no sign of over- or underflow. NumPy has said so already; other libraries say nothing."""
+        if isinstance(self.tape.x, np.ndarray):
+            return True
+        sizes = [_square(part) for part in (du, dv, *dstate.values())]
+        if all(self.lowest <= size <= self.highest for size in sizes):
+            return True
+        return not any(bool(namespace(part).any(part != 0)) for part in total.values())
+
+    def _careful_step(self, t: int, saved: Any) -> tuple[State, Array, Array]:
+        """The same for a signal of any size and spread: layer by layer, each at a scale at which nothing is lost."""
+        x = self.tape.x
+        if self.wide is None and not all_finite(*self.dstate.values()):
+            layers = [(self.dstate, self.e)]  # inf and nan pass through
+        else:
+            layers = (self.wide or Wide.of(self.dstate, self.e)).layers(x) or [(self.dstate, 0)]
+        found = [self._layer(saved, parts, e) for parts, e in layers]
+        total = {name: combined([(f[0][name], f[4]) for f in found]) for name in self.dstate}
+        du, dv = combined([(f[1], f[4]) for f in found]), combined([(f[2], f[4]) for f in found])
+        common = common_exponent(du, dv)
+        for name, (part, e) in total.items():
+            self.log_norm[name][t] = log_norm(part) + e * LN2
+            self.exponent[name][t] = e
+        self.exponent["d"][t] = self.exponent["x"][t] = common
+        self._resume([(f[3], f[4]) for f in found])
+        return (
+            {name: part for name, (part, _) in total.items()},
+            times_power_of_two(du[0], du[1] - common),
+            times_power_of_two(dv[0], dv[1] - common),
+        )
+
+    def _layer(self, saved: Any, parts: State, e: int) -> tuple[State, Array, Array, State, int]:
+        """(total, du, dv, dstate, exponent) of one layer, at the first scale at which nothing over- or underflows."""
+        cell, params = self.tape.cell, self.tape.params
+        headroom = 2 * WINDOW[dtype_name(self.tape.x)] * 15 // 16
+        best, best_finite = None, False
+        for shift in (0, headroom, -headroom):
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                raised = {name: times_power_of_two(part, shift) for name, part in parts.items()}
+            try:
+                with np.errstate(over="raise", under="raise", invalid="raise"):
+                    total = cell.total(saved, raised)
+                    found = total, *cell.backward(params, saved, total), e - shift
+                    if self._sound(*found[:4]):
+                        return found
+            except FloatingPointError:
+                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                    total = cell.total(saved, raised)
+                    found = total, *cell.backward(params, saved, total), e - shift
+            finite = all_finite(*found[0].values(), *found[1:3], *found[3].values())
+            if best is None or (finite and (shift > 0 or not best_finite)):
+                best, best_finite = found, finite  # scaled up, what still underflows is further below the largest
+        assert best is not None
+        return best
+
+    def _resume(self, sent: list[tuple[State, int]]) -> None:
+        """What the layers send to the step before, as one signal: narrow where one exponent holds it."""
+        if len(sent) == 1 and not all_finite(*sent[0][0].values()):
+            (self.dstate, self.e), self.wide = sent[0], None
+            return
+        wide = functools.reduce(Wide.plus, [Wide.of(parts, e) for parts, e in sent])
+        narrow = wide.narrow(self.tape.x)
+        self.wide = None if narrow else wide
+        if narrow:
+            self.dstate, self.e = narrow
+
     def _join(self, grad: Array, e_grad: int) -> None:
-        before = self.dstate, self.e
-        self.dstate, self.e = add(*before, "hidden", grad, e_grad)
-        if self.e == 0 and not np.isfinite(_square(self.dstate["hidden"])) and not all_finite(self.dstate["hidden"]):
-            self.dstate, self.e = add(
-                *renormalise(*before), "hidden", grad, e_grad
-            )  # two that are in range, whose sum is not
+        if self.wide is None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                dstate, e = add(self.dstate, self.e, "hidden", grad, e_grad)
+                usual = self.lowest <= _square(dstate["hidden"]) <= self.highest
+            if usual or not all_finite(grad, *self.dstate.values()):
+                self.dstate, self.e = dstate, e
+                return
+        if not all_finite(grad):
+            self.dstate, self.e = {**self.dstate, "hidden": grad}, 0
+            self.wide = None
+            return
+        wide = (self.wide or Wide.of(self.dstate, self.e)).plus(Wide.of({"hidden": grad}, e_grad))
+        narrow = wide.narrow(self.tape.x)
+        self.wide = None if narrow else wide
+        if narrow:
+            self.dstate, self.e = narrow
+
+    def _clip(self) -> None:
+        assert self.signal_threshold is not None
+        if self.wide is not None:
+            self.dstate = {name: plain(Scaled(*self.wide.part(name, self.tape.x))) for name in self.dstate}
+            self.e, self.wide = 0, None
+        self.dstate, self.e = clip_signal(self.dstate, self.e, self.signal_threshold)
 
     def _immediate(self, segment: Segment, direct: Array | Scaled | None) -> tuple[Array, np.ndarray, list[bool]]:
         """(columns, exponents, whether not zero) of the direct parts of a segment; notes their norms."""
         steps = len(segment.saved)
         if direct is None:
             return None, np.zeros(0), [False] * steps
-        part, e = (direct.mantissa, direct.exponent) if isinstance(direct, Scaled) else (direct, 0)
-        exponents = np.broadcast_to(e, (steps,))
+        part, exponents = parts_of(direct)
         self.log_norm["immediate"][segment.start : segment.stop] = log_norms(part) + exponents * LN2
         xp, columns = namespace(part), swap(part)
         return columns, exponents, [bool(v) for v in xp.any(part != 0, axis=(1, 2))]  # nan != 0, so nan is kept
 
     def _collect(self, segment: Segment, signals: list[Any], du: Array, dv: Array) -> None:
         """Adds the segment's share to the parameter gradients, and keeps what is wanted step by step."""
-        exponent = self.exponent[segment.start : segment.stop]
+        xp, here = namespace(du), slice(segment.start, segment.stop)
+        exponent = self.exponent["d"][here]
         for name, share in _parameter_gradients(self.tape, segment, du, dv, exponent).items():
             self.sums[name] = plus(self.sums[name], share) if name in self.sums else share
-        xp, here = namespace(du), slice(segment.start, segment.stop)
         columns = {name: xp.stack([signal[name] for signal in signals]) for name in self.dstate}
-        self.lost.append(lost(columns["hidden"], exponent))
+        self.lost.append(lost(columns["hidden"], self.exponent["hidden"][here]))
         if self.kept:
             for name, part in columns.items():
                 self.kept[name][here] = part
-            self.kept["x"][here], self.x_exponent[here] = _input_gradients(self.tape.params["weight_ih"], du, exponent)
+            dx, self.exponent["x"][here] = _input_gradients(self.tape.params["weight_ih"], du, exponent)
+            self.kept["x"][here] = dx
 
     def gradients(self) -> Gradients:
         """All results."""
         kept: dict[str, Any] = {name: NotKept(name) for name in (*self.dstate, "x")}
         for name, columns in self.kept.items():
-            kept[name] = plain_if_fits(swap(columns), self.x_exponent if name == "x" else self.exponent)
+            kept[name] = plain_if_fits(swap(columns), self.exponent[name])
+        state = {name: (part, self.e) for name, part in self.dstate.items()}
+        if self.wide is not None:
+            state = {name: self.wide.part(name, self.tape.x) for name in self.dstate}
         return Gradients(
             params=self.sums,
             x=kept["x"],
-            state={name: plain_if_fits(part.T, self.e) for name, part in self.dstate.items()},
+            state={name: plain_if_fits(part.T, e) for name, (part, e) in state.items()},
             hidden=kept["hidden"],
             log_norm=self.log_norm["hidden"],
             log_norm_immediate=self.log_norm["immediate"],
@@ -298,12 +406,14 @@ def _sum_over_time(d: Array, exponent: np.ndarray, factor: Array | None = None) 
 
 def _input_gradients(W_ih: Array, du: Array, exponent: np.ndarray) -> tuple[Array, np.ndarray]:
     """dL/dx_t = W_ih^T du_t, (steps, D, B), and its exponents."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         dx = W_ih.T @ du
-    if all_finite(dx) or not all_finite(du):
-        return dx, exponent
-    sizes = np.nan_to_num(tops(du)).astype(np.int64)
-    return W_ih.T @ Scaled(du, -sizes).to_float(), exponent + sizes
+        sizes, sizes_dx = tops(du), tops(dx)  # nan where zero or not finite
+        lost_some = np.isnan(sizes_dx) | (sizes_dx < -2 * WINDOW[dtype_name(du)])
+        if not (lost_some & ~np.isnan(sizes)).any():
+            return dx, exponent
+        top, sizes = top_exponent(W_ih) or 0, np.nan_to_num(sizes).astype(np.int64)
+        return times_power_of_two(W_ih, -top).T @ Scaled(du, -sizes).to_float(), exponent + sizes + top
 
 
 def _square(x: Array) -> float:
@@ -314,8 +424,9 @@ def _square(x: Array) -> float:
 def _columns(value: Array | Scaled) -> tuple[Array, int]:
     """(B, H), plain or scaled, as (columns, exponent)."""
     if isinstance(value, Scaled):
-        assert isinstance(value.exponent, int)
-        return value.mantissa.T, value.exponent
+        if not isinstance(value.exponent, int):
+            raise ValueError("a state has one exponent for all its entries")
+        return constant(value.mantissa).T, value.exponent
     return constant(value).T, 0
 
 
@@ -328,15 +439,18 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array
         part = grad_hidden(segment.start, segment.stop)
         if part is None:
             return None
+        _check_alike("grad_hidden(start, stop)", part, tape.x)
         _check_shape("grad_hidden(start, stop)", part, (segment.stop - segment.start, *_state_shape(tape)))
-        return part
+        return part if isinstance(part, Scaled) else constant(part)
     if isinstance(grad_hidden, Scaled):
-        e = grad_hidden.exponent
-        return Scaled(grad_hidden.mantissa[rows], e if isinstance(e, int) else e[rows])
+        mantissa, exponents = parts_of(grad_hidden)
+        return Scaled(constant(mantissa[rows]), exponents[rows])
     return constant(grad_hidden[rows])
 
 
 def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> None:
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell: {cell!r} is not allowed; it must be a cell, such as rc.VanillaCell()")
     check_alike("x", x, "x", x)
     if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
@@ -351,6 +465,10 @@ def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> 
     if rows != cell.gates * H or H < 1:
         raise ValueError(f"weight_ih: {rows} rows do not fit; a {cell.name} cell has {cell.gates} blocks of H rows")
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
+        missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
+        if name not in expected and get_close_matches(name, missing, cutoff=0.85):
+            raise ValueError(unknown("params", name, ["weight_ih", *expected]))
     for name, shape in expected.items():
         if name in params:  # biases may be left out
             check_alike(name, params[name], "x", x)
@@ -359,14 +477,18 @@ def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> 
     _check_state("state", cell, state, (x.shape[1], H), x)
 
 
-def _check_gradients(tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None) -> None:
+def _check_gradients(
+    tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None, signal_threshold: float | None
+) -> None:
     shape = _state_shape(tape)
     if grad_hidden is not None and not callable(grad_hidden):
         _check_alike("grad_hidden", grad_hidden, tape.x)
         _check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
     _check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
-    if window is not None and window < 1:
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
+    if signal_threshold is not None and not signal_threshold > 0.0:
+        raise ValueError(f"signal_threshold: {signal_threshold!r} is not allowed; it must be a number above 0")
 
 
 def _state_shape(tape: Tape) -> tuple[int, int]:

@@ -54,8 +54,8 @@ def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho:
         ValueError: unknown initializer, size < 1, or rho not positive and finite.
     """
     draw = choose("initializer", initializer, INITIALIZERS)
-    if size < 1:
-        raise ValueError(f"hidden_size: {size!r} is not allowed; it must be at least 1")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
     if not 0.0 < rho < float("inf"):
         raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
     matrix = draw(rng, size)

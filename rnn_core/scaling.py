@@ -19,8 +19,8 @@ LN2 = math.log(2.0)
 
 # Magnitudes within 2**±WINDOW are left alone: their squares still sum without overflow or underflow.
 WINDOW = {"float64": 480, "float32": 48}
-# No single factor 2**k may itself leave the range of the dtype.
-_LARGEST_STEP = {"float64": 1000, "float32": 120}
+# Magnitudes within 2**±PLAIN are normal numbers of the dtype, and so is each of these powers of two as a factor.
+PLAIN = {"float64": 1000, "float32": 120}
 
 
 def dtype_name(x: Array) -> str:
@@ -30,7 +30,7 @@ def dtype_name(x: Array) -> str:
 
 def times_power_of_two(x: Array, exponent: int) -> Array:
     """``x * 2**exponent``, in steps that stay in range; overflows and underflows only where the result does."""
-    largest = _LARGEST_STEP[dtype_name(x)]
+    largest = PLAIN[dtype_name(x)]
     left = max(-4 * largest, min(4 * largest, exponent))
     while left:
         step = max(-largest, min(largest, left))
@@ -88,12 +88,30 @@ class Scaled:
     mantissa: Array
     exponent: int | np.ndarray
 
+    def __post_init__(self) -> None:
+        exponent = np.asarray(self.exponent)
+        if exponent.dtype.kind not in "iu" or exponent.shape not in ((), tuple(self.mantissa.shape[:1])):
+            raise ValueError("exponent: it must be an integer, or one for every leading index of the mantissa")
+        object.__setattr__(self, "exponent", exponent.astype(np.int64) if exponent.ndim else int(exponent))
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mantissa.shape)
 
-    def __getitem__(self, index: int | slice) -> Array | Scaled:
-        """The entries at one leading index, or at some, plain where they fit."""
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.mantissa)
+
+    def __getitem__(self, index: int | slice | tuple[Any, ...]) -> Array | Scaled:
+        """The entries at one leading index, or at some, plain where they fit; further indices select among those."""
+        if isinstance(index, tuple):
+            first, rest = self[index[0]], (slice(None),) * isinstance(index[0], slice) + index[1:]
+            if not isinstance(first, Scaled):
+                return first[rest]
+            return plain_if_fits(first.mantissa[rest], first.exponent)
         exponent = self.exponent if isinstance(self.exponent, int) else self.exponent[index]
         return plain_if_fits(self.mantissa[index], exponent if isinstance(exponent, np.ndarray) else int(exponent))
 
@@ -104,7 +122,7 @@ class Scaled:
         """Plain floats; entries out of range become ±inf or 0."""
         if isinstance(self.exponent, int):
             return times_power_of_two(self.mantissa, self.exponent)
-        largest, x = _LARGEST_STEP[dtype_name(self.mantissa)], self.mantissa
+        largest, x = PLAIN[dtype_name(self.mantissa)], self.mantissa
         left = np.clip(self.exponent, -4 * largest, 4 * largest).reshape(-1, *(1,) * (len(self.shape) - 1))
         while left.any():
             step = np.clip(left, -largest, largest)
@@ -212,18 +230,6 @@ def renormalise(parts: State, exponent: int) -> tuple[State, int]:
     if top is None:
         return parts, exponent
     return {name: times_power_of_two(part, -top) for name, part in parts.items()}, exponent + top
-
-
-def settle(parts: State, exponent: int) -> tuple[State, int]:
-    """The same values at the exponent that suits a plain pass best: 0 where that is well in range; else unchanged, but for
-    magnitudes below the window, which are brought to size 1 (to scale up loses nothing)."""
-    top = _top_of(parts)
-    if top is None:
-        return parts, exponent
-    window = WINDOW[dtype_name(next(iter(parts.values())))]
-    if exponent and abs(top + exponent) <= window:
-        return {name: times_power_of_two(part, exponent) for name, part in parts.items()}, 0
-    return renormalise(parts, exponent) if top < -window else (parts, exponent)
 
 
 def _top_of(parts: State) -> int | None:

@@ -8,7 +8,7 @@ forward pass). Sums over time are taken segment by segment in both, so that both
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,18 +127,22 @@ def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
 
     A homogeneous cell whose states leave the range of plain floats is run again with an exponent carried apart.
     """
+    if cell.homogeneous:
+        try:
+            with np.errstate(over="raise", under="raise", invalid="raise"):
+                if exponent == 0 and _in_range((segment := _run(cell, params, x, start, stop, state)).states["hidden"]):
+                    return segment
+        except FloatingPointError:
+            pass
+        return _run_scaled(cell, params, x, start, stop, state, exponent)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported by its step
+        return _run(cell, params, x, start, stop, state)
+
+
+def _run(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
     u = params["weight_ih"] @ swap(x[start:stop])  # u_t = W_ih x_t + b_ih for all t at once, (steps, G·H, B)
     if "bias_ih" in params:
         u = u + params["bias_ih"][:, None]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported by its step
-        if exponent == 0:
-            segment = _run(cell, params, u, start, state)
-            if not cell.homogeneous or _in_range(segment.states["hidden"]):
-                return segment
-        return _run_scaled(cell, params, u, start, state, exponent)
-
-
-def _run(cell: Cell, params: Params, u: Array, start: int, state: State) -> Segment:
     xp, steps = namespace(u), u.shape[0]
     states = {name: xp.empty((steps + 1, *part.shape), dtype=u.dtype, device=u.device) for name, part in state.items()}
     saved, now = [], state
@@ -147,26 +151,57 @@ def _run(cell: Cell, params: Params, u: Array, start: int, state: State) -> Segm
         now, kept = cell.forward(params, u[t], now)
         saved.append(kept)
     _store(states, steps, now)
-    return Segment(start, start + steps, states, np.zeros(steps + 1, dtype=np.int64), saved)
+    _protect(states)
+    return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
 
 
-def _run_scaled(cell: Cell, params: Params, u: Array, start: int, state: State, exponent: int) -> Segment:
-    """The same with an exponent apart: phi(2^e a) = 2^e phi(a), so u_t and b_hh need only be scaled as h_{t-1} is."""
-    xp, steps = namespace(u), u.shape[0]
-    h, e = state["hidden"], exponent
-    hidden = xp.empty((steps + 1, *h.shape), dtype=u.dtype, device=u.device)
+def _run_scaled(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
+    """The same with an exponent apart: phi(2^e a) = 2^e phi(a), so inputs and biases need only be scaled as h_{t-1} is."""
+    xp, steps, h, e = namespace(x), stop - start, state["hidden"], exponent
+    hidden = xp.empty((steps + 1, *h.shape), dtype=x.dtype, device=x.device)
     exponents, saved = np.zeros(steps + 1, dtype=np.int64), []
-    bias = params.get("bias_hh", xp.zeros_like(u[0, :, 0]))
+    blank = xp.zeros_like(params["weight_ih"][:, 0])
+    b_ih, b_hh = (params.get(name, blank) for name in ("bias_ih", "bias_hh"))
+    top = top_exponent_or_zero(params["weight_ih"])
+    W_ih = times_power_of_two(params["weight_ih"], -top)
     for t in range(steps):
         hidden[t], exponents[t] = h, e
-        common = common_exponent((h, e), (u[t], 0), (bias, 0))
-        at_common = {"hidden": times_power_of_two(h, e - common)}
-        scaled = {**params, "bias_hh": times_power_of_two(bias, -common)}
-        now, kept = cell.forward(scaled, times_power_of_two(u[t], -common), at_common)
+        size = top_exponent_or_zero(x[start + t])
+        product = W_ih @ times_power_of_two(x[start + t].T, -size), size + top  # W_ih x_t, apart from its exponent
+
+        def step(common: int, h: Array = h, e: int = e, u: tuple[Array, int] = product) -> tuple[State, Any]:
+            u_t = times_power_of_two(u[0], u[1] - common) + times_power_of_two(b_ih, -common)[:, None]
+            scaled = {**params, "bias_hh": times_power_of_two(b_hh, -common)}
+            return cell.forward(scaled, u_t, {"hidden": times_power_of_two(h, e - common)})
+
+        (now, kept), e = _at_a_good_scale(step, common_exponent((h, e), product, (b_ih, 0), (b_hh, 0)), x)
         saved.append(kept)
-        h, e = now["hidden"], common
+        h = now["hidden"]
     hidden[steps], exponents[steps] = h, e
-    return Segment(start, start + steps, {"hidden": hidden}, exponents, saved)
+    return Segment(start, stop, {"hidden": hidden}, exponents, saved)
+
+
+def _at_a_good_scale(step: Callable[[int], tuple[State, Any]], common: int, x: Array) -> tuple[tuple[State, Any], int]:
+    """(step(e), e) for the first e at which nothing over- or underflows; for the given one, where there is none that is better."""
+    room, best = 2 * WINDOW[dtype_name(x)] * 15 // 16, None
+    for e in (common, common - room, common + room):
+        try:
+            with np.errstate(over="raise", under="raise", invalid="raise"):
+                found = step(e)
+            if isinstance(x, np.ndarray) or all_finite(found[0]["hidden"]):
+                return found, e
+        except FloatingPointError:
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                found = step(e)
+        # Of two flawed ones, what underflows beside something finite is the smaller loss.
+        if (
+            best is None
+            or (not all_finite(best[0][0]["hidden"]) and all_finite(found[0]["hidden"]))
+            or (e < common and all_finite(found[0]["hidden"]))
+        ):
+            best = found, e
+    assert best is not None
+    return best
 
 
 def _in_range(h: Array) -> bool:
@@ -175,6 +210,19 @@ def _in_range(h: Array) -> bool:
     lost = np.isnan(sizes)
     vanished = lost[1:] & ~lost[:-1]
     return all_finite(h) and not (sizes < -2 * WINDOW[dtype_name(h)]).any() and not vanished.any()
+
+
+def top_exponent_or_zero(x: Array) -> int:
+    """``top_exponent``; 0 where there is none, also for inf and nan."""
+    size = tops(x[None])[0]
+    return 0 if np.isnan(size) else int(size)
+
+
+def _protect(states: dict[str, Array]) -> None:
+    """What is stored cannot be overwritten through ``tape.hidden``, which is a view (torch has no such protection)."""
+    for part in states.values():
+        if isinstance(part, np.ndarray):
+            part.flags.writeable = False
 
 
 def joined(segments: list[Segment]) -> Segment:
@@ -186,10 +234,12 @@ def joined(segments: list[Segment]) -> Segment:
     def whole(parts: list[Any], join: Any) -> Any:
         return join([part[:-1] for part in parts[:-1]] + parts[-1:])
 
+    states = {name: whole([s.states[name] for s in segments], xp.concat) for name in first.states}
+    _protect(states)
     return Segment(
         first.start,
         segments[-1].stop,
-        {name: whole([s.states[name] for s in segments], xp.concat) for name in first.states},
+        states,
         whole([s.exponent for s in segments], np.concatenate),
         [kept for s in segments for kept in s.saved],
     )

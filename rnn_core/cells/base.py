@@ -86,7 +86,14 @@ class Cell(ABC):
         The recurrent matrix of each gate has the given spectral radius, measured. Entries of ``weight_ih`` are normal
         with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
         input_scale². Biases are zero, or left out.
+
+        Raises:
+            ValueError: unknown initializer, a size below 1, a spectral radius or scale that is not positive and finite.
         """
+        if not isinstance(input_size, int) or input_size < 1:
+            raise ValueError(f"input_size: {input_size!r} is not allowed; it must be an integer of at least 1")
+        if not 0.0 < input_scale < float("inf"):
+            raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in range(self.gates)]
         rows = self.gates * hidden_size
         params = {

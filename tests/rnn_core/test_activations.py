@@ -151,9 +151,10 @@ def test_numpy_and_torch_agree(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nan_stays_nan(name: str, library: str) -> None:
     """A state that is not a number would turn into a number, and a broken run would look sound."""
-    f = to_numpy(rc.ACTIVATIONS[name].f(array([np.nan, 1.0], library)))
-    assert np.isnan(f[0])
-    assert np.isfinite(f[1])
+    phi, a = rc.ACTIVATIONS[name], array([np.nan, 1.0], library)
+    f, df = to_numpy(phi.f(a)), to_numpy(phi.df(a))
+    assert np.isnan(f[0]) and np.isfinite(f[1])
+    assert (np.isnan(df[0]) or name == "identity") and np.isfinite(df[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,7 +173,10 @@ def test_far_tails_are_finite_and_silent(name: str) -> None:
         ("relu", 0.0, np.inf),
         ("leaky_relu", -np.inf, np.inf),
         ("elu", -1.0, np.inf),
+        ("gelu", 0.0, np.inf),
+        ("silu", 0.0, np.inf),
         ("softplus", 0.0, np.inf),
+        ("softsign", -1.0, 1.0),
         ("hard_tanh", -1.0, 1.0),
         ("sigmoid", 0.0, 1.0),
         ("tanh", -1.0, 1.0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core import bptt, experiment, readout, scaling
+from rnn_core import bptt, experiment, readout, wide
 from rnn_core.arrays import Array, Params, State
 from rnn_core.losses import LOSSES
 from rnn_core.oracles import autograd, torch_modules
@@ -546,15 +546,13 @@ def test_a_bug_in_the_scaling_is_caught_beyond_range(activation: str) -> None:
         rc.Experiment(activation=activation, spectral_radius=0.4, hidden_size=6, sequence_length=450, batch_size=2)
     )
     assert autograd_error(p) < CLEAN
-    original = scaling.renormalise
+    original = wide.Wide.narrow
 
-    def off_by_one(parts: State, exponent: int) -> tuple[State, int]:
-        parts, e = original(parts, exponent)
-        return parts, e + 1
+    def off_by_one(signal: wide.Wide, like_this: Array) -> tuple[State, int] | None:
+        narrow = original(signal, like_this)
+        return narrow and (narrow[0], narrow[1] + 1)
 
-    with ExitStack() as both:
-        for where in (scaling, bptt):  # the loop calls it by itself and through ``settle``
-            both.enter_context(planted(where, "renormalise", off_by_one))
+    with planted(wide.Wide, "narrow", off_by_one):
         assert autograd_error(p) > CAUGHT
         assert autograd_error(problem(activation)) < CLEAN  # a short problem cannot see it
 
