@@ -81,8 +81,9 @@ class Tape:
         return self.states("hidden")
 
     def states(self, name: str) -> Array:
-        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H)."""
-        return self._whole().after(name)
+        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H); a copy."""
+        whole = self._whole().after(name)
+        return whole if isinstance(whole, Scaled) else namespace(whole).asarray(whole, copy=True)
 
     @property
     def saved(self) -> list[Any]:
@@ -151,7 +152,6 @@ def _run(cell: Cell, params: Params, x: Array, start: int, stop: int, state: Sta
         now, kept = cell.forward(params, u[t], now)
         saved.append(kept)
     _store(states, steps, now)
-    _protect(states)
     return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
 
 
@@ -218,13 +218,6 @@ def top_exponent_or_zero(x: Array) -> int:
     return 0 if np.isnan(size) else int(size)
 
 
-def _protect(states: dict[str, Array]) -> None:
-    """What is stored cannot be overwritten through ``tape.hidden``, which is a view (torch has no such protection)."""
-    for part in states.values():
-        if isinstance(part, np.ndarray):
-            part.flags.writeable = False
-
-
 def joined(segments: list[Segment]) -> Segment:
     """Segments that follow each other as one."""
     first, xp = segments[0], namespace(segments[0].states["hidden"])
@@ -235,7 +228,6 @@ def joined(segments: list[Segment]) -> Segment:
         return join([part[:-1] for part in parts[:-1]] + parts[-1:])
 
     states = {name: whole([s.states[name] for s in segments], xp.concat) for name in first.states}
-    _protect(states)
     return Segment(
         first.start,
         segments[-1].stop,

@@ -85,7 +85,7 @@ def test_impossible_radii_are_refused(rho: float) -> None:
 
 def test_other_impossible_arguments_are_refused() -> None:
     """An empty matrix, or a typing error, would fail somewhere inside."""
-    with pytest.raises(ValueError, match="hidden_size: 0 is not allowed; it must be at least 1"):
+    with pytest.raises(ValueError, match="hidden_size: 0 is not allowed; it must be an integer of at least 1"):
         draw("gaussian", 0, 1.0)
     with pytest.raises(ValueError, match=r"initializer: 'gausian' .*Did you mean 'gaussian'\?"):
         draw("gausian", 4, 1.0)
