@@ -1,4 +1,4 @@
-"""rnn_core: hand-derived backpropagation through time, exact beyond floating-point range. The derivation is in README.md."""
+"""rnn_core: hand-derived backpropagation through time, exact beyond floating-point range. The derivation is in rnn_core/README.md."""
 
 from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, backward, forward

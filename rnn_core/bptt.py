@@ -7,7 +7,6 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -30,24 +29,23 @@ from rnn_core.scaling import (
     dtype_name,
     log_norm,
     log_norms,
-    plain,
     plain_if_fits,
     plus,
     square_limits,
     sum_of_products,
     times_power_of_two,
-    top_exponent,
+    top_exponent_or_zero,
     tops,
 )
 from rnn_core.scaling import parts as parts_of
 from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, segment_length, swap
-from rnn_core.wide import Wide, combined
+from rnn_core.wide import Wide, combined, plain_parts
 
 # The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
 GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gradients:
     """Gradients of L, summed over the batch. Plain floats where they fit, ``Scaled`` where they do not.
 
@@ -75,6 +73,9 @@ class Gradients:
     log_norm_cell: np.ndarray | None = None
     lost: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Gradients(params: {', '.join(self.params)}; T = {len(self.log_norm)})"
+
 
 class NotKept:
     """Stands for an array that a memory budget had no room for; any use of it raises LookupError."""
@@ -84,7 +85,7 @@ class NotKept:
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise LookupError(
-            f"gradients.{self._name} was not kept: the tape's memory_budget has no room for it; "
+            f"grads.{self._name} was not kept: the tape's memory_budget has no room for it; "
             "log_norm, params and state are there. Raise the budget to keep it."
         )
 
@@ -92,23 +93,28 @@ class NotKept:
 
 
 def forward(cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None) -> Tape:
-    """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H), …}; None is zeros).
+    """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H)[, "cell": (B, H)]}, all parts; None is zeros).
+
+    ``params`` and ``x`` must not be changed before ``backward``. torch tensors are taken without their autograd history.
 
     Args:
-        memory_budget: bytes that the tape may take. A longer one keeps checkpoints, O(√T) states, and ``backward`` computes
-            the rest again, to the same bits. None keeps everything.
+        memory_budget: bytes that the tape may keep. A longer one keeps checkpoints, O(√T) states, and ``backward`` computes
+            the rest again, to the same bits. None keeps everything. (``tape.hidden`` is computed again, whole, when asked for.)
 
     Raises:
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
     """
     _check_inputs(cell, params, x, state)
-    if memory_budget is not None and memory_budget < 0:
+    if memory_budget is not None and not (isinstance(memory_budget, int | float) and memory_budget >= 0):
         raise ValueError(f"memory_budget: {memory_budget!r} is not allowed; it must be a number of bytes, or None")
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
     xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
     now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
-    for name, value in (state or {}).items():
-        now, e = add(now, e, name, *_columns(value))
+    with np.errstate(all="ignore"):
+        for name, value in (state or {}).items():
+            now, e = add(now, e, name, *_columns(value))
+        if not cell.homogeneous:  # only a homogeneous cell can go on from a state that plain floats do not hold
+            now, e = {name: times_power_of_two(part, e) for name, part in now.items()}, 0
 
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):
@@ -148,12 +154,13 @@ def backward(
             not above 0.
     """
     _check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
-    loop = _Loop(tape, window, signal_threshold)
-    for name, value in (grad_state or {}).items():
-        loop.dstate, loop.e = add(loop.dstate, loop.e, name, *_columns(value))
-    for segment in tape.segments(backward=True):
-        loop.back_through(segment, _direct_part(tape, grad_hidden, segment))
-    return loop.gradients()
+    with np.errstate(all="ignore"):  # the loop itself asks for the flags where it needs them
+        loop = _Loop(tape, window, signal_threshold)
+        for name, value in (grad_state or {}).items():
+            loop.join(name, *_columns(value))
+        for segment in tape.segments(backward=True):
+            loop.back_through(segment, _direct_part(tape, grad_hidden, segment))
+        return loop.gradients()
 
 
 class _Loop:
@@ -193,7 +200,7 @@ class _Loop:
                 self.wide, self.e = None, 0
                 self.dstate = {name: xp.zeros_like(part) for name, part in self.dstate.items()}
             if reaches_loss[k]:  # dL/dh_t = direct part + what the future sent
-                self._join(grads[k], int(e_grads[k]))
+                self.join("hidden", grads[k], int(e_grads[k]))
             if self.signal_threshold is not None:
                 self._clip()
             fast = None if self.wide else self._fast_step(t, segment.saved[k])
@@ -232,7 +239,11 @@ class _Loop:
         sizes = [_square(part) for part in (du, dv, *dstate.values())]
         if all(self.lowest <= size <= self.highest for size in sizes):
             return True
-        return not any(bool(namespace(part).any(part != 0)) for part in total.values())
+        if all(size == 0.0 or self.lowest <= size <= self.highest for size in sizes):
+            # Zeros: dead units or no signal, unless the signal was so small that they may be what has underflowed.
+            known = [_square(part) for part in total.values()]
+            return all(size == 0.0 or size > self.lowest**0.5 for size in known)
+        return False
 
     def _careful_step(self, t: int, saved: Any) -> tuple[State, Array, Array]:
         """The same for a signal of any size and spread: layer by layer, each at a scale at which nothing is lost."""
@@ -241,7 +252,7 @@ class _Loop:
             layers = [(self.dstate, self.e)]  # inf and nan pass through
         else:
             layers = (self.wide or Wide.of(self.dstate, self.e)).layers(x) or [(self.dstate, 0)]
-        found = [self._layer(saved, parts, e) for parts, e in layers]
+        found = self._side_by_side(saved, layers) or [self._layer(saved, parts, e) for parts, e in layers]
         total = {name: combined([(f[0][name], f[4]) for f in found]) for name in self.dstate}
         du, dv = combined([(f[1], f[4]) for f in found]), combined([(f[2], f[4]) for f in found])
         common = common_exponent(du, dv)
@@ -255,6 +266,34 @@ class _Loop:
             times_power_of_two(du[0], du[1] - common),
             times_power_of_two(dv[0], dv[1] - common),
         )
+
+    def _side_by_side(
+        self, saved: Any, layers: list[tuple[State, int]]
+    ) -> list[tuple[State, Array, Array, State, int]] | None:
+        """``_layer`` of several layers at once, as if they were samples; None where that over- or underflows somewhere."""
+        cell, xp, count = self.tape.cell, namespace(self.tape.x), len(layers)
+        if count == 1:
+            return None
+        joint = {name: xp.concat([parts[name] for parts, _ in layers], axis=-1) for name in self.dstate}
+        repeated = tuple(
+            xp.concat([part] * count, axis=-1) for part in (saved if isinstance(saved, tuple) else (saved,))
+        )
+        try:
+            with np.errstate(over="raise", under="raise", invalid="raise"):
+                total = cell.total(repeated if isinstance(saved, tuple) else repeated[0], joint)
+                du, dv, dstate = cell.backward(
+                    self.tape.params, repeated if isinstance(saved, tuple) else repeated[0], total
+                )
+        except FloatingPointError:
+            return None
+        if not self._sound(total, du, dv, dstate):
+            return None
+        B, found = self.tape.x.shape[1], []
+        for i, (_, e) in enumerate(layers):
+            own = slice(i * B, (i + 1) * B)
+            parts, sent = ({name: part[:, own] for name, part in state.items()} for state in (total, dstate))
+            found.append((parts, du[:, own], dv[:, own], sent, e))
+        return found
 
     def _layer(self, saved: Any, parts: State, e: int) -> tuple[State, Array, Array, State, int]:
         """(total, du, dv, dstate, exponent) of one layer, at the first scale at which nothing over- or underflows."""
@@ -285,35 +324,39 @@ class _Loop:
         if len(sent) == 1 and not all_finite(*sent[0][0].values()):
             (self.dstate, self.e), self.wide = sent[0], None
             return
-        wide = functools.reduce(Wide.plus, [Wide.of(parts, e) for parts, e in sent])
-        narrow = wide.narrow(self.tape.x)
-        self.wide = None if narrow else wide
-        if narrow:
-            self.dstate, self.e = narrow
+        self._narrowed(Wide.sum_of(sent))
 
-    def _join(self, grad: Array, e_grad: int) -> None:
+    def join(self, name: str, grad: Array, e_grad: int = 0) -> None:
+        """Adds to one part of the signal, at the exponent that holds both summands, or else entry by entry."""
         if self.wide is None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                dstate, e = add(self.dstate, self.e, "hidden", grad, e_grad)
-                usual = self.lowest <= _square(dstate["hidden"]) <= self.highest
-            if usual or not all_finite(grad, *self.dstate.values()):
-                self.dstate, self.e = dstate, e
-                return
-        if not all_finite(grad):
-            self.dstate, self.e = {**self.dstate, "hidden": grad}, 0
+            try:
+                with np.errstate(over="raise", under="raise", invalid="raise"):
+                    dstate, e = add(self.dstate, self.e, name, grad, e_grad)
+                if isinstance(grad, np.ndarray) or (self.e == e_grad == 0 and all_finite(dstate[name])):
+                    self.dstate, self.e = dstate, e
+                    return
+            except FloatingPointError:
+                pass
+        if not all_finite(grad, *self.dstate.values()):
+            dstate = plain_parts(self.wide, self.tape.x) if self.wide else self.dstate
+            e = 0 if self.wide else self.e
             self.wide = None
+            self.dstate, self.e = add(dstate, e, name, grad, e_grad)
             return
-        wide = (self.wide or Wide.of(self.dstate, self.e)).plus(Wide.of({"hidden": grad}, e_grad))
-        narrow = wide.narrow(self.tape.x)
-        self.wide = None if narrow else wide
+        signal = self.wide or Wide.of(self.dstate, self.e)
+        self._narrowed(signal.plus(Wide.of({name: grad}, e_grad)))
+
+    def _narrowed(self, signal: Wide) -> None:
+        """``signal`` with one exponent where that holds it."""
+        narrow = signal.narrow(self.tape.x)
+        self.wide = None if narrow else signal
         if narrow:
             self.dstate, self.e = narrow
 
     def _clip(self) -> None:
         assert self.signal_threshold is not None
         if self.wide is not None:
-            self.dstate = {name: plain(Scaled(*self.wide.part(name, self.tape.x))) for name in self.dstate}
-            self.e, self.wide = 0, None
+            self.dstate, self.e, self.wide = plain_parts(self.wide, self.tape.x), 0, None
         self.dstate, self.e = clip_signal(self.dstate, self.e, self.signal_threshold)
 
     def _immediate(self, segment: Segment, direct: Array | Scaled | None) -> tuple[Array, np.ndarray, list[bool]]:
@@ -412,7 +455,7 @@ def _input_gradients(W_ih: Array, du: Array, exponent: np.ndarray) -> tuple[Arra
         lost_some = np.isnan(sizes_dx) | (sizes_dx < -2 * WINDOW[dtype_name(du)])
         if not (lost_some & ~np.isnan(sizes)).any():
             return dx, exponent
-        top, sizes = top_exponent(W_ih) or 0, np.nan_to_num(sizes).astype(np.int64)
+        top, sizes = top_exponent_or_zero(W_ih), np.nan_to_num(sizes).astype(np.int64)
         return times_power_of_two(W_ih, -top).T @ Scaled(du, -sizes).to_float(), exponent + sizes + top
 
 
@@ -450,20 +493,22 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array
 
 def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> None:
     if not isinstance(cell, Cell):
-        raise ValueError(f"cell: {cell!r} is not allowed; it must be a cell, such as rc.VanillaCell()")
+        given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
+        raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.VanillaCell()")
     check_alike("x", x, "x", x)
     if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
     for name in ("weight_ih", "weight_hh"):
         if name not in params:
-            raise ValueError(f"params: {name} is missing; a {cell.name} cell needs it")
+            hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
+            raise ValueError(f"params: {name} is missing; the cell {cell.name!r} needs it{hint}")
         check_alike(name, params[name], "x", x)
         if params[name].ndim != 2:
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
     H = rows // cell.gates
     if rows != cell.gates * H or H < 1:
-        raise ValueError(f"weight_ih: {rows} rows do not fit; a {cell.name} cell has {cell.gates} blocks of H rows")
+        raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {cell.gates} blocks of H rows")
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
     for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
         missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
@@ -487,7 +532,8 @@ def _check_gradients(
     _check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
     if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
-    if signal_threshold is not None and not signal_threshold > 0.0:
+    number = isinstance(signal_threshold, int | float) and not isinstance(signal_threshold, bool)
+    if signal_threshold is not None and not (number and signal_threshold > 0.0):
         raise ValueError(f"signal_threshold: {signal_threshold!r} is not allowed; it must be a number above 0")
 
 
@@ -509,7 +555,7 @@ def _check_state(
         _check_shape(f"{argument}[{name!r}]", state[name], shape)
     missing = set(cell.state_names) - set(state)
     if whole and missing:
-        raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; a {cell.name} cell needs all parts")
+        raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; the cell {cell.name!r} needs all parts")
 
 
 def _check_alike(name: str, value: Array | Scaled, x: Array) -> None:

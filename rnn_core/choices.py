@@ -12,7 +12,7 @@ Entry = TypeVar("Entry")
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> str:
     """The message for a name that does not exist: what was given, what is allowed, the nearest valid name."""
     names = list(allowed)
-    near = get_close_matches(str(given), names, n=1)
+    near = get_close_matches(str(given).lower(), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{kind}: {given!r} is not known; allowed: {', '.join(names)}.{hint}"
 

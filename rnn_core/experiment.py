@@ -128,8 +128,10 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         device: ``cpu`` (NumPy) or ``cuda`` (torch).
 
     Raises:
-        ValueError: the task is unknown, needs ``data``, or does not fit the experiment.
+        ValueError: the task is unknown, needs ``data``, or does not fit the experiment; the device is unknown.
     """
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device: {device!r} is not allowed; it must be cpu or cuda")
     task = _make_task(experiment, data)
     options = {option: getattr(experiment, f"{experiment.cell}_{option}") for option in CELLS[experiment.cell].options}
     given = {option: value for option, value in options.items() if value is not None}

@@ -52,6 +52,14 @@ def top_exponent(x: Array) -> int | None:
     return math.frexp(largest)[1] if largest else None
 
 
+def top_exponent_or_zero(x: Array) -> int:
+    """``top_exponent``; 0 where there is none, also for inf and nan."""
+    try:
+        return top_exponent(x) or 0
+    except FloatingPointError:
+        return 0
+
+
 def log_norm(x: Array) -> float:
     """ln of the Euclidean norm of all entries, accurate for any magnitude; -inf for zeros, nan or inf where ``x`` is."""
     xp = namespace(x)
@@ -120,6 +128,10 @@ class Scaled:
 
     def to_float(self) -> Array:
         """Plain floats; entries out of range become ±inf or 0."""
+        with np.errstate(over="ignore", under="ignore"):
+            return self._to_float()
+
+    def _to_float(self) -> Array:
         if isinstance(self.exponent, int):
             return times_power_of_two(self.mantissa, self.exponent)
         largest, x = PLAIN[dtype_name(self.mantissa)], self.mantissa
@@ -250,17 +262,18 @@ def sum_of_products(
 ) -> Array | Scaled:
     """``contract(d, factor)``, a sum over the leading index t of d_t · factor_t, where d_t counts times 2**exponents[t].
 
-    The plain sum is taken where all exponents are 0 and it neither overflows nor is so small that terms may have underflowed.
+    The plain sum is taken where all exponents are 0 and no product or sum over- or underflows: NumPy says so; of other
+    libraries the size of the result must tell.
     """
     if not exponents.any():
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = contract(d, factor)
         try:
+            with np.errstate(over="raise", under="raise", invalid="raise"):
+                total = contract(d, factor)
             top = top_exponent(total)
+            if isinstance(total, np.ndarray) or (top is not None and top > -2 * WINDOW[dtype_name(d)]):
+                return total
         except FloatingPointError:
-            top = None
-        if top is not None and top > -2 * WINDOW[dtype_name(d)]:
-            return total
+            pass
     d, factor, common = align(d, exponents, factor)
     return plain_if_fits(contract(d, factor), common)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from rnn_core.scaling import (
     plain,
     plain_if_fits,
     times_power_of_two,
+    top_exponent_or_zero,
     tops,
 )
 
@@ -57,7 +58,7 @@ class Segment:
         return plain_if_fits(swap(self.states[name][1:]), self.exponent[1:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tape:
     """What ``forward`` returns.
 
@@ -70,10 +71,13 @@ class Tape:
     cell: Cell
     params: Params
     x: Array
-    state: dict[str, Array | Scaled] = field(repr=False)
+    state: dict[str, Array | Scaled]
     memory_budget: int | None
-    checkpoints: list[tuple[State, int]] = field(repr=False)
-    kept: Segment | None = field(repr=False)
+    checkpoints: list[tuple[State, int]]
+    kept: Segment | None
+
+    def __repr__(self) -> str:
+        return f"Tape({self.cell!r}, x {tuple(self.x.shape)}, {'whole' if self.kept else 'checkpointed'})"
 
     @property
     def hidden(self) -> Array:
@@ -128,15 +132,17 @@ def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
 
     A homogeneous cell whose states leave the range of plain floats is run again with an exponent carried apart.
     """
-    if cell.homogeneous:
-        try:
-            with np.errstate(over="raise", under="raise", invalid="raise"):
-                if exponent == 0 and _in_range((segment := _run(cell, params, x, start, stop, state)).states["hidden"]):
-                    return segment
-        except FloatingPointError:
-            pass
-        return _run_scaled(cell, params, x, start, stop, state, exponent)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported by its step
+    with np.errstate(all="ignore"):  # what is not finite is reported by its step
+        if cell.homogeneous:
+            try:
+                with np.errstate(over="raise", under="raise", invalid="raise"):
+                    if exponent == 0 and _in_range(
+                        (segment := _run(cell, params, x, start, stop, state)).states["hidden"]
+                    ):
+                        return segment
+            except FloatingPointError:
+                pass
+            return _run_scaled(cell, params, x, start, stop, state, exponent)
         return _run(cell, params, x, start, stop, state)
 
 
@@ -210,12 +216,6 @@ def _in_range(h: Array) -> bool:
     lost = np.isnan(sizes)
     vanished = lost[1:] & ~lost[:-1]
     return all_finite(h) and not (sizes < -2 * WINDOW[dtype_name(h)]).any() and not vanished.any()
-
-
-def top_exponent_or_zero(x: Array) -> int:
-    """``top_exponent``; 0 where there is none, also for inf and nan."""
-    size = tops(x[None])[0]
-    return 0 if np.isnan(size) else int(size)
 
 
 def joined(segments: list[Segment]) -> Segment:

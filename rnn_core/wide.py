@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnn_core.arrays import Array, State, like, to_numpy
-from rnn_core.scaling import PLAIN, WINDOW, common_exponent, dtype_name, times_power_of_two
+from rnn_core.scaling import PLAIN, WINDOW, Scaled, common_exponent, dtype_name, times_power_of_two
 
 _NOTHING = -(2**40)  # the exponent of a zero
 
@@ -43,21 +43,45 @@ class Wide:
             mantissa[name], exponent[name] = m, np.where(m == 0, _NOTHING, e + top)
         return Wide(mantissa, exponent)
 
-    def layers(self, like_this: Array) -> list[tuple[State, int]]:
-        """Parts in the library of ``like_this`` with one exponent each, the largest entry first; together all nonzero entries.
+    @classmethod
+    def sum_of(cls, layers: list[tuple[State, int]]) -> Wide:
+        """The sum of layers, each parts * 2**exponent with every entry finite."""
+        if len(layers) == 1:
+            return cls.of(*layers[0])
+        mantissa, exponent = {}, {}
+        shifts = np.array([e for _, e in layers])[:, None, None]
+        for name in layers[0][0]:
+            m, e = np.frexp(np.stack([to_numpy(parts[name]) for parts, _ in layers]))
+            e = np.where(m == 0, _NOTHING, e.astype(np.int64) + shifts)
+            top = e.max(axis=0)
+            m, more = np.frexp(np.ldexp(m, np.maximum(e - top, -2000)).sum(axis=0))
+            mantissa[name], exponent[name] = m, np.where(m == 0, _NOTHING, top + more)
+        return cls(mantissa, exponent)
 
-        The entries of a layer differ by less than the window allows, the largest is in [1/2, 1).
+    def layers(self, like_this: Array) -> list[tuple[State, int]]:
+        """Parts in the library of ``like_this`` with one exponent each, the largest first; together all nonzero entries.
+
+        The entries of a layer are between 2**-span and 1 as stored.
         """
-        found, left = [], dict(self.exponent)
-        while (top := max(int(e.max()) for e in left.values())) > _NOTHING:
-            inside = {name: e > top - _span(like_this) for name, e in left.items()}
-            layer = {}
-            for name, m in self.mantissa.items():
-                e = np.where(inside[name], self.exponent[name] - top, 0)
-                layer[name] = like(np.where(inside[name], np.ldexp(m, e), 0), like_this)
-            found.append((layer, top))
-            left = {name: np.where(inside[name], _NOTHING, e) for name, e in left.items()}
+        top, span = max(int(e.max()) for e in self.exponent.values()), _span(like_this)
+        if top == _NOTHING:
+            return []
+        index = {name: np.where(e == _NOTHING, -1, (top - e) // span) for name, e in self.exponent.items()}
+        found = []
+        for i in np.unique(np.concatenate([layer.reshape(-1) for layer in index.values()])):
+            if i >= 0:
+                e_layer = top - int(i) * span
+                found.append((self._entries(index, int(i), e_layer, like_this), e_layer))
         return found
+
+    def _entries(self, index: dict[str, np.ndarray], i: int, e_layer: int, like_this: Array) -> State:
+        parts = {}
+        for name, m in self.mantissa.items():
+            inside = index[name] == i
+            parts[name] = like(
+                np.where(inside, np.ldexp(m, np.where(inside, self.exponent[name] - e_layer, 0)), 0), like_this
+            )
+        return parts
 
     def narrow(self, like_this: Array) -> tuple[State, int] | None:
         """All of it as one layer (plain floats where they are well in range), or None where one does not hold it."""
@@ -82,8 +106,13 @@ class Wide:
         return like(np.ldexp(m, np.maximum(e - top, -2000)), like_this), top
 
 
+def plain_parts(signal: Wide, like_this: Array) -> State:
+    """All parts in plain floats; entries out of range become ±inf or 0."""
+    return {name: Scaled(*signal.part(name, like_this)).to_float() for name in signal.mantissa}
+
+
 def _span(x: Array) -> int:
-    return WINDOW[dtype_name(x)] * 5 // 8
+    return WINDOW[dtype_name(x)]
 
 
 def combined(terms: list[tuple[Array, int]]) -> tuple[Array, int]:

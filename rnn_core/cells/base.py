@@ -90,6 +90,8 @@ class Cell(ABC):
         Raises:
             ValueError: unknown initializer, a size below 1, a spectral radius or scale that is not positive and finite.
         """
+        if not isinstance(rng, np.random.Generator):
+            raise ValueError(f"rng: {rng!r} is not allowed; it must be a NumPy generator, np.random.default_rng(seed)")
         if not isinstance(input_size, int) or input_size < 1:
             raise ValueError(f"input_size: {input_size!r} is not allowed; it must be an integer of at least 1")
         if not 0.0 < input_scale < float("inf"):

@@ -233,7 +233,7 @@ def _wrong_shapes() -> list[tuple[str, dict[str, Any]]]:
             {"grad_hidden": case.grad_hidden.astype(np.float32)},
         ),
         (r"weight_ih: shape \(5,\) is not allowed; it must be a matrix", {"params": {**p, "weight_ih": np.zeros(5)}}),
-        (r"params: weight_hh is missing; a vanilla cell needs it", {"params": {"weight_ih": p["weight_ih"]}}),
+        (r"params: weight_hh is missing; the cell 'vanilla' needs it", {"params": {"weight_ih": p["weight_ih"]}}),
         (r"grad_hidden: shape \(3, 5, 2\) does not fit; expected \(3, 2, 5\)", {"grad_hidden": np.zeros((3, 5, 2))}),
         (r"grad_state\['hidden'\]: shape \(5,\) does not fit", {"grad_state": {"hidden": np.zeros(5)}}),
         (r"grad_state: 'cell' is not known", {"grad_state": {"cell": np.zeros((2, 5))}}),

@@ -608,8 +608,8 @@ def test_parameters_that_do_not_fit_are_named(cell: str) -> None:
     p, G = network.params, network.cell.gates
     without = {name: {n: v for n, v in p.items() if n != name} for name in p}
     wrong: list[tuple[str, dict[str, Any]]] = [
-        (f"params: weight_hh is missing; a {cell} cell needs it", without["weight_hh"]),
-        (f"params: weight_ih is missing; a {cell} cell needs it", without["weight_ih"]),
+        (f"params: weight_hh is missing; the cell '{cell}' needs it", without["weight_hh"]),
+        (f"params: weight_ih is missing; the cell '{cell}' needs it", without["weight_ih"]),
         (
             f"weight_hh: shape ({4 * G}, 3) does not fit; expected ({4 * G}, 4)",
             {**p, "weight_hh": p["weight_hh"][:, :3]},
@@ -646,7 +646,7 @@ def test_states_that_do_not_fit_are_named(cell: str) -> None:
     tape = network.run()[0]
     for name in names:
         rest = {n: v for n, v in state.items() if n != name}
-        with pytest.raises(ValueError, match=f"state: {name} is missing; a {cell} cell needs all parts"):
+        with pytest.raises(ValueError, match=f"state: {name} is missing; the cell '{cell}' needs all parts"):
             rc.forward(network.cell, network.params, network.x, rest)
         turned = {**state, name: state[name].T}
         message = re.escape(f"[{name!r}]: shape (4, 3) does not fit; expected (3, 4)")

@@ -109,7 +109,7 @@ def test_what_has_no_room_says_so() -> None:
         array_like = getattr(gradients, name)
         assert isinstance(array_like, NotKept)
         for use in (lambda a: a[0], np.asarray, lambda a: a.shape, len, iter):
-            with pytest.raises(LookupError, match=rf"gradients\.{name} was not kept: .*memory_budget"):
+            with pytest.raises(LookupError, match=rf"grads\.{name} was not kept: .*memory_budget"):
                 use(array_like)
     generous = rc.forward(cell, params, x, state, memory_budget=300 * 2 * (4 + 4 + 3) * 8)
     assert generous.kept is None  # an LSTM saves more than that

@@ -62,7 +62,8 @@ def test_sums_and_layers_keep_every_entry(a: list[tuple[float, int]], b: list[tu
     ]
     found = [Fraction(0)] * 4
     for parts, e in total.layers(np.zeros(1)):
-        assert 0.5 <= np.abs(parts["hidden"]).max() < 1.0
+        sizes = np.abs(parts["hidden"][parts["hidden"] != 0])
+        assert sizes.size and sizes.min() > 2.0**-481 and sizes.max() < 1.0
         layer = exact(rc.Scaled(parts["hidden"], e))
         assert all(v == 0 or w == 0 for v, w in zip(found, layer, strict=True))
         found = [v + w for v, w in zip(found, layer, strict=True)]
@@ -282,3 +283,89 @@ def test_torch_tensors_take_the_same_path() -> None:
         gradients.log_norm, 60 * lag * math.log(2.0) + 0.5 * np.log1p(4.0 ** (-61.0 * lag)), rtol=1e-14
     )
     assert to_numpy(gradients.log_norm)[0] > 2400
+
+
+# ---- found by attack ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("exponent", [60, 500, 1500, -60, -500, -1500])
+@pytest.mark.parametrize("cell_name", list(rc.CELLS))
+def test_a_scaled_initial_state_is_its_plain_value(cell_name: str, exponent: int, dtype: str) -> None:
+    """The exponent of an initial state is lost in a cell that has no scaled forward pass."""
+    rng, cell = np.random.default_rng(0), rc.CELLS[cell_name]("tanh")
+    params = {n: v.astype(dtype) for n, v in cell.init_params(rng, 1, 2).items()}
+    x = np.ones((3, 1, 1), dtype=dtype)
+    state = {name: rc.Scaled(np.array([[0.5, -0.75]], dtype=dtype), exponent) for name in cell.state_names}
+    plain = {name: value.to_float() for name, value in state.items()}
+    found, expected = rc.forward(cell, params, x, state), rc.forward(cell, params, x, plain)
+    np.testing.assert_array_equal(found.hidden, expected.hidden)
+    assert found.first_nonfinite_step == expected.first_nonfinite_step
+
+
+def test_a_direct_part_that_joins_far_below() -> None:
+    """Adding it at the exponent of the larger summand flushes it, and relu then switches the larger one off."""
+    x, g = np.full((40, 2, 1), 1e-300), np.zeros((40, 2, 1))
+    x[0] = [[-1.0], [1e-300]]
+    g[-1, 0], g[1, 1] = 1.0, 1.0
+    tape = rc.forward(rc.VanillaCell("relu"), {"weight_ih": np.ones((1, 1)), "weight_hh": np.full((1, 1), 1e10)}, x)
+    state = np.asarray(rc.backward(tape, g).state["hidden"])
+    np.testing.assert_allclose(state, [[0.0], [1e20]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_scaled_direct_part_that_joins_far_above(library: str) -> None:
+    """The same with an exponent given, whatever the library."""
+    params = {"weight_ih": array(np.ones((1, 1)), library), "weight_hh": array(np.full((1, 1), 0.5), library)}
+    x = array(np.array([[[-1.0], [1.0]], [[1.0], [1.0]], [[1.0], [1.0]]]), library)
+    g = np.zeros((3, 2, 1))
+    g[2, 0], g[1, 1] = 1.0, 1.0
+    tape = rc.forward(rc.VanillaCell("relu"), params, x)
+    gradients = rc.backward(tape, rc.Scaled(array(g, library), np.array([0, 0, 1500])))
+    np.testing.assert_array_equal(np.asarray(gradients.state["hidden"]), [[0.0], [0.25]])
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 1e300), ("float32", 1e30)])
+def test_a_sum_that_the_plain_pass_has_right(dtype: str, size: float) -> None:
+    """A tiny sum is taken for one that has underflowed, and its terms are lost beside a factor that meets a zero."""
+    params = {"weight_ih": np.ones((1, 1)), "weight_hh": np.ones((1, 1)), "bias_ih": np.ones(1)}
+    params["weight_ih"] = -params["weight_ih"]
+    given = {name: value.astype(dtype) for name, value in params.items()}
+    x = np.array([[[size], [1 / size]]], dtype=dtype)
+    gradients = rc.backward(rc.forward(rc.VanillaCell("relu"), given, x), np.ones((1, 2, 1), dtype=dtype))
+    np.testing.assert_allclose(np.asarray(gradients.params["weight_ih"]), [[1 / size]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["x", "weight_ih", "weight_hh", "bias_ih", "grad_hidden"])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("cell_name", list(rc.CELLS))
+def test_nothing_escapes(cell_name: str, bad: float, where: str) -> None:
+    """inf or nan in an argument ends in an exception or a warning instead of inf or nan in the result."""
+    rng = np.random.default_rng(1)
+    for activation in ("tanh", "relu", "gelu"):
+        cell = rc.CELLS[cell_name](activation)
+        arrays = {**cell.init_params(rng, 2, 3), "x": rng.standard_normal((4, 2, 2)), "grad_hidden": np.ones((4, 2, 3))}
+        arrays[where] = np.array(arrays[where])
+        arrays[where].reshape(-1)[0] = bad
+        params = {name: value for name, value in arrays.items() if name not in ("x", "grad_hidden")}
+        gradients = rc.backward(rc.forward(cell, params, arrays["x"]), arrays["grad_hidden"])
+        everything = [*gradients.params.values(), gradients.hidden, gradients.x, gradients.log_norm]
+        if where != "bias_ih" or math.isnan(bad):  # an infinite bias only saturates tanh, whose result is finite
+            assert not all(np.isfinite(np.asarray(a)).all() for a in everything)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("cell_name", list(rc.CELLS))
+def test_a_callers_own_floating_point_settings_do_not_matter(cell_name: str, dtype: str) -> None:
+    """np.seterr(all="raise") in the caller's program stops the engine."""
+    rng = np.random.default_rng(2)
+    for activation in rc.ACTIVATIONS:
+        cell = rc.CELLS[cell_name](activation)
+        for scale, size in ((1.0, 1.0), (1e3, 1.0), (1.0, 1e-30), (1.0, 1e30)):
+            params = {n: v.astype(dtype) for n, v in cell.init_params(rng, 2, 3, spectral_radius=2.0).items()}
+            x = (scale * rng.standard_normal((150, 2, 2))).astype(dtype)
+            grad = (size * rng.standard_normal((150, 2, 3))).astype(dtype)
+            expected = rc.backward(rc.forward(cell, params, x), grad)
+            with np.errstate(all="raise"):
+                found = rc.backward(rc.forward(cell, params, x), grad)
+            np.testing.assert_array_equal(found.log_norm, expected.log_norm)
