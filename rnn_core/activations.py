@@ -3,7 +3,7 @@
 A derivative is written so that it stays accurate where the textbook form cancels: 1 - tanh(a)^2 is exactly 0 in float64
 at a = 19, where the true value is 1.3e-16. The subgradient at a kink is PyTorch's (0 for relu at 0).
 
-To add one, add a row to ``ROWS``: the tests, the gate, the config schema and the figures pick it up from there.
+To add one, add a row to ``ROWS``, and to the oracles (the README says where): tests, gate, config schema and figures follow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The registry of cells. To add one: a file here, forward above backward, and a row in ``CELLS``."""
+"""The registry of cells. To add one: a file here, forward above backward, and a row in ``CELLS``; its equations in the
+oracles (the README says where)."""
 
 from __future__ import annotations
 

@@ -361,6 +361,9 @@ def networks(cell: str, activation: str = "tanh", max_steps: int = 7) -> st.Sear
     )
 
 
+TORCH_STEPS = ("vanilla", "residual", "gru", "gru_reset_before", "lstm")  # that torch_step knows
+
+
 def torch_step(
     cell: rc.Cell, phi: Callable[[Tensor], Tensor], p: dict[str, Tensor], x: Tensor, state: dict[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -385,6 +388,7 @@ def torch_step(
     if cell.name == "lstm":
         c = torch.sigmoid(both(1)) * state["cell"] + torch.sigmoid(both(0)) * phi(both(2))
         return {"hidden": torch.sigmoid(both(3)) * phi(c), "cell": c}
+    assert cell.name in TORCH_STEPS, f"{cell.name}: write its equations here"
     r, z = torch.sigmoid(both(0)), torch.sigmoid(both(1))
     v_n = part("hh", 2, r * h) if cell.name == "gru_reset_before" else r * part("hh", 2, h)
     n = phi(part("ih", 2, x) + v_n)

@@ -617,10 +617,13 @@ def test_parameters_that_do_not_fit_are_named(cell: str) -> None:
         (f"weight_hh: shape ({4 * G + 4}, 4) does not fit", {**p, "weight_hh": np.zeros((4 * G + 4, 4))}),
         (f"bias_ih: shape ({4 * G - 1},) does not fit; expected ({4 * G},)", {**p, "bias_ih": p["bias_ih"][1:]}),
         (f"bias_hh: shape ({4 * G}, 1) does not fit; expected ({4 * G},)", {**p, "bias_hh": p["bias_hh"][:, None]}),
-        (f"weight_ih: 0 rows do not fit; a {cell} cell has {G} blocks of H rows", {**p, "weight_ih": np.zeros((0, 2))}),
+        (
+            f"weight_ih: 0 rows do not fit; the cell '{cell}' has {G} blocks of H rows",
+            {**p, "weight_ih": np.zeros((0, 2))},
+        ),
     ]
     if G > 1:
-        rows = f"weight_ih: {4 * G + 1} rows do not fit; a {cell} cell has {G} blocks of H rows"
+        rows = f"weight_ih: {4 * G + 1} rows do not fit; the cell '{cell}' has {G} blocks of H rows"
         wrong += [
             (rows, {**p, "weight_ih": np.zeros((4 * G + 1, 2))}),
             (f"weight_hh: shape (4, 4) does not fit; expected ({4 * G}, 4)", {**p, "weight_hh": p["weight_hh"][:4]}),

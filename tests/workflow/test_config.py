@@ -177,3 +177,18 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
     del small["sweeps"]["clipping"]
     jobs = project.rules_to_run(*project.write_config("small", small))
     assert jobs["run_block"] == 3
+
+
+@pytest.mark.parametrize("cells", ["lstm", ["residual", "gru"], None])
+def test_a_setting_of_another_cell_is_named_before_any_job(config: dict[str, Any], cells: Any) -> None:
+    """residual_leak beside an LSTM is found only when the gate runs."""
+    grid = next(iter(config["sweeps"].values()))["grid"]
+    grid["residual_leak"] = 0.5
+    if cells:
+        grid["cell"] = cells
+    with pytest.raises(
+        study_config.ConfigError, match=r"residual_leak: only the cell 'residual' has it, not .*sweep of"
+    ):
+        study_config.check(config)
+    grid["cell"] = "residual"
+    study_config.check(config)

@@ -135,6 +135,11 @@ def _check_sweeps(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Itera
                 yield f"{place}: {task!r} is not known; {_hint(task, known)}"
             if task == "digits":
                 yield from _check_digits(f"{where}.grid", grid, lengths)
+        for axis in grid:
+            owner, cells = schema["$defs"]["axes"]["x-axes"][axis]["cell"], as_list(grid.get("cell", defaults["cell"]))
+            if owner and cells != [owner]:
+                others = ", ".join(cell for cell in cells if cell != owner)
+                yield f"{where}.grid.{axis}: only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
         for rule in as_list(grid.get("clipping", "none")):
             if rule != "none" and not 0.0 < float(rule.partition(":")[2]) < math.inf:
                 yield f"{where}.grid.clipping: {rule!r} is not allowed; the threshold must be above 0 and finite"

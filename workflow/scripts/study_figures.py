@@ -118,7 +118,10 @@ def panels(runs: pd.DataFrame, base: str, drawn: Iterable[str], most: int = MOST
     naming = sorted(naming, key=lambda axis: axis != "cell")
     names = [", ".join(named(*item) for item in set_only(row).items()) for row in order[naming].to_dict("records")]
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
-    kept = runs.merge(order.head(most), on=keys)
+    spread = np.unique(
+        np.linspace(0, len(order) - 1, most).round().astype(int)
+    )  # not the first ones, lest cells be left out
+    kept = runs.merge(order.iloc[spread], on=keys)
     kept["panel"] = kept["panel"].cat.remove_unused_categories()
     return kept.assign(left_out=max(0, len(order) - most), common=common)
 
@@ -218,7 +221,7 @@ def common(data: pd.DataFrame) -> str:
 def left_out(data: pd.DataFrame) -> str:
     """A sentence about panels that did not fit; empty if all did."""
     count = int(data["left_out"].iloc[0])
-    return f"{plural(count, 'further combination')} of settings did not fit and is in the tables." if count else ""
+    return f"{plural(count, 'further combination')} of settings did not fit; see the tables." if count else ""
 
 
 # ---- facts, and what is drawn when there is nothing to draw

@@ -175,6 +175,12 @@ def main(given: Sequence[str] | None = None) -> int:
     options = arguments(given)
     lengths, devices = tuple(sorted(set(options.lengths))), sorted({"cpu", resolve_device("auto")})
     jobs = [(case, device) for case in all_cases(lengths, options.seed) for device in devices]
+    print(
+        f"{len(jobs)} networks against every oracle that applies, T up to {lengths[-1]}, on {options.jobs} processes; "
+        f"the result will be in {options.output}",
+        file=sys.stderr,
+        flush=True,
+    )
     rows = verify_all(jobs, options.jobs)
     write(rows, options.output, {"lengths": list(lengths), "seed": options.seed}, devices)
     failed = failures(rows)

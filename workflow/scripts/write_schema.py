@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 import study_tables  # noqa: E402
 from rnn_core.arrays import DEVICES, DTYPES  # noqa: E402
 from rnn_core.axes import Axis  # noqa: E402
+from rnn_core.cells import CELLS  # noqa: E402
 from rnn_core.clipping import RULES  # noqa: E402
 from rnn_core.experiment import Experiment, axes  # noqa: E402
 from rnn_core.losses import LOSSES  # noqa: E402
@@ -134,6 +135,7 @@ def _axes() -> dict[str, Any]:
             "label": a.label,
             "meaning": a.meaning,
             "unset": a.unset,
+            "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
         }
         for name, a in axes().items()
     }
