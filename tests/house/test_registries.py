@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-import verification_cases
 
 import rnn_core as rc
+import verification_cases
 from rnn_core.oracles import complex_functions, complex_step, equations
 from study_tables import SCHEMA_FILE
 from tests.rnn_core import engine_helpers, test_activations, test_planted_bugs
