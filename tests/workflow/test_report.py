@@ -347,5 +347,27 @@ class TestVerdicts:
         runs["float16_overflowed_at"] = [None, 3, None, None]
         assert study_verdicts.formats(runs) == f"{lost}; entries would have overflowed to inf with float16 in 1."
 
+    def test_settings_under_one_rule_alone_are_not_in_the_clipping_table(self) -> None:
+        runs = frame(
+            cell=["vanilla"] * 4 + ["lstm"] * 2, updates=[9] * 6, seed=[0, 1] * 3,
+            clipping=["none"] * 2 + ["norm:1.0"] * 2 + ["none"] * 2, held_out_loss=[3.0, 2.9, 1.0, 1.1, 1.0, 1.0],
+        )  # fmt: skip
+        table = study_verdicts.clipping(runs)
+        assert table is not None and len(table.rows) == 1
+        assert table.sentences[0].startswith("Clipping helps in 1 of 1 setting")
+
+    def test_the_bias_of_truncation_is_the_median_of_each_window(self) -> None:
+        runs = frame(truncation=[None, 5.0, 5.0, 20.0, 20.0])
+        runs["run_key"] = ["a", "b", "c", "d", "d"]  # one run is in two sweeps
+        updates = pd.DataFrame({"run_key": ["a", "b", "c", "d", "d"], "truncation_bias": [None, 0.5, 0.7, 0.25, 0.25]})
+        updates["update"] = 0
+        later = pd.DataFrame({"run_key": ["b"], "truncation_bias": [0.9], "update": [1]})
+        updates = pd.concat([updates, later])
+        assert study_verdicts.truncation(runs, updates) == (
+            "Truncation to k steps changes the gradient that training starts with by 60 % (k = 5) and 25 % (k = 20) of its norm, "
+            "in the median over 3 runs."
+        )
+        assert study_verdicts.truncation(frame(truncation=[None]), updates) == ""
+
     def test_the_page_says_what_narrower_formats_lose(self, page: Path, tiny: Project) -> None:
         assert f"<li>{study_verdicts.formats(tiny.table('runs'))}</li>" in page.read_text(encoding="utf-8")

@@ -86,12 +86,14 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
     generated = runs[runs["task"].isin(study_tables.generated_tasks())]  # these need no data= to be prepared again
     row = (generated if len(generated) else runs).iloc[0]
-    defaults = {name: described["default"] for name, described in study_tables.axes().items()}
+    described = study_tables.axes()
+    defaults = {name: axis["default"] for name, axis in described.items()}
     chosen = {}
     for name, default in defaults.items():
         value = row[name].item() if hasattr(row[name], "item") else row[name]
         if value != default and not pd.isna(value):
-            chosen[name] = int(value) if name == "input_size" else value  # pandas makes nullable integers floats
+            nullable = described[name]["kind"] == "integer"  # pandas makes those floats
+            chosen[name] = int(value) if nullable else value
     return {
         "data": not len(generated),
         "key": row["run_key"],
@@ -113,6 +115,7 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
         propagation=study_verdicts.propagation(runs),
         clipping=study_verdicts.clipping(runs),
         formats=study_verdicts.formats(runs),
+        truncation=study_verdicts.truncation(runs, tables["updates"]),
         figures=figures,
         checks=checks,
         worst=max(
@@ -131,7 +134,8 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
 def main(snakemake: Any) -> None:
     config = snakemake.params.config
     tables = {name: pd.read_parquet(snakemake.input[name]) for name in ("runs", "checks", "timings")}
-    sizes = {name: pd.read_parquet(snakemake.input[name], columns=["run_key"]) for name in ("traces", "updates")}
+    needed = {"traces": ["run_key"], "updates": ["run_key", "update", "truncation_bias"]}  # the large tables
+    sizes = {name: pd.read_parquet(snakemake.input[name], columns=columns) for name, columns in needed.items()}
     figures = []
     for name, png, facts in zip(config["figures"], snakemake.input.figures, snakemake.input.facts, strict=True):
         figures.append(figure(name, Path(png), json.loads(Path(facts).read_text(encoding="utf-8")), config))

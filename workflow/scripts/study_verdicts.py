@@ -215,6 +215,23 @@ def formats(runs: pd.DataFrame) -> str:
     return f"At the start {sentence}" + (f"; entries would have overflowed to inf with {_list(inf)}." if inf else ".")
 
 
+def truncation(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
+    """How far truncated gradients are from the full ones at the start, in a sentence; empty where nothing is truncated.
+
+    ``updates`` has at least ``run_key``, ``update`` and ``truncation_bias``.
+    """
+    first = updates[updates["update"] == 0].drop_duplicates("run_key")
+    cut = runs.drop_duplicates("run_key").dropna(subset=["truncation"]).merge(first, on="run_key")
+    if cut.empty:
+        return ""
+    medians = cut.groupby("truncation")["truncation_bias"].median()
+    parts = [f"{100 * bias:.2g} % (k = {int(window)})" for window, bias in medians.items()]
+    return (
+        f"Truncation to k steps changes the gradient that training starts with by {_list(parts)} of its norm, "
+        f"in the median over {len(cut)} runs."
+    )
+
+
 # ---- whether clipping helped
 
 
@@ -224,6 +241,10 @@ def clipping(runs: pd.DataFrame) -> Table | None:
     if trained.empty or trained["clipping"].nunique() < 2:
         return None
     row_axes = varying(trained, ("clipping",)) or ["activation"]
+    compared = trained.groupby(row_axes, dropna=False).filter(lambda runs: runs["clipping"].nunique() > 1)
+    if not compared.empty:  # settings that were trained under one rule alone have nothing to compare
+        trained = compared
+        row_axes = varying(trained, ("clipping",)) or ["activation"]
     columns = rules(trained["clipping"])
     rows = []
     for settings, group in _groups(trained, row_axes):
