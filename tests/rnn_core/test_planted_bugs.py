@@ -315,13 +315,13 @@ OWN: list[type[rc.Cell]] = [
 # ---- bugs in the time loop and around it -------------------------------------------------------------------------------
 
 
-def _immediate_dropped(loop: Any, grad: Array, e_grad: int) -> None:
+def _immediate_dropped(loop: Any, name: str, grad: Array, e_grad: int) -> None:
     """The direct part is left out wherever something flows back already."""
     if not loop.dstate["hidden"].any():
         loop.dstate = {**loop.dstate, "hidden": loop.dstate["hidden"] + grad}
 
 
-def _future_dropped(loop: Any, grad: Array, e_grad: int) -> None:
+def _future_dropped(loop: Any, name: str, grad: Array, e_grad: int) -> None:
     """The direct part replaces what flows back instead of joining it."""
     loop.dstate, loop.e = {**loop.dstate, "hidden": 0.0 * loop.dstate["hidden"] + grad}, 0
 
@@ -361,8 +361,8 @@ def _off_by_one(tape: rc.Tape, segment: Segment, du: Array, dv: Array, exponent:
 
 
 LOOP: dict[str, tuple[Any, str, Any]] = {
-    "immediate term missing": (bptt._Loop, "_join", _immediate_dropped),
-    "future missing": (bptt._Loop, "_join", _future_dropped),
+    "immediate term missing": (bptt._Loop, "join", _immediate_dropped),
+    "future missing": (bptt._Loop, "join", _future_dropped),
     "h_t for h_{t-1}": (bptt, "_parameter_gradients", _off_by_one),
     "bias gradient twice": (bptt, "_parameter_gradients", _parameter_bug(_bias_gradient_twice)),
     "mean over batch": (bptt, "_parameter_gradients", _parameter_bug(_mean_over_batch)),
