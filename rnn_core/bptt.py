@@ -7,16 +7,14 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, State, check_alike, constant, namespace
+from rnn_core.arguments import GradHidden, check_gradients, check_inputs, check_like_x, check_shape, state_shape
+from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.cells.base import Cell
-from rnn_core.choices import unknown
 from rnn_core.clipping import clip_signal
 from rnn_core.formats import lost
 from rnn_core.scaling import (
@@ -40,9 +38,6 @@ from rnn_core.scaling import (
 from rnn_core.scaling import parts as parts_of
 from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, segment_length, swap
 from rnn_core.wide import Wide, combined, plain_parts
-
-# The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
-GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,9 +99,7 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
     Raises:
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
     """
-    _check_inputs(cell, params, x, state)
-    if memory_budget is not None and not (isinstance(memory_budget, int | float) and memory_budget >= 0):
-        raise ValueError(f"memory_budget: {memory_budget!r} is not allowed; it must be a number of bytes, or None")
+    check_inputs(cell, params, x, state, memory_budget)
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
     xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
     now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
@@ -153,7 +146,7 @@ def backward(
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected; ``window`` below 1; ``signal_threshold``
             not above 0.
     """
-    _check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
+    check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
     with np.errstate(all="ignore"):  # the loop itself asks for the flags where it needs them
         loop = _Loop(tape, window, signal_threshold)
         for name, value in (grad_state or {}).items():
@@ -275,15 +268,14 @@ class _Loop:
         if count == 1:
             return None
         joint = {name: xp.concat([parts[name] for parts, _ in layers], axis=-1) for name in self.dstate}
-        repeated = tuple(
+        kept: Any = tuple(
             xp.concat([part] * count, axis=-1) for part in (saved if isinstance(saved, tuple) else (saved,))
         )
+        kept = kept if isinstance(saved, tuple) else kept[0]
         try:
             with np.errstate(over="raise", under="raise", invalid="raise"):
-                total = cell.total(repeated if isinstance(saved, tuple) else repeated[0], joint)
-                du, dv, dstate = cell.backward(
-                    self.tape.params, repeated if isinstance(saved, tuple) else repeated[0], total
-                )
+                total = cell.total(kept, joint)
+                du, dv, dstate = cell.backward(self.tape.params, kept, total)
         except FloatingPointError:
             return None
         if not self._sound(total, du, dv, dstate):
@@ -301,8 +293,7 @@ class _Loop:
         headroom = 2 * WINDOW[dtype_name(self.tape.x)] * 15 // 16
         best, best_finite = None, False
         for shift in (0, headroom, -headroom):
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                raised = {name: times_power_of_two(part, shift) for name, part in parts.items()}
+            raised = {name: times_power_of_two(part, shift) for name, part in parts.items()}
             try:
                 with np.errstate(over="raise", under="raise", invalid="raise"):
                     total = cell.total(saved, raised)
@@ -310,9 +301,8 @@ class _Loop:
                     if self._sound(*found[:4]):
                         return found
             except FloatingPointError:
-                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                    total = cell.total(saved, raised)
-                    found = total, *cell.backward(params, saved, total), e - shift
+                total = cell.total(saved, raised)
+                found = total, *cell.backward(params, saved, total), e - shift
             finite = all_finite(*found[0].values(), *found[1:3], *found[3].values())
             if best is None or (finite and (shift > 0 or not best_finite)):
                 best, best_finite = found, finite  # scaled up, what still underflows is further below the largest
@@ -321,8 +311,10 @@ class _Loop:
 
     def _resume(self, sent: list[tuple[State, int]]) -> None:
         """What the layers send to the step before, as one signal: narrow where one exponent holds it."""
-        if len(sent) == 1 and not all_finite(*sent[0][0].values()):
-            (self.dstate, self.e), self.wide = sent[0], None
+        if not all(all_finite(*parts.values()) for parts, _ in sent):  # inf and nan pass through
+            e = max(e for _, e in sent)
+            self.dstate = {n: sum(times_power_of_two(parts[n], e_l - e) for parts, e_l in sent) for n in self.dstate}
+            self.e, self.wide = e, None
             return
         self._narrowed(Wide.sum_of(sent))
 
@@ -482,86 +474,10 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array
         part = grad_hidden(segment.start, segment.stop)
         if part is None:
             return None
-        _check_alike("grad_hidden(start, stop)", part, tape.x)
-        _check_shape("grad_hidden(start, stop)", part, (segment.stop - segment.start, *_state_shape(tape)))
+        check_like_x("grad_hidden(start, stop)", part, tape.x)
+        check_shape("grad_hidden(start, stop)", part, (segment.stop - segment.start, *state_shape(tape)))
         return part if isinstance(part, Scaled) else constant(part)
     if isinstance(grad_hidden, Scaled):
         mantissa, exponents = parts_of(grad_hidden)
         return Scaled(constant(mantissa[rows]), exponents[rows])
     return constant(grad_hidden[rows])
-
-
-def _check_inputs(cell: Cell, params: Params, x: Array, state: State | None) -> None:
-    if not isinstance(cell, Cell):
-        given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
-        raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.VanillaCell()")
-    check_alike("x", x, "x", x)
-    if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
-        raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
-    for name in ("weight_ih", "weight_hh"):
-        if name not in params:
-            hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
-            raise ValueError(f"params: {name} is missing; the cell {cell.name!r} needs it{hint}")
-        check_alike(name, params[name], "x", x)
-        if params[name].ndim != 2:
-            raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
-    rows, D = params["weight_ih"].shape
-    H = rows // cell.gates
-    if rows != cell.gates * H or H < 1:
-        raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {cell.gates} blocks of H rows")
-    expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
-    for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
-        missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
-        if name not in expected and get_close_matches(name, missing, cutoff=0.85):
-            raise ValueError(unknown("params", name, ["weight_ih", *expected]))
-    for name, shape in expected.items():
-        if name in params:  # biases may be left out
-            check_alike(name, params[name], "x", x)
-            _check_shape(name, params[name], shape)
-    _check_shape("x", x, (x.shape[0], x.shape[1], D))
-    _check_state("state", cell, state, (x.shape[1], H), x)
-
-
-def _check_gradients(
-    tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None, signal_threshold: float | None
-) -> None:
-    shape = _state_shape(tape)
-    if grad_hidden is not None and not callable(grad_hidden):
-        _check_alike("grad_hidden", grad_hidden, tape.x)
-        _check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
-    _check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
-        raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
-    number = isinstance(signal_threshold, int | float) and not isinstance(signal_threshold, bool)
-    if signal_threshold is not None and not (number and signal_threshold > 0.0):
-        raise ValueError(f"signal_threshold: {signal_threshold!r} is not allowed; it must be a number above 0")
-
-
-def _state_shape(tape: Tape) -> tuple[int, int]:
-    return tape.x.shape[1], tape.params["weight_hh"].shape[1]
-
-
-def _check_state(
-    argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], x: Array, whole: bool = True
-) -> None:
-    if state is None:
-        return
-    if not isinstance(state, dict):
-        raise ValueError(f"{argument}: {type(state).__name__} is not allowed; it must be {{name: (B, H)}}")
-    for name in state:
-        if name not in cell.state_names:
-            raise ValueError(unknown(argument, name, cell.state_names))
-        _check_alike(f"{argument}[{name!r}]", state[name], x)
-        _check_shape(f"{argument}[{name!r}]", state[name], shape)
-    missing = set(cell.state_names) - set(state)
-    if whole and missing:
-        raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; the cell {cell.name!r} needs all parts")
-
-
-def _check_alike(name: str, value: Array | Scaled, x: Array) -> None:
-    check_alike(name, value.mantissa if isinstance(value, Scaled) else value, "x", x)
-
-
-def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    if tuple(array.shape) != shape:
-        raise ValueError(f"{name}: shape {tuple(array.shape)} does not fit; expected {shape}")

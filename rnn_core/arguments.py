@@ -1,0 +1,100 @@
+"""What may be given to ``forward`` and ``backward``: everything is checked before any work starts, and named if it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import numpy as np
+
+from rnn_core.arrays import Array, Params, State, check_alike
+from rnn_core.cells.base import Cell
+from rnn_core.choices import unknown
+from rnn_core.scaling import Scaled
+from rnn_core.tape import Tape
+
+# The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
+GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
+
+
+def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memory_budget: float | None) -> None:
+    """The arguments of ``forward``."""
+    if memory_budget is not None and not (isinstance(memory_budget, int | float) and memory_budget >= 0):
+        raise ValueError(f"memory_budget: {memory_budget!r} is not allowed; it must be a number of bytes, or None")
+    if not isinstance(cell, Cell):
+        given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
+        raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.VanillaCell()")
+    check_alike("x", x, "x", x)
+    if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
+        raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
+    for name in ("weight_ih", "weight_hh"):
+        if name not in params:
+            hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
+            raise ValueError(f"params: {name} is missing; the cell {cell.name!r} needs it{hint}")
+        check_alike(name, params[name], "x", x)
+        if params[name].ndim != 2:
+            raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
+    rows, D = params["weight_ih"].shape
+    H = rows // cell.gates
+    if rows != cell.gates * H or H < 1:
+        raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {cell.gates} blocks of H rows")
+    expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
+        missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
+        if name not in expected and get_close_matches(name, missing, cutoff=0.85):
+            raise ValueError(unknown("params", name, ["weight_ih", *expected]))
+    for name, shape in expected.items():
+        if name in params:  # biases may be left out
+            check_alike(name, params[name], "x", x)
+            check_shape(name, params[name], shape)
+    check_shape("x", x, (x.shape[0], x.shape[1], D))
+    check_state("state", cell, state, (x.shape[1], H), x)
+
+
+def check_gradients(
+    tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None, signal_threshold: float | None
+) -> None:
+    """The arguments of ``backward``."""
+    shape = state_shape(tape)
+    if grad_hidden is not None and not callable(grad_hidden):
+        check_like_x("grad_hidden", grad_hidden, tape.x)
+        check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
+    check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
+        raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
+    number = isinstance(signal_threshold, int | float) and not isinstance(signal_threshold, bool)
+    if signal_threshold is not None and not (number and signal_threshold > 0.0):
+        raise ValueError(f"signal_threshold: {signal_threshold!r} is not allowed; it must be a number above 0")
+
+
+def state_shape(tape: Tape) -> tuple[int, int]:
+    """(B, H)."""
+    return tape.x.shape[1], tape.params["weight_hh"].shape[1]
+
+
+def check_state(
+    argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], x: Array, whole: bool = True
+) -> None:
+    if state is None:
+        return
+    if not isinstance(state, dict):
+        raise ValueError(f"{argument}: {type(state).__name__} is not allowed; it must be {{name: (B, H)}}")
+    for name in state:
+        if name not in cell.state_names:
+            raise ValueError(unknown(argument, name, cell.state_names))
+        check_like_x(f"{argument}[{name!r}]", state[name], x)
+        check_shape(f"{argument}[{name!r}]", state[name], shape)
+    missing = set(cell.state_names) - set(state)
+    if whole and missing:
+        raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; the cell {cell.name!r} needs all parts")
+
+
+def check_like_x(name: str, value: Array | Scaled, x: Array) -> None:
+    """ValueError unless plain or scaled entries have the library, dtype and device of x."""
+    check_alike(name, value.mantissa if isinstance(value, Scaled) else value, "x", x)
+
+
+def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """ValueError naming the argument, its shape and the shape expected."""
+    if tuple(array.shape) != shape:
+        raise ValueError(f"{name}: shape {tuple(array.shape)} does not fit; expected {shape}")
