@@ -27,6 +27,11 @@ def namespace(array: Array) -> ModuleType:
     return np if type(array) is np.ndarray else array_namespace(array)
 
 
+def dtype_name(x: Array) -> str:
+    """``float64`` or ``float32``, for a NumPy array or a torch tensor."""
+    return str(x.dtype).removeprefix("torch.")
+
+
 def erfcx(x: Array) -> Array:
     """exp(x²) erfc(x), entry by entry, accurate at any x >= 0; the array API standard has no error function."""
     if is_torch_array(x):
@@ -48,7 +53,7 @@ def check_alike(name: str, array: Array, reference_name: str, reference: Array) 
             raise ValueError(
                 f"{which}: {type(given).__name__} is not allowed; it must be a NumPy array or a torch tensor"
             )
-        if str(given.dtype).removeprefix("torch.") not in DTYPES:
+        if dtype_name(given) not in DTYPES:
             raise ValueError(f"{which}: dtype {given.dtype} is not allowed; it must be {' or '.join(DTYPES)}")
     library, expected = (("torch" if is_torch_array(a) else "NumPy") for a in (array, reference))
     if library != expected:

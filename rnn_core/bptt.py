@@ -7,13 +7,15 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from rnn_core.arguments import GradHidden, check_gradients, check_inputs, check_like_x, check_shape, state_shape
-from rnn_core.arrays import Array, Params, State, constant, namespace
+from rnn_core.arrays import Array, Params, State, constant, dtype_name, namespace
 from rnn_core.cells.base import Cell
 from rnn_core.clipping import clip_signal
 from rnn_core.formats import lost
@@ -23,8 +25,9 @@ from rnn_core.scaling import (
     Scaled,
     add,
     all_finite,
+    at_a_good_scale,
     common_exponent,
-    dtype_name,
+    flags_raise,
     log_norm,
     log_norms,
     plain_if_fits,
@@ -53,7 +56,7 @@ class Gradients:
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
         cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
-        lost: what float32, bfloat16 and float16 would lose of ``hidden`` at each step (``formats.lost``), each float64 (T,).
+        find_lost: what ``lost`` is found by.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """
@@ -66,7 +69,15 @@ class Gradients:
     log_norm_immediate: np.ndarray
     cell: Array | Scaled = None
     log_norm_cell: np.ndarray | None = None
-    lost: dict[str, np.ndarray] = field(default_factory=dict)
+    find_lost: Callable[[], dict[str, np.ndarray]] = dict
+
+    @cached_property
+    def lost(self) -> dict[str, np.ndarray]:
+        """What float32, bfloat16 and float16 would lose of ``hidden`` at each step (``formats.lost``), each float64 (T,).
+
+        Found when it is asked for: training looks at it only where a trace is recorded.
+        """
+        return self.find_lost()
 
     def __repr__(self) -> str:
         return f"Gradients(params: {', '.join(self.params)}; T = {len(self.log_norm)})"
@@ -204,7 +215,7 @@ class _Loop:
         """(total dL/dstate_t, du_t, dv_t), and on to dL/dstate_{t-1}; None if anything may have over- or underflowed."""
         cell, params = self.tape.cell, self.tape.params
         try:
-            with np.errstate(over="raise", under="raise", invalid="raise"):
+            with flags_raise():
                 total = cell.total(saved, self.dstate)
                 squares = {name: _square(part) for name, part in total.items()}
                 if not all(self._usual(square, total[name]) for name, square in squares.items()):
@@ -273,7 +284,7 @@ class _Loop:
         )
         kept = kept if isinstance(saved, tuple) else kept[0]
         try:
-            with np.errstate(over="raise", under="raise", invalid="raise"):
+            with flags_raise():
                 total = cell.total(kept, joint)
                 du, dv, dstate = cell.backward(self.tape.params, kept, total)
         except FloatingPointError:
@@ -290,24 +301,17 @@ class _Loop:
     def _layer(self, saved: Any, parts: State, e: int) -> tuple[State, Array, Array, State, int]:
         """(total, du, dv, dstate, exponent) of one layer, at the first scale at which nothing over- or underflows."""
         cell, params = self.tape.cell, self.tape.params
-        headroom = 2 * WINDOW[dtype_name(self.tape.x)] * 15 // 16
-        best, best_finite = None, False
-        for shift in (0, headroom, -headroom):
-            raised = {name: times_power_of_two(part, shift) for name, part in parts.items()}
-            try:
-                with np.errstate(over="raise", under="raise", invalid="raise"):
-                    total = cell.total(saved, raised)
-                    found = total, *cell.backward(params, saved, total), e - shift
-                    if self._sound(*found[:4]):
-                        return found
-            except FloatingPointError:
-                total = cell.total(saved, raised)
-                found = total, *cell.backward(params, saved, total), e - shift
-            finite = all_finite(*found[0].values(), *found[1:3], *found[3].values())
-            if best is None or (finite and (shift > 0 or not best_finite)):
-                best, best_finite = found, finite  # scaled up, what still underflows is further below the largest
-        assert best is not None
-        return best
+
+        def step(shift: int) -> tuple[State, Array, Array, State]:
+            total = cell.total(saved, {name: times_power_of_two(part, shift) for name, part in parts.items()})
+            return total, *cell.backward(params, saved, total)
+
+        def arrays(found: tuple[State, Array, Array, State]) -> list[Array]:
+            total, du, dv, dstate = found
+            return [*total.values(), du, dv, *dstate.values()]
+
+        found, shift = at_a_good_scale(step, arrays, lambda found: self._sound(*found), self.tape.x)
+        return *found, e - shift
 
     def _resume(self, sent: list[tuple[State, int]]) -> None:
         """What the layers send to the step before, as one signal: narrow where one exponent holds it."""
@@ -322,7 +326,7 @@ class _Loop:
         """Adds to one part of the signal, at the exponent that holds both summands, or else entry by entry."""
         if self.wide is None:
             try:
-                with np.errstate(over="raise", under="raise", invalid="raise"):
+                with flags_raise():
                     dstate, e = add(self.dstate, self.e, name, grad, e_grad)
                 if isinstance(grad, np.ndarray) or (self.e == e_grad == 0 and all_finite(dstate[name])):
                     self.dstate, self.e = dstate, e
@@ -368,8 +372,9 @@ class _Loop:
         for name, share in _parameter_gradients(self.tape, segment, du, dv, exponent).items():
             self.sums[name] = plus(self.sums[name], share) if name in self.sums else share
         columns = {name: xp.stack([signal[name] for signal in signals]) for name in self.dstate}
-        self.lost.append(lost(columns["hidden"], self.exponent["hidden"][here]))
-        if self.kept:
+        if not self.kept:  # now or never
+            self.lost.append(lost(columns["hidden"], self.exponent["hidden"][here]))
+        else:
             for name, part in columns.items():
                 self.kept[name][here] = part
             dx, self.exponent["x"][here] = _input_gradients(self.tape.params["weight_ih"], du, exponent)
@@ -383,6 +388,10 @@ class _Loop:
         state = {name: (part, self.e) for name, part in self.dstate.items()}
         if self.wide is not None:
             state = {name: self.wide.part(name, self.tape.x) for name in self.dstate}
+        if self.kept:
+            find_lost = partial(_lost_of, self.kept["hidden"], self.exponent["hidden"])
+        else:
+            find_lost = partial(_one_after_another, self.lost[::-1])
         return Gradients(
             params=self.sums,
             x=kept["x"],
@@ -392,7 +401,7 @@ class _Loop:
             log_norm_immediate=self.log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self.log_norm.get("cell"),
-            lost={name: np.concatenate([part[name] for part in reversed(self.lost)]) for name in self.lost[0]},
+            find_lost=find_lost,
         )
 
 
@@ -441,14 +450,24 @@ def _sum_over_time(d: Array, exponent: np.ndarray, factor: Array | None = None) 
 
 def _input_gradients(W_ih: Array, du: Array, exponent: np.ndarray) -> tuple[Array, np.ndarray]:
     """dL/dx_t = W_ih^T du_t, (steps, D, B), and its exponents."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        dx = W_ih.T @ du
-        sizes, sizes_dx = tops(du), tops(dx)  # nan where zero or not finite
-        lost_some = np.isnan(sizes_dx) | (sizes_dx < -2 * WINDOW[dtype_name(du)])
-        if not (lost_some & ~np.isnan(sizes)).any():
-            return dx, exponent
-        top, sizes = top_exponent_or_zero(W_ih), np.nan_to_num(sizes).astype(np.int64)
-        return times_power_of_two(W_ih, -top).T @ Scaled(du, -sizes).to_float(), exponent + sizes + top
+    dx = W_ih.T @ du
+    sizes, sizes_dx = tops(du), tops(dx)  # nan where zero or not finite
+    lost_some = np.isnan(sizes_dx) | (sizes_dx < -2 * WINDOW[dtype_name(du)])
+    if not (lost_some & ~np.isnan(sizes)).any():
+        return dx, exponent
+    top, sizes = top_exponent_or_zero(W_ih), np.nan_to_num(sizes).astype(np.int64)
+    return times_power_of_two(W_ih, -top).T @ Scaled(du, -sizes).to_float(), exponent + sizes + top
+
+
+def _lost_of(columns: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
+    """``formats.lost``, a segment at a time, so that little memory is taken beside the columns."""
+    T, length = columns.shape[0], segment_length(columns.shape[0])
+    pieces = [slice(start, start + length) for start in range(0, T, length)]
+    return _one_after_another([lost(columns[piece], exponent[piece]) for piece in pieces])
+
+
+def _one_after_another(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _square(x: Array) -> float:

@@ -9,23 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from rnn_core.arrays import Array, State, like, namespace, to_numpy
+from rnn_core.arrays import Array, State, dtype_name, like, namespace, to_numpy
 
 LN2 = math.log(2.0)
+Found = TypeVar("Found")
 
 # Magnitudes within 2**±WINDOW are left alone: their squares still sum without overflow or underflow.
 WINDOW = {"float64": 480, "float32": 48}
 # Magnitudes within 2**±PLAIN are normal numbers of the dtype, and so is each of these powers of two as a factor.
 PLAIN = {"float64": 1000, "float32": 120}
-
-
-def dtype_name(x: Array) -> str:
-    """``float64`` or ``float32``, for a NumPy array or a torch tensor."""
-    return str(x.dtype).removeprefix("torch.")
 
 
 def times_power_of_two(x: Array, exponent: int) -> Array:
@@ -257,6 +253,36 @@ def all_finite(*arrays: Array) -> bool:
     return all(bool(namespace(a).all(namespace(a).isfinite(a))) for a in arrays)
 
 
+def flags_raise() -> np.errstate:
+    """Within it NumPy raises FloatingPointError wherever an operation over- or underflows or is invalid."""
+    return np.errstate(over="raise", under="raise", invalid="raise")
+
+
+def at_a_good_scale(
+    step: Callable[[int], Found], arrays: Callable[[Found], list[Array]], sound: Callable[[Found], bool], x: Array
+) -> tuple[Found, int]:
+    """(step(shift), shift) for the first of three powers of two, 2**shift, at which nothing over- or underflows.
+
+    Flags say so with NumPy, ``sound`` with other libraries. Where all are flawed, a finite result is preferred, and among
+    those one that was scaled up: what still underflows there is further below the largest.
+    """
+    room = 2 * WINDOW[dtype_name(x)] * 15 // 16
+    best, best_finite = None, False
+    for shift in (0, room, -room):
+        try:
+            with flags_raise():
+                found = step(shift)
+                if sound(found):
+                    return found, shift
+        except FloatingPointError:
+            found = step(shift)
+        finite = all_finite(*arrays(found))
+        if best is None or (finite and (shift > 0 or not best_finite)):
+            best, best_finite = (found, shift), finite
+    assert best is not None
+    return best
+
+
 def sum_of_products(
     d: Array, exponents: np.ndarray, factor: Array | None, contract: Callable[[Array, Array | None], Array]
 ) -> Array | Scaled:
@@ -267,7 +293,7 @@ def sum_of_products(
     """
     if not exponents.any():
         try:
-            with np.errstate(over="raise", under="raise", invalid="raise"):
+            with flags_raise():
                 total = contract(d, factor)
             top = top_exponent(total)
             if isinstance(total, np.ndarray) or (top is not None and top > -2 * WINDOW[dtype_name(d)]):

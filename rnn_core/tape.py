@@ -8,20 +8,21 @@ forward pass). Sums over time are taken segment by segment in both, so that both
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, State, namespace, to_numpy
+from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
     WINDOW,
     Scaled,
     all_finite,
+    at_a_good_scale,
     common_exponent,
-    dtype_name,
+    flags_raise,
     plain,
     plain_if_fits,
     times_power_of_two,
@@ -101,8 +102,7 @@ class Tape:
         xp = namespace(self.x)
         for segment in self.segments():
             for name in segment.states:
-                with np.errstate(over="ignore"):
-                    finite = to_numpy(xp.all(xp.isfinite(plain(segment.after(name))), axis=(1, 2)))
+                finite = to_numpy(xp.all(xp.isfinite(plain(segment.after(name))), axis=(1, 2)))
                 if not finite.all():
                     return segment.start + int(np.argmin(finite)) + 1
         return None
@@ -135,7 +135,7 @@ def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
     with np.errstate(all="ignore"):  # what is not finite is reported by its step
         if cell.homogeneous:
             try:
-                with np.errstate(over="raise", under="raise", invalid="raise"):
+                with flags_raise():
                     if exponent == 0 and _in_range(
                         (segment := _run(cell, params, x, start, stop, state)).states["hidden"]
                     ):
@@ -175,39 +175,29 @@ def _run_scaled(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
         size = top_exponent_or_zero(x[start + t])
         product = W_ih @ times_power_of_two(x[start + t].T, -size), size + top  # W_ih x_t, apart from its exponent
 
-        def step(common: int, h: Array = h, e: int = e, u: tuple[Array, int] = product) -> tuple[State, Any]:
+        usual = common_exponent((h, e), product, (b_ih, 0), (b_hh, 0))
+
+        def step(
+            shift: int, h: Array = h, e: int = e, u: tuple[Array, int] = product, usual: int = usual
+        ) -> tuple[State, Any]:
+            common = usual - shift
             u_t = times_power_of_two(u[0], u[1] - common) + times_power_of_two(b_ih, -common)[:, None]
             scaled = {**params, "bias_hh": times_power_of_two(b_hh, -common)}
             return cell.forward(scaled, u_t, {"hidden": times_power_of_two(h, e - common)})
 
-        (now, kept), e = _at_a_good_scale(step, common_exponent((h, e), product, (b_ih, 0), (b_hh, 0)), x)
+        (now, kept), shift = at_a_good_scale(step, _hidden, _sound, x)
         saved.append(kept)
-        h = now["hidden"]
+        h, e = now["hidden"], usual - shift
     hidden[steps], exponents[steps] = h, e
     return Segment(start, stop, {"hidden": hidden}, exponents, saved)
 
 
-def _at_a_good_scale(step: Callable[[int], tuple[State, Any]], common: int, x: Array) -> tuple[tuple[State, Any], int]:
-    """(step(e), e) for the first e at which nothing over- or underflows; for the given one, where there is none that is better."""
-    room, best = 2 * WINDOW[dtype_name(x)] * 15 // 16, None
-    for e in (common, common - room, common + room):
-        try:
-            with np.errstate(over="raise", under="raise", invalid="raise"):
-                found = step(e)
-            if isinstance(x, np.ndarray) or all_finite(found[0]["hidden"]):
-                return found, e
-        except FloatingPointError:
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                found = step(e)
-        # Of two flawed ones, what underflows beside something finite is the smaller loss.
-        if (
-            best is None
-            or (not all_finite(best[0][0]["hidden"]) and all_finite(found[0]["hidden"]))
-            or (e < common and all_finite(found[0]["hidden"]))
-        ):
-            best = found, e
-    assert best is not None
-    return best
+def _hidden(found: tuple[State, Any]) -> list[Array]:
+    return [found[0]["hidden"]]
+
+
+def _sound(found: tuple[State, Any]) -> bool:
+    return isinstance(found[0]["hidden"], np.ndarray) or all_finite(*_hidden(found))
 
 
 def _in_range(h: Array) -> bool:

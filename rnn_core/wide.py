@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rnn_core.arrays import Array, State, like, to_numpy
-from rnn_core.scaling import PLAIN, WINDOW, Scaled, common_exponent, dtype_name, times_power_of_two
+from rnn_core.arrays import Array, State, dtype_name, like, to_numpy
+from rnn_core.scaling import PLAIN, WINDOW, Scaled, common_exponent, times_power_of_two
 
 _NOTHING = -(2**40)  # the exponent of a zero
 
@@ -33,37 +33,28 @@ class Wide:
             {name: np.where(m == 0, _NOTHING, e.astype(np.int64) + exponent) for name, (m, e) in split.items()},
         )
 
-    def plus(self, other: Wide) -> Wide:
-        """The sum, entry by entry; parts that ``other`` lacks stay."""
-        mantissa, exponent = dict(self.mantissa), dict(self.exponent)
-        for name in other.mantissa:
-            top = np.maximum(self.exponent[name], other.exponent[name])
-            terms = [np.ldexp(w.mantissa[name], np.maximum(w.exponent[name] - top, -2000)) for w in (self, other)]
-            m, e = np.frexp(terms[0] + terms[1])
-            mantissa[name], exponent[name] = m, np.where(m == 0, _NOTHING, e + top)
-        return Wide(mantissa, exponent)
-
     @classmethod
     def sum_of(cls, layers: list[tuple[State, int]]) -> Wide:
         """The sum of layers, each parts * 2**exponent with every entry finite."""
-        if len(layers) == 1:
-            return cls.of(*layers[0])
-        mantissa, exponent = {}, {}
-        shifts = np.array([e for _, e in layers])[:, None, None]
-        for name in layers[0][0]:
-            m, e = np.frexp(np.stack([to_numpy(parts[name]) for parts, _ in layers]))
-            e = np.where(m == 0, _NOTHING, e.astype(np.int64) + shifts)
+        first, *others = [cls.of(parts, e) for parts, e in layers]
+        return first.plus(*others)
+
+    def plus(self, *others: Wide) -> Wide:
+        """The sum, entry by entry; parts that the others lack stay."""
+        mantissa, exponent = dict(self.mantissa), dict(self.exponent)
+        for name in others[0].mantissa if others else ():
+            m, e = (np.stack([getattr(w, kind)[name] for w in (self, *others)]) for kind in ("mantissa", "exponent"))
             top = e.max(axis=0)
             m, more = np.frexp(np.ldexp(m, np.maximum(e - top, -2000)).sum(axis=0))
             mantissa[name], exponent[name] = m, np.where(m == 0, _NOTHING, top + more)
-        return cls(mantissa, exponent)
+        return Wide(mantissa, exponent)
 
     def layers(self, like_this: Array) -> list[tuple[State, int]]:
         """Parts in the library of ``like_this`` with one exponent each, the largest first; together all nonzero entries.
 
         The entries of a layer are between 2**-span and 1 as stored.
         """
-        top, span = max(int(e.max()) for e in self.exponent.values()), _span(like_this)
+        top, span = max(int(e.max()) for e in self.exponent.values()), WINDOW[dtype_name(like_this)]
         if top == _NOTHING:
             return []
         index = {name: np.where(e == _NOTHING, -1, (top - e) // span) for name, e in self.exponent.items()}
@@ -109,10 +100,6 @@ class Wide:
 def plain_parts(signal: Wide, like_this: Array) -> State:
     """All parts in plain floats; entries out of range become ±inf or 0."""
     return {name: Scaled(*signal.part(name, like_this)).to_float() for name in signal.mantissa}
-
-
-def _span(x: Array) -> int:
-    return WINDOW[dtype_name(x)]
 
 
 def combined(terms: list[tuple[Array, int]]) -> tuple[Array, int]:
