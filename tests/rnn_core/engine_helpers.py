@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -160,6 +160,23 @@ def autograd_program(activation: str, case: Case) -> Program:
         grad(x),
         grad(h0),
     )
+
+
+def samples(whole: Any) -> Iterator[Any]:
+    """A ``Case`` or a ``Network`` of every sample of the batch by itself."""
+
+    def row(parts: dict[str, Any] | None, b: int) -> dict[str, Any] | None:
+        return parts and {name: value[b : b + 1] for name, value in parts.items()}
+
+    for b in range(whole.x.shape[1]):
+        here = slice(b, b + 1)
+        yield replace(
+            whole,
+            x=whole.x[:, here],
+            grad_hidden=whole.grad_hidden[:, here],
+            state=row(whole.state, b),
+            grad_state=row(whole.grad_state, b),
+        )
 
 
 def states_before(tape: rc.Tape) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.theory import bound_rate
-from tests.rnn_core.engine_helpers import Case, cases, draw_case, exact, quick, zero_input_problem
+from tests.rnn_core.engine_helpers import Case, cases, draw_case, exact, quick, samples, zero_input_problem
 
 NAMES = list(rc.ACTIVATIONS)
 
@@ -68,17 +67,8 @@ def test_losses_at_single_steps_add_up(case: Case) -> None:
 def test_a_batch_is_the_sum_of_its_samples(activation: str, case: Case) -> None:
     """Samples leak into each other, or parameter gradients are averaged instead of summed."""
     _, gradients = case.run(activation)
-    whole, alone = results(gradients), []
-    for b in range(case.x.shape[1]):
-        rows = slice(b, b + 1)
-        sample = replace(
-            case,
-            x=case.x[:, rows],
-            grad_hidden=case.grad_hidden[:, rows],
-            state=case.state and {"hidden": case.state["hidden"][rows]},
-            grad_state=case.grad_state and {"hidden": case.grad_state["hidden"][rows]},
-        )
-        alone.append(results(sample.run(activation)[1]))
+    whole = results(gradients)
+    alone = [results(sample.run(activation)[1]) for sample in samples(case)]
     for name in gradients.params:
         size = sum(np.linalg.norm(part[name]) for part in alone)
         assert np.linalg.norm(whole[name] - sum(part[name] for part in alone)) <= 1e-13 * size, name

@@ -29,6 +29,7 @@ from tests.rnn_core.engine_helpers import (
     networks,
     quick,
     relative,
+    samples,
     settings,
     worst_relative,
 )
@@ -247,21 +248,8 @@ def test_backward_is_linear_in_the_loss(cell: str, data: st.DataObject, a: float
 def test_a_batch_is_the_sum_of_its_samples(cell: str, data: st.DataObject) -> None:
     """Samples leak into each other, or parameter gradients are averaged instead of summed."""
     network: Network = data.draw(networks(cell))
-    whole, alone = results(network.run()[1]), []
-
-    def row(parts: dict[str, Any] | None, b: int) -> dict[str, Any] | None:
-        return parts and {name: value[b : b + 1] for name, value in parts.items()}
-
-    for b in range(network.x.shape[1]):
-        here = slice(b, b + 1)
-        sample = replace(
-            network,
-            x=network.x[:, here],
-            grad_hidden=network.grad_hidden[:, here],
-            state=row(network.state, b),
-            grad_state=row(network.grad_state, b),
-        )
-        alone.append(results(sample.run()[1]))
+    whole = results(network.run()[1])
+    alone = [results(sample.run()[1]) for sample in samples(network)]
     for name, value in whole.items():
         parts = [part[name] for part in alone]
         if name in network.params:

@@ -33,6 +33,7 @@ from study_files import written_aside
 from study_verdicts import in_brackets, named, set_only
 from study_verdicts import in_order as in_order
 from study_verdicts import kind_of as kind_of
+from study_verdicts import listed as listed
 from study_verdicts import rules as rules
 from study_verdicts import threshold as threshold
 
@@ -205,12 +206,6 @@ def percent(fraction: float) -> str:
 def plural(count: int, noun: str) -> str:
     """1 run, 2 runs."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def listed(words: Iterable[str]) -> str:
-    """a, b and c."""
-    *head, last = words
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def common(data: pd.DataFrame) -> str:

@@ -220,29 +220,38 @@ _MEASURED = (
     Column("engine", _TEXT, "hex", "Digest of the sources of rnn_core that made the run"),
 )
 
+# What every comparison with an oracle says of itself, in a study (checks) or in ``make verify`` (verification).
+_ORACLE = Column("oracle", _TEXT, "name", "Independent program that the engine was compared with")
+_NETWORK = (
+    Column("cell", _TEXT, "name", "Recurrent cell"),
+    Column("activation", _TEXT, "name", "Activation function"),
+)
+_LENGTH = Column("sequence_length", _INT, "steps", "Sequence length T")
+_DEVICE = Column("device", _TEXT, "name", "Device")
+_TOLERANCE = Column("tolerance", _FLOAT, "relative", "Largest error that passes")
+
+
+def _relative_error(null: str) -> Column:
+    meaning = "Worst relative error over all time steps and parameters, atol = 0"
+    return Column("relative_error", _FLOAT, "relative", meaning, null=null)
+
+
 _CHECKS = (
     Column("stage", _TEXT, "name", "gate: before the sweeps; sweep: a run verified inside its job"),
-    Column("oracle", _TEXT, "name", "Independent program that the engine was compared with"),
+    _ORACLE,
     Column("run_key", _TEXT, "hex", "The run that was checked"),
     Column("sweep", _TEXT, "name", "The sweep it belongs to"),
     Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
-    Column("cell", _TEXT, "name", "Recurrent cell"),
-    Column("activation", _TEXT, "name", "Activation function"),
+    *_NETWORK,
     Column("spectral_radius", _FLOAT, "1", "Spectral radius"),
-    Column("sequence_length", _INT, "steps", "Sequence length T"),
+    _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
-    Column("device", _TEXT, "name", "Device"),
+    _DEVICE,
     Column("regime", _TEXT, "name", "vanishing, stable or exploding", null="not a number"),
-    Column(
-        "relative_error",
-        _FLOAT,
-        "relative",
-        "Worst relative error over all time steps and parameters, atol = 0",
-        null="not finite, on both sides; or memory_mb has no room for every step",
-    ),
+    _relative_error(null="not finite, on both sides; or memory_mb has no room for every step"),
     Column("where", _TEXT, "name", "The time step or parameter that it was found at"),
-    Column("tolerance", _FLOAT, "relative", "Largest error that passes"),
+    _TOLERANCE,
 )
 
 _TIMINGS = (
@@ -251,28 +260,21 @@ _TIMINGS = (
 )
 
 _VERIFICATION = (
-    Column("cell", _TEXT, "name", "Recurrent cell"),
-    Column("activation", _TEXT, "name", "Activation function"),
+    *_NETWORK,
     Column("regime", _TEXT, "name", "What the network was drawn for: vanishing, critical or exploding gradients"),
-    Column("sequence_length", _INT, "steps", "Sequence length T"),
+    _LENGTH,
     Column("loss_at", _TEXT, "name", "Steps that carry a loss: last or every"),
-    Column("device", _TEXT, "name", "Device"),
-    Column("oracle", _TEXT, "name", "Independent program that the engine was compared with"),
+    _DEVICE,
+    _ORACLE,
     Column(
         "growth_rate",
         _FLOAT,
         "ln per step",
         "Measured mean change of ln ‖∂L/∂h_t‖ per step back, over max(T, 50) steps, for the last step's loss alone",
     ),
-    Column(
-        "relative_error",
-        _FLOAT,
-        "relative",
-        "Worst relative error over all time steps and parameters, atol = 0",
-        null="the oracle abstains: there was nothing that it can compare",
-    ),
+    _relative_error(null="the oracle abstains: there was nothing that it can compare"),
     Column("where", _TEXT, "name", "The time step or parameter that it was found at; or why the oracle abstains"),
-    Column("tolerance", _FLOAT, "relative", "Largest error that passes"),
+    _TOLERANCE,
     Column("passed", _BOOL, "true/false", "The error is at most the tolerance", null="the oracle abstains"),
 )
 

@@ -180,13 +180,13 @@ def _propagation_sentences(runs: pd.DataFrame, rows: list[Row]) -> list[str]:
     sentences = []
     turning = [f"{_name(row.settings)} at ρ ≈ {row.verdict.split('≈ ')[1]}" for row in rows if "≈" in row.verdict]
     if turning:
-        sentences.append(f"Backward growth changes sign for {_list(turning)}.")
+        sentences.append(f"Backward growth changes sign for {listed(turning)}.")
     constant: dict[str, list[str]] = {}
     for row in rows:
         if "every" in row.verdict:
             constant.setdefault(row.verdict, []).append(_name(row.settings))
     if constant:
-        parts = [f"{_list(names)} {verdict}" for verdict, names in constant.items()]
+        parts = [f"{listed(names)} {verdict}" for verdict, names in constant.items()]
         sentences.append(f"The gradient of {'; that of '.join(parts)}.")
     longest = runs[runs["sequence_length"] == runs["sequence_length"].max()]
     deviation = longest["deviation"].abs().dropna()
@@ -205,14 +205,12 @@ def formats(runs: pd.DataFrame) -> str:
     lost = {name: int(runs[f"{name}_flushed_at"].notna().sum()) for name in reversed(study_tables.FORMATS)}
     over = {name: int(runs[f"{name}_overflowed_at"].notna().sum()) for name in reversed(study_tables.FORMATS)}
     if not any(lost.values()) and not any(over.values()):
-        return (
-            f"No plain {_list(list(lost), 'or')} would have lost or overflowed the gradient of any of {len(runs)} runs."
-        )
+        return f"No plain {listed(lost, 'or')} would have lost or overflowed the gradient of any of {len(runs)} runs."
     first, *others = (f"{name} {{}}{count}" for name, count in lost.items())
     counts = [first.format("would have lost the whole gradient on its way back in ") + f" of {len(runs)} runs"]
-    sentence = _list([*counts, *(other.format("in ") for other in others)])
+    sentence = listed([*counts, *(other.format("in ") for other in others)])
     inf = [f"{name} in {count}" for name, count in over.items() if count]
-    return f"At the start {sentence}" + (f"; entries would have overflowed to inf with {_list(inf)}." if inf else ".")
+    return f"At the start {sentence}" + (f"; entries would have overflowed to inf with {listed(inf)}." if inf else ".")
 
 
 def truncation(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
@@ -227,7 +225,7 @@ def truncation(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
     medians = cut.groupby("truncation")["truncation_bias"].median()
     parts = [f"{100 * bias:.2g} % (k = {int(window)})" for window, bias in medians.items()]
     return (
-        f"Truncation to k steps changes the gradient that training starts with by {_list(parts)} of its norm, "
+        f"Truncation to k steps changes the gradient that training starts with by {listed(parts)} of its norm, "
         f"in the median over {len(cut)} runs."
     )
 
@@ -336,5 +334,7 @@ def in_brackets(words: list[str]) -> str:
     return words[0] + (f" ({', '.join(words[1:])})" if len(words) > 1 else "")
 
 
-def _list(items: list[str], last: str = "and") -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """a, b and c."""
+    *head, tail = words
+    return f"{', '.join(head)} {last} {tail}" if head else tail
