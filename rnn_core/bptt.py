@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rnn_core import compiled
 from rnn_core.arguments import GradHidden, check_gradients, check_inputs, check_like_x, check_shape, state_shape
 from rnn_core.arrays import Array, Params, State, constant, dtype_name, namespace
 from rnn_core.cells.base import Cell
@@ -32,6 +33,7 @@ from rnn_core.scaling import (
     log_norms,
     plain_if_fits,
     plus,
+    renormalise,
     square_limits,
     sum_of_products,
     times_power_of_two,
@@ -39,8 +41,10 @@ from rnn_core.scaling import (
     tops,
 )
 from rnn_core.scaling import parts as parts_of
-from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, segment_length, swap
+from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, run_segment, run_whole, segment_length, swap
 from rnn_core.wide import Wide, combined, plain_parts
+
+STEPS_BETWEEN = 8  # steps taken one by one where the fast path has stopped, before it is tried again
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,6 +124,9 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
         if not cell.homogeneous:  # only a homogeneous cell can go on from a state that plain floats do not hold
             now, e = {name: times_power_of_two(part, e) for name, part in now.items()}, 0
 
+    if memory_budget is None and (whole := run_whole(cell, params, x, now, e)):
+        final = {name: xp.asarray(part[-1].T, copy=True) for name, part in whole.states.items()}
+        return Tape(cell, params, x, final, memory_budget, [], whole)
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):
         checkpoints.append((now, e))
@@ -175,7 +182,7 @@ class _Loop:
     """
 
     def __init__(self, tape: Tape, window: int | None, signal_threshold: float | None) -> None:
-        xp, (T, B, D), H = namespace(tape.x), tape.x.shape, tape.params["weight_hh"].shape[1]
+        x, xp, (T, B, D), H = tape.x, namespace(tape.x), tape.x.shape, tape.params["weight_hh"].shape[1]
         self.tape, self.window, self.signal_threshold = tape, window, signal_threshold
         self.lowest, self.highest = square_limits(tape.x)
         self.dstate = {n: xp.zeros((H, B), dtype=tape.x.dtype, device=tape.x.device) for n in tape.cell.state_names}
@@ -189,27 +196,124 @@ class _Loop:
         size = T * B * sum(rows.values()) * tape.x.dtype.itemsize
         self.kept: dict[str, Array] = {}
         if tape.memory_budget is None or size <= tape.memory_budget:
-            self.kept = {n: xp.empty((T, r, B), dtype=tape.x.dtype, device=tape.x.device) for n, r in rows.items()}
+            make = (
+                partial(compiled.room, dtype=x.dtype)
+                if type(x) is np.ndarray
+                else partial(xp.empty, dtype=x.dtype, device=x.device)
+            )
+            self.kept = {name: make((T, r, B)) for name, r in rows.items()}
 
     def back_through(self, segment: Segment, direct: Array | Scaled | None) -> None:
-        """The steps of one segment, last first."""
-        xp, steps, T = namespace(self.tape.x), len(segment.saved), self.tape.x.shape[0]
+        """The steps of one segment, last first: as many as can be by the fast path, the others one by one."""
+        steps = len(segment.saved)
+        grads, e_grads, reaches_loss = self._immediate(segment, direct)
+        covered = self.signal_threshold is None and compiled.covers(self.tape.cell, self.tape.x)
+        quick = covered and not segment.exponent.any()
+        stop = steps
+        while stop:
+            if quick:
+                done = self._compiled_steps(segment, stop, grads, e_grads, reaches_loss)
+                stop -= done
+                if done and stop and self._renormalise():
+                    continue
+            start = max(0, stop - STEPS_BETWEEN) if quick else 0
+            if start < stop:
+                self._readable_steps(part_of(segment, start, stop), grads, e_grads, reaches_loss, start)
+                stop = start
+
+    def _compiled_steps(self, segment: Segment, stop: int, grads: Array, e_grads: np.ndarray, joins: np.ndarray) -> int:
+        """The steps before ``stop`` by the fast path, as far as it goes; how many it did.
+
+        It adds the direct part in plain floats, so it goes no further than a step where either has an exponent.
+        """
+        t = segment.start + stop - 1
+        self._reset_at_window(t)
+        if self.wide is not None:
+            return 0
+        low = 0
+        if self.window is not None:  # the next step that is cut off from what follows
+            left = self.tape.x.shape[0] - 1 - t
+            low = max(0, stop - (self.window - left % self.window))
+        apart = np.flatnonzero(joins[low:stop] & ((e_grads[low:stop] != 0) | (self.e != 0)))
+        low += int(apart[-1]) + 1 if apart.size else 0
+        if low == stop:
+            return 0
+        part, here = part_of(segment, low, stop), slice(segment.start + low, segment.start + stop)
+        H, B = self.dstate["hidden"].shape
+        dh, dx = (
+            self.kept[name][here] if self.kept else compiled.room((stop - low, rows, B), self.tape.x.dtype)
+            for name, rows in (("hidden", H), ("x", self.tape.x.shape[2]))
+        )
+        found = compiled.run_backward(
+            self.tape.cell, self.tape.params, self.tape.x[here], part.states["hidden"], np.asarray(part.saved),
+            None if grads is None else grads[low:stop], joins[low:stop], (self.lowest, self.highest),
+            self.dstate["hidden"], dh, dx,
+        )  # fmt: skip
+        if found.done:
+            self._note(part_of(segment, stop - found.done, stop), dh[-found.done :], found)
+        return found.done
+
+    def _renormalise(self) -> bool:
+        """Moves the signal's exponent where the fast path has stopped; whether that was possible without loss."""
+        if self.wide is not None or not all_finite(*self.dstate.values()):
+            return False
+        try:
+            with flags_raise():
+                moved, e = renormalise(self.dstate, self.e)
+        except FloatingPointError:
+            return False
+        changed = e != self.e
+        self.dstate, self.e = moved, e
+        return changed
+
+    def _note(self, segment: Segment, dh: np.ndarray, found: compiled.Steps) -> None:
+        """What the fast path found for the steps of ``segment``."""
+        here = slice(segment.start, segment.stop)
+        self.dstate = {"hidden": found.dstate}
+        with np.errstate(divide="ignore"):
+            self.log_norm["hidden"][here] = 0.5 * np.log(found.squares) + self.e * LN2
+        for exponents in self.exponent.values():
+            exponents[here] = self.e
+        if found.sums_hold:
+            H = len(found.bias)
+            sums = {"weight_ih": found.weights[:, H:], "weight_hh": found.weights[:, :H]}
+            sums |= {name: found.bias for name in ("bias_ih", "bias_hh") if name in self.tape.params}
+            self._add({name: plain_if_fits(value, self.e) for name, value in sums.items()})
+        else:
+            da = np.stack(
+                [
+                    self.tape.cell.backward(self.tape.params, a, {"hidden": d})[0]
+                    for a, d in zip(segment.saved, dh, strict=True)
+                ]
+            )
+            self._add(_parameter_gradients(self.tape, segment, da, da, self.exponent["d"][here]))
+        if not self.kept:
+            self.lost.append(lost(dh, self.exponent["hidden"][here]))
+
+    def _readable_steps(
+        self, segment: Segment, grads: Array, e_grads: np.ndarray, reaches_loss: np.ndarray, first: int
+    ) -> None:
+        """The steps of ``segment`` one by one; ``grads`` and its companions are those from step ``first`` on."""
+        xp, steps = namespace(self.tape.x), len(segment.saved)
         signals: list[Any] = [None] * steps
         du, dv = [None] * steps, [None] * steps
-        grads, e_grads, reaches_loss = self._immediate(segment, direct)
         for k in reversed(range(steps)):
             t = segment.start + k
-            left = T - 1 - t
-            if self.window is not None and left and left % self.window == 0:
-                self.wide, self.e = None, 0
-                self.dstate = {name: xp.zeros_like(part) for name, part in self.dstate.items()}
-            if reaches_loss[k]:  # dL/dh_t = direct part + what the future sent
-                self.join("hidden", grads[k], int(e_grads[k]))
+            self._reset_at_window(t)
+            if reaches_loss[first + k]:  # dL/dh_t = direct part + what the future sent
+                self.join("hidden", grads[first + k], int(e_grads[first + k]))
             if self.signal_threshold is not None:
                 self._clip()
             fast = None if self.wide else self._fast_step(t, segment.saved[k])
             signals[k], du[k], dv[k] = fast or self._careful_step(t, segment.saved[k])
         self._collect(segment, signals, xp.stack(du), xp.stack(dv))
+
+    def _reset_at_window(self, t: int) -> None:
+        """Drops the signal where truncated backpropagation has cut the state off from what follows."""
+        left = self.tape.x.shape[0] - 1 - t
+        if self.window is not None and left and left % self.window == 0:
+            self.wide, self.e = None, 0
+            self.dstate = {name: namespace(part).zeros_like(part) for name, part in self.dstate.items()}
 
     def _fast_step(self, t: int, saved: Any) -> tuple[State, Array, Array] | None:
         """(total dL/dstate_t, du_t, dv_t), and on to dL/dstate_{t-1}; None if anything may have over- or underflowed."""
@@ -355,22 +459,21 @@ class _Loop:
             self.dstate, self.e, self.wide = plain_parts(self.wide, self.tape.x), 0, None
         self.dstate, self.e = clip_signal(self.dstate, self.e, self.signal_threshold)
 
-    def _immediate(self, segment: Segment, direct: Array | Scaled | None) -> tuple[Array, np.ndarray, list[bool]]:
+    def _immediate(self, segment: Segment, direct: Array | Scaled | None) -> tuple[Array, np.ndarray, np.ndarray]:
         """(columns, exponents, whether not zero) of the direct parts of a segment; notes their norms."""
         steps = len(segment.saved)
         if direct is None:
-            return None, np.zeros(0), [False] * steps
+            return None, np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=bool)
         part, exponents = parts_of(direct)
-        self.log_norm["immediate"][segment.start : segment.stop] = log_norms(part) + exponents * LN2
-        xp, columns = namespace(part), swap(part)
-        return columns, exponents, [bool(v) for v in xp.any(part != 0, axis=(1, 2))]  # nan != 0, so nan is kept
+        norms = log_norms(part)  # -inf for zeros only
+        self.log_norm["immediate"][segment.start : segment.stop] = norms + exponents * LN2
+        return swap(part), exponents, norms != -np.inf
 
     def _collect(self, segment: Segment, signals: list[Any], du: Array, dv: Array) -> None:
         """Adds the segment's share to the parameter gradients, and keeps what is wanted step by step."""
         xp, here = namespace(du), slice(segment.start, segment.stop)
         exponent = self.exponent["d"][here]
-        for name, share in _parameter_gradients(self.tape, segment, du, dv, exponent).items():
-            self.sums[name] = plus(self.sums[name], share) if name in self.sums else share
+        self._add(_parameter_gradients(self.tape, segment, du, dv, exponent))
         columns = {name: xp.stack([signal[name] for signal in signals]) for name in self.dstate}
         if not self.kept:  # now or never
             self.lost.append(lost(columns["hidden"], self.exponent["hidden"][here]))
@@ -380,11 +483,17 @@ class _Loop:
             dx, self.exponent["x"][here] = _input_gradients(self.tape.params["weight_ih"], du, exponent)
             self.kept["x"][here] = dx
 
+    def _add(self, shares: dict[str, Array | Scaled]) -> None:
+        for name, share in shares.items():
+            self.sums[name] = plus(self.sums[name], share) if name in self.sums else share
+
     def gradients(self) -> Gradients:
         """All results."""
         kept: dict[str, Any] = {name: NotKept(name) for name in (*self.dstate, "x")}
         for name, columns in self.kept.items():
-            kept[name] = plain_if_fits(swap(columns), self.exponent[name])
+            found = plain_if_fits(columns, self.exponent[name])
+            scaled = isinstance(found, Scaled)
+            kept[name] = Scaled(swap(found.mantissa), found.exponent) if scaled else swap(found)
         state = {name: (part, self.e) for name, part in self.dstate.items()}
         if self.wide is not None:
             state = {name: self.wide.part(name, self.tape.x) for name in self.dstate}

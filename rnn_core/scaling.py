@@ -70,14 +70,19 @@ def log_norm(x: Array) -> float:
 
 
 def log_norms(x: Array) -> np.ndarray:
-    """ln of the Euclidean norm of ``x[t]`` for every leading index t, float64; as accurate as ``log_norm``."""
+    """ln of the Euclidean norm of ``x[t]`` for every leading index t, float64; as accurate as ``log_norm``, -inf for zeros only."""
     xp = namespace(x)
     rows = xp.reshape(x, (x.shape[0], -1))
-    largest = xp.max(xp.abs(rows), axis=1, keepdims=True)
-    rows = rows / xp.where((largest > 0) & xp.isfinite(largest), largest, 1.0)
-    squares = to_numpy(xp.sum(rows * rows, axis=1)).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.log(to_numpy(largest[:, 0]).astype(np.float64)) + 0.5 * np.log(squares))
+    lowest, highest = square_limits(x)
+    with np.errstate(all="ignore"):
+        squares = to_numpy(xp.vecdot(rows, rows)).astype(np.float64)
+        norms = 0.5 * np.log(squares)
+    usual = (squares >= lowest) & (squares <= highest)
+    if not usual.all():  # zeros, and what the squares of plain floats do not hold
+        usual |= ~to_numpy(xp.any(rows != 0, axis=1))
+        (others,) = np.nonzero(~usual)
+        norms[others] = [log_norm(rows[int(t)]) for t in others]
+    return norms
 
 
 @dataclass(frozen=True)
@@ -341,5 +346,6 @@ def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple
 def tops(x: Array) -> np.ndarray:
     """``top_exponent`` of ``x[t]`` for every leading index t; nan where it is zero, inf or nan. float64 (T,)."""
     xp = namespace(x)
-    largest = to_numpy(xp.max(xp.abs(xp.reshape(x, (x.shape[0], -1))), axis=1)).astype(np.float64)
+    rows = xp.reshape(x, (x.shape[0], -1))
+    largest = to_numpy(xp.maximum(xp.max(rows, axis=1), -xp.min(rows, axis=1))).astype(np.float64)
     return np.where(np.isfinite(largest) & (largest > 0), np.frexp(largest)[1], np.nan)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
@@ -40,14 +41,14 @@ class Segment:
     Attributes:
         states: by name the states before the first step and after each, (steps + 1, H, B).
         exponent: of those states, int64 (steps + 1,); their value is what is stored times 2**exponent.
-        saved: one entry a step, as the cell's forward returned it.
+        saved: one entry a step, as the cell's forward returned it; an array (steps, H, B) where the fast path ran.
     """
 
     start: int
     stop: int
     states: dict[str, Array]
     exponent: np.ndarray
-    saved: list[Any]
+    saved: list[Any] | np.ndarray
 
     @property
     def hidden(self) -> Array:
@@ -93,7 +94,7 @@ class Tape:
     @property
     def saved(self) -> list[Any]:
         """What the cell saved at every step."""
-        return self._whole().saved
+        return list(self._whole().saved)
 
     @property
     def first_nonfinite_step(self) -> int | None:
@@ -116,7 +117,7 @@ class Tape:
                 state, exponent = self.checkpoints[start // length]
                 yield run_segment(self.cell, self.params, self.x, start, stop, state, exponent)
             else:
-                yield _part(self.kept, start, stop)
+                yield part_of(self.kept, start, stop)
 
     def _whole(self) -> Segment:
         return self.kept or joined(list(self.segments()))
@@ -125,6 +126,18 @@ class Tape:
 def segment_length(T: int) -> int:
     """Steps in a segment: about √T, so that as many checkpoints are kept as steps are run again at a time."""
     return max(SHORTEST_SEGMENT, math.isqrt(T - 1) + 1)
+
+
+def run_whole(cell: Cell, params: Params, x: Array, state: State, exponent: int) -> Segment | None:
+    """All steps by the fast path, without copying segments together; None where it does not compute them, or they leave the
+    range of plain floats. The bits are those of one segment after the other."""
+    if exponent or not compiled.covers(cell, x):
+        return None
+    try:
+        segment = _run_compiled(cell, params, x, 0, x.shape[0], state)
+    except FloatingPointError:
+        return None
+    return None if cell.homogeneous and not _in_range(segment.states["hidden"]) else segment
 
 
 def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
@@ -147,6 +160,8 @@ def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
 
 
 def _run(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
+    if compiled.covers(cell, x):
+        return _run_compiled(cell, params, x, start, stop, state)
     u = params["weight_ih"] @ swap(x[start:stop])  # u_t = W_ih x_t + b_ih for all t at once, (steps, G·H, B)
     if "bias_ih" in params:
         u = u + params["bias_ih"][:, None]
@@ -159,6 +174,16 @@ def _run(cell: Cell, params: Params, x: Array, start: int, stop: int, state: Sta
         saved.append(kept)
     _store(states, steps, now)
     return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
+
+
+def _run_compiled(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
+    """The same by the fast path. FloatingPointError where a homogeneous cell's states over- or underflow, as in ``_run``."""
+    steps, (H, B) = stop - start, state["hidden"].shape
+    states, saved = compiled.room((steps + 1, H, B), x.dtype), compiled.room((steps, H, B), x.dtype)
+    states[0] = state["hidden"]
+    if not compiled.run_forward(cell, params, x[start:stop], states, saved) and cell.homogeneous:
+        raise FloatingPointError("states over- or underflow")
+    return Segment(start, stop, {"hidden": states}, np.zeros(steps + 1, dtype=np.int64), saved)
 
 
 def _run_scaled(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
@@ -227,10 +252,12 @@ def joined(segments: list[Segment]) -> Segment:
     )
 
 
-def _part(whole: Segment, start: int, stop: int) -> Segment:
-    """Steps start + 1 … stop, as views."""
+def part_of(whole: Segment, start: int, stop: int) -> Segment:
+    """Its steps start + 1 … stop, counted within it, as views."""
     states = {name: part[start : stop + 1] for name, part in whole.states.items()}
-    return Segment(start, stop, states, whole.exponent[start : stop + 1], whole.saved[start:stop])
+    return Segment(
+        whole.start + start, whole.start + stop, states, whole.exponent[start : stop + 1], whole.saved[start:stop]
+    )
 
 
 def _store(states: dict[str, Array], t: int, now: State) -> None:

@@ -221,6 +221,7 @@ def assert_same_bits(gradients: rc.Gradients, plain: Program) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", NAMES)
+@pytest.mark.usefixtures("readable")
 @given(case=cases())
 @quick
 def test_ordinary_gradients_have_the_plain_passs_bits(activation: str, dtype: str, case: Case) -> None:
@@ -233,6 +234,7 @@ def test_ordinary_gradients_have_the_plain_passs_bits(activation: str, dtype: st
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu"])
 @pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.usefixtures("readable")
 @given(seed=st.integers(0, 10_000), loss_at=st.sampled_from(["last", "every"]))
 @quick
 def test_bits_are_kept_past_the_window(dtype: str, activation: str, direction: int, seed: int, loss_at: str) -> None:

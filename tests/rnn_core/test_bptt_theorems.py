@@ -77,6 +77,7 @@ def test_a_batch_is_the_sum_of_its_samples(activation: str, case: Case) -> None:
         assert np.linalg.norm(whole[name] - joined) <= 1e-13 * np.linalg.norm(joined), name
 
 
+@pytest.mark.usefixtures("readable")
 @given(case=cases(), k=st.integers(-2500, 2500), growth=st.integers(-220, 220))
 @quick
 def test_a_power_of_two_in_the_loss_shifts_exponents_only(case: Case, k: int, growth: int) -> None:

@@ -509,6 +509,7 @@ def test_a_gates_slope_at_its_value_is_caught(cell: str) -> None:
     assert_all_pass(p)
 
 
+@pytest.mark.usefixtures("readable")
 @pytest.mark.parametrize("bug", list(LOOP))
 @every_cell
 def test_a_bug_in_the_time_loop_is_caught(cell: str, bug: str) -> None:
@@ -539,6 +540,7 @@ def test_a_bug_around_the_network_is_caught(cell: str, bug: str) -> None:
     assert autograd_error(p) < CLEAN
 
 
+@pytest.mark.usefixtures("readable")
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 def test_a_bug_in_the_scaling_is_caught_beyond_range(activation: str) -> None:
     """A lost exponent shows only where it is not zero: the gate's problems must reach beyond the range."""

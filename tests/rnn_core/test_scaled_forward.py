@@ -96,6 +96,7 @@ def _matrix(values: object) -> mp.matrix:
     return mp.matrix([mp.mpf(v.numerator) / v.denominator for v in exact(values)])
 
 
+@pytest.mark.usefixtures("readable")
 @pytest.mark.parametrize("activation", HOMOGENEOUS)
 def test_within_range_it_is_the_plain_pass(activation: str) -> None:
     """States that plain floats hold are computed in another way."""

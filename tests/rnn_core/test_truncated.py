@@ -148,6 +148,7 @@ def test_the_signal_is_clipped_at_every_step(threshold: float, library: str) -> 
     assert np.abs(to_numpy(gradients.hidden)).max() == threshold
 
 
+@pytest.mark.usefixtures("readable")
 @pytest.mark.parametrize("cell_name", CELLS)
 def test_a_threshold_that_nothing_reaches_changes_no_bit(cell_name: str) -> None:
     """Clipping rounds what it does not clip."""

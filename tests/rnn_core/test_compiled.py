@@ -1,0 +1,395 @@
+"""The fast path against the readable engine: step by step on the way forward, on the same tape on the way back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rnn_core as rc
+from rnn_core import compiled
+from rnn_core.compiled import build
+from tests.rnn_core.engine_helpers import DTYPES, EPS, quick, relative
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+AGREE = {"float64": 1e-13, "float32": 1e-4}
+CELLS = [
+    rc.VanillaCell,
+    lambda activation: rc.ResidualCell(activation, 0.5, 0.25),
+    lambda activation: rc.ResidualCell(activation),
+]
+
+pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast path here: {build.library().why}")
+
+
+def network(
+    cell: rc.Cell,
+    T: int,
+    B: int,
+    D: int,
+    H: int,
+    dtype: str = "float64",
+    seed: int = 0,
+    bias: bool = True,
+    rho: float = 0.9,
+) -> tuple[Any, ...]:
+    """(params, x, state, grad_hidden, grad_state), drawn."""
+    rng = np.random.default_rng(seed)
+    params = cell.init_params(rng, D, H, spectral_radius=rho, bias=bias)
+    params = {name: (v + 0.05 * rng.standard_normal(v.shape)).astype(dtype) for name, v in params.items()}
+    x, grad = (rng.standard_normal((T, B, size)).astype(dtype) for size in (D, H))
+    state, grad_state = ({"hidden": rng.standard_normal((B, H)).astype(dtype)} for _ in range(2))
+    return params, x, state, grad, grad_state
+
+
+def forward_error(cell: rc.Cell, params: Any, tape: rc.Tape, state: Any) -> float:
+    """How far a step is from the readable step taken from the state before it, over the size of what is summed in it."""
+    H, worst, h_prev = tape.hidden, 0.0, state["hidden"]
+    bias = sum((params[name] for name in ("bias_ih", "bias_hh") if name in params), np.zeros(()))
+    size = 1 + np.abs(bias).max(initial=0)
+    for t in range(len(H)):
+        u = (tape.x[t] @ params["weight_ih"].T + params.get("bias_ih", 0)).T
+        now, _ = cell.forward(params, u, {"hidden": h_prev.T})
+        summed = (
+            size + np.abs(tape.x[t]) @ np.abs(params["weight_ih"]).T + np.abs(h_prev) @ np.abs(params["weight_hh"]).T
+        )
+        worst = max(worst, float((np.abs(H[t] - now["hidden"].T) / (summed + np.abs(h_prev))).max()))
+        h_prev = H[t]
+    return worst
+
+
+def backward_errors(tape: rc.Tape, *args: Any, **options: Any) -> dict[str, float]:
+    """The relative differences of everything that ``backward`` returns, fast from readable, on one tape."""
+    ours = rc.backward(tape, *args, **options)
+    with compiled.switched_off():
+        theirs = rc.backward(tape, *args, **options)
+    pairs = {name: (ours.params[name], value) for name, value in theirs.params.items()}
+    pairs |= {"state": (ours.state["hidden"], theirs.state["hidden"])}
+    found = {name: _norm_apart(*pair) for name, pair in pairs.items()}
+    for name in ("hidden", "x"):
+        steps = zip(getattr(ours, name), getattr(theirs, name), strict=True)
+        found[name] = max(_norm_apart(a, b) for a, b in steps)
+    for name in ("log_norm", "log_norm_immediate"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert (np.isfinite(a) == np.isfinite(b)).all()
+        here = np.isfinite(b)
+        found[name] = float(np.abs(a[here] - b[here]).max(initial=0.0))
+    return found
+
+
+def _norm_apart(a: Any, b: Any) -> float:
+    """‖a - b‖/‖b‖ of plain or scaled arrays."""
+    (m, e), (n, f) = ((v.mantissa, v.exponent) if isinstance(v, rc.Scaled) else (v, 0) for v in (a, b))
+    m = np.ldexp(m.astype(np.float64), np.clip(e - f, -2000, 2000))
+    n = n.astype(np.float64)
+    scale = np.abs(n).max(initial=0.0)
+    return float(np.linalg.norm(m - n) if scale == 0 else np.linalg.norm((m - n) / scale) / np.linalg.norm(n / scale))
+
+
+# ---- agreement -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", compiled.PHI)
+@given(
+    kind=st.sampled_from(CELLS),
+    T=st.integers(1, 40),
+    B=st.sampled_from([1, 2, 5, 8, 15, 16, 17, 31, 32, 40, 64, 70]),
+    D=st.sampled_from([1, 2, 3, 8, 9, 20]),
+    H=st.sampled_from([1, 2, 5, 6, 7, 16, 31, 33, 64]),
+    seed=st.integers(0, 10_000),
+    bias=st.booleans(),
+    last=st.booleans(),
+)
+@quick
+def test_it_is_the_readable_engine(
+    activation: str,
+    dtype: str,
+    kind: Callable[[str], rc.Cell],
+    T: int,
+    B: int,
+    D: int,
+    H: int,
+    seed: int,
+    bias: bool,
+    last: bool,
+) -> None:
+    """A tile, a rest of columns, a panel or a formula is wrong at some shape."""
+    cell = kind(activation)
+    params, x, state, grad, grad_state = network(cell, T, B, D, H, dtype, seed, bias)
+    if last:
+        grad[:-1] = 0.0
+    assert compiled.covers(cell, x)
+    tape = rc.forward(cell, params, x, state)
+    assert isinstance(tape.kept.saved, np.ndarray)
+    assert forward_error(cell, params, tape, state) < 8 * EPS[dtype]
+    errors = backward_errors(tape, grad, grad_state)
+    assert max(errors.values()) < AGREE[dtype], errors
+
+
+@pytest.mark.parametrize(
+    ("rho", "activation"), [(2.0, "identity"), (0.2, "identity"), (0.3, "tanh"), (2.0, "relu"), (3.0, "tanh")]
+)
+@pytest.mark.parametrize("loss_at", ["last", "every"])
+def test_beyond_the_range_of_plain_floats(rho: float, activation: str, loss_at: str) -> None:
+    """The exponent is lost where the fast path stops and the readable loop goes on."""
+    cell = rc.VanillaCell(activation)
+    params, x, state, grad, _ = network(cell, 1500, 3, 2, 9, rho=rho)
+    params = {name: 0 * v if "bias" in name else v for name, v in params.items()}
+    if loss_at == "last":
+        grad[:-1] = 0.0
+    tape = rc.forward(cell, params, 0.0 * x, {"hidden": 1e-3 * state["hidden"]})
+    errors = backward_errors(tape, grad)
+    assert max(errors.values()) < 1e-11, errors  # 1500 steps
+
+
+@pytest.mark.parametrize("window", [1, 7, 100, 299])
+def test_truncated(window: int) -> None:
+    """A cut lies at another step."""
+    cell = rc.VanillaCell("tanh")
+    params, x, state, grad, grad_state = network(cell, 300, 4, 3, 8)
+    errors = backward_errors(rc.forward(cell, params, x, state), grad, grad_state, window=window)
+    assert max(errors.values()) < 1e-12, errors
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("activation", compiled.PHI)
+def test_what_is_not_finite_stays_so(activation: str, bad: float) -> None:
+    """An inf or nan is clipped away, spreads to another sample, or moves to another step."""
+    cell = rc.VanillaCell(activation)
+    params, x, state, grad, _ = network(cell, 12, 9, 3, 5)
+    x[4, 7, 1] = bad
+    tape = rc.forward(cell, params, x, state)
+    with compiled.switched_off():
+        expected = rc.forward(cell, params, x, state)
+    np.testing.assert_array_equal(np.isnan(tape.hidden), np.isnan(expected.hidden))
+    finite = np.isfinite(expected.hidden)
+    np.testing.assert_array_equal(tape.hidden[~finite], expected.hidden[~finite])
+    np.testing.assert_allclose(
+        tape.hidden[finite], expected.hidden[finite], rtol=0, atol=1e-13
+    )  # sums of terms of size 1
+    ours, theirs = (rc.backward(t, grad) for t in (tape, expected))
+    np.testing.assert_array_equal(np.isfinite(ours.log_norm), np.isfinite(theirs.log_norm))
+
+
+@pytest.mark.parametrize("activation", compiled.PHI)
+def test_phi_in_both_tails(activation: str) -> None:
+    """phi or phi' loses relative accuracy where units saturate, or near 0."""
+    cell, rng = rc.VanillaCell(activation), np.random.default_rng(0)
+    a = rng.choice([-1.0, 1.0], (400, 8, 1)) * 10.0 ** rng.uniform(-12, 2.8, (400, 8, 1))
+    a[0, :, 0] = [0.0, -0.0, 19.0, -19.0, 340.0, -340.0, 700.0, -700.0]
+    params = {"weight_ih": np.ones((1, 1)), "weight_hh": np.zeros((1, 1))}
+    tape = rc.forward(cell, params, a)
+    np.testing.assert_array_max_ulp(tape.hidden, cell.phi.f(a), 8)
+    found, expected = rc.backward(tape, np.ones_like(a)).x, cell.phi.df(a)
+    normal = np.abs(expected) > 1e-300
+    near_a_root = (activation == "silu") & (np.abs(expected) < 1e-2) & (np.abs(a) < 10)  # both cancel there
+    np.testing.assert_allclose(found[normal & ~near_a_root], expected[normal & ~near_a_root], rtol=2e-14)
+
+
+def test_the_scale_of_the_loss_changes_no_bit_of_the_signal() -> None:
+    """The fast path rounds differently where it carries an exponent."""
+    cell = rc.VanillaCell("tanh")
+    params, x, state, grad, _ = network(cell, 400, 4, 3, 16, rho=0.5)
+    tape = rc.forward(cell, params, x, state)
+    base, small = (rc.backward(tape, grad * 2.0**k) for k in (0, -400))
+    np.testing.assert_array_equal(small.hidden, base.hidden * 2.0**-400)
+    np.testing.assert_array_equal(small.x, base.x * 2.0**-400)
+
+
+def test_it_declines_what_is_not_its_own() -> None:
+    """A subclass, a changed activation, another library or a gated cell is silently computed by the wrong equations."""
+    from dataclasses import replace
+
+    import torch
+
+    class Mine(rc.VanillaCell):
+        pass
+
+    changed = rc.VanillaCell("tanh")
+    changed.phi = replace(changed.phi, gamma=2.0)
+    x = np.zeros((1, 1, 1))
+    for cell in (
+        Mine("tanh"),
+        changed,
+        rc.VanillaCell("gelu"),
+        rc.VanillaCell("softplus"),
+        rc.LSTMCell(),
+        rc.GRUCell(),
+    ):
+        assert not compiled.covers(cell, x)
+    assert not compiled.covers(rc.VanillaCell(), torch.zeros(1, 1, 1))
+    assert compiled.covers(rc.VanillaCell(), x)
+    with compiled.switched_off():
+        assert not compiled.covers(rc.VanillaCell(), x)
+
+
+def test_arrays_of_one_call_survive_the_next() -> None:
+    """Memory is given out again while somebody still looks at it."""
+    cell = rc.VanillaCell("tanh")
+    params, x, state, grad, _ = network(cell, 200, 8, 3, 64)
+    tape = rc.forward(cell, params, x, state)
+    gradients = rc.backward(tape, grad)
+    view, hidden = gradients.hidden[3:5], tape.hidden
+    copies = [np.array(v) for v in (view, hidden, gradients.x)]
+    del gradients
+    others = [rc.backward(rc.forward(cell, params, s * x, state), grad) for s in (2.0, 3.0, 4.0)]
+    np.testing.assert_array_equal(view, copies[0])
+    np.testing.assert_array_equal(tape.hidden, copies[1])
+    assert not np.array_equal(others[0].hidden, others[1].hidden)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: rc.backward(rc.forward(cell, params, x, state), grad).hidden, range(12)))
+    for hidden in found:
+        np.testing.assert_array_equal(hidden[3:5], copies[0])
+
+
+# ---- the other instruction sets, and bugs planted in the source -------------------------------------------------------
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts another library in the place of ours: other flags, or a changed source."""
+
+    def other(folder: Path, flags: tuple[str, ...] = (), change: tuple[str, str] | None = None) -> None:
+        for source in build.SOURCES:
+            text = source.read_text()
+            if change and change[0] in text:
+                text = text.replace(*change)
+            (folder / source.name).write_text(text)
+        if change:
+            assert any((folder / s.name).read_text() != s.read_text() for s in build.SOURCES), "nothing was planted"
+        file = folder / "other.so"
+        subprocess.run(["cc", *build.FLAGS, *flags, "-o", str(file), str(folder / "kernel.c")], check=True)
+        library = build.Library(ctypes.CDLL(str(file)), "a test's own")
+        monkeypatch.setattr(compiled, "library", lambda: library)
+
+    yield other
+
+
+def worst(shapes: list[tuple[int, int, int]], activation: str = "tanh", leak: float = 0.25) -> float:
+    """The largest difference from the readable engine; inf where something is nan."""
+    found = 0.0
+    for B, D, H in shapes:
+        for dtype in DTYPES:
+            cell = rc.ResidualCell(activation, 0.5, leak)
+            params, x, state, grad, grad_state = network(cell, 40, B, D, H, dtype)
+            tape = rc.forward(cell, params, x, state)
+            errors = [forward_error(cell, params, tape, state) / (8 * EPS[dtype])]
+            errors += [error / AGREE[dtype] for error in backward_errors(tape, grad, grad_state).values()]
+            found = max(found, *(e if e == e else np.inf for e in errors))
+    return found
+
+
+SHAPES = [(1, 1, 1), (8, 3, 13), (16, 8, 30), (32, 2, 64), (37, 9, 33)]
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="these instruction sets are x86's")
+@pytest.mark.parametrize("flags", [("-mno-avx512f",), ("-mno-avx",), ("-O1",)])
+def test_other_processors(use: Callable[..., None], tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Another width of vectors has other tiles: one of them is wrong."""
+    use(tmp_path, flags)
+    assert worst(SHAPES) < 1.0
+
+
+BUGS = {
+    "W for W^T": ("W_hh[k * H + r] : r < N", "W_hh[r * H + k] : r < N"),
+    "a sample is lost from the sums over time": ("z + c * B * vectors * LANES,\n                             vectors * LANES, B,", "z + c * B * vectors * LANES,\n                             vectors * LANES, B - 1,"),
+    "h_t for h_{t-1} in dW": ("states + step * H * B + first * B", "states + (step + 1) * H * B + first * B"),
+    "the leak does not carry the gradient": ("next[i] += keep * total[i];", "next[i] += 0 * total[i];"),
+    "a unit is lost in a rest of rows": ("first + r < count ? A[", "first + r + 1 < count ? A["),
+    "the direct part is added twice": ("total[i * Bp + s] += g[", "total[i * Bp + s] += 2 * g["),
+    "1 - h^2 where it cancels": ("e = NAME(decay)(2 * m); r = 1 / (1 + e); return 4 * e * r * r;", "r = NAME(f)(TANH, a); return 1 - r * r;"),
+    "the bias is left out": ("start && first + r < count ? start", "0 && first + r < count ? start"),
+    "steps out of order in the sums": ("long step = t + done - 1 - c;", "long step = t + c;"),
+    "padding counts in the bias": ("for (long s = 0; s < Bp; s += LANES)\n                sum +=", "for (long s = LANES; s < Bp; s += LANES)\n                sum +="),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", list(BUGS))
+def test_a_bug_in_the_source_is_caught(use: Callable[..., None], tmp_path: Path, bug: str) -> None:
+    """A wrong fast path passes."""
+    use(tmp_path, ("-O1",), BUGS[bug])
+    if bug.startswith("1 - h^2"):
+        cell, a = rc.VanillaCell("tanh"), np.full((1, 1, 1), 17.0)
+        tape = rc.forward(cell, {"weight_ih": np.ones((1, 1)), "weight_hh": np.zeros((1, 1))}, a)
+        assert abs(rc.backward(tape, np.ones_like(a)).x / cell.phi.df(a) - 1.0) > 1e-3
+    else:
+        assert worst(SHAPES) > 1e3
+
+
+def test_flags_that_are_not_read_are_caught(use: Callable[..., None], tmp_path: Path) -> None:
+    """What underflows within a step is lost without a word: the fast path must stop there."""
+    cell = rc.VanillaCell("identity")
+    params, x, state, grad, _ = network(cell, 1500, 3, 2, 6)
+    params = {name: 0 * v if "bias" in name else v for name, v in params.items()}
+    params["weight_hh"] = np.diag([1e-3, 0.9, 0.9, 0.9, 0.9, 1e-160])
+    grad[:-1] = 0.0
+    tape = rc.forward(cell, params, 0.0 * x, state)
+    with compiled.switched_off():
+        expected = rc.backward(tape, grad).log_norm
+    assert relative(rc.backward(tape, grad).log_norm, expected) < 1e-13
+    use(tmp_path, ("-O1",), ("if (!usual || flagged())", "if (0)"))
+    assert max(backward_errors(tape, grad, None).values()) > 1e-3
+
+
+# ---- building it -----------------------------------------------------------------------------------------------------
+
+
+def elsewhere(folder: Path, program: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """A fresh process with a cache of its own."""
+    told = "from rnn_core import compiled; print(compiled.describe())"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "tmp"), **variables}
+    (folder / "tmp").mkdir(exist_ok=True)
+    call = [sys.executable, "-c", program or told]
+    return subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_is_built_once(tmp_path: Path) -> None:
+    """Every process compiles, or many that start together load half a library."""
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: elsewhere(tmp_path), range(4)))
+    assert {run.stdout.strip().partition(" for")[0] for run in found} == {"compiled"}, found
+    (library,) = (tmp_path / "cache" / "rnn_core").glob("*")
+    before = library.stat().st_mtime_ns
+    elsewhere(tmp_path)
+    assert library.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RNN_CORE_COMPILED": "off"}, "readable (RNN_CORE_COMPILED=off)"),
+        ({"CC": "no-such-compiler"}, "readable (no C compiler"),
+        ({"CC": "false"}, "readable (false failed"),
+    ],
+)
+def test_without_it_the_readable_engine_computes(tmp_path: Path, variables: dict[str, str], said: str) -> None:
+    """A machine without a compiler cannot run the study."""
+    run = elsewhere(tmp_path, **variables)
+    assert run.stdout.startswith(said), (run.stdout, run.stderr)
+    sums = "import rnn_core as rc; print(rc.run(rc.Experiment(sequence_length=5)).summary['growth_rate'])"
+    assert float(elsewhere(tmp_path, sums, **variables).stdout) < 0
+
+
+def test_requiring_it_says_what_is_missing(tmp_path: Path) -> None:
+    """A benchmark measures the readable engine unnoticed."""
+    run = elsewhere(tmp_path, CC="no-such-compiler", RNN_CORE_COMPILED="require")
+    assert "RNN_CORE_COMPILED=require, but no C compiler" in run.stderr
+    run = elsewhere(tmp_path, RNN_CORE_COMPILED="of")
+    assert "RNN_CORE_COMPILED: 'of' is not allowed; it must be auto, off or require" in run.stderr
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """A read-only home stops the run, or leaves it slow."""
+    (tmp_path / "cache").write_text("a file, not a folder")
+    assert elsewhere(tmp_path).stdout.startswith("compiled")
