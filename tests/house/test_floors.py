@@ -20,6 +20,9 @@ FLOOR_1 = {f.stem for f in SCRIPTS.glob("study_*.py")} - {"study_figures", "stud
 # what a module may import besides the standard library and floor 1
 ALLOWED = {
     "study_plan": set(),
+    "study_files": set(),
+    "study_lock": set(),
+    "study_seal": set(),
     "study_figures": {"pandas", "seaborn", "matplotlib", "numpy", "pyarrow", "study_verdicts"},
     "study_verdicts": {"pandas", "numpy"},
     "plot_": {"pandas", "seaborn", "matplotlib", "numpy", "study_figures", "study_verdicts"},
@@ -30,6 +33,7 @@ ALLOWED = {
     "check_engine": {"numpy", "threadpoolctl", "rnn_core", "oracle_checks"},
     "oracle_checks": {"rnn_core"},
     "write_schema": {"rnn_core"},
+    "release_lock": {"yaml"},
     "verification_cases": {"numpy", "rnn_core"},
     "verification_oracles": {"numpy", "rnn_core", "verification_cases"},
     "verify_engine": {"torch", "rnn_core", "verification_cases", "verification_oracles"},

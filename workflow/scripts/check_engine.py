@@ -19,6 +19,7 @@ import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 from rnn_core.arrays import device_name, like, resolve_device
 from rnn_core.scaling import plain
+from study_files import plainly
 from study_plan import as_list
 
 EXTREMES = (
@@ -115,7 +116,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with plainly(CheckFailed, ValueError, RuntimeError, before="The engine check stopped the study. "):
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821
-    except (CheckFailed, ValueError, RuntimeError) as error:
-        raise SystemExit(f"The engine check stopped the study. {error}") from error

@@ -11,9 +11,10 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+import study_seal
 import study_tables
 import study_verdicts
-from study_files import written_aside
+from study_files import Damaged, plainly, written_aside
 from study_provenance import ROOT
 
 TEMPLATES = ROOT / "workflow" / "report"
@@ -131,14 +132,28 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
     )
 
 
+def facts_of(file: Path) -> dict[str, Any]:
+    """The numbers of a figure's caption.
+
+    Raises:
+        Damaged: the file is not what was written.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise Damaged(file, f"it is not JSON ({error})") from error
+
+
 def main(snakemake: Any) -> None:
     config = snakemake.params.config
+    for table in study_tables.TABLES:
+        study_seal.check(snakemake.input[table])
     tables = {name: pd.read_parquet(snakemake.input[name]) for name in ("runs", "checks", "timings")}
     needed = {"traces": ["run_key"], "updates": ["run_key", "update", "truncation_bias"]}  # the large tables
     sizes = {name: pd.read_parquet(snakemake.input[name], columns=columns) for name, columns in needed.items()}
     figures = []
     for name, png, facts in zip(config["figures"], snakemake.input.figures, snakemake.input.facts, strict=True):
-        figures.append(figure(name, Path(png), json.loads(Path(facts).read_text(encoding="utf-8")), config))
+        figures.append(figure(name, Path(png), facts_of(Path(facts)), config))
     provenance = study_tables.provenance_of(snakemake.input.runs)
     html = page({**tables, **sizes}, figures, provenance)
     with written_aside(snakemake.output.page) as aside:
@@ -146,4 +161,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+    with plainly():
+        main(snakemake)  # type: ignore[name-defined]  # noqa: F821

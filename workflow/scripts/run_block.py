@@ -17,6 +17,7 @@ import study_tables
 from oracle_checks import CheckFailed, Verifier
 from rnn_core.arrays import device_name, resolve_device
 from study_cache import Cache, Entry, data_digest
+from study_files import plainly
 from study_plan import Block
 from study_provenance import engine_digest, script_digest
 
@@ -140,7 +141,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with plainly(CheckFailed, ValueError, RuntimeError):
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821
-    except (CheckFailed, ValueError, RuntimeError) as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+import study_seal
 import study_tables
-from study_files import written_aside
+from study_files import plainly, written_aside
 from study_verdicts import in_brackets, named, set_only
 from study_verdicts import in_order as in_order
 from study_verdicts import kind_of as kind_of
@@ -61,11 +62,15 @@ Filter = list[tuple[str, str, Any]] | list[list[tuple[str, str, Any]]]  # all of
 
 @dataclass(frozen=True)
 class Tables:
-    """The study's tables by name; only the columns and rows asked for are read."""
+    """The study's tables by name; only the columns and rows asked for are read, of files that are whole."""
 
     files: Mapping[str, str | Path]
+    checked: set[str] = field(default_factory=set)
 
     def read(self, table: str, columns: Sequence[str], where: Filter | None = None) -> pd.DataFrame:
+        if table not in self.checked:
+            study_seal.check(self.files[table])
+            self.checked.add(table)
         return pq.read_table(self.files[table], columns=list(columns), filters=where).to_pandas()
 
     def runs(self, *measured: str) -> pd.DataFrame:
@@ -393,6 +398,16 @@ def render(
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
     """Tables in, PNG, SVG and facts out: the same bytes from the same tables."""
+    with plainly():
+        _render(snakemake, frame, facts, draw)
+
+
+def _render(
+    snakemake: Any,
+    frame: Callable[[Tables], pd.DataFrame],
+    facts: Callable[[pd.DataFrame], Facts],
+    draw: Callable[[pd.DataFrame], Figure],
+) -> None:
     tables = Tables({table: getattr(snakemake.input, table) for table in study_tables.TABLES})
     data = frame(tables)
     found = {"figure": Path(snakemake.output.png).stem, **facts(data)}

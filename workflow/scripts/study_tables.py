@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+import study_seal
 from study_files import written_aside
 
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "config.schema.json"
@@ -367,16 +368,30 @@ def sort(table: str, rows: pa.Table) -> pa.Table:
 
 
 def concat(table: str, files: Iterable[str | Path]) -> pa.Table:
-    """All blocks of a table as one, sorted."""
-    parts = [pq.read_table(file, schema=schema(table)) for file in files]
+    """All blocks of a table as one, sorted.
+
+    Raises:
+        Damaged: a block is not what was written.
+    """
+    parts = []
+    for file in files:
+        study_seal.check(file)
+        parts.append(pq.read_table(file, schema=schema(table)))
     return sort(table, pa.concat_tables(parts) if parts else schema(table).empty_table())
 
 
 def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
-    """Write aside and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
-    metadata = {**(rows.schema.metadata or {}), PROVENANCE_KEY: json.dumps(provenance).encode()}
+    """Write aside, seal and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
+    own = {PROVENANCE_KEY: json.dumps(provenance).encode(), study_seal.KEY: study_seal.BLANK}
     with written_aside(file) as aside:
-        pq.write_table(rows.replace_schema_metadata(metadata), aside, compression="zstd")
+        # page checksums too, which other readers can verify: pandas.read_parquet(file, page_checksum_verification=True)
+        pq.write_table(
+            rows.replace_schema_metadata({**(rows.schema.metadata or {}), **own}),
+            aside,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+        study_seal.seal(aside)
 
 
 def provenance_of(file: str | Path) -> dict[str, Any]:
