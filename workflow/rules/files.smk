@@ -1,7 +1,18 @@
 # Before the first job and after the last: can results be written, what did killed jobs leave behind, who holds the lock.
 # Only the Snakemake that was called does this, not those that it starts for its jobs.
+from snakemake.logging import logger
+
 import study_files
 import study_lock
+
+if workflow.is_main_process:
+    # Snakemake's own words for this are a traceback, or a list of "write-protected output files".
+    if refused := study_files.refusal(
+        ".snakemake" if Path(".snakemake").is_dir() else "."
+    ):
+        raise WorkflowError(f"{refused} Snakemake keeps its notes there.")
+    if refused := study_files.refusal(STUDY):
+        logger.warning(refused)  # no error: a dry run is welcome
 
 
 def prepare_files():

@@ -88,9 +88,10 @@ def written_aside(target: str | Path) -> Iterator[Path]:
         raise
 
 
-def cannot_write(target: str | Path, error: OSError, full: bool = False) -> str:
+def cannot_write(target: str | Path, error: BaseException | None, full: bool = False) -> str:
     """What an error in writing ``target`` means. Libraries lose the error's number on the way: ``full`` says what the disk said."""
-    number = error.errno if error.errno in _ADVICE else errno.ENOSPC if full else None
+    number = getattr(error, "errno", None)
+    number = errno.ENOSPC if full and number not in _ADVICE else number
     advice = _ADVICE.get(number or 0, f"{error}. When that is mended, run the same command again. {_KEPT}")
     return f"{target} cannot be written: {advice}"
 
@@ -104,15 +105,23 @@ def is_full(folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < 2**16 or (disk.f_files > 0 and disk.f_favail == 0)
 
 
+def refusal(folder: str | Path) -> str:
+    """Why nothing can be written in ``folder``, or in the folder that it would be made in; empty if it can. Nothing is tried."""
+    nearest = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.is_dir())
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return ""
+    read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+    return cannot_write(f"The folder {folder}", OSError(errno.EROFS if read_only else errno.EACCES, ""))
+
+
 def require_writable(folder: str | Path) -> None:
-    """Raise ``FileTrouble`` unless files can be written in ``folder``. Only an attempt tells: root is stopped by no permission bits."""
-    probe = Path(folder) / "writable"
+    """Raise ``FileTrouble`` unless a file can be written in ``folder``. Only the attempt tells of a full disk or a remote one."""
     try:
-        with written_aside(probe) as aside:
-            aside.write_bytes(b"0")
-        probe.unlink()
+        with written_aside(Path(folder) / "writable") as aside:
+            aside.write_bytes(4096 * b"0")
+        (Path(folder) / "writable").unlink()
     except FileTrouble as trouble:
-        raise FileTrouble(str(trouble).replace(str(probe), f"The results folder {folder}", 1)) from trouble
+        raise FileTrouble(cannot_write(f"The folder {folder}", trouble.__cause__)) from trouble
 
 
 @cache
