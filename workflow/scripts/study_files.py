@@ -107,7 +107,7 @@ def is_full(folder: Path) -> bool:
 
 def refusal(folder: str | Path) -> str:
     """Why nothing can be written in ``folder``, or in the folder that it would be made in; empty if it can. Nothing is tried."""
-    nearest = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.is_dir())
+    nearest = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.isdir(path))  # noqa: PTH112 - Path.is_dir fails behind a closed door
     if os.access(nearest, os.W_OK | os.X_OK):
         return ""
     read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
