@@ -7,11 +7,14 @@ after those values, a grown axis adds blocks and leaves the others' files as the
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Settings = dict[str, Any]
+
+BLOCKS_VERIFIED_TOGETHER = 32  # about; a job that verifies imports torch, which takes two seconds
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,24 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
             block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
             found[sweep, block.name] = block
     return found
+
+
+def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
+    """(sweep, group) -> the blocks whose samples one job verifies.
+
+    A block's group follows from its name, and the number of groups is a power of two: a grown axis leaves most groups as
+    they are, but for their new blocks.
+    """
+    jobs: dict[tuple[str, str], list[Block]] = {}
+    of_sweep = {sweep: [b for b in found.values() if b.sweep == sweep] for sweep, _ in found}
+    for sweep, blocks in of_sweep.items():
+        groups = 1
+        while len(blocks) > groups * BLOCKS_VERIFIED_TOGETHER:
+            groups *= 2
+        for block in blocks:
+            group = zlib.crc32(block.name.encode()) % groups
+            jobs.setdefault((sweep, f"{group + 1}-of-{groups}"), []).append(block)
+    return jobs
 
 
 def block_name(shared: Settings) -> str:
