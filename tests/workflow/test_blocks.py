@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from study_project import ROOT
 
 import rnn_core as rc
 import run_block
@@ -250,3 +253,27 @@ def test_a_damaged_entry_is_computed_again_in_the_block(tmp_path: Path, count: l
     count.clear()
     assert_same(first, run(block(), runner(tmp_path), tmp_path))
     assert len(count) == 1
+
+
+JOB = """
+import sys, types
+sys.path[:0] = {path!r}
+import run_block
+from dataclasses import asdict
+from study_plan import Block
+from study_provenance import engine_digest
+
+block = Block("s", "all", {{}}, {grid!r}, 1)
+files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
+params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache")
+run_block.main(types.SimpleNamespace(params=params, input={{}}, output=files))
+print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))
+"""
+
+
+def test_a_job_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """torch takes two seconds, pandas half of one; pyarrow imports the latter by itself unless it is told not to."""
+    code = JOB.format(path=[str(ROOT), str(ROOT / "workflow" / "scripts")], grid=GRID)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert pq.read_metadata(tmp_path / "runs.parquet").num_rows == 8

@@ -37,6 +37,7 @@ def _names(rows: pa.Table) -> list[str]:
 
 
 def main(snakemake: Any) -> None:
+    study_tables.leave_pandas_out()
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
     verified = list(snakemake.input.get("verified", []))
     devices = {study_tables.provenance_of(file)["device"] for file in blocks}

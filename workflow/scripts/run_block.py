@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
 import study_data
+import study_tables
 from rnn_core.arrays import device_name, resolve_device
 from study_cache import Cache, Entry, data_digest
 from study_plan import Block
@@ -109,6 +110,7 @@ def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
 
 
 def main(snakemake: Any) -> None:
+    study_tables.leave_pandas_out()
     p, block = snakemake.params, Block(**snakemake.params.block)
     with threadpool_limits(1):  # the same bits at any --cores, and no more threads than the job was given
         runner = prepared(snakemake)

@@ -89,6 +89,7 @@ def rows_of(
 
 
 def main(snakemake: Any) -> None:
+    study_tables.leave_pandas_out()
     p = snakemake.params
     with threadpool_limits(1):
         runner = prepared(snakemake, cache="-verified")
