@@ -46,6 +46,23 @@ class Block:
         return size
 
 
+def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str, str], int]:
+    """(sweep, other sweep) -> how many runs both have, where they have any. Such runs are computed once, and stand in both."""
+    sweeps = config["sweeps"]
+    grids = {
+        sweep: {axis: set(as_list(described["grid"].get(axis, default))) for axis, default in defaults.items()}
+        for sweep, described in sweeps.items()
+    }
+    found = {}
+    for one, other in itertools.combinations(sweeps, 2):
+        count = min(sweeps[one]["seeds"], sweeps[other]["seeds"])
+        for axis in defaults.keys() - {"seed"}:
+            count *= len(grids[one][axis] & grids[other][axis])
+        if count:
+            found[one, other] = count
+    return found
+
+
 def as_list(value: Any) -> list[Any]:
     """A grid entry as a list: a single value stands for an axis of one."""
     return list(value) if isinstance(value, list) else [value]
@@ -61,6 +78,7 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
         for values in itertools.product(*(grid[axis] for axis in outer)):
             shared = dict(zip(outer, values, strict=True))
             block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
+            assert (sweep, block.name) not in found, f"two blocks of {sweep} are called {block.name}"
             found[sweep, block.name] = block
     return found
 

@@ -24,7 +24,7 @@ from study_files import written_aside
 
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
 ROWS_AT_ONCE = 500_000  # that gathering holds, about 75 MB of traces
-BY_RUN = ("traces", "updates", "runs", "timings")  # tables whose order starts with sweep and run key
+BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; sorted by sweep and run key
 
 
 class TableWriter:
@@ -114,7 +114,7 @@ def gather(
     change: Change = lambda rows: rows,
 ) -> None:
     """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
-    pieces = _ranges(files, table) if table in BY_RUN else [_whole(files, table)]
+    pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
     fields = study_tables.schema(table)
     with written_aside(target) as aside, study_tables.writer(aside, fields, provenance) as parquet:
         for rows in pieces:
