@@ -30,7 +30,7 @@ def small(tmp_path: Path) -> Path:
 class TestSeal:
     def test_a_whole_file_passes_and_reads_as_it_was_written(self, small: Path) -> None:
         study_seal.check(small)
-        assert study_tables.concat("timings", [small]).num_rows == 5
+        assert pq.read_table(small).num_rows == 5
         assert pq.read_table(small, page_checksum_verification=True).num_rows == 5
         assert study_tables.provenance_of(small) == {"study": "a"}
 
