@@ -113,14 +113,14 @@ class Disturbed(Project):
 
 
 def fresh(root: Path) -> Disturbed:
-    """A copy that has not been run: three blocks, 30 runs, one figure, the page."""
+    """A copy that has not been run: four blocks, 40 runs, one figure, the page."""
     project = Disturbed(copy(root).root)
     config = without_figures(project.config())
     config["study"] = STUDY
     del config["sequences"]
     config["sweeps"]["propagation"]["grid"] |= {"activation": ["tanh", "identity"], "spectral_radius": [0.5, 1.5]}
     config["sweeps"]["propagation"]["seeds"] = 3
-    config["sweeps"]["clipping"]["grid"] |= {"task": "input_mean", "activation": ["tanh", "relu"], "updates": 40}
+    config["sweeps"]["clipping"]["grid"] |= {"task": "input_mean", "activation": ["tanh", "relu"], "updates": 100}
     config["sweeps"]["clipping"]["jobs_over"] = ["activation"]
     project.write_config(STUDY, config)
     return project
@@ -157,8 +157,7 @@ def assert_whole(project: Disturbed, undisturbed: Disturbed) -> None:
 
 
 def kill(process: int, group: bool = False) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        (os.killpg if group else os.kill)(process, signal.SIGKILL)
+    (os.killpg if group else os.kill)(process, signal.SIGKILL)
 
 
 @functools.cache
@@ -185,13 +184,18 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def flip(file: Path, position: int, bit: int = 0) -> None:
-    """One bit, as a failing disk does it: size and time of change stay."""
+def damage(file: Path, content: bytes) -> None:
+    """Other content, as a failing disk gives it: the time of change stays."""
     times = file.stat()
-    content = bytearray(file.read_bytes())
-    content[position] ^= 1 << bit
     file.write_bytes(content)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def flip(file: Path, position: int, bit: int = 0) -> None:
+    """One bit."""
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1 << bit
+    damage(file, content)
 
 
 def footer_of(file: Path) -> int:

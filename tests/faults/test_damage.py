@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, finished, flip, footer_of
+from disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
 import study_data
 import study_seal
@@ -85,6 +85,11 @@ def test_a_damaged_file_is_put_aside_and_said_so(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["runs.parquet.damaged"]
 
 
+def test_a_file_that_another_job_has_put_aside_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"runs\.parquet has gone; run the same command again"), plainly():
+        study_seal.check(tmp_path / "runs.parquet")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # NumPy's own, closing half an archive
 def test_damaged_sequences_are_found(tmp_path: Path) -> None:
     """Every bit that matters: the archive has a checksum for each array; its dates and such may be anything."""
@@ -110,9 +115,9 @@ def test_damaged_blocks_are_made_again_from_finished_runs(undisturbed: Disturbed
     project = finished(undisturbed, tmp_path / "project")
     kept = project.finished_runs()
     blocks = sorted((project.results / "blocks").glob("*/*"))
-    files = [block / f"{table}.parquet" for block, table in zip(blocks, ("traces", "updates", "runs", "checks"), strict=True)]  # fmt: skip
-    files[0].write_bytes(files[0].read_bytes()[:-100])
-    files[1].write_bytes(b"")
+    files = [block / f"{table}.parquet" for block, table in zip(blocks, ("traces", "updates", "runs", "timings"), strict=True)]  # fmt: skip
+    damage(files[0], files[0].read_bytes()[:-100])
+    damage(files[1], b"")
     flip(files[2], footer_of(files[2]) // 2)
     flip(files[3], footer_of(files[3]) + 40)
     shutil.rmtree(project.results / "tables")
@@ -153,8 +158,8 @@ def test_a_damaged_cache_is_computed_again(undisturbed: Disturbed, tmp_path: Pat
     files = [Path(file) for file in sorted(project.finished_runs())]
     for file in files[3:]:
         flip(file, rng.randrange(file.stat().st_size), rng.randrange(8))
-    files[0].write_bytes(b"")
-    files[1].write_bytes(files[1].read_bytes()[: files[1].stat().st_size // 2])
+    damage(files[0], b"")
+    damage(files[1], files[1].read_bytes()[: files[1].stat().st_size // 2])
     whole = project.finished_runs()[str(files[2])]
     shutil.rmtree(project.results / "blocks")
     shutil.rmtree(project.results / "tables")

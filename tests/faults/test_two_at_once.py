@@ -60,12 +60,6 @@ def test_two_copies_of_the_project_share_a_cache(undisturbed: Disturbed, tmp_pat
     assert len(entries) == len(undisturbed.finished_runs())
     for project in projects:
         assert_whole(project, undisturbed)
-    again = fresh(tmp_path / "three")
-    again.results.mkdir(parents=True)
-    (again.results / "cache").symlink_to(tmp_path / "cache")
-    times = {file: file.stat().st_mtime_ns for file in entries}
-    again.run(*(f"results/{STUDY}/tables/{table}.parquet" for table in ("traces", "runs")))
-    assert {file: file.stat().st_mtime_ns for file in entries} == times, "an entry was not found whole"
 
 
 class TestLeftovers:

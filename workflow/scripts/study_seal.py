@@ -10,7 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from study_files import Damaged
+from study_files import Damaged, FileTrouble
 
 KEY = b"content"  # in the footer's metadata
 BLANK = b"sha256:" + 64 * b"0"  # what the digest is taken with, in the digest's own place
@@ -30,9 +30,17 @@ def seal(file: Path) -> None:
 
 
 def check(file: str | Path) -> None:
-    """Raise ``Damaged`` unless every byte of ``file`` is the one that was written."""
+    """That every byte of ``file`` is the one that was written.
+
+    Raises:
+        Damaged: it is not.
+        FileTrouble: there is no such file, be it that another job has just put it aside.
+    """
     file = Path(file)
-    start = _place(file)
+    try:
+        start = _place(file)
+    except FileNotFoundError as error:
+        raise FileTrouble(f"{file} has gone; run the same command again and it is made anew.") from error
     if start is None:
         size = file.stat().st_size
         raise Damaged(file, "it is empty" if size == 0 else f"it has no whole footer (of {size} bytes), or no seal")
