@@ -16,6 +16,8 @@ import study_seal
 import study_tables
 from study_files import Damaged, FileTrouble, plainly
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 SAME_COMMAND = ".damaged; run the same command again and it is made anew. What is finished is kept."
 
 

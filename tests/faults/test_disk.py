@@ -15,6 +15,8 @@ from study_project import ROOT
 
 import study_files
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 FULL = "cannot be written: the disk is full. Free some space there, then run the same command again. What is finished is kept."
 READ_ONLY = "cannot be written: it is on a file system that can only be read. Make it writable, or work in a copy of the project elsewhere."
 

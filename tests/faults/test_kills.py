@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from disturbed import Disturbed, assert_whole, fresh, kill
 
-pytestmark = [pytest.mark.workflow]
+import study_seal
+from study_files import Damaged, FileTrouble
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 
 # what is alive at the kill, which comes a random moment after that job has started
 LAST = ("verify_runs", *2 * ("gather_table",), "plot_engine_checks", "render_report")
@@ -23,6 +26,21 @@ def assert_kept(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, 
     """No finished run was made again."""
     again = [file for file, changed in before.items() if after.get(file) != changed]
     assert not again, f"{len(again)} of {len(before)} finished runs were made again"
+
+
+def assert_nothing_half_written(project: Disturbed) -> None:
+    """Right after a kill, whatever has a file's name is that whole file; orphans may go on, and Snakemake may remove it meanwhile."""
+    assert [file for file in project.results.rglob("*.parquet") if file.name[0] != "." and damaged(file)] == []
+
+
+def damaged(file: Path) -> bool:
+    try:
+        study_seal.check(file)
+    except Damaged:
+        return True
+    except FileTrouble:  # gone
+        return False
+    return False
 
 
 def test_ten_jobs_are_killed_and_run_again(undisturbed: Disturbed, tmp_path: Path) -> None:
@@ -39,6 +57,7 @@ def test_ten_jobs_are_killed_and_run_again(undisturbed: Disturbed, tmp_path: Pat
         kill(job)
         while job in project.jobs():
             time.sleep(0.005)
+        assert_nothing_half_written(project)
     assert running.wait(timeout=300) == 0, project.said()
     assert_kept(kept, project.finished_runs())
     assert_whole(project, undisturbed)
@@ -60,6 +79,7 @@ def test_twelve_snakemakes_are_killed_and_the_study_goes_on(undisturbed: Disturb
         kill(running.pid, group=index % 2 == 0)
         running.wait()
         kills += 1
+        assert_nothing_half_written(project)
         assert project.is_locked()
         if index % 3:
             assert "was killed and left its lock behind" in project.release_lock()

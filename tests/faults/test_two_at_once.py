@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
+from study_project import ROOT
 
 import study_files
 import study_lock
+
+pytestmark = pytest.mark.xdist_group("faults")
 
 
 @pytest.mark.workflow
@@ -92,6 +98,16 @@ class TestLeftovers:
         assert study_files.remove_leftovers(tmp_path) == 2
         assert not any(file.exists() for file in gone)
         assert all(file.exists() for file in stay)
+
+    def test_a_writer_killed_half_way_leaves_the_old_file_and_what_is_removed(self, tmp_path: Path) -> None:
+        file = tmp_path / "runs.parquet"
+        file.write_text("old and whole")
+        code = f"import os, signal, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nfrom study_files import written_aside\nwith written_aside({str(file)!r}) as aside:\n    aside.write_text('half of'); os.kill(os.getpid(), signal.SIGKILL)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        assert file.read_text() == "old and whole"
+        assert len(list(tmp_path.iterdir())) == 2
+        assert study_files.remove_leftovers(tmp_path) == 1
+        assert list(tmp_path.iterdir()) == [file]
 
     def test_the_file_that_is_being_written_stays_and_becomes_the_result(self, tmp_path: Path) -> None:
         with study_files.written_aside(tmp_path / "runs.parquet") as aside:
