@@ -62,6 +62,22 @@ rule verify_runs:
         "../scripts/verify_runs.py"
 
 
+onstart:
+    blocks = [
+        (BLOCKS[job.wildcards.sweep, job.wildcards.block], job.log[0])
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "run_block"
+    ]
+    if workflow.is_main_process:
+        study_progress.watch(
+            study_progress.start_session(f"{STUDY}/logs", workflow.cores or 1),
+            [log for _, log in blocks],
+            sum(len(block) for block, _ in blocks),
+            f"{STUDY}/logs/progress.log",
+            sys.stderr,
+        )
+
+
 def verified(table):
     """This table of every verification."""
     return [
