@@ -25,7 +25,7 @@ ALLOWED = {
     "study_rates": set(),
     "study_figures": {"pandas", "seaborn", "matplotlib", "numpy", "pyarrow", "study_verdicts"},
     "study_verdicts": {"pandas", "numpy"},
-    "plot_": {"pandas", "seaborn", "matplotlib", "numpy", "study_figures", "study_verdicts"},
+    "plot_": {"pandas", "pyarrow", "seaborn", "matplotlib", "numpy", "study_figures", "study_verdicts"},
     "render_report": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study_verdicts"},
     "gather_table": {"pyarrow"},
     "read_sequences": set(),

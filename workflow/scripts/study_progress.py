@@ -35,8 +35,7 @@ class Record:
     Attributes:
         rule: its rule, or of what kind it is.
         runs, done, found: runs of the block, those finished, and those that were finished before.
-        engine: seconds in the engine.
-        cpu: processor seconds of the process since its start.
+        engine, cpu: processor seconds in the engine, and of the whole process since its start.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
         started, updated: seconds since 1970.
     """
@@ -53,7 +52,7 @@ class Record:
     updated: float = 0.0
 
     def ran(self, seconds: float) -> None:
-        """One more run is done, after so many seconds in the engine."""
+        """One more run is done, after so many processor seconds in the engine."""
         self.done += 1
         self.engine += seconds
         if time.time() - self.updated > EVERY:
