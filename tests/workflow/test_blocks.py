@@ -21,6 +21,7 @@ import verify_runs
 from oracle_checks import CheckFailed
 from study_cache import Cache, Entry
 from study_plan import Block
+from study_progress import Record
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 GRID: dict[str, list[Any]] = {
@@ -47,7 +48,7 @@ def runner(folder: Path, engine: str = "e", sequences: dict[str, str] | None = N
 def run(block: Block, runner: run_block.BlockRunner, folder: Path) -> dict[str, pa.Table]:
     """The block's tables, written and read again."""
     files = {table: folder / f"{table}.parquet" for table in ("traces", "updates", "runs", "timings")}
-    run_block.run_block(block, runner, "e", files, {})
+    run_block.run_block(block, runner, Record("run_block", folder / "record.json"), files, {"engine": "e"})
     return {table: pq.read_table(file) for table, file in files.items()}
 
 
@@ -266,7 +267,7 @@ from study_provenance import engine_digest
 block = Block("s", "all", {{}}, {grid!r}, 1)
 files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
 params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache")
-run_block.main(types.SimpleNamespace(params=params, input={{}}, output=files))
+run_block.main(types.SimpleNamespace(params=params, input={{}}, output=files, log=['log']))
 print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))
 """
 

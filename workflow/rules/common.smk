@@ -10,6 +10,7 @@ sys.path.append(str(WORKFLOW / "scripts"))
 
 import study_config
 import study_plan
+import study_progress
 import study_provenance
 import study_tables
 

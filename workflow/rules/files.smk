@@ -31,13 +31,18 @@ def tidy_files():
     study_lock.forget(config["study"])
 
 
-onstart:
-    prepare_files()
-
-
-onsuccess:
-    tidy_files()
-
-
-onerror:
-    tidy_files()
+def follow_progress():
+    """A line of progress while the blocks of this call run."""
+    blocks = [
+        (BLOCKS[job.wildcards.sweep, job.wildcards.block], job.log[0])
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "run_block"
+    ]
+    if workflow.is_main_process:
+        study_progress.watch(
+            study_progress.start_session(f"{STUDY}/logs", workflow.cores or 1),
+            [log for _, log in blocks],
+            sum(len(block) for block, _ in blocks),
+            f"{STUDY}/logs/progress.log",
+            sys.stderr,
+        )

@@ -10,6 +10,7 @@ import study_seal
 import study_streams
 import study_tables
 from study_files import plainly
+from study_progress import recorded
 from study_provenance import provenance
 
 # table -> (its column that verification knows, the verification's table and column that it comes from)
@@ -47,7 +48,8 @@ def main(snakemake: Any) -> None:
     devices = {study_tables.provenance_of(file)["device"] for file in blocks}
     made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     change = with_verification(table, verified) if verified else lambda rows: rows
-    study_streams.gather(table, blocks, snakemake.output.table, made, change)
+    with recorded(snakemake, "gather_table"):
+        study_streams.gather(table, blocks, snakemake.output.table, made, change)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from oracle_checks import Verifier
 from run_block import BlockRunner, run_block
 from study_cache import Cache
 from study_plan import Block
+from study_progress import Record
 from study_streams import BLOCK_TABLES
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +74,7 @@ def measured(block: Block, folder: Path) -> tuple[float, float]:
         computed = time.process_time()
         for experiment, entry in results:
             runner.cache.put(runner.name(experiment), entry)
-        run_block(block, runner, "x", files, {})
+        run_block(block, runner, Record("", here / "x.json"), files, {"engine": "x"})
         found.append((computed - start, time.process_time() - computed))
     return min(engine for engine, _ in found), min(rest for _, rest in found)
 
@@ -138,8 +139,8 @@ params = types.SimpleNamespace(blocks=[{block!r}], block={block!r}, device="cpu"
 files = {{t: f"{{t}}.parquet" for t in {tables!r}}}
 class Input(dict):
     traces = ["traces.parquet"]
-job.main(types.SimpleNamespace(params=params, input=Input(), output=files))
-from measure_rates import most_memory
+job.main(types.SimpleNamespace(params=params, input=Input(), output=files, log=["log"]))
+from study_progress import most_memory
 print(json.dumps([time.process_time(), most_memory()]))
 """
 
@@ -177,7 +178,7 @@ def disk_rates(folder: Path) -> dict[str, float]:
     runner = BlockRunner(Cache(folder / "disk", "x"), {}, "cpu")
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
-    run_block(block, runner, "x", files, {})
+    run_block(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
     entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
     rows, own = 400 * len(entries), 1500  # bytes of an entry that are not columns: they fit into its first disk block
     return {
@@ -194,12 +195,6 @@ def memory_of_a_run() -> float:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return round(most / len(kept))
-
-
-def most_memory() -> float:
-    """Most resident memory of this process so far, MiB. Not ``getrusage``: that begins with the parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:

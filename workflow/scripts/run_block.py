@@ -17,6 +17,7 @@ from rnn_core.arrays import device_name, resolve_device
 from study_cache import Cache, Entry, data_digest
 from study_files import plainly
 from study_plan import Block
+from study_progress import Record, recorded
 from study_provenance import engine_digest, script_digest
 from study_streams import BlockWriter
 
@@ -36,12 +37,16 @@ class BlockRunner:
         self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
         self.digests = {task: data_digest(file) for task, file in sequences.items()}
 
-    def finish(self, experiments: Iterable[rc.Experiment]) -> int:
-        """Compute those that are not in the cache, and keep each as soon as it is ready. How many they were."""
+    def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
+        """Compute those that are not in the cache, and keep each as soon as it is ready."""
         missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
+        record.done = record.found = record.runs - len(missing)
+        record.write()
+        before = time.process_time()
         for experiment, entry in self.compute(missing):
+            record.ran(time.process_time() - before)
             self.cache.put(self.name(experiment), entry)
-        return len(missing)
+            before = time.process_time()
 
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
         """Every one with what it measured, in any order."""
@@ -68,17 +73,22 @@ class BlockRunner:
 
 
 def run_block(
-    block: Block, runner: BlockRunner, engine: str, files: Mapping[str, str | Path], provenance: Mapping[str, Any]
+    block: Block,
+    runner: BlockRunner,
+    record: Record,
+    files: Mapping[str, str | Path],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Finish the block's runs and write its tables, in the order of the run keys and in bounded memory."""
     by_key = {experiment.key: experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
-    runner.finish(by_key.values())
+    record.runs = len(by_key)
+    runner.finish(by_key.values(), record)
     with BlockWriter(block.sweep, files, provenance) as writer:
         for key in sorted(by_key):
             entry = runner.finished(by_key[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
-            writer.tables["runs"].add(key, _one({**entry.row, "engine": engine, "verified_error": None}))
+            writer.tables["runs"].add(key, _one({**entry.row, "engine": provenance["engine"], "verified_error": None}))
             writer.tables["timings"].add(key, _one({**entry.timing, "verify_seconds": None}))
 
 
@@ -113,10 +123,11 @@ def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
 def main(snakemake: Any) -> None:
     study_tables.leave_pandas_out()
     p, block = snakemake.params, Block(**snakemake.params.block)
-    with threadpool_limits(1):  # the same bits at any --cores, and no more threads than the job was given
+    # one thread: the same bits at any --cores, and no more than the job was given
+    with threadpool_limits(1), recorded(snakemake, "run_block") as record:
         runner = prepared(snakemake)
         provenance = {"block": p.block, "engine": p.engine, "device": device_name(runner.device)}
-        run_block(block, runner, p.engine, dict(snakemake.output.items()), provenance)
+        run_block(block, runner, record, dict(snakemake.output.items()), provenance)
 
 
 if __name__ == "__main__":

@@ -128,12 +128,12 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
 
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """The states of the largest run; the engine keeps some of them, unless ``memory_mb`` bounds them."""
-    most = max(
+    most: int = max(
         max(lengths) * settings["batch_size"] * GATES[settings["cell"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
-    limit = config.get("memory_mb") or math.inf
-    return min(copies * most / MIB, max(limit, 0.0) + most / MIB)
+    limit = float(config.get("memory_mb") or math.inf)
+    return min(copies * most / MIB, limit + most / MIB)
 
 
 def _listed_mb(block: Block) -> float:

@@ -23,6 +23,7 @@ from run_block import BlockRunner, prepared
 from study_cache import Entry
 from study_files import plainly
 from study_plan import Block
+from study_progress import recorded
 
 
 def sample(block: Block, size: int) -> list[rc.Experiment]:
@@ -94,7 +95,7 @@ def rows_of(
 def main(snakemake: Any) -> None:
     study_tables.leave_pandas_out()
     p = snakemake.params
-    with threadpool_limits(1):
+    with threadpool_limits(1), recorded(snakemake, "verify_runs"):
         runner = prepared(snakemake, cache="-verified")
         blocks = [Block(**block) for block in p.blocks]
         found = list(rows_of(blocks, list(snakemake.input.traces), runner, p.tolerance, p.checked))
