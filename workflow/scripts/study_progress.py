@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -141,7 +141,8 @@ def watch(session: Session, logs: Iterable[str | Path], runs: int, log: str | Pa
 
 
 def _follow(session: Session, files: list[Path], runs: int, log: Path, terminal: TextIO) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
     last, said, complete = 0.0, "", False
     first: float | None = None  # when the first block began: before that the engine is checked
     while not complete:
@@ -156,7 +157,8 @@ def _follow(session: Session, files: list[Path], runs: int, log: Path, terminal:
                 terminal.flush()
             if complete or time.time() - last > LINE_EVERY:
                 last = time.time()
-                with log.open("a", encoding="utf-8") as file:
+                # a full disk: the jobs tell of it, and where it is
+                with suppress(OSError), log.open("a", encoding="utf-8") as file:
                     file.write(text + "\n")
                 if not terminal.isatty() or complete:
                     print(text, file=terminal, flush=True)
