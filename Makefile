@@ -11,6 +11,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
+	$(BIN)/python workflow/scripts/release_lock.py $(CONFIG)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $(CONFIG)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html
 	@echo "Report: results/$(STUDY)/report.html"

@@ -20,16 +20,26 @@ FLOOR_1 = {f.stem for f in SCRIPTS.glob("study_*.py")} - {"study_figures", "stud
 # what a module may import besides the standard library and floor 1
 ALLOWED = {
     "study_plan": set(),
+    "study_files": set(),
+    "study_lock": set(),
+    "study_seal": set(),
+    "study_progress": set(),
+    "study_cost": set(),
+    "study_rates": set(),
     "study_figures": {"pandas", "seaborn", "matplotlib", "numpy", "pyarrow", "study_verdicts"},
     "study_verdicts": {"pandas", "numpy"},
-    "plot_": {"pandas", "seaborn", "matplotlib", "numpy", "study_figures", "study_verdicts"},
-    "render_report": {"pandas", "yaml", "docutils", "jinja2", "markupsafe", "study_verdicts"},
-    "gather_table": set(),
+    "plot_": {"pandas", "pyarrow", "seaborn", "matplotlib", "numpy", "study_figures", "study_verdicts"},
+    "render_report": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study_verdicts"},
+    "gather_table": {"pyarrow"},
     "read_sequences": set(),
-    "run_block": {"numpy", "threadpoolctl", "rnn_core", "torch", "oracle_checks"},
+    "run_block": {"threadpoolctl", "rnn_core", "torch"},
+    "verify_runs": {"numpy", "threadpoolctl", "rnn_core", "pyarrow", "oracle_checks", "run_block"},
+    "plan_study": {"numpy", "threadpoolctl", "rnn_core", "check_engine", "run_block"},
+    "measure_rates": {"numpy", "scipy", "threadpoolctl", "rnn_core", "oracle_checks", "run_block"},
     "check_engine": {"numpy", "threadpoolctl", "rnn_core", "oracle_checks"},
     "oracle_checks": {"rnn_core"},
     "write_schema": {"rnn_core"},
+    "release_lock": {"yaml"},
     "verification_cases": {"numpy", "rnn_core"},
     "verification_oracles": {"numpy", "rnn_core", "verification_cases"},
     "verify_engine": {"torch", "rnn_core", "verification_cases", "verification_oracles"},
@@ -90,6 +100,14 @@ def test_importing_the_engine_imports_no_torch() -> None:
 def test_rules_hold_no_mathematics() -> None:
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
         assert not re.search(r"\b(numpy|torch|rnn_core|pandas|seaborn)\b", file.read_text().replace("rnn_core/", ""))
+
+
+def test_there_is_one_handler_of_each_kind() -> None:
+    """Of two ``onstart`` Snakemake keeps the last one without a word."""
+    files = [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
+    text = "\n".join(file.read_text() for file in files)
+    for handler in ("onstart:", "onsuccess:", "onerror:"):
+        assert len(re.findall(rf"^{handler}", text, re.MULTILINE)) == 1, handler
 
 
 def test_every_figure_has_its_script_and_its_caption() -> None:

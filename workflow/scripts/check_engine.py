@@ -19,7 +19,9 @@ import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 from rnn_core.arrays import device_name, like, resolve_device
 from rnn_core.scaling import plain
+from study_files import plainly
 from study_plan import as_list
+from study_progress import recorded
 
 EXTREMES = (
     "spectral_radius",
@@ -96,7 +98,7 @@ def main(snakemake: Any) -> None:
     data = {Path(f).stem: rc.Sequences(**study_data.load(f)) for f in snakemake.input.get("sequences", [])}
     rows: dict[str, list[Any]] = defaultdict(list)
     failures: list[tuple[float, CheckFailed]] = []
-    with threadpool_limits(1):
+    with threadpool_limits(1), recorded(snakemake, "check_engine"):
         for sweep, experiment in cases(p.sweeps):
             tolerance = p.tolerance[experiment.dtype]
             for row in check(sweep, experiment, data.get(experiment.task), device, tolerance):
@@ -115,7 +117,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with plainly(CheckFailed, ValueError, RuntimeError, before="The engine check stopped the study. "):
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821
-    except (CheckFailed, ValueError, RuntimeError) as error:
-        raise SystemExit(f"The engine check stopped the study. {error}") from error

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,27 +37,46 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame()
     runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))
-    grids = [np.linspace(0, T - 1, min(T, MOST_LAGS + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
-    where = [
-        ("update", "==", 0),
-        ("run_key", "in", set(runs["run_key"])),
-        ("lag", "in", set(np.concatenate(grids).tolist())),
-    ]
-    traces = tables.read("traces", ["run_key", "lag", "log10_grad_norm"], where).drop_duplicates(["run_key", "lag"])
-    last = traces[traces["lag"] == 0].set_index("run_key")["log10_grad_norm"]
-    traces["ratio"] = traces["log10_grad_norm"] - traces["run_key"].map(last)
-    traces["zero"] = traces["ratio"] == -np.inf
-    traces["ratio"] = traces["ratio"].where(np.isfinite(traces["ratio"]))
-    settings = ["panel", "spectral_radius", "sequence_length", "cell", "linear_rate", "left_out", "common"]
-    rows = traces.merge(runs[["run_key", *settings]], on="run_key")
-    found = rows.groupby(GROUP, observed=True, as_index=False).agg(
-        mean=("ratio", "mean"), low=("ratio", "min"), high=("ratio", "max"),
-        seeds=("run_key", "size"), zeros=("zero", "sum"), finite=("ratio", "count"), left_out=("left_out", "first"),
-        common=("common", "first"), cell=("cell", "first"), rate=("linear_rate", "mean"),
-    )  # fmt: skip
+    found = _aggregated(tables, runs)
+    found["mean"] = (found["sum"] / found["finite"]).where(found["finite"] > 0)
     found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
     found["linear"] = found["lag"] * found["rate"] / np.log(10)  # null where the cell has no such law
-    return found.drop(columns=["finite", "rate"])
+    order = [*GROUP, "mean", "low", "high", "seeds", "zeros", "left_out", "common", "cell", "broken", "linear"]
+    return found[order]
+
+
+def _aggregated(tables: sf.Tables, runs: pd.DataFrame) -> pd.DataFrame:
+    """Sums, extremes and counts by ``GROUP``, from the traces piece by piece, so that any number of runs fits."""
+    grids = [np.linspace(0, T - 1, min(T, MOST_LAGS + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
+    keys = pa.array(runs["run_key"], pa.string())
+    ours = (pc.field("update") == 0) & pc.field("run_key").isin(keys)
+    shown = ours & pc.field("lag").isin(pa.array(np.unique(np.concatenate(grids)), pa.int32()))
+    columns = ["sweep", "run_key", "lag", "log10_grad_norm"]
+    ends = pd.concat(tables.pieces("traces", columns, ours & (pc.field("lag") == 0)))
+    last = ends.drop_duplicates("run_key").set_index("run_key")["log10_grad_norm"]
+    settings = ["panel", "spectral_radius", "sequence_length", "linear_rate", "left_out", "common", "cell"]
+    described = runs.set_index(["sweep", "run_key"])[settings]  # a run that two sweeps share counts in the first
+    total: pd.DataFrame | None = None
+    for piece in tables.pieces("traces", columns, shown):
+        ratio = piece["log10_grad_norm"] - piece["run_key"].map(last)
+        piece["zeros"], piece["ratio"] = ratio == -np.inf, ratio.where(np.isfinite(ratio))
+        rows = piece.join(described, on=["sweep", "run_key"], how="inner")
+        part = rows.groupby(GROUP, observed=True).agg(
+            sum=("ratio", "sum"), low=("ratio", "min"), high=("ratio", "max"), finite=("ratio", "count"),
+            seeds=("run_key", "size"), zeros=("zeros", "sum"),
+        )  # fmt: skip
+        total = part if total is None else _added(total, part)
+    assert total is not None, "runs without a trace"
+    own = runs.groupby(["panel", "spectral_radius", "sequence_length"], observed=True).agg(
+        left_out=("left_out", "first"), common=("common", "first"), cell=("cell", "first"), rate=("linear_rate", "mean")
+    )
+    return total.join(own, on=["panel", "spectral_radius", "sequence_length"]).reset_index()
+
+
+def _added(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The aggregates of two pieces as those of both."""
+    how = {"sum": "sum", "low": "min", "high": "max", "finite": "sum", "seeds": "sum", "zeros": "sum"}
+    return pd.concat([one, other]).groupby(level=GROUP, observed=True).agg(how)
 
 
 def ends(data: pd.DataFrame) -> pd.DataFrame:

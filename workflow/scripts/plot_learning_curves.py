@@ -65,8 +65,10 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         rows.assign(loss=loss, update=rows["update"] // width * width).groupby(["update", "run_key"])["loss"].median()
     )
     wide = binned.unstack()
-    for run_key, update in runs.dropna(subset=["ended"]).set_index("run_key")["ended"].items():
-        wide.loc[wide.index >= update // width * width, run_key] = np.inf
+    ended = runs.dropna(subset=["ended"]).set_index("run_key")["ended"] // width * width
+    wide = wide.reindex(columns=[*wide.columns, *ended.index.difference(wide.columns)])
+    broken = wide.index.to_numpy()[:, None] >= ended.reindex(wide.columns).to_numpy()[None, :]  # nan: never
+    wide = wide.mask(broken, np.inf)
     return wide.melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
 
 

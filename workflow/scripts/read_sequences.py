@@ -3,6 +3,7 @@
 from typing import Any
 
 import study_data
+from study_files import plainly
 
 
 def main(snakemake: Any) -> None:
@@ -12,7 +13,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with plainly(study_data.DataError):
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821
-    except study_data.DataError as error:
-        raise SystemExit(f"DataError: {error}") from error

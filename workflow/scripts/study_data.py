@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from study_files import written_aside
+from study_files import Damaged, written_aside
 
 HELD_OUT_FRACTION = 0.2
 Arrays = dict[str, np.ndarray]
@@ -118,7 +118,16 @@ def save(arrays: Arrays, file: str | Path) -> None:
 
 
 def load(file: str | Path) -> dict[str, Any]:
-    """The fields of ``rnn_core.Sequences``."""
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
+    """The fields of ``rnn_core.Sequences``.
+
+    Raises:
+        Damaged: the file is not what was written; every array in it has its checksum.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged archive makes of zipfile, zlib and NumPy's header: a dozen types
+        raise Damaged(file, str(error) or type(error).__name__) from error

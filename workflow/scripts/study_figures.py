@@ -12,13 +12,16 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -28,8 +31,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+import study_seal
 import study_tables
-from study_files import written_aside
+from study_files import plainly, written_aside
+from study_progress import recorded
 from study_verdicts import in_brackets, named, set_only
 from study_verdicts import in_order as in_order
 from study_verdicts import kind_of as kind_of
@@ -43,6 +48,7 @@ WIDTH, DPI = 9.0, 200  # inches; shown 900 px wide, 9 pt are 12 px
 TRAINING = ("clipping", "optimizer", "learning_rate", "updates", "trace_every")  # settings without effect on the start
 MOST_PANELS = 12
 MOST_UPDATES = 300
+MOST_ROWS = 500_000  # of a large table, in memory at once
 
 RATIO = r"$\log_{10}\,(\|\partial L/\partial h_{%s}\|\,/\,\|\partial L/\partial h_T\|)$"  # axis label, at step %s
 INK, FAINT = "#222222", "#8a8a8a"
@@ -61,16 +67,39 @@ Filter = list[tuple[str, str, Any]] | list[list[tuple[str, str, Any]]]  # all of
 
 @dataclass(frozen=True)
 class Tables:
-    """The study's tables by name; only the columns and rows asked for are read."""
+    """The study's tables by name; only the columns and rows asked for are read, of files that are whole."""
 
     files: Mapping[str, str | Path]
+    checked: set[str] = field(default_factory=set)
 
     def read(self, table: str, columns: Sequence[str], where: Filter | None = None) -> pd.DataFrame:
-        return pq.read_table(self.files[table], columns=list(columns), filters=where).to_pandas()
+        return pq.read_table(self.whole(table), columns=list(columns), filters=where).to_pandas()
+
+    def whole(self, table: str) -> str | Path:
+        """The file of a table, checked before it is first read."""
+        if table not in self.checked:
+            study_seal.check(self.files[table])
+            self.checked.add(table)
+        return self.files[table]
+
+    def pieces(
+        self, table: str, columns: Sequence[str], where: pc.Expression, most: int = MOST_ROWS
+    ) -> Iterator[pd.DataFrame]:
+        """The rows that ``where`` picks, about ``most`` at a time, for what would not fit into memory at once."""
+        dataset = ds.dataset(self.whole(table), format="parquet")
+        held: list[pa.RecordBatch] = []
+        scan = {"use_threads": False, "batch_readahead": 1, "fragment_readahead": 1}
+        for batch in dataset.to_batches(columns=list(columns), filter=where, **scan):
+            held.append(batch)
+            if sum(each.num_rows for each in held) >= most:
+                yield pa.Table.from_batches(held).to_pandas()
+                held = []
+        if any(batch.num_rows for batch in held):
+            yield pa.Table.from_batches(held).to_pandas()
 
     def runs(self, *measured: str) -> pd.DataFrame:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
-        return self.read("runs", ["run_key", *study_tables.axes(), *measured]).drop_duplicates("run_key")
+        return self.read("runs", ["sweep", "run_key", *study_tables.axes(), *measured]).drop_duplicates("run_key")
 
 
 def starts(runs: pd.DataFrame) -> pd.DataFrame:
@@ -90,8 +119,12 @@ def trained(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:
-    """These columns of the runs' updates, sorted; of long trainings ``most`` evenly spread, and every breakdown."""
+    """These columns of the runs' updates, sorted; of long trainings ``most`` evenly spread, and every breakdown.
+
+    Of so many runs that these would be more than ``MOST_ROWS``, fewer updates, but eight at least.
+    """
     last = int(runs["updates"].max()) - 1
+    most = max(8, min(most, MOST_ROWS // len(runs)))
     spread = np.unique(np.linspace(0, last, min(last + 1, most)).round().astype(int)).tolist()
     ours = ("run_key", "in", set(runs["run_key"]))
     rows = tables.read(
@@ -393,6 +426,16 @@ def render(
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
     """Tables in, PNG, SVG and facts out: the same bytes from the same tables."""
+    with plainly(), recorded(snakemake, "plot"):
+        _render(snakemake, frame, facts, draw)
+
+
+def _render(
+    snakemake: Any,
+    frame: Callable[[Tables], pd.DataFrame],
+    facts: Callable[[pd.DataFrame], Facts],
+    draw: Callable[[pd.DataFrame], Figure],
+) -> None:
     tables = Tables({table: getattr(snakemake.input, table) for table in study_tables.TABLES})
     data = frame(tables)
     found = {"figure": Path(snakemake.output.png).stem, **facts(data)}

@@ -1,32 +1,169 @@
-"""Writing files so that no reader, and no killed job, ever leaves or sees half of one."""
+"""Writing files so that no reader, and no killed job, ever leaves or sees half of one; and saying plainly what went wrong with a file."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-import tempfile
+import re
+import secrets
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+ABANDONED_AFTER = 24 * 3600.0  # seconds; for writers on other machines, of which nothing else is known
+_ASIDE = re.compile(r"\..*\.aside-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(\.[^.]*)?")
+_KEPT = "What is finished is kept."
+_ADVICE = {
+    errno.ENOSPC: f"the disk is full. Free some space there, then run the same command again. {_KEPT}",
+    errno.EDQUOT: f"your disk quota is used up. Free some space there, then run the same command again. {_KEPT}",
+    errno.EFBIG: "the file is larger than this shell or file system allows. Raise the limit (ulimit -f), then run the same command again.",
+    errno.EROFS: "it is on a file system that can only be read. Make it writable, or work in a copy of the project elsewhere.",
+    errno.EACCES: "you may not write there. Change the folder's owner or permissions, or work in a copy of the project elsewhere.",
+    errno.EPERM: "you may not write there. Change the folder's owner or permissions, or work in a copy of the project elsewhere.",
+    errno.EIO: f"the disk reports an error. Have it looked at, then run the same command again. {_KEPT}",
+}
+
+
+class FileTrouble(RuntimeError):
+    """What is wrong with a file, and what to do about it."""
+
+
+class Damaged(FileTrouble):
+    """A file that does not hold what was written to it."""
+
+    def __init__(self, file: str | Path, why: str) -> None:
+        self.file, self.why = Path(file), why
+        super().__init__(
+            f"{file} is damaged: {why}. Delete it and run the same command again: it is made anew. {_KEPT}"
+        )
+
+    def put_aside(self) -> str:
+        """Rename the file, so that Snakemake makes it anew, and say so. It is not deleted: somebody may have edited it."""
+        aside = self.file.with_name(f"{self.file.name}.damaged")
+        try:
+            self.file.replace(aside)
+        except OSError:
+            return str(self)
+        return f"{self.file} is damaged: {self.why}. It was renamed to {aside.name}; run the same command again and it is made anew. {_KEPT}"
+
+
+@contextmanager
+def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
+    """End a job with what is wrong and what to do, without a traceback; ``before`` precedes the ``expected`` errors' words."""
+    try:
+        yield
+    except Damaged as damaged:
+        raise SystemExit(damaged.put_aside()) from damaged
+    except FileTrouble as trouble:
+        raise SystemExit(str(trouble)) from trouble
+    except expected as error:
+        raise SystemExit(f"{before or f'{type(error).__name__}: '}{error}") from error
 
 
 @contextmanager
 def written_aside(target: str | Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it becomes ``target`` if the block ends well and is removed if it does not."""
+    """A path beside ``target`` to write to; it becomes ``target`` if the block ends well and is removed if it does not.
+
+    Its name tells who writes, so that ``remove_leftovers`` knows the files of writers that were killed.
+
+    Raises:
+        FileTrouble: the file system refuses; the message names ``target`` and what to do.
+    """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
-    os.close(handle)
-    aside = Path(name)
+    aside = target.with_name(f".{target.stem}.aside-{place()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        aside.chmod(0o666 & ~_umask())
         aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        full = isinstance(error, OSError) and is_full(target.parent)  # before the removal makes room
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FileTrouble(cannot_write(target, error, full)) from error
+        raise
 
 
-def _umask() -> int:
-    """The process's umask: temporary files are private, results are as public as any file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def cannot_write(target: str | Path, error: BaseException | None, full: bool = False) -> str:
+    """What an error in writing ``target`` means. Libraries lose the error's number on the way: ``full`` says what the disk said."""
+    number = getattr(error, "errno", None)
+    number = errno.ENOSPC if full and number not in _ADVICE else number
+    advice = _ADVICE.get(number or 0, f"{error}. When that is mended, run the same command again. {_KEPT}")
+    return f"{target} cannot be written: {advice}"
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the folder's file system has no room left for a file of ours."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 2**16 or (disk.f_files > 0 and disk.f_favail == 0)
+
+
+def refusal(folder: str | Path) -> str:
+    """Why nothing can be written in ``folder``, or in the folder that it would be made in; empty if it can. Nothing is tried."""
+    nearest = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.isdir(path))  # noqa: PTH112 - Path.is_dir fails behind a closed door
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return ""
+    read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+    return cannot_write(f"The folder {folder}", OSError(errno.EROFS if read_only else errno.EACCES, ""))
+
+
+def require_writable(folder: str | Path) -> None:
+    """Raise ``FileTrouble`` unless a file can be written in ``folder``. Only the attempt tells of a full disk or a remote one."""
+    try:
+        with written_aside(Path(folder) / "writable") as aside:
+            aside.write_bytes(4096 * b"0")
+        (Path(folder) / "writable").unlink()
+    except FileTrouble as trouble:
+        raise FileTrouble(cannot_write(f"The folder {folder}", trouble.__cause__)) from trouble
+
+
+@cache
+def place() -> str:
+    """8 hexadecimal digits for the set of processes that this one's process number is unique in: machine and container."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name += str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this place exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def remove_leftovers(*folders: str | Path) -> int:
+    """Remove the files that killed writers left below ``folders``, and say how many. Those of living writers stay."""
+    removed = 0
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                if name.startswith(".") and _is_leftover(Path(parent) / name):
+                    with suppress(OSError):  # another Snakemake was faster, or it is not ours to remove
+                        (Path(parent) / name).unlink()
+                        removed += 1
+    return removed
+
+
+def _is_leftover(file: Path) -> bool:
+    match = _ASIDE.fullmatch(file.name)
+    if match is None:
+        return False
+    if match["place"] == place():
+        return not is_running(int(match["pid"]))
+    try:
+        return time.time() - file.stat().st_mtime > ABANDONED_AFTER
+    except OSError:
+        return False

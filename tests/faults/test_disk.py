@@ -1,0 +1,136 @@
+"""A full disk and a read-only folder: said in plain words, which file and what to do; then the same command finishes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
+from study_project import ROOT
+
+import study_files
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+FULL = "cannot be written: the disk is full. Free some space there, then run the same command again. What is finished is kept."
+READ_ONLY = "cannot be written: it is on a file system that can only be read. Make it writable, or work in a copy of the project elsewhere."
+
+
+def fill(filler: Path, leave: int) -> None:
+    """Take all space but ``leave`` bytes."""
+    disk = os.statvfs(filler.parent)
+    filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - leave))
+
+
+@pytest.mark.workflow
+@pytest.mark.usefixtures("mount")
+def test_a_disk_that_fills_up_in_every_phase(undisturbed: Disturbed, tmp_path: Path) -> None:
+    """Too small for the runs; then for the tables; then for the figure; then large enough."""
+    project = fresh(tmp_path / "project")
+    results, kept = project.root / "results", {}
+    with mounted(results, "-t", "tmpfs", "-o", "size=160k", "tmpfs"):
+        for phases, before in (
+            (("cache/", "blocks/"), ""),
+            (("tables/",), "run_block"),
+            (("figures/",), "gather_table"),
+        ):
+            if before:
+                remount(results, "size=4m")
+                project.run("--until", before)
+                fill(results / "filler", leave=2**13)
+            said = project.run(check=False)
+            refused = said.split(FULL)[0].splitlines()[-1]
+            assert any(f"results/{STUDY}/{phase}" in refused for phase in phases), said
+            assert "Traceback" not in said
+            assert project.leftovers() == []
+            assert kept.items() <= project.finished_runs().items()
+            kept = project.finished_runs()
+            (results / "filler").unlink(missing_ok=True)
+        project.run()
+        assert kept and kept.items() <= project.finished_runs().items()
+        assert_whole(project, undisturbed)
+
+
+@pytest.mark.workflow
+@pytest.mark.usefixtures("mount")
+def test_a_disk_that_is_full_at_the_start_stops_before_the_first_job(tmp_path: Path) -> None:
+    project = fresh(tmp_path / "project")
+    with mounted(project.root / "results", "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
+        fill(project.root / "results" / "filler", leave=0)
+        said = project.run(check=False)
+    assert f"The folder results/{STUDY} {FULL}" in said
+    assert "rule check_engine" not in said and "Finished jobid" not in said
+
+
+@pytest.mark.workflow
+@pytest.mark.usefixtures("mount")
+@pytest.mark.parametrize("what", ["new results", "old results", "everything"])
+def test_what_can_only_be_read_is_refused_before_the_first_job(
+    undisturbed: Disturbed, tmp_path: Path, what: str
+) -> None:
+    """And whoever only wants to look may look."""
+    project = fresh(tmp_path / "project") if what == "new results" else finished(undisturbed, tmp_path / "project")
+    folder = project.root if what == "everything" else project.root / "results"
+    named = ".snakemake" if what == "everything" else f"results/{STUDY}"
+    (project.results / "report.html").unlink(missing_ok=True)  # something to do
+    with mounted(folder, "--bind", str(folder)):
+        remount(folder, "bind,ro")
+        said = project.run(check=False)
+        if what == "old results":
+            assert project.rules_to_run(*project.arguments) == {"render_report": 1, "study": 1}
+    assert f"The folder {named} {READ_ONLY}" in said
+    assert "Traceback" not in said and "Finished jobid" not in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_somebody_elses_folder_is_refused() -> None:
+    """Root is stopped by no permission bits; so this is asked as nobody, who cannot reach pytest's own folder either."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        code = f"import os, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r}); import study_files; os.setuid(65534); print(study_files.refusal({folder!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert f"The folder {folder} cannot be written: you may not write there. Change the folder's" in done.stdout
+        assert study_files.refusal(folder) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "Make it writable"),
+        (errno.EACCES, "permissions"),
+        (errno.EIO, "the disk reports an error"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EMFILE, "When that is mended, run the same command again"),
+    ],
+)
+def test_every_error_in_writing_names_the_file_and_what_to_do(tmp_path: Path, number: int, words: str) -> None:
+    target = tmp_path / "deep" / "runs.parquet"
+    with (
+        pytest.raises(SystemExit, match=words) as ended,
+        study_files.plainly(),
+        study_files.written_aside(target) as aside,
+    ):
+        aside.write_text("half")
+        raise OSError(number, os.strerror(number), str(aside))
+    assert str(ended.value).startswith(f"{target} cannot be written: ")
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.usefixtures("mount")
+def test_a_full_disk_is_known_even_where_a_library_loses_the_errors_number(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    with mounted(folder, "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
+        with (
+            pytest.raises(study_files.FileTrouble, match="the disk is full"),
+            study_files.written_aside(folder / "a.npy") as aside,
+        ):
+            fill(aside, leave=0)
+            raise OSError("24 requested and 0 written")  # what NumPy makes of it
+        assert list(folder.iterdir()) == []

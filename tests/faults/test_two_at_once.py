@@ -1,0 +1,172 @@
+"""Two Snakemakes at the same time: on one folder, on one study under two configs, on one cache. And whose lock may be released."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
+from study_project import ROOT
+
+import study_files
+import study_lock
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+
+@pytest.mark.workflow
+def test_a_second_snakemake_is_refused_and_the_first_is_not_disturbed(undisturbed: Disturbed, tmp_path: Path) -> None:
+    project = fresh(tmp_path / "project")
+    running = project.start()
+    assert project.await_job("check_engine", running)
+    said = project.run(check=False)
+    assert "Directory cannot be locked. Please make sure that no other Snakemake process" in said
+    assert "can be removed with the --unlock argument" in said
+    assert project.release_lock() == "", "the lock of a living Snakemake was released"
+    assert project.is_locked()
+    assert running.wait(timeout=300) == 0, project.said()
+    assert_whole(project, undisturbed)
+
+
+@pytest.mark.workflow
+def test_two_configs_of_one_study_without_a_lock_lose_nothing(undisturbed: Disturbed, tmp_path: Path) -> None:
+    """``--nolock``: both write the same files at once, with other rows. One of them may fail; the same command mends it."""
+    project = fresh(tmp_path / "project")
+    config = project.config(STUDY)
+    config["sweeps"]["propagation"]["seeds"] = 2
+    other = project.write_config("other", config)
+    first = project.start("--nolock")
+    said = project.snakemake("--nolock", *other, check=False)
+    assert first.wait(timeout=300) in (0, 1)
+    assert said.returncode in (0, 1)
+    kept = project.finished_runs()
+    project.run()
+    assert kept.items() <= project.finished_runs().items()
+    assert_whole(project, undisturbed)
+
+
+@pytest.mark.workflow
+def test_two_copies_of_the_project_share_a_cache(undisturbed: Disturbed, tmp_path: Path) -> None:
+    """Both compute the same runs at the same time and write the same entries; both end with the same rows."""
+    projects = [fresh(tmp_path / "one"), fresh(tmp_path / "two")]
+    (tmp_path / "cache").mkdir()
+    for project in projects:
+        project.results.mkdir(parents=True)
+        (project.results / "cache").symlink_to(tmp_path / "cache")
+    for running in [project.start() for project in projects]:
+        assert running.wait(timeout=300) == 0
+    entries = [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
+    assert len(entries) == len(undisturbed.finished_runs())
+    for project in projects:
+        assert_whole(project, undisturbed)
+
+
+class TestLeftovers:
+    def write(self, folder: Path, place: str, pid: int, name: str = "runs", age: float = 0.0) -> Path:
+        file = folder / f".{name}.aside-{place}-{pid}-0123abcd.parquet"
+        file.write_text("half")
+        os.utime(file, (time.time() - age, time.time() - age))
+        return file
+
+    def dead(self) -> int:
+        """The number of a process that has ended."""
+        child = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitpid(child, 0)
+        return child
+
+    def test_only_those_of_dead_writers_are_removed(self, tmp_path: Path) -> None:
+        here, elsewhere = study_files.place(), "0" * 8
+        gone = [
+            self.write(tmp_path, here, self.dead()),
+            self.write(tmp_path, elsewhere, 1, "far", age=2 * study_files.ABANDONED_AFTER),
+        ]
+        stay = [
+            self.write(tmp_path, here, os.getpid()),
+            self.write(tmp_path, elsewhere, 2, age=60.0),
+            tmp_path / "runs.parquet",
+            tmp_path / ".runs.parquet",
+        ]
+        for file in stay:
+            file.write_text("whole")
+        assert study_files.remove_leftovers(tmp_path) == 2
+        assert not any(file.exists() for file in gone)
+        assert all(file.exists() for file in stay)
+
+    def test_a_writer_killed_half_way_leaves_the_old_file_and_what_is_removed(self, tmp_path: Path) -> None:
+        file = tmp_path / "runs.parquet"
+        file.write_text("old and whole")
+        code = f"import os, signal, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nfrom study_files import written_aside\nwith written_aside({str(file)!r}) as aside:\n    aside.write_text('half of'); os.kill(os.getpid(), signal.SIGKILL)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        assert file.read_text() == "old and whole"
+        assert len(list(tmp_path.iterdir())) == 2
+        assert study_files.remove_leftovers(tmp_path) == 1
+        assert list(tmp_path.iterdir()) == [file]
+
+    def test_the_file_that_is_being_written_stays_and_becomes_the_result(self, tmp_path: Path) -> None:
+        with study_files.written_aside(tmp_path / "runs.parquet") as aside:
+            aside.write_text("whole")
+            assert study_files.remove_leftovers(tmp_path) == 0
+        assert [file.name for file in tmp_path.iterdir()] == ["runs.parquet"]
+
+
+class TestStaleLock:
+    """A lock is released only where its holder is known to be dead."""
+
+    @pytest.fixture
+    def killed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disturbed:
+        """What Snakemake leaves behind when it is killed: its locks and, younger, our record of a process that is dead."""
+        monkeypatch.chdir(tmp_path)
+        project = Disturbed(tmp_path)
+        (tmp_path / ".snakemake" / "locks").mkdir(parents=True)
+        (tmp_path / ".snakemake" / "locks" / "0.input.lock").write_text("studies/data/waves.csv\n")
+        (tmp_path / ".snakemake" / "locks" / "0.output.lock").write_text(f"results/{STUDY}/report.html\n")
+        study_lock.record(STUDY)
+        edit_holder(project, pid=TestLeftovers().dead())
+        return project
+
+    def test_of_a_dead_holder_it_is_stale(self, killed: Disturbed) -> None:
+        assert study_lock.is_stale(STUDY)
+
+    def test_of_a_living_holder_it_is_not(self, killed: Disturbed) -> None:
+        edit_holder(killed, pid=os.getpid())
+        assert not study_lock.is_stale(STUDY)
+
+    def test_another_process_with_the_holders_number_is_not_the_holder(self, killed: Disturbed) -> None:
+        edit_holder(killed, pid=os.getpid(), started="1")
+        assert study_lock.is_stale(STUDY)
+
+    def test_of_another_machines_holder_nothing_is_known(self, killed: Disturbed) -> None:
+        edit_holder(killed, place="0" * 8)
+        assert not study_lock.is_stale(STUDY)
+
+    def test_a_lock_younger_than_the_record_is_another_holders(self, killed: Disturbed) -> None:
+        lock, recorded = killed.root / ".snakemake" / "locks" / "0.output.lock", holder(killed).stat().st_mtime_ns
+        os.utime(lock, ns=(recorded + 1, recorded + 1))
+        assert not study_lock.is_stale(STUDY)
+
+    def test_another_studys_lock_is_left_alone(self, killed: Disturbed) -> None:
+        """Unlocking takes all locks of the folder away."""
+        other = killed.root / ".snakemake" / "locks" / "1.output.lock"
+        other.write_text("results/another/report.html\n")
+        os.utime(other, ns=(0, 0))
+        assert not study_lock.is_stale(STUDY)
+
+    def test_without_a_lock_or_a_record_there_is_nothing_to_release(self, killed: Disturbed) -> None:
+        shutil.rmtree(killed.root / ".snakemake" / "locks")
+        assert not study_lock.is_stale(STUDY)
+        study_lock.forget(STUDY)
+        (killed.root / ".snakemake" / "locks").mkdir()
+        (killed.root / ".snakemake" / "locks" / "0.output.lock").write_text(f"results/{STUDY}/report.html\n")
+        assert not study_lock.is_stale(STUDY)
+
+    def test_a_record_tells_who_wrote_it(self, killed: Disturbed) -> None:
+        study_lock.record(STUDY)
+        assert json.loads(holder(killed).read_text())["pid"] == os.getpid()
+        assert not study_lock.is_stale(STUDY)

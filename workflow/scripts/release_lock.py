@@ -1,0 +1,25 @@
+"""Unlock a study whose Snakemake was killed, and only then: ``python workflow/scripts/release_lock.py config.yaml``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+import study_lock
+
+
+def main(config: str) -> int:
+    study = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["study"]
+    if not study_lock.is_stale(study):
+        return 0  # nothing is locked, or a lock that Snakemake itself has to speak about
+    print(
+        f"The last run of the study {study} was killed and left its lock behind. Unlocking; what is finished is kept."
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--unlock", "--configfile", config], check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
