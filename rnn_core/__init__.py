@@ -4,7 +4,7 @@ from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, backward, forward
 from rnn_core.cells import CELLS, Cell, GRUCell, GRUResetBeforeCell, LSTMCell, ResidualCell, VanillaCell
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
-from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run
+from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
@@ -47,6 +47,7 @@ __all__ = [
     "prepare",
     "recurrent_matrix",
     "run",
+    "run_many",
     "sigma_max",
     "spectral_radius",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -235,11 +235,16 @@ def _states_with_loss(tape: Tape, loss_at: str) -> Iterator[Array | Scaled]:
 
 
 def loss_of(
-    problem: Problem, params: Params, x: Array, target: Array, memory_budget: int | None = None
+    problem: Problem,
+    params: Params,
+    x: Array,
+    target: Array,
+    memory_budget: int | None = None,
+    tape: Tape | None = None,
 ) -> tuple[float, float, Tape, Array | Scaled, Array | Scaled]:
     """(loss, accuracy, tape, y, dL/dy): the forward half of ``evaluate``; y and dL/dy (T, B, C) or (1, B, C)."""
     xp, task = namespace(x), problem.task
-    tape = forward(problem.cell, params, x, memory_budget=memory_budget)
+    tape = tape or forward(problem.cell, params, x, memory_budget=memory_budget)
     y = concat([readout.forward(params, h) for h in _states_with_loss(tape, task.loss_at)])
     goal = target if task.loss_at == "every" else target[None]
     if isinstance(y, Scaled) and task.loss == "squared_error":
@@ -253,10 +258,21 @@ def loss_of(
 
 
 def evaluate(
-    problem: Problem, params: Params, x: Array, target: Array, update: int = 0, memory_budget: int | None = None
+    problem: Problem,
+    params: Params,
+    x: Array,
+    target: Array,
+    update: int = 0,
+    memory_budget: int | None = None,
+    tape: Tape | None = None,
 ) -> Evaluation:
-    """Loss and all gradients of one batch, by the engine. ``memory_budget`` in bytes, for the tape: see ``forward``."""
-    loss, accuracy, tape, y, dy = loss_of(problem, params, x, target, memory_budget)
+    """Loss and all gradients of one batch, by the engine.
+
+    Args:
+        memory_budget: in bytes, for the tape: see ``forward``.
+        tape: of the same parameters and x, where there is one already.
+    """
+    loss, accuracy, tape, y, dy = loss_of(problem, params, x, target, memory_budget, tape)
     grad_hidden = DirectPart(params, dy, x.shape[0])
     gradients = backward(tape, grad_hidden)
     param_grads, start = dict(gradients.params), 0
@@ -297,40 +313,143 @@ def run(
     Raises:
         ValueError: the experiment and its task do not fit (see ``prepare``).
     """
-    problem = prepare(experiment, data, device)
+    return _run(experiment, data, device, watch, memory_budget, _Shared())
+
+
+def run_many(
+    experiments: Iterable[Experiment],
+    data: Mapping[str, Sequences] | None = None,
+    device: str = "cpu",
+    watch: Watcher | None = None,
+    memory_budget: int | None = None,
+) -> Iterator[tuple[Experiment, Result]]:
+    """Every experiment with what it measured, bit for bit as by ``run``, in an order that shares work.
+
+    Untrained runs that differ only in sequence length share one forward pass: the states of a shorter sequence are the first
+    of the longer one's. Those that differ only in clipping share their gradient as well.
+
+    Args:
+        data: by task, the sequences of those that are not generated.
+
+    Raises:
+        ValueError: an experiment and its task do not fit (see ``prepare``).
+    """
+    groups: dict[Experiment, list[Experiment]] = {}
+    for experiment in experiments:
+        groups.setdefault(replace(experiment, sequence_length=1, clipping="none"), []).append(experiment)
+    for group in groups.values():
+        shared = _Shared()
+        for experiment in sorted(group, key=lambda e: -e.sequence_length):
+            sequences = (data or {}).get(experiment.task)
+            yield experiment, _run(experiment, sequences, device, watch, memory_budget, shared)
+
+
+class _Shared:
+    """What the untrained runs of a group have found so far: the tape of the longest, and what the last length measured."""
+
+    def __init__(self) -> None:
+        self.tape: Tape | None = None
+        self.last: (
+            tuple[Experiment, Problem, Array, Array, Evaluation, dict[str, np.ndarray], dict[str, Any]] | None
+        ) = None
+
+    def tape_of(self, x: Array) -> Tape | None:
+        """The tape of x, if x is the beginning of the longest sequence."""
+        xp, T = namespace(x), x.shape[0]
+        if self.tape is None or self.tape.x.shape[0] < T or not bool(xp.all(self.tape.x[:T] == x)):
+            return None
+        return self.tape.prefix(T)
+
+
+def _run(
+    experiment: Experiment,
+    data: Sequences | None,
+    device: str,
+    watch: Watcher | None,
+    memory_budget: int | None,
+    shared: _Shared,
+) -> Result:
+    if experiment.updates == 0:
+        return _measure(experiment, data, device, watch, memory_budget, shared)
+    return _train(prepare(experiment, data, device), watch, memory_budget)
+
+
+def _measure(
+    experiment: Experiment,
+    data: Sequences | None,
+    device: str,
+    watch: Watcher | None,
+    memory_budget: int | None,
+    shared: _Shared,
+) -> Result:
+    """A run without training."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
+        unclipped = replace(experiment, clipping="none")
+        if shared.last is None or shared.last[0] != unclipped:
+            problem = prepare(experiment, data, device)
+            x, target = problem.batch(0)
+            evaluation = evaluate(problem, problem.params, x, target, 0, memory_budget, shared.tape_of(x))
+            shared.tape = shared.tape or evaluation.tape
+            trace = _trace(problem.cell, 0, evaluation)
+            start = _measure_start(problem, evaluation, trace)
+            shared.last = (unclipped, problem, x, target, evaluation, trace, start)
+        _, problem, x, target, evaluation, trace, start = shared.last
+        if watch is not None:
+            watch(problem, problem.params, x, target, evaluation)
+        row, _ = _row_of_update(experiment, evaluation, problem.params)
+        row["finite"] = row["finite"] and all_finite(*problem.params.values())
+    end = _measure_end(problem, problem.params, trained=False, broken=not row["finite"], memory_budget=memory_budget)
+    broken = _broken(evaluation) if not row["finite"] else _NOT_BROKEN
+    return Result(dict(trace), {name: np.array([value]) for name, value in row.items()}, {**start, **end, **broken})
+
+
+def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -> Result:
+    """A run with training."""
+    experiment = problem.experiment
     optimizer = OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
     params, traces, updates = problem.params, [], []
     start: dict[str, Any] = {}
-    broken: dict[str, int | None] = {"first_nonfinite_update": None, "first_nonfinite_step": None}
-
-    for update in range(max(1, experiment.updates)):
+    broken = _NOT_BROKEN
+    for update in range(experiment.updates):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded below
             x, target = problem.batch(update)
             evaluation = evaluate(problem, params, x, target, update, memory_budget)
-            truncated, bias = _truncated(experiment, evaluation)
-            clipped = _clipped(experiment, evaluation, truncated, params)
+            row, clipped = _row_of_update(experiment, evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 traces.append(_trace(problem.cell, update, evaluation))
                 if watch is not None:
                     watch(problem, params, x, target, evaluation)
             if update == 0:
                 start = _measure_start(problem, evaluation, traces[0])
-            following = optimizer.step(params, clipped.grads) if experiment.updates else params
-            finite = math.isfinite(evaluation.loss) and clipped.finite and all_finite(*following.values())
-            updates.append(_update_row(update, evaluation, clipped, bias, finite))
-            if not finite:
-                broken = {"first_nonfinite_update": update, "first_nonfinite_step": evaluation.first_nonfinite_step()}
+            following = optimizer.step(params, clipped.grads)
+            row["finite"] = row["finite"] and all_finite(*following.values())
+            updates.append(row)
+            if not row["finite"]:
+                broken = _broken(evaluation)
                 break
         params = following
 
-    end = _measure_end(
-        problem, params, trained=experiment.updates > 0, broken=not updates[-1]["finite"], memory_budget=memory_budget
-    )
+    end = _measure_end(problem, params, trained=True, broken=not updates[-1]["finite"], memory_budget=memory_budget)
     return Result(
         traces={name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]},
         updates={name: np.array([row[name] for row in updates]) for name in updates[0]},
         summary={**start, **end, **broken},
     )
+
+
+_NOT_BROKEN: dict[str, int | None] = {"first_nonfinite_update": None, "first_nonfinite_step": None}
+
+
+def _broken(evaluation: Evaluation) -> dict[str, int | None]:
+    return {"first_nonfinite_update": evaluation.update, "first_nonfinite_step": evaluation.first_nonfinite_step()}
+
+
+def _row_of_update(experiment: Experiment, evaluation: Evaluation, params: Params) -> tuple[dict[str, Any], Clipped]:
+    """(the row of ``updates``, the gradients that training uses)."""
+    truncated, bias = _truncated(experiment, evaluation)
+    clipped = _clipped(experiment, evaluation, truncated, params)
+    finite = math.isfinite(evaluation.loss) and clipped.finite
+    return _update_row(evaluation.update, evaluation, clipped, bias, finite), clipped
 
 
 def _truncated(experiment: Experiment, evaluation: Evaluation) -> tuple[Gradient, float]:
@@ -360,11 +479,12 @@ def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndar
     xp, T = namespace(tape.x), len(gradients.log_norm)
     rms, saturation = [], []
     for segment in tape.segments():
-        m, e = parts(segment.hidden)
-        rms.append(np.exp(log_norms(m) + e * LN2) / math.sqrt(math.prod(m.shape[1:])))
-        slope = xp.stack([cell.slope(saved) for saved in segment.saved])
-        saturated = xp.astype(xp.abs(slope) < SATURATED_BELOW, tape.x.dtype)
-        saturation.append(to_numpy(xp.mean(saturated, axis=(1, 2))).astype(np.float64))
+        columns, e = segment.states["hidden"][1:], segment.exponent[1:]
+        rms.append(np.exp(log_norms(columns) + e * LN2) / math.sqrt(math.prod(columns.shape[1:])))
+        whole = isinstance(segment.saved, np.ndarray)  # the fast path keeps a_t in one array
+        slope = cell.slope(segment.saved) if whole else xp.stack([cell.slope(saved) for saved in segment.saved])
+        saturated = xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=(1, 2))
+        saturation.append(to_numpy(saturated) / math.prod(slope.shape[1:]))
     t = np.arange(1, T + 1, dtype=np.int32)
     cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {

@@ -37,16 +37,24 @@ def lost(mantissa: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
     ``mantissa[t] * 2**exponent[t]`` that would become 0 and inf, float64 (T,); 0 where there is no nonzero entry."""
     xp = namespace(mantissa)
     magnitude = xp.abs(xp.reshape(mantissa, (mantissa.shape[0], -1)))
-    nonzero = to_numpy(xp.sum(xp.astype(magnitude != 0, xp.int64), axis=1))
-    fractions = {}
-    for format in FORMATS:
-        smallest, largest = 0.5, 2.0 - 2.0**-format.digits
-        flushed = (magnitude <= _limit(smallest, format.bottom - exponent, mantissa)) & (magnitude != 0)
-        overflowed = (magnitude >= _limit(largest, format.top - 1 - exponent, mantissa)) & (magnitude != 0)
-        for name, entries in (("flushed", flushed), ("overflowed", overflowed)):
-            count = to_numpy(xp.sum(xp.astype(entries, xp.int64), axis=1))
+    least, most = xp.min(magnitude, axis=1, keepdims=True), xp.max(magnitude, axis=1, keepdims=True)
+    nonzero = _count(magnitude)
+    zeros, none, fractions = magnitude.shape[1] - nonzero, np.zeros_like(nonzero), {}
+    for format in FORMATS:  # entries are counted only where the extremes say that there are any
+        low = _limit(0.5, format.bottom - exponent, mantissa)
+        high = _limit(2.0 - 2.0**-format.digits, format.top - 1 - exponent, mantissa)
+        flushed = none if bool(xp.all(least > low)) else _count(magnitude <= low) - zeros
+        overflowed = none
+        if not bool(xp.all(most < high)):
+            overflowed = _count(magnitude >= high) - np.where(to_numpy(high[:, 0]) == 0, zeros, 0)
+        for name, count in (("flushed", flushed), ("overflowed", overflowed)):
             fractions[f"{format.name}_{name}"] = count / np.maximum(nonzero, 1)
     return fractions
+
+
+def _count(entries: Array) -> np.ndarray:
+    """How many of each row are not zero, or true."""
+    return np.asarray(to_numpy(namespace(entries).count_nonzero(entries, axis=1)))
 
 
 def first_lost(columns: dict[str, np.ndarray]) -> dict[str, int | None]:

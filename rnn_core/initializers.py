@@ -6,6 +6,7 @@ sigma_max is the largest factor of a single step; rho <= sigma_max, with equalit
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 
@@ -37,14 +38,35 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 }
 
 
+class _Remembered:
+    """A function of a matrix that keeps its last values: the runs of a sweep ask for the same matrices again and again, and
+    an eigenvalue problem takes as long as a hundred steps of a run."""
+
+    def __init__(self, measure: Callable[[np.ndarray], float], most: int = 256) -> None:
+        self.measure, self.most = measure, most
+        self.found: dict[tuple[bytes, tuple[int, ...], str], float] = {}
+
+    def __call__(self, matrix: np.ndarray) -> float:
+        key = (hashlib.sha256(matrix.tobytes()).digest(), matrix.shape, matrix.dtype.str)
+        if key not in self.found:
+            while len(self.found) >= self.most:
+                self.found.pop(next(iter(self.found)), None)
+            self.found[key] = self.measure(matrix)
+        return self.found[key]
+
+
+_spectral_radius = _Remembered(lambda matrix: float(np.max(np.abs(np.linalg.eigvals(matrix)))))
+_sigma_max = _Remembered(lambda matrix: float(np.linalg.norm(matrix, 2)))
+
+
 def spectral_radius(matrix: np.ndarray) -> float:
     """rho: the largest modulus of an eigenvalue of a square matrix."""
-    return float(np.max(np.abs(np.linalg.eigvals(matrix))))
+    return _spectral_radius(matrix)
 
 
 def sigma_max(matrix: np.ndarray) -> float:
     """The largest singular value."""
-    return float(np.linalg.norm(matrix, 2))
+    return _sigma_max(matrix)
 
 
 def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho: float) -> np.ndarray:

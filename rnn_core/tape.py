@@ -91,6 +91,18 @@ class Tape:
         whole = self._whole().after(name)
         return whole if isinstance(whole, Scaled) else namespace(whole).asarray(whole, copy=True)
 
+    def prefix(self, T: int) -> Tape | None:
+        """The tape of the first T steps, as views, bit for bit what ``forward`` would return; None where that cannot be promised:
+        it is not kept whole, a shorter sequence would be cut into other segments, or states leave the range of plain floats."""
+        whole = self.kept
+        if whole is None or self.memory_budget is not None or whole.exponent.any():
+            return None
+        if segment_length(T) != segment_length(self.x.shape[0]):
+            return None
+        kept, xp = part_of(whole, 0, T), namespace(self.x)
+        state = {name: xp.asarray(part[-1].T, copy=True) for name, part in kept.states.items()}
+        return Tape(self.cell, self.params, self.x[:T], state, None, self.checkpoints, kept)
+
     @property
     def saved(self) -> list[Any]:
         """What the cell saved at every step."""

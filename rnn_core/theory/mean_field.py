@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,11 +41,17 @@ class MeanField:
 
 def _expect(phi: Activation, q: float, squared: Callable[[np.ndarray], np.ndarray]) -> float:
     """E[squared(√q z)²] by Gauss-Legendre on panels that end where phi' jumps."""
-    ends = np.union1d(_PANELS, np.clip(np.array(phi.kinks) / math.sqrt(q), -12.0, 12.0))
+    z, weights = _quadrature(tuple(min(max(kink / math.sqrt(q), -12.0), 12.0) for kink in phi.kinks))
+    return float((weights * squared(math.sqrt(q) * z) ** 2).sum())
+
+
+@lru_cache(maxsize=16)
+def _quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(nodes, weights times the normal density)."""
+    ends = np.union1d(_PANELS, np.array(kinks))
     half = 0.5 * np.diff(ends)[:, None]
     z = ends[:-1, None] + half * (1.0 + _NODES)
-    density = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-    return float((half * _WEIGHTS * density * squared(math.sqrt(q) * z) ** 2).sum())
+    return z, half * _WEIGHTS * (np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
 
 
 def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = 1e-12) -> MeanField:

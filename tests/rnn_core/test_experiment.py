@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 import rnn_core as rc
+from rnn_core import experiment as experiments
 from rnn_core.experiment import SATURATED_BELOW, Evaluation, axes
 from rnn_core.theory import growth
 from tests.rnn_core.engine_helpers import TORCH_FUNCTIONS, relative, with_biases
@@ -473,3 +474,50 @@ def test_held_out_accuracy_is_counted_on_held_out_sequences() -> None:
 def test_an_experiment_is_one_row() -> None:
     """A field cannot be written to a table as it is."""
     assert all(isinstance(v, str | int | float | None) for v in asdict(rc.Experiment()).values())
+
+
+# ---- many runs that share work ---------------------------------------------------------------------------------------
+
+
+SWEPT = [
+    dict(activation="tanh", loss_at="last"),
+    dict(activation="tanh", loss_at="every", task="input_mean"),
+    dict(activation="relu", spectral_radius=2.5, loss_at="last"),
+    dict(activation="relu", spectral_radius=30.0, loss_at="every"),  # states leave the range of plain floats
+    dict(activation="gelu", cell="residual", residual_leak=0.5),
+    dict(cell="lstm", dtype="float32"),
+    dict(activation="sigmoid", spectral_radius=0.2, truncation=7),
+    dict(updates=3, loss_at="every", learning_rate=0.1),
+]
+
+
+@pytest.mark.parametrize("fixed", SWEPT, ids=str)
+def test_runs_that_share_work_give_the_bits_of_runs_alone(fixed: dict[str, Any]) -> None:
+    """Which runs were computed together changes a row: a grown study differs from a fresh one."""
+    lengths, rules = (5, 40, 260, 130), ("none", "norm:0.01", "value:0.001", "signal:0.001")
+    sweep = [small(**{**fixed, "sequence_length": T, "clipping": rule, "seed": seed}) for T in lengths for rule in rules for seed in (0, 1)]  # fmt: skip
+    found = dict(rc.run_many(sweep))
+    assert set(found) == set(sweep)
+    for experiment in sweep:
+        assert_same(rc.run(experiment), found[experiment])
+
+
+def test_sharing_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that could share a forward pass or a gradient compute their own."""
+    counted: list[str] = []
+    for name in ("forward", "backward"):
+        original = getattr(experiments, name)
+        monkeypatch.setattr(experiments, name, lambda *a, n=name, f=original, **k: (counted.append(n), f(*a, **k))[1])
+    sweep = [
+        small(sequence_length=T, clipping=rule) for T in (10, 20, 30) for rule in ("none", "norm:1.0", "value:0.1")
+    ]
+    assert len(list(rc.run_many(sweep))) == 9
+    assert (counted.count("forward"), counted.count("backward")) == (1, 3)
+
+
+def test_sequences_of_the_user_are_shared_too() -> None:
+    """A shorter run reads other sequences than the longer one whose states it takes."""
+    data = labelled("every")
+    sweep = [replace(small(task="mine", loss_at="every"), sequence_length=T) for T in (2, data.inputs.shape[1])]
+    for experiment, result in rc.run_many(sweep, {"mine": data}):
+        assert_same(rc.run(experiment, data), result)
