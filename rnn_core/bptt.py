@@ -7,6 +7,7 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -41,7 +42,7 @@ from rnn_core.scaling import (
     tops,
 )
 from rnn_core.scaling import parts as parts_of
-from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, run_segment, run_whole, segment_length, swap
+from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, pieces, run_segment, run_whole, segment_length, swap
 from rnn_core.wide import Wide, combined, plain_parts
 
 STEPS_BETWEEN = 8  # steps taken one by one where the fast path has stopped, before it is tried again
@@ -569,10 +570,9 @@ def _input_gradients(W_ih: Array, du: Array, exponent: np.ndarray) -> tuple[Arra
 
 
 def _lost_of(columns: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
-    """``formats.lost``, a segment at a time, so that little memory is taken beside the columns."""
-    T, length = columns.shape[0], segment_length(columns.shape[0])
-    pieces = [slice(start, start + length) for start in range(0, T, length)]
-    return _one_after_another([lost(columns[piece], exponent[piece]) for piece in pieces])
+    """``formats.lost``, a few steps at a time."""
+    parts = pieces(columns.shape[0], math.prod(columns.shape[1:]), 2**16)
+    return _one_after_another([lost(columns[piece], exponent[piece]) for piece in parts])
 
 
 def _one_after_another(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from rnn_core.losses import LOSSES, baseline, scaled_squared_error
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scaling import LN2, Scaled, all_finite, concat, log_norms, parts, plain, plain_if_fits, plus
 from rnn_core.streams import stream
-from rnn_core.tape import Tape
+from rnn_core.tape import Tape, pieces
 from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
 from rnn_core.theory import MIXING_INITIALIZERS, Growth, fixed_point, growth, linear_rate, regime
 
@@ -481,10 +481,13 @@ def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndar
     for segment in tape.segments():
         columns, e = segment.states["hidden"][1:], segment.exponent[1:]
         rms.append(np.exp(log_norms(columns) + e * LN2) / math.sqrt(math.prod(columns.shape[1:])))
-        whole = isinstance(segment.saved, np.ndarray)  # the fast path keeps a_t in one array
-        slope = cell.slope(segment.saved) if whole else xp.stack([cell.slope(saved) for saved in segment.saved])
-        saturated = xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=(1, 2))
-        saturation.append(to_numpy(saturated) / math.prod(slope.shape[1:]))
+        for piece in pieces(len(segment.saved), math.prod(columns.shape[1:])):
+            saved = segment.saved[piece]  # the fast path keeps a_t in one array
+            slope = (
+                cell.slope(saved) if isinstance(saved, np.ndarray) else xp.stack([cell.slope(kept) for kept in saved])
+            )
+            saturated = xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=(1, 2))
+            saturation.append(to_numpy(saturated) / math.prod(slope.shape[1:]))
     t = np.arange(1, T + 1, dtype=np.int32)
     cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {

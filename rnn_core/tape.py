@@ -140,6 +140,12 @@ def segment_length(T: int) -> int:
     return max(SHORTEST_SEGMENT, math.isqrt(T - 1) + 1)
 
 
+def pieces(steps: int, entries: int, most: int = 2**13) -> Iterator[slice]:
+    """Steps in order, as many at a time as have ``most`` entries: larger arrays come from the system page by page."""
+    length = max(1, most // entries)
+    yield from (slice(start, min(start + length, steps)) for start in range(0, steps, length))
+
+
 def run_whole(cell: Cell, params: Params, x: Array, state: State, exponent: int) -> Segment | None:
     """All steps by the fast path, without copying segments together; None where it does not compute them, or they leave the
     range of plain floats. The bits are those of one segment after the other."""
