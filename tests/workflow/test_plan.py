@@ -115,10 +115,14 @@ def test_runs_that_two_sweeps_share_are_noticed(config: dict[str, Any]) -> None:
     defaults = {name: axis.default for name, axis in fields_of_experiment().items()}
     assert study_plan.shared_runs(config, defaults) == {}
     first = config["sweeps"]["propagation"]
-    again = {**first, "seeds": 2, "grid": {**first["grid"], "activation": ["tanh", "gelu"], "sequence_length": 100}}
+    again = {
+        **first,
+        "seeds": 2,
+        "grid": {**first["grid"], "activation": ["tanh", "gelu"], "sequence_length": [100, 200]},
+    }
     config["sweeps"] = {"a": first, "b": again}
     keys = {name: {rc.Experiment(**run).key for block in study_plan.blocks(config).values() if block.sweep == name for run in block.runs()} for name in "ab"}  # fmt: skip
-    assert study_plan.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 20}
+    assert study_plan.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 40}
 
 
 def fields_of_experiment() -> dict[str, Any]:
