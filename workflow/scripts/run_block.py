@@ -130,7 +130,10 @@ def main(snakemake: Any) -> None:
     with threadpool_limits(1), recorded(snakemake, "run_block") as record:
         runner = prepared(snakemake)
         provenance = {"block": p.block, "engine": p.engine, "device": device_name(runner.device)}
-        run_block(block, runner, record, dict(snakemake.output.items()), provenance)
+        try:
+            run_block(block, runner, record, dict(snakemake.output.items()), provenance)
+        except (ValueError, RuntimeError, OSError) as error:  # with quiet Snakemake does not name the block
+            raise SystemExit(f"{type(error).__name__} in block {block.sweep}/{block.name}: {error}") from error
 
 
 if __name__ == "__main__":
