@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG))
 
-.PHONY: report test verify check format docs lock clean help
+.PHONY: report plan rates test verify check format docs lock clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ format: $(VENV)/dev.stamp ## format all code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/snakefmt Snakefile workflow
+
+plan: $(VENV)/run.stamp ## what the study (CONFIG=config.yaml) will take: runs, jobs, time, memory, disk; and how much of it is finished
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --quiet all --configfile $(CONFIG)
+
+rates: $(VENV)/run.stamp ## measure the rates of the cost model again (after the engine became faster)
+	PYTHONPATH=. $(BIN)/python workflow/scripts/measure_rates.py
 
 docs: $(VENV)/run.stamp ## write the config schema and docs/ from the code
 	$(BIN)/python workflow/scripts/write_schema.py

@@ -21,10 +21,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 
-import rnn_core as rc
-import study_plan
-import study_tables
-from study_streams import BLOCK_TABLES, BlockWriter
+import rnn_core as rc  # noqa: E402
+import study_plan  # noqa: E402
+import study_tables  # noqa: E402
+from study_streams import BLOCK_TABLES, BlockWriter  # noqa: E402
 
 FIGURES = [file.stem.removeprefix("plot_") for file in sorted((ROOT / "workflow" / "scripts").glob("plot_*.py"))]
 

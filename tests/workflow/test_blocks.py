@@ -19,6 +19,7 @@ import run_block
 import study_tables
 import verify_runs
 from oracle_checks import CheckFailed
+from rnn_core.experiment import axes
 from study_cache import Cache, Entry
 from study_plan import Block
 from study_progress import Record
@@ -107,6 +108,50 @@ def test_any_grown_axis_computes_only_the_missing_runs(
     grown = run(larger, runner(tmp_path / "a"), tmp_path)
     assert len(count) == new
     assert_same(grown, run(larger, runner(tmp_path / "b"), tmp_path))
+
+
+# every axis: what else the runs need, its value and the one that is added
+GROWN: dict[str, tuple[dict[str, list[Any]], Any, Any]] = {
+    "task": ({}, "input_mean", "white_noise"),
+    "cell": ({}, "vanilla", "gru"),
+    "activation": ({}, "tanh", "relu"),
+    "residual_step": ({"cell": ["residual"]}, 0.5, 0.6),
+    "residual_leak": ({"cell": ["residual"]}, 0.5, 0.6),
+    "initializer": ({}, "gaussian", "orthogonal"),
+    "spectral_radius": ({}, 0.9, 1.0),
+    "hidden_size": ({}, 6, 5),
+    "input_size": ({}, 2, 3),
+    "input_scale": ({}, 1.0, 0.1),
+    "sequence_length": ({}, 7, 9),
+    "batch_size": ({}, 3, 2),
+    "loss_at": ({}, "last", "every"),
+    "truncation": ({}, 3, 4),
+    "clipping": ({}, "none", "norm:0.1"),
+    "optimizer": ({}, "sgd", "adam"),
+    "learning_rate": ({}, 0.5, 0.4),
+    "updates": ({}, 4, 0),
+    "trace_every": ({}, 2, 3),
+    "dtype": ({}, "float64", "float32"),
+}
+
+
+def test_every_axis_is_grown_below() -> None:
+    assert set(GROWN) | {"seed"} == set(axes())
+
+
+@pytest.mark.parametrize("axis", GROWN)
+def test_a_value_added_to_any_axis_computes_the_new_runs_alone(tmp_path: Path, count: list[str], axis: str) -> None:
+    others, value, added = GROWN[axis]
+    common: dict[str, list[Any]] = {name: values[:1] for name, values in GRID.items()}
+    before = Block("sweep", "all", {}, {**common, **others, axis: [value]}, 2)
+    after = Block("sweep", "all", {}, {**common, **others, axis: [value, added]}, 2)
+    run(before, runner(tmp_path / "a"), tmp_path)
+    old = set(count)
+    count.clear()
+    grown = run(after, runner(tmp_path / "a"), tmp_path)
+    assert len(count) == 2
+    assert not old & set(count)
+    assert_same(grown, run(after, runner(tmp_path / "b"), tmp_path))
 
 
 def test_rows_are_those_of_the_runs_in_the_order_of_their_keys(tmp_path: Path) -> None:

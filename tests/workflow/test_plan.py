@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -10,7 +11,11 @@ from study_project import ROOT
 from yaml import safe_load
 
 import rnn_core as rc
+import study_config
+import study_cost
 import study_plan
+from rnn_core import experiment
+from study_plan import Block
 
 
 @pytest.fixture
@@ -72,15 +77,129 @@ def test_planning_does_not_import_the_engine() -> None:
     import subprocess
     import sys
 
-    code = "import sys, study_config, study_plan, study_provenance; print([m for m in ('torch', 'rnn_core', 'pandas') if m in sys.modules])"  # fmt: skip
+    code = "import sys, study_config, study_cost, study_plan, study_progress, study_provenance; print([m for m in ('torch', 'rnn_core', 'pandas') if m in sys.modules])"  # fmt: skip
     scripts = ROOT / "workflow" / "scripts"
     done = subprocess.run([sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
-    """A guard against work per run, not a benchmark: 100 000 runs are planned as 8 blocks, none of them expanded."""
-    config["sweeps"]["propagation"]["seeds"] = 1000
+    """100 000 runs: check, blocks, verification jobs and the cost of every block, far below the five seconds promised."""
+    config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(100)]
+    config["sweeps"]["propagation"] |= {"seeds": 50, "jobs_over": ["spectral_radius", "activation"]}
     start = time.process_time()
-    assert sum(map(len, study_plan.blocks(config).values())) > 100_000
-    assert time.process_time() - start < 1.0
+    study_config.check(config, ROOT)
+    blocks = study_plan.blocks(config)
+    groups = study_plan.verification_jobs(blocks)
+    costs = [study_cost.block_cost(block, config) for block in blocks.values()]
+    spent = time.process_time() - start
+    assert sum(map(len, blocks.values())) >= 100_000
+    assert sum(map(len, groups.values())) == len(blocks) == len(costs)
+    assert spent < 2.0
+
+
+def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: dict[str, Any]) -> None:
+    config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(70)]
+    before = study_plan.verification_jobs(study_plan.blocks(config))
+    names = [block.name for (sweep, _), group in before.items() if sweep == "propagation" for block in group]
+    assert len(names) == len(set(names)) == 70
+    assert len([group for group in before if group[0] == "propagation"]) == 4
+    config["sweeps"]["propagation"]["grid"]["spectral_radius"].append(1.7)
+    after = study_plan.verification_jobs(study_plan.blocks(config))
+    changed = [group for group in after if after[group] != before[group]]
+    assert set(before) == set(after)
+    assert len(changed) == 1
+
+
+def test_runs_that_two_sweeps_share_are_noticed(config: dict[str, Any]) -> None:
+    defaults = {name: axis.default for name, axis in fields_of_experiment().items()}
+    assert study_plan.shared_runs(config, defaults) == {}
+    first = config["sweeps"]["propagation"]
+    again = {
+        **first,
+        "seeds": 2,
+        "grid": {**first["grid"], "activation": ["tanh", "gelu"], "sequence_length": [100, 200]},
+    }
+    config["sweeps"] = {"a": first, "b": again}
+    keys = {name: {rc.Experiment(**run).key for block in study_plan.blocks(config).values() if block.sweep == name for run in block.runs()} for name in "ab"}  # fmt: skip
+    assert study_plan.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 40}
+
+
+def fields_of_experiment() -> dict[str, Any]:
+    return {field.name: field for field in dataclasses.fields(rc.Experiment)}
+
+
+# ---- what it costs
+
+
+def work(grid: dict[str, list[Any]], seeds: int = 1, shared: bool = False) -> study_cost.Work:
+    return study_cost.block_work(Block("s", "all", {}, grid, seeds), shared)
+
+
+SMALL: dict[str, list[Any]] = {"hidden_size": [5], "batch_size": [3], "sequence_length": [8, 4], "activation": ["tanh"]}
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        SMALL,
+        SMALL | {"cell": ["lstm"]},
+        SMALL | {"loss_at": ["every"]},
+        SMALL | {"task": ["input_mean"], "loss_at": ["last"], "updates": [3], "clipping": ["none", "norm:1.0"]},
+        SMALL | {"task": ["input_mean"], "loss_at": ["last"], "updates": [5], "trace_every": [2], "truncation": [2]},
+        SMALL | {"task": ["input_mean"], "loss_at": ["last"], "updates": [3], "clipping": ["signal:1.0"]},
+    ],
+)
+def test_counted_steps_and_rows_are_those_that_the_engine_makes(
+    grid: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every forward and backward pass of the engine is counted; the model must have counted the same before."""
+    steps, rows, updates = 0, 0, 0
+
+    def counting(run: Any, length: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal steps
+            steps += length(arguments)
+            return run(*arguments, **named)
+
+        return counted
+
+    monkeypatch.setattr(experiment, "forward", counting(experiment.forward, lambda a: len(a[2])))
+    monkeypatch.setattr(experiment, "backward", counting(experiment.backward, lambda a: len(a[0].x)))
+    for settings in Block("s", "all", {}, grid, 2).runs():
+        result = rc.run(rc.Experiment(**settings))
+        rows += len(result.traces["t"])
+        updates += len(result.updates["update"])
+    counted = work(grid, seeds=2)
+    assert (counted["step"], counted["row"], counted["update"]) == (steps, rows, updates)
+
+
+def test_work_that_is_shared_is_counted_once() -> None:
+    grid = SMALL | {"clipping": ["none", "norm:1.0", "norm:0.1"]}
+    alone, together = work(grid), work(grid, shared=True)
+    assert alone["step"] == 3 * (8 + 4) * 2
+    assert together["step"] == 8 + (8 + 4)  # one forward pass of the longest, one backward pass a length
+    assert (alone["run"], alone["row"]) == (together["run"], together["row"]) == (6, 36)
+    training = grid | {"updates": [2]}
+    assert work(training, shared=True) == work(training)
+
+
+def test_costs_grow_with_what_they_are_made_of(config: dict[str, Any]) -> None:
+    blocks = study_plan.blocks(config)
+    block = blocks["propagation", "spectral_radius=1.0"]
+    cost = study_cost.block_cost(block, config)
+    twice = study_cost.block_cost(dataclasses.replace(block, seeds=10), config)
+    fixed = study_cost.RATES["job_seconds"] + study_cost.RATES["block_seconds"]
+    assert twice.seconds - fixed == pytest.approx(2 * (cost.seconds - fixed))
+    assert twice.disk_mb == pytest.approx(2 * cost.disk_mb)
+    long = dataclasses.replace(block, grid={**block.grid, "sequence_length": [1_000_000]})
+    states = 1_000_000 * 16 * 64 * 8 / 2**20
+    unbounded, bounded = (study_cost.block_cost(long, {**config, "memory_mb": m}).memory_mb for m in (None, 512))
+    assert unbounded > states
+    assert bounded < unbounded
+
+
+def test_two_ways_to_write_one_rule_are_noticed(config: dict[str, Any]) -> None:
+    config["sweeps"]["clipping"]["grid"]["clipping"] = ["none", "norm:1", "norm:1.0"]
+    with pytest.raises(study_config.ConfigError, match=r"'norm:1' and 'norm:1.0' are the same rule; leave one out"):
+        study_config.check(config, ROOT)

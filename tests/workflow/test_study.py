@@ -19,6 +19,7 @@ import torch
 from study_project import TABLES, Project, copy, copy_of, without_figures
 
 import rnn_core as rc
+import run_block
 import study_data
 import study_plan
 import study_tables
@@ -31,6 +32,12 @@ TINY = ("--configfile=studies/tiny.yaml",)
 def same_rows(one: Project, other: Project, study: str = "tiny") -> None:
     for table in TABLES:
         pd.testing.assert_frame_equal(one.table(table, study), other.table(table, study), check_exact=True)
+
+
+def finished_runs(project: Project) -> dict[Path, int]:
+    """The cached runs with their times of change; those that were run once more to be verified are not among them."""
+    files = project.root.glob("results/tiny/cache/*/*/*.run")
+    return {file: file.stat().st_mtime_ns for file in files if not file.parent.parent.name.endswith("-verified")}
 
 
 @pytest.mark.xdist_group("tiny")
@@ -140,6 +147,22 @@ class TestResults:
             assert str(tiny.root) not in str(provenance)
         assert (tiny.table("runs")["engine"] == provenance["engine"]).all()
 
+    def test_the_plan_counts_runs_jobs_and_what_is_finished(self, tiny: Project) -> None:
+        done = tiny.snakemake("plan", "--quiet=all", *TINY)
+        rows = {line.split("  ")[0].strip(): line.split() for line in done.stdout.splitlines()}
+        assert rows["propagation"][1:4] == ["36", "36", "3"]
+        assert rows["clipping"][1:4] == ["36", "36", "3"]
+        assert rows["all"][1:3] == ["72", "72"]
+        assert "Wall time of the whole study on 2 cores" in done.stdout
+        assert "runs of the study were timed here" in done.stdout
+
+    def test_jobs_keep_records_and_the_progress_reaches_the_end(self, tiny: Project) -> None:
+        logs = tiny.root / "results" / "tiny" / "logs"
+        assert (logs / "progress.log").read_text().splitlines()[-1].startswith("72 of 72 runs (100 %)")
+        records = [json.loads(file.read_text()) for file in logs.rglob("*.json") if file.name != "session.json"]
+        assert {r["rule"] for r in records} == {"run_block", "verify_runs", "check_engine", "gather_table", "plot"}
+        assert sum(r["done"] for r in records) == 72
+
     def test_nothing_is_left_to_do(self, tiny: Project) -> None:
         assert tiny.rules_to_run(*TINY) == {}
 
@@ -208,7 +231,7 @@ class TestExecution:
         for file in other.root.glob("results/tiny/blocks/*/*/*.parquet"):
             if not file.name.startswith("."):
                 pd.read_parquet(file)  # whole, or not there
-        kept = {file: file.stat().st_mtime_ns for file in other.root.glob("results/tiny/cache/*/*/*.run")}
+        kept = finished_runs(other)
         assert kept
 
         other.snakemake("--unlock", *TINY)
@@ -228,13 +251,38 @@ class TestExecution:
         small["sweeps"]["propagation"]["grid"] |= {"activation": ["identity", "tanh"], "spectral_radius": [0.5, 1.5]}
         small["sweeps"]["propagation"]["seeds"] = 1
         other.snakemake(*other.write_config("tiny", small), runs)
-        before = {file: file.stat().st_mtime_ns for file in other.root.glob("results/tiny/cache/*/*/*.run")}
+        before = finished_runs(other)
         other.snakemake(*other.write_config("tiny", grown), runs)
-        after = {file: file.stat().st_mtime_ns for file in other.root.glob("results/tiny/cache/*/*/*.run")}
+        after = finished_runs(other)
         assert (len(before), len(after)) == (8, 36)
         assert all(after[file] == changed for file, changed in before.items()), "a finished run was made again"
         fresh.snakemake(*fresh.write_config("tiny", grown), runs)
         pd.testing.assert_frame_equal(other.table("runs"), fresh.table("runs"), check_exact=True)
+
+    def test_a_failed_job_leaves_no_silent_gap(self, tiny: Project, tmp_path: Path) -> None:
+        """One run of one block cannot be kept; the rest is made, no table is, and once repaired only the gap is computed."""
+        other = copy(tmp_path / "project")
+        tables = [f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES]
+        key = next(rc.Experiment(**run).key for run in study_plan.blocks(other.config())["propagation", "activation=tanh"].runs())  # fmt: skip
+        cache = other.root / "results" / "tiny" / "cache" / run_block.identity("cpu")
+        cache.mkdir(parents=True)
+        (cache / key[:2]).write_text("a file where a folder should be")
+        failed = other.snakemake(*TINY, "--keep-going", *tables, check=False)
+        assert failed.returncode != 0
+        assert (
+            "NotADirectoryError" in failed.stdout + failed.stderr or "FileExistsError" in failed.stdout + failed.stderr
+        )
+        assert "activation=tanh" in failed.stdout + failed.stderr
+        assert not list(other.root.glob("results/tiny/tables/*.parquet")), "a table without the failed block's rows"
+        assert (other.root / "results/tiny/blocks/propagation/activation=sigmoid/runs.parquet").is_file()
+        assert other.rules_to_run(*TINY, *tables)["run_block"] == 1
+        kept = finished_runs(other)
+        assert len(kept) >= 60
+
+        (cache / key[:2]).unlink()
+        other.snakemake(*TINY, *tables)
+        same_rows(tiny, other)
+        assert all(file.stat().st_mtime_ns == changed for file, changed in kept.items())
 
     def test_a_damaged_cache_is_computed_again(self, tiny: Project, tmp_path: Path) -> None:
         other = copy(tmp_path / "project")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from study_project import ROOT
 
+import gather_table
 import rnn_core as rc
 import study_streams
 import study_tables
@@ -114,6 +118,40 @@ def test_gathering_range_by_range_is_sorting_all_rows(tmp_path: Path, monkeypatc
     found = gathered("traces", files, tmp_path / "found.parquet")
     assert found.equals(expected)
     assert pq.read_metadata(tmp_path / "found.parquet").num_row_groups >= 8
+
+
+def test_gathering_holds_a_part_of_the_rows_alone(tmp_path: Path) -> None:
+    """By Arrow's own count, in a process of its own: the rows of a range, several times over, but never all of them."""
+    files = []
+    for index in range(4):
+        part = random_rows(index, 500, 50)
+        files.append(str(tmp_path / f"{index}.parquet"))
+        pq.write_table(part, files[-1], row_group_size=4096)
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "workflow" / "scripts")!r})
+import pyarrow, study_streams
+study_streams.ROWS_AT_ONCE = 10_000
+study_streams.gather("traces", {files!r}, "all.parquet", {{}})
+print(pyarrow.default_memory_pool().max_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert pq.read_metadata(tmp_path / "all.parquet").num_rows == 4 * 500 * 100
+    assert 0 < int(done.stdout) < 4 * part.nbytes / 3
+
+
+def test_what_verification_found_stands_in_the_runs_rows(tmp_path: Path) -> None:
+    """The worst of a run's checks, for that sweep's run alone; null where it was not verified or nothing was finite."""
+    blank = {
+        c.name: None if c.null else "" if pa.types.is_string(c.type) else 0 for c in study_tables.columns("checks")
+    }
+    found = [("a", "k", 1e-15), ("a", "k", 1e-13), ("a", "k", None), ("b", "m", None)]
+    rows = [{**blank, "sweep": sweep, "run_key": key, "relative_error": error} for sweep, key, error in found]
+    checks = study_tables.build("checks", {name: [row[name] for row in rows] for name in blank})
+    study_tables.write(checks, tmp_path / "c.parquet", {})
+    fill = gather_table.with_verification("runs", [str(tmp_path / "c.parquet")])
+    runs = pa.table({"sweep": ["a", "b", "b"], "run_key": ["k", "k", "m"], "verified_error": pa.nulls(3, pa.float64())})
+    assert fill(runs)["verified_error"].to_pylist() == [1e-13, None, None]
 
 
 def test_a_block_is_written_in_the_order_of_its_keys_and_in_row_groups(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ nearest to what was measured; the worst and the typical misses are printed.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
 import study_cost
+import study_streams
+import study_tables
 from oracle_checks import Verifier
 from run_block import BlockRunner, run_block
 from study_cache import Cache
@@ -104,6 +108,12 @@ def engine_rates(folder: Path) -> dict[str, float]:
     return rates | fitted(keeping, rest)
 
 
+def processor_time(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
 def verification_rates() -> dict[str, float]:
     """Seconds of PyTorch a step and an element of a recorded trace."""
     works, seconds = [], []
@@ -117,13 +127,12 @@ def verification_rates() -> dict[str, float]:
         (128, 100, 32),
     ):
         grid = {"hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
-        verifier = Verifier(1e-6)
-        for _ in range(2):  # the first one warms up
-            verifier.seconds = 0.0
-            rc.run(rc.Experiment(hidden_size=H, sequence_length=T, batch_size=B), watch=verifier)
+        experiment = rc.Experiment(hidden_size=H, sequence_length=T, batch_size=B)
+        watched = min(processor_time(partial(rc.run, experiment, watch=Verifier(1e-6))) for _ in range(REPEATS))
+        alone = min(processor_time(partial(rc.run, experiment)) for _ in range(REPEATS))
         work = study_cost.block_work(Block("rates", "all", {}, grid, 1))
         works.append({f"verified_{kind}": float(work[kind]) for kind in ("run", "row", "trace")})
-        seconds.append(verifier.seconds)
+        seconds.append(max(watched - alone, 1e-4))
     return fitted(works, seconds)
 
 
@@ -187,6 +196,44 @@ def disk_rates(folder: Path) -> dict[str, float]:
     }
 
 
+FIGURE = """
+import sys, time, types
+sys.path[:0] = {path!r}
+import plot_growth_rate as job
+class Named(dict):
+    __getattr__ = dict.__getitem__
+job.main(types.SimpleNamespace(input=Named({tables!r}), output=Named(png="f.png", svg="f.svg", facts="f.json"), log=["log"]))
+print(time.process_time())
+"""
+
+
+def table_rates(folder: Path) -> dict[str, float]:
+    """What gathering a row of traces takes, and drawing a figure; and Snakemake, which plans and starts the jobs."""
+    block = Block("rates", "all", {}, {"sequence_length": [400], "spectral_radius": [0.9, 1.1]}, 32)
+    files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
+    record = Record("", folder / "x.json")
+    run_block(block, BlockRunner(Cache(folder / "tables", "x"), {}, "cpu"), record, files, {"engine": "x"})
+    tables = {table: str(folder / f"all-{table}.parquet") for table in study_tables.TABLES}
+    for table, file in files.items():  # the first call of gather imports
+        study_streams.gather(table, [file], tables[table], {})
+    again = min(
+        processor_time(lambda: study_streams.gather("traces", [files["traces"]], tables["traces"], {}))
+        for _ in range(REPEATS)
+    )
+    gathered = again / (400 * len(block))
+    study_streams.gather("checks", [], tables["checks"], {})
+    code = FIGURE.format(path=[str(HERE.parent.parent), str(HERE)], tables=tables)
+    figure = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    before = os.times().children_user
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all"]
+    subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, check=True)
+    return {
+        "gathered_row_seconds": float(f"{gathered:.3g}"),
+        "figure_seconds": round(float(figure.stdout), 1),
+        "snakemake_seconds": round(os.times().children_user - before, 1),
+    }
+
+
 def memory_of_a_run() -> float:
     """Bytes that a run takes in the list of a block's runs."""
     tracemalloc.start()
@@ -201,7 +248,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         folder = Path(name)
         rates = {"run_bytes": memory_of_a_run(), **engine_rates(folder), **verification_rates()}
-        rates |= job_rates(folder) | disk_rates(folder)
+        rates |= job_rates(folder) | disk_rates(folder) | table_rates(folder)
     lines = [f"    {json.dumps(name)}: {value!r},\n" for name, value in rates.items()]
     text = (
         '"""Rates of the cost model, written by measure_rates.py (``make rates``): edit nothing here."""\n\nRATES = {\n'

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from study_progress import Record, recorded
 from study_provenance import engine_digest, script_digest
 from study_streams import BlockWriter
 
+KEY_LENGTH = 16  # of a run's name in the cache; the rest is the digest of the sequences it reads
+
 
 class BlockRunner:
     """Runs the runs of a block, or finds them in the cache.
@@ -35,6 +36,7 @@ class BlockRunner:
         self.cache, self.device = cache, device
         self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
         self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
+        self._names: dict[rc.Experiment, str] = {}
         self.digests = {task: data_digest(file) for task, file in sequences.items()}
 
     def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
@@ -42,11 +44,11 @@ class BlockRunner:
         missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
         record.done = record.found = record.runs - len(missing)
         record.write()
-        before = time.process_time()
+        before = time.perf_counter()
         for experiment, entry in self.compute(missing):
-            record.ran(time.process_time() - before)
+            record.ran(time.perf_counter() - before)
             self.cache.put(self.name(experiment), entry)
-            before = time.process_time()
+            before = time.perf_counter()
 
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
         """Every one with what it measured, in any order."""
@@ -59,7 +61,7 @@ class BlockRunner:
 
     def entry(self, experiment: rc.Experiment, result: rc.Result, seconds: float) -> Entry:
         """A result as it is kept."""
-        row = {**asdict(experiment), **result.summary, "device": self.device}
+        row = {**vars(experiment), **result.summary, "device": self.device}
         return Entry(result.traces, result.updates, row, timing={"seconds": seconds})
 
     def finished(self, experiment: rc.Experiment) -> Entry:
@@ -69,7 +71,9 @@ class BlockRunner:
 
     def name(self, experiment: rc.Experiment) -> str:
         """What the run is called in the cache: its key, and the sequences it reads."""
-        return experiment.key + self.digests.get(experiment.task, "")
+        if experiment not in self._names:  # a digest over all settings takes as long as to write the run
+            self._names[experiment] = experiment.key + self.digests.get(experiment.task, "")
+        return self._names[experiment]
 
 
 def run_block(
@@ -80,12 +84,12 @@ def run_block(
     provenance: Mapping[str, Any],
 ) -> None:
     """Finish the block's runs and write its tables, in the order of the run keys and in bounded memory."""
-    by_key = {experiment.key: experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
-    record.runs = len(by_key)
-    runner.finish(by_key.values(), record)
+    by_name = {runner.name(experiment): experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
+    record.runs = len(by_name)
+    runner.finish(by_name.values(), record)
     with BlockWriter(block.sweep, files, provenance) as writer:
-        for key in sorted(by_key):
-            entry = runner.finished(by_key[key])
+        for name in sorted(by_name):
+            key, entry = name[:KEY_LENGTH], runner.finished(by_name[name])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
             writer.tables["runs"].add(key, _one({**entry.row, "engine": provenance["engine"], "verified_error": None}))
@@ -127,7 +131,10 @@ def main(snakemake: Any) -> None:
     with threadpool_limits(1), recorded(snakemake, "run_block") as record:
         runner = prepared(snakemake)
         provenance = {"block": p.block, "engine": p.engine, "device": device_name(runner.device)}
-        run_block(block, runner, record, dict(snakemake.output.items()), provenance)
+        try:
+            run_block(block, runner, record, dict(snakemake.output.items()), provenance)
+        except (ValueError, RuntimeError, OSError) as error:  # with quiet Snakemake does not name the block
+            raise SystemExit(f"{type(error).__name__} in block {block.sweep}/{block.name}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ Work = Counter[str]
 @dataclass(frozen=True)
 class Cost:
     """Attributes:
-    seconds: processor time of the job, from its start to its end.
+    seconds: processor time of the job, from its start to its end (seconds on one core).
     memory_mb: most memory that its process holds (MiB, resident).
     disk_mb: its files: cache entries and block tables (MiB).
     """
@@ -108,6 +108,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
     signal = sum(rule.startswith("signal") for rule in clippings) * passes
     sharing = 1 if shared else len(clippings)
     forward = (max(lengths) if shared else steps * len(clippings)) * passes
+    forward += steps * len(clippings) * (updates > 0)  # held-out sequences
     backward = steps * (sharing * (passes + again) + signal)
     width = gates * H
     found = {

@@ -35,7 +35,8 @@ class Record:
     Attributes:
         rule: its rule, or of what kind it is.
         runs, done, found: runs of the block, those finished, and those that were finished before.
-        engine, cpu: processor seconds in the engine, and of the whole process since its start.
+        engine: seconds in the engine, by the clock (asking for processor time costs as much as writing a run).
+        cpu: processor seconds of the process since its start; ``before`` of them had passed when the record began.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
         started, updated: seconds since 1970.
     """
@@ -48,15 +49,22 @@ class Record:
     engine: float = 0.0
     cpu: float = 0.0
     memory_mb: float = 0.0
+    before: float = field(default_factory=time.process_time)
     started: float = field(default_factory=time.time)
     updated: float = 0.0
 
     def ran(self, seconds: float) -> None:
-        """One more run is done, after so many processor seconds in the engine."""
+        """One more run is done, after so many seconds in the engine."""
         self.done += 1
         self.engine += seconds
         if time.time() - self.updated > EVERY:
             self.write()
+
+    @property
+    def engine_cpu(self) -> float:
+        """Processor seconds in the engine: by the clock, less the share of the time in which the job did not have its core."""
+        wall = self.updated - self.started
+        return self.engine * min(1.0, (self.cpu - self.before) / wall) if wall > 0 else 0.0
 
     def write(self) -> None:
         self.updated, self.cpu, self.memory_mb = time.time(), time.process_time(), most_memory()
@@ -180,9 +188,9 @@ def spent(folder: str | Path) -> list[tuple[str, float, float | None]]:
         return []
     found = map(read, sorted(Path(folder).rglob("*.json")))
     records = [record for record in found if record is not None and record.started >= session.started]
-    parts = {"engine": sum(r.engine for r in records if r.rule == "run_block")}
+    parts = {"engine": sum(r.engine_cpu for r in records)}
     for rule, name in PARTS.items():
-        parts[name] = sum(r.cpu - (r.engine if rule == "run_block" else 0.0) for r in records if r.rule == rule)
+        parts[name] = sum(r.cpu - r.engine_cpu for r in records if r.rule == rule)
     whole = session.cores * (time.time() - session.started)
     rest = whole - sum(parts.values())
     if rest < 0:  # jobs ran elsewhere too, on a cluster's nodes

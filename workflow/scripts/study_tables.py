@@ -218,7 +218,7 @@ _MEASURED = (
         _FLOAT,
         "relative",
         "Worst relative error against PyTorch autograd",
-        null="not in the sample that its job verified, or not finite (PyTorch agreed)",
+        null="not in the sample that was verified, or not finite (PyTorch agreed)",
     ),
     Column("device", _TEXT, "name", "Device that the run was made on"),
     Column("engine", _TEXT, "hex", "Digest of the sources of rnn_core that made the run"),

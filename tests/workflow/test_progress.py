@@ -1,0 +1,144 @@
+"""Records that jobs keep, the line made of them, and where the time went."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import study_progress
+from study_progress import Record, Session
+
+
+def record(folder: Path, name: str, rule: str = "run_block", **known: float) -> Record:
+    found = Record(rule, folder / rule / f"{name}.json")
+    for key, value in known.items():
+        setattr(found, key, value)
+    return found
+
+
+def test_a_record_survives_its_file_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+    one = record(tmp_path, "a", runs=10, found=2, done=5)
+    one.write()
+    found = study_progress.read(one.file)
+    assert found is not None
+    assert (found.runs, found.found, found.done, found.started) == (10, 2, 5, one.started)
+    assert found.cpu > 0
+    assert found.memory_mb > 1
+    one.file.write_text(one.file.read_text()[:-10])
+    assert study_progress.read(one.file) is None
+    assert study_progress.read(tmp_path / "none.json") is None
+
+
+def test_a_record_is_written_once_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr(study_progress, "written_aside", _counting(written))
+    one = record(tmp_path, "a")
+    for _ in range(1000):
+        one.ran(0.001)
+    assert one.done == 1000
+    assert one.engine == pytest.approx(1.0)
+    assert len(written) == 1
+
+
+def _counting(written: list[Path]) -> object:
+    original = study_progress.written_aside
+
+    def counted(file: Path) -> object:
+        written.append(file)
+        return original(file)
+
+    return counted
+
+
+def test_the_line_says_runs_rate_and_time_left(tmp_path: Path) -> None:
+    records = [record(tmp_path, "a", runs=500, done=300, found=100), record(tmp_path, "b", runs=500, done=100)]
+    assert study_progress.line(records, 10_000, 3.0) == "400 of 10,000 runs (4 %), 100 runs/s, 1 min 36 s left"
+    found = [record(tmp_path, "a", runs=500, done=500, found=500)]  # nothing was computed: no rate to go by
+    assert study_progress.line(found, 10_000, 3.0) == "500 of 10,000 runs (5 %)"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [io.StringIO(), Terminal()])
+def test_the_watcher_follows_several_jobs_to_the_end(
+    tmp_path: Path, terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of an earlier call are not counted; the last line says that all runs are done, on the terminal and in the log."""
+    monkeypatch.setattr(study_progress, "EVERY", 0.02)
+    old = record(tmp_path, "a", runs=3, done=3, started=1.0)
+    old.write()
+    session = study_progress.start_session(tmp_path, 2)
+    jobs = [record(tmp_path, name, runs=3) for name in "ab"]
+    study_progress.watch(
+        session, [job.file.with_suffix(".log") for job in jobs], 6, tmp_path / "progress.log", terminal
+    )
+    time.sleep(0.2)
+    assert terminal.getvalue() == ""
+    for job in jobs:
+        for _ in range(3):
+            job.ran(0.01)
+        job.write()
+    log, deadline = tmp_path / "progress.log", time.monotonic() + 20
+    while "6 of 6" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert log.read_text().splitlines()[-1].startswith("6 of 6 runs (100 %)")
+    time.sleep(0.1)
+    assert "6 of 6 runs (100 %)" in terminal.getvalue()
+    assert ("\x1b[K" in terminal.getvalue()) == terminal.isatty()
+
+
+def test_shares_of_time_add_up_to_cores_times_wall(tmp_path: Path) -> None:
+    now = time.time()
+    (tmp_path / "session.json").write_text(json.dumps({"started": now - 100.0, "cores": 2}))
+    earlier = record(tmp_path, "old", started=now - 500, before=0.0)
+    for job in (
+        record(tmp_path, "a", started=now - 90, before=0.0, engine=60.0),
+        record(tmp_path, "gate", "check_engine"),
+        record(tmp_path, "f", "plot"),
+        earlier,
+    ):
+        job.write()
+    for name, rule, cpu in (("a", "run_block", 81.0), ("gate", "check_engine", 5.0), ("f", "plot", 4.0), ("old", "run_block", 400.0)):  # fmt: skip
+        file = tmp_path / rule / f"{name}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu": cpu}))
+    rows = {part: (seconds, share) for part, seconds, share in study_progress.spent(tmp_path)}
+    assert rows["engine"][0] == pytest.approx(
+        60.0 * 81.0 / 90.0, rel=1e-2
+    )  # the job had its core nine tenths of the time
+    assert rows["starting jobs, cache and block tables"][0] == pytest.approx(81.0 - rows["engine"][0])
+    assert (rows["engine check"][0], rows["figures"][0], rows["verification"][0]) == (5.0, 4.0, 0.0)
+    assert sum(share for _, share in rows.values() if share is not None) == pytest.approx(1.0)
+    assert sum(seconds for seconds, _ in rows.values()) == pytest.approx(200.0, rel=1e-2)
+
+
+def test_on_a_cluster_there_are_seconds_and_no_shares(tmp_path: Path) -> None:
+    """Jobs took more than this machine's cores could have given; and without a session nothing is said at all."""
+    assert study_progress.spent(tmp_path) == []
+    study_progress.start_session(tmp_path, 1)
+    job = record(tmp_path, "a")
+    job.write()
+    job.file.write_text(json.dumps(json.loads(job.file.read_text()) | {"cpu": 1e4}))
+    assert {share for *_, share in study_progress.spent(tmp_path)} == {None}
+
+
+def test_a_job_that_fails_leaves_no_record_of_its_end(tmp_path: Path) -> None:
+    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")])
+    with pytest.raises(ValueError, match="no"), study_progress.recorded(snakemake, "plot"):
+        raise ValueError("no")
+    assert not (tmp_path / "x.json").exists()
+    with study_progress.recorded(snakemake, "plot"):
+        pass
+    assert study_progress.read(tmp_path / "x.json") is not None
+
+
+def test_sessions_are_remembered(tmp_path: Path) -> None:
+    session = study_progress.start_session(tmp_path, 8)
+    assert Session(**json.loads((tmp_path / "session.json").read_text())) == session
