@@ -11,12 +11,16 @@ sys.path.append(str(WORKFLOW / "scripts"))
 import study_config
 import study_plan
 import study_provenance
+import study_resources
 import study_tables
 
-try:
-    study_config.check(config)
-except study_config.ConfigError as error:
-    raise WorkflowError(str(error))
+if (
+    workflow.is_main_process
+):  # jobs get a config that was checked here, perhaps where the user's files are not
+    try:
+        study_config.check(config)
+    except study_config.ConfigError as error:
+        raise WorkflowError(str(error))
 
 STUDY = f"results/{config['study']}"
 BLOCKS = study_plan.blocks(config)
@@ -30,6 +34,7 @@ FIGURE_FILES = [
 SEQUENCES = [
     f"{STUDY}/sequences/{task}.npz" for task in study_plan.tasks_from_data(config)
 ]
+TABLE_RESOURCES = study_resources.of_tables(BLOCKS, config)
 ENGINE = study_provenance.engine_digest()
 
 

@@ -19,6 +19,8 @@ for figure in config["figures"]:
             f"{STUDY}/logs/plot/{figure}.log",
         conda:
             "../envs/environment.yaml"
+        resources:
+            **TABLE_RESOURCES,
         params:
             figure=figure,
             code=code(f"plot_{figure}"),

@@ -18,6 +18,8 @@ rule run_block:
     conda:
         "../envs/environment.yaml"
     threads: 1
+    resources:
+        **study_resources.of_blocks(BLOCKS, config),
     params:
         block=lambda wildcards: asdict(BLOCKS[wildcards.sweep, wildcards.block]),
         tolerance=config["gate"]["tolerance"],
@@ -50,6 +52,8 @@ rule gather_table:
         f"{STUDY}/logs/gather_table/{{table}}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **TABLE_RESOURCES,
     params:
         config=config,
         code=code("gather_table"),
