@@ -125,7 +125,7 @@ def assert_killed_for_memory_and_given_more(slurm: Slurm, project: Project) -> N
     assert killed, logs
     last = list(attempts)[-1]
     assert attempts[last].state == "COMPLETED"
-    assert attempts[last].memory_mb == 2 * attempts[killed[-1]].memory_mb
+    assert attempts[last].memory_mb >= 1.9 * attempts[killed[-1]].memory_mb  # whole steps of 50 MB
 
 
 def test_a_job_that_no_node_can_hold_fails_with_slurms_own_words(slurm: Slurm, tmp_path: Path) -> None:
