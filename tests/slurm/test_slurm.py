@@ -31,7 +31,7 @@ _predicted = block_cost
 
 def block_cost(block, config):
     cost = _predicted(block, config)
-    return Cost(cost.seconds, cost.memory_mb / 4, cost.disk_mb) if block.name == "{LARGE}" else cost
+    return Cost(cost.seconds, 80.0, cost.disk_mb) if block.name == "{LARGE}" else cost
 """
 
 

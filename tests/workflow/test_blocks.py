@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from study_project import ROOT
 
 import rnn_core as rc
 import run_block
 import study_tables
+import verify_runs
 from oracle_checks import CheckFailed
 from study_cache import Cache, Entry
 from study_plan import Block
+from study_progress import Record
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 GRID: dict[str, list[Any]] = {
@@ -34,16 +42,27 @@ def block(seeds: int = 1, **changed: list[Any]) -> Block:
 
 
 def runner(folder: Path, engine: str = "e", sequences: dict[str, str] | None = None) -> run_block.BlockRunner:
-    return run_block.BlockRunner(Cache(folder, engine), sequences or {}, "cpu", TOLERANCE)
+    return run_block.BlockRunner(Cache(folder / "cache", engine), sequences or {}, "cpu")
 
 
-def tables(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: study_tables.build(name, found[name]) for name in ("traces", "updates", "runs", "checks")}
+def run(block: Block, runner: run_block.BlockRunner, folder: Path) -> dict[str, pa.Table]:
+    """The block's tables, written and read again."""
+    files = {table: folder / f"{table}.parquet" for table in ("traces", "updates", "runs", "timings")}
+    run_block.run_block(block, runner, Record("run_block", folder / "record.json"), files, {"engine": "e"})
+    return {table: pq.read_table(file) for table, file in files.items()}
 
 
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    for name, table in tables(one).items():
-        assert table.equals(tables(other)[name]) or table.to_pandas().equals(tables(other)[name].to_pandas()), name
+def verify(
+    block: Block, runner: run_block.BlockRunner, folder: Path, size: int, tolerance: dict[str, float] = TOLERANCE
+) -> list[dict[str, Any]]:
+    """The checks of a sample of a block whose tables lie in ``folder``."""
+    found = verify_runs.rows_of([block], [str(folder / "traces.parquet")], runner, tolerance, size)
+    return [check for check, _ in found]
+
+
+def assert_same(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> None:
+    for name in ("traces", "updates", "runs"):
+        pd.testing.assert_frame_equal(one[name].to_pandas(), other[name].to_pandas(), check_exact=True)
 
 
 @pytest.fixture
@@ -61,9 +80,9 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_second_time_nothing_is_computed_and_the_rows_are_the_same(tmp_path: Path, count: list[str]) -> None:
-    first = run_block.run_block(block(), runner(tmp_path), "e", 2)
+    first = run(block(), runner(tmp_path), tmp_path)
     assert len(count) == 8
-    again = run_block.run_block(block(), runner(tmp_path), "e", 2)
+    again = run(block(), runner(tmp_path), tmp_path)
     assert len(count) == 8
     assert_same(first, again)
 
@@ -83,33 +102,73 @@ def test_a_second_time_nothing_is_computed_and_the_rows_are_the_same(tmp_path: P
 def test_any_grown_axis_computes_only_the_missing_runs(
     tmp_path: Path, count: list[str], larger: Block, new: int
 ) -> None:
-    run_block.run_block(block(), runner(tmp_path / "a"), "e", 0)
+    run(block(), runner(tmp_path / "a"), tmp_path)
     count.clear()
-    grown = run_block.run_block(larger, runner(tmp_path / "a"), "e", 0)
+    grown = run(larger, runner(tmp_path / "a"), tmp_path)
     assert len(count) == new
-    assert_same(grown, run_block.run_block(larger, runner(tmp_path / "b"), "e", 0))
+    assert_same(grown, run(larger, runner(tmp_path / "b"), tmp_path))
 
 
-def test_another_sample_is_verified_and_the_rows_are_a_fresh_runs(tmp_path: Path, count: list[str]) -> None:
-    run_block.run_block(block(), runner(tmp_path / "a"), "e", 1)
+def test_rows_are_those_of_the_runs_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    """Against rc.run itself, value by value; and a table that is written in many row groups is the same table."""
+    tables = run(block(), runner(tmp_path), tmp_path)
+    experiments = sorted((rc.Experiment(**settings) for settings in block().runs()), key=lambda e: e.key)
+    results = [rc.run(experiment) for experiment in experiments]
+    for table in ("traces", "updates"):
+        measured = [getattr(result, table) for result in results]
+        for name in measured[0]:
+            expected = np.concatenate([columns[name] for columns in measured])
+            found = tables[table][name].to_numpy()
+            np.testing.assert_array_equal(found.astype(expected.dtype), expected, err_msg=name)
+        lengths = [len(columns["update"]) for columns in measured]
+        assert tables[table]["run_key"].to_pylist() == list(np.repeat([e.key for e in experiments], lengths))
+    for row, result in zip(tables["runs"].to_pylist(), results, strict=True):
+        for name, value in result.summary.items():
+            missing = value is None or value != value
+            assert row[name] is None or row[name] != row[name] if missing else row[name] == value
+
+
+def test_another_sample_is_verified_and_the_first_is_not_verified_again(tmp_path: Path, count: list[str]) -> None:
+    run(block(), runner(tmp_path), tmp_path)
+    checking = run_block.BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
+    few = verify(block(), checking, tmp_path, 1)
     count.clear()
-    more = run_block.run_block(block(), runner(tmp_path / "a"), "e", 3)
-    assert len(count) == 2  # those that were not verified yet
-    assert_same(more, run_block.run_block(block(), runner(tmp_path / "b"), "e", 3))
-    assert sum(error is not None for error in more["runs"]["verified_error"]) == 3
+    more = verify(block(), checking, tmp_path, 3)
+    assert len(count) == 2
+    assert {check["run_key"] for check in few} < {check["run_key"] for check in more}
+    assert len({check["run_key"] for check in more}) == 3
 
 
-def test_another_tolerance_is_applied_to_finished_runs(tmp_path: Path, count: list[str]) -> None:
+def test_another_tolerance_is_applied_to_verified_runs(tmp_path: Path) -> None:
     """A run that was verified at 1e-10 is no answer to 1e-30."""
-    run_block.run_block(block(), runner(tmp_path), "e", 1)
-    strict = run_block.BlockRunner(Cache(tmp_path, "e"), {}, "cpu", {"float64": 1e-30, "float32": 1e-3})
+    run(block(), runner(tmp_path), tmp_path)
+    verify(block(), runner(tmp_path), tmp_path, 1)
     with pytest.raises(CheckFailed, match="above the tolerance 1e-30"):
-        run_block.run_block(block(), strict, "e", 1)
+        verify(block(), runner(tmp_path), tmp_path, 1, {"float64": 1e-30, "float32": 1e-3})
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_rows_that_are_not_those_verified_stop_the_study(tmp_path: Path, where: str) -> None:
+    """One gradient norm in the block's table is off by one part in a million; and once a row is missing."""
+    whole = run(block(), runner(tmp_path), tmp_path)["traces"]
+    sampled = verify_runs.sample(block(), 1)[0].key
+    index = whole["run_key"].to_pylist().index(sampled)
+    last = len(whole) - 1 - whole["run_key"].to_pylist()[::-1].index(sampled)
+    norms = whole["log10_grad_norm"].to_numpy().copy()
+    norms[index if where == "first" else last] += np.log10(1.0 + 1e-6)
+    place = whole.schema.get_field_index("log10_grad_norm")
+    study_tables.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", {})  # fmt: skip
+    with pytest.raises(CheckFailed, match=r"differs by 1e-06 from the one that was verified, at t=[17]"):
+        verify(block(), runner(tmp_path), tmp_path, 1)
+    short = pa.concat_tables([whole.slice(0, last), whole.slice(last + 1)])
+    study_tables.write(short, tmp_path / "traces.parquet", {})
+    with pytest.raises(CheckFailed, match="not those of the run that was verified"):
+        verify(block(), runner(tmp_path), tmp_path, 1)
 
 
 def test_another_engine_finds_nothing(tmp_path: Path, count: list[str]) -> None:
-    run_block.run_block(block(), runner(tmp_path), "e", 0)
-    run_block.run_block(block(), runner(tmp_path, engine="f"), "f", 0)
+    run(block(), runner(tmp_path), tmp_path)
+    run(block(), runner(tmp_path, engine="f"), tmp_path)
     assert len(count) == 16
 
 
@@ -125,12 +184,12 @@ def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: 
             "loss_at": np.array("last"),
         }
         study_data.save(arrays, tmp_path / "mine.npz")
-        mine = runner(tmp_path / "cache", sequences={"mine": str(tmp_path / "mine.npz")})
-        run_block.run_block(block(task=["mine"]), mine, "e", 0)
+        mine = runner(tmp_path, sequences={"mine": str(tmp_path / "mine.npz")})
+        run(block(task=["mine"]), mine, tmp_path)
         assert len(count) == 8 * (index + 1)
 
 
-def test_a_run_that_disagrees_with_pytorch_stops_the_block_and_is_not_kept(
+def test_a_run_that_disagrees_with_pytorch_stops_the_study_and_does_not_count_as_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A derivative that is off by one part in a million, planted for one activation."""
@@ -139,22 +198,83 @@ def test_a_run_that_disagrees_with_pytorch_stops_the_block_and_is_not_kept(
     phi = rc.ACTIVATIONS["tanh"]
     wrong = replace(phi, derivative=lambda xp, a: phi.derivative(xp, a) * (1 + 1e-6))
     monkeypatch.setitem(rc.ACTIVATIONS, "tanh", wrong)
+    tanh = block(activation=["tanh"])
+    run(tanh, runner(tmp_path), tmp_path)
+    checking = run_block.BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
     with pytest.raises(CheckFailed, match=r"disagrees with torch\.autograd: relative error .* activation=tanh"):
-        run_block.run_block(block(), runner(tmp_path), "e", 1)
-    assert not list(tmp_path.rglob("*.npz"))
+        verify(tanh, checking, tmp_path, 1)
+    assert not list((tmp_path / "verified").rglob("*.run"))
+
+
+ENTRY = Entry(
+    traces={"log10_grad_norm": np.array([-np.inf, np.nan, 1e-300]), "t": np.arange(3, dtype=np.int32)},
+    updates={"finite": np.array([True, False])},
+    row={"a": float("nan"), "b": None, "c": 0.1},
+    timing={"s": 1.0},
+)
 
 
 def test_an_entry_survives_the_file(tmp_path: Path) -> None:
-    """nan, inf and None come back as they were."""
-    traces = {"log10_grad_norm": np.array([-np.inf, np.nan, 1e-300])}
-    entry = Entry(
-        traces, {"update": np.array([0], dtype=np.int32)}, {"a": float("nan"), "b": None, "c": 0.1}, None, {"s": 1.0}
-    )
+    """nan, inf and None come back as they were, and types too."""
     cache = Cache(tmp_path, "e")
     assert cache.get("abc") is None
-    cache.put("abc", entry)
+    cache.put("abc", ENTRY)
     found = cache.get("abc")
     assert found is not None
-    np.testing.assert_array_equal(found.traces["log10_grad_norm"], traces["log10_grad_norm"])
+    for table in ("traces", "updates"):
+        assert list(getattr(found, table)) == list(getattr(ENTRY, table))
+        for name, values in getattr(ENTRY, table).items():
+            np.testing.assert_array_equal(getattr(found, table)[name], values)
+            assert getattr(found, table)[name].dtype == values.dtype
     assert found.row["a"] != found.row["a"]
-    assert (found.row["b"], found.row["c"], found.checks) == (None, 0.1, None)
+    assert (found.row["b"], found.row["c"], found.checks, found.timing) == (None, 0.1, None, {"s": 1.0})
+    assert cache.keys() == {"abc"}
+
+
+def test_a_damaged_entry_is_no_entry(tmp_path: Path) -> None:
+    """Every cut, and every flipped bit, is noticed: a wrong number must not come out of a cache."""
+    cache = Cache(tmp_path, "e")
+    cache.put("abc", ENTRY)
+    (file,) = tmp_path.rglob("*.run")
+    whole = file.read_bytes()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        assert cache.get("abc") is None, length
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert cache.get("abc") is None, place
+    file.write_bytes(whole)
+    assert cache.get("abc") is not None
+
+
+def test_a_damaged_entry_is_computed_again_in_the_block(tmp_path: Path, count: list[str]) -> None:
+    first = run(block(), runner(tmp_path), tmp_path)
+    file = sorted((tmp_path / "cache").rglob("*.run"))[3]
+    file.write_bytes(file.read_bytes()[:-1])
+    count.clear()
+    assert_same(first, run(block(), runner(tmp_path), tmp_path))
+    assert len(count) == 1
+
+
+JOB = """
+import sys, types
+sys.path[:0] = {path!r}
+import run_block
+from dataclasses import asdict
+from study_plan import Block
+from study_provenance import engine_digest
+
+block = Block("s", "all", {{}}, {grid!r}, 1)
+files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
+params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache")
+run_block.main(types.SimpleNamespace(params=params, input={{}}, output=files, log=['log']))
+print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))
+"""
+
+
+def test_a_job_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """torch takes two seconds, pandas half of one; pyarrow imports the latter by itself unless it is told not to."""
+    code = JOB.format(path=[str(ROOT), str(ROOT / "workflow" / "scripts")], grid=GRID)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert pq.read_metadata(tmp_path / "runs.parquet").num_rows == 8

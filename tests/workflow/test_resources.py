@@ -41,6 +41,17 @@ def test_every_block_asks_for_what_it_is_predicted_to_need_with_head_room() -> N
         assert found[block.name]["disk_mb"] >= 2 * cost.disk_mb
 
 
+def test_a_verification_asks_for_what_it_is_predicted_to_need_with_head_room() -> None:
+    groups = study_plan.verification_jobs(study_plan.blocks(TINY))
+    resources = study_resources.of_verifications(groups, TINY)
+    assert groups
+    for (sweep, group), blocks in groups.items():
+        cost, job = study_cost.verification_cost(blocks, TINY), SimpleNamespace(sweep=sweep, group=group)
+        assert callable(resources["mem_mb"]) and callable(resources["runtime"])
+        assert resources["mem_mb"](job, attempt=1) >= 1.4 * cost.memory_mb + 340
+        assert resources["runtime"](job, attempt=1) * 60 >= 2 * cost.seconds + 60
+
+
 def test_a_larger_block_asks_for_more() -> None:
     large = {**TINY, "sweeps": {**TINY["sweeps"]}}
     large["sweeps"]["propagation"] = {**TINY["sweeps"]["propagation"], "seeds": 2000}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 import rnn_core as rc
+import study_streams
 import study_tables
 from rnn_core.experiment import axes
 from rnn_core.theory import REGIME_DECADES
@@ -68,13 +71,65 @@ def test_units_and_meanings_travel_in_the_file(tmp_path: Path) -> None:
     assert b"Steps back" in field.metadata[b"meaning"]
 
 
+def gathered(table: str, files: list[Path], target: Path) -> pa.Table:
+    study_streams.gather(table, files, target, {"made": "here"})
+    assert study_tables.provenance_of(target) == {"made": "here"}
+    return pq.read_table(target)
+
+
 def test_order_of_blocks_does_not_matter(tmp_path: Path) -> None:
     for index, key in enumerate(("b", "a")):
         study_tables.write(study_tables.build("traces", row(run_key=key)), tmp_path / f"{index}.parquet", {})
     files = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
-    forward, backward = study_tables.concat("traces", files), study_tables.concat("traces", files[::-1])
+    forward = gathered("traces", files, tmp_path / "forward.parquet")
+    backward = gathered("traces", files[::-1], tmp_path / "backward.parquet")
     assert forward.equals(backward)
     assert forward["run_key"].to_pylist() == ["a", "b"]
+
+
+def random_rows(seed: int, runs: int, steps: int) -> pa.Table:
+    """Runs of two sweeps with random keys, each of two updates and ``steps`` steps, in the table's order."""
+    rng = np.random.default_rng(seed)
+    size = runs * 2 * steps
+    data = {name: np.resize(values, size) for name, values in row().items() if name != "log10_cell_grad_norm"}
+    data |= {"sweep": [["a", "b"][run % 2] for run in range(runs) for _ in range(2 * steps)]}
+    data |= {"run_key": [key for key in (rng.bytes(8).hex() for _ in range(runs)) for _ in range(2 * steps)]}
+    data |= {"update": np.tile(np.repeat([0, 5], steps), runs), "t": np.tile(np.arange(steps), 2 * runs)}
+    data |= {"log10_grad_norm": rng.standard_normal(size), "log10_cell_grad_norm": [None] * size}
+    return study_tables.build("traces", data)
+
+
+def test_gathering_range_by_range_is_sorting_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges and row groups that cut everywhere give what one sort of all rows gives."""
+    monkeypatch.setattr(study_streams, "ROWS_AT_ONCE", 64)
+    parts = [random_rows(seed, 24, 3) for seed in range(5)]
+    files = []
+    for index, part in enumerate(parts):
+        for sweep in ("a", "b"):
+            files.append(tmp_path / f"{index}-{sweep}.parquet")
+            with written_aside(files[-1]) as aside:
+                pq.write_table(part.filter(pc.equal(part["sweep"], sweep)), aside, row_group_size=7)
+    expected = study_tables.sort("traces", pa.concat_tables(parts))
+    assert expected.num_rows == 5 * 24 * 6
+    found = gathered("traces", files, tmp_path / "found.parquet")
+    assert found.equals(expected)
+    assert pq.read_metadata(tmp_path / "found.parquet").num_row_groups >= 8
+
+
+def test_a_block_is_written_in_the_order_of_its_keys_and_in_row_groups(tmp_path: Path) -> None:
+    rows = {name: values for name, values in row().items() if name not in ("sweep", "run_key")}
+    columns = {name: np.resize(np.array(values, dtype=float), 1000) for name, values in rows.items()}
+    keys = [f"{digit}{index}" for digit in "0123" for index in range(5)]
+    file = tmp_path / "traces.parquet"
+    with study_streams.BlockWriter("s", {"traces": file}, {"a": 1}) as writer:
+        for key in keys:
+            writer.tables["traces"].add(key, columns)
+    assert pq.read_metadata(file).num_row_groups == 4  # one a digit: 5000 rows are enough
+    assert pq.read_table(file)["run_key"].to_pylist() == [key for key in keys for _ in range(1000)]
+    with pytest.raises(ValueError, match="order of their keys"), study_streams.BlockWriter("s", {"traces": tmp_path / "x.parquet"}, {}) as writer:  # fmt: skip
+        writer.tables["traces"].add("1", columns)
+        writer.tables["traces"].add("0", columns)
+    assert [f.name for f in tmp_path.iterdir()] == ["traces.parquet"]
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -104,4 +159,7 @@ def test_empty_tables_can_be_gathered(tmp_path: Path) -> None:
     empty = study_tables.build("checks", {c.name: [] for c in study_tables.columns("checks")})
     study_tables.write(empty, tmp_path / "c.parquet", {})
     assert len(pd.read_parquet(tmp_path / "c.parquet")) == 0
-    assert study_tables.concat("checks", [tmp_path / "c.parquet"]).num_rows == 0
+    assert gathered("checks", [tmp_path / "c.parquet"], tmp_path / "gathered.parquet").num_rows == 0
+    empty = study_tables.build("traces", {c.name: [] for c in study_tables.columns("traces")})
+    study_tables.write(empty, tmp_path / "t.parquet", {})
+    assert gathered("traces", [tmp_path / "t.parquet"], tmp_path / "gathered.parquet").num_rows == 0

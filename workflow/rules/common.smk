@@ -10,13 +10,13 @@ sys.path.append(str(WORKFLOW / "scripts"))
 
 import study_config
 import study_plan
+import study_progress
 import study_provenance
 import study_resources
 import study_tables
 
-if (
-    workflow.is_main_process
-):  # jobs get a config that was checked here, perhaps where the user's files are not
+# Jobs get a config that was checked here, perhaps where the user's files are not.
+if workflow.is_main_process:
     try:
         study_config.check(config)
     except study_config.ConfigError as error:
@@ -24,6 +24,8 @@ if (
 
 STUDY = f"results/{config['study']}"
 BLOCKS = study_plan.blocks(config)
+CHECKED = config["gate"]["checked_runs_per_job"]
+VERIFICATIONS = study_plan.verification_jobs(BLOCKS) if CHECKED else {}
 TABLES = study_tables.TABLES
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 FIGURE_FILES = [
@@ -43,11 +45,15 @@ wildcard_constraints:
     task="[a-z0-9_-]+",
     table="[a-z]+",
     block="[^/]+",
+    group="[0-9]+-of-[0-9]+",
 
 
-def sequences_of(settings):
-    """The files that a block or sweep with these settings reads."""
-    tasks = set(study_plan.as_list(settings.get("task", [])))
+def sequences_of(blocks):
+    """The files that these blocks read."""
+    settings = [{**block.shared, **block.grid} for block in blocks]
+    tasks = {
+        task for each in settings for task in study_plan.as_list(each.get("task", []))
+    }
     return [file for file in SEQUENCES if Path(file).stem in tasks]
 
 

@@ -20,6 +20,7 @@ from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, s
 from rnn_core.arrays import device_name, like, resolve_device
 from rnn_core.scaling import plain
 from study_plan import as_list
+from study_progress import recorded
 
 EXTREMES = (
     "spectral_radius",
@@ -96,7 +97,7 @@ def main(snakemake: Any) -> None:
     data = {Path(f).stem: rc.Sequences(**study_data.load(f)) for f in snakemake.input.get("sequences", [])}
     rows: dict[str, list[Any]] = defaultdict(list)
     failures: list[tuple[float, CheckFailed]] = []
-    with threadpool_limits(1):
+    with threadpool_limits(1), recorded(snakemake, "check_engine"):
         for sweep, experiment in cases(p.sweeps):
             tolerance = p.tolerance[experiment.dtype]
             for row in check(sweep, experiment, data.get(experiment.task), device, tolerance):

@@ -2,15 +2,50 @@
 
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import study_streams
 import study_tables
+from study_progress import recorded
 from study_provenance import provenance
+
+# table -> (its column that verification knows, the verification's table and column that it comes from)
+FROM_VERIFICATION = {
+    "runs": ("verified_error", "checks", "relative_error"),
+    "timings": ("verify_seconds", "timings", "verify_seconds"),
+}
+
+
+def with_verification(table: str, files: list[str]) -> study_streams.Change:
+    """Fills in, for runs that were verified, what only their verification knows: the worst value of each run."""
+    column, _, source = FROM_VERIFICATION[table]
+    parts = [pq.read_table(file, columns=["sweep", "run_key", source]) for file in files]
+    worst = pa.concat_tables(parts).group_by(["sweep", "run_key"]).aggregate([(source, "max")])
+    known = dict(zip(_names(worst), worst[f"{source}_max"].to_pylist(), strict=True))
+
+    def fill(rows: pa.Table) -> pa.Table:
+        index = rows.schema.get_field_index(column)
+        values = pa.array([known.get(name) for name in _names(rows)], pa.float64())
+        return rows.set_column(index, rows.schema.field(index), values)
+
+    return fill if known else lambda rows: rows
+
+
+def _names(rows: pa.Table) -> list[str]:
+    return list(pc.binary_join_element_wise(rows["sweep"], rows["run_key"], "/").to_pylist())
 
 
 def main(snakemake: Any) -> None:
-    table = snakemake.wildcards.table
-    devices = {study_tables.provenance_of(file)["device"] for file in snakemake.input.blocks}
-    rows = study_tables.concat(table, snakemake.input.blocks)
-    study_tables.write(rows, snakemake.output.table, provenance(snakemake.params.config, ", ".join(sorted(devices))))
+    study_tables.leave_pandas_out()
+    table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
+    verified = list(snakemake.input.get("verified", []))
+    devices = {study_tables.provenance_of(file)["device"] for file in blocks}
+    made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
+    change = with_verification(table, verified) if verified else lambda rows: rows
+    with recorded(snakemake, "gather_table"):
+        study_streams.gather(table, blocks, snakemake.output.table, made, change)
 
 
 if __name__ == "__main__":

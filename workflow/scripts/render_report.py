@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+import study_progress
 import study_tables
 import study_verdicts
 from study_files import written_aside
@@ -82,6 +85,11 @@ def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def share_of_time(logs: Path) -> list[dict[str, Any]]:
+    """Where the cores' time went until now, in the call of Snakemake that renders this page."""
+    return [{"part": part, "seconds": seconds, "share": share} for part, seconds, share in study_progress.spent(logs)]
+
+
 def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
     generated = runs[runs["task"].isin(study_tables.generated_tasks())]  # these need no data= to be prepared again
@@ -101,8 +109,14 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provenance: dict[str, Any]) -> str:
-    """The whole page as HTML."""
+def page(
+    tables: dict[str, pd.DataFrame],
+    sizes: dict[str, int],
+    figures: list[dict[str, Any]],
+    shares: list[dict[str, Any]],
+    provenance: dict[str, Any],
+) -> str:
+    """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     runs, config = tables["runs"], provenance["config"]
@@ -123,9 +137,10 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
         ),
         broken=int(runs["first_nonfinite_update"].notna().sum()),
         runs=len(runs),
-        sizes={table: len(rows) for table, rows in tables.items()},
+        sizes=sizes,
         meanings=study_tables.MEANING,
         timings=time_spent(tables["timings"]),
+        shares=shares,
         example=example_run(runs),
         provenance=provenance,
     )
@@ -134,13 +149,16 @@ def page(tables: dict[str, pd.DataFrame], figures: list[dict[str, Any]], provena
 def main(snakemake: Any) -> None:
     config = snakemake.params.config
     tables = {name: pd.read_parquet(snakemake.input[name]) for name in ("runs", "checks", "timings")}
-    needed = {"traces": ["run_key"], "updates": ["run_key", "update", "truncation_bias"]}  # the large tables
-    sizes = {name: pd.read_parquet(snakemake.input[name], columns=columns) for name, columns in needed.items()}
+    first = pc.field("update") == 0  # of the large tables, only what the page needs
+    columns = ["run_key", "update", "truncation_bias"]
+    tables["updates"] = pq.read_table(snakemake.input.updates, columns=columns, filters=first).to_pandas()
+    sizes = {name: pq.read_metadata(snakemake.input[name]).num_rows for name in study_tables.TABLES}
     figures = []
     for name, png, facts in zip(config["figures"], snakemake.input.figures, snakemake.input.facts, strict=True):
         figures.append(figure(name, Path(png), json.loads(Path(facts).read_text(encoding="utf-8")), config))
     provenance = study_tables.provenance_of(snakemake.input.runs)
-    html = page({**tables, **sizes}, figures, provenance)
+    shares = share_of_time(Path(snakemake.log[0]).parent)
+    html = page(tables, sizes, figures, shares, provenance)
     with written_aside(snakemake.output.page) as aside:
         aside.write_text(html, encoding="utf-8")
 

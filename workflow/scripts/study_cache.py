@@ -2,22 +2,29 @@
 
 A run is found again by its key, the sequences it read and what made it: code, libraries, device. Snakemake deletes the output of a
 job before it runs it again; this folder is nobody's output and is never deleted. It may be removed at any time.
+
+A file is a line of JSON (the run's own row, and name, type and length of every column), then the columns' bytes, compressed. The
+first bytes are a checksum of the rest. Written and read in a tenth of a millisecond, where a zip archive of arrays takes two.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from study_files import written_aside
 
 Columns = dict[str, np.ndarray]
+SUFFIX = ".run"
+_CODEC = pa.Codec("lz4")
+_CHECKSUM = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Entry:
     traces: Columns
     updates: Columns
     row: dict[str, Any]
-    checks: list[dict[str, Any]] | None
+    checks: list[dict[str, Any]] | None = None
     timing: dict[str, Any] = field(default_factory=dict)
 
 
@@ -47,25 +54,53 @@ class Cache:
     def get(self, key: str) -> Entry | None:
         """The entry, or None if there is none that can be read: a damaged file is as good as no file."""
         try:
-            with np.load(self._file(key), allow_pickle=False) as stored:
-                traces, updates = (
-                    {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(table)}
-                    for table in ("traces/", "updates/")
-                )
-                return Entry(traces, updates, **json.loads(str(stored["json"])))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            content = self._file(key).read_bytes()
+        except OSError:
             return None
+        return _unpacked(content)
 
     def put(self, key: str, entry: Entry) -> None:
         """Store an entry, whole or not at all."""
-        arrays = {f"traces/{name}": values for name, values in entry.traces.items()}
-        arrays |= {f"updates/{name}": values for name, values in entry.updates.items()}
-        text = json.dumps({"row": entry.row, "checks": entry.checks, "timing": entry.timing})
+        content = _packed(entry)
         with written_aside(self._file(key)) as aside:
-            np.savez(aside, json=np.array(text), **arrays)  # type: ignore[arg-type]
+            aside.write_bytes(content)
+
+    def keys(self) -> set[str]:
+        """The keys of all files, be they damaged or not: for a plan, not for a run."""
+        return {file.stem for file in self.folder.glob(f"??/[!.]*{SUFFIX}")}
 
     def _file(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.npz"
+        return self.folder / key[:2] / f"{key}{SUFFIX}"
+
+
+def _packed(entry: Entry) -> bytes:
+    columns = [
+        (table, name, np.ascontiguousarray(values))
+        for table, found in (("traces", entry.traces), ("updates", entry.updates))
+        for name, values in found.items()
+    ]
+    described = [(table, name, values.dtype.str, len(values)) for table, name, values in columns]
+    own = {"columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
+    blob = b"".join(values.tobytes() for _, _, values in columns)
+    body = json.dumps(own).encode() + b"\n" + _CODEC.compress(blob, asbytes=True)
+    return bytes(zlib.crc32(body).to_bytes(_CHECKSUM) + body)
+
+
+def _unpacked(content: bytes) -> Entry | None:
+    body = content[_CHECKSUM:]
+    if not body or zlib.crc32(body) != int.from_bytes(content[:_CHECKSUM]):
+        return None
+    text, _, compressed = body.partition(b"\n")
+    own = json.loads(text)
+    described = own.pop("columns")
+    size = sum(np.dtype(kind).itemsize * length for *_, kind, length in described)
+    blob = _CODEC.decompress(compressed, size, asbytes=True)
+    found: dict[str, Columns] = {"traces": {}, "updates": {}}
+    start = 0
+    for table, name, kind, length in described:
+        found[table][name] = np.frombuffer(blob, kind, length, start)
+        start += found[table][name].nbytes
+    return Entry(found["traces"], found["updates"], **own)
 
 
 def data_digest(file: str | Path) -> str:

@@ -140,9 +140,20 @@ def _check_sweeps(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Itera
             if owner and cells != [owner]:
                 others = ", ".join(cell for cell in cells if cell != owner)
                 yield f"{where}.grid.{axis}: only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
-        for rule in as_list(grid.get("clipping", "none")):
-            if rule != "none" and not 0.0 < float(rule.partition(":")[2]) < math.inf:
-                yield f"{where}.grid.clipping: {rule!r} is not allowed; the threshold must be above 0 and finite"
+        yield from _check_rules(f"{where}.grid.clipping", as_list(grid.get("clipping", "none")))
+
+
+def _check_rules(where: str, rules: list[str]) -> Iterator[str]:
+    """Thresholds above 0 and finite; each rule once, however its threshold is written."""
+    seen: dict[tuple[str, float], str] = {}
+    for rule in rules:
+        kind, _, threshold = rule.partition(":")
+        value = float(threshold or math.nan)
+        if rule != "none" and not 0.0 < value < math.inf:
+            yield f"{where}: {rule!r} is not allowed; the threshold must be above 0 and finite"
+        elif (kind, value) in seen:
+            yield f"{where}: {seen[kind, value]!r} and {rule!r} are the same rule; leave one out"
+        seen[kind, value] = rule
 
 
 def _check_digits(where: str, grid: Mapping[str, Any], lengths: list[int]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import study_tables
 from study_files import written_aside
+from study_progress import recorded
 from study_verdicts import in_brackets, named, set_only
 from study_verdicts import in_order as in_order
 from study_verdicts import kind_of as kind_of
@@ -393,6 +394,16 @@ def render(
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
     """Tables in, PNG, SVG and facts out: the same bytes from the same tables."""
+    with recorded(snakemake, "plot"):
+        _render(snakemake, frame, facts, draw)
+
+
+def _render(
+    snakemake: Any,
+    frame: Callable[[Tables], pd.DataFrame],
+    facts: Callable[[pd.DataFrame], Facts],
+    draw: Callable[[pd.DataFrame], Figure],
+) -> None:
     tables = Tables({table: getattr(snakemake.input, table) for table in study_tables.TABLES})
     data = frame(tables)
     found = {"figure": Path(snakemake.output.png).stem, **facts(data)}

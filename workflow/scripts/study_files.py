@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +13,10 @@ def written_aside(target: str | Path) -> Iterator[Path]:
     """A path beside ``target`` to write to; it becomes ``target`` if the block ends well and is removed if it does not."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
-    os.close(handle)
-    aside = Path(name)
+    aside = target.with_name(f".{target.stem}.{secrets.token_hex(8)}{target.suffix}")
     try:
         yield aside
-        aside.chmod(0o666 & ~_umask())
         aside.replace(target)
-    finally:
+    except BaseException:
         aside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's umask: temporary files are private, results are as public as any file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise

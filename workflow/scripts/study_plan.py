@@ -7,11 +7,14 @@ after those values, a grown axis adds blocks and leaves the others' files as the
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Settings = dict[str, Any]
+
+BLOCKS_VERIFIED_TOGETHER = 32  # about; a job that verifies imports torch, which takes two seconds
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,23 @@ class Block:
         return size
 
 
+def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str, str], int]:
+    """(sweep, other sweep) -> how many runs both have, where they have any. Such runs are computed once, and stand in both."""
+    sweeps = config["sweeps"]
+    grids = {
+        sweep: {axis: set(as_list(described["grid"].get(axis, default))) for axis, default in defaults.items()}
+        for sweep, described in sweeps.items()
+    }
+    found = {}
+    for one, other in itertools.combinations(sweeps, 2):
+        count = min(sweeps[one]["seeds"], sweeps[other]["seeds"])
+        for axis in defaults.keys() - {"seed"}:
+            count *= len(grids[one][axis] & grids[other][axis])
+        if count:
+            found[one, other] = count
+    return found
+
+
 def as_list(value: Any) -> list[Any]:
     """A grid entry as a list: a single value stands for an axis of one."""
     return list(value) if isinstance(value, list) else [value]
@@ -58,8 +78,27 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
         for values in itertools.product(*(grid[axis] for axis in outer)):
             shared = dict(zip(outer, values, strict=True))
             block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
+            assert (sweep, block.name) not in found, f"two blocks of {sweep} are called {block.name}"
             found[sweep, block.name] = block
     return found
+
+
+def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
+    """(sweep, group) -> the blocks whose samples one job verifies.
+
+    A block's group follows from its name, and the number of groups is a power of two: a grown axis leaves most groups as
+    they are, but for their new blocks.
+    """
+    jobs: dict[tuple[str, str], list[Block]] = {}
+    of_sweep = {sweep: [b for b in found.values() if b.sweep == sweep] for sweep, _ in found}
+    for sweep, blocks in of_sweep.items():
+        groups = 1
+        while len(blocks) > groups * BLOCKS_VERIFIED_TOGETHER:
+            groups *= 2
+        for block in blocks:
+            group = zlib.crc32(block.name.encode()) % groups
+            jobs.setdefault((sweep, f"{group + 1}-of-{groups}"), []).append(block)
+    return jobs
 
 
 def block_name(shared: Settings) -> str:

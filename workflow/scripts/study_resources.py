@@ -20,10 +20,9 @@ MEMORY_HEAD_ROOM = 1.5  # the prediction is within 30 %; allocators and librarie
 SLOWER = 3.0  # how much slower than the machine on which the rates were measured a node may be
 START_MINUTES = 3  # starting two Snakemakes and importing torch from a busy file server
 GATE_MB, GATE_MINUTES, LONGEST_CHECKED = 400, 30, 10_000  # with PyTorch imported; check_engine.LONGEST
-# How often the gate holds all states of its largest network: in the engine, in autograd and in torch.nn, values and gradients.
-# Measured at T = 1000, B = 160, H = 64: vanilla 10.7, GRU 32.8, LSTM 37.6.
-UNGATED = ("vanilla", "residual")
-COPIES, GATED_COPIES = 11, 38
+# How often the gate holds all states, by gate, of its largest network: in the engine, in autograd and in torch.nn, values and
+# gradients. Measured at T = 1000, B = 160, H = 64: vanilla 10.7, GRU 10.9 and LSTM 9.4 a gate.
+COPIES = 11
 TABLE_MB, TABLE_LIMIT_MB = 800, 2500  # tables and figures are streamed: their memory stays bounded
 REPORT_MINUTES = 10
 ROUND_MB = 50
@@ -33,10 +32,15 @@ Resource = int | Callable[..., int]
 
 def of_blocks(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]) -> dict[str, Resource]:
     """The resources of ``run_block``: functions of the job's wildcards and of the attempt."""
+    return _of_cost(lambda job: study_cost.block_cost(blocks[job.sweep, job.block], config), config)
 
-    def cost(wildcards: Any) -> study_cost.Cost:
-        return study_cost.block_cost(blocks[wildcards.sweep, wildcards.block], config)
 
+def of_verifications(groups: Mapping[tuple[str, str], list[Block]], config: Mapping[str, Any]) -> dict[str, Resource]:
+    """The resources of ``verify_runs``, likewise."""
+    return _of_cost(lambda job: study_cost.verification_cost(groups[job.sweep, job.group], config), config)
+
+
+def _of_cost(cost: Callable[[Any], study_cost.Cost], config: Mapping[str, Any]) -> dict[str, Resource]:
     def mem_mb(wildcards: Any, attempt: int) -> int:
         return memory(cost(wildcards).memory_mb, attempt)
 
@@ -95,8 +99,8 @@ def _states_mb(grid: Mapping[str, Any]) -> float:
     largest = {"sequence_length": 100, "batch_size": 16, "hidden_size": 64}
     largest |= {axis: max(as_list(grid[axis])) for axis in largest if axis in grid}
     largest["sequence_length"] = min(largest["sequence_length"], LONGEST_CHECKED)
-    copies = COPIES if set(as_list(grid.get("cell", "vanilla"))) <= set(UNGATED) else GATED_COPIES
-    return math.prod(largest.values()) * 8 / 2**20 * copies
+    gates = max(study_cost.GATES[cell] for cell in as_list(grid.get("cell", "vanilla")))
+    return math.prod(largest.values()) * 8 / 2**20 * gates * COPIES
 
 
 def _rounded(megabytes: float) -> int:

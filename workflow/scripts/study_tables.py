@@ -6,9 +6,11 @@ The columns that name a run's settings are not listed here: they follow from ``E
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +348,19 @@ def schema(table: str) -> pa.Schema:
     )
 
 
+def leave_pandas_out() -> None:
+    """Let pyarrow do without pandas, which it imports for its first array (0.35 s) if it can; for jobs that use none."""
+    sys.meta_path.insert(0, _NoPandas())
+
+
+class _NoPandas(MetaPathFinder):
+    """Says that pandas is not installed; pyarrow asks once."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is left out of this job", name=fullname)
+
+
 def build(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
     """A sorted table from its columns. A float that is nan counts as null where the column says when it is null.
 
@@ -353,12 +368,23 @@ def build(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
         KeyError: a column is missing.
         ValueError: there is a column that the table does not have.
     """
+    return sort(table, unsorted(table, data))
+
+
+def unsorted(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
+    """As ``build``, with the rows in the order given."""
     described = columns(table)
     extra = set(data) - {c.name for c in described}
     if extra:
         raise ValueError(f"table {table} has no column {', '.join(sorted(extra))}; add it in study_tables.py")
-    arrays = [pa.array(data[c.name], type=c.type, from_pandas=bool(c.null)) for c in described]
-    return sort(table, pa.Table.from_arrays(arrays, schema=schema(table)))
+    arrays = [_array(data[c.name], c) for c in described]
+    return pa.Table.from_arrays(arrays, schema=schema(table))
+
+
+def _array(values: Any, column: Column) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
+    return pa.array(values, type=column.type, from_pandas=bool(column.null))
 
 
 def sort(table: str, rows: pa.Table) -> pa.Table:
@@ -366,17 +392,17 @@ def sort(table: str, rows: pa.Table) -> pa.Table:
     return rows.take(pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _SORT[table]]))
 
 
-def concat(table: str, files: Iterable[str | Path]) -> pa.Table:
-    """All blocks of a table as one, sorted."""
-    parts = [pq.read_table(file, schema=schema(table)) for file in files]
-    return sort(table, pa.concat_tables(parts) if parts else schema(table).empty_table())
-
-
 def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
     """Write aside and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
-    metadata = {**(rows.schema.metadata or {}), PROVENANCE_KEY: json.dumps(provenance).encode()}
-    with written_aside(file) as aside:
-        pq.write_table(rows.replace_schema_metadata(metadata), aside, compression="zstd")
+    with written_aside(file) as aside, writer(aside, rows.schema, provenance) as parquet:
+        parquet.write_table(rows)
+
+
+def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> pq.ParquetWriter:
+    """Writes tables of these fields one after the other. A dictionary pays for names and counts: numbers seldom repeat."""
+    metadata = {**(fields.metadata or {}), PROVENANCE_KEY: json.dumps(provenance).encode()}
+    repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
+    return pq.ParquetWriter(file, fields.with_metadata(metadata), compression="zstd", use_dictionary=repeating)
 
 
 def provenance_of(file: str | Path) -> dict[str, Any]:

@@ -1,0 +1,213 @@
+"""Measure the rates of the cost model (``study_cost.py``) on this machine, and write them to ``study_rates.py``: ``make rates``.
+
+Blocks of many shapes are run as a study runs them, one thread each. Rates are the non-negative ones whose predictions are relatively
+nearest to what was measured; the worst and the typical misses are printed.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits
+
+import rnn_core as rc
+import study_cost
+from oracle_checks import Verifier
+from run_block import BlockRunner, run_block
+from study_cache import Cache
+from study_plan import Block
+from study_progress import Record
+from study_streams import BLOCK_TABLES
+
+HERE = Path(__file__).resolve().parent
+ENGINE = ("run", "cubed", "theory", "step", "flop", "element", "trace", "parameter", "update")
+REPEATS = 3
+
+
+def shapes() -> Iterator[dict[str, list[Any]]]:
+    """Grids of few runs each, spread over what studies ask for."""
+    base: dict[str, list[Any]] = {"input_scale": [0.1], "activation": ["tanh", "relu"], "clipping": ["none"]}
+    for H, T, B in (
+        (8, 30, 4),
+        (16, 400, 16),
+        (32, 100, 16),
+        (64, 25, 16),
+        (64, 100, 16),
+        (64, 400, 16),
+        (64, 200, 64),
+    ):
+        yield base | {"hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
+    for H, T in ((128, 50), (128, 200), (256, 100)):
+        yield base | {"hidden_size": [H], "sequence_length": [T], "batch_size": [32]}
+    yield base | {"hidden_size": [64], "sequence_length": [25, 50, 100, 200, 400], "clipping": ["none", "norm:1.0"]}
+    for cell in ("residual", "gru", "lstm"):
+        for H, T in ((32, 50), (96, 100)):
+            yield base | {"cell": [cell], "activation": ["tanh"], "hidden_size": [H], "sequence_length": [T]}
+    for H, T in ((64, 200), (128, 100)):
+        yield base | {"dtype": ["float32"], "hidden_size": [H], "sequence_length": [T]}
+    training = base | {"task": ["input_mean"], "loss_at": ["last"], "activation": ["tanh"]}
+    for H, T, U in ((16, 20, 40), (48, 64, 20), (96, 50, 12)):
+        yield training | {"hidden_size": [H], "sequence_length": [T], "updates": [U], "trace_every": [7]}
+    yield training | {"hidden_size": [48], "sequence_length": [64], "updates": [20], "truncation": [10]}
+    yield training | {"hidden_size": [48], "sequence_length": [64], "updates": [20], "clipping": ["signal:1.0", "none"]}
+
+
+def measured(block: Block, folder: Path) -> tuple[float, float]:
+    """(engine, everything else) in processor seconds, the fastest of a few times."""
+    found = []
+    for index in range(REPEATS):
+        here = folder / str(index)
+        runner = BlockRunner(Cache(here / "cache", "x"), {}, "cpu")
+        files = {table: here / f"{table}.parquet" for table in BLOCK_TABLES}
+        experiments = [rc.Experiment(**run) for run in block.runs()]
+        start = time.process_time()
+        results = list(runner.compute(experiments))
+        computed = time.process_time()
+        for experiment, entry in results:
+            runner.cache.put(runner.name(experiment), entry)
+        run_block(block, runner, Record("", here / "x.json"), files, {"engine": "x"})
+        found.append((computed - start, time.process_time() - computed))
+    return min(engine for engine, _ in found), min(rest for _, rest in found)
+
+
+def fitted(rows: list[dict[str, float]], seconds: list[float]) -> dict[str, float]:
+    """Non-negative rates with the smallest relative errors."""
+    names = sorted({name for row in rows for name in row})
+    work = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / np.array(seconds)[:, None]
+    size = work.max(axis=0)
+    rates, _ = nnls(work / size, np.ones(len(rows)))
+    miss = np.abs((work / size) @ rates - 1.0)
+    print(f"{len(rows)} blocks: predictions miss by {np.median(miss):.0%} in the median, {miss.max():.0%} at most")
+    return {f"{name}_seconds": float(f"{rate / s:.4g}") for name, rate, s in zip(names, rates, size, strict=True)}
+
+
+def engine_rates(folder: Path) -> dict[str, float]:
+    """Rates of the engine, and of keeping what it measured."""
+    works, engine, rest = [], [], []
+    for index, grid in enumerate(shapes()):
+        block = Block("rates", "all", {}, grid, 2)
+        spent, kept = measured(block, folder / str(index))
+        works.append(study_cost.block_work(block))
+        engine.append(spent)
+        rest.append(kept)
+    rates = fitted([{kind: float(work[kind]) for kind in ENGINE} for work in works], engine)
+    keeping = [{"block": 1.0, "kept": float(work["run"]), "row": float(work["row"])} for work in works]
+    return rates | fitted(keeping, rest)
+
+
+def verification_rates() -> dict[str, float]:
+    """Seconds of PyTorch a step and an element of a recorded trace."""
+    works, seconds = [], []
+    for H, T, B in (
+        (16, 5, 16),
+        (16, 50, 16),
+        (64, 50, 16),
+        (64, 200, 16),
+        (64, 400, 16),
+        (64, 400, 64),
+        (128, 100, 32),
+    ):
+        grid = {"hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
+        verifier = Verifier(1e-6)
+        for _ in range(2):  # the first one warms up
+            verifier.seconds = 0.0
+            rc.run(rc.Experiment(hidden_size=H, sequence_length=T, batch_size=B), watch=verifier)
+        work = study_cost.block_work(Block("rates", "all", {}, grid, 1))
+        works.append({f"verified_{kind}": float(work[kind]) for kind in ("run", "row", "trace")})
+        seconds.append(verifier.seconds)
+    return fitted(works, seconds)
+
+
+JOB = """
+import json, sys, time, types
+sys.path[:0] = {path!r}
+import {script} as job
+from study_provenance import engine_digest
+from study_plan import Block
+from dataclasses import asdict
+params = types.SimpleNamespace(blocks=[{block!r}], block={block!r}, device="cpu", memory_mb=None, cache="cache", engine=engine_digest(),
+    tolerance={{"float64": 1e-10, "float32": 1e-3}}, checked=1)
+files = {{t: f"{{t}}.parquet" for t in {tables!r}}}
+class Input(dict):
+    traces = ["traces.parquet"]
+job.main(types.SimpleNamespace(params=params, input=Input(), output=files, log=["log"]))
+from study_progress import most_memory
+print(json.dumps([time.process_time(), most_memory()]))
+"""
+
+
+def job(script: str, tables: tuple[str, ...], folder: Path, **grid: Any) -> tuple[float, float]:
+    """(processor seconds, most MiB) of a job in a process of its own."""
+    block = Block("rates", "all", {}, {name: [value] for name, value in grid.items()}, 1)
+    path = [str(HERE.parent.parent), str(HERE)]
+    code = JOB.format(path=path, script=script, block=asdict(block), tables=tables)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    spent, memory = json.loads(done.stdout.splitlines()[-1])
+    return float(spent), float(memory)
+
+
+def job_rates(folder: Path) -> dict[str, float]:
+    """What a job takes before its first run; and how many copies of a run's states it holds."""
+    rates: dict[str, float] = {}
+    verified = ("checks", "timings")
+    for script, tables, prefix in (("run_block", BLOCK_TABLES, ""), ("verify_runs", verified, "verify_")):
+        if script == "verify_runs":
+            job("run_block", BLOCK_TABLES, folder, hidden_size=2, sequence_length=2)
+        spent, least = job(script, tables, folder, hidden_size=2, sequence_length=2)
+        rates |= {f"{prefix}job_seconds": round(spent, 2), f"{prefix}job_mb": round(least)}
+        large = {"hidden_size": 64, "batch_size": 64, "sequence_length": 2000}
+        if script == "verify_runs":
+            job("run_block", BLOCK_TABLES, folder, **large)
+        most = job(script, tables, folder, **large)[1]
+        copies = (most - least) / (64 * 64 * 2000 * 8 / study_cost.MIB)
+        rates["verified_states_copies" if prefix else "states_copies"] = round(copies, 1)
+    return rates
+
+
+def disk_rates(folder: Path) -> dict[str, float]:
+    """Bytes a row of traces and a row of updates take, in the cache and in the block's tables."""
+    runner = BlockRunner(Cache(folder / "disk", "x"), {}, "cpu")
+    files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
+    block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
+    run_block(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
+    entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
+    rows, own = 400 * len(entries), 1500  # bytes of an entry that are not columns: they fit into its first disk block
+    return {
+        "row_bytes": round((sum(entries) - own * len(entries) + files["traces"].stat().st_size) / rows, 1),
+        "update_bytes": 130,  # ten columns, kept twice, hardly compressed
+    }
+
+
+def memory_of_a_run() -> float:
+    """Bytes that a run takes in the list of a block's runs."""
+    tracemalloc.start()
+    block = Block("rates", "all", {}, {"spectral_radius": [1.0 + i / 1e5 for i in range(50_000)]}, 1)
+    kept = {experiment.key: experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return round(most / len(kept))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
+        folder = Path(name)
+        rates = {"run_bytes": memory_of_a_run(), **engine_rates(folder), **verification_rates()}
+        rates |= job_rates(folder) | disk_rates(folder)
+    lines = [f"    {json.dumps(name)}: {value!r},\n" for name, value in rates.items()]
+    text = (
+        '"""Rates of the cost model, written by measure_rates.py (``make rates``): edit nothing here."""\n\nRATES = {\n'
+    )
+    (HERE / "study_rates.py").write_text(text + "".join(lines) + "}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

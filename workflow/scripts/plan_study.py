@@ -1,0 +1,222 @@
+"""Print what a study will take before anything starts: runs, jobs, processor time, wall time, memory, disk, and what is left of it.
+
+The cost model knows how much work there is, not how fast this machine does it: a few of the study's own runs, spread over its
+settings, are timed here (10 seconds at most), and the model's times are multiplied by measured over predicted, sweep by sweep.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import check_engine
+import rnn_core as rc
+import study_cost
+import study_plan
+import study_tables
+from rnn_core.arrays import resolve_device
+from run_block import BlockRunner, identity
+from study_cache import Cache
+from study_plan import Block
+from study_rates import RATES
+
+SAMPLE_SECONDS = 10.0  # for all sweeps together
+ENGINE = "block", "kept", "row"  # work that is not the engine's, and so not timed here
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What one sweep takes; processor seconds, MiB."""
+
+    sweep: str
+    runs: int
+    finished: int
+    jobs: int
+    predicted: float
+    factor: float
+    sampled: int
+    left: float
+    longest: float
+    memory_mb: float
+    disk_mb: float
+
+
+def small_parts(block: Block, budget: float) -> Iterator[Block]:
+    """Parts of a block that take at most ``budget`` seconds: one point of its grid each, with all lengths if they fit."""
+    rng = np.random.default_rng(0)
+    axes = {axis: [value] for axis, value in block.shared.items()} | block.grid
+    while True:
+        point = {axis: [values[int(rng.integers(len(values)))]] for axis, values in axes.items()}
+        whole = point | {axis: axes[axis] for axis in study_cost.SHARED if axis in axes}
+        trained = point.get("updates", [0])[0]
+        for grid in (point if trained else whole, point, point | {"updates": [min(trained, 2)]}):
+            part = Block(block.sweep, "sample", {}, grid, 1)
+            if study_cost.seconds(engine_work(part)) <= budget:
+                yield part
+                break
+        else:
+            return
+
+
+def engine_work(block: Block) -> study_cost.Work:
+    """The engine's work alone."""
+    work = study_cost.block_work(block)
+    for kind in ENGINE:
+        del work[kind]
+    return work
+
+
+def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[float, int]:
+    """(measured over predicted time, runs timed) of blocks evenly spread; (1, 0) if none is small enough."""
+    parts = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
+    start, measured, predicted, runs = time.perf_counter(), 0.0, 0.0, 0
+    first = next(parts[0], None)
+    if first is not None:
+        list(runner.compute(experiments_of(first)))  # warms up
+    while parts:
+        for part in list(parts):
+            block = next(part, None)
+            if block is None:
+                parts.remove(part)
+                continue
+            begun = time.process_time()
+            runs += len(list(runner.compute(experiments_of(block))))
+            measured += time.process_time() - begun
+            predicted += study_cost.seconds(engine_work(block))
+            if time.perf_counter() - start > budget:
+                return measured / predicted, runs
+    return (measured / predicted, runs) if runs else (1.0, 0)
+
+
+def experiments_of(block: Block) -> list[rc.Experiment]:
+    return [rc.Experiment(**run) for run in block.runs()]
+
+
+def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner, budget: float) -> SweepPlan:
+    costs = [study_cost.block_cost(block, config) for block in blocks]
+    factor, sampled = speed(blocks, runner, budget)
+    kept = runner.cache.keys()
+    finished = [sum(runner.name(e) in kept for e in experiments_of(block)) if kept else 0 for block in blocks]
+    seconds = [cost.seconds * factor for cost in costs]
+    left = sum(s * (1.0 - done / len(block)) for s, done, block in zip(seconds, finished, blocks, strict=True))
+    return SweepPlan(
+        sweep=blocks[0].sweep,
+        runs=sum(map(len, blocks)),
+        finished=sum(finished),
+        jobs=len(blocks),
+        predicted=sum(cost.seconds for cost in costs),
+        factor=factor,
+        sampled=sampled,
+        left=left,
+        longest=max(seconds),
+        memory_mb=max(cost.memory_mb for cost in costs),
+        disk_mb=sum(cost.disk_mb for cost in costs),
+    )
+
+
+def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, float]]:
+    """What surrounds the sweeps: jobs and processor seconds of the gate, verification, tables and figures."""
+    checked = config["gate"]["checked_runs_per_job"]
+    verifications = study_plan.verification_jobs(blocks) if checked else {}
+    verifying = sum(study_cost.verification_cost(group, config).seconds for group in verifications.values())
+    cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in check_engine.cases(config["sweeps"])]
+    once = {"gate": {"checked_runs_per_job": 1}}
+    gate = RATES["verify_job_seconds"] + sum(
+        study_cost.verification_cost([case], once).seconds - RATES["verify_job_seconds"] for case in cases
+    )
+    rows = sum(study_cost.block_work(block)["row"] for block in blocks.values())
+    tables = len(study_tables.TABLES)
+    return {
+        "engine check": (1, gate),
+        "verification": (len(verifications), verifying),
+        "tables": (tables, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"]),
+        "figures, page": (len(config["figures"]) + 1, (len(config["figures"]) + 1) * RATES["figure_seconds"]),
+    }
+
+
+def _grid(experiment: rc.Experiment) -> dict[str, list[Any]]:
+    settings = {name: [getattr(experiment, name)] for name in study_tables.axes()}
+    return {**settings, "updates": [0]}
+
+
+def shown(seconds: float) -> str:
+    """4.2 s, 3 min, 5.1 h."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Columns right-aligned, but for the first."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    )  # fmt: skip
+
+
+def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple[int, float]], cores: int) -> str:
+    """The whole plan as text."""
+    sampled = sum(plan.sampled for plan in plans)
+    factor = sum(p.predicted * p.factor for p in plans) / sum(p.predicted for p in plans)
+    rows = [["", "runs", "finished", "jobs", "CPU time", "left", "model", "memory", "disk"]]
+    for p in plans:
+        times = [shown(p.predicted * p.factor), shown(p.left), shown(p.predicted)]
+        space = [f"{p.memory_mb:.0f} MiB", f"{p.disk_mb:.0f} MiB"]
+        rows.append([p.sweep, f"{p.runs:,}", f"{p.finished:,}", str(p.jobs), *times, *space])
+    for name, (jobs, seconds) in rest.items():
+        rows.append([name, "", "", str(jobs), shown(seconds * factor), "", shown(seconds), "", ""])
+    spent = sum(p.predicted * p.factor for p in plans) + sum(s for _, s in rest.values()) * factor
+    runs, done, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
+    total = [f"{runs:,}", f"{done:,}", str(sum(p.jobs for p in plans) + sum(j for j, _ in rest.values()))]
+    rows.append(["all", *total, shown(spent), "", "", "", f"{disk * 1.5:.0f} MiB"])  # the tables once more
+    gate, others = (
+        rest["engine check"][1] * factor,
+        sum(s for n, (_, s) in rest.items() if n != "engine check") * factor,
+    )
+    parallel = max(sum(p.predicted * p.factor for p in plans) / cores, max(p.longest for p in plans))
+    lines = [
+        f"Study {config['study']}: the plan",
+        table(rows),
+        f"Wall time of the whole study on {cores} cores: about {shown(RATES['snakemake_seconds'] + gate + parallel + others / cores)}.",
+    ]
+    if sampled:
+        lines.append(
+            f"{sampled} runs of the study were timed here: this machine takes {factor:.2f} times what the model says."
+        )
+    else:
+        lines.append(
+            "No run of the study is short enough to be timed here: the model's own times stand (another machine's)."
+        )
+    defaults = {name: axis["default"] for name, axis in study_tables.axes().items()}
+    for (one, other), count in study_plan.shared_runs(config, defaults).items():
+        lines.append(f"The sweeps {one} and {other} share {count:,} runs; these are computed once.")
+    return "\n".join(lines)
+
+
+def main(snakemake: Any) -> None:
+    study_tables.leave_pandas_out()
+    config, cores = snakemake.params.config, snakemake.params.cores
+    blocks = study_plan.blocks(config)
+    device = resolve_device(config["device"])
+    sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
+    with threadpool_limits(1):
+        runner = BlockRunner(
+            Cache(snakemake.params.cache, identity(device)), sequences, device, config.get("memory_mb")
+        )
+        by_sweep = [[b for (sweep, _), b in blocks.items() if sweep == name] for name in config["sweeps"]]
+        plans = [plan_sweep(found, config, runner, SAMPLE_SECONDS / len(by_sweep)) for found in by_sweep]
+    known = [p.factor for p in plans if p.sampled]
+    typical = math.exp(float(np.mean(np.log(known)))) if known else 1.0
+    plans = [p if p.sampled else replace(p, factor=typical) for p in plans]
+    print(report(config, plans, around(config, blocks), cores))
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,0 +1,190 @@
+"""How far a study is, and what its jobs took: every job keeps a small record beside its log, and who is interested reads the records.
+
+A record is rewritten once a second at most and whole or not at all, so that it works on a cluster's shared file system, from
+any number of jobs at once. ``watch`` turns the records of the blocks into a line with runs done, rate and time left.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from study_files import written_aside
+
+EVERY = 1.0  # seconds between two records of a job
+LINE_EVERY = 10.0  # seconds between two lines in a log, or where there is no terminal
+PARTS = {
+    "run_block": "starting jobs, cache and block tables",
+    "verify_runs": "verification",
+    "check_engine": "engine check",
+    "gather_table": "tables",
+    "plot": "figures",
+}  # folder of the logs -> what its jobs do, besides the engine's work
+
+
+@dataclass
+class Record:
+    """What a job has done so far.
+
+    Attributes:
+        rule: its rule, or of what kind it is.
+        runs, done, found: runs of the block, those finished, and those that were finished before.
+        engine: seconds in the engine.
+        cpu: processor seconds of the process since its start.
+        memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
+        started, updated: seconds since 1970.
+    """
+
+    rule: str
+    file: Path
+    runs: int = 0
+    done: int = 0
+    found: int = 0
+    engine: float = 0.0
+    cpu: float = 0.0
+    memory_mb: float = 0.0
+    started: float = field(default_factory=time.time)
+    updated: float = 0.0
+
+    def ran(self, seconds: float) -> None:
+        """One more run is done, after so many seconds in the engine."""
+        self.done += 1
+        self.engine += seconds
+        if time.time() - self.updated > EVERY:
+            self.write()
+
+    def write(self) -> None:
+        self.updated, self.cpu, self.memory_mb = time.time(), time.process_time(), most_memory()
+        with written_aside(self.file) as aside:
+            aside.write_text(json.dumps({**asdict(self), "file": self.file.name}), encoding="utf-8")
+
+
+def record_file(log: str | Path) -> Path:
+    """Where the record of the job with this log is."""
+    return Path(log).with_suffix(".json")
+
+
+@contextmanager
+def recorded(snakemake: Any, rule: str) -> Iterator[Record]:
+    """The record of this job, written at the end if the job ends well."""
+    record = Record(rule, record_file(snakemake.log[0]))
+    yield record
+    record.write()
+
+
+def most_memory() -> float:
+    """Most resident memory of this process so far, MiB. Not ``getrusage``, which begins with the parent's."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def read(file: Path) -> Record | None:
+    """A record, or None where there is none that can be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return Record(**{**found, "file": file})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+# ---- while a study runs
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of Snakemake: when it started, and on how many cores."""
+
+    started: float
+    cores: int
+
+
+def start_session(folder: str | Path, cores: int) -> Session:
+    """Remember the call, for the report."""
+    session = Session(time.time(), cores)
+    with written_aside(Path(folder) / "session.json") as aside:
+        aside.write_text(json.dumps(asdict(session)), encoding="utf-8")
+    return session
+
+
+def line(records: Iterable[Record], runs: int, seconds: float) -> str:
+    """1,200 of 10,000 runs (12 %), 103 runs/s, 1 min 25 s left."""
+    known = list(records)
+    done, computed = sum(r.done for r in known), sum(r.done - r.found for r in known)
+    text = f"{done:,} of {runs:,} runs ({100 * done // max(runs, 1)} %)"
+    if not computed or seconds <= 0:
+        return text
+    rate = computed / seconds
+    return f"{text}, {rate:.3g} runs/s, {_duration((runs - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def watch(session: Session, logs: Iterable[str | Path], runs: int, log: str | Path, terminal: TextIO) -> None:
+    """Follow the blocks with these logs until all runs are done, in a thread that ends with the process.
+
+    In a terminal one line is written over and over; elsewhere, and in ``log``, a line every ten seconds.
+    """
+    files = [record_file(each) for each in logs]
+    threading.Thread(target=_follow, args=(session, files, runs, Path(log), terminal), daemon=True).start()
+
+
+def _follow(session: Session, files: list[Path], runs: int, log: Path, terminal: TextIO) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last, said, complete = 0.0, "", False
+    first: float | None = None  # when the first block began: before that the engine is checked
+    while not complete:
+        begun = time.perf_counter()
+        records = [r for r in map(read, files) if r is not None and r.started >= session.started]
+        if records:
+            first = first or min(r.started for r in records)
+            text = line(records, runs, time.time() - first)
+            complete = sum(r.done for r in records) >= runs
+            if terminal.isatty() and text != said:
+                terminal.write(f"\r\x1b[K{text}\r")
+                terminal.flush()
+            if complete or time.time() - last > LINE_EVERY:
+                last = time.time()
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(text + "\n")
+                if not terminal.isatty() or complete:
+                    print(text, file=terminal, flush=True)
+            said = text
+        time.sleep(max(EVERY, 200 * (time.perf_counter() - begun)))  # half a per cent of one core
+
+
+# ---- when it is done
+
+
+def spent(folder: str | Path) -> list[tuple[str, float, float | None]]:
+    """(part, seconds, share of cores × wall time) of the call of Snakemake that is going on; share None if nobody knows.
+
+    Jobs of earlier calls are left out: what they did was found finished.
+    """
+    try:
+        session = Session(**json.loads((Path(folder) / "session.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return []
+    found = map(read, sorted(Path(folder).rglob("*.json")))
+    records = [record for record in found if record is not None and record.started >= session.started]
+    parts = {"engine": sum(r.engine for r in records if r.rule == "run_block")}
+    for rule, name in PARTS.items():
+        parts[name] = sum(r.cpu - (r.engine if rule == "run_block" else 0.0) for r in records if r.rule == rule)
+    whole = session.cores * (time.time() - session.started)
+    rest = whole - sum(parts.values())
+    if rest < 0:  # jobs ran elsewhere too, on a cluster's nodes
+        return [(name, seconds, None) for name, seconds in parts.items()]
+    parts["Snakemake, and cores without a job"] = rest
+    return [(name, seconds, seconds / whole) for name, seconds in parts.items()]
