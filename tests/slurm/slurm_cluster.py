@@ -20,7 +20,6 @@ class FinishedJob:
 
     state: str
     memory_mb: int
-    gpus: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Slurm:
         return {**kept, "PATH": path, "SLURM_CONF": str(self.run / "slurm.conf")}
 
     def call(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
@@ -49,6 +48,11 @@ class Slurm:
         lines = self.call("squeue", "--noheader", f"--states={states}", "--format=%i|%k").splitlines()
         return dict(line.split("|", 1) for line in lines)
 
+    def gpus(self, job: str) -> int:
+        """How many the job asked for."""
+        found = re.search(r"TresPerJob=gres:gpu:(\d+)", self.call("scontrol", "show", "job", job))
+        return int(found[1]) if found else 0
+
     def finished(self) -> dict[str, FinishedJob]:
         """All jobs that ended, by id, from the completion log."""
         found = {}
@@ -57,9 +61,8 @@ class Slurm:
             job, state, tres = (re.search(rf"{key}=(\S+)", line) for key in ("JobId", "JobState", "Tres"))
             assert job and state and tres, line
             amount, unit = re.search(r"mem=([\d.]+)([MG])", tres[1]).groups()  # type: ignore[union-attr]
-            gpus = re.search(r"gres/gpu=(\d+)", tres[1])
             memory = round(float(amount) * (1024 if unit == "G" else 1))
-            found[job[1]] = FinishedJob(state[1], memory, int(gpus[1]) if gpus else 0)
+            found[job[1]] = FinishedJob(state[1], memory)
         return found
 
 

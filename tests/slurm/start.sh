@@ -27,9 +27,11 @@ munged --force --key-file="$run/munge.key" --socket="$run/munge/munge.socket" --
   --log-file="$run/munge/munged.log" --seed-file="$run/munge/munged.seed" --num-threads=2
 slurmctld -f "$SLURM_CONF"
 for node in n1 n2; do slurmd -f "$SLURM_CONF" -N $node; done
-for _ in $(seq 150); do
-  [ "$(sinfo -h -t idle -o %D 2>/dev/null | head -1)" = 2 ] && exit 0
+for _ in $(seq 200); do
+  [ "$(timeout 2 sinfo -h -t idle -o %D 2>/dev/null | head -1)" = 2 ] && exit 0
+  kill -0 "$(cat "$run/slurmctld.pid" 2>/dev/null)" 2>/dev/null || { sleep 2; kill -0 "$(cat "$run/slurmctld.pid")" 2>/dev/null || break; }
   sleep 0.1
 done
-echo "The nodes did not come up; the logs are in $run" >&2
+echo "Slurm did not come up:" >&2
+tail -n 20 "$run"/slurm*.log >&2
 exit 1

@@ -104,8 +104,8 @@ def test_a_study_survives_what_clusters_do(slurm: Slurm, local: Project, tmp_pat
     assert code == 0, text
     assert slurm.finished()[small[0]].state == "CANCELLED"
     assert_killed_for_memory_and_given_more(slurm, project)
-    blocks = [job for log in slurm_logs(project, "run_block") if (job := slurm.finished().get(log.stem))]
-    assert blocks and all(job.gpus == 1 for job in blocks)
+    assert {slurm.gpus(log.stem) for log in slurm_logs(project, "run_block")} == {1}
+    assert {slurm.gpus(log.stem) for log in slurm_logs(project, "gather_table")} == {0}
     same_rows(local, project)
 
 
@@ -141,7 +141,7 @@ def test_the_whole_study_in_one_allocation(slurm: Slurm, local: Project, tmp_pat
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
     script = tmp_path / "study.sh"
-    command = f"snakemake --cores $SLURM_CPUS_ON_NODE {' '.join(TARGETS)} --configfile studies/tiny.yaml"
+    command = f"snakemake --cores $SLURM_CPUS_ON_NODE --resources mem_mb=$SLURM_MEM_PER_NODE {' '.join(TARGETS)} --configfile studies/tiny.yaml"
     script.write_text(f"#!/bin/bash\n{command}\n")
     before = set(slurm.finished())
     options = ["--wait", "--cpus-per-task=2", "--mem=6000", "--time=10", f"--chdir={project.root}"]

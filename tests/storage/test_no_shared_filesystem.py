@@ -122,11 +122,13 @@ def test_nothing_stays_behind(finished: Remote) -> None:
 
 def test_nothing_is_left_to_do_and_a_lost_block_is_made_again(finished: Remote, local: Project) -> None:
     assert "Nothing to be done" in finished.elsewhere()
-    runs = finished.results / "blocks" / "propagation" / "activation=tanh" / "runs.parquet"
-    runs.unlink()
-    said = finished.elsewhere("--quiet=host")
+    lost = finished.results / "blocks" / "propagation" / "activation=tanh" / "updates.parquet"
+    table = finished.results / "tables" / "updates.parquet"
+    lost.unlink()
+    table.unlink()
+    said = finished.elsewhere("--quiet=host", "results/tiny/tables/updates.parquet")
     assert said.count("rule run_block:") == 1
-    assert runs.is_file()
+    assert lost.is_file() and table.is_file()
     finished.assert_same_rows(local)
 
 
