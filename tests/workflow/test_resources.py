@@ -80,10 +80,10 @@ def test_the_gate_asks_for_the_largest_network_of_the_study() -> None:
         return mem_mb(None, attempt=1)
 
     small = gate(hidden_size=8)
-    assert (
-        gate(hidden_size=512, sequence_length=2000, cell=["vanilla", "gru"])
-        > gate(hidden_size=512, sequence_length=2000) + 5000
+    vanilla, gated = (
+        gate(hidden_size=512, sequence_length=2000, cell=cell) for cell in ("vanilla", ["vanilla", "gru"])
     )
+    assert gated > 2 * vanilla
     assert gate(hidden_size=[8, 512], sequence_length=[10, 2000]) > small + 1000
     longest = gate(sequence_length=study_resources.LONGEST_CHECKED)
     assert gate(sequence_length=100 * study_resources.LONGEST_CHECKED) == longest > small
@@ -158,5 +158,5 @@ def test_one_gpu_job_at_a_time_with_the_gpu_profile(tmp_path: Path) -> None:
             most = max(most, running)
         elif (match := re.match(r"Finished jobid: (\d+)", line)) and match[1] in block:
             running -= 1
-    assert len(block) == 4
+    assert len(block) >= 4  # the engine check, three blocks, and what verifies them
     assert most == 1

@@ -9,7 +9,7 @@ rule plan:
         "../envs/environment.yaml"
     params:
         config=config,
-        cores=lambda wildcards: workflow.cores or 1,
+        cores=lambda wildcards: workflow.resource_settings.cores or 1,
         cache=f"{STUDY}/cache",
     script:
         "../scripts/plan_study.py"
