@@ -143,7 +143,10 @@ def test_the_whole_study_in_one_allocation(slurm: Slurm, local: Project, tmp_pat
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
     script = tmp_path / "study.sh"
-    command = f"snakemake --cores $SLURM_CPUS_ON_NODE --resources mem_mb=$SLURM_MEM_PER_NODE {' '.join(TARGETS)} --configfile studies/tiny.yaml"
+    given = (
+        "--cores $SLURM_CPUS_ON_NODE --resources mem_mb=$SLURM_MEM_PER_NODE"  # --resources takes every word after it
+    )
+    command = f"snakemake {' '.join(TARGETS)} {given} --configfile studies/tiny.yaml"
     script.write_text(f"#!/bin/bash\n{command}\n")
     before = set(slurm.finished())
     options = ["--wait", "--cpus-per-task=2", "--mem=6000", "--time=10", f"--chdir={project.root}"]

@@ -55,7 +55,7 @@ class Remote:
         return done.stdout + done.stderr
 
     def elsewhere(self, *arguments: str) -> str:
-        return self.snakemake("--executor=elsewhere", "--jobs=3", *arguments)
+        return self.snakemake("--executor=elsewhere", "--jobs=3", "--quiet=host", *arguments)
 
     @property
     def results(self) -> Path:
@@ -117,7 +117,7 @@ def test_nothing_stays_behind(finished: Remote) -> None:
     """Neither results beside the sources, nor folders of jobs; the cache of runs was each job's own and went with it."""
     assert not [path for path in (finished.project.root / "results").rglob("*") if path.suffix in (".parquet", ".npz")]
     assert not [path for path in finished.machines.iterdir() if path.is_dir()]
-    assert not list(finished.storage.rglob("*.npz.*")) and not (finished.results / "cache").exists()
+    assert not list(finished.storage.rglob("*.run")) and not (finished.results / "cache").exists()
 
 
 def test_nothing_is_left_to_do_and_a_lost_block_is_made_again(finished: Remote, local: Project) -> None:
@@ -126,7 +126,7 @@ def test_nothing_is_left_to_do_and_a_lost_block_is_made_again(finished: Remote, 
     table = finished.results / "tables" / "updates.parquet"
     lost.unlink()
     table.unlink()
-    said = finished.elsewhere("--quiet=host", "results/tiny/tables/updates.parquet")
+    said = finished.elsewhere("results/tiny/tables/updates.parquet")
     assert said.count("rule run_block:") == 1
     assert lost.is_file() and table.is_file()
     finished.assert_same_rows(local)
