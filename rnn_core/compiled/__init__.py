@@ -23,8 +23,10 @@ from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.compiled.build import library
 
-# As kernel.c counts them. gelu and softplus need erfc and log1p, which have no short vector form: they take the readable path.
-PHI = ("identity", "relu", "leaky_relu", "elu", "selu", "silu", "softsign", "hard_tanh", "sigmoid", "tanh")
+# As kernel.c counts them. An activation that is not here takes the readable path.
+PHI = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "hard_tanh", "sigmoid", "tanh",
+)  # fmt: skip
 _ROWS = {name: ACTIVATIONS[name] for name in PHI}
 _REAL = {np.dtype(np.float64): ("double", ctypes.c_double), np.dtype(np.float32): ("float", ctypes.c_float)}
 _LINE = 64  # bytes: vectors that straddle two cache lines cost twice

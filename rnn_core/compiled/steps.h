@@ -57,6 +57,32 @@ INLINE vec NAME(logistic_slope)(vec a) {
     vec e = NAME(decay)(NAME(magnitude)(a)), r = 1 / (1 + e);
     return e * r * r;
 }
+/* ln(1 + e) for 0 <= e <= 1: 2 artanh(z), z = e / (2 + e) <= 1/3, by its Taylor series. */
+INLINE vec NAME(log_one_plus)(vec e) {
+    vec z = e / (2 + e), square = z * z, q = (vec){} + (REAL)(2.0 / (2 * LOG_TERMS - 1));
+#pragma GCC unroll 20
+    for (int k = LOG_TERMS - 2; k >= 0; k--)
+        q = q * square + (REAL)(2.0 / (2 * k + 1));
+    return z * q;
+}
+/* m = |a|, cut at 40, Phi(-m) and the normal density at m; the part of m that its square rounds away is apart. */
+INLINE vec NAME(gaussian_tail)(vec a, vec *tail, vec *density) {
+    const REAL magic = (REAL)3 * ((INTEGER)1 << (MANTISSA - 1));
+    vec m = NAME(magnitude)(a);
+    m = NAME(select)(m > 40, (vec){} + 40, m);
+    vec near = ((m * 256 + magic) - magic) / 256;
+    vec bell = NAME(decay)((REAL)0.5 * near * near) * NAME(decay)((REAL)0.5 * (m - near) * (m + near));
+    vec x = m * (REAL)0.70710678118654752440, t = (x - (REAL)3.75) / (x + (REAL)3.75), next = {}, now = {};
+#pragma GCC unroll 32
+    for (int k = ERFCX_TERMS - 1; k >= 1; k--) { /* Clenshaw 1955 */
+        vec before = 2 * t * now - next + (REAL)erfcx_coefficients[k];
+        next = now;
+        now = before;
+    }
+    *tail = (REAL)0.5 * (t * now - next + (REAL)erfcx_coefficients[0]) / (1 + 2 * x) * bell;
+    *density = bell * (REAL)0.39894228040143267794;
+    return m;
+}
 INLINE vec NAME(f)(enum phi phi, vec a) {
     vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, rest;
     switch (phi) {
@@ -67,6 +93,10 @@ INLINE vec NAME(f)(enum phi phi, vec a) {
     case SELU:
         e = NAME(exponential)(m, &rest);
         return (REAL)1.0507009873554805 * NAME(select)(a > 0, a, (REAL)-1.6732632423543772 * rest);
+    case GELU:
+        m = NAME(gaussian_tail)(a, &e, &rest);
+        return NAME(select)(a > 0, a - m * e, -m * e);
+    case SOFTPLUS: return NAME(select)(a > 0, a, zero) + NAME(log_one_plus)(NAME(decay)(m));
     case SILU: a = NAME(select)(a < (REAL)-1e4, zero - (REAL)1e4, a); return a * NAME(logistic)(a);
     case SOFTSIGN: a = NAME(clip)(a, (REAL)-1e37, (REAL)1e37); return a / (1 + NAME(magnitude)(a));
     case HARD_TANH: return NAME(clip)(a, -1, 1);
@@ -76,7 +106,7 @@ INLINE vec NAME(f)(enum phi phi, vec a) {
     return one;
 }
 INLINE vec NAME(df)(enum phi phi, vec a) {
-    vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, r;
+    vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, r, density;
     switch (phi) {
     case IDENTITY: return one;
     case RELU: return NAME(nan_or)(a, NAME(select)(a > 0, one, zero));
@@ -84,6 +114,11 @@ INLINE vec NAME(df)(enum phi phi, vec a) {
     case ELU: return NAME(select)(a > 0, one, NAME(decay)(m));
     case SELU:
         return (REAL)1.0507009873554805 * NAME(select)(a > 0, one, (REAL)1.6732632423543772 * NAME(decay)(m));
+    case GELU:
+        m = NAME(gaussian_tail)(a, &e, &density);
+        e = e - m * density; /* Phi(-m) - m phi(m), the derivative at -m; at m it is 1 minus this */
+        return NAME(select)(a > 0, 1 - e, e);
+    case SOFTPLUS: return NAME(logistic)(a);
     case SILU: a = NAME(clip)(a, (REAL)-1e4, (REAL)1e4); return NAME(logistic)(a) + a * NAME(logistic_slope)(a);
     case SOFTSIGN: r = 1 / (1 + m); return r * r;
     case HARD_TANH: return NAME(nan_or)(a, NAME(select)(m < 1, one, zero));
@@ -95,8 +130,8 @@ INLINE vec NAME(df)(enum phi phi, vec a) {
 /* One loop for each phi, so that nothing is decided entry by entry; n is a whole number of vectors. */
 #define EACH_PHI(CASE)                                                                                                 \
     switch (phi) {                                                                                                     \
-        CASE(IDENTITY) CASE(RELU) CASE(LEAKY_RELU) CASE(ELU) CASE(SELU)                                                \
-        CASE(SILU) CASE(SOFTSIGN) CASE(HARD_TANH) CASE(SIGMOID) CASE(TANH)                                             \
+        CASE(IDENTITY) CASE(RELU) CASE(LEAKY_RELU) CASE(ELU) CASE(SELU) CASE(GELU)                                     \
+        CASE(SILU) CASE(SOFTPLUS) CASE(SOFTSIGN) CASE(HARD_TANH) CASE(SIGMOID) CASE(TANH)                                             \
     }
 static __attribute__((noinline)) void NAME(activate)(enum phi phi, const REAL *a, REAL *h, long n) {
 #define CASE(PHI)                                                                                                      \

@@ -193,7 +193,7 @@ def test_phi_in_both_tails(activation: str) -> None:
     np.testing.assert_array_max_ulp(tape.hidden, cell.phi.f(a), 8)
     found, expected = rc.backward(tape, np.ones_like(a)).x, cell.phi.df(a)
     normal = np.abs(expected) > 1e-300
-    near_a_root = (activation == "silu") & (np.abs(expected) < 1e-2) & (np.abs(a) < 10)  # both cancel there
+    near_a_root = (activation in ("silu", "gelu")) & (np.abs(expected) < 1e-2) & (np.abs(a) < 10)  # both cancel there
     np.testing.assert_allclose(found[normal & ~near_a_root], expected[normal & ~near_a_root], rtol=2e-14)
 
 
@@ -222,8 +222,6 @@ def test_it_declines_what_is_not_its_own() -> None:
     for cell in (
         Mine("tanh"),
         changed,
-        rc.VanillaCell("gelu"),
-        rc.VanillaCell("softplus"),
         rc.LSTMCell(),
         rc.GRUCell(),
     ):
