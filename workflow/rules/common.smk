@@ -53,6 +53,14 @@ def sequences_of(blocks):
     return [file for file in SEQUENCES if Path(file).stem in tasks]
 
 
+def verified(table):
+    """This table of every verification."""
+    return [
+        f"{STUDY}/verified/{sweep}/{group}/{table}.parquet"
+        for sweep, group in VERIFICATIONS
+    ]
+
+
 def code(script):
     """The digest of the modules that a script imports."""
     return study_provenance.script_digest(script)

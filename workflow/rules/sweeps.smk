@@ -78,14 +78,6 @@ onstart:
         )
 
 
-def verified(table):
-    """This table of every verification."""
-    return [
-        f"{STUDY}/verified/{sweep}/{group}/{table}.parquet"
-        for sweep, group in VERIFICATIONS
-    ]
-
-
 rule gather_table:
     input:
         blocks=lambda wildcards: (
