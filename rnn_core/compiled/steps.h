@@ -398,14 +398,16 @@ static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps,
  * and the sums over time dW (H, H + D) and db (H). g_t[i, s] is at g + t g_step + i g_row + s g_column.
  * dstate (H, B) goes in and out; dh (steps, H, B), dx (steps, D, B), squares (steps) of ‖dh_t‖ come out.
  * Stops before a step that over- or underflows, is invalid, or whose square is not in [lowest, highest] (nor all zero).
- * Returns the number of steps done, -1 without memory; *sums_flagged is set if the sums over time over- or underflowed. */
+ * The sums are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`: dW and db have
+ * one place for each such part, from the last part to the first, and sums_flagged says which over- or underflowed.
+ * Returns the number of steps done, -1 without memory. */
 long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long B, long D, const REAL *W_hh,
                         const REAL *W_ih, const REAL *x, const REAL *states, const REAL *saved, const REAL *g, long g_step,
                         long g_row, long g_column, const unsigned char *joins, double lowest, double highest, REAL *dstate,
-                        REAL *dh, REAL *dx, double *squares, REAL *dW, REAL *db, long *sums_flagged) {
+                        REAL *dh, REAL *dx, double *squares, long before, long part, REAL *dW, REAL *db, long *sums_flagged) {
     long width = NAME(width)(B), rows = NAME(rows)(width), panel = width * LANES, Bp = (B + panel - 1) / panel * panel;
     long tiles = (H + D + rows - 1) / rows, N = H + D;
-    long chunk = (1 << 18) / (long)sizeof(REAL) / (H * Bp); /* steps whose da stay in the second-level cache */
+    long chunk = (1 << 17) / (long)sizeof(REAL) / (H * Bp); /* steps whose da stay in the second-level cache */
     chunk = chunk < 4 ? 4 : chunk > steps ? steps : chunk;
     long most = VECTORS > 2 ? VECTORS : 2, ldw = (N + most * LANES - 1) / (most * LANES) * most * LANES;
     long sizes = tiles * rows * H + 2 * N * Bp + 2 * H * Bp + H * LANES + chunk * H * Bp + ROWS_1 * Bp +
@@ -418,8 +420,6 @@ long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long
     REAL *wide_a = NAME(take)(&rest, H * Bp), *wide_dh = NAME(take)(&rest, H * Bp), *row_sums = NAME(take)(&rest, H * LANES);
     REAL *z = NAME(take)(&rest, chunk * B * most * LANES), *sums = NAME(take)(&rest, H * ldw);
     REAL *da_chunk = NAME(take)(&rest, chunk * H * Bp + ROWS_1 * Bp);
-    memset(row_sums, 0, H * LANES * sizeof(REAL));
-    memset(sums, 0, H * ldw * sizeof(REAL));
     /* W^T: its row j is column j of [W_hh W_ih] */
     for (long first = 0; first < N; first += rows)
         for (long k = 0; k < H; k++)
@@ -430,10 +430,15 @@ long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long
         for (long s = B; s < Bp; s++)
             now[i * Bp + s] = 0;
 
-    long t = steps, flagged_sums = 0, stop = 0;
+    long t = steps, stop = 0;
     while (t > 0 && !stop) {
-        long done = 0;
-        while (done < chunk && t > 0) {
+        long done = 0, fresh = t == steps || (before + t) % part == 0;
+        if (fresh) {
+            memset(row_sums, 0, H * LANES * sizeof(REAL));
+            memset(sums, 0, H * ldw * sizeof(REAL));
+            *sums_flagged = 0;
+        }
+        while (done < chunk && t > 0 && (done == 0 || (before + t) % part)) {
             const REAL *a = saved + (t - 1) * H * B;
             REAL *total = Bp == B ? dh + (t - 1) * H * B : wide_dh, *da = da_chunk + done * H * Bp;
             if (Bp != B) {
@@ -491,16 +496,20 @@ long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long
             NAME(outer)(vectors, da_chunk, z, done, H, B, Bp, sums + first, ldw);
             first += columns;
         }
-        flagged_sums |= flagged();
-    }
-    for (long i = 0; i < H; i++) {
-        memcpy(dW + i * N, sums + i * ldw, N * sizeof(REAL));
-        db[i] = 0;
-        for (long l = 0; l < LANES; l++)
-            db[i] += row_sums[i * LANES + l];
+        *sums_flagged |= flagged();
+        if (t == 0 || stop || (before + t) % part == 0) {
+            for (long i = 0; i < H; i++) {
+                memcpy(dW + i * N, sums + i * ldw, N * sizeof(REAL));
+                db[i] = 0;
+                for (long l = 0; l < LANES; l++)
+                    db[i] += row_sums[i * LANES + l];
+            }
+            dW += H * N;
+            db += H;
+            sums_flagged++;
+        }
     }
     NAME(narrow)(now, H, B, Bp, dstate);
-    *sums_flagged = flagged_sums;
     free(memory);
     return steps - t;
 }
