@@ -58,7 +58,7 @@ def measure(sizes: list[int], dtypes: list[str], device: str, with_sweep: bool) 
         for size in sizes:
             found.append(single.measure(size, dtype, contenders, device))
             _say(found[-1])
-    results = {"machine": machine(device), "missing": missing, "single": found}
+    results: dict[str, Any] = {"machine": machine(device), "missing": missing, "single": found}
     if with_sweep:
         results["sweep"] = sweep.measure(contenders)
         for part in ("engine", "whole"):

@@ -22,6 +22,7 @@ import numpy as np
 import rnn_core as rc
 from benchmarks import check, timing
 from benchmarks.work import BATCH, INPUTS, Contender, Form, Measured, Prepared, Work
+from rnn_core.experiment import Evaluation
 
 LENGTHS = (50, 100, 200, 300, 400, 500)
 CLIPPING = ("none", "norm:1.0", "norm:0.01", "value:0.001")
@@ -60,8 +61,9 @@ def start_of(experiment: rc.Experiment) -> Start:
     found = rc.evaluate(problem, problem.params, x, target)
     T = experiment.sequence_length
     cell = {name: value for name, value in problem.params.items() if name in found.gradients.params}
-    readout = {name: value for name, value in found.param_grads.items() if name not in cell}
-    return Start(experiment, problem, x, target, Work(cell, x, found.grad_hidden(T - 1, T)[0]), readout)
+    readout: dict[str, Any] = {name: value for name, value in found.param_grads.items() if name not in cell}
+    last: Any = found.grad_hidden(T - 1, T)
+    return Start(experiment, problem, x, target, Work(cell, x, last[0]), readout)
 
 
 def clipped_norms(grads: dict[str, np.ndarray], rule: str) -> tuple[float, float]:
@@ -81,7 +83,7 @@ def clipped_norms(grads: dict[str, np.ndarray], rule: str) -> tuple[float, float
 Run = tuple[np.ndarray, float, float]  # ln ‖dL/dh_t‖, the norm before clipping and after
 
 
-def ours_engine(starts: Sequence[Start]) -> Iterator[tuple[Start, str, rc.Evaluation, rc.Clipped]]:
+def ours_engine(starts: Sequence[Start]) -> Iterator[tuple[Start, str, Evaluation, rc.Clipped]]:
     """Lengths share the forward pass of the longest, clipping settings share a gradient: what ``run_many`` does."""
     groups: dict[float, list[Start]] = {}
     for start in starts:
@@ -193,7 +195,10 @@ def _check(name: str, starts: Sequence[Start], ready: Sequence[Prepared], todo: 
 
 
 def _compared(times: dict[str, timing.Times], forms: dict[str, str], errors: dict[str, float]) -> dict[str, Any]:
-    rows = {name: {"form": forms.get(name), "relative_error": errors.get(name, 0.0), **each.summary()} for name, each in times.items()}  # fmt: skip
-    best = min(forms, key=lambda name: rows[name]["median_ms"])
+    rows: dict[str, dict[str, Any]] = {
+        name: {"form": forms.get(name), "relative_error": errors.get(name, 0.0), **each.summary()}
+        for name, each in times.items()
+    }
+    best = min(forms, key=lambda name: float(rows[name]["median_ms"]))
     ratio = rows[best]["median_ms"] / rows["ours"]["median_ms"]
     return {"contenders": rows, "best_peer": best, "ours_vs_best_peer": round(ratio, 3)}

@@ -46,7 +46,7 @@ class Work:
     def flops(self) -> float:
         """Of the recurrent products alone, W_hh h, W_hhᵀ da and da hᵀ: 2 H² B each a step."""
         T, B, _ = self.x.shape
-        return 6.0 * self.hidden_size**2 * B * T
+        return float(6 * self.hidden_size**2 * B * T)
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,5 @@ def ready(works: Sequence[Work], gradients: Gradients, unroll: int) -> tuple[Cal
 
 def read(found: Any, run: int | None = None) -> Measured:
     """Results of one run, in NumPy."""
-    norms, grads = found
-    pick = (lambda value: value) if run is None else (lambda value: value[run])
-    return Measured(
-        np.asarray(pick(norms), np.float64), {name: np.asarray(pick(value)) for name, value in grads.items()}
-    )
+    norms, grads = found if run is None else (found[0][run], {name: value[run] for name, value in found[1].items()})
+    return Measured(np.asarray(norms, np.float64), {name: np.asarray(value) for name, value in grads.items()})

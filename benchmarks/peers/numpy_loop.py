@@ -49,6 +49,9 @@ class _Loop:
     def __call__(self) -> Any:
         self.forward()
         self.backward()
+        return self.results()
+
+    def results(self) -> Any:
         H = self.g.shape[1]
         da, signals = self.da.reshape(-1, H), self.dh.reshape(len(self.dh), -1)
         bias = da.sum(axis=0)
