@@ -5,10 +5,10 @@ PYTHON ?= python3
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG))
 
-.PHONY: report plan rates test verify check format docs lock clean help
+.PHONY: report plan rates test verify bench bench-gpu check format docs lock clean help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
 	$(BIN)/python workflow/scripts/release_lock.py $(CONFIG)
@@ -21,6 +21,12 @@ test: $(VENV)/dev.stamp ## run all tests
 
 verify: $(VENV)/run.stamp ## check the engine against every oracle in every regime (QUICK=1: T up to 100; SEED=1: other networks)
 	$(BIN)/python workflow/scripts/verify_engine.py --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
+
+bench: $(VENV)/bench.stamp ## time the engine beside its peers on one thread; writes docs/benchmarks.md (10 minutes)
+	$(BIN)/python -m benchmarks.run
+
+bench-gpu: $(VENV)/bench.stamp ## the same on a CUDA device
+	$(BIN)/python -m benchmarks.run --device cuda
 
 check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint
 	$(BIN)/ruff format --check .
@@ -51,6 +57,8 @@ lock: ## pin the newest versions that fit, in a fresh environment
 	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt; } > requirements-cluster.txt
 	$(BIN)/pip install --quiet ".[dev]"
 	{ echo "-r requirements-cluster.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt | grep -vxFf requirements-cluster.txt; } > requirements-dev.txt
+	$(BIN)/pip install --quiet ".[bench]"
+	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt -f requirements-cluster.txt -f requirements-dev.txt; } > requirements-bench.txt
 
 clean: ## remove results and the environment
 	rm -rf results .snakemake $(VENV)
@@ -62,4 +70,8 @@ $(VENV)/run.stamp: requirements.txt
 
 $(VENV)/dev.stamp: requirements-dev.txt requirements-cluster.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/bench.stamp: requirements-bench.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	touch $@

@@ -72,6 +72,22 @@ def test_the_engine_imports_only_mathematics(file: Path) -> None:
     assert imports(file) <= ENGINE
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_benchmarks_stand_beside_the_house(file: Path) -> None:
+    """They use it and nothing uses them; each peer imports its own library alone."""
+    library = {"torch": {"torch"}, "jax": {"jax"}}.get(file.stem.split("_")[0], set())
+    peer = {"numpy", "benchmarks"} | library
+    drawing = {"matplotlib", "study_figures", "study_files"}
+    measuring = {"numpy", "torch", "rnn_core", "benchmarks", "study_files"}
+    names = {"figure": drawing | {"benchmarks"}, "report": {"study_files", "benchmarks"}}.get(file.stem, measuring)
+    assert imports(file) <= (peer if file.parent.name == "peers" else names)
+
+
+def test_nothing_uses_the_benchmarks() -> None:
+    for folder in ("rnn_core", "workflow", "examples"):
+        assert not [file for file in (ROOT / folder).rglob("*.py") if "benchmarks" in imports(file)]
+
+
 @pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.name)
 def test_scripts_import_only_downward(file: Path) -> None:
     assert imports(file) <= allowed(file.stem)
@@ -136,4 +152,7 @@ def test_the_lock_pins_every_library_of_pyproject_and_torch_exactly() -> None:
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["study"]]:
         assert re.split(r"[><=~]", requirement)[0] in lock
     assert lock["torch"] == "torch==2.13.0"
+    bench = (ROOT / "requirements-bench.txt").read_text().split()
+    for requirement in project["optional-dependencies"]["bench"]:
+        assert any(line.startswith(re.split(r"[><=~]", requirement)[0] + "==") for line in bench)
     assert all("==" in line for line in lock.values())
