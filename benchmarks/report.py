@@ -133,15 +133,16 @@ def _sweep(results: dict[str, Any]) -> str:
         f"{sweep['runs']} runs: {counts}; H = {setting['hidden_size']}, {setting['dtype']}. Ours shares forward passes among lengths and gradients among "
         "clipping settings (`run_many`); a peer does run after run. *Engine work*: traces, parameter gradients and their norms after clipping, from "
         "networks and inputs that are there. *Whole runs*: from settings to results; ours measures all that a run measures (spectra, theory, saturation …), "
-        "the peer draws the same networks and inputs by the same code and does its engine work, nothing more. Peers are given ∂L/∂h_T and the readout's "
+        "the best peer draws the same networks and inputs by the same code and does its engine work, nothing more. Peers are given ∂L/∂h_T and the readout's "
         "gradients; ours computes them.",
         "",
         "| seconds, median (quartiles) | engine work | whole runs |",
         "|---|---|---|",
     ]
     for name in sweep["engine"]["contenders"]:
-        both = [sweep[part]["contenders"][name] for part in ("engine", "whole")]
-        lines.append(_row("ours" if name == "ours" else _label(results, name), [_seconds(row) for row in both]))
+        both = [sweep[part]["contenders"].get(name) for part in ("engine", "whole")]
+        label = "ours" if name == "ours" else _label(results, name)
+        lines.append(_row(label, ["" if row is None else _seconds(row) for row in both]))
     both_ratios = [sweep[part]["ours_vs_best_peer"] for part in ("engine", "whole")]
     lines.append(_row("**ours vs best peer**", [f"**{ratio:.2f}**" for ratio in both_ratios]))
     lines.append(_row("target", [_target(ratio, targets.SWEEP) for ratio in both_ratios]))
@@ -171,7 +172,7 @@ def _method(results: dict[str, Any]) -> str:
         f"- **The work.** h_t = tanh(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh), T = {work.STEPS}, B = {work.BATCH}, D = {work.INPUTS}, loss at the last step. {work.SETTING}.",
         "- **Side by side.** All contenders run in one process, one after the other, round after round, in an order that rotates; every ratio is one of medians "
         "from the same rounds. Calls below 30 ms are repeated within a turn, after one call that refills the caches.",
-        f"- **One thread each**, which CPU time by wall time confirms (at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops).",
+        f"- **One thread each**: the process is bound to one core, and CPU time by wall time confirms it (at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops).",
         f"- **Right numbers first.** Before its time counts, everything a contender computes is compared with the readable engine, per step and per parameter, relatively: at "
         f"most {TOLERANCE['float64']:.0e} in float64 and {TOLERANCE['float32']:.0e} in float32. The worst here: {max(errors, default=0):.1e}.",
         "- **Peers in their best form.** A peer has several forms; at every size the fastest competes. Of vmap over runs the time is per run. "

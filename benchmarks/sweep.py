@@ -3,8 +3,8 @@
 Two comparisons, because a run of ours measures more than a peer is asked for (eigenvalues, theory, saturation …):
 
 - engine work: networks and inputs are there; trace, parameter gradients and their norm after clipping.
-- whole runs: from the settings to the results. Ours is ``run_many`` with all that it measures; the peer draws the
-  same networks and inputs, by the same code, and does its engine work, nothing more.
+- whole runs: from the settings to the results. Ours is ``run_many`` with all that it measures; the best peer of the
+  first comparison draws the same networks and inputs, by the same code, and does its engine work, nothing more.
 
 The peers are given dL/dh_T and the readout's gradients; ours computes them.
 """
@@ -136,22 +136,23 @@ def measure(
     todo = experiments() if todo is None else todo
     starts = [start_of(experiment) for experiment in todo if experiment.clipping == "none"]
     known = {start.experiment: start for start in starts}
-    calls: dict[str, Any] = {"ours": lambda: _exhaust(ours_engine(starts))}
-    calls["ours, whole"] = lambda: _exhaust(rc.run_many(todo))
-    forms, errors = {}, {}
+    calls: dict[str, Any] = {"ours": _again(ours_engine, starts)}
+    competing: dict[str, Form] = {}
+    errors: dict[str, float] = {}
     for peer in (peer for peer in peers if peer.name in CONTENDERS):
         form = _fastest_form(peer, starts)
         ready = [form.prepare([start.work]) for start in starts]
         errors[peer.name] = _check(peer.name, starts, ready, todo)
-        forms[peer.name] = form.name
         calls[peer.name] = _again(peer_runs, starts, ready)
-        calls[f"{peer.name}, whole"] = _again(whole_runs, todo, form, known)
-    times = timing.side_by_side(calls, rounds, warm_up=False)
+        competing[peer.name] = form
+    engine = _compared(timing.side_by_side(calls, rounds, warm_up=False), competing, errors)
+    best = engine["best_peer"]
+    whole = {"ours": _again(rc.run_many, todo), best: _again(whole_runs, todo, competing[best], known)}
     return {
         "runs": len(todo),
         "setting": {"lengths": len({e.sequence_length for e in todo}), "clipping": list(CLIPPING), "radii": len({e.spectral_radius for e in todo}), "hidden_size": todo[0].hidden_size, "dtype": todo[0].dtype},
-        "engine": _compared({name: times[name] for name in ("ours", *forms)}, forms, errors),
-        "whole": _compared({name: times[f"{name}, whole"] for name in ("ours", *forms)}, forms, errors),
+        "engine": engine,
+        "whole": _compared(timing.side_by_side(whole, rounds, warm_up=False), {best: competing[best]}, errors),
     }  # fmt: skip
 
 
@@ -194,9 +195,13 @@ def _check(name: str, starts: Sequence[Start], ready: Sequence[Prepared], todo: 
     return worst
 
 
-def _compared(times: dict[str, timing.Times], forms: dict[str, str], errors: dict[str, float]) -> dict[str, Any]:
+def _compared(times: dict[str, timing.Times], forms: dict[str, Form], errors: dict[str, float]) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {
-        name: {"form": forms.get(name), "relative_error": errors.get(name, 0.0), **each.summary()}
+        name: {
+            "form": forms[name].name if name in forms else None,
+            "relative_error": errors.get(name, 0.0),
+            **each.summary(),
+        }
         for name, each in times.items()
     }
     best = min(forms, key=lambda name: float(rows[name]["median_ms"]))

@@ -21,7 +21,7 @@ PEER = Contender(
     "JAX scan + jit + vmap over runs",
     (
         Form("2 runs, weight gradient as one product", _prepare(one_product), 2),
-        Form("4 runs", _prepare(through_the_weights), 4, 128),
-        Form("4 runs, weight gradient as one product", _prepare(one_product), 4, 256),
+        Form("4 runs", _prepare(through_the_weights), 4, 64),
+        Form("4 runs, weight gradient as one product", _prepare(one_product), 4, 128),
     ),
 )

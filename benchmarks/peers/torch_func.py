@@ -41,6 +41,6 @@ def over_runs(works: Sequence[Work]) -> Prepared:
 PEER = Contender(
     "torch_func",
     "torch.func (vmap over runs)",
-    (Form("2 runs", over_runs, 2), Form("4 runs", over_runs, 4, 256), Form("8 runs", over_runs, 8, 64)),
+    (Form("2 runs", over_runs, 2), Form("4 runs", over_runs, 4, 128), Form("8 runs", over_runs, 8, 64)),
     devices=("cpu", "cuda"),
 )
