@@ -17,7 +17,7 @@ import numpy as np
 
 from rnn_core import compiled
 from rnn_core.arguments import GradHidden, check_gradients, check_inputs, check_like_x, check_shape, state_shape
-from rnn_core.arrays import Array, Params, State, constant, dtype_name, namespace
+from rnn_core.arrays import Array, Params, State, constant, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.clipping import clip_signal
 from rnn_core.formats import lost
@@ -45,7 +45,8 @@ from rnn_core.scaling import parts as parts_of
 from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, pieces, run_segment, run_whole, segment_length, swap
 from rnn_core.wide import Wide, combined, plain_parts
 
-STEPS_BETWEEN = 8  # steps taken one by one where the fast path has stopped, before it is tried again
+STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
+TOGETHER = 32  # steps that are computed before any is looked at, where looking means waiting for a GPU
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -305,7 +306,16 @@ class _Loop:
         xp, steps = namespace(self.tape.x), len(segment.saved)
         signals: list[Any] = [None] * steps
         du, dv = [None] * steps, [None] * steps
-        for k in reversed(range(steps)):
+        stop, single = steps, 0
+        while stop:
+            if not single:
+                found = self._steps_together(segment, stop, grads, e_grads, reaches_loss, first)
+                for k, step in zip(reversed(range(stop)), found, strict=False):
+                    signals[k], du[k], dv[k] = step
+                stop -= len(found)
+                single = 0 if len(found) == TOGETHER else STEPS_BETWEEN
+                continue
+            k, stop, single = stop - 1, stop - 1, single - 1
             t = segment.start + k
             self._reset_at_window(t)
             if reaches_loss[first + k]:  # dL/dh_t = direct part + what the future sent
@@ -315,6 +325,60 @@ class _Loop:
             fast = None if self.wide else self._fast_step(t, segment.saved[k])
             signals[k], du[k], dv[k] = fast or self._careful_step(t, segment.saved[k])
         self._collect(segment, signals, xp.stack(du), xp.stack(dv))
+
+    def _steps_together(
+        self, segment: Segment, stop: int, grads: Array, e_grads: np.ndarray, joins: np.ndarray, first: int
+    ) -> list[tuple[State, Array, Array]]:
+        """``_fast_step`` of the steps before ``stop``, as many as nothing stands in the way of, last first.
+
+        On a GPU every look at a number waits for all work before it, so here many steps are computed before any is looked at.
+        NumPy's flags must be read step by step.
+        """
+        if isinstance(self.tape.x, np.ndarray) or self.wide is not None or self.signal_threshold is not None:
+            return []
+        cell, params, xp = self.tape.cell, self.tape.params, namespace(self.tape.x)
+        found, sent, sizes, dstate = [], [], [], self.dstate
+        for k in reversed(range(max(0, stop - TOGETHER), stop)):
+            left = self.tape.x.shape[0] - 1 - (segment.start + k)
+            if self.window is not None and left and left % self.window == 0:
+                break
+            if joins[first + k]:
+                if self.e or e_grads[first + k]:
+                    break
+                dstate = {**dstate, "hidden": dstate["hidden"] + grads[first + k]}
+            total = cell.total(segment.saved[k], dstate)
+            du, dv, dstate = cell.backward(params, segment.saved[k], total)
+            found.append((total, du, dv))
+            sent.append(dstate)
+            parts = [part.reshape(-1) for part in (*total.values(), du, dv, *dstate.values())]
+            sizes.append(xp.stack([part @ part for part in parts] + [part.any().to(part.dtype) for part in parts]))
+        return (
+            self._accept(segment.start + stop, found, sent, to_numpy(xp.stack(sizes)).astype(np.float64))
+            if found
+            else []
+        )
+
+    def _accept(
+        self, stop: int, found: list[tuple[State, Array, Array]], sent: list[State], sizes: np.ndarray
+    ) -> list[tuple[State, Array, Array]]:
+        """Those of the steps before ``stop`` before the first that shows a sign of over- or underflow; goes on from there."""
+        squares, nonzero = np.split(sizes, 2, axis=1)
+        count = len(self.dstate)
+        usual = (squares >= self.lowest) & (squares <= self.highest)
+        zero = squares == 0.0
+        sound = (usual[:, :count] | (zero & (nonzero == 0))[:, :count]).all(axis=1)  # the totals, as in ``_usual``
+        tiny = ~((zero | (squares > self.lowest**0.5))[:, :count].all(axis=1))
+        sound &= usual[:, count:].all(axis=1) | ((usual | zero)[:, count:].all(axis=1) & ~tiny)  # as in ``_sound``
+        good = len(found) if sound.all() else int(np.argmin(sound))
+        if good:
+            here = slice(stop - good, stop)
+            for i, name in enumerate(self.dstate):
+                with np.errstate(divide="ignore"):
+                    self.log_norm[name][here] = (0.5 * np.log(squares[:good, i]) + self.e * LN2)[::-1]
+            for exponents in self.exponent.values():
+                exponents[here] = self.e
+            self.dstate = sent[good - 1]
+        return found[:good]
 
     def _reset_at_window(self, t: int) -> None:
         """Drops the signal where truncated backpropagation has cut the state off from what follows."""
