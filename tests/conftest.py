@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # Before NumPy or torch is imported: one thread gives the same bits on any machine, and two test workers do not fight.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -22,3 +23,12 @@ def _cuda_where_marked(request: pytest.FixtureRequest) -> None:
         if os.environ.get("REQUIRE_GPU") == "1":
             pytest.fail("REQUIRE_GPU=1, but torch finds no CUDA device")
         pytest.skip("torch finds no CUDA device (set REQUIRE_GPU=1 to make this a failure)")
+
+
+@pytest.fixture
+def readable() -> Iterator[None]:
+    """The readable engine, for tests of its bits and of bugs planted in it."""
+    from rnn_core import compiled
+
+    with compiled.switched_off():
+        yield

@@ -357,7 +357,8 @@ def test_flags_that_are_not_read_are_caught(use: Callable[..., None], tmp_path: 
 def elsewhere(folder: Path, program: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """A fresh process with a cache of its own."""
     told = "from rnn_core import compiled; print(compiled.describe())"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "tmp"), **variables}
+    inherited = {name: value for name, value in os.environ.items() if name != "RNN_CORE_COMPILED"}
+    environment = {**inherited, "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder / "tmp"), **variables}
     (folder / "tmp").mkdir(exist_ok=True)
     call = [sys.executable, "-c", program or told]
     return subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -85,6 +85,7 @@ def vanilla_da(p: Any, a: Any, dh: Any) -> Any:
     return PHI.df(a) * dh
 
 
+@pytest.mark.usefixtures("readable")
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_mistake_stops_the_study_and_names_the_case(
     bug: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
@@ -100,6 +101,7 @@ def test_a_planted_mistake_stops_the_study_and_names_the_case(
     assert not (tmp_path / "gate.parquet").exists()
 
 
+@pytest.mark.usefixtures("readable")
 def test_a_bias_that_is_counted_twice_is_seen(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn biases are zero, so the gate gives its problems others."""
     forward = vanilla.VanillaCell.forward

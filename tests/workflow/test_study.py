@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ import run_block
 import study_data
 import study_plan
 import study_tables
+from rnn_core.compiled import build
 from rnn_core.experiment import axes
 
 pytestmark = [pytest.mark.workflow]
@@ -188,7 +185,7 @@ def independent_log10_norms(row: Any) -> np.ndarray:
 
 @pytest.mark.xdist_group("tiny")
 class TestExecution:
-    """The same rows on one core or two, after a kill and a resume, after another order of jobs."""
+    """The same rows on one core or two, in other jobs, as a study grows and after a job failed. Kills and damage: tests/faults."""
 
     def test_one_core_gives_the_same_rows(self, tiny: Project, tmp_path: Path) -> None:
         other = copy(tmp_path / "project")
@@ -206,41 +203,6 @@ class TestExecution:
         ours = tiny.table("runs").drop(columns="verified_error")
         theirs = other.table("runs").drop(columns="verified_error")
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
-
-    def test_a_killed_study_resumes_and_loses_nothing(self, tiny: Project, tmp_path: Path) -> None:
-        """SIGKILL to Snakemake and all its jobs once the first blocks are there; then simply the same command again."""
-        other = copy(tmp_path / "project")
-        tables = [f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES]
-        running = subprocess.Popen(
-            other.command(*TINY, *tables),
-            cwd=other.root,
-            env=other.environment(),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        done: set[Path] = set()
-        deadline = time.monotonic() + 120
-        while not done and time.monotonic() < deadline:
-            done = set(other.root.glob("results/tiny/blocks/*/*/timings.parquet"))
-            time.sleep(0.02)
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-        assert done, "no block finished before the kill"
-        assert not list(other.root.glob("results/tiny/tables/*.parquet")), "the kill came too late to test anything"
-        for file in other.root.glob("results/tiny/blocks/*/*/*.parquet"):
-            if not file.name.startswith("."):
-                pd.read_parquet(file)  # whole, or not there
-        kept = finished_runs(other)
-        assert kept
-
-        other.snakemake("--unlock", *TINY)
-        other.snakemake(*TINY, *tables)
-        same_rows(tiny, other)
-        assert all(file.stat().st_mtime_ns == changed for file, changed in kept.items()), (
-            "a finished run was made again"
-        )
-        assert not list(other.root.glob("results/tiny/tables/.*.parquet"))
 
     def test_a_grown_study_computes_only_what_is_new(self, tmp_path: Path) -> None:
         """An axis of jobs, an axis within jobs and the seeds grow; the rows are those of a study that never was smaller."""
@@ -283,17 +245,6 @@ class TestExecution:
         other.snakemake(*TINY, *tables)
         same_rows(tiny, other)
         assert all(file.stat().st_mtime_ns == changed for file, changed in kept.items())
-
-    def test_a_damaged_cache_is_computed_again(self, tiny: Project, tmp_path: Path) -> None:
-        other = copy(tmp_path / "project")
-        shutil.copytree(tiny.root / "results" / "tiny" / "cache", other.root / "results" / "tiny" / "cache")
-        files = sorted(other.root.glob("results/tiny/cache/*/*/*.run"))
-        files[0].write_bytes(files[0].read_bytes()[:1000])
-        files[1].write_bytes(b"")
-        kept = files[2].stat().st_mtime_ns
-        other.snakemake(*TINY, *[f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES])
-        same_rows(tiny, other)
-        assert files[2].stat().st_mtime_ns == kept
 
 
 @pytest.fixture(scope="module")
@@ -340,13 +291,34 @@ class TestEdits:
     def test_editing_the_page_reruns_the_page_alone(self, built: tuple[Project, list[str]]) -> None:
         assert self.edited(*built, "workflow/report/page.css") == {"study": 1, "render_report": 1}
 
-    def test_a_wrong_engine_stops_the_study_at_the_gate(self, built: tuple[Project, list[str]]) -> None:
+    @pytest.mark.parametrize(
+        ("file", "sound", "wrong", "mode"),
+        [
+            ("activations.py", "return 4.0 * e", "return 4.000004 * e", "off"),
+            ("compiled/steps.h", "return 4 * e", "return (REAL)4.000004 * e", "auto"),
+        ],
+        ids=["readable", "compiled"],
+    )
+    def test_a_wrong_engine_stops_the_study_at_the_gate(
+        self,
+        built: tuple[Project, list[str]],
+        file: str,
+        sound: str,
+        wrong: str,
+        mode: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         """The derivative of tanh off by one part in a million: no sweep starts, and the worst case is named."""
+        if mode == "auto" and (found := build.library()).handle is None:
+            pytest.skip(f"no fast path here: {found.why}")
+        monkeypatch.setenv("RNN_CORE_COMPILED", mode)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the wrong library is not kept
         project, arguments = built
-        path = project.root / "rnn_core" / "activations.py"
+        path = project.root / "rnn_core" / file
         before = path.read_text(encoding="utf-8")
-        assert "return 4.0 * e" in before
-        path.write_text(before.replace("return 4.0 * e", "return 4.000004 * e"), encoding="utf-8")
+        assert before.count(sound) == 1
+        path.write_text(before.replace(sound, wrong), encoding="utf-8")
         try:
             done = project.snakemake(*arguments, check=False)
             message = done.stdout + done.stderr
@@ -387,6 +359,7 @@ def test_a_users_file_with_a_mistake_stops_with_its_reason(tmp_path: Path) -> No
     assert not (project.root / "results" / "tiny" / "blocks").exists()
 
 
+@pytest.mark.xdist_group("tiny")
 def test_digits_of_a_run_come_from_the_stored_split(tiny: Project) -> None:
     stored = study_data.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
     assert stored["inputs"].shape == (1797, 64, 1)

@@ -87,6 +87,7 @@ def test_a_long_explosion_can_be_compared(activation: str) -> None:
 # ---- planted mistakes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("readable")
 def test_a_transposed_matrix_fails_and_the_message_names_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = rc.VanillaCell.backward
 
