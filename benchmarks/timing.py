@@ -48,7 +48,11 @@ def once(call: Callable[[], Any], repeats: int = 1) -> tuple[float, float]:
 
 
 def side_by_side(
-    calls: Mapping[str, Callable[[], Any]], rounds: int, runs: Mapping[str, int] | None = None, warm_up: bool = True
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    runs: Mapping[str, int] | None = None,
+    warm_up: bool = True,
+    most: float = THREADS,
 ) -> dict[str, Times]:
     """Times by name; ``runs`` says how many runs a call does, where it is not one.
 
@@ -69,7 +73,7 @@ def side_by_side(
                 found[name].append(once(calls[name], repeats[name]))
     finally:
         gc.enable()
-    return {name: _times(name, found[name], (runs or {}).get(name, 1)) for name in names}
+    return {name: _times(name, found[name], (runs or {}).get(name, 1), most) for name in names}
 
 
 def _repeats(call: Callable[[], Any]) -> int:
@@ -78,8 +82,8 @@ def _repeats(call: Callable[[], Any]) -> int:
     return max(1, min(MOST_REPEATS, math.ceil(AT_LEAST / once(call)[0])))
 
 
-def _times(name: str, found: list[tuple[float, float]], runs: int) -> Times:
+def _times(name: str, found: list[tuple[float, float]], runs: int, most: float = THREADS) -> Times:
     threads = float(np.median([cpu / wall for wall, cpu in found]))
-    if threads > THREADS:
+    if threads > most:
         raise MoreThanOneThread(f"{name} used {threads:.2f} threads; everybody has one")
     return Times([wall / runs for wall, _ in found], threads)
