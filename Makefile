@@ -53,10 +53,12 @@ lock: ## pin the newest versions that fit, in a fresh environment
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0 ".[study]"
 	$(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' > requirements.txt
+	$(BIN)/pip install --quiet ".[cluster]"
+	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt; } > requirements-cluster.txt
 	$(BIN)/pip install --quiet ".[dev]"
-	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt; } > requirements-dev.txt
+	{ echo "-r requirements-cluster.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt | grep -vxFf requirements-cluster.txt; } > requirements-dev.txt
 	$(BIN)/pip install --quiet ".[bench]"
-	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt -f requirements-dev.txt; } > requirements-bench.txt
+	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt -f requirements-cluster.txt -f requirements-dev.txt; } > requirements-bench.txt
 
 clean: ## remove results and the environment
 	rm -rf results .snakemake $(VENV)
@@ -66,7 +68,7 @@ $(VENV)/run.stamp: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+$(VENV)/dev.stamp: requirements-dev.txt requirements-cluster.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

@@ -41,7 +41,7 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
     for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
         missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
-        if name not in expected and get_close_matches(name, missing, cutoff=0.85):
+        if name not in expected and name != "weight_ih" and missing and get_close_matches(name, missing, cutoff=0.85):
             raise ValueError(unknown("params", name, ["weight_ih", *expected]))
     for name, shape in expected.items():
         if name in params:  # biases may be left out

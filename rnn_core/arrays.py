@@ -19,6 +19,7 @@ State: TypeAlias = dict[str, Array]
 
 DTYPES = ("float64", "float32")
 DEVICES = ("cpu", "cuda", "auto")
+_NAMES: dict[Any, str] = {np.dtype(name): name for name in DTYPES}  # NumPy takes long to spell a dtype's name
 
 
 def namespace(array: Array) -> ModuleType:
@@ -29,7 +30,7 @@ def namespace(array: Array) -> ModuleType:
 
 def dtype_name(x: Array) -> str:
     """``float64`` or ``float32``, for a NumPy array or a torch tensor."""
-    return str(x.dtype).removeprefix("torch.")
+    return _NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
 
 
 def erfcx(x: Array) -> Array:

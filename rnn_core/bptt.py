@@ -170,7 +170,7 @@ def backward(
         loop = _Loop(tape, window, signal_threshold)
         for name, value in (grad_state or {}).items():
             loop.join(name, *_columns(value))
-        for segment in tape.segments(backward=True):
+        for segment in tape.segments(backward=True, several=loop.covered and not callable(grad_hidden)):
             loop.back_through(segment, _direct_part(tape, grad_hidden, segment))
         return loop.gradients()
 
@@ -186,6 +186,8 @@ class _Loop:
         x, xp, (T, B, D), H = tape.x, namespace(tape.x), tape.x.shape, tape.params["weight_hh"].shape[1]
         self.tape, self.window, self.signal_threshold = tape, window, signal_threshold
         self.lowest, self.highest = square_limits(tape.x)
+        self.covered = signal_threshold is None and compiled.covers(tape.cell, tape.x)
+        self.part = segment_length(T)
         self.dstate = {n: xp.zeros((H, B), dtype=tape.x.dtype, device=tape.x.device) for n in tape.cell.state_names}
         self.e = 0
         self.wide: Wide | None = None
@@ -208,8 +210,7 @@ class _Loop:
         """The steps of one segment, last first: as many as can be by the fast path, the others one by one."""
         steps = len(segment.saved)
         grads, e_grads, reaches_loss = self._immediate(segment, direct)
-        covered = self.signal_threshold is None and compiled.covers(self.tape.cell, self.tape.x)
-        quick = covered and not segment.exponent.any()
+        quick = self.covered and not segment.exponent.any()
         stop = steps
         while stop:
             if quick:
@@ -217,7 +218,10 @@ class _Loop:
                 stop -= done
                 if done and stop and self._renormalise():
                     continue
-            start = max(0, stop - STEPS_BETWEEN) if quick else 0
+            edge = (
+                segment.start + stop - 1
+            ) // self.part * self.part - segment.start  # sums are taken segment by segment
+            start = max(0, edge, stop - STEPS_BETWEEN if quick else 0)
             if start < stop:
                 self._readable_steps(part_of(segment, start, stop), grads, e_grads, reaches_loss, start)
                 stop = start
@@ -248,10 +252,10 @@ class _Loop:
         found = compiled.run_backward(
             self.tape.cell, self.tape.params, self.tape.x[here], part.states["hidden"], np.asarray(part.saved),
             None if grads is None else grads[low:stop], joins[low:stop], (self.lowest, self.highest),
-            self.dstate["hidden"], dh, dx,
+            self.dstate["hidden"], dh, dx, part.start, self.part,
         )  # fmt: skip
         if found.done:
-            self._note(part_of(segment, stop - found.done, stop), dh[-found.done :], found)
+            self._note(part, dh, found)
         return found.done
 
     def _renormalise(self) -> bool:
@@ -267,29 +271,32 @@ class _Loop:
         self.dstate, self.e = moved, e
         return changed
 
-    def _note(self, segment: Segment, dh: np.ndarray, found: compiled.Steps) -> None:
-        """What the fast path found for the steps of ``segment``."""
-        here = slice(segment.start, segment.stop)
+    def _note(self, part: Segment, dh: np.ndarray, found: compiled.Steps) -> None:
+        """What the fast path found for the last steps of ``part``."""
+        here = slice(part.stop - found.done, part.stop)
         self.dstate = {"hidden": found.dstate}
         with np.errstate(divide="ignore"):
             self.log_norm["hidden"][here] = 0.5 * np.log(found.squares) + self.e * LN2
         for exponents in self.exponent.values():
             exponents[here] = self.e
-        if found.sums_hold:
-            H = len(found.bias)
-            sums = {"weight_ih": found.weights[:, H:], "weight_hh": found.weights[:, :H]}
-            sums |= {name: found.bias for name in ("bias_ih", "bias_hh") if name in self.tape.params}
-            self._add({name: plain_if_fits(value, self.e) for name, value in sums.items()})
-        else:
-            da = np.stack(
-                [
-                    self.tape.cell.backward(self.tape.params, a, {"hidden": d})[0]
-                    for a, d in zip(segment.saved, dh, strict=True)
-                ]
-            )
-            self._add(_parameter_gradients(self.tape, segment, da, da, self.exponent["d"][here]))
-        if not self.kept:
-            self.lost.append(lost(dh, self.exponent["hidden"][here]))
+        for sums in found.sums:
+            self._add(self._shares(sums) if sums.hold else self._careful_shares(part, dh, sums.steps))
+            if not self.kept:
+                self.lost.append(lost(dh[sums.steps], np.full(len(dh[sums.steps]), self.e)))
+
+    def _shares(self, sums: compiled.Sums) -> dict[str, Array | Scaled]:
+        """What some steps add to the parameter gradients."""
+        H = len(sums.bias)
+        shares: dict[str, Any] = {"weight_ih": sums.weights[:, H:], "weight_hh": sums.weights[:, :H]}
+        shares |= {name: sums.bias for name in ("bias_ih", "bias_hh") if name in self.tape.params}
+        return {name: plain_if_fits(value, self.e) for name, value in shares.items()} if self.e else shares
+
+    def _careful_shares(self, part: Segment, dh: np.ndarray, steps: slice) -> dict[str, Array | Scaled]:
+        """The same where sums over- or underflow."""
+        segment = part_of(part, steps.start, steps.stop)
+        pairs = zip(segment.saved, dh[steps], strict=True)
+        da = np.stack([self.tape.cell.backward(self.tape.params, a, {"hidden": d})[0] for a, d in pairs])
+        return _parameter_gradients(self.tape, segment, da, da, np.full(len(da), self.e, dtype=np.int64))
 
     def _readable_steps(
         self, segment: Segment, grads: Array, e_grads: np.ndarray, reaches_loss: np.ndarray, first: int

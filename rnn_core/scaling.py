@@ -73,15 +73,19 @@ def log_norms(x: Array) -> np.ndarray:
     """ln of the Euclidean norm of ``x[t]`` for every leading index t, float64; as accurate as ``log_norm``, -inf for zeros only."""
     xp = namespace(x)
     rows = xp.reshape(x, (x.shape[0], -1))
+    (some,) = np.nonzero(to_numpy(xp.any(rows != 0, axis=1)))  # often the last step alone carries a loss
+    norms = np.full(x.shape[0], -np.inf)
+    if not len(some):
+        return norms
+    rows = rows if len(some) == len(rows) else rows[some]
     lowest, highest = square_limits(x)
     with np.errstate(all="ignore"):
         squares = to_numpy(xp.vecdot(rows, rows)).astype(np.float64)
-        norms = 0.5 * np.log(squares)
-    usual = (squares >= lowest) & (squares <= highest)
-    if not usual.all():  # zeros, and what the squares of plain floats do not hold
-        usual |= ~to_numpy(xp.any(rows != 0, axis=1))
-        (others,) = np.nonzero(~usual)
-        norms[others] = [log_norm(rows[int(t)]) for t in others]
+        norms[some] = 0.5 * np.log(squares)
+    for k in np.flatnonzero(
+        ~((squares >= lowest) & (squares <= highest))
+    ):  # what the squares of plain floats do not hold
+        norms[some[k]] = log_norm(rows[int(k)])
     return norms
 
 

@@ -120,9 +120,10 @@ class Tape:
                     return segment.start + int(np.argmin(finite)) + 1
         return None
 
-    def segments(self, backward: bool = False) -> Iterator[Segment]:
-        """The segments in order, or last first; computed again where they were not kept."""
+    def segments(self, backward: bool = False, several: bool = False) -> Iterator[Segment]:
+        """The segments in order, or last first; computed again where they were not kept. ``several``: some as one where they were."""
         T, length = self.x.shape[0], segment_length(self.x.shape[0])
+        length *= 8 if several and self.kept is not None and not self.kept.exponent.any() else 1
         for start in sorted(range(0, T, length), reverse=backward):
             stop = min(start + length, T)
             if self.kept is None:

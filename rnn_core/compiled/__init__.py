@@ -23,12 +23,17 @@ from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.compiled.build import library
 
-# As kernel.c counts them. gelu and softplus need erfc and log1p, which have no short vector form: they take the readable path.
-PHI = ("identity", "relu", "leaky_relu", "elu", "selu", "silu", "softsign", "hard_tanh", "sigmoid", "tanh")
+# As kernel.c counts them. An activation that is not here takes the readable path.
+PHI = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "hard_tanh", "sigmoid", "tanh",
+)  # fmt: skip
 _ROWS = {name: ACTIVATIONS[name] for name in PHI}
 _REAL = {np.dtype(np.float64): ("double", ctypes.c_double), np.dtype(np.float32): ("float", ctypes.c_float)}
 _LINE = 64  # bytes: vectors that straddle two cache lines cost twice
 _FRESH, _KEPT = 2**17, 2**27  # bytes: smaller arrays are cheap to make, and more than this is not held back
+_LARGE = (
+    3 * 2**21
+)  # bytes: NumPy asks for the large pages of 2 MiB from 4 MiB on, and they begin at multiples of their size
 _off = 0
 _memory: list[np.ndarray] = []
 _one_at_a_time = Lock()
@@ -72,15 +77,15 @@ def room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = int(np.prod(shape)) * dtype.itemsize
     if not _FRESH <= size <= _KEPT:
         return _aligned(np.empty(size + _LINE, dtype=np.uint8), size, shape, dtype)
-    left = [
-        memory for memory in _memory if size <= memory.nbytes - _LINE <= 2 * size and getrefcount(memory) == _UNUSED
-    ]
-    memory = left[0] if left else np.empty(size + _LINE, dtype=np.uint8)
-    if not left:
-        _memory.append(memory)
+    with _one_at_a_time:
+        for memory in _memory:
+            if size <= memory.nbytes - _LINE <= max(2 * size, _LARGE) and getrefcount(memory) == _UNUSED:
+                return _aligned(memory, size, shape, dtype)
+        _memory.append(np.empty(max(size + _LINE, _LARGE), dtype=np.uint8))
+        found = _aligned(_memory[-1], size, shape, dtype)
         while sum(block.nbytes for block in _memory) > _KEPT:
             _memory.pop(0)  # forgotten here; whoever uses it keeps it
-    return _aligned(memory, size, shape, dtype)
+    return found
 
 
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -118,23 +123,36 @@ def run_forward(cell: Cell, params: Params, x: np.ndarray, states: np.ndarray, s
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over the steps of one part of the time.
+
+    Attributes:
+        steps: which of the steps that ``run_backward`` was given.
+        weights: Σ_t da_t (h_{t-1}; x_t)^T, (H, H + D).
+        bias: Σ_t da_t, (H,).
+        hold: whether nothing over- or underflowed in them.
+    """
+
+    steps: slice
+    weights: np.ndarray
+    bias: np.ndarray
+    hold: bool
+
+
+@dataclass(frozen=True)
 class Steps:
     """What ``run_backward`` found: the last ``done`` steps it was given.
 
     Attributes:
         dstate: what they send to the step before, (H, B).
         squares: of ‖dL/dh_t‖, (done,).
-        weights: Σ_t da_t (h_{t-1}; x_t)^T, (H, H + D).
-        bias: Σ_t da_t, (H,).
-        sums_hold: whether nothing over- or underflowed in these sums.
+        sums: part by part, the last first.
     """
 
     done: int
     dstate: np.ndarray
     squares: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
-    sums_hold: bool
+    sums: list[Sums]
 
 
 def run_backward(
@@ -149,6 +167,8 @@ def run_backward(
     dstate: np.ndarray,
     dh: np.ndarray,
     dx: np.ndarray,
+    before: int,
+    part: int,
 ) -> Steps:
     """Steps from last to first until one over- or underflows, or has a squared norm outside ``limits`` that is not 0.
 
@@ -157,18 +177,26 @@ def run_backward(
         direct: g_t (steps, H, B), any strides; used where ``joins`` (steps,) is set.
         dstate: what the future sends to the last step, (H, B).
         dh, dx: receive dL/dh_t (steps, H, B) and dL/dx_t (steps, D, B).
+        before, part: sums are taken apart at steps whose number, ``before`` for the first, is a multiple of ``part``.
     """
     steps, B, D = x.shape
-    H = dstate.shape[0]
-    sent, squares = np.array(dstate, order="C"), np.empty(steps)
-    weights, bias, flagged = np.empty((H, H + D), x.dtype), np.empty(H, x.dtype), np.zeros(1, np.int64)
+    H, dtype = dstate.shape[0], x.dtype
+    edges = [0, *range(part - before % part, steps, part), steps]  # of the parts
+    count = len(edges) - 1
+    sent, squares, flagged = np.array(dstate, order="C"), np.empty(steps), np.zeros(count, np.int64)
+    weights, bias = np.empty((count, H, H + D), dtype), np.empty((count, H), dtype)
     strides = (0, 0, 0) if direct is None else tuple(s // x.itemsize for s in direct.strides)
     g = None if direct is None else _Strided(direct)
     done = _call(
-        "rnn_backward", x.dtype, *_kind(cell, x), steps, H, B, D, params["weight_hh"], params["weight_ih"], x, states, saved,
-        g, *strides, np.ascontiguousarray(joins, np.uint8), *limits, sent, dh, dx, squares, weights, bias, flagged,
+        "rnn_backward", dtype, *_kind(cell, x), steps, H, B, D, params["weight_hh"], params["weight_ih"], x, states, saved,
+        g, *strides, np.ascontiguousarray(joins, np.uint8), *limits, sent, dh, dx, squares, before, part, weights, bias, flagged,
     )  # fmt: skip
-    return Steps(done, sent, squares[steps - done :], weights, bias, not flagged[0])
+    parts = [
+        slice(max(edges[k], steps - done), edges[k + 1]) for k in reversed(range(count)) if edges[k + 1] > steps - done
+    ]
+    found = zip(parts, weights, bias, flagged, strict=False)
+    sums = [Sums(own, of_weights, of_bias, not flag) for own, of_weights, of_bias, flag in found]
+    return Steps(done, sent, squares[steps - done :], sums)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,32 @@ INLINE vec NAME(logistic_slope)(vec a) {
     vec e = NAME(decay)(NAME(magnitude)(a)), r = 1 / (1 + e);
     return e * r * r;
 }
+/* ln(1 + e) for 0 <= e <= 1: 2 artanh(z), z = e / (2 + e) <= 1/3, by its Taylor series. */
+INLINE vec NAME(log_one_plus)(vec e) {
+    vec z = e / (2 + e), square = z * z, q = (vec){} + (REAL)(2.0 / (2 * LOG_TERMS - 1));
+#pragma GCC unroll 20
+    for (int k = LOG_TERMS - 2; k >= 0; k--)
+        q = q * square + (REAL)(2.0 / (2 * k + 1));
+    return z * q;
+}
+/* m = |a|, cut at 40, Phi(-m) and the normal density at m; the part of m that its square rounds away is apart. */
+INLINE vec NAME(gaussian_tail)(vec a, vec *tail, vec *density) {
+    const REAL magic = (REAL)3 * ((INTEGER)1 << (MANTISSA - 1));
+    vec m = NAME(magnitude)(a);
+    m = NAME(select)(m > 40, (vec){} + 40, m);
+    vec near = ((m * 256 + magic) - magic) / 256;
+    vec bell = NAME(decay)((REAL)0.5 * near * near) * NAME(decay)((REAL)0.5 * (m - near) * (m + near));
+    vec x = m * (REAL)0.70710678118654752440, t = (x - (REAL)3.75) / (x + (REAL)3.75), next = {}, now = {};
+#pragma GCC unroll 32
+    for (int k = ERFCX_TERMS - 1; k >= 1; k--) { /* Clenshaw 1955 */
+        vec before = 2 * t * now - next + (REAL)erfcx_coefficients[k];
+        next = now;
+        now = before;
+    }
+    *tail = (REAL)0.5 * (t * now - next + (REAL)erfcx_coefficients[0]) / (1 + 2 * x) * bell;
+    *density = bell * (REAL)0.39894228040143267794;
+    return m;
+}
 INLINE vec NAME(f)(enum phi phi, vec a) {
     vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, rest;
     switch (phi) {
@@ -67,6 +93,10 @@ INLINE vec NAME(f)(enum phi phi, vec a) {
     case SELU:
         e = NAME(exponential)(m, &rest);
         return (REAL)1.0507009873554805 * NAME(select)(a > 0, a, (REAL)-1.6732632423543772 * rest);
+    case GELU:
+        m = NAME(gaussian_tail)(a, &e, &rest);
+        return NAME(select)(a > 0, a - m * e, -m * e);
+    case SOFTPLUS: return NAME(select)(a > 0, a, zero) + NAME(log_one_plus)(NAME(decay)(m));
     case SILU: a = NAME(select)(a < (REAL)-1e4, zero - (REAL)1e4, a); return a * NAME(logistic)(a);
     case SOFTSIGN: a = NAME(clip)(a, (REAL)-1e37, (REAL)1e37); return a / (1 + NAME(magnitude)(a));
     case HARD_TANH: return NAME(clip)(a, -1, 1);
@@ -76,7 +106,7 @@ INLINE vec NAME(f)(enum phi phi, vec a) {
     return one;
 }
 INLINE vec NAME(df)(enum phi phi, vec a) {
-    vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, r;
+    vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, r, density;
     switch (phi) {
     case IDENTITY: return one;
     case RELU: return NAME(nan_or)(a, NAME(select)(a > 0, one, zero));
@@ -84,6 +114,11 @@ INLINE vec NAME(df)(enum phi phi, vec a) {
     case ELU: return NAME(select)(a > 0, one, NAME(decay)(m));
     case SELU:
         return (REAL)1.0507009873554805 * NAME(select)(a > 0, one, (REAL)1.6732632423543772 * NAME(decay)(m));
+    case GELU:
+        m = NAME(gaussian_tail)(a, &e, &density);
+        e = e - m * density; /* Phi(-m) - m phi(m), the derivative at -m; at m it is 1 minus this */
+        return NAME(select)(a > 0, 1 - e, e);
+    case SOFTPLUS: return NAME(logistic)(a);
     case SILU: a = NAME(clip)(a, (REAL)-1e4, (REAL)1e4); return NAME(logistic)(a) + a * NAME(logistic_slope)(a);
     case SOFTSIGN: r = 1 / (1 + m); return r * r;
     case HARD_TANH: return NAME(nan_or)(a, NAME(select)(m < 1, one, zero));
@@ -95,8 +130,8 @@ INLINE vec NAME(df)(enum phi phi, vec a) {
 /* One loop for each phi, so that nothing is decided entry by entry; n is a whole number of vectors. */
 #define EACH_PHI(CASE)                                                                                                 \
     switch (phi) {                                                                                                     \
-        CASE(IDENTITY) CASE(RELU) CASE(LEAKY_RELU) CASE(ELU) CASE(SELU)                                                \
-        CASE(SILU) CASE(SOFTSIGN) CASE(HARD_TANH) CASE(SIGMOID) CASE(TANH)                                             \
+        CASE(IDENTITY) CASE(RELU) CASE(LEAKY_RELU) CASE(ELU) CASE(SELU) CASE(GELU)                                     \
+        CASE(SILU) CASE(SOFTPLUS) CASE(SOFTSIGN) CASE(HARD_TANH) CASE(SIGMOID) CASE(TANH)                                             \
     }
 static __attribute__((noinline)) void NAME(activate)(enum phi phi, const REAL *a, REAL *h, long n) {
 #define CASE(PHI)                                                                                                      \
@@ -363,14 +398,16 @@ static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps,
  * and the sums over time dW (H, H + D) and db (H). g_t[i, s] is at g + t g_step + i g_row + s g_column.
  * dstate (H, B) goes in and out; dh (steps, H, B), dx (steps, D, B), squares (steps) of ‖dh_t‖ come out.
  * Stops before a step that over- or underflows, is invalid, or whose square is not in [lowest, highest] (nor all zero).
- * Returns the number of steps done, -1 without memory; *sums_flagged is set if the sums over time over- or underflowed. */
+ * The sums are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`: dW and db have
+ * one place for each such part, from the last part to the first, and sums_flagged says which over- or underflowed.
+ * Returns the number of steps done, -1 without memory. */
 long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long B, long D, const REAL *W_hh,
                         const REAL *W_ih, const REAL *x, const REAL *states, const REAL *saved, const REAL *g, long g_step,
                         long g_row, long g_column, const unsigned char *joins, double lowest, double highest, REAL *dstate,
-                        REAL *dh, REAL *dx, double *squares, REAL *dW, REAL *db, long *sums_flagged) {
+                        REAL *dh, REAL *dx, double *squares, long before, long part, REAL *dW, REAL *db, long *sums_flagged) {
     long width = NAME(width)(B), rows = NAME(rows)(width), panel = width * LANES, Bp = (B + panel - 1) / panel * panel;
     long tiles = (H + D + rows - 1) / rows, N = H + D;
-    long chunk = (1 << 18) / (long)sizeof(REAL) / (H * Bp); /* steps whose da stay in the second-level cache */
+    long chunk = (1 << 17) / (long)sizeof(REAL) / (H * Bp); /* steps whose da stay in the second-level cache */
     chunk = chunk < 4 ? 4 : chunk > steps ? steps : chunk;
     long most = VECTORS > 2 ? VECTORS : 2, ldw = (N + most * LANES - 1) / (most * LANES) * most * LANES;
     long sizes = tiles * rows * H + 2 * N * Bp + 2 * H * Bp + H * LANES + chunk * H * Bp + ROWS_1 * Bp +
@@ -383,8 +420,6 @@ long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long
     REAL *wide_a = NAME(take)(&rest, H * Bp), *wide_dh = NAME(take)(&rest, H * Bp), *row_sums = NAME(take)(&rest, H * LANES);
     REAL *z = NAME(take)(&rest, chunk * B * most * LANES), *sums = NAME(take)(&rest, H * ldw);
     REAL *da_chunk = NAME(take)(&rest, chunk * H * Bp + ROWS_1 * Bp);
-    memset(row_sums, 0, H * LANES * sizeof(REAL));
-    memset(sums, 0, H * ldw * sizeof(REAL));
     /* W^T: its row j is column j of [W_hh W_ih] */
     for (long first = 0; first < N; first += rows)
         for (long k = 0; k < H; k++)
@@ -395,10 +430,15 @@ long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long
         for (long s = B; s < Bp; s++)
             now[i * Bp + s] = 0;
 
-    long t = steps, flagged_sums = 0, stop = 0;
+    long t = steps, stop = 0;
     while (t > 0 && !stop) {
-        long done = 0;
-        while (done < chunk && t > 0) {
+        long done = 0, fresh = t == steps || (before + t) % part == 0;
+        if (fresh) {
+            memset(row_sums, 0, H * LANES * sizeof(REAL));
+            memset(sums, 0, H * ldw * sizeof(REAL));
+            *sums_flagged = 0;
+        }
+        while (done < chunk && t > 0 && (done == 0 || (before + t) % part)) {
             const REAL *a = saved + (t - 1) * H * B;
             REAL *total = Bp == B ? dh + (t - 1) * H * B : wide_dh, *da = da_chunk + done * H * Bp;
             if (Bp != B) {
@@ -456,16 +496,20 @@ long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long
             NAME(outer)(vectors, da_chunk, z, done, H, B, Bp, sums + first, ldw);
             first += columns;
         }
-        flagged_sums |= flagged();
-    }
-    for (long i = 0; i < H; i++) {
-        memcpy(dW + i * N, sums + i * ldw, N * sizeof(REAL));
-        db[i] = 0;
-        for (long l = 0; l < LANES; l++)
-            db[i] += row_sums[i * LANES + l];
+        *sums_flagged |= flagged();
+        if (t == 0 || stop || (before + t) % part == 0) {
+            for (long i = 0; i < H; i++) {
+                memcpy(dW + i * N, sums + i * ldw, N * sizeof(REAL));
+                db[i] = 0;
+                for (long l = 0; l < LANES; l++)
+                    db[i] += row_sums[i * LANES + l];
+            }
+            dW += H * N;
+            db += H;
+            sums_flagged++;
+        }
     }
     NAME(narrow)(now, H, B, Bp, dstate);
-    *sums_flagged = flagged_sums;
     free(memory);
     return steps - t;
 }

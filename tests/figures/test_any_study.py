@@ -168,7 +168,7 @@ study_figures.DPI = 40
 files, folder, names = json.load(sys.stdin)
 for name in names:
     output = SimpleNamespace(png=f"{folder}/{name}.png", svg=f"{folder}/{name}.svg", facts=f"{folder}/{name}.json")
-    importlib.import_module(f"plot_{name}").main(SimpleNamespace(input=SimpleNamespace(**files), output=output, log=[f"{folder}/{name}.log"]))
+    importlib.import_module(f"plot_{name}").main(SimpleNamespace(input=SimpleNamespace(**files), output=output, log=[f"{folder}-logs/{name}.log"]))
 """
 
 

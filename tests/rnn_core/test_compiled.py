@@ -193,7 +193,7 @@ def test_phi_in_both_tails(activation: str) -> None:
     np.testing.assert_array_max_ulp(tape.hidden, cell.phi.f(a), 8)
     found, expected = rc.backward(tape, np.ones_like(a)).x, cell.phi.df(a)
     normal = np.abs(expected) > 1e-300
-    near_a_root = (activation == "silu") & (np.abs(expected) < 1e-2) & (np.abs(a) < 10)  # both cancel there
+    near_a_root = (activation in ("silu", "gelu")) & (np.abs(expected) < 1e-2) & (np.abs(a) < 10)  # both cancel there
     np.testing.assert_allclose(found[normal & ~near_a_root], expected[normal & ~near_a_root], rtol=2e-14)
 
 
@@ -205,6 +205,19 @@ def test_the_scale_of_the_loss_changes_no_bit_of_the_signal() -> None:
     base, small = (rc.backward(tape, grad * 2.0**k) for k in (0, -400))
     np.testing.assert_array_equal(small.hidden, base.hidden * 2.0**-400)
     np.testing.assert_array_equal(small.x, base.x * 2.0**-400)
+
+
+@pytest.mark.parametrize(("T", "rho", "dtype"), [(300, 0.9, "float64"), (1300, 0.9, "float64"), (1300, 0.8, "float32"), (1300, 0.3, "float64")])  # fmt: skip
+def test_a_checkpointed_tape_gives_the_same_bits(T: int, rho: float, dtype: str) -> None:
+    """Sums over time are taken apart at other steps where the tape is kept, or where the fast path has stopped."""
+    cell = rc.VanillaCell("tanh")
+    params, x, state, grad, _ = network(cell, T, 3, 2, 9, dtype, rho=rho)
+    grad[:-1] = 0.0
+    whole, sparse = (rc.backward(rc.forward(cell, params, x, state, memory_budget=b), grad) for b in (None, 1))
+    np.testing.assert_array_equal(whole.log_norm, sparse.log_norm)
+    for name, value in whole.params.items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(sparse.params[name]))
+        assert type(value) is type(sparse.params[name])
 
 
 def test_it_declines_what_is_not_its_own() -> None:
@@ -222,8 +235,6 @@ def test_it_declines_what_is_not_its_own() -> None:
     for cell in (
         Mine("tanh"),
         changed,
-        rc.VanillaCell("gelu"),
-        rc.VanillaCell("softplus"),
         rc.LSTMCell(),
         rc.GRUCell(),
     ):

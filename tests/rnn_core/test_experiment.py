@@ -480,14 +480,14 @@ def test_an_experiment_is_one_row() -> None:
 
 
 SWEPT = [
-    dict(activation="tanh", loss_at="last"),
-    dict(activation="tanh", loss_at="every", task="input_mean"),
-    dict(activation="relu", spectral_radius=2.5, loss_at="last"),
-    dict(activation="relu", spectral_radius=30.0, loss_at="every"),  # states leave the range of plain floats
-    dict(activation="gelu", cell="residual", residual_leak=0.5),
-    dict(cell="lstm", dtype="float32"),
-    dict(activation="sigmoid", spectral_radius=0.2, truncation=7),
-    dict(updates=3, loss_at="every", learning_rate=0.1),
+    {"activation": "tanh", "loss_at": "last"},
+    {"activation": "tanh", "loss_at": "every", "task": "input_mean"},
+    {"activation": "relu", "spectral_radius": 2.5, "loss_at": "last"},
+    {"activation": "relu", "spectral_radius": 30.0, "loss_at": "every"},  # states leave the range of plain floats
+    {"activation": "gelu", "cell": "residual", "residual_leak": 0.5},
+    {"cell": "lstm", "dtype": "float32"},
+    {"activation": "sigmoid", "spectral_radius": 0.2, "truncation": 7},
+    {"updates": 3, "loss_at": "every", "learning_rate": 0.1},
 ]
 
 

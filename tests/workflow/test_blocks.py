@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,21 @@ def assert_same(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> None:
 def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of all runs that are computed, in order."""
     keys: list[str] = []
-    run = rc.run
+    alone, run = rc.run, rc.run_many
 
-    def counted(experiment: rc.Experiment, *arguments: Any, **named: Any) -> rc.Result:
+    def verified(experiment: rc.Experiment, *arguments: Any, **named: Any) -> rc.Result:
         keys.append(experiment.key)
-        return run(experiment, *arguments, **named)
+        return alone(experiment, *arguments, **named)
 
-    monkeypatch.setattr(rc, "run", counted)
+    def counted(
+        experiments: list[rc.Experiment], *arguments: Any, **named: Any
+    ) -> Iterator[tuple[rc.Experiment, rc.Result]]:
+        for experiment, result in run(experiments, *arguments, **named):
+            keys.append(experiment.key)
+            yield experiment, result
+
+    monkeypatch.setattr(rc, "run", verified)
+    monkeypatch.setattr(rc, "run_many", counted)
     return keys
 
 

@@ -41,7 +41,8 @@ class Outputs(dict):  # type: ignore[type-arg]
 
 def gate(path: Any, sweeps: dict[str, Any] = SWEEPS) -> pd.DataFrame:
     params = SimpleNamespace(device="cpu", sweeps=sweeps, tolerance={"float64": 1e-10, "float32": 1e-3}, engine="e")
-    check_engine.main(SimpleNamespace(params=params, input={}, output=Outputs(checks=path / "gate.parquet")))
+    output, log = Outputs(checks=path / "gate.parquet"), [str(path / "gate.log")]
+    check_engine.main(SimpleNamespace(params=params, input={}, output=output, log=log))
     return pd.read_parquet(path / "gate.parquet")
 
 

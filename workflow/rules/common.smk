@@ -12,12 +12,15 @@ import study_config
 import study_plan
 import study_progress
 import study_provenance
+import study_resources
 import study_tables
 
-try:
-    study_config.check(config)
-except study_config.ConfigError as error:
-    raise WorkflowError(str(error))
+# Jobs get a config that was checked here, perhaps where the user's files are not.
+if workflow.is_main_process:
+    try:
+        study_config.check(config)
+    except study_config.ConfigError as error:
+        raise WorkflowError(str(error))
 
 STUDY = f"results/{config['study']}"
 BLOCKS = study_plan.blocks(config)
@@ -33,6 +36,7 @@ FIGURE_FILES = [
 SEQUENCES = [
     f"{STUDY}/sequences/{task}.npz" for task in study_plan.tasks_from_data(config)
 ]
+TABLE_RESOURCES = study_resources.of_tables(BLOCKS, config)
 ENGINE = study_provenance.engine_digest()
 
 
@@ -51,6 +55,14 @@ def sequences_of(blocks):
         task for each in settings for task in study_plan.as_list(each.get("task", []))
     }
     return [file for file in SEQUENCES if Path(file).stem in tasks]
+
+
+def verified(table):
+    """This table of every verification."""
+    return [
+        f"{STUDY}/verified/{sweep}/{group}/{table}.parquet"
+        for sweep, group in VERIFICATIONS
+    ]
 
 
 def code(script):

@@ -2,13 +2,14 @@
 rule read_sequences:
     input:
         file=lambda wildcards: [
-            config["sequences"][wildcards.task]["file"]
+            local(config["sequences"][wildcards.task]["file"])
             for _ in range(wildcards.task in config.get("sequences", {}))
         ],
     output:
         arrays=f"{STUDY}/sequences/{{task}}.npz",
     log:
         f"{STUDY}/logs/read_sequences/{{task}}.log",
+    localrule: True  # the user's file lies where Snakemake was started, and maybe nowhere else
     conda:
         "../envs/environment.yaml"
     params:
@@ -27,6 +28,8 @@ rule check_engine:
         f"{STUDY}/logs/check_engine.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **study_resources.of_gate(config),
     params:
         sweeps=config["sweeps"],
         tolerance=config["gate"]["tolerance"],

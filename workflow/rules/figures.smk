@@ -1,5 +1,9 @@
 # One rule a figure, all from this text: plot_<figure>.py draws it, report/<figure>.rst argues it.
+from types import SimpleNamespace
+
 for figure in config["figures"]:
+    # The path of the script is read here, with this name, and once more by the job, with its own params.
+    params = SimpleNamespace(figure=figure)
 
     rule:
         name:
@@ -19,9 +23,11 @@ for figure in config["figures"]:
             f"{STUDY}/logs/plot/{figure}.log",
         conda:
             "../envs/environment.yaml"
+        resources:
+            **TABLE_RESOURCES,
         params:
             figure=figure,
             code=code(f"plot_{figure}"),
         script:
-            # not an f-string: it is read when the job runs, and the loop has long ended
-            "../scripts/plot_{params.figure}.py"
+            # not {figure}: when the job runs, the loop has long ended
+            f"../scripts/plot_{params.figure}.py"

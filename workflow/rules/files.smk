@@ -40,7 +40,9 @@ def follow_progress():
     ]
     if workflow.is_main_process:
         study_progress.watch(
-            study_progress.start_session(f"{STUDY}/logs", workflow.cores or 1),
+            study_progress.start_session(
+                f"{STUDY}/logs", workflow.resource_settings.cores or 1
+            ),
             [log for _, log in blocks],
             sum(len(block) for block, _ in blocks),
             f"{STUDY}/logs/progress.log",

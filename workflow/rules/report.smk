@@ -18,6 +18,8 @@ rule render_report:
         f"{STUDY}/logs/render_report.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **TABLE_RESOURCES,
     params:
         config=config,
         code=code("render_report"),

@@ -18,6 +18,8 @@ rule run_block:
     conda:
         "../envs/environment.yaml"
     threads: 1
+    resources:
+        **study_resources.of_blocks(BLOCKS, config),
     params:
         block=lambda wildcards: asdict(BLOCKS[wildcards.sweep, wildcards.block]),
         device=config["device"],
@@ -47,6 +49,8 @@ rule verify_runs:
     conda:
         "../envs/environment.yaml"
     threads: 1
+    resources:
+        **study_resources.of_verifications(VERIFICATIONS, config),
     params:
         blocks=lambda wildcards: [
             asdict(block) for block in VERIFICATIONS[wildcards.sweep, wildcards.group]
@@ -60,14 +64,6 @@ rule verify_runs:
         code=code("verify_runs"),
     script:
         "../scripts/verify_runs.py"
-
-
-def verified(table):
-    """This table of every verification."""
-    return [
-        f"{STUDY}/verified/{sweep}/{group}/{table}.parquet"
-        for sweep, group in VERIFICATIONS
-    ]
 
 
 rule gather_table:
@@ -91,6 +87,8 @@ rule gather_table:
         f"{STUDY}/logs/gather_table/{{table}}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **TABLE_RESOURCES,
     params:
         config=config,
         code=code("gather_table"),

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 import rnn_core as rc
 import study_data
 import study_tables
+from rnn_core import compiled
 from rnn_core.arrays import device_name, resolve_device
 from study_cache import Cache, Entry, data_digest
 from study_files import plainly
@@ -51,13 +52,11 @@ class BlockRunner:
             before = time.perf_counter()
 
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
-        """Every one with what it measured, in any order."""
-        for experiment in experiments:
+        """Every one with what it measured, in an order that shares work; its time is what it added to those before it."""
+        start = time.perf_counter()
+        for experiment, result in rc.run_many(experiments, self.data, self.device, memory_budget=self.memory_budget):
+            yield experiment, self.entry(experiment, result, time.perf_counter() - start)
             start = time.perf_counter()
-            data = self.data.get(experiment.task)
-            result = rc.run(experiment, data, self.device, memory_budget=self.memory_budget)
-            seconds = time.perf_counter() - start
-            yield experiment, self.entry(experiment, result, seconds)
 
     def entry(self, experiment: rc.Experiment, result: rc.Result, seconds: float) -> Entry:
         """A result as it is kept."""
@@ -101,8 +100,15 @@ def _one(row: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def identity(device: str) -> str:
-    """What besides a run's settings and sequences decides its entry: the code, the libraries and the device."""
-    parts = (engine_digest(), script_digest("run_block"), version("numpy"), version("torch"), device_name(device))
+    """What besides a run's settings and sequences decides its entry: the code, the libraries, the device and the path."""
+    parts = (
+        engine_digest(),
+        script_digest("run_block"),
+        version("numpy"),
+        version("torch"),
+        device_name(device),
+        compiled.describe() if device == "cpu" else "",
+    )
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 

@@ -19,8 +19,7 @@ from study_rates import RATES
 
 GATES = {"vanilla": 1, "residual": 1, "gru": 3, "gru_reset_before": 3, "lstm": 4}
 BYTES = {"float64": 8, "float32": 4}
-SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together …
-RUNS_ARE_SHARED = False  # … once the engine does so; then measure the rates again
+SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 MIB = 2.0**20
 FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
 
@@ -76,9 +75,8 @@ def seconds(work: Work) -> float:
     return math.fsum(float(count) * RATES[f"{kind}_seconds"] for kind, count in work.items())
 
 
-def block_work(block: Block, shared: bool | None = None) -> Work:
+def block_work(block: Block, shared: bool = True) -> Work:
     """The work of all runs of a block, counted."""
-    shared = RUNS_ARE_SHARED if shared is None else shared
     total: Work = Counter({"block": 1})
     for settings, times, lengths, clippings in _alike(block):
         for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():

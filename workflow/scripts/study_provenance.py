@@ -37,7 +37,7 @@ def digest(files: Iterable[Path]) -> str:
 
 def engine_digest() -> str:
     """The digest of ``rnn_core``: a run made by other sources is another run."""
-    return digest((ROOT / "rnn_core").rglob("*.py"))
+    return digest(file for kind in ("*.py", "*.c", "*.h") for file in (ROOT / "rnn_core").rglob(kind))
 
 
 def script_digest(name: str) -> str:

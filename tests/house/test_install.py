@@ -1,0 +1,96 @@
+"""The engine is installed by pip like any package, and the image of cloud jobs holds what jobs need."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# Run where nothing of this tree can be imported (python -I leaves out the working folder and PYTHONPATH).
+PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import rnn_core as rc
+result = rc.run(rc.Experiment(sequence_length=20, hidden_size=8))
+print(json.dumps({"file": rc.__file__, "rate": result.summary["growth_rate"]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder, then ``pip install --target`` of a wheel built from a copy of the tree; nothing is downloaded."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("install")
+    source = folder / "source"  # setuptools leaves build/ behind
+    source.mkdir()
+    shutil.copytree(ROOT / "rnn_core", source / "rnn_core", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    for command in (
+        ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(source)],
+        [
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(folder / "site"),
+            "--find-links",
+            str(folder),
+            "rnn-core",
+        ],
+    ):
+        done = subprocess.run([*pip, *command], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_installed_engine_runs_without_this_tree(installed: Path, tmp_path: Path) -> None:
+    import rnn_core as rc
+
+    command = [sys.executable, "-I", "-c", PROGRAM, str(installed / "site")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert Path(found["file"]).is_relative_to(installed / "site")
+    here = rc.run(rc.Experiment(sequence_length=20, hidden_size=8)).summary["growth_rate"]
+    assert found["rate"] == here
+
+
+def test_the_wheel_holds_the_engine_and_nothing_else(installed: Path) -> None:
+    (wheel,) = installed.glob("*.whl")
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    assert files == {str(file.relative_to(ROOT)) for file in (ROOT / "rnn_core").rglob("*.py")}
+
+
+def test_the_image_installs_the_pinned_libraries_and_the_engine() -> None:
+    """It cannot be built here; what it names must at least exist, and jobs need a storage plugin in it."""
+    lines = (ROOT / "workflow" / "envs" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert copied
+    for name in copied:
+        assert (ROOT / name).exists(), name
+    text = "\n".join(lines)
+    for needed in ("requirements.txt", "rsync", "git"):
+        assert needed in text
+    assert re.search(r"^FROM python:3\.\d+-slim", text, re.MULTILINE)
+
+
+def test_the_cluster_extra_is_pinned() -> None:
+    """What the profiles name as plugins is in the extra, and in the lock that the tests run with."""
+    extra = {re.split(r"[><=~]", requirement)[0] for requirement in PROJECT["optional-dependencies"]["cluster"]}
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    assert f"snakemake-executor-plugin-{profile['executor']}" in extra
+    lock = (ROOT / "requirements-cluster.txt").read_text(encoding="utf-8").split()
+    assert extra <= {line.split("==")[0] for line in lock if "==" in line}
+    assert "requirements-cluster.txt" in (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
