@@ -131,7 +131,7 @@ def _sweep(results: dict[str, Any]) -> str:
         "## A sweep",
         "",
         f"{sweep['runs']} runs: {counts}; H = {setting['hidden_size']}, {setting['dtype']}. Ours shares forward passes among lengths and gradients among "
-        "clipping settings (`run_many`); a peer does run after run. *Engine work*: traces, parameter gradients and their norms after clipping, from "
+        "clipping settings (`run_many`); a peer does run after run (the two that are fastest by a trial run compete). *Engine work*: traces, parameter gradients and their norms after clipping, from "
         "networks and inputs that are there. *Whole runs*: from settings to results; ours measures all that a run measures (spectra, theory, saturation …), "
         "the best peer draws the same networks and inputs by the same code and does its engine work, nothing more. Peers are given ∂L/∂h_T and the readout's "
         "gradients; ours computes them.",
