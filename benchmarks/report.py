@@ -62,7 +62,7 @@ def _verdicts(results: dict[str, Any]) -> str:
     lines = [f"{len(rows) - len(missed)} of {len(rows)} targets are met in the run shown here."]
     if missed:
         lines += ["", "Not met:", "", "| where | ratio | measured | target |", "|---|---|---|---|"]
-        lines += [f"| {where} | {what} | {value:.2f} | {target:.2f} |" for where, what, value, target in missed]
+        lines += [f"| {where} | {what} | {value:.3f} | {target:.2f} |" for where, what, value, target in missed]
     return "\n".join(lines)
 
 
@@ -81,10 +81,10 @@ def _table(results: dict[str, Any], dtype: str) -> str:
         label = next(size["contenders"][name]["label"] for size in sizes if name in size["contenders"])
         lines.append(f"| {label} | " + " | ".join(_cell(size, name) for size in sizes) + " |")
     lines += [
-        _row("**ours vs best peer**", [f"**{size['ours_vs_best_peer']:.2f}**" for size in sizes]),
+        _row("**ours vs best peer**", [f"**{size['ours_vs_best_peer']:.3f}**" for size in sizes]),
         _row("target", [_target(size["ours_vs_best_peer"], targets.RATIO.get(size["hidden_size"])) for size in sizes]),
         _row("best peer", [size["contenders"][size["best_peer"]]["label"] for size in sizes]),
-        _row("**fraction of the matrix-product rate**", [f"**{_fraction(size):.2f}**" for size in sizes]),
+        _row("**fraction of the matrix-product rate**", [f"**{_fraction(size):.3f}**" for size in sizes]),
         _row("target", [_target(_fraction(size), targets.FRACTION.get(size["hidden_size"])) for size in sizes]),
         _row("matrix-product rate, GFLOP/s", [_rate(size) for size in sizes]),
     ]
@@ -144,7 +144,7 @@ def _sweep(results: dict[str, Any]) -> str:
         label = "ours" if name == "ours" else _label(results, name)
         lines.append(_row(label, ["" if row is None else _seconds(row) for row in both]))
     both_ratios = [sweep[part]["ours_vs_best_peer"] for part in ("engine", "whole")]
-    lines.append(_row("**ours vs best peer**", [f"**{ratio:.2f}**" for ratio in both_ratios]))
+    lines.append(_row("**ours vs best peer**", [f"**{ratio:.3f}**" for ratio in both_ratios]))
     lines.append(_row("target", [_target(ratio, targets.SWEEP) for ratio in both_ratios]))
     return "\n".join(lines)
 
