@@ -171,7 +171,7 @@ def _method(results: dict[str, Any]) -> str:
         "",
         f"- **The work.** h_t = tanh(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh), T = {work.STEPS}, B = {work.BATCH}, D = {work.INPUTS}, loss at the last step. {work.SETTING}.",
         "- **Side by side.** All contenders run in one process, one after the other, round after round, in an order that rotates; every ratio is one of medians "
-        "from the same rounds. A call below 0.3 s is preceded by an untimed one that refills the caches, and one below 30 ms is repeated within its turn.",
+        "from the same rounds. A call below 0.15 s is preceded by an untimed one that refills the caches, and one below 30 ms is repeated within its turn.",
         f"- **One thread each**: the process is bound to one core, and CPU time by wall time confirms it (at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops).",
         f"- **Right numbers first.** Before its time counts, everything a contender computes is compared with the readable engine, per step and per parameter, relatively: at "
         f"most {TOLERANCE['float64']:.0e} in float64 and {TOLERANCE['float32']:.0e} in float32. The worst here: {max(errors, default=0):.1e}.",

@@ -13,7 +13,7 @@ from benchmarks.ours import OURS, READABLE
 from benchmarks.work import BATCH, STEPS, Contender, Form, Measured, Prepared, Work, make
 
 PRODUCT = 1024  # side of the large matrices whose product is the machine's limit
-ROUNDS = {32: 11, 64: 11, 128: 9, 256: 7, 512: 5}
+ROUNDS = {32: 9, 64: 9, 128: 7, 256: 7, 512: 5}
 TRIALS, LONG = 3, 0.2  # calls by which the fastest of a contender's forms is found; one, where it takes so many seconds
 
 Expected = list[Measured]
