@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 AT_LEAST = 0.03  # seconds a turn: shorter calls are repeated, and their mean counts
-WARMED = (
-    0.3  # seconds: a shorter call is preceded by an untimed one, because the contender before has emptied the caches
-)
+# Seconds. A shorter call is preceded by an untimed one, because the contender before has emptied the caches.
+WARMED = 0.15
 MOST_REPEATS = 16
 THREADS = 1.1  # CPU time by wall time of one thread, with room for the clocks' resolution
 
