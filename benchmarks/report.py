@@ -62,7 +62,7 @@ def _verdicts(results: dict[str, Any]) -> str:
     lines = [f"{len(rows) - len(missed)} of {len(rows)} targets are met in the run shown here."]
     if missed:
         lines += ["", "Not met:", "", "| where | ratio | measured | target |", "|---|---|---|---|"]
-        lines += [f"| {where} | {what} | {value:.2f} | {target:.2f} |" for where, what, value, target in missed]
+        lines += [f"| {where} | {what} | {value:.3f} | {target:.2f} |" for where, what, value, target in missed]
     return "\n".join(lines)
 
 
@@ -81,10 +81,10 @@ def _table(results: dict[str, Any], dtype: str) -> str:
         label = next(size["contenders"][name]["label"] for size in sizes if name in size["contenders"])
         lines.append(f"| {label} | " + " | ".join(_cell(size, name) for size in sizes) + " |")
     lines += [
-        _row("**ours vs best peer**", [f"**{size['ours_vs_best_peer']:.2f}**" for size in sizes]),
+        _row("**ours vs best peer**", [f"**{size['ours_vs_best_peer']:.3f}**" for size in sizes]),
         _row("target", [_target(size["ours_vs_best_peer"], targets.RATIO.get(size["hidden_size"])) for size in sizes]),
         _row("best peer", [size["contenders"][size["best_peer"]]["label"] for size in sizes]),
-        _row("**fraction of the matrix-product rate**", [f"**{_fraction(size):.2f}**" for size in sizes]),
+        _row("**fraction of the matrix-product rate**", [f"**{_fraction(size):.3f}**" for size in sizes]),
         _row("target", [_target(_fraction(size), targets.FRACTION.get(size["hidden_size"])) for size in sizes]),
         _row("matrix-product rate, GFLOP/s", [_rate(size) for size in sizes]),
     ]
@@ -131,7 +131,7 @@ def _sweep(results: dict[str, Any]) -> str:
         "## A sweep",
         "",
         f"{sweep['runs']} runs: {counts}; H = {setting['hidden_size']}, {setting['dtype']}. Ours shares forward passes among lengths and gradients among "
-        "clipping settings (`run_many`); a peer does run after run. *Engine work*: traces, parameter gradients and their norms after clipping, from "
+        "clipping settings (`run_many`); a peer does run after run (the two that are fastest by a trial run compete). *Engine work*: traces, parameter gradients and their norms after clipping, from "
         "networks and inputs that are there. *Whole runs*: from settings to results; ours measures all that a run measures (spectra, theory, saturation …), "
         "the best peer draws the same networks and inputs by the same code and does its engine work, nothing more. Peers are given ∂L/∂h_T and the readout's "
         "gradients; ours computes them.",
@@ -144,7 +144,7 @@ def _sweep(results: dict[str, Any]) -> str:
         label = "ours" if name == "ours" else _label(results, name)
         lines.append(_row(label, ["" if row is None else _seconds(row) for row in both]))
     both_ratios = [sweep[part]["ours_vs_best_peer"] for part in ("engine", "whole")]
-    lines.append(_row("**ours vs best peer**", [f"**{ratio:.2f}**" for ratio in both_ratios]))
+    lines.append(_row("**ours vs best peer**", [f"**{ratio:.3f}**" for ratio in both_ratios]))
     lines.append(_row("target", [_target(ratio, targets.SWEEP) for ratio in both_ratios]))
     return "\n".join(lines)
 
@@ -171,7 +171,7 @@ def _method(results: dict[str, Any]) -> str:
         "",
         f"- **The work.** h_t = tanh(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh), T = {work.STEPS}, B = {work.BATCH}, D = {work.INPUTS}, loss at the last step. {work.SETTING}.",
         "- **Side by side.** All contenders run in one process, one after the other, round after round, in an order that rotates; every ratio is one of medians "
-        "from the same rounds. Calls below 30 ms are repeated within a turn, after one call that refills the caches.",
+        "from the same rounds. A call below 0.15 s is preceded by an untimed one that refills the caches, and one below 30 ms is repeated within its turn.",
         f"- **One thread each**: the process is bound to one core, and CPU time by wall time confirms it (at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops).",
         f"- **Right numbers first.** Before its time counts, everything a contender computes is compared with the readable engine, per step and per parameter, relatively: at "
         f"most {TOLERANCE['float64']:.0e} in float64 and {TOLERANCE['float32']:.0e} in float32. The worst here: {max(errors, default=0):.1e}.",

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 AT_LEAST = 0.03  # seconds a turn: shorter calls are repeated, and their mean counts
+# Seconds. A shorter call is preceded by an untimed one, because the contender before has emptied the caches.
+WARMED = 0.15
 MOST_REPEATS = 16
 THREADS = 1.1  # CPU time by wall time of one thread, with room for the clocks' resolution
 
@@ -48,7 +50,11 @@ def once(call: Callable[[], Any], repeats: int = 1) -> tuple[float, float]:
 
 
 def side_by_side(
-    calls: Mapping[str, Callable[[], Any]], rounds: int, runs: Mapping[str, int] | None = None, warm_up: bool = True
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    runs: Mapping[str, int] | None = None,
+    warm_up: bool = True,
+    most: float = THREADS,
 ) -> dict[str, Times]:
     """Times by name; ``runs`` says how many runs a call does, where it is not one.
 
@@ -56,7 +62,8 @@ def side_by_side(
         MoreThanOneThread: by CPU time.
     """
     names = list(calls)
-    repeats = {name: _repeats(call) if warm_up else 1 for name, call in calls.items()}
+    lasts = {name: _seconds(call) if warm_up else math.inf for name, call in calls.items()}
+    repeats = {name: max(1, min(MOST_REPEATS, math.ceil(AT_LEAST / seconds))) for name, seconds in lasts.items()}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
@@ -64,22 +71,22 @@ def side_by_side(
         for number in range(rounds):
             start = number % len(names)
             for name in [*names[start:], *names[:start]]:
-                if repeats[name] > 1:
-                    calls[name]()  # caches that the one before has emptied fill again: what is short is timed warm
+                if lasts[name] < WARMED:
+                    calls[name]()
                 found[name].append(once(calls[name], repeats[name]))
     finally:
         gc.enable()
-    return {name: _times(name, found[name], (runs or {}).get(name, 1)) for name in names}
+    return {name: _times(name, found[name], (runs or {}).get(name, 1), most) for name in names}
 
 
-def _repeats(call: Callable[[], Any]) -> int:
-    if once(call)[0] > AT_LEAST:
-        return 1
-    return max(1, min(MOST_REPEATS, math.ceil(AT_LEAST / once(call)[0])))
+def _seconds(call: Callable[[], Any]) -> float:
+    """Of one call, and where it is short of the second, because the first may have to find its memory."""
+    first = once(call)[0]
+    return first if first > WARMED else once(call)[0]
 
 
-def _times(name: str, found: list[tuple[float, float]], runs: int) -> Times:
+def _times(name: str, found: list[tuple[float, float]], runs: int, most: float = THREADS) -> Times:
     threads = float(np.median([cpu / wall for wall, cpu in found]))
-    if threads > THREADS:
+    if threads > most:
         raise MoreThanOneThread(f"{name} used {threads:.2f} threads; everybody has one")
     return Times([wall / runs for wall, _ in found], threads)

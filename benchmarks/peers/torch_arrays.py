@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.work import Measured, Work
 
 torch.set_num_threads(1)
+torch.backends.cudnn.allow_tf32 = False  # float32 means float32 for everybody; of plain products this is the default
 
 
 def tensors(work: Work) -> tuple[dict[str, Tensor], Tensor, Tensor]:

@@ -54,9 +54,9 @@ def test_the_page_says_met() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (results(1.5, 0.9), "| float64, H = 64 | ours vs best peer | 1.50 | 2.00 |"),
-        (results(3.0, 0.5), "| float32, H = 512 | fraction of the matrix-product rate | 0.50 | 0.80 |"),
-        (results(3.0, 0.9, sweep=3.9), "| sweep, whole runs | ours vs best peer | 3.90 | 4.00 |"),
+        (results(1.5, 0.9), "| float64, H = 64 | ours vs best peer | 1.500 | 2.00 |"),
+        (results(3.0, 0.5), "| float32, H = 512 | fraction of the matrix-product rate | 0.500 | 0.80 |"),
+        (results(3.0, 0.9, sweep=3.9), "| sweep, whole runs | ours vs best peer | 3.900 | 4.00 |"),
     ],
 )
 def test_the_page_says_not_met(given: dict[str, Any], said: str) -> None:

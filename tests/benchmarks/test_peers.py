@@ -60,7 +60,7 @@ def test_the_work_is_what_a_user_gets() -> None:
 def _not_transposed(works: Sequence[Work]) -> Prepared:
     """The slip of W for Wᵀ on the way back."""
     [work] = works
-    loop = numpy_loop._Loop(work)
+    loop = numpy_loop.Loop(work, joined=False)
 
     def call() -> Any:
         loop.forward()
