@@ -32,7 +32,7 @@ def headline(results: dict[str, Any]) -> str:
     ratios = [size["ours_vs_best_peer"] for size in results["single"]]
     fractions = [size["fraction_of_product_rate"]["ours"] for size in results["single"]]
     low, high = min(ratios), max(ratios)
-    faster = f"rnn_core is {low:.1f} to {high:.1f} times as fast as the best peer"
+    faster = f"rnn_core is {low:.1f} to {high:.1f} times as fast as the best of PyTorch and JAX"
     if low < 1:
         behind = sum(ratio < 1 for ratio in ratios)
         faster = f"rnn_core is behind the best peer at {behind} of {len(ratios)} sizes, up to {high:.1f} times as fast at the others"

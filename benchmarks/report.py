@@ -84,6 +84,7 @@ def _table(results: dict[str, Any], dtype: str) -> str:
         _row("**ours vs best peer**", [f"**{size['ours_vs_best_peer']:.3f}**" for size in sizes]),
         _row("target", [_target(size["ours_vs_best_peer"], targets.RATIO.get(size["hidden_size"])) for size in sizes]),
         _row("best peer", [size["contenders"][size["best_peer"]]["label"] for size in sizes]),
+        _row("ours vs NumPy, derived by hand", [_by_hand(size) for size in sizes]),
         _row("**fraction of the matrix-product rate**", [f"**{_fraction(size):.3f}**" for size in sizes]),
         _row("target", [_target(_fraction(size), targets.FRACTION.get(size["hidden_size"])) for size in sizes]),
         _row("matrix-product rate, GFLOP/s", [_rate(size) for size in sizes]),
@@ -107,6 +108,11 @@ def _time(row: dict[str, Any]) -> str:
 def _three(value: float) -> str:
     """Three digits, as times are not known to more."""
     return f"{value:.{max(0, 2 - max(0, len(str(int(value))) - 1))}f}"
+
+
+def _by_hand(size: dict[str, Any]) -> str:
+    ratio = size["ours_vs_each"].get(targets.BY_HAND)
+    return "" if ratio is None else f"{ratio:.3f}"
 
 
 def _fraction(size: dict[str, Any]) -> float:
@@ -175,6 +181,8 @@ def _method(results: dict[str, Any]) -> str:
         f"- **One thread each**: the process is bound to one core, and CPU time by wall time confirms it (at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops).",
         f"- **Right numbers first.** Before its time counts, everything a contender computes is compared with the readable engine, per step and per parameter, relatively: at "
         f"most {TOLERANCE['float64']:.0e} in float64 and {TOLERANCE['float32']:.0e} in float32. The worst here: {max(errors, default=0):.1e}.",
+        "- **Targets are against programs that differentiate by themselves** (PyTorch, JAX). A NumPy loop, hand-derived as ours is, is shown beside them and has "
+        "no target; it is not exact beyond the range of floats.",
         "- **Peers in their best form.** A peer has several forms; at every size the fastest competes. Of vmap over runs the time is per run. "
         "`torch.nn.RNN` gives no trace: it is the floor that a user pays without one, and counts as a peer all the same.",
         "- **Matrix-product rate.** 2 · 1024³ operations by the time of one product of 1024 × 1024 matrices, in the same rounds, by the fastest library. A run counts "
