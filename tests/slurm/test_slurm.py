@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -59,17 +60,33 @@ def same_rows(one: Project, other: Project) -> None:
         pd.testing.assert_frame_equal(one.table(table), other.table(table), check_exact=True)
 
 
-def submit(project: Project, slurm: Slurm, log: Path, *more: str) -> subprocess.Popen:
-    """Snakemake with the Slurm profile, as a user would start it."""
-    arguments = [*TARGETS, *PROFILE, *QUICK, *more, "--configfile=studies/tiny.yaml"]
-    with log.open("w") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *arguments],
-            cwd=project.root,
-            env=slurm.environment(),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+Submit = Callable[..., subprocess.Popen]
+
+
+@pytest.fixture
+def submit(slurm: Slurm) -> Iterator[Submit]:
+    """Starts Snakemake with the Slurm profile, as a user would; one that a failed test leaves behind is told to stop."""
+    started: list[subprocess.Popen] = []
+
+    def start(project: Project, log: Path, *more: str) -> subprocess.Popen:
+        arguments = [*TARGETS, *PROFILE, *QUICK, *more, "--configfile=studies/tiny.yaml"]
+        with log.open("w") as out:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "snakemake", *arguments],
+                    cwd=project.root,
+                    env=slurm.environment(),
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=120)
 
 
 def jobs_of(slurm: Slurm, project: Project, block: str) -> dict[str, FinishedJob]:
@@ -79,14 +96,14 @@ def jobs_of(slurm: Slurm, project: Project, block: str) -> dict[str, FinishedJob
     return {job: finished[job] for job in sorted((log.stem for log in logs), key=int) if job in finished}
 
 
-def test_a_study_survives_what_clusters_do(slurm: Slurm, local: Project, tmp_path: Path) -> None:
+def test_a_study_survives_what_clusters_do(slurm: Slurm, submit: Submit, local: Project, tmp_path: Path) -> None:
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
     cost = project.root / "workflow" / "scripts" / "study_cost.py"
     cost.write_text(cost.read_text() + WRONG_PLAN)
 
     # Ctrl-C in the middle takes the jobs out of Slurm.
-    first = submit(project, slurm, tmp_path / "first.log")
+    first = submit(project, tmp_path / "first.log")
     wait_for("a block runs", lambda: any("run_block" in name for name in slurm.queue().values()), first)
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=120) != 0
@@ -95,7 +112,7 @@ def test_a_study_survives_what_clusters_do(slurm: Slurm, local: Project, tmp_pat
     assert not list(project.root.glob("results/tiny/tables/*.parquet"))
 
     # The same command again. One job is cancelled by hand, and the controller goes away for a moment.
-    second = submit(project, slurm, tmp_path / "second.log")
+    second = submit(project, tmp_path / "second.log")
     small: list[str] = []
     wait_for("a small block runs", lambda: small.extend(small_blocks(slurm)) or small, second)
     slurm.call("scancel", small[0])
@@ -130,10 +147,10 @@ def assert_killed_for_memory_and_given_more(slurm: Slurm, project: Project) -> N
     assert all(more > less + 300 for less, more in pairwise(asked)), asked
 
 
-def test_a_job_that_no_node_can_hold_fails_with_slurms_own_words(slurm: Slurm, tmp_path: Path) -> None:
+def test_a_job_that_no_node_can_hold_fails_with_slurms_own_words(submit: Submit, tmp_path: Path) -> None:
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
-    refused = submit(project, slurm, tmp_path / "log", "--set-resources=check_engine:mem_mb=999999", "--retries=0")
+    refused = submit(project, tmp_path / "log", "--set-resources=check_engine:mem_mb=999999", "--retries=0")
     assert refused.wait(timeout=120) != 0
     assert "Memory specification can not be satisfied" in (tmp_path / "log").read_text()
 
@@ -149,7 +166,8 @@ def test_the_whole_study_in_one_allocation(slurm: Slurm, local: Project, tmp_pat
     command = f"snakemake {' '.join(TARGETS)} {given} --configfile studies/tiny.yaml"
     script.write_text(f"#!/bin/bash\n{command}\n")
     before = set(slurm.finished())
-    options = ["--wait", "--cpus-per-task=2", "--mem=6000", "--time=10", f"--chdir={project.root}"]
-    slurm.call("sbatch", *options, f"--output={tmp_path / 'log'}", str(script))
+    options = ["--parsable", "--wait", "--cpus-per-task=2", "--mem=6000", "--time=10", f"--chdir={project.root}"]
+    job = slurm.call("sbatch", *options, f"--output={tmp_path / 'log'}", str(script))
     same_rows(local, project)
-    wait_for("the job is in the log", lambda: len(set(slurm.finished()) - before) == 1)
+    wait_for("the job is in the log", lambda: job in slurm.finished())
+    assert set(slurm.finished()) - before == {job}

@@ -231,10 +231,10 @@ class TestExecution:
         (cache / key[:2]).write_text("a file where a folder should be")
         failed = other.snakemake(*TINY, "--keep-going", *tables, check=False)
         assert failed.returncode != 0
-        assert (
-            "NotADirectoryError" in failed.stdout + failed.stderr or "FileExistsError" in failed.stdout + failed.stderr
-        )
-        assert "activation=tanh" in failed.stdout + failed.stderr
+        said = failed.stdout + failed.stderr
+        assert f"{key[:2]}/{key}.run cannot be written: " in said
+        assert "When that is mended, run the same command again. What is finished is kept." in said
+        assert "activation=tanh" in said
         assert not list(other.root.glob("results/tiny/tables/*.parquet")), "a table without the failed block's rows"
         assert (other.root / "results/tiny/blocks/propagation/activation=sigmoid/runs.parquet").is_file()
         assert other.rules_to_run(*TINY, *tables)["run_block"] == 1
