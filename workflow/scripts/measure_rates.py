@@ -52,18 +52,19 @@ def shapes() -> Iterator[dict[str, list[Any]]]:
     for activation in curves:
         yield several | {"activation": activation, "spectral_radius": [0.8, 1.2]}
     for cell in ("residual", "gru", "lstm"):
-        base["residual_step"] = [0.1 if cell == "residual" else None]  # so that it does not leave the range of floats
-        several["residual_step"] = base["residual_step"]
+        given: dict[str, list[Any]] = {"cell": [cell]}
+        if cell == "residual":
+            given["residual_step"] = [0.1]  # so that it does not leave the range of floats
         for H, T, B in ((32, 50, 16), (64, 400, 16), (96, 100, 32)):
-            yield base | {"cell": [cell], "hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
-        yield several | {"cell": [cell]}
+            yield base | given | {"hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
+        yield several | given
     for H, T in ((64, 200), (128, 100)):
-        yield base | {"residual_step": [None], "dtype": ["float32"], "hidden_size": [H], "sequence_length": [T]}
-    training = base | {"residual_step": [None], "task": ["input_mean"], "loss_at": ["last"]}
+        yield base | {"dtype": ["float32"], "hidden_size": [H], "sequence_length": [T]}
+    training = base | {"task": ["input_mean"], "loss_at": ["last"]}
     for cell in ("vanilla", "gru"):
         for H, T, U in ((16, 20, 40), (48, 64, 20), (96, 50, 12), (64, 400, 4)):
-            shape = {"cell": [cell], "hidden_size": [H], "sequence_length": [T], "updates": [U], "trace_every": [7]}
-            yield training | shape | {"activation": ["tanh"] if cell == "gru" else ["relu", "tanh"]}
+            shape = {"hidden_size": [H], "sequence_length": [T], "updates": [U], "trace_every": [7]}
+            yield training | shape | {"cell": [cell], "activation": ["tanh"] if cell == "gru" else ["relu", "tanh"]}
     trained = training | {"hidden_size": [48], "sequence_length": [64], "batch_size": [32], "updates": [30]}
     yield trained | {"clipping": ["none", "norm:1.0", "value:0.1"], "trace_every": [15]}
     yield trained | {"truncation": [10]}

@@ -119,7 +119,8 @@ def _eigenvalues(block: Block) -> int:
     if matrices * len(values["hidden_size"]) > REMEMBERED:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell")
         matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
-    return matrices * sum(H**3 for H in values["hidden_size"])
+    cubes: int = sum(H**3 for H in values["hidden_size"])
+    return matrices * cubes
 
 
 def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
