@@ -58,7 +58,7 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
-        disk_mb=(work["run"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
+        disk_mb=(work["kept"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
         / MIB,
     )
 
