@@ -178,7 +178,7 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     spent = sum(p.predicted * p.factor for p in plans) + sum(s for _, s in rest.values()) * factor
     runs, done, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
     total = [f"{runs:,}", f"{done:,}", str(sum(p.jobs for p in plans) + sum(j for j, _ in rest.values()))]
-    rows.append(["all", *total, shown(spent), "", "", "", f"{disk * 1.5:.0f} MiB"])  # the tables once more
+    rows.append(["all", *total, shown(spent), "", "", "", f"{disk * 1.3:.0f} MiB"])  # the tables once more
     gate, others = (
         rest["engine check"][1] * factor,
         sum(s for n, (_, s) in rest.items() if n != "engine check") * factor,
