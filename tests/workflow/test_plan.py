@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ import rnn_core as rc
 import study_config
 import study_cost
 import study_plan
-from rnn_core import experiment
+from rnn_core import experiment, initializers
+from rnn_core.activations import ACTIVATIONS
+from rnn_core.cells import CELLS, make_cell
 from study_plan import Block
 
 
@@ -103,7 +106,7 @@ def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: d
     before = study_plan.verification_jobs(study_plan.blocks(config))
     names = [block.name for (sweep, _), group in before.items() if sweep == "propagation" for block in group]
     assert len(names) == len(set(names)) == 70
-    assert len([group for group in before if group[0] == "propagation"]) == 4
+    assert len([group for group in before if group[0] == "propagation"]) == 16
     config["sweeps"]["propagation"]["grid"]["spectral_radius"].append(1.7)
     after = study_plan.verification_jobs(study_plan.blocks(config))
     changed = [group for group in after if after[group] != before[group]]
@@ -136,52 +139,84 @@ def work(grid: dict[str, list[Any]], seeds: int = 1, shared: bool = False) -> st
     return study_cost.block_work(Block("s", "all", {}, grid, seeds), shared)
 
 
+def steps_of(counted: study_cost.Work) -> float:
+    return counted["fast_step"] + counted["readable_step"]
+
+
 SMALL: dict[str, list[Any]] = {"hidden_size": [5], "batch_size": [3], "sequence_length": [8, 4], "activation": ["tanh"]}
+TRAINED = SMALL | {"task": ["input_mean"], "loss_at": ["last"]}
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize(
     "grid",
     [
         SMALL,
         SMALL | {"cell": ["lstm"]},
-        SMALL | {"loss_at": ["every"]},
-        SMALL | {"task": ["input_mean"], "loss_at": ["last"], "updates": [3], "clipping": ["none", "norm:1.0"]},
-        SMALL | {"task": ["input_mean"], "loss_at": ["last"], "updates": [5], "trace_every": [2], "truncation": [2]},
-        SMALL | {"task": ["input_mean"], "loss_at": ["last"], "updates": [3], "clipping": ["signal:1.0"]},
+        SMALL | {"loss_at": ["every"], "clipping": ["none", "norm:1.0"]},
+        SMALL | {"clipping": ["none", "signal:1.0"], "truncation": [2]},
+        SMALL | {"activation": ["tanh", "relu"], "spectral_radius": [0.9, 1.1], "cell": ["vanilla", "residual", "gru"]},
+        TRAINED | {"updates": [3], "clipping": ["none", "norm:1.0"]},
+        TRAINED | {"updates": [5], "trace_every": [2], "truncation": [2]},
+        TRAINED | {"updates": [3], "clipping": ["signal:1.0"]},
     ],
 )
-def test_counted_steps_and_rows_are_those_that_the_engine_makes(
-    grid: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+def test_counted_work_is_what_the_engine_does(
+    grid: dict[str, list[Any]], shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every forward and backward pass of the engine is counted; the model must have counted the same before."""
-    steps, rows, updates = 0, 0, 0
+    """Every forward and backward pass, eigenvalue problem and fixed point of the engine is counted; the model must have counted the same."""
+    made = Counter[str]()
 
-    def counting(run: Any, length: Any) -> Any:
+    def counting(kind: str, run: Any, amount: Any) -> Any:
         def counted(*arguments: Any, **named: Any) -> Any:
-            nonlocal steps
-            steps += length(arguments)
+            made[kind] += amount(arguments)
             return run(*arguments, **named)
 
         return counted
 
-    monkeypatch.setattr(experiment, "forward", counting(experiment.forward, lambda a: len(a[2])))
-    monkeypatch.setattr(experiment, "backward", counting(experiment.backward, lambda a: len(a[0].x)))
-    for settings in Block("s", "all", {}, grid, 2).runs():
-        result = rc.run(rc.Experiment(**settings))
-        rows += len(result.traces["t"])
-        updates += len(result.updates["update"])
-    counted = work(grid, seeds=2)
-    assert (counted["step"], counted["row"], counted["update"]) == (steps, rows, updates)
+    monkeypatch.setattr(experiment, "forward", counting("step", experiment.forward, lambda a: len(a[2])))
+    monkeypatch.setattr(experiment, "backward", counting("step", experiment.backward, lambda a: len(a[0].x)))
+    monkeypatch.setattr(
+        experiment, "fixed_point", counting("theory", experiment.fixed_point, lambda a: not a[0].homogeneous)
+    )
+    singular = initializers._Remembered(counting("cubed", initializers._sigma_max.measure, lambda a: len(a[0]) ** 3))
+    monkeypatch.setattr(initializers, "_sigma_max", singular)  # of the matrix whose eigenvalues are asked for, too
+    experiments = [rc.Experiment(**settings) for settings in Block("s", "all", {}, grid, 2).runs()]
+    for _, result in rc.run_many(experiments) if shared else [(e, rc.run(e)) for e in experiments]:
+        made["row"] += len(result.traces["t"])
+        made["update"] += len(result.updates["update"])
+        made["kept"] += 1
+    counted = work(grid, seeds=2, shared=shared)
+    draws = 2 * 5**3 * max(study_cost.GATES[cell] for cell in grid.get("cell", ["vanilla"]))
+    assert {kind: counted[kind] for kind in ("row", "update", "kept", "theory")} == {kind: made[kind] for kind in ("row", "update", "kept", "theory")}  # fmt: skip
+    assert steps_of(counted) == made["step"]
+    assert counted["cubed"] == draws + made["cubed"]
 
 
 def test_work_that_is_shared_is_counted_once() -> None:
     grid = SMALL | {"clipping": ["none", "norm:1.0", "norm:0.1"]}
     alone, together = work(grid), work(grid, shared=True)
-    assert alone["step"] == 3 * (8 + 4) * 2
-    assert together["step"] == 8 + (8 + 4)  # one forward pass of the longest, one backward pass a length
-    assert (alone["run"], alone["row"]) == (together["run"], together["row"]) == (6, 36)
+    assert steps_of(alone) == 3 * (8 + 4) * 2
+    assert steps_of(together) == 8 + (8 + 4)  # one forward pass of the longest, one backward pass a length
+    assert (alone["kept"], alone["row"]) == (together["kept"], together["row"]) == (6, 36)
+    assert all(alone[kind] == 3 * together[kind] for kind in ("trace", "theory", "network"))
     training = grid | {"updates": [2]}
     assert work(training, shared=True) == work(training)
+
+
+def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> None:
+    few, many = (work(SMALL | {"activation": ["tanh", "relu"]}, seeds=seeds) for seeds in (100, 1000))
+    assert few["cubed"] == 100 * 2 * 5**3
+    assert many["cubed"] == 1000 * 2 * 2 * 5**3
+
+
+def test_the_model_knows_which_activations_are_straight_and_which_cells_are_fast() -> None:
+    """Planning imports no engine, so the names stand in the model, too."""
+    assert set(study_cost.HOMOGENEOUS) == {name for name, phi in ACTIVATIONS.items() if phi.homogeneous}
+    cells = {name: make_cell(name, "tanh") for name in CELLS}
+    covered = {name for name, cell in cells.items() if isinstance(cell, (rc.VanillaCell, rc.ResidualCell))}
+    assert set(study_cost.FAST) == covered
+    assert set(study_cost.GATES) == set(cells)
 
 
 def test_costs_grow_with_what_they_are_made_of(config: dict[str, Any]) -> None:

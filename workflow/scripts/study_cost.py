@@ -20,14 +20,21 @@ from study_rates import RATES
 GATES = {"vanilla": 1, "residual": 1, "gru": 3, "gru_reset_before": 3, "lstm": 4}
 BYTES = {"float64": 8, "float32": 4}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
+FAST = ("vanilla", "residual")  # cells whose steps are compiled code; the others' are the readable loop
+STRAIGHT = ("identity", "relu", "leaky_relu", "hard_tanh")  # no exponential to take, forward or backward
+HOMOGENEOUS = ("identity", "relu", "leaky_relu")  # mean-field theory has a closed form; for the others it iterates
+VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
+REMEMBERED = 256  # matrices whose eigenvalues the engine keeps
 MIB = 2.0**20
 FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
 
 # the settings that work depends on; of all others only their number counts
 _COUNTED = (
-    "cell", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype", *SHARED,
+    "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
+    *SHARED,
 )  # fmt: skip
-_INPUTS = 8  # of a generated task that is not told otherwise
+_DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
+_INPUTS, _HELD_OUT = 8, 256  # of a generated task that is not told otherwise: inputs; sequences held out
 
 Work = Counter[str]
 
@@ -51,7 +58,7 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
-        disk_mb=(work["run"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
+        disk_mb=(work["kept"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
         / MIB,
     )
 
@@ -62,10 +69,8 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
     total, memory = 0.0, 0.0
     for block in found:
         share = min(1.0, checked / len(block))
-        work = block_work(block)
         alone = block_work(block, shared=False)
-        kinds = ("run", "row", "trace")
-        total += share * (seconds(alone) + sum(work[kind] * RATES[f"verified_{kind}_seconds"] for kind in kinds))
+        total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
         memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
     return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
 
@@ -76,52 +81,80 @@ def seconds(work: Work) -> float:
 
 
 def block_work(block: Block, shared: bool = True) -> Work:
-    """The work of all runs of a block, counted."""
+    """The work of all runs of a block, counted; ``shared``: as ``run_many`` computes them, not one by one."""
     total: Work = Counter({"block": 1})
     for settings, times, lengths, clippings in _alike(block):
         for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():
             total[kind] += times * count
+    total["cubed"] = _eigenvalues(block)
     return total
 
 
 def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]:
     """(settings, how many, lengths, clippings): runs that cost the same; every one has all of the lengths and clippings."""
-    described = study_tables.axes()
-    given = {**{axis: [value] for axis, value in block.shared.items()}, **block.grid}
-    values = {axis: given.get(axis, [described[axis]["default"]]) for axis in _COUNTED}
+    values, given = _values(block)
     others = math.prod(len(found) for axis, found in given.items() if axis not in values) * block.seeds
     own = [axis for axis in _COUNTED if axis not in SHARED]
     for point in itertools.product(*(values[axis] for axis in own)):
         yield dict(zip(own, point, strict=True)), others, values["sequence_length"], values["clipping"]
 
 
+def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """(values of the settings that work depends on, values of all that are given)."""
+    described = study_tables.axes()
+    given = {**{axis: [value] for axis, value in block.shared.items()}, **block.grid}
+    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _COUNTED}, given
+
+
+def _eigenvalues(block: Block) -> int:
+    """H³ for every matrix whose eigenvalues are computed: every draw, and every draw at its spectral radius.
+
+    The engine remembers some of them: if the block has no more than that, each is computed once, whatever else varies.
+    """
+    values, given = _values(block)
+    gates = [GATES[cell] for cell in values["cell"]]
+    # the first gates of all cells have the same matrices
+    draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
+    matrices = draws * (1 + len(given.get("spectral_radius", [None])))
+    if matrices * len(values["hidden_size"]) > REMEMBERED:  # every group of runs asks for both of its matrices
+        apart = (*SHARED, "hidden_size", "cell")
+        matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
+    cubes: int = sum(H**3 for H in values["hidden_size"])
+    return matrices * cubes
+
+
 def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
     """The work of one run a length and clipping; if it is shared, of one forward pass for all of them."""
     gates, H, B = GATES[settings["cell"]], settings["hidden_size"], settings["batch_size"]
     D, scale = settings["input_size"] or _INPUTS, BYTES[settings["dtype"]] / 8
-    updates, runs = settings["updates"], len(lengths) * len(clippings)
-    passes, steps = max(1, updates), sum(lengths)
-    traces = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
-    again = (settings["truncation"] is not None) * passes + (settings["loss_at"] == "every")
-    signal = sum(rule.startswith("signal") for rule in clippings) * passes
-    sharing = 1 if shared else len(clippings)
-    forward = (max(lengths) if shared else steps * len(clippings)) * passes
-    forward += steps * len(clippings) * (updates > 0)  # held-out sequences
-    backward = steps * (sharing * (passes + again) + signal)
+    updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
+    passes = max(1, updates)
+    traced = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
+    forward = max(lengths) if shared else steps * len(clippings) * passes
+    held_out = steps * len(clippings) * (updates > 0)  # forward only, of more sequences
+    different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
+    gradients, networks = steps * different, len(lengths) * different
+    backward = gradients * (passes + (settings["loss_at"] == "every"))
+    backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
+    backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
+    fast = settings["cell"] in FAST
+    path = "fast" if fast else "readable"
+    sequences = B * (forward + 2 * backward) + _HELD_OUT * held_out  # × steps
+    recorded = gradients * traced * width * B * scale
     found = {
-        "run": runs,
-        "cubed": runs * gates * H**3,  # eigenvalues, singular values
-        "theory": runs * (settings["cell"] == "vanilla"),
-        "step": forward + backward,
-        "flop": 2.0 * width * (H + D) * B * (forward + 2 * backward) * scale,
-        "element": width * B * (forward + 2 * backward) * scale,
-        "trace": steps * len(clippings) * traces * width * B * scale,
+        "network": networks,
+        "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
+        f"{path}_step": forward + held_out + backward,
+        f"{path}_flop": 2.0 * (H + D) * width * sequences * scale,
+        f"{path}_element": width * sequences * scale,
+        "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
+        "trace": recorded,
         "parameter": runs * updates * width * (H + D),
         "update": runs * passes,
         "kept": runs,
-        "row": steps * len(clippings) * traces,
-    }
+        "row": steps * len(clippings) * traced,
+    }  # fmt: skip
     return Counter({kind: count for kind, count in found.items() if count})
 
 

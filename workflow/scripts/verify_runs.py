@@ -1,6 +1,6 @@
 """Check a sample of every block's runs once more: run them again under the eyes of PyTorch, and compare the rows that were kept.
 
-In jobs of their own, a few dozen blocks each, so that a block need not import torch.
+In jobs of their own, several blocks each, so that a block need not import torch.
 """
 
 import math
