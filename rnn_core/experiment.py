@@ -400,7 +400,8 @@ def _measure(
         row["finite"] = row["finite"] and all_finite(*problem.params.values())
     end = _measure_end(problem, problem.params, trained=False, broken=not row["finite"], memory_budget=memory_budget)
     broken = _broken(evaluation) if not row["finite"] else _NOT_BROKEN
-    return Result(dict(trace), {name: np.array([value]) for name, value in row.items()}, {**start, **end, **broken})
+    traces = {name: np.array(values) for name, values in trace.items()}  # this result's own
+    return Result(traces, {name: np.array([value]) for name, value in row.items()}, {**start, **end, **broken})
 
 
 def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -> Result:

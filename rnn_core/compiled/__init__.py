@@ -10,14 +10,13 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from sys import getrefcount
-from threading import Lock
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
 from rnn_core.activations import ACTIVATIONS
-from rnn_core.arrays import Array, Params
+from rnn_core.arrays import Array, Params, device_name
 from rnn_core.cells.base import Cell
 from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
@@ -35,9 +34,7 @@ _LARGE = (
     3 * 2**21
 )  # bytes: NumPy asks for the large pages of 2 MiB from 4 MiB on, and they begin at multiples of their size
 _off = 0
-_memory: list[np.ndarray] = []
-_one_at_a_time = Lock()
-_UNUSED = 3  # references to a block that nobody uses: the list above, a loop over it, the argument of getrefcount
+_free: dict[int, np.ndarray] = {}
 
 
 @contextmanager
@@ -55,6 +52,11 @@ def describe() -> str:
     """Which path computes vanilla and residual cells on the CPU, in words."""
     found = library()
     return found.why if found.handle else f"readable ({found.why})"
+
+
+def made_on(device: str) -> str:
+    """The device by its name, and on the CPU which path computes: paths, and processors, round differently."""
+    return f"{device_name(device)}, {describe()}" if device == "cpu" else device_name(device)
 
 
 def covers(cell: Cell, x: Array) -> bool:
@@ -77,15 +79,25 @@ def room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = int(np.prod(shape)) * dtype.itemsize
     if not _FRESH <= size <= _KEPT:
         return _aligned(np.empty(size + _LINE, dtype=np.uint8), size, shape, dtype)
-    with _one_at_a_time:
-        for memory in _memory:
-            if size <= memory.nbytes - _LINE <= max(2 * size, _LARGE) and getrefcount(memory) == _UNUSED:
-                return _aligned(memory, size, shape, dtype)
-        _memory.append(np.empty(max(size + _LINE, _LARGE), dtype=np.uint8))
-        found = _aligned(_memory[-1], size, shape, dtype)
-        while sum(block.nbytes for block in _memory) > _KEPT:
-            _memory.pop(0)  # forgotten here; whoever uses it keeps it
-    return found
+    memory = _left_over(size)
+    if memory is None:
+        memory = np.empty(max(size + _LINE, _LARGE), dtype=np.uint8)
+    # Every view of the array keeps `owner` alive; when the last one goes, the memory is free again.
+    owner: Any = (ctypes.c_ubyte * memory.nbytes).from_buffer(memory.data)
+    finalize(owner, _give_back, memory).atexit = False
+    return _aligned(np.frombuffer(owner, dtype=np.uint8), size, shape, dtype)
+
+
+def _left_over(size: int) -> np.ndarray | None:
+    for key, memory in list(_free.items()):
+        if size <= memory.nbytes - _LINE <= max(2 * size, _LARGE) and _free.pop(key, None) is not None:
+            return memory  # taken by this thread alone: pop gives it to one
+    return None
+
+
+def _give_back(memory: np.ndarray) -> None:
+    if sum(block.nbytes for block in list(_free.values())) + memory.nbytes <= _KEPT:
+        _free[id(memory)] = memory
 
 
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -185,7 +197,9 @@ def run_backward(
     count = len(edges) - 1
     sent, squares, flagged = np.array(dstate, order="C"), np.empty(steps), np.zeros(count, np.int64)
     weights, bias = np.empty((count, H, H + D), dtype), np.empty((count, H), dtype)
-    strides = (0, 0, 0) if direct is None else tuple(s // x.itemsize for s in direct.strides)
+    if direct is not None and (not direct.flags.aligned or any(stride % x.itemsize for stride in direct.strides)):
+        direct = np.ascontiguousarray(direct)  # a field of a record, say
+    strides = (0, 0, 0) if direct is None else tuple(stride // x.itemsize for stride in direct.strides)
     g = None if direct is None else _Strided(direct)
     done = _call(
         "rnn_backward", dtype, *_kind(cell, x), steps, H, B, D, params["weight_hh"], params["weight_ih"], x, states, saved,

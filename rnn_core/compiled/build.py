@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,9 @@ from pathlib import Path
 SOURCES = tuple(Path(__file__).resolve().parent / name for name in ("kernel.c", "steps.h"))
 # No loop becomes a call to memcpy: for the few kilobytes of one step the call costs more than the copy.
 FLAGS = ("-O3", "-march=native", "-fno-tree-loop-distribute-patterns", "-fPIC", "-shared")
-COMPILERS = ("cc", "gcc", "clang")
+COMPILERS = ("gcc", "cc", "clang")
+FUNCTIONS = tuple(f"rnn_{which}_{real}" for which in ("forward", "backward") for real in ("double", "float"))
+_SEAL = hashlib.sha256().digest_size  # bytes at the end of the file: the digest of those before
 MODES = ("auto", "off", "require")
 
 
@@ -59,40 +62,78 @@ def library() -> Library:
 
 
 def _load() -> Library:
-    asked = os.environ.get("CC")
-    compiler = next(filter(shutil.which, (asked,) if asked else COMPILERS), None)
+    if not hasattr(os, "getuid"):
+        return Library(None, "there is no fast path for this system")
+    why = "no folder to keep the library in was found"
     for folder in _folders():
         file = folder / f"steps-{_digest()}.so"
         try:
-            if not file.exists():
-                if compiler is None:
-                    return Library(None, f"no C compiler ({asked or ', '.join(COMPILERS)}) was found")
-                _build(compiler, file)
-            return Library(ctypes.CDLL(str(file)), f"compiled for {platform.machine()}")
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.strip().splitlines()
-            return Library(None, f"{compiler} failed: {said[0] if said else error}")
-        except OSError as error:
-            why = f"the library could not be stored or loaded ({error.strerror or error})"
+            if not _is_whole(file):
+                failed = _build(file)
+                if failed:
+                    return Library(None, failed)
+            handle = ctypes.CDLL(str(file))
+            for name in FUNCTIONS:
+                getattr(handle, name)
+            return Library(handle, f"compiled for {platform.machine()}, {file.stem}")
+        except (OSError, AttributeError) as error:
+            why = f"the library could not be stored or loaded ({getattr(error, 'strerror', None) or error})"
     return Library(None, why)
 
 
 def _folders() -> list[Path]:
     """Where the library may lie: the user's cache, or where that is read-only or full, the folder for temporary files."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
-    return [Path(home) / "rnn_core", Path(tempfile.gettempdir()) / f"rnn_core-{os.getuid()}"]
+    found = []
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
+        found.append(Path(home) / "rnn_core")
+    except (RuntimeError, KeyError):  # a user without a home, as in a container
+        pass
+    return [*found, Path(tempfile.gettempdir()) / f"rnn_core-{os.getuid()}"]
 
 
-def _build(compiler: str, file: Path) -> None:
-    """Written aside and renamed, so that of many jobs that start together none loads half a library."""
+def _is_whole(file: Path) -> bool:
+    """Whether the library is there, whole, and ours. After a power cut a file may be short, and loading it would kill the process.
+
+    Raises:
+        OSError: the folder or the file is one that somebody else can write.
+    """
+    for path in (file.parent, file):
+        if not os.path.lexists(path):
+            return False
+        status = path.lstat()
+        if path.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
+            raise OSError(f"{path} is not this user's alone")
+    content = file.read_bytes()
+    return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
+
+
+def _build(file: Path) -> str:
+    """Why it failed, or nothing. Written aside and renamed, so that of many jobs that start together none loads half a library.
+
+    Raises:
+        OSError: the folder cannot be written, or is one that somebody else can write.
+    """
+    asked = shlex.split(os.environ.get("CC", ""))
+    compilers = [call for call in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(call[0])]
+    if not compilers:
+        return f"no C compiler ({' '.join(asked) or ', '.join(COMPILERS)}) was found"
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if file.parent.stat().st_uid != os.getuid():  # a shared folder for temporary files: another's library is not loaded
-        raise OSError(f"{file.parent} belongs to another user")
+    _is_whole(file)  # only for whose folder it is
+    said = ""
     with tempfile.TemporaryDirectory(dir=file.parent) as aside:
         made = Path(aside) / file.name
-        call = [compiler, *FLAGS, "-o", str(made), str(SOURCES[0])]
-        subprocess.run(call, check=True, capture_output=True, text=True)
-        made.replace(file)
+        for compiler in compilers:
+            call = [*compiler, *FLAGS, "-o", str(made), str(SOURCES[0])]
+            done = subprocess.run(call, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                content = made.read_bytes()
+                made.write_bytes(content + hashlib.sha256(content).digest())  # what follows a library is not loaded
+                made.chmod(0o700)
+                made.replace(file)
+                return ""
+            said = f"{' '.join(compiler)} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}"
+    return said
 
 
 @cache

@@ -11,10 +11,8 @@ typedef INTEGER ivec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), m
 INLINE vec NAME(select)(ivec condition, vec yes, vec no) {
     return (vec)((condition & (ivec)yes) | (~condition & (ivec)no));
 }
-INLINE vec NAME(magnitude)(vec a) { return (vec)((ivec)a & ~((ivec){} + ((INTEGER)1 << (8 * sizeof(REAL) - 1)))); }
-INLINE vec NAME(with_sign)(vec a, vec sign) {
-    return (vec)((ivec)a | ((ivec)sign & ((ivec){} + ((INTEGER)1 << (8 * sizeof(REAL) - 1)))));
-}
+INLINE vec NAME(magnitude)(vec a) { return (vec)((ivec)a & ~(ivec)(-(vec){})); } /* -0.0 is the sign alone */
+INLINE vec NAME(with_sign)(vec a, vec sign) { return (vec)((ivec)a | ((ivec)sign & (ivec)(-(vec){}))); }
 /* x 2^n for whole n <= 0, right into the subnormal numbers. */
 INLINE vec NAME(scale)(vec x, vec n) {
 #if defined(__AVX512F__)
@@ -276,6 +274,13 @@ static void NAME(narrow)(const REAL *from, long rows, long B, long Bp, REAL *to)
             to[b] = from[b];
 }
 /* A square of LANES x LANES entries turned over: at each stage, halves of rows change places (Eklundh 1972). */
+#if defined(__clang__) /* it has no shuffle whose places are computed */
+INLINE void NAME(turn)(const REAL *from, long ldf, REAL *to, long ldt) {
+    for (long i = 0; i < LANES; i++)
+        for (long j = 0; j < LANES; j++)
+            to[j * ldt + i] = from[i * ldf + j];
+}
+#else
 INLINE void NAME(turn)(const REAL *from, long ldf, REAL *to, long ldt) {
     vec row[BYTES / sizeof(REAL)];
 #pragma GCC unroll 16
@@ -301,6 +306,7 @@ INLINE void NAME(turn)(const REAL *from, long ldf, REAL *to, long ldt) {
     for (int i = 0; i < LANES; i++)
         *(vec *)(to + i * ldt) = row[i];
 }
+#endif
 /* (n x m) of stride ldf to (m x n) of stride ldt. */
 static __attribute__((noinline)) void NAME(transpose)(const REAL *from, long n, long m, long ldf, REAL *to, long ldt) {
     long i_whole = n / LANES * LANES, j_whole = m / LANES * LANES;

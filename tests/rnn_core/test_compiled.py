@@ -245,6 +245,20 @@ def test_it_declines_what_is_not_its_own() -> None:
         assert not compiled.covers(rc.VanillaCell(), x)
 
 
+def test_a_direct_part_of_any_strides() -> None:
+    """A field of a record has strides that are no whole numbers of floats: other bytes are read, without a word."""
+    cell = rc.VanillaCell("tanh")
+    params, x, state, grad, _ = network(cell, 50, 2, 2, 5)
+    record = np.zeros(grad.shape, dtype=[("g", "f8"), ("i", "f4")])
+    record["g"] = grad
+    tape = rc.forward(cell, params, x, state)
+    expected = rc.backward(tape, grad)
+    for other in (record["g"], np.asfortranarray(grad), grad[::-1].copy()[::-1], grad.repeat(2, axis=2)[:, :, ::2]):
+        found = rc.backward(tape, other)
+        np.testing.assert_array_equal(found.hidden, expected.hidden)
+        np.testing.assert_array_equal(found.params["weight_hh"], expected.params["weight_hh"])
+
+
 def test_arrays_of_one_call_survive_the_next() -> None:
     """Memory is given out again while somebody still looks at it."""
     cell = rc.VanillaCell("tanh")
@@ -389,6 +403,49 @@ def test_without_it_the_readable_engine_computes(tmp_path: Path, variables: dict
     assert run.stdout.startswith(said), (run.stdout, run.stderr)
     sums = "import rnn_core as rc; print(rc.run(rc.Experiment(sequence_length=5)).summary['growth_rate'])"
     assert float(elsewhere(tmp_path, sums, **variables).stdout) < 0
+
+
+def library_of(folder: Path) -> Path:
+    """The one library in a fresh process's cache."""
+    (file,) = (folder / "cache" / "rnn_core").glob("*.so")
+    return file
+
+
+def test_a_damaged_library_is_built_again(tmp_path: Path) -> None:
+    """A short file, as after a power cut, kills every process that loads it."""
+    elsewhere(tmp_path)
+    for damage in (b"", library_of(tmp_path).read_bytes()[:20_000], b"x" * 1000):
+        library_of(tmp_path).write_bytes(damage)
+        assert elsewhere(tmp_path).stdout.startswith("compiled")
+        assert library_of(tmp_path).stat().st_size > 50_000
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("whose", ["file", "folder", "anybody can write"])
+def test_the_library_of_somebody_else_is_not_loaded(tmp_path: Path, whose: str) -> None:
+    """In a folder that others can write, their code runs."""
+    elsewhere(tmp_path)
+    file = library_of(tmp_path)
+    before = file.stat().st_ino
+    if whose == "anybody can write":
+        file.parent.chmod(0o777)
+    else:
+        os.chown(file if whose == "file" else file.parent, 12345, 12345)
+    run = elsewhere(tmp_path)
+    assert run.stdout.startswith("compiled"), run  # from the folder for temporary files
+    assert file.stat().st_ino == before
+    assert list((tmp_path / "tmp").glob("rnn_core-*/*.so"))
+
+
+def test_a_compiler_with_options_and_a_user_without_a_home(tmp_path: Path) -> None:
+    """CC=\"gcc -O2\", as many environments set it, is taken for the name of a program; a container's user stops the run."""
+    assert elsewhere(tmp_path, CC="gcc -O2").stdout.startswith("compiled")
+    homeless = "import pathlib; pathlib.Path.expanduser = lambda self: (_ for _ in ()).throw(RuntimeError('no home'))\n"
+    told = (
+        homeless
+        + "import os; os.environ.pop('XDG_CACHE_HOME'); from rnn_core import compiled; print(compiled.describe())"
+    )
+    assert elsewhere(tmp_path, told).stdout.startswith("compiled")
 
 
 def test_requiring_it_says_what_is_missing(tmp_path: Path) -> None:

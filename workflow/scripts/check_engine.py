@@ -17,7 +17,8 @@ import rnn_core as rc
 import study_data
 import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
-from rnn_core.arrays import device_name, like, resolve_device
+from rnn_core.arrays import like, resolve_device
+from rnn_core.compiled import made_on
 from rnn_core.scaling import plain
 from study_files import plainly
 from study_plan import as_list
@@ -112,7 +113,7 @@ def main(snakemake: Any) -> None:
         worst = max(failures, key=lambda f: f[0])[1]
         raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
     study_tables.write(
-        study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": device_name(device)}
+        study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": made_on(device)}
     )
 
 

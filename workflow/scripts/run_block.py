@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 import rnn_core as rc
 import study_data
 import study_tables
-from rnn_core import compiled
-from rnn_core.arrays import device_name, resolve_device
+from rnn_core.arrays import resolve_device
+from rnn_core.compiled import made_on
 from study_cache import Cache, Entry, data_digest
 from study_files import plainly
 from study_plan import Block
@@ -105,9 +105,9 @@ def identity(device: str) -> str:
         engine_digest(),
         script_digest("run_block"),
         version("numpy"),
+        version("scipy"),
         version("torch"),
-        device_name(device),
-        compiled.describe() if device == "cpu" else "",
+        made_on(device),
     )
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
@@ -136,7 +136,7 @@ def main(snakemake: Any) -> None:
     # one thread: the same bits at any --cores, and no more than the job was given
     with threadpool_limits(1), recorded(snakemake, "run_block") as record:
         runner = prepared(snakemake)
-        provenance = {"block": p.block, "engine": p.engine, "device": device_name(runner.device)}
+        provenance = {"block": p.block, "engine": p.engine, "device": made_on(runner.device)}
         try:
             run_block(block, runner, record, dict(snakemake.output.items()), provenance)
         except (ValueError, RuntimeError, OSError) as error:  # with quiet Snakemake does not name the block

@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIBRARIES = (
     "numpy",
+    "scipy",
     "torch",
     "pandas",
     "pyarrow",
@@ -41,11 +42,11 @@ def engine_digest() -> str:
 
 
 def script_digest(name: str) -> str:
-    """The digest of the modules beside a script that it imports, directly or through others.
+    """The digest of a script and of the modules beside it that it imports, directly or through others.
 
-    Snakemake watches a rule's script by itself, but not what the script imports.
+    Snakemake watches a rule's script by itself, but not what the script imports; and what is kept across calls must know both.
     """
-    return digest(_imports(name, set()))
+    return digest(_imports(name, {HERE / f"{name}.py"}))
 
 
 def _imports(name: str, seen: set[Path]) -> set[Path]:

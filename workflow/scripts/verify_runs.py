@@ -18,12 +18,13 @@ import rnn_core as rc
 import study_seal
 import study_tables
 from oracle_checks import CheckFailed, Verifier, describe
-from rnn_core.arrays import device_name
+from rnn_core.compiled import made_on
 from run_block import BlockRunner, prepared
 from study_cache import Entry
 from study_files import plainly
 from study_plan import Block
 from study_progress import recorded
+from study_provenance import script_digest
 
 
 def sample(block: Block, size: int) -> list[rc.Experiment]:
@@ -96,10 +97,10 @@ def main(snakemake: Any) -> None:
     study_tables.leave_pandas_out()
     p = snakemake.params
     with threadpool_limits(1), recorded(snakemake, "verify_runs"):
-        runner = prepared(snakemake, cache="-verified")
+        runner = prepared(snakemake, cache=f"-verified-{script_digest('verify_runs')}")
         blocks = [Block(**block) for block in p.blocks]
         found = list(rows_of(blocks, list(snakemake.input.traces), runner, p.tolerance, p.checked))
-    provenance = {"engine": p.engine, "device": device_name(runner.device)}
+    provenance = {"engine": p.engine, "device": made_on(runner.device)}
     timings = {timing["sweep"] + timing["run_key"]: timing for _, timing in found}.values()
     for table, rows in (("checks", [check for check, _ in found]), ("timings", list(timings))):
         data = {c.name: [row[c.name] for row in rows] for c in study_tables.columns(table)}
