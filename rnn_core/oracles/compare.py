@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, to_numpy
-from rnn_core.scaling import Scaled, times_power_of_two, top_exponent
+from rnn_core.scaling import Scaled, parts, times_power_of_two, top_exponent
 
 
 class Error(NamedTuple):
@@ -43,12 +43,32 @@ def relative_error(ours: Array | Scaled, reference: Array | Scaled) -> float:
 
 
 def worst_step(name: str, ours: Array | Scaled, reference: Array | Scaled) -> Error:
-    """The largest relative error over the leading index, which is time: t = 1 … T."""
+    """The largest ``relative_error`` over the leading index, which is time: t = 1 … T."""
     if tuple(ours.shape) != tuple(reference.shape):
         raise ValueError(f"{name}: shapes {tuple(ours.shape)} and {tuple(reference.shape)} cannot be compared")
-    errors = [relative_error(ours[t], reference[t]) for t in range(ours.shape[0])]
+    errors = _errors(*_rows(ours), *_rows(reference))
     t = int(np.argmax(errors))
-    return Error(errors[t], f"{name}, t = {t + 1}")
+    return Error(float(errors[t]), f"{name}, t = {t + 1}")
+
+
+def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
+    """(float64 (T, entries), an exponent for every t)."""
+    mantissa, exponent = parts(x)
+    return to_numpy(mantissa).astype(np.float64).reshape(len(exponent), -1), exponent
+
+
+def _errors(a: np.ndarray, e_a: np.ndarray, b: np.ndarray, e_b: np.ndarray) -> np.ndarray:
+    """``relative_error`` of every row, all rows at once: a study compares millions of them."""
+    finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    _, top = np.frexp(np.abs(b).max(axis=1, initial=0.0))
+    with np.errstate(all="ignore"):
+        shift = np.clip(e_a - e_b, -4000, 4000).astype(np.int64) - top  # the largest entry of b becomes one of size 1
+        difference = np.ldexp(a, shift[:, None]) - (scaled := np.ldexp(b, -top[:, None]))
+        errors = np.linalg.norm(difference, axis=1) / np.linalg.norm(scaled, axis=1)
+    errors[~b.any(axis=1)] = math.inf
+    errors[~a.any(axis=1) & ~b.any(axis=1)] = 0.0
+    errors[~finite] = math.inf  # agrees with nothing
+    return np.asarray(errors)
 
 
 def worst(errors: list[Error]) -> Error:

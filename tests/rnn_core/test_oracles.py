@@ -77,6 +77,27 @@ def test_shapes_must_agree() -> None:
         relative_error(rc.Scaled(np.ones((2, 1)), np.zeros(2, dtype=np.int64)), np.ones((2, 1)))
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_all_steps_at_once_are_compared_as_one_by_one(library: str) -> None:
+    """What is fast compares at another scale, or passes what is not finite, or divides by a step that is zero."""
+    rng = np.random.default_rng(0)
+    for case in range(200):
+        a = rng.standard_normal((1, 3)) * 10.0 ** rng.integers(-320, 305)
+        b = a * (1 + 10.0 ** rng.integers(-16, 3) * rng.standard_normal((1, 3)))
+        for x in (a, b):
+            x[0, rng.integers(3)] = rng.choice([0.0, 1.0, np.nan, np.inf, -np.inf], p=[0.2, 0.65, 0.05, 0.05, 0.05])
+        if case % 10 == 0:
+            b[:] = 0.0
+        if case % 20 == 0:
+            a[:] = 0.0
+        with np.errstate(all="ignore"):
+            expected = relative_error(array(a[0], library), array(b[0], library))
+            scaled = relative_error(rc.Scaled(a[0], 3000), rc.Scaled(b[0], 2990))
+        np.testing.assert_allclose(worst_step("x", array(a, library), array(b, library)).relative, expected, rtol=1e-12)
+        found = worst_step("x", rc.Scaled(a, np.array([3000])), rc.Scaled(b, np.array([2990]))).relative
+        np.testing.assert_allclose(found, scaled, rtol=1e-12)
+
+
 def test_worst_step_looks_at_every_step() -> None:
     """One wrong step hides behind the others: at t = 1 the gradient has vanished, and all of its digits are wrong."""
     reference = np.array([[1e-20], [1e-10], [1.0]])
