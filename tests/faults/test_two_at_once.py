@@ -68,6 +68,27 @@ def test_two_copies_of_the_project_share_a_cache(undisturbed: Disturbed, tmp_pat
         assert_whole(project, undisturbed)
 
 
+@pytest.mark.workflow
+def test_a_plan_beside_a_running_study_touches_nothing_of_it(tmp_path: Path) -> None:
+    """The record is of a living process: this one."""
+    project = fresh(tmp_path / "project")
+    mine = {"place": study_files.place(), "pid": os.getpid(), "started": study_lock._started(os.getpid())}
+    files = {
+        project.root / ".snakemake" / "locks" / "0.input.lock": "studies/faults.yaml\n",
+        project.root / ".snakemake" / "locks" / "0.output.lock": f"results/{STUDY}/report.html\n",
+        holder(project): json.dumps(mine),
+        project.results / "logs" / "session.json": json.dumps({"started": 1.0, "cores": 2}),
+        project.results / "cache" / f".runs.aside-{study_files.place()}-{TestLeftovers().dead()}-0123abcd.run": "half",
+    }
+    for file, text in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert "Wall time of the whole study" in project.run("plan", "--nolock", "--quiet=all")
+    assert "add --nolock to `snakemake plan`" in project.run("plan", check=False)
+    assert {file: file.read_text() for file in files if file.exists()} == files
+    assert not (project.results / "logs" / "progress.log").exists()
+
+
 class TestLeftovers:
     def write(self, folder: Path, place: str, pid: int, name: str = "runs", age: float = 0.0) -> Path:
         file = folder / f".{name}.aside-{place}-{pid}-0123abcd.parquet"
@@ -161,7 +182,9 @@ class TestStaleLock:
     def test_without_a_lock_or_a_record_there_is_nothing_to_release(self, killed: Disturbed) -> None:
         shutil.rmtree(killed.root / ".snakemake" / "locks")
         assert not study_lock.is_stale(STUDY)
+        edit_holder(killed, pid=os.getpid())
         study_lock.forget(STUDY)
+        assert not holder(killed).exists()
         (killed.root / ".snakemake" / "locks").mkdir()
         (killed.root / ".snakemake" / "locks" / "0.output.lock").write_text(f"results/{STUDY}/report.html\n")
         assert not study_lock.is_stale(STUDY)
@@ -169,4 +192,21 @@ class TestStaleLock:
     def test_a_record_tells_who_wrote_it(self, killed: Disturbed) -> None:
         study_lock.record(STUDY)
         assert json.loads(holder(killed).read_text())["pid"] == os.getpid()
+        assert not study_lock.is_stale(STUDY)
+
+    @pytest.mark.parametrize("words", ["", "{", "[]", "{}", "7"])
+    def test_a_record_that_says_nothing_is_replaced(self, killed: Disturbed, words: str) -> None:
+        holder(killed).write_text(words)
+        study_lock.forget(STUDY)
+        assert holder(killed).read_text() == words
+        study_lock.record(STUDY)
+        assert json.loads(holder(killed).read_text())["pid"] == os.getpid()
+
+    def test_a_living_holders_record_survives_another_process(self, killed: Disturbed) -> None:
+        """Two Snakemakes may work on one study at once, on other files of it."""
+        edit_holder(killed, pid=os.getpid())
+        before = holder(killed).read_text()
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nimport study_lock\nstudy_lock.record({STUDY!r}); study_lock.forget({STUDY!r})"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=killed.root)
+        assert holder(killed).read_text() == before
         assert not study_lock.is_stale(STUDY)

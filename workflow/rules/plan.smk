@@ -1,7 +1,14 @@
-# What the study will take, before it starts: `snakemake plan`.
+# What the study will take, before it starts or while it runs: `snakemake plan --cores all --nolock --quiet all`.
+# Without a lock: see require_no_lock in files.smk.
+def planned_sequences(wildcards):
+    """The only function of a plan that Snakemake calls after it read the command line and before it locks."""
+    require_no_lock()
+    return SEQUENCES
+
+
 rule plan:
     input:
-        sequences=SEQUENCES,
+        sequences=planned_sequences,
     log:
         f"{STUDY}/logs/plan.log",
     localrule: True  # its answer is for the terminal
