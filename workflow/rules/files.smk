@@ -20,16 +20,18 @@ def only_plans():
     return set(workflow.dag_settings.targets) == {"plan"}
 
 
-def require_no_lock():
-    """Before Snakemake locks: refuse a plan that would take a running study's lock away at its end.
+def may_plan():
+    """True, or an error for a plan that would take a running study's lock away at its end.
 
     Snakemake refuses only calls whose files overlap, and a plan has none; and it removes the locks of all calls when one ends.
+    To be called for the plan's input: then the command line has been read, and Snakemake has not locked yet.
     """
     locked = any(Path(".snakemake/locks").glob("*.lock"))
     if workflow.is_main_process and workflow.execution_settings.lock and locked:
         raise WorkflowError(
             "A study is running in this folder, or was killed here, and its lock must stay: add --nolock to `snakemake plan`."
         )
+    return True
 
 
 def prepare_files():

@@ -1,14 +1,8 @@
 # What the study will take, before it starts or while it runs: `snakemake plan --cores all --nolock --quiet all`.
-# Without a lock: see require_no_lock in files.smk.
-def planned_sequences(wildcards):
-    """The only function of a plan that Snakemake calls after it read the command line and before it locks."""
-    require_no_lock()
-    return SEQUENCES
-
-
+# Without a lock: see may_plan in files.smk.
 rule plan:
     input:
-        sequences=planned_sequences,
+        sequences=lambda wildcards: SEQUENCES if may_plan() else [],
     log:
         f"{STUDY}/logs/plan.log",
     localrule: True  # its answer is for the terminal
