@@ -137,6 +137,26 @@ class TestLeftovers:
         assert [file.name for file in tmp_path.iterdir()] == ["runs.parquet"]
 
 
+class TestPlace:
+    """Two machines of one name on one file system must not take each other's processes for their own."""
+
+    def test_another_boot_is_another_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        boot, found = tmp_path / "boot_id", set()
+        monkeypatch.setattr(study_files, "_BOOT", boot)
+        found.add(study_files.place.__wrapped__())  # no Linux
+        for number in ("e3ac7b32-6b42-4ac3-8baf-e81ee70a4aa6\n", "1b2c7a50-0b0e-4f6a-a3f0-5ad3ae0bb29f\n"):
+            boot.write_text(number)
+            found.add(study_files.place.__wrapped__())
+            assert study_files.place.__wrapped__() in found
+        assert len(found) == 3
+        assert all(len(place) == 8 for place in found)
+
+    def test_all_processes_of_this_boot_are_in_one_place(self) -> None:
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nimport study_files\nprint(study_files.place())"
+        said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        assert said.strip() == study_files.place()
+
+
 class TestStaleLock:
     """A lock is released only where its holder is known to be dead."""
 
