@@ -68,6 +68,27 @@ def test_two_copies_of_the_project_share_a_cache(undisturbed: Disturbed, tmp_pat
         assert_whole(project, undisturbed)
 
 
+@pytest.mark.workflow
+def test_a_plan_beside_a_running_study_touches_nothing_of_it(tmp_path: Path) -> None:
+    """The record is of a living process: this one."""
+    project = fresh(tmp_path / "project")
+    mine = {"place": study_files.place(), "pid": os.getpid(), "started": study_lock._started(os.getpid())}
+    files = {
+        project.root / ".snakemake" / "locks" / "0.input.lock": "studies/faults.yaml\n",
+        project.root / ".snakemake" / "locks" / "0.output.lock": f"results/{STUDY}/report.html\n",
+        holder(project): json.dumps(mine),
+        project.results / "logs" / "session.json": json.dumps({"started": 1.0, "cores": 2}),
+        project.results / "cache" / f".runs.aside-{study_files.place()}-{TestLeftovers().dead()}-0123abcd.run": "half",
+    }
+    for file, text in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert "Wall time of the whole study" in project.run("plan", "--nolock", "--quiet=all")
+    assert "add --nolock to `snakemake plan`" in project.run("plan", check=False)
+    assert {file: file.read_text() for file in files if file.exists()} == files
+    assert not (project.results / "logs" / "progress.log").exists()
+
+
 class TestLeftovers:
     def write(self, folder: Path, place: str, pid: int, name: str = "runs", age: float = 0.0) -> Path:
         file = folder / f".{name}.aside-{place}-{pid}-0123abcd.parquet"
@@ -116,6 +137,26 @@ class TestLeftovers:
         assert [file.name for file in tmp_path.iterdir()] == ["runs.parquet"]
 
 
+class TestPlace:
+    """Two machines of one name on one file system must not take each other's processes for their own."""
+
+    def test_another_boot_is_another_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        boot, found = tmp_path / "boot_id", set()
+        monkeypatch.setattr(study_files, "_BOOT", boot)
+        found.add(study_files.place.__wrapped__())  # no Linux
+        for number in ("e3ac7b32-6b42-4ac3-8baf-e81ee70a4aa6\n", "1b2c7a50-0b0e-4f6a-a3f0-5ad3ae0bb29f\n"):
+            boot.write_text(number)
+            found.add(study_files.place.__wrapped__())
+            assert study_files.place.__wrapped__() in found
+        assert len(found) == 3
+        assert all(len(place) == 8 for place in found)
+
+    def test_all_processes_of_this_boot_are_in_one_place(self) -> None:
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nimport study_files\nprint(study_files.place())"
+        said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        assert said.strip() == study_files.place()
+
+
 class TestStaleLock:
     """A lock is released only where its holder is known to be dead."""
 
@@ -161,7 +202,9 @@ class TestStaleLock:
     def test_without_a_lock_or_a_record_there_is_nothing_to_release(self, killed: Disturbed) -> None:
         shutil.rmtree(killed.root / ".snakemake" / "locks")
         assert not study_lock.is_stale(STUDY)
+        edit_holder(killed, pid=os.getpid())
         study_lock.forget(STUDY)
+        assert not holder(killed).exists()
         (killed.root / ".snakemake" / "locks").mkdir()
         (killed.root / ".snakemake" / "locks" / "0.output.lock").write_text(f"results/{STUDY}/report.html\n")
         assert not study_lock.is_stale(STUDY)
@@ -169,4 +212,21 @@ class TestStaleLock:
     def test_a_record_tells_who_wrote_it(self, killed: Disturbed) -> None:
         study_lock.record(STUDY)
         assert json.loads(holder(killed).read_text())["pid"] == os.getpid()
+        assert not study_lock.is_stale(STUDY)
+
+    @pytest.mark.parametrize("words", ["", "{", "[]", "{}", "7"])
+    def test_a_record_that_says_nothing_is_replaced(self, killed: Disturbed, words: str) -> None:
+        holder(killed).write_text(words)
+        study_lock.forget(STUDY)
+        assert holder(killed).read_text() == words
+        study_lock.record(STUDY)
+        assert json.loads(holder(killed).read_text())["pid"] == os.getpid()
+
+    def test_a_living_holders_record_survives_another_process(self, killed: Disturbed) -> None:
+        """Two Snakemakes may work on one study at once, on other files of it."""
+        edit_holder(killed, pid=os.getpid())
+        before = holder(killed).read_text()
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nimport study_lock\nstudy_lock.record({STUDY!r}); study_lock.forget({STUDY!r})"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=killed.root)
+        assert holder(killed).read_text() == before
         assert not study_lock.is_stale(STUDY)

@@ -83,7 +83,7 @@ def test_the_image_installs_the_pinned_libraries_and_the_engine() -> None:
     for name in copied:
         assert (ROOT / name).exists(), name
     text = "\n".join(lines)
-    for needed in ("requirements.txt", "rsync", "git"):
+    for needed in ("requirements.txt", "rsync", "git", "gcc", "libc6-dev"):
         assert needed in text
     assert re.search(r"^FROM python:3\.\d+-slim", text, re.MULTILINE)
 

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     arguments = parser.parse_args()
     project, config = copy(arguments.folder), f"--configfile={arguments.config}"
-    text = project.snakemake("plan", "--quiet=all", config, cores=arguments.cores).stdout
+    text = project.snakemake("plan", "--nolock", "--quiet=all", config, cores=arguments.cores).stdout
     print(text, flush=True)
     start = time.perf_counter()
     project.snakemake(config, cores=arguments.cores)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from study_project import ROOT
 from yaml import safe_load
 
+import plan_study
 import rnn_core as rc
 import study_config
 import study_cost
@@ -232,6 +234,54 @@ def test_costs_grow_with_what_they_are_made_of(config: dict[str, Any]) -> None:
     unbounded, bounded = (study_cost.block_cost(long, {**config, "memory_mb": m}).memory_mb for m in (None, 512))
     assert unbounded > states
     assert bounded < unbounded
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 20.0])
+def test_only_the_engines_part_is_scaled_by_what_was_timed(
+    config: dict[str, Any], factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a compiler the engine is twenty times slower; starts of jobs, tables and figures are not."""
+    monkeypatch.setattr(plan_study, "speed", lambda *arguments: (factor, 5))
+    nothing_kept = SimpleNamespace(cache=SimpleNamespace(keys=set))
+    blocks = study_plan.blocks(config)
+    for sweep in config["sweeps"]:
+        own = [block for block in blocks.values() if block.sweep == sweep]
+        plan = plan_study.plan_sweep(own, config, nothing_kept, 1.0)  # type: ignore[arg-type]
+        engine = sum(study_cost.seconds(plan_study.engine_work(block)) for block in own)
+        costs = [study_cost.block_cost(block, config).seconds for block in own]
+        assert 0.0 < engine < sum(costs) - len(own) * study_cost.RATES["job_seconds"]
+        assert plan.predicted == pytest.approx(sum(costs))
+        assert plan.spent == pytest.approx(sum(costs) + (factor - 1.0) * engine)
+        assert plan.left == pytest.approx(plan.spent)
+        assert plan.longest * (1.0 + 1e-12) >= plan.spent / len(own)
+        assert plan.longest <= plan.spent
+        finished = dataclasses.replace(plan, open=[0.0] * len(own))
+        assert finished.left == 0.0
+    around = plan_study.around(config, blocks)
+    assert around["tables"][1].engine == around["figures, page"][1].engine == 0.0
+    for name, job in (("engine check", 1), ("verification", around["verification"][0])):
+        times = around[name][1]
+        assert times.engine > 0.0
+        assert times.rest > job * study_cost.RATES["verify_job_seconds"]
+    groups = study_plan.verification_jobs(blocks).values()
+    expected = sum(study_cost.verification_cost(group, config).seconds for group in groups)
+    assert around["verification"][1].at(1.0) == pytest.approx(expected)
+
+
+def test_the_printed_plan_scales_a_sweep_of_which_nothing_could_be_timed(config: dict[str, Any]) -> None:
+    """Such a sweep takes the others' factor: in its time, in what is left of it and in its longest job."""
+    timed = plan_study.SweepPlan("a", 10, 0, [plan_study.Times(100.0, 10.0)], [1.0], 3.0, 5, 1.0, 1.0)
+    untimed = dataclasses.replace(timed, sweep="b", factor=3.0, sampled=0, open=[0.5])
+    rest = {"engine check": (1, plan_study.Times(1.0, 2.0)), "figures, page": (2, plan_study.Times(0.0, 40.0))}
+    text = plan_study.report(config, [timed, untimed], rest, 2)
+    rows = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "5.2 min" in rows["a"]
+    assert rows["b"].split()[4:10] == ["5.2", "min", "2.6", "min", "110.0", "s"]
+    assert rows["engine check"].split()[3:5] == ["5.0", "s"]
+    assert rows["figures, page"].split()[3:5] == ["40.0", "s"]
+    assert "in the engine this machine takes 3.00 times what the model says" in text
+    wall = study_cost.RATES["snakemake_seconds"] + 5.0 + 310.0 + 20.0
+    assert f"about {plan_study.shown(wall)}." in text
 
 
 def test_two_ways_to_write_one_rule_are_noticed(config: dict[str, Any]) -> None:

@@ -15,11 +15,33 @@ if workflow.is_main_process:
         logger.warning(refused)  # no error: a dry run is welcome
 
 
+def only_plans():
+    """Whether this call writes no results: `plan` alone, which may be asked while a study runs and leaves all of it alone."""
+    return set(workflow.dag_settings.targets) == {"plan"}
+
+
+def may_plan():
+    """True, or an error for a plan that would take a running study's lock away at its end.
+
+    Snakemake refuses only calls whose files overlap, and a plan has none; and it removes the locks of all calls when one ends.
+    To be called for the plan's input: then the command line has been read, and Snakemake has not locked yet.
+    """
+    locked = any(Path(".snakemake/locks").glob("*.lock"))
+    if workflow.is_main_process and workflow.execution_settings.lock and locked:
+        raise WorkflowError(
+            "A study is running in this folder, or was killed here, and its lock must stay: add --nolock to `snakemake plan`."
+        )
+    return True
+
+
 def prepare_files():
     """With the lock held, before any job."""
+    if only_plans():
+        return
     try:
         study_files.require_writable(STUDY)
-        study_lock.record(config["study"])
+        if workflow.execution_settings.lock:  # else there is no lock to speak for
+            study_lock.record(config["study"])
     except study_files.FileTrouble as trouble:
         raise WorkflowError(str(trouble))
     study_files.remove_leftovers(STUDY, f"{STUDY}/cache")
@@ -27,12 +49,16 @@ def prepare_files():
 
 def tidy_files():
     """At the end, well or not."""
+    if only_plans():
+        return
     study_files.remove_leftovers(STUDY, f"{STUDY}/cache")
     study_lock.forget(config["study"])
 
 
 def follow_progress():
     """A line of progress while the blocks of this call run."""
+    if only_plans():
+        return  # the session is the running study's, whose report reads it
     blocks = [
         (BLOCKS[job.wildcards.sweep, job.wildcards.block], job.log[0])
         for job in workflow.dag.needrun_jobs()

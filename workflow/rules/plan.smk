@@ -1,7 +1,8 @@
-# What the study will take, before it starts: `snakemake plan`.
+# What the study will take, before it starts or while it runs: `snakemake plan --cores all --nolock --quiet all`.
+# Without a lock: see may_plan in files.smk.
 rule plan:
     input:
-        sequences=SEQUENCES,
+        sequences=lambda wildcards: SEQUENCES if may_plan() else [],
     log:
         f"{STUDY}/logs/plan.log",
     localrule: True  # its answer is for the terminal

@@ -1,7 +1,9 @@
 """Print what a study will take before anything starts: runs, jobs, processor time, wall time, memory, disk, and what is left of it.
 
 The cost model knows how much work there is, not how fast this machine does it: a few of the study's own runs, spread over its
-settings, are timed here (10 seconds at most), and the model's times are multiplied by measured over predicted, sweep by sweep.
+settings, are timed here (10 seconds at most), and the model's times of the engine are multiplied by measured over predicted, sweep
+by sweep. What was not timed (starts of jobs, keeping rows, tables, figures) stands as in the model: a machine without a compiler
+is many times slower in the engine, and not in the rest.
 """
 
 import math
@@ -35,20 +37,62 @@ NOT_TIMED = (
 
 
 @dataclass(frozen=True)
+class Times:
+    """Processor seconds by the model: in the engine, whose speed is measured here, and in the rest, which is not."""
+
+    engine: float
+    rest: float
+
+    def at(self, factor: float) -> float:
+        """On a machine that takes ``factor`` times as long in the engine."""
+        return self.engine * factor + self.rest
+
+
+@dataclass(frozen=True)
 class SweepPlan:
-    """What one sweep takes; processor seconds, MiB."""
+    """What one sweep takes.
+
+    Attributes:
+        blocks: times of every block.
+        open: share of every block's runs that are not finished.
+        factor, sampled: measured over predicted time in the engine; runs that this was measured on.
+        memory_mb, disk_mb: of the largest job; of all (MiB).
+    """
 
     sweep: str
     runs: int
     finished: int
-    jobs: int
-    predicted: float
+    blocks: list[Times]
+    open: list[float]
     factor: float
     sampled: int
-    left: float
-    longest: float
     memory_mb: float
     disk_mb: float
+
+    @property
+    def engine(self) -> float:
+        """Seconds in the engine by the model."""
+        return sum(block.engine for block in self.blocks)
+
+    @property
+    def predicted(self) -> float:
+        """Seconds by the model alone."""
+        return sum(block.at(1.0) for block in self.blocks)
+
+    @property
+    def spent(self) -> float:
+        """Seconds on this machine."""
+        return sum(block.at(self.factor) for block in self.blocks)
+
+    @property
+    def left(self) -> float:
+        """Seconds on this machine for what is not finished."""
+        return sum(block.at(self.factor) * share for block, share in zip(self.blocks, self.open, strict=True))
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest job on this machine."""
+        return max(block.at(self.factor) for block in self.blocks)
 
 
 def small_parts(block: Block, budget: float) -> Iterator[Block]:
@@ -68,9 +112,9 @@ def small_parts(block: Block, budget: float) -> Iterator[Block]:
             return
 
 
-def engine_work(block: Block) -> study_cost.Work:
+def engine_work(block: Block, shared: bool = True) -> study_cost.Work:
     """The work that is timed here."""
-    work = study_cost.block_work(block)
+    work = study_cost.block_work(block, shared)
     for kind in NOT_TIMED:
         del work[kind]
     return work
@@ -105,40 +149,45 @@ def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner,
     factor, sampled = speed(blocks, runner, budget)
     kept = runner.cache.keys()
     finished = [sum(runner.name(e) in kept for e in experiments_of(block)) if kept else 0 for block in blocks]
-    seconds = [cost.seconds * factor for cost in costs]
-    left = sum(s * (1.0 - done / len(block)) for s, done, block in zip(seconds, finished, blocks, strict=True))
+    engine = [study_cost.seconds(engine_work(block)) for block in blocks]
     return SweepPlan(
         sweep=blocks[0].sweep,
         runs=sum(map(len, blocks)),
         finished=sum(finished),
-        jobs=len(blocks),
-        predicted=sum(cost.seconds for cost in costs),
+        blocks=[Times(inside, cost.seconds - inside) for inside, cost in zip(engine, costs, strict=True)],
+        open=[1.0 - done / len(block) for done, block in zip(finished, blocks, strict=True)],
         factor=factor,
         sampled=sampled,
-        left=left,
-        longest=max(seconds),
         memory_mb=max(cost.memory_mb for cost in costs),
         disk_mb=sum(cost.disk_mb for cost in costs),
     )
 
 
-def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, float]]:
-    """What surrounds the sweeps: jobs and processor seconds of the gate, verification, tables and figures."""
+def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
+    """Times of a job that verifies these blocks: their samples once more in the engine; the rest is PyTorch's."""
+    checked = config["gate"]["checked_runs_per_job"]
+    engine = sum(
+        min(1.0, checked / len(block)) * study_cost.seconds(engine_work(block, shared=False)) for block in blocks
+    )
+    return Times(engine, study_cost.verification_cost(blocks, config).seconds - engine)
+
+
+def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
+    """What surrounds the sweeps: jobs and times of the gate, verification, tables and figures."""
     checked = config["gate"]["checked_runs_per_job"]
     verifications = study_plan.verification_jobs(blocks) if checked else {}
-    verifying = sum(study_cost.verification_cost(group, config).seconds for group in verifications.values())
+    verifying = [verification_times(group, config) for group in verifications.values()]
     cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in check_engine.cases(config["sweeps"])]
     once = {"gate": {"checked_runs_per_job": 1}}
-    gate = RATES["verify_job_seconds"] + sum(
-        study_cost.verification_cost([case], once).seconds - RATES["verify_job_seconds"] for case in cases
-    )
+    checking = [verification_times([case], once) for case in cases]
+    starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
     rows = sum(study_cost.block_work(block)["row"] for block in blocks.values())
-    tables = len(study_tables.TABLES)
+    tables, figures = len(study_tables.TABLES), len(config["figures"]) + 1
     return {
-        "engine check": (1, gate),
-        "verification": (len(verifications), verifying),
-        "tables": (tables, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"]),
-        "figures, page": (len(config["figures"]) + 1, (len(config["figures"]) + 1) * RATES["figure_seconds"]),
+        "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
+        "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),
+        "tables": (tables, Times(0.0, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"])),
+        "figures, page": (figures, Times(0.0, figures * RATES["figure_seconds"])),
     }
 
 
@@ -164,34 +213,31 @@ def table(rows: list[list[str]]) -> str:
     )  # fmt: skip
 
 
-def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple[int, float]], cores: int) -> str:
+def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple[int, Times]], cores: int) -> str:
     """The whole plan as text."""
     sampled = sum(plan.sampled for plan in plans)
-    factor = sum(p.predicted * p.factor for p in plans) / sum(p.predicted for p in plans)
+    factor = sum(p.engine * p.factor for p in plans) / sum(p.engine for p in plans)
     rows = [["", "runs", "finished", "jobs", "CPU time", "left", "model", "memory", "disk"]]
     for p in plans:
-        times = [shown(p.predicted * p.factor), shown(p.left), shown(p.predicted)]
+        times = [shown(p.spent), shown(p.left), shown(p.predicted)]
         space = [f"{p.memory_mb:.0f} MiB", f"{p.disk_mb:.0f} MiB"]
-        rows.append([p.sweep, f"{p.runs:,}", f"{p.finished:,}", str(p.jobs), *times, *space])
-    for name, (jobs, seconds) in rest.items():
-        rows.append([name, "", "", str(jobs), shown(seconds * factor), "", shown(seconds), "", ""])
-    spent = sum(p.predicted * p.factor for p in plans) + sum(s for _, s in rest.values()) * factor
+        rows.append([p.sweep, f"{p.runs:,}", f"{p.finished:,}", str(len(p.blocks)), *times, *space])
+    for name, (jobs, times_around) in rest.items():
+        rows.append([name, "", "", str(jobs), shown(times_around.at(factor)), "", shown(times_around.at(1.0)), "", ""])
+    sweeps, others = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
     runs, done, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
-    total = [f"{runs:,}", f"{done:,}", str(sum(p.jobs for p in plans) + sum(j for j, _ in rest.values()))]
-    rows.append(["all", *total, shown(spent), "", "", "", f"{disk * 1.3:.0f} MiB"])  # the tables once more
-    gate, others = (
-        rest["engine check"][1] * factor,
-        sum(s for n, (_, s) in rest.items() if n != "engine check") * factor,
-    )
-    parallel = max(sum(p.predicted * p.factor for p in plans) / cores, max(p.longest for p in plans))
+    total = [f"{runs:,}", f"{done:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
+    rows.append(["all", *total, shown(sweeps + others), "", "", "", f"{disk * 1.3:.0f} MiB"])  # the tables once more
+    gate = rest["engine check"][1].at(factor)  # alone, and before all others
+    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (others - gate) / cores
     lines = [
         f"Study {config['study']}: the plan",
         table(rows),
-        f"Wall time of the whole study on {cores} cores: about {shown(RATES['snakemake_seconds'] + gate + parallel + others / cores)}.",
+        f"Wall time of the whole study on {cores} cores: about {shown(RATES['snakemake_seconds'] + wall)}.",
     ]
     if sampled:
         lines.append(
-            f"{sampled} runs of the study were timed here: this machine takes {factor:.2f} times what the model says."
+            f"{sampled} runs of the study were timed here: in the engine this machine takes {factor:.2f} times what the model says."
         )
     else:
         lines.append(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ABANDONED_AFTER = 24 * 3600.0  # seconds; for writers on other machines, of which nothing else is known
 _ASIDE = re.compile(r"\..*\.aside-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(\.[^.]*)?")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux
 _KEPT = "What is finished is kept."
 _ADVICE = {
     errno.ENOSPC: f"the disk is full. Free some space there, then run the same command again. {_KEPT}",
@@ -126,10 +127,15 @@ def require_writable(folder: str | Path) -> None:
 
 @cache
 def place() -> str:
-    """8 hexadecimal digits for the set of processes that this one's process number is unique in: machine and container."""
+    """8 hexadecimal digits for the set of processes that this one's process number is unique in: machine, its boot, and container.
+
+    Machines may share a name, and the first container of every Linux has the same number: only the boot's tells them apart.
+    """
     name = socket.gethostname()
     with suppress(OSError):
         name += str(Path("/proc/self/ns/pid").readlink())
+    with suppress(OSError):
+        name += _BOOT.read_text(encoding="ascii")
     return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 

@@ -1,8 +1,9 @@
 """Who holds Snakemake's lock on a study, so that a lock whose holder was killed can be told from one that is in use.
 
 Snakemake's lock says nothing of its holder. So a call that has the lock leaves a record beside it; when a lock is met later, its
-record tells whether that process still lives. Only one Snakemake at a time holds the lock of a study, therefore a record that is
-younger than the lock is the holder's.
+record tells whether that process still lives. Snakemake refuses a second call only where their files overlap: several calls may hold
+locks in one folder, those of one study too (other targets), and the first of them that ends removes the locks of all. A record
+stays its writer's as long as the writer lives, and locks that are younger than the record may be another's: nothing is known of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from study_files import is_running, place, written_aside
 
@@ -18,15 +20,23 @@ SNAKEMAKE = Path(".snakemake")
 
 
 def record(study: str) -> None:
-    """Leave word of who holds the lock. ``study`` is its name; to be called with the lock held."""
+    """Leave word of who holds the lock. ``study`` is its name; to be called with the lock held.
+
+    The record of another process stays if that lives: its locks are older than ours and would pass for ours, were we killed.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError):  # no record, or half a one
+        holder = json.loads(_record(study).read_text())
+        if holder["place"] == place() and _lives(holder):
+            return
     with written_aside(_record(study)) as aside:
-        aside.write_text(json.dumps({"place": place(), "pid": os.getpid(), "started": _started(os.getpid())}))
+        aside.write_text(json.dumps(_myself()))
 
 
 def forget(study: str) -> None:
-    """Take the record back, at the end of a call."""
-    with suppress(OSError):
-        _record(study).unlink()
+    """Take the record back, at the end of a call; only this process's own."""
+    with suppress(OSError, ValueError):
+        if json.loads(_record(study).read_text()) == _myself():
+            _record(study).unlink()
 
 
 def is_stale(study: str) -> bool:
@@ -44,7 +54,16 @@ def is_stale(study: str) -> bool:
     foreign = [line for line in outputs if f"results/{study}/" not in line]
     if not locks or foreign or younger or holder["place"] != place():
         return False
-    return not is_running(holder["pid"]) or _started(holder["pid"]) != holder["started"]
+    return not _lives(holder)
+
+
+def _myself() -> dict[str, Any]:
+    return {"place": place(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    """Whether the process of a record of this place exists: that one, not a later one with its number."""
+    return is_running(holder["pid"]) and _started(holder["pid"]) == holder["started"]
 
 
 def _record(study: str) -> Path:
