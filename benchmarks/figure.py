@@ -101,7 +101,10 @@ def _legend(results: dict[str, Any]) -> list[Line2D]:
         for name, (colour, marker) in LOOKS.items()
         if name in rows
     ]
-    return [*shown, Line2D([], [], color="#b2001d", lw=2.6, label="target: PyTorch and JAX above it · rnn_core above it")]
+    return [
+        *shown,
+        Line2D([], [], color="#b2001d", lw=2.6, label="target: PyTorch and JAX above it · rnn_core above it"),
+    ]
 
 
 def save(results: dict[str, Any], target: Path) -> None:
