@@ -349,6 +349,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.tape: Tape | None = None
+        self.of_states: dict[str, np.ndarray] = {}
         self.last: (
             tuple[Experiment, Problem, Array, Array, Evaluation, dict[str, np.ndarray], dict[str, Any]] | None
         ) = None
@@ -359,6 +360,10 @@ class _Shared:
         if self.tape is None or self.tape.x.shape[0] < T or not bool(xp.all(self.tape.x[:T] == x)):
             return None
         return self.tape.prefix(T)
+
+    def first(self, T: int) -> dict[str, np.ndarray]:
+        """What the first T states of the longest decide."""
+        return {name: values[:T] for name, values in self.of_states.items()}
 
 
 def _run(
@@ -388,9 +393,12 @@ def _measure(
         if shared.last is None or shared.last[0] != unclipped:
             problem = prepare(experiment, data, device)
             x, target = problem.batch(0)
-            evaluation = evaluate(problem, problem.params, x, target, 0, memory_budget, shared.tape_of(x))
-            shared.tape = shared.tape or evaluation.tape
-            trace = _trace(problem.cell, 0, evaluation)
+            given = shared.tape_of(x)
+            evaluation = evaluate(problem, problem.params, x, target, 0, memory_budget, given)
+            of_states = shared.first(len(x)) if given else _of_states(problem.cell, evaluation.tape)
+            if shared.tape is None:
+                shared.tape, shared.of_states = evaluation.tape, of_states
+            trace = _trace(0, evaluation, of_states)
             start = _measure_start(problem, evaluation, trace)
             shared.last = (unclipped, problem, x, target, evaluation, trace, start)
         _, problem, x, target, evaluation, trace, start = shared.last
@@ -417,7 +425,7 @@ def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -
             evaluation = evaluate(problem, params, x, target, update, memory_budget)
             row, clipped = _row_of_update(experiment, evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
-                traces.append(_trace(problem.cell, update, evaluation))
+                traces.append(_trace(update, evaluation, _of_states(problem.cell, evaluation.tape)))
                 if watch is not None:
                     watch(problem, params, x, target, evaluation)
             if update == 0:
@@ -474,21 +482,26 @@ def _clipped(experiment: Experiment, evaluation: Evaluation, grads: Gradient, pa
     return compare(grads, {**grads, **signal.params})
 
 
-def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Columns of ``traces`` for one update: t = 1 … T."""
-    tape, gradients = evaluation.tape, evaluation.gradients
-    xp, T = namespace(tape.x), len(gradients.log_norm)
+def _of_states(cell: Cell, tape: Tape) -> dict[str, np.ndarray]:
+    """The columns of ``traces`` that the forward pass alone decides."""
+    xp = namespace(tape.x)
     rms, saturation = [], []
     for segment in tape.segments():
         columns, e = segment.states["hidden"][1:], segment.exponent[1:]
         rms.append(np.exp(log_norms(columns) + e * LN2) / math.sqrt(math.prod(columns.shape[1:])))
         for piece in pieces(len(segment.saved), math.prod(columns.shape[1:])):
-            saved = segment.saved[piece]  # the fast path keeps a_t in one array
-            slope = (
-                cell.slope(saved) if isinstance(saved, np.ndarray) else xp.stack([cell.slope(kept) for kept in saved])
-            )
+            saved = segment.saved[piece]
+            whole = isinstance(saved, np.ndarray)  # the fast path keeps a_t in one array
+            slope = cell.slope(saved) if whole else xp.stack([cell.slope(kept) for kept in saved])
             saturated = xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=(1, 2))
             saturation.append(to_numpy(saturated) / math.prod(slope.shape[1:]))
+    return {"hidden_rms": np.concatenate(rms), "saturation": np.concatenate(saturation)}
+
+
+def _trace(update: int, evaluation: Evaluation, of_states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of ``traces`` for one update: t = 1 … T."""
+    gradients = evaluation.gradients
+    T = len(gradients.log_norm)
     t = np.arange(1, T + 1, dtype=np.int32)
     cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {
@@ -498,8 +511,7 @@ def _trace(cell: Cell, update: int, evaluation: Evaluation) -> dict[str, np.ndar
         "log10_grad_norm": gradients.log_norm / math.log(10.0),
         "log10_immediate_norm": gradients.log_norm_immediate / math.log(10.0),
         "log10_cell_grad_norm": cell_norm / math.log(10.0),
-        "hidden_rms": np.concatenate(rms),
-        "saturation": np.concatenate(saturation),
+        **of_states,
         **gradients.lost,
     }
 
