@@ -41,7 +41,7 @@ format: $(VENV)/dev.stamp ## format all code
 	$(BIN)/snakefmt Snakefile workflow
 
 plan: $(VENV)/run.stamp ## what the study (CONFIG=config.yaml) will take: runs, jobs, time, memory, disk; and how much of it is finished
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --nolock --quiet all --configfile $(CONFIG)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --nolock --configfile $(CONFIG)
 
 rates: $(VENV)/run.stamp ## measure the rates of the cost model again (after the engine became faster)
 	PYTHONPATH=. $(BIN)/python workflow/scripts/measure_rates.py

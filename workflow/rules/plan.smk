@@ -1,4 +1,4 @@
-# What the study will take, before it starts or while it runs: `snakemake plan --cores all --nolock --quiet all`.
+# What the study will take, before it starts or while it runs: `snakemake plan --cores all --nolock`.
 # Without a lock: see may_plan in files.smk.
 rule plan:
     input:
