@@ -57,7 +57,7 @@ def _counting(written: list[Path]) -> object:
 
 def test_the_line_says_runs_rate_and_time_left(tmp_path: Path) -> None:
     records = [record(tmp_path, "a", runs=500, done=300, found=100), record(tmp_path, "b", runs=500, done=100)]
-    assert study_progress.line(records, 10_000, 3.0) == "400 of 10,000 runs (4 %), 100 runs/s, 1 min 36 s left"
+    assert study_progress.line(records, 10_000, 3.0) == "400 of 10,000 runs (4 %), 100 runs/s, 1 min 36 s left for runs"
     found = [record(tmp_path, "a", runs=500, done=500, found=500)]  # nothing was computed: no rate to go by
     assert study_progress.line(found, 10_000, 3.0) == "500 of 10,000 runs (5 %)"
 

@@ -32,8 +32,8 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
 
     Seeds whose gradient is exactly zero there (``zeros``) or not a number (``broken``) are not in the mean.
     """
-    runs = tables.runs("linear_rate")
-    runs = sf.starts(runs[runs["loss_at"] == "last"])
+    runs = tables.runs("linear_rate", "task_loss_at")  # what the task decides where the config says nothing
+    runs = sf.starts(runs[runs["task_loss_at"] == "last"])
     if runs.empty:
         return pd.DataFrame()
     runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))

@@ -123,14 +123,16 @@ def start_session(folder: str | Path, cores: int) -> Session:
 
 
 def line(records: Iterable[Record], runs: int, seconds: float) -> str:
-    """1,200 of 10,000 runs (12 %), 103 runs/s, 1 min 25 s left."""
+    """1,200 of 10,000 runs (12 %), 103 runs/s, 1 min 25 s left for runs."""
     known = list(records)
     done, computed = sum(r.done for r in known), sum(r.done - r.found for r in known)
     text = f"{done:,} of {runs:,} runs ({100 * done // max(runs, 1)} %)"
+    if done >= runs:
+        return f"{text}; checks, tables and figures follow"
     if not computed or seconds <= 0:
         return text
     rate = computed / seconds
-    return f"{text}, {rate:.3g} runs/s, {_duration((runs - done) / rate)} left"
+    return f"{text}, {rate:.3g} runs/s, {_duration((runs - done) / rate)} left for runs"
 
 
 def _duration(seconds: float) -> str:
