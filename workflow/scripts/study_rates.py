@@ -22,7 +22,7 @@ RATES = {
     "verified_row_seconds": 0.0009047,
     "verified_trace_seconds": 2.784e-07,
     "job_seconds": 0.6,
-    "job_mb": 109,
+    "job_mb": 149.0,
     "states_copies": 5.3,
     "verify_job_seconds": 2.67,
     "verify_job_mb": 341,
