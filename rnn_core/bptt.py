@@ -219,9 +219,8 @@ class _Loop:
                 stop -= done
                 if done and stop and self._renormalise():
                     continue
-            edge = (
-                segment.start + stop - 1
-            ) // self.part * self.part - segment.start  # sums are taken segment by segment
+            last = segment.start + stop - 1
+            edge = last // self.part * self.part - segment.start  # sums are taken segment by segment
             start = max(0, edge, stop - STEPS_BETWEEN if quick else 0)
             if start < stop:
                 self._readable_steps(part_of(segment, start, stop), grads, e_grads, reaches_loss, start)

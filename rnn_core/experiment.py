@@ -313,7 +313,9 @@ def run(
     Raises:
         ValueError: the experiment and its task do not fit (see ``prepare``).
     """
-    return _run(experiment, data, device, watch, memory_budget, _Shared())
+    by_task = None if data is None else {experiment.task: data}
+    [(_, result)] = run_many([experiment], by_task, device, watch, memory_budget)
+    return result
 
 
 def run_many(
@@ -341,7 +343,10 @@ def run_many(
         shared = _Shared()
         for experiment in sorted(group, key=lambda e: -e.sequence_length):
             sequences = (data or {}).get(experiment.task)
-            yield experiment, _run(experiment, sequences, device, watch, memory_budget, shared)
+            if experiment.updates:
+                yield experiment, _train(prepare(experiment, sequences, device), watch, memory_budget)
+            else:
+                yield experiment, _measure(experiment, sequences, device, watch, memory_budget, shared)
 
 
 class _Shared:
@@ -364,19 +369,6 @@ class _Shared:
     def first(self, T: int) -> dict[str, np.ndarray]:
         """What the first T states of the longest decide."""
         return {name: values[:T] for name, values in self.of_states.items()}
-
-
-def _run(
-    experiment: Experiment,
-    data: Sequences | None,
-    device: str,
-    watch: Watcher | None,
-    memory_budget: int | None,
-    shared: _Shared,
-) -> Result:
-    if experiment.updates == 0:
-        return _measure(experiment, data, device, watch, memory_budget, shared)
-    return _train(prepare(experiment, data, device), watch, memory_budget)
 
 
 def _measure(

@@ -30,9 +30,8 @@ _ROWS = {name: ACTIVATIONS[name] for name in PHI}
 _REAL = {np.dtype(np.float64): ("double", ctypes.c_double), np.dtype(np.float32): ("float", ctypes.c_float)}
 _LINE = 64  # bytes: vectors that straddle two cache lines cost twice
 _FRESH, _KEPT = 2**17, 2**27  # bytes: smaller arrays are cheap to make, and more than this is not held back
-_LARGE = (
-    3 * 2**21
-)  # bytes: NumPy asks for the large pages of 2 MiB from 4 MiB on, and they begin at multiples of their size
+# bytes: NumPy asks for the large pages of 2 MiB from 4 MiB on, and they begin at multiples of their size
+_LARGE = 3 * 2**21
 _off = 0
 _free: dict[int, np.ndarray] = {}
 
