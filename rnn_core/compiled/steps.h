@@ -131,24 +131,24 @@ INLINE vec NAME(df)(enum phi phi, vec a) {
         CASE(IDENTITY) CASE(RELU) CASE(LEAKY_RELU) CASE(ELU) CASE(SELU) CASE(GELU)                                     \
         CASE(SILU) CASE(SOFTPLUS) CASE(SOFTSIGN) CASE(HARD_TANH) CASE(SIGMOID) CASE(TANH)                                             \
     }
-static __attribute__((noinline)) void NAME(activate)(enum phi phi, const REAL *a, REAL *h, long n) {
-#define CASE(PHI)                                                                                                      \
+#define ENTRY_BY_ENTRY(name, formula)                                                                                  \
+    static __attribute__((noinline)) void NAME(name)(enum phi phi, const REAL *a, REAL *out, long n) {                 \
+        EACH_PHI(formula)                                                                                              \
+    }
+#define LOOP(PHI, formula)                                                                                             \
     case PHI:                                                                                                          \
         for (long i = 0; i < n; i += LANES)                                                                            \
-            *(vec *)(h + i) = NAME(f)(PHI, *(const vec *)(a + i));                                                     \
+            *(vec *)(out + i) = NAME(formula)(PHI, *(const vec *)(a + i));                                             \
         break;
-    EACH_PHI(CASE)
-#undef CASE
-}
-static __attribute__((noinline)) void NAME(differentiate)(enum phi phi, const REAL *a, REAL *df, long n) {
-#define CASE(PHI)                                                                                                      \
-    case PHI:                                                                                                          \
-        for (long i = 0; i < n; i += LANES)                                                                            \
-            *(vec *)(df + i) = NAME(df)(PHI, *(const vec *)(a + i));                                                   \
-        break;
-    EACH_PHI(CASE)
-#undef CASE
-}
+#define VALUE(PHI) LOOP(PHI, f)
+#define SLOPE(PHI) LOOP(PHI, df)
+ENTRY_BY_ENTRY(activate, VALUE)
+ENTRY_BY_ENTRY(differentiate, SLOPE)
+#undef EACH_PHI
+#undef ENTRY_BY_ENTRY
+#undef LOOP
+#undef VALUE
+#undef SLOPE
 
 /* ---- products ---- */
 
