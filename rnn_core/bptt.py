@@ -32,6 +32,7 @@ from rnn_core.scaling import (
     flags_raise,
     log_norm,
     log_norms,
+    log_norms_of_columns,
     plain_if_fits,
     plus,
     renormalise,
@@ -45,6 +46,7 @@ from rnn_core.scaling import parts as parts_of
 from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, pieces, run_segment, run_whole, segment_length, swap
 from rnn_core.wide import Wide, combined, plain_parts
 
+Layers = dict[int, list[tuple[State, int]]]  # by step: dL/dh_t as a sum, where one exponent does not hold its entries
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
 TOGETHER = 32  # steps that are computed before any is looked at, where looking means waiting for a GPU
 
@@ -62,7 +64,7 @@ class Gradients:
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
         cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
-        find_lost: what ``lost`` is found by.
+        find_lost, find_log_norm_samples: what ``lost`` and ``log_norm_samples`` are found by.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """
@@ -76,6 +78,7 @@ class Gradients:
     cell: Array | Scaled = None
     log_norm_cell: np.ndarray | None = None
     find_lost: Callable[[], dict[str, np.ndarray]] = dict
+    find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
 
     @cached_property
     def lost(self) -> dict[str, np.ndarray]:
@@ -84,6 +87,15 @@ class Gradients:
         Found when it is asked for: training looks at it only where a trace is recorded.
         """
         return self.find_lost()
+
+    @cached_property
+    def log_norm_samples(self) -> np.ndarray:
+        """ln ‖dL/dh_t^(b)‖ of each sample over its units, float64 (T, B); -inf where it is exactly zero.
+
+        A sample far below the largest of its step is right too, as far as the backward pass holds it: with NumPy always, with
+        torch down to the smallest number of the dtype. Found when it is asked for, as ``lost`` is.
+        """
+        return self.find_log_norm_samples()
 
     def __repr__(self) -> str:
         return f"Gradients(params: {', '.join(self.params)}; T = {len(self.log_norm)})"
@@ -193,6 +205,8 @@ class _Loop:
         self.e = 0
         self.wide: Wide | None = None
         self.lost: list[dict[str, np.ndarray]] = []
+        self.samples: list[np.ndarray] = []
+        self.spread: Layers = {}
         self.sums: dict[str, Array | Scaled] = {}
         rows = {**dict.fromkeys(self.dstate, H), "x": D}
         self.exponent = {name: np.zeros(T, dtype=np.int64) for name in (*rows, "d")}  # d: of du and dv
@@ -282,7 +296,8 @@ class _Loop:
         for sums in found.sums:
             self._add(self._shares(sums) if sums.hold else self._careful_shares(part, dh, sums.steps))
             if not self.kept:
-                self.lost.append(lost(dh[sums.steps], np.full(len(dh[sums.steps]), self.e)))
+                steps = sums.steps
+                self._look(slice(part.start + steps.start, part.start + steps.stop), dh[steps])
 
     def _shares(self, sums: compiled.Sums) -> dict[str, Array | Scaled]:
         """What some steps add to the parameter gradients."""
@@ -435,6 +450,8 @@ class _Loop:
         total = {name: combined([(f[0][name], f[4]) for f in found]) for name in self.dstate}
         du, dv = combined([(f[1], f[4]) for f in found]), combined([(f[2], f[4]) for f in found])
         common = common_exponent(du, dv)
+        if len(found) > 1:
+            self.spread[t] = [({"hidden": f[0]["hidden"]}, f[4]) for f in found]
         for name, (part, e) in total.items():
             self.log_norm[name][t] = log_norm(part) + e * LN2
             self.exponent[name][t] = e
@@ -547,12 +564,19 @@ class _Loop:
         self._add(_parameter_gradients(self.tape, segment, du, dv, exponent))
         columns = {name: xp.stack([signal[name] for signal in signals]) for name in self.dstate}
         if not self.kept:  # now or never
-            self.lost.append(lost(columns["hidden"], self.exponent["hidden"][here]))
+            self._look(here, columns["hidden"])
         else:
             for name, part in columns.items():
                 self.kept[name][here] = part
             dx, self.exponent["x"][here] = _input_gradients(self.tape.params["weight_ih"], du, exponent)
             self.kept["x"][here] = dx
+
+    def _look(self, here: slice, columns: Array) -> None:
+        """Notes what is wanted of dL/dh_t, (steps, H, B), where it is not kept."""
+        exponent = self.exponent["hidden"][here]
+        self.lost.append(lost(columns, exponent))
+        self.samples.append(_log_norms_of_samples(columns, exponent, self.spread, here.start))
+        self.spread.clear()
 
     def _add(self, shares: dict[str, Array | Scaled]) -> None:
         for name, share in shares.items():
@@ -570,8 +594,10 @@ class _Loop:
             state = {name: self.wide.part(name, self.tape.x) for name in self.dstate}
         if self.kept:
             find_lost = partial(_lost_of, self.kept["hidden"], self.exponent["hidden"])
+            find_samples = partial(_log_norms_of_samples, self.kept["hidden"], self.exponent["hidden"], self.spread)
         else:
             find_lost = partial(_one_after_another, self.lost[::-1])
+            find_samples = partial(np.concatenate, self.samples[::-1])
         return Gradients(
             params=self.sums,
             x=kept["x"],
@@ -582,6 +608,7 @@ class _Loop:
             cell=kept.get("cell"),
             log_norm_cell=self.log_norm.get("cell"),
             find_lost=find_lost,
+            find_log_norm_samples=find_samples,
         )
 
 
@@ -643,6 +670,18 @@ def _lost_of(columns: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
     """``formats.lost``, a few steps at a time."""
     parts = pieces(columns.shape[0], math.prod(columns.shape[1:]), 2**16)
     return _one_after_another([lost(columns[piece], exponent[piece]) for piece in parts])
+
+
+def _log_norms_of_samples(columns: Array, exponent: np.ndarray, spread: Layers, first: int = 0) -> np.ndarray:
+    """ln of the norm of every sample of ``columns[k] * 2**exponent[k]``, (steps, H, B) to (steps, B).
+
+    Where ``spread`` has layers of step ``first + k``, their sum is taken instead.
+    """
+    parts = pieces(columns.shape[0], math.prod(columns.shape[1:]), 2**16)
+    norms = np.concatenate([log_norms_of_columns(columns[piece]) for piece in parts]) + exponent[:, None] * LN2
+    for t, layers in spread.items():
+        norms[t - first] = Wide.sum_of(layers).log_norms("hidden")
+    return norms
 
 
 def _one_after_another(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

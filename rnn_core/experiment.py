@@ -20,15 +20,27 @@ from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.clipping import RULES, Clipped, Gradient, compare, global_log_norm, parse_clipping
 from rnn_core.formats import first_lost
 from rnn_core.initializers import INITIALIZERS, sigma_max, spectral_radius
-from rnn_core.losses import LOSSES, baseline, scaled_squared_error
+from rnn_core.losses import LOSSES, scaled_squared_error
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scaling import LN2, Scaled, all_finite, concat, log_norms, parts, plain, plain_if_fits, plus
 from rnn_core.streams import stream
-from rnn_core.tape import Tape, pieces
+from rnn_core.tape import Segment, Tape, pieces
 from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
-from rnn_core.theory import MIXING_INITIALIZERS, Growth, fixed_point, growth, linear_rate, regime
+from rnn_core.theory import (
+    MIXING_INITIALIZERS,
+    STEADY_BELOW,
+    Growth,
+    Slopes,
+    fixed_point,
+    growth,
+    linear_rate,
+    operating_rate,
+    regime,
+    settled_window,
+    slope_fluctuation,
+)
 
-SOLVED_AT = 0.1  # a task is solved when the held-out loss is at most this fraction of the best constant prediction's
+SOLVED_AT = 0.1  # a task is solved when the held-out loss is at most this fraction of the task's baseline
 SATURATED_BELOW = 0.1  # a unit is saturated where |phi'(a)| is below this fraction of sup |phi'|
 
 
@@ -354,7 +366,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.tape: Tape | None = None
-        self.of_states: dict[str, np.ndarray] = {}
+        self.of_states: _OfStates | None = None
         self.last: (
             tuple[Experiment, Problem, Array, Array, Evaluation, dict[str, np.ndarray], dict[str, Any]] | None
         ) = None
@@ -365,10 +377,6 @@ class _Shared:
         if self.tape is None or self.tape.x.shape[0] < T or not bool(xp.all(self.tape.x[:T] == x)):
             return None
         return self.tape.prefix(T)
-
-    def first(self, T: int) -> dict[str, np.ndarray]:
-        """What the first T states of the longest decide."""
-        return {name: values[:T] for name, values in self.of_states.items()}
 
 
 def _measure(
@@ -387,11 +395,12 @@ def _measure(
             x, target = problem.batch(0)
             given = shared.tape_of(x)
             evaluation = evaluate(problem, problem.params, x, target, 0, memory_budget, given)
-            of_states = shared.first(len(x)) if given else _of_states(problem.cell, evaluation.tape)
+            known = shared.of_states.first(len(x)) if given and shared.of_states else None
+            of_states = known or _of_states(problem.cell, evaluation.tape, slopes=True)
             if shared.tape is None:
                 shared.tape, shared.of_states = evaluation.tape, of_states
             trace = _trace(0, evaluation, of_states)
-            start = _measure_start(problem, evaluation, trace)
+            start = _measure_start(problem, evaluation, trace, of_states)
             shared.last = (unclipped, problem, x, target, evaluation, trace, start)
         _, problem, x, target, evaluation, trace, start = shared.last
         if watch is not None:
@@ -417,11 +426,12 @@ def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -
             evaluation = evaluate(problem, params, x, target, update, memory_budget)
             row, clipped = _row_of_update(experiment, evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
-                traces.append(_trace(update, evaluation, _of_states(problem.cell, evaluation.tape)))
+                of_states = _of_states(problem.cell, evaluation.tape, slopes=update == 0)
+                traces.append(_trace(update, evaluation, of_states))
                 if watch is not None:
                     watch(problem, params, x, target, evaluation)
-            if update == 0:
-                start = _measure_start(problem, evaluation, traces[0])
+                if update == 0:
+                    start = _measure_start(problem, evaluation, traces[0], of_states)
             following = optimizer.step(params, clipped.grads)
             row["finite"] = row["finite"] and all_finite(*following.values())
             updates.append(row)
@@ -474,23 +484,88 @@ def _clipped(experiment: Experiment, evaluation: Evaluation, grads: Gradient, pa
     return compare(grads, {**grads, **signal.params})
 
 
-def _of_states(cell: Cell, tape: Tape) -> dict[str, np.ndarray]:
-    """The columns of ``traces`` that the forward pass alone decides."""
-    xp = namespace(tape.x)
-    rms, saturation = [], []
+@dataclass(frozen=True)
+class _OfStates:
+    """What the forward pass alone decides.
+
+    Attributes:
+        columns: of ``traces``, each (T,).
+        slopes: sums over the batch of phi'/gamma and of its square, float64 (2, T, H), as large beside the tape as 1/B; None
+            where nobody asks for them, and where the tape is not kept whole either.
+    """
+
+    columns: dict[str, np.ndarray]
+    slopes: np.ndarray | None
+
+    def first(self, T: int) -> _OfStates:
+        """What the first T states decide."""
+        slopes = None if self.slopes is None else self.slopes[:, :T]
+        return _OfStates({name: values[:T] for name, values in self.columns.items()}, slopes)
+
+
+def _of_states(cell: Cell, tape: Tape, slopes: bool = False) -> _OfStates:
+    """What the forward pass alone decides, with the slopes of a cell that has one a unit if ``slopes``."""
+    rms, saturation, sums = [], [], []
+    wanted = slopes and tape.kept is not None and _has_slopes(cell)
     for segment in tape.segments():
         columns, e = segment.states["hidden"][1:], segment.exponent[1:]
         rms.append(np.exp(log_norms(columns) + e * LN2) / math.sqrt(math.prod(columns.shape[1:])))
-        for piece in pieces(len(segment.saved), math.prod(columns.shape[1:])):
-            saved = segment.saved[piece]
-            whole = isinstance(saved, np.ndarray)  # the fast path keeps a_t in one array
-            slope = cell.slope(saved) if whole else xp.stack([cell.slope(kept) for kept in saved])
+        for slope in _slopes(cell, segment):
+            xp = namespace(slope)
             saturated = xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=(1, 2))
             saturation.append(to_numpy(saturated) / math.prod(slope.shape[1:]))
-    return {"hidden_rms": np.concatenate(rms), "saturation": np.concatenate(saturation)}
+            if wanted:
+                sums.append(_sums_of_slopes(slope))
+    found = {"hidden_rms": np.concatenate(rms), "saturation": np.concatenate(saturation)}
+    return _OfStates(found, np.concatenate(sums, axis=1) if wanted else None)
 
 
-def _trace(update: int, evaluation: Evaluation, of_states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _has_slopes(cell: Cell) -> bool:
+    """Whether the operating point needs the cell's slopes: those of the identity are all 1, a gated cell has no such point."""
+    return cell.phi.name != "identity" and cell.jacobian(np.ones((1, 1))) is not None
+
+
+def _slopes(cell: Cell, segment: Segment) -> Iterator[Array]:
+    """The slopes over their supremum of some steps after the other, (steps, rows, B)."""
+    for piece in pieces(len(segment.saved), math.prod(segment.states["hidden"].shape[1:])):
+        saved = segment.saved[piece]
+        whole = isinstance(saved, np.ndarray)  # the fast path keeps a_t in one array
+        yield (
+            cell.slope(saved)
+            if whole
+            else namespace(segment.states["hidden"]).stack([cell.slope(kept) for kept in saved])
+        )
+
+
+def _sums_of_slopes(slope: Array) -> np.ndarray:
+    """Sums over the batch of the slopes and of their squares, (steps, H, B) to float64 (2, steps, H)."""
+    xp = namespace(slope)
+    ones = xp.ones_like(slope[0, 0])  # of rows this short, products are taken three times as fast as sums
+    return np.stack([to_numpy(xp.vecdot(slope, factor)) for factor in (ones, slope)]).astype(np.float64)
+
+
+def _settled_slopes(cell: Cell, tape: Tape, of_states: _OfStates, window: slice) -> Slopes:
+    """The slopes inside ``window``, from the sums of ``of_states`` or, where the tape is not whole, from another pass.
+
+    Taken segment by segment, so that both have the same bits.
+    """
+    total: Any = 0.0
+    for segment in tape.segments():
+        start, stop = max(window.start, segment.start), min(window.stop, segment.stop)
+        if start >= stop:
+            continue
+        sums = of_states.slopes
+        if sums is not None:
+            inside = sums[:, start:stop]
+        else:
+            per_step = np.concatenate([_sums_of_slopes(slope) for slope in _slopes(cell, segment)], axis=1)
+            inside = per_step[:, start - segment.start : stop - segment.start]
+        total = total + inside.sum(axis=1)
+    mean, square = total / ((window.stop - window.start) * tape.x.shape[1])
+    return Slopes(cell.phi.gamma * mean, cell.phi.gamma**2 * square)
+
+
+def _trace(update: int, evaluation: Evaluation, of_states: _OfStates) -> dict[str, np.ndarray]:
     """Columns of ``traces`` for one update: t = 1 … T."""
     gradients = evaluation.gradients
     T = len(gradients.log_norm)
@@ -503,7 +578,7 @@ def _trace(update: int, evaluation: Evaluation, of_states: dict[str, np.ndarray]
         "log10_grad_norm": gradients.log_norm / math.log(10.0),
         "log10_immediate_norm": gradients.log_norm_immediate / math.log(10.0),
         "log10_cell_grad_norm": cell_norm / math.log(10.0),
-        **of_states,
+        **of_states.columns,
         **gradients.lost,
     }
 
@@ -521,20 +596,28 @@ def _update_row(update: int, evaluation: Evaluation, clipped: Clipped, bias: flo
     }
 
 
-def _measure_start(problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray]) -> dict[str, Any]:
+def _measure_start(
+    problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray], of_states: _OfStates
+) -> dict[str, Any]:
     """What the task decided, and spectrum, growth, theory and losses to narrower formats of the network before training."""
-    measured = growth_of(problem, evaluation)
+    window = settled_window(of_states.columns["hidden_rms"])
+    several = len(trace["t"]) > 1
+    measured = growth_of(problem, evaluation, window)
     matrix = to_numpy(problem.params["weight_hh"]).astype(np.float64)
     blocks = np.split(matrix, problem.cell.gates)  # one recurrent matrix a gate
     rho, sigma = max(map(spectral_radius, blocks)), max(map(sigma_max, blocks))
-    theory = _predict(problem, matrix, rho, sigma, evaluation.tape.x)
+    theory = _predict(problem, evaluation.tape, of_states, window, matrix, sigma)
     return {
         "task_input_size": problem.task.input_size,
         "task_loss_at": problem.task.loss_at,
         "measured_spectral_radius": rho,
         "sigma_max": sigma,
+        "sigma_w": max(math.sqrt(_sigma_w2(block)) for block in blocks),
+        "settled_from": window.start + 1 if several else None,
+        "settled_to": window.stop if several else None,
         "growth_rate": measured.rate,
         "growth_rate_error": measured.error,
+        "dead_samples": measured.dead,
         "log10_gradient_ratio": measured.ratio,
         "regime": regime(measured.ratio),
         **theory,
@@ -543,44 +626,86 @@ def _measure_start(problem: Problem, evaluation: Evaluation, trace: dict[str, np
     }
 
 
-def growth_of(problem: Problem, evaluation: Evaluation) -> Growth:
-    """How the gradient of the last step's loss alone grows on its way back, whatever other steps carry a loss."""
+def growth_of(problem: Problem, evaluation: Evaluation, window: slice | None = None) -> Growth:
+    """How every sample's gradient of the last step's loss alone grows on its way back, whatever other steps carry a loss.
+
+    Args:
+        window: the indices t - 1 that count (``settled_window``); None is all.
+    """
     if problem.task.loss_at == "last":
-        return growth(evaluation.gradients.log_norm)
+        return growth(evaluation.gradients.log_norm_samples, window)
     T = evaluation.tape.x.shape[0]
     last = evaluation.grad_hidden(T - 1, T)
     assert last is not None
-    return growth(backward(evaluation.tape, grad_state={"hidden": last[0]}).log_norm)
+    return growth(backward(evaluation.tape, grad_state={"hidden": last[0]}).log_norm_samples, window)
 
 
-def _predict(problem: Problem, W: np.ndarray, rho: float, sigma: float, x: Array) -> dict[str, Any]:
+def _sigma_w2(W: np.ndarray) -> float:
+    """sigma_w² = ‖W‖²_F / H."""
+    return float((W**2).sum() / len(W))
+
+
+def _predict(
+    problem: Problem, tape: Tape, of_states: _OfStates, window: slice, W: np.ndarray, sigma: float
+) -> dict[str, Any]:
     """Rates that theory predicts; nan where it says nothing, as for gated cells."""
-    e, cell = problem.experiment, problem.cell
-    jacobian, bound = cell.unit_slope_jacobian(W), cell.step_bound(sigma)
+    cell = problem.cell
+    jacobian, bound = cell.jacobian(W), cell.step_bound(sigma)
     linear = math.nan if jacobian is None else linear_rate(spectral_radius(jacobian))
-    mean_field = math.nan
-    if e.cell == "vanilla" and e.initializer in MIXING_INITIALIZERS:
-        rows = to_numpy(x).astype(np.float64).reshape(-1, x.shape[-1])
-        W_ih = to_numpy(problem.params["weight_ih"]).astype(np.float64)
-        sigma_u2 = float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih))  # mean square of W_ih x_t
-        mean_field = fixed_point(cell.phi, sigma_w2=float((W**2).sum() / len(W)), sigma_u2=sigma_u2).rate
-    exact = cell.phi.name == "identity" and jacobian is not None
+    operating = fluctuation = math.nan
+    if _has_slopes(cell):
+        slopes = _settled_slopes(cell, tape, of_states, window)
+        at_them = cell.jacobian(W, slopes.mean)
+        assert at_them is not None
+        operating, fluctuation = operating_rate(at_them), slope_fluctuation(slopes)
+    elif jacobian is not None:  # all slopes are 1
+        operating, fluctuation = linear, 0.0
+    mean_field, bistable = _mean_field(problem, W, tape.x)
+    if jacobian is not None and cell.phi.name == "identity":
+        predicted, by = linear, "linear law"
+    elif fluctuation < STEADY_BELOW:
+        predicted, by = operating, "operating point"
+    else:
+        predicted, by = mean_field, "mean field"
     return {
         "linear_rate": linear,
         "bound_rate": math.nan if bound is None else math.log(bound),
         "mean_field_rate": mean_field,
-        "predicted_rate": linear if exact else mean_field,
+        "bistable": bistable,
+        "operating_rate": operating,
+        "slope_fluctuation": fluctuation,
+        "predicted_rate": predicted,
+        "predicted_by": None if math.isnan(predicted) else by,
     }
+
+
+def _mean_field(problem: Problem, W: np.ndarray, x: Array) -> tuple[float, bool | None]:
+    """(its rate, whether there is another); (nan, None) where it is not applied."""
+    e = problem.experiment
+    if e.cell != "vanilla" or e.initializer not in MIXING_INITIALIZERS:
+        return math.nan, None
+    rows = to_numpy(x).astype(np.float64).reshape(-1, x.shape[-1])
+    W_ih = to_numpy(problem.params["weight_ih"]).astype(np.float64)
+    sigma_u2 = float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih))  # mean square of W_ih x_t
+    found = fixed_point(problem.cell.phi, sigma_w2=_sigma_w2(W), sigma_u2=sigma_u2)
+    return found.rate, found.bistable
 
 
 def _measure_end(
     problem: Problem, params: Params, trained: bool, broken: bool, memory_budget: int | None
 ) -> dict[str, Any]:
-    """Held-out loss and accuracy after training; nan and None where there was none, or where it broke down."""
+    """Held-out loss and accuracy after training beside their baseline; nan and None where there was none, or where it broke down."""
+    end: dict[str, Any] = {
+        "held_out_loss": math.nan,
+        "held_out_accuracy": math.nan,
+        "baseline_loss": problem.task.baseline if trained else math.nan,
+        "baseline_accuracy": problem.task.baseline_accuracy if trained else math.nan,
+        "solved": False if trained else None,
+    }
     if not trained or broken:
-        return {"held_out_loss": math.nan, "held_out_accuracy": math.nan, "solved": False if trained else None}
+        return end
     x, target = problem.held_out()
     with np.errstate(over="ignore", invalid="ignore"):
         loss, accuracy, *_ = loss_of(problem, params, x, target, memory_budget)
-    solved = loss <= SOLVED_AT * baseline(problem.task.loss, to_numpy(target))
-    return {"held_out_loss": loss, "held_out_accuracy": accuracy, "solved": bool(solved)}
+    solved = bool(loss <= SOLVED_AT * end["baseline_loss"])
+    return {**end, "held_out_loss": loss, "held_out_accuracy": accuracy, "solved": solved}

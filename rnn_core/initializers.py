@@ -59,9 +59,9 @@ _spectral_radius = _Remembered(lambda matrix: float(np.max(np.abs(np.linalg.eigv
 _sigma_max = _Remembered(lambda matrix: float(np.linalg.norm(matrix, 2)))
 
 
-def spectral_radius(matrix: np.ndarray) -> float:
-    """rho: the largest modulus of an eigenvalue of a square matrix."""
-    return _spectral_radius(matrix)
+def spectral_radius(matrix: np.ndarray, remember: bool = True) -> float:
+    """rho: the largest modulus of an eigenvalue of a square matrix; not remembered where nobody will ask again."""
+    return _spectral_radius(matrix) if remember else _spectral_radius.measure(matrix)
 
 
 def sigma_max(matrix: np.ndarray) -> float:

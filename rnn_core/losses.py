@@ -54,6 +54,12 @@ LOSSES: dict[str, LossFunction] = {
 }
 
 
+def commonest(labels: np.ndarray) -> float:
+    """The accuracy of always naming the commonest class among the integer ``labels``, of any shape."""
+    _, counts = np.unique(labels, return_counts=True)
+    return float(counts.max() / counts.sum())
+
+
 def baseline(loss: str, target: np.ndarray) -> float:
     """The mean loss of the best constant prediction: half the variance of the targets, or the entropy of the labels."""
     if loss == "squared_error":

@@ -89,6 +89,26 @@ def log_norms(x: Array) -> np.ndarray:
     return norms
 
 
+def log_norms_of_columns(x: Array) -> np.ndarray:
+    """ln of the Euclidean norm of every column, (steps, rows, B) to float64 (steps, B); as accurate as ``log_norm``.
+
+    -inf for columns of zeros only; nan or inf where ``x`` is.
+    """
+    xp = namespace(x)
+    lowest, highest = square_limits(x)
+    with np.errstate(all="ignore"):
+        squares = to_numpy(xp.vecdot(x, x, axis=1)).astype(np.float64)
+        norms = 0.5 * np.log(squares)
+    steps, samples = np.nonzero(~((squares >= lowest) & (squares <= highest)))  # what plain squares do not hold
+    if len(steps):
+        rows = to_numpy(x[steps, :, samples]).astype(np.float64)
+        size = np.frexp(np.abs(rows).max(axis=1))[1]  # 0 where it is 0, inf or nan
+        with np.errstate(all="ignore"):
+            rows = np.ldexp(rows, -size[:, None])
+            norms[steps, samples] = 0.5 * np.log(np.vecdot(rows, rows)) + size * LN2
+    return norms
+
+
 @dataclass(frozen=True)
 class Scaled:
     """An array whose entries do not fit in plain floats: ``mantissa * 2**exponent``.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnn_core.arrays import Array, State, dtype_name, like, to_numpy
-from rnn_core.scaling import PLAIN, WINDOW, Scaled, common_exponent, times_power_of_two
+from rnn_core.scaling import LN2, PLAIN, WINDOW, Scaled, common_exponent, times_power_of_two
 
 _NOTHING = -(2**40)  # the exponent of a zero
 
@@ -95,6 +95,14 @@ class Wide:
         if abs(top) <= PLAIN[dtype_name(like_this)]:
             return like(np.ldexp(m, np.maximum(e, -2000)), like_this), 0
         return like(np.ldexp(m, np.maximum(e - top, -2000)), like_this), top
+
+    def log_norms(self, name: str) -> np.ndarray:
+        """ln of the Euclidean norm of every column of one part, (rows, B) to (B,); -inf for zeros only."""
+        m, e = self.mantissa[name], self.exponent[name]
+        top = e.max(axis=0)
+        near = np.ldexp(m.astype(np.float64), np.maximum(e - top, -600))  # what is further below adds nothing
+        with np.errstate(divide="ignore"):
+            return np.where(top == _NOTHING, -np.inf, 0.5 * np.log((near**2).sum(axis=0)) + top * LN2)
 
 
 def plain_parts(signal: Wide, like_this: Array) -> State:

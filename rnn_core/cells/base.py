@@ -63,8 +63,8 @@ class Cell(ABC):
     def slope(self, saved: Any) -> Array:
         """The slope of every squashing nonlinearity over its supremum, (H, B) or stacked: saturation is read from it."""
 
-    def unit_slope_jacobian(self, W: np.ndarray) -> np.ndarray | None:
-        """dh_t/dh_{t-1} (H, H) where phi' = 1; None for a gated cell, which has no such matrix."""
+    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
+        """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
         return None
 
     def step_bound(self, sigma_max: float) -> float | None:

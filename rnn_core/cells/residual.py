@@ -56,8 +56,8 @@ class ResidualCell(Cell):
     def slope(self, saved: Array) -> Array:
         return self.phi.df(saved) / self.phi.gamma
 
-    def unit_slope_jacobian(self, W: np.ndarray) -> np.ndarray:
-        return (1.0 - self.leak) * np.eye(len(W)) + self.step * W
+    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
+        return np.asarray((1.0 - self.leak) * np.eye(len(W)) + self.step * np.reshape(slopes, (-1, 1)) * W)
 
     def step_bound(self, sigma_max: float) -> float:
         return (1.0 - self.leak) + self.step * self.phi.gamma * sigma_max

@@ -38,8 +38,8 @@ class VanillaCell(Cell):
     def slope(self, saved: Array) -> Array:
         return self.phi.df(saved) / self.phi.gamma
 
-    def unit_slope_jacobian(self, W: np.ndarray) -> np.ndarray:
-        return W
+    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
+        return np.asarray(np.reshape(slopes, (-1, 1)) * W)
 
     def step_bound(self, sigma_max: float) -> float:
         return self.phi.gamma * sigma_max  # Pascanu, Mikolov & Bengio 2013, section 2.1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
+
+from rnn_core import losses
 
 
 class Batch(NamedTuple):
@@ -36,6 +39,20 @@ class Task(ABC):
     @abstractmethod
     def held_out(self) -> Batch:
         """Sequences that no update sees, the same for every run of a seed."""
+
+    @property
+    def baseline(self) -> float:
+        """The held-out loss of the best prediction that remembers nothing of the sequence: what ``solved`` is measured by.
+
+        Here it is the best constant. A task whose target a network can half guess without memory says so in its place: in copy
+        memory the clock alone tells that most steps ask for a blank.
+        """
+        return losses.baseline(self.loss, self.held_out().target)
+
+    @property
+    def baseline_accuracy(self) -> float:
+        """The held-out accuracy of always naming the commonest class; nan for a regression."""
+        return losses.commonest(self.held_out().target) if self.loss == "softmax_cross_entropy" else math.nan
 
     def at(self, loss_at: str, target: np.ndarray) -> np.ndarray:
         """Targets given for every step (T, B, …), as they are needed for a loss at ``loss_at``."""

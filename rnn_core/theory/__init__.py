@@ -1,18 +1,25 @@
-"""What theory says a measured curve should do: bounds, the linear law, mean field; and how growth is measured."""
+"""What theory says a measured curve should do: bounds, linear law, operating point, mean field; and how growth is measured."""
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
-from rnn_core.theory.growth import REGIME_DECADES, REGIMES, Growth, growth, regime
-from rnn_core.theory.mean_field import MIXING_INITIALIZERS, MeanField, fixed_point
+from rnn_core.theory.growth import REGIME_DECADES, REGIMES, Growth, growth, regime, settled_window
+from rnn_core.theory.mean_field import MIXING_INITIALIZERS, MeanField, critical_sigma_w, fixed_point
+from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
 
 __all__ = [
     "MIXING_INITIALIZERS",
     "REGIMES",
     "REGIME_DECADES",
+    "STEADY_BELOW",
     "Growth",
     "MeanField",
+    "Slopes",
     "bound_rate",
+    "critical_sigma_w",
     "fixed_point",
     "growth",
     "linear_rate",
+    "operating_rate",
     "regime",
+    "settled_window",
+    "slope_fluctuation",
 ]

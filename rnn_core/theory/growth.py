@@ -1,4 +1,7 @@
-"""The measured growth rate of a gradient per step back, with its error, and the regime it puts a run in."""
+"""The measured growth rate of a gradient per step back, with its error, and the regime it puts a run in.
+
+Why a window and why samples: rnn_core/README.md, section 4.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,95 @@ import numpy as np
 
 REGIME_DECADES = 2.0  # a gradient that changes by less than a factor of 100 over the whole sequence counts as stable
 REGIMES = ("vanishing", "stable", "exploding")
+SETTLED_WITHIN = 0.05  # of its usual size: a state that near has settled
+ALIGNING = 11  # steps at the end over which the gradient still shows the readout's direction
 
 
 class Growth(NamedTuple):
-    """rate: mean change of ln ‖dL/dh_t‖ per step back; error: its standard error; ratio: log10(‖dL/dh_1‖/‖dL/dh_T‖)."""
+    """How a gradient grows on its way back.
+
+    Attributes:
+        rate: mean change of ln ‖dL/dh_t^(b)‖ of a sample per step back inside the window, mean over samples; ln per step.
+        error: its standard error.
+        ratio: log10(‖dL/dh_1‖/‖dL/dh_T‖) of the whole sequence, norms over the batch.
+        dead: fraction of samples whose gradient is exactly zero at the window's first step; ``rate`` leaves them out.
+    """
 
     rate: float
     error: float
     ratio: float
+    dead: float
 
 
-def growth(log_norm: np.ndarray) -> Growth:
+def settled_window(hidden_rms: np.ndarray) -> slice:
+    """Where growth is a property of the network and not of the ends of its sequence: indices t - 1 of steps t = 1 … T.
+
+    The state starts from zero and takes some steps to its usual size: t_s is the first t at which ``hidden_rms`` (T,) is within
+    5 % of its median over the second half. The gradient starts along the readout and takes some steps to turn. The window
+    is t > t_s with lag T - t > 10. Short sequences leave out at most half of their steps at the end, and then at most half of
+    what remains at the beginning; so do states that never settle or are not finite. Two steps t always remain for T >= 2.
+    """
+    T = len(hidden_rms)
+    stop = T - min(ALIGNING, (T - 1) // 2)
+    with np.errstate(invalid="ignore"):  # inf - inf: such a state has not settled
+        usual = np.median(hidden_rms[T // 2 :])
+        settled = np.flatnonzero(np.abs(hidden_rms - usual) <= SETTLED_WITHIN * usual)
+    most = (stop - 1) // 2
+    return slice(min(int(settled[0]) + 1, most) if settled.size and math.isfinite(usual) else most, stop)
+
+
+def growth(log_norm: np.ndarray, window: slice | None = None) -> Growth:
     """The growth of ln ‖dL/dh_t‖, t = 1 … T, when the loss sits at the last step alone.
 
-    The error is that of the mean of non-overlapping batches of about √T steps (batch means, Law & Kelton 2000, section 9.5.3),
-    because neighbouring steps are correlated; nan with fewer than four batches. A gradient that is exactly zero has rate -inf.
+    The rate of one sample is its conditional Lyapunov exponent: that of the batch's norm would rise with the batch, because the
+    largest sample rules it. Where all samples are exactly zero it is -inf.
+
+    The error is the larger of two. Over time it is that of the mean of non-overlapping batches of about √n of n steps (batch
+    means, Law & Kelton 2000, section 9.5.3), because neighbouring steps are correlated; it takes four batches. Over samples it
+    is the standard deviation of their rates over √B; it takes two samples. nan where there is neither.
+
+    Args:
+        log_norm: (T,) of one norm, or (T, B) of every sample.
+        window: the indices t - 1 that count; None is all of them.
     """
-    if len(log_norm) < 2:
-        return Growth(math.nan, math.nan, 0.0)
-    total = float(log_norm[0] - log_norm[-1])
-    with np.errstate(invalid="ignore"):  # -inf - -inf: two steps without a gradient
-        steps = -np.diff(log_norm)
+    samples = log_norm.reshape(len(log_norm), -1)
+    inside = samples[window or slice(None)]
+    if len(inside) < 2:
+        return Growth(math.nan, math.nan, _ratio(samples), math.nan)
+    alive = inside[0] != -np.inf
+    dead = 1.0 - float(alive.mean())
+    if not alive.any():
+        return Growth(-math.inf, math.nan, _ratio(samples), dead)
+    living = inside[:, alive]
+    rates = (living[0] - living[-1]) / (len(inside) - 1)
+    with np.errstate(invalid="ignore"):  # inf - inf, where a gradient is not finite
+        steps = -np.diff(living.mean(axis=1))
+    found = [error for error in (_error_over_time(steps), _error_over_samples(rates)) if not math.isnan(error)]
+    return Growth(float(rates.mean()), max(found, default=math.nan), _ratio(samples), dead)
+
+
+def _error_over_time(steps: np.ndarray) -> float:
     length = max(1, math.isqrt(len(steps)))
     count = len(steps) // length
-    error = math.nan
-    if count >= 4 and np.isfinite(steps).all():
-        means = steps[: count * length].reshape(count, length).mean(axis=1)
-        error = float(means.std(ddof=1) / math.sqrt(count))
-    return Growth(total / len(steps), error, total / math.log(10.0))
+    if count < 4 or not np.isfinite(steps).all():
+        return math.nan
+    means = steps[: count * length].reshape(count, length).mean(axis=1)
+    return float(means.std(ddof=1) / math.sqrt(count))
+
+
+def _error_over_samples(rates: np.ndarray) -> float:
+    if len(rates) < 2 or not np.isfinite(rates).all():
+        return math.nan
+    return float(rates.std(ddof=1) / math.sqrt(len(rates)))
+
+
+def _ratio(samples: np.ndarray) -> float:
+    """log10(‖dL/dh_1‖/‖dL/dh_T‖) of the norms over the batch; 0 for a single step."""
+    if len(samples) < 2:
+        return 0.0
+    with np.errstate(invalid="ignore"):  # nan stays nan
+        first, last = (0.5 * float(np.logaddexp.reduce(2.0 * norms)) for norms in (samples[0], samples[-1]))
+    return (first - last) / math.log(10.0)
 
 
 def regime(ratio: float) -> str | None:

@@ -24,18 +24,30 @@ _PANELS = np.linspace(-12.0, 12.0, 97)
 
 MIXING_INITIALIZERS = ("gaussian", "orthogonal")
 _MOST_STEPS = 2000  # near a critical point q settles ever more slowly; no run of this length gets there either
-_LARGEST_Q = 1e100  # beyond it phi is taken to be in its asymptotic regime
+_AT_REST = 1e-12  # a smaller q changes no slope
+_FAR_OUT = 1e6  # times sigma_u² + sigma_w²: there phi is in its asymptotic regime
+_LARGEST_Q = 1e100  # beyond it q grows for ever
+_APART = 1e-3  # relative: two ends of q that differ by more are two
+_LARGEST_SIGMA_W = 1e3
 
 
 @dataclass(frozen=True)
 class MeanField:
-    """q: variance of the preactivations at the fixed point (``inf`` if it grows without limit); chi: chi_1; rate: ½ ln chi_1."""
+    """A wide network's fixed point.
+
+    Attributes:
+        q: variance of the preactivations (``inf`` if it grows without limit).
+        chi: chi_1, the factor of the squared gradient norm per step back.
+        bistable: a network that starts from large states ends at another q.
+    """
 
     q: float
     chi: float
+    bistable: bool = False
 
     @property
     def rate(self) -> float:
+        """½ ln chi_1, ln per step."""
         return 0.5 * math.log(self.chi) if self.chi > 0.0 else -math.inf
 
 
@@ -55,7 +67,10 @@ def _quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = 1e-12) -> MeanField:
-    """Iterate q to its fixed point from q = sigma_u² + sigma_w², as a run does that starts from a zero state.
+    """Iterate q to its fixed point from q = sigma_u², the variance of the first step of a run that starts from a zero state.
+
+    The map of q can have more than one fixed point: gelu and silu have slope ½ at 0 and 1 far out. What is returned is the
+    lowest, where such a run goes. ``bistable`` says that a start far above ends elsewhere.
 
     Args:
         sigma_w2: ‖W‖²_F / H.
@@ -64,12 +79,52 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: fl
     if phi.homogeneous:  # phi(√q z)² = q phi(z)², so the equation is linear in q and phi' knows no scale
         gain = sigma_w2 * _expect(phi, 1.0, phi.f)
         return MeanField(sigma_u2 / (1.0 - gain) if gain < 1.0 else math.inf, sigma_w2 * _expect(phi, 1.0, phi.df))
-    q = sigma_u2 + sigma_w2
+    q = _settle(phi, sigma_w2, sigma_u2, max(sigma_u2, _AT_REST), tolerance)
+    chi = sigma_w2 * _expect(phi, q, phi.df)
+    bistable = q <= _LARGEST_Q and not _falls_to(q, phi, sigma_w2, sigma_u2)
+    return MeanField(q if q <= _LARGEST_Q else math.inf, chi, bistable)
+
+
+def _settle(phi: Activation, sigma_w2: float, sigma_u2: float, q: float, tolerance: float) -> float:
+    """The end of q, or a number above ``_LARGEST_Q``."""
     for _ in range(_MOST_STEPS):
-        following = sigma_w2 * _expect(phi, q, phi.f) + sigma_u2
+        following = max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, _AT_REST)
         settled = abs(following - q) <= tolerance * following
         q = following
         if settled or q > _LARGEST_Q:
             break
-    chi = sigma_w2 * _expect(phi, q, phi.df)
-    return MeanField(q if q <= _LARGEST_Q else math.inf, chi)
+    return q
+
+
+def _falls_to(lower: float, phi: Activation, sigma_w2: float, sigma_u2: float) -> bool:
+    """Whether q comes down to ``lower`` from far above."""
+    q = _FAR_OUT * (sigma_u2 + sigma_w2)
+    for _ in range(_MOST_STEPS):
+        following = max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, _AT_REST)
+        if following <= (1.0 + _APART) * lower:
+            return True
+        if following >= (1.0 - 1e-9) * q:  # it stays, or leaves
+            return False
+        q = following
+    return False
+
+
+def critical_sigma_w(phi: Activation, sigma_u2: float) -> float:
+    """The smallest sigma_w at which chi_1 reaches 1; inf where none below 1000 does.
+
+    Where chi_1 jumps past 1, because the branch that a zero state leads to ends there, it is the place of the jump.
+
+    Args:
+        sigma_u2: variance of W_ih x_t + b_ih over units and time.
+    """
+    from scipy.optimize import brentq  # takes a while to load, and no run asks for it
+
+    def above(sigma_w: float) -> float:
+        return fixed_point(phi, sigma_w**2, sigma_u2).chi - 1.0
+
+    low = high = 0.01
+    while above(high) < 0.0:
+        low, high = high, high * 1.1
+        if high > _LARGEST_SIGMA_W:
+            return math.inf
+    return float(brentq(above, low, high, xtol=1e-12, rtol=1e-12))

@@ -274,10 +274,12 @@ def test_growth_is_that_of_the_last_steps_loss(loss_at: str) -> None:
     evaluation = rc.evaluate(problem, problem.params, *problem.batch(0))
     last = np.array(evaluation.grad_hidden(0, 40))
     last[:-1] = 0.0
-    measured = growth(rc.backward(evaluation.tape, last).log_norm)
+    window = slice(summary["settled_from"] - 1, summary["settled_to"])
+    measured = growth(rc.backward(evaluation.tape, last).log_norm_samples, window)
     assert (summary["growth_rate"], summary["growth_rate_error"]) == (measured.rate, measured.error)
     assert summary["log10_gradient_ratio"] == measured.ratio
-    total = growth(evaluation.gradients.log_norm).rate
+    assert summary["dead_samples"] == measured.dead == 0.0
+    total = growth(evaluation.gradients.log_norm_samples, window).rate
     assert (total == measured.rate) == (loss_at == "last")
 
 
@@ -294,8 +296,9 @@ def test_the_summary_has_theory_beside_measurement(activation: str, initializer:
     if activation == "identity":
         assert summary["predicted_rate"] == summary["linear_rate"]
     elif initializer == "identity":
-        assert math.isnan(summary["predicted_rate"])
+        assert math.isnan(summary["predicted_rate"]) and summary["predicted_by"] is None and summary["bistable"] is None
     else:
+        assert summary["predicted_by"] == "mean field" and summary["bistable"] is False
         assert summary["predicted_rate"] == summary["mean_field_rate"]
     np.testing.assert_equal(summary["deviation"], summary["growth_rate"] - summary["predicted_rate"])
     assert summary["regime"] in ("vanishing", "stable", "exploding")
@@ -354,6 +357,36 @@ def test_a_learnable_task_is_solved() -> None:
     assert summary["solved"] is True
     assert summary["held_out_loss"] < 0.1 * 0.5 / 10  # a tenth of half the variance of a mean of ten
     assert rc.run(replace(easy, updates=1)).summary["solved"] is False
+
+
+def test_solved_compares_with_the_tasks_own_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that can be half guessed without memory counts as solved by a network that guesses."""
+    easy = small(task="input_mean", activation="identity", spectral_radius=0.5, updates=200, learning_rate=0.3, batch_size=16)  # fmt: skip
+    summary, held_out = rc.run(easy).summary, rc.prepare(easy).held_out()[1]
+    assert summary["baseline_loss"] == pytest.approx(0.5 * np.var(held_out), rel=1e-12)
+    assert math.isnan(summary["baseline_accuracy"])
+    better = 5.0 * summary["held_out_loss"]
+    monkeypatch.setattr(rc.GENERATED["input_mean"], "baseline", better)
+    other = rc.run(easy).summary
+    assert (other["baseline_loss"], other["solved"], other["held_out_loss"]) == (
+        better,
+        False,
+        summary["held_out_loss"],
+    )
+
+
+def test_the_baseline_is_there_for_every_run_that_trains() -> None:
+    """A run that breaks down has no baseline, one that trains nothing has, or classes are counted among training targets."""
+    data = labelled("every")
+    summary = rc.run(small(task="labels", updates=1), data).summary
+    classes = data.targets[data.held_out]
+    shares = np.bincount(classes.reshape(-1)) / classes.size
+    assert summary["baseline_accuracy"] == pytest.approx(shares.max(), rel=1e-14)
+    assert summary["baseline_loss"] == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-14)
+    untrained = rc.run(small(task="labels"), data).summary
+    assert math.isnan(untrained["baseline_loss"]) and math.isnan(untrained["baseline_accuracy"])
+    broken = rc.run(rc.Experiment(**DIVERGES)).summary
+    assert broken["solved"] is False and broken["baseline_loss"] > 0.0
 
 
 def test_a_watcher_sees_every_recorded_evaluation() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
-from rnn_core.losses import baseline
+from rnn_core.losses import baseline, commonest
 from rnn_core.oracles import equations
 from tests.rnn_core.engine_helpers import DTYPES, EPS, LIBRARIES, array, quick
 
@@ -130,6 +130,12 @@ def test_baseline_is_the_best_constant() -> None:
     assert best == pytest.approx(-(p * np.log(p)).sum())
     constant = np.broadcast_to(np.log(p), (6, 3))
     assert rc.LOSSES["softmax_cross_entropy"](constant, labels)[0].mean() == pytest.approx(best)
+
+
+def test_the_commonest_class() -> None:
+    """The rarest class is named, or the last."""
+    assert commonest(np.array([[0, 0, 2], [1, 0, 2]])) == 0.5
+    assert commonest(np.zeros((2, 3), dtype=np.int64)) == 1.0
 
 
 def test_baseline_of_targets_at_every_step() -> None:

@@ -37,7 +37,11 @@ def network(cell_name: str, T: int, library: str = "numpy", B: int = 2, D: int =
 def bits(gradients: rc.Gradients) -> dict[str, np.ndarray]:
     """Everything that a checkpointed pass returns."""
     found = {**gradients.params, **{f"state {name}": g for name, g in gradients.state.items()}, **gradients.lost}
-    found |= {"log_norm": gradients.log_norm, "immediate": gradients.log_norm_immediate}
+    found |= {
+        "log_norm": gradients.log_norm,
+        "samples": gradients.log_norm_samples,
+        "immediate": gradients.log_norm_immediate,
+    }
     if gradients.log_norm_cell is not None:
         found["log_norm_cell"] = gradients.log_norm_cell
     return {name: to_numpy(value) for name, value in found.items()}
@@ -74,6 +78,7 @@ def test_beyond_range_too() -> None:
     np.testing.assert_array_equal(whole.hidden.mantissa, sparse.hidden.mantissa)
     ours, theirs = (rc.backward(tape, grad) for tape in (sparse, whole))
     np.testing.assert_array_equal(ours.log_norm, theirs.log_norm)
+    np.testing.assert_array_equal(ours.log_norm_samples, theirs.log_norm_samples)
     for name, expected in theirs.params.items():
         found = ours.params[name]
         assert isinstance(found, rc.Scaled) and isinstance(expected, rc.Scaled)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_core as rc
+from rnn_core import compiled
 from rnn_core.arrays import to_numpy
 from rnn_core.wide import Wide
 from tests.rnn_core.engine_helpers import LIBRARIES, array, exact, thorough
@@ -70,6 +71,52 @@ def test_sums_and_layers_keep_every_entry(a: list[tuple[float, int]], b: list[tu
     for got, want, (m, e), (n, f) in zip(found, true, a, b, strict=True):
         larger = max(abs(Fraction(m)) * Fraction(2) ** e, abs(Fraction(n)) * Fraction(2) ** f)
         assert abs(got - want) <= Fraction(2.0**-52) * larger
+
+
+# ---- norms of samples --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("W", [0.25, 1.0, 4.0])
+def test_a_sample_far_below_the_largest_keeps_its_norm(
+    W: float, fast: bool, budget: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The norm of a sample 600 decades below the largest is taken from columns in which it has been rounded to zero."""
+    if not fast:
+        monkeypatch.setattr(compiled, "covers", lambda *_: False)
+    T, sizes = 400, np.array([1e300, 1e-300, 0.0, 1.0])
+    params = {"weight_ih": np.ones((2, 1)), "weight_hh": W * np.eye(2)}
+    tape = rc.forward(rc.VanillaCell("identity"), params, np.zeros((T, 4, 1)), memory_budget=budget)
+    gradients = rc.backward(tape, grad_state={"hidden": sizes[:, None] * np.array([[3.0, 4.0]])})
+    with np.errstate(divide="ignore"):
+        expected = np.log(5.0 * sizes) + np.arange(T - 1, -1, -1)[:, None] * math.log(W)
+    np.testing.assert_allclose(gradients.log_norm_samples, expected, rtol=1e-14, atol=1e-12)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("budget", [None, 1])
+@pytest.mark.parametrize(
+    ("cell", "activation", "rho"),
+    [("vanilla", "tanh", 1.2), ("vanilla", "relu", 9.0), ("vanilla", "identity", 0.02), ("lstm", "tanh", 3.0), ("residual", "gelu", 0.5)],
+)  # fmt: skip
+def test_samples_add_up_to_the_batch(
+    cell: str, activation: str, rho: float, budget: int | None, dtype: str, library: str
+) -> None:
+    """The samples' norms are of other columns, steps or exponents than the norm over the batch."""
+    rng, T = np.random.default_rng(5), 700
+    made = rc.CELLS[cell](activation)
+    drawn = made.init_params(rng, 3, 6, spectral_radius=rho)
+    params = {name: array(value.astype(dtype), library) for name, value in drawn.items()}
+    tape = rc.forward(made, params, array(rng.standard_normal((T, 5, 3)).astype(dtype), library), memory_budget=budget)
+    grad = np.zeros((T, 5, 6), dtype)
+    grad[-1] = rng.standard_normal((5, 6)) * np.array([1.0, 1e-3, 1.0, 1e3, 1.0])[:, None]
+    gradients = rc.backward(tape, array(grad, library))
+    assert gradients.log_norm_samples.shape == (T, 5) and gradients.log_norm_samples.dtype == np.float64
+    assert (np.diff(gradients.log_norm_samples[-1])[:1] < -4.0).all()
+    together = 0.5 * np.logaddexp.reduce(2.0 * gradients.log_norm_samples, axis=1)
+    np.testing.assert_allclose(together, gradients.log_norm, rtol=1e-13, atol=1e-13 if dtype == "float64" else 1e-5)
 
 
 # ---- one step ----------------------------------------------------------------------------------------------------------

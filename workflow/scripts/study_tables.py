@@ -74,7 +74,7 @@ _TRACES = (
         "saturation",
         _FLOAT,
         "fraction",
-        "Units (of a gated cell: and gates) whose slope is below a tenth of its supremum",
+        "Units (of a gated cell: and gates) that are off or saturated: their slope is below a tenth of its supremum",
     ),
     *(
         Column(f"{format}_{what}", _FLOAT, "fraction", f"Nonzero entries of ∂L/∂h_t that {format} would {verb}")
@@ -118,30 +118,59 @@ _MEASURED = (
         "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
     ),
     Column(
+        "sigma_w",
+        _FLOAT,
+        "1",
+        "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates",
+    ),
+    Column(
         "log10_gradient_ratio",
         _FLOAT,
         "log10",
-        "log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖) at the start, for the last step's loss alone",
+        "log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖) at the start, for the last step's loss alone: of the whole sequence, norm over the batch",
     ),
     Column(
         "growth_rate",
         _FLOAT,
         "ln per step",
-        "Mean change of ln ‖∂L/∂h_t‖ per step back, for the last step's loss alone",
+        "Mean change of ln ‖∂L/∂h_t‖ of one sample per step back inside the settled window, mean over the samples whose gradient"
+        " is not zero there; for the last step's loss alone. −inf where all are zero. Once the state settles it depends on neither B nor T;"
+        " log10_gradient_ratio and regime are of the whole sequence and of the norm over the batch",
         null="sequences of one step, or not a number",
     ),
     Column(
         "growth_rate_error",
         _FLOAT,
         "ln per step",
-        "Standard error of growth_rate by batch means over time",
-        null="sequences of few steps",
+        "Standard error of growth_rate: the larger of that by batch means over time and that of the mean over samples",
+        null="sequences of few steps and a single sample whose gradient is not zero",
+    ),
+    Column(
+        "settled_from",
+        _INT,
+        "steps",
+        "First t of the settled window: h_t has its usual size from there on",
+        null="sequences of one step",
+    ),
+    Column(
+        "settled_to",
+        _INT,
+        "steps",
+        "Last t of the settled window: from there back the gradient has forgotten the readout",
+        null="sequences of one step",
+    ),
+    Column(
+        "dead_samples",
+        _FLOAT,
+        "fraction",
+        "Samples of the batch whose ∂L/∂h_t is exactly zero at settled_from; growth_rate leaves them out",
+        null="sequences of one step",
     ),
     Column(
         "regime",
         _TEXT,
         "name",
-        "vanishing, stable or exploding: log10_gradient_ratio below −2, between, above 2",
+        "vanishing, stable or exploding: log10_gradient_ratio (whole sequence, norm over the batch) below −2, between, above 2",
         null="not a number",
     ),
     Column(
@@ -162,15 +191,44 @@ _MEASURED = (
         "mean_field_rate",
         _FLOAT,
         "ln per step",
-        "Mean-field slope ½ ln χ₁",
+        "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
         null="another cell than vanilla, or an initialiser whose units never mix (identity)",
+    ),
+    Column(
+        "bistable",
+        _BOOL,
+        "true/false",
+        "Mean field has another end than that of mean_field_rate, for a network that starts from large states",
+        null="as mean_field_rate",
+    ),
+    Column(
+        "operating_rate",
+        _FLOAT,
+        "ln per step",
+        "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
+        " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
+        null="a gated cell, or not a number",
+    ),
+    Column(
+        "slope_fluctuation",
+        _FLOAT,
+        "1",
+        "How much slopes change: mean over units of Var φ′(a_t) over settled steps and samples, over the mean over units of E φ′(a_t)²",
+        null="a gated cell, all slopes zero, or not a number",
     ),
     Column(
         "predicted_rate",
         _FLOAT,
         "ln per step",
-        "linear_rate for φ = identity, mean_field_rate otherwise",
-        null="as mean_field_rate",
+        "linear_rate for φ = identity; operating_rate where slope_fluctuation is below 0.05; mean_field_rate otherwise",
+        null="none of them applies: see predicted_by",
+    ),
+    Column(
+        "predicted_by",
+        _TEXT,
+        "name",
+        "What predicted_rate is: linear law, operating point or mean field",
+        null="as predicted_rate",
     ),
     *(
         Column(f"{format}_{what}_at", _INT, "steps", meaning.format(format), null="there is none")
@@ -193,10 +251,24 @@ _MEASURED = (
         null=f"{_UNTRAINED}, or a regression",
     ),
     Column(
+        "baseline_loss",
+        _FLOAT,
+        "1",
+        "Held-out loss of the best prediction that remembers nothing of the sequence",
+        null="a run that trains nothing",
+    ),
+    Column(
+        "baseline_accuracy",
+        _FLOAT,
+        "fraction",
+        "Held-out accuracy of always naming the commonest class",
+        null="a run that trains nothing, or a regression",
+    ),
+    Column(
         "solved",
         _BOOL,
         "true/false",
-        "Held-out loss at most a tenth of the best constant prediction's",
+        "Held-out loss at most a tenth of baseline_loss",
         null="a run that trains nothing",
     ),
     Column(
