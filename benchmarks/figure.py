@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 import study_figures as sf
 from benchmarks import targets
 from study_files import written_aside
+from study_words import percent
 
 # Okabe and Ito's colours, and a marker each, so that colour is never needed
 LOOKS = {
@@ -36,13 +37,13 @@ def headline(results: dict[str, Any]) -> str:
     if low < 1:
         behind = sum(ratio < 1 for ratio in ratios)
         faster = f"rnn_core is behind the best peer at {behind} of {len(ratios)} sizes, up to {high:.1f} times as fast at the others"
-    return f"{faster}, at {sf.percent(min(fractions))} to {sf.percent(max(fractions))} of the matrix-product rate"
+    return f"{faster}, at {percent(min(fractions))} to {percent(max(fractions))} of the matrix-product rate"
 
 
 def draw(results: dict[str, Any]) -> Figure:
     """Above the peers' times by ours, below fractions of the limit; a column for each dtype."""
     dtypes = list(dict.fromkeys(size["dtype"] for size in results["single"]))
-    figure = Figure(figsize=(sf.WIDTH, 7.6), layout="constrained")
+    figure = Figure(figsize=(sf.PAGE_WIDTH, 7.6), layout="constrained")
     axes = figure.subplots(2, len(dtypes), squeeze=False, sharey="row", sharex=True)
     for column, dtype in enumerate(dtypes):
         sizes = [size for size in results["single"] if size["dtype"] == dtype]

@@ -1,107 +1,16 @@
 """Small synthetic studies: settings in, the five tables out, through study_tables as the workflow writes them."""
 
-import math
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import study_figures as sf
-import study_tables
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "page")]
 
-from drawn import PROPAGATION, TRAINING, Settings, grid
-
-LN10 = math.log(10.0)
-
-
-def rate_of(run: Settings) -> float:
-    """The growth rate that a synthetic run has: ln ρ, less one for sigmoid, and a hundredth for every seed."""
-    return math.log(run["spectral_radius"]) - (run["activation"] == "sigmoid") + 0.01 * run["seed"]
-
-
-def one_step(run: Settings, radius: float) -> float | None:
-    """ln of what one linear step back makes of a gradient along a direction with this factor; None of a gated cell."""
-    if run["cell"] not in ("vanilla", "residual"):
-        return None
-    residual = run["cell"] == "residual"
-    step, leak = (run["residual_step"] or 1.0, run["residual_leak"] or 0.0) if residual else (1.0, 1.0)
-    return math.log(1 - leak + step * radius)
-
-
-def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
-    """Append one run to all tables. Keys that are not settings: rate, breaks_at, norm, accuracy, sweep."""
-    settings = {name: axis["default"] for name, axis in study_tables.axes().items()} | {
-        "loss_at": "last",
-        "input_size": 1,
-    }
-    settings |= {name: value for name, value in given.items() if name in settings}
-    key = "|".join(map(str, settings.values()))
-    sweep, T = given.get("sweep", "one"), settings["sequence_length"]
-    rate = given.get("rate", rate_of(settings)) if T > 1 else math.nan
-    common = {"sweep": sweep, "run_key": key}
-    trains, broken = settings["updates"] > 0, given.get("breaks_at")
-    predicted = settings["initializer"] != "identity" and settings["cell"] == "vanilla"
-    prediction = rate_of(settings | {"seed": 0}) - 0.02 if predicted else None
-    ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
-    row = common | settings | {
-        "task_input_size": 1, "task_loss_at": "last",
-        "measured_spectral_radius": settings["spectral_radius"], "sigma_max": 2 * settings["spectral_radius"],
-        "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
-        "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
-        "linear_rate": one_step(settings, settings["spectral_radius"]),
-        "bound_rate": one_step(settings, 2 * settings["spectral_radius"]),
-        "mean_field_rate": prediction, "predicted_rate": prediction,
-        "deviation": None if prediction is None else rate - prediction,
-        **{f"{f}_{what}_at": None for f in study_tables.FORMATS for what in ("flushed", "overflowed")},
-        "held_out_loss": 0.5 if trains and broken is None else None,
-        "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
-        "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
-        "verified_error": None, "device": "cpu", "engine": "synthetic",
-    }  # fmt: skip
-    extend(found["runs"], row)
-    extend(found["timings"], common | {"seconds": 0.1, "verify_seconds": None})
-    for t in range(1, T + 1):
-        lag = T - t
-        norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
-        extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
-                                          "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
-                                          "saturation": 0.0, "log10_cell_grad_norm": None,
-                                          **{f"{f}_{what}": 0.0 for f in study_tables.FORMATS
-                                             for what in ("flushed", "overflowed")}})  # fmt: skip
-    for update in range(max(1, settings["updates"])):
-        ends = update == broken
-        norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
-        limit = math.log10(sf.threshold(settings["clipping"]) or math.inf) if ":" in settings["clipping"] else math.inf
-        after = norm if math.isnan(norm) else min(norm, limit)
-        loss = math.nan if ends else 2.0 / (1 + update)
-        extend(found["updates"], common | {
-            "update": update, "loss": loss, "accuracy": given.get("accuracy", 0.5),
-            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0, "truncation_bias": None,
-            "finite": not ends,
-        })  # fmt: skip
-        if ends:
-            break
-
-
-def make_check(given: Settings) -> Settings:
-    """One row of the table checks."""
-    return {
-        "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "update": 0, "task": "digits",
-        "cell": "vanilla", "activation": "tanh", "spectral_radius": 1.0, "sequence_length": 6, "dtype": "float64",
-        "device": "cpu",
-        "regime": "stable", "relative_error": 1e-15, "where": "weight_hh", "tolerance": 1e-10,
-    } | given  # fmt: skip
-
-
-def extend(columns: dict[str, list[Any]], row: Settings) -> None:
-    for name, value in row.items():
-        columns[name].append(value)
-
+from drawn import PROPAGATION, TRAINING, Settings, grid, write_tables  # noqa: E402
 
 MakeStudy = Callable[..., sf.Tables]
 
@@ -111,16 +20,7 @@ def make_study(tmp_path_factory: pytest.TempPathFactory) -> MakeStudy:
     """runs and checks -> the tables of a study, on disk."""
 
     def make(runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> sf.Tables:
-        folder: Path = tmp_path_factory.mktemp("study")
-        found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in study_tables.TABLES}
-        for run in runs:
-            make_run(run, found)
-        for check in checks:
-            extend(found["checks"], make_check(check))
-        for table in study_tables.TABLES:
-            columns = found[table] or {column.name: [] for column in study_tables.columns(table)}
-            study_tables.write(study_tables.build(table, columns), folder / f"{table}.parquet", {})
-        return sf.Tables({table: folder / f"{table}.parquet" for table in study_tables.TABLES})
+        return sf.Tables(write_tables(tmp_path_factory.mktemp("study"), runs, checks))
 
     return make
 

@@ -141,12 +141,12 @@ def tables_of(folder: Path) -> dict[str, str]:
 
 
 def plot(folder: Path, figure: str) -> tuple[float, float]:
-    output = {kind: str(folder / "figures" / f"{figure}.{suffix}") for kind, suffix in (("png", "png"), ("svg", "svg"), ("facts", "json"))}  # fmt: skip
+    output = {kind: str(folder / "figures" / f"{figure}.{suffix}") for kind, suffix in (("png", "png"), ("svg", "svg"), ("phone", "phone.svg"), ("facts", "json"))}  # fmt: skip
     return step(f"plot_{figure}", input=tables_of(folder), output=output, log=[str(folder / "log")])
 
 
 def render(config: dict[str, Any], folder: Path) -> tuple[float, float]:
-    drawn = {"figures": [str(folder / "figures" / f"{f}.png") for f in FIGURES], "facts": [str(folder / "figures" / f"{f}.json") for f in FIGURES]}  # fmt: skip
+    drawn = {"figures": [str(folder / "figures" / f"{f}.svg") for f in FIGURES], "phone": [str(folder / "figures" / f"{f}.phone.svg") for f in FIGURES], "facts": [str(folder / "figures" / f"{f}.json") for f in FIGURES]}  # fmt: skip
     return step("render_report", input={**tables_of(folder), **drawn}, output={"page": str(folder / "report.html")}, params={"config": config}, log=[str(folder / "log")])  # fmt: skip
 
 

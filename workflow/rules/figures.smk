@@ -18,6 +18,7 @@ for figure in config["figures"]:
                 labels={"figure": figure.replace("_", " ")},
             ),
             svg=f"{STUDY}/figures/{figure}.svg",
+            phone=f"{STUDY}/figures/{figure}.phone.svg",
             facts=f"{STUDY}/figures/{figure}.json",
         log:
             f"{STUDY}/logs/plot/{figure}.log",

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 import study_figures as sf
 from study_files import written_aside
+from study_words import number, plural
 
 RED = "#b2001d"
 REGIMES = {"vanishing": ("v", "#0072B2", -0.24), "critical": ("o", "#4d4d4d", 0.0), "exploding": ("^", "#D55E00", 0.24)}
@@ -38,16 +39,16 @@ def frame(table: Path) -> pd.DataFrame:
 def headline(data: pd.DataFrame) -> str:
     """The finding, in numbers."""
     compared = data.dropna(subset=["relative_error"])
-    abstained = sf.plural(len(data) - len(compared), "abstention")
+    abstained = plural(len(data) - len(compared), "abstention")
     if compared.empty:
         return f"Nothing could be compared: {abstained}."
     failed = int((~compared["passed"].astype(bool)).sum())
-    what = f"{len(compared)} comparisons of the engine with {sf.plural(compared['panel'].nunique(), 'kind')} of oracle"
+    what = f"{len(compared)} comparisons of the engine with {plural(compared['panel'].nunique(), 'kind')} of oracle"
     if failed:
         return f"{failed} of {what} exceed the tolerance ({abstained})"
     strict = compared[compared["tolerance"] == compared["tolerance"].min()]
     share = float((strict["relative_error"] / strict["tolerance"]).max())
-    margin = f"the strict ones by a factor of {sf.number(1 / share, 2)} or more" if share else "the strict ones exactly"
+    margin = f"the strict ones by a factor of {number(1 / share, 2)} or more" if share else "the strict ones exactly"
     return f"All {what} pass, {margin} ({abstained})"
 
 
@@ -77,7 +78,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
         )
     for tolerance in rows["tolerance"].unique():
         ax.axhline(tolerance, color=RED, lw=2, gid="tolerance")
-        ax.text(0.995, tolerance * 1.6, f"tolerance {sf.number(tolerance, 2)}", color=RED, ha="right", fontsize=9.5,
+        ax.text(0.995, tolerance * 1.6, f"tolerance {number(tolerance, 2)}", color=RED, ha="right", fontsize=9.5,
                 transform=ax.get_yaxis_transform())  # fmt: skip
     ax.axhline(EPSILON, color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
     compared = int(rows["relative_error"].notna().sum())

@@ -216,7 +216,7 @@ sys.path[:0] = {path!r}
 import plot_growth_rate as job
 class Named(dict):
     __getattr__ = dict.__getitem__
-job.main(types.SimpleNamespace(input=Named({tables!r}), output=Named(png="f.png", svg="f.svg", facts="f.json"), log=["log"]))
+job.main(types.SimpleNamespace(input=Named({tables!r}), output=Named(png="f.png", svg="f.svg", phone="f.phone.svg", facts="f.json"), log=["log"]))
 print(time.process_time())
 """
 

@@ -1,231 +1,378 @@
-"""What clipping does to the gradient through training: the global norm before and after, rule by rule."""
+"""What clipping does to the gradient through training: its global norm before and after, rule by rule."""
 
+import math
+import textwrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 import study_figures as sf
+import study_measures as sm
+from study_findings import Study
+from study_words import few, kind_of, listed, marked, name_of, named, ordered, percent, plain, power, threshold
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no gradient was clipped.",
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
-BEFORE, ENDED = "#b4b4b4", "#b2001d"
-MOST_ROWS, MOST_RULES, MOST_RUNS = 4, 6, 60
-POOLED = ("clipping", "spectral_radius", "activation", "seed", "updates", "trace_every")
-UNCHANGED = 1e-9  # decades
+UNCLIPPED = sf.Nothing("No run of this study clips its gradient.", NOTHING.add)
+BEFORE = "#9a9a9a"
+MOST_ROWS, MOST_RULES, MOST_LINES, LONGEST = 3, 6, 10, 140
+CUT = 1e-9  # decades that clipping must take off a norm to count
+OF_RUN = ("clipped", "going", "highest", "highest_at")
+
+
+# ---- what is drawn
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """Run × update: log10 of the global gradient norm before and after clipping, and of the rule's threshold on it.
+    """Run × update: log10 of the global gradient norm before and after clipping, of the runs that are drawn.
 
-    Of long trainings some updates evenly spread. ``ended`` marks the update at which a run ended because a value was
-    not finite; its norm is the last finite one. An exactly zero gradient has no norm here.
+    Every row repeats what holds for its run over all its updates: ``clipped`` of ``going`` updates that did not end it, the ``highest``
+    finite norm before clipping and the update that it was ``highest_at``, ``broken``. A run that is not drawn has one row, without update.
     """
-    runs = sf.trained(tables.runs("first_nonfinite_update"))
-    if runs.empty:
+    study = tables.study
+    runs = sf.trained_panels(study, lambda part: part.axes, most=10**6, every=True)
+    if runs.empty or not (runs["clipping"] != "none").any():
         return pd.DataFrame()
-    runs = sf.panels(runs, "task", POOLED, MOST_ROWS)
-    kept = sf.rules(runs["clipping"])[:MOST_RULES]
-    runs["left_out"] += runs["clipping"].nunique() - len(kept)
-    runs = runs[runs["clipping"].isin(kept)]
-    rows = sf.updates_of(tables, runs, ["log10_norm_before", "log10_norm_after", "finite"])
-    names = {"log10_norm_before": "before", "log10_norm_after": "after"}
-    rows = rows.rename(columns=names)
-    rows["ended"] = ~rows.pop("finite")
-    for name in names.values():
-        finite = rows[name].where(np.isfinite(rows[name]))
-        last = finite.groupby(rows["run_key"]).ffill()
-        rows[name] = finite.where(~rows["ended"], last)
-    settings = [
-        "run_key",
-        "panel",
-        "task",
-        "cell",
-        "activation",
-        "spectral_radius",
-        "clipping",
-        "seed",
-        "left_out",
-        "common",
-    ]
-    rows = rows.merge(runs[settings], on="run_key")
-    norms = {rule: np.log10(sf.threshold(rule) or np.nan) if rule.startswith("norm:") else np.nan for rule in kept}
-    return rows.assign(threshold=rows["clipping"].map(norms))
+    used = runs.groupby("part")["clipping"].transform(lambda rules: (rules != "none").any())
+    runs = runs[used].drop(columns=["panel", "left_out"])
+    runs = runs.merge(of_runs(tables, runs["run_key"]), on="run_key", how="left")
+    runs = _rows(study, runs)
+    drawn = runs.dropna(subset=["panel"])
+    rows = sf.updates_of(tables, drawn.drop_duplicates("run_key"), ["log10_norm_before", "log10_norm_after", "finite"])
+    rows = rows.rename(columns={"log10_norm_before": "before", "log10_norm_after": "after"})
+    return pd.concat([drawn.merge(rows, on="run_key"), runs[runs["panel"].isna()]], ignore_index=True)
 
 
-def summary(data: pd.DataFrame) -> pd.DataFrame:
-    """One row a rule: its runs, how many ended, the share of updates clipped and the typical cut in decades."""
-    going = data[~data["ended"]].dropna(subset=["before", "after"])
-    going = going.assign(cut=going["before"] - going["after"])
-    clipped = going[going["cut"] > UNCHANGED]
-    found = pd.DataFrame({
-        "runs": data.groupby("clipping")["run_key"].nunique(),
-        "ended": data[data["ended"]].groupby("clipping")["run_key"].nunique(),
-        "share": (going["cut"] > UNCHANGED).groupby(going["clipping"]).mean(),
-        "cut": clipped.groupby("clipping")["cut"].median(),
-        "highest": going.groupby("clipping")["before"].max(),
-    })  # fmt: skip
-    return found.fillna({"ended": 0, "share": 0.0}).reindex(sf.rules(found.index))
+def of_runs(tables: sf.Tables, keys: pd.Series) -> pd.DataFrame:
+    """By run, over all its updates: clipped, going, highest, highest_at; read in pieces, because there may be millions of updates."""
+    columns = ["run_key", "update", "log10_norm_before", "log10_norm_after", "finite"]
+    pieces = []
+    for rows in tables.pieces("updates", columns, ds.field("run_key").isin(keys.unique().tolist())):
+        before = rows["log10_norm_before"].where(np.isfinite(rows["log10_norm_before"]))
+        going = rows["finite"] & before.notna() & np.isfinite(rows["log10_norm_after"])
+        cut = going & (before - rows["log10_norm_after"] > CUT)
+        pieces.append(rows[["run_key", "update"]].assign(highest=before, going=going, clipped=cut))
+    rows = pd.concat(pieces, ignore_index=True).drop_duplicates(["run_key", "update"])
+    peak = rows.dropna(subset=["highest"]).sort_values(["highest", "update"], ascending=[False, True])
+    peak = (
+        peak.drop_duplicates("run_key")
+        .set_index("run_key")[["highest", "update"]]
+        .rename(columns={"update": "highest_at"})
+    )
+    return rows.groupby("run_key")[["clipped", "going"]].sum().join(peak).reset_index()
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+    """With ``panel``, the row that a run is drawn in: all settings besides the rule; of many, those with the least, a middle number
+    of and the most clipped updates."""
+    trained = [part for part in study.parts if part.trains]
+    groups: list[tuple[str, pd.DataFrame]] = []
+    for i, own in runs.groupby("part", sort=True):
+        part = trained[int(i)]
+        prefix = sf.part_name(part, trained)
+        for chosen, rows in sm.grouped(own, [axis for axis in part.axes if axis != "clipping"]):
+            name = name_of(chosen) if chosen else ""
+            groups.append((": ".join(filter(None, (prefix, name))) or str(part.runs["task"].iloc[0]), rows))
+    shares = [rows["clipped"].sum() / max(1, rows["going"].sum()) for _, rows in groups]
+    order = sorted(range(len(groups)), key=lambda j: (shares[j], j))
+    kept = list(range(len(groups))) if len(groups) <= MOST_ROWS else sf.spread(order, MOST_ROWS)
+    found = [rows.assign(panel=groups[j][0] if j in kept else None) for j, (_, rows) in enumerate(groups)]
+    data = pd.concat(found, ignore_index=True)
+    names = list(dict.fromkeys(groups[j][0] for j in kept))
+    data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
+    return data.assign(settings=len(groups))
+
+
+def by_rule(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a rule: runs, how many broke down, and the share of updates that were clipped."""
+    found = runs.drop_duplicates("run_key").groupby("clipping")[["clipped", "going"]].sum()
+    each = runs.drop_duplicates("run_key").groupby("clipping")["broken"].agg(runs="size", broken="sum")
+    found = found.join(each)
+    return found.assign(share=found["clipped"] / found["going"].where(found["going"] > 0)).reindex(
+        ordered("clipping", found.index)
+    )
+
+
+# ---- what is said
+
+
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
-        return NOTHING.facts()
-    rules = summary(data)
-    numbers = {f"ended_{rule}": f"{row['ended']:.0f} of {row['runs']:.0f}" for rule, row in rules.iterrows()}
-    numbers["rules"] = ", ".join(dict.fromkeys(map(sf.kind_of, rules.index)))  # the caption explains each
-    numbers |= {f"share_{rule}": sf.percent(row["share"]) for rule, row in rules.iterrows() if rule != "none"}
-    numbers |= {
-        f"highest_{rule}": sf.power(row["highest"]) for rule, row in rules.iterrows() if np.isfinite(row["highest"])
-    }
-    clipping = rules.drop("none", errors="ignore")
-    cuts = [
-        f"{rule} cuts {sf.percent(row['share'])} of the updates"
-        + (f", typically by a factor of {sf.power(row['cut'])}" if row["share"] else "")
-        for rule, row in clipping.iterrows()
-    ]
-    claims = {
-        "cuts": f"{'; '.join(cuts)}." if cuts else "",
-        "highest": "The highest norm before clipping was " + _highest(rules) + ".",
-        "ended": _ended(data),
-        "common": sf.common(data),
-        "left_out": sf.left_out(data),
-    }
-    title = _title(rules, clipping)
+        return (UNCLIPPED if (study.runs["updates"] > 0).any() else NOTHING).facts()
+    rules, runs = by_rule(data), data.drop_duplicates("run_key")
+    text = title(rules)
+    drawn = drawn_rules(data)
     alt = (
-        f"Line charts, rows {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}, columns {sf.listed(rules.index)}: decimal "
-        "logarithm of the "
-        "global gradient norm before clipping (grey) and after it (coloured) against training update, one line a "
-        f"run. {title}"
+        f"Line charts of the decimal logarithm of the global gradient norm against update, before clipping (grey) and after it "
+        f"(coloured); columns {listed(named('clipping', rule) for rule in drawn)}; rows "
+        f"{listed(map(str, data['panel'].cat.categories))}. {plain(text)}"
     )
-    return sf.facts(title, alt, numbers, claims)
+    claims = [_shares(rules), _highest(runs), _some(data), _left_out_rules(rules, drawn)]
+    kinds = [kind_of(rule) for rule in rules.index if rule != "none"]
+    shown = [
+        *dict.fromkeys(kinds),
+        *(["threshold"] if "norm" in kinds else []),
+        *(["broken"] if data["broken"].any() else []),
+    ]
+    shown += ["lines" if one_line_each(data) else "median"]
+    return sf.facts(text, alt, claims, shown)
 
 
-def _highest(rules: pd.DataFrame) -> str:
-    known = rules.dropna(subset=["highest"])
-    if len(known) > 1 and known["highest"].map(sf.power).nunique() == 1:
-        return f"{sf.power(known['highest'].iloc[0])}, with every rule"
+def title(rules: pd.DataFrame) -> str:
+    """Who breaks down without clipping and with it; if nobody does, how often each rule clips."""
+    clipping = rules.drop("none", errors="ignore")
+    names = list(clipping.index)
+    if rules["broken"].any() and "none" in rules.index:
+        return f"Without clipping {_broken(rules, ['none'])} runs break down; with it, {_broken(rules, names)}" + (
+            f", and {_share(clipping.iloc[0])} of updates are cut."
+            if len(names) == 1 and clipping["clipped"].iloc[0]
+            else "."
+        )
+    if rules["broken"].any():
+        return f"Clipping does not keep every run going: {_broken(rules, names)} break down."
+    most = clipping.sort_values("share", ascending=False, kind="stable")
+    if not most["share"].fillna(0).any():
+        return f"No run breaks down, and {'the rule' if len(names) == 1 else 'no rule'} {'never' if len(names) == 1 else 'ever'} clips."
+    first, last = most.iloc[0], most.iloc[-1]
+    text = f"{first.name} clips {_share(first)} of all updates"
+    if len(most) > 1:
+        text += f", {last.name} {_share(last)}"
+    return f"{text}; no run breaks down{', without clipping either' if 'none' in rules.index else ''}."
+
+
+def _broken(rules: pd.DataFrame, names: list[str]) -> str:
+    """3 of 9."""
+    where = {"clipping": names[0] if len(names) == 1 else names}
+    broken, runs = int(rules.loc[names, "broken"].sum()), int(rules.loc[names, "runs"].sum())
+    count = marked(str(broken) if broken else "none", "runs_broken_by_rule", broken, **where)
+    return f"{count} of {marked(str(runs), 'runs_by_rule', runs, **where)}"
+
+
+def _share(rule: pd.Series) -> str:
+    share = float(rule["share"]) if math.isfinite(rule["share"]) else 0.0
+    words = "less than 1 %" if 0 < share < 0.005 else "more than 99 %" if 0.995 <= share < 1 else percent(share)
+    return marked(words, "clipped_share", share, clipping=str(rule.name))
+
+
+def _shares(rules: pd.DataFrame) -> str:
+    """How often each rule clips, where the title does not say it."""
+    clipping = rules.drop("none", errors="ignore")
+    cutting, idle = clipping[clipping["clipped"] > 0], clipping[(clipping["clipped"] == 0) & (clipping["going"] > 0)]
+    said = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
+    said += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
+    return f"Over all runs, {few(said, 6)}." if said and (len(clipping) > 1 or rules["broken"].any()) else ""
+
+
+def _highest(runs: pd.DataFrame) -> str:
+    """The highest finite norm of all, whether its run went on or ended."""
+    known = runs.dropna(subset=["highest"])
+    if known.empty:
+        return "No gradient has a norm that is finite and not zero."
+    top = known.loc[known["highest"].idxmax()]
+    size, update = float(top["highest"]), int(top["highest_at"])
+    ends = " in a run that broke down" if top["broken"] else ""
+    tied = known[known["highest"] == top["highest"]]  # rules share their first gradient
+    rule = f" with {named('clipping', top['clipping'])}" if tied["clipping"].nunique() == 1 else ""
     return (
-        sf.listed(f"{sf.power(row['highest'])} ({rule})" for rule, row in known.iterrows())
-        if len(known)
-        else "never finite"
+        f"The highest norm before clipping is {marked(power(size), 'highest_norm', size)}, at update "
+        f"{marked(str(update), 'highest_norm_update', update)}{rule}{ends}."
     )
 
 
-def _ended(data: pd.DataFrame) -> str:
-    """Which runs ended, by rule, network and spectral radius."""
-    ended = data[data["ended"]]
-    if ended.empty:
-        return "No run ended at a value that is not finite."
-    network = "cell" if data["activation"].nunique() == 1 < data["cell"].nunique() else "activation"
-    counts = ended.groupby(["clipping", network, "spectral_radius"])["run_key"].nunique()
-    words = [f"{count} ({rule}, {phi}, ρ = {sf.number(rho)})" for (rule, phi, rho), count in counts.items()]
-    more = [f"{counts.iloc[5:].sum()} elsewhere"] if len(words) > 6 else []
-    return f"Runs that ended at a value that is not finite: {sf.listed([*words[:5], *more] if more else words)}."
+def _some(data: pd.DataFrame) -> str:
+    if int(data["settings"].iloc[0]) <= len(data["panel"].cat.categories):
+        return ""
+    return "Of all settings, the figure draws that with the fewest clipped updates, one from the middle, and that with the most."
 
 
-def _title(rules: pd.DataFrame, clipping: pd.DataFrame) -> str:
-    """Who ended; if nobody did, who was clipped most; if nobody was, how large gradients got."""
-    if rules["ended"].sum():
-        parts = []
-        if "none" in rules.index:
-            parts.append(f"without clipping, {rules.loc['none', 'ended']:.0f} of {rules.loc['none', 'runs']:.0f}")
-        if len(clipping):
-            parts.append(f"with clipping, {clipping['ended'].sum():.0f} of {clipping['runs'].sum():.0f}")
-        return f"Runs that break down at a value that is not finite: {'; '.join(parts)}."
-    if clipping["share"].any():
-        rule = clipping["share"].idxmax()
-        return f"No run breaks down; {rule} clips most: {sf.percent(clipping.loc[rule, 'share'])} of the updates."
-    highest = rules["highest"].max()
-    if not np.isfinite(highest):
-        return "No run breaks down and nothing is clipped; every gradient is exactly zero."
-    return f"No run breaks down and nothing is clipped; the highest gradient norm is {sf.power(highest)}."
+def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
+    out = [rule for rule in rules.index if rule not in drawn]
+    return f"Not drawn, because there is no room: {few(out)}; the tables have them." if out else ""
+
+
+def drawn_rules(data: pd.DataFrame) -> list[str]:
+    return sf.spread(ordered("clipping", data.loc[data["panel"].notna(), "clipping"]), MOST_RULES)
+
+
+def one_line_each(data: pd.DataFrame) -> bool:
+    """Whether a panel holds so few runs that each has its own line."""
+    drawn = data.dropna(subset=["panel"])
+    return int(drawn.groupby(["panel", "clipping"], observed=True)["run_key"].nunique().max()) <= MOST_LINES
+
+
+# ---- how it is drawn
 
 
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    panels, rules = list(data["panel"].cat.categories), sf.rules(data["clipping"])
-    crowded = len(rules) > 4
-    figure, axes = sf.grid(len(panels) * len(rules), len(rules), 2.45, sharey="row")
-    colours = sf.rule_colours(rules)
-    for row, panel in enumerate(panels):
-        here = data[data["panel"] == panel]
-        for ax, rule in zip(axes[row * len(rules) : (row + 1) * len(rules)], rules, strict=True):
-            _panel(ax, here[here["clipping"] == rule], colours[rule])
-            if row == 0:
-                _rule_title(ax, rule, crowded)
-        left = axes[row * len(rules)]
-        _limit(left, here)
-        left.set_ylabel(f"{panel}\n" + r"$\log_{10}$ of gradient norm")
-        for ax, rule in zip(axes[row * len(rules) : (row + 1) * len(rules)], rules, strict=True):
-            _mark_ends(ax, here[here["clipping"] == rule], "\n" if crowded else " ")
-    sf.label_below(axes, len(rules), "update" if crowded else "training update")
-    figure.legend(handles=_legend(data, colours), loc="outside lower center", ncols=2)
+    single = one_line_each(data)
+    rules, panels = drawn_rules(data), list(data["panel"].cat.categories)
+    data = data[data["panel"].notna() & data["clipping"].isin(rules)]
+    paint, scale, anywhere = sf.rule_colours(rules), limits(data), bool(data["broken"].any())
+    figure, grid = _axes(len(panels), len(rules))
+    for i, panel in enumerate(panels):
+        for j, rule in enumerate(rules):
+            ax, rows = grid[i][j], data[(data["panel"] == panel) & (data["clipping"] == rule)]
+            ax.set_ylim(*scale)
+            ax.set_xlim(-0.02 * data["updates"].max(), data["updates"].max())
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if rows.empty:
+                ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", color="#555555")
+                continue
+            _panel(ax, rows, paint[rule], single)
+            ax.set_title(
+                _summary(rows, len(rules), anywhere), loc="left", fontsize=9.5, fontweight="normal", color="#333333"
+            )
+    _name(grid, panels, rules, paint)
+    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if sf.on_phone() else 4)
     return figure
 
 
-def _rule_title(ax: Axes, rule: str, crowded: bool) -> None:
-    """The rule above its column, and above the words of ``_mark_ends``."""
-    none = "no clipping" if crowded else "none: no clipping"
-    size, up = (10, 32) if crowded else (11, 20)
-    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "gid": "rule"}
-    text = none if rule == "none" else rule
-    ax.annotate(text, (0, 1), (0, up), fontweight="bold", fontsize=size, **place)
+def _axes(panels: int, rules: int) -> tuple[Figure, list[list[Axes]]]:
+    """Rows by columns; on a phone everything stands below each other, rule by rule."""
+    columns = sf.columns(rules)
+    count = panels * rules if columns == 1 else panels
+    height = 1.95 if sf.on_phone() else 2.3
+    figure = Figure(figsize=(sf.width(), count * height + 1.2), layout="constrained")
+    axes = figure.subplots(count, columns, sharex=True, sharey=True, squeeze=False)
+    if columns == 1:
+        return figure, [[axes[i * rules + j][0] for j in range(rules)] for i in range(panels)]
+    return figure, [list(row) for row in axes]
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
-    """A line a run, before and after; the threshold; × where a run ended."""
-    keys = rows["run_key"].unique()
-    some = keys[:: max(1, -(-len(keys) // MOST_RUNS))]
-    shown = rows[rows["run_key"].isin(some) & ~rows["ended"]]
-    for name, paint, width, alpha in (("before", BEFORE, 0.8, 0.75), ("after", colour, 0.8, 0.6)):
-        lines = [run[["update", name]].to_numpy() for _, run in shown.groupby("run_key")]
-        ax.add_collection(LineCollection(lines, colors=paint, linewidths=width, alpha=alpha, gid=name), autolim=True)
-    if rows["threshold"].notna().any():
-        ax.axhline(rows["threshold"].iloc[0], color=sf.INK, lw=1.4, ls=(0, (4, 2)), gid="threshold")
-    ax.autoscale_view()
-
-
-def _limit(ax: Axes, rows: pd.DataFrame) -> None:
-    """A y scale for almost all norms of a row and its thresholds; explosions leave it at the top."""
-    norms = rows.loc[~rows["ended"], ["before", "after"]].melt()["value"].dropna()
-    known = [*norms.quantile([0.002, 0.985]), *rows["threshold"].dropna()] if len(norms) else [0.0]
-    low, high = min(known), max(known)
-    ax.set_ylim(low - 0.05 * (high - low) - 0.1, high + 0.1 * (high - low) + 0.1)
-
-
-def _mark_ends(ax: Axes, rows: pd.DataFrame, between: str) -> None:
-    """× where runs ended, at their last finite norm or at the top if that is off the scale, and how many did."""
-    low, high = ax.get_ylim()
-    top = high - 0.04 * (high - low)
-    ended = rows[rows["ended"]]
+def _panel(ax: Axes, rows: pd.DataFrame, colour: str, single: bool) -> None:
+    """Threshold beneath, then the norm before, then after; × where a run broke down."""
+    limit = threshold(str(rows["clipping"].iloc[0]))
+    if kind_of(str(rows["clipping"].iloc[0])) == "norm" and limit:
+        ax.axhline(math.log10(limit), color=sf.INK, lw=1.2, ls=(0, (4, 2)), zorder=1, gid="threshold")
+    high = ax.get_ylim()[1]
+    never = rows["clipping"].iloc[0] == "none"
+    for name, paint, width in (("before", BEFORE, 2.2), ("after", colour, 1.1))[: 1 if never else 2]:
+        known = rows[np.isfinite(rows[name])]
+        paint = colour if never else paint
+        if known.empty:
+            continue
+        how: dict[str, Any] = {"estimator": None, "units": "run_key"} if single else {
+            "estimator": "median", "errorbar": ("pi", 100), "err_kws": {"alpha": 0.25, "lw": 0}}  # fmt: skip
+        before = len(ax.lines)
+        if known.groupby("run_key").size().max() == 1:  # a line of one point would not be seen
+            how = how | {"marker": "o", "ms": 6 if name == "before" else 3.5}
+        sns.lineplot(
+            known, x="update", y=name, color=paint, lw=width if not never else 1.1, alpha=0.85 if single else 1.0, legend=False,
+            ax=ax, zorder=2 if name == "before" else 3, **how,
+        )  # fmt: skip
+        for line in ax.lines[before:]:
+            line.set_gid(name)
+    over = rows[(rows["before"] > high)].groupby("run_key")["update"].min()
+    ended = rows.drop_duplicates("run_key")["first_nonfinite_update"].dropna()
+    going = over[~over.index.isin(rows.loc[rows["broken"], "run_key"])]
+    mark: dict[str, Any] = {
+        "mec": "white",
+        "color": colour if not never else sf.INK,
+        "ls": "",
+        "clip_on": False,
+        "zorder": 5,
+    }
+    if len(going):
+        ax.plot(
+            going,
+            [high] * len(going),
+            marker="^",
+            ms=7,
+            gid="above",
+            **mark | {"color": sf.INK if never else "#666666"},
+        )
     if len(ended):
-        y = ended["before"].fillna(top).clip(low, top)
-        ax.plot(ended["update"], y, "x", color=ENDED, ms=8, mew=2.2, ls="", clip_on=False, zorder=5, gid="ended")
-    highest = rows["before"].max()
-    peak = f"peak {sf.power(highest)}" if np.isfinite(highest) else "no finite norm"
-    words = f"{len(ended)} of {rows['run_key'].nunique()} end ×,{between}{peak}" if len(rows) else "no run"
-    ax.set_title(words, loc="left", fontsize=9.5, fontweight="normal")
+        ax.plot(ended, [high] * len(ended), marker="X", ms=9, gid="ended", **mark)
+    ax.set(xlabel="", ylabel="")
 
 
-def _legend(data: pd.DataFrame, colours: dict[str, str]) -> list[Line2D]:
-    colour = colours[sf.rules(data["clipping"])[-1]]
-    dashes: dict[str, Any] = {"color": sf.INK, "ls": (0, (4, 2)), "lw": 1.4}
-    cross: dict[str, Any] = {"color": ENDED, "marker": "x", "ms": 8, "mew": 2.2, "ls": ""}
-    entries = [
-        (True, Line2D([], [], color=BEFORE, lw=2, label="before clipping, one line a run")),
-        (True, Line2D([], [], color=colour, lw=2, label="after clipping (colour of the rule)")),
-        (data["threshold"].notna().any(), Line2D([], [], label="threshold on the global norm", **dashes)),
-        (data["ended"].any(), Line2D([], [], label="run ends: a value is not finite", **cross)),
+def limits(data: pd.DataFrame) -> tuple[float, float]:
+    """One scale for all panels: everything finite, except explosions further above the rest than the rest is high."""
+    going = data[data["finite"].astype(bool)]  # the update that ends a run may have a norm far beyond floats
+    norms = pd.concat([going["before"], going["after"]])
+    norms = norms[np.isfinite(norms)]
+    lines = [
+        math.log10(limit)
+        for rule in data["clipping"].unique()
+        if kind_of(rule) == "norm" and (limit := threshold(rule))
     ]
-    return [handle for there, handle in entries if there]
+    low, bulk, most = (float(norms.quantile(q)) for q in (0.0005, 0.98, 1.0)) if len(norms) else (-1.0, 1.0, 1.0)
+    low, bulk = min([low, *lines]), max([bulk, *lines])
+    high = min(max(most, bulk), bulk + 0.6 * (bulk - low) + 0.3)
+    room = 0.06 * (high - low) + 0.05
+    return low - room, high + room
+
+
+def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
+    """clips 58 % of updates; 5 of 18 runs break down. Where no run of the study does (``anywhere``), only the first."""
+    runs = rows.drop_duplicates("run_key")
+    going, clipped, broken = int(runs["going"].sum()), int(runs["clipped"].sum()), int(runs["broken"].sum())
+    words = []
+    if rows["clipping"].iloc[0] != "none":
+        words.append(f"clips {percent(clipped / going)} of updates" if clipped else "never clips")
+    if broken:
+        words.append(f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down (×)")
+    elif anywhere and not words:
+        words.append("none breaks down")
+    text = ("; " if columns < 3 and not sf.on_phone() else "\n").join(words)
+    return text.replace(" of updates", "\nof updates") if sf.columns(columns) > 4 else text
+
+
+def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: dict[str, str]) -> None:
+    """Rules above the columns, settings at the left of the rows; on a phone both above each panel."""
+    stacked = sf.columns(2) == 1
+    for i, panel in enumerate(panels):
+        for j, rule in enumerate(rules):
+            ax = grid[i][j]
+            if stacked or i == 0:
+                beside = [ax] if stacked else grid[0]  # names stand in one line, whatever is under them
+                titles = [other.get_title(loc="left") for other in beside]
+                up = 7 + 12 * max(title.count("\n") + bool(title) for title in titles)
+                words = named("clipping", rule) + (f", {panel}" if stacked and len(panels) > 1 else "")
+                ax.annotate(
+                    words, (0, 1), (0, up), xycoords="axes fraction", textcoords="offset points", fontsize=11,
+                    fontweight="bold", color=paint[rule], gid="rule", annotation_clip=False,
+                )  # fmt: skip
+            if j == 0 or stacked:
+                ax.set_ylabel(
+                    r"$\log_{10}$ gradient norm"
+                    if stacked or len(panels) == 1
+                    else f"{_wrapped(panel)}\n" + r"$\log_{10}$ norm"
+                )
+    for ax in grid[-1][-1:] if stacked else grid[-1]:
+        ax.set_xlabel("training update")
+
+
+def _wrapped(panel: str) -> str:
+    """A row's name, the task on a line of its own; what an equals sign joins stays together."""
+    return "\n".join(
+        textwrap.fill(line.replace(" = ", "\u00a0=\u00a0"), 24) for line in panel.replace(": ", ":\n").split("\n")
+    )
+
+
+def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Line2D]:
+    last = list(paint)[-1]
+    of = "one line a run" if single else "median; band: lowest to highest"
+    handles = [
+        Line2D([], [], color=BEFORE, lw=2.4, label=f"before clipping ({of})"),
+        Line2D([], [], color=paint[last], lw=1.8, label="after clipping"),
+    ]
+    if any(kind_of(rule) == "norm" for rule in data["clipping"].unique()):
+        handles.append(Line2D([], [], color=sf.INK, lw=1.2, ls=(0, (4, 2)), label="threshold"))
+    if data["broken"].any():
+        handles.append(Line2D([], [], color="#777777", marker="X", ms=8, mec="white", ls="", label="run breaks down"))
+    return handles
 
 
 def main(snakemake: Any) -> None:

@@ -1,5 +1,6 @@
 """How closely the engine agrees with independent programs: every check's worst relative error, and the tolerance."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import study_figures as sf
+from study_findings import Study
+from study_words import in_order, listed, marked, number, plural
 
 NOTHING = sf.Nothing(
     "No comparison of the engine with an independent program is recorded.",
     "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
     "checked_runs_per_job: 1 or more, too.",
 )
-STAGES = {
-    "gate": ("o", -0.17, "gate: before the sweeps"),
-    "sweep": ("D", 0.17, "sweep: runs of this study, checked once more"),
-}
+STAGES = {"gate": (-0.16, "full: gate, before the sweeps"), "sweep": (0.16, "open: runs of the sweeps, checked again")}
+MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
 UNKNOWN = "not a number"
+ABOVE = 2.4  # rows above the first that are for labels, where no dot can be
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """One row a check, with its ``panel`` (oracle, dtype) and ``network`` (cell and activation, as they vary).
+    """One row a check, with its ``program`` and its ``network`` (cell and activation, as they vary).
 
     ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
     """
@@ -32,96 +34,117 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     if data.empty:
         return pd.DataFrame()
     data["regime"] = data["regime"].fillna(UNKNOWN)
-    data["panel"] = _programs(data["oracle"]) + ", " + data["dtype"]
+    data["program"] = data["oracle"]
     cell, activation = data["cell"], data["activation"]
     several = cell.nunique() > 1, activation.nunique() > 1
     data["network"] = cell + ", " + activation if all(several) else cell if several[0] else activation
     data["exact"] = data["relative_error"] == 0
-    order = ["panel", "network", "stage", "regime", "relative_error"]
+    order = ["dtype", "program", "network", "stage", "regime", "relative_error"]
     return data.sort_values(order, ignore_index=True)
 
 
-def _programs(oracles: pd.Series) -> pd.Series:
-    """The oracles; torch.nn modules together if there are several, for each covers few networks."""
-    modules = oracles.str.startswith("torch.nn.")
-    return oracles.mask(modules, "torch.nn modules") if oracles[modules].nunique() > 1 else oracles
+# ---- facts
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+def _count(count: int, kind: str, **where: Any) -> str:
+    return marked(str(count), kind, count, **where)
+
+
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
     known = data.dropna(subset=["relative_error"])
-    oracles = sorted(data["oracle"].unique())
-    modules = [oracle for oracle in oracles if oracle.startswith("torch.nn.")]
-    compared = f"{len(data)} comparisons with {sf.listed(sorted(_programs(data['oracle']).unique()))}"
-    numbers = {"checks": str(len(data))} | {f"checks_{stage}": str((data["stage"] == stage).sum()) for stage in STAGES}
-    numbers |= {"modules": sf.listed(modules)} if modules else {}  # the caption names them
-    neither = len(data) - len(known)
-    claims = {
-        "neither": f"In {sf.plural(neither, 'comparison')} neither program found a finite result." if neither else "",
-        "exact": f"{sf.plural(int(data['exact'].sum()), 'comparison')} agreed to the last bit."
-        if data["exact"].any()
+    neither, exact = len(data) - len(known), int(data["exact"].sum())
+    shown = [
+        *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
+        *(stage for stage in STAGES if (data["stage"] == stage).any()),
+        *(["exact"] if exact else []),
+    ]
+    claims = [
+        *([_worst(known)] if len(known) and not data["exact"].all() else []),
+        f"In {_count(neither, 'checks_without_error')} of them neither program found a finite result."
+        if neither
         else "",
-    }
+        f"{_count(exact, 'checks_exact')} of them agreed to the last bit." if exact else "",
+    ]
+    title = _title(data, known)
+    alt = f"Dot plot of relative errors on a logarithmic axis, by program and network, with the tolerance and machine ε. {title}"
+    return sf.facts(title, alt, claims, shown)
+
+
+def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
+    compared = f"{_count(len(data), 'checks')} comparison{'s' * (len(data) != 1)} with PyTorch"
     if known.empty:
-        title = f"In none of {compared} was there a finite result to compare."
-        return sf.facts(title, f"An empty chart. {title}", numbers, claims)
-    failed = int((known["relative_error"] > known["tolerance"]).sum())
-    nearest = known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
-    worst, largest = (sf.number(error, 2) for error in (nearest["relative_error"], known["relative_error"].max()))
-    numbers |= {"worst": worst, "tolerance": sf.number(nearest["tolerance"], 2), "failed": str(failed)}
+        return f"In none of {compared} was there a finite result to compare."
+    share = known["relative_error"] / known["tolerance"]
+    failed, largest = int((share > 1).sum()), float(known["relative_error"].max())
+    error = marked(number(largest, 2), "largest_error", largest)
     if failed:
-        title = f"{failed} of {compared} exceed the tolerance; the worst relative error is {worst}."
-    else:
-        title = f"The largest relative error in {compared} is {largest}{_margin(known)}."
-    network = nearest["activation"] if data["cell"].nunique() == 1 else f"{nearest['cell']}, {nearest['activation']},"
-    claims["worst"] = (
-        f"The worst, {worst}, is {nearest['where']} of {network} at ρ = "
-        f"{sf.number(nearest['spectral_radius'])}, "
-        f"T = {nearest['sequence_length']} ({nearest['stage']}, {nearest['oracle']})."
-    )
-    alt = f"Dot plots of relative error on a logarithmic axis, with the tolerance and machine ε. {title}"
-    return sf.facts(title, alt, numbers, claims)
-
-
-def _margin(known: pd.DataFrame) -> str:
-    """How far below its tolerance the error stays that comes nearest to it."""
-    share = (known["relative_error"] / known["tolerance"]).max()
-    if share == 0:
-        return ""
+        return f"{_count(failed, 'checks_failed')} of {compared} exceed the tolerance; the largest relative error is {error}."
+    if share.max() == 0:
+        return f"All of {compared} agree to the last bit."
     if known["tolerance"].nunique() == 1:
-        return f"; the tolerance is {sf.number(1 / share, 2)} times larger"
-    return f"; the nearest that any comes to its tolerance is {sf.number(share, 2)} of it"
+        times = marked(number(1 / share.max(), 2), "tolerance_over_error", 1 / share.max())
+        return f"The largest relative error in {compared} is {error}; the tolerance is {times} times larger."
+    nearest = marked(number(share.max(), 2), "error_over_tolerance", share.max())
+    return f"No error in {compared} is more than {nearest} of its tolerance."
+
+
+def _nearest(known: pd.DataFrame) -> pd.Series:
+    """The check that comes nearest to its tolerance."""
+    return known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
+
+
+def _worst(known: pd.DataFrame) -> str:
+    row = _nearest(known)
+    network = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
+    found = re.sub(r", t = \d+", " at one time step", str(row["where"]))
+    error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
+    settings = [
+        f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
+        for name, axis in (("ρ", "spectral_radius"), ("T", "sequence_length"))
+    ]
+    return f"Nearest to its tolerance is {error}: {found} of {network} at {listed(settings)}, against {row['oracle']}."
+
+
+# ---- drawing
 
 
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    panels = sorted(data["panel"].unique())
-    networks = {panel: _networks(data[data["panel"] == panel]) for panel in panels}
-    most = max(map(len, networks.values()))
-    height = 1.1 + (0.42 if most <= 12 else 0.25) * most
-    same = len({tuple(rows) for rows in networks.values()}) == 1
-    figure, axes = sf.grid(len(panels), 2, height, extra=1.5, sharex=False, sharey=same)
-    for ax, panel in zip(axes, panels, strict=True):
-        rows = data[data["panel"] == panel]
-        _panel(ax, rows, networks[panel], *_limits(data[data["dtype"] == rows["dtype"].iloc[0]]))
-        sf.panel_title(ax, panel, 40)
-        ax.set_ylim(len(networks[panel]) - 0.4, -1.4)
-        ax.set_yticks(range(len(networks[panel])), networks[panel])
-    _annotate_worst(axes, panels, data, networks)
-    sf.label_below(axes, min(2, len(axes)), "worst relative error over all steps and parameters")
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=2)
+    dtypes = list(data["dtype"].unique())
+    rows = {dtype: _rows(data[data["dtype"] == dtype]) for dtype in dtypes}
+    most = max(map(len, rows.values()))
+    columns = min(len(dtypes), sf.columns(2))
+    height = 0.9 + (0.29 if most <= 24 else 0.22) * (most + ABOVE)
+    figure, axes = sf.grid(len(dtypes), columns, height, extra=1.0, sharex=False)
+    for ax, dtype in zip(axes, dtypes, strict=True):
+        own = data[data["dtype"] == dtype]
+        _panel(ax, own, rows[dtype])
+        if len(dtypes) > 1:
+            sf.panel_title(ax, dtype, 40)
+    sf.label_below(axes, columns, "worst relative error" + ("" if sf.on_phone() else " over all steps and parameters"))
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=sf.columns(3, 1))
     return figure
 
 
-def _networks(rows: pd.DataFrame) -> list[str]:
-    """The networks of a panel, cells from the simplest."""
-    return list(sf.in_order(rows, ["cell", "activation"])["network"].drop_duplicates())
+Row = tuple[str, str]  # program and network; a program's heading has no network
+
+
+def _rows(own: pd.DataFrame) -> list[Row]:
+    """From above: a heading for every program, and below it its networks, cells from the simplest."""
+    found: list[Row] = []
+    for program, checks in own.groupby("program", sort=True):
+        found.append((str(program), ""))
+        found += [
+            (str(program), name) for name in in_order(checks, ["cell", "activation"])["network"].drop_duplicates()
+        ]
+    return found
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """The x scale of a dtype, the same for every oracle: from below its rounding error to above its tolerance."""
+    """From below the rounding error of a type to above its tolerance."""
     errors = rows.loc[rows["relative_error"] > 0, "relative_error"]
     return min([*errors, _epsilon(rows)]) / 24, max([*errors, *rows["tolerance"]]) * 4
 
@@ -130,62 +153,80 @@ def _epsilon(rows: pd.DataFrame) -> float:
     return float(np.finfo(rows["dtype"].iloc[0]).eps)
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, networks: list[str], low: float, high: float) -> None:
-    for network in range(len(networks)):
-        ax.axhline(network + 0.5, color="#eeeeee", lw=0.8, zorder=0)
-    for value in rows["tolerance"].unique():
-        ax.axvline(value, color="#b2001d", lw=2, gid="tolerance")
-        ax.text(value, -1.1, "tolerance ", ha="right", va="center", color="#b2001d", fontsize=9.5)
-    ax.axvline(_epsilon(rows), color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
-    ax.text(_epsilon(rows), -0.65, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
-    x = rows["relative_error"].mask(rows["exact"], low * 3)
-    for stage, (marker, offset, _) in STAGES.items():
-        here = rows["stage"] == stage
-        y = [networks.index(network) + offset for network in rows.loc[here, "network"]]
-        paint = [sf.REGIME_COLOURS.get(regime, sf.FAINT) for regime in rows.loc[here, "regime"]]
-        faces = paint if stage == "gate" else "none"
-        ax.scatter(x[here], y, marker=marker, s=34, facecolors=faces, edgecolors=paint, linewidths=1.2, gid=stage)
-    ax.set(xscale="log", xlim=(low, high))
+def _panel(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
+    low, high = _limits(own)
+    ax.set(xscale="log", xlim=(low, high), ylim=(len(rows) - 0.4, -0.5 - ABOVE))
+    ax.set_yticks([i for i, (_, network) in enumerate(rows) if network], [network for _, network in rows if network])
+    ax.tick_params(axis="y", length=0)
+    for i, (program, network) in enumerate(rows):
+        if network:
+            ax.axhline(i, color="#eeeeee", lw=0.8, zorder=0)
+        else:
+            count = plural(int((own["program"] == program).sum()), "comparison")
+            ax.text(0.01, i + 0.1, f"{program}: {count}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5,
+                    fontweight="bold", gid="program", bbox={"facecolor": "white", "lw": 0, "pad": 1.5}, zorder=2.5)  # fmt: skip
+    _limits_drawn(ax, own, len(rows))
+    _dots(ax, own, rows, low * 3)
+    _name_worst(ax, own, rows)
 
 
-def _annotate_worst(axes: list[Axes], panels: list[str], data: pd.DataFrame, networks: dict[str, list[str]]) -> None:
-    """The number beside the check that comes nearest to its tolerance."""
-    known = data[data["relative_error"] > 0]
+def _limits_drawn(ax: Axes, own: pd.DataFrame, count: int) -> None:
+    """Tolerance and rounding error, named above all dots."""
+    for value in own["tolerance"].unique():
+        ax.plot([value, value], [-ABOVE - 0.2, count], color="#b2001d", lw=2, gid="tolerance")
+        ax.text(value, -ABOVE + 0.2, "tolerance ", ha="right", va="center", color="#b2001d", fontsize=9.5)
+    ax.plot([_epsilon(own)] * 2, [-ABOVE - 0.2, count], color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
+    ax.text(_epsilon(own), -ABOVE + 0.2, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
+
+
+def _dots(ax: Axes, own: pd.DataFrame, rows: list[Row], zero: float) -> None:
+    """Regimes by colour and marker; the gate full, the sweeps open and a little lower."""
+    x = own["relative_error"].mask(own["exact"], zero)
+    place = pd.Series(list(zip(own["program"], own["network"], strict=True)), index=own.index).map(rows.index)
+    for stage, (offset, _) in STAGES.items():
+        for regime, marker in [*MARKS.items(), (UNKNOWN, "X")]:
+            here = (own["stage"] == stage) & (own["regime"] == regime)
+            if here.any():
+                colour = sf.REGIME_COLOURS.get(regime, sf.FAINT)
+                style: dict[str, Any] = {"facecolors": colour if stage == "gate" else "none", "edgecolors": colour}
+                ax.scatter(
+                    x[here], place[here] + offset, marker=marker, s=36, linewidths=1.1, gid=stage, zorder=3, **style
+                )
+
+
+def _name_worst(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
+    """A ring around the check that comes nearest to its tolerance, and its number above all dots."""
+    known = own[own["relative_error"] > 0]
     if known.empty:
         return
-    row = known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
-    ax, error = axes[panels.index(row["panel"])], row["relative_error"]
+    row = _nearest(known)
+    x, y = row["relative_error"], rows.index((row["program"], row["network"])) + STAGES[row["stage"]][0]
     left, right = np.log(ax.get_xlim())
-    side = 1 if (np.log(error) - left) / (right - left) < 0.5 else -1  # where there is room
-    place: dict[str, Any] = {
-        "xytext": (18 * side, 0),
-        "textcoords": "offset points",
-        "ha": "left" if side > 0 else "right",
-        "va": "center",
-    }
-    at = (error, networks[row["panel"]].index(row["network"]) + STAGES[row["stage"]][1])
-    line = {"arrowstyle": "-", "color": sf.INK, "shrinkB": 5}
-    text = ax.annotate(f"worst = {sf.number(error, 2)}", at, fontsize=10, fontweight="bold", arrowprops=line, **place)
-    sf.outlined(text)
+    side = "left" if (np.log(x) - left) / (right - left) < 0.5 else "right"
+    ax.plot([x, x], [-1.15, y - 0.3], color=sf.INK, lw=0.8, zorder=1, gid="worst line")
+    ax.plot([x], [y], marker="o", ms=11, mfc="none", mec=sf.INK, mew=1.2, ls="", zorder=4, gid="worst")
+    text = f" worst {number(x, 2)}" if side == "left" else f"worst {number(x, 2)} "
+    ax.text(x, -1.5, text, ha=side, va="center", fontsize=10, fontweight="bold", gid="worst name")
 
 
 def _legend(data: pd.DataFrame) -> list[Line2D]:
+    """Only what is drawn."""
+    regimes = [
+        Line2D([], [], ls="", marker=marker, ms=7, color=sf.REGIME_COLOURS.get(name, sf.FAINT), label=_called(name))
+        for name, marker in [*MARKS.items(), (UNKNOWN, "X")]
+        if (data["regime"] == name).any()
+    ]
     stages = [
-        Line2D([], [], ls="", marker=marker, ms=6, mec=sf.INK, mfc=sf.INK if stage == "gate" else "none", label=label)
-        for stage, (marker, _, label) in STAGES.items()
+        Line2D([], [], ls="", marker="s", ms=6, mec=sf.INK, mfc=sf.INK if stage == "gate" else "none", label=label)
+        for stage, (_, label) in STAGES.items()
         if (data["stage"] == stage).any()
     ]
-    regimes = [
-        Line2D(
-            [], [], ls="", marker="s", ms=7, color=sf.REGIME_COLOURS.get(regime, sf.FAINT), label=f"{regime} gradient"
-        )
-        for regime in [*sf.REGIME_COLOURS, UNKNOWN]
-        if (data["regime"] == regime).any()
-    ]
     exact = [Line2D([], [], ls="", label="leftmost: exactly 0")] if data["exact"].any() else []
-    first = [*stages, *exact]
-    padding = [Line2D([], [], ls="", label=" ")] * (max(len(first), len(regimes)) - len(first))
-    return [*first, *padding, *regimes]  # two columns, filled from the top
+    return [*regimes, *stages, *exact]
+
+
+def _called(regime: str) -> str:
+    return "gradient is not a number" if regime == UNKNOWN else f"{regime} gradient"
 
 
 def main(snakemake: Any) -> None:

@@ -1,82 +1,125 @@
 """How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 import study_figures as sf
+import study_measures as sm
+import study_statistics as stat
+import study_tables
+from study_findings import Study
+from study_words import decimals, marked, name_of, number, plain, power
 
 NOTHING = sf.Nothing(
-    "No run of this study shows how one gradient travels back through time.",
+    "No run of this study has a gradient of numbers that travels back from the last step alone.",
     "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step would mix "
-    "gradients "
-    "of different age).",
+    "gradients of different age).",
 )
 MOST_LAGS = 200
-FLOAT_LIMITS = (  # log10 of the smallest normal and the smallest positive number; log10 of the largest
-    ("float32", -37.9, -44.9, 38.5),
-    ("float64", -307.7, -323.3, 308.3),
+MOST_VALUES = 4_000_000  # runs × lags in memory at once
+OUTSIDE = 0.1  # share of the lines that may leave the scale, where with them the others would be flat
+FLAT = 3.0  # times as long a scale flattens
+LIMITS = (  # log10 of the smallest positive and of the largest number
+    ("float32", -44.9, 38.5),
+    ("float64", -323.3, 308.3),
 )
-GROUP = ["panel", "spectral_radius", "sequence_length", "lag"]
+PINK = "#8f3a6d"
+GROUP = ["panel", "hue"]
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """Panel × spectral radius × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its mean, lowest and highest seed, and the linear law.
+    """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the linear law.
 
-    Seeds whose gradient is exactly zero there (``zeros``) or not a number (``broken``) are not in the mean.
+    ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
     """
-    runs = tables.runs("linear_rate", "task_loss_at")  # what the task decides where the config says nothing
-    runs = sf.starts(runs[runs["task_loss_at"] == "last"])
+    runs = tables.runs(
+        "linear_rate", "growth_rate", "task_loss_at"
+    )  # what the task decides where the config says nothing
+    runs = sm.starts(runs[runs["task_loss_at"] == "last"])
     if runs.empty:
         return pd.DataFrame()
-    runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))
-    found = _aggregated(tables, runs)
-    found["mean"] = (found["sum"] / found["finite"]).where(found["finite"] > 0)
-    found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
-    found["linear"] = found["lag"] * found["rate"] / np.log(10)  # null where the cell has no such law
-    order = [*GROUP, "mean", "low", "high", "seeds", "zeros", "left_out", "common", "cell", "broken", "linear"]
-    return found[order]
+    axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis != "sequence_length"]
+    runs = _laid_out(sm.at_longest(runs, axes), axes)
+    lags, ratio = _ratios(tables, runs)
+    found = [_line(rows, lags, ratio[rows["place"]]) for _, rows in runs.groupby(GROUP, observed=True)]
+    data = pd.concat(found, ignore_index=True)
+    if data.loc[data["lag"] > 0, "median"].isna().all():
+        return pd.DataFrame()  # no gradient is a number
+    for name in GROUP:
+        data[name] = pd.Categorical(data[name], categories=runs[name].cat.categories, ordered=True)
+    return data.sort_values([*GROUP, "lag"], ignore_index=True)
 
 
-def _aggregated(tables: sf.Tables, runs: pd.DataFrame) -> pd.DataFrame:
-    """Sums, extremes and counts by ``GROUP``, from the traces piece by piece, so that any number of runs fits."""
-    grids = [np.linspace(0, T - 1, min(T, MOST_LAGS + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
-    keys = pa.array(runs["run_key"], pa.string())
-    ours = (pc.field("update") == 0) & pc.field("run_key").isin(keys)
-    shown = ours & pc.field("lag").isin(pa.array(np.unique(np.concatenate(grids)), pa.int32()))
-    columns = ["sweep", "run_key", "lag", "log10_grad_norm"]
-    ends = pd.concat(tables.pieces("traces", columns, ours & (pc.field("lag") == 0)))
-    last = ends.drop_duplicates("run_key").set_index("run_key")["log10_grad_norm"]
-    settings = ["panel", "spectral_radius", "sequence_length", "linear_rate", "left_out", "common", "cell"]
-    described = runs.set_index(["sweep", "run_key"])[settings]  # a run that two sweeps share counts in the first
-    total: pd.DataFrame | None = None
-    for piece in tables.pieces("traces", columns, shown):
-        ratio = piece["log10_grad_norm"] - piece["run_key"].map(last)
-        piece["zeros"], piece["ratio"] = ratio == -np.inf, ratio.where(np.isfinite(ratio))
-        rows = piece.join(described, on=["sweep", "run_key"], how="inner")
-        part = rows.groupby(GROUP, observed=True).agg(
-            sum=("ratio", "sum"), low=("ratio", "min"), high=("ratio", "max"), finite=("ratio", "count"),
-            seeds=("run_key", "size"), zeros=("zeros", "sum"),
-        )  # fmt: skip
-        total = part if total is None else _added(total, part)
-    assert total is not None, "runs without a trace"
-    own = runs.groupby(["panel", "spectral_radius", "sequence_length"], observed=True).agg(
-        left_out=("left_out", "first"), common=("common", "first"), cell=("cell", "first"), rate=("linear_rate", "mean")
+def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """Panels and hues: spectral radii side by side; where another axis is compared, at most three radii make panels."""
+    radius = "spectral_radius" in axes
+    others = [axis for axis in axes if axis != "spectral_radius"]
+    hue, rest = sf.start_axes(others)
+    chosen = radius and bool(hue)
+    if chosen:
+        runs = pd.concat([_three_radii(rows) for _, rows in sm.grouped(runs, rest)])
+        rest = [*rest, "spectral_radius"]
+    elif radius:
+        hue = ["spectral_radius"]
+    elif not hue:
+        hue, rest = [axis for axis in rest if axis == "activation"], []
+    runs = sf.start_hues(sf.panels(runs, rest), hue).reset_index(drop=True)
+    return runs.assign(by=hue[0] if hue else "", chosen=chosen, place=np.arange(len(runs)))
+
+
+def _three_radii(runs: pd.DataFrame) -> pd.DataFrame:
+    """The smallest, the largest, and of those between them the one whose growth is nearest to zero."""
+    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
+    inner = mean.iloc[1:-1]
+    between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]
+    return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
+
+
+def _ratios(tables: sf.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
+    most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
+    grids = [np.linspace(0, T - 1, min(T, most + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
+    lags = np.unique(np.concatenate(grids))
+    row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
+    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
+    ours = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
+    norm = np.full((len(runs), len(lags)), np.nan)
+    for piece in tables.pieces("traces", ["run_key", "lag", "log10_grad_norm"], ours):
+        norm[row[piece["run_key"]].to_numpy(), np.searchsorted(lags, piece["lag"])] = piece["log10_grad_norm"]
+    first = np.where(np.isfinite(norm[:, :1]), norm[:, :1], np.nan)  # a gradient of zero at the end has no ratio
+    return lags, norm - first
+
+
+def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFrame:
+    """One line with its band, at the lags of its own length."""
+    own, T = rows.iloc[0], int(rows["sequence_length"].iloc[0])
+    # of a shorter sequence's grid all lags are kept, of a longer one's those that it has a value at
+    has = (lags < T) & ~np.isnan(ratio).all(axis=0) | (lags == T - 1) | (lags == 0)
+    lags, ratio = lags[has], ratio[:, has]
+    nothing = np.isnan(ratio).all(axis=0)
+    known = np.where(nothing, 0.0, ratio)
+    each = (
+        ("median", np.nanmedian(known, axis=0)),
+        ("low", np.nanmin(known, axis=0)),
+        ("high", np.nanmax(known, axis=0)),
     )
-    return total.join(own, on=["panel", "spectral_radius", "sequence_length"]).reset_index()
-
-
-def _added(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """The aggregates of two pieces as those of both."""
-    how = {"sum": "sum", "low": "min", "high": "max", "finite": "sum", "seeds": "sum", "zeros": "sum"}
-    return pd.concat([one, other]).groupby(level=GROUP, observed=True).agg(how)
+    found = {name: np.where(nothing, np.nan, value) for name, value in each}
+    keep = ["panel", "hue", "colour", "spectral_radius", "by", "chosen", "left_out", "cell"]
+    return pd.DataFrame(found).assign(
+        **{name: own[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
+        zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
+        linear=lags * rows["linear_rate"].mean() / math.log(10),  # null where the cell has no such law
+    )  # fmt: skip
 
 
 def ends(data: pd.DataFrame) -> pd.DataFrame:
@@ -84,52 +127,257 @@ def ends(data: pd.DataFrame) -> pd.DataFrame:
     return data[data["lag"] == data["sequence_length"] - 1]
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
-    at_first = ends(data)
-    known = at_first.dropna(subset=["mean"])
-    lags = sf.listed(map(str, sorted(set(at_first["lag"]))))
-    zeros, broken = int(at_first["zeros"].sum()), int(at_first["broken"].sum())
-    claims = {
-        "zeros": f"{sf.plural(zeros, 'run')} reached a gradient of exactly zero (▼) and left the mean there."
-        if zeros
-        else "",
-        "broken": f"{sf.plural(broken, 'run')} had a gradient that is not a number and left the mean."
-        if broken
-        else "",
-        "common": sf.common(data),
-        "left_out": sf.left_out(data),
-    }
-    numbers = {"lag": lags, "seeds": _range(data["seeds"])}
-    if known.empty:
-        title = "Every gradient is exactly zero, or not a number, before it has reached the first time step."
-        return sf.facts(title, f"Small multiples without lines. {title}", numbers, claims)
-    low, high = known.loc[known["mean"].idxmin()], known.loc[known["mean"].idxmax()]
-    spread = [
-        f"{sf.power(row['mean'])} ({sf.in_lists(row['panel'])}, ρ = {sf.number(row['spectral_radius'])})"
-        for row in (low, high)
+    title, last = _title(study), ends(data)
+    laws = data["linear"].notna().any()
+    shown = [
+        *(["linear"] if laws else []),
+        *(["residual"] if laws and data["cell"].eq("residual").any() else []),
+        *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
+        *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
+        *(["three radii"] if data["chosen"].any() else []),
+        *(["band"] if data["seeds"].max() > 1 else []),
+        *(["zeros"] if last["zeros"].any() else []),
+        *(["limits"] if _limits(data) else []),
+        *(["leaving"] if len(leaving(data)) else []),
     ]
-    title = f"Going back {lags} steps multiplies the gradient by " + (
-        f"anything from {spread[0]} to {spread[1]}." if low["mean"] < high["mean"] else f"{spread[0]}."
+    kinds = sf.alt_list(data["panel"].cat.categories)
+    alt = (
+        f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
+        f"back from the end{_hues_in_words(data)}{', with the linear law dashed' if laws else ''}. {title}"
     )
-    numbers |= {"lowest": sf.number(low["mean"], 3), "highest": sf.number(high["mean"], 3)}
-    off = (known["mean"] - known["linear"]).abs().groupby(known["panel"], observed=True).max().dropna()
-    if len(off):
-        numbers["linear_off_most"] = sf.number(off.max(), 2)
-        claims["linear"] = _linear(data, off)
-    return sf.facts(title, _alt(data, title), numbers, claims)
+    return sf.facts(title, alt, [*(_linear(study) if laws else ()), *_lost(study), sf.left_out(data)], shown)
 
 
-def _linear(data: pd.DataFrame, off: pd.Series) -> str:
-    """How far the linear law is off, and whose spectral radius it takes."""
-    words = sf.listed(f"{sf.number(value, 2)} ({sf.in_lists(panel)})" for panel, value in off.items())
-    residual = " The law of a residual cell takes the spectral radius of (1 − λ) I + η W_hh." if _residual(data) else ""
-    return f"At the first time step the linear law ρ^lag is off by {words} decades at most.{residual}"
+def _hues_in_words(data: pd.DataFrame) -> str:
+    by = data["by"].iloc[0]
+    return f", one line for each {study_tables.axes()[by]['label']}" if by else ""
 
 
-def _residual(data: pd.DataFrame) -> bool:
-    return bool((data["cell"] == "residual").any())
+def _longest(part: sm.Part) -> pd.DataFrame:
+    """A part's runs at the longest sequence of their kind."""
+    return sm.at_longest(part.runs, [axis for axis in part.axes if axis != "sequence_length"])
+
+
+def _ends_of(study: Study) -> list[tuple[float, str, dict[str, Any], int]]:
+    """Median decades of every kind of start at every spectral radius: value, name, address and T, at the longest sequence."""
+    found = []
+    for part in study.parts:
+        if part.trains:
+            continue
+        for chosen, runs in sm.grouped(_longest(part), part.axes):
+            known = runs["log10_gradient_ratio"].dropna().to_numpy()
+            if len(known):
+                settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
+                where = {"sweep": part.sweep, **part.fixed, **chosen}
+                name = name_of({**part.fixed, **settings}) if part.fixed or settings else ""
+                found.append((stat.median(known).value, name, where, int(runs["sequence_length"].iloc[0])))
+    return found
+
+
+def _title(study: Study) -> str:
+    """From the smallest to the largest factor of all that the study holds."""
+    found = sorted(_ends_of(study), key=lambda each: each[0])
+    if not found:
+        return "No gradient of this study is a number when it arrives at the first time step."
+    low, high = found[0], found[-1]
+    length = marked(str(high[3]), "setting", high[3], axis="sequence_length")
+    going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
+    sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
+    if low[0] == -np.inf:
+        sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
+    if low[0] == high[0]:
+        return f"{going} multiplies the gradient by {sizes[0]}."
+    text = f"{going} multiplies the gradient by anything from {sizes[0]} for {low[1]} to {sizes[1]} for {high[1]}."
+    short = f"{going} multiplies the gradient by anything from {sizes[0]} to {sizes[1]}."
+    return text if len(plain(text)) <= sf.LONGEST_TITLE else short
+
+
+def _linear(study: Study) -> list[str]:
+    """How far the linear law is off at the first time step, by activation function: the best and the worst."""
+    starts = pd.concat([_longest(part) for part in study.parts if not part.trains])
+    starts = starts.drop_duplicates("run_key")
+    starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float)) & starts["linear_rate"].notna()]
+    if starts.empty:
+        return []
+    law = starts["linear_rate"] * (starts["sequence_length"] - 1) / math.log(10)
+    off = (starts["log10_gradient_ratio"] - law).abs().groupby(starts["activation"]).median().sort_values()
+    words = [
+        f"{marked(number(value, 2), 'linear_law_miss', value, activation=name)} decades{f' for {name}' if len(off) > 1 else ''}"
+        for name, value in (off if len(off) < 3 else off.iloc[[0, -1]]).items()
+    ]
+    between = " to ".join(words) if len(off) > 1 else words[0]
+    return [f"At the first time step the linear law is off by {between}, in the median of the networks."]
+
+
+def _lost(study: Study) -> list[str]:
+    """Networks with a gradient of exactly zero, or without a number."""
+    starts = sm.starts(study.all_runs)
+    zero, total = int((starts["log10_gradient_ratio"] == -np.inf).sum()), len(starts)
+    broken = int(starts["log10_gradient_ratio"].isna().sum())
+    of = f" of {marked(str(total), 'starts_in_all', total)} networks"
+    said = []
+    if zero:
+        said.append(
+            f"In {marked(str(zero), 'exactly_zero', zero)}{of} the gradient is exactly zero at the first time step."
+        )
+    if broken:
+        said.append(f"In {marked(str(broken), 'without_ratio', broken)}{of} it is not a number.")
+    return said
+
+
+# ---- drawing
+
+
+def scale(data: pd.DataFrame) -> tuple[float, float]:
+    """One y scale for all panels; if a few lines would flatten all others, at least 90 % of the lines end inside."""
+    whole = _span(data[["low", "high", "median"]].to_numpy())
+    last = ends(data)["median"].to_numpy()
+    last = np.sort(last[np.isfinite(last)])
+    spare = math.floor(OUTSIDE * len(last))
+    if not spare:
+        return whole
+    windows = [(last[i], last[len(last) - 1 - spare + i]) for i in range(spare + 1)]
+    low, high = min(windows, key=lambda w: max(w[1], 0.0) - min(w[0], 0.0))
+    inner = _span(np.array([low, high]))
+    return inner if whole[1] - whole[0] > FLAT * (inner[1] - inner[0]) else whole
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    known = np.append(values[np.isfinite(values)], 0.0)  # lines begin at 0
+    low, high = float(known.min()), float(known.max())
+    room = 0.06 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def leaving(data: pd.DataFrame) -> pd.DataFrame:
+    """Ends of lines that lie outside the scale."""
+    low, high = scale(data)
+    last = ends(data)
+    return last[np.isfinite(last["median"]) & ((last["median"] < low) | (last["median"] > high))]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    columns = min(len(names), sf.columns(3 if data["chosen"].any() or len(names) > 4 else 2))
+    height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or sf.on_phone() else 2.9
+    figure, axes = sf.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
+    axes[0].set_ylim(*scale(data))
+    direct = _direct(data, columns)
+    for ax, name in zip(axes, names, strict=True):
+        rows = data[data["panel"] == name]
+        _panel(ax, rows, markers=not direct)
+        if len(names) > 1:
+            sf.panel_title(ax, name, 30 if columns < 3 else 24)
+        if direct:
+            sf.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
+    sf.label_below(axes, columns, "lag: steps back from the end, T − t" if columns < 3 else "lag: steps back, T − t")
+    figure.supylabel(sf.RATIO % "t" + " (decades)", fontsize=10.5)
+    hues = [] if direct else _hue_legend(data)
+    figure.legend(handles=[*hues, *_legend(data)], loc="outside lower center", ncols=sf.columns(3 if hues else 4, 1))
+    _label_limits(figure, axes, data)
+    return figure
+
+
+def _direct(data: pd.DataFrame, columns: int) -> bool:
+    """Whether names fit at the lines' ends; a line that leaves the scale is always named there."""
+    longest = max(map(len, data["hue"].cat.categories))
+    return longest <= (22 if columns == 1 and not sf.on_phone() else 13) or bool(len(leaving(data)))
+
+
+def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
+    """Rows, colour, width and marker of every line; names get ever thinner lines, so that lines that coincide all show."""
+    names = list(rows["hue"].cat.categories)
+    thinner = rows["by"].iloc[0] not in sm.NUMBERS or len(names) < 4
+    widths = np.linspace(3.6 if len(names) > 1 else 2.2, 1.1 if len(names) > 1 else 2.2, len(names))
+    return [
+        (
+            line,
+            line["colour"].iloc[0],
+            float(widths[names.index(hue)]) if thinner else 2.0,
+            sf.MARKERS[names.index(hue) % 8],
+        )
+        for hue, line in rows.groupby("hue", observed=True)
+    ]
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
+    ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
+    low, _ = ax.get_ylim()
+    one_law = rows.groupby("lag")["linear"].nunique().le(1).all() and rows["hue"].nunique() > 1
+    for i, (line, colour, width, marker) in enumerate(_hues(rows)):
+        if line["linear"].notna().any() and not (one_law and i):
+            paint = sf.INK if one_law else colour
+            ax.plot(line["lag"], line["linear"], lw=1.3, ls=(0, (4, 2)), color=paint, gid="linear", zorder=2.5)
+        band = line[["low", "high"]].clip(lower=low - 1e6)  # one network at exactly zero opens it downwards
+        ax.fill_between(line["lag"], band["low"], band["high"], color=colour, lw=0, alpha=0.22)
+        solid = line.assign(median=line["median"].where(np.isfinite(line["median"])))
+        sns.lineplot(solid, x="lag", y="median", ax=ax, color=colour, lw=width, estimator=None, legend=False)
+        ax.lines[-1].set_gid("median")
+        if markers:
+            end = solid.iloc[[-1]]
+            ax.plot(end["lag"], end["median"], marker=marker, ms=7, color=colour, mec="white", clip_on=False, gid="end")
+        if line["zeros"].any():
+            first = line.loc[line["zeros"].gt(0).idxmax(), "lag"]
+            triangle: dict[str, Any] = {"marker": "v", "ms": 8, "clip_on": False, "mec": "white", "gid": "zero"}
+            ax.plot([first], [0.03 + 0.05 * i], color=colour, transform=ax.get_xaxis_transform(), **triangle)
+    ax.set(xlabel="", ylabel="")
+    ax.margins(x=0.01)
+
+
+def _hue_legend(data: pd.DataFrame) -> list[Line2D]:
+    """Names of lines that are too long to stand beside them."""
+    return [
+        Line2D([], [], color=colour, lw=width, marker=marker, ms=7, mec="white", label=str(line["hue"].iloc[0]))
+        for line, colour, width, marker in _hues(data)
+    ]
+
+
+def _labels(ax: Axes, rows: pd.DataFrame) -> list[tuple[float, str, Any]]:
+    """Names at the lines' ends; with an arrow and its value where a line leaves the scale."""
+    low, high = ax.get_ylim()
+    last = ends(rows)
+    kept = set(sf.spread(list(last["hue"]), 12))
+    found = []
+    for row in last[last["hue"].isin(kept)].to_dict("records"):
+        y = row["median"]
+        text = str(row["hue"])
+        if row["by"] == "spectral_radius":
+            text = f"ρ = {number(row['spectral_radius'])}"
+        if y == -np.inf:
+            text, y = f"{text} ▼ 0".strip(), low
+        elif not np.isfinite(y):
+            continue
+        elif not low <= y <= high:
+            text = f"{text} {'↓' if y < low else '↑'} {decimals(y, 0)}".strip()
+        if text:
+            found.append((y, text, row["colour"]))
+    return found
+
+
+def _legend(data: pd.DataFrame) -> list[Any]:
+    """Only what is drawn."""
+    several = int(data["seeds"].max()) > 1
+    seeds = _range(data["seeds"])
+    law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
+    dashes: dict[str, Any] = {"lw": 1.3, "ls": (0, (4, 2))}
+    zero: dict[str, Any] = {"color": sf.FAINT, "marker": "v", "ms": 8, "ls": ""}
+    median = f"median of {seeds} networks" if several else "one network"
+    entries = [
+        (True, Line2D([], [], color=sf.FAINT, lw=2.2, label=median)),
+        (several, Patch(color=sf.FAINT, alpha=0.3, label="lowest to highest")),
+        (data["linear"].notna().any(), Line2D([], [], color=sf.FAINT, label=law, **dashes)),
+        (bool(_limits(data)), Line2D([], [], color=PINK, lw=1.0, ls=":", label="where plain floats end")),
+        (data["zeros"].any(), Line2D([], [], label="a network is exactly 0 from here", **zero)),
+    ]
+    return [handle for there, handle in entries if there]
 
 
 def _range(values: pd.Series) -> str:
@@ -137,87 +385,55 @@ def _range(values: pd.Series) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _alt(data: pd.DataFrame, title: str) -> str:
-    panels = sf.listed(map(sf.in_lists, data["panel"].cat.categories))
-    law = ", with the linear law dashed" if data["linear"].notna().any() else ""
-    return (
-        f"Line charts, one for each of {panels}: decimal logarithm of the gradient norm, relative to the last "
-        "time step, against "
-        f"lag in steps back from the end, one line per spectral radius{law}. {title}"
-    )
-
-
-def draw(data: pd.DataFrame) -> Figure:
-    if data.empty:
-        return NOTHING.draw()
-    names = list(data["panel"].cat.categories)
-    columns = 2 if len(names) <= 4 else 3
-    figure, axes = sf.grid(len(names), columns, 2.75, sharex=data["sequence_length"].nunique() == 1)
-    colours = sf.radius_colours(data["spectral_radius"])
-    for ax, name in zip(axes, names, strict=True):
-        _panel(ax, data[data["panel"] == name], colours)
-        sf.panel_title(ax, name, 30 if columns == 2 else 19)
-    for ax in axes:
-        _mark_float_limits(ax)
-    sf.label_below(axes, columns, "lag: steps back from the end, T − t" if columns == 2 else "lag: steps back, T − t")
-    scales = " (decades; every panel has its own scale)" if len(names) > 1 else " (decades)"
-    figure.supylabel(sf.RATIO % "t" + scales, fontsize=10.5)
-    figure.legend(handles=_legend(data), title="spectral\nradius ρ", loc="outside right center")
-    return figure
-
-
-def _legend(data: pd.DataFrame) -> list[Any]:
-    """The radii, and only what is drawn."""
-    several = data["seeds"].max() > 1
-    seeds = f"mean of {_range(data['seeds'])} seeds" if several else "one seed"
-    law = "linear law\nρ^lag" + ("\n(residual:\nits own ρ)" if _residual(data) else "")
-    zero = Line2D([], [], color=sf.FAINT, marker="v", ms=8, ls="", label="exactly 0\nfrom here")
-    entries = [
-        (True, Line2D([], [], color=sf.FAINT, lw=2.2, label=seeds)),
-        (several, Patch(color=sf.FAINT, alpha=0.3, label="lowest to\nhighest seed")),
-        (data["linear"].notna().any(), Line2D([], [], color=sf.FAINT, lw=1.2, ls=(0, (4, 2)), label=law)),
-        (data["zeros"].any(), zero),
+def _limits(data: pd.DataFrame) -> list[tuple[str, float]]:
+    """Where plain floats run out, of a gradient of norm 1 at the last step, as far as the scale reaches."""
+    low, high = scale(data)
+    return [
+        (f"{dtype} {word}", y)
+        for dtype, *ys in LIMITS
+        for word, y in zip(("min", "max"), ys, strict=True)
+        if low < y < high
     ]
-    return [*sf.radius_legend(data["spectral_radius"]), *(handle for there, handle in entries if there)]
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
-    ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
-    for radius, line in rows.groupby("spectral_radius"):
-        style = {"color": colours[radius]}
-        if line["linear"].notna().any():
-            ax.plot(line["lag"], line["linear"], lw=1.1, ls=(0, (4, 2)), alpha=0.8, gid="linear", **style)
-        ax.fill_between(line["lag"], line["low"], line["high"], lw=0, alpha=0.25, **style)
-        ax.plot(line["lag"], line["mean"], lw=2.0, gid="mean", **style)
-        if line["zeros"].any():
-            first = line.loc[line["zeros"].gt(0).idxmax(), "lag"]
-            ax.plot(
-                [first],
-                [0.03],
-                marker="v",
-                ms=8,
-                clip_on=False,
-                gid="zero",
-                transform=ax.get_xaxis_transform(),
-                **style,
-            )
-    ax.margins(x=0.01)
+def _label_limits(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
+    """The limits of floats as lines, named where no line of the data is in the way."""
+    there = _limits(data)
+    if not there:
+        return
+    for ax in axes:
+        for _, y in there:
+            ax.axhline(y, color=PINK, lw=1.0, ls=":", gid="limit", zorder=1)
+    figure.draw_without_rendering()
+    for ax, (_, rows) in zip(axes, data.groupby("panel", observed=True), strict=True):
+        for text, y in there:
+            _name_limit(ax, text, y, rows)
 
 
-def _mark_float_limits(ax: Axes) -> None:
-    """Where plain floats run out, if a gradient of norm 1 at the last step gets there."""
-    low, high = ax.get_ylim()
-    for dtype, normal, smallest, largest in FLOAT_LIMITS:
-        if low < normal:
-            ax.axhspan(smallest, normal, color="#cc79a7", alpha=0.35, lw=0, zorder=0.5)
-        if high > largest:
-            ax.axhline(largest, color="#cc79a7", lw=1.4, zorder=0.5)
-        for y, word, align in ((smallest, f"{dtype} min", "top"), (largest, f"{dtype} max", "bottom")):
-            if low < y < high:
-                sf.outlined(
-                    ax.text(0.015, y, word, transform=ax.get_yaxis_transform(), va=align, fontsize=9, color="#8f3a6d")
-                )
-    ax.set_ylim(low, high)
+def _name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
+    """The first place along a limit, above or below it, where no line runs through its name."""
+    box = ax.get_window_extent()
+    inches = box.width / ax.figure.dpi, box.height / ax.figure.dpi
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    wide, tall = 0.08 * len(text) / inches[0] * (right - left), 0.16 / inches[1] * (high - low)
+    lines = [line for _, line in rows.groupby("hue", observed=True)]
+    for start in np.linspace(left + 0.01 * (right - left), right - wide, 40):
+        for bottom, align in ((y, "bottom"), (y - tall, "top")):
+            room = bottom >= low and bottom + tall <= high
+            if room and not any(_crosses(line, (start, start + wide), (bottom, bottom + tall)) for line in lines):
+                ax.text(start, y, text, va=align, ha="left", fontsize=9, color=PINK, gid="limit name")
+                return
+
+
+def _crosses(line: pd.DataFrame, across: tuple[float, float], up: tuple[float, float]) -> bool:
+    """Whether a line, its band or its law passes through a rectangle."""
+    at = np.linspace(*across, 12)
+    for lower, upper in (("low", "high"), ("linear", "linear"), ("median", "median")):
+        below, above = (np.interp(at, line["lag"], line[name].clip(-1e9, 1e9)) for name in (lower, upper))
+        inside = at <= line["lag"].max()
+        if bool((inside & (np.minimum(below, above) <= up[1]) & (np.maximum(below, above) >= up[0])).any()):
+            return True
+    return False
 
 
 def main(snakemake: Any) -> None:

@@ -1,280 +1,552 @@
-"""The gradient's growth per step against spectral radius, beside prediction, linear law and bound; and the deviation."""
+"""The gradient's growth per step back in time beside what theory says; and measured minus predicted."""
 
+import math
 import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import study_figures as sf
+import study_measures as sm
+import study_statistics as stat
 import study_tables
-from study_verdicts import crossings
+from study_findings import Study, clearly_off
+from study_words import few, listed, marked, name_of, number, plain, signed
 
 NOTHING = sf.Nothing(
-    "No run of this study has a growth rate.",
+    "No run of this study has a growth rate: no gradient goes two steps back and stays a number.",
     "Add a sweep with several values of spectral_radius and a sequence_length of 2 or more.",
 )
-MEASURED, PREDICTED, LINEAR, BOUND = "#D55E00", "#0072B2", "#222222", "#8a8a8a"
+MEASURED = "#D55E00"
+THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
+    "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 2.0}),
+    "mean_field_rate": ("mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.7}),
+    "operating_rate": ("operating point", {"color": "#0072B2", "ls": "-", "lw": 2.2}),
+    "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.2}),
+}
 ROUNDING = 1e-9
-ZERO = "a seed’s gradient is exactly 0"
-COLUMNS = 4
-LONGEST_TITLE = 235  # letters: three lines
-GROUP = ["panel", "spectral_radius", "sequence_length"]
+RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
+MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """Panel × spectral radius at the longest T: means over seeds of the growth rate, its deviation and its theories.
+    """One row a network at the longest sequence: its rates, its ``panel`` and ``hue``, and its place ``x`` on the axis ``x_axis``.
 
-    The errors are standard deviations over seeds; of a single seed, the standard error over time. Seeds whose gradient
-    is exactly zero (``zeros``) or not a number (``broken``) are not in the means. ``above_bound``: runs beyond it.
+    Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there.
     """
-    theory = ("linear_rate", "predicted_rate", "bound_rate")
-    runs = sf.starts(tables.runs("growth_rate", "growth_rate_error", "deviation", *theory))
-    if runs.empty:
+    runs = sm.starts(tables.runs(*MEASURED_COLUMNS))
+    if runs["growth_rate"].isna().all():
         return pd.DataFrame()
-    runs = sf.longest(sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed")))
-    rate = runs["growth_rate"]
-    runs = runs.assign(
-        zero=rate == -np.inf,
-        known=rate.where(np.isfinite(rate)),
-        deviation=runs["deviation"].where(np.isfinite(runs["deviation"])),
-        above_bound=rate > runs["bound_rate"] + ROUNDING,
-    )
-    found = runs.groupby(GROUP, observed=True, as_index=False).agg(
-        measured=("known", "mean"), error=("known", "std"), finite=("known", "count"),
-        over_time=("growth_rate_error", "mean"),
-        deviation=("deviation", "mean"), deviation_error=("deviation", "std"), above_bound=("above_bound", "sum"),
-        bounded=("bound_rate", "count"), cell=("cell", "first"), common=("common", "first"),
-        linear=("linear_rate", "mean"), predicted=("predicted_rate", "mean"), bound=("bound_rate", "mean"),
-        seeds=("run_key", "size"), zeros=("zero", "sum"), left_out=("left_out", "first"),
-    )  # fmt: skip
-    found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
-    for error in ("error", "deviation_error"):
-        found[error] = found[error].fillna(found["over_time"])
-    return found.drop(columns=["over_time", "finite"])
+    axes = sm.varied(runs, sm.TRAINING)
+    x = x_axis(runs, axes)
+    if x != "sequence_length":
+        axes = [axis for axis in axes if axis != "sequence_length"]
+        runs = sm.at_longest(runs, axes)
+    hue, rest = sf.start_axes([axis for axis in axes if axis != x])
+    if not x:  # names alone: they stand side by side
+        names, rest = (hue, rest) if hue else (rest[:1], rest[1:])
+        runs = sf.start_hues(runs, names).rename(columns={"hue": "name"}).drop(columns="colour")
+        runs = runs.assign(x=runs["name"].cat.codes.astype(float), x_name=runs["name"].astype(str))
+        x, hue = names[0] if names else "", []
+    elif x == "spectral_radius":
+        runs = runs.assign(x=runs[x], x_name=runs[x].map(number))
+    else:
+        values = sorted(runs[x].unique())
+        runs = runs.assign(x=runs[x].map(values.index).astype(float), x_name=runs[x].map(number))
+    runs = sf.start_hues(sf.panels(runs, rest), hue)
+    keep = [
+        "panel",
+        "hue",
+        "colour",
+        "x",
+        "x_name",
+        "x_axis",
+        "spectral_radius",
+        "sequence_length",
+        "seed",
+        "cell",
+        "left_out",
+    ]
+    order = [*keep, *MEASURED_COLUMNS]
+    return runs.assign(x_axis=x)[order].sort_values(["panel", "hue", "x", "seed"], ignore_index=True)
 
 
-def critical_radii(rows: pd.DataFrame) -> list[float]:
-    """Where the measured rate of one panel crosses zero, by straight lines between neighbouring radii."""
-    rows = rows.dropna(subset=["measured"]).sort_values("spectral_radius")
-    return crossings(rows["spectral_radius"].to_numpy(), rows["measured"].to_numpy())
+def x_axis(runs: pd.DataFrame, axes: list[str]) -> str:
+    """Spectral radius, else the number with the most values, else nothing."""
+    numbers = [axis for axis in sm.NUMBERS if axis in axes and runs[axis].notna().all()]
+    if "spectral_radius" in numbers:
+        return "spectral_radius"
+    return max(numbers, key=lambda axis: runs[axis].nunique(), default="")
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
-    groups = {sf.in_lists(str(panel)): rows for panel, rows in data.groupby("panel", observed=True)}
-    crossings = {panel: critical_radii(rows) for panel, rows in groups.items()}
-    title = _title(groups, crossings)
-    worst = data.dropna(subset=["deviation"])
-    numbers = {"T": sf.listed(sorted({str(T) for T in data["sequence_length"]})), "seeds": str(data["seeds"].max())}
-    numbers |= {
-        f"critical_{panel}": sf.listed(f"{radius:.2f}" for radius in found)
-        for panel, found in crossings.items()
-        if found
-    }
-    claims = {"common": sf.common(data), "without": _without(data), "bound": _bound(data)}
-    claims |= {"left_out": sf.left_out(data), "seeds": _errors(data)}
-    if len(title) > LONGEST_TITLE:
-        claims["crossings"] = title
-        title = _counts(groups, crossings)
-    drawn = {"predicted": "the prediction", "linear": "the linear law", "bound": "the upper bound"}
-    drawn = {name: words for name, words in drawn.items() if data[name].notna().any()}
-    numbers |= {"theory": ", ".join(drawn)} if drawn else {}
-    numbers |= {"residual": "yes"} if (data["cell"] == "residual").any() else {}
-    if len(worst):
-        row = worst.loc[worst["deviation"].abs().idxmax()]
-        decades = row["deviation"] * (row["sequence_length"] - 1) / np.log(10)
-        numbers["worst_deviation"] = sf.signed(row["deviation"], 2)
-        claims["deviation"] = (
-            f"The largest deviation from the prediction is {sf.signed(row['deviation'], 2)} a step "
-            f"({sf.in_lists(row['panel'])}, ρ = "
-            f"{sf.number(row['spectral_radius'])}): {sf.signed(decades, 2)} decades over {row['sequence_length']} "
-            "steps."
-        )
-        claims["systematic"] = _systematic(groups)
-    if data["zeros"].any() or data["broken"].any():
-        claims["zeros"] = (
-            f"Not in the means: {sf.plural(int(data['zeros'].sum()), 'run')} with a gradient of exactly zero, "
-            f"{sf.plural(int(data['broken'].sum()), 'run')} without a number."
-        )
+    title = _turning(study) if data["x_axis"].iloc[0] == "spectral_radius" else _extremes(study)
+    theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
+    shown = [
+        *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
+        *(["identity"] if data["predicted_by"].eq("linear law").any() else []),
+        *(["residual"] if data["cell"].eq("residual").any() else []),
+        *(["turning"] if _turns(data) else []),
+        *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
+        *(["interval"] if data["seed"].nunique() > 1 else []),
+        *(["hues"] if len(data["hue"].cat.categories) > 1 else []),
+        *(["radius"] if data["x_axis"].iloc[0] == "spectral_radius" else []),
+    ]
+    against = f" against {_x_label(data)}" if _x_label(data) else ""
     alt = (
-        f"Charts, one for each of {sf.listed(groups)}: growth rate of the gradient per step back against spectral "
-        f"radius{f', with {sf.listed(drawn.values())} as lines' if drawn else ''}"
-        f"{'; below, measured minus predicted' if 'predicted' in drawn else ''}. {title}"
+        f"Charts{sf.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{f' against {against}' if against else ''}"
+        f"{f', with {listed(theory)} as lines' if theory else ''}"
+        f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
-    return sf.facts(title, alt, numbers, claims)
+    networks = study.networks
+    claims = [_off(study), *_ruler(networks), _window(networks), _bound(networks), _lost(networks), sf.left_out(data)]
+    return sf.facts(title, alt, claims, shown)
 
 
-Crossings = dict[str, list[float]]
+def _turns(data: pd.DataFrame) -> bool:
+    return data["x_axis"].iloc[0] == "spectral_radius" and any(_critical(rows) for rows in _lines(data))
 
 
-def _never(groups: dict[str, pd.DataFrame], crossings: Crossings) -> tuple[list[str], list[str]]:
-    """Panels that shrink at every radius, and panels that grow at every radius."""
-    rates = {panel: rows["measured"].dropna() for panel, rows in groups.items() if not crossings[panel]}
-    shrink = [panel for panel, known in rates.items() if len(known) and known.max() < 0]
-    return shrink, [panel for panel, known in rates.items() if len(known) and known.min() > 0]
+def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
+    return [rows for _, rows in data.groupby(["panel", "hue"], observed=True)]
 
 
-def _title(groups: dict[str, pd.DataFrame], crossings: Crossings) -> str:
-    """Which panels cross zero and where; which never do."""
-    crossing = [f"{found[0]:.2f} ({panel})" for panel, found in crossings.items() if found]
-    vanish, explode = _never(groups, crossings)
-    parts = [f"neither shrink nor grow at ρ = {_few(crossing)}"] if crossing else []
-    parts += [f"shrink at every ρ tried for {_few(vanish)}"] if vanish else []
-    parts += [f"grow at every ρ tried for {_few(explode)}"] if explode else []
-    return f"Gradients {'; they '.join(parts) or 'have no finite growth rate'}."
+def _critical(rows: pd.DataFrame, rate: str = "growth_rate") -> sm.Critical | None:
+    """Where a kind of network turns; None if less than half of its networks do."""
+    found = sm.critical(rows, rate)
+    return found if found and math.isfinite(found.radius.value) else None
 
 
-def _counts(groups: dict[str, pd.DataFrame], crossings: Crossings) -> str:
-    """The same without names, of many panels."""
-    critical = [found[0] for found in crossings.values() if found]
-    vanish, explode = _never(groups, crossings)
-    between = f"ρ between {min(critical):.2f} and {max(critical):.2f}" if critical else ""
-    parts = [f"neither shrink nor grow at a {between} in {len(critical)}"] if critical else []
-    parts += [f"shrink at every ρ tried in {len(vanish)}"] if vanish else []
-    parts += [f"grow at every ρ tried in {len(explode)}"] if explode else []
-    return f"Of {len(groups)} kinds of network, gradients {sf.listed(parts)}."
+@dataclass
+class _Turning:
+    """Kinds of network by how growth depends on ρ: those that turn (ρ, ρ in words, name), and names of the others."""
+
+    turn: list[tuple[float, str, str]] = field(default_factory=list)
+    never: list[str] = field(default_factory=list)
+    always: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
 
 
-def _few(words: list[str], most: int = 4) -> str:
-    """All of them, or the first ones and how many more."""
-    return sf.listed(words if len(words) <= most else [*words[: most - 1], f"{len(words) - most + 1} more"])
+def _by_turning(study: Study) -> _Turning:
+    kinds = _Turning()
+    for part in study.parts:
+        for chosen, runs in [] if part.trains or part.column != "spectral_radius" else part.groups():
+            found, name, where = sm.critical(runs), name_of(chosen), {"sweep": part.sweep, **part.fixed, **chosen}
+            if found is None:
+                kinds.unclear.append(name)
+            elif math.isfinite(found.radius.value):
+                at = marked(f"{found.radius.value:.{found.places}f}", "critical_radius", found.radius.value, **where)
+                if (plain(at), name) not in [
+                    (plain(known), other) for _, known, other in kinds.turn
+                ]:  # two sweeps may share it
+                    kinds.turn.append((found.radius.value, at, name))
+            else:
+                all_shrink, all_grow = (count == found.networks for count in (found.shrinking, found.growing))
+                (kinds.never if all_shrink else kinds.always if all_grow else kinds.unclear).append(name)
+    kinds.turn.sort()
+    return kinds
 
 
-def _systematic(groups: dict[str, pd.DataFrame]) -> str:
-    """Panels whose deviation exceeds its bar at every radius, always in the same direction."""
+def _turning(study: Study) -> str:
+    """Between which radii kinds of network turn, and which do not."""
+    kinds = _by_turning(study)
+    turn, others = kinds.turn, [kinds.never, kinds.always, kinds.unclear]
+    ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
+    at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
+    said = [
+        *([f"turns positive at ρ = {at}"] if turn else []),
+        *(
+            [f"{'never does' if turn else 'stays negative at every ρ'} for {few(kinds.never, 3)}"]
+            if kinds.never
+            else []
+        ),
+        *([f"is positive at every ρ for {few(kinds.always, 3)}"] if kinds.always else []),
+        *([f"turns at no single ρ for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
+    ]
+    text = f"Growth per step back {'; it '.join(said)}."
+    if len(plain(text)) <= sf.LONGEST_TITLE and not any(len(names) > 3 for names in others):
+        return text
+    if turn:
+        same = plain(turn[0][1]) == plain(turn[-1][1])
+        between = f"= {turn[0][1]}" if same else f"from {turn[0][1]} to {turn[-1][1]}"
+        rest = "; in other kinds of network at no single ρ" if any(others) else ""
+        return f"Growth per step back turns positive at ρ {between}{rest}."
+    if not kinds.unclear and not (kinds.never and kinds.always):
+        return (
+            f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
+        )
+    return "In no kind of network does growth per step back turn positive at one ρ that most networks share."
+
+
+def _extremes(study: Study) -> str:
+    """The settings with the highest and with the lowest mean rate."""
     found = []
-    for panel, rows in groups.items():
-        known = rows.dropna(subset=["deviation", "deviation_error"])
-        one_sign = known["deviation"].gt(0).all() or known["deviation"].lt(0).all()
-        if len(known) > 2 and one_sign and (known["deviation"].abs() > known["deviation_error"]).all():
-            found.append(panel)
+    for part in study.parts:
+        for chosen, runs in [] if part.trains else sm.grouped(part.runs, part.axes):
+            known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
+            if len(known):
+                where = {"sweep": part.sweep, **part.fixed, **chosen}
+                value = float(known.mean())
+                found.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(chosen)))
     if not found:
+        return "Every gradient of this study is exactly zero, or not a number, on its way back."
+    (_, lowest, low), (_, highest, high) = min(found), max(found)
+    if len(found) == 1:
+        return f"One step back in time changes the natural logarithm of the gradient's norm by {lowest}."
+    if plain(lowest) == plain(highest):
+        return f"Growth per step back is about {lowest} in every kind of network."
+    text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
+    return text if len(plain(text)) <= sf.LONGEST_TITLE else f"Growth per step back is between {lowest} and {highest}."
+
+
+def _off(study: Study) -> str:
+    """Which kinds of network theory is clearly off for, where that is worth saying; one test a kind."""
+    found = []
+    for part in study.parts:
+        steps = int(part.runs["sequence_length"].max()) - 1
+        for chosen, off in [] if part.trains else clearly_off(study.theory_tests(part), steps):
+            where = {"sweep": part.sweep, **part.fixed, **chosen}
+            middle, low, high = (
+                marked(signed(value, 2), f"mean_deviation{side}", value, **where)
+                for side, value in zip(("", "_low", "_high"), off, strict=True)
+            )
+            found.append(f"{middle} a step for {name_of(chosen)} (95 % interval {low} to {high})")
+    return f"Measured and predicted clearly part: by {few(found, 3)}." if found else ""
+
+
+def _count(count: int, kind: str, **where: Any) -> str:
+    return marked(str(count), kind, count, **where)
+
+
+def _ruler(networks: pd.DataFrame) -> list[str]:
+    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
+    counts = networks["predicted_by"].value_counts()
+    order = [name for name in ("operating point", "mean field", "linear law") if name in counts]
+    said = [f"by the {name} for {_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order]
+    total = _count(len(networks), "networks_at_longest")
+    found = [f"Of {total} networks, the rate is predicted {listed(said)}."] if said else []
+    both = int(networks["bistable"].fillna(False).astype(bool).sum())
+    if both:
+        found.append(
+            f"For {_count(both, 'bistable')} of them mean field has a second solution, which a network may reach from large states."
+        )
+    return found
+
+
+def _window(networks: pd.DataFrame) -> str:
+    known = networks.dropna(subset=["settled_from", "settled_to"])
+    if known.empty:
         return ""
-    where = f"at every ρ for {_few(found)}"
-    return f"The deviation has one sign and exceeds its bar {where}, which points to a systematic difference."
+    first, last = float(known["settled_from"].median()), float(known["settled_to"].median())
+    return (
+        f"Rates are measured from step t = {marked(number(first), 'settled_from', first)} to "
+        f"t = {marked(number(last), 'settled_to', last)} in the median of the networks."
+    )
 
 
-def _bound(data: pd.DataFrame) -> str:
-    above, runs = int(data["above_bound"].sum()), int(data["bounded"].sum())
-    if 0 < runs < data["seeds"].sum():
-        return f"Of the {runs} runs that have an upper bound {f'{above} lie' if above else 'none lies'} above it."
-    return f"{'No' if above == 0 else above} run of {runs} lies above the upper bound." if runs else ""
-
-
-def _without(data: pd.DataFrame) -> str:
-    """Which cells a theory says nothing about."""
-    cells = data.groupby("cell", sort=False)[["predicted", "linear"]].count()
-    neither = list(cells.index[(cells == 0).all(axis=1)])
-    unpredicted = [cell for cell in cells.index[cells["predicted"] == 0] if cell != "vanilla"]
-    if not unpredicted:
+def _bound(networks: pd.DataFrame) -> str:
+    bounded = networks[networks["bound_rate"].notna() & networks["growth_rate"].notna()]
+    above = int((bounded["growth_rate"] > bounded["bound_rate"] + ROUNDING).sum())
+    if bounded.empty:
         return ""
-    parts = [f"Mean-field theory is about the vanilla cell: no prediction for {sf.listed(unpredicted)}."]
-    parts += [f"There is no linear law and no upper bound for {sf.listed(neither)}."] if neither else []
-    return " ".join(parts)
+    total = _count(len(bounded), "bounded")
+    return f"Networks above the upper bound: {_count(above, 'above_bound')} of {total}."
 
 
-def _errors(data: pd.DataFrame) -> str:
-    if data["seeds"].max() > 1:
-        return "Bars: one standard deviation over the seeds."
-    return "There is one seed; bars: the standard error over time."
+def _lost(networks: pd.DataFrame) -> str:
+    """Networks that have no place in a mean."""
+    zero, broken = int((networks["growth_rate"] == -np.inf).sum()), int(networks["growth_rate"].isna().sum())
+    said = [
+        *([f"{_count(zero, 'dead')} with a gradient of exactly zero"] if zero else []),
+        *([f"{_count(broken, 'without_rate')} without a number"] if broken else []),
+    ]
+    return f"Not in the means: {listed(said)}." if said else ""
+
+
+# ---- drawing
+
+
+def _is_drawn(data: pd.DataFrame, column: str) -> bool:
+    """Of two hues two theories are drawn, of more the prediction alone."""
+    hues = len(data["hue"].cat.categories)
+    if hues > 1 and column in ("bound_rate", "linear_rate"):
+        return False
+    if column == "bound_rate" and data["x_axis"].iloc[0] != "spectral_radius":
+        return False  # far above everything else: it would only stretch the scale
+    if hues > 2 and column == "mean_field_rate":
+        return False
+    return bool(np.isfinite(data[column].astype(float)).any())
+
+
+def _drawn(data: pd.DataFrame, column: str) -> str:
+    """With more than two hues the operating line is the prediction."""
+    return "predicted_rate" if len(data["hue"].cat.categories) > 2 and column == "operating_rate" else column
+
+
+def _x_label(data: pd.DataFrame) -> str:
+    axis = str(data["x_axis"].iloc[0])
+    return study_tables.label(axis) if axis else ""
 
 
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    groups = [data[data["panel"] == name] for name in names]
-    filled = [bool(rows["deviation"].notna().any()) for rows in groups]
-    figure, pairs = sf.stacked_grid(filled, COLUMNS, (3, 1.25), 4.7)
-    for (upper, lower), name, rows, strip in zip(pairs, names, groups, filled, strict=True):
+    columns = min(len(names), sf.columns(4 if len(names) == 4 else 3))
+    strip = bool(np.isfinite(data["deviation"].astype(float)).any())
+    figure, pairs = _grid(len(names), columns, strip)
+    for i, ((upper, lower), name) in enumerate(zip(pairs, names, strict=True)):
+        rows = data[data["panel"] == name]
         _panel(upper, rows)
-        sf.panel_title(upper, name, 17)
-        if strip:
+        _title(upper, rows, name if len(names) > 1 else "", columns)
+        _ticks(upper, rows)
+        if lower is not None:
             _strip(lower, rows)
+            _ticks(lower, rows)
             upper.tick_params(labelbottom=False)
-            lower.set_xlim(upper.get_xlim())
-        else:
-            _no_strip(lower, rows)
-        (lower if strip else upper).set_xlabel(study_tables.label("spectral_radius") + "\n(largest |eigenvalue|)")
-    sf.share_y([upper for upper, _ in pairs], COLUMNS, "growth rate per step back\n(change of ln ‖∂L/∂h‖)")
-    sf.share_y([lower for _, lower in pairs], COLUMNS, "measured −\npredicted")
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=2)
+        for ax, text in (
+            (upper, "growth rate per step back\n(change of ln ‖∂L/∂h‖)"),
+            (lower, "measured −\npredicted"),
+        ):
+            if ax is not None:
+                ax.set(xlabel="", ylabel="" if i % columns else text)
+                ax.tick_params(labelleft=i % columns == 0)
+        if i >= len(names) - columns:
+            (upper if lower is None else lower).set_xlabel(_x_label(data))
+    pairs[0][0].margins(y=0.08)
+    if pairs[0][1] is not None:
+        pairs[0][1].margins(y=0.2)
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=sf.columns(3, 1))
     return figure
 
 
-STYLE: dict[str, Any] = {"fmt": "o", "ms": 5.5, "color": MEASURED, "elinewidth": 1.4, "capsize": 2.5}
+def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
+    """Panels with a strip below each, all on one scale."""
+    rows = math.ceil(count / columns)
+    upper, lower = (2.9, 1.15) if rows == 1 else (2.3, 1.15) if rows < 4 or sf.on_phone() else (1.65, 0.75)
+    if sf.on_phone():
+        upper = 2.3
+    lower = lower if strip else 0.0
+    figure = Figure(figsize=(sf.width(), rows * (upper + lower + 0.3) + 1.1), layout="constrained")
+    heights = [upper, lower] * rows if strip else [upper] * rows
+    axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    pairs = [
+        (axes[2 * r, c], axes[2 * r + 1, c]) if strip else (axes[r, c], None)
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    for pair in pairs[count:]:
+        for ax in pair:
+            if ax is not None:
+                ax.set_axis_off()
+    for one, other in pairs[1:count]:
+        one.sharey(pairs[0][0])
+        if other is not None:
+            other.sharey(pairs[0][1])
+    for one, other in pairs[:count]:
+        if other is not None:
+            other.sharex(one)
+    return figure, pairs[:count]
 
 
-def _panel(upper: Axes, rows: pd.DataFrame) -> None:
-    rho = rows["spectral_radius"]
-    single: dict[str, Any] = {"marker": "_", "ms": 14} if len(rows) == 1 else {}
-    upper.axhline(0.0, color="#444444", lw=0.8, zorder=0)
-    lines: dict[str, dict[str, Any]] = {
-        "bound": {"color": BOUND, "ls": ":", "lw": 2.0},
-        "linear": {"color": LINEAR, "ls": (0, (4, 2)), "lw": 1.3},
-        "predicted": {"color": PREDICTED, "lw": 2.0},
-    }
-    for theory, line in lines.items():
-        if rows[theory].notna().any():
-            upper.plot(rho, rows[theory], gid=theory, **line, **single)
-    upper.errorbar(rho, rows["measured"], rows["error"].fillna(0.0), **STYLE).lines[0].set_gid("measured")
-    for radius in critical_radii(rows)[:2]:
-        upper.plot([radius], [0.0], marker="D", ms=8, mfc="none", mec=sf.INK, mew=1.6, ls="", gid="critical", zorder=5)
-        place: dict[str, Any] = {"xytext": (0, -9), "textcoords": "offset points", "ha": "center", "va": "top"}
-        text = upper.annotate(f"{radius:.2f}", (radius, 0.0), fontsize=10, fontweight="bold", **place)
-        text.set_bbox({"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6})
-    upper.margins(y=0.1)
-    if rows["zeros"].any():
-        zero = rows.loc[rows["zeros"] > 0, "spectral_radius"]
-        upper.plot(zero, [0.03] * len(zero), "v", color=MEASURED, transform=upper.get_xaxis_transform(), gid="zero")
+def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
+    """Names under their places; a radius has its number."""
+    if rows["x_axis"].iloc[0] != "spectral_radius":
+        places = rows.drop_duplicates("x").sort_values("x")
+        names = [textwrap.fill(name, 14, break_on_hyphens=False) for name in places["x_name"]]
+        ax.set_xticks(places["x"], names)
+        ax.set_xlim(places["x"].min() - 0.6, places["x"].max() + 0.6)
 
 
-def _strip(lower: Axes, rows: pd.DataFrame) -> None:
+def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
+    """Rows of every hue, beside each other, with colour and marker."""
+    hues = list(rows["hue"].cat.categories)
+    places = np.sort(rows["x"].unique())
+    step = float(np.diff(places).min()) if len(places) > 1 else 1.0
+    shift = (np.arange(len(hues)) - (len(hues) - 1) / 2) * min(0.12, 0.32 / len(hues)) * step
+    found = []
+    for hue, own in rows.groupby("hue", observed=True):
+        i = hues.index(hue)
+        colour = MEASURED if len(hues) == 1 else own["colour"].iloc[0]
+        found.append((own.assign(x=own["x"] + shift[i]), colour, sf.MARKERS[i % len(sf.MARKERS)]))
+    return found
+
+
+def _interval(values: Any) -> tuple[float, float]:
+    """The 95 % interval of a mean over networks, for seaborn."""
+    found = stat.mean(np.asarray(values, dtype=float))
+    return (found.low, found.high) if math.isfinite(found.low) else (found.value, found.value)
+
+
+def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
+    """Means with their intervals, hue by hue; behind them every network, light."""
+    for own, colour, marker in _dodged(rows):
+        known = own[np.isfinite(own[column].astype(float))]
+        if known.empty:
+            continue
+        if column == "growth_rate" and known.groupby("x").size().max() > 1:
+            beside = known.assign(x=known["x"] + (0.0 if known["x_axis"].iloc[0] == "spectral_radius" else 0.1))
+            sns.scatterplot(beside, x="x", y=column, ax=ax, color=colour, s=13, alpha=0.35, linewidth=0, legend=False)
+            ax.collections[-1].set_gid("networks")
+        before = len(ax.lines)
+        style: dict[str, Any] = {
+            "markersize": 5.5,
+            "err_kws": {"linewidth": 1.6},
+            "linestyle": "none",
+            "markeredgecolor": "white",
+        }
+        sns.pointplot(
+            known, x="x", y=column, ax=ax, errorbar=_interval, native_scale=True, color=colour, marker=marker,
+            markeredgewidth=0.6, zorder=4, **style,
+        )  # fmt: skip
+        ax.lines[before].set_gid(gid)
+        for line in ax.lines[before + 1 :]:
+            line.set_gid(f"{gid} interval")
+
+
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    ax.axhline(0.0, color="#444444", lw=0.8, zorder=0)
+    _theory(ax, rows)
+    _points(ax, rows, "growth_rate", "measured")
+    if rows["x_axis"].iloc[0] == "spectral_radius":
+        for own, colour, _ in _dodged(rows):
+            _turning_marks(ax, own.assign(x=own["spectral_radius"]), colour)
+    for i, (own, colour, _) in enumerate(_dodged(rows)):
+        zero = own.loc[own["growth_rate"] == -np.inf, "x"].unique()
+        if len(zero):
+            triangle: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "mec": "white", "clip_on": False}
+            ax.plot(zero, [0.03 + 0.05 * i] * len(zero), "v", ms=7, color=colour, gid="zero", **triangle)
+
+
+def _theory(ax: Axes, rows: pd.DataFrame) -> None:
+    """Means over the networks; lines where x is a number, bars where it is a name."""
+    hues = [own for _, own in rows.groupby("hue", observed=True)]
+    joined = rows["x_axis"].iloc[0] in sm.NUMBERS and rows["x"].nunique() > 1
+    for column, (_, line) in THEORY.items():
+        if not _is_drawn(rows, column):
+            continue
+        for i, own in enumerate(hues):
+            drawn = own[_drawn(rows, column)].astype(float)
+            mean = drawn.where(np.isfinite(drawn)).groupby(own["x"]).mean()
+            thinner = np.linspace(2.8, 1.0, len(hues))[i]  # so that lines that coincide all show
+            style = line | ({"color": own["colour"].iloc[0], "lw": thinner} if len(hues) > 1 else {})
+            if not joined:
+                style |= {"ls": "", "marker": "_", "ms": 26 if len(hues) == 1 else 14, "mew": 2.0}
+            ax.plot(mean.index, mean, gid=column.removesuffix("_rate"), zorder=2, **style)
+
+
+def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
+    """On the zero line: a tick a network, the median with its interval; dotted, where theory turns."""
+    at = [each.at for each in sm.crossings(own).values() if math.isfinite(each.at)]
+    if at:
+        ax.plot(
+            at, [0.0] * len(at), ls="", marker="|", ms=11, mew=1.1, color=colour, alpha=0.75, gid="turning", zorder=4.5
+        )
+    found, theory = _critical(own), _critical(own, "predicted_rate")
+    if theory:
+        blue = THEORY["operating_rate"][1]["color"] if colour == MEASURED else colour
+        ax.axvline(theory.radius.value, color=blue, ls=(0, (1, 1.6)), lw=1.4, zorder=1, gid="theory turning")
+    if found:
+        low, high = found.radius.low, found.radius.high
+        if math.isfinite(low):
+            high = high if math.isfinite(high) else own["spectral_radius"].max()
+            ax.plot(
+                [low, high],
+                [0.0, 0.0],
+                color=sf.INK,
+                lw=3.0,
+                solid_capstyle="butt",
+                zorder=4.6,
+                gid="critical interval",
+            )
+        ax.plot(
+            [found.radius.value], [0.0], marker="D", ms=7.5, mfc="white", mec=colour, mew=1.8, zorder=5, gid="critical"
+        )
+
+
+def _title(ax: Axes, rows: pd.DataFrame, name: str, columns: int) -> None:
+    """The panel's name, and below it where its networks turn."""
+    said = _turning_words(rows)
+    ax.set_title(
+        textwrap.fill(name, 30 if columns < 4 else 20, break_on_hyphens=False), loc="left", pad=20 if said else 6
+    )
+    if said:
+        ax.annotate(
+            said, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, gid="turns"
+        )
+
+
+def _turning_words(rows: pd.DataFrame) -> str:
+    """turns at 1.49 (1.33–1.50), 3 of 5 never."""
+    if len(rows["hue"].cat.categories) > 1 or rows["x_axis"].iloc[0] != "spectral_radius":
+        return ""
+    found = sm.critical(rows)
+    if not found:
+        return ""
+    if found.shrinking == found.networks:
+        return "negative at every ρ"
+    if found.growing == found.networks:
+        return "positive at every ρ"
+    never = found.networks - found.turning
+    some = f"{never} of {found.networks} networks never turn" if never else ""
+    if not math.isfinite(found.radius.value):
+        return some
+    write: Callable[[float], str] = lambda value: f"{value:.{found.places}f}" if math.isfinite(value) else "∞"  # noqa: E731
+    low, high = write(found.radius.low), write(found.radius.high)
+    spread = f" ({low}–{high})" if found.networks > 1 and low != high else ""
+    return f"turns at ρ = {write(found.radius.value)}{spread}" + (f"\n{some}" if some else "")
+
+
+def _strip(ax: Axes, rows: pd.DataFrame) -> None:
     """Measured minus predicted."""
-    lower.axhline(0.0, color=PREDICTED, lw=1.6, zorder=0)
-    bars = rows["deviation_error"].fillna(0.0)
-    lower.errorbar(rows["spectral_radius"], rows["deviation"], bars, **STYLE).lines[0].set_gid("deviation")
-
-
-def _no_strip(lower: Axes, rows: pd.DataFrame) -> None:
-    """No axes where there is nothing to show, but why there is nothing."""
-    lower.set_axis_off()
-    if rows["predicted"].notna().any():
-        why = "no deviation: no finite measured rate"
+    ax.axhline(0.0, color="#444444", lw=0.8, zorder=0)
+    if np.isfinite(rows["deviation"].astype(float)).any():
+        _points(ax, rows, "deviation", "deviation")
     else:
-        why = f"no prediction for this {'initializer' if rows['cell'].iloc[0] == 'vanilla' else 'cell'}"
-    words = textwrap.fill(why, 28)
-    lower.text(0.5, 0.5, words, transform=lower.transAxes, ha="center", va="center", fontsize=9, color="#666666")
+        ax.text(0.5, 0.5, "no prediction", transform=ax.transAxes, ha="center", va="center", fontsize=9, color="#666666",
+                bbox={"facecolor": "white", "lw": 0, "pad": 2})  # fmt: skip
 
 
 def _legend(data: pd.DataFrame) -> list[Line2D]:
-    seeds = int(data["seeds"].max())
-    bars = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "one seed ± error over time"
-    T = data["sequence_length"].max()
-    cells = set(data.loc[data["linear"].notna(), "cell"])
-    plain, residual = "vanilla" in cells or cells != {"residual"}, "residual" in cells
-    law = " ".join([*(["ln ρ"] if plain else []), *(["(residual: of (1 − λ) I + η W)"] if residual else [])])
-    bound = r"$\ln(\gamma\,\sigma_{\max})$; $\sigma_{\max}$: largest singular value"
-    if residual:
-        both = r"$\ln(\gamma\,\sigma_{\max})$, residual " if plain else ""
-        bound = both + r"$\ln(1-\lambda+\eta\,\gamma\,\sigma_{\max})$"
-    dashes: dict[str, Any] = {"color": LINEAR, "ls": (0, (4, 2)), "lw": 1.3}
-    diamond: dict[str, Any] = {"color": sf.INK, "marker": "D", "mfc": "none", "mew": 1.6, "ms": 7, "ls": ""}
-    predicted = "predicted: mean field ½ ln χ₁ (identity: ln ρ)"
-    entries = [
-        (True, Line2D([], [], color=MEASURED, marker="o", ls="", ms=6, label=f"measured, T = {T}: {bars}")),
-        (data["predicted"].notna().any(), Line2D([], [], color=PREDICTED, lw=2, label=predicted)),
-        (bool(cells), Line2D([], [], label=f"linear law {law}", **dashes)),
-        (data["bound"].notna().any(), Line2D([], [], color=BOUND, ls=":", lw=2, label=f"upper bound {bound}")),
-        (True, Line2D([], [], label="critical ρ: measured rate is 0", **diamond)),
-        (data["zeros"].any(), Line2D([], [], color=MEASURED, marker="v", ls="", ms=6, label=ZERO)),
-    ]
-    return [handle for there, handle in entries if there]
+    """Only what is drawn."""
+    hues = list(data["hue"].cat.categories)
+    several = len(hues) > 1
+    mark = MEASURED if not several else sf.FAINT
+    networks = data.groupby(["panel", "hue", "x"], observed=True).size().max()
+    what = "mean over networks, 95 % interval" if networks > 1 else "one network"
+    found = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")]
+    if several:
+        found = [
+            Line2D([], [], color=colour, marker=marker, ms=6.5, lw=1.6, label=f"{own['hue'].iloc[0]}")
+            for own, colour, marker in _dodged(data)
+        ] + found
+    for column, (words, line) in THEORY.items():
+        if _is_drawn(data, column):
+            style = line | ({"color": sf.FAINT, "lw": 1.4} if several else {})
+            words = "predicted" if _drawn(data, column) == "predicted_rate" else words
+            found.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))
+    if _turns(data):
+        found.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point of one network"))
+        median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": sf.INK}
+        found.append(Line2D([], [], marker="D", ms=7, label="their median, 95 % interval", **median))
+    if data["x_axis"].iloc[0] == "spectral_radius" and any(_critical(rows, "predicted_rate") for rows in _lines(data)):
+        blue = sf.FAINT if several else THEORY["operating_rate"][1]["color"]
+        found.append(Line2D([], [], color=blue, ls=(0, (1, 1.6)), lw=1.4, label="theory’s turning point"))
+    if (data["growth_rate"] == -np.inf).any():
+        found.append(Line2D([], [], color=mark, marker="v", ls="", ms=7, label="a network’s gradient is exactly 0"))
+    return found
 
 
 def main(snakemake: Any) -> None:

@@ -1,278 +1,375 @@
-"""Whether clipping helps: training loss over updates, rule by rule, and every trained run's result on held-out data."""
+"""How training goes: the loss of the training batches against update, beside what a network has that has learnt nothing."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 import study_figures as sf
+import study_measures as sm
 import study_tables
+from study_findings import Study
+from study_words import few, listed, marked, named, plain, spelled
 
 NOTHING = sf.Nothing(
-    "No run of this study trains, so there is nothing to learn from.",
+    "No run of this study trains, so no loss falls or rises.",
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
-ENDED = "#b2001d"
-MOST_ROWS, MOST_RADII, MOST_RULES, BINS = 4, 3, 6, 34
-MANY = 4  # rules; the lines of more are told apart by width as well
-WIDTHS = "A rule that never clips coincides with none, so every rule's line is thinner than those beneath it."
-METRICS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
+BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss at the end
+MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
+SAME = 1e-6  # relative difference of curves that coincide
+LONGEST, HEIGHT = 140, 2.2
+_DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
+
+
+# ---- what is drawn
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
     """Run × bin of updates: the bin's median training loss, ∞ from the bin at which the run broke down.
 
-    Every row repeats what the run achieved: ``metric`` (accuracy where the task has one, else loss), ``held_out``, its
-    value, null for a run that broke down, and ``ended``, the update at which it did.
+    Every row repeats what holds for its run: ``last_loss``, the median of its last updates, ``broken`` and ``baseline_loss``.
+    A run that is not drawn, because there is no room for its panel, is no row of a bin: its ``update`` is null.
     """
-    runs = sf.trained(tables.runs("held_out_loss", "held_out_accuracy", "first_nonfinite_update"))
+    runs = sf.trained_panels(tables.study, lambda part: [part.column], every=True)
     if runs.empty:
-        return pd.DataFrame()
-    runs = sf.panels(runs, "activation", ("clipping", "spectral_radius", "seed", "updates", "trace_every"), MOST_ROWS)
-    kept = sf.rules(runs["clipping"])[:MOST_RULES]
-    runs["left_out"] += runs["clipping"].nunique() - len(kept)
-    runs = runs[runs["clipping"].isin(kept)].rename(columns={"first_nonfinite_update": "ended"})
-    rows = sf.updates_of(tables, runs, ["loss", "accuracy", "finite"])
-    classified = set(rows.loc[rows["accuracy"].notna(), "run_key"])
-    has_accuracy = runs["run_key"].isin(classified).groupby(runs["panel"], observed=True).transform("any")
-    runs["metric"] = np.where(has_accuracy, "held_out_accuracy", "held_out_loss")
-    runs["held_out"] = runs["held_out_accuracy"].where(has_accuracy, runs["held_out_loss"])
-    settings = [
-        "run_key",
-        "panel",
-        "task",
-        "spectral_radius",
-        "clipping",
-        "seed",
-        "metric",
-        "held_out",
-        "ended",
-        "left_out",
-        "common",
-    ]
-    return _binned(rows, runs).merge(runs[settings], on="run_key")
+        return runs
+    drawn = runs.dropna(subset=["panel"])
+    rows = sf.updates_of(tables, drawn.drop_duplicates("run_key"), ["loss", "finite"])
+    binned = [_binned(rows, own) for _, own in drawn.groupby("part")]
+    found = pd.concat([*binned, runs[runs["panel"].isna()]], ignore_index=True)
+    return found.assign(last_loss=found["run_key"].map(_last_losses(tables, runs.drop_duplicates("run_key"))))
 
 
 def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """run_key, update (the bin's first) and loss."""
-    width = -(-int(runs["updates"].max()) // BINS)
+    """The runs of one part, with update (the middle of the bin) and loss."""
+    updates = int(runs["updates"].max())
+    width = -(-updates // BINS)
+    rows = rows[rows["run_key"].isin(runs["run_key"])]
     loss = rows["loss"].where(rows["finite"] & np.isfinite(rows["loss"]))
-    binned = (
-        rows.assign(loss=loss, update=rows["update"] // width * width).groupby(["update", "run_key"])["loss"].median()
+    binned = rows.assign(loss=loss, bin=rows["update"] // width).groupby(["bin", "run_key"])["loss"].median()
+    wide = binned.unstack().reindex(columns=runs["run_key"].unique())
+    wide = wide.reindex(range(-(-updates // width)))
+    ends = runs.drop_duplicates("run_key").set_index("run_key")["first_nonfinite_update"].reindex(wide.columns)
+    ended = wide.index.to_numpy()[:, None] >= (ends.to_numpy(dtype=float) // width)[None, :]  # nan: never
+    long = wide.mask(ended, np.inf).melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
+    long["update"] = long.pop("bin") * width + (width - 1) / 2
+    return runs.merge(long, on="run_key", how="left")
+
+
+def _last_losses(tables: sf.Tables, runs: pd.DataFrame) -> pd.Series:
+    """By run, the median loss of its last updates; of one that broke down nothing is asked."""
+    where: sf.Filter = [
+        [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST)]
+        for updates, own in runs.groupby("updates")
+    ]
+    rows = tables.read("updates", ["run_key", "update", "loss"], where).drop_duplicates(["run_key", "update"])
+    return rows.groupby("run_key")["loss"].median()
+
+
+def curves(data: pd.DataFrame) -> pd.DataFrame:
+    """Panel × hue × update: median over the runs, lowest and highest; ``ends`` where half of the runs have broken down."""
+    bins = data.dropna(subset=["update"])
+    found = bins.groupby(["panel", "hue", "update"], observed=True, sort=True)["loss"].agg(
+        ["median", "min", "max", "size"]
     )
-    wide = binned.unstack()
-    ended = runs.dropna(subset=["ended"]).set_index("run_key")["ended"] // width * width
-    wide = wide.reindex(columns=[*wide.columns, *ended.index.difference(wide.columns)])
-    broken = wide.index.to_numpy()[:, None] >= ended.reindex(wide.columns).to_numpy()[None, :]  # nan: never
-    wide = wide.mask(broken, np.inf)
-    return wide.melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
+    return found.reset_index().rename(columns={"median": "middle", "min": "low", "max": "high"})
 
 
-def results(data: pd.DataFrame) -> pd.DataFrame:
-    """One row a run."""
-    return data.drop_duplicates("run_key").drop(columns=["update", "loss"])
+def coinciding(found: pd.DataFrame, hues: list[str]) -> list[list[str]]:
+    """The curves of one panel, those that lie on each other together, in order."""
+    wide = found.pivot(index="update", columns="hue", values="middle")
+    groups: list[list[str]] = []
+    for hue in hues:
+        if hue not in wide:
+            continue
+        for group in groups:
+            one, other = wide[group[0]].to_numpy(), wide[hue].to_numpy()
+            if np.allclose(one, other, rtol=SAME, atol=0.0, equal_nan=True):
+                group.append(hue)
+                break
+        else:
+            groups.append([hue])
+    return groups
 
 
-def typical(data: pd.DataFrame) -> pd.DataFrame:
-    """Median of the held-out metric by task and rule, a run that broke down counting as the worst; best rule first."""
-    runs = results(data)
-    worst = runs["metric"].map({"held_out_accuracy": 0.0, "held_out_loss": np.inf})
-    runs = runs.assign(value=runs["held_out"].fillna(worst), broke=runs["ended"].notna())
-    found = runs.groupby(["task", "metric", "clipping"], as_index=False).agg(
-        median=("value", "median"), runs=("run_key", "size"), broke=("broke", "sum")
-    )
-    better = found["median"].where(found["metric"] == "held_out_loss", -found["median"])
-    return found.assign(rank=better).sort_values(["metric", "task", "rank", "clipping"], ignore_index=True)
+# ---- what is said
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
-    table = typical(data)
-    broke, runs = int(table["broke"].sum()), int(table["runs"].sum())
-    sentences = {task: _sentence(str(task), rows) for task, rows in table.groupby("task", sort=False)}
-    title = next(iter(sentences.values())).removesuffix(".")
-    title += f"; {broke} of {runs} runs broke down." if broke else "; no run broke down."
-    if broke == runs:
-        title = f"No run came to the end of its training: {runs} of {runs} broke down."
-    numbers = {f"{row['task']}_{row['clipping']}": _value(row) for _, row in table.iterrows()}
-    numbers |= {"broke": f"{broke} of {runs}"}
-    words = [
-        f"{row['broke']} of {row['runs']} ({row['clipping']}, {row['task']})"
-        for _, row in table.iterrows()
-        if row["broke"]
+    parts = [part for part in study.parts if part.trains]
+    losses = data.drop_duplicates("run_key").set_index("run_key")["last_loss"]
+    text = title(parts, losses)
+    drawn = data.dropna(subset=["panel"])
+    found, paint = curves(drawn), sf.hues(drawn)
+    same = [
+        group
+        for panel, rows in found.groupby("panel", observed=True)
+        for group in coinciding(rows, list(paint[_asked(drawn, panel)]))
+        if len(group) > 1
     ]
-    claims = {
-        "tasks": " ".join(list(sentences.values())[1:]),
-        "broke": f"Runs that broke down: {sf.listed(words)}." if words else "No run broke down.",
-        "radii": _radii(data),
-        "common": sf.common(data),
-        "widths": WIDTHS if data["clipping"].nunique() > MANY else "",
-        "left_out": sf.left_out(data),
-    }
+    broken = data.drop_duplicates("run_key")["broken"].any()
     alt = (
-        f"Rows {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}: line charts of training loss against update, one line "
-        "per clipping rule, "
-        f"by spectral radius; on the right every run's result on held-out data. {title} {claims['broke']}"
+        f"Line charts of training loss against update, one line for each value of {few(_axes(data))}"
+        if any(data["asked"])
+        else "A line chart of training loss against update"
+    ) + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
+    claims = [_by_value(part, parts, losses) for part in parts]
+    claims += [
+        f"Where curves lie on each other, one is dashed: {few(dict.fromkeys(few(group) for group in same), 3)}."
+        if same
+        else "",
+        _not_all_hues(data),
+        sf.left_out(data),
+    ]
+    shown = [*(["broken"] if broken else []), *(["band"] if _banded(data) else []), *(["same"] if same else [])]
+    return sf.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
+
+
+def title(parts: list[sm.Part], losses: pd.Series) -> str:
+    """How many runs end their training below the loss of what has learnt nothing, and how many break down, task by task."""
+    if all(part.runs["broken"].all() for part in parts):
+        total = sum(len(part.runs) for part in parts)
+        return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
+    if len(parts) == 1:
+        return _counted(parts[0], losses, single=True)
+    texts = [f"{_counted(part, losses)} ({sf.part_name(part, parts)})" for part in parts]
+    text = f"Runs that end training below the loss of a network that has learnt nothing: {'; '.join(texts)}."
+    if len(plain(text)) <= LONGEST:
+        return text
+    shares = [_learnt(part, losses).mean() for part in parts]
+    if min(shares) == 1:
+        return "Every run ends its training below the loss of a network that has learnt nothing."
+    return "On some tasks runs end their training no better than a network that has learnt nothing."
+
+
+def _learnt(part: sm.Part, losses: pd.Series) -> pd.Series:
+    """Of every run, whether it came to the end of its training with a loss below the baseline."""
+    return ~part.runs["broken"] & (part.runs["run_key"].map(losses) < part.runs["baseline_loss"])
+
+
+def _counted(part: sm.Part, losses: pd.Series, single: bool = False) -> str:
+    where = {"sweep": part.sweep, **part.fixed}
+    learnt, total, broken = int(_learnt(part, losses).sum()), len(part.runs), int(part.runs["broken"].sum())
+    count = marked(str(learnt), "runs_below_baseline", learnt, **where)
+    if learnt == total > 1 and single:
+        every = "both" if total == 2 else f"all {count}"
+        return f"On {part.runs['task'].iloc[0]}, {every} runs end below the loss of a network that has learnt nothing."
+    of = marked(str(total), "trained_runs", total, **where)
+    lost = (
+        f"; {marked(str(broken), 'broken', broken, **where)} break{'s' if broken == 1 else ''} down" if broken else ""
     )
-    return sf.facts(title, alt, numbers, claims)
+    if not single:
+        return f"{count} of {of}"
+    task = part.runs["task"].iloc[0]
+    if total == 1:
+        below = "below" if learnt else "no lower than"
+        return f"On {task}, training ends with a loss {below} that of a network that has learnt nothing."
+    return f"On {task}, {count} of {of} runs end below the loss of a network that has learnt nothing{lost}."
 
 
-def _value(row: pd.Series) -> str:
-    if row["metric"] == "held_out_accuracy":
-        return sf.percent(row["median"])
-    return sf.number(row["median"], 2) if np.isfinite(row["median"]) else "none (most runs broke down)"
+def _by_value(part: sm.Part, parts: list[sm.Part], losses: pd.Series) -> str:
+    """The same count for every value of the axis that is asked about, where they differ."""
+    if not part.column or part.runs["broken"].all():
+        return ""
+    learnt = part.runs.assign(learnt=_learnt(part, losses))
+    words, shares = [], set()
+    for value in part.columns:
+        rows = sm.where(learnt, **{part.column: value})
+        where = {"sweep": part.sweep, **part.fixed, part.column: value}
+        count = marked(str(int(rows["learnt"].sum())), "runs_below_baseline", int(rows["learnt"].sum()), **where)
+        words.append(
+            f"{count} of {marked(str(len(rows)), 'trained_runs', len(rows), **where)} with {named(part.column, value)}"
+        )
+        shares.add(float(rows["learnt"].mean()))
+    if len(shares) == 1:
+        return ""
+    name = sf.part_name(part, parts)
+    return f"Below that loss end{f' on {name}' if name else ''}: {few(words, 6)}."
 
 
-def _sentence(task: str, rows: pd.DataFrame) -> str:
-    """The best rule of a task against no clipping, or against the worst rule; medians over all runs of the rule."""
-    best, last = rows.iloc[0], rows.iloc[-1]
-    none = rows[rows["clipping"] == "none"]
-    other = none.iloc[0] if len(none) else last
-    name = METRICS[best["metric"]]
-    rule, instead = ("no clipping" if row["clipping"] == "none" else row["clipping"] for row in (best, other))
-    text = f"{task}: median {name} is {_value(best)} with {rule}"
-    if other["clipping"] == best["clipping"]:
-        return text + (f", the best of {len(rows)} rules." if len(rows) > 1 else ".")
-    return f"{text}, {_value(other)} with {instead}."
+def _asked(data: pd.DataFrame, panel: Any) -> str:
+    return str(data.loc[data["panel"] == panel, "asked"].iloc[0])
 
 
-def _radii(data: pd.DataFrame) -> str:
-    shown, every = shown_radii(data), data["spectral_radius"].nunique()
-    some = f"Loss curves are shown for ρ = {sf.listed(map(sf.number, shown))} of {every} spectral radii."
-    return some if len(shown) < every else ""
+def _axes(data: pd.DataFrame) -> list[str]:
+    return [_label(axis) for axis in data["asked"].unique() if axis]
 
 
-def shown_radii(data: pd.DataFrame) -> list[float]:
-    """All radii, or the smallest, a middle one and the largest."""
-    radii = sorted(data["spectral_radius"].unique())
-    return radii if len(radii) <= MOST_RADII else [radii[0], radii[len(radii) // 2], radii[-1]]
+def _label(axis: str) -> str:
+    return {"clipping": "clipping rule"}.get(axis, str(study_tables.axes()[axis]["label"]))
+
+
+def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
+    """By axis, the values that have a curve: all, or some evenly spread."""
+    return {asked: sf.spread(list(values), MOST_HUES) for asked, values in sf.hues(data).items()}
+
+
+def _not_all_hues(data: pd.DataFrame) -> str:
+    drawn = drawn_hues(data)
+    some = [_label(asked) for asked, values in sf.hues(data).items() if len(values) > len(drawn[asked])]
+    return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn; the tables have all." if some else ""
+
+
+def _banded(data: pd.DataFrame) -> bool:
+    """Bands of more curves than a few would hide each other."""
+    return data["seed"].nunique() > 1 and max(map(len, sf.hues(data).values())) <= MOST_BANDS
+
+
+# ---- how it is drawn
 
 
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    panels, radii, rules = list(data["panel"].cat.categories), shown_radii(data), sf.rules(data["clipping"])
-    colours = sf.rule_colours(rules)
-    columns = len(radii) + 1
-    figure, axes = sf.grid(len(panels) * columns, columns, 1.75, sharex=False, widths=[1.0] * len(radii) + [1.5])
-    for row, panel in enumerate(panels):
-        here = data[data["panel"] == panel]
-        *left, right = axes[row * columns : (row + 1) * columns]
-        limits = _loss_limits(here[here["spectral_radius"].isin(radii)])
-        for ax, radius in zip(left, radii, strict=True):
-            _curves(ax, here[here["spectral_radius"] == radius], colours, limits)
-            ax.tick_params(labelleft=ax is left[0], labelbottom=row == len(panels) - 1)
-            if row == 0:
-                sf.panel_title(ax, f"ρ = {sf.number(radius)}")
-        left[0].set_ylabel(panel.replace(", ", "\n") + "\ntraining loss")
-        _results(right, results(here), rules, colours)
-        if row == 0:
-            sf.panel_title(right, "after training")
-    for ax in axes[-columns:-1]:
-        ax.set_xlabel("training update")
-    axes[-1].set_xlabel(study_tables.label("spectral_radius"))
-    figure.legend(handles=_legend(data, colours), loc="outside lower center", ncols=4)
+    data = data.dropna(subset=["panel"])
+    counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
+    panels, paint, drawn = list(data["panel"].cat.categories), sf.hues(data), drawn_hues(data)
+    figure, axes = sf.grid_by_part(counts, sf.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
+    found, banded = curves(data), _banded(data)
+    for ax, panel, (_, last, _) in zip(axes, panels, sf.edges(axes, data), strict=True):
+        rows = data[data["panel"] == panel]
+        part = data[data["part"] == rows["part"].iloc[0]]
+        asked = str(rows["asked"].iloc[0])
+        own = found[(found["panel"] == panel) & found["hue"].isin(drawn[asked])]
+        ax.set_yscale("log")
+        ax.set_ylim(*limits(part, found[found["panel"].isin(part["panel"].unique())]))
+        sf.plain_log_ticks(ax)
+        ax.set_xlim(-0.02 * part["updates"].max(), part["updates"].max())
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _baseline(ax, rows)
+        _curves(ax, own, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
+        runs = rows.drop_duplicates("run_key")
+        sf.panel_title(ax, panel, 34)
+        if broken := int(runs["broken"].sum()):
+            sf.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
+        _labels(ax, rows, own, paint[asked], last)
+    _finish(figure, axes, data, paint)
     return figure
 
 
-def _loss_limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """A scale for almost all losses of a row; explosions leave it at the top."""
-    losses = rows.loc[np.isfinite(rows["loss"]) & (rows["loss"] > 0), "loss"]
-    if losses.empty:
-        return 0.1, 10.0
-    low, high = losses.min(), losses.quantile(0.96)
-    return low / 1.3, max(high, low * 2) * 1.3
+def limits(part: pd.DataFrame, found: pd.DataFrame) -> tuple[float, float]:
+    """One loss scale for all panels of a part: from the lowest median to the highest, of explosions only the beginning."""
+    nothing = part["baseline_loss"].dropna()
+    middle = found["middle"][np.isfinite(found["middle"]) & (found["middle"] > 0)]
+    known = [*middle, *nothing]
+    if not known:
+        return 0.1, 1.0
+    typical = max([*nothing, float(middle.median()) if len(middle) else 0.0])
+    high = max(*nothing, min(float(max(known)), 10 * typical), 0.0) or typical
+    return min(known) / 1.25, high * 1.35
 
 
-def _curves(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], limits: tuple[float, float]) -> None:
-    """Median over seeds, lowest to highest behind it; the line ends where half of the seeds have broken down.
-
-    Of many rules some never clip and coincide: each is drawn thinner than the one beneath it, so that all show.
-    """
-    ax.set(yscale="log", ylim=limits)
-    groups = {str(rule): group for rule, group in rows.groupby("clipping")}
-    many = len(colours) > MANY
-    widths = np.linspace(7.0, 1.2, len(colours)) if many else [1.8] * len(colours)
-    for (rule, colour), width in zip(colours.items(), widths, strict=True):
-        if rule not in groups:
-            continue
-        group = groups[rule]
-        seeds = group.groupby("update")["loss"]
-        middle = seeds.median()
-        lowest = seeds.min().replace(np.inf, np.nan)
-        ax.fill_between(
-            middle.index, lowest, seeds.max().clip(upper=1e300), color=colour, alpha=0.04 if many else 0.15, lw=0
-        )
-        ax.plot(middle.index, middle.where(np.isfinite(middle)), color=colour, lw=width, gid=f"loss {rule}")
-        ended = results(group)["ended"].dropna()
-        if len(ended):
-            ax.plot(ended, [0.93] * len(ended), transform=ax.get_xaxis_transform(), gid="ended", **_cross(colour))
-    sf.plain_log_ticks(ax)
+def _baseline(ax: Axes, rows: pd.DataFrame) -> None:
+    nothing = float(rows["baseline_loss"].mean())
+    if math.isfinite(nothing):
+        ax.axhline(nothing, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
 
 
-def _cross(colour: str) -> dict[str, Any]:
-    return {"marker": "x", "color": colour, "ms": 7, "mew": 2, "ls": "", "clip_on": False, "zorder": 6}
+def _curves(ax: Axes, own: pd.DataFrame, paint: dict[str, tuple[Any, str]], banded: bool) -> None:
+    """Median lines with markers; × where half of the runs are lost, ▲ where a line leaves the scale."""
+    low, high = ax.get_ylim()
+    groups = coinciding(own, list(paint))
+    place = {hue: (i, len(group)) for group in groups for i, hue in enumerate(group)}
+    order = [hue for hue in paint if hue in place]
+    finite = own[np.isfinite(own["middle"])]
+    if banded:
+        for hue in order:
+            rows = finite[finite["hue"] == hue]
+            ax.fill_between(
+                rows["update"], rows["low"].clip(lower=low), rows["high"].clip(upper=high), color=paint[hue][0],
+                alpha=0.14, lw=0, gid=f"band {hue}",
+            )  # fmt: skip
+    present = [hue for hue in order if (finite["hue"] == hue).any()]
+    if present:
+        points = max(1, finite["update"].nunique() // 6)
+        sns.lineplot(
+            finite, x="update", y="middle", hue="hue", hue_order=present, estimator=None, legend=False, ax=ax,
+            palette={hue: paint[hue][0] for hue in present}, style="hue", style_order=present, size="hue", size_order=present,
+            sizes={hue: 4.2 - 1.3 * min(place[hue][0], 2) if place[hue][1] > 1 else 1.9 for hue in present},
+            dashes={hue: _DASHES[min(place[hue][0], 2)] if place[hue][1] > 1 else "" for hue in present},
+            markers={hue: paint[hue][1] for hue in present}, markevery=points, ms=5, mew=0.6,
+        )  # fmt: skip
+        for line, hue in zip(ax.lines[-len(present) :], present, strict=True):
+            line.set_gid(f"loss {hue}")
+    for hue in present:
+        rows = own[own["hue"] == hue].sort_values("update")
+        _marks(ax, rows, paint[hue][0], low, high)
+    for hue in (hue for hue in order if hue not in present):  # lost at once
+        at = float(own.loc[own["hue"] == hue, "update"].min())
+        ax.plot([at], [high], "X", ms=11, mec="white", color=paint[hue][0], clip_on=False, zorder=6, gid="lost")
+    ax.set(xlabel="", ylabel="")
 
 
-def _results(ax: Axes, runs: pd.DataFrame, rules: list[str], colours: dict[str, str]) -> None:
-    """A dot a run, side by side by rule; × and how many, at the bad end, for those that broke down."""
-    radii = sorted(runs["spectral_radius"].unique())
-    accuracy = runs["metric"].iloc[0] == "held_out_accuracy"
-    for place, rule in enumerate(rules):
-        x = (place - (len(rules) - 1) / 2) * 0.8 / max(len(rules), 1)
-        for index, radius in enumerate(radii):
-            here = runs[(runs["clipping"] == rule) & (runs["spectral_radius"] == radius)]
-            values = here["held_out"].dropna()
-            ax.plot(
-                [index + x] * len(values),
-                values,
-                "o",
-                ms=5,
-                mfc=colours[rule],
-                mec="white",
-                mew=0.5,
-                gid=f"held out {rule}",
-            )
-            if broke := int(here["ended"].notna().sum()):
-                bad = 0.07 if accuracy else 0.93
-                ax.plot([index + x], [bad], transform=ax.get_xaxis_transform(), gid="broke", **_cross(colours[rule]))
-                near: dict[str, Any] = {
-                    "xytext": (5, 0),
-                    "textcoords": "offset points",
-                    "va": "center",
-                    "fontsize": 9.5,
-                }
-                count = ax.annotate(f"{broke}", (index + x, bad), xycoords=ax.get_xaxis_transform(), **near)
-                count.set(color=colours[rule], fontweight="bold")
-    ax.set(xlim=(-0.6, len(radii) - 0.4), ylabel=METRICS[runs["metric"].iloc[0]])
-    some = np.unique(np.linspace(0, len(radii) - 1, min(6, len(radii))).round().astype(int))
-    ax.set_xticks(some, [sf.number(radii[i]) for i in some])
-    if accuracy:
-        ax.set_ylim(-0.12, 1.0)
-        ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    else:
-        ax.set_yscale("log")
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high * (high / low) ** 0.2)
-        sf.plain_log_ticks(ax)
+def _marks(ax: Axes, rows: pd.DataFrame, colour: Any, low: float, high: float) -> None:
+    known = rows[np.isfinite(rows["middle"])]
+    mark: dict[str, Any] = {"color": colour, "mec": "white", "clip_on": False, "zorder": 6, "ls": ""}
+    if len(known) < len(rows):
+        last = known.iloc[-1]
+        ax.plot([last["update"]], [min(last["middle"], high)], marker="X", ms=11, gid="lost", **mark)
+    above = known[known["middle"] > high]
+    if len(above) and len(known) == len(rows):
+        ax.plot([above["update"].iloc[0]], [high], marker="^", ms=7, gid="above", **mark)
 
 
-def _legend(data: pd.DataFrame, colours: dict[str, str]) -> list[Any]:
-    rules = [Line2D([], [], color=colours[rule], lw=2.4, label=rule) for rule in sf.rules(data["clipping"])]
-    ended = (
-        [Line2D([], [], label="run broke down (and how many)", **_cross(sf.INK))] if data["ended"].notna().any() else []
-    )
-    return [
-        *rules,
-        Patch(color=sf.FAINT, alpha=0.3, label="lowest to highest seed"),
-        Line2D([], [], ls="", marker="o", color=sf.FAINT, mec="white", ms=6, label="one run"),
-        *ended,
+def _labels(ax: Axes, rows: pd.DataFrame, own: pd.DataFrame, paint: dict[str, tuple[Any, str]], last: bool) -> None:
+    """Names at the ends of curves, of coinciding ones together, and what the dashed line is."""
+    nothing, asked = float(rows["baseline_loss"].mean()), str(rows["asked"].iloc[0])
+    labels: list[tuple[float, str, Any]] = []
+    if math.isfinite(nothing) and last:
+        labels.append((nothing, "learnt nothing", "#555555"))
+    hues = [hue for hue in paint if (own["hue"] == hue).any()]
+    if asked and len(hues) <= MOST_DIRECT:
+        high = ax.get_ylim()[1]
+        for group in coinciding(own, hues):
+            ends = own[(own["hue"] == group[0])].sort_values("update")["middle"]
+            known = ends[np.isfinite(ends)]
+            end = float(known.iloc[-1]) if len(known) else high
+            words = [_short(asked, rows, hue) for hue in group]
+            words = [words[0], *(f"= {word}" for word in words[1:])]  # below each other, from the top
+            labels += [(end, word, paint[hue][0]) for word, hue in zip(words[::-1], group[::-1], strict=True)]
+    sf.label_lines(ax, labels, gap=0.19 / HEIGHT)
+
+
+def _short(asked: str, rows: pd.DataFrame, hue: str) -> str:
+    """What the legend title or the unit does not say already."""
+    return hue.rpartition("= ")[2] if asked == "learning_rate" else hue
+
+
+def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> None:
+    """Labels at the left and below, and the legend."""
+    for ax, (first, _, lowest) in zip(axes, sf.edges(axes, data), strict=True):
+        ax.tick_params(labelleft=first)
+        ax.set_ylabel("training loss" if first else "")
+        ax.set_xlabel("training update" if lowest else "")
+    handles = _legend(data, paint)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=1 if sf.on_phone() else min(5, len(handles)))
+
+
+def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Any]:
+    drawn = drawn_hues(data)
+    handles: list[Any] = [
+        Line2D([], [], color=paint[asked][hue][0], marker=paint[asked][hue][1], mec="white", ms=7, lw=2, label=hue)
+        for asked in paint
+        if asked and (len(drawn[asked]) > MOST_DIRECT or asked == "learning_rate")
+        for hue in drawn[asked]
     ]
+    grey: dict[str, Any] = {"color": "#777777", "mec": "white", "ls": ""}
+    if _banded(data):
+        handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest seed"))
+    if data["broken"].any():
+        handles.append(Line2D([], [], marker="X", ms=8, label="half of the seeds have broken down", **grey))
+    return handles
 
 
 def main(snakemake: Any) -> None:

@@ -1,12 +1,15 @@
-"""Where gradients vanish, stay or explode: spectral radius × sequence length, with the contour of no change."""
+"""Where gradients vanish, stay or explode: spectral radius × sequence length, and the border between shrinking and growing."""
 
+import math
 from typing import Any
 
+import matplotlib.patches
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
@@ -14,90 +17,135 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 import study_figures as sf
+import study_measures as sm
+import study_statistics as stat
 import study_tables
-from study_tables import STABLE_DECADES
+from study_findings import Study
+from study_words import decimals, marked, number, signed
 
 NOTHING = sf.Nothing(
-    "No run of this study has a sequence of two steps or more.",
+    "There is no map, because no sweep of this study has several sequence lengths and several values of another number.",
     "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
 )
 BOUNDS = (2, 10, 30, 100)  # decades; the first is where "stable" ends
-GROUP = ["panel", "spectral_radius", "sequence_length"]
+GROUP = ["panel", "row", "sequence_length"]
+MOST_COLUMNS = 16  # more have no room for numbers
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """Panel × spectral radius × T: mean over seeds of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖).
+    """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
-    It is −inf where all seeds are exactly zero. Otherwise seeds that are exactly zero (``zeros``) or not a number
-    (``broken``) are not in it.
+    A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values. An exactly zero gradient counts as
+    −∞. ``agree``: all networks are of one regime.
     """
-    runs = sf.starts(tables.runs("log10_gradient_ratio"))
-    if runs.empty:
+    runs = sm.starts(tables.runs("log10_gradient_ratio", "regime"))
+    axes = sm.varied(runs, sm.TRAINING) if len(runs) else []
+    axis = row_axis(runs, axes)
+    if not axis or "sequence_length" not in axes:
         return pd.DataFrame()
-    runs = sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed"))
-    ratio = runs["log10_gradient_ratio"]
-    runs = runs.assign(zero=ratio == -np.inf, known=ratio.where(np.isfinite(ratio)))
-    found = runs.groupby(GROUP, observed=True, as_index=False).agg(
-        mean=("known", "mean"), seeds=("run_key", "size"), zeros=("zero", "sum"), finite=("known", "count"),
-        left_out=("left_out", "first"), common=("common", "first"),
-    )  # fmt: skip
-    found["broken"] = found["seeds"] - found["finite"] - found["zeros"]
-    found["mean"] = found["mean"].mask((found["finite"] == 0) & (found["zeros"] > 0), -np.inf)
-    return found.drop(columns="finite")
+    runs = sf.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
+    runs = runs.assign(row=runs[axis])
+    runs = runs[_has_map(runs)]
+    if runs.empty or runs["log10_gradient_ratio"].isna().all():
+        return pd.DataFrame()
+    found = [_cell(rows) | dict(zip(GROUP, key, strict=True)) for key, rows in runs.groupby(GROUP, observed=True)]
+    data = pd.DataFrame(found).assign(axis=axis, left_out=runs["left_out"].iloc[0])
+    panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
+    data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
+    return data[[*GROUP, "axis", "median", "networks", *sm.REGIMES, "lost", "agree", "left_out"]]
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+def row_axis(runs: pd.DataFrame, axes: list[str]) -> str:
+    """Spectral radius, else the number with the most values; empty if no number varies."""
+    numbers = [name for name in sm.NUMBERS if name in axes and name != "sequence_length" and runs[name].notna().all()]
+    if "spectral_radius" in numbers:
+        return "spectral_radius"
+    return max(numbers, key=lambda name: runs[name].nunique(), default="")
+
+
+def _has_map(runs: pd.DataFrame) -> pd.Series:
+    """Runs of panels with two rows and two columns at least."""
+    by = runs.groupby("panel", observed=True)
+    return (by["row"].transform("nunique") > 1) & (by["sequence_length"].transform("nunique") > 1)
+
+
+def _cell(rows: pd.DataFrame) -> dict[str, Any]:
+    counts = sm.regime_counts(rows)
+    known = rows["log10_gradient_ratio"].dropna().to_numpy()
+    return {
+        "median": stat.median(known).value if len(known) else math.nan,
+        "networks": len(rows),
+        **{regime: counts[regime] for regime in sm.REGIMES},
+        "lost": counts["not finite"],
+        "agree": max(counts.values()) == len(rows),
+    }
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
-    known = data.dropna(subset=["mean"])
-    stable = known[known["mean"].abs() <= STABLE_DECADES]
-    vanishing, exploding = known[known["mean"] < -STABLE_DECADES], known[known["mean"] > STABLE_DECADES]
-    longest = known[known["sequence_length"] == known["sequence_length"].max()]
-    T = str(data["sequence_length"].max())
-    title = f"Gradients stay within a factor of 100 in {_stable_at(known)}."
-    if known.empty:
-        title = "No gradient of this study is a number."
-    counts = f"{len(vanishing)} vanish, {len(stable)} are stable and {len(exploding)} explode"
-    zeros, broken = int(data["zeros"].sum()), int(data["broken"].sum())
-    claims = {
-        "counts": f"Of {len(known)} settings {counts}.",
-        "longest": _stable_radii(longest, T),
-        "zeros": f"{sf.plural(zeros, 'run')} had a gradient of exactly zero." if zeros else "",
-        "broken": f"{sf.plural(broken, 'run')} had no number to show." if broken else "",
-        "common": sf.common(data),
-        "left_out": sf.left_out(data),
-    }
-    finite = known.loc[np.isfinite(known["mean"]), "mean"]
-    numbers = {"settings": str(len(known)), "stable": str(len(stable)), "vanishing": str(len(vanishing))}
-    numbers |= {"exploding": str(len(exploding)), "longest": T}
-    numbers |= {"lowest": sf.number(finite.min(), 3), "highest": sf.number(finite.max(), 3)} if len(finite) else {}
-    alt = (
-        f"Heat maps, one for each of {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}: spectral radius upwards, sequence "
-        "length to the "
-        "right, colour for the decades by which the gradient changes from the last step back to the first: blue "
-        "vanishing, "
-        f"white stable, red exploding. {title} {claims['longest']}"
+    cells = _cells(study)
+    title = _title(cells)
+    lost = int(sm.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
+    shown = [
+        *(["border"] if any(_borders(table) for table in _tables(data)) else []),
+        *(["split"] if not data["agree"].all() else []),
+        *(["several"] if data["networks"].max() > 1 else []),
+        *(["zeros"] if (data["median"] == -np.inf).any() else []),
+        *(["radius"] if data["axis"].iloc[0] == "spectral_radius" else ["other"]),
+    ]
+    split = cells[~cells["agree"]]
+    disagree = (
+        f"Networks of one kind disagree about it in {_count(len(split), 'settings_split')} of "
+        f"{_count(len(cells), 'settings')} settings."
+        if len(split)
+        else ""
     )
-    return sf.facts(title, alt, numbers, claims)
+    gone = f"Without a number to show: {_count(lost, 'without_ratio')} networks." if lost else ""
+    alt = (
+        f"Heat maps{sf.alt_list(data['panel'].cat.categories)}: {study_tables.axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
+        "length to the right, colour for the decades by which the gradient changes from the last step back to the first: blue "
+        f"vanishing, white stable, red exploding. {title}"
+    )
+    return sf.facts(title, alt, [disagree, gone, sf.left_out(data)], shown)
 
 
-def _stable_at(known: pd.DataFrame) -> str:
-    """How many settings are stable at the shortest and at the longest sequence."""
-    T = known["sequence_length"]
-    counts = []
-    for length in sorted({T.min(), T.max()}):
-        stable = known.loc[length == T, "mean"].abs() <= STABLE_DECADES
-        counts.append(f"{stable.sum()} of {len(stable)} settings at T = {length}")
-    return " and in ".join(counts)
+def _count(count: int, kind: str, **where: Any) -> str:
+    return marked(str(count), kind, count, **where)
 
 
-def _stable_radii(rows: pd.DataFrame, T: str) -> str:
-    """Which radii are stable at the longest sequence, panel by panel."""
-    parts = []
-    for panel, group in rows.groupby("panel", observed=True):
-        radii = group.loc[group["mean"].abs() <= STABLE_DECADES, "spectral_radius"]
-        parts.append(f"{sf.in_lists(str(panel))}: " + (", ".join(f"{sf.number(r)}" for r in sorted(radii)) or "none"))
-    return f"Spectral radii that are stable at T = {T}: {'; '.join(parts)}." if parts else ""
+def _cells(study: Study) -> pd.DataFrame:
+    """Every setting of the study's networks before training: its T, whether all its networks stay, and whether they agree."""
+    starts = sm.starts(study.all_runs)
+    axes = sm.varied(starts, sm.TRAINING)
+    found = []
+    for chosen, rows in sm.grouped(starts, axes):
+        counts = sm.regime_counts(rows)
+        T = chosen.get("sequence_length", starts["sequence_length"].iloc[0])
+        found.append({"T": int(T), "stay": counts["stable"] == len(rows), "agree": max(counts.values()) == len(rows)})
+    return pd.DataFrame(found)
+
+
+def _title(cells: pd.DataFrame) -> str:
+    """In how many settings every network keeps its gradient, at the shortest and at the longest sequence."""
+    ends, said, shares = [int(cells["T"].min()), int(cells["T"].max())], [], []
+    for T in ends:
+        here = cells[cells["T"] == T]
+        stay = int(here["stay"].sum())
+        length = marked(str(T), "setting", T, axis="sequence_length")
+        said.append(
+            f"{_count(stay, 'settings_stay', sequence_length=T)} of {_count(len(here), 'settings', sequence_length=T)} at T = {length}"
+        )
+        shares.append(stay / len(here))
+    short, long = shares
+    change = "fewer" if long < short else "more" if long > short else "as many"
+    return f"Longer sequences leave {change} settings in which every network keeps its gradient: {said[0]}, {said[1]}."
+
+
+# ---- drawing
 
 
 def colours() -> tuple[ListedColormap, BoundaryNorm]:
@@ -108,91 +156,128 @@ def colours() -> tuple[ListedColormap, BoundaryNorm]:
     return ListedColormap(palette), BoundaryNorm(bounds, len(palette), extend="both")
 
 
+def _tables(data: pd.DataFrame) -> list[pd.DataFrame]:
+    """Median decades of every panel, rows × T, the largest value on top."""
+    return [
+        rows.pivot(index="row", columns="sequence_length", values="median").sort_index(ascending=False)
+        for _, rows in data.groupby("panel", observed=True)
+    ]
+
+
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    names = list(data["panel"].cat.categories)
-    tables = [
-        data[data["panel"] == name].pivot(index="spectral_radius", columns="sequence_length", values="mean")
-        for name in names
-    ]
-    columns, radii = 2 if len(names) <= 4 else 3, max(len(table) for table in tables)
-    figure, axes = sf.grid(len(names), columns, min(3.6, max(2.2, 0.9 + 0.26 * radii)), sharex=False)
+    names, tables = list(data["panel"].cat.categories), _tables(data)
+    columns = min(len(names), sf.columns(2 if len(names) <= 4 else 3))
+    rows = max(len(table) for table in tables)
+    height = min(3.8, max(1.9, 0.75 + 0.25 * rows))
+    if len(names) <= columns and not sf.on_phone():
+        height = max(height, 2.7)  # the colour bar's labels need that
+    figure, axes = sf.grid(len(names), columns, height, extra=1.7 if sf.on_phone() else 1.0, sharex=False)
     cmap, norm = colours()
-    for ax, name, table in zip(axes, names, tables, strict=True):
-        _panel(ax, table, cmap, norm, numbers=table.shape[1] <= 16 // columns and radii <= 14)
-        sf.panel_title(ax, name, 30 if columns == 2 else 24)
+    for ax, (name, cells), table in zip(axes, data.groupby("panel", observed=True), tables, strict=True):
+        _panel(ax, table, cells, cmap, norm, table.shape[1] <= MOST_COLUMNS // columns and rows <= 14)
+        if len(names) > 1:
+            sf.panel_title(ax, str(name), 30 if columns == 2 else 24)
     sf.label_below(axes, columns, study_tables.label("sequence_length"))
     for ax in axes[::columns]:
-        ax.set_ylabel(study_tables.label("spectral_radius"))
-    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, aspect=35, fraction=0.05, ticks=norm.boundaries)
-    bar.ax.set_yticklabels([sf.signed(b) for b in norm.boundaries])
-    bar.set_label(sf.RATIO % "1" + " (decades)")
-    _legend(figure, tables, cmap, norm)
+        ax.set_ylabel(study_tables.label(str(data["axis"].iloc[0])))
+    _colour_bar(figure, axes, cmap, norm)
+    _legend(figure, data, tables, cmap, norm)
     return figure
 
 
-def _legend(figure: Figure, tables: list[pd.DataFrame], cmap: ListedColormap, norm: BoundaryNorm) -> None:
-    """Only what is there: the contour, the two colours of the stable band, cells without a value."""
-    band = tuple(Patch(facecolor=cmap(norm(side)), edgecolor=sf.FAINT) for side in (-1.0, 1.0))
-    entries: list[tuple[bool, Any, str]] = [
-        (
-            any(_has_contour(t.to_numpy()) for t in tables),
-            Line2D([], [], color=sf.INK, lw=2.4),
-            "0: neither grows nor shrinks",
-        ),
-        (True, band, "stable: within ±2 decades"),
-        (
-            any(t.isna().any(axis=None) for t in tables),
-            Patch(fc="#dddddd", hatch="///", ec=sf.FAINT),
-            "no run, or not a number",
-        ),
-    ]
-    handles, labels = zip(*(entry[1:] for entry in entries if entry[0]), strict=True)
-    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
-    figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=3)
+def _colour_bar(figure: Figure, axes: list[Axes], cmap: ListedColormap, norm: BoundaryNorm) -> None:
+    """Beside the panels; on a phone below them."""
+    place = (
+        {"location": "bottom", "aspect": 30, "fraction": 0.05} if sf.on_phone() else {"aspect": 35, "fraction": 0.05}
+    )
+    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, ticks=norm.boundaries, **place)
+    labels = [signed(b) for b in norm.boundaries]
+    (bar.ax.set_xticklabels if sf.on_phone() else bar.ax.set_yticklabels)(labels)
+    bar.set_label(sf.RATIO % "1" + " (decades)")
 
 
-def _panel(ax: Axes, table: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNorm, numbers: bool) -> None:
-    """Cells of equal size, whatever the step between the values; the contour runs between the cells' centres."""
-    values = table.to_numpy()
-    rows, columns = values.shape
+def _panel(
+    ax: Axes, table: pd.DataFrame, cells: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNorm, numbers: bool
+) -> None:
+    """Cells of equal size, whatever the step between the values."""
+    values = table.to_numpy(dtype=float)
+    finite = np.where(np.isneginf(values), -1e300, values)  # exactly zero: the colour of the most vanishing
+    texts = np.vectorize(_cell_text, otypes=[object])(values)
     ax.set_facecolor("#dddddd")
     ax.patch.set(hatch="///", edgecolor=sf.FAINT)
-    ax.pcolormesh(
-        np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values, cmap=cmap, norm=norm, ec="white", lw=0.6
+    sns.heatmap(
+        pd.DataFrame(finite, index=table.index, columns=table.columns), ax=ax, cmap=cmap, norm=norm, cbar=False, linewidths=0.8,
+        linecolor="white", annot=texts if numbers else False, fmt="", annot_kws={"fontsize": 9},
+    )  # fmt: skip
+    ax.add_collection(
+        LineCollection(_borders(table), colors=sf.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)
     )
-    if numbers:
-        for (i, j), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                colour = "white" if abs(value) > BOUNDS[-2] else sf.INK
-                text = ax.text(j, i, _cell(value), ha="center", va="center", fontsize=9, color=colour, zorder=5)
-                text.set_bbox({"facecolor": cmap(norm(value)), "lw": 0, "pad": 0.6})  # above the contour
-    if _has_contour(values):
-        ax.contour(np.ma.masked_invalid(values), levels=[0.0], colors=sf.INK, linewidths=2.4)
-    ax.set_xticks(*_ticks(table.columns, 12))
-    ax.set_yticks(*_ticks(table.index, 14))
+    corners = _corners(table, cells)
+    ax.add_collection(PatchCollection(corners, facecolor="#6a3d9a", edgecolor="white", lw=0.6, gid="split", zorder=3))
+    ax.set(xlabel="", ylabel="")
+    ax.set_xticks(*_ticks(table.columns, 12), rotation=0)
+    ax.set_yticks(*_ticks(table.index, 14), rotation=0)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
-def _has_contour(values: np.ndarray) -> bool:
-    """Two rows and columns at least, and finite values on both sides of zero."""
-    finite = values[np.isfinite(values)]
-    return min(values.shape) > 1 and finite.size > 0 and bool(finite.min() < 0 < finite.max())
+def _borders(table: pd.DataFrame) -> list[list[tuple[float, float]]]:
+    """Edges between a cell that shrinks and a neighbour that does not: never through a number."""
+    values = table.to_numpy(dtype=float)
+    grows = np.where(np.isnan(values), np.nan, np.where(values >= 0, 1.0, 0.0))
+    rows, columns = values.shape
+    found = []
+    for i in range(rows):
+        for j in range(columns):
+            if i + 1 < rows and abs(grows[i, j] - grows[i + 1, j]) == 1:
+                found.append([(float(j), i + 1.0), (j + 1.0, i + 1.0)])
+            if j + 1 < columns and abs(grows[i, j] - grows[i, j + 1]) == 1:
+                found.append([(j + 1.0, float(i)), (j + 1.0, i + 1.0)])
+    return found
 
 
-def _cell(value: float) -> str:
-    if np.isinf(value):
-        return "zero"
-    return f"{value:.1f}".replace("-", "−") if abs(value) < 9.95 else f"{value:.0f}".replace("-", "−")
+def _corners(table: pd.DataFrame, cells: pd.DataFrame) -> list[matplotlib.patches.Polygon]:
+    """A triangle in the corner of cells whose networks disagree about the regime."""
+    found = []
+    for cell in cells[~cells["agree"]].to_dict("records"):
+        i, j = table.index.get_loc(cell["row"]), table.columns.get_loc(cell["sequence_length"])
+        found.append(matplotlib.patches.Polygon([(j + 0.82, i), (j + 1, i), (j + 1, i + 0.42)]))
+    return found
 
 
-def _ticks(values: pd.Index, most: int) -> tuple[np.ndarray, list[str]]:
-    """Positions and labels of at most ``most`` cells."""
-    shown = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
-    return shown, [sf.number(float(values[i])) for i in shown]
+def _cell_text(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "0"
+    return decimals(value, 1 if abs(value) < 9.95 else 0).replace("−0.0", "0.0")
+
+
+def _ticks(values: pd.Index, most: int) -> tuple[list[float], list[str]]:
+    """Centres and labels of at most so many cells."""
+    shown = sf.spread(list(range(len(values))), most)
+    return [i + 0.5 for i in shown], [number(float(values[i])) for i in shown]
+
+
+def _legend(
+    figure: Figure, data: pd.DataFrame, tables: list[pd.DataFrame], cmap: ListedColormap, norm: BoundaryNorm
+) -> None:
+    """Only what is there."""
+    band = tuple(Patch(facecolor=cmap(norm(side)), edgecolor=sf.FAINT) for side in (-1.0, 1.0))
+    corner = Line2D([], [], marker=[(-1, 1), (1, 1), (1, -1), (-1, 1)], ms=9, ls="", mfc="#6a3d9a", mec="white")
+    several = data["networks"].max() > 1
+    entries: list[tuple[bool, Any, str]] = [
+        (any(_borders(t) for t in tables), Line2D([], [], color=sf.INK, lw=3.0), "border between shrinking and growing"),
+        (True, band, f"stable: {'median ' if several else ''}within ±2 decades"),
+        (not data["agree"].all(), corner, "networks disagree about the regime"),
+        (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=sf.FAINT), "no run, or not a number"),
+    ]  # fmt: skip
+    handles, labels = zip(*(entry[1:] for entry in entries if entry[0]), strict=True)
+    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=sf.columns(2, 1))
 
 
 def main(snakemake: Any) -> None:

@@ -1,197 +1,369 @@
-"""How far one seed can be trusted: every seed's growth rate around the mean, and the spread against length."""
+"""How far networks of one kind differ, and whether a longer sequence averages that away."""
 
+import math
+import textwrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 import study_figures as sf
-import study_tables
+import study_measures as sm
+from study_findings import LN10, Study
+from study_words import marked, name_of, number
 
 NOTHING = sf.Nothing(
-    "This study cannot tell one seed from another.",
-    "Set seeds: 3 or more in a sweep whose sequence_length is 2 or more, so that there are several seeds to compare.",
+    "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
+    "Set seeds: 3 or more in a sweep whose sequence_length is 2 or more, so that there are several networks to compare.",
 )
-COLUMNS = 4
-GROUP = ["panel", "spectral_radius", "sequence_length"]
+MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
+SLOPES = ((-1.0, r"$T^{-1}$", ": ends only"), (-0.5, r"$T^{-1/2}$", ": chance"), (0.0, "flat", ": they differ"))
+SETTING = ["panel", "spectral_radius", "sequence_length"]
+GOLDEN = 0.6180339887
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
-    """One row a run: its growth rate's ``offset`` from the mean over seeds, and their standard deviation ``spread``.
+    """One row a network: its ``growth_rate`` and regime, its ``offset`` from the mean over the networks of its setting, and their
+    standard deviation ``spread``.
 
-    Only settings with several seeds. Runs without a finite rate (``zero``, or not a number) have no offset; ``agree``
-    says whether all seeds of the setting are of the same regime.
+    ``near``: it is at the longest sequence and at the spectral radius at which the mean rate of its kind (``panel``) is nearest to zero.
+    Only settings with several networks; rates that are not finite are in no mean.
     """
-    runs = sf.starts(tables.runs("growth_rate", "regime"))
+    runs = sm.starts(tables.runs("growth_rate", "regime"))
     if runs.empty:
         return pd.DataFrame()
-    runs = sf.panels(runs, "activation", ("spectral_radius", "sequence_length", "seed"))
-    rate = runs["growth_rate"]
-    runs = runs.assign(
-        zero=rate == -np.inf, known=rate.where(np.isfinite(rate)), regime=runs["regime"].fillna("not a number")
-    )
-    seeds = runs.groupby(GROUP, observed=True)
-    runs["seeds"] = seeds["seed"].transform("nunique")
-    runs["offset"] = runs["known"] - seeds["known"].transform("mean")
-    runs["spread"] = seeds["known"].transform("std")
-    runs["agree"] = seeds["regime"].transform("nunique") == 1
-    columns = [
-        *GROUP,
-        "seed",
-        "run_key",
-        "growth_rate",
-        "regime",
-        "offset",
-        "spread",
-        "agree",
-        "zero",
-        "seeds",
-        "left_out",
-        "common",
-    ]
-    return runs.loc[runs["seeds"] > 1, columns].sort_values([*GROUP, "seed"], ignore_index=True)
+    axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis not in ("spectral_radius", "sequence_length")]
+    runs = sf.panels(runs, axes)
+    runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
+    networks = runs.groupby(SETTING, observed=True)["known"]
+    runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std")
+    runs["offset"] = runs["known"] - runs["mean"]
+    runs = runs[runs["spread"].notna()].copy()
+    if runs.empty:
+        return pd.DataFrame()
+    runs["panel"] = runs["panel"].cat.remove_unused_categories()
+    runs["regime"] = runs["regime"].fillna("not a number")
+    runs["near"] = _near(runs)
+    columns = [*SETTING, "seed", "growth_rate", "regime", "offset", "spread", "near", "left_out"]
+    return runs[columns].sort_values([*SETTING, "seed"], ignore_index=True)
 
 
-def spreads(data: pd.DataFrame) -> pd.DataFrame:
-    """One row a setting."""
-    return data.drop_duplicates(GROUP)[[*GROUP, "spread", "agree"]]
+def _near(runs: pd.DataFrame) -> pd.Series:
+    """Of every kind the rows at its longest sequence and nearest to where it turns."""
+    found = pd.Series(False, index=runs.index)
+    for _, own in runs.groupby("panel", observed=True):
+        longest = own[own["sequence_length"] == own["sequence_length"].max()]
+        radius = longest.loc[longest["mean"].abs().idxmin(), "spectral_radius"]
+        found[longest.index[longest["spectral_radius"] == radius]] = True
+    return found
 
 
-def longest(data: pd.DataFrame) -> pd.DataFrame:
-    """The rows at each panel's longest sequence."""
-    return sf.longest(data)
+def typical(data: pd.DataFrame) -> pd.DataFrame:
+    """The standard deviation of every kind at every length, the median over spectral radii."""
+    settings = data.drop_duplicates(SETTING)
+    return settings.groupby(["panel", "sequence_length"], observed=True, as_index=False)["spread"].median()
 
 
-def facts(data: pd.DataFrame) -> sf.Facts:
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
-    settings = spreads(data)
-    agreeing = f"{int(settings['agree'].sum())} of {len(settings)}"
-    title = f"All seeds agree whether gradients vanish, stay stable or explode in {agreeing} settings"
-    numbers = {"agreeing": agreeing, "seeds": str(data["seeds"].max()), "T": str(data["sequence_length"].max())}
-    known = longest(settings).dropna(subset=["spread"])
-    claims = {"length": _length(settings), "common": sf.common(data), "left_out": sf.left_out(data)}
-    if len(known):
-        worst = known.loc[known["spread"].idxmax()]
-        where = f"{sf.in_lists(worst['panel'])}, ρ = {sf.number(worst['spectral_radius'])}"
-        numbers |= {
-            "worst_spread": sf.number(worst["spread"], 2),
-            "typical_spread": sf.number(known["spread"].median(), 2),
-        }
-        decades = worst["spread"] * (worst["sequence_length"] - 1) / np.log(10)
-        title += f"; their rates differ most, by ±{sf.number(worst['spread'], 2)} a step, for {where}"
-        claims["decades"] = (
-            f"A standard deviation of {sf.number(worst['spread'], 2)} a step ({where}) is {sf.number(decades, 2)} "
-            "decades over "
-            f"{worst['sequence_length']} steps."
-        )
-    if data["zero"].any():
-        claims["zeros"] = (
-            f"{sf.plural(int(data['zero'].sum()), 'run')} with a gradient of exactly zero (▼) left the means."
-        )
-    alt = (
-        f"Charts, one for each of {sf.listed(map(sf.in_lists, data['panel'].cat.categories))}: above, every seed's growth rate "
-        "minus the mean over "
-        f"seeds against spectral radius; below, the standard deviation over seeds against sequence length. {title}."
-    )
-    return sf.facts(f"{title}.", alt, numbers, claims)
-
-
-def _length(settings: pd.DataFrame) -> str:
-    """By how much the typical spread changes from the shortest to the longest sequence, panel by panel."""
-    typical = settings.groupby(["panel", "sequence_length"], observed=True)["spread"].median().unstack().dropna(axis=1)
-    if typical.shape[1] < 2:
-        return ""
-    first, last = typical.columns[0], typical.columns[-1]
-    words = [
-        f"{sf.number(row[first], 2)} to {sf.number(row[last], 2)} ({sf.in_lists(str(panel))})"
-        for panel, row in typical.iterrows()
+    settings = _settings(study)
+    title = _title(settings)
+    near = data[data["near"]]
+    shown = [
+        *(["lengths"] if _has_lengths(data) else []),
+        *(["regimes"] if near["regime"].nunique() > 1 else []),
+        *(["radius"] if data["spectral_radius"].nunique() > 1 else []),
+        *(["zeros"] if (near["growth_rate"] == -np.inf).any() else []),
     ]
-    return (
-        f"From T = {first} to T = {last} the standard deviation over seeds (median over ρ) goes from "
-        f"{sf.listed(words)}; "
-        "a spread that came from the two ends of the sequence alone would fall by a factor of "
-        f"{sf.number(last / first, 2)}."
+    left = "on the left, their standard deviation against sequence length; on the right, " if "lengths" in shown else ""
+    alt = (
+        f"Charts of growth rates of networks that differ in their seed alone: {left}each network's difference from the mean of its "
+        f"kind at the longest sequence. {title}"
     )
+    return sf.facts(
+        title,
+        alt,
+        [_decades(settings), _widest(study, settings), _split(study), _zeros(study), sf.left_out(data)],
+        shown,
+    )
+
+
+def _settings(study: Study) -> pd.DataFrame:
+    """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
+    starts = sm.starts(study.all_runs)
+    axes = sm.varied(starts, sm.TRAINING)
+    found = []
+    for chosen, rows in sm.grouped(starts, axes):
+        known = rows.loc[np.isfinite(rows["growth_rate"].astype(float)), "growth_rate"]
+        if len(known) > 1:
+            T = int(rows["sequence_length"].iloc[0])
+            others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
+            found.append({"T": T, "others": name_of(others), "settings": others, "spread": float(known.std())})
+    return pd.DataFrame(found)
+
+
+def _at(T: int) -> str:
+    return f"T = {marked(str(T), 'setting', T, axis='sequence_length')}"
+
+
+def _spread(value: float, T: int) -> str:
+    return marked(number(value, 2), "spread", value, sequence_length=T)
+
+
+def _title(settings: pd.DataFrame) -> str:
+    """How the typical spread changes from the shortest to the longest sequence, if these have the same settings."""
+    first, last = int(settings["T"].min()), int(settings["T"].max())
+    by_length = settings.groupby("T")["spread"].median()
+    same = set(settings.loc[settings["T"] == first, "others"]) == set(settings.loc[settings["T"] == last, "others"])
+    before, after = float(by_length[first]), float(by_length[last])
+    if first == last or not same or not before > 0 or not after > 0:
+        if after == 0:
+            return f"Networks of one kind all have the same growth rate at {_at(last)}."
+        return f"Growth rates of networks of one kind spread by {_spread(after, last)} a step (standard deviation) at {_at(last)}."
+    slope = math.log(before / after) / math.log(last / first)
+    found = (
+        "do not average away how networks of one kind differ" if slope < 0.25
+        else "average away part of how networks of one kind differ" if slope < 0.75
+        else "average away how networks of one kind differ"
+    )  # fmt: skip
+    spreads = f"rates spread by {_spread(before, first)} at {_at(first)}, {_spread(after, last)} at {_at(last)}"
+    return f"Longer sequences {found}: {spreads}."
+
+
+def _decades(settings: pd.DataFrame) -> str:
+    """What the typical spread makes of the whole sequence."""
+    T = int(settings["T"].max())
+    spread = float(settings.loc[settings["T"] == T, "spread"].median())
+    decades = spread * (T - 1) / LN10
+    factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
+    return f"At {_at(T)} one standard deviation makes {factor} decades over the whole sequence, in the median of the settings."
+
+
+def _widest(study: Study, settings: pd.DataFrame) -> str:
+    """The kind of network that differs most at the longest sequence."""
+    T = int(settings["T"].max())
+    here = settings[settings["T"] == T]
+    kinds = [{axis: value for axis, value in own.items() if axis != "spectral_radius"} for own in here["settings"]]
+    by_kind = here.assign(kind=[name_of(kind) for kind in kinds]).groupby("kind")["spread"].median()
+    if len(by_kind) < 2 or by_kind.max() < 1.2 * by_kind.min():
+        return ""
+    widest = str(by_kind.idxmax())
+    kind = next(kind for kind in kinds if name_of(kind) == widest)
+    size = marked(number(by_kind.max(), 2), "spread", by_kind.max(), sequence_length=T, **kind)
+    return f"There networks differ most for {widest}: by {size} a step."
+
+
+def _split(study: Study) -> str:
+    """In how many settings at the longest sequence networks of one kind end in different regimes."""
+    starts = sm.starts(study.all_runs)
+    T = int(starts["sequence_length"].max())
+    here = starts[starts["sequence_length"] == T]
+    groups = [rows for _, rows in sm.grouped(here, sm.varied(here, sm.TRAINING))]
+    split = sum(max(sm.regime_counts(rows).values()) < len(rows) for rows in groups)
+    if not split:
+        return ""
+    counts = [
+        marked(str(n), kind, n, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
+    ]
+    return f"In {counts[0]} of {counts[1]} settings they do not even agree whether gradients vanish, stay or explode."
+
+
+def _zeros(study: Study) -> str:
+    """Networks without a finite rate, which are in no standard deviation."""
+    rate = sm.starts(study.all_runs)["growth_rate"].astype(float)
+    count = int((~np.isfinite(rate)).sum())
+    return (
+        f"Not in it: {marked(str(count), 'without_finite_rate', count)} networks whose rate is not finite."
+        if count
+        else ""
+    )
+
+
+# ---- drawing
+
+
+def _has_lengths(data: pd.DataFrame) -> bool:
+    """Whether some kind has a spread at several lengths."""
+    known = typical(data).query("spread > 0")
+    return bool((known.groupby("panel", observed=True)["sequence_length"].nunique() > 1).any())
 
 
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    names = list(data["panel"].cat.categories)
-    figure, pairs = sf.stacked_grid([True] * len(names), COLUMNS, (1, 1), 5.2)
-    colours = sf.radius_colours(data["spectral_radius"])
-    for (upper, lower), name in zip(pairs, names, strict=True):
-        rows = data[data["panel"] == name]
-        _seeds(upper, longest(rows), colours)
-        _spread(lower, spreads(rows), colours)
-        sf.panel_title(upper, name, 16)
-        upper.set_xlabel(study_tables.label("spectral_radius"))
-        lower.set_xlabel("sequence length T\n(steps)")
-    sf.share_y([upper for upper, _ in pairs], COLUMNS, "one seed’s growth rate\n− mean over seeds (ln per step)")
-    sf.share_y([lower for _, lower in pairs], COLUMNS, "standard deviation\nover seeds (ln per step)")
-    figure.legend(handles=_legend(data), loc="outside right center", title="spectral\nradius ρ")
+    kinds, both = len(data["panel"].cat.categories), _has_lengths(data)
+    lines = max(name.count("\n") + 1 for name in _kind_names(data).values())
+    right = max(2.2, 0.9 + max(0.42, 0.08 + 0.16 * lines) * kinds)
+    if not both:
+        figure, (ax,) = sf.grid(1, 1, right, extra=0.9)
+        _networks(ax, data)
+    elif sf.on_phone():
+        figure = Figure(
+            figsize=(sf.width(), 3.4 + right + (1.1 if _direct(data) else 0.8 + 0.22 * kinds)), layout="constrained"
+        )
+        upper, lower = figure.subplots(2, 1, height_ratios=[3.4, right])
+        _lengths(upper, data)
+        _networks(lower, data)
+    else:
+        figure = Figure(figsize=(sf.width(), max(3.6, right) + (0.8 if _direct(data) else 1.5)), layout="constrained")
+        left, beside = figure.subplots(1, 2, width_ratios=[1.0, 1.15])
+        _lengths(left, data)
+        _networks(beside, data)
+    figure.legend(
+        handles=_legend(data), loc="outside lower center", ncols=sf.columns(5 if not both or _direct(data) else 4, 2)
+    )
     return figure
 
 
-def _seeds(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
-    """A dot a seed, the same seed joined across radii; behind them ± one standard deviation."""
-    radii = np.sort(rows["spectral_radius"].unique())
-    width = 0.36 * (np.diff(radii).min() if len(radii) > 1 else 0.1)
-    ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
-    for _, seed in rows.groupby("seed"):
-        ax.plot(seed["spectral_radius"], seed["offset"], color="#bbbbbb", lw=0.8, zorder=1, gid="seed")
-    for radius, group in rows.groupby("spectral_radius"):
-        spread = group["spread"].iloc[0]
-        if np.isfinite(spread):
-            ax.fill_between([radius - width, radius + width], -spread, spread, color=colours[radius], alpha=0.25, lw=0)
-        ax.plot(
-            [radius] * len(group),
-            group["offset"],
-            "o",
-            ms=4.5,
-            color=colours[radius],
-            mec="white",
-            mew=0.4,
-            gid="seeds",
-        )
-        if group["zero"].any():
-            ax.plot([radius], [0.03], "v", color=colours[radius], transform=ax.get_xaxis_transform(), gid="zero")
-    ax.margins(x=0.08)
+def _direct(data: pd.DataFrame) -> bool:
+    """Whether names of kinds fit at the lines' ends."""
+    names = data["panel"].cat.categories
+    return max(map(len, names)) <= 16 and len(names) <= 8
 
 
-def _spread(ax: Axes, rows: pd.DataFrame, colours: dict[float, Any]) -> None:
-    """Spread against length on log axes, with the slope of 1/T for comparison."""
-    rows = rows[rows["spread"] > 0]
-    ax.set_yscale("log")
-    ax.set_xscale("log")
-    lengths = np.sort(rows["sequence_length"].unique())
-    for radius, line in rows.groupby("spectral_radius"):
-        ax.plot(line["sequence_length"], line["spread"], "o-", color=colours[radius], lw=1.6, ms=4, gid="spread")
-    if len(lengths) > 1:
-        anchor = rows.loc[rows["sequence_length"] == lengths[0], "spread"].median()
-        ax.plot(lengths, anchor * lengths[0] / lengths, color=sf.INK, ls=":", lw=1.8, gid="1/T")
-    if len(rows):
-        ax.set_ylim(rows["spread"].min() / 2, rows["spread"].max() * 1.5)
+def _looks(data: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every kind."""
+    names = list(data["panel"].cat.categories)
+    return {n: (sf.CATEGORIES[i % len(sf.CATEGORIES)], sf.MARKERS[i % len(sf.MARKERS)]) for i, n in enumerate(names)}
+
+
+def _lengths(ax: Axes, data: pd.DataFrame) -> None:
+    """Standard deviation against length, with the slopes to compare with."""
+    known = typical(data).query("spread > 0")
+    ax.set(xscale="log", yscale="log")
+    lengths = np.sort(known["sequence_length"].unique())
+    labels: list[tuple[float, str, Any]] = []
+    start = float(known.loc[known["sequence_length"] == lengths[0], "spread"].median())
+    for slope, short, words in SLOPES:
+        line = start * (lengths / lengths[0]) ** slope
+        ax.plot(lengths, line, color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), gid=f"slope {slope:g}", zorder=1)
+        labels.append((line[-1], short if sf.on_phone() else f"{short}{words}", "#6f6f6f"))
+    looks = _looks(data)
+    for (name, (colour, marker)), width in zip(looks.items(), np.linspace(3.0, 1.3, len(looks)), strict=True):
+        own = known[known["panel"] == name]
+        if len(own):
+            sns.lineplot(
+                own,
+                x="sequence_length",
+                y="spread",
+                ax=ax,
+                color=colour,
+                marker=marker,
+                markersize=4 + 1.5 * width,
+                lw=width,
+                legend=False,
+            )
+            ax.lines[-1].set_gid("spread")
+            if len(data["panel"].cat.categories) > 1 and _direct(data):
+                labels.append((own["spread"].iloc[-1], name, colour))
+    low, high = min(known["spread"].min(), start * (lengths[-1] / lengths[0]) ** -1.0), known["spread"].max()
+    ax.set_ylim(low / 1.4, high * 1.4)
     ax.minorticks_off()
-    shown = np.unique(lengths[[0, len(lengths) // 2, -1]]) if len(lengths) else lengths
-    ax.set_xticks(shown, [str(T) for T in shown])
+    ax.set_xticks(sf.spread(list(lengths), 5), [str(T) for T in sf.spread(list(lengths), 5)])
+    sf.plain_log_ticks(ax)
+    ax.set_xlabel("sequence length T (steps)")
+    ax.set_ylabel("standard deviation of growth rates\nover networks (per step)")
+    sf.label_lines(ax, labels, gap=0.06, leaders=True)
+
+
+def _networks(ax: Axes, data: pd.DataFrame) -> None:
+    """Every network's difference from the mean of its kind, by regime; behind, one standard deviation."""
+    near = data[data["near"]]
+    kinds = list(data["panel"].cat.categories)
+    ax.axvline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
+    for place, kind in enumerate(kinds):
+        own = near[near["panel"] == kind]
+        spread = float(own["spread"].iloc[0])
+        ax.barh(place, 2 * spread, left=-spread, height=0.62, color="#e4e4e4", zorder=0.5, gid="deviation")
+        zero = int((own["growth_rate"] == -np.inf).sum())
+        if zero:
+            ax.annotate(
+                f"◄ {zero} exactly 0",
+                (0.01, place - 0.38),
+                xycoords=ax.get_yaxis_transform(),
+                fontsize=9,
+                va="center",
+                gid="zero",
+            )
+    shown = near[near["offset"].notna()]
+    # beside each other by a rule instead of by chance: the same bytes from the same tables
+    jitter = ((np.arange(len(shown)) * GOLDEN) % 1.0 - 0.5) * 0.46
+    shown = shown.assign(place=[kinds.index(kind) for kind in shown["panel"]] + jitter)
+    order = [name for name in (*MARKS, "not a number") if (shown["regime"] == name).any()]
+    sns.scatterplot(
+        shown, x="offset", y="place", hue="regime", style="regime", hue_order=order, style_order=order, ax=ax, s=44, legend=False,
+        palette=[sf.REGIME_COLOURS.get(name, sf.FAINT) for name in order], markers=[MARKS.get(name, "X") for name in order],
+        edgecolor="white", linewidth=0.5, zorder=3,
+    )  # fmt: skip
+    ax.collections[-1].set_gid("networks")
+    ax.set_ylim(len(kinds) - 0.5, -0.5)
+    ax.set_yticks(range(len(kinds)), [_kind_names(data)[kind] for kind in kinds])
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="growth rate of each network\n− mean of its kind (per step)", ylabel="")
     ax.margins(x=0.08)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    lengths = near["sequence_length"].unique()
+    if len(lengths) == 1:
+        _decade_axis(ax, int(lengths[0]))
+
+
+def _kind_names(data: pd.DataFrame) -> dict[str, str]:
+    """What stands beside the rows on the right: the kind, and the radius and length that are drawn of it."""
+    near = data[data["near"]]
+    return {kind: _kind_name(data, near[near["panel"] == kind], kind) for kind in data["panel"].cat.categories}
+
+
+def _kind_name(data: pd.DataFrame, own: pd.DataFrame, kind: str) -> str:
+    radius, T = own["spectral_radius"].iloc[0], own["sequence_length"].iloc[0]
+    known = [
+        *([_wrapped(kind, 20 if sf.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
+        *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 else []),
+        *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
+    ]
+    return "\n".join(known)
+
+
+def _wrapped(name: str, wide: int) -> str:
+    """A name in lines; what an equals sign joins stays on one."""
+    return textwrap.fill(name.replace(" = ", "\u00a0=\u00a0"), wide, break_on_hyphens=False)
+
+
+def _decade_axis(ax: Axes, T: int) -> None:
+    """The same in decades over the whole sequence, on top."""
+    steps = (T - 1) / LN10
+    functions = (lambda x: np.asarray(x) * steps, lambda x: np.asarray(x) / steps)
+    top = ax.secondary_xaxis("top", functions=functions)
+    top.set_xlabel(f"decades over the whole sequence, T = {T}")
+    top.spines["top"].set_visible(True)
+    top.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def _legend(data: pd.DataFrame) -> list[Any]:
-    handles = [
-        *sf.radius_legend(data["spectral_radius"]),
-        Line2D([], [], color="#bbbbbb", lw=0.8, marker="o", ms=5, mfc=sf.FAINT, mec="white", label="one seed"),
-        Patch(color=sf.FAINT, alpha=0.3, label="± standard\ndeviation"),
-        Line2D([], [], color=sf.INK, ls=":", lw=1.8, label="slope 1/T"),
+    near = data[data["near"]]
+    regimes = [
+        Line2D([], [], color=sf.REGIME_COLOURS[name], marker=marker, ls="", ms=7, mec="white", label=name)
+        for name, marker in MARKS.items()
+        if (near["regime"] == name).any()
     ]
-    zero = Line2D([], [], color=sf.FAINT, marker="v", ls="", label="exactly 0")
-    return [*handles, zero] if data["zero"].any() else handles
+    spread = Patch(color="#e4e4e4", label="± one standard deviation")
+    if not _has_lengths(data):
+        return [*regimes, spread]
+    slope = Line2D([], [], color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), label="slopes to compare with")
+    kinds = [
+        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=_wrapped(name, 24))
+        for name, (colour, marker) in _looks(data).items()
+    ]
+    return [*regimes, spread, slope, *([] if _direct(data) else kinds)]
 
 
 def main(snakemake: Any) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +17,66 @@ from markupsafe import Markup
 
 import study_progress
 import study_seal
+import study_statistics
 import study_tables
-import study_verdicts
 from study_files import Damaged, plainly, written_aside
+from study_findings import Study, check_sentence
 from study_provenance import ROOT
+from study_words import html, marked, number, spelled, value_of
 
 TEMPLATES = ROOT / "workflow" / "report"
+LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
+_RST = re.compile(r"([\\*`|_])")
+
+
+# ---- figures
 
 
 def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Markup:
-    """A figure's caption, its numbers filled in, as HTML. A mistake in the text is an error, not a box on the page."""
+    """A figure's caption, its sentences filled in, as HTML. A mistake in the text is an error, not a box on the page."""
     source = (TEMPLATES / f"{figure}.rst").read_text(encoding="utf-8")
-    text = Environment(undefined=StrictUndefined).from_string(source).render(facts=facts, config=config)
+    escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
+    text = Environment(undefined=StrictUndefined).from_string(source).render(facts=escaped, config=config)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
-    return Markup(publish_parts(text, writer="html5", settings_overrides=settings)["body"])
+    return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
 
 
-def figure(name: str, png: Path, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def figure(name: str, svg: Path, phone: Path, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """What the template needs of one figure."""
-    image = base64.b64encode(png.read_bytes()).decode()
     return {
         "name": name,
-        "title": facts["title"],
-        "alt": facts["alt"],
-        "source": f"data:image/png;base64,{image}",
-        "caption": caption(name, facts, config),
+        "title": Markup(html(facts["title"])),
+        "contents": _short(facts["title"]),
+        "drawn": facts["drawn"],
+        "wide": inline_svg(svg.read_text(encoding="utf-8"), name, facts["alt"]),
+        "phone": inline_svg(phone.read_text(encoding="utf-8"), f"{name}-phone", facts["alt"]),
+        "caption": caption(name, facts, config) if facts["drawn"] else "",
     }
+
+
+def _short(title: str) -> Markup:
+    """A claim as a line of the table of contents."""
+    return Markup(re.sub(r"</?data[^>]*>", "", html(title.removesuffix("."))))
+
+
+def inline_svg(text: str, prefix: str, alt: str) -> Markup:
+    """An SVG as part of the page: no size of its own, identifiers that no other figure has, coordinates to a hundredth of a point."""
+    if len(text) > LIGHT:
+        data = base64.b64encode(text.encode()).decode()
+        return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, alt)
+    text = re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', text)
+    text = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', text)
+    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
+    text = text.replace('<style type="text/css">*{', f'<style type="text/css">#{prefix}-figure_1 *{{')
+    text = re.sub(r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), text)
+    label = Markup(' role="img" aria-label="{}"').format(alt)
+    return Markup(text.replace("<svg", f"<svg{label}", 1))
+
+
+# ---- tables of the page
 
 
 def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
@@ -110,45 +146,76 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def how_measured(study: Study) -> dict[str, Any]:
+    """What the page says of window, ruler and tests: only of what this study has."""
+    networks = study.networks
+    bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
+    return {
+        "networks": len(networks),
+        "lengths": [
+            marked(str(T), "setting", T, axis="sequence_length")
+            for T in sorted({networks["sequence_length"].min(), networks["sequence_length"].max()})
+        ]
+        if len(networks)
+        else [],
+        "window": [
+            marked(number(networks[name].median(), 3), name, networks[name].median())
+            for name in ("settled_from", "settled_to")
+        ]
+        if len(networks)
+        else [],
+        "rulers": [
+            name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
+        ],
+        "bistable": marked(str(bistable), "bistable", bistable) if bistable else "",
+        "tests": marked(str(study.tests), "tests", study.tests) if study.tests else "",
+        "fewest": spelled(study_statistics.FEWEST_SEEDS),
+        "level": study_statistics.LEVEL,
+    }
+
+
+# ---- the page
+
+
 def page(
     tables: dict[str, pd.DataFrame],
     sizes: dict[str, int],
     figures: list[dict[str, Any]],
     shares: list[dict[str, Any]],
     provenance: dict[str, Any],
+    dated: datetime,
 ) -> str:
     """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters["said"] = lambda text: Markup(html(text))
+    environment.globals["value_of"] = value_of
     runs, config = tables["runs"], provenance["config"]
-    checks = check_summary(tables["checks"])
+    study = Study(runs, tables["updates"])
     return environment.get_template("page.html.j2").render(
         config=config,
         config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         axes=study_tables.axes(),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        propagation=study_verdicts.propagation(runs),
-        clipping=study_verdicts.clipping(runs),
-        formats=study_verdicts.formats(runs),
-        truncation=study_verdicts.truncation(runs, tables["updates"]),
-        figures=figures,
-        checks=checks,
-        worst=max(
-            (c for c in checks if c["worst"] is not None), key=lambda c: c["worst"] / c["tolerance"], default=None
-        ),
-        broken=int(runs["first_nonfinite_update"].notna().sum()),
-        runs=len(runs),
+        study=study,
+        how=how_measured(study),
+        figures=[each for each in figures if each["drawn"]],
+        not_drawn=[each for each in figures if not each["drawn"]],
+        checks=check_summary(tables["checks"]),
+        checked=check_sentence(tables["checks"]),
+        runs=len(runs.drop_duplicates("run_key")),
         sizes=sizes,
         meanings=study_tables.MEANING,
         timings=time_spent(tables["timings"]),
         shares=shares,
         example=example_run(runs),
         provenance=provenance,
+        dated=dated,
     )
 
 
 def facts_of(file: Path) -> dict[str, Any]:
-    """The numbers of a figure's caption.
+    """What a figure states.
 
     Raises:
         Damaged: the file is not what was written.
@@ -168,14 +235,16 @@ def main(snakemake: Any) -> None:
     columns = ["run_key", "update", "truncation_bias"]
     tables["updates"] = pq.read_table(snakemake.input.updates, columns=columns, filters=first).to_pandas()
     sizes = {name: pq.read_metadata(snakemake.input[name]).num_rows for name in study_tables.TABLES}
-    figures = []
-    for name, png, facts in zip(config["figures"], snakemake.input.figures, snakemake.input.facts, strict=True):
-        figures.append(figure(name, Path(png), facts_of(Path(facts)), config))
+    files = (config["figures"], snakemake.input.figures, snakemake.input.phone, snakemake.input.facts)
+    figures = [
+        figure(name, Path(svg), Path(phone), facts_of(Path(facts)), config)
+        for name, svg, phone, facts in zip(*files, strict=True)
+    ]
     provenance = study_tables.provenance_of(snakemake.input.runs)
-    shares = share_of_time(Path(snakemake.log[0]).parent)
-    html = page(tables, sizes, figures, shares, provenance)
+    dated = datetime.fromtimestamp(Path(snakemake.input.runs).stat().st_mtime, UTC)
+    text = page(tables, sizes, figures, share_of_time(Path(snakemake.log[0]).parent), provenance, dated)
     with written_aside(snakemake.output.page) as aside:
-        aside.write_text(html, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

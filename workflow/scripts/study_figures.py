@@ -1,18 +1,21 @@
-"""What the figures share: reading, choice of runs, panels, colours, words for numbers, and saving picture and facts.
+"""What the figures share: reading, what a study varies, panels, colours, labels, and saving pictures and facts.
 
-A figure is ``plot_<figure>.py``: ``frame`` (what is drawn, tidy), ``facts`` (headline and numbers, from the frame) and
+A figure is ``plot_<figure>.py``: ``frame`` (what is drawn, tidy), ``facts`` (headline and sentences, from the frame) and
 ``draw`` (artists, from the frame); ``render`` does the rest. If a study lacks what a figure shows, the frame is empty.
+
+``draw`` is called twice: for a page of 900 px, and for a phone, where panels stand below each other (``columns``, ``width``).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +28,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -34,19 +38,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 import study_seal
 import study_tables
 from study_files import plainly, written_aside
+from study_findings import Study
+from study_measures import Part
 from study_progress import recorded
-from study_verdicts import in_brackets, named, set_only
-from study_verdicts import in_order as in_order
-from study_verdicts import kind_of as kind_of
-from study_verdicts import listed as listed
-from study_verdicts import rules as rules
-from study_verdicts import threshold as threshold
+from study_words import few, in_order, listed, name_of, named, number, ordered, plain, spoken
 
 matplotlib.use("Agg")
 
-WIDTH, DPI = 9.0, 200  # inches; shown 900 px wide, 9 pt are 12 px
-TRAINING = ("clipping", "optimizer", "learning_rate", "updates", "trace_every")  # settings without effect on the start
+PAGE_WIDTH, PHONE_WIDTH, DPI = 9.0, 4.2, 160  # inches; shown 900 px and 400 px wide, so that 9 pt are 12 px
 MOST_PANELS = 12
+LONGEST_TITLE = 140  # letters of a headline
 MOST_UPDATES = 300
 MOST_ROWS = 500_000  # of a large table, in memory at once
 
@@ -54,15 +55,15 @@ RATIO = r"$\log_{10}\,(\|\partial L/\partial h_{%s}\|\,/\,\|\partial L/\partial 
 INK, FAINT = "#222222", "#8a8a8a"
 REGIME_COLOURS = {"vanishing": "#0072B2", "stable": "#4d4d4d", "exploding": "#D55E00"}
 _BELOW_ONE, _ABOVE_ONE = ("#63b5e5", "#0b3c8c"), ("#9c2f00", "#f5a01d")  # far from 1 … near 1, near 1 … far from 1
-# Okabe and Ito's colours, told apart by colour-blind eyes too; a rule beyond the sixth gets one of the last two
-_RULE_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#7570b3", "#8c6d31")
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# Okabe and Ito's colours, told apart by colour-blind eyes too; a value beyond the sixth gets one of the last two
+CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7570b3", "#8c6d31")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")  # so that grey print tells them apart
 
 Facts = dict[str, Any]
 Filter = list[tuple[str, str, Any]] | list[list[tuple[str, str, Any]]]  # all of these; or any of such lists
 
 
-# ---- reading, and choosing runs
+# ---- reading
 
 
 @dataclass(frozen=True)
@@ -101,21 +102,10 @@ class Tables:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
         return self.read("runs", ["sweep", "run_key", *study_tables.axes(), *measured]).drop_duplicates("run_key")
 
-
-def starts(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs that show gradients before any training: those that train nothing; if there are none, the others' start.
-
-    Runs that differ only in how they are trained share their start and count once. One step alone has no way back.
-    """
-    runs = runs[runs["sequence_length"] > 1]
-    untrained = runs[runs["updates"] == 0]
-    found = untrained if len(untrained) else runs
-    return found.drop_duplicates([name for name in study_tables.axes() if name not in TRAINING])
-
-
-def trained(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs that train."""
-    return runs[runs["updates"] > 0]
+    @cached_property
+    def study(self) -> Study:
+        """What the page says of these runs, for sentences."""
+        return Study(pd.read_parquet(self.whole("runs")))
 
 
 def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:
@@ -133,126 +123,195 @@ def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most:
     return rows.drop_duplicates(["run_key", "update"]).sort_values(["run_key", "update"], ignore_index=True)
 
 
-def panels(runs: pd.DataFrame, base: str, drawn: Iterable[str], most: int = MOST_PANELS) -> pd.DataFrame:
-    """The runs with their ``panel``: the value of ``base`` and of every other setting that varies and is not ``drawn``.
+# ---- what varies: panels and hues
 
-    At most ``most`` panels are kept; ``left_out`` says how many are not. ``base`` varies fastest. A cell comes first in
-    the name; what is the same in all panels is not in it but in ``common``, what is null nowhere.
+
+HUE_FIRST = (
+    "initializer",
+    "cell",
+    "dtype",
+    "residual_step",
+    "residual_leak",
+    "hidden_size",
+    "input_scale",
+    "activation",
+)
+
+
+def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | None:
+    """Of the axes that vary, the one whose values are compared within a panel: the first of ``first``, else the first."""
+    return next((axis for axis in (*first, *axes) if axis in axes), None)
+
+
+def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> pd.DataFrame:
+    """The runs with their ``panel``: the values of ``axes`` in a name. ``left_out`` names the panels that do not fit.
+
+    Where there are more than ``most``, every value of the first axis keeps a panel.
     """
-    keys = [base]
-    for axis in study_tables.axes():
-        if axis in {base, *drawn}:
-            continue
-        if runs.groupby(keys, dropna=False)[axis].nunique(dropna=False).gt(1).any():
-            keys.append(axis)
-    order = in_order(runs[keys].drop_duplicates(), [*keys[1:], base])
-    naming, common = keys, ""
-    if len(keys) > 1 and runs[base].nunique() == 1:
-        naming, common = keys[1:], f"{study_tables.axes()[base]['label']} {runs[base].iloc[0]}"
-    naming = sorted(naming, key=lambda axis: axis != "cell")
-    names = [", ".join(named(*item) for item in set_only(row).items()) for row in order[naming].to_dict("records")]
+    if not axes:
+        name = pd.Categorical(["all networks"] * len(runs), categories=["all networks"])
+        return runs.assign(panel=name, left_out="")
+    order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
+    names = _names(order, axes)
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
-    spread = np.unique(
-        np.linspace(0, len(order) - 1, most).round().astype(int)
-    )  # not the first ones, lest cells be left out
-    kept = runs.merge(order.iloc[spread], on=keys)
-    kept["panel"] = kept["panel"].cat.remove_unused_categories()
-    return kept.assign(left_out=max(0, len(order) - most), common=common)
+    kept = order.iloc[_spread_over_first(order[axes[0]], most)]
+    out = [name for name in names if name not in set(kept["panel"])]
+    shown = runs.merge(kept, on=list(axes))
+    shown["panel"] = shown["panel"].cat.remove_unused_categories()
+    return shown.assign(left_out=few(out, 6) if out else "")
 
 
-def in_lists(panel: str) -> str:
-    """A panel's name where it stands among others: residual (η = 0.1, λ = 0)."""
-    return in_brackets(panel.split(", ")) if " = " in panel else panel
+def _names(order: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """A name for every row; of a row without any setting, what it lacks."""
+    return [
+        name_of(row, first=axes[0]) if order[list(axes)].notna().iloc[i].any() else listed(named(a, None) for a in axes)
+        for i, row in enumerate(order[list(axes)].to_dict("records"))
+    ]
 
 
-def longest(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the longest sequence of their panel."""
-    T = runs["sequence_length"]
-    return runs[T.groupby(runs["panel"], observed=True).transform("max") == T]
+def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of networks before training: the axes whose values are compared within a panel (a cell's own settings go with the cell), and those that make panels.
+
+    Activation functions make panels.
+    """
+    first = hue_axis([axis for axis in axes if axis != "activation"])
+    own = [axis for axis in axes if first == "cell" and axis.startswith("residual_")]
+    hue = [first, *own] if first else []
+    return hue, [axis for axis in axes if axis not in hue]
+
+
+def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """The runs with their ``hue``, what is compared within a panel, in a name (empty without axes), and its ``colour``."""
+    if not axes:
+        return runs.assign(hue=pd.Categorical([""] * len(runs), categories=[""], ordered=True), colour=INK)
+    order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
+    names = _names(order, axes)
+    single = len(axes) == 1 and order[axes[0]].notna().all()
+    keys = order[axes[0]].tolist() if single else names
+    paint = colours(axes[0] if single else None, keys)
+    order["colour"] = [to_hex(paint[key]) for key in keys]
+    order["hue"] = pd.Categorical(names, categories=names, ordered=True)
+    return runs.merge(order, on=list(axes))
+
+
+def _spread_over_first(first: pd.Series, most: int) -> list[int]:
+    """Rows to keep, in order: of every value of the first axis as many as there is room for, evenly spread."""
+    if len(first) <= most:
+        return list(range(len(first)))
+    groups = [np.flatnonzero(first.isna() if pd.isna(value) else first == value) for value in first.drop_duplicates()]
+    if len(groups) > most:
+        groups = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, most).round().astype(int))]
+    room = max(1, most // len(groups))
+    chosen = [g[np.unique(np.linspace(0, len(g) - 1, min(room, len(g))).round().astype(int))] for g in groups]
+    return sorted(int(i) for group in chosen for i in group)
+
+
+def trained_panels(
+    study: Study, within: Callable[[Part], Iterable[str | None]], most: int = MOST_PANELS, every: bool = False
+) -> pd.DataFrame:
+    """The trained runs with their results, part by part of the study (``part``: 0, 1 …), and their ``panel``.
+
+    ``within(part)`` are the axes that one panel holds all values of; the part's other axes make panels. ``asked`` is the axis that the
+    part asks about (empty: nothing varies), ``hue`` its value in words. Runs whose panel does not fit are left out, or, if ``every``
+    run is wanted, have no panel.
+    """
+    trained = [part for part in study.parts if part.trains]
+    if not trained:
+        return pd.DataFrame()
+    found, names, out = [], [], [part_name(part, trained) for part in trained[most:]]
+    for i, part in enumerate(trained):
+        axes = [axis for axis in part.axes if axis not in within(part)]
+        own = part.runs.assign(panel=None)
+        if i < most:
+            prefix = part_name(part, trained) or ("" if axes else str(part.runs["task"].iloc[0]))
+            own = panels(part.runs, axes, max(1, most // len(trained)))
+            names += (
+                new := [
+                    f"{prefix}: {name}" if prefix and axes else prefix or str(name)
+                    for name in own["panel"].cat.categories
+                ]
+            )
+            out += [f"{prefix}: {rest}" if prefix else rest for rest in [own["left_out"].iloc[0]] if rest]
+            own["panel"] = own["panel"].cat.rename_categories(new).astype(str)
+            rest = part.runs[~part.runs["run_key"].isin(own["run_key"])]
+            own = pd.concat([own, rest.assign(panel=None)]) if every and len(rest) else own
+        hues = [named(part.column, value) for value in own[part.column]] if part.column else ""
+        if every or i < most:
+            found.append(own.assign(part=i, asked=part.column or "", hue=hues))
+    data = pd.concat(found, ignore_index=True)
+    data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
+    return data.assign(left_out="; ".join(out))
+
+
+def part_name(part: Part, trained: Sequence[Part]) -> str:
+    """What tells a trained part from the others: its task, its sweep, or both; empty if there is no other."""
+    task = str(part.runs["task"].iloc[0])
+    tasks = [str(other.runs["task"].iloc[0]) for other in trained]
+    return ", ".join([*([task] if len(set(tasks)) > 1 else []), *([part.sweep] if tasks.count(task) > 1 else [])])
+
+
+def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
+    """By the axis that is asked about: its values in words and in order, each with its colour and marker."""
+    found = {}
+    for asked in data["asked"].unique():
+        values = ordered(asked, data[asked]) if asked else [""]
+        paint = colours(asked, values) if asked else {"": CATEGORIES[0]}
+        words = [named(asked, value) if asked else "" for value in values]
+        found[asked] = {
+            w: (paint[v], MARKERS[i % len(MARKERS)]) for i, (w, v) in enumerate(zip(words, values, strict=True))
+        }
+    return found
+
+
+def left_out(data: pd.DataFrame) -> str:
+    """A sentence that names the panels that did not fit; empty if all did."""
+    names = str(data["left_out"].iloc[0])
+    return f"Not drawn, because there is no room: {names}; the tables have them." if names else ""
+
+
+def alt_list(panels: Iterable[Any]) -> str:
+    """Names of panels for an alternative text: nothing of one, some of many."""
+    names = [str(name) for name in panels]
+    return f", one each for {few(names, 8)}" if len(names) > 1 else ""
+
+
+def spread(values: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the values, evenly spread, the first and last among them."""
+    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))]
 
 
 # ---- colours
 
 
+def colours(axis: str | None, values: Iterable[Any]) -> dict[Any, Any]:
+    """A colour for every value of an axis: radii by their distance from 1, other numbers from light to dark, names by category."""
+    known = list(values)
+    if axis == "spectral_radius":
+        return radius_colours(known)
+    if axis == "clipping":
+        return rule_colours(known)
+    numeric = all(isinstance(v, int | float | np.number) for v in known)
+    if numeric and len(known) > 2:
+        return dict(zip(sorted(known), sns.color_palette("viridis_r", len(known) + 1)[1:], strict=True))
+    return {value: CATEGORIES[i % len(CATEGORIES)] for i, value in enumerate(known)}
+
+
 def rule_colours(values: Iterable[str]) -> dict[str, str]:
     """Ink for none; the others' colours by their order."""
-    others = [rule for rule in rules(values) if rule != "none"]
-    return {"none": INK} | {rule: _RULE_COLOURS[i % len(_RULE_COLOURS)] for i, rule in enumerate(others)}
+    others = [rule for rule in ordered("clipping", values) if rule != "none"]
+    return {"none": INK} | {rule: CATEGORIES[i % len(CATEGORIES)] for i, rule in enumerate(others)}
 
 
 def radius_colours(radii: Iterable[float]) -> dict[float, Any]:
     """Blues below 1, ink at 1, oranges above: the further from 1, the lighter."""
-    ordered = sorted(set(radii))
-    below, above = [r for r in ordered if r < 1], [r for r in ordered if r > 1]
+    distinct = sorted(set(radii))
+    below, above = [r for r in distinct if r < 1], [r for r in distinct if r > 1]
     blues = sns.blend_palette(_BELOW_ONE, max(2, len(below)))[-len(below) :] if below else []
     oranges = sns.blend_palette(_ABOVE_ONE, max(2, len(above)))[: len(above)]
     return {1.0: INK} | dict(zip(below, blues, strict=True)) | dict(zip(above, oranges, strict=True))
 
 
-def radius_legend(radii: Iterable[float], most: int = 12) -> list[Line2D]:
-    """Legend entries from the largest radius down; of many, some evenly spread."""
-    colours, ordered = radius_colours(radii), sorted(set(radii), reverse=True)
-    shown = np.unique(np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round().astype(int))
-    return [Line2D([], [], color=colours[ordered[i]], lw=2.4, label=number(ordered[i])) for i in shown]
-
-
-# ---- words for numbers
-
-
-def number(value: float, digits: int = 6) -> str:
-    """``digits`` significant digits, with a true minus: 0.0034, −363, 3.4 × 10⁻¹⁴, ∞."""
-    if math.isfinite(value) and (value == 0 or 1e-4 <= abs(value) < 1e6):
-        decimals = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
-        text = f"{round(value, decimals):.{max(0, decimals)}f}"
-        return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
-    if not math.isfinite(value):
-        return str(value).replace("inf", "∞").replace("-", "−")
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.').replace('-', '−')} × {_ten_to(int(exponent))}"
-
-
-def signed(value: float, digits: int = 6) -> str:
-    """As ``number``, with a plus where it is positive."""
-    return ("+" if value > 0 else "") + number(value, digits)
-
-
-def power(log10: float) -> str:
-    """10⁻¹²³ for −123.4; small changes as plain factors: 3.2 for 0.5."""
-    return number(10.0**log10, 2) if abs(log10) < 2 else _ten_to(round(log10))
-
-
-def _ten_to(exponent: int) -> str:
-    return "10" + str(exponent).translate(_SUPERSCRIPT)
-
-
-def spoken(text: str) -> str:
-    """For screen readers: 10⁻³ as 10 to the power of −3."""
-    plain = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
-    return re.sub("10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain)}", text)
-
-
-def percent(fraction: float) -> str:
-    """0.123 as 12 %."""
-    return f"{100 * fraction:.0f} %"
-
-
-def plural(count: int, noun: str) -> str:
-    """1 run, 2 runs."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def common(data: pd.DataFrame) -> str:
-    """A sentence about a setting that is the same in all panels, and so in no panel's name."""
-    return f"The same in all panels: {data['common'].iloc[0]}." if data["common"].iloc[0] else ""
-
-
-def left_out(data: pd.DataFrame) -> str:
-    """A sentence about panels that did not fit; empty if all did."""
-    count = int(data["left_out"].iloc[0])
-    return f"{plural(count, 'further combination')} of settings did not fit; see the tables." if count else ""
-
-
-# ---- facts, and what is drawn when there is nothing to draw
+# ---- facts, and studies that have nothing to show
 
 
 @dataclass(frozen=True)
@@ -263,31 +322,54 @@ class Nothing:
     add: str
 
     def facts(self) -> Facts:
-        return facts(title=self.why, alt=f"An empty panel. {self.why} {self.add}", drawn=False)
+        return facts(title=self.why, alt=f"An empty panel. {self.why} {self.add}", claims=[self.add], drawn=False)
 
     def draw(self) -> Figure:
-        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        figure = Figure(figsize=(width(), 2.6), layout="constrained")
         axes = figure.subplots()
         axes.set_axis_off()
-        axes.text(0.5, 0.5, textwrap.fill(self.add, 78), ha="center", va="center", fontsize=11.5, color="#444444")
+        words = textwrap.fill(self.add, 78 if width() == PAGE_WIDTH else 36)
+        axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=11.5, color="#444444")
         return figure
 
 
-def facts(
-    title: str,
-    alt: str,
-    numbers: Mapping[str, str] | None = None,
-    claims: Mapping[str, str] | None = None,
-    drawn: bool = True,
-) -> Facts:
-    """What a figure states. ``numbers`` are formatted; ``claims`` are sentences true of this study; empty ones go."""
-    return {
-        "title": title,
-        "alt": spoken(alt),
-        "numbers": dict(numbers or {}),
-        "claims": {name: sentence for name, sentence in (claims or {}).items() if sentence},
-        "drawn": drawn,
-    }
+def facts(title: str, alt: str, claims: Iterable[str] = (), shown: Iterable[str] = (), drawn: bool = True) -> Facts:
+    """What a figure states: ``title``, ``alt`` and ``claims`` are sentences with marked numbers; empty ones go.
+
+    ``shown`` names what is drawn, for captions that explain only what is there.
+    """
+    said = [claim for claim in claims if claim]
+    return {"title": title, "alt": spoken(plain(alt)), "claims": said, "shown": list(shown), "drawn": drawn}
+
+
+# ---- page or phone
+
+
+_WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
+
+
+def width() -> float:
+    """Inches that the figure is wide."""
+    return _WIDTH.get()
+
+
+def on_phone() -> bool:
+    """Whether the figure is for a narrow screen."""
+    return width() < PAGE_WIDTH
+
+
+def columns(on_page: int, on_a_phone: int = 1) -> int:
+    """How many panels stand side by side."""
+    return on_a_phone if on_phone() else on_page
+
+
+@contextmanager
+def wide(inches: float) -> Iterator[None]:
+    token = _WIDTH.set(inches)
+    try:
+        yield
+    finally:
+        _WIDTH.reset(token)
 
 
 # ---- artists
@@ -296,6 +378,42 @@ def facts(
 def outlined(text: Text) -> None:
     """Keep a text legible on top of lines."""
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def label_lines(ax: Axes, labels: Sequence[tuple[float, str, Any]], gap: float = 0.075, leaders: bool = False) -> None:
+    """Names at the right end of lines, instead of a legend: (y, text, colour), moved apart where they would overlap.
+
+    ``gap`` is the least distance, as a share of the axes' height; ``leaders`` lead from a line's end to its name. To be called
+    when the limits are final.
+    """
+    scale = ax.yaxis.get_transform().transform  # a logarithmic axis has its own
+    low, high = (float(scale(end)) for end in ax.get_ylim())
+    place = sorted(
+        ((min(max((float(scale(y)) - low) / (high - low), 0.0), 1.0), text, colour) for y, text, colour in labels),
+        key=lambda p: p[0],
+    )
+    at = [p[0] for p in place]
+    for _ in range(200):  # push neighbours apart, and back into the axes
+        moved = False
+        for i in range(len(at) - 1):
+            short = gap - (at[i + 1] - at[i])
+            if short > 1e-4:
+                at[i], at[i + 1], moved = at[i] - short / 2, at[i + 1] + short / 2, True
+        if at and at[0] < 0:
+            at = [y - at[0] if i == 0 else y for i, y in enumerate(at)]
+        if at and at[-1] > 1:
+            at = [1.0 if i == len(at) - 1 else y for i, y in enumerate(at)]
+        if not moved:
+            break
+    for (end, text, colour), y in zip(place, at, strict=True):
+        x = 1.035 if leaders else 1.0
+        if leaders:
+            style: dict[str, Any] = {"transform": ax.transAxes, "clip_on": False, "gid": "leader"}
+            ax.add_artist(Line2D([1.004, x], [end, y], color=colour, lw=0.8, **style))
+        ax.annotate(
+            text, (x, y), (2 if leaders else 5, 0), xycoords="axes fraction", textcoords="offset points",
+            ha="left", va="center", fontsize=9.5, color=colour, fontweight="bold", gid="direct",
+        )  # fmt: skip
 
 
 @contextmanager
@@ -331,14 +449,14 @@ def grid(
     columns: int,
     height: float,
     extra: float = 1.3,
-    sharex: bool = True,
-    sharey: bool | Literal["row"] = False,
+    sharex: bool | Literal["all", "row", "col"] = True,
+    sharey: bool | Literal["all", "row", "col"] = False,
     widths: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` axes in rows of ``columns``, ``height`` inches each, and ``extra`` inches around."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(WIDTH, rows * height + extra), layout="constrained")
+    figure = Figure(figsize=(width(), rows * height + extra), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False, width_ratios=widths).flatten()
     for unused in axes[count:]:
         unused.set_axis_off()
@@ -347,41 +465,46 @@ def grid(
     return figure, list(axes[:count])
 
 
-def stacked_grid(
-    filled: Sequence[bool], columns: int, ratios: tuple[float, float], height: float
-) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure with pairs of axes, one above the other, in rows of ``columns``, ``height`` inches each.
-
-    ``filled`` says for every pair whether its lower axes show anything; a row in which none does gives it less room.
-    """
-    count = len(filled)
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    upper, lower = ratios
-    heights = [lower if any(filled[row * columns : (row + 1) * columns]) else lower / 4 for row in range(rows)]
-    total = height * sum(upper + each for each in heights) / (upper + lower)
-    figure = Figure(figsize=(WIDTH, total + 0.8), layout="constrained")
-    shares = [share for each in heights for share in (upper, each)]
-    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=shares)
-    pairs = [(axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
-    for pair in pairs[count:]:
-        for unused in pair:
-            unused.set_axis_off()
-    return figure, pairs[:count]
+def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: float = 1.3) -> tuple[Figure, list[Axes]]:
+    """As ``grid`` without shared axes; every part of the study, of ``counts`` panels, begins a row of its own if parts have several."""
+    if columns > 1 and max(counts) == 1:
+        counts = [len(counts)]
+    columns = min(columns, max(counts))
+    rows = [math.ceil(count / columns) for count in counts]
+    high = min(height, 10.5 / sum(rows)) if columns > 1 else height
+    figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
+    axes = figure.subplots(sum(rows), columns, squeeze=False)
+    kept: list[Axes] = []
+    for part, count in enumerate(counts):
+        own = axes[sum(rows[:part]) : sum(rows[: part + 1])].flatten()
+        kept += list(own[:count])
+        for unused in own[count:]:
+            unused.remove()
+    return figure, kept
 
 
-def share_y(axes: Sequence[Axes], columns: int, label: str) -> None:
-    """One y scale for all that are drawn, with its label at the left of every row."""
-    drawn = {index: ax for index, ax in enumerate(axes) if ax.axison}
-    limits = [ax.get_ylim() for ax in drawn.values()]
-    labelled: set[int] = set()
-    for index, ax in drawn.items():
-        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        if index // columns in labelled:
-            ax.tick_params(labelleft=False)
-        else:
-            ax.set_ylabel(label)
-            labelled.add(index // columns)
+def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
+    """Of every panel of ``grid_by_part``: whether its row, or its part of the study, begins and ends with it, and whether it is the
+    lowest of its column and part."""
+    parts = data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    places = [ax.get_subplotspec() for ax in axes]
+    columns = [place.colspan.start if place else 0 for place in places]
+    found = []
+    for i, column in enumerate(columns):
+        first = column == 0 or parts[i - 1] != parts[i]
+        last = i + 1 == len(columns) or columns[i + 1] == 0 or parts[i + 1] != parts[i]
+        below = [j for j in range(i + 1, len(columns)) if columns[j] == column]
+        found.append((first, last, not below or parts[below[0]] != parts[i]))
+    return found
+
+
+def under_title(ax: Axes, words: str) -> None:
+    """A line between a panel's name and its axes."""
+    ax.set_title(f"{ax.get_title(loc='left')}\n", loc="left")
+    ax.annotate(
+        words, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, va="bottom",
+        color="#444444", gid="under title",
+    )  # fmt: skip
 
 
 def plain_log_ticks(axes: Axes) -> None:
@@ -411,9 +534,23 @@ def _joined(text: str) -> str:
     return text
 
 
+def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool = True) -> list[Line2D]:
+    """Legend entries of a hue: all values, or some evenly spread."""
+    paint = colours(axis, values)
+    return [
+        Line2D(
+            [], [], color=paint[value], lw=2.2 if line else 0, marker="" if line else MARKERS[i % len(MARKERS)],
+            label=named(axis, value) if axis else str(value),
+        )
+        for i, value in enumerate(spread(list(values), most))
+    ]  # fmt: skip
+
+
 def headline(figure: Figure, text: str) -> None:
     """The finding, above everything."""
-    figure.suptitle(textwrap.fill(_joined(text), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    figure.suptitle(
+        textwrap.fill(_joined(plain(text)), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK
+    )
 
 
 # ---- saving
@@ -422,10 +559,10 @@ def headline(figure: Figure, text: str) -> None:
 def render(
     snakemake: Any,
     frame: Callable[[Tables], pd.DataFrame],
-    facts: Callable[[pd.DataFrame], Facts],
+    facts: Callable[[pd.DataFrame, Study], Facts],
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
-    """Tables in, PNG, SVG and facts out: the same bytes from the same tables."""
+    """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables."""
     with plainly(), recorded(snakemake, "plot"):
         _render(snakemake, frame, facts, draw)
 
@@ -433,17 +570,24 @@ def render(
 def _render(
     snakemake: Any,
     frame: Callable[[Tables], pd.DataFrame],
-    facts: Callable[[pd.DataFrame], Facts],
+    facts: Callable[[pd.DataFrame, Study], Facts],
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
     tables = Tables({table: getattr(snakemake.input, table) for table in study_tables.TABLES})
     data = frame(tables)
-    found = {"figure": Path(snakemake.output.png).stem, **facts(data)}
+    found = {"figure": Path(snakemake.output.png).stem, **facts(data, tables.study)}
     with theme():
         figure = draw(data)
+        _save(figure, snakemake.output.svg)
         headline(figure, found["title"])
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            with written_aside(getattr(snakemake.output, kind)) as aside:
-                figure.savefig(aside, format=kind, dpi=DPI, metadata=metadata)
+        _save(figure, snakemake.output.png)
+        with wide(PHONE_WIDTH):
+            _save(draw(data), snakemake.output.phone)
     with written_aside(snakemake.output.facts) as aside:
         aside.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _save(figure: Figure, file: str) -> None:
+    kind, metadata = ("svg", {"Date": None}) if file.endswith(".svg") else ("png", {"Software": None})
+    with written_aside(file) as aside:
+        figure.savefig(aside, format=kind, dpi=DPI, metadata=metadata)

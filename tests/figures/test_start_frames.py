@@ -1,0 +1,609 @@
+"""Figures of networks before training, and of the checks: the frames' numbers, the facts and the artists' data, never pixels."""
+
+import itertools
+import math
+import re
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import PROPAGATION, TRAINING, grid, lines, render, show
+from matplotlib.axes import Axes
+from second_opinion_start import KINDS
+
+import plot_engine_checks
+import plot_gradient_norm_by_step
+import plot_growth_rate
+import plot_radius_length_map
+import plot_seed_distribution
+import study_figures as sf
+from study_tables import STABLE_DECADES
+from study_words import addresses, plain
+
+LN10 = math.log(10.0)
+FIGURES = (
+    plot_gradient_norm_by_step,
+    plot_growth_rate,
+    plot_radius_length_map,
+    plot_seed_distribution,
+    plot_engine_checks,
+)
+SHARED = {"setting", "median_decades", "critical_radius", "mean_deviation", "mean_deviation_low", "mean_deviation_high"}
+SEEDS = list(range(6))
+LEAKS = [0.0, 0.05, 0.1]
+
+
+def rate_of_cell(run: dict[str, Any]) -> float:
+    """Gated gradients shrink, residual ones hardly change, and with a leak they turn."""
+    slope = {0.05: 0.02, 0.1: 0.01}.get(run.get("residual_leak", 0.0))
+    turning = (slope or 0.0) * (run["spectral_radius"] - 1)
+    if run["cell"] == "vanilla":
+        turning = math.log(run["spectral_radius"])
+    return {"vanilla": turning, "residual": turning if slope else 0.01}.get(run["cell"], -0.3) - 0.001 * run["seed"]
+
+
+@pytest.fixture(scope="module")
+def cells(make_study: Any) -> sf.Tables:
+    """Five cells, a residual one with three leaks, one activation function; two sweeps."""
+    varied = {"spectral_radius": [0.5, 1.2, 2.0], "sequence_length": [5, 10], "seed": [0, 1]}
+    every = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
+    runs = grid(**PROPAGATION, cell=every, **varied)
+    runs += grid(**PROPAGATION, cell="residual", residual_step=0.1, residual_leak=LEAKS, **varied, sweep="leaks")
+    checks = [{"cell": cell} for cell in every] + [{"cell": "gru", "oracle": "torch.nn.GRU", "relative_error": 3e-12}]
+    return make_study([run | {"rate": rate_of_cell(run)} for run in runs], checks)
+
+
+@pytest.fixture(scope="module")
+def initializers(make_study: Any) -> sf.Tables:
+    """Two initialisers, two activations, five radii, two lengths; the deviation from theory is clear for relu alone."""
+    runs = grid(
+        **PROPAGATION, initializer=["gaussian", "orthogonal"], activation=["tanh", "relu"], spectral_radius=[0.8, 0.9, 1.0, 1.1, 1.2],
+        sequence_length=[50, 400], seed=SEEDS,
+    )  # fmt: skip
+    for run in runs:
+        wobble = 0.01 * (run["seed"] - 2.5) * (1 if run["activation"] == "tanh" else 2)
+        turn = 1.0 if run["activation"] == "tanh" else 1.15
+        run["rate"] = (
+            math.log(run["spectral_radius"] / turn) - 0.02 + wobble + 0.02 * (run["initializer"] == "orthogonal")
+        )
+    return make_study(runs)
+
+
+@pytest.fixture(scope="module")
+def lost(make_study: Any) -> sf.Tables:
+    """Networks with a gradient of exactly zero, and one without a number, beside others."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 2.0], sequence_length=[20, 50], seed=[0, 1, 2])
+    for run in runs:
+        if run["spectral_radius"] == 0.5 and run["seed"] == 0:
+            run["rate"] = -math.inf
+        if run["spectral_radius"] == 2.0 and run["seed"] == 1:
+            run["rate"] = math.nan
+    return make_study(
+        runs, [{"relative_error": None, "regime": None}, {"relative_error": 1e-3}, {"relative_error": 0.0}]
+    )
+
+
+@pytest.fixture(scope="module")
+def gated(make_study: Any) -> sf.Tables:
+    return make_study(grid(**PROPAGATION, cell=["gru", "lstm"], spectral_radius=[0.5, 1.5], sequence_length=10))
+
+
+@pytest.fixture(scope="module")
+def trainings(make_study: Any) -> sf.Tables:
+    """Only runs that train, on one task, three cells, under two rules."""
+    return make_study(
+        grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, cell=["vanilla", "gru", "lstm"], seed=SEEDS)
+    )
+
+
+def by_title(axes: list[Axes]) -> dict[str, Axes]:
+    titles = [ax.get_title(loc="left").replace("\n", " ").replace("\u00a0", " ") for ax in axes]
+    return {title: ax for title, ax in zip(titles, axes, strict=True) if title}
+
+
+def collection(ax: Axes, gid: str) -> Any:
+    return next(artist for artist in ax.collections if artist.get_gid() == gid)
+
+
+def texts(ax: Axes, gid: str) -> list[str]:
+    return [text.get_text() for text in ax.texts if text.get_gid() == gid]
+
+
+# ---- what all of them promise
+
+STUDIES = ("study", "cells", "initializers", "lost", "gated", "trainings")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("module", FIGURES)
+def test_every_number_is_marked_and_computed_twice(module: ModuleType, name: str, request: Any) -> None:
+    tables = request.getfixturevalue(name)
+    data = module.frame(tables)
+    if data.empty:
+        return
+    facts = module.facts(data, tables.study)
+    plain_tables = {table: pd.read_parquet(tables.files[table]) for table in ("runs", "checks")}
+    for text in (facts["title"], *facts["claims"]):
+        for words, address in addresses(text):
+            if address["kind"] not in SHARED:
+                again = KINDS[address["kind"]](plain_tables, address["where"])
+                assert again == pytest.approx(address["value"], rel=1e-9, abs=1e-12), (words, address)
+            else:
+                assert address["where"], address
+        bare = re.sub(r"\ue000[^\ue002]*\ue002", "", text)
+        bare = re.sub(r"95 % interval|\b(?:ρ|η|λ|H|T) = −?[\d.]+|[a-z]+\d+(?= |$|,|\.|\))", "", bare)
+        assert not re.search(r"\d", bare), bare
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("module", FIGURES)
+def test_headlines_are_short_and_captions_have_three_paragraphs(module: ModuleType, name: str, request: Any) -> None:
+    tables = request.getfixturevalue(name)
+    data = module.frame(tables)
+    facts = module.facts(data, tables.study)
+    assert facts["title"].endswith(".") and len(plain(facts["title"])) <= 140
+    assert sf.spoken(plain(facts["title"])) in facts["alt"]
+    words = [plain(facts["title"]), facts["alt"], *map(plain, facts["claims"])]
+    assert not any(re.search(r"\b(nan|inf|None)\b", word) for word in words), words
+    html = render(module.__name__.removeprefix("plot_"), facts=facts | {"claims": [plain(c) for c in facts["claims"]]})
+    assert html.count("<p>") == 3 and "  " not in html.replace("\n", " ").replace("> <", "><")
+    assert all(plain(claim).split(" ")[0] in html for claim in facts["claims"])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("module", FIGURES)
+def test_phone_and_page_fit_their_width(module: ModuleType, name: str, request: Any) -> None:
+    data = module.frame(request.getfixturevalue(name))
+    for inches, tallest in ((sf.PAGE_WIDTH, 12.0), (sf.PHONE_WIDTH, 40.0)):
+        with sf.theme(), sf.wide(inches):
+            figure = module.draw(data)
+            figure.draw_without_rendering()
+            box = figure.get_tightbbox()
+        assert figure.get_size_inches()[0] == inches and figure.get_size_inches()[1] <= tallest
+        assert box.x0 > -0.05 and box.x1 < inches + 0.05, (box, inches)  # nothing is cut off
+        sizes = [text.get_fontsize() for ax in figure.axes for text in ax.texts]
+        assert min(sizes, default=9.0) >= 9.0
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
+    tables = make_study([], [])
+    data = module.frame(tables)
+    facts = module.facts(data, tables.study)
+    assert data.empty and not facts["drawn"] and facts["title"] == module.NOTHING.why
+    with sf.theme():
+        (axes,) = module.draw(data).axes
+    assert axes.texts[0].get_text().replace("\n", " ") == module.NOTHING.add
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_captions_read_without_facts(module: ModuleType) -> None:
+    html = render(module.__name__.removeprefix("plot_"), snakemake=SimpleNamespace())
+    leads = ["What it shows.", "How to read it.", "What would refute it."]
+    assert re.findall("<strong>(.*?)</strong>", html) == leads and html.count("<p>") == 3
+
+
+# ---- gradient norm by step
+
+
+def test_gradient_norm_by_step(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_gradient_norm_by_step, study)
+    assert set(data["sequence_length"]) == {10}  # the longest
+    assert list(data["panel"].cat.categories) == ["identity", "sigmoid"] and len(axes) == 2
+    row = data[(data["panel"] == "sigmoid") & (data["spectral_radius"] == 0.5) & (data["lag"] == 9)].iloc[0]
+    rate = math.log(0.5) - 1
+    assert (row["median"], row["low"], row["high"]) == pytest.approx(
+        (9 * (rate + 0.01) / LN10, 9 * rate / LN10, 9 * (rate + 0.02) / LN10)
+    )
+    assert (row["seeds"], row["zeros"], row["broken"]) == (3, 0, 0)
+    title = plain(facts["title"])
+    assert "T = 10 steps" in title and "for sigmoid (ρ = 0.5)" in title and "for identity (ρ = 1.2)" in title
+    low, high = [address for _, address in addresses(facts["title"]) if address["kind"] == "median_decades"]
+    assert low["value"] == pytest.approx(row["median"]) and high["value"] == pytest.approx(
+        9 * (math.log(1.2) + 0.01) / LN10
+    )
+    assert low["where"] == {"sweep": "one", "activation": "sigmoid", "spectral_radius": 0.5}
+    colours = sf.radius_colours([0.5, 0.9, 1.2])
+    for ax in axes:
+        for radius, dashed, solid in zip((0.5, 0.9, 1.2), lines(ax, "linear"), lines(ax, "median"), strict=True):
+            assert dashed.get_ydata() == pytest.approx(np.arange(10) * math.log10(radius))
+            assert dashed.get_color() == solid.get_color() == sf.to_hex(colours[radius])
+        assert ax.get_ylim() == axes[0].get_ylim()  # panels are compared
+        assert texts(ax, "direct") == ["ρ = 0.5", "ρ = 0.9", "ρ = 1.2"]
+
+
+def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> None:
+    run = {"updates": 0, "sequence_length": 50, "spectral_radius": 0.5}
+    tables = make_study([run | {"seed": s, "rate": rate} for s, rate in enumerate((-2.5, -2.6, -math.inf))])
+    data, facts, (ax,) = show(plot_gradient_norm_by_step, tables)
+    assert data[data["lag"] == 7][["median", "zeros"]].to_numpy().tolist() == [[pytest.approx(-18.2 / LN10), 1]]
+    assert lines(ax, "zero")[0].get_xdata() == [1]
+    assert [plain(c) for c in facts["claims"]][
+        1
+    ] == "In 1 of 3 networks the gradient is exactly zero at the first time step."
+    assert texts(ax, "limit name") == ["float32 min"] and "limits" in facts["shown"]
+    dead = make_study([run | {"seed": s, "rate": -math.inf} for s in (0, 1)])
+    _, facts, (ax,) = show(plot_gradient_norm_by_step, dead)
+    assert plain(facts["title"]) == "Going back over T = 50 steps multiplies the gradient by exactly 0."
+
+
+def test_networks_without_a_number_are_counted_not_dropped(lost: sf.Tables) -> None:
+    data, facts, _ = show(plot_gradient_norm_by_step, lost)
+    last = plot_gradient_norm_by_step.ends(data).set_index("spectral_radius")
+    assert last["broken"].tolist() == [0, 0, 1] and last["zeros"].tolist() == [1, 0, 0]
+    assert last.loc[2.0, "median"] == pytest.approx(49 * (math.log(2.0) + 0.01) / LN10)  # of seeds 0 and 2
+    assert plain(facts["claims"][-1]) == "In 2 of 18 networks it is not a number."
+
+
+def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> None:
+    data, facts, axes = show(plot_gradient_norm_by_step, initializers)
+    assert set(data["hue"]) == {"gaussian", "orthogonal"}
+    names = list(by_title(axes))
+    assert names == [
+        "relu (ρ = 0.8)",
+        "relu (ρ = 1.1)",
+        "relu (ρ = 1.2)",
+        "tanh (ρ = 0.8)",
+        "tanh (ρ = 1)",
+        "tanh (ρ = 1.2)",
+    ]
+    assert all(len(lines(ax, "median")) == 2 for ax in axes) and len({ax.get_ylim() for ax in axes}) == 1
+    assert all(sorted(texts(ax, "direct")) == ["gaussian", "orthogonal"] for ax in axes)
+    widths = [line.get_linewidth() for line in lines(axes[0], "median")]
+    assert widths[0] > widths[1] + 1  # so that lines that coincide both show
+    assert "three radii" in facts["shown"] and "radii" not in facts["shown"]
+
+
+def test_the_linear_law_is_the_cells_own(cells: sf.Tables) -> None:
+    data, facts, axes = show(plot_gradient_norm_by_step, cells)
+    assert list(by_title(axes)) == ["ρ = 0.5", "ρ = 1.2", "ρ = 2"]
+    last = plot_gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
+    for name, factor in (("vanilla", 0.5), ("residual", 1.5), ("residual (η = 0.1, λ = 0.05)", 1.0)):
+        assert last[name] == pytest.approx(9 * math.log10(factor))
+    assert last[["gru", "gru_reset_before", "lstm"]].isna().all()
+    assert "residual" in facts["shown"]
+
+
+def test_nothing_is_claimed_of_gated_cells(gated: sf.Tables) -> None:
+    _, facts, axes = show(plot_gradient_norm_by_step, gated)
+    assert not any(lines(ax, "linear") for ax in axes) and "linear" not in facts["shown"]
+    assert not any("linear law" in plain(claim) for claim in facts["claims"])
+    assert "linear law" not in render("gradient_norm_by_step", facts=facts | {"claims": []})
+    _, facts, axes = show(plot_growth_rate, gated)
+    assert not any(lines(ax, theory) for ax in axes for theory in ("linear", "bound", "operating", "mean_field"))
+    assert not any("bound" in plain(claim) or "predicted" in plain(claim) for claim in facts["claims"])
+    html = render("growth_rate", facts=facts | {"claims": []})
+    assert not any(word in html for word in ("Pascanu", "χ", "operating point", "strip"))
+
+
+def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, activation="relu", spectral_radius=[0.1 * i for i in range(1, 13)], sequence_length=50)
+    runs = [run | {"rate": -30.0 if i == 0 else 0.01 * i} for i, run in enumerate(runs)]
+    data, facts, (ax,) = show(plot_gradient_norm_by_step, make_study(runs))
+    low, high = ax.get_ylim()
+    ends = plot_gradient_norm_by_step.ends(data)["median"]
+    assert ((ends >= low) & (ends <= high)).sum() == 11 and ends.min() < -600 < low
+    assert [name for name in texts(ax, "direct") if "↓" in name] == ["ρ = 0.1 ↓ −638"]
+    assert "leaving" in facts["shown"] and "10⁻⁶³⁸" in plain(facts["title"])
+
+
+def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
+    data = plot_gradient_norm_by_step.frame(initializers)
+    with sf.theme():
+        figure = plot_gradient_norm_by_step.draw(data)
+        figure.draw_without_rendering()
+        named = [(ax, text) for ax in figure.axes for text in ax.texts if text.get_gid() == "limit name"]
+        assert named
+        for ax, text in named:
+            box = text.get_window_extent()
+            for line in [*lines(ax, "median"), *lines(ax, "linear")]:
+                x = np.linspace(box.x0, box.x1, 50)
+                xy = ax.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
+                y = np.interp(x, xy[:, 0], xy[:, 1])
+                assert not ((y > box.y0 + 1) & (y < box.y1 - 1)).any(), (ax.get_title(loc="left"), text)
+
+
+def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make_study: Any) -> None:
+    runs = grid(
+        **PROPAGATION, activation=[f"phi{i:02d}" for i in range(14)], spectral_radius=[0.9, 1.0], sequence_length=20
+    )
+    runs = [run | {"rate": -3.0 if run["activation"] == "phi07" else -0.1} for run in runs]
+    data, facts, _ = show(plot_gradient_norm_by_step, make_study(runs))
+    drawn, lowest = set(data["panel"]), next(a for _, a in addresses(facts["title"]) if a["kind"] == "median_decades")
+    assert len(drawn) == 12 and lowest["value"] == pytest.approx(-3.0 * 19 / LN10)
+    assert lowest["where"]["activation"] == "phi07" or "phi07" in drawn
+    assert "Not drawn" in plain(facts["claims"][-1])
+
+
+# ---- growth rate
+
+
+def test_growth_rate(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_growth_rate, study)
+    upper, lower = by_title(axes)["identity"], axes[2]
+    (dots,) = lines(upper, "measured")
+    assert dots.get_xdata() == pytest.approx([0.5, 0.9, 1.2]) and dots.get_ydata() == pytest.approx(
+        np.log([0.5, 0.9, 1.2]) + 0.01
+    )
+    half = 4.302653 * 0.01 / math.sqrt(3)  # Student's t with 2 degrees of freedom
+    bars = [line.get_ydata() for line in lines(upper, "measured interval")]
+    assert sorted(map(list, bars)) == [
+        pytest.approx([r + 0.01 - half, r + 0.01 + half]) for r in np.log([0.5, 0.9, 1.2])
+    ]
+    assert len(collection(upper, "networks").get_offsets()) == 9
+    assert lines(upper, "linear")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]))
+    assert lines(upper, "bound")[0].get_ydata() == pytest.approx(np.log([1.0, 1.8, 2.4]))
+    assert lines(upper, "operating")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]) - 0.02)
+    turns = [0.9 * (1.2 / 0.9) ** (-(math.log(0.9) + 0.01 * s) / math.log(1.2 / 0.9)) for s in range(3)]
+    assert lines(upper, "turning")[0].get_xdata() == pytest.approx(turns)
+    assert lines(upper, "critical")[0].get_xdata() == pytest.approx([turns[1]])
+    assert lines(upper, "theory turning")[0].get_xdata() == pytest.approx([math.exp(0.02)] * 2)
+    assert lines(lower, "deviation")[0].get_ydata() == pytest.approx([0.03] * 3)
+    assert (
+        plain(facts["title"])
+        == "Growth per step back turns positive at ρ = 0.99 for identity; it never does for sigmoid."
+    )
+    assert addresses(facts["title"])[0][1]["value"] == pytest.approx(turns[1])
+    said = [plain(claim) for claim in facts["claims"]]
+    assert "Networks above the upper bound: 0 of 18." in said
+    assert "Rates are measured from step t = 3 to t = 7 in the median of the networks." in said
+    assert texts(by_title(axes)["sigmoid"], "turns") == ["negative at every ρ"]
+    assert not lines(by_title(axes)["sigmoid"], "critical")
+    assert data["x_axis"].unique().tolist() == ["spectral_radius"]
+
+
+def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: sf.Tables) -> None:
+    _, facts, axes = show(plot_growth_rate, initializers)
+    found = by_title(axes)
+    assert list(found) == ["relu", "tanh"]
+    for ax in found.values():
+        assert len(lines(ax, "measured")) == 2 == len(lines(ax, "operating")) == len(lines(ax, "mean_field"))
+        assert not lines(ax, "bound") and not lines(ax, "linear")
+        paint = [line.get_color() for line in lines(ax, "operating")]
+        assert paint == list(sf.CATEGORIES[:2]) or [c.upper() for c in paint] == [c.upper() for c in sf.CATEGORIES[:2]]
+        assert ax.get_ylim() == axes[0].get_ylim()
+    one, other = (line.get_xdata() for line in lines(found["relu"], "measured"))
+    assert (np.asarray(other) - np.asarray(one) > 0.005).all()  # beside each other
+    off = [plain(c) for c in facts["claims"] if "clearly part" in plain(c)]
+    assert len(off) == 1 and "relu" in off[0] and "95 % interval" in off[0] and "tanh" not in off[0].split("(95")[0]
+
+
+def test_never_turning_networks_are_counted(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 1.5], sequence_length=50, seed=SEEDS)
+    for run in runs:
+        run["rate"] = -0.1 if run["seed"] < 2 else math.log(run["spectral_radius"]) - 0.1
+    _, facts, axes = show(plot_growth_rate, make_study(runs))
+    assert len(lines(axes[0], "turning")[0].get_xdata()) == 4
+    assert texts(axes[0], "turns")[0].endswith("2 of 6 networks never turn")
+    assert plain(facts["title"]) == "Growth per step back turns positive at ρ = 1.1."
+
+
+def test_a_median_of_networks_that_never_turn_is_no_headline(make_study: Any) -> None:
+    runs = grid(
+        **PROPAGATION, activation=["relu", "tanh"], spectral_radius=[0.5, 1.0, 1.5], sequence_length=50, seed=SEEDS
+    )
+    for run in runs:
+        never = run["activation"] == "relu" and run["seed"] < 4
+        run["rate"] = -0.1 if never else math.log(run["spectral_radius"])
+    _, facts, axes = show(plot_growth_rate, make_study(runs))
+    assert (
+        plain(facts["title"])
+        == "Growth per step back turns positive at ρ = 1.0 for tanh; it turns at no single ρ for relu."
+    )
+    assert (
+        not lines(by_title(axes)["relu"], "critical")
+        and len(lines(by_title(axes)["relu"], "turning")[0].get_xdata()) == 2
+    )
+
+
+def test_growth_of_one_network_has_no_interval(make_study: Any) -> None:
+    tables = make_study([{"updates": 0, "sequence_length": 10, "initializer": "identity", "rate": 5.0}])
+    data, facts, (ax,) = show(plot_growth_rate, tables)
+    assert data["deviation"].isna().all() and "deviation" not in facts["shown"] and "interval" not in facts["shown"]
+    assert lines(ax, "measured")[0].get_ydata() == [5.0]
+    assert "Networks above the upper bound: 1 of 1." in map(plain, facts["claims"])
+    assert plain(facts["title"]) == "One step back in time changes the natural logarithm of the gradient's norm by +5."
+
+
+def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) -> None:
+    data, facts, axes = show(plot_growth_rate, trainings)
+    assert len(data) == 18  # clipping has no effect on a start
+    assert [label.get_text() for label in axes[1].get_xticklabels()] == ["vanilla", "gru", "lstm"]
+    assert "bound" not in facts["shown"] and not lines(axes[0], "bound")
+    assert plain(facts["title"]) == "Growth per step back is about +0.025 in every kind of network."
+
+
+def test_dead_networks_and_those_without_a_number_are_counted(lost: sf.Tables) -> None:
+    _, facts, axes = show(plot_growth_rate, lost)
+    assert lines(axes[0], "zero")[0].get_xdata() == [0.5]
+    assert "Not in the means: 1 with a gradient of exactly zero and 1 without a number." in map(plain, facts["claims"])
+
+
+def test_cells_without_a_prediction_have_no_deviation(cells: sf.Tables) -> None:
+    data, facts, axes = show(plot_growth_rate, cells)
+    upper, lower = axes
+    assert len(lines(upper, "measured")) == 8 and len(lines(lower, "deviation")) == 1
+    assert data.loc[data["cell"] != "vanilla", "deviation"].isna().all()
+    assert "Networks above the upper bound: 0 of 30." in map(plain, facts["claims"])
+
+
+def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, hidden_size=[16, 64, 256], activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
+    data, _, axes = show(plot_growth_rate, make_study(runs))
+    assert set(data["x_axis"]) == {"hidden_size"} and list(by_title(axes)) == ["relu", "tanh"]
+    assert [label.get_text() for label in axes[2].get_xticklabels()] == ["16", "64", "256"]
+
+
+# ---- the map
+
+
+def test_radius_length_map(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_radius_length_map, study)
+    assert len(data) == 2 * 3 * 2
+    cell = data[(data["panel"] == "identity") & (data["row"] == 1.2) & (data["sequence_length"] == 10)].iloc[0]
+    assert cell["median"] == pytest.approx(9 * (math.log(1.2) + 0.01) / LN10) and cell["stable"] == 3
+    identity, sigmoid, bar = axes
+    border = collection(identity, "border").get_segments()
+    assert sorted(map(np.ndarray.tolist, border)) == [[[0, 1], [1, 1]], [[1, 1], [2, 1]]]  # below the uppermost row
+    assert not collection(sigmoid, "border").get_segments()  # it shrinks everywhere
+    assert [label.get_text() for label in identity.get_yticklabels()] == ["1.2", "0.9", "0.5"]  # upwards
+    assert -STABLE_DECADES in bar.get_yticks() and STABLE_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
+    numbers = [text.get_text() for text in identity.texts]
+    assert numbers[:2] == ["0.3", "0.8"] and not any(text.get_path_effects() for text in identity.texts)
+    assert plain(facts["title"]) == (
+        "Longer sequences leave fewer settings in which every network keeps its gradient: 5 of 6 at T = 4, 2 of 6 at T = 10."
+    )
+
+
+def test_cells_whose_networks_disagree_are_marked(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0], sequence_length=[11, 21], seed=[0, 1, 2])
+    for run in runs:
+        far = run["spectral_radius"] == 1.0 and run["sequence_length"] == 21 and run["seed"] == 2
+        run["rate"] = 1.0 if far else -0.01
+    data, facts, axes = show(plot_radius_length_map, make_study(runs))
+    corners = collection(axes[0], "split").get_paths()
+    assert len(corners) == 1 and corners[0].vertices[:, 0].max() == 2.0 and corners[0].vertices[:, 1].min() == 0.0
+    split = data[~data["agree"]]
+    assert split[["row", "sequence_length", "stable", "exploding"]].to_numpy().tolist() == [[1.0, 21, 2, 1]]
+    assert (
+        plain(facts["claims"][0]) == "Networks of one kind disagree about it in 1 of 4 settings."
+        and "split" in facts["shown"]
+    )
+
+
+def test_a_map_needs_two_rows_and_two_columns(make_study: Any) -> None:
+    for varied in (
+        {"sequence_length": [10, 20]},
+        {"spectral_radius": [0.5, 1.0]},
+        {"cell": ["gru", "lstm"], "sequence_length": [5, 9]},
+    ):
+        assert plot_radius_length_map.frame(make_study(grid(**PROPAGATION | varied))).empty
+    data = plot_radius_length_map.frame(make_study(grid(**PROPAGATION, hidden_size=[8, 16], sequence_length=[5, 9])))
+    assert set(data["axis"]) == {"hidden_size"} and len(data) == 4
+
+
+def test_a_gap_in_the_map_is_no_border(make_study: Any) -> None:
+    run = {"updates": 0}
+    runs = [run | {"spectral_radius": r, "sequence_length": T} for r, T in ((0.5, 10), (0.5, 20), (2.0, 10))]
+    _, _, axes = show(plot_radius_length_map, make_study(runs))
+    assert [segment.tolist() for segment in collection(axes[0], "border").get_segments()] == [[[0, 1], [1, 1]]]
+    assert [text.get_text() for text in axes[0].texts if text.get_text()] == ["2.7", "−2.7", "−5.7"]
+
+
+def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
+    cmap, norm = plot_radius_length_map.colours()
+    assert cmap(norm(1.99)) != cmap(norm(2.01)) and cmap(norm(0.01)) == cmap(norm(1.99))
+    assert cmap(norm(-1.99)) != cmap(norm(-2.01)) and cmap(norm(-0.01)) != cmap(norm(0.01))
+
+
+# ---- how far networks differ
+
+
+def test_seed_distribution(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_seed_distribution, study)
+    assert len(data) == 36 and data["spread"].to_numpy() == pytest.approx(0.01)
+    assert data.loc[data["seed"] == 2, "offset"].to_numpy() == pytest.approx(0.01)
+    left, right = axes
+    for line in lines(left, "spread"):
+        assert line.get_xdata() == pytest.approx([4, 10]) and line.get_ydata() == pytest.approx([0.01, 0.01])
+    for slope, gid in ((-1.0, "slope -1"), (-0.5, "slope -0.5"), (0.0, "slope 0")):
+        assert lines(left, gid)[0].get_ydata() == pytest.approx([0.01, 0.01 * 2.5**slope])
+    near = data[data["near"]]
+    assert near.groupby("panel", observed=True)["spectral_radius"].unique().map(list).to_dict() == {
+        "identity": [0.9],
+        "sigmoid": [1.2],
+    }
+    offsets = collection(right, "networks").get_offsets()
+    assert sorted(offsets[:, 0]) == pytest.approx(sorted([-0.01, 0.0, 0.01] * 2))
+    assert [label.get_text() for label in right.get_yticklabels()] == ["identity\nρ = 0.9", "sigmoid\nρ = 1.2"]
+    assert plain(facts["title"]) == (
+        "Longer sequences do not average away how networks of one kind differ: rates spread by 0.01 at T = 4, 0.01 at T = 10."
+    )
+
+
+@pytest.mark.parametrize(
+    ("power", "words"), [(-1.0, "average away how"), (-0.5, "average away part of how"), (0.0, "do not average")]
+)
+def test_the_headline_says_whether_length_averages(power: float, words: str, make_study: Any) -> None:
+    runs = grid(**PROPAGATION, sequence_length=[10, 100], seed=SEEDS)
+    runs = [run | {"rate": 0.01 * (run["seed"] - 2.5) * run["sequence_length"] ** power} for run in runs]
+    data, facts, _ = show(plot_seed_distribution, make_study(runs))
+    assert words in plain(facts["title"])
+    found = plot_seed_distribution.typical(data)["spread"].tolist()
+    assert found[1] / found[0] == pytest.approx(10**power)
+
+
+def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
+    run = {"updates": 0, "sequence_length": 11}
+    tables = make_study([run | {"seed": 0, "rate": -0.1}, run | {"seed": 1, "rate": -0.6}])
+    data, facts, (ax, *_) = show(plot_seed_distribution, tables)
+    assert (
+        set(data["regime"]) == {"stable", "vanishing"}
+        and "regimes" in facts["shown"]
+        and "lengths" not in facts["shown"]
+    )
+    colours = {tuple(np.round(c, 3)) for c in collection(ax, "networks").get_facecolors()}
+    assert len(colours) == 2
+    assert "In 1 of 1 settings" in plain(facts["claims"][-1])
+
+
+def test_one_network_has_no_spread(make_study: Any) -> None:
+    assert plot_seed_distribution.frame(make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0]))).empty
+
+
+# ---- checks
+
+
+def test_engine_checks(study: sf.Tables) -> None:
+    data, facts, (ax,) = show(plot_engine_checks, study)
+    assert len(data) == 4
+    assert texts(ax, "program") == ["torch.autograd: 3 comparisons", "torch.nn.RNN: 1 comparison"]
+    assert plain(facts["title"]) == (
+        "The largest relative error in 4 comparisons with PyTorch is 4 × 10⁻¹⁴; the tolerance is 2500 times larger."
+    )
+    assert "10 to the power of −14" in facts["alt"]
+    claims = [plain(claim) for claim in facts["claims"]]
+    assert claims[1:] == ["In 1 of them neither program found a finite result.", "1 of them agreed to the last bit."]
+    assert "weight_hh of relu at ρ = 1 and T = 6" in claims[0]
+    assert lines(ax, "tolerance")[0].get_xdata() == pytest.approx([1e-10, 1e-10], rel=1e-12)
+    assert lines(ax, "epsilon")[0].get_xdata() == pytest.approx([2.0**-52] * 2, rel=1e-12)
+    assert collection(ax, "sweep").get_offsets()[:, 0].tolist() == [4e-14]
+    assert texts(ax, "worst name") == ["worst 4 × 10⁻¹⁴ "] or texts(ax, "worst name") == [" worst 4 × 10⁻¹⁴"]
+
+
+def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
+    _, _, (ax,) = show(plot_engine_checks, study)
+    highest = min(c.get_offsets()[:, 1].min() for c in ax.collections)
+    named = [
+        text
+        for text in ax.texts
+        if "worst" in text.get_text() or "tolerance" in text.get_text() or "ε" in text.get_text()
+    ]
+    assert len(named) == 3 and all(text.get_position()[1] < highest - 0.9 for text in named)
+    rows = {label.get_text() for label in ax.get_yticklabels()}
+    headings = [text.get_position()[1] for text in ax.texts if text.get_gid() == "program"]
+    dots = list(itertools.chain(*(np.ma.compressed(c.get_offsets()[:, 1]) for c in ax.collections)))
+    assert len(dots) == 3  # the fourth has no error
+    assert rows == {"relu", "tanh"} and all(abs(dot - heading) > 0.5 for dot in dots for heading in headings)
+
+
+def test_a_check_above_the_tolerance_is_the_headline(make_study: Any) -> None:
+    _, facts, _ = show(plot_engine_checks, make_study([], [{"relative_error": 1e-3}, {}]))
+    assert plain(facts["title"]).startswith("1 of 2 comparisons with PyTorch exceed the tolerance")
+
+
+def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> None:
+    _, facts, (ax,) = show(plot_engine_checks, cells)
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert rows == ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "gru"]
+    assert "modules" in facts["shown"] and "sweep" not in facts["shown"]
+
+
+def test_types_have_panels_of_their_own(make_study: Any) -> None:
+    checks = [{}, {"dtype": "float32", "tolerance": 1e-3, "relative_error": 3e-7}]
+    _, facts, axes = show(plot_engine_checks, make_study([], checks))
+    assert list(by_title(axes)) == ["float32", "float64"]
+    assert [lines(ax, "tolerance")[0].get_xdata()[0] for ax in axes] == [1e-3, 1e-10]
+    assert plain(facts["title"]) == "No error in 2 comparisons with PyTorch is more than 0.0003 of its tolerance."

@@ -1,0 +1,578 @@
+"""The figures of training: their frames' numbers, their facts and their artists' data, never pixels."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import second_opinion_training as second
+from drawn import TRAINING, Settings, grid, lines, render, show
+from matplotlib.axes import Axes
+
+import plot_clipping_norms
+import plot_learning_curves
+import plot_training_results
+import plot_training_traces
+import study_figures as sf
+import study_measures as sm
+import study_tables
+from study_words import addresses, plain
+
+FIGURES = (plot_training_results, plot_learning_curves, plot_clipping_norms, plot_training_traces)
+RULES = ["none", "norm:1.0", "value:0.1", "parameter:0.5", "adaptive:0.1", "signal:0.001"]
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def edited(tables: sf.Tables, folder: Path, table: str, change: Change) -> sf.Tables:
+    """The same study with other rows in one of its tables."""
+    rows = change(pd.read_parquet(tables.files[table]))
+    file = folder / f"{table}.parquet"
+    study_tables.write(study_tables.build(table, rows.to_dict("list")), file, {})
+    return sf.Tables({**tables.files, table: file})
+
+
+def all_lines(axes: Axes, gid: str) -> list[Any]:
+    return [line for line in axes.lines if str(line.get_gid()).startswith(gid)]
+
+
+def texts(axes: Axes, gid: str) -> list[str]:
+    return [text.get_text() for text in axes.texts if text.get_gid() == gid]
+
+
+def dots(axes: Axes, gid: str) -> np.ndarray:
+    found = [np.asarray(artist.get_offsets()) for artist in axes.collections if artist.get_gid() == gid]
+    return np.concatenate(found) if found else np.empty((0, 2))
+
+
+def drawn_on_a_phone(module: ModuleType, tables: sf.Tables) -> list[Axes]:
+    data = module.frame(tables)
+    with sf.theme(), sf.wide(sf.PHONE_WIDTH):
+        figure = module.draw(data)
+        figure.draw_without_rendering()
+    assert figure.get_size_inches()[0] == sf.PHONE_WIDTH
+    return list(figure.axes)
+
+
+# ---- results
+
+
+def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_training_results, study)
+    assert len(data) == 27 and data["broken"].sum() == 3
+    assert list(data["panel"].cat.categories) == ["digits", "input_mean"] and len(axes) == 2
+    digits, mean = axes
+    assert dots(digits, "broken")[:, 1] == pytest.approx([0.1] * 3)
+    assert len(dots(digits, "run")) == 15 and len(dots(mean, "run")) == 9 and not len(dots(mean, "broken"))
+    assert texts(digits, "under title") == ["3 of 18 broke down (×)"] and not texts(mean, "under title")
+    assert lines(digits, "baseline")[0].get_ydata() == pytest.approx([0.1, 0.1])
+    assert texts(digits, "baseline") == ["commonest\nclass: 10 %"]
+    assert texts(mean, "baseline") == ["best constant\nprediction: 2.3"]
+    assert "broken" in facts["shown"] and any("3 of 18" in plain(claim) for claim in facts["claims"])
+
+
+def test_means_are_those_of_the_pages_table(study: sf.Tables) -> None:
+    data, _, axes = show(plot_training_results, study)
+    found = plot_training_results.means(data)
+    assert len(found) == 2 * 3 + 3  # two radii under three rules, and one radius
+    for part in (part for part in study.study.parts if part.trains):
+        for chosen, runs in sm.grouped(part.runs, part.axes):
+            hue = "no clipping" if chosen["clipping"] == "none" else chosen["clipping"]
+            rows = data[data["run_key"].isin(runs["run_key"])]
+            own = found[(found["middle"] == rows["middle"].iloc[0]) & (found["panel"] == rows["panel"].iloc[0])]
+            assert own["hue"].tolist() == [hue]
+            np.testing.assert_allclose(own[["value", "low", "high"]].iloc[0].tolist(), list(sm.outcome(runs)))
+    marks = {line.get_label(): line for line in axes[0].lines}
+    drawn = sorted(y for line in axes[0].containers for y in line[0].get_ydata())
+    assert drawn == pytest.approx(sorted(found.loc[found["panel"] == "digits", "value"])) and marks
+
+
+def test_equal_results_stand_side_by_side(make_study: Any) -> None:
+    tables = make_study(
+        grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.5, 1.5], seed=[0, 1, 2, 3])
+    )
+    data, _, (ax,) = show(plot_training_results, tables)
+    places = dots(ax, "run")[:, 0]
+    assert len(np.unique(places)) == len(places) == 16 and np.diff(np.sort(places)).min() > 0.02
+    for _, rows in data.groupby(["spectral_radius", "clipping"]):
+        assert rows["at"].max() < rows["middle"].iloc[0]  # the mean hides no dot
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "1.5"]
+    assert ax.get_xlabel() == "spectral radius ρ" and ax.get_ylabel() == "held-out accuracy"
+
+
+def test_the_learning_rate_is_on_the_axis_and_the_rule_is_the_colour(make_study: Any) -> None:
+    swept = TRAINING | {"clipping": ["none", "norm:1.0"], "learning_rate": [0.001, 0.01, 0.1], "optimizer": "adam"}
+    data, facts, (ax,) = show(plot_training_results, make_study(grid(**swept, seed=[0, 1])))
+    assert set(data["x"]) == {"learning_rate"} and set(data["asked"]) == {"clipping"}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.001", "0.01", "0.1"]
+    assert plain(facts["title"]) == "On digits, too few seeds to tell which clipping rule learns best."
+
+
+def test_what_is_asked_about_is_the_axis_where_no_number_varies(make_study: Any) -> None:
+    data, _, (ax,) = show(
+        plot_training_results, make_study(grid(**TRAINING | {"cell": ["lstm", "vanilla", "gru"]}, seed=[0, 1]))
+    )
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["vanilla", "gru", "lstm"]
+    assert data.sort_values("tick_at")["tick"].unique().tolist() == ["vanilla", "gru", "lstm"]
+
+
+def accuracies(gain: dict[str, float], seeds: int = 8, **more: Any) -> list[Settings]:
+    runs = grid(**TRAINING | {"clipping": list(gain)}, seed=list(range(seeds)), **more)
+    return [run | {"accuracy": 0.5 + 0.01 * run["seed"] + gain[run["clipping"]]} for run in runs]
+
+
+def test_the_title_claims_what_the_test_claims(make_study: Any) -> None:
+    def title(gain: dict[str, float], **more: Any) -> str:
+        tables = make_study(accuracies(gain, **more))
+        return plain(plot_training_results.facts(plot_training_results.frame(tables), tables.study)["title"])
+
+    assert title({"none": 0.0, "norm:1.0": 0.1}) == "On digits, norm:1.0 is clearly better than no clipping."
+    assert title({"none": 0.1, "norm:1.0": 0.0}) == "On digits, no clipping is clearly better than norm:1.0."
+    assert title({"none": 0.0, "norm:1.0": 0.0}) == "On digits, no clear difference between no clipping and norm:1.0."
+    assert (
+        title({"none": 0.0, "norm:1.0": 0.1}, seeds=5)
+        == "On digits, too few seeds to tell which clipping rule learns best."
+    )
+    three = {"none": 0.0, "norm:1.0": 0.1, "value:0.1": 0.2}
+    assert title(three) == "On digits, value:0.1 is clearly better than the other clipping rules."
+    alike = {"none": 0.0, "norm:1.0": 0.1, "value:0.1": 0.1}
+    assert title(alike) == "On digits, norm:1.0 and value:0.1 are clearly better than no clipping."
+    assert "on average" in title({"none": 0.0, "norm:1.0": 0.1}, spectral_radius=[0.5, 1.0])
+
+
+def test_seeds_that_disagree_make_no_winner(make_study: Any) -> None:
+    runs = accuracies({"none": 0.0, "norm:1.0": 0.0})
+    for run in runs:
+        if run["clipping"] != "none":
+            run["accuracy"] += 0.2 if run["seed"] % 2 else -0.1
+    tables = make_study(runs)
+    facts = plot_training_results.facts(plot_training_results.frame(tables), tables.study)
+    assert plain(facts["title"]) == "On digits, no clear difference between no clipping and norm:1.0."
+
+
+def test_what_makes_no_difference_does_not_lead(make_study: Any) -> None:
+    """Clipping is asked about, the radius is what matters: the clear finding comes first."""
+    runs = accuracies({"none": 0.0, "norm:1.0": 0.0}, spectral_radius=[0.5, 1.5])
+    tables = make_study([run | {"accuracy": run["accuracy"] + 0.2 * (run["spectral_radius"] > 1)} for run in runs])
+    title = plain(plot_training_results.facts(plot_training_results.frame(tables), tables.study)["title"])
+    assert title.startswith("On digits, ρ = 1.5 is on average clearly better than ρ = 0.5; no clear difference")
+
+
+def test_tasks_with_one_answer_share_it(study: sf.Tables, make_study: Any) -> None:
+    facts = plot_training_results.facts(plot_training_results.frame(study), study.study)
+    assert plain(facts["title"]) == "On digits and input_mean, too few seeds to tell which clipping rule learns best."
+    many = make_study(
+        [
+            run | {"task": f"a_task_with_a_name_{i}"}
+            for i in range(9)
+            for run in accuracies({"none": 0.0, "norm:1.0": 0.1})
+        ]
+    )
+    facts = plot_training_results.facts(plot_training_results.frame(many), many.study)
+    assert plain(facts["title"]) == "On every task, norm:1.0 is clearly better than no clipping."
+
+
+def test_one_run_alone_has_a_dot_and_no_interval(make_study: Any) -> None:
+    data, facts, (ax,) = show(plot_training_results, make_study([TRAINING]))
+    assert plot_training_results.means(data).empty and len(dots(ax, "run")) == 1 and not ax.containers
+    assert (
+        plain(facts["title"])
+        == "On digits, training ends with 70 % of held-out sequences right; naming the commonest class gets 10 %."
+    )
+    assert "interval" not in render("training_results", facts=facts) and "cross" not in render(
+        "training_results", facts=facts
+    )
+
+
+def test_losses_have_one_scale_with_their_intervals_on_it(make_study: Any) -> None:
+    runs = grid(
+        **TRAINING | {"task": "input_mean", "accuracy": None},
+        activation=["relu", "tanh"],
+        spectral_radius=[0.5, 1.0],
+        seed=[0, 1, 2],
+    )
+    tables = make_study(
+        [run | {"held_out_loss": 0.01 * (1 + run["seed"]) * (9 if run["activation"] == "tanh" else 1)} for run in runs]
+    )
+    data, _, axes = show(plot_training_results, tables)
+    assert all(ax.get_yscale() == "log" for ax in axes) and len({ax.get_ylim() for ax in axes}) == 1
+    low, high = axes[0].get_ylim()
+    found = plot_training_results.means(data)
+    assert low < found["low"].min() and found["high"].max() < high and low < 0.01 and high > 2.3
+    drawn = sorted(y for ax in axes for line in ax.containers for y in line[0].get_ydata())
+    assert drawn == pytest.approx(sorted(found["value"])) and (found["low"] < found["value"]).all()
+    bars = sorted(
+        end for ax in axes for line in ax.containers for segment in line[2][0].get_segments() for end in segment[:, 1]
+    )
+    assert bars == pytest.approx(sorted([*found["low"], *found["high"]]))
+    geometric = math.exp(np.mean(np.log([0.01, 0.02, 0.03])))
+    assert found["value"].min() == pytest.approx(geometric)
+
+
+# ---- learning curves
+
+
+def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_learning_curves, study)
+    assert list(data["panel"].cat.categories) == ["digits: ρ = 0.9", "digits: ρ = 1.5", "input_mean"] and len(axes) == 3
+    whole, broken, _ = axes
+    assert lines(whole, "loss norm:1.0")[0].get_ydata() == pytest.approx(2.0 / np.arange(1, 9))
+    none = lines(broken, "loss no clipping")[0]
+    assert none.get_xdata().tolist() == [0, 1, 2, 3]  # the median is lost with the second of three seeds, at update 4
+    (lost,) = lines(broken, "lost")
+    assert (lost.get_xdata()[0], lost.get_ydata()[0]) == (3, pytest.approx(0.5)) and not lines(whole, "lost")
+    assert texts(broken, "under title") == ["3 of 9 break down"] and not texts(whole, "under title")
+    assert lines(whole, "baseline")[0].get_ydata() == pytest.approx([2.3, 2.3])
+    assert plain(facts["title"]) == (
+        "Runs that end training below the loss of a network that has learnt nothing: 15 of 18 (digits); 9 of 9 (input_mean)."
+    )
+    assert any(plain(claim) == "Below that loss end on digits: 3 of 6 with no clipping, 6 of 6 with norm:1.0 and 6 of 6 with value:0.1."
+               for claim in facts["claims"])  # fmt: skip
+
+
+def test_panels_of_a_task_share_their_scale(study: sf.Tables) -> None:
+    _, _, axes = show(plot_learning_curves, study)
+    assert axes[0].get_ylim() == axes[1].get_ylim() and all(ax.get_yscale() == "log" for ax in axes)
+    assert axes[0].get_ylim()[0] < 0.25 < 2.3 < axes[0].get_ylim()[1]
+
+
+def test_curves_that_coincide_are_all_seen_and_named(make_study: Any) -> None:
+    tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1]))
+    _, facts, (ax,) = show(plot_learning_curves, tables)
+    below, above = lines(ax, "loss no clipping")[0], lines(ax, "loss norm:1.0")[0]
+    assert below.get_linewidth() > above.get_linewidth() + 1 and below.is_dashed() < above.is_dashed()
+    assert [text for text in texts(ax, "direct") if "nothing" not in text] == [
+        "= norm:1.0",
+        "no clipping",
+    ]  # from below
+    assert "same" in facts["shown"] and "no clipping and norm:1.0" in " ".join(map(plain, facts["claims"]))
+
+
+def test_curves_that_differ_are_solid_and_not_called_equal(make_study: Any, tmp_path: Path) -> None:
+    tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1]))
+    keys = set(tables.runs().loc[lambda runs: runs["clipping"] == "none", "run_key"])
+    tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
+        loss=rows["loss"].where(rows["run_key"].isin(keys), rows["loss"] * 1.1)))  # fmt: skip
+    _, facts, (ax,) = show(plot_learning_curves, tables)
+    assert not any(line.is_dashed() for line in all_lines(ax, "loss ")) and "same" not in facts["shown"]
+    assert "norm:1.0" in texts(ax, "direct") and "equals sign" not in render("learning_curves", facts=facts)
+
+
+def test_bands_are_drawn_of_few_curves_only(make_study: Any) -> None:
+    def bands(rules: list[str]) -> list[str]:
+        _, facts, axes = show(plot_learning_curves, make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1])))
+        assert ("band" in facts["shown"]) == ("band" in render("learning_curves", facts=facts))
+        return [str(artist.get_gid()) for artist in axes[0].collections if str(artist.get_gid()).startswith("band")]
+
+    assert len(bands(RULES[:3])) == 3 and not bands(RULES[:4])
+
+
+def test_learning_rates_are_panels_or_colours_never_pooled(make_study: Any) -> None:
+    rates = make_study(grid(**TRAINING | {"learning_rate": [0.01, 0.1]}, seed=[0, 1]))
+    _, _, (ax,) = show(plot_learning_curves, rates)
+    assert [line.get_gid() for line in all_lines(ax, "loss ")] == [
+        "loss learning rate = 0.01",
+        "loss learning rate = 0.1",
+    ]
+    both = make_study(grid(**TRAINING | {"learning_rate": [0.01, 0.1], "clipping": ["none", "norm:1.0"]}, seed=[0]))
+    data, _, axes = show(plot_learning_curves, both)
+    assert list(data["panel"].cat.categories) == ["learning rate = 0.01", "learning rate = 0.1"] and len(axes) == 2
+
+
+def test_all_that_break_down_are_the_headline(make_study: Any) -> None:
+    tables = make_study(
+        [
+            run | {"breaks_at": 2 + run["seed"]}
+            for run in grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1])
+        ]
+    )
+    for module, words in (
+        (plot_learning_curves, "No run comes to the end of its training: every one breaks down on its way."),
+        (plot_training_results, "On digits, no run comes to the end of its training."),
+    ):
+        assert plain(module.facts(module.frame(tables), tables.study)["title"]) == words
+    _, _, (ax,) = show(plot_learning_curves, tables)
+    assert len(lines(ax, "lost")) == 2
+
+
+def test_counts_hold_for_runs_without_a_panel_too(make_study: Any) -> None:
+    """Twenty radii at two widths are more panels than there is room for; the title counts all runs."""
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.1 * i for i in range(1, 21)])
+    data, facts, axes = show(plot_learning_curves, make_study(runs))
+    assert len(axes) == sf.MOST_PANELS and data["panel"].isna().any()
+    assert plain(facts["title"]).startswith("On digits, all 40 runs end below")
+
+
+# ---- clipping
+
+
+def test_clipping_norms(study: sf.Tables) -> None:
+    data, facts, axes = show(plot_clipping_norms, study)
+    assert list(data["panel"].cat.categories) == ["digits: ρ = 0.9", "digits: ρ = 1.5", "input_mean"]
+    assert len(axes) == 3 * 3  # settings × rules
+    rules = plot_clipping_norms.by_rule(data)
+    assert rules["broken"].to_dict() == {"none": 3, "norm:1.0": 0, "value:0.1": 0}
+    assert rules.loc["norm:1.0", "share"] == 1.0
+    assert plain(facts["title"]) == "Without clipping 3 of 9 runs break down; with it, none of 18."
+    assert lines(axes[1], "threshold")[0].get_ydata() == pytest.approx([0.0, 0.0])  # log10 of 1.0
+    assert not lines(axes[0], "threshold") and not lines(axes[2], "threshold")  # none; a bound on entries is no norm
+    assert lines(axes[1], "threshold")[0].get_zorder() < lines(axes[1], "after")[0].get_zorder()  # and hides nothing
+    assert sorted(lines(axes[3], "ended")[0].get_xdata()) == [3, 4, 5] and not lines(axes[4], "ended")
+    after = lines(axes[1], "after")
+    assert len(after) == 3 and max(max(line.get_ydata()) for line in after) == pytest.approx(0.0)
+    assert max(max(line.get_ydata()) for line in lines(axes[1], "before")) == pytest.approx(0.7)
+    assert axes[1].get_title(loc="left") == "clips 100 % of updates" and "3 of 3 break down" in axes[3].get_title(
+        loc="left"
+    )
+
+
+def test_one_number_is_the_highest_norm_whoever_ended(make_study: Any, tmp_path: Path) -> None:
+    """The update that ends a run may have a finite norm beyond floats: it counts, once, everywhere."""
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
+    tables = make_study([run | {"breaks_at": 5} if run["clipping"] == "none" else run for run in runs])
+    tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
+        log10_norm_before=rows["log10_norm_before"].where(rows["finite"], 734.04)))  # fmt: skip
+    data, facts, axes = show(plot_clipping_norms, tables)
+    said = [each for text in (facts["title"], *facts["claims"]) for each in addresses(text)]
+    highest = [(text, address["value"]) for text, address in said if address["kind"] == "highest_norm"]
+    assert highest == [("10⁷³⁴", 734.04)]
+    assert "at update 5 with no clipping in a run that broke down" in plain(" ".join(facts["claims"]))
+    words = " ".join([*(ax.get_title(loc="left") for ax in axes), facts["alt"]])
+    assert "10⁷" not in words and max(ax.get_ylim()[1] for ax in axes) < 5  # nor does it flatten the rest
+    assert set(data["highest"]) == {734.04, 0.5, 0.6, 0.7}
+
+
+def test_shares_are_of_all_updates_however_few_are_drawn(make_study: Any, tmp_path: Path) -> None:
+    tables = make_study([TRAINING | {"clipping": "norm:1.0", "updates": 900, "sequence_length": 2}])
+    tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
+        log10_norm_after=rows["log10_norm_before"].where(rows["update"] % 9 > 0, 0.0)))  # fmt: skip
+    data, facts, _ = show(plot_clipping_norms, tables)
+    assert len(data) <= sf.MOST_UPDATES and set(data["clipped"]) == {100}
+    assert plain(facts["title"]) == "norm:1.0 clips 11 % of all updates; no run breaks down."
+
+
+def test_the_settings_drawn_are_the_least_a_middle_and_the_most_clipped(make_study: Any) -> None:
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.1, 0.2, 0.3, 0.4, 0.5])
+    for run in runs:
+        run["norm"] = {0.1: 0.5, 0.2: -0.5, 0.3: 0.5, 0.4: -0.5, 0.5: 0.5}[run["spectral_radius"]]
+    data, facts, axes = show(plot_clipping_norms, make_study(runs))
+    assert list(data["panel"].cat.categories) == ["ρ = 0.2", "ρ = 0.1", "ρ = 0.5"] and len(axes) == 6
+    assert "60 % of all updates" in plain(facts["title"])  # 3 of 5 settings, though 2 of 3 that are drawn
+    assert any(claim.startswith("Of all settings, the figure draws") for claim in facts["claims"])
+
+
+def test_many_runs_are_a_median_and_a_band(make_study: Any) -> None:
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=list(range(11)))
+    data, facts, axes = show(plot_clipping_norms, make_study(runs))
+    assert not plot_clipping_norms.one_line_each(data) and "median" in facts["shown"]
+    (before,) = lines(axes[1], "before")
+    assert before.get_ydata() == pytest.approx([0.5 + 0.1 * 5] * 8)
+    band = np.concatenate([path.vertices for artist in axes[0].collections for path in artist.get_paths()])
+    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((0.5, 1.5))
+
+
+def test_a_study_that_does_not_clip_has_no_such_figure(make_study: Any) -> None:
+    trained, starts = make_study([TRAINING]), make_study([{"updates": 0}])
+    for tables, why in ((trained, plot_clipping_norms.UNCLIPPED.why), (starts, plot_clipping_norms.NOTHING.why)):
+        data = plot_clipping_norms.frame(tables)
+        facts = plot_clipping_norms.facts(data, tables.study)
+        assert data.empty and not facts["drawn"] and facts["title"] == why
+    assert plot_clipping_norms.UNCLIPPED.why == "No run of this study clips its gradient."
+
+
+def test_six_rules_have_a_column_each_and_a_name_each(make_study: Any) -> None:
+    tables = make_study(grid(**TRAINING | {"clipping": RULES, "cell": ["vanilla", "gru"]}))
+    _, facts, axes = show(plot_clipping_norms, tables)
+    assert len(axes) == 2 * 6
+    headed = [text for ax in axes for text in texts(ax, "rule")]
+    assert headed == ["no clipping", *RULES[1:]]
+    assert [bool(lines(ax, "threshold")) for ax in axes[:6]] == [rule.startswith("norm") for rule in RULES]
+    html = render("clipping_norms", facts=facts)
+    assert all(f"The rule <em>{rule.partition(':')[0]}</em>" in html for rule in RULES[1:])
+    boxes = [text.get_window_extent() for ax in axes for text in ax.texts if text.get_gid() == "rule"]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_the_caption_explains_only_the_rules_that_occur(study: sf.Tables) -> None:
+    html = render("clipping_norms", facts=plot_clipping_norms.facts(plot_clipping_norms.frame(study), study.study))
+    kinds = ("norm", "value", "parameter", "adaptive", "signal")
+    assert [f"<em>{kind}</em>" in html for kind in kinds] == [True, True, False, False, False]
+
+
+# ---- traces through training
+
+
+def traced(
+    tables: sf.Tables, folder: Path, opens: Callable[[str, int], float], moments: tuple[int, ...] = (4, 7)
+) -> sf.Tables:
+    """Traces at later updates: ``opens(run_key, update)`` decades are added at the first step, and in proportion at the others."""
+
+    def change(rows: pd.DataFrame) -> pd.DataFrame:
+        updates = pd.read_parquet(tables.files["updates"]).groupby("run_key")["update"].max()
+        found = [rows]
+        for moment in moments:
+            later = rows[rows["run_key"].map(updates) >= moment].assign(update=moment)
+            back = later["lag"] / later.groupby("run_key")["lag"].transform("max")
+            added = np.array([opens(key, moment) for key in later["run_key"]])
+            move = np.where(back > 0, back * np.where(np.isinf(added), 1.0, added), 0.0)
+            move = np.where(np.isinf(added) & (back == 1), added, move)
+            found.append(later.assign(log10_grad_norm=later["log10_grad_norm"] + move))
+        return pd.concat(found, ignore_index=True)
+
+    return edited(tables, folder, "traces", change)
+
+
+def decades(radius: float, steps: int) -> float:
+    return steps * math.log10(radius)
+
+
+def test_traces_before_during_and_after(make_study: Any, tmp_path: Path) -> None:
+    tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=0.5, seed=[0]))
+    tables = traced(tables, tmp_path, lambda _, update: {4: 1.0, 7: 2.0}[update])
+    data, facts, axes = show(plot_training_traces, tables)
+    assert list(data["panel"].cat.categories) == ["no clipping", "norm:1.0"] and len(axes) == 2
+    start = decades(0.5, 1) * np.arange(6)
+    for when, added in (("before", 0.0), ("middle", 1.0), ("after", 2.0)):
+        (line,) = lines(axes[0], when)
+        assert line.get_xdata().tolist() == [0, 1, 2, 3, 4, 5]
+        assert line.get_ydata() == pytest.approx(start + added * np.arange(6) / 5)
+    assert set(data.loc[data["when"] == "middle", "moment"]) == {4}
+    assert plain(facts["title"]) == (
+        "Training raises the gradient at the first step, relative to the last step's, in all 2 runs: by a factor of 10² in the median."
+    )
+    light = [
+        sum(int(plot_training_traces.COLOURS[w][i : i + 2], 16) for i in (1, 3, 5)) for w in plot_training_traces.WHEN
+    ]
+    assert light == sorted(light, reverse=True)
+
+
+def test_changes_of_both_kinds_are_counted(make_study: Any, tmp_path: Path) -> None:
+    tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2, 3]))
+    rules = tables.runs().set_index("run_key")
+
+    def opens(key: str, _: int) -> float:
+        return 3.0 if rules["clipping"][key] == "none" else (-2.0 if rules["seed"][key] else 0.1)
+
+    tables = traced(tables, tmp_path, opens)
+    _, facts, _ = show(plot_training_traces, tables)
+    assert plain(facts["title"]) == (
+        "Training raises the gradient at the first step, relative to the last step's, in 4 of 8 runs and lowers it in 3."
+    )
+    assert "most for no clipping: from" in plain(" ".join(facts["claims"]))
+
+
+def test_runs_that_broke_down_have_no_line_and_are_counted(make_study: Any, tmp_path: Path) -> None:
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
+    tables = make_study([run | {"breaks_at": 5} if run["clipping"] == "none" and run["seed"] else run for run in runs])
+    tables = traced(tables, tmp_path, lambda *_: 1.0)
+    data, facts, axes = show(plot_training_traces, tables)
+    assert texts(axes[0], "under title") == ["2 of 3 broke down"] and not texts(axes[1], "under title")
+    assert data.loc[data["broken"], "lag"].isna().all()
+    assert "2 of 6 runs, which broke down" in plain(" ".join(facts["claims"])) and "in all 4 runs" in plain(
+        facts["title"]
+    )
+
+
+def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any, tmp_path: Path) -> None:
+    tables = traced(make_study(grid(**TRAINING, seed=[0, 1, 2])), tmp_path, lambda *_: -math.inf)
+    data, facts, (ax,) = show(plot_training_traces, tables)
+    assert (data.groupby("run_key")["final"].first() == -math.inf).all()
+    assert [mark.get_xdata().tolist() for mark in lines(ax, "zero")] == [
+        [4],
+        [4],
+    ]  # in the middle and after: the last lag before
+    assert lines(ax, "after")[0].get_xdata().tolist() == [0, 1, 2, 3, 4]
+    assert texts(ax, "under title") == ["3 of 3 exactly zero at the end"]
+    assert any(
+        plain(claim).startswith("In 3 runs the gradient at the first step is exactly zero") for claim in facts["claims"]
+    )
+    assert "exactly" in render("training_traces", facts=facts)
+
+
+def test_long_sequences_are_thinned(make_study: Any, tmp_path: Path) -> None:
+    tables = make_study([TRAINING | {"sequence_length": 500, "spectral_radius": 0.9}])
+    data, _, (ax,) = show(plot_training_traces, traced(tables, tmp_path, lambda *_: 0.5))
+    lags = lines(ax, "after")[0].get_xdata()
+    assert len(lags) <= plot_training_traces.MOST_LAGS and {0, 499} <= set(lags) and data["lag"].max() == 499
+
+
+def test_a_loss_at_every_step_is_named_total(make_study: Any, tmp_path: Path) -> None:
+    def label(loss_at: str, folder: Path) -> str:
+        folder.mkdir()
+        tables = traced(make_study([TRAINING | {"loss_at": loss_at}]), folder, lambda *_: 1.0)
+        data = plot_training_traces.frame(tables)
+        with sf.theme():
+            figure = plot_training_traces.draw(data)
+        html = render("training_traces", facts=plot_training_traces.facts(data, tables.study))
+        assert ("total one" in html) == (loss_at == "every")
+        return str(figure.get_supylabel())
+
+    assert label("every", tmp_path / "a").startswith("total gradient") and label("last", tmp_path / "b").startswith("$")
+
+
+def test_traces_of_the_start_alone_are_no_figure(study: sf.Tables, make_study: Any) -> None:
+    data = plot_training_traces.frame(study)
+    facts = plot_training_traces.facts(data, study.study)
+    assert data.empty and facts["title"] == plot_training_traces.AT_START_ONLY.why
+    starts = make_study([{"updates": 0}])
+    facts = plot_training_traces.facts(plot_training_traces.frame(starts), starts.study)
+    assert facts["title"] == plot_training_traces.NOTHING.why
+
+
+# ---- all of them
+
+
+@pytest.fixture(scope="module")
+def whole(study: sf.Tables, tmp_path_factory: pytest.TempPathFactory) -> sf.Tables:
+    """The study with everything, traced through its training."""
+    return traced(study, tmp_path_factory.mktemp("whole"), lambda key, update: 0.4 * update if "none" in key else -0.3)
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_numbers_have_a_second_opinion(module: ModuleType, whole: sf.Tables) -> None:
+    facts = module.facts(module.frame(whole), whole.study)
+    frames = {table: pd.read_parquet(file) for table, file in whole.files.items()}
+    said = [each for text in (facts["title"], *facts["claims"]) for each in addresses(text)]
+    own = [(text, address) for text, address in said if address["kind"] in second.KINDS]
+    assert facts["drawn"] and (own or module is plot_training_results)
+    for text, address in own:
+        assert second.KINDS[address["kind"]](frames, address["where"]) == pytest.approx(address["value"]), (
+            text,
+            address,
+        )
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_no_digit_is_without_its_address(module: ModuleType, whole: sf.Tables) -> None:
+    """What remains when marked numbers and settings are taken out has no digit."""
+    facts = module.facts(module.frame(whole), whole.study)
+    for text in (facts["title"], *facts["claims"]):
+        rest = re.sub(r"\ue000[^\ue002]*\ue002", "", text)
+        rest = re.sub(r"(norm|value):[0-9.]+|ρ = [0-9.]+", "", rest)
+        assert not re.search(r"[0-9⁰¹²³⁴⁵⁶⁷⁸⁹]", rest), rest
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: sf.Tables) -> None:
+    axes = drawn_on_a_phone(module, whole)
+    assert len({round(ax.get_position().x0, 2) for ax in axes}) == 1 and len(axes) >= 2
+    sizes = [
+        text.get_fontsize()
+        for ax in axes
+        for text in (*ax.texts, ax.xaxis.label, ax.yaxis.label, *ax.get_yticklabels())
+    ]
+    assert min(sizes) >= 9
+
+
+@pytest.mark.parametrize("module", FIGURES)
+def test_headlines_and_captions(module: ModuleType, whole: sf.Tables) -> None:
+    facts = module.facts(module.frame(whole), whole.study)
+    title = plain(facts["title"])
+    assert title.endswith(".") and len(title) <= 140 and sf.spoken(title) in facts["alt"]
+    for html in (render(module.__name__.removeprefix("plot_"), facts=each) for each in (facts, module.NOTHING.facts())):
+        assert html.count("<p>") == 3
+    assert "_" not in re.sub("input_mean", "", title)

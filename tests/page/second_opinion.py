@@ -1,0 +1,553 @@
+"""A second computation of every kind of number on the page, in plain pandas and NumPy, that shares no code with the first.
+
+``KINDS[kind](tables, where)`` is the number; ``tables`` are the study's tables as read from Parquet, ``where`` the settings of the rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import second_opinion_start
+import second_opinion_training
+
+Tables = dict[str, pd.DataFrame]
+Where = dict[str, Any]
+Kind = Callable[[Tables, Where], float]
+
+HOW_TRAINED = ["clipping", "optimizer", "learning_rate", "updates", "trace_every", "truncation"]
+LN10 = math.log(10)
+
+
+def columns_of_settings(tables: Tables) -> list[str]:
+    """Settings stand in ``runs`` between the run key and the first measured column."""
+    names = list(tables["runs"].columns)
+    return names[names.index("run_key") + 1 : names.index("task_input_size")]
+
+
+def matches(row: Any, where: Where) -> bool:
+    for name, wanted in where.items():
+        if name not in row:
+            continue
+        value = row[name]
+        if isinstance(wanted, list):
+            if value not in wanted:
+                return False
+        elif wanted is None:
+            if not pd.isna(value):
+                return False
+        elif value != wanted:
+            return False
+    return True
+
+
+def pick(rows: pd.DataFrame, where: Where) -> pd.DataFrame:
+    where = {name: value for name, value in where.items() if name not in ("axis", "a", "b", "regime", "format")}
+    keep = np.ones(len(rows), dtype=bool)
+    for name, wanted in where.items():
+        column = rows[name]
+        if isinstance(wanted, list):
+            keep &= column.isin(wanted).to_numpy()
+        elif wanted is None:
+            keep &= column.isna().to_numpy()
+        else:
+            keep &= (column == wanted).to_numpy()
+    return rows[keep]
+
+
+def one_each(tables: Tables) -> pd.DataFrame:
+    return tables["runs"].drop_duplicates(["sweep", "run_key"])
+
+
+def beginnings(tables: Tables, where: Where) -> pd.DataFrame:
+    """The distinct untrained networks of a sweep with a way back (of the trained ones, if the study has no others)."""
+    runs = one_each(tables)
+    any_untrained = (runs["updates"] == 0).any()
+    runs = pick(runs, {"sweep": where["sweep"]}) if "sweep" in where else runs
+    runs = runs[(runs["sequence_length"] > 1) & ((runs["updates"] == 0) | (not any_untrained))]
+    return runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
+
+
+def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+    """Of every kind of network the longest sequence; all lengths where length is what the study varies as a number."""
+    kinds = [c for c in columns_of_settings(tables) if c not in [*HOW_TRAINED, "seed", "sequence_length"]]
+    most = rows.groupby(kinds, dropna=False)["sequence_length"].transform("max")
+    numbers = [
+        "spectral_radius",
+        "residual_step",
+        "residual_leak",
+        "input_scale",
+        "hidden_size",
+        "batch_size",
+        "sequence_length",
+    ]
+    several = [name for name in numbers if rows[name].nunique() > 1 and rows[name].notna().all()]
+    others = [name for name in several if name != "sequence_length"]
+    only_length = (
+        "sequence_length" in several
+        and "spectral_radius" not in several
+        and all(rows[name].nunique() < rows["sequence_length"].nunique() for name in others)
+    )
+    return rows if only_length else rows[rows["sequence_length"] == most]
+
+
+def networks(tables: Tables, where: Where) -> pd.DataFrame:
+    rows = beginnings(tables, where)
+    return pick(rows if "sequence_length" in where else longest(tables, rows), where)
+
+
+def counted_regime(tables: Tables, where: Where) -> float:
+    rows = networks(tables, where)
+    decades = rows["log10_gradient_ratio"].to_numpy(dtype=float)
+    inside = {
+        "vanishing": decades < -2, "exploding": decades > 2, "stable": np.abs(decades) <= 2, "not finite": np.isnan(decades)
+    }  # fmt: skip
+    return float(inside[where["regime"]].sum())
+
+
+# ---- critical radii
+
+
+def turning_points(tables: Tables, where: Where, rate: str = "growth_rate") -> list[float]:
+    """By network, where the rate crosses zero; inf if it never grows, −inf if it always does; networks in no such order left out."""
+    found = []
+    rows = networks(tables, where)
+    for seed in sorted(set(rows["seed"])):
+        own = rows[rows["seed"] == seed]
+        line = sorted((rho, float(np.mean(group[rate]))) for rho, group in own.groupby("spectral_radius"))
+        line = [(rho, value) for rho, value in line if not math.isnan(value)]
+        if (
+            not line
+            or (line[0][1] > 0 and any(value < 0 for _, value in line))
+            or (line[0][1] > 0 and any(value == 0 for _, value in line))
+        ):
+            continue
+        if all(value < 0 for _, value in line):
+            found.append(math.inf)
+        elif all(value > 0 for _, value in line):
+            found.append(-math.inf)
+        else:
+            found.append(first_zero(line))
+    return found
+
+
+def first_zero(line: list[tuple[float, float]]) -> float:
+    for i, (rho, value) in enumerate(line):
+        if value == 0:
+            return rho
+        if value > 0:
+            before, below = line[i - 1]
+            if math.isinf(below):
+                return rho
+            if math.isinf(value):
+                return before
+            x0, x1 = math.log(before), math.log(rho)
+            return math.exp(x0 + (x1 - x0) * (0 - below) / (value - below))
+    raise AssertionError
+
+
+def all_networks(tables: Tables, where: Where) -> int:
+    return int(networks(tables, where)["seed"].nunique())
+
+
+def median_of(values: list[float]) -> float:
+    values = sorted(values)
+    low, high = values[(len(values) - 1) // 2], values[len(values) // 2]
+    if math.isinf(low) or math.isinf(high):
+        return low if math.isinf(low) else high
+    return (low + high) / 2
+
+
+def bootstrap_end(values: list[float], upper: bool) -> float:
+    """The end of the percentile interval of the median over 2000 resamples of the sorted values."""
+    values = sorted(values)
+    drawn = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
+    medians = sorted(median_of([values[i] for i in sample]) for sample in drawn)
+    return medians[1949] if upper else medians[50]
+
+
+# ---- training
+
+
+def outcomes(tables: Tables, where: Where) -> pd.DataFrame:
+    """Trained runs with their result; broken ones have what knows nothing."""
+    runs = pick(one_each(tables)[lambda r: r["updates"] > 0], where).copy()
+    runs["accuracy"] = runs["baseline_accuracy"].notna()
+    values, broken = [], []
+    for row in runs.to_dict("records"):
+        own = row["held_out_accuracy"] if row["accuracy"] else row["held_out_loss"]
+        bad = not pd.isna(row["first_nonfinite_update"]) or pd.isna(own) or math.isinf(own)
+        values.append((row["baseline_accuracy"] if row["accuracy"] else row["baseline_loss"]) if bad else own)
+        broken.append(bad)
+    runs["result"], runs["broken"] = np.array(values, dtype=float), broken
+    return runs
+
+
+def scale(runs: pd.DataFrame) -> pd.Series:
+    """Accuracy as it is, loss by its decimal logarithm."""
+    return runs["result"] if runs["accuracy"].all() else np.log10(np.maximum(runs["result"], 1e-300))
+
+
+def seed_means(tables: Tables, where: Where) -> np.ndarray:
+    runs = outcomes(tables, where)
+    return runs.assign(v=scale(runs)).groupby("seed")["v"].mean().to_numpy()
+
+
+def student(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and 95 % interval; Student's quantile from its own table, by bisection of the incomplete beta function."""
+    from scipy.special import stdtrit
+
+    n = len(values)
+    middle = float(np.mean(values))
+    if n < 2:
+        return middle, math.nan, math.nan
+    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(float(np.var(values, ddof=1)) / n)
+    return middle, middle - half, middle + half
+
+
+def result(tables: Tables, where: Where, end: int) -> float:
+    values = seed_means(tables, where)
+    found = student(values)[end]
+    if outcomes(tables, where)["accuracy"].all():
+        return min(max(found, 0.0), 1.0) if end else found
+    return 10.0**found
+
+
+def paired(tables: Tables, where: Where, runs: pd.DataFrame, column: str) -> np.ndarray:
+    """One difference a seed: a minus b, averaged over all other settings that both have."""
+    own = paired_by_seed(tables, where, runs, column)
+    return np.array([own[seed] for seed in sorted(own)])
+
+
+def paired_by_seed(
+    tables: Tables, where: Where, runs: pd.DataFrame, column: str, zero_pairs: list[int] | None = None
+) -> dict[Any, float]:
+    axis, a, b = where["axis"], where["a"], where["b"]
+    others = [name for name in columns_of_settings(tables) if name not in (axis, "seed", "trace_every")]
+    others = [name for name in others if runs[name].nunique(dropna=False) > 1 and not follows(runs, name, [axis])]
+    values = [None if pd.isna(v) else v for v in runs[axis].unique()]
+    groups = [runs[runs[axis].isna()] if v is None else runs[runs[axis] == v] for v in values]
+    others = [name for name in others if set.intersection(*(set(map(str, group[name])) for group in groups))]
+    runs = runs.assign(**{name: list(map(str, runs[name])) for name in others})  # a null is a value, too
+    sides = []
+    for value in (a, b):
+        rows = runs[runs[axis].isna()] if value is None else runs[runs[axis] == value]
+        sides.append(
+            {key: finite_mean(group[column].to_numpy(float)) for key, group in rows.groupby(["seed", *others])}
+        )
+    if zero_pairs is not None:
+        both = [(sides[0][key], sides[1][key]) for key in sides[0] if key in sides[1]]
+        zero_pairs.append(sum(one != other and math.isinf(one - other) for one, other in both))
+    by_seed: dict[Any, list[float]] = {}
+    for key in sides[0]:
+        if key in sides[1]:
+            one, other = sides[0][key], sides[1][key]
+            seed = key[0] if isinstance(key, tuple) else key
+            by_seed.setdefault(seed, []).append(0.0 if one == other else one - other)
+    return {seed: finite_mean(np.array(values)) for seed, values in by_seed.items()}
+
+
+def follows(runs: pd.DataFrame, name: str, given: list[str]) -> bool:
+    """Whether a setting has one value for each value of the given ones (a learning rate chosen for the cell)."""
+    return bool((runs.groupby(given, dropna=False)[name].nunique(dropna=False) <= 1).all())
+
+
+def finite_mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    if len(known):
+        return float(np.mean(known))
+    return float(values[0]) if len(values) and len(set(values)) == 1 else 0.0
+
+
+def growth_difference(tables: Tables, where: Where, end: int) -> float:
+    runs = networks(tables, {"sweep": where["sweep"]}).dropna(subset=["growth_rate"])
+    values = paired(tables, where, runs, "growth_rate")
+    values = values[np.isfinite(values)]
+    return student(values)[end]
+
+
+def count_zero_pairs(tables: Tables, where: Where) -> float:
+    count: list[int] = []
+    runs = networks(tables, {"sweep": where["sweep"]}).dropna(subset=["growth_rate"])
+    paired_by_seed(tables, where, runs, "growth_rate", count)
+    return float(count[0])
+
+
+def steps_back(tables: Tables, where: Where) -> float:
+    return float(networks(tables, {"sweep": where["sweep"]})["sequence_length"].max() - 1)
+
+
+def trained_difference(tables: Tables, where: Where, end: int) -> float:
+    runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
+    return student(paired(tables, where, runs.assign(v=scale(runs)), "v"))[end]
+
+
+def loss_ratio(tables: Tables, where: Where, end: int, sign: float) -> float:
+    ends = [10.0 ** (-sign * trained_difference(tables, where, i)) for i in range(3)]
+    return [ends[0], min(ends[1:]), max(ends[1:])][end]
+
+
+def points(tables: Tables, where: Where, end: int, sign: float) -> float:
+    ends = [sign * trained_difference(tables, where, i) for i in range(3)]
+    return [ends[0], min(ends[1:]), max(ends[1:])][end]
+
+
+def broken(tables: Tables, where: Where) -> float:
+    return float(outcomes(tables, where)["broken"].sum())
+
+
+def wilson(k: float, n: int, upper: bool) -> float:
+    z = 1.959963984540054
+    middle, half = (k + z * z / 2) / (n + z * z), z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
+    return middle + half if upper else middle - half
+
+
+# ---- verdicts: every comparison of the study, and the sign-flip test by brute force
+
+
+def deviation_of(tables: Tables, where: Where, end: int) -> float:
+    rows = networks(tables, where)
+    rows = rows[np.isfinite(rows["deviation"].astype(float))]
+    return student(rows.groupby("seed")["deviation"].mean().to_numpy())[end]
+
+
+def settings_of(tables: Tables, where: Where) -> float:
+    """How many single settings two values of an axis are compared at."""
+    runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
+    others = [
+        name for name in columns_of_settings(tables)
+        if name not in ("seed", "trace_every", "updates", where["axis"], "task") and runs[name].nunique(dropna=False) > 1
+    ]  # fmt: skip
+    kept: list[str] = []
+    for name in others:
+        if not kept or not follows(runs, name, kept):
+            kept.append(name)
+    has = []
+    for value in (where["a"], where["b"]):
+        rows = runs[runs[where["axis"]].isna()] if value is None else runs[runs[where["axis"]] == value]
+        has.append({tuple(map(str, key)) for key in rows[kept].itertuples(index=False)})
+    return float(len(has[0] & has[1]))
+
+
+def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
+    """Every test of the study: its label, and one difference a seed (nan for seeds that it does not have)."""
+    runs = one_each(tables)
+    seeds = sorted(set(runs["seed"]))
+    found: list[tuple[Where, np.ndarray]] = []
+
+    def add(label: Where, rows: pd.DataFrame, column: str) -> None:
+        own = paired_by_seed(tables, label, rows, column)
+        if own:
+            largest = max((abs(v) for v in own.values() if math.isfinite(v)), default=0.0)
+            most = 10 * largest if largest > 0 else 1.0
+            found.append((label, np.array([min(max(own[s], -most), most) if s in own else math.nan for s in seeds])))
+
+    deviations = []
+    for sweep in dict.fromkeys(runs["sweep"]):
+        rows = networks(tables, {"sweep": sweep}).dropna(subset=["growth_rate"])
+        everything = beginnings(tables, {"sweep": sweep})
+        if len(everything):
+            axes = varying(tables, everything, [*HOW_TRAINED])
+            for axis in axes:
+                if axis not in ("spectral_radius", "sequence_length"):
+                    for b, a in itertools.combinations(values_of(rows, axis), 2):
+                        add(
+                            {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"},
+                            rows,
+                            "growth_rate",
+                        )
+            column = start_column(everything, axes)
+            kinds = [axis for axis in axes if axis not in (column, "sequence_length")]
+            known = networks(tables, {"sweep": sweep})
+            known = known[np.isfinite(known["deviation"].astype(float))]
+            for _, group in known.groupby(kinds, dropna=False) if kinds else [((), known)] if len(known) else []:
+                means = group.groupby("seed")["deviation"].mean()
+                deviations.append(
+                    ({"sweep": sweep, "measure": "deviation"}, np.array([means.get(s, math.nan) for s in seeds]))
+                )
+    for sweep in dict.fromkeys(runs["sweep"]):
+        trained = outcomes(tables, {"sweep": sweep})
+        several = trained["task"].nunique() > 1
+        for task in sorted(set(trained["task"])):
+            label = {"sweep": sweep, **({"task": task} if several else {})}
+            rows = outcomes(tables, {"sweep": sweep, "task": task})
+            rows = rows.assign(v=scale(rows), broke=rows["broken"].astype(float))
+            axes = varying(tables, rows, ["updates", "task"])
+            asked = next((a for a in [*ASKED, *axes] if a in axes), None)
+            for axis in axes:
+                every = list(itertools.combinations(values_of(rows, axis), 2))
+                kinds = [a for a in axes if a != axis]
+                for column in ["v", "broke"] if rows["broken"].any() else ["v"]:
+                    for b, a in every:
+                        add({**label, "axis": axis, "a": a, "b": b, "measure": column}, rows, column)
+                    if axis == asked and kinds:
+                        reference = {"clipping": "none", "truncation": None}
+                        single = [p for p in every if axis not in reference or reference[axis] in p]
+                        for key, group in rows.groupby(kinds, dropna=False):
+                            chosen = {k: None if pd.isna(v) else v for k, v in zip(kinds, key, strict=True)}
+                            for b, a in single:
+                                add(
+                                    {
+                                        **label,
+                                        **chosen,
+                                        "axis": axis,
+                                        "a": a,
+                                        "b": b,
+                                        "measure": column,
+                                        "single": True,
+                                    },
+                                    group,
+                                    column,
+                                )
+    return found + deviations
+
+
+ASKED = ["clipping", "truncation", "optimizer", "learning_rate", "cell", "initializer", "activation"]
+CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
+
+
+def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:
+    """The values of an axis in the page's order: none first, cells from the simplest, thresholds from the largest, else sorted."""
+    values = [None if pd.isna(v) else v for v in rows[axis].unique()]
+    if axis == "clipping":
+        return sorted(values, key=lambda v: (v != "none", -float(v.partition(":")[2] or 0)))
+    if axis == "cell":
+        return sorted(values, key=CELL_ORDER.index)
+    return sorted(values, key=lambda v: (v is not None, v or 0) if not isinstance(v, str) else (True, v))
+
+
+def varying(tables: Tables, rows: pd.DataFrame, without: list[str]) -> list[str]:
+    kept: list[str] = []
+    for name in columns_of_settings(tables):
+        if name in ("seed", "trace_every", *without) or rows[name].nunique(dropna=False) < 2:
+            continue
+        if not kept or not follows(rows, name, kept):
+            kept.append(name)
+    return kept
+
+
+def start_column(rows: pd.DataFrame, axes: list[str]) -> str | None:
+    numbers = [
+        "spectral_radius",
+        "residual_step",
+        "residual_leak",
+        "input_scale",
+        "hidden_size",
+        "batch_size",
+        "sequence_length",
+    ]
+    here = [name for name in numbers if name in axes and rows[name].notna().all()]
+    if "spectral_radius" in here:
+        return "spectral_radius"
+    return max(here, key=lambda name: rows[name].nunique()) if here else None
+
+
+def clearly(tables: Tables, where: Where, better: bool) -> float:
+    """In how many single settings ``a`` is clearly better, or worse, than ``b``: all tests of the study judged together."""
+    tests = family(tables)
+    p = sign_flips(np.stack([differences for _, differences in tests], axis=1))
+    count = 0
+    for (label, differences), each in zip(tests, p, strict=True):
+        if not label.get("single") or label["measure"] != "v" or any(label.get(k) != v for k, v in where.items()):
+            continue
+        enough = np.isfinite(differences).sum() >= 6
+        more = np.nansum(differences) > 0
+        rows = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
+        good = more == bool(rows["accuracy"].all())
+        count += int(enough and each <= 0.05 and good == better)
+    return float(count)
+
+
+def sign_flips(differences: np.ndarray) -> np.ndarray:
+    """By brute force: how often any comparison is as extreme as each under all patterns of signs, (seeds, comparisons)."""
+    length = np.sqrt(np.nansum(differences**2, axis=0))
+    unit = np.nan_to_num(differences) / np.where(length > 0, length, 1)
+    seen = np.abs(unit.sum(axis=0))
+    count, total = np.zeros(unit.shape[1]), 0
+    for signs in itertools.product((1, -1), repeat=len(unit)):
+        count += (np.abs(np.array(signs) @ unit).max() >= seen - 1e-9).astype(float)
+        total += 1
+    return np.where(length > 0, count / total, 1.0)
+
+
+def with_scale(tables: Tables, where: Where) -> pd.DataFrame:
+    runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
+    return runs.assign(v=scale(runs))
+
+
+# ---- all kinds
+
+
+def _three(name: str, function: Callable[[Tables, Where, int], float]) -> dict[str, Kind]:
+    """A number and the ends of its interval."""
+    ends = {name: 0, f"{name}_low": 1, f"{name}_high": 2}
+    return {kind: (lambda t, w, end=end: function(t, w, end)) for kind, end in ends.items()}
+
+
+def _setting(tables: Tables, where: Where) -> float:
+    """A setting's value is right if it is one of the study's; which one the text says."""
+    return math.nan
+
+
+KINDS: dict[str, Kind] = {
+    **second_opinion_start.KINDS,
+    **second_opinion_training.KINDS,
+    "regime_count": counted_regime,
+    "starts": lambda t, w: float(len(networks(t, w))),
+    "starts_at_longest": lambda t, w: float(len(networks(t, w))),
+    "networks": lambda t, w: float(all_networks(t, w)),
+    "turning": lambda t, w: float(sum(math.isfinite(x) for x in turning_points(t, w))),
+    "never_turning": lambda t, w: float(all_networks(t, w) - sum(math.isfinite(x) for x in turning_points(t, w))),
+    "critical_radius": lambda t, w: median_of(turning_points(t, w)),
+    "critical_radius_low": lambda t, w: bootstrap_end(turning_points(t, w), upper=False),
+    "critical_radius_high": lambda t, w: bootstrap_end(turning_points(t, w), upper=True),
+    "predicted_radius": lambda t, w: median_of(turning_points(t, w, "predicted_rate")),
+    "median_decades": lambda t, w: median_of(networks(t, w)["log10_gradient_ratio"].dropna().tolist()),
+    **_three("growth_difference", growth_difference),
+    "growth_difference_decades": lambda t, w: growth_difference(t, w, 0) * steps_back(t, w) / LN10,
+    "steps_back": steps_back,
+    "zero_pairs": count_zero_pairs,
+    "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
+    "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
+    **_three("mean_deviation", deviation_of),
+    "distinct_starts": lambda t, w: float(len(distinct(t))),
+    "format_lost": lambda t, w: float(distinct(t)[f"{w['format']}_flushed_at"].notna().sum()),
+    "format_overflowed": lambda t, w: float(distinct(t)[f"{w['format']}_overflowed_at"].notna().sum()),
+    "truncation_bias": lambda t, w: float(
+        np.median(
+            pick(one_each(t).drop_duplicates("run_key"), w)
+            .merge(t["updates"].query("update == 0").drop_duplicates("run_key"), on="run_key")["truncation_bias"]
+        )
+    ),
+    **_three("outcome", result),
+    "baseline": lambda t, w: float(
+        np.mean([r["baseline_accuracy"] if r["accuracy"] else r["baseline_loss"] for r in outcomes(t, w).to_dict("records")])
+    ),
+    "trained_runs": lambda t, w: float(len(outcomes(t, w))),
+    "broken": broken,
+    "broken_share_low": lambda t, w: wilson(broken(t, w), len(outcomes(t, w)), upper=False),
+    "broken_share_high": lambda t, w: wilson(broken(t, w), len(outcomes(t, w)), upper=True),
+    **_three("accuracy_difference", lambda t, w, end: points(t, w, end, 1.0)),
+    **_three("accuracy_difference_back", lambda t, w, end: points(t, w, end, -1.0)),
+    **_three("loss_ratio", lambda t, w, end: loss_ratio(t, w, end, 1.0)),
+    **_three("loss_ratio_back", lambda t, w, end: loss_ratio(t, w, end, -1.0)),
+    "single_settings": settings_of,
+    "clearly_better": lambda t, w: clearly(t, w, better=True),
+    "clearly_worse": lambda t, w: clearly(t, w, better=False),
+    "tests": lambda t, w: float(len(family(t))),
+    "seeds_of_growth": lambda t, w: float(len(paired(t, w, networks(t, {"sweep": w["sweep"]}).dropna(subset=["growth_rate"]), "growth_rate"))),
+    "seeds_of_results": lambda t, w: float(len(paired(t, w, with_scale(t, w), "v"))),
+    "settings_of_results": settings_of,
+    "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["updates", "task"])].drop_duplicates())),
+    "seeds_trained": lambda t, w: float(outcomes(t, w)["seed"].nunique()),
+    "worst_check": lambda t, w: float(np.nanmax(pick(t["checks"], w)["relative_error"].astype(float))),
+    "setting": _setting,
+}  # fmt: skip
+
+
+def distinct(tables: Tables) -> pd.DataFrame:
+    return one_each(tables).drop_duplicates([n for n in columns_of_settings(tables) if n not in HOW_TRAINED])

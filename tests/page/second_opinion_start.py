@@ -1,0 +1,170 @@
+"""The numbers of the figures about networks before training, and of the checks, computed a second time from the tables alone.
+
+Plain pandas and NumPy, and none of the workflow's modules: ``KINDS`` has a function for every kind of number; it gets the tables by
+name and the rows that the number says it was computed from.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Tables = dict[str, pd.DataFrame]
+Where = dict[str, Any]
+
+START = [  # settings that a network before training has
+    "task", "cell", "activation", "residual_step", "residual_leak", "initializer", "spectral_radius", "hidden_size", "input_size",
+    "input_scale", "sequence_length", "batch_size", "loss_at", "dtype",
+]  # fmt: skip
+NUMBERS = [
+    "spectral_radius",
+    "residual_step",
+    "residual_leak",
+    "input_scale",
+    "hidden_size",
+    "batch_size",
+    "sequence_length",
+]
+
+
+def starts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Networks before training, each once: those that nothing trains, or else those that training begins with."""
+    runs = runs[runs["sequence_length"] > 1]
+    untrained = runs[runs["updates"] == 0]
+    return (untrained if len(untrained) else runs).drop_duplicates([*START, "seed"])
+
+
+def by_sweep(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """The networks of every sweep; a sweep that trains counts only where none does without."""
+    any_untrained = (runs["updates"] == 0).any()
+    sweeps = [own for _, own in runs.groupby("sweep") if (own["updates"] == 0).any() or not any_untrained]
+    return [own for own in map(starts, sweeps) if len(own)]
+
+
+def longest(networks: pd.DataFrame) -> pd.DataFrame:
+    kind = [name for name in START if name != "sequence_length"]
+    most = networks.groupby(kind, dropna=False)["sequence_length"].transform("max")
+    return networks[networks["sequence_length"] == most]
+
+
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """The networks that growth is compared of: at the longest sequence, unless length is the number that varies most."""
+    found = []
+    for own in by_sweep(runs):
+        numbers = [name for name in NUMBERS if own[name].notna().all() and own[name].nunique() > 1]
+        first = (
+            "spectral_radius"
+            if "spectral_radius" in numbers
+            else max(numbers, key=lambda n: own[n].nunique(), default="")
+        )
+        found.append(own if first == "sequence_length" else longest(own))
+    return pd.concat(found).drop_duplicates("run_key")
+
+
+def pick(rows: pd.DataFrame, where: Where) -> pd.DataFrame:
+    for name, value in where.items():
+        rows = rows[rows[name].isna() if value is None else rows[name] == value]
+    return rows
+
+
+def count(rows: pd.Series) -> float:
+    return float(rows.sum())
+
+
+def finite(values: pd.Series) -> pd.Series:
+    values = values.astype(float)
+    return values[np.isfinite(values)]
+
+
+# ---- gradients and growth
+
+
+def linear_law_miss(tables: Tables, where: Where) -> float:
+    networks = pd.concat([longest(own) for own in by_sweep(tables["runs"])]).drop_duplicates("run_key")
+    networks = pick(networks, where)
+    networks = networks[np.isfinite(networks["log10_gradient_ratio"]) & networks["linear_rate"].notna()]
+    law = networks["linear_rate"] * (networks["sequence_length"] - 1) / math.log(10)
+    return float((networks["log10_gradient_ratio"] - law).abs().median())
+
+
+def mean_growth(tables: Tables, where: Where) -> float:
+    sweep = {"sweep": where["sweep"]}
+    own = starts(pick(tables["runs"], sweep))
+    settings = {name: value for name, value in where.items() if name != "sweep"}
+    return float(finite(pick(own if "sequence_length" in where else longest(own), settings)["growth_rate"]).mean())
+
+
+def bounded(networks: pd.DataFrame) -> pd.DataFrame:
+    return networks[networks["bound_rate"].notna() & networks["growth_rate"].notna()]
+
+
+def above_bound(tables: Tables, where: Where) -> float:
+    networks = bounded(compared(tables["runs"]))
+    return count(networks["growth_rate"] - networks["bound_rate"] > 1e-9)
+
+
+# ---- settings and their networks
+
+
+def settings(tables: Tables, where: Where) -> list[pd.DataFrame]:
+    own = pick(starts(tables["runs"]), where)
+    return [rows for _, rows in own.groupby(START, dropna=False)]
+
+
+def regimes(rows: pd.DataFrame) -> set[str]:
+    return set(rows["regime"].fillna("not a number"))
+
+
+def spread(tables: Tables, where: Where) -> float:
+    rates = [finite(rows["growth_rate"]) for rows in settings(tables, where)]
+    return float(np.median([np.std(rate, ddof=1) for rate in rates if len(rate) > 1]))
+
+
+def spread_decades(tables: Tables, where: Where) -> float:
+    return spread(tables, where) * (where["sequence_length"] - 1) * math.log10(math.e)
+
+
+# ---- checks
+
+
+def shares(tables: Tables) -> pd.Series:
+    checks = tables["checks"]
+    return (checks["relative_error"] / checks["tolerance"]).dropna()
+
+
+def nearest_error(tables: Tables, where: Where) -> float:
+    return float(tables["checks"].loc[shares(tables).idxmax(), "relative_error"])
+
+
+KINDS: dict[str, Callable[[Tables, Where], float]] = {
+    "linear_law_miss": linear_law_miss,
+    "exactly_zero": lambda t, w: count(starts(t["runs"])["log10_gradient_ratio"] == -math.inf),
+    "without_ratio": lambda t, w: count(starts(t["runs"])["log10_gradient_ratio"].isna()),
+    "starts_in_all": lambda t, w: float(len(starts(t["runs"]))),
+    "mean_growth": mean_growth,
+    "networks_at_longest": lambda t, w: float(len(compared(t["runs"]))),
+    "predicted_by": lambda t, w: float(len(pick(compared(t["runs"]), w))),
+    "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
+    "settled_from": lambda t, w: float(compared(t["runs"])["settled_from"].median()),
+    "settled_to": lambda t, w: float(compared(t["runs"])["settled_to"].median()),
+    "bounded": lambda t, w: float(len(bounded(compared(t["runs"])))),
+    "above_bound": above_bound,
+    "dead": lambda t, w: count(compared(t["runs"])["growth_rate"] == -math.inf),
+    "without_rate": lambda t, w: count(compared(t["runs"])["growth_rate"].isna()),
+    "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
+    "settings": lambda t, w: float(len(settings(t, w))),
+    "settings_stay": lambda t, w: float(sum(regimes(rows) == {"stable"} for rows in settings(t, w))),
+    "settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in settings(t, w))),
+    "spread": spread,
+    "spread_decades": spread_decades,
+    "checks": lambda t, w: float(len(t["checks"])),
+    "checks_without_error": lambda t, w: count(t["checks"]["relative_error"].isna()),
+    "checks_exact": lambda t, w: count(t["checks"]["relative_error"] == 0),
+    "checks_failed": lambda t, w: count(shares(t) > 1),
+    "largest_error": lambda t, w: float(t["checks"]["relative_error"].max()),
+    "nearest_error": nearest_error,
+    "tolerance_over_error": lambda t, w: 1.0 / float(shares(t).max()),
+    "error_over_tolerance": lambda t, w: float(shares(t).max()),
+}

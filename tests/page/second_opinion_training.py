@@ -1,0 +1,150 @@
+"""Numbers of the figures of training once more, from the Parquet tables alone, in plain NumPy and pandas.
+
+Nothing here is imported from the workflow: a number on the page and its second opinion share the tables, not the code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Tables = dict[str, pd.DataFrame]
+Where = dict[str, Any]
+DOUBLE = math.log10(2.0)
+LAST = 10
+
+
+def chosen(runs: pd.DataFrame, where: Where) -> pd.DataFrame:
+    """Trained runs with these settings; a list is any of its values, None is not set."""
+    runs = runs[runs["updates"] > 0]
+    for name, value in where.items():
+        if value is None:
+            runs = runs[runs[name].isna()]
+        elif isinstance(value, list):
+            runs = runs[runs[name].isin(value)]
+        else:
+            runs = runs[runs[name] == value]
+    return runs
+
+
+def once(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every run once, whatever sweeps share it."""
+    return runs.drop_duplicates("run_key")
+
+
+def broke(runs: pd.DataFrame) -> pd.Series:
+    own = runs["held_out_accuracy"].where(runs["baseline_accuracy"].notna(), runs["held_out_loss"]).astype(float)
+    return runs["first_nonfinite_update"].notna() | ~np.isfinite(own)
+
+
+def updates_of(tables: Tables, runs: pd.DataFrame) -> pd.DataFrame:
+    updates = tables["updates"]
+    return updates[updates["run_key"].isin(set(runs["run_key"]))].drop_duplicates(["run_key", "update"])
+
+
+# ---- learning curves
+
+
+def runs_below_baseline(tables: Tables, where: Where) -> float:
+    runs = chosen(tables["runs"], where)
+    updates = tables["updates"]
+    count = 0
+    for _, run in runs[~broke(runs)].iterrows():
+        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= run["updates"] - LAST)]
+        own = own.drop_duplicates("update")
+        count += bool(np.median(own["loss"]) < run["baseline_loss"])
+    return float(count)
+
+
+# ---- clipping
+
+
+def under_rules(tables: Tables) -> pd.DataFrame:
+    """Runs of the sweeps and tasks in which at least one run is clipped."""
+    runs = chosen(tables["runs"], {})
+    groups = [rows for _, rows in runs.groupby(["sweep", "task"]) if set(rows["clipping"]) != {"none"}]
+    return once(pd.concat(groups))
+
+
+def runs_by_rule(tables: Tables, where: Where) -> float:
+    return float(len(chosen(under_rules(tables), where)))
+
+
+def runs_broken_by_rule(tables: Tables, where: Where) -> float:
+    return float(broke(chosen(under_rules(tables), where)).sum())
+
+
+def clipped_share(tables: Tables, where: Where) -> float:
+    rows = updates_of(tables, chosen(under_rules(tables), where))
+    rows = rows[rows["finite"] & np.isfinite(rows["log10_norm_before"]) & np.isfinite(rows["log10_norm_after"])]
+    if rows.empty:
+        return 0.0
+    return float(np.mean(rows["log10_norm_before"] - rows["log10_norm_after"] > 1e-9))
+
+
+def _finite_norms(tables: Tables) -> pd.DataFrame:
+    rows = updates_of(tables, under_rules(tables))
+    return rows[np.isfinite(rows["log10_norm_before"])]
+
+
+def highest_norm(tables: Tables, where: Where) -> float:
+    return float(_finite_norms(tables)["log10_norm_before"].max())
+
+
+def highest_norm_update(tables: Tables, where: Where) -> float:
+    rows = _finite_norms(tables)
+    return float(rows.loc[rows["log10_norm_before"] == rows["log10_norm_before"].max(), "update"].min())
+
+
+# ---- traces
+
+
+def first_steps(tables: Tables, where: Where) -> pd.DataFrame:
+    """Of runs that came to their end and recorded more than the start: decades at the first step against the last one."""
+    runs = once(chosen(tables["runs"], where))
+    found = []
+    for _, run in runs[~broke(runs)].iterrows():
+        traces = tables["traces"][tables["traces"]["run_key"] == run["run_key"]]
+        recorded = traces["update"].unique()
+        if len(recorded) < 2:
+            continue
+        ends = []
+        for update in (recorded.min(), recorded.max()):
+            own = traces[traces["update"] == update]
+            norm = [float(own.loc[own["t"] == t, "log10_grad_norm"].iloc[0]) for t in (1, own["t"].max())]
+            ends.append(norm[0] - norm[1] if math.isfinite(norm[1]) else math.nan)
+        found.append((run["run_key"], *ends))
+    return pd.DataFrame(found, columns=["run_key", "first", "final"])
+
+
+def change(tables: Tables) -> np.ndarray:
+    both = first_steps(tables, {}).dropna()
+    return np.array([0.0 if a == b else b - a for a, b in zip(both["first"], both["final"], strict=True)])
+
+
+def middle(values: pd.Series) -> float:
+    return float(np.median(values.to_numpy()))
+
+
+KINDS: dict[str, Callable[[Tables, Where], float]] = {
+    "runs_below_baseline": runs_below_baseline,
+    "runs_by_rule": runs_by_rule,
+    "runs_broken_by_rule": runs_broken_by_rule,
+    "clipped_share": clipped_share,
+    "highest_norm": highest_norm,
+    "highest_norm_update": highest_norm_update,
+    "first_step_first": lambda tables, where: middle(first_steps(tables, where).dropna()["first"]),
+    "first_step_final": lambda tables, where: middle(first_steps(tables, where).dropna()["final"]),
+    "first_step_raised": lambda tables, where: float((change(tables) > DOUBLE).sum()),
+    "first_step_lowered": lambda tables, where: float((change(tables) < -DOUBLE).sum()),
+    "first_step_kept": lambda tables, where: float((np.abs(change(tables)) <= DOUBLE).sum()),
+    "first_step_change": lambda tables, where: float(np.median(change(tables))),
+    "first_step_zero_after": lambda tables, where: float((first_steps(tables, {})["final"] == -math.inf).sum()),
+    "runs_traced_to_end": lambda tables, where: float(len(change(tables))),
+    "runs_broken": lambda tables, where: float(broke(once(chosen(tables["runs"], {}))).sum()),
+    "runs_trained": lambda tables, where: float(len(once(chosen(tables["runs"], {})))),
+}

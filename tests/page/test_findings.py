@@ -1,0 +1,215 @@
+"""The sentences and tables of the page on studies whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from frames import frame, regressed, start, trained
+
+import study_measures as sm
+from study_findings import MOST_ROWS, MOST_SENTENCES, Study, count_sentences
+from study_words import few, listed, name_of, plain
+
+
+def said(runs: list[dict[str, Any]]) -> str:
+    return " ".join(map(plain, Study(frame(runs)).sentences))
+
+
+def crossing_at(radius: float, rho: float) -> float:
+    return math.log(rho / radius)
+
+
+# ---- starts
+
+
+def test_the_critical_radius_is_the_median_of_the_networks_own_crossings() -> None:
+    """Not the crossing of their mean, which one fast network decides."""
+    radii = [1.0, 1.1, 1.2, 1.3, 1.4]
+    own = [1.05, 1.15, 1.25, 1.05, 1.15, 1.35]
+    runs = [
+        start(crossing_at(r, rho) * (9 if r > 1.3 else 1), seed=s, spectral_radius=rho)
+        for s, r in enumerate(own)
+        for rho in radii
+    ]
+    found = sm.critical(frame(runs))
+    assert found is not None
+    assert found.radius.value == pytest.approx(np.median(own), rel=1e-12)
+    assert (found.turning, found.networks, found.places) == (6, 6, 2)
+    text = said(runs)
+    assert "ρ = 1.15 (1.05 to 1.30) for all networks" in text or "ρ = 1.15 (1.05 to 1.25) for all networks" in text
+
+
+def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:
+    runs = [start(math.log(rho), seed=s, spectral_radius=rho) for s in range(6) for rho in (0.5, 2.0)]
+    assert "ρ = 1.0 (the same in all 6 networks)" in said(runs)
+
+
+def test_networks_that_never_turn_are_counted() -> None:
+    """relu at ρ = 1.5: two explode, one stays, two vanish. No radius is printed for all of them."""
+    runs = []
+    for seed, ratio in enumerate((27.0, 6.1, -1.9, -9.0, -14.9)):
+        runs += [start(-0.1, seed=seed, spectral_radius=1.0, sequence_length=400)]
+        runs += [start(ratio * math.log(10) / 399, seed=seed, spectral_radius=1.5, sequence_length=400)]
+    study = Study(frame(runs))
+    assert "No single ρ for all networks: 2 of 5 networks turn within the ρ tried." in said(runs)
+    cell = study.tables[0].rows[0].cells[1]
+    assert cell.mark == "split"
+    assert list(map(plain, cell.notes)) == ["▼ 2 vanish", "● 1 stays", "▲ 2 explode"]
+
+
+def test_dead_networks_shrink() -> None:
+    """A gradient that is exactly zero has rate −∞; a mean over the others would say that it grows."""
+    runs = [start(-math.inf, seed=s, spectral_radius=rho) for s in range(3) for rho in (0.9, 1.1)]
+    runs += [start(0.1 * rho, seed=s, spectral_radius=rho, activation="relu") for s in range(3) for rho in (0.9, 1.1)]
+    text = said(runs)
+    assert "Gradients of tanh shrink at every ρ from 0.9 to 1.1, in every network." in text
+    assert "Gradients of relu grow at every ρ" in text
+    assert plain(Study(frame(runs)).tables[0].rows[1].cells[0].text) == "exactly 0"
+
+
+def test_values_that_agree_are_said_together() -> None:
+    """An 18-row table is no answer where both number formats say the same."""
+    runs = [
+        start(crossing_at(1.0 + 0.1 * (i == "orthogonal"), rho), seed=s, spectral_radius=rho, initializer=i, dtype=d)
+        for s in range(6) for rho in (0.8, 1.0, 1.2) for i in ("gaussian", "orthogonal") for d in ("float32", "float64")
+    ]  # fmt: skip
+    table = Study(frame(runs)).tables[0]
+    assert [row.settings for row in table.rows] == [{"initializer": "gaussian"}, {"initializer": "orthogonal"}]
+    assert "agree in every cell" in plain(table.notes[0]) and "float32 and float64" in plain(table.notes[0]).lower()
+    assert plain(table.rows[0].cells[0].notes[0]) == "▼ all 12 vanish"
+
+
+def test_no_table_of_starts_has_more_rows_than_a_reader_takes_in() -> None:
+    runs = [
+        start(0.01 * a - 0.02 * h, activation=f"phi{a}", hidden_size=h, input_scale=x, spectral_radius=r)
+        for a in range(6) for h in (8, 16) for x in (0.1, 1.0) for r in (0.9, 1.1)
+    ]  # fmt: skip
+    table = Study(frame(runs)).tables[0]
+    assert len(table.rows) <= MOST_ROWS
+    counted = sum(
+        int(plain(note).split()[-2])
+        for row in table.rows
+        for note in row.cells[0].notes
+        if plain(note).split()[-2].isdigit()
+    )
+    assert (
+        counted
+        + sum(
+            len(row.cells[0].notes) == 1 and not any(c.isdigit() for c in plain(row.cells[0].notes[0]))
+            for row in table.rows
+        )
+        == 24
+    )
+
+
+def test_two_initializers_are_compared_and_the_steps_make_decades() -> None:
+    rng = np.random.default_rng(0)
+    runs = [
+        start(math.log(rho) + 0.02 * (i == "orthogonal") + 0.001 * rng.standard_normal(), seed=s, spectral_radius=rho, initializer=i, sequence_length=1000)
+        for s in range(8) for rho in (0.9, 1.0) for i in ("gaussian", "orthogonal")
+    ]  # fmt: skip
+    text = said(runs)
+    assert (
+        "orthogonal keeps more of the gradient on its way back and gaussian less: their growth rates differ by 0.02 a step"
+        in text
+    )
+    assert "decades over 999 steps." in text
+
+
+def test_a_difference_that_changes_nothing_is_called_none() -> None:
+    """0.00002 a step, however consistent, is no difference for a reader."""
+    runs = [start(0.1 + 2e-5 * (d == "float32"), seed=s, dtype=d) for s in range(8) for d in ("float32", "float64")]
+    assert "give the same growth: no two differ by more than 0.00002 a step" in said(runs).replace(
+        "2 × 10⁻⁵", "0.00002"
+    )
+
+
+def test_starts_are_counted_once_however_they_are_trained() -> None:
+    runs = [
+        trained(0.5, seed=s, clipping=c, learning_rate=lr, float16_flushed_at=3)
+        for s in range(2) for c in ("none", "norm:1.0") for lr in (0.1, 0.2)
+    ]  # fmt: skip
+    assert "lost on its way back in 2 of 2 starting networks as float16" in said(runs)
+
+
+# ---- training
+
+
+def test_broken_runs_count_with_what_knows_nothing() -> None:
+    """The mean of the survivors is no result of the setting."""
+    runs = [trained(a, seed=s, clipping="none") for s, a in enumerate((0.9, 0.9, math.nan))]
+    runs += [trained(0.5, seed=s, clipping="norm:1.0") for s in range(3)]
+    cells = Study(frame(runs)).tables[-1].rows[0].cells
+    assert cells[0].value == pytest.approx((0.9 + 0.9 + 0.1) / 3)
+    assert (cells[0].mark, cells[1].mark) == ("partly-broken", "whole")
+    assert "1 of 3 broke down" in map(plain, cells[0].notes)
+
+
+def test_the_table_of_results_has_the_axis_that_was_swept() -> None:
+    """Three learning rates and no clipping: the columns are learning rates, and a sentence says which is best."""
+    level = {0.001: 0.3, 0.01: 0.9, 0.1: 0.1}
+    runs = [trained(level[lr] + 0.01 * s, seed=s, learning_rate=lr, optimizer="adam") for s in range(8) for lr in level]
+    study = Study(frame(runs))
+    table = study.tables[-1]
+    assert table.part.column == "learning_rate" and len(table.rows) == 1
+    assert "learning rate = 0.01 learns best of the three learning rates" in said(runs)
+
+
+def test_a_rule_that_helps_here_and_harms_there_is_not_called_better() -> None:
+    rng = np.random.default_rng(1)
+    runs = [
+        trained(0.5 + (0.3 if lr == 0.1 else -0.25) * (c != "none") + 0.02 * rng.standard_normal(), seed=s, clipping=c, learning_rate=lr)
+        for s in range(8) for c in ("none", "norm:1.0") for lr in (0.01, 0.1)
+    ]  # fmt: skip
+    text = said(runs)
+    assert "norm:1.0 helps only at learning rate = 0.1 and harms only at learning rate = 0.01" in text
+    assert "learns best" not in text.split("learning rate = 0.1 learns best")[0]
+
+
+def test_a_loss_is_compared_as_a_ratio() -> None:
+    runs = [regressed(0.3 if o == "adam" else 0.6, seed=s, optimizer=o) for s in range(6) for o in ("adam", "sgd")]
+    assert "adam learns best: a loss 2 times lower" in said(runs)
+
+
+def test_a_study_that_breaks_down_altogether_has_its_sentence() -> None:
+    runs = [trained(math.nan, seed=s, clipping=c) for s in range(6) for c in ("none", "norm:1.0")]
+    text = said(runs)
+    assert "no run comes to the end of its training: all 12 break down" in text
+    assert "learns best" not in text
+
+
+def test_a_setting_of_another_cell_is_averaged_over_not_lost() -> None:
+    """A residual cell's step exists for no other cell; the cells can be compared all the same."""
+    runs = [trained(0.4 + 0.01 * s, seed=s, cell="vanilla") for s in range(6)]
+    runs += [trained(0.8 + 0.01 * s, seed=s, cell="residual", residual_step=e) for s in range(6) for e in (0.1, 0.2)]
+    study = Study(frame(runs))
+    found = next(c for c in study.comparisons if c.axis == "cell" and not c.fixed)
+    assert found.effect.value == pytest.approx(0.4) and found.seeds == 6
+
+
+# ---- the answer in short, and words
+
+
+def test_the_answer_is_short_and_the_rest_is_not_lost() -> None:
+    rng = np.random.default_rng(2)
+    runs = [
+        trained(rng.random(), seed=s, clipping=c, learning_rate=lr, cell=cell, optimizer=o, truncation=k)
+        for s in range(6) for c in ("none", "norm:1.0") for lr in (0.1, 0.2) for cell in ("vanilla", "gru") for o in ("adam", "sgd") for k in (None, 5)
+    ]  # fmt: skip
+    study = Study(frame(runs))
+    assert sum(map(count_sentences, study.answer)) <= MOST_SENTENCES
+    assert [*study.answer, *study.more] == study.sentences and study.more
+
+
+def test_names_can_stand_in_a_list() -> None:
+    names = [name_of({"activation": f, "initializer": i}) for f in ("relu", "tanh") for i in ("gaussian", "orthogonal")]
+    assert listed(names) == "relu (gaussian), relu (orthogonal), tanh (gaussian) and tanh (orthogonal)"
+    assert (
+        name_of({"input_scale": 0.1, "cell": "gru", "hidden_size": 8, "activation": "tanh", "residual_step": None})
+        == "gru (tanh, input scale = 0.1, H = 8)"
+    )
+    assert listed(["a, b", "c"]) == "a, b; and c"
+    assert few(["a", "b", "c", "d", "e"], 3) == "a, b and three more"

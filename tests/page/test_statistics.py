@@ -1,0 +1,124 @@
+"""The statistics of the page against SciPy, exact values, and simulated studies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import study_statistics as stat
+
+
+def test_a_crossing_is_linear_in_the_logarithm() -> None:
+    """ln ρ is what a linear network grows by: between 0.5 and 2 it crosses at 1.00, not halfway at 1.25."""
+    found = stat.crossing(np.array([0.5, 2.0]), np.log([0.5, 2.0]))
+    assert found == (pytest.approx(1.0, rel=1e-15), 0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([-0.3, -0.1, -0.2], math.inf),
+        ([0.1, 0.2, 0.3], -math.inf),
+        ([-0.1, 0.0, 0.2], 1.0),
+        ([-math.inf, 0.2, 0.3], 1.0),  # dead, then growing: nothing lies between
+        ([-math.inf, -math.inf, -math.inf], math.inf),  # dead networks shrink
+        ([-0.1, math.inf, math.inf], 0.5),
+        ([0.1, -0.2, 0.3], math.nan),  # grows first: no single critical radius
+        ([math.nan, -0.2, 0.2], math.sqrt(2.0)),
+        ([math.nan, math.nan, math.nan], math.nan),
+    ],
+)
+def test_crossings_of_every_kind(rates: list[float], expected: float) -> None:
+    found = stat.crossing(np.array([0.5, 1.0, 2.0]), np.array(rates)).at
+    assert found == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
+def test_a_median_may_lie_beyond_what_was_tried() -> None:
+    """Networks that never turn are counted as turning beyond the largest radius; means of the others would hide them."""
+    assert stat.median(np.array([1.3, 1.4, math.inf, math.inf, math.inf])).value == math.inf
+    found = stat.median(np.array([1.3, 1.4, 1.5, math.inf, math.inf]))
+    assert found.value == 1.5 and found.low == 1.3 and found.high == math.inf
+    assert stat.median(np.array([-math.inf, math.inf])).value == -math.inf
+
+
+@pytest.mark.parametrize("seeds", [5, 8, 12])
+def test_intervals_of_medians_cover(seeds: int) -> None:
+    """In simulated studies the interval holds the true median about as often as it says."""
+    rng, covered = np.random.default_rng(seeds), 0
+    for _ in range(400):
+        found = stat.median(rng.lognormal(0.0, 0.5, seeds))
+        covered += found.low <= 1.0 <= found.high
+    assert covered / 400 > 0.90
+
+
+def test_the_bootstrap_is_scipys() -> None:
+    values = np.array([1.3, 1.1, 1.7, 1.2, 1.45, 1.33, 1.28])
+    ours = stat.median(values)
+    theirs = stats.bootstrap((values,), np.median, method="percentile", n_resamples=20_000, rng=1).confidence_interval
+    assert ours.value == np.median(values)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+def test_means_and_proportions_are_scipys() -> None:
+    values = np.array([0.3, 0.5, 0.1, 0.4])
+    theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert stat.mean(values) == pytest.approx((values.mean(), theirs.low, theirs.high), rel=1e-12)
+    assert math.isnan(stat.mean(np.array([0.3])).low)
+    whole = stat.proportion(5, 5)
+    assert whole.value == 1.0 and whole.high == 1.0 and whole.low == pytest.approx(0.5655, abs=1e-4)  # Wilson 1927
+    assert math.isnan(stat.proportion(0, 0).value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-5, 5).filter(lambda x: abs(x) > 1e-3), min_size=2, max_size=8))
+def test_a_single_comparison_is_the_exact_sign_flip_test(differences: list[float]) -> None:
+    """With one comparison it is SciPy's permutation test of paired samples, all sign patterns taken."""
+    d = np.array(differences)
+    theirs = stats.permutation_test((d,), lambda x, axis: np.abs(np.sum(x, axis=axis)), permutation_type="samples", n_resamples=np.inf, alternative="greater", vectorized=True)  # fmt: skip
+    assert stat.familywise(d[:, None])[0] == pytest.approx(theirs.pvalue, rel=1e-9)
+
+
+def test_p_cannot_be_smaller_than_the_seeds_allow() -> None:
+    for seeds in (2, 5, 6, 8):
+        p = stat.familywise(np.ones((seeds, 3)))
+        assert p == pytest.approx([2 / 2**seeds] * 3)
+    assert 2 / 2**stat.FEWEST_SEEDS <= stat.LEVEL < 2 / 2 ** (stat.FEWEST_SEEDS - 1)
+
+
+def test_no_difference_at_all_has_p_one() -> None:
+    d = np.zeros((8, 2))
+    d[:, 1] = 1.0
+    assert stat.familywise(d)[0] == 1.0
+
+
+def test_seeds_that_a_comparison_lacks_do_not_help_it() -> None:
+    d = np.full((10, 2), np.nan)
+    d[:3, 0], d[:, 1] = 1.0, np.linspace(-1, 1, 10)
+    assert stat.familywise(d)[0] >= 2 / 2**3
+
+
+@pytest.mark.parametrize("seeds", [6, 8, 15])
+def test_the_whole_family_is_judged_at_its_level(seeds: int) -> None:
+    """Of simulated studies without any effect at most 5 % have a p below 0.05 anywhere: skewed, correlated, discrete alike."""
+    rng, claimed, studies = np.random.default_rng(seeds), 0, 400
+    for i in range(studies):
+        common = rng.standard_normal((seeds, 1))
+        d = rng.standard_normal((seeds, 20)) * rng.lognormal(0, 1, 20) + (i % 2) * common
+        if i % 3 == 0:
+            d = np.sign(d)
+        claimed += (stat.familywise(d) <= stat.LEVEL).any()
+    assert claimed <= stats.binom.ppf(0.999, studies, stat.LEVEL)
+
+
+def test_a_family_of_many_still_finds_a_real_effect() -> None:
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(50):
+        d = rng.standard_normal((8, 20))
+        d[:, 0] += 4.0
+        found += stat.familywise(d)[0] <= stat.LEVEL
+    assert found >= 45

@@ -1,0 +1,178 @@
+"""No statement that its own data deny: the pages of studies drawn at random, every number computed a second time."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import drawn_studies
+import pandas as pd
+import pytest
+from drawn import write_tables
+from reading import Reader, read
+from second_opinion import KINDS
+
+import render_report
+import study_figures as sf
+import study_tables
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+FIGURES = sorted(path.stem.removeprefix("plot_") for path in SCRIPTS.glob("plot_*.py"))
+PICTURE = '<svg width="1" height="1"></svg>'
+ONE = {"updates": 0, "sequence_length": 9, "sweep": "propagation"}
+TRAIN = {"updates": 3, "trace_every": 2, "sequence_length": 6, "task": "digits", "sweep": "training"}
+NAMED: dict[str, list[dict[str, Any]]] = {
+    "one run alone": [ONE],
+    "one trained run alone": [TRAIN],
+    "all runs break down": [TRAIN | {"breaks_at": 0, "seed": s, "clipping": c} for s in range(6) for c in ("none", "norm:1.0")],
+    "every gradient exactly zero": [
+        ONE | {"rate": -math.inf, "spectral_radius": r, "seed": s} for r in (0.5, 1.5) for s in range(6)
+    ],
+    "no gradient is a number": [ONE | {"rate": math.nan, "seed": s} for s in range(3)],
+    "a sequence of one step": [ONE | {"sequence_length": 1}],
+    "seeds that disagree": [
+        ONE | {"activation": "relu", "spectral_radius": r, "seed": s, "rate": q * (r - 1.1)}
+        for r in (0.8, 1.0, 1.5) for s, q in enumerate((2.0, 1.0, -1.0, 3.0, 0.2, 9.0))
+    ],
+    "eighteen networks": [
+        ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
+        for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)
+    ],
+}  # fmt: skip
+DRAWN = 24
+DECADES = ("median_decades", "highest_norm", "first_step_first", "first_step_final", "first_step_change")
+
+
+def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The page of a study that nobody ran, with every figure's sentences; and its tables."""
+    files = write_tables(folder, runs)
+    tables = sf.Tables(files)
+    config = {"study": "drawn", "title": "A drawn study", "question": "What is true?", "sweeps": {}, "figures": FIGURES}
+    figures = []
+    (folder / "picture.svg").write_text(PICTURE, encoding="utf-8")
+    for name in FIGURES:
+        module = importlib.import_module(f"plot_{name}")
+        facts = module.facts(module.frame(tables), tables.study)
+        figures.append(render_report.figure(name, folder / "picture.svg", folder / "picture.svg", facts, config))
+    frames = {name: pd.read_parquet(file) for name, file in files.items()}
+    provenance = {"config": config, "config_digest": "c", "engine": "e", "commit": "0", "device": "cpu", "python": "3", "platform": "p", "versions": {}}  # fmt: skip
+    needed = {**frames, "updates": frames["updates"][frames["updates"]["update"] == 0]}
+    sizes = {name: len(frame) for name, frame in frames.items()}
+    return render_report.page(needed, sizes, figures, [], provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
+
+
+@pytest.fixture(scope="module", params=[*NAMED, *range(DRAWN)], ids=str)
+def shown(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Reader, str, dict[str, pd.DataFrame]]:
+    runs = NAMED[request.param] if isinstance(request.param, str) else drawn_studies.study(request.param)
+    page, frames = page_of(tmp_path_factory.mktemp("page"), runs)
+    return read(page), page, frames
+
+
+Shown = tuple[Reader, str, dict[str, pd.DataFrame]]
+
+
+def test_every_number_is_what_a_second_program_finds(shown: Shown) -> None:
+    reader, _, frames = shown
+    assert reader.numbers
+    for number in reader.numbers:
+        assert number.kind in KINDS, f"{number.kind}: no second opinion"
+        if number.kind == "setting":
+            axis = number.where["axis"]
+            known = [
+                frame[axis].dropna().astype(float) for frame in (frames["runs"], frames["checks"]) if axis in frame
+            ]
+            assert number.value in set(pd.concat(known)), number
+            continue
+        expected = KINDS[number.kind](frames, number.where)
+        assert number.value == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True), number
+
+
+def test_every_text_is_its_number_rounded(shown: Shown) -> None:
+    """What a reader sees is the value beside it, at the digits shown."""
+    reader, _, _ = shown
+    for number in reader.numbers:
+        shown_value = value_of(number.text)
+        if shown_value is None:
+            continue
+        value, digits = shown_value
+        points = number.text.endswith(" %") or "accuracy_difference" in number.kind
+        wanted = [100 * number.value if points else number.value]
+        if number.kind in DECADES:  # its text is the factor
+            wanted.append(10.0**number.value)
+        assert any(value == pytest.approx(each, abs=0.5001 * digits, rel=1e-9) for each in wanted), number
+
+
+def value_of(text: str) -> tuple[float, float] | None:
+    """(the number that a text shows, the size of its last digit); None where it is in words. A power of ten is its exponent."""
+    if power := re.fullmatch("10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text):
+        return float(power[1].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))), 1.0
+    plain = text.removesuffix(" %").replace("−", "-").replace("+", "").replace(",", "")
+    if re.fullmatch(r"-?\d+(\.\d+)?", plain):
+        decimals = len(plain.partition(".")[2])
+        significant = plain.lstrip("-0").replace(".", "")
+        size = 10.0**-decimals
+        if not decimals and len(significant) > 2:  # 2900 for 2909: two digits were meant
+            size = 10.0 ** (len(significant) - len(significant.rstrip("0")))
+        return float(plain), size
+    return None
+
+
+def test_no_digit_is_without_its_source(shown: Shown) -> None:
+    """Digits outside of marked numbers are settings' values, or part of a definition."""
+    reader, _, frames = shown
+    # h_1, within a factor of 100, 95 % intervals, −3 on a logarithmic axis is a thousandth, +0.69 a step doubles …
+    allowed = {"0", "0.05", "0.1", "0.69", "1", "2", "3", "10", "95", "100"}
+    for axis, described in study_tables.axes().items():
+        for value in frames["runs"][axis].dropna().unique():
+            allowed |= set(re.findall(r"\d+(?:\.\d+)?", str(value)))
+            if described["kind"] in ("number", "integer"):
+                allowed.add(sf.number(float(value)))
+    for text, (section, tag, _) in zip(reader.unmarked, reader.blocks, strict=True):
+        if not section or section in ("how", "not-drawn") or tag == "number":
+            continue
+        text = re.sub(r"log₁₀|float\d+|bfloat16|[a-z]+:[\d.]+|χ₁|\[\d", " ", text)
+        for digits in re.findall(r"\d+(?:\.\d+)?", text):
+            assert digits in allowed, f"{digits} in {text!r}"
+
+
+def test_no_sentence_is_empty_or_repeated(shown: Shown) -> None:
+    reader, _, _ = shown
+    said = [text for section, tag, text in reader.blocks if tag in ("li", "h2", "p") and section and section != "how"]
+    long = [text for text in said if len(text) > 40]
+    assert len(long) == len(set(long)), [text for text in long if long.count(text) > 1]
+    for section, tag, text in reader.blocks:
+        if tag == "number":
+            continue
+        assert not re.search(r"\b(nan|None|inf|True|False)\b", text), text
+        assert not re.search(r"\(\s*\)|\s[,.;]|\.\.|,,|;;|\[\]|  ", text.replace("…", "")), text
+        if tag == "li" and section == "answer":
+            assert text.endswith("."), text
+
+
+def test_figures_that_are_not_drawn_are_named_and_no_other(shown: Shown) -> None:
+    reader, page, _ = shown
+    drawn = set(re.findall(r'<section id="(\w+)" class="figure">', page))
+    left_out = [text for section, tag, text in reader.blocks if section == "not-drawn" and tag == "li"]
+    assert len(drawn) + len(left_out) == len(FIGURES)
+    for name in set(FIGURES) - drawn:
+        assert any(text.startswith(name.replace("_", " ").capitalize()) for text in left_out)
+
+
+def test_sentences_are_about_what_the_study_has(shown: Shown) -> None:
+    """Nothing is said of training where nothing trains, nor of clipping where one rule is used, nor of networks that are not there."""
+    reader, _, frames = shown
+    runs = frames["runs"]
+    text = " ".join(text for section, _, text in reader.blocks if section not in ("", "not-drawn", "how"))
+    if not (runs["updates"] > 0).any():
+        assert "held-out" not in text and "break down" not in text
+    if runs["clipping"].nunique() == 1:
+        assert "no clipping" not in text
+    for name in ("relu", "sigmoid", "identity"):
+        if not (runs["activation"] == name).any():
+            assert not re.search(rf"\b{name}\b", re.sub(r"activation is the identity|For the identity", "", text)), name

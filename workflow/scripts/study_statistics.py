@@ -1,0 +1,144 @@
+"""The statistics of the page, each in one definition: intervals, where a rate crosses zero, and what counts as a difference.
+
+Seeds are what is independent: a seed is one network, its runs at other settings share its random numbers. Every test therefore has one
+number a seed. All comparisons of a study are judged together, so that a study in which nothing has an effect claims one
+in at most 5 % of cases.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05  # of a whole study: the probability that it claims any difference where there is none
+CONFIDENCE = 0.95  # of every interval, which is about one number by itself
+FEWEST_SEEDS = 6  # two of 2^n sign patterns are the most extreme: 2 / 2^5 is above LEVEL, 2 / 2^6 below
+_ALL_PATTERNS_UP_TO = 12  # seeds; of more, some patterns are drawn
+_DRAWN = 4096
+_RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A number with its 95 % interval; nan where there is too little to say."""
+
+    value: float
+    low: float
+    high: float
+
+
+def proportion(count: int, total: int) -> Interval:
+    """A proportion with Wilson's interval (Wilson 1927), which is honest at 0 and at 1, too."""
+    if not total:
+        return Interval(math.nan, math.nan, math.nan)
+    found = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(count / total, float(found.low), float(found.high))
+
+
+def mean(values: np.ndarray) -> Interval:
+    """A mean over seeds with Student's interval; no interval with one seed."""
+    values = np.asarray(values, dtype=float)
+    middle = float(values.mean()) if len(values) else math.nan
+    if len(values) < 2 or not np.isfinite(values).all():
+        return Interval(middle, math.nan, math.nan)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return Interval(middle, middle - half, middle + half)
+
+
+def median(values: np.ndarray) -> Interval:
+    """A median over networks with its percentile bootstrap interval (Efron 1979), for values that may be infinite.
+
+    With five networks the interval is from the lowest to the highest, and no honest one is shorter.
+    """
+    values = np.sort(np.asarray(values, dtype=float))
+    middle = _middle(values)
+    if len(values) < 2:
+        return Interval(middle, math.nan, math.nan)
+    drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    ranks = np.sort(drawn, axis=1)  # of sorted values: so infinite ones need no arithmetic
+    lower, upper = ranks[:, (len(values) - 1) // 2], ranks[:, len(values) // 2]
+    ends = np.sort(lower + upper)  # twice the rank of each resample's median
+    tail = (1 - CONFIDENCE) / 2
+    low, high = ends[math.floor(tail * _RESAMPLES)], ends[math.ceil((1 - tail) * _RESAMPLES) - 1]
+    return Interval(middle, _between(values, low), _between(values, high))
+
+
+def _middle(ordered: np.ndarray) -> float:
+    return _between(ordered, len(ordered) - 1) if len(ordered) else math.nan
+
+
+def _between(ordered: np.ndarray, twice_rank: int) -> float:
+    """The value at a rank, or halfway between two; where these are infinite, the infinite one."""
+    low, high = float(ordered[twice_rank // 2]), float(ordered[-(-twice_rank // 2)])
+    if math.isfinite(low) and math.isfinite(high):
+        return (low + high) / 2
+    return low if low == high or not math.isfinite(low) else high
+
+
+class Crossing(NamedTuple):
+    """Where one network's rate changes from shrinking to growing: +inf if it never grows, −inf if it always does, nan if it does
+    not change in this order; and the values tried on both sides."""
+
+    at: float
+    below: float
+    above: float
+
+
+def crossing(radius: np.ndarray, rate: np.ndarray) -> Crossing:
+    """The first zero of ``rate`` over increasing ``radius``, by a straight line in ln ``radius``: a linear network's rate is ln ρ."""
+    known = ~np.isnan(rate)
+    radius, rate = np.asarray(radius, dtype=float)[known], np.asarray(rate, dtype=float)[known]
+    nowhere = Crossing(math.nan, math.nan, math.nan)
+    if not len(rate):
+        return nowhere
+    if (rate < 0).all():
+        return Crossing(math.inf, float(radius[-1]), math.inf)
+    if (rate > 0).all():
+        return Crossing(-math.inf, -math.inf, float(radius[0]))
+    if rate[0] > 0:
+        return nowhere
+    first = int(np.flatnonzero(rate >= 0)[0])
+    if rate[first] == 0:
+        return Crossing(float(radius[first]), float(radius[first]), float(radius[first]))
+    low, high = float(radius[first - 1]), float(radius[first])
+    share = 1.0 if math.isinf(rate[first - 1]) else -rate[first - 1] / (rate[first] - rate[first - 1])
+    if math.isinf(rate[first]):
+        share = 0.0
+    return Crossing(low * (high / low) ** float(share), low, high)
+
+
+def familywise(differences: np.ndarray) -> np.ndarray:
+    """The p value of every comparison, all comparisons taken into account: exact paired sign-flip tests with one joint null.
+
+    Without any effect a seed's differences are as likely with the opposite sign, all of them together. So the observed
+    |Σ_s d_s| / √Σ_s d_s² of a comparison is set against the largest one of all comparisons under every pattern of signs (Westfall &
+    Young 1993, maxT). A comparison whose seeds are few cannot reach a small p: with n seeds it is at least 2 / 2^n.
+
+    Args:
+        differences: (seeds, comparisons); nan where a seed is not in a comparison.
+    """
+    d = np.nan_to_num(np.asarray(differences, dtype=float), nan=0.0)
+    seeds, comparisons = d.shape
+    if not comparisons or not seeds:
+        return np.ones(comparisons)
+    length = np.sqrt((d**2).sum(axis=0))
+    d = d / np.where(length > 0, length, 1.0)
+    observed = np.abs(d.sum(axis=0))
+    extreme = np.zeros(comparisons)
+    patterns = _sign_patterns(seeds)
+    for some in np.array_split(patterns, max(1, len(patterns) * comparisons // 2_000_000)):
+        largest = np.abs(some @ d).max(axis=1)
+        extreme += (largest[:, None] >= observed - 1e-9).sum(axis=0)
+    return np.where(length > 0, extreme / len(patterns), 1.0)
+
+
+def _sign_patterns(seeds: int) -> np.ndarray:
+    """All patterns of signs, (patterns, seeds), the first seed's fixed because the test has two sides; of very many, a sample."""
+    if seeds <= _ALL_PATTERNS_UP_TO:
+        return np.array([(1.0, *signs) for signs in itertools.product((1.0, -1.0), repeat=seeds - 1)])
+    drawn = np.random.default_rng(0).choice((1.0, -1.0), size=(_DRAWN, seeds))
+    drawn[0] = 1.0  # what was observed is one of them
+    return drawn
