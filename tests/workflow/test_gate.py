@@ -58,7 +58,8 @@ def test_the_default_study_is_checked_on_all_its_activations_and_tasks() -> None
     config = safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     cases = [e for _, e in check_engine.cases(config["sweeps"])]
     assert {e.activation for e in cases} == {"identity", "relu", "sigmoid", "tanh"}
-    assert {e.task for e in cases} == {"white_noise", "digits", "input_mean"}
+    assert {e.task for e in cases} == {"white_noise", "digits"}
+    assert {e.dtype for e in cases} == {"float32", "float64"}
     assert {e.sequence_length for e in cases if e.task == "white_noise"} == {25, 400}
 
 

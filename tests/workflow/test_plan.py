@@ -34,15 +34,18 @@ def test_the_default_study_is_what_was_asked_for(config: dict[str, Any]) -> None
     assert set(grid["activation"]) >= {"identity", "relu", "sigmoid", "tanh"}
     assert len(grid["spectral_radius"]) >= 7
     assert min(grid["spectral_radius"]) == 0.5
-    assert max(grid["spectral_radius"]) == 1.5
+    assert max(grid["spectral_radius"]) >= 1.5
     assert min(grid["sequence_length"]) == 25
     assert max(grid["sequence_length"]) == 400
-    assert len(grid["sequence_length"]) >= 5
-    assert propagation["seeds"] >= 5
+    assert len(grid["sequence_length"]) >= 4
+    assert propagation["seeds"] >= 8  # fewer than six can settle no comparison (study_statistics.FEWEST_SEEDS)
     assert grid["loss_at"] == "last"
-    assert set(clipping["grid"]["clipping"]) == {"none", "norm:1.0", "norm:0.1", "value:0.1"}
-    assert set(clipping["grid"]["task"]) == {"digits", "input_mean"}
-    assert clipping["grid"]["updates"] >= 100
+    for sweep in (clipping, config["sweeps"]["breakdown"]):
+        assert set(sweep["grid"]["clipping"]) == {"none", "norm:1.0"}
+        assert sweep["grid"]["task"] == "digits"
+        assert sweep["grid"]["updates"] >= 100
+        assert sweep["seeds"] >= 8
+    assert len(clipping["grid"]["learning_rate"]) == 2
 
 
 def test_blocks_hold_every_run_once(config: dict[str, Any]) -> None:
@@ -91,7 +94,7 @@ def test_planning_does_not_import_the_engine() -> None:
 def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
     """100 000 runs: check, blocks, verification jobs and the cost of every block, far below the five seconds promised."""
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(100)]
-    config["sweeps"]["propagation"] |= {"seeds": 50, "jobs_over": ["spectral_radius", "activation"]}
+    config["sweeps"]["propagation"] |= {"seeds": 63, "jobs_over": ["spectral_radius", "activation"]}
     start = time.process_time()
     study_config.check(config, ROOT)
     blocks = study_plan.blocks(config)
@@ -127,7 +130,7 @@ def test_runs_that_two_sweeps_share_are_noticed(config: dict[str, Any]) -> None:
     }
     config["sweeps"] = {"a": first, "b": again}
     keys = {name: {rc.Experiment(**run).key for block in study_plan.blocks(config).values() if block.sweep == name for run in block.runs()} for name in "ab"}  # fmt: skip
-    assert study_plan.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 40}
+    assert study_plan.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 20}
 
 
 def fields_of_experiment() -> dict[str, Any]:
@@ -225,7 +228,7 @@ def test_costs_grow_with_what_they_are_made_of(config: dict[str, Any]) -> None:
     blocks = study_plan.blocks(config)
     block = blocks["propagation", "spectral_radius=1.0"]
     cost = study_cost.block_cost(block, config)
-    twice = study_cost.block_cost(dataclasses.replace(block, seeds=10), config)
+    twice = study_cost.block_cost(dataclasses.replace(block, seeds=2 * block.seeds), config)
     fixed = study_cost.RATES["job_seconds"] + study_cost.RATES["block_seconds"]
     assert twice.seconds - fixed == pytest.approx(2 * (cost.seconds - fixed))
     assert twice.disk_mb == pytest.approx(2 * cost.disk_mb)

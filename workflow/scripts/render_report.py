@@ -60,14 +60,16 @@ def _short(title: str) -> Markup:
 
 
 def inline_svg(text: str, prefix: str, alt: str) -> Markup:
-    """An SVG as part of the page: no size of its own, identifiers that no other figure has, coordinates to a hundredth of a point."""
+    """An SVG as part of the page: no size of its own, only identifiers that are needed and that no other figure has, coordinates to a
+    hundredth of a point."""
     if len(text) > LIGHT:
         data = base64.b64encode(text.encode()).decode()
         return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, alt)
     text = re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', text)
+    needed = {"figure_1", *re.findall(r'href="#([^"]*)"', text), *re.findall(r"url\(#([^)]*)\)", text)}
+    text = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in needed else "", text)
     text = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
     text = text.replace('<style type="text/css">*{', f'<style type="text/css">#{prefix}-figure_1 *{{')
