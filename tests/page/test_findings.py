@@ -10,12 +10,17 @@ import pytest
 from frames import frame, regressed, start, trained
 
 import study_measures as sm
-from study_findings import MOST_ROWS, MOST_SENTENCES, Study, count_sentences
+from study_findings import MOST_ROWS, MOST_SENTENCES, Study, Table, count_sentences
 from study_words import few, listed, name_of, plain
 
 
 def said(runs: list[dict[str, Any]]) -> str:
     return " ".join(map(plain, Study(frame(runs)).sentences))
+
+
+def learnt(study: Study) -> Table:
+    """The table of what was learnt."""
+    return next(table for table in study.tables if table.part.trains)
 
 
 def crossing_at(radius: float, rho: float) -> float:
@@ -142,7 +147,7 @@ def test_broken_runs_count_with_what_knows_nothing() -> None:
     """The mean of the survivors is no result of the setting."""
     runs = [trained(a, seed=s, clipping="none") for s, a in enumerate((0.9, 0.9, math.nan))]
     runs += [trained(0.5, seed=s, clipping="norm:1.0") for s in range(3)]
-    cells = Study(frame(runs)).tables[-1].rows[0].cells
+    cells = learnt(Study(frame(runs))).rows[0].cells
     assert cells[0].value == pytest.approx((0.9 + 0.9 + 0.1) / 3)
     assert (cells[0].mark, cells[1].mark) == ("partly-broken", "whole")
     assert "1 of 3 broke down" in map(plain, cells[0].notes)
@@ -153,7 +158,7 @@ def test_the_table_of_results_has_the_axis_that_was_swept() -> None:
     level = {0.001: 0.3, 0.01: 0.9, 0.1: 0.1}
     runs = [trained(level[lr] + 0.01 * s, seed=s, learning_rate=lr, optimizer="adam") for s in range(8) for lr in level]
     study = Study(frame(runs))
-    table = study.tables[-1]
+    table = learnt(study)
     assert table.part.column == "learning_rate" and len(table.rows) == 1
     assert "learning rate = 0.01 learns best of the three learning rates" in said(runs)
 

@@ -235,6 +235,8 @@ def _ruler(networks: pd.DataFrame) -> list[str]:
     counts = networks["predicted_by"].value_counts()
     order = [name for name in ("operating point", "mean field", "linear law") if name in counts]
     said = [f"by the {name} for {_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order]
+    if len(networks) == 1:
+        return [f"The rate is predicted by the {order[0]}."] if order else []
     total = _count(len(networks), "networks_at_longest")
     found = [f"Of {total} networks, the rate is predicted {listed(said)}."] if said else []
     both = int(networks["bistable"].fillna(False).astype(bool).sum())

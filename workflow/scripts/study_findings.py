@@ -149,7 +149,8 @@ class Study:
         found: list[Sentence] = []
         for part in self.parts:
             of_part = self._of_training(part) if part.trains else self._of_starts(part)
-            found += [Sentence(each.place, self._of_sweep(part, each.text)) for each in of_part]
+            later = 20 if self.all_train and not part.trains else 0
+            found += [Sentence(each.place + later, self._of_sweep(part, each.text)) for each in of_part]
         found += self._formats() + self._truncation()
         texts = [each.text for each in sorted(found, key=lambda each: each.place) if each.text]
         return list(dict.fromkeys(texts))
@@ -180,7 +181,14 @@ class Study:
 
     @cached_property
     def tables(self) -> list[Table]:
-        return [self._training_table(part) if part.trains else start_table(part) for part in self.parts]
+        """One table a part, in the order of the answers."""
+        ordered_parts = sorted(self.parts, key=lambda part: not part.trains) if self.all_train else self.parts
+        return [self._training_table(part) if part.trains else start_table(part) for part in ordered_parts]
+
+    @property
+    def all_train(self) -> bool:
+        """Whether every run trains: then what was learnt is the question, and how the networks started comes after it."""
+        return bool((self.runs["updates"] > 0).all())
 
     # ---- how gradients travel back
 
@@ -207,7 +215,7 @@ class Study:
         )  # the largest part speaks first
         yield Sentence(20 + later, learnt_sentence(part))
         own = [each for axis in part.axes for each in self.of(part, axis)]
-        if own and all(each.verdict == "few" for each in own):
+        if own and all(each.verdict == "few" for each in own) and not part.runs["broken"].all():
             yield Sentence(21 + later, few_seeds_sentence(part, self.of(part, part.column, metric, pooled=True)))
         for axis in part.axes if any(each.verdict != "few" for each in own) else ():
             pooled = self.of(part, axis, metric, pooled=True)
@@ -369,6 +377,8 @@ def regimes_sentence(part: sm.Part, runs: pd.DataFrame) -> str:
     """How many networks keep their gradient at the longest sequence, and at the shortest."""
     own = sm.starts(runs[runs["sweep"] == part.sweep])
     lengths = sorted(own["sequence_length"].unique())
+    if len(own) == 1:
+        return _of_one_network(part, own)
     said: list[str] = []
     for T in dict.fromkeys((lengths[-1], lengths[0])):
         here = own[own["sequence_length"] == T]
@@ -379,13 +389,38 @@ def regimes_sentence(part: sm.Part, runs: pd.DataFrame) -> str:
         stay = _count(counts["stable"], "regime_count", regime="stable", **where)
         if not said:
             vanish, explode = (_count(counts[r], "regime_count", regime=r, **where) for r in ("vanishing", "exploding"))
+            lost = counts["not finite"]
+            no_number = (
+                f", {_count(lost, 'regime_count', regime='not finite', **where)} without a number" if lost else ""
+            )
             said.append(
-                f"At T = {length} steps, {stay} of {total} networks keep their gradient within a factor of 100 on its way back "
-                f"({vanish} vanish, {explode} explode)"
+                f"At T = {length} steps, {stay} of {total} networks {'keeps its' if counts['stable'] == 1 else 'keep their'} gradient "
+                f"within a factor of 100 on its way back ({vanish} {_verb('vanishing', counts)}, {explode} {_verb('exploding', counts)}{no_number})"
             )
         else:
-            said.append(f"at T = {length} steps {stay} of {total} do")
+            said.append(f"at T = {length} steps {stay} of {total} {'does' if counts['stable'] == 1 else 'do'}")
     return "; ".join(said) + "."
+
+
+def _verb(regime: str, counts: Mapping[str, int]) -> str:
+    return _VERBS[regime][counts[regime] != 1]
+
+
+def _of_one_network(part: sm.Part, own: pd.DataFrame) -> str:
+    """What became of the gradient of a study's only network."""
+    row = own.iloc[0]
+    length = marked(str(row["sequence_length"]), "setting", row["sequence_length"], axis="sequence_length")
+    ratio = float(row["log10_gradient_ratio"])
+    if math.isnan(ratio):
+        return f"Over T = {length} steps the gradient of the one network is not a number."
+    verb = {"vanishing": "vanishes", "stable": "stays within a factor of 100", "exploding": "explodes"}[
+        str(row["regime"])
+    ]
+    text = f"Over T = {length} steps the gradient of the one network {verb} on its way back"
+    if math.isinf(ratio):
+        return f"{text}: it becomes exactly zero."
+    change = marked(("+" if ratio > 0 else "") + decimals(ratio, 1), "median_decades", ratio, sweep=part.sweep)
+    return f"{text}: it changes by {change} decades."
 
 
 def split_sentence(part: sm.Part) -> str:
@@ -500,6 +535,9 @@ def theory_sentence(part: sm.Part, tests: list[tuple[dict[str, Any], pd.Series, 
         return ""
     steps = int(part.runs["sequence_length"].max()) - 1
     typical, where = float(known["deviation"].abs().median()), {"sweep": part.sweep}
+    if len(known) == 1:
+        only = float(known["deviation"].iloc[0])
+        return f"Its growth rate differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, **where)} a step."
     text = (
         f"Theory predicts the growth rate to within {marked(number(typical, 2), 'median_deviation', typical, **where)} a step in the median "
         f"of {_count(len(known), 'predicted', **where)} networks"
@@ -530,15 +568,28 @@ def formats_sentence(runs: pd.DataFrame) -> str:
     total = _count(len(starts), "distinct_starts")
     lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(study_tables.FORMATS)}
     over = {name: int(starts[f"{name}_overflowed_at"].notna().sum()) for name in reversed(study_tables.FORMATS)}
+    if len(starts) == 1:
+        return _formats_of_one(lost, over)
     if not any(lost.values()) and not any(over.values()):
-        which = f"In none of {total} starting networks" if len(starts) > 1 else f"Not in the {total} starting network"
-        return f"{which} would float16, bfloat16 or float32 have lost the whole gradient on its way back, or let it overflow."
+        return f"In none of {total} starting networks would float16, bfloat16 or float32 have lost the whole gradient on its way back, or let it overflow."
     of = f" of {total} starting networks"
     words = [f"{_count(count, 'format_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
     said = listed(word.format(of if i == 0 else "") for i, word in enumerate(words))
     text = f"Stored as plain floats, the whole gradient would be lost on its way back in {said}."
     inf = [f"{_count(count, 'format_overflowed', format=name)} as {name}" for name, count in over.items() if count]
     return text + (f" Entries would overflow in {listed(inf)}." if inf else "")
+
+
+def _formats_of_one(lost: Mapping[str, int], over: Mapping[str, int]) -> str:
+    """The same of a study's only network, without counts."""
+    gone, inf = ([name for name, count in counts.items() if count] for counts in (lost, over))
+    if not gone and not inf:
+        return (
+            "The gradient of the one starting network could be stored as float16, bfloat16 or float32 on its way back."
+        )
+    words = [f"be lost on its way back as {listed(gone, 'or')}"] if gone else []
+    words += [f"overflow as {listed(inf, 'or')}"] if inf else []
+    return f"Stored as plain floats, the gradient of the one starting network would {listed(words)}."
 
 
 def truncation_sentence(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
