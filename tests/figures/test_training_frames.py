@@ -228,7 +228,7 @@ def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: sf.Tables) 
     assert texts(broken, "under title") == ["3 of 9 break down"] and not texts(whole, "under title")
     assert lines(whole, "baseline")[0].get_ydata() == pytest.approx([2.3, 2.3])
     assert plain(facts["title"]) == (
-        "Runs that end training below the loss of a network that has learnt nothing: 15 of 18 (digits); 9 of 9 (input_mean)."
+        "15 of 18 runs (digits) and 9 of 9 (input_mean) end below the loss of a network that has learnt nothing."
     )
     assert any(plain(claim) == "Below that loss end on digits: 3 of 6 with no clipping, 6 of 6 with norm:1.0 and 6 of 6 with value:0.1."
                for claim in facts["claims"])  # fmt: skip
@@ -442,7 +442,7 @@ def test_traces_before_during_and_after(make_study: Any, tmp_path: Path) -> None
         assert line.get_ydata() == pytest.approx(start + added * np.arange(6) / 5)
     assert set(data.loc[data["when"] == "middle", "moment"]) == {4}
     assert plain(facts["title"]) == (
-        "Training raises the gradient at the first step, relative to the last step's, in all 2 runs: by a factor of 10² in the median."
+        "Training raises the share of the gradient that reaches the first step in all 2 runs: by a factor of 10² in the median."
     )
     light = [
         sum(int(plot_training_traces.COLOURS[w][i : i + 2], 16) for i in (1, 3, 5)) for w in plot_training_traces.WHEN
@@ -460,7 +460,7 @@ def test_changes_of_both_kinds_are_counted(make_study: Any, tmp_path: Path) -> N
     tables = traced(tables, tmp_path, opens)
     _, facts, _ = show(plot_training_traces, tables)
     assert plain(facts["title"]) == (
-        "Training raises the gradient at the first step, relative to the last step's, in 4 of 8 runs and lowers it in 3."
+        "Training raises the share of the gradient that reaches the first step in 4 of 8 runs and lowers it in 3."
     )
     assert "most for no clipping: from" in plain(" ".join(facts["claims"]))
 

@@ -142,8 +142,11 @@ def title(parts: list[sm.Part], losses: pd.Series) -> str:
         return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
     if len(parts) == 1:
         return _counted(parts[0], losses, single=True)
-    texts = [f"{_counted(part, losses)} ({sf.part_name(part, parts)})" for part in parts]
-    text = f"Runs that end training below the loss of a network that has learnt nothing: {'; '.join(texts)}."
+    runs = [" runs", *[""] * (len(parts) - 1)]
+    texts = [
+        f"{_counted(part, losses)}{word} ({sf.part_name(part, parts)})" for part, word in zip(parts, runs, strict=True)
+    ]
+    text = f"{listed(texts)} end below the loss of a network that has learnt nothing."
     if len(plain(text)) <= LONGEST:
         return text
     shares = [_learnt(part, losses).mean() for part in parts]

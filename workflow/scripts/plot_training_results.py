@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 import study_figures as sf
 import study_measures as sm
 import study_tables
-from study_findings import Study
+from study_findings import Study, depends
 from study_words import (
     capital,
     few,
@@ -159,6 +159,9 @@ def title(study: Study, parts: list[sm.Part]) -> str:
     text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
     if len(plain(text)) > LONGEST and len(grouped) == 1:
         text = f"On every task, {next(iter(grouped))}."
+    if len(plain(text)) > LONGEST:  # the part with the most runs speaks for itself
+        (part, (first, *_)), *_ = said
+        text = capital(f"{place} {sf.part_name(part, parts)}, {first}.")
     return text if len(plain(text)) <= LONGEST else _neutral(parts)
 
 
@@ -201,6 +204,9 @@ def _along(study: Study, part: sm.Part, axis: str, metric: str) -> tuple[str, bo
     if not compared:
         return "", False
     values = ordered(axis, part.runs[axis])
+    singly = study.of(part, axis, metric, pooled=False) if axis == part.column else []
+    if on_what := depends(part, singly):
+        return f"{named(axis, singly[0].a)} {on_what}", True
     won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
     over = " on average" if any(each.settings > 1 for each in compared) else ""
     if won:
@@ -253,7 +259,11 @@ def _baselines(parts: list[sm.Part]) -> list[str]:
         "held_out_accuracy": "Always naming the commonest class is right in",
         "held_out_loss": "The best constant prediction has a loss of",
     }
-    return [f"{words[metric]} {few(values)}." for metric, values in said.items()]
+    same = {metric: len({plain(value).split(" (")[0] for value in values}) == 1 for metric, values in said.items()}
+    return [
+        f"{words[metric]} {values[0].removesuffix(_of(parts[0], parts)) if same[metric] else few(values)}."
+        for metric, values in said.items()
+    ]
 
 
 def _broken(part: sm.Part, parts: list[sm.Part]) -> str:

@@ -186,7 +186,7 @@ def title(runs: pd.DataFrame) -> str:
     written = {name: marked(str(count), kinds[name], count) for name, count in counts.items()}
     total = marked(str(len(change)), "runs_traced_to_end", len(change))
     share = f"all {written[first]}" if counts[first] == len(change) else f"{written[first]} of {total}"
-    text = f"Training {first} the gradient at the first step, relative to the last step's, in {share} runs"
+    text = f"Training {first} the share of the gradient that reaches the first step in {share} runs"
     if counts[first] < MOST * len(change):
         return f"{text} and {second} it in {written[second]}."
     middle = float(change.median())

@@ -725,7 +725,7 @@ def result_sentence(part: sm.Part, axis: str, pooled: list[sm.Comparison], singl
     """Which value of an axis learns best, by how much, with interval; or that there is no clear difference."""
     if not pooled:
         return ""
-    if len(part.columns) == 2 and {"a", "b"} <= {each.better for each in singly}:
+    if depends(part, singly):
         return depends_sentence(part, singly)
     first, *rest = _ranked(part, axis, part.runs)
     pairs = [(other, found) for other in rest if (found := _between(pooled, first, other))]
@@ -759,6 +759,18 @@ def result_sentence(part: sm.Part, axis: str, pooled: list[sm.Comparison], singl
     return text + _singly(part, singly)
 
 
+def depends(part: sm.Part, singly: list[sm.Comparison]) -> str:
+    """Of two values, each clearly better in some settings: what that depends on, in words; empty where it is not so."""
+    if len(part.columns) != 2 or not {"a", "b"} <= {each.better for each in singly}:
+        return ""
+    for name in part.rows:
+        better, worse = ({_key(each.fixed[name]) for each in singly if each.better == side} for side in "ab")
+        if not better & worse:
+            one, other = (listed(named(name, v) for v in ordered(name, values)) for values in (better, worse))
+            return f"helps only at {one} and harms only at {other}"
+    return "helps in some settings and harms in others"
+
+
 def depends_sentence(part: sm.Part, singly: list[sm.Comparison]) -> str:
     """Of two values, each clearly better in some settings: where, by how much at most, and which other setting decides."""
     axis, a, b = str(part.column), singly[0].a, singly[0].b
@@ -774,19 +786,9 @@ def depends_sentence(part: sm.Part, singly: list[sm.Comparison]) -> str:
         size = effect_words(most, 1.0 if side == "a" else -1.0)
         words.append(f"clearly {word} in {count}{of}, most for {setting}: {ahead}{size}")
     return (
-        f"On {task_of(part)}, {named(axis, a)} {_deciding(part, groups) or 'helps in some settings and harms in others'}. "
+        f"On {task_of(part)}, {named(axis, a)} {depends(part, singly)}. "
         f"Against {named(axis, b)} it is {words[0]}; and {words[1]}."
     )
-
-
-def _deciding(part: sm.Part, groups: Mapping[str, list[sm.Comparison]]) -> str:
-    """The other setting whose values tell where it helps from where it harms."""
-    for name in part.rows:
-        better, worse = ({_key(each.fixed[name]) for each in groups[side]} for side in "ab")
-        if not better & worse:
-            one, other = (listed(named(name, v) for v in ordered(name, values)) for values in (better, worse))
-            return f"helps only at {one} and harms only at {other}"
-    return ""
 
 
 def _singly(part: sm.Part, singly: list[sm.Comparison]) -> str:
