@@ -10,7 +10,8 @@ import pytest
 from frames import frame, regressed, start, trained
 
 import study_measures as sm
-from study_findings import MOST_ROWS, MOST_SENTENCES, Study, Table, count_sentences
+from study_answer_tables import MOST_ROWS, Table
+from study_findings import MOST_SENTENCES, Study, count_sentences
 from study_words import few, listed, name_of, plain
 
 

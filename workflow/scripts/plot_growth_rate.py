@@ -17,7 +17,8 @@ import study_figures as sf
 import study_measures as sm
 import study_statistics as stat
 import study_tables
-from study_findings import Study, clearly_off
+from study_findings import Study
+from study_start_sentences import clearly_off
 from study_words import few, listed, marked, name_of, number, plain, signed
 
 NOTHING = sf.Nothing(

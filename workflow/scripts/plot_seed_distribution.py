@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 import study_figures as sf
 import study_measures as sm
-from study_findings import LN10, Study
+from study_findings import Study
+from study_phrases import LN10
 from study_words import marked, name_of, number
 
 NOTHING = sf.Nothing(

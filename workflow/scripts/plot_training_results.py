@@ -15,7 +15,8 @@ from matplotlib.ticker import PercentFormatter
 import study_figures as sf
 import study_measures as sm
 import study_tables
-from study_findings import Study, depends
+from study_findings import Study
+from study_training_sentences import depends
 from study_words import (
     capital,
     few,

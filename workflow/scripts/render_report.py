@@ -20,8 +20,9 @@ import study_seal
 import study_statistics
 import study_tables
 from study_files import Damaged, plainly, written_aside
-from study_findings import Study, check_sentence
+from study_findings import Study
 from study_provenance import ROOT
+from study_start_sentences import check_sentence
 from study_words import html, marked, number, spelled, value_of
 
 TEMPLATES = ROOT / "workflow" / "report"
