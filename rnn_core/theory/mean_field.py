@@ -23,7 +23,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = np.linspace(-12.0, 12.0, 97)
 
 MIXING_INITIALIZERS = ("gaussian", "orthogonal")
-_MOST_STEPS = 2000  # near a critical point q settles ever more slowly; no run of this length gets there either
+_FEW_STEPS = 60  # far from a critical point q has settled by then
+_GRID, _HALVES = 128, 60  # places between which a fixed point is looked for; halvings of the interval that holds it
 _AT_REST = 1e-12  # a smaller q changes no slope
 _FAR_OUT = 1e6  # times sigma_u² + sigma_w²: there phi is in its asymptotic regime
 _LARGEST_Q = 1e100  # beyond it q grows for ever
@@ -79,34 +80,53 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: fl
     if phi.homogeneous:  # phi(√q z)² = q phi(z)², so the equation is linear in q and phi' knows no scale
         gain = sigma_w2 * _expect(phi, 1.0, phi.f)
         return MeanField(sigma_u2 / (1.0 - gain) if gain < 1.0 else math.inf, sigma_w2 * _expect(phi, 1.0, phi.df))
-    q = _settle(phi, sigma_w2, sigma_u2, max(sigma_u2, _AT_REST), tolerance)
+
+    def map_of(q: float) -> float:
+        return max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, _AT_REST)
+
+    q = _lowest_end(map_of, max(sigma_u2, _AT_REST), _FAR_OUT * (sigma_u2 + sigma_w2), tolerance)
     chi = sigma_w2 * _expect(phi, q, phi.df)
-    bistable = q <= _LARGEST_Q and not _falls_to(q, phi, sigma_w2, sigma_u2)
+    bistable = q <= _LARGEST_Q and _rises_above(map_of, q, _FAR_OUT * (sigma_u2 + sigma_w2))
     return MeanField(q if q <= _LARGEST_Q else math.inf, chi, bistable)
 
 
-def _settle(phi: Activation, sigma_w2: float, sigma_u2: float, q: float, tolerance: float) -> float:
-    """The end of q, or a number above ``_LARGEST_Q``."""
-    for _ in range(_MOST_STEPS):
-        following = max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, _AT_REST)
-        settled = abs(following - q) <= tolerance * following
+def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tolerance: float) -> float:
+    """Where q ends that starts below every fixed point: the lowest one; above ``_LARGEST_Q`` where it grows without limit."""
+    q = start
+    for _ in range(_FEW_STEPS):
+        following = map_of(q)
+        if abs(following - q) <= tolerance * following:
+            return following
         q = following
-        if settled or q > _LARGEST_Q:
-            break
-    return q
+    # Near a critical point q creeps. It only ever rises, so the fixed point lies where map_of(q) - q changes its sign above it.
+    low = q
+    for high in np.geomspace(q, max(far, 2.0 * q), _GRID)[1:]:
+        if map_of(high) <= high:
+            return _root(map_of, low, float(high))
+        low = float(high)
+    return 2.0 * _LARGEST_Q
 
 
-def _falls_to(lower: float, phi: Activation, sigma_w2: float, sigma_u2: float) -> bool:
-    """Whether q comes down to ``lower`` from far above."""
-    q = _FAR_OUT * (sigma_u2 + sigma_w2)
-    for _ in range(_MOST_STEPS):
-        following = max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, _AT_REST)
+def _root(map_of: Callable[[float], float], low: float, high: float) -> float:
+    """The zero of map_of(q) - q between ``low``, where it is positive, and ``high``, by halves of ln q."""
+    for _ in range(_HALVES):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if map_of(middle) > middle else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _rises_above(map_of: Callable[[float], float], lower: float, far: float) -> bool:
+    """Whether some larger q grows: then a network that starts from there does not come down to ``lower``."""
+    q = far
+    for _ in range(_FEW_STEPS):
+        following = map_of(q)
         if following <= (1.0 + _APART) * lower:
-            return True
-        if following >= (1.0 - 1e-9) * q:  # it stays, or leaves
             return False
+        if following >= q:
+            return True
         q = following
-    return False
+    between = np.geomspace((1.0 + _APART) * lower, q, _GRID)
+    return any(map_of(float(each)) >= each for each in between)
 
 
 def critical_sigma_w(phi: Activation, sigma_u2: float) -> float:

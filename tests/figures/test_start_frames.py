@@ -19,6 +19,7 @@ import plot_growth_rate
 import plot_radius_length_map
 import plot_seed_distribution
 import study_figures as sf
+from study_findings import Study
 from study_tables import STABLE_DECADES
 from study_words import addresses, plain
 
@@ -199,7 +200,8 @@ def test_gradient_norm_by_step(study: sf.Tables) -> None:
     )
     assert (row["seeds"], row["zeros"], row["broken"]) == (3, 0, 0)
     title = plain(facts["title"])
-    assert "T = 10 steps" in title and "for sigmoid (ρ = 0.5)" in title and "for identity (ρ = 1.2)" in title
+    assert title.startswith("Going back over T = 10 steps multiplies the median network's gradient by 10⁻")
+    assert "(sigmoid, ρ = 0.5) up to" in title and title.endswith("(identity, ρ = 1.2).")
     low, high = [address for _, address in addresses(facts["title"]) if address["kind"] == "median_decades"]
     assert low["value"] == pytest.approx(row["median"]) and high["value"] == pytest.approx(
         9 * (math.log(1.2) + 0.01) / LN10
@@ -212,6 +214,15 @@ def test_gradient_norm_by_step(study: sf.Tables) -> None:
             assert dashed.get_color() == solid.get_color() == sf.to_hex(colours[radius])
         assert ax.get_ylim() == axes[0].get_ylim()  # panels are compared
         assert texts(ax, "direct") == ["ρ = 0.5", "ρ = 0.9", "ρ = 1.2"]
+        below, near, above = (line.get_linewidth() for line in lines(ax, "median"))
+        assert below == near < above and lines(ax, "linear")[0].get_linewidth() < below  # grey print tells 0.5 from 1.2
+    assert (
+        plain(facts["claims"][0])
+        == "In the median, the linear law misses by 0.039 decades (identity) up to 3.9 (sigmoid)."
+    )
+    assert "several" in facts["shown"] and "share one scale" in render(
+        "gradient_norm_by_step", facts=facts | {"claims": []}
+    )
 
 
 def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> None:
@@ -226,7 +237,9 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> Non
     assert texts(ax, "limit name") == ["float32 min"] and "limits" in facts["shown"]
     dead = make_study([run | {"seed": s, "rate": -math.inf} for s in (0, 1)])
     _, facts, (ax,) = show(plot_gradient_norm_by_step, dead)
-    assert plain(facts["title"]) == "Going back over T = 50 steps multiplies the gradient by exactly 0."
+    assert (
+        plain(facts["title"]) == "Going back over T = 50 steps multiplies the median network's gradient by exactly 0."
+    )
 
 
 def test_networks_without_a_number_are_counted_not_dropped(lost: sf.Tables) -> None:
@@ -289,6 +302,31 @@ def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) ->
     assert "leaving" in facts["shown"] and "10⁻⁶³⁸" in plain(facts["title"])
 
 
+def test_one_network_is_no_median(make_study: Any) -> None:
+    tables = make_study([{"updates": 0, "sequence_length": 11, "spectral_radius": 2.0, "rate": 1.0}])
+    _, facts, _ = show(plot_gradient_norm_by_step, tables)
+    assert plain(facts["title"]) == "Going back over T = 11 steps multiplies the gradient by 10⁴·³."
+    assert plain(facts["claims"][0]) == "The linear law misses by 1.3 decades."
+    html = render("gradient_norm_by_step", facts=facts | {"claims": []})
+    assert "A line is one network." in html and "share one scale" not in html
+
+
+def test_the_linear_law_stays_on_the_scale_or_is_marked_where_it_leaves(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, initializer=["gaussian", "orthogonal"], spectral_radius=[0.9, 1.1], sequence_length=101)
+    data, facts, axes = show(plot_gradient_norm_by_step, make_study([run | {"rate": -0.9} for run in runs]))
+    assert plot_gradient_norm_by_step.ends(data)["linear"].max() < axes[0].get_ylim()[1]
+    assert "law leaves" not in facts["shown"]
+    # all radii are drawn, so that none is left out
+    assert "three radii" not in facts["shown"] and "three are drawn" not in render(
+        "gradient_norm_by_step", facts=facts | {"claims": []}
+    )
+    data, facts, axes = show(plot_gradient_norm_by_step, make_study([run | {"rate": -0.01} for run in runs]))
+    (mark,) = lines(axes[1], "law leaves")
+    (x,), (top,) = mark.get_data()
+    assert top == axes[1].get_ylim()[1] and top == pytest.approx(x * math.log10(1.1))
+    assert "law leaves" in facts["shown"]
+
+
 def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
     data = plot_gradient_norm_by_step.frame(initializers)
     with sf.theme():
@@ -339,7 +377,7 @@ def test_growth_rate(study: sf.Tables) -> None:
     turns = [0.9 * (1.2 / 0.9) ** (-(math.log(0.9) + 0.01 * s) / math.log(1.2 / 0.9)) for s in range(3)]
     assert lines(upper, "turning")[0].get_xdata() == pytest.approx(turns)
     assert lines(upper, "critical")[0].get_xdata() == pytest.approx([turns[1]])
-    assert lines(upper, "theory turning")[0].get_xdata() == pytest.approx([math.exp(0.02)] * 2)
+    assert lines(upper, "theory turning")[0].get_xdata() == pytest.approx([1.0] * 2)
     assert lines(lower, "deviation")[0].get_ydata() == pytest.approx([0.03] * 3)
     assert (
         plain(facts["title"])
@@ -348,7 +386,7 @@ def test_growth_rate(study: sf.Tables) -> None:
     assert addresses(facts["title"])[0][1]["value"] == pytest.approx(turns[1])
     said = [plain(claim) for claim in facts["claims"]]
     assert "Networks above the upper bound: 0 of 18." in said
-    assert "Rates are measured from step t = 3 to t = 7 in the median of the networks." in said
+    assert "Rates are measured from step t = 3 to t = 7, in the median of the networks." in said
     assert texts(by_title(axes)["sigmoid"], "turns") == ["negative at every ρ"]
     assert not lines(by_title(axes)["sigmoid"], "critical")
     assert data["x_axis"].unique().tolist() == ["spectral_radius"]
@@ -403,8 +441,8 @@ def test_growth_of_one_network_has_no_interval(make_study: Any) -> None:
     data, facts, (ax,) = show(plot_growth_rate, tables)
     assert data["deviation"].isna().all() and "deviation" not in facts["shown"] and "interval" not in facts["shown"]
     assert lines(ax, "measured")[0].get_ydata() == [5.0]
-    assert "Networks above the upper bound: 1 of 1." in map(plain, facts["claims"])
-    assert plain(facts["title"]) == "One step back in time changes the natural logarithm of the gradient's norm by +5."
+    assert not any("bound" in plain(claim) for claim in facts["claims"])  # it is not drawn
+    assert plain(facts["title"]) == "Each step back multiplies the gradient by 148."
 
 
 def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) -> None:
@@ -426,7 +464,126 @@ def test_cells_without_a_prediction_have_no_deviation(cells: sf.Tables) -> None:
     upper, lower = axes
     assert len(lines(upper, "measured")) == 8 and len(lines(lower, "deviation")) == 1
     assert data.loc[data["cell"] != "vanilla", "deviation"].isna().all()
-    assert "Networks above the upper bound: 0 of 30." in map(plain, facts["claims"])
+    assert not any("bound" in plain(claim) for claim in facts["claims"])  # with hues it is not drawn
+
+
+@pytest.mark.parametrize(
+    ("rates", "title"),
+    [
+        ((-0.1, -0.2), "Each step back shrinks the gradient by 14 % on average."),
+        ((0.1,), "Each step back stretches the gradient by 11 %."),
+        ((1.0, 1.1), "Each step back multiplies the gradient by 2.86 on average."),
+        ((-9.0,), "Each step back multiplies the gradient by 0.000123."),
+        ((0.0,), "Each step back multiplies the gradient by 1."),
+        ((-0.001,), "Each step back multiplies the gradient by 0.999."),
+    ],
+)
+def test_what_each_step_does_to_the_only_kind_of_network(rates: tuple[float, ...], title: str, make_study: Any) -> None:
+    tables = make_study(
+        [{"updates": 0, "sequence_length": 20, "seed": s, "rate": rate} for s, rate in enumerate(rates)]
+    )
+    _, facts, axes = show(plot_growth_rate, tables)
+    assert plain(facts["title"]) == title
+    kinds = {address["kind"] for _, address in addresses(title_of(facts))}
+    (kind,) = kinds
+    found = KINDS[kind](
+        {name: pd.read_parquet(tables.files[name]) for name in ("runs",)}, addresses(title_of(facts))[0][1]["where"]
+    )
+    assert addresses(title_of(facts))[0][1]["value"] == pytest.approx(found)
+    for ax in axes:  # nothing varies, so there is no axis to read
+        assert not len(ax.get_xticks()) and not ax.spines["bottom"].get_visible() and not ax.get_xlabel()
+
+
+def title_of(facts: dict[str, Any]) -> str:
+    return str(facts["title"])
+
+
+def legend_of(module: ModuleType, tables: sf.Tables) -> dict[str, Any]:
+    """Handles of the legend by label."""
+    with sf.theme():
+        (legend,) = module.draw(module.frame(tables)).legends
+    return {text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)}
+
+
+def test_the_legend_shows_bars_where_bars_are_drawn(make_study: Any) -> None:
+    tables = make_study([{"updates": 0, "sequence_length": 20, "seed": s, "rate": -0.1} for s in range(3)])
+    _, _, axes = show(plot_growth_rate, tables)
+    found = legend_of(plot_growth_rate, tables)
+    for name, gid in (("operating point", "operating"), ("mean field", "mean_field"), ("linear law", "linear")):
+        drawn, named = lines(axes[0], gid)[0], found[f"theory: {name}"]
+        assert (
+            (drawn.get_marker(), drawn.get_linestyle()) == ("_", "None") == (named.get_marker(), named.get_linestyle())
+        )
+        assert drawn.get_color() == named.get_color()
+
+
+def test_theory_turns_where_one_theory_does(make_study: Any) -> None:
+    """Where the predictor changes from one theory to another, the prediction jumps through zero; no theory turns there."""
+    runs = grid(**PROPAGATION, activation="tanh", spectral_radius=[0.5, 1.0, 1.5, 2.0], sequence_length=50, seed=[0, 1])
+    tables = make_study(runs)
+    table = pd.read_parquet(tables.files["runs"])
+    radius = table["spectral_radius"]
+    table["operating_rate"], table["mean_field_rate"] = -0.1, np.log(radius / 1.75)
+    table["predicted_rate"] = np.where(radius < 1.25, -0.1, 0.1)
+    data = plot_growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
+    keys = ["spectral_radius", "seed"]
+    data = data.merge(table[[*keys, "operating_rate", "mean_field_rate", "predicted_rate"]], on=keys)
+    with sf.theme():
+        axes = plot_growth_rate.draw(data).axes
+    assert lines(axes[0], "theory turning")[0].get_xdata() == pytest.approx([1.75] * 2, rel=0.02)
+    assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
+    data["mean_field_rate"] = math.nan
+    with sf.theme():
+        axes = plot_growth_rate.draw(data).axes
+    assert not lines(axes[0], "theory turning")  # the operating point never turns
+
+
+def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any) -> None:
+    runs = grid(
+        **PROPAGATION, activation=["relu", "tanh"], spectral_radius=[0.5, 1.0, 1.5], sequence_length=50, seed=SEEDS
+    )
+    for run in runs:
+        never = run["activation"] == "tanh" and run["seed"] < 2
+        run["rate"] = -0.1 if never else math.log(run["spectral_radius"]) - 0.1
+    data = plot_growth_rate.frame(make_study(runs))
+    for inches in (sf.PAGE_WIDTH, sf.PHONE_WIDTH):
+        with sf.theme(), sf.wide(inches):
+            figure = plot_growth_rate.draw(data)
+            figure.draw_without_rendering()
+            titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
+            heights = []
+            for ax in titled:
+                (said,) = [text for text in ax.texts if text.get_gid() == "turns"]
+                name = ax._left_title.get_window_extent()  # type: ignore[attr-defined]
+                assert name.y0 > said.get_window_extent().y1 - 2
+                heights.append(name.y0)
+            assert len(titled) == 2 and (inches == sf.PHONE_WIDTH or heights[0] == pytest.approx(heights[1]))
+            (legend,) = figure.legends
+            box = legend.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= inches * figure.dpi
+
+
+def test_theory_is_thinner_than_what_was_measured(initializers: sf.Tables) -> None:
+    _, _, axes = show(plot_growth_rate, initializers)
+    for ax in axes[:2]:
+        bars = {line.get_linewidth() for line in lines(ax, "measured interval")}
+        assert all(line.get_linewidth() <= min(bars) for gid in ("operating", "mean_field") for line in lines(ax, gid))
+        assert len(lines(ax, "used")) == 2
+
+
+@pytest.mark.parametrize("by", ["operating point", "mean field"])
+def test_the_caption_explains_the_theory_that_predicts(by: str, make_study: Any) -> None:
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=50, seed=[0, 1])
+    tables = make_study(runs)
+    table = pd.read_parquet(tables.files["runs"])
+    table["predicted_by"] = by
+    study = Study(table)
+    data = plot_growth_rate.frame(tables)
+    facts = plot_growth_rate.facts(data, study)
+    html = render("growth_rate", facts=facts | {"claims": []}).replace("\n", " ")
+    assert ("is the operating point, because" in html) == (by == "operating point")
+    assert ("is mean field, because" in html) == (by == "mean field")
+    assert "each panel is tested once" in html and "vanish" not in html and "explode" not in html
 
 
 def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) -> None:
@@ -492,6 +649,22 @@ def test_a_gap_in_the_map_is_no_border(make_study: Any) -> None:
     assert [text.get_text() for text in axes[0].texts if text.get_text()] == ["2.7", "−2.7", "−5.7"]
 
 
+def test_the_caption_of_the_map_names_colours_that_are_there(study: sf.Tables, make_study: Any) -> None:
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=[11, 21])
+    cases = {-2.0: {"blue"}, 0.0: {"pale", "border"}, 2.0: {"red"}}
+    for rate, there in cases.items():
+        tables = make_study(
+            [run | {"rate": rate - (1e-3 if rate == 0 and run["spectral_radius"] < 1 else 0)} for run in runs]
+        )
+        _, facts, _ = show(plot_radius_length_map, tables)
+        assert {"blue", "pale", "red", "border"} & set(facts["shown"]) == there
+        html = render("radius_length_map", facts=facts | {"claims": []})
+        words = {"blue": "Blue:", "pale": "palest colours", "red": "Red:", "border": "thick line"}
+        for name, word in words.items():
+            assert (word in html) == (name in there), (rate, name)
+            assert name == "border" or ({"pale": "white"}.get(name, name) in facts["alt"]) == (name in there)
+
+
 def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
     cmap, norm = plot_radius_length_map.colours()
     assert cmap(norm(1.99)) != cmap(norm(2.01)) and cmap(norm(0.01)) == cmap(norm(1.99))
@@ -519,20 +692,72 @@ def test_seed_distribution(study: sf.Tables) -> None:
     assert sorted(offsets[:, 0]) == pytest.approx(sorted([-0.01, 0.0, 0.01] * 2))
     assert [label.get_text() for label in right.get_yticklabels()] == ["identity\nρ = 0.9", "sigmoid\nρ = 1.2"]
     assert plain(facts["title"]) == (
-        "Longer sequences do not average away how networks of one kind differ: rates spread by 0.01 at T = 4, 0.01 at T = 10."
+        "From T = 4 to T = 10 the spread of rates over networks halves for none of identity and sigmoid."
     )
+    assert len({line.get_linewidth() for line in lines(left, "spread")}) == 1  # the width has no meaning
 
 
 @pytest.mark.parametrize(
-    ("power", "words"), [(-1.0, "average away how"), (-0.5, "average away part of how"), (0.0, "do not average")]
+    ("power", "words"),
+    [
+        (-1.0, "the spread of rates over networks falls by a factor of 10."),
+        (-0.5, "the spread of rates over networks falls by a factor of 3.2."),
+        (0.0, "the spread of rates over networks does not halve: it is 0.019, then 0.019."),
+        (0.5, "the spread of rates over networks does not halve: it is 0.059, then 0.19."),
+    ],
 )
 def test_the_headline_says_whether_length_averages(power: float, words: str, make_study: Any) -> None:
     runs = grid(**PROPAGATION, sequence_length=[10, 100], seed=SEEDS)
     runs = [run | {"rate": 0.01 * (run["seed"] - 2.5) * run["sequence_length"] ** power} for run in runs]
     data, facts, _ = show(plot_seed_distribution, make_study(runs))
-    assert words in plain(facts["title"])
+    assert plain(facts["title"]) == f"From T = 10 to T = 100 {words}"
     found = plot_seed_distribution.typical(data)["spread"].tolist()
     assert found[1] / found[0] == pytest.approx(10**power)
+
+
+def falling(names: list[str], count: int, make_study: Any) -> sf.Tables:
+    """Kinds of network, of which the spread of the first ``count`` falls with the length, of each one faster."""
+    runs = grid(**PROPAGATION, activation=names, sequence_length=[10, 100], seed=SEEDS)
+    for run in runs:
+        place = names.index(run["activation"])
+        run["rate"] = (
+            0.01 * (run["seed"] - 2.5) * run["sequence_length"] ** (-(1 - 0.1 * place) if place < count else 0.0)
+        )
+    return make_study(runs)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "fall", "title"),
+    [
+        (3, 1, "falls by a factor of 10 for phi0; it does not halve for phi1 and phi2."),
+        (3, 2, "falls by a factor of 10 for phi0, and more than halves for phi1; it does not halve for phi2."),
+        (2, 2, "falls by a factor of 10 for phi0, and more than halves for phi1."),
+        (2, 0, "halves for none of phi0 and phi1."),
+        (20, 0, "halves in none of 20 kinds of network."),
+        (20, 1, "more than halves in 1 of 20 kinds of network, by a factor of 10."),
+        (20, 3, "more than halves in 3 of 20 kinds of network, at most by a factor of 10."),
+    ],
+)
+def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_study: Any) -> None:
+    tables = falling([f"phi{i}" for i in range(kinds)], fall, make_study)
+    facts = plot_seed_distribution.facts(plot_seed_distribution.frame(tables), tables.study)
+    whole = f"From T = 10 to T = 100 the spread of rates over networks {title}"
+    assert plain(facts["title"]) == (whole if len(whole) <= 140 else whole.replace(" of rates", ""))
+    frames = {"runs": pd.read_parquet(tables.files["runs"])}
+    for _, address in addresses(facts["title"]):
+        if address["kind"] != "setting":
+            assert KINDS[address["kind"]](frames, address["where"]) == pytest.approx(address["value"]), address
+
+
+def test_at_one_length_the_headline_has_the_kinds_that_differ_least_and_most(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
+    runs = [run | {"rate": (0.1 if run["activation"] == "relu" else 0.01) * run["seed"]} for run in runs]
+    _, facts, _ = show(plot_seed_distribution, make_study(runs))
+    assert (
+        plain(facts["title"])
+        == "Growth rates of networks of one kind spread by 0.0071 (tanh) up to 0.071 (relu) a step at T = 20."
+    )
+    assert not any("differ most" in plain(claim) for claim in facts["claims"])  # the title has it
 
 
 def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
@@ -546,7 +771,7 @@ def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
     )
     colours = {tuple(np.round(c, 3)) for c in collection(ax, "networks").get_facecolors()}
     assert len(colours) == 2
-    assert "In 1 of 1 settings" in plain(facts["claims"][-1])
+    assert plain(facts["claims"][-1]) == "They do not even agree whether gradients vanish, stay or explode."
 
 
 def test_one_network_has_no_spread(make_study: Any) -> None:
@@ -566,7 +791,7 @@ def test_engine_checks(study: sf.Tables) -> None:
     assert "10 to the power of −14" in facts["alt"]
     claims = [plain(claim) for claim in facts["claims"]]
     assert claims[1:] == ["In 1 of them neither program found a finite result.", "1 of them agreed to the last bit."]
-    assert "weight_hh of relu at ρ = 1 and T = 6" in claims[0]
+    assert "the gradient with respect to weight_hh, of relu at ρ = 1 and T = 6" in claims[0]
     assert lines(ax, "tolerance")[0].get_xdata() == pytest.approx([1e-10, 1e-10], rel=1e-12)
     assert lines(ax, "epsilon")[0].get_xdata() == pytest.approx([2.0**-52] * 2, rel=1e-12)
     assert collection(ax, "sweep").get_offsets()[:, 0].tolist() == [4e-14]
@@ -591,7 +816,7 @@ def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
 
 def test_a_check_above_the_tolerance_is_the_headline(make_study: Any) -> None:
     _, facts, _ = show(plot_engine_checks, make_study([], [{"relative_error": 1e-3}, {}]))
-    assert plain(facts["title"]).startswith("1 of 2 comparisons with PyTorch exceed the tolerance")
+    assert plain(facts["title"]).startswith("1 of 2 comparisons with PyTorch exceeds the tolerance")
 
 
 def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> None:
@@ -606,4 +831,33 @@ def test_types_have_panels_of_their_own(make_study: Any) -> None:
     _, facts, axes = show(plot_engine_checks, make_study([], checks))
     assert list(by_title(axes)) == ["float32", "float64"]
     assert [lines(ax, "tolerance")[0].get_xdata()[0] for ax in axes] == [1e-3, 1e-10]
-    assert plain(facts["title"]) == "No error in 2 comparisons with PyTorch is more than 0.0003 of its tolerance."
+    assert plain(facts["title"]) == "The largest error in 2 comparisons with PyTorch is 0.03 % of what is allowed."
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("x, t = 12", "the gradient with respect to the input x, at t = 12"),
+        ("hidden, t = 3", "the gradient with respect to the hidden state, at t = 3"),
+        (
+            "log_norm of hidden, t = 3",
+            "the logarithmic norm of the gradient with respect to the hidden state, at t = 3",
+        ),
+        ("initial state, hidden", "the gradient with respect to the initial hidden state"),
+        ("weight_hh", "the gradient with respect to weight_hh"),
+    ],
+)
+def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study: Any) -> None:
+    tables = make_study([], [{"where": where, "relative_error": 4e-12}])
+    _, facts, _ = show(plot_engine_checks, tables)
+    assert (
+        plain(facts["title"])
+        == "The relative error in 1 comparison with PyTorch is 4 × 10⁻¹²; the tolerance is 25 times larger."
+    )
+    assert f"4 × 10⁻¹²: {words}, of tanh at" in plain(facts["claims"][0])
+
+
+def test_checks_after_training_are_said_where_there_are_some(make_study: Any) -> None:
+    for stage, update, said in (("gate", 0, False), ("sweep", 0, False), ("sweep", 3, True)):
+        _, facts, _ = show(plot_engine_checks, make_study([], [{"stage": stage, "update": update}]))
+        assert ("after part of their training" in render("engine_checks", facts=facts | {"claims": []})) == said

@@ -20,7 +20,6 @@ Where = dict[str, Any]
 Kind = Callable[[Tables, Where], float]
 
 HOW_TRAINED = ["clipping", "optimizer", "learning_rate", "updates", "trace_every", "truncation"]
-LN10 = math.log(10)
 
 
 def columns_of_settings(tables: Tables) -> list[str]:
@@ -162,12 +161,17 @@ def median_of(values: list[float]) -> float:
     return (low + high) / 2
 
 
-def bootstrap_end(values: list[float], upper: bool) -> float:
-    """The end of the percentile interval of the median over 2000 resamples of the sorted values."""
+def median_end(values: list[float], upper: bool) -> float:
+    """The end of the exact 95 % interval of a median: ranks beyond it on one side have a chance of 2.5 % at most."""
     values = sorted(values)
-    drawn = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
-    medians = sorted(median_of([values[i] for i in sample]) for sample in drawn)
-    return medians[1949] if upper else medians[50]
+    n, beyond, chance = len(values), 0, 0.0
+    if n < 2:
+        return math.nan
+    while chance + math.comb(n, beyond) / 2**n <= 0.025:
+        chance += math.comb(n, beyond) / 2**n
+        beyond += 1
+    rank = max(0, beyond - 1)
+    return values[n - 1 - rank] if upper else values[rank]
 
 
 # ---- training
@@ -263,8 +267,13 @@ def finite_mean(values: np.ndarray) -> float:
     return float(values[0]) if len(values) and len(set(values)) == 1 else 0.0
 
 
+def place(where: Where) -> Where:
+    """Where a comparison is made, without its two sides."""
+    return {name: value for name, value in where.items() if name not in ("axis", "a", "b")}
+
+
 def growth_difference(tables: Tables, where: Where, end: int) -> float:
-    runs = networks(tables, {"sweep": where["sweep"]}).dropna(subset=["growth_rate"])
+    runs = networks(tables, place(where)).dropna(subset=["growth_rate"])
     values = paired(tables, where, runs, "growth_rate")
     values = values[np.isfinite(values)]
     return student(values)[end]
@@ -272,13 +281,38 @@ def growth_difference(tables: Tables, where: Where, end: int) -> float:
 
 def count_zero_pairs(tables: Tables, where: Where) -> float:
     count: list[int] = []
-    runs = networks(tables, {"sweep": where["sweep"]}).dropna(subset=["growth_rate"])
+    runs = networks(tables, place(where)).dropna(subset=["growth_rate"])
     paired_by_seed(tables, where, runs, "growth_rate", count)
     return float(count[0])
 
 
-def steps_back(tables: Tables, where: Where) -> float:
-    return float(networks(tables, {"sweep": where["sweep"]})["sequence_length"].max() - 1)
+def decades_difference(tables: Tables, where: Where, end: int) -> float:
+    runs = networks(tables, place(where)).dropna(subset=["log10_gradient_ratio"])
+    values = paired(tables, where, runs, "log10_gradient_ratio")
+    return student(values[np.isfinite(values)])[end]
+
+
+def largest_difference(tables: Tables, where: Where) -> float:
+    """Between two networks of one seed that differ in the axis alone."""
+    runs, axis = networks(tables, place(where)), where["axis"]
+    others = [name for name in columns_of_settings(tables) if name not in (axis, "trace_every")]
+    groups = runs.groupby([list(map(str, runs[name])) for name in others])["log10_gradient_ratio"]
+    with np.errstate(invalid="ignore"):
+        return float((groups.max() - groups.min()).fillna(0.0).max())
+
+
+def every_network(tables: Tables) -> pd.DataFrame:
+    """The networks before training of all sweeps, at their longest sequence."""
+    runs = one_each(tables)
+    found = [networks(tables, {"sweep": sweep}) for sweep in dict.fromkeys(runs["sweep"])]
+    return pd.concat([rows for rows in found if len(rows)]).drop_duplicates("run_key")
+
+
+def unsettled(tables: Tables) -> list[Any]:
+    """Networks whose window begins as late as it may; not those with the identity, whose slopes know no size."""
+    rows = every_network(tables).to_dict("records")
+    late = [r for r in rows if r["settled_from"] - 1 >= (r["settled_to"] - 1) // 2]
+    return [r for r in late if r["activation"] != "identity"]
 
 
 def trained_difference(tables: Tables, where: Where, end: int) -> float:
@@ -291,8 +325,12 @@ def loss_ratio(tables: Tables, where: Where, end: int, sign: float) -> float:
     return [ends[0], min(ends[1:]), max(ends[1:])][end]
 
 
+def loss_lower(tables: Tables, where: Where, end: int, sign: float) -> float:
+    return 1.0 - 1.0 / loss_ratio(tables, where, end, sign)
+
+
 def points(tables: Tables, where: Where, end: int, sign: float) -> float:
-    ends = [sign * trained_difference(tables, where, i) for i in range(3)]
+    ends = [min(1.0, max(-1.0, sign * trained_difference(tables, where, i))) for i in range(3)]
     return [ends[0], min(ends[1:]), max(ends[1:])][end]
 
 
@@ -300,10 +338,38 @@ def broken(tables: Tables, where: Where) -> float:
     return float(outcomes(tables, where)["broken"].sum())
 
 
-def wilson(k: float, n: int, upper: bool) -> float:
-    z = 1.959963984540054
+def wilson(tables: Tables, where: Where, upper: bool) -> float:
+    """Wilson's interval of the share of broken runs, in which a seed counts once however many runs it has."""
+    runs, z = outcomes(tables, where), 1.959963984540054
+    n = runs["seed"].nunique()
+    k = runs["broken"].mean() * n
     middle, half = (k + z * z / 2) / (n + z * z), z * math.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
     return middle + half if upper else middle - half
+
+
+def beside(tables: Tables, where: Where) -> list[pd.DataFrame]:
+    """The runs of a part, setting by setting of the other axes."""
+    runs = with_scale(tables, where)
+    others = [name for name in varying(tables, runs, ["updates", "task"]) if name != where["axis"]]
+    return [group for _, group in runs.groupby([list(map(str, runs[name])) for name in others])]
+
+
+def best_in(tables: Tables, where: Where) -> float:
+    """In how many of them ``a`` has the best mean."""
+    axis, count = where["axis"], 0
+    for runs in beside(tables, where):
+        sign = 1 if runs["accuracy"].all() else -1
+        means = {
+            str(v): sign * g.groupby("seed")["v"].mean().mean() for v, g in runs.groupby(list(map(str, runs[axis])))
+        }
+        count += max(means, key=lambda value: means[value]) == str(where["a"])
+    return float(count)
+
+
+def theory_of(rows: pd.DataFrame) -> str:
+    if set(rows["activation"]) == {"identity"} and rows["linear_rate"].notna().all():
+        return "linear_rate"
+    return "mean_field_rate" if rows["mean_field_rate"].notna().all() else "operating_rate"
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force
@@ -352,18 +418,18 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
         everything = beginnings(tables, {"sweep": sweep})
         if len(everything):
             axes = varying(tables, everything, [*HOW_TRAINED])
-            for axis in axes:
-                if axis not in ("spectral_radius", "sequence_length"):
-                    for b, a in itertools.combinations(values_of(rows, axis), 2):
-                        add(
-                            {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"},
-                            rows,
-                            "growth_rate",
-                        )
             column = start_column(everything, axes)
+            compared = [axis for axis in axes if axis not in ("spectral_radius", "sequence_length")]
+            for axis in compared:
+                kinds = [other for other in compared if other != axis]
+                for b, a in itertools.combinations(values_of(rows, axis), 2):
+                    label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
+                    add(label, rows, "growth_rate")
+                    for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
+                        add({**label, "single": True}, group, "growth_rate")
             kinds = [axis for axis in axes if axis not in (column, "sequence_length")]
             known = networks(tables, {"sweep": sweep})
-            known = known[np.isfinite(known["deviation"].astype(float))]
+            known = known[np.isfinite(known["deviation"].astype(float)) & (known["predicted_by"] != "linear law")]
             for _, group in known.groupby(kinds, dropna=False) if kinds else [((), known)] if len(known) else []:
                 means = group.groupby("seed")["deviation"].mean()
                 deviations.append(
@@ -384,10 +450,12 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                 for column in ["v", "broke"] if rows["broken"].any() else ["v"]:
                     for b, a in every:
                         add({**label, "axis": axis, "a": a, "b": b, "measure": column}, rows, column)
-                    if axis == asked and kinds:
+                    if kinds and (axis == asked or rows[axis].nunique(dropna=False) == 2):
                         reference = {"clipping": "none", "truncation": None}
-                        single = [p for p in every if axis not in reference or reference[axis] in p]
-                        for key, group in rows.groupby(kinds, dropna=False):
+                        known = values_of(rows, axis)
+                        single = [p for p in every if reference.get(axis, "") not in known or reference[axis] in p]
+                        every_one = list(rows.groupby(kinds, dropna=False))
+                        for key, group in every_one if len(every_one) <= 32 else []:
                             chosen = {k: None if pd.isna(v) else v for k, v in zip(kinds, key, strict=True)}
                             for b, a in single:
                                 add(
@@ -503,13 +571,18 @@ KINDS: dict[str, Kind] = {
     "turning": lambda t, w: float(sum(math.isfinite(x) for x in turning_points(t, w))),
     "never_turning": lambda t, w: float(all_networks(t, w) - sum(math.isfinite(x) for x in turning_points(t, w))),
     "critical_radius": lambda t, w: median_of(turning_points(t, w)),
-    "critical_radius_low": lambda t, w: bootstrap_end(turning_points(t, w), upper=False),
-    "critical_radius_high": lambda t, w: bootstrap_end(turning_points(t, w), upper=True),
-    "predicted_radius": lambda t, w: median_of(turning_points(t, w, "predicted_rate")),
+    "critical_radius_low": lambda t, w: median_end(turning_points(t, w), upper=False),
+    "critical_radius_high": lambda t, w: median_end(turning_points(t, w), upper=True),
+    "predicted_radius": lambda t, w: median_of(turning_points(t, w, theory_of(networks(t, w)))),
     "median_decades": lambda t, w: median_of(networks(t, w)["log10_gradient_ratio"].dropna().tolist()),
     **_three("growth_difference", growth_difference),
-    "growth_difference_decades": lambda t, w: growth_difference(t, w, 0) * steps_back(t, w) / LN10,
-    "steps_back": steps_back,
+    **_three("decades_difference", decades_difference),
+    "largest_difference": largest_difference,
+    **_three("loss_lower", lambda t, w, end: loss_lower(t, w, end, 1.0)),
+    **_three("loss_lower_back", lambda t, w, end: loss_lower(t, w, end, -1.0)),
+    "with_dead_samples": lambda t, w: float((every_network(t)["dead_samples"] > 0).sum()),
+    "never_settled": lambda t, w: float(len(unsettled(t))),
+    "unpredicted": lambda t, w: float(sum(pd.isna(x) for x in every_network(t)["predicted_by"])),
     "zero_pairs": count_zero_pairs,
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
@@ -529,8 +602,10 @@ KINDS: dict[str, Kind] = {
     ),
     "trained_runs": lambda t, w: float(len(outcomes(t, w))),
     "broken": broken,
-    "broken_share_low": lambda t, w: wilson(broken(t, w), len(outcomes(t, w)), upper=False),
-    "broken_share_high": lambda t, w: wilson(broken(t, w), len(outcomes(t, w)), upper=True),
+    "broken_share_low": lambda t, w: max(0.0, wilson(t, w, upper=False)),
+    "broken_share_high": lambda t, w: min(1.0, wilson(t, w, upper=True)),
+    "best_in": best_in,
+    "settings_beside": lambda t, w: float(len(beside(t, w))),
     **_three("accuracy_difference", lambda t, w, end: points(t, w, end, 1.0)),
     **_three("accuracy_difference_back", lambda t, w, end: points(t, w, end, -1.0)),
     **_three("loss_ratio", lambda t, w, end: loss_ratio(t, w, end, 1.0)),
@@ -539,7 +614,7 @@ KINDS: dict[str, Kind] = {
     "clearly_better": lambda t, w: clearly(t, w, better=True),
     "clearly_worse": lambda t, w: clearly(t, w, better=False),
     "tests": lambda t, w: float(len(family(t))),
-    "seeds_of_growth": lambda t, w: float(len(paired(t, w, networks(t, {"sweep": w["sweep"]}).dropna(subset=["growth_rate"]), "growth_rate"))),
+    "seeds_of_growth": lambda t, w: float(len(paired(t, w, networks(t, place(w)).dropna(subset=["growth_rate"]), "growth_rate"))),
     "seeds_of_results": lambda t, w: float(len(paired(t, w, with_scale(t, w), "v"))),
     "settings_of_results": settings_of,
     "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["updates", "task"])].drop_duplicates())),

@@ -126,7 +126,37 @@ def spread_decades(tables: Tables, where: Where) -> float:
     return spread(tables, where) * (where["sequence_length"] - 1) * math.log10(math.e)
 
 
+def kinds_spread(tables: Tables) -> dict[tuple[Any, ...], dict[int, float]]:
+    """By kind of network (all settings but ρ and T) that has both ends: the typical standard deviation at every length."""
+    own = starts(tables["runs"])
+    found: dict[tuple[Any, ...], dict[int, float]] = {}
+    for key, rows in own.groupby([n for n in START if n not in ("spectral_radius", "sequence_length")], dropna=False):
+        for T, here in rows.groupby("sequence_length"):
+            rates = [finite(group["growth_rate"]) for _, group in here.groupby("spectral_radius", dropna=False)]
+            known = [float(np.std(rate, ddof=1)) for rate in rates if len(rate) > 1]
+            if known:
+                found.setdefault(tuple(map(str, key)), {})[int(T)] = float(np.median(known))
+    lengths = [T for kind in found.values() for T in kind]
+    return {key: kind for key, kind in found.items() if {min(lengths), max(lengths)} <= set(kind)}
+
+
+def spread_factor(tables: Tables, where: Where) -> float:
+    kind = {name: value for name, value in where.items() if name not in ("first", "last")}
+    ends = [spread(tables, {"sequence_length": where[end], **kind}) for end in ("first", "last")]
+    return ends[0] / ends[1]
+
+
+def kinds_halving(tables: Tables, where: Where) -> float:
+    found = kinds_spread(tables)
+    first, last = (end(T for kind in found.values() for T in kind) for end in (min, max))
+    return float(sum(kind[last] < kind[first] / 2 for kind in found.values()))
+
+
 # ---- checks
+
+
+def nearest_step(tables: Tables, where: Where) -> float:
+    return float(str(tables["checks"].loc[shares(tables).idxmax(), "where"]).split("t = ")[1])
 
 
 def shares(tables: Tables) -> pd.Series:
@@ -144,6 +174,8 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "without_ratio": lambda t, w: count(starts(t["runs"])["log10_gradient_ratio"].isna()),
     "starts_in_all": lambda t, w: float(len(starts(t["runs"]))),
     "mean_growth": mean_growth,
+    "growth_percent": lambda t, w: abs(math.exp(mean_growth(t, w)) - 1.0),
+    "growth_factor": lambda t, w: math.exp(mean_growth(t, w)),
     "networks_at_longest": lambda t, w: float(len(compared(t["runs"]))),
     "predicted_by": lambda t, w: float(len(pick(compared(t["runs"]), w))),
     "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
@@ -159,12 +191,16 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in settings(t, w))),
     "spread": spread,
     "spread_decades": spread_decades,
+    "spread_factor": spread_factor,
+    "kinds_spread": lambda t, w: float(len(kinds_spread(t))),
+    "kinds_halving": kinds_halving,
     "checks": lambda t, w: float(len(t["checks"])),
     "checks_without_error": lambda t, w: count(t["checks"]["relative_error"].isna()),
     "checks_exact": lambda t, w: count(t["checks"]["relative_error"] == 0),
     "checks_failed": lambda t, w: count(shares(t) > 1),
     "largest_error": lambda t, w: float(t["checks"]["relative_error"].max()),
     "nearest_error": nearest_error,
+    "nearest_step": nearest_step,
     "tolerance_over_error": lambda t, w: 1.0 / float(shares(t).max()),
     "error_over_tolerance": lambda t, w: float(shares(t).max()),
 }

@@ -16,8 +16,8 @@ from study_findings import Study
 from study_words import plain
 
 CLAIMS = re.compile(
-    r"learns best|is ahead|helps only|helps in some|clearly (?:better|worse) in [1-9]|; a clear difference|better:|better than [^;]*:|"
-    r"keeps (?:more|most)|clearly not zero"
+    r"learns be|is ahead|clearly (?:helps|harms|beats|loses)|clearly (?:better|worse) in [1-9]|difference is clear|better than [^;]*:|"
+    r"clearly differ|; (?:all )?clear|clearly not zero|clearly breaks down|[Cc]learly ahead"
 )
 
 
@@ -71,8 +71,8 @@ def test_real_effects_are_found_and_have_their_direction_and_size() -> None:
         study = drawn(rng, 8, 0.12, 0.05)
         said = " ".join(claims(study))
         found += "norm:1.0 learns best" in said or "norm:1.0 is ahead" in said
-        found += "orthogonal keeps more of the gradient" in said
-        assert "value:0.1 learns best" not in said and "gaussian keeps more" not in said
+        found += "orthogonal's growth rate is higher" in said
+        assert "value:0.1 learns best" not in said and "gaussian's growth rate is higher" not in said
         pooled = [
             c for c in study.comparisons if c.measure == "held_out_accuracy" and c.axis == "clipping" and not c.fixed
         ]
@@ -84,7 +84,7 @@ def test_real_effects_are_found_and_have_their_direction_and_size() -> None:
 def test_breakdowns_that_clipping_prevents_are_found() -> None:
     study = drawn(np.random.default_rng(2), 10, 0.01, 0.0, breaks=0.7)
     text = " ".join(map(plain, study.sentences))
-    assert "with no clipping and none of 80" in text and "a clear difference" in text
+    assert "with no clipping and none of 80" in text and "the difference is clear" in text
 
 
 def test_the_better_of_two_losses_is_the_smaller_one() -> None:
@@ -95,7 +95,7 @@ def test_the_better_of_two_losses_is_the_smaller_one() -> None:
         for s in range(8) for o in ("adam", "sgd")
     ]  # fmt: skip
     study = Study(frame(runs))
-    said = next(plain(text) for text in study.sentences if "learns best" in text)
+    said = next(plain(text) for text in study.sentences if "learns better" in text)
     ratio = float(re.search(r"a loss ([\d.]+) times lower", said)[1])
-    assert "adam learns best" in said and 8 < ratio < 12
+    assert "adam learns better" in said and 8 < ratio < 12
     assert plain(study.tables[0].rows[0].verdict).startswith("adam better than sgd: a loss")

@@ -46,22 +46,23 @@ def test_a_median_may_lie_beyond_what_was_tried() -> None:
     assert stat.median(np.array([-math.inf, math.inf])).value == -math.inf
 
 
-@pytest.mark.parametrize("seeds", [5, 8, 12])
+@pytest.mark.parametrize("seeds", [6, 8, 10, 13])
 def test_intervals_of_medians_cover(seeds: int) -> None:
     """In simulated studies the interval holds the true median about as often as it says."""
     rng, covered = np.random.default_rng(seeds), 0
     for _ in range(400):
         found = stat.median(rng.lognormal(0.0, 0.5, seeds))
         covered += found.low <= 1.0 <= found.high
-    assert covered / 400 > 0.90
+    assert covered / 400 > 0.935  # 0.95 within three standard errors
 
 
-def test_the_bootstrap_is_scipys() -> None:
-    values = np.array([1.3, 1.1, 1.7, 1.2, 1.45, 1.33, 1.28])
+@pytest.mark.parametrize("seeds", [6, 7, 9, 10, 17, 30])
+def test_the_interval_of_a_median_is_scipys(seeds: int) -> None:
+    values = np.random.default_rng(seeds).lognormal(0.0, 0.5, seeds)
     ours = stat.median(values)
-    theirs = stats.bootstrap((values,), np.median, method="percentile", n_resamples=20_000, rng=1).confidence_interval
+    theirs = stats.quantile_test(values, q=0.0, p=0.5).confidence_interval(0.95)
     assert ours.value == np.median(values)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert (ours.low, ours.high) == (theirs.low, theirs.high)
 
 
 def test_means_and_proportions_are_scipys() -> None:
@@ -69,9 +70,12 @@ def test_means_and_proportions_are_scipys() -> None:
     theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert stat.mean(values) == pytest.approx((values.mean(), theirs.low, theirs.high), rel=1e-12)
     assert math.isnan(stat.mean(np.array([0.3])).low)
-    whole = stat.proportion(5, 5)
+    whole = stat.proportion(1.0, 5)
     assert whole.value == 1.0 and whole.high == 1.0 and whole.low == pytest.approx(0.5655, abs=1e-4)  # Wilson 1927
-    assert math.isnan(stat.proportion(0, 0).value)
+    for count, total in ((0, 7), (3, 10), (9, 20)):
+        theirs = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
+        assert stat.proportion(count / total, total)[1:] == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert math.isnan(stat.proportion(0.5, 0).value)
 
 
 @settings(max_examples=40, deadline=None)

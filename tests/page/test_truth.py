@@ -110,8 +110,9 @@ def test_every_text_is_its_number_rounded(shown: Shown) -> None:
 
 def value_of(text: str) -> tuple[float, float] | None:
     """(the number that a text shows, the size of its last digit); None where it is in words. A power of ten is its exponent."""
-    if power := re.fullmatch("10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text):
-        return float(power[1].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))), 1.0
+    if power := re.fullmatch("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text):
+        exponent = power[1].translate(str.maketrans("⁻·⁰¹²³⁴⁵⁶⁷⁸⁹", "-.0123456789"))
+        return float(exponent), 0.1 if "." in exponent else 1.0
     plain = text.removesuffix(" %").replace("−", "-").replace("+", "").replace(",", "")
     if re.fullmatch(r"-?\d+(\.\d+)?", plain):
         decimals = len(plain.partition(".")[2])

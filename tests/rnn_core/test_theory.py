@@ -29,6 +29,7 @@ from rnn_core.theory import (
     settled_window,
     slope_fluctuation,
 )
+from rnn_core.theory.mean_field import _expect
 from tests.rnn_core.engine_helpers import quick
 
 LN10 = math.log(10.0)
@@ -504,3 +505,26 @@ def test_a_dead_network_is_measured() -> None:
     assert summary["operating_rate"] == summary["growth_rate"] == -math.inf
     assert summary["dead_samples"] == 1.0 and math.isnan(summary["slope_fluctuation"])
     assert summary["predicted_by"] == "mean field"
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma_w", "sigma_u2", "q"),
+    [
+        ("gelu", 1.41, 0.1, 0.3324118154620858),
+        ("softplus", 1.41, 0.01, 46.41548085546631),
+        ("tanh", 1.0, 1e-6, 7.078150621962132e-04),
+        ("hard_tanh", 1.0, 1e-6, 0.05133326376176662),
+    ],
+)
+def test_a_variance_that_creeps_to_its_end_is_not_taken_for_two(
+    name: str, sigma_w: float, sigma_u2: float, q: float
+) -> None:
+    """Near a critical point plain iteration needs tens of thousands of steps; to stop it early is to report another end."""
+    phi = rc.ACTIVATIONS[name]
+    found = fixed_point(phi, sigma_w**2, sigma_u2)
+    assert not found.bistable
+    assert found.q == pytest.approx(q, rel=1e-6)
+    from_above = 100.0 * found.q
+    for _ in range(60_000):
+        from_above = sigma_w**2 * _expect(phi, from_above, phi.f) + sigma_u2
+    assert from_above == pytest.approx(found.q, rel=1e-3)

@@ -1,6 +1,5 @@
 """How closely the engine agrees with independent programs: every check's worst relative error, and the tolerance."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.lines import Line2D
 
 import study_figures as sf
 from study_findings import Study
-from study_words import in_order, listed, marked, number, plural
+from study_words import in_order, listed, marked, number, percent, plural
 
 NOTHING = sf.Nothing(
     "No comparison of the engine with an independent program is recorded.",
@@ -30,7 +29,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
     """
     settings = ["stage", "oracle", "run_key", "cell", "activation", "spectral_radius", "sequence_length", "dtype"]
-    data = tables.read("checks", [*settings, "regime", "relative_error", "where", "tolerance"])
+    data = tables.read("checks", [*settings, "update", "regime", "relative_error", "where", "tolerance"])
     if data.empty:
         return pd.DataFrame()
     data["regime"] = data["regime"].fillna(UNKNOWN)
@@ -59,6 +58,7 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
         *(stage for stage in STAGES if (data["stage"] == stage).any()),
         *(["exact"] if exact else []),
+        *(["training"] if (data.loc[data["stage"] == "sweep", "update"] > 0).any() else []),
     ]
     claims = [
         *([_worst(known)] if len(known) and not data["exact"].all() else []),
@@ -73,21 +73,24 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
 
 
 def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
-    compared = f"{_count(len(data), 'checks')} comparison{'s' * (len(data) != 1)} with PyTorch"
+    one = len(data) == 1
+    compared = f"{_count(len(data), 'checks')} comparison{'' if one else 's'} with PyTorch"
     if known.empty:
-        return f"In none of {compared} was there a finite result to compare."
+        return f"In {'the only comparison' if one else f'none of {compared}'} was there a finite result to compare."
     share = known["relative_error"] / known["tolerance"]
     failed, largest = int((share > 1).sum()), float(known["relative_error"].max())
     error = marked(number(largest, 2), "largest_error", largest)
     if failed:
-        return f"{_count(failed, 'checks_failed')} of {compared} exceed the tolerance; the largest relative error is {error}."
+        exceed = "exceeds" if failed == 1 else "exceed"
+        return f"{_count(failed, 'checks_failed')} of {compared} {exceed} the tolerance; the largest relative error is {error}."
     if share.max() == 0:
-        return f"All of {compared} agree to the last bit."
+        return f"{compared} agrees to the last bit." if one else f"All of {compared} agree to the last bit."
+    which = "The" if one else "The largest"
     if known["tolerance"].nunique() == 1:
         times = marked(number(1 / share.max(), 2), "tolerance_over_error", 1 / share.max())
-        return f"The largest relative error in {compared} is {error}; the tolerance is {times} times larger."
-    nearest = marked(number(share.max(), 2), "error_over_tolerance", share.max())
-    return f"No error in {compared} is more than {nearest} of its tolerance."
+        return f"{which} relative error in {compared} is {error}; the tolerance is {times} times larger."
+    part = percent(share.max()) if share.max() >= 0.01 else f"{number(100 * share.max(), 1)} %"
+    return f"{which} error in {compared} is {marked(part, 'error_over_tolerance', share.max())} of what is allowed."
 
 
 def _nearest(known: pd.DataFrame) -> pd.Series:
@@ -98,13 +101,29 @@ def _nearest(known: pd.DataFrame) -> pd.Series:
 def _worst(known: pd.DataFrame) -> str:
     row = _nearest(known)
     network = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
-    found = re.sub(r", t = \d+", " at one time step", str(row["where"]))
     error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
     settings = [
         f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
         for name, axis in (("ρ", "spectral_radius"), ("T", "sequence_length"))
     ]
-    return f"Nearest to its tolerance is {error}: {found} of {network} at {listed(settings)}, against {row['oracle']}."
+    return (
+        f"{'Nearest to its tolerance is' if len(known) > 1 else 'The error is'} {error}: {_gradient(str(row['where']))}, of {network} at "
+        f"{listed(settings)}, against {row['oracle']}."
+    )
+
+
+def _gradient(where: str) -> str:
+    """What the checks' table calls ``x, t = 12``, in words."""
+    what, _, step = where.partition(", t = ")
+    norm = what.startswith("log_norm of ")
+    what = what.removeprefix("log_norm of ")
+    state = what.startswith("initial state, ")
+    what = what.removeprefix("initial state, ")
+    words = {"x": "the input x", "hidden": "the hidden state", "cell": "the cell state"}.get(what, what)
+    if state:
+        words = words.replace("the ", "the initial ", 1) if words != what else f"the initial state {what}"
+    at = f", at t = {marked(step, 'nearest_step', float(step))}" if step else ""
+    return f"{'the logarithmic norm of ' if norm else ''}the gradient with respect to {words}{at}"
 
 
 # ---- drawing

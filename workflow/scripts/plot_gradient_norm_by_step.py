@@ -33,7 +33,10 @@ LIMITS = (  # log10 of the smallest positive and of the largest number
     ("float32", -44.9, 38.5),
     ("float64", -323.3, 308.3),
 )
-PINK = "#8f3a6d"
+PURPLE = "#8f3a6d"
+RESTRAINT = 1.25  # times as long a scale still holds the linear laws
+THIN, THICK = 1.1, 2.2  # lines of radii below 1, and of the others: grey print tells 0.5 from 1.8
+LAW: dict[str, Any] = {"lw": 1.0, "ls": (0, (4, 2.5)), "alpha": 0.75}
 GROUP = ["panel", "hue"]
 
 
@@ -65,7 +68,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     radius = "spectral_radius" in axes
     others = [axis for axis in axes if axis != "spectral_radius"]
     hue, rest = sf.start_axes(others)
-    chosen = radius and bool(hue)
+    chosen, all_radii = radius and bool(hue), runs["spectral_radius"].nunique()
     if chosen:
         runs = pd.concat([_three_radii(rows) for _, rows in sm.grouped(runs, rest)])
         rest = [*rest, "spectral_radius"]
@@ -73,8 +76,9 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
         hue = ["spectral_radius"]
     elif not hue:
         hue, rest = [axis for axis in rest if axis == "activation"], []
+    fewer = chosen and all_radii > 3
     runs = sf.start_hues(sf.panels(runs, rest), hue).reset_index(drop=True)
-    return runs.assign(by=hue[0] if hue else "", chosen=chosen, place=np.arange(len(runs)))
+    return runs.assign(by=hue[0] if hue else "", chosen=chosen, fewer=fewer, place=np.arange(len(runs)))
 
 
 def _three_radii(runs: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +118,7 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
         ("high", np.nanmax(known, axis=0)),
     )
     found = {name: np.where(nothing, np.nan, value) for name, value in each}
-    keep = ["panel", "hue", "colour", "spectral_radius", "by", "chosen", "left_out", "cell"]
+    keep = ["panel", "hue", "colour", "spectral_radius", "by", "chosen", "fewer", "left_out", "cell"]
     return pd.DataFrame(found).assign(
         **{name: own[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
@@ -140,11 +144,13 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
         *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
-        *(["three radii"] if data["chosen"].any() else []),
+        *(["three radii"] if data["fewer"].any() else ["all radii"] if data["chosen"].any() else []),
         *(["band"] if data["seeds"].max() > 1 else []),
         *(["zeros"] if last["zeros"].any() else []),
         *(["limits"] if _limits(data) else []),
         *(["leaving"] if len(leaving(data)) else []),
+        *(["several"] if len(data["panel"].cat.categories) > 1 else []),
+        *(["law leaves"] if _law_leaves(data) else []),
     ]
     kinds = sf.alt_list(data["panel"].cat.categories)
     alt = (
@@ -188,14 +194,26 @@ def _title(study: Study) -> str:
     low, high = found[0], found[-1]
     length = marked(str(high[3]), "setting", high[3], axis="sequence_length")
     going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
+    whose = "the median network's gradient" if _has_medians(study) else "the gradient"
     sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
     if low[0] == -np.inf:
         sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
     if low[0] == high[0]:
-        return f"{going} multiplies the gradient by {sizes[0]}."
-    text = f"{going} multiplies the gradient by anything from {sizes[0]} for {low[1]} to {sizes[1]} for {high[1]}."
-    short = f"{going} multiplies the gradient by anything from {sizes[0]} to {sizes[1]}."
-    return text if len(plain(text)) <= sf.LONGEST_TITLE else short
+        return f"{going} multiplies {whose} by {sizes[0]}."
+    names = [sf.inside(each[1]) for each in (low, high)]
+    text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
+    short = f"{going} multiplies {whose} by anything from {sizes[0]} to {sizes[1]}."
+    return text if all(names) and len(plain(text)) <= sf.LONGEST_TITLE else short
+
+
+def _has_medians(study: Study) -> bool:
+    """Whether some kind of network has several networks, so that its line is a median."""
+    return any(
+        rows["log10_gradient_ratio"].notna().sum() > 1
+        for part in study.parts
+        if not part.trains
+        for _, rows in sm.grouped(_longest(part), part.axes)
+    )
 
 
 def _linear(study: Study) -> list[str]:
@@ -207,12 +225,11 @@ def _linear(study: Study) -> list[str]:
         return []
     law = starts["linear_rate"] * (starts["sequence_length"] - 1) / math.log(10)
     off = (starts["log10_gradient_ratio"] - law).abs().groupby(starts["activation"]).median().sort_values()
-    words = [
-        f"{marked(number(value, 2), 'linear_law_miss', value, activation=name)} decades{f' for {name}' if len(off) > 1 else ''}"
-        for name, value in (off if len(off) < 3 else off.iloc[[0, -1]]).items()
-    ]
-    between = " to ".join(words) if len(off) > 1 else words[0]
-    return [f"At the first time step the linear law is off by {between}, in the median of the networks."]
+    said = [(marked(number(value, 2), "linear_law_miss", value, activation=name), name) for name, value in off.items()]
+    miss = f"{said[0][0]} {'decade' if plain(said[0][0]) == '1' else 'decades'}"
+    if len(said) > 1:
+        miss += f" ({said[0][1]}) up to {said[-1][0]} ({said[-1][1]})"
+    return [f"{'In the median, the' if len(starts) > 1 else 'The'} linear law misses by {miss}."]
 
 
 def _lost(study: Study) -> list[str]:
@@ -237,6 +254,9 @@ def _lost(study: Study) -> list[str]:
 def scale(data: pd.DataFrame) -> tuple[float, float]:
     """One y scale for all panels; if a few lines would flatten all others, at least 90 % of the lines end inside."""
     whole = _span(data[["low", "high", "median"]].to_numpy())
+    with_law = _span(data[["low", "high", "median", "linear"]].to_numpy(dtype=float))
+    if with_law[1] - with_law[0] <= RESTRAINT * (whole[1] - whole[0]):
+        whole = with_law
     last = ends(data)["median"].to_numpy()
     last = np.sort(last[np.isfinite(last)])
     spare = math.floor(OUTSIDE * len(last))
@@ -255,6 +275,13 @@ def _span(values: np.ndarray) -> tuple[float, float]:
     return low - room, high + room
 
 
+def _law_leaves(data: pd.DataFrame) -> bool:
+    """Whether some linear law runs out of the scale."""
+    low, high = scale(data)
+    last = ends(data)["linear"].astype(float)
+    return bool(((last < low) | (last > high)).any())
+
+
 def leaving(data: pd.DataFrame) -> pd.DataFrame:
     """Ends of lines that lie outside the scale."""
     low, high = scale(data)
@@ -267,7 +294,7 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
     columns = min(len(names), sf.columns(3 if data["chosen"].any() or len(names) > 4 else 2))
-    height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or sf.on_phone() else 2.9
+    height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or sf.on_phone() else 3.3
     figure, axes = sf.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
     axes[0].set_ylim(*scale(data))
     direct = _direct(data, columns)
@@ -295,31 +322,31 @@ def _direct(data: pd.DataFrame, columns: int) -> bool:
 def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
     """Rows, colour, width and marker of every line; names get ever thinner lines, so that lines that coincide all show."""
     names = list(rows["hue"].cat.categories)
-    thinner = rows["by"].iloc[0] not in sm.NUMBERS or len(names) < 4
-    widths = np.linspace(3.6 if len(names) > 1 else 2.2, 1.1 if len(names) > 1 else 2.2, len(names))
-    return [
-        (
-            line,
-            line["colour"].iloc[0],
-            float(widths[names.index(hue)]) if thinner else 2.0,
-            sf.MARKERS[names.index(hue) % 8],
-        )
-        for hue, line in rows.groupby("hue", observed=True)
-    ]
+    by, found = rows["by"].iloc[0], []
+    widths = np.linspace(3.6, 1.1, len(names)) if len(names) > 1 else [THICK]
+    for hue, line in rows.groupby("hue", observed=True):
+        i = names.index(hue)
+        width = 2.0 if by in sm.NUMBERS and len(names) > 3 else float(widths[i])
+        if by == "spectral_radius":
+            width = THIN if line["spectral_radius"].iloc[0] < 1 else THICK
+        found.append((line, line["colour"].iloc[0], width, sf.MARKERS[i % 8]))
+    return found
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
     ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
     low, _ = ax.get_ylim()
-    one_law = rows.groupby("lag")["linear"].nunique().le(1).all() and rows["hue"].nunique() > 1
+    laws = rows.groupby("lag")["linear"].agg(lambda law: law.max() - law.min())  # they differ by rounding, at least
+    one_law = rows["hue"].nunique() > 1 and not (laws > 1e-3 * np.ptp(ax.get_ylim())).any()
     for i, (line, colour, width, marker) in enumerate(_hues(rows)):
         if line["linear"].notna().any() and not (one_law and i):
             paint = sf.INK if one_law else colour
-            ax.plot(line["lag"], line["linear"], lw=1.3, ls=(0, (4, 2)), color=paint, gid="linear", zorder=2.5)
+            _law(ax, line, paint)
         band = line[["low", "high"]].clip(lower=low - 1e6)  # one network at exactly zero opens it downwards
         ax.fill_between(line["lag"], band["low"], band["high"], color=colour, lw=0, alpha=0.22)
         solid = line.assign(median=line["median"].where(np.isfinite(line["median"])))
-        sns.lineplot(solid, x="lag", y="median", ax=ax, color=colour, lw=width, estimator=None, legend=False)
+        above = {"zorder": 2.3 if width == THIN else 2.2}  # a thin line is seen on a thick one
+        sns.lineplot(solid, x="lag", y="median", ax=ax, color=colour, lw=width, estimator=None, legend=False, **above)
         ax.lines[-1].set_gid("median")
         if markers:
             end = solid.iloc[[-1]]
@@ -330,6 +357,18 @@ def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
             ax.plot([first], [0.03 + 0.05 * i], color=colour, transform=ax.get_xaxis_transform(), **triangle)
     ax.set(xlabel="", ylabel="")
     ax.margins(x=0.01)
+
+
+def _law(ax: Axes, line: pd.DataFrame, colour: Any) -> None:
+    """The linear law, lighter than what was measured; a triangle where it leaves the scale."""
+    ax.plot(line["lag"], line["linear"], color=colour, gid="linear", zorder=2.1, **LAW)
+    last, (low, high) = line.iloc[-1], ax.get_ylim()
+    if low <= last["linear"] <= high:
+        return
+    edge = high if last["linear"] > high else low
+    at = last["lag"] * edge / last["linear"]  # the law is a straight line from 0
+    triangle: dict[str, Any] = {"marker": "^" if edge == high else "v", "ms": 6, "clip_on": False, "mec": colour}
+    ax.plot([at], [edge], color=colour, mfc="white", ls="", gid="law leaves", **triangle)
 
 
 def _hue_legend(data: pd.DataFrame) -> list[Line2D]:
@@ -367,14 +406,15 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
     law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
-    dashes: dict[str, Any] = {"lw": 1.3, "ls": (0, (4, 2))}
     zero: dict[str, Any] = {"color": sf.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
+    leaves: dict[str, Any] = {"color": sf.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}
     entries = [
         (True, Line2D([], [], color=sf.FAINT, lw=2.2, label=median)),
         (several, Patch(color=sf.FAINT, alpha=0.3, label="lowest to highest")),
-        (data["linear"].notna().any(), Line2D([], [], color=sf.FAINT, label=law, **dashes)),
-        (bool(_limits(data)), Line2D([], [], color=PINK, lw=1.0, ls=":", label="where plain floats end")),
+        (data["linear"].notna().any(), Line2D([], [], color=sf.FAINT, label=law, **LAW)),
+        (_law_leaves(data), Line2D([], [], label="it leaves the scale", **leaves)),
+        (bool(_limits(data)), Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where plain floats end")),
         (data["zeros"].any(), Line2D([], [], label="a network is exactly 0 from here", **zero)),
     ]
     return [handle for there, handle in entries if there]
@@ -403,7 +443,7 @@ def _label_limits(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
         return
     for ax in axes:
         for _, y in there:
-            ax.axhline(y, color=PINK, lw=1.0, ls=":", gid="limit", zorder=1)
+            ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
     figure.draw_without_rendering()
     for ax, (_, rows) in zip(axes, data.groupby("panel", observed=True), strict=True):
         for text, y in there:
@@ -421,7 +461,7 @@ def _name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
         for bottom, align in ((y, "bottom"), (y - tall, "top")):
             room = bottom >= low and bottom + tall <= high
             if room and not any(_crosses(line, (start, start + wide), (bottom, bottom + tall)) for line in lines):
-                ax.text(start, y, text, va=align, ha="left", fontsize=9, color=PINK, gid="limit name")
+                ax.text(start, y, text, va=align, ha="left", fontsize=9, color=PURPLE, gid="limit name")
                 return
 
 

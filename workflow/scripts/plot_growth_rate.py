@@ -27,12 +27,18 @@ NOTHING = sf.Nothing(
 )
 MEASURED = "#D55E00"
 THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
-    "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 2.0}),
-    "mean_field_rate": ("mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.7}),
-    "operating_rate": ("operating point", {"color": "#0072B2", "ls": "-", "lw": 2.2}),
-    "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.2}),
+    "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 1.6}),
+    "mean_field_rate": ("mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4}),
+    "operating_rate": ("operating point", {"color": "#0072B2", "ls": "-", "lw": 1.4}),
+    "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.0}),
 }
+BARS = {"mean_field_rate": 34, "operating_rate": 24, "linear_rate": 44}  # points, where nothing is joined; all show
+USED: dict[str, Any] = {"marker": "x", "ms": 5.5, "mew": 1.1, "ls": ""}
+CROSS = "#444444"
+TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
+NAMES = {"operating point": "the operating point", "mean field": "mean field", "linear law": "the linear law"}
 ROUNDING = 1e-9
+LN2 = math.log(2.0)
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
 
@@ -73,6 +79,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
         "sequence_length",
         "seed",
         "cell",
+        "activation",
         "left_out",
     ]
     order = [*keep, *MEASURED_COLUMNS]
@@ -97,10 +104,14 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
     shown = [
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
-        *(["identity"] if data["predicted_by"].eq("linear law").any() else []),
+        *(f"by {name}" for name in NAMES if study.networks["predicted_by"].eq(name).any()),
+        *(["used"] if _is_marked(data) else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
         *(["turning"] if _turns(data) else []),
+        *(["identity"] if data["activation"].eq("identity").any() else []),
+        *(["theory turning"] if _theory_turns(data) else []),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
+        *(["one test"] if data["x_axis"].iloc[0] in sm.NUMBERS and data["x"].nunique() > 1 else []),
         *(["interval"] if data["seed"].nunique() > 1 else []),
         *(["hues"] if len(data["hue"].cat.categories) > 1 else []),
         *(["radius"] if data["x_axis"].iloc[0] == "spectral_radius" else []),
@@ -112,7 +123,8 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
     networks = study.networks
-    claims = [_off(study), *_ruler(networks), _window(networks), _bound(networks), _lost(networks), sf.left_out(data)]
+    bound = _bound(networks) if "bound" in shown else ""
+    claims = [_off(study), *_ruler(networks), _window(networks), bound, _lost(networks), sf.left_out(data)]
     return sf.facts(title, alt, claims, shown)
 
 
@@ -124,10 +136,15 @@ def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in data.groupby(["panel", "hue"], observed=True)]
 
 
-def _critical(rows: pd.DataFrame, rate: str = "growth_rate") -> sm.Critical | None:
+def _critical(rows: pd.DataFrame, find: Callable[..., sm.Critical | None] = sm.critical) -> sm.Critical | None:
     """Where a kind of network turns; None if less than half of its networks do."""
-    found = sm.critical(rows, rate)
+    found = find(rows)
     return found if found and math.isfinite(found.radius.value) else None
+
+
+def _theory_turns(data: pd.DataFrame) -> bool:
+    radius = data["x_axis"].iloc[0] == "spectral_radius"
+    return radius and any(_critical(rows, sm.theory_critical) for rows in _lines(data))
 
 
 @dataclass
@@ -193,11 +210,13 @@ def _turning(study: Study) -> str:
 
 def _extremes(study: Study) -> str:
     """The settings with the highest and with the lowest mean rate."""
-    found = []
+    found, several = [], False
+    where: dict[str, Any] = {}
     for part in study.parts:
         for chosen, runs in [] if part.trains else sm.grouped(part.runs, part.axes):
             known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
             if len(known):
+                several = several or len(known) > 1
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
                 value = float(known.mean())
                 found.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(chosen)))
@@ -205,25 +224,36 @@ def _extremes(study: Study) -> str:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
     (_, lowest, low), (_, highest, high) = min(found), max(found)
     if len(found) == 1:
-        return f"One step back in time changes the natural logarithm of the gradient's norm by {lowest}."
+        return _each_step(found[0][0], several, **where)
     if plain(lowest) == plain(highest):
         return f"Growth per step back is about {lowest} in every kind of network."
     text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
     return text if len(plain(text)) <= sf.LONGEST_TITLE else f"Growth per step back is between {lowest} and {highest}."
 
 
+def _each_step(rate: float, several: bool, **where: Any) -> str:
+    """What one step back does to the gradient of the only kind of network."""
+    mean = " on average" if several else ""
+    change = abs(math.expm1(min(rate, 1.0)))
+    if 0.005 <= change <= 0.99 and rate < LN2:
+        size = marked(f"{number(100 * change, 2)} %", "growth_percent", change, **where)
+        return f"Each step back {'shrinks' if rate < 0 else 'stretches'} the gradient by {size}{mean}."
+    factor = math.exp(min(rate, 700.0))
+    return f"Each step back multiplies the gradient by {marked(number(factor, 3), 'growth_factor', factor, **where)}{mean}."
+
+
 def _off(study: Study) -> str:
     """Which kinds of network theory is clearly off for, where that is worth saying; one test a kind."""
     found = []
     for part in study.parts:
-        steps = int(part.runs["sequence_length"].max()) - 1
-        for chosen, off in [] if part.trains else clearly_off(study.theory_tests(part), steps):
+        for chosen, off in [] if part.trains else clearly_off(study.theory_tests(part)):
             where = {"sweep": part.sweep, **part.fixed, **chosen}
             middle, low, high = (
                 marked(signed(value, 2), f"mean_deviation{side}", value, **where)
                 for side, value in zip(("", "_low", "_high"), off, strict=True)
             )
-            found.append(f"{middle} a step for {name_of(chosen)} (95 % interval {low} to {high})")
+            of = f" for {name_of(chosen)}" if chosen or part.fixed else ""
+            found.append(f"{middle} a step{of} (95 % interval {low} to {high})")
     return f"Measured and predicted clearly part: by {few(found, 3)}." if found else ""
 
 
@@ -234,17 +264,17 @@ def _count(count: int, kind: str, **where: Any) -> str:
 def _ruler(networks: pd.DataFrame) -> list[str]:
     """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
     counts = networks["predicted_by"].value_counts()
-    order = [name for name in ("operating point", "mean field", "linear law") if name in counts]
-    said = [f"by the {name} for {_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order]
-    if len(networks) == 1:
-        return [f"The rate is predicted by the {order[0]}."] if order else []
+    order = [name for name in NAMES if name in counts]
+    said = [f"by {NAMES[name]} for {_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order]
+    everywhere = len(order) == 1 and counts[order[0]] == len(networks)
     total = _count(len(networks), "networks_at_longest")
     found = [f"Of {total} networks, the rate is predicted {listed(said)}."] if said else []
+    if everywhere:
+        found = [f"The rate is predicted by {NAMES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."]
     both = int(networks["bistable"].fillna(False).astype(bool).sum())
     if both:
-        found.append(
-            f"For {_count(both, 'bistable')} of them mean field has a second solution, which a network may reach from large states."
-        )
+        of = "this network" if len(networks) == 1 else f"{_count(both, 'bistable')} of the networks"
+        found.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
     return found
 
 
@@ -255,7 +285,7 @@ def _window(networks: pd.DataFrame) -> str:
     first, last = float(known["settled_from"].median()), float(known["settled_to"].median())
     return (
         f"Rates are measured from step t = {marked(number(first), 'settled_from', first)} to "
-        f"t = {marked(number(last), 'settled_to', last)} in the median of the networks."
+        f"t = {marked(number(last), 'settled_to', last)}{', in the median of the networks' if len(known) > 1 else ''}."
     )
 
 
@@ -293,6 +323,12 @@ def _is_drawn(data: pd.DataFrame, column: str) -> bool:
     return bool(np.isfinite(data[column].astype(float)).any())
 
 
+def _is_marked(data: pd.DataFrame) -> bool:
+    """Whether marks say which theory is the prediction: where several are drawn."""
+    several = sum(_is_drawn(data, column) for column in BARS) > 1 and len(data["hue"].cat.categories) < 3
+    return several and bool(np.isfinite(data["predicted_rate"].astype(float)).any())
+
+
 def _drawn(data: pd.DataFrame, column: str) -> str:
     """With more than two hues the operating line is the prediction."""
     return "predicted_rate" if len(data["hue"].cat.categories) > 2 and column == "operating_rate" else column
@@ -310,10 +346,11 @@ def draw(data: pd.DataFrame) -> Figure:
     columns = min(len(names), sf.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
     figure, pairs = _grid(len(names), columns, strip)
+    said = _alike([_turning_words(data[data["panel"] == name]) for name in names])
     for i, ((upper, lower), name) in enumerate(zip(pairs, names, strict=True)):
         rows = data[data["panel"] == name]
-        _panel(upper, rows)
-        _title(upper, rows, name if len(names) > 1 else "", columns)
+        _panel(upper, rows, _is_marked(data))
+        _title(upper, name if len(names) > 1 else "", said[i], columns)
         _ticks(upper, rows)
         if lower is not None:
             _strip(lower, rows)
@@ -331,8 +368,18 @@ def draw(data: pd.DataFrame) -> Figure:
     pairs[0][0].margins(y=0.08)
     if pairs[0][1] is not None:
         pairs[0][1].margins(y=0.2)
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=sf.columns(3, 1))
+    groups = [group for group in _legend(data) if group]
+    across = sf.columns(min(3, len(groups)), 1)
+    figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
     return figure
+
+
+def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
+    """Entries of groups, so filled up that each group is a column of the legend; on a phone, below each other."""
+    most = max(map(len, groups))
+    if sf.on_phone() or most > 6:
+        return [entry for group in groups for entry in group]
+    return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
 
 
 def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
@@ -365,8 +412,12 @@ def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axe
 
 
 def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
-    """Names under their places; a radius has its number."""
-    if rows["x_axis"].iloc[0] != "spectral_radius":
+    """Names under their places; a radius has its number, and what does not vary has no axis."""
+    if not rows["x_axis"].iloc[0]:
+        ax.set_xticks([])
+        ax.spines["bottom"].set_visible(False)
+        ax.set_xlim(-0.35, 0.35)
+    elif rows["x_axis"].iloc[0] != "spectral_radius":
         places = rows.drop_duplicates("x").sort_values("x")
         names = [textwrap.fill(name, 14, break_on_hyphens=False) for name in places["x_name"]]
         ax.set_xticks(places["x"], names)
@@ -393,6 +444,12 @@ def _interval(values: Any) -> tuple[float, float]:
     return (found.low, found.high) if math.isfinite(found.low) else (found.value, found.value)
 
 
+def _aside(rows: pd.DataFrame) -> float:
+    """How far beside its mean a network stands, where x is a name; not so far that it meets the next hue."""
+    one = len(rows["hue"].cat.categories) == 1
+    return {"spectral_radius": 0.0, "": 0.03}.get(str(rows["x_axis"].iloc[0]), 0.1 if one else 0.05)
+
+
 def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
     """Means with their intervals, hue by hue; behind them every network, light."""
     for own, colour, marker in _dodged(rows):
@@ -400,7 +457,7 @@ def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
         if known.empty:
             continue
         if column == "growth_rate" and known.groupby("x").size().max() > 1:
-            beside = known.assign(x=known["x"] + (0.0 if known["x_axis"].iloc[0] == "spectral_radius" else 0.1))
+            beside = known.assign(x=known["x"] + _aside(rows))
             sns.scatterplot(beside, x="x", y=column, ax=ax, color=colour, s=13, alpha=0.35, linewidth=0, legend=False)
             ax.collections[-1].set_gid("networks")
         before = len(ax.lines)
@@ -419,9 +476,12 @@ def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
             line.set_gid(f"{gid} interval")
 
 
-def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
     ax.axhline(0.0, color="#444444", lw=0.8, zorder=0)
     _theory(ax, rows)
+    for own, colour, _ in _dodged(rows) if mark else []:
+        mean = own[np.isfinite(own["predicted_rate"].astype(float))].groupby("x")["predicted_rate"].mean()
+        ax.plot(mean.index, mean, color=CROSS if colour == MEASURED else colour, gid="used", zorder=3, **USED)
     _points(ax, rows, "growth_rate", "measured")
     if rows["x_axis"].iloc[0] == "spectral_radius":
         for own, colour, _ in _dodged(rows):
@@ -443,11 +503,16 @@ def _theory(ax: Axes, rows: pd.DataFrame) -> None:
         for i, own in enumerate(hues):
             drawn = own[_drawn(rows, column)].astype(float)
             mean = drawn.where(np.isfinite(drawn)).groupby(own["x"]).mean()
-            thinner = np.linspace(2.8, 1.0, len(hues))[i]  # so that lines that coincide all show
+            thinner = np.linspace(1.6, 0.8, len(hues))[i]  # so that lines that coincide all show
             style = line | ({"color": own["colour"].iloc[0], "lw": thinner} if len(hues) > 1 else {})
             if not joined:
-                style |= {"ls": "", "marker": "_", "ms": 26 if len(hues) == 1 else 14, "mew": 2.0}
+                style |= _bar(column, 1.0 if len(hues) == 1 else 0.5)
             ax.plot(mean.index, mean, gid=column.removesuffix("_rate"), zorder=2, **style)
+
+
+def _bar(column: str, size: float = 1.0) -> dict[str, Any]:
+    """A theory where x is a name: a short bar."""
+    return {"ls": "", "marker": "_", "ms": size * BARS[column], "mew": 2.0}
 
 
 def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
@@ -457,10 +522,10 @@ def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
         ax.plot(
             at, [0.0] * len(at), ls="", marker="|", ms=11, mew=1.1, color=colour, alpha=0.75, gid="turning", zorder=4.5
         )
-    found, theory = _critical(own), _critical(own, "predicted_rate")
+    found, theory = _critical(own), _critical(own, sm.theory_critical)
     if theory:
-        blue = THEORY["operating_rate"][1]["color"] if colour == MEASURED else colour
-        ax.axvline(theory.radius.value, color=blue, ls=(0, (1, 1.6)), lw=1.4, zorder=1, gid="theory turning")
+        paint = TURN if colour == MEASURED else TURN | {"color": colour}
+        ax.axvline(theory.radius.value, zorder=1, gid="theory turning", **paint)
     if found:
         low, high = found.radius.low, found.radius.high
         if math.isfinite(low):
@@ -479,13 +544,17 @@ def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
         )
 
 
-def _title(ax: Axes, rows: pd.DataFrame, name: str, columns: int) -> None:
+def _alike(said: list[str]) -> list[str]:
+    """Texts of as many lines each, so that the names above them stand in a row."""
+    most = max(text.count("\n") + 1 if text else 0 for text in said)
+    return [text + "\n " * (most - 1 - text.count("\n")) if most else "" for text in said]
+
+
+def _title(ax: Axes, name: str, said: str, columns: int) -> None:
     """The panel's name, and below it where its networks turn."""
-    said = _turning_words(rows)
-    ax.set_title(
-        textwrap.fill(name, 30 if columns < 4 else 20, break_on_hyphens=False), loc="left", pad=20 if said else 6
-    )
-    if said:
+    below = 6 + (14 * (said.count("\n") + 1) if said else 0)  # points that the words need
+    ax.set_title(textwrap.fill(name, 30 if columns < 4 else 20, break_on_hyphens=False), loc="left", pad=below)
+    if said.strip():
         ax.annotate(
             said, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, gid="turns"
         )
@@ -522,33 +591,51 @@ def _strip(ax: Axes, rows: pd.DataFrame) -> None:
                 bbox={"facecolor": "white", "lw": 0, "pad": 2})  # fmt: skip
 
 
-def _legend(data: pd.DataFrame) -> list[Line2D]:
-    """Only what is drawn."""
-    hues = list(data["hue"].cat.categories)
-    several = len(hues) > 1
+def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
+    """Only what is drawn: what was measured, theories, turning points."""
+    several = len(data["hue"].cat.categories) > 1
     mark = MEASURED if not several else sf.FAINT
     networks = data.groupby(["panel", "hue", "x"], observed=True).size().max()
-    what = "mean over networks, 95 % interval" if networks > 1 else "one network"
-    found = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")]
+    what = "mean, 95 % interval" if networks > 1 else "one network"
+    measured = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")]
     if several:
-        found = [
-            Line2D([], [], color=colour, marker=marker, ms=6.5, lw=1.6, label=f"{own['hue'].iloc[0]}")
+        measured = [
+            Line2D([], [], color=colour, marker=marker, ms=6.5, lw=1.4, label=f"{own['hue'].iloc[0]}")
             for own, colour, marker in _dodged(data)
-        ] + found
+        ] + measured
+    if (data["growth_rate"] == -np.inf).any():
+        zero = Line2D([], [], color=mark, marker="v", ls="", ms=7, label="a network’s gradient is exactly 0")
+        measured.append(zero)
+    theories = _legend_of_theory(data, several)
+    if len(theories) > len(measured) + 1:
+        measured.append(theories.pop(0))
+    return [measured, theories, _legend_of_turning(data, mark)]
+
+
+def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
+    """Bars where bars are drawn, lines where lines are."""
+    joined = data["x_axis"].iloc[0] in sm.NUMBERS and data["x"].nunique() > 1
+    found = []
     for column, (words, line) in THEORY.items():
         if _is_drawn(data, column):
             style = line | ({"color": sf.FAINT, "lw": 1.4} if several else {})
+            if not joined:
+                style |= _bar(column, 0.5)
             words = "predicted" if _drawn(data, column) == "predicted_rate" else words
             found.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))
+    if _is_marked(data):
+        found.append(Line2D([], [], color=sf.FAINT if several else CROSS, label="prediction: theory used", **USED))
+    return found
+
+
+def _legend_of_turning(data: pd.DataFrame, mark: str) -> list[Line2D]:
+    found = []
     if _turns(data):
-        found.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point of one network"))
+        found.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point: one network"))
         median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": sf.INK}
-        found.append(Line2D([], [], marker="D", ms=7, label="their median, 95 % interval", **median))
-    if data["x_axis"].iloc[0] == "spectral_radius" and any(_critical(rows, "predicted_rate") for rows in _lines(data)):
-        blue = sf.FAINT if several else THEORY["operating_rate"][1]["color"]
-        found.append(Line2D([], [], color=blue, ls=(0, (1, 1.6)), lw=1.4, label="theory’s turning point"))
-    if (data["growth_rate"] == -np.inf).any():
-        found.append(Line2D([], [], color=mark, marker="v", ls="", ms=7, label="a network’s gradient is exactly 0"))
+        found.append(Line2D([], [], marker="D", ms=7, label="turning point: median, 95 % interval", **median))
+    if _theory_turns(data):
+        found.append(Line2D([], [], label="turning point: theory", **TURN))
     return found
 
 

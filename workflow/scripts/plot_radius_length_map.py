@@ -21,13 +21,14 @@ import study_measures as sm
 import study_statistics as stat
 import study_tables
 from study_findings import Study
-from study_words import decimals, marked, number, signed
+from study_words import decimals, listed, marked, number, signed
 
 NOTHING = sf.Nothing(
     "There is no map, because no sweep of this study has several sequence lengths and several values of another number.",
     "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
 )
 BOUNDS = (2, 10, 30, 100)  # decades; the first is where "stable" ends
+COLOURS = {"blue": "blue vanishing", "pale": "white stable", "red": "red exploding"}
 GROUP = ["panel", "row", "sequence_length"]
 MOST_COLUMNS = 16  # more have no room for numbers
 
@@ -94,6 +95,8 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         *(["border"] if any(_borders(table) for table in _tables(data)) else []),
         *(["split"] if not data["agree"].all() else []),
         *(["several"] if data["networks"].max() > 1 else []),
+        *_colours_there(data),
+        *(["one"] if data["axis"].iloc[0] == "spectral_radius" and data["row"].min() < 1 < data["row"].max() else []),
         *(["zeros"] if (data["median"] == -np.inf).any() else []),
         *(["radius"] if data["axis"].iloc[0] == "spectral_radius" else ["other"]),
     ]
@@ -107,10 +110,17 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     gone = f"Without a number to show: {_count(lost, 'without_ratio')} networks." if lost else ""
     alt = (
         f"Heat maps{sf.alt_list(data['panel'].cat.categories)}: {study_tables.axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
-        "length to the right, colour for the decades by which the gradient changes from the last step back to the first: blue "
-        f"vanishing, white stable, red exploding. {title}"
+        "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
+        f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
     return sf.facts(title, alt, [disagree, gone, sf.left_out(data)], shown)
+
+
+def _colours_there(data: pd.DataFrame) -> list[str]:
+    """Which of the map's three kinds of colour there are."""
+    value, stable = data["median"], BOUNDS[0]
+    there = {"blue": value < -stable, "pale": value.abs() <= stable, "red": value > stable}
+    return [colour for colour in COLOURS if there[colour].any()]
 
 
 def _count(count: int, kind: str, **where: Any) -> str:
@@ -271,13 +281,14 @@ def _legend(
     several = data["networks"].max() > 1
     entries: list[tuple[bool, Any, str]] = [
         (any(_borders(t) for t in tables), Line2D([], [], color=sf.INK, lw=3.0), "border between shrinking and growing"),
-        (True, band, f"stable: {'median ' if several else ''}within ±2 decades"),
+        ("pale" in _colours_there(data), band, f"stable: {'median ' if several else ''}within ±2 decades"),
         (not data["agree"].all(), corner, "networks disagree about the regime"),
         (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=sf.FAINT), "no run, or not a number"),
     ]  # fmt: skip
-    handles, labels = zip(*(entry[1:] for entry in entries if entry[0]), strict=True)
+    handles, labels = [entry[1] for entry in entries if entry[0]], [entry[2] for entry in entries if entry[0]]
     pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
-    figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=sf.columns(2, 1))
+    if handles:
+        figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=sf.columns(2, 1))
 
 
 def main(snakemake: Any) -> None:

@@ -1,6 +1,5 @@
-"""How far networks of one kind differ, and whether a longer sequence averages that away."""
+"""How far networks of one kind differ, and of which kinds a longer sequence averages that away."""
 
-import math
 import textwrap
 from typing import Any
 
@@ -17,7 +16,7 @@ import study_figures as sf
 import study_measures as sm
 from study_findings import Study
 from study_phrases import LN10
-from study_words import marked, name_of, number
+from study_words import listed, marked, name_of, number, plain
 
 NOTHING = sf.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
@@ -94,7 +93,7 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     return sf.facts(
         title,
         alt,
-        [_decades(settings), _widest(study, settings), _split(study), _zeros(study), sf.left_out(data)],
+        [_decades(settings), _widest(settings, title), _split(study), _zeros(study), sf.left_out(data)],
         shown,
     )
 
@@ -109,7 +108,9 @@ def _settings(study: Study) -> pd.DataFrame:
         if len(known) > 1:
             T = int(rows["sequence_length"].iloc[0])
             others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
-            found.append({"T": T, "others": name_of(others), "settings": others, "spread": float(known.std())})
+            kind = {axis: value for axis, value in others.items() if axis != "spectral_radius"}
+            row = {"T": T, "radius": others.get("spectral_radius"), "spread": float(known.std())}
+            found.append(row | {"kind": name_of(kind) if kind else "", "where": kind})
     return pd.DataFrame(found)
 
 
@@ -117,28 +118,71 @@ def _at(T: int) -> str:
     return f"T = {marked(str(T), 'setting', T, axis='sequence_length')}"
 
 
-def _spread(value: float, T: int) -> str:
-    return marked(number(value, 2), "spread", value, sequence_length=T)
+def _spread(value: float, T: int, **kind: Any) -> str:
+    return marked(number(value, 2), "spread", value, sequence_length=T, **kind)
+
+
+def _by_kind(settings: pd.DataFrame, T: int) -> pd.DataFrame:
+    """The typical spread of every kind at one length, from the smallest."""
+    here = settings[settings["T"] == T]
+    return here.groupby("kind").agg(spread=("spread", "median"), where=("where", "first")).sort_values("spread")
 
 
 def _title(settings: pd.DataFrame) -> str:
-    """How the typical spread changes from the shortest to the longest sequence, if these have the same settings."""
+    """For which kinds the spread falls to less than half from the shortest to the longest sequence."""
     first, last = int(settings["T"].min()), int(settings["T"].max())
-    by_length = settings.groupby("T")["spread"].median()
-    same = set(settings.loc[settings["T"] == first, "others"]) == set(settings.loc[settings["T"] == last, "others"])
-    before, after = float(by_length[first]), float(by_length[last])
-    if first == last or not same or not before > 0 or not after > 0:
-        if after == 0:
-            return f"Networks of one kind all have the same growth rate at {_at(last)}."
-        return f"Growth rates of networks of one kind spread by {_spread(after, last)} a step (standard deviation) at {_at(last)}."
-    slope = math.log(before / after) / math.log(last / first)
-    found = (
-        "do not average away how networks of one kind differ" if slope < 0.25
-        else "average away part of how networks of one kind differ" if slope < 0.75
-        else "average away how networks of one kind differ"
-    )  # fmt: skip
-    spreads = f"rates spread by {_spread(before, first)} at {_at(first)}, {_spread(after, last)} at {_at(last)}"
-    return f"Longer sequences {found}: {spreads}."
+    places = [set(settings.loc[settings["T"] == T, ["kind", "radius"]].itertuples(index=False)) for T in (first, last)]
+    before, after = _by_kind(settings, first), _by_kind(settings, last)
+    if first == last or places[0] != places[1] or not (before["spread"] > 0).all() or not (after["spread"] > 0).all():
+        return _at_one_length(after, last)
+    factor = before["spread"] / after["spread"]
+    factor = factor.sort_values(ascending=False)
+    times = {
+        kind: marked(number(value, 2), "spread_factor", value, first=first, last=last, **after.loc[kind, "where"])
+        for kind, value in factor.items()
+    }
+    fall, others = list(factor.index[factor > 2]), list(factor.index[~(factor > 2)])
+    head = f"From {_at(first)} to {_at(last)} the spread of rates over networks"
+    if len(factor) == 1:
+        if fall:
+            return f"{head} falls by a factor of {times[fall[0]]}."
+        return f"{head} does not halve: it is {_spread(before['spread'].iloc[0], first)}, then {_spread(after['spread'].iloc[0], last)}."
+    texts = [_of_each(each, times, fall, others) for each in (head, head.replace(" of rates", ""))]
+    texts.append(_of_many(head, times, fall, len(factor)))
+    return next((text for text in texts if len(plain(text)) <= sf.LONGEST_TITLE), texts[-1])
+
+
+def _of_each(head: str, times: dict[str, str], fall: list[str], others: list[str]) -> str:
+    """Kinds by name, with the largest factor."""
+    if not fall:
+        return f"{head} halves for none of {listed(others)}."
+    most = f"{head} falls by a factor of {times[fall[0]]} for {fall[0]}"
+    more = f", and more than halves for {listed(fall[1:])}" if fall[1:] else ""
+    return f"{most}{more}" + (f"; it does not halve for {listed(others)}." if others else ".")
+
+
+def _of_many(head: str, times: dict[str, str], fall: list[str], kinds: int) -> str:
+    """Kinds by their number."""
+    total = marked(str(kinds), "kinds_spread", kinds)
+    if not fall:
+        return f"{head} halves in none of {total} kinds of network."
+    count = marked(str(len(fall)), "kinds_halving", len(fall))
+    factor = f"{'at most ' if len(fall) > 1 else ''}by a factor of {times[fall[0]]}"
+    return f"{head} more than halves in {count} of {total} kinds of network, {factor}."
+
+
+def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
+    """The smallest and the largest spread of any kind, at one length."""
+    low, high = spreads.iloc[0], spreads.iloc[-1]
+    if high["spread"] == 0:
+        return f"Networks of one kind all have the same growth rate at {_at(T)}."
+    ends = [_spread(each["spread"], T, **each["where"]) for each in (low, high)]
+    head = f"Growth rates of networks of one kind spread by {ends[0]}"
+    if plain(ends[0]) == plain(ends[1]):
+        return f"{head} a step (standard deviation) at {_at(T)}."
+    text = f"{head} ({sf.inside(low.name)}) up to {ends[1]} ({sf.inside(high.name)}) a step at {_at(T)}."
+    short = f"{head} to {ends[1]} a step (standard deviation) at {_at(T)}."
+    return text if len(plain(text)) <= sf.LONGEST_TITLE else short
 
 
 def _decades(settings: pd.DataFrame) -> str:
@@ -147,21 +191,19 @@ def _decades(settings: pd.DataFrame) -> str:
     spread = float(settings.loc[settings["T"] == T, "spread"].median())
     decades = spread * (T - 1) / LN10
     factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
-    return f"At {_at(T)} one standard deviation makes {factor} decades over the whole sequence, in the median of the settings."
+    unit = "decade" if plain(factor) == "1" else "decades"
+    return f"At {_at(T)} one standard deviation makes {factor} {unit} over the whole sequence{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
 
 
-def _widest(study: Study, settings: pd.DataFrame) -> str:
-    """The kind of network that differs most at the longest sequence."""
-    T = int(settings["T"].max())
-    here = settings[settings["T"] == T]
-    kinds = [{axis: value for axis, value in own.items() if axis != "spectral_radius"} for own in here["settings"]]
-    by_kind = here.assign(kind=[name_of(kind) for kind in kinds]).groupby("kind")["spread"].median()
-    if len(by_kind) < 2 or by_kind.max() < 1.2 * by_kind.min():
+def _widest(settings: pd.DataFrame, title: str) -> str:
+    """The kind of network that differs most at the longest sequence, unless the title has it."""
+    by_kind = _by_kind(settings, T := int(settings["T"].max()))
+    if len(by_kind) < 2 or by_kind["spread"].max() < 1.2 * by_kind["spread"].min():
         return ""
-    widest = str(by_kind.idxmax())
-    kind = next(kind for kind in kinds if name_of(kind) == widest)
-    size = marked(number(by_kind.max(), 2), "spread", by_kind.max(), sequence_length=T, **kind)
-    return f"There networks differ most for {widest}: by {size} a step."
+    widest = by_kind.iloc[-1]
+    if f"({sf.inside(widest.name)})" in title:
+        return ""
+    return f"There networks differ most for {widest.name}: by {_spread(widest['spread'], T, **widest['where'])} a step."
 
 
 def _split(study: Study) -> str:
@@ -173,10 +215,13 @@ def _split(study: Study) -> str:
     split = sum(max(sm.regime_counts(rows).values()) < len(rows) for rows in groups)
     if not split:
         return ""
+    disagree = "do not even agree whether gradients vanish, stay or explode."
+    if len(groups) == 1:
+        return f"They {disagree}"
     counts = [
         marked(str(n), kind, n, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
     ]
-    return f"In {counts[0]} of {counts[1]} settings they do not even agree whether gradients vanish, stay or explode."
+    return f"In {counts[0]} of {counts[1]} settings they {disagree}"
 
 
 def _zeros(study: Study) -> str:
@@ -250,7 +295,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
         ax.plot(lengths, line, color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), gid=f"slope {slope:g}", zorder=1)
         labels.append((line[-1], short if sf.on_phone() else f"{short}{words}", "#6f6f6f"))
     looks = _looks(data)
-    for (name, (colour, marker)), width in zip(looks.items(), np.linspace(3.0, 1.3, len(looks)), strict=True):
+    for name, (colour, marker) in looks.items():
         own = known[known["panel"] == name]
         if len(own):
             sns.lineplot(
@@ -260,8 +305,8 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
                 ax=ax,
                 color=colour,
                 marker=marker,
-                markersize=4 + 1.5 * width,
-                lw=width,
+                markersize=7,
+                lw=2.0,
                 legend=False,
             )
             ax.lines[-1].set_gid("spread")

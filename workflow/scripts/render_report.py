@@ -15,6 +15,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+import study_measures
 import study_progress
 import study_seal
 import study_statistics
@@ -23,9 +24,20 @@ from study_files import Damaged, plainly, written_aside
 from study_findings import Study
 from study_provenance import ROOT
 from study_start_sentences import check_sentence
-from study_words import html, marked, number, spelled, value_of
+from study_words import html, listed, marked, number, spelled, value_of
 
 TEMPLATES = ROOT / "workflow" / "report"
+RESULTS = {
+    "held_out_accuracy": "Accuracy on held-out sequences",
+    "held_out_loss": "Loss on held-out sequences (smaller is better)",
+}
+CLIPPING = {  # what each rule does, in a sentence
+    "norm": "The rule norm scales a gradient whose norm over all parameters exceeds the threshold down to it.",
+    "value": "The rule value moves every entry into ± the threshold.",
+    "parameter": "The rule parameter scales each parameter's gradient by itself down to the threshold.",
+    "adaptive": "The rule adaptive scales each unit's gradient down to a fraction of the norm of its weights.",
+    "signal": "The rule signal moves the entries of the backward signal into ± the threshold at every step.",
+}
 LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
 _RST = re.compile(r"([\\*`|_])")
 
@@ -152,6 +164,9 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
+    dead = int((networks["dead_samples"] > 0).sum())
+    unsettled = len(study_measures.never_settled(networks))
+    unpredicted = int(networks["predicted_by"].isna().sum())
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
     return {
         "networks": len(networks),
@@ -171,6 +186,25 @@ def how_measured(study: Study) -> dict[str, Any]:
             name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
         ],
         "bistable": marked(str(bistable), "bistable", bistable) if bistable else "",
+        "dead": marked(str(dead), "with_dead_samples", dead) if dead else "",
+        "several": study.tests > 1,
+        "unsettled": marked(str(unsettled), "never_settled", unsettled) if unsettled else "",
+        "unpredicted": marked(str(unpredicted), "unpredicted", unpredicted) if unpredicted else "",
+        "turning": any(part.column == "spectral_radius" for part in study.parts if not part.trains),
+        "breakdowns": any(
+            part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
+        ),
+        "clipped": [
+            words for rule, words in CLIPPING.items() if study.runs["clipping"].str.startswith(f"{rule}:").any()
+        ],
+        "results": listed(
+            [
+                words
+                for metric, words in RESULTS.items()
+                if any((part.runs["metric"] == metric).any() for part in study.parts if part.trains)
+            ]
+            or [""]
+        ),
         "tests": marked(str(study.tests), "tests", study.tests) if study.tests else "",
         "fewest": spelled(study_statistics.FEWEST_SEEDS),
         "level": study_statistics.LEVEL,

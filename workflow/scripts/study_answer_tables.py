@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import study_measures as sm
@@ -14,17 +15,15 @@ import study_statistics as stat
 from study_phrases import (
     VERBS,
     at_value,
-    between,
     count_of,
     effect_words,
-    is_better,
+    interval_words,
     key_of,
-    seeds_of,
     where_of,
     writer_of,
 )
 from study_start_sentences import radius_words, turning_words
-from study_words import capital, decimals, few, listed, marked, named, ordered
+from study_words import decimals, few, listed, marked, named, ordered
 
 MOST_ROWS = 12
 SYMBOLS = {"vanishing": "▼", "stable": "●", "exploding": "▲"}
@@ -68,11 +67,11 @@ def start_table(part: sm.Part) -> Table:
     """Regimes by the part's column axis; rows that say the same are said together."""
     axes, notes = list(part.rows), []
     for axis in part.rows:
-        if len(axes) and _alike(part, axes, axis):
+        if len(axes) and sm.alike(part, axes, axis):
             axes.remove(axis)
             values = listed(named(axis, v) for v in ordered(axis, part.runs[axis]))
             notes.append(
-                f"{capital(values)} agree in every cell, so each row counts the networks of {'both' if part.runs[axis].nunique() == 2 else 'all'}."
+                f"{values} agree in every cell, so each row counts the networks of {'both' if part.runs[axis].nunique() == 2 else 'all'}."
             )
     while axes and len(sm.grouped(part.runs, axes)) > MOST_ROWS:
         axis = min(axes, key=lambda each: _spread(part, each))
@@ -84,20 +83,6 @@ def start_table(part: sm.Part) -> Table:
         cells = [regime_cell(part, chosen, value, at_value(runs, part.column, value)) for value in part.columns]
         rows.append(Row(chosen, cells, row_words(part, chosen, runs)))
     return Table(part, axes, rows, notes)
-
-
-def _alike(part: sm.Part, axes: list[str], axis: str) -> bool:
-    """Whether the values of ``axis`` have the same regimes everywhere and the same decades to a tenth."""
-    others = [each for each in axes if each != axis] + ([part.column] if part.column else [])
-    runs = part.runs.assign(
-        shown=part.runs["log10_gradient_ratio"].round(1).astype(str) + part.runs["regime"].fillna("").astype(str)
-    )
-    keys = ["seed", *others]
-    groups = runs.groupby(keys, dropna=False)
-    return bool(
-        (groups["shown"].nunique() == 1).all()
-        and (groups[axis].nunique(dropna=False) == part.runs[axis].nunique(dropna=False)).all()
-    )
 
 
 def _spread(part: sm.Part, axis: str) -> float:
@@ -148,67 +133,76 @@ def row_words(part: sm.Part, chosen: Mapping[str, Any], runs: pd.DataFrame) -> s
         counts = sm.regime_counts(runs)
         return f"{count_of(counts['stable'], 'regime_count', regime='stable', **where)} of {count_of(len(runs), 'starts_at_longest', **where)} stay"
     if math.isfinite(found.radius.value):
-        theory = sm.critical(runs, "predicted_rate")
+        theory = sm.theory_critical(runs)
         said = ""
         if theory is not None and math.isfinite(theory.radius.value):
             said = f"; theory: {marked(radius_words(theory.radius.value, theory), 'predicted_radius', theory.radius.value, **where)}"
-        return f"turns at ρ = {turning_words(found, **where)}{said}"
+        return f"turns positive at ρ = {turning_words(found, **where)}{said}"
     if found.shrinking == found.networks:
-        return "shrinks at every ρ, in every network"
+        return "negative at every ρ, in every network"
     if found.growing == found.networks:
-        return "grows at every ρ, in every network"
+        return "positive at every ρ, in every network"
     return f"{count_of(found.turning, 'turning', **where)} of {count_of(found.networks, 'networks', **where)} networks turn"
 
 
+def shortened(part: sm.Part) -> tuple[list[str], list[str]]:
+    """(the rows' axes of a table of trained runs, and which others are averaged over): no more rows than a reader takes in."""
+    axes, notes = list(part.rows), []
+    while axes and len(sm.grouped(part.runs, axes)) > MOST_ROWS:
+        spread = {
+            axis: float(np.ptp([sm.outcome(rows).value for _, rows in sm.grouped(part.runs, [axis])])) for axis in axes
+        }
+        axis = min(axes, key=lambda each: spread[each])
+        axes.remove(axis)
+        values = few([named(axis, v) for v in ordered(axis, part.runs[axis])], 5)
+        notes.append(f"Each row is the mean over {values}.")
+    return axes, notes
+
+
 def outcome_cell(part: sm.Part, chosen: Mapping[str, Any], column: Any, runs: pd.DataFrame) -> Cell:
-    """Mean result with its interval, and how many runs broke down."""
+    """Mean result with its interval, and how many runs broke down; these count with the baseline."""
     if runs.empty:
         return Cell("–", "none")
     metric = str(part.runs["metric"].iloc[0])
     where = where_of(part, chosen) | ({part.column: column} if part.column else {})
     broken, write, found = int(runs["broken"].sum()), writer_of(metric), sm.outcome(runs)
-    notes = []
-    if not math.isnan(found.low):
-        ends = [
-            marked(write(end), f"outcome_{side}", end, **where)
-            for side, end in (("low", found.low), ("high", found.high))
-        ]
-        notes.append(f"{ends[0]} to {ends[1]}")
-    if broken:
-        notes.append(
-            f"{count_of(broken, 'broken', **where)} of {count_of(len(runs), 'trained_runs', **where)} broke down"
-        )
-    if math.isnan(found.value):
-        return Cell("no result", "broken", notes)
-    mark = "broken" if broken == len(runs) else "partly-broken" if broken else "whole"
-    return Cell(marked(write(found.value), "outcome", found.value, **where), mark, notes, found.value)
+    lost = f"{count_of(broken, 'broken', **where)} of {count_of(len(runs), 'trained_runs', **where)} broke down"
+    if broken == len(runs) or math.isnan(found.value):
+        return Cell("no result", "broken", [lost] if broken else [])
+    spread = interval_words(found, write, "outcome", **where)
+    notes = [note for note in (spread, lost if broken else "") if note]
+    value = marked(write(found.value), "outcome", found.value, **where)
+    return Cell(value, "partly-broken" if broken else "whole", notes, found.value)
 
 
-def winner(part: sm.Part, compared: list[sm.Comparison]) -> str:
-    """Of one row: which value is clearly better, by how much, than the reference or than the worst; or why that is open."""
+def winner(part: sm.Part, compared: list[sm.Comparison], breakdowns: list[sm.Comparison]) -> str:
+    """Of one row: which value is clearly better, by how much, than the reference or the runner-up; always with the size."""
     axis = str(part.column)
     if not compared:
         return "nothing to compare"
-    values = [value for value in part.columns if any(key_of(value) in (key_of(c.a), key_of(c.b)) for c in compared)]
-    reference = sm.REFERENCE.get(axis, "")
-    if axis in sm.REFERENCE and any(key_of(v) == reference for v in values):
-        against = [(v, between(compared, v, reference)) for v in values if key_of(v) != reference]
-        clear = [(v, found) for v, found in against if found and found[0].better]
-        if clear:
-            words = []
-            for v, (found, sign) in clear:
-                ahead = is_better(found, sign)
-                words.append(
-                    f"{named(axis, v) if ahead else named(axis, reference)} better: {effect_words(found, sign if ahead else -sign)}"
-                )
-            return "; ".join(words)
+    reference = sm.REFERENCE.get(axis)
+    if axis in sm.REFERENCE and any(reference in (key_of(c.a), key_of(c.b)) for c in compared):
+        shown = [c for c in compared if reference in (key_of(c.a), key_of(c.b))]
     else:
-        clear_pairs = [c for c in compared if c.better]
-        if clear_pairs:
-            best = max(clear_pairs, key=lambda c: abs(c.effect.value))
-            sign = 1.0 if best.better == "a" else -1.0
-            one, other = (best.a, best.b) if sign > 0 else (best.b, best.a)
-            return f"{named(axis, one)} better than {named(axis, other)}: {effect_words(best, sign)}"
-    if all(c.verdict == "few" for c in compared):
-        return f"too few seeds to tell ({seeds_of(min(compared, key=lambda c: c.seeds))})"
-    return "no clear difference"
+        clear = [c for c in compared if c.better]
+        shown = [max(clear or compared, key=lambda c: abs(c.effect.value))]
+    words = [_versus(axis, each) for each in shown]
+    words += [
+        f"{named(axis, c.b if c.verdict == 'higher' else c.a)} clearly breaks down less often"
+        for c in breakdowns
+        if c.verdict in ("higher", "lower")
+    ]
+    return "; ".join(words)
+
+
+def _versus(axis: str, found: sm.Comparison) -> str:
+    """norm:1.0 better: +12 points (…); or the same without a verdict."""
+    ahead = found.effect.value > 0 if found.measure == "held_out_accuracy" else found.effect.value < 0
+    one, other = (found.a, found.b) if ahead else (found.b, found.a)
+    size = effect_words(found, 1.0 if ahead else -1.0)
+    if not found.differences.any():
+        return "the same results, run by run"
+    if found.better:
+        return f"{named(axis, one)} better than {named(axis, other)}: {size}"
+    why = "too few seeds to tell" if found.verdict == "few" else "no clear difference"
+    return f"{why}: {named(axis, one)} against {named(axis, other)} {size}"

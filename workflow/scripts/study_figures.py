@@ -275,6 +275,11 @@ def alt_list(panels: Iterable[Any]) -> str:
     return f", one each for {few(names, 8)}" if len(names) > 1 else ""
 
 
+def inside(name: str) -> str:
+    """A name that can stand in brackets: tanh, ρ = 1 of tanh (ρ = 1)."""
+    return name.removesuffix(")").replace(" (", ", ", 1) if " (" in name else name
+
+
 def spread(values: Sequence[Any], most: int) -> list[Any]:
     """At most so many of the values, evenly spread, the first and last among them."""
     return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))]

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 import study_measures as sm
-from study_answer_tables import Row, Table, outcome_cell, start_table, winner
+from study_answer_tables import Row, Table, outcome_cell, shortened, start_table, winner
 from study_phrases import at_value
 from study_start_sentences import (
     formats_sentence,
     growth_sentence,
-    regimes_sentence,
     split_sentence,
+    staying_sentence,
     theory_sentence,
     turning_sentence,
 )
@@ -118,7 +118,8 @@ class Study:
         alike = [each for each in self.parts if each.trains == part.trains and each.fixed == part.fixed]
         if not text or len(alike) < 2:
             return text
-        return f"Sweep {part.sweep}: {'on ' + text[3:] if text.startswith('On ') else text}"
+        first = text.split(" ")[0]
+        return f"Sweep {part.sweep}: {text[0].lower() + text[1:] if first in ('On', 'No', 'Runs') else text}"
 
     @cached_property
     def answer(self) -> list[str]:
@@ -153,7 +154,7 @@ class Study:
     def _of_starts(self, part: sm.Part) -> Iterator[Sentence]:
         if part.column == "spectral_radius":
             yield Sentence(10, turning_sentence(part))
-        yield Sentence(11, regimes_sentence(part, self.runs))
+        yield Sentence(11, staying_sentence(part, self.runs))
         if part.column != "spectral_radius":
             yield Sentence(12, split_sentence(part))
         crowded = len(part.axes) > 3
@@ -161,7 +162,8 @@ class Study:
             pooled = self.of(part, axis, "growth_rate", pooled=True)
             if pooled:
                 obvious = axis == "activation" and part.column == "spectral_radius"  # each has its own critical radius
-                yield Sentence(45 if obvious or crowded else 14, growth_sentence(part, axis, pooled))
+                singly = self.of(part, axis, "growth_rate", pooled=False)
+                yield Sentence(45 if obvious or crowded else 14, growth_sentence(part, axis, pooled, singly))
         yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
 
     # ---- what was learnt
@@ -177,7 +179,7 @@ class Study:
             yield Sentence(21 + later, few_seeds_sentence(part, self.of(part, part.column, metric, pooled=True)))
         for axis in part.axes if any(each.verdict != "few" for each in own) else ():
             pooled = self.of(part, axis, metric, pooled=True)
-            singly = self.of(part, axis, metric, pooled=False) if axis == part.column else []
+            singly = self.of(part, axis, metric, pooled=False)
             place = 21 if axis == part.column else 31
             yield Sentence(place + later, result_sentence(part, axis, pooled, singly))
         place = 22 if part.runs["broken"].any() else 43
@@ -185,12 +187,16 @@ class Study:
 
     def _training_table(self, part: sm.Part) -> Table:
         metric = str(part.runs["metric"].iloc[0])
+        axes, notes = shortened(part)
         rows = []
-        for chosen, runs in part.groups():
+        for chosen, runs in sm.grouped(part.runs, axes):
             cells = [outcome_cell(part, chosen, value, at_value(runs, part.column, value)) for value in part.columns]
-            own = [c for c in self.of(part, part.column, metric) if _same(c.fixed, {**part.fixed, **chosen})]
-            rows.append(Row(chosen, cells, winner(part, own) if part.column else ""))
-        return Table(part, part.rows, rows, [])
+            here = [c for c in self.of(part, part.column) if _same(c.fixed, {**part.fixed, **chosen})]
+            own, broken = ([c for c in here if c.measure == measure] for measure in (metric, "broken"))
+            rows.append(
+                Row(chosen, cells, winner(part, own, broken) if part.column and len(axes) == len(part.rows) else "")
+            )
+        return Table(part, axes, rows, notes)
 
     # ---- the whole study
 

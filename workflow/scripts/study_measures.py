@@ -169,6 +169,25 @@ def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
     )
 
 
+def theory_critical(runs: pd.DataFrame) -> Critical | None:
+    """Where theory turns: one theory for all radii, since a change from one to another would turn by itself.
+
+    The linear law for the identity, else mean field where it is known for all, else the operating point.
+    """
+    linear = (runs["activation"] == "identity").all() and runs["linear_rate"].notna().all()
+    mean_field = "mean_field_rate" if runs["mean_field_rate"].notna().all() else "operating_rate"
+    return critical(runs, "linear_rate" if linear else mean_field)
+
+
+def never_settled(runs: pd.DataFrame) -> pd.DataFrame:
+    """Networks whose state has not reached a usual size where the growth rate is measured, although that decides the rate.
+
+    The settled window then begins as late as it may (rnn_core.theory.settled_window). The identity's slopes know no size.
+    """
+    latest = (runs["settled_to"] - 1) // 2
+    return runs[(runs["settled_from"] - 1 >= latest) & (runs["activation"] != "identity")]
+
+
 # ---- results of training
 
 
@@ -234,7 +253,10 @@ class Comparison:
 
     @property
     def effect(self) -> stat.Interval:
-        return stat.mean(self.differences[np.isfinite(self.differences)].to_numpy())
+        found = stat.mean(self.differences[np.isfinite(self.differences)].to_numpy())
+        if self.measure in ("held_out_accuracy", "broken"):  # shares differ by 1 at most
+            return stat.Interval(found.value, *(float(np.clip(end, -1.0, 1.0)) for end in found[1:]))
+        return found
 
     @property
     def verdict(self) -> str:
@@ -254,6 +276,7 @@ class Comparison:
         return "a" if (self.verdict == "higher") == more_is_better else "b"
 
 
+MOST_SINGLE = 32  # settings that are compared one by one; of more, only their mean
 MOST_PAIRED = 8  # values of an axis that are all compared with each other; of more, neighbours and the two ends
 
 
@@ -405,7 +428,8 @@ def _start_column(runs: pd.DataFrame, axes: list[str]) -> str | None:
 def comparisons_of(part: Part) -> list[Comparison]:
     """Every pair of values of every axis that is compared: of starts by growth, of trained runs by result and by breakdowns.
 
-    Trained runs are compared at every single setting of the other axes, too, along the axis that the study asks about.
+    Starts, and trained runs along the axis that the study asks about or one of two values, are compared at every single setting of the
+    other axes, too: an effect may have another sign there. More tests would cost all of them their power.
     """
     found = []
     for axis in part.axes:
@@ -415,10 +439,16 @@ def comparisons_of(part: Part) -> list[Comparison]:
         for measure, runs in _measured(part):
             wide = side_by_side(runs, axis)
             found += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]
-            if not (part.trains and axis == part.column and part.rows):
-                continue
-            singly = [(a, b) for a, b in pairs(axis, values) if axis not in REFERENCE or REFERENCE[axis] in (a, b)]
-            for chosen, rows in grouped(runs, part.rows):
+            others = [
+                each
+                for each in part.axes
+                if each != axis and (part.trains or each not in ("spectral_radius", "sequence_length"))
+            ]
+            has_reference = axis in REFERENCE and REFERENCE[axis] in values
+            singly = [(a, b) for a, b in pairs(axis, values) if not has_reference or REFERENCE[axis] in (a, b)]
+            settings_ = grouped(runs, others) if others else []
+            wanted = not part.trains or axis == part.column or len(values) == 2
+            for chosen, rows in settings_ if wanted and len(settings_) <= MOST_SINGLE else []:
                 here, fixed = side_by_side(rows, axis), {**part.fixed, **chosen}
                 found += [difference(here, part.sweep, axis, a, b, measure, fixed) for a, b in singly]
     return [each for each in found if each is not None]
@@ -437,17 +467,33 @@ def _measured(part: Part) -> list[tuple[str, pd.DataFrame]]:
     return found
 
 
+def alike(part: Part, axes: list[str], axis: str) -> bool:
+    """Whether the values of ``axis`` have the same regimes everywhere and the same decades to a tenth."""
+    others = [each for each in axes if each != axis] + ([part.column] if part.column else [])
+    runs = part.runs.assign(
+        shown=part.runs["log10_gradient_ratio"].round(1).astype(str) + part.runs["regime"].fillna("").astype(str)
+    )
+    keys = ["seed", *others]
+    groups = runs.groupby(keys, dropna=False)
+    return bool(
+        (groups["shown"].nunique() == 1).all()
+        and (groups[axis].nunique(dropna=False) == part.runs[axis].nunique(dropna=False)).all()
+    )
+
+
 # ---- theory
 
 
 def deviations(part: Part) -> list[tuple[dict[str, Any], pd.Series]]:
     """Of every row, one number a network: growth_rate − predicted_rate, the mean over the columns; where there is a prediction.
 
+    Not where that is the linear law, which is exact in the long run: what is left of it are the sequence's ends.
+
     The seeds are the same networks at every spectral radius, so a row is one test, not one a radius.
     """
     found = []
     for chosen, rows in part.groups():
-        known = rows[np.isfinite(rows["deviation"].astype(float))]
+        known = rows[np.isfinite(rows["deviation"].astype(float)) & (rows["predicted_by"] != "linear law")]
         if len(known):
             found.append((chosen, per_seed(known, "deviation")))
     return found

@@ -14,7 +14,6 @@ import study_measures as sm
 import study_statistics as stat
 import study_tables
 from study_phrases import (
-    LN10,
     VERBS,
     WORTH_SAYING,
     bracketed,
@@ -50,8 +49,10 @@ def turning_words(critical: sm.Critical, **where: Any) -> str:
         return radius_words(value, critical)
 
     spread = interval_words(critical.radius, write, "critical_radius", **where) if critical.networks > 1 else ""
+    if spread and critical.networks < stat.FEWEST_SEEDS:  # of so few, the interval is from the lowest to the highest
+        spread = f"{spread}, all {count_of(critical.networks, 'networks', **where)} networks"
     if len({write(end) for end in critical.radius}) == 1 and critical.turning == critical.networks:
-        spread = f"the same in all {count_of(critical.networks, 'networks', **where)} networks"
+        spread = f"alike in all {count_of(critical.networks, 'networks', **where)} networks"
     never = critical.networks - critical.turning
     missing = (
         f"{count_of(never, 'never_turning', **where)} of {count_of(critical.networks, 'networks', **where)} networks never {'turns' if never == 1 else 'turn'}"
@@ -94,18 +95,18 @@ def turning_sentence(part: sm.Part) -> str:
     if len(turn) > 4:
         (_, first), *_, (_, last) = sorted(turn, key=lambda each: each[0])
         words.append(
-            f"Going back in time, gradients turn from shrinking to growing at a spectral radius ρ between {first} and {last}; "
+            f"Going back in time, the growth rate turns from negative to positive at a spectral radius ρ between {first} and {last}; "
             "the table has all of them."
         )
     elif turn:
         words.append(
-            f"Going back in time, gradients turn from shrinking to growing at spectral radius ρ = {listed(each for _, each in turn)}."
+            f"Going back in time, the growth rate turns from negative to positive at spectral radius ρ = {listed(each for _, each in turn)}."
         )
     if shrink:
-        words.append(f"Those of {few(shrink)} shrink at every ρ from {low} to {high}." if turn else
-                     f"Gradients of {few(shrink)} shrink at every ρ from {low} to {high}, in every network.")  # fmt: skip
+        words.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
+                     f"Going back in time, the growth rate of {few(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
     if grow:
-        words.append(f"Gradients of {few(grow)} grow at every ρ from {low} to {high}, in every network.")
+        words.append(f"The growth rate of {few(grow)} is positive at every ρ from {low} to {high}, in every network.")
     if other:
         words.append(f"No single ρ for {few(other, 3)}.")
     return " ".join(words)
@@ -169,7 +170,8 @@ def split_sentence(part: sm.Part) -> str:
         return ""
     alike: dict[str, list[str]] = {}
     split = []
-    for chosen, runs in sm.grouped(part.runs, part.axes):
+    axes = [axis for axis in part.axes if axis == part.column or not sm.alike(part, part.rows, axis)]
+    for chosen, runs in sm.grouped(part.runs, axes):
         counts = sm.regime_counts(runs)
         regime = next((name for name, count in counts.items() if count == len(runs)), "")
         name = name_of(chosen)
@@ -183,94 +185,222 @@ def split_sentence(part: sm.Part) -> str:
         "exploding": "explode",
         "not finite": "are not a number",
     }
-    said = [f"{words[regime]} for {few(names)}" for regime, names in alike.items()]
+    said = [f"{words[regime]} for {few(names, 6)}" for regime, names in alike.items()]
     text = f"In every network, gradients {'; they '.join(said)}." if said else ""
     return " ".join([text, *([f"Networks of one kind disagree for {few(split, 3)}."] if split else [])]).strip()
 
 
-def growth_sentence(part: sm.Part, axis: str, compared: list[sm.Comparison]) -> str:
+def staying_sentence(part: sm.Part, runs: pd.DataFrame) -> str:
+    """At which spectral radii every network keeps its gradient, at the longest and at the shortest sequence, kind by kind.
+
+    Of many kinds, or where only one network is of a kind, how many networks keep it.
+    """
+    own = sm.starts(runs[runs["sweep"] == part.sweep])
+    lengths = sorted(own["sequence_length"].unique())
+    kinds = sm.grouped(own, part.rows)
+    if part.column != "spectral_radius" or len(kinds) > 4:
+        return regimes_sentence(part, runs)
+    said: list[str] = []
+    for T in dict.fromkeys((lengths[-1], lengths[0])):
+        where: dict[str, list[str]] = {}
+        for chosen, rows in kinds:
+            here = rows[rows["sequence_length"] == T]
+            stay = [rho for rho, group in here.groupby("spectral_radius") if (group["regime"] == "stable").all()]
+            where.setdefault(_radii(stay, sorted(here["spectral_radius"].unique())), []).append(name_of(chosen))
+        places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
+        length = marked(str(T), "setting", T, axis="sequence_length")
+        every = (
+            "Spectral radii at which every network keeps its gradient within a factor of 100, over"
+            if not said
+            else "Over"
+        )
+        said.append(f"{every} T = {length} steps: {'; '.join(places)}.")
+    return " ".join(said)
+
+
+def _radii(stay: list[float], tried: list[float]) -> str:
+    """ρ = 1; ρ from 0.9 to 1.1; none."""
+    if not stay:
+        return "none"
+    written = [marked(number(rho), "setting", rho, axis="spectral_radius") for rho in stay]
+    if len(stay) == 1:
+        return f"ρ = {written[0]}"
+    inside = [rho for rho in tried if stay[0] <= rho <= stay[-1]]
+    return f"ρ from {written[0]} to {written[-1]}" if inside == stay else f"ρ = {few(written, 6)}"
+
+
+def growth_sentence(part: sm.Part, axis: str, pooled: list[sm.Comparison], singly: list[sm.Comparison]) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
     values = ordered(axis, part.runs[axis])
     means = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"].clip(lower=-1e3).mean() for v in values}
     top, low = (pick(values, key=lambda v: means[key_of(v)]) for pick in (max, min))
-    found = next((c for c in compared if {key_of(c.a), key_of(c.b)} == {key_of(top), key_of(low)}), None)
-    if found is None:
-        return ""
-    high, less = (found.a, found.b) if found.effect.value >= 0 else (found.b, found.a)
-    sign = 1.0 if found.effect.value >= 0 else -1.0
-    effect = stat.Interval(
-        *(
-            sign * end
-            for end in (found.effect.value, *sorted((found.effect.low, found.effect.high), key=lambda e: sign * e))
-        )
-    )
-    where = {"sweep": part.sweep, "axis": axis, "a": high, "b": less}
-    steps = int(part.runs["sequence_length"].max()) - 1
-    worth = effect.value * steps / LN10
-    most = max(abs(effect.low), abs(effect.high), abs(effect.value)) if math.isfinite(effect.low) else abs(effect.value)
-    one, other = named(axis, high), named(axis, less)
-    if most * steps / LN10 < WORTH_SAYING:
-        return (
-            f"{capital(listed(named(axis, v) for v in values))} give the same growth: no two differ by more than "
-            f"{marked(number(effect.value, 2), 'growth_difference', effect.value, **where)} a step, or "
-            f"{marked(number(worth, 2), 'growth_difference_decades', worth, **where)} decades over {marked(str(steps), 'steps_back', steps, sweep=part.sweep)} steps."
-        )
-    size = (
-        f"{marked(number(effect.value, 2), 'growth_difference', effect.value, **where)} a step"
-        + bracketed(interval_words(effect, partial(number, digits=2), "growth_difference", **where), seeds_of(found))
-        + f", or {marked(number(worth, 2), 'growth_difference_decades', worth, **where)} decades over "
-        f"{marked(str(steps), 'steps_back', steps, sweep=part.sweep)} steps"
-    )
-    extremes = f"of the {spelled(len(values))} {plural_of(axis)}, " if len(values) > 2 else ""
+    found = next((c for c in pooled if {key_of(c.a), key_of(c.b)} == {key_of(top), key_of(low)}), None)
+    if found is None or math.isnan(found.effect.value):  # nothing finite to compare: every gradient is exactly zero
+        return _dead_values(part, axis, values)
+    one, other = named(axis, top), named(axis, low)
+    singly = [each for each in singly if not math.isnan(each.effect.value)]
+    if _same_growth(part, axis, pooled):
+        return _same_sentence(part, axis, values)
+    if len(values) == 2 and 2 <= len(singly) <= 4:
+        return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
+    size = _growth_size(part, found, 1.0 if key_of(found.a) == key_of(top) else -1.0)
+    of = f"of the {spelled(len(values))} {plural_of(axis)}, " if len(values) > 2 else ""
+    high = f"{one}'s growth rate is {'highest' if of else 'higher'} and {other}'s {'lowest' if of else 'lower'}"
     if found.verdict == "few":
-        return f"{too_few(found)} whether gradients grow more per step back with {one} than with {other}: the mean difference is {size}."
-    if found.verdict == "none":
-        return f"{capital(extremes)}{one} and {other} are furthest apart, without a clear difference: {size}." if extremes else (
-            f"Between {one} and {other} there is no clear difference in growth: {size}."
-        )  # fmt: skip
+        return f"{too_few(found)} which {axis_word(axis)} makes gradients grow more per step back. {capital(of)}{high}; they differ by {size}."
+    clear = "clearly " if found.verdict != "none" else ""
+    return f"Per step back, {of}{high}: they {clear}differ by {size}{'' if clear else '; that is not clear'}." + _stays(
+        part, axis, values
+    )
+
+
+def _dead_values(part: sm.Part, axis: str, values: list[Any]) -> str:
+    """Values with which every gradient is exactly zero, where others keep one."""
+    rates = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"] for v in values}
+    dead = [named(axis, v) for v in values if (rates[key_of(v)] == -math.inf).all()]
+    return (
+        f"With {few(dead)} every gradient is exactly zero, with {few([named(axis, v) for v in values if named(axis, v) not in dead])} not."
+        if 0 < len(dead) < len(values)
+        else ""
+    )
+
+
+def axis_word(axis: str) -> str:
+    """What one value of an axis is called."""
+    return {"clipping": "clipping rule", "dtype": "floating-point type"}.get(
+        axis, str(study_tables.axes()[axis]["label"])
+    )
+
+
+def _spread_of_values(part: sm.Part, axis: str, measure: str) -> float:
+    """The largest difference between two networks that differ in nothing but the value of ``axis``."""
+    wide = sm.side_by_side(part.runs.assign(value=part.runs[measure]), axis)
+    with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
+        return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
+
+
+def _same_growth(part: sm.Part, axis: str, pooled: list[sm.Comparison]) -> bool:
+    """Whether no two networks that differ in this value alone end up half a decade apart."""
+    return bool(pooled) and _spread_of_values(part, axis, "log10_gradient_ratio") < WORTH_SAYING
+
+
+def _same_sentence(part: sm.Part, axis: str, values: list[Any]) -> str:
+    most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
+    return (
+        f"{listed(named(axis, v) for v in values)} give the same gradients: over T = {length_of(part)} steps no network differs by more "
+        f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
+    )
+
+
+def length_of(part: sm.Part) -> str:
+    T = int(part.runs["sequence_length"].max())
+    return marked(str(T), "setting", T, axis="sequence_length")
+
+
+def decades_words(part: sm.Part, found: sm.Comparison, a: Any, b: Any) -> str:
+    """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured, with its interval."""
+    rows = sm.where(part.runs, **found.fixed)
+    wide = sm.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), found.axis)
+    measured = sm.difference(wide, part.sweep, found.axis, a, b, "log10_gradient_ratio", found.fixed)
+    if measured is None or math.isnan(measured.effect.value):
+        return ""
+    where = {"sweep": part.sweep, "axis": found.axis, "a": a, "b": b, **found.fixed}
+    spread = interval_words(measured.effect, partial(signed, digits=3), "decades_difference", **where)
+    value = marked(signed(measured.effect.value, 3), "decades_difference", measured.effect.value, **where)
+    return f"{value} decades{bracketed(spread)} over T = {length_of(part)} steps"
+
+
+def _growth_size(part: sm.Part, found: sm.Comparison, sign: float, over: bool = True) -> str:
+    """0.02 a step (0.018 to 0.022; 8 seeds), or 8.7 decades over 999 steps."""
+    a, b = (found.a, found.b) if sign > 0 else (found.b, found.a)
+    where = {"sweep": part.sweep, "axis": found.axis, "a": a, "b": b, **found.fixed}
+    low, high = sorted((sign * found.effect.low, sign * found.effect.high))
+    effect = stat.Interval(sign * found.effect.value, low, high)
     zeros = (
-        f" Pairs with a gradient of exactly zero, {count_of(found.left_out, 'zero_pairs', **where)} of them, are not in it."
+        f"{count_of(found.left_out, 'zero_pairs', **where)} left out, where a gradient is exactly zero"
         if found.left_out
         else ""
     )
-    return (
-        f"{capital(extremes)}{one} keeps {'most' if extremes else 'more'} of the gradient on its way back and {other} {'least' if extremes else 'less'}: "
-        f"their growth rates differ by {size}." + zeros
+    text = f"{marked(signed(effect.value, 3) if not over else number(effect.value, 3), 'growth_difference', effect.value, **where)} a step"
+    text += bracketed(
+        interval_words(effect, partial(signed if not over else number, digits=3), "growth_difference", **where),
+        seeds_of(found),
+        zeros,
     )
+    decades_ = decades_words(part, found, a, b) if over else ""
+    return f"{text}, and {decades_}" if decades_ else text
+
+
+def _growth_by_setting(part: sm.Part, axis: str, singly: list[sm.Comparison]) -> str:
+    """The difference of two values at each of a few settings, which may have other signs."""
+    a, b = singly[0].a, singly[0].b
+    words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
+    clear = [name_of(each.fixed) for each in singly if each.verdict in ("higher", "lower")]
+    few_seeds = all(each.verdict == "few" for each in singly)
+    tail = f"clear for {few(clear)}" if 0 < len(clear) < len(singly) else "all clear" if clear else "none is clear"
+    if few_seeds:
+        tail = f"with fewer than {spelled(stat.FEWEST_SEEDS)} seeds none can be clear"
+    largest = max(singly, key=lambda each: abs(each.effect.value))
+    decades_ = decades_words(part, largest, a, b)
+    text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {few(words, 4)}; {tail}."
+    return f"{text} The largest goes with {decades_}." if decades_ else text
+
+
+def _stays(part: sm.Part, axis: str, values: list[Any]) -> str:
+    """How many networks of each value keep their gradient at the longest sequence."""
+    if len(values) > 4:
+        return ""
+    words = []
+    for value in values:
+        rows, where = part.runs[has_value(part.runs, axis, value)], {"sweep": part.sweep, axis: value}
+        stay = int((rows["regime"] == "stable").sum())
+        words.append(
+            f"{count_of(stay, 'regime_count', regime='stable', **where)} of {count_of(len(rows), 'starts_at_longest', **where)} with {named(axis, value)}"
+        )
+    return f" Networks that keep their gradient within a factor of 100: {listed(words)}."
 
 
 def theory_sentence(part: sm.Part, tests: list[tuple[dict[str, Any], pd.Series, float]]) -> str:
-    """How far theory is from the measurement: the typical size, and where it is off in one direction."""
-    known = part.runs[np.isfinite(part.runs["deviation"].astype(float))]
+    """Measured minus predicted, kind by kind of network, with interval; which are clearly not zero; and the worst at one setting."""
+    known = part.runs[np.isfinite(part.runs["deviation"].astype(float)) & (part.runs["predicted_by"] != "linear law")]
     if known.empty:
         return ""
-    steps = int(part.runs["sequence_length"].max()) - 1
-    typical, where = float(known["deviation"].abs().median()), {"sweep": part.sweep}
     if len(known) == 1:
         only = float(known["deviation"].iloc[0])
-        return f"Its growth rate differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, **where)} a step."
-    text = (
-        f"Theory predicts the growth rate to within {marked(number(typical, 2), 'median_deviation', typical, **where)} a step in the median "
-        f"of {count_of(len(known), 'predicted', **where)} networks"
-    )
-    off = []
-    for chosen, found in clearly_off(tests, steps):
-        here = where_of(part, chosen)
-        size = marked(signed(found.value, 2), "mean_deviation", found.value, **here)
-        spread = interval_words(found, partial(signed, digits=2), "mean_deviation", **here)
-        off.append(f"{size}{bracketed(spread)} for {name_of(chosen)}")
-    if off:
-        return f"{text}; measured minus predicted is clearly not zero: {few(off, 3)}."
-    return text + "."
+        return f"Its growth rate differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, sweep=part.sweep)} a step."
+    clear = [chosen for chosen, _ in clearly_off(tests)]
+    by_size = sorted(tests, key=lambda test: -abs(float(test[1].mean())))
+    words = [
+        f"{_deviation(part, chosen, series)} for {name_of(chosen)}{', clearly not zero' if chosen in clear else ''}"
+        for chosen, series, _ in by_size
+    ]
+    if len(tests) == 1:
+        words = [_deviation(part, *tests[0][:2]) + (", clearly not zero" if clear else "")]
+    return f"Measured minus predicted growth, the mean per step: {few(words, 4)}." + _worst_deviation(part, known)
 
 
-def clearly_off(
-    tests: list[tuple[dict[str, Any], pd.Series, float]], steps: int
-) -> list[tuple[dict[str, Any], stat.Interval]]:
-    """The kinds of network whose mean deviation from theory is clearly not zero, and worth saying over so many steps."""
-    found = [(chosen, stat.mean(series.to_numpy())) for chosen, series, p in tests
-             if p <= stat.LEVEL and len(series) >= stat.FEWEST_SEEDS]  # fmt: skip
-    return [(chosen, mean) for chosen, mean in found if abs(mean.value) * steps / LN10 >= WORTH_SAYING]
+def _deviation(part: sm.Part, chosen: Mapping[str, Any], series: pd.Series) -> str:
+    found, here = stat.mean(series.to_numpy()), where_of(part, chosen)
+    spread = interval_words(found, partial(signed, digits=2), "mean_deviation", **here)
+    return f"{marked(signed(found.value, 2), 'mean_deviation', found.value, **here)}{bracketed(spread)}"
+
+
+def _worst_deviation(part: sm.Part, known: pd.DataFrame) -> str:
+    """Deviations of both signs cancel in a mean over the radii: the largest at one of them."""
+    if not part.column or part.runs[part.column].nunique() < 2:
+        return ""
+    cells = [(chosen, sm.per_seed(rows, "deviation")) for chosen, rows in sm.grouped(known, [*part.rows, part.column])]
+    chosen, series = max(cells, key=lambda cell: abs(float(cell[1].mean())))
+    return f" The largest at one setting is {_deviation(part, chosen, series)}, for {name_of(chosen, first=part.rows[0] if part.rows else '')}."
+
+
+def clearly_off(tests: list[tuple[dict[str, Any], pd.Series, float]]) -> list[tuple[dict[str, Any], stat.Interval]]:
+    """The kinds of network whose mean deviation from theory is clearly not zero: one test a kind, all tests of the study judged together."""
+    return [
+        (chosen, stat.mean(series.to_numpy()))
+        for chosen, series, p in tests
+        if p <= stat.LEVEL and len(series) >= stat.FEWEST_SEEDS
+    ]
 
 
 def formats_sentence(runs: pd.DataFrame) -> str:

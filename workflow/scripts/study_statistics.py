@@ -19,7 +19,6 @@ CONFIDENCE = 0.95  # of every interval, which is about one number by itself
 FEWEST_SEEDS = 6  # two of 2^n sign patterns are the most extreme: 2 / 2^5 is above LEVEL, 2 / 2^6 below
 _ALL_PATTERNS_UP_TO = 12  # seeds; of more, some patterns are drawn
 _DRAWN = 4096
-_RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
@@ -30,12 +29,17 @@ class Interval(NamedTuple):
     high: float
 
 
-def proportion(count: int, total: int) -> Interval:
-    """A proportion with Wilson's interval (Wilson 1927), which is honest at 0 and at 1, too."""
-    if not total:
+def proportion(share: float, units: int) -> Interval:
+    """A proportion with Wilson's interval (Wilson 1927), which is honest at 0 and at 1, too.
+
+    ``units`` are what is independent: the runs of one seed share its random numbers and count as one, however many they are.
+    """
+    if not units:
         return Interval(math.nan, math.nan, math.nan)
-    found = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(count / total, float(found.low), float(found.high))
+    z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+    middle = (share + z * z / (2 * units)) / (1 + z * z / units)
+    half = z * math.sqrt(max(0.0, share * (1 - share)) / units + (z / (2 * units)) ** 2) / (1 + z * z / units)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def mean(values: np.ndarray) -> Interval:
@@ -49,25 +53,21 @@ def mean(values: np.ndarray) -> Interval:
 
 
 def median(values: np.ndarray) -> Interval:
-    """A median over networks with its percentile bootstrap interval (Efron 1979), for values that may be infinite.
+    """A median over networks with the exact interval of order statistics (Thompson 1936), for values that may be infinite.
 
-    With five networks the interval is from the lowest to the highest, and no honest one is shorter.
+    The ranks follow from the binomial distribution, whatever the values' own is. With fewer than six networks no such
+    interval exists: then the ends are the lowest and the highest network, which cover less. (A bootstrap of the median covers 71 % with
+    three networks, 92 % with six and 87 % with ten.)
     """
     values = np.sort(np.asarray(values, dtype=float))
-    middle = _middle(values)
-    if len(values) < 2:
+    count = len(values)
+    if not count:
+        return Interval(math.nan, math.nan, math.nan)
+    middle = _between(values, count - 1)
+    if count < 2:
         return Interval(middle, math.nan, math.nan)
-    drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    ranks = np.sort(drawn, axis=1)  # of sorted values: so infinite ones need no arithmetic
-    lower, upper = ranks[:, (len(values) - 1) // 2], ranks[:, len(values) // 2]
-    ends = np.sort(lower + upper)  # twice the rank of each resample's median
-    tail = (1 - CONFIDENCE) / 2
-    low, high = ends[math.floor(tail * _RESAMPLES)], ends[math.ceil((1 - tail) * _RESAMPLES) - 1]
-    return Interval(middle, _between(values, low), _between(values, high))
-
-
-def _middle(ordered: np.ndarray) -> float:
-    return _between(ordered, len(ordered) - 1) if len(ordered) else math.nan
+    left_out = max(0, int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1)  # ranks beyond each end
+    return Interval(middle, float(values[left_out]), float(values[count - 1 - left_out]))
 
 
 def _between(ordered: np.ndarray, twice_rank: int) -> float:

@@ -47,19 +47,17 @@ def learnt_sentence(part: sm.Part) -> str:
     chosen, best = max(groups, key=lambda group: sign * sm.outcome(group[1]).value)
     found, where, write = sm.outcome(best), where_of(part, chosen), writer_of(metric)
     nothing = float(runs["baseline"].mean())
-    which = (
-        f"the best of {count_of(len(groups), 'settings_trained', sweep=part.sweep, **part.fixed)} settings, {name_of(chosen)}, reaches"
-        if len(groups) > 1
-        else "training reaches"
-    )
     seeds = best["seed"].nunique()
-    text = (
-        f"On {task_of(part)}, {which} {_called(metric)} {marked(write(found.value), 'outcome', found.value, **where)}"
-        + bracketed(
-            interval_words(found, write, "outcome", **where),
-            count_of(seeds, "seeds_trained", **where) + (" seeds" if seeds > 1 else " seed"),
-        )
+    value = marked(write(found.value), "outcome", found.value, **where) + bracketed(
+        interval_words(found, write, "outcome", **where),
+        count_of(seeds, "seeds_trained", **where) + (" seeds" if seeds > 1 else " seed"),
     )
+    text = f"On {task_of(part)}, training reaches {_called(metric)} {value}"
+    if len(groups) > 1:
+        count = count_of(len(groups), "settings_trained", sweep=part.sweep, **part.fixed)
+        text = (
+            f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {name_of(chosen)}"
+        )
     least = marked(write(nothing), "baseline", nothing, sweep=part.sweep, **part.fixed)
     return text + (
         f"; always naming the commonest class gets {least}."
@@ -111,9 +109,12 @@ def result_sentence(part: sm.Part, axis: str, pooled: list[sm.Comparison], singl
         open_ = [named(axis, other) for other, found in pairs if (other, found) not in ahead]
         if open_:
             text = f"On {task}, {one} is ahead: {against}{over}. It cannot be told from {few(open_, last='or')}."
+            text += _also_ahead(
+                axis, [each for each in elsewhere if key_of(first) not in (key_of(each.a), key_of(each.b))]
+            )
         else:
             of = f" of the {spelled(len(rest) + 1)} {plural_of(axis)}" if len(rest) > 1 else ""
-            text = f"On {task}, {one} learns best{of}: {against}{over}."
+            text = f"On {task}, {one} learns {'best' if of else 'better'}{of}: {against}{over}."
     elif elsewhere:
         largest = max(elsewhere, key=lambda each: abs(each.effect.value))
         sign = 1.0 if largest.better == "a" else -1.0
@@ -123,28 +124,46 @@ def result_sentence(part: sm.Part, axis: str, pooled: list[sm.Comparison], singl
         other, found = pairs[-1]
         text = f"{too_few(found[0])} whether {one} learns {task} better than {named(axis, other)}: the mean difference is {effect_words(*found)}{over}."
     else:
-        other, found = pairs[-1]
         values = [named(axis, v) for v in (first, *rest)]
         names = listed(values) if len(rest) < 4 else f"the {spelled(len(values))} {plural_of(axis)}"
-        text = f"On {task}, there is no clear difference between {names}: {effect_words(*found)} for {one} against {named(axis, other)}{over}."
-    return text + _singly(part, singly)
+        shown = pairs if len(pairs) <= 3 else [pairs[0], pairs[-1]]
+        sizes = listed(f"{effect_words(*found)} against {named(axis, other)}" for other, found in shown)
+        text = (
+            f"On {task}, there is no clear difference between {names}. The best mean is that of {one}: {sizes}{over}."
+        )
+    return text + _singly(part, axis, first, singly)
+
+
+def _also_ahead(axis: str, clear: list[sm.Comparison]) -> str:
+    """Clear differences among the values that are not the best."""
+    pairs = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in clear]
+    words = few([f"{named(axis, better)} of {named(axis, worse)}" for better, worse in pairs], 3) if pairs else ""
+    return f" Clearly ahead, too: {words}." if words else ""
+
+
+def _others(part: sm.Part, axis: str) -> list[str]:
+    return [each for each in part.axes if each != axis]
 
 
 def depends(part: sm.Part, singly: list[sm.Comparison]) -> str:
     """Of two values, each clearly better in some settings: what that depends on, in words; empty where it is not so."""
-    if len(part.columns) != 2 or not {"a", "b"} <= {each.better for each in singly}:
+    if not singly or part.runs[singly[0].axis].nunique(dropna=False) != 2:
         return ""
-    for name in part.rows:
+    if not {"a", "b"} <= {each.better for each in singly}:
+        return ""
+    axis, b = singly[0].axis, named(singly[0].axis, singly[0].b)
+    helps, harms = ("helps", "harms") if axis in sm.REFERENCE else (f"beats {b}", "loses to it")
+    for name in _others(part, axis):
         better, worse = ({key_of(each.fixed[name]) for each in singly if each.better == side} for side in "ab")
         if not better & worse:
             one, other = (listed(named(name, v) for v in ordered(name, values)) for values in (better, worse))
-            return f"helps only at {one} and harms only at {other}"
-    return "helps in some settings and harms in others"
+            return f"clearly {helps} at {one} and clearly {harms} at {other}"
+    return f"clearly {helps} in some settings and clearly {harms} in others"
 
 
 def depends_sentence(part: sm.Part, singly: list[sm.Comparison]) -> str:
     """Of two values, each clearly better in some settings: where, by how much at most, and which other setting decides."""
-    axis, a, b = str(part.column), singly[0].a, singly[0].b
+    axis, a, b = singly[0].axis, singly[0].a, singly[0].b
     where = {"sweep": part.sweep, "axis": axis, "a": a, "b": b, **part.fixed}
     groups = {side: [each for each in singly if each.better == side] for side in "ab"}
     words = []
@@ -152,30 +171,47 @@ def depends_sentence(part: sm.Part, singly: list[sm.Comparison]) -> str:
         count = count_of(len(groups[side]), f"clearly_{word}", **where)
         of = f" of {count_of(len(singly), 'single_settings', **where)} settings" if side == "a" else ""
         most = max(groups[side], key=lambda each: abs(each.effect.value))
-        setting = name_of({name: value for name, value in most.fixed.items() if name not in part.fixed})
         ahead = f"{named(axis, b)} ahead by " if side == "b" else ""
         size = effect_words(most, 1.0 if side == "a" else -1.0)
-        words.append(f"clearly {word} in {count}{of}, most for {setting}: {ahead}{size}")
+        words.append(f"clearly {word} in {count}{of}, most for {_setting(part, most)}: {ahead}{size}")
     return (
         f"On {task_of(part)}, {named(axis, a)} {depends(part, singly)}. "
         f"Against {named(axis, b)} it is {words[0]}; and {words[1]}."
     )
 
 
-def _singly(part: sm.Part, singly: list[sm.Comparison]) -> str:
-    """In how many single settings the second value beats the reference, of two values."""
-    if len(part.columns) != 2 or len(singly) < 2:
+def _setting(part: sm.Part, found: sm.Comparison) -> str:
+    """The settings that a comparison is made at."""
+    return name_of({name: value for name, value in found.fixed.items() if name not in part.fixed})
+
+
+def _singly(part: sm.Part, axis: str, first: Any, singly: list[sm.Comparison]) -> str:
+    """What holds at the single settings of the other axes, of which the sentence before is the mean."""
+    if part.runs[axis].nunique(dropna=False) > 2:
+        return _best_in(part, axis, first)
+    if len(singly) < 2 or all(each.verdict == "few" for each in singly):
         return ""
-    a, b = singly[0].a, singly[0].b
-    where = {"sweep": part.sweep, "axis": part.column, "a": a, "b": b, **part.fixed}
-    if all(each.verdict == "few" for each in singly):
+    where = {"sweep": part.sweep, "axis": axis, "a": singly[0].a, "b": singly[0].b, **part.fixed}
+    sides = {side: sum(each.better == side for each in singly) for side in "ab"}
+    if not any(sides.values()):
+        sign = 1.0 if key_of(first) == key_of(singly[0].a) else -1.0
+        shown = sorted(singly, key=lambda each: each.effect.value)
+        shown = shown if len(shown) <= 4 else [shown[0], shown[-1]]
+        words = listed(f"{effect_words(each, sign, seeds=False)} for {_setting(part, each)}" for each in shown)
+        return f" In no single setting is there a clear difference{', from' if len(singly) > 4 else ':'} {words}."
+    better, worse = (count_of(sides[side], f"clearly_{w}", **where) for side, w in (("a", "better"), ("b", "worse")))
+    total = count_of(len(singly), "single_settings", **where)
+    return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total}, and clearly worse in {worse}."
+
+
+def _best_in(part: sm.Part, axis: str, first: Any) -> str:
+    """In how many of the other settings the value that is best on average has the best mean, too."""
+    groups = sm.grouped(part.runs, _others(part, axis)) if _others(part, axis) else []
+    if len(groups) < 2:
         return ""
-    counts = {side: sum(each.better == side for each in singly) for side in "ab"}
-    better, worse = (
-        count_of(counts[side], f"clearly_{word}", **where) for side, word in (("a", "better"), ("b", "worse"))
-    )
-    axis = str(part.column)
-    return f" Setting by setting, {named(axis, a)} is clearly better than {named(axis, b)} in {better} of {count_of(len(singly), 'single_settings', **where)} and clearly worse in {worse}."
+    best = sum(key_of(_ranked(part, axis, rows)[0]) == key_of(first) for _, rows in groups)
+    where = {"sweep": part.sweep, "axis": axis, "a": first, **part.fixed}
+    return f" Its mean is the best one in {count_of(best, 'best_in', **where)} of {count_of(len(groups), 'settings_beside', **where)} single settings."
 
 
 def breakdown_sentence(part: sm.Part, compared: list[sm.Comparison]) -> str:
@@ -196,13 +232,13 @@ def breakdown_sentence(part: sm.Part, compared: list[sm.Comparison]) -> str:
     tail = ""
     if compared:
         tail = (
-            "; a clear difference"
+            "; the difference is clear"
             if clear
             else "; too few seeds to tell whether that differs"
             if few_seeds
             else "; no clear difference"
         )
-    return f"Runs on {task_of(part)} that break down at a value that is not finite: {few(words, 6)}{tail}."
+    return f"Runs on {task_of(part)} that break down, because a value is no longer finite: {few(words, 6)}{tail}."
 
 
 def _breakdowns(part: sm.Part, runs: pd.DataFrame, values: list[Any], where: Mapping[str, Any]) -> str:
@@ -211,7 +247,7 @@ def _breakdowns(part: sm.Part, runs: pd.DataFrame, values: list[Any], where: Map
     rows = pd.concat([at_value(runs, axis, value) for value in values])
     here = {**where, **({axis: values[0] if len(values) == 1 else values} if axis else {})}
     count = int(rows["broken"].sum())
-    share = interval_words(stat.proportion(count, len(rows)), percent, "broken_share", **here)
+    share = interval_words(stat.proportion(count / len(rows), rows["seed"].nunique()), percent, "broken_share", **here)
     with_ = f" with {few([named(axis, value) for value in values])}" if axis else ""
     return (
         f"{count_of(count, 'broken', **here)} of {count_of(len(rows), 'trained_runs', **here)}{bracketed(share)}{with_}"

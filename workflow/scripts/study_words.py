@@ -19,7 +19,7 @@ import study_tables
 
 _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
 _MARKED = re.compile(f"{_OPEN}([0-9a-f]*){_BAR}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUPERSCRIPT = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 PLAIN_AXES = (
@@ -91,6 +91,7 @@ def _data_element(shown: str, address: dict[str, Any]) -> str:
 
 def number(value: float, digits: int = 6) -> str:
     """``digits`` significant digits, with a true minus: 0.0034, −363, 3.4 × 10⁻¹⁴, ∞."""
+    value = value + 0.0  # −0 is 0
     if math.isfinite(value) and (value == 0 or 1e-4 <= abs(value) < 1e6):
         decimals = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
         text = f"{round(value, decimals):.{max(0, decimals)}f}"
@@ -113,20 +114,22 @@ def decimals(value: float, places: int) -> str:
 
 
 def power(log10: float) -> str:
-    """10⁻¹²³ for −123.4; small changes as plain factors: 3.2 for 0.5."""
+    """10⁻¹²³ for −123.4, 10⁻⁹·⁵ for −9.5; small changes as plain factors: 3.2 for 0.5."""
     if not math.isfinite(log10):
         return "0" if log10 < 0 else number(log10)
-    return number(10.0**log10, 2) if abs(log10) < 2 else _ten_to(round(log10))
+    if abs(log10) < 2:
+        return number(10.0**log10, 2)
+    return _ten_to(round(log10)) if abs(log10) >= 20 else _ten_to(f"{log10:.1f}".removesuffix(".0"))
 
 
-def _ten_to(exponent: int) -> str:
+def _ten_to(exponent: int | str) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def spoken(text: str) -> str:
     """For screen readers: 10⁻³ as 10 to the power of −3."""
-    plain_digits = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
-    return re.sub("10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain_digits)}", text)
+    plain_digits = str.maketrans("⁻·⁰¹²³⁴⁵⁶⁷⁸⁹", "−.0123456789")
+    return re.sub("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain_digits)}", text)
 
 
 def percent(fraction: float) -> str:
