@@ -146,7 +146,7 @@ def assert_whole(project: Disturbed, undisturbed: Disturbed) -> None:
         study_seal.check(file)
         pq.read_table(file, page_checksum_verification=True)
     figures = project.results / "figures"
-    for name in ("engine_checks.png", "engine_checks.svg", "engine_checks.json"):
+    for name in ("engine_checks.png", "engine_checks.svg", "engine_checks.phone.svg", "engine_checks.json"):
         assert (figures / name).read_bytes() == (undisturbed.results / "figures" / name).read_bytes(), name
     assert (project.results / "report.html").read_text().rstrip().endswith("</html>")
     for table in TABLES:

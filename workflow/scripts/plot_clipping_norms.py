@@ -82,14 +82,21 @@ def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
         for chosen, rows in sm.grouped(own, [axis for axis in part.axes if axis != "clipping"]):
             name = name_of(chosen) if chosen else ""
             groups.append((": ".join(filter(None, (prefix, name))) or str(part.runs["task"].iloc[0]), rows))
-    shares = [rows["clipped"].sum() / max(1, rows["going"].sum()) for _, rows in groups]
-    order = sorted(range(len(groups)), key=lambda j: (shares[j], j))
+    order = sorted(
+        range(len(groups)), key=lambda j: (_share_clipped(groups[j][1]), int(groups[j][1]["broken"].sum()), j)
+    )
     kept = list(range(len(groups))) if len(groups) <= MOST_ROWS else sf.spread(order, MOST_ROWS)
     found = [rows.assign(panel=groups[j][0] if j in kept else None) for j, (_, rows) in enumerate(groups)]
     data = pd.concat(found, ignore_index=True)
     names = list(dict.fromkeys(groups[j][0] for j in kept))
     data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
     return data.assign(settings=len(groups))
+
+
+def _share_clipped(rows: pd.DataFrame) -> float:
+    """The share of updates that were clipped, of the runs that clip at all."""
+    clipping = rows[rows["clipping"] != "none"]
+    return float(clipping["clipped"].sum() / max(1, clipping["going"].sum()))
 
 
 def by_rule(runs: pd.DataFrame) -> pd.DataFrame:

@@ -38,6 +38,7 @@ CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
 NAMES = {"operating point": "the operating point", "mean field": "mean field", "linear law": "the linear law"}
 ROUNDING = 1e-9
+MOST_DOTS = 600  # single networks drawn of one line
 LN2 = math.log(2.0)
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
@@ -457,7 +458,8 @@ def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
         if known.empty:
             continue
         if column == "growth_rate" and known.groupby("x").size().max() > 1:
-            beside = known.assign(x=known["x"] + _aside(rows))
+            some = known.iloc[:: -(-len(known) // MOST_DOTS)]  # of very many, every so manyth: a mark each is megabytes
+            beside = some.assign(x=some["x"] + _aside(rows))
             sns.scatterplot(beside, x="x", y=column, ax=ax, color=colour, s=13, alpha=0.35, linewidth=0, legend=False)
             ax.collections[-1].set_gid("networks")
         before = len(ax.lines)

@@ -220,6 +220,7 @@ def _panel(
     sns.heatmap(
         pd.DataFrame(finite, index=table.index, columns=table.columns), ax=ax, cmap=cmap, norm=norm, cbar=False, linewidths=0.8,
         linecolor="white", annot=texts if numbers else False, fmt="", annot_kws={"fontsize": 9},
+        xticklabels=False, yticklabels=False,  # seaborn would lay out the figure once for each label, and keep it all
     )  # fmt: skip
     ax.add_collection(
         LineCollection(_borders(table), colors=sf.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)

@@ -114,11 +114,11 @@ def tick(axis: str, value: Any) -> str:
 
 
 def means(data: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval over seeds of every group of dots, as in the page's table; where there are two seeds or more."""
+    """Mean and 95 % interval over seeds of every group of dots, as in the page's table; where there are two seeds or more, and a result."""
     found = []
     for (panel, at, hue), rows in data.groupby(["panel", "middle", "hue"], observed=True, sort=True):
         outcome = sm.outcome(rows)
-        if rows["seed"].nunique() > 1 and math.isfinite(outcome.value):
+        if rows["seed"].nunique() > 1 and math.isfinite(outcome.value) and not rows["broken"].all():
             found.append((panel, at, hue, *outcome))
     return pd.DataFrame(found, columns=["panel", "middle", "hue", "value", "low", "high"])
 

@@ -30,6 +30,7 @@ COLOURS = dict(zip(WHEN, ("#9ecae1", "#4292c6", "#08306b"), strict=True))  # lig
 WIDTHS = dict(zip(WHEN, (3.2, 2.2, 1.6), strict=True))
 DASHES: dict[str, Any] = {"before": (1, 0), "middle": (4, 1.5), "after": (1, 0)}
 MOST_LAGS, LONGEST = 200, 140
+MOST_PANELS = 16  # small ones: every rule at every setting of a usual study
 MOST = 0.8  # of the runs: what so many do is the headline
 DOUBLE = math.log10(2.0)  # decades; a smaller change is none
 
@@ -43,7 +44,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. A run that is not drawn,
     or broke down and has no gradient after training, has one row without lag.
     """
-    runs = sf.trained_panels(tables.study, lambda part: [], every=True)
+    runs = sf.trained_panels(tables.study, lambda part: [], most=MOST_PANELS, every=True)
     if runs.empty:
         return runs
     moments = _moments(tables, runs)
@@ -148,10 +149,16 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     panels = list(data["panel"].cat.categories)
     alt = (
         f"Line charts of the decimal logarithm of the gradient's norm at every step, relative to the last step's, against steps back; "
-        f"one line before training, one in the middle, one after it; panels: {few(map(str, panels), 12)}. {plain(text)}"
+        f"one line before training, one halfway, one at the last update; panels: {few(map(str, panels), 12)}. {plain(text)}"
     )
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
-    claims = [_largest(parts, ends), _lost(runs, broken), _zero(zero), NO_ROOM if data["left_out"].iloc[0] else ""]
+    drawn = set(runs.loc[runs["panel"].notna(), "run_key"])
+    claims = [
+        _largest(parts, ends[ends.index.isin(drawn)]),
+        _lost(runs, broken),
+        _zero(zero),
+        NO_ROOM if data["left_out"].iloc[0] else "",
+    ]
     shown = [
         *(["middle"] if (data["when"] == "middle").any() else []),
         *(["broken"] if broken else []),
@@ -240,7 +247,10 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     shown = data.dropna(subset=["panel"])
     counts = [rows["panel"].nunique() for _, rows in shown.groupby("part", sort=True)]
-    figure, axes = sf.grid_by_part(counts, sf.columns(4 if max(counts) > 9 or max(counts) == 4 else 3), 2.2, 1.1)
+    many = max(counts) > 9 or max(counts) == 4
+    figure, axes = sf.grid_by_part(
+        counts, sf.columns(4 if many else 3, 2 if sum(counts) > 9 else 1), 2.0 if many else 2.2, 1.1
+    )
     found = curves(shown)
     scale = limits(found)
     for ax, panel in zip(axes, shown["panel"].cat.categories, strict=True):
@@ -321,11 +331,8 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     for when in WHEN:
         moments = sorted(data.loc[data["when"] == when, "moment"].dropna().astype(int).unique())
         if moments:
-            words = (
-                f"after {moments[0]} updates"
-                if len(moments) == 1
-                else {"middle": "halfway", "after": "at the end"}.get(when, "")
-            )
+            words = {"middle": "halfway", "after": "at the last update"}.get(when, "")
+            words += f" ({moments[0]})" if len(moments) == 1 else ""
             handles.append(Line2D(
                 [], [], color=COLOURS[when], lw=WIDTHS[when], ls=(0, DASHES[when]) if when == "middle" else "-",
                 label="before training" if when == "before" else words,

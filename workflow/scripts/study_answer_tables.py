@@ -175,9 +175,21 @@ def outcome_cell(part: sm.Part, chosen: Mapping[str, Any], column: Any, runs: pd
     return Cell(value, "partly-broken" if broken else "whole", notes, found.value)
 
 
-def winner(part: sm.Part, compared: list[sm.Comparison], breakdowns: list[sm.Comparison]) -> str:
-    """Of one row: which value is clearly better, by how much, than the reference or the runner-up; always with the size."""
+def winner(part: sm.Part, rows: pd.DataFrame, compared: list[sm.Comparison], breakdowns: list[sm.Comparison]) -> str:
+    """Of one row: which value is clearly better, by how much, than the reference or the runner-up; always with the size.
+
+    A value whose runs all broke down has no result to compare.
+    """
     axis = str(part.column)
+    lost = {key_of(value) for value in part.columns if at_value(rows, axis, value)["broken"].all()}
+    less = [
+        f"{named(axis, c.b if c.verdict == 'higher' else c.a)} clearly breaks down less often"
+        for c in breakdowns
+        if c.verdict in ("higher", "lower")
+    ]
+    compared = [each for each in compared if not {key_of(each.a), key_of(each.b)} & lost]
+    if lost and not compared:
+        return "; ".join(less) or "no result to compare"
     if not compared:
         return "nothing to compare"
     reference = sm.REFERENCE.get(axis)
@@ -186,13 +198,7 @@ def winner(part: sm.Part, compared: list[sm.Comparison], breakdowns: list[sm.Com
     else:
         clear = [c for c in compared if c.better]
         shown = [max(clear or compared, key=lambda c: abs(c.effect.value))]
-    words = [_versus(axis, each) for each in shown]
-    words += [
-        f"{named(axis, c.b if c.verdict == 'higher' else c.a)} clearly breaks down less often"
-        for c in breakdowns
-        if c.verdict in ("higher", "lower")
-    ]
-    return "; ".join(words)
+    return "; ".join([*(_versus(axis, each) for each in shown), *less])
 
 
 def _versus(axis: str, found: sm.Comparison) -> str:

@@ -39,7 +39,7 @@ import study_seal
 import study_tables
 from study_files import plainly, written_aside
 from study_findings import Study
-from study_measures import Part
+from study_measures import Part, grouped
 from study_progress import recorded
 from study_words import few, in_order, listed, name_of, named, number, ordered, plain, spoken
 
@@ -219,12 +219,13 @@ def trained_panels(
     if not trained:
         return pd.DataFrame()
     found, names, out = [], [], [part_name(part, trained) for part in trained[most:]]
+    wanted = [len(grouped(part.runs, [axis for axis in part.axes if axis not in within(part)])) for part in trained]
     for i, part in enumerate(trained):
         axes = [axis for axis in part.axes if axis not in within(part)]
         own = part.runs.assign(panel=None)
         if i < most:
             prefix = part_name(part, trained) or ("" if axes else str(part.runs["task"].iloc[0]))
-            own = panels(part.runs, axes, max(1, most // len(trained)))
+            own = panels(part.runs, axes, wanted[i] if sum(wanted) <= most else max(1, most // len(trained)))
             names += (
                 new := [
                     f"{prefix}: {name}" if prefix and axes else prefix or str(name)

@@ -194,7 +194,11 @@ class Study:
             here = [c for c in self.of(part, part.column) if _same(c.fixed, {**part.fixed, **chosen})]
             own, broken = ([c for c in here if c.measure == measure] for measure in (metric, "broken"))
             rows.append(
-                Row(chosen, cells, winner(part, own, broken) if part.column and len(axes) == len(part.rows) else "")
+                Row(
+                    chosen,
+                    cells,
+                    winner(part, runs, own, broken) if part.column and len(axes) == len(part.rows) else "",
+                )
             )
         return Table(part, axes, rows, notes)
 
