@@ -75,15 +75,7 @@ def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """Of every kind of network the longest sequence; all lengths where length is what the study varies as a number."""
     kinds = [c for c in columns_of_settings(tables) if c not in [*HOW_TRAINED, "seed", "sequence_length"]]
     most = rows.groupby(kinds, dropna=False)["sequence_length"].transform("max")
-    numbers = [
-        "spectral_radius",
-        "residual_step",
-        "residual_leak",
-        "input_scale",
-        "hidden_size",
-        "batch_size",
-        "sequence_length",
-    ]
+    numbers = second_opinion_start.NUMBERS
     several = [name for name in numbers if rows[name].nunique() > 1 and rows[name].notna().all()]
     others = [name for name in several if name != "sequence_length"]
     only_length = (
@@ -499,15 +491,7 @@ def varying(tables: Tables, rows: pd.DataFrame, without: list[str]) -> list[str]
 
 
 def start_column(rows: pd.DataFrame, axes: list[str]) -> str | None:
-    numbers = [
-        "spectral_radius",
-        "residual_step",
-        "residual_leak",
-        "input_scale",
-        "hidden_size",
-        "batch_size",
-        "sequence_length",
-    ]
+    numbers = second_opinion_start.NUMBERS
     here = [name for name in numbers if name in axes and rows[name].notna().all()]
     if "spectral_radius" in here:
         return "spectral_radius"

@@ -86,7 +86,7 @@ def block_work(block: Block, shared: bool = True) -> Work:
     for settings, times, lengths, clippings in _alike(block):
         for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():
             total[kind] += times * count
-    total["cubed"] = _eigenvalues(block)
+    total["cubed"] += _eigenvalues(block)
     return total
 
 
@@ -150,6 +150,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
+        "cubed": networks * H**3 * (fast and settings["activation"] != "identity"),  # at the operating point
         "parameter": runs * updates * width * (H + D),
         "update": runs * passes,
         "kept": runs,

@@ -31,8 +31,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import study_seal
@@ -379,11 +377,6 @@ def wide(inches: float) -> Iterator[None]:
 
 
 # ---- artists
-
-
-def outlined(text: Text) -> None:
-    """Keep a text legible on top of lines."""
-    text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
 def label_lines(ax: Axes, labels: Sequence[tuple[float, str, Any]], gap: float = 0.075, leaders: bool = False) -> None:
