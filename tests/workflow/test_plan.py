@@ -184,6 +184,8 @@ def test_counted_work_is_what_the_engine_does(
     monkeypatch.setattr(
         experiment, "fixed_point", counting("theory", experiment.fixed_point, lambda a: not a[0].homogeneous)
     )
+    at_point = counting("cubed", experiment.operating_rate, lambda a: len(a[0]) ** 3)
+    monkeypatch.setattr(experiment, "operating_rate", at_point)
     singular = initializers._Remembered(counting("cubed", initializers._sigma_max.measure, lambda a: len(a[0]) ** 3))
     monkeypatch.setattr(initializers, "_sigma_max", singular)  # of the matrix whose eigenvalues are asked for, too
     experiments = [rc.Experiment(**settings) for settings in Block("s", "all", {}, grid, 2).runs()]
@@ -211,8 +213,9 @@ def test_work_that_is_shared_is_counted_once() -> None:
 
 def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> None:
     few, many = (work(SMALL | {"activation": ["tanh", "relu"]}, seeds=seeds) for seeds in (100, 1000))
-    assert few["cubed"] == 100 * 2 * 5**3
-    assert many["cubed"] == 1000 * 2 * 2 * 5**3
+    at_points = 2 * 2 * 5**3  # a seed: of both activations and both lengths, at the operating point
+    assert few["cubed"] == 100 * (2 * 5**3 + at_points)
+    assert many["cubed"] == 1000 * (2 * 2 * 5**3 + at_points)
 
 
 def test_the_model_knows_which_activations_are_straight_and_which_cells_are_fast() -> None:

@@ -55,7 +55,7 @@ def shapes() -> Iterator[dict[str, list[Any]]]:
         given: dict[str, list[Any]] = {"cell": [cell]}
         if cell == "residual":
             given["residual_step"] = [0.1]  # so that it does not leave the range of floats
-        for H, T, B in ((32, 50, 16), (64, 400, 16), (96, 100, 32)):
+        for H, T, B in ((32, 50, 16), (64, 400, 16), (96, 100, 32), (256, 50, 32)):
             yield base | given | {"hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
         yield several | given | {"sequence_length": [50, 200]}
     for H, T in ((64, 200), (128, 100)):
