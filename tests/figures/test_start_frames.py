@@ -532,6 +532,11 @@ def test_theory_turns_where_one_theory_does(make_study: Any) -> None:
         axes = plot_growth_rate.draw(data).axes
     assert lines(axes[0], "theory turning")[0].get_xdata() == pytest.approx([1.75] * 2, rel=0.02)
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
+    some = (data["seed"] == 1) & (data["spectral_radius"] < 1.25)
+    with sf.theme():
+        axes = plot_growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
+    # a cross is the mean over the same networks as the dot beside it, or is not drawn
+    assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([math.nan, math.nan, 0.1, 0.1], nan_ok=True)
     data["mean_field_rate"] = math.nan
     with sf.theme():
         axes = plot_growth_rate.draw(data).axes

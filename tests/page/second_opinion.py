@@ -490,6 +490,13 @@ def varying(tables: Tables, rows: pd.DataFrame, without: list[str]) -> list[str]
     return kept
 
 
+def bias_at(t: Tables, where: Where, which: Callable[[pd.DataFrame], Any]) -> float:
+    """The median over truncated runs of how far their gradients are from the full ones, at one of their updates."""
+    runs = pick(one_each(t).drop_duplicates("run_key"), where)[["run_key", "updates"]]
+    own = runs.merge(t["updates"].drop_duplicates(["run_key", "update"]), on="run_key")
+    return float(np.nanmedian(own.loc[which(own), "truncation_bias"].astype(float)))
+
+
 def start_column(rows: pd.DataFrame, axes: list[str]) -> str | None:
     numbers = second_opinion_start.NUMBERS
     here = [name for name in numbers if name in axes and rows[name].notna().all()]
@@ -574,12 +581,8 @@ KINDS: dict[str, Kind] = {
     "distinct_starts": lambda t, w: float(len(distinct(t))),
     "format_lost": lambda t, w: float(distinct(t)[f"{w['format']}_flushed_at"].notna().sum()),
     "format_overflowed": lambda t, w: float(distinct(t)[f"{w['format']}_overflowed_at"].notna().sum()),
-    "truncation_bias": lambda t, w: float(
-        np.median(
-            pick(one_each(t).drop_duplicates("run_key"), w)
-            .merge(t["updates"].query("update == 0").drop_duplicates("run_key"), on="run_key")["truncation_bias"]
-        )
-    ),
+    "truncation_bias": lambda t, w: bias_at(t, w, lambda own: own["update"] == 0),
+    "truncation_bias_last": lambda t, w: bias_at(t, w, lambda own: own["update"] == own["updates"] - 1),
     **_three("outcome", result),
     "baseline": lambda t, w: float(
         np.mean([r["baseline_accuracy"] if r["accuracy"] else r["baseline_loss"] for r in outcomes(t, w).to_dict("records")])

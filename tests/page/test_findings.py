@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from frames import frame, regressed, start, trained
 
@@ -221,6 +222,38 @@ def test_the_answer_is_short_and_the_rest_is_not_lost() -> None:
     study = Study(frame(runs))
     assert sum(map(count_sentences, study.answer)) <= MOST_SENTENCES
     assert [*study.answer, *study.more] == study.sentences and study.more
+
+
+def test_what_is_clear_finds_room_beside_what_is_not() -> None:
+    """A clear difference of a later task is in the answer, before the open one of the first and before growth rates."""
+    runs = [
+        start((-0.2 if cell == "vanilla" else 0.3) + 0.1 * rho + 0.01 * s, seed=s, cell=cell, spectral_radius=rho)
+        for s in range(6) for cell in ("vanilla", "gru") for rho in (0.7, 1.3, 2.2)
+    ]  # fmt: skip
+    rules = [(s, c, k) for s in range(6) for c in ("none", "norm:1.0") for k in (3, 40)]
+    runs += [trained(0.4 + 0.01 * ((7 * s + len(c) * k) % 5), seed=s, clipping=c, truncation=k) for s, c, k in rules]
+    runs += [
+        regressed(0.01 * (1 if c == "none" else 0.5) + 1e-5 * s, seed=s, clipping=c, truncation=k) for s, c, k in rules
+    ]
+    study = Study(frame(runs))
+    answer = " ".join(map(plain, study.answer))
+    assert "On input_mean, norm:1.0 learns better" in answer
+    assert sum(map(count_sentences, study.answer)) <= MOST_SENTENCES
+
+
+def test_truncation_is_measured_at_both_ends_of_training() -> None:
+    """At the start of training, before weights grow, truncation may change little."""
+    runs = frame(trained(0.5, seed=s, truncation=k) for s in range(3) for k in (3, 40))
+    updates = pd.DataFrame(
+        {"run_key": key, "update": u, "truncation_bias": (0.1 + 0.05 * u) * (k == 3)}
+        for key, k, last in zip(runs["run_key"], runs["truncation"], runs["updates"], strict=True)
+        for u in (0, last - 1)
+    )
+    text = " ".join(map(plain, Study(runs, updates).sentences))
+    assert (
+        "of the first update by 10 % (k = 3) and 0 % (k = 40) of its norm, and that of the last update by 50 % (k = 3)"
+        in text
+    )
 
 
 def test_names_can_stand_in_a_list() -> None:

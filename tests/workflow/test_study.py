@@ -163,7 +163,7 @@ class TestResults:
         assert rows["clipping"][1:4] == ["36", "36", "3"]
         assert rows["all"][1:3] == ["72", "72"]
         assert "Wall time of the whole study on 2 cores" in done.stdout
-        assert "runs of the study were timed here" in done.stdout
+        assert "runs with the study's settings were timed here" in done.stdout
 
     def test_jobs_keep_records_and_the_progress_reaches_the_end(self, tiny: Project) -> None:
         logs = tiny.root / "results" / "tiny" / "logs"

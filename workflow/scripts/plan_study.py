@@ -237,7 +237,7 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     ]
     if sampled:
         lines.append(
-            f"{sampled} runs of the study were timed here: in the engine this machine takes {factor:.2f} times what the model says."
+            f"{sampled} short runs with the study's settings were timed here: in the engine this machine takes {factor:.2f} times what the model says."
         )
     else:
         lines.append(

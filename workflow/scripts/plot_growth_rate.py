@@ -200,7 +200,11 @@ def _turning(study: Study) -> str:
     if turn:
         same = plain(turn[0][1]) == plain(turn[-1][1])
         between = f"= {turn[0][1]}" if same else f"from {turn[0][1]} to {turn[-1][1]}"
-        rest = "; in other kinds of network at no single ρ" if any(others) else ""
+        apart = [
+            *(["at no single ρ"] if kinds.unclear else []),
+            *(["not at all"] if kinds.never or kinds.always else []),
+        ]
+        rest = f"; in other kinds of network {' or '.join(apart)}" if apart else ""
         return f"Growth per step back turns positive at ρ {between}{rest}."
     if not kinds.unclear and not (kinds.never and kinds.always):
         return (
@@ -482,7 +486,15 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
     ax.axhline(0.0, color="#444444", lw=0.8, zorder=0)
     _theory(ax, rows)
     for own, colour, _ in _dodged(rows) if mark else []:
-        mean = own[np.isfinite(own["predicted_rate"].astype(float))].groupby("x")["predicted_rate"].mean()
+        measured = own[
+            np.isfinite(own["growth_rate"].astype(float))
+        ]  # a mean of other networks than the dot's would mislead
+        predicted = measured["predicted_rate"].astype(float)
+        mean = (
+            predicted.where(np.isfinite(predicted).groupby(measured["x"]).transform("all"))
+            .groupby(measured["x"])
+            .mean()
+        )
         ax.plot(mean.index, mean, color=CROSS if colour == MEASURED else colour, gid="used", zorder=3, **USED)
     _points(ax, rows, "growth_rate", "measured")
     if rows["x_axis"].iloc[0] == "spectral_radius":

@@ -192,7 +192,7 @@ def _decades(settings: pd.DataFrame) -> str:
     decades = spread * (T - 1) / LN10
     factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
     unit = "decade" if plain(factor) == "1" else "decades"
-    return f"At {_at(T)} one standard deviation makes {factor} {unit} over the whole sequence{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
+    return f"At {_at(T)} a rate higher by one standard deviation, kept at every step, makes {factor} {unit} over the whole sequence{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
 
 
 def _widest(settings: pd.DataFrame, title: str) -> str:

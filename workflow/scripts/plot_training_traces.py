@@ -1,8 +1,13 @@
 """The gradient's way back through time before, during and after training: its norm at every step, relative to the last one."""
 
+import itertools
 import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
@@ -11,11 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 import study_figures as sf
 import study_measures as sm
 from study_findings import Study
-from study_words import few, marked, name_of, plain, power
+from study_words import capital, few, listed, marked, name_of, named, ordered, plain, power, value_of
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no gradient changes through training.",
@@ -33,29 +39,129 @@ MOST_LAGS, LONGEST = 200, 140
 MOST_PANELS = 16  # small ones: every rule at every setting of a usual study
 MOST = 0.8  # of the runs: what so many do is the headline
 DOUBLE = math.log10(2.0)  # decades; a smaller change is none
+APART, MOST_VALUES = 0.3, 4  # shares of runs that differ so much are told by value, of so few values
+UNLIKE, FLAT = 5.0, 0.5  # scales that differ by this factor are not shared; decades that count as no range
+BANDS = {"before": 0.5, "after": 0.2}  # opacity; a third band would hide the other two
 
 
 # ---- what is drawn
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one panel: a part of the study, a setting of its other axes, and a value of the axis that it asks about."""
+
+    part: int
+    setting: int
+    value: int
+    chosen: Mapping[str, Any]
+    runs: pd.DataFrame
+    asked: str
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        return self.part, self.setting, self.value
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The median gradient at the first step, before and after training."""
+        known = self.runs.dropna(subset=["first", "final"])
+        return float(known["first"].median()), float(known["final"].median())
+
+    @property
+    def change(self) -> float:
+        first, final = self.ends
+        return abs(final - first) if math.isfinite(first) and math.isfinite(final) else 0.0
+
+    @property
+    def beside(self) -> str:
+        """The settings besides the value that is asked about: ρ = 0.5, learning rate = 0.1."""
+        others = {axis: value for axis, value in self.chosen.items() if axis != self.asked}
+        known = [named(axis, value) for axis, value in others.items() if not pd.isna(value)]
+        return ", ".join(known or [named(axis, None) for axis in others])
 
 
 def frame(tables: sf.Tables) -> pd.DataFrame:
     """Run × when × lag: log10 of ‖∂L/∂h_t‖ relative to the last step's, of the runs that are drawn.
 
     Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. A run that is not drawn,
-    or broke down and has no gradient after training, has one row without lag.
+    or broke down and has no gradient after training, has one row without lag. ``beside`` are the settings that panels side by side
+    share, ``group`` their number.
     """
-    runs = sf.trained_panels(tables.study, lambda part: [], most=MOST_PANELS, every=True)
+    runs = sf.trained_panels(tables.study, lambda part: part.axes, most=10**6, every=True)
     if runs.empty:
         return runs
     moments = _moments(tables, runs)
     if not (moments["when"] == "after").any():
         return pd.DataFrame()
     ends = _ends(tables, runs, moments)
-    runs = runs.merge(ends, on="run_key", how="left")
+    runs = _placed(_parts(tables.study), runs.merge(ends, on="run_key", how="left"))
     drawn = runs.dropna(subset=["panel", "final"])
     found = drawn.merge(_traces(tables, drawn, moments), on="run_key")
     rest = runs[~runs["run_key"].isin(found["run_key"])]
     return pd.concat([found, rest], ignore_index=True)
+
+
+def _parts(study: Study) -> list[sm.Part]:
+    return [part for part in study.parts if part.trains]
+
+
+def cells(parts: Sequence[sm.Part], ends: pd.DataFrame) -> list[Cell]:
+    """All panels that there could be, in order; ``ends``: first and final by run."""
+    found = []
+    for i, part in enumerate(parts):
+        runs = part.runs.merge(ends, left_on="run_key", right_index=True)
+        for j, (chosen, own) in enumerate(sm.grouped(runs, part.rows)):
+            for k, value in enumerate(part.columns):
+                asked = {part.column: value} if part.column else {}
+                if len(rows := sm.where(own, **asked)):
+                    found.append(Cell(i, j, k, {**asked, **chosen}, rows, part.column or ""))
+    return found
+
+
+def _ends_of(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs.drop_duplicates("run_key").set_index("run_key")[["first", "final"]]
+
+
+def _placed(parts: Sequence[sm.Part], runs: pd.DataFrame) -> pd.DataFrame:
+    """With ``panel``, ``beside`` and ``group`` of what is drawn, and ``left_out``: whether something is not."""
+    known = cells(parts, _ends_of(runs))
+    kept = _kept(known)
+    runs = runs.drop(columns=["panel", "left_out"]).assign(panel=None, prefix="", beside="", group=-1)
+    names, groups = [], list(dict.fromkeys((cell.part, cell.setting) for cell in kept))
+    for cell in kept:
+        own = (runs["part"] == cell.part) & runs["run_key"].isin(cell.runs["run_key"])
+        prefix, hue = sf.part_name(parts[cell.part], parts), str(runs.loc[own, "hue"].iloc[0])
+        name = ", ".join(filter(None, (cell.beside, hue)))
+        names.append(": ".join(filter(None, (prefix, name))) or str(runs.loc[own, "task"].iloc[0]))
+        runs.loc[own, ["panel", "prefix", "beside"]] = names[-1], prefix, cell.beside
+        runs.loc[own, "group"] = groups.index((cell.part, cell.setting))
+    runs["panel"] = pd.Categorical(runs["panel"], categories=names, ordered=True)
+    return runs.assign(left_out=len(kept) < len(known))
+
+
+def _kept(known: list[Cell]) -> list[Cell]:
+    """All panels, or as many as there is room for: whole rows of what is asked about, and that which changes most."""
+    if len(known) <= MOST_PANELS:
+        return known
+    most = max(known, key=lambda cell: cell.change)
+    kept: set[tuple[int, int, int]] = set()
+    parts = _spread(sorted({cell.part for cell in known}), MOST_PANELS, most.part)
+    for part in parts:
+        own, here = [cell for cell in known if cell.part == part], most.part == part
+        room = MOST_PANELS // len(parts)
+        values = _spread(sorted({cell.value for cell in own}), room, most.value if here else None)
+        settings = _spread(sorted({cell.setting for cell in own}), room // len(values), most.setting if here else None)
+        kept |= set(itertools.product([part], settings, values))
+    return [cell for cell in known if cell.place in kept]
+
+
+def _spread(places: list[int], most: int, wanted: int | None) -> list[int]:
+    """At most so many, evenly spread, the wanted one instead of its neighbour."""
+    found = sf.spread(places, most)
+    if wanted is not None and wanted not in found:
+        found[min(range(len(found)), key=lambda i: abs(found[i] - wanted))] = wanted
+    return found
 
 
 def _moments(tables: sf.Tables, runs: pd.DataFrame) -> pd.DataFrame:
@@ -142,29 +248,33 @@ def curves(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return (AT_START_ONLY if (study.runs["updates"] > 0).any() else NOTHING).facts()
-    parts = [part for part in study.parts if part.trains]
+    parts = _parts(study)
     runs = data.drop_duplicates("run_key")
-    ends = runs.set_index("run_key")[["first", "final"]]
-    text = title(runs)
+    axis = split_axis(parts, runs)
+    text = title(runs, axis)
     panels = list(data["panel"].cat.categories)
     alt = (
         f"Line charts of the decimal logarithm of the gradient's norm at every step, relative to the last step's, against steps back; "
-        f"one line before training, one halfway, one at the last update; panels: {few(map(str, panels), 12)}. {plain(text)}"
+        f"one line before training, one {_between(data)}, one at the last update; panels: {few(map(str, panels), 12)}. {plain(text)}"
     )
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
-    drawn = set(runs.loc[runs["panel"].notna(), "run_key"])
     claims = [
-        _largest(parts, ends[ends.index.isin(drawn)]),
+        *(_by_value(runs, each) for each in dict.fromkeys(part.column for part in parts) if each and each != axis),
+        _largest(parts, _ends_of(data)),
         _lost(runs, broken),
         _zero(zero),
         NO_ROOM if data["left_out"].iloc[0] else "",
     ]
+    drawn = data.dropna(subset=["panel"])
+    scale = scales(drawn)
     shown = [
         *(["middle"] if (data["when"] == "middle").any() else []),
         *(["broken"] if broken else []),
         *(["zero"] if (data["relative"] == -math.inf).any() else []),
         *(["every"] if (runs["task_loss_at"] == "every").any() else []),
         *(["band"] if data["seed"].nunique() > 1 else []),
+        *(["scales"] if len(set(scale.values())) > 1 else []),
+        *(["cut"] if _cut(drawn, scale) else []),
     ]
     return sf.facts(text, alt, claims, shown)
 
@@ -177,54 +287,115 @@ def changes(runs: pd.DataFrame) -> pd.Series:
     return change.where(known["first"] != known["final"], 0.0)
 
 
-def title(runs: pd.DataFrame) -> str:
+KINDS = {"raises": "first_step_raised", "lowers": "first_step_lowered", "hardly changes": "first_step_kept"}
+
+
+def counted(change: pd.Series) -> dict[str, int]:
     """In how many runs the gradient at the first step grew, shrank, or did neither, relative to that at the last step."""
-    change = changes(runs)
     counts = {"raises": int((change > DOUBLE).sum()), "lowers": int((change < -DOUBLE).sum())}
-    counts["hardly changes"] = len(change) - sum(counts.values())
+    return counts | {"hardly changes": len(change) - sum(counts.values())}
+
+
+def title(runs: pd.DataFrame, axis: str | None = None) -> str:
+    """What training does to the gradient at the first step in most runs; else in how many, by the values of an axis if that decides."""
+    change = changes(runs)
+    counts = counted(change)
     if not len(change):
         return "No run has a gradient after training whose first and last step can be compared."
     if len(change) == 1:
         row = runs.dropna(subset=["first", "final"]).iloc[0]
         ends = [marked(power(row[name]), f"first_step_{name}", row[name]) for name in ("first", "final")]
         return f"Training takes the gradient at the first step from {ends[0]} to {ends[1]} times that at the last step."
-    kinds = dict(zip(counts, ("first_step_raised", "first_step_lowered", "first_step_kept"), strict=True))
-    first, second, _ = sorted(counts, key=lambda name: -counts[name])
-    written = {name: marked(str(count), kinds[name], count) for name, count in counts.items()}
+    first, *others = sorted(counts, key=lambda name: -counts[name])
+    written = {name: marked(str(count), KINDS[name], count) for name, count in counts.items()}
     total = marked(str(len(change)), "runs_traced_to_end", len(change))
     share = f"all {written[first]}" if counts[first] == len(change) else f"{written[first]} of {total}"
     text = f"Training {first} the share of the gradient that reaches the first step in {share} runs"
     if counts[first] < MOST * len(change):
-        return f"{text} and {second} it in {written[second]}."
+        by_value = _split_title(runs, first, axis) if axis else ""
+        rest = [f"{name} it in {written[name]}" for name in others if counts[name]]
+        return by_value or f"{listed([text, *rest])}."
     middle = float(change.median())
     if first == "hardly changes" or math.isinf(middle):
         return f"{text}."
     return f"{text}: by a factor of {marked(power(abs(middle)), 'first_step_change', middle)} in the median."
 
 
-def _largest(parts: list[sm.Part], ends: pd.DataFrame) -> str:
-    """The kind of network whose gradient at the first step changes most, from what to what."""
+def split_axis(parts: Sequence[sm.Part], runs: pd.DataFrame) -> str | None:
+    """The axis along which the runs differ most in what training does to them; none where the same is done to most, or it decides little."""
+    counts = counted(changes(runs))
+    first = max(counts, key=lambda name: counts[name])
+    if counts[first] >= MOST * max(1, sum(counts.values())):
+        return None
+    found = {}
+    for axis in dict.fromkeys(axis for part in parts for axis in part.axes):
+        shares = [own[first] / total for _, own, total in _counts(runs, axis) if total]
+        if 1 < len(shares) <= MOST_VALUES:
+            found[axis] = max(shares) - min(shares)
+    best = max(found, key=lambda axis: found[axis], default=None)
+    return best if best and found[best] >= APART else None
+
+
+def _counts(runs: pd.DataFrame, axis: str) -> list[tuple[Any, dict[str, int], int]]:
+    """By value of an axis, how many runs grew, shrank, or did neither, and of how many."""
+    known = runs.dropna(subset=["first", "final"])
     found = []
-    for part in parts:
-        for chosen, own in sm.grouped(part.runs, part.axes):
-            runs = own.merge(ends, left_on="run_key", right_index=True).dropna(subset=["first", "final"])
-            if len(runs):
-                first, final = float(runs["first"].median()), float(runs["final"].median())
-                size = abs(final - first) if math.isfinite(first) and math.isfinite(final) else 0.0
-                found.append((size, part, chosen, first, final))
-    if len(found) < 2:
+    for value in ordered(axis, known[axis]):
+        change = changes(sm.where(known, **{axis: value}))
+        found.append((value, counted(change), len(change)))
+    return found
+
+
+def _split_title(runs: pd.DataFrame, verb: str, axis: str) -> str:
+    """32 of 40 runs with ρ = 0.5, 1 of 50 with ρ = 1.6; empty where that is too long."""
+    whats = ("the share of the gradient that reaches the first step", "the gradient's share at the first step")
+    for what, short in itertools.product(whats, (False, True)):
+        words = []
+        for i, (value, counts, total) in enumerate(_counts(runs, axis)):
+            name = value_of(axis, value) if short and i else named(axis, value)
+            run = " runs" if not i else ""
+            words.append(f"{_of_total(verb, counts, total, axis, value)}{run} with {name}")
+        text = f"Training {verb} {what} in {listed(words)}."
+        if len(plain(text)) <= LONGEST:
+            return text
+    return ""
+
+
+def _of_total(verb: str, counts: Mapping[str, int], total: int, axis: str, value: Any) -> str:
+    """32 of 40."""
+    count = marked(str(counts[verb] or "none"), KINDS[verb], counts[verb], **{axis: value})
+    return f"{count} of {marked(str(total), 'runs_traced_to_end', total, **{axis: value})}"
+
+
+def _by_value(runs: pd.DataFrame, axis: str) -> str:
+    """How many runs grew and shrank, for every value of the axis that is asked about, where they differ."""
+    known = _counts(runs, axis)
+    shares = {tuple(count / total for count in counts.values()) for _, counts, total in known if total}
+    if len(shares) < 2 or len(known) > MOST_VALUES:
         return ""
-    _, part, chosen, first, final = max(found, key=lambda each: each[0])
-    where = {"sweep": part.sweep, "task": str(part.runs["task"].iloc[0]), **chosen}
-    ends_in_words = [
+    words = []
+    for i, (value, counts, total) in enumerate(known):
+        raised = _of_total("raises", counts, total, axis, value)
+        lowered = marked(str(counts["lowers"] or "none"), KINDS["lowers"], counts["lowers"], **{axis: value})
+        start, runs_ = (", training raises this share", " runs") if not i else (" it raises it", "")
+        words.append(f"with {named(axis, value)}{start} in {raised}{runs_} and lowers it in {lowered}")
+    return capital("; ".join(words)) + "."
+
+
+def _largest(parts: Sequence[sm.Part], ends: pd.DataFrame) -> str:
+    """The kind of network whose gradient at the first step changes most, from what to what; it has a panel."""
+    known = cells(parts, ends)
+    most = max(known, key=lambda cell: cell.change)
+    if len(known) < 2 or most.change < DOUBLE:
+        return ""
+    part = parts[most.part]
+    where = {"sweep": part.sweep, "task": str(part.runs["task"].iloc[0]), **most.chosen}
+    first, final = (
         marked(power(value), f"first_step_{name}", value, **where)
-        for name, value in (("first", first), ("final", final))
-    ]
-    if plain(ends_in_words[0]) == plain(ends_in_words[1]):
-        return ""
-    task = sf.part_name(part, parts)
-    name = ": ".join(filter(None, (task, name_of(chosen) if chosen else "")))
-    return f"It changes most for {name}: from {ends_in_words[0]} to {ends_in_words[1]} times the last step's, in the median."
+        for name, value in zip(("first", "final"), most.ends, strict=True)
+    )
+    name = ": ".join(filter(None, (sf.part_name(part, parts), name_of(most.chosen) if most.chosen else "")))
+    return f"It changes most for {name}: from {first} to {final} times the last step's, in the median."
 
 
 def _lost(runs: pd.DataFrame, broken: int) -> str:
@@ -246,31 +417,68 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     shown = data.dropna(subset=["panel"])
-    counts = [rows["panel"].nunique() for _, rows in shown.groupby("part", sort=True)]
-    many = max(counts) > 9 or max(counts) == 4
-    figure, axes = sf.grid_by_part(
-        counts, sf.columns(4 if many else 3, 2 if sum(counts) > 9 else 1), 2.0 if many else 2.2, 1.1
-    )
-    found = curves(shown)
-    scale = limits(found)
+    figure, axes, columns = _axes(shown)
+    found, scale = curves(shown), scales(shown)
+    places = shown.drop_duplicates("panel").set_index("panel")
     for ax, panel in zip(axes, shown["panel"].cat.categories, strict=True):
         rows = shown[shown["panel"] == panel]
-        ax.set_ylim(*scale)
+        ax.set_ylim(*scale[int(places["group"][panel])])
+        ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.set_xlim(0, max(1, int(rows["sequence_length"].max()) - 1))
         ax.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0.5)
         _panel(ax, found[found["panel"] == panel])
-        sf.panel_title(ax, panel, 24 if len(axes) > 3 else 32)
-        _words(ax, rows)
+    _names(axes, shown, columns)
     _finish(figure, axes, shown)
     return figure
 
 
-def limits(found: pd.DataFrame) -> tuple[float, float]:
-    """One scale for all panels, that every median and the last step's 0 are on."""
+def _axes(shown: pd.DataFrame) -> tuple[Figure, list[Axes], int]:
+    """Axes, and how many columns they have: what is compared stands side by side; two pairs in a row."""
+    panels = shown.drop_duplicates("panel")
+    sizes = panels.groupby("group").size()
+    pairs = set(sizes) <= {1, 2} and panels.groupby("part")["group"].agg(lambda own: sizes[own].nunique() == 1).all()
+    counts = (panels.groupby("part").size() if pairs else sizes).tolist()
+    most = int(sizes.max())
+    across = 4 if most in (2, 4) or most > 6 else 3
+    columns = sf.columns(across, 2 if len(panels) > 9 else 1)
+    figure, axes = sf.grid_by_part(counts, columns, 1.75 if columns == 2 else 2.0 if across == 4 else 2.2, 1.1)
+    return figure, axes, min(columns, max(counts))
+
+
+def scales(shown: pd.DataFrame) -> dict[int, tuple[float, float]]:
+    """By group, the scale of its panels: one for all, unless the groups' ranges differ so much that some would be flat lines."""
+    found = curves(shown).merge(shown[["panel", "group"]].drop_duplicates(), on="panel")
+    reach = {int(group): _reach(found[found["group"] == group]) for group in shown["group"].unique()}
+    sizes = [max(high - low, FLAT) for low, high in reach.values()]
+    if max(sizes) < UNLIKE * min(sizes):
+        whole = min(low for low, _ in reach.values()), max(high for _, high in reach.values())
+        reach = dict.fromkeys(reach, whole)
+    return {group: _with_room(*each) for group, each in reach.items()}
+
+
+def _reach(found: pd.DataFrame) -> tuple[float, float]:
+    """Every median, the last step's 0, and of bands as much as leaves the medians two thirds of the panel."""
     known = found["middle"][np.isfinite(found["middle"])]
     low, high = min(0.0, *known), max(0.0, *known)
+    beyond = 0.25 * max(high - low, FLAT)
+    bounds = found[["low", "high"]].to_numpy()
+    bounds = bounds[np.isfinite(bounds)]
+    if not len(bounds):
+        return low, high
+    return min(low, max(float(bounds.min()), low - beyond)), max(high, min(float(bounds.max()), high + beyond))
+
+
+def _with_room(low: float, high: float) -> tuple[float, float]:
     room = 0.06 * (high - low) + 0.1
     return low - room, high + room
+
+
+def _cut(shown: pd.DataFrame, scale: Mapping[int, tuple[float, float]]) -> bool:
+    """Whether a band leaves its panel."""
+    found = curves(shown).merge(shown[["panel", "group"]].drop_duplicates(), on="panel")
+    found = found[found["when"].isin(list(BANDS))]
+    low, high = (found["group"].map({group: ends[i] for group, ends in scale.items()}) for i in (0, 1))
+    return bool(((found["low"] < low) | (found["high"] > high)).any())
 
 
 def _panel(ax: Axes, own: pd.DataFrame) -> None:
@@ -288,9 +496,9 @@ def _panel(ax: Axes, own: pd.DataFrame) -> None:
         )  # fmt: skip
         ax.lines[before].set_gid(when)
         bounds = known[(known["low"] < known["high"])]
-        if len(bounds) and when != "middle":  # a third band would hide the other two
+        if len(bounds) and when in BANDS:
             ax.fill_between(
-                known["lag"], known["low"].clip(low, high), known["high"].clip(low, high), color=COLOURS[when], alpha=0.18, lw=0,
+                known["lag"], known["low"].clip(low, high), known["high"].clip(low, high), color=COLOURS[when], alpha=BANDS[when], lw=0,
                 zorder=1, gid=f"band {when}",
             )  # fmt: skip
         if len(known) < len(rows):
@@ -302,28 +510,58 @@ def _panel(ax: Axes, own: pd.DataFrame) -> None:
     ax.set(xlabel="", ylabel="")
 
 
-def _words(ax: Axes, rows: pd.DataFrame) -> None:
+def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
+    """Above the first panel of a group what it shares; above each panel what is asked about, and what there is to count."""
+    letters = int(9.5 * sf.width() / columns)
+    groups: set[int] = set()
+    parts: set[int] = set()
+    for ax, panel in zip(axes, shown["panel"].cat.categories, strict=True):
+        rows = shown[shown["panel"] == panel]
+        runs = rows.drop_duplicates("run_key")
+        part, prefix, group, beside, hue = runs[["part", "prefix", "group", "beside", "hue"]].iloc[0]
+        heading = ": ".join(filter(None, ("" if part in parts else prefix, beside or hue))) or str(panel)
+        size = shown.loc[shown["group"] == group, "panel"].nunique() if beside else 1
+        with matplotlib.rc_context({"axes.titlesize": 10}):
+            sf.panel_title(ax, "" if beside and group in groups else heading, letters * min(int(size), columns))
+            words = [*([hue] if beside else []), *(textwrap.fill(each, letters) for each in _words(runs))]
+            if words:
+                sf.under_title(ax, "\n".join(words))
+        groups.add(group)
+        parts.add(part)
+        if runs["broken"].all():
+            text = "all broke down" if len(runs) > 1 else "broke down"
+            ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555", gid="empty")
+
+
+def _words(runs: pd.DataFrame) -> list[str]:
     """How many runs of a panel broke down, or have no gradient left at the first step."""
-    runs = rows.drop_duplicates("run_key")
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
     words = [f"{broken} of {len(runs)} broke down"] if broken else []
-    words += [f"{zero} of {len(runs)} exactly zero at the end"] if zero else []
-    if words:
-        sf.under_title(ax, "; ".join(words))
+    return words + ([f"{zero} of {len(runs)} exactly zero at the end"] if zero else [])
 
 
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
-    for ax, (first, _, lowest) in zip(axes, sf.edges(axes, data), strict=True):
-        ax.tick_params(labelleft=first)
+    groups = data.drop_duplicates("panel").set_index("panel")["group"].reindex(data["panel"].cat.categories).tolist()
+    own = len(set(scales(data).values())) > 1
+    for i, (ax, (first, _, lowest)) in enumerate(zip(axes, sf.edges(axes, data), strict=True)):
+        ax.tick_params(labelleft=first or (own and groups[i] != groups[i - 1]))
         ax.set_xlabel("steps back, T − t" if lowest else "")
+        if sf.on_phone() and first:  # the whole would be longer than a panel is high
+            ax.set_ylabel(r"$\log_{10}$ ratio")
     total = "total gradient, " if (data["task_loss_at"] == "every").any() else ""
-    words = r"$\log_{10}(\|\partial L/\partial h_t\|\,/\,\|\partial L/\partial h_T\|)$"
-    if sf.on_phone():  # one label for all would be off the screen
-        for ax in axes:
-            ax.set_ylabel(f"{total.replace(', ', chr(10))}{words}", fontsize=9)
+    ratio = r"\|\partial L/\partial h_t\|\,/\,\|\partial L/\partial h_T\|"
+    if sf.on_phone():
+        figure.suptitle(f"{total}ratio = ${ratio}$", x=0.02, ha="left", fontsize=10)
     else:
-        figure.supylabel(f"{total}{words}", fontsize=10.5)
+        figure.supylabel(rf"{total}$\log_{{10}}({ratio})$", fontsize=10.5)
     figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if sf.on_phone() else 5)
+
+
+def _between(data: pd.DataFrame) -> str:
+    """Where in training the middle line is: halfway, or only about."""
+    middle = data.loc[data["when"] == "middle"].drop_duplicates("run_key")
+    off = (middle["moment"] - middle["last_update"] / 2).abs() > 0.1 * middle["last_update"]
+    return "in between" if off.any() else "halfway"
 
 
 def _legend(data: pd.DataFrame) -> list[Any]:
@@ -331,14 +569,15 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     for when in WHEN:
         moments = sorted(data.loc[data["when"] == when, "moment"].dropna().astype(int).unique())
         if moments:
-            words = {"middle": "halfway", "after": "at the last update"}.get(when, "")
-            words += f" ({moments[0]})" if len(moments) == 1 else ""
+            words = {"middle": _between(data), "after": "last update"}.get(when, "")
+            update = "update " if when == "middle" else ""
+            words += f" ({update}{moments[0]})" if len(moments) == 1 else ""
             handles.append(Line2D(
                 [], [], color=COLOURS[when], lw=WIDTHS[when], ls=(0, DASHES[when]) if when == "middle" else "-",
                 label="before training" if when == "before" else words,
             ))  # fmt: skip
     if data["seed"].nunique() > 1:
-        handles.append(Patch(color=COLOURS["middle"], alpha=0.3, lw=0, label="lowest to highest seed"))
+        handles.append(Patch(color=COLOURS["before"], alpha=BANDS["before"], lw=0, label="lowest to highest seed"))
     if (curves(data)["middle"] == -math.inf).any():
         handles.append(
             Line2D(

@@ -470,7 +470,7 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
         counts = [len(counts)]
     columns = min(columns, max(counts))
     rows = [math.ceil(count / columns) for count in counts]
-    high = min(height, 10.5 / sum(rows)) if columns > 1 else height
+    high = height if on_phone() else min(height, 10.5 / sum(rows)) if columns > 1 else height
     figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)
     kept: list[Axes] = []
@@ -498,8 +498,8 @@ def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bo
 
 
 def under_title(ax: Axes, words: str) -> None:
-    """A line between a panel's name and its axes."""
-    ax.set_title(f"{ax.get_title(loc='left')}\n", loc="left")
+    """A line, or several, between a panel's name and its axes."""
+    ax.set_title(ax.get_title(loc="left") + "\n" * (words.count("\n") + 1), loc="left")
     ax.annotate(
         words, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, va="bottom",
         color="#444444", gid="under title",

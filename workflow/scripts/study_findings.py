@@ -45,13 +45,13 @@ class Study:
 
     Args:
         runs: the table ``runs``.
-        first_updates: of the table ``updates``, run_key, update and truncation_bias of at least the first updates.
+        updates: of the table ``updates``, run_key, update and truncation_bias of at least every run's first and last.
     """
 
-    def __init__(self, runs: pd.DataFrame, first_updates: pd.DataFrame | None = None) -> None:
+    def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None) -> None:
         self.all_runs = runs
         self.runs = runs.drop_duplicates(["sweep", "run_key"])
-        self.first_updates = first_updates
+        self.updates = updates
         self.parts = sm.parts(self.runs)
 
     @cached_property
@@ -163,7 +163,9 @@ class Study:
             if pooled:
                 obvious = axis == "activation" and part.column == "spectral_radius"  # each has its own critical radius
                 singly = self.of(part, axis, "growth_rate", pooled=False)
-                yield Sentence(45 if obvious or crowded else 14, growth_sentence(part, axis, pooled, singly))
+                others_first = any(each.trains for each in self.parts)  # what was learnt has to find room
+                place = 45 if obvious or crowded else 25 if others_first else 14
+                yield Sentence(place, growth_sentence(part, axis, pooled, singly))
         yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
 
     # ---- what was learnt
@@ -180,8 +182,11 @@ class Study:
         for axis in part.axes if any(each.verdict != "few" for each in own) else ():
             pooled = self.of(part, axis, metric, pooled=True)
             singly = self.of(part, axis, metric, pooled=False)
+            clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
             place = 21 if axis == part.column else 31
-            yield Sentence(place + later, result_sentence(part, axis, pooled, singly))
+            yield Sentence(
+                min(place + later, 23) if clear else max(place + later, 24), result_sentence(part, axis, pooled, singly)
+            )
         place = 22 if part.runs["broken"].any() else 43
         yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))
 
@@ -208,9 +213,9 @@ class Study:
         return [Sentence(50, formats_sentence(self.runs))]
 
     def _truncation(self) -> list[Sentence]:
-        if self.first_updates is None:
+        if self.updates is None:
             return []
-        return [Sentence(35, truncation_sentence(self.runs, self.first_updates))]
+        return [Sentence(35, truncation_sentence(self.runs, self.updates))]
 
 
 def count_sentences(text: str) -> int:

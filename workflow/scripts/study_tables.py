@@ -357,7 +357,7 @@ _VERIFICATION = (
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
-    "updates": "Every training update: run × update",
+    "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
     "checks": "Every comparison of the engine with an independent program",
     "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",

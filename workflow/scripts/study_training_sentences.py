@@ -255,14 +255,19 @@ def _breakdowns(part: sm.Part, runs: pd.DataFrame, values: list[Any], where: Map
 
 
 def truncation_sentence(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
-    """How far truncated gradients are from the full ones at the start; empty where nothing is truncated."""
-    first = updates[updates["update"] == 0].drop_duplicates("run_key")
-    cut = runs.drop_duplicates("run_key").dropna(subset=["truncation"]).merge(first, on="run_key")
-    if cut.empty:
+    """How far truncated gradients are from the full ones, at the first update and at the last; empty where nothing is truncated."""
+    truncated = runs.drop_duplicates("run_key").dropna(subset=["truncation"])
+    said = {}
+    for kind, update in (("truncation_bias", 0), ("truncation_bias_last", truncated["updates"] - 1)):
+        known = truncated.assign(update=update).merge(
+            updates.drop_duplicates(["run_key", "update"]), on=["run_key", "update"]
+        )
+        medians = known.groupby("truncation")["truncation_bias"].median().dropna()
+        said[kind] = [
+            f"{marked(f'{100 * bias:.2g} %', kind, bias, truncation=k)} (k = {int(k)})" for k, bias in medians.items()
+        ]
+    first, last = said.values()
+    if not first:
         return ""
-    medians = cut.groupby("truncation")["truncation_bias"].median()
-    parts = [
-        f"{marked(f'{100 * bias:.2g} %', 'truncation_bias', bias, truncation=k)} (k = {int(k)})"
-        for k, bias in medians.items()
-    ]
-    return f"Truncation to k steps changes the gradient that training starts with by {listed(parts)} of its norm, in the median over the runs."
+    later = f", and that of the last update by {listed(last)}" if last else ""
+    return f"Truncation to k steps changes the gradient of the first update by {listed(first)} of its norm{later}, in the median over the runs."
