@@ -121,8 +121,8 @@ def first_steps(tables: Tables, where: Where) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["run_key", "first", "final"])
 
 
-def change(tables: Tables) -> np.ndarray:
-    both = first_steps(tables, {}).dropna()
+def change(tables: Tables, where: Where) -> np.ndarray:
+    both = first_steps(tables, where).dropna()
     return np.array([0.0 if a == b else b - a for a, b in zip(both["first"], both["final"], strict=True)])
 
 
@@ -139,12 +139,12 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "highest_norm_update": highest_norm_update,
     "first_step_first": lambda tables, where: middle(first_steps(tables, where).dropna()["first"]),
     "first_step_final": lambda tables, where: middle(first_steps(tables, where).dropna()["final"]),
-    "first_step_raised": lambda tables, where: float((change(tables) > DOUBLE).sum()),
-    "first_step_lowered": lambda tables, where: float((change(tables) < -DOUBLE).sum()),
-    "first_step_kept": lambda tables, where: float((np.abs(change(tables)) <= DOUBLE).sum()),
-    "first_step_change": lambda tables, where: float(np.median(change(tables))),
+    "first_step_raised": lambda tables, where: float((change(tables, where) > DOUBLE).sum()),
+    "first_step_lowered": lambda tables, where: float((change(tables, where) < -DOUBLE).sum()),
+    "first_step_kept": lambda tables, where: float((np.abs(change(tables, where)) <= DOUBLE).sum()),
+    "first_step_change": lambda tables, where: float(np.median(change(tables, where))),
     "first_step_zero_after": lambda tables, where: float((first_steps(tables, {})["final"] == -math.inf).sum()),
-    "runs_traced_to_end": lambda tables, where: float(len(change(tables))),
+    "runs_traced_to_end": lambda tables, where: float(len(change(tables, where))),
     "runs_broken": lambda tables, where: float(broke(once(chosen(tables["runs"], {}))).sum()),
     "runs_trained": lambda tables, where: float(len(once(chosen(tables["runs"], {})))),
 }

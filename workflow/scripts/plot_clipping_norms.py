@@ -11,12 +11,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 import study_figures as sf
 import study_measures as sm
 from study_findings import Study
-from study_words import few, kind_of, listed, marked, name_of, named, ordered, percent, plain, power, threshold
+from study_words import addresses, few, kind_of, listed, marked, name_of, named, ordered, percent, plain, power, threshold
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no gradient was clipped.",
@@ -25,6 +26,7 @@ NOTHING = sf.Nothing(
 UNCLIPPED = sf.Nothing("No run of this study clips its gradient.", NOTHING.add)
 BEFORE = "#9a9a9a"
 MOST_ROWS, MOST_RULES, MOST_LINES, LONGEST = 3, 6, 10, 140
+THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
 CUT = 1e-9  # decades that clipping must take off a norm to count
 OF_RUN = ("clipped", "going", "highest", "highest_at")
 
@@ -72,8 +74,7 @@ def of_runs(tables: sf.Tables, keys: pd.Series) -> pd.DataFrame:
 
 
 def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
-    """With ``panel``, the row that a run is drawn in: all settings besides the rule; of many, those with the least, a middle number
-    of and the most clipped updates."""
+    """With ``panel``, the row that a run is drawn in: all settings besides the rule; of many those that differ, and ``some`` says which."""
     trained = [part for part in study.parts if part.trains]
     groups: list[tuple[str, pd.DataFrame]] = []
     for i, own in runs.groupby("part", sort=True):
@@ -82,15 +83,31 @@ def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
         for chosen, rows in sm.grouped(own, [axis for axis in part.axes if axis != "clipping"]):
             name = name_of(chosen) if chosen else ""
             groups.append((": ".join(filter(None, (prefix, name))) or str(part.runs["task"].iloc[0]), rows))
-    order = sorted(
-        range(len(groups)), key=lambda j: (_share_clipped(groups[j][1]), int(groups[j][1]["broken"].sum()), j)
-    )
-    kept = list(range(len(groups))) if len(groups) <= MOST_ROWS else sf.spread(order, MOST_ROWS)
+    kept, some = _choice([rows for _, rows in groups])
     found = [rows.assign(panel=groups[j][0] if j in kept else None) for j, (_, rows) in enumerate(groups)]
     data = pd.concat(found, ignore_index=True)
     names = list(dict.fromkeys(groups[j][0] for j in kept))
     data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
-    return data.assign(settings=len(groups))
+    return data.assign(some=some)
+
+
+def _choice(groups: list[pd.DataFrame]) -> tuple[list[int], str]:
+    """The settings that are drawn, and a sentence that says which, if not all are."""
+    every = list(range(len(groups)))
+    if len(groups) <= MOST_ROWS:
+        return every, ""
+    share = [_share_clipped(rows) for rows in groups]
+    broken = [int(rows.drop_duplicates("run_key")["broken"].sum()) for rows in groups]
+    first = min(every, key=lambda j: (share[j], broken[j], j))
+    last = max((j for j in every if j != first), key=lambda j: (broken[j], share[j], -j))
+    low, high = min(share), max(share)
+    middle = min((j for j in every if j not in (first, last)), key=lambda j: (abs(share[j] - (low + high) / 2), j))
+    text = "For want of room, the figure draws three of the settings"
+    if low < high or any(broken):
+        between = "with a middle share" if low < share[middle] < high else "more"
+        most = "the most runs that broke down" if any(broken) else "the largest share"
+        text += f": one with the smallest share of clipped updates, one {between}, and one with {most}"
+    return [first, middle, last], f"{text}."
 
 
 def _share_clipped(rows: pd.DataFrame) -> float:
@@ -120,15 +137,16 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     drawn = drawn_rules(data)
     alt = (
         f"Line charts of the decimal logarithm of the global gradient norm against update, before clipping (grey) and after it "
-        f"(coloured); columns {listed(named('clipping', rule) for rule in drawn)}; rows "
+        f"(coloured), in black without clipping; columns {listed(named('clipping', rule) for rule in drawn)}; rows "
         f"{listed(map(str, data['panel'].cat.categories))}. {plain(text)}"
     )
-    claims = [_shares(rules), _highest(runs), _some(data), _left_out_rules(rules, drawn)]
+    claims = [_shares(rules, text), _highest(runs), str(data["some"].iloc[0]), _left_out_rules(rules, drawn)]
     kinds = [kind_of(rule) for rule in rules.index if rule != "none"]
     shown = [
         *dict.fromkeys(kinds),
         *(["threshold"] if "norm" in kinds else []),
         *(["broken"] if data["broken"].any() else []),
+        *(["unclipped"] if "none" in drawn else []),
     ]
     shown += ["lines" if one_line_each(data) else "median"]
     return sf.facts(text, alt, claims, shown)
@@ -153,7 +171,7 @@ def title(rules: pd.DataFrame) -> str:
     text = f"{first.name} clips {_share(first)} of all updates"
     if len(most) > 1:
         text += f", {last.name} {_share(last)}"
-    return f"{text}; no run breaks down{', without clipping either' if 'none' in rules.index else ''}."
+    return f"{text}; no run breaks down{', with or without clipping' if 'none' in rules.index else ''}."
 
 
 def _broken(rules: pd.DataFrame, names: list[str]) -> str:
@@ -166,17 +184,24 @@ def _broken(rules: pd.DataFrame, names: list[str]) -> str:
 
 def _share(rule: pd.Series) -> str:
     share = float(rule["share"]) if math.isfinite(rule["share"]) else 0.0
-    words = "less than 1 %" if 0 < share < 0.005 else "more than 99 %" if 0.995 <= share < 1 else percent(share)
-    return marked(words, "clipped_share", share, clipping=str(rule.name))
+    return marked(_percent(share), "clipped_share", share, clipping=str(rule.name))
 
 
-def _shares(rules: pd.DataFrame) -> str:
-    """How often each rule clips, where the title does not say it."""
-    clipping = rules.drop("none", errors="ignore")
+def _percent(share: float) -> str:
+    """58 %; not 0 % of a little, nor 100 % of almost all."""
+    return "less than 1 %" if 0 < share < 0.005 else "more than 99 %" if 0.995 <= share < 1 else percent(share)
+
+
+def _shares(rules: pd.DataFrame, title: str) -> str:
+    """How often each rule clips that the title does not speak of."""
+    known = [address["where"].get("clipping") for _, address in addresses(title) if address["kind"] == "clipped_share"]
+    clipping = rules.drop(["none", *known], errors="ignore")
+    if not rules["broken"].any() and not known:  # none ever clips
+        return ""
     cutting, idle = clipping[clipping["clipped"] > 0], clipping[(clipping["clipped"] == 0) & (clipping["going"] > 0)]
     said = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
     said += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
-    return f"Over all runs, {few(said, 6)}." if said and (len(clipping) > 1 or rules["broken"].any()) else ""
+    return f"Over all runs, {few(said, 6)}." if said else ""
 
 
 def _highest(runs: pd.DataFrame) -> str:
@@ -193,12 +218,6 @@ def _highest(runs: pd.DataFrame) -> str:
         f"The highest norm before clipping is {marked(power(size), 'highest_norm', size)}, at update "
         f"{marked(str(update), 'highest_norm_update', update)}{rule}{ends}."
     )
-
-
-def _some(data: pd.DataFrame) -> str:
-    if int(data["settings"].iloc[0]) <= len(data["panel"].cat.categories):
-        return ""
-    return "Of all settings, the figure draws that with the fewest clipped updates, one from the middle, and that with the most."
 
 
 def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
@@ -241,7 +260,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 _summary(rows, len(rules), anywhere), loc="left", fontsize=9.5, fontweight="normal", color="#333333"
             )
     _name(grid, panels, rules, paint)
-    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if sf.on_phone() else 4)
+    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if sf.on_phone() else 5)
     return figure
 
 
@@ -249,7 +268,7 @@ def _axes(panels: int, rules: int) -> tuple[Figure, list[list[Axes]]]:
     """Rows by columns; on a phone everything stands below each other, rule by rule."""
     columns = sf.columns(rules)
     count = panels * rules if columns == 1 else panels
-    height = 1.95 if sf.on_phone() else 2.3
+    height = 2.25 if sf.on_phone() else 2.3
     figure = Figure(figsize=(sf.width(), count * height + 1.2), layout="constrained")
     axes = figure.subplots(count, columns, sharex=True, sharey=True, squeeze=False)
     if columns == 1:
@@ -258,10 +277,10 @@ def _axes(panels: int, rules: int) -> tuple[Figure, list[list[Axes]]]:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, colour: str, single: bool) -> None:
-    """Threshold beneath, then the norm before, then after; × where a run broke down."""
+    """The norm before, above it that after, above both the threshold, with gaps to see them through; × where a run broke down."""
     limit = threshold(str(rows["clipping"].iloc[0]))
     if kind_of(str(rows["clipping"].iloc[0])) == "norm" and limit:
-        ax.axhline(math.log10(limit), color=sf.INK, lw=1.2, ls=(0, (4, 2)), zorder=1, gid="threshold")
+        ax.axhline(math.log10(limit), color=sf.INK, zorder=4, gid="threshold", **THRESHOLD)
     high = ax.get_ylim()[1]
     never = rows["clipping"].iloc[0] == "none"
     for name, paint, width in (("before", BEFORE, 2.2), ("after", colour, 1.1))[: 1 if never else 2]:
@@ -327,7 +346,7 @@ def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
     going, clipped, broken = int(runs["going"].sum()), int(runs["clipped"].sum()), int(runs["broken"].sum())
     words = []
     if rows["clipping"].iloc[0] != "none":
-        words.append(f"clips {percent(clipped / going)} of updates" if clipped else "never clips")
+        words.append(f"clips {_percent(clipped / going)} of updates" if clipped else "never clips")
     if broken:
         words.append(f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down (×)")
     elif anywhere and not words:
@@ -337,46 +356,60 @@ def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
 
 
 def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: dict[str, str]) -> None:
-    """Rules above the columns, settings at the left of the rows; on a phone both above each panel."""
+    """Rules above the columns, settings at the left of the rows; where all panels are stacked both above each."""
     stacked = sf.columns(2) == 1
-    for i, panel in enumerate(panels):
-        for j, rule in enumerate(rules):
-            ax = grid[i][j]
-            if stacked or i == 0:
-                beside = [ax] if stacked else grid[0]  # names stand in one line, whatever is under them
-                titles = [other.get_title(loc="left") for other in beside]
+    for panel, row in zip(panels, grid, strict=True):
+        for rule, ax in zip(rules, row, strict=True):
+            if stacked:
+                _name_above(ax, rule, panel if len(panels) > 1 else "", paint[rule])
+            elif row is grid[0]:
+                titles = [other.get_title(loc="left") for other in row]  # names stand in one line, whatever is under them
                 up = 7 + 12 * max(title.count("\n") + bool(title) for title in titles)
-                words = named("clipping", rule) + (f", {panel}" if stacked and len(panels) > 1 else "")
                 ax.annotate(
-                    words, (0, 1), (0, up), xycoords="axes fraction", textcoords="offset points", fontsize=11,
-                    fontweight="bold", color=paint[rule], gid="rule", annotation_clip=False,
+                    named("clipping", rule), (0, 1), (0, up), xycoords="axes fraction", textcoords="offset points",
+                    fontsize=11, fontweight="bold", color=paint[rule], gid="rule", annotation_clip=False,
                 )  # fmt: skip
-            if j == 0 or stacked:
-                ax.set_ylabel(
-                    r"$\log_{10}$ gradient norm"
-                    if stacked or len(panels) == 1
-                    else f"{_wrapped(panel)}\n" + r"$\log_{10}$ norm"
-                )
+            if ax is row[0] or stacked:
+                words = r"$\log_{10}$ gradient norm"
+                several = len(panels) > 1 and not stacked
+                ax.set_ylabel(f"{_wrapped(panel)}\n" + r"$\log_{10}$ norm" if several else words)
     for ax in grid[-1][-1:] if stacked else grid[-1]:
         ax.set_xlabel("training update")
 
 
+def _name_above(ax: Axes, rule: str, panel: str, colour: str) -> None:
+    """The rule, its settings below it, and below them what there is to count."""
+    counted = ax.get_title(loc="left")
+    settings = textwrap.fill(_joined(panel), 42)
+    words = "\n".join(filter(None, (settings, counted)))
+    ax.set_title(named("clipping", rule), loc="left", color=colour)
+    if words:
+        sf.under_title(ax, words)
+
+
 def _wrapped(panel: str) -> str:
-    """A row's name, the task on a line of its own; what an equals sign joins stays together."""
-    return "\n".join(
-        textwrap.fill(line.replace(" = ", "\u00a0=\u00a0"), 24) for line in panel.replace(": ", ":\n").split("\n")
-    )
+    """A row's name, the task on a line of its own."""
+    return "\n".join(textwrap.fill(_joined(line), 24) for line in panel.replace(": ", ":\n").split("\n"))
 
 
-def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Line2D]:
-    last = list(paint)[-1]
-    of = "one line a run" if single else "median; band: lowest to highest"
-    handles = [
-        Line2D([], [], color=BEFORE, lw=2.4, label=f"before clipping ({of})"),
-        Line2D([], [], color=paint[last], lw=1.8, label="after clipping"),
+def _joined(name: str) -> str:
+    """What an equals sign joins stays together."""
+    return name.replace(" = ", "\u00a0=\u00a0").replace("learning rate", "learning\u00a0rate")
+
+
+def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Any]:
+    clipping = [rule for rule in paint if rule != "none"]
+    after = "after clipping" if len(clipping) == 1 else "after clipping, in the rule's colour"
+    handles: list[Any] = [
+        Line2D([], [], color=BEFORE, lw=2.4, label="before clipping"),
+        Line2D([], [], color=paint[clipping[-1]], lw=1.8, label=after),
     ]
+    if "none" in paint:
+        handles.insert(0, Line2D([], [], color=paint["none"], lw=1.8, label="without clipping"))
+    if not single:
+        handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest run"))
     if any(kind_of(rule) == "norm" for rule in data["clipping"].unique()):
-        handles.append(Line2D([], [], color=sf.INK, lw=1.2, ls=(0, (4, 2)), label="threshold"))
+        handles.append(Line2D([], [], color=sf.INK, label="threshold", **THRESHOLD | {"ls": (0, (3, 3))}))
     if data["broken"].any():
         handles.append(Line2D([], [], color="#777777", marker="X", ms=8, mec="white", ls="", label="run breaks down"))
     return handles

@@ -252,7 +252,7 @@ def draw(data: pd.DataFrame) -> Figure:
         _baseline(ax, rows)
         _curves(ax, own, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
         runs = rows.drop_duplicates("run_key")
-        sf.panel_title(ax, panel, 34)
+        sf.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
         if broken := int(runs["broken"].sum()):
             sf.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
         _labels(ax, rows, own, paint[asked], last)

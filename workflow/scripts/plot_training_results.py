@@ -40,6 +40,7 @@ LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out l
 LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
 FEW = "too few seeds to tell"
 LONGEST = 140  # characters of a title
+MOST_WORDS = 6  # settings in a panel that have room for words
 SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
 
 
@@ -140,7 +141,9 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     )
     claims = [*_baselines(parts), *(_broken(part, parts) for part in parts)]
     claims += [_singly(study, part, parts) for part in parts] + [sf.left_out(data)]
+    settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
+    shown += ["all broken"] if settings["broken"].all().any() else []
     return sf.facts(text, alt, claims, shown)
 
 
@@ -280,16 +283,51 @@ def _singly(study: Study, part: sm.Part, parts: list[sm.Part]) -> str:
     if not part.column or not part.rows:
         return ""
     compared = study.of(part, part.column, str(part.runs["metric"].iloc[0]), pooled=False)
-    clear: dict[str, list[str]] = {}
-    for each in compared:
-        if each.better:
-            one, other = (each.a, each.b) if each.better == "a" else (each.b, each.a)
-            pair = f"{named(part.column, one)} is clearly better than {named(part.column, other)}"
-            clear.setdefault(pair, []).append(name_of({k: v for k, v in each.fixed.items() if k not in part.fixed}))
-    if not clear:
+    clear = [each for each in compared if each.better]
+    place = _place(part, parts)
+    if separating := _separating(part, clear):
+        return place + _by_other_axis(part, clear, separating)
+    by_pair: dict[str, list[str]] = {}
+    for each in clear:
+        one, other = (each.a, each.b) if each.better == "a" else (each.b, each.a)
+        pair = f"{named(part.column, one)} is clearly better than {named(part.column, other)}"
+        by_pair.setdefault(pair, []).append(name_of({k: v for k, v in each.fixed.items() if k not in part.fixed}))
+    said = [f"{pair} for {few(names, 3)}" for pair, names in list(by_pair.items())[:2]]
+    return place + "; ".join(said) + "." if said else ""
+
+
+def _separating(part: sm.Part, clear: list[sm.Comparison]) -> str:
+    """Of two values, each clearly better somewhere: the one other axis that tells where; empty where none does."""
+    if len(part.columns) != 2 or {each.better for each in clear} != {"a", "b"}:
         return ""
-    words = few((f"{pair} for {few(names, 3)}" for pair, names in clear.items()), 2)
-    return f"Setting by setting{_of(part, parts)}: {words}."
+    for axis in part.rows:
+        better, worse = ({_key(each.fixed[axis]) for each in clear if each.better == side} for side in "ab")
+        if not better & worse:
+            return axis
+    return ""
+
+
+def _by_other_axis(part: sm.Part, clear: list[sm.Comparison], axis: str) -> str:
+    """norm:1.0 clearly harms at learning rate = 0.01, for ρ = 1.2 and ρ = 1.6. It clearly helps at …"""
+    asked, a, b = str(part.column), clear[0].a, named(str(part.column), clear[0].b)
+    helps, harms = ("helps", "harms") if asked in sm.REFERENCE else (f"beats {b}", f"loses to {b}")
+    said = []
+    for value in ordered(axis, [each.fixed[axis] for each in clear]):
+        own = [each for each in clear if _key(each.fixed[axis]) == _key(value)]
+        rest = [{k: v for k, v in each.fixed.items() if k not in (*part.fixed, axis)} for each in own]
+        names = f", for {few(map(name_of, rest), 3)}" if any(rest) else ""
+        verb = helps if own[0].better == "a" else harms
+        said.append(f"{'It' if said else named(asked, a)} clearly {verb} at {named(axis, value)}{names}.")
+    return " ".join(said)
+
+
+def _place(part: sm.Part, parts: list[sm.Part]) -> str:
+    """The beginning of a sentence about single settings: which part of the study they are of."""
+    name, task = sf.part_name(part, parts), str(part.runs["task"].iloc[0])
+    if not name:
+        return "Setting by setting, "
+    on, sweep = name.startswith(task), name.endswith(part.sweep)
+    return capital(" ".join(filter(None, (f"on {task}" if on else "", f"in sweep {part.sweep}" if sweep else "")))) + ", "
 
 
 # ---- how it is drawn
@@ -307,8 +345,9 @@ def draw(data: pd.DataFrame) -> Figure:
         rows = data[data["panel"] == panel]
         _panel(ax, rows, found[found["panel"] == panel], paint[str(rows["asked"].iloc[0])])
         _scale(ax, rows, scales[rows["metric"].iloc[0]])
+        _all_broken(ax, rows)
         broken = int(rows["broken"].sum())
-        sf.panel_title(ax, str(panel), 34)
+        sf.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
         if broken:
             sf.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
     _finish(figure, axes, data, paint)
@@ -338,6 +377,22 @@ def _panel(ax: Axes, rows: pd.DataFrame, found: pd.DataFrame, paint: dict[str, t
             ax.errorbar(
                 own["middle"], own["value"], yerr=np.nan_to_num(reach), color=colour, marker=marker, ms=6, mec="white",
                 mew=0.8, ls="", lw=1.8, capsize=2.5, zorder=4, gid=f"mean {hue}",
+            )  # fmt: skip
+
+
+def _all_broken(ax: Axes, rows: pd.DataFrame) -> None:
+    """In words where no run of a setting came to its end: their crosses have no mean. To be called when the scale is final."""
+    places = rows.groupby(["middle", "hue"], observed=True)
+    if len(places) > MOST_WORDS:
+        return
+    for _, own in places:
+        if own["broken"].all() and np.isfinite(own["result"]).any():
+            at = float(own["at"].mean()), float(own["result"].max())
+            above = ax.transAxes.inverted().transform(ax.transData.transform(at))[1] < 0.6
+            ax.annotate(
+                "broke\ndown" if len(own) == 1 else f"all {len(own)}\nbroke\ndown", at, (0, 8 if above else -8),
+                textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=9, color="#555555",
+                linespacing=1.0, gid="all broken",
             )  # fmt: skip
 
 

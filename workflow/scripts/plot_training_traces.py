@@ -32,7 +32,7 @@ AT_START_ONLY = sf.Nothing(
 )
 NO_ROOM = "For want of room some settings have no panel; the counts are of all of them, and so are the tables."
 WHEN = ("before", "middle", "after")
-COLOURS = dict(zip(WHEN, ("#9ecae1", "#4292c6", "#08306b"), strict=True))  # light to dark
+COLOURS = dict(zip(WHEN, ("#7cb9de", "#3383bd", "#08306b"), strict=True))  # light to dark
 WIDTHS = dict(zip(WHEN, (3.2, 2.2, 1.6), strict=True))
 DASHES: dict[str, Any] = {"before": (1, 0), "middle": (4, 1.5), "after": (1, 0)}
 MOST_LAGS, LONGEST = 200, 140
@@ -41,7 +41,7 @@ MOST = 0.8  # of the runs: what so many do is the headline
 DOUBLE = math.log10(2.0)  # decades; a smaller change is none
 APART, MOST_VALUES = 0.3, 4  # shares of runs that differ so much are told by value, of so few values
 UNLIKE, FLAT = 5.0, 0.5  # scales that differ by this factor are not shared; decades that count as no range
-BANDS = {"before": 0.5, "after": 0.2}  # opacity; a third band would hide the other two
+BANDS = {"before": 0.4, "after": 0.2}  # opacity; a third band would hide the other two
 
 
 # ---- what is drawn
@@ -520,6 +520,7 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
         runs = rows.drop_duplicates("run_key")
         part, prefix, group, beside, hue = runs[["part", "prefix", "group", "beside", "hue"]].iloc[0]
         heading = ": ".join(filter(None, ("" if part in parts else prefix, beside or hue))) or str(panel)
+        heading = heading.replace("learning rate", "learning\u00a0rate")  # wrapped before, not within
         size = shown.loc[shown["group"] == group, "panel"].nunique() if beside else 1
         with matplotlib.rc_context({"axes.titlesize": 10}):
             sf.panel_title(ax, "" if beside and group in groups else heading, letters * min(int(size), columns))
@@ -529,14 +530,14 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
         groups.add(group)
         parts.add(part)
         if runs["broken"].all():
-            text = "all broke down" if len(runs) > 1 else "broke down"
+            text = f"all {len(runs)} broke down" if len(runs) > 1 else "broke down"
             ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555", gid="empty")
 
 
 def _words(runs: pd.DataFrame) -> list[str]:
-    """How many runs of a panel broke down, or have no gradient left at the first step."""
+    """How many runs of a panel broke down, where not all did, or have no gradient left at the first step."""
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
-    words = [f"{broken} of {len(runs)} broke down"] if broken else []
+    words = [f"{broken} of {len(runs)} broke down"] if 0 < broken < len(runs) else []
     return words + ([f"{zero} of {len(runs)} exactly zero at the end"] if zero else [])
 
 
