@@ -17,7 +17,20 @@ from matplotlib.ticker import MaxNLocator
 import study_figures as sf
 import study_measures as sm
 from study_findings import Study
-from study_words import addresses, few, kind_of, listed, marked, name_of, named, ordered, percent, plain, power, threshold
+from study_words import (
+    addresses,
+    few,
+    kind_of,
+    listed,
+    marked,
+    name_of,
+    named,
+    ordered,
+    percent,
+    plain,
+    power,
+    threshold,
+)
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no gradient was clipped.",
@@ -363,7 +376,9 @@ def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: di
             if stacked:
                 _name_above(ax, rule, panel if len(panels) > 1 else "", paint[rule])
             elif row is grid[0]:
-                titles = [other.get_title(loc="left") for other in row]  # names stand in one line, whatever is under them
+                titles = [
+                    other.get_title(loc="left") for other in row
+                ]  # names stand in one line, whatever is under them
                 up = 7 + 12 * max(title.count("\n") + bool(title) for title in titles)
                 ax.annotate(
                     named("clipping", rule), (0, 1), (0, up), xycoords="axes fraction", textcoords="offset points",
@@ -404,7 +419,7 @@ def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Any
         Line2D([], [], color=BEFORE, lw=2.4, label="before clipping"),
         Line2D([], [], color=paint[clipping[-1]], lw=1.8, label=after),
     ]
-    if "none" in paint:
+    if (data["clipping"] == "none").any():
         handles.insert(0, Line2D([], [], color=paint["none"], lw=1.8, label="without clipping"))
     if not single:
         handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest run"))

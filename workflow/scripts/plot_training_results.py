@@ -311,7 +311,7 @@ def _by_other_axis(part: sm.Part, clear: list[sm.Comparison], axis: str) -> str:
     """norm:1.0 clearly harms at learning rate = 0.01, for ρ = 1.2 and ρ = 1.6. It clearly helps at …"""
     asked, a, b = str(part.column), clear[0].a, named(str(part.column), clear[0].b)
     helps, harms = ("helps", "harms") if asked in sm.REFERENCE else (f"beats {b}", f"loses to {b}")
-    said = []
+    said: list[str] = []
     for value in ordered(axis, [each.fixed[axis] for each in clear]):
         own = [each for each in clear if _key(each.fixed[axis]) == _key(value)]
         rest = [{k: v for k, v in each.fixed.items() if k not in (*part.fixed, axis)} for each in own]
@@ -327,7 +327,9 @@ def _place(part: sm.Part, parts: list[sm.Part]) -> str:
     if not name:
         return "Setting by setting, "
     on, sweep = name.startswith(task), name.endswith(part.sweep)
-    return capital(" ".join(filter(None, (f"on {task}" if on else "", f"in sweep {part.sweep}" if sweep else "")))) + ", "
+    return (
+        capital(" ".join(filter(None, (f"on {task}" if on else "", f"in sweep {part.sweep}" if sweep else "")))) + ", "
+    )
 
 
 # ---- how it is drawn
