@@ -17,12 +17,14 @@ from matplotlib.ticker import MaxNLocator
 import study_figures as sf
 import study_measures as sm
 from study_findings import Study
+from study_phrases import count_of
 from study_words import (
     addresses,
     few,
     kind_of,
     listed,
     marked,
+    marked_count,
     name_of,
     named,
     ordered,
@@ -191,8 +193,8 @@ def _broken(rules: pd.DataFrame, names: list[str]) -> str:
     """3 of 9."""
     where = {"clipping": names[0] if len(names) == 1 else names}
     broken, runs = int(rules.loc[names, "broken"].sum()), int(rules.loc[names, "runs"].sum())
-    count = marked(str(broken) if broken else "none", "runs_broken_by_rule", broken, **where)
-    return f"{count} of {marked(str(runs), 'runs_by_rule', runs, **where)}"
+    count = count_of(broken, "runs_broken_by_rule", **where)
+    return f"{count} of {marked_count(runs, 'runs_by_rule', **where)}"
 
 
 def _share(rule: pd.Series) -> str:
@@ -229,7 +231,7 @@ def _highest(runs: pd.DataFrame) -> str:
     rule = f" with {named('clipping', top['clipping'])}" if tied["clipping"].nunique() == 1 else ""
     return (
         f"The highest norm before clipping is {marked(power(size), 'highest_norm', size)}, at update "
-        f"{marked(str(update), 'highest_norm_update', update)}{rule}{ends}."
+        f"{marked_count(update, 'highest_norm_update')}{rule}{ends}."
     )
 
 

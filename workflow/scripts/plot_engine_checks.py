@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 import study_figures as sf
 from study_findings import Study
-from study_words import in_order, listed, marked, number, percent, plural
+from study_words import in_order, listed, marked, marked_count, number, percent, plural
 
 NOTHING = sf.Nothing(
     "No comparison of the engine with an independent program is recorded.",
@@ -45,10 +45,6 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
 # ---- facts
 
 
-def _count(count: int, kind: str, **where: Any) -> str:
-    return marked(str(count), kind, count, **where)
-
-
 def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     if data.empty:
         return NOTHING.facts()
@@ -62,10 +58,10 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     ]
     claims = [
         *([_worst(known)] if len(known) and not data["exact"].all() else []),
-        f"In {_count(neither, 'checks_without_error')} of them neither program found a finite result."
+        f"In {marked_count(neither, 'checks_without_error')} of them neither program found a finite result."
         if neither
         else "",
-        f"{_count(exact, 'checks_exact')} of them agreed to the last bit." if exact else "",
+        f"{marked_count(exact, 'checks_exact')} of them agreed to the last bit." if exact else "",
     ]
     title = _title(data, known)
     alt = f"Dot plot of relative errors on a logarithmic axis, by program and network, with the tolerance and machine ε. {title}"
@@ -74,7 +70,7 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
 
 def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
     one = len(data) == 1
-    compared = f"{_count(len(data), 'checks')} comparison{'' if one else 's'} with PyTorch"
+    compared = f"{marked_count(len(data), 'checks')} comparison{'' if one else 's'} with PyTorch"
     if known.empty:
         return f"In {'the only comparison' if one else f'none of {compared}'} was there a finite result to compare."
     share = known["relative_error"] / known["tolerance"]
@@ -82,7 +78,7 @@ def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
     error = marked(number(largest, 2), "largest_error", largest)
     if failed:
         exceed = "exceeds" if failed == 1 else "exceed"
-        return f"{_count(failed, 'checks_failed')} of {compared} {exceed} the tolerance; the largest relative error is {error}."
+        return f"{marked_count(failed, 'checks_failed')} of {compared} {exceed} the tolerance; the largest relative error is {error}."
     if share.max() == 0:
         return f"{compared} agrees to the last bit." if one else f"All of {compared} agree to the last bit."
     which = "The" if one else "The largest"

@@ -18,7 +18,7 @@ import study_measures as sm
 import study_statistics as stat
 import study_tables
 from study_findings import Study
-from study_words import decimals, marked, name_of, number, plain, power
+from study_words import decimals, marked, marked_count, name_of, number, plain, power
 
 NOTHING = sf.Nothing(
     "No run of this study has a gradient of numbers that travels back from the last step alone.",
@@ -192,7 +192,7 @@ def _title(study: Study) -> str:
     if not found:
         return "No gradient of this study is a number when it arrives at the first time step."
     low, high = found[0], found[-1]
-    length = marked(str(high[3]), "setting", high[3], axis="sequence_length")
+    length = marked_count(high[3], "setting", axis="sequence_length")
     going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
     whose = "the median network's gradient" if _has_medians(study) else "the gradient"
     sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
@@ -237,14 +237,12 @@ def _lost(study: Study) -> list[str]:
     starts = sm.starts(study.all_runs)
     zero, total = int((starts["log10_gradient_ratio"] == -np.inf).sum()), len(starts)
     broken = int(starts["log10_gradient_ratio"].isna().sum())
-    of = f" of {marked(str(total), 'starts_in_all', total)} networks"
+    of = f" of {marked_count(total, 'starts_in_all')} networks"
     said = []
     if zero:
-        said.append(
-            f"In {marked(str(zero), 'exactly_zero', zero)}{of} the gradient is exactly zero at the first time step."
-        )
+        said.append(f"In {marked_count(zero, 'exactly_zero')}{of} the gradient is exactly zero at the first time step.")
     if broken:
-        said.append(f"In {marked(str(broken), 'without_ratio', broken)}{of} it is not a number.")
+        said.append(f"In {marked_count(broken, 'without_ratio')}{of} it is not a number.")
     return said
 
 

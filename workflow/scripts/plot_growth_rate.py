@@ -19,7 +19,7 @@ import study_statistics as stat
 import study_tables
 from study_findings import Study
 from study_start_sentences import clearly_off
-from study_words import few, listed, marked, name_of, number, plain, signed
+from study_words import few, listed, marked, marked_count, name_of, number, plain, signed
 
 NOTHING = sf.Nothing(
     "No run of this study has a growth rate: no gradient goes two steps back and stays a number.",
@@ -262,23 +262,21 @@ def _off(study: Study) -> str:
     return f"Measured and predicted clearly part: by {few(found, 3)}." if found else ""
 
 
-def _count(count: int, kind: str, **where: Any) -> str:
-    return marked(str(count), kind, count, **where)
-
-
 def _ruler(networks: pd.DataFrame) -> list[str]:
     """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
     counts = networks["predicted_by"].value_counts()
     order = [name for name in NAMES if name in counts]
-    said = [f"by {NAMES[name]} for {_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order]
+    said = [
+        f"by {NAMES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order
+    ]
     everywhere = len(order) == 1 and counts[order[0]] == len(networks)
-    total = _count(len(networks), "networks_at_longest")
+    total = marked_count(len(networks), "networks_at_longest")
     found = [f"Of {total} networks, the rate is predicted {listed(said)}."] if said else []
     if everywhere:
         found = [f"The rate is predicted by {NAMES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."]
     both = int(networks["bistable"].fillna(False).astype(bool).sum())
     if both:
-        of = "this network" if len(networks) == 1 else f"{_count(both, 'bistable')} of the networks"
+        of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
         found.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
     return found
 
@@ -299,16 +297,16 @@ def _bound(networks: pd.DataFrame) -> str:
     above = int((bounded["growth_rate"] > bounded["bound_rate"] + ROUNDING).sum())
     if bounded.empty:
         return ""
-    total = _count(len(bounded), "bounded")
-    return f"Networks above the upper bound: {_count(above, 'above_bound')} of {total}."
+    total = marked_count(len(bounded), "bounded")
+    return f"Networks above the upper bound: {marked_count(above, 'above_bound')} of {total}."
 
 
 def _lost(networks: pd.DataFrame) -> str:
     """Networks that have no place in a mean."""
     zero, broken = int((networks["growth_rate"] == -np.inf).sum()), int(networks["growth_rate"].isna().sum())
     said = [
-        *([f"{_count(zero, 'dead')} with a gradient of exactly zero"] if zero else []),
-        *([f"{_count(broken, 'without_rate')} without a number"] if broken else []),
+        *([f"{marked_count(zero, 'dead')} with a gradient of exactly zero"] if zero else []),
+        *([f"{marked_count(broken, 'without_rate')} without a number"] if broken else []),
     ]
     return f"Not in the means: {listed(said)}." if said else ""
 

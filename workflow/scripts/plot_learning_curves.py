@@ -16,7 +16,7 @@ import study_figures as sf
 import study_measures as sm
 import study_tables
 from study_findings import Study
-from study_words import few, listed, marked, named, plain, spelled
+from study_words import few, listed, marked_count, named, plain, spelled
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no loss falls or rises.",
@@ -163,14 +163,12 @@ def _learnt(part: sm.Part, losses: pd.Series) -> pd.Series:
 def _counted(part: sm.Part, losses: pd.Series, single: bool = False) -> str:
     where = {"sweep": part.sweep, **part.fixed}
     learnt, total, broken = int(_learnt(part, losses).sum()), len(part.runs), int(part.runs["broken"].sum())
-    count = marked(str(learnt), "runs_below_baseline", learnt, **where)
+    count = marked_count(learnt, "runs_below_baseline", **where)
     if learnt == total > 1 and single:
         every = "both" if total == 2 else f"all {count}"
         return f"On {part.runs['task'].iloc[0]}, {every} runs end below the loss of a network that has learnt nothing."
-    of = marked(str(total), "trained_runs", total, **where)
-    lost = (
-        f"; {marked(str(broken), 'broken', broken, **where)} break{'s' if broken == 1 else ''} down" if broken else ""
-    )
+    of = marked_count(total, "trained_runs", **where)
+    lost = f"; {marked_count(broken, 'broken', **where)} break{'s' if broken == 1 else ''} down" if broken else ""
     if not single:
         return f"{count} of {of}"
     task = part.runs["task"].iloc[0]
@@ -189,10 +187,8 @@ def _by_value(part: sm.Part, parts: list[sm.Part], losses: pd.Series) -> str:
     for value in part.columns:
         rows = sm.where(learnt, **{part.column: value})
         where = {"sweep": part.sweep, **part.fixed, part.column: value}
-        count = marked(str(int(rows["learnt"].sum())), "runs_below_baseline", int(rows["learnt"].sum()), **where)
-        words.append(
-            f"{count} of {marked(str(len(rows)), 'trained_runs', len(rows), **where)} with {named(part.column, value)}"
-        )
+        count = marked_count(int(rows["learnt"].sum()), "runs_below_baseline", **where)
+        words.append(f"{count} of {marked_count(len(rows), 'trained_runs', **where)} with {named(part.column, value)}")
         shares.add(float(rows["learnt"].mean()))
     if len(shares) == 1:
         return ""

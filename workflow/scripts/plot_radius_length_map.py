@@ -21,7 +21,7 @@ import study_measures as sm
 import study_statistics as stat
 import study_tables
 from study_findings import Study
-from study_words import decimals, listed, marked, number, signed
+from study_words import decimals, listed, marked_count, number, signed
 
 NOTHING = sf.Nothing(
     "There is no map, because no sweep of this study has several sequence lengths and several values of another number.",
@@ -102,12 +102,12 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     ]
     split = cells[~cells["agree"]]
     disagree = (
-        f"Networks of one kind disagree about it in {_count(len(split), 'settings_split')} of "
-        f"{_count(len(cells), 'settings')} settings."
+        f"Networks of one kind disagree about it in {marked_count(len(split), 'settings_split')} of "
+        f"{marked_count(len(cells), 'settings')} settings."
         if len(split)
         else ""
     )
-    gone = f"Without a number to show: {_count(lost, 'without_ratio')} networks." if lost else ""
+    gone = f"Without a number to show: {marked_count(lost, 'without_ratio')} networks." if lost else ""
     alt = (
         f"Heat maps{sf.alt_list(data['panel'].cat.categories)}: {study_tables.axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
         "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
@@ -121,10 +121,6 @@ def _colours_there(data: pd.DataFrame) -> list[str]:
     value, stable = data["median"], BOUNDS[0]
     there = {"blue": value < -stable, "pale": value.abs() <= stable, "red": value > stable}
     return [colour for colour in COLOURS if there[colour].any()]
-
-
-def _count(count: int, kind: str, **where: Any) -> str:
-    return marked(str(count), kind, count, **where)
 
 
 def _cells(study: Study) -> pd.DataFrame:
@@ -145,9 +141,9 @@ def _title(cells: pd.DataFrame) -> str:
     for T in ends:
         here = cells[cells["T"] == T]
         stay = int(here["stay"].sum())
-        length = marked(str(T), "setting", T, axis="sequence_length")
+        length = marked_count(T, "setting", axis="sequence_length")
         said.append(
-            f"{_count(stay, 'settings_stay', sequence_length=T)} of {_count(len(here), 'settings', sequence_length=T)} at T = {length}"
+            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(here), 'settings', sequence_length=T)} at T = {length}"
         )
         shares.append(stay / len(here))
     short, long = shares

@@ -16,7 +16,7 @@ import study_figures as sf
 import study_measures as sm
 from study_findings import Study
 from study_phrases import LN10
-from study_words import listed, marked, name_of, number, plain
+from study_words import listed, marked, marked_count, name_of, number, plain
 
 NOTHING = sf.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
@@ -115,7 +115,7 @@ def _settings(study: Study) -> pd.DataFrame:
 
 
 def _at(T: int) -> str:
-    return f"T = {marked(str(T), 'setting', T, axis='sequence_length')}"
+    return f"T = {marked_count(T, 'setting', axis='sequence_length')}"
 
 
 def _spread(value: float, T: int, **kind: Any) -> str:
@@ -163,10 +163,10 @@ def _of_each(head: str, times: dict[str, str], fall: list[str], others: list[str
 
 def _of_many(head: str, times: dict[str, str], fall: list[str], kinds: int) -> str:
     """Kinds by their number."""
-    total = marked(str(kinds), "kinds_spread", kinds)
+    total = marked_count(kinds, "kinds_spread")
     if not fall:
         return f"{head} halves in none of {total} kinds of network."
-    count = marked(str(len(fall)), "kinds_halving", len(fall))
+    count = marked_count(len(fall), "kinds_halving")
     factor = f"{'at most ' if len(fall) > 1 else ''}by a factor of {times[fall[0]]}"
     return f"{head} more than halves in {count} of {total} kinds of network, {factor}."
 
@@ -219,7 +219,7 @@ def _split(study: Study) -> str:
     if len(groups) == 1:
         return f"They {disagree}"
     counts = [
-        marked(str(n), kind, n, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
+        marked_count(n, kind, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
     ]
     return f"In {counts[0]} of {counts[1]} settings they {disagree}"
 
@@ -229,9 +229,7 @@ def _zeros(study: Study) -> str:
     rate = sm.starts(study.all_runs)["growth_rate"].astype(float)
     count = int((~np.isfinite(rate)).sum())
     return (
-        f"Not in it: {marked(str(count), 'without_finite_rate', count)} networks whose rate is not finite."
-        if count
-        else ""
+        f"Not in it: {marked_count(count, 'without_finite_rate')} networks whose rate is not finite." if count else ""
     )
 
 

@@ -16,12 +16,14 @@ import study_figures as sf
 import study_measures as sm
 import study_tables
 from study_findings import Study
+from study_phrases import key_of
 from study_training_sentences import depends
 from study_words import (
     capital,
     few,
     listed,
     marked,
+    marked_count,
     name_of,
     named,
     number,
@@ -100,12 +102,8 @@ def _placed(part: sm.Part, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _places(rows: pd.DataFrame, axis: str | None, values: list[Any]) -> pd.Series:
     """Which of ``values`` every row has: 0, 1, …"""
-    place = {_key(value): float(i) for i, value in enumerate(values)}
-    return pd.Series([place[_key(value)] for value in rows[axis]] if axis else 0.0, index=rows.index, dtype=float)
-
-
-def _key(value: Any) -> Any:
-    return None if value is None or pd.isna(value) else value
+    place = {key_of(value): float(i) for i, value in enumerate(values)}
+    return pd.Series([place[key_of(value)] for value in rows[axis]] if axis else 0.0, index=rows.index, dtype=float)
 
 
 def tick(axis: str, value: Any) -> str:
@@ -214,10 +212,10 @@ def _along(study: Study, part: sm.Part, axis: str, metric: str) -> tuple[str, bo
     won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
     over = " on average" if any(each.settings > 1 for each in compared) else ""
     if won:
-        beaten = {_key(v): [_key(b) for w, b in won if _key(w) == _key(v)] for v in values}
-        best = max(values, key=lambda value: len(beaten[_key(value)]))
-        less = [value for value in values if _key(value) in beaten[_key(best)]]
-        alike = [value for value in values if set(beaten[_key(value)]) == set(beaten[_key(best)])]
+        beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
+        best = max(values, key=lambda value: len(beaten[key_of(value)]))
+        less = [value for value in values if key_of(value) in beaten[key_of(best)]]
+        alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
         if 2 < len(values) == len(less) + 1:
             return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
         first = few([named(axis, value) for value in alike], 3)
@@ -274,8 +272,8 @@ def _broken(part: sm.Part, parts: list[sm.Part]) -> str:
     broken, where = int(part.runs["broken"].sum()), _where(part)
     if not broken:
         return ""
-    total = marked(str(len(part.runs)), "trained_runs", len(part.runs), **where)
-    return f"Crosses are runs that broke down: {marked(str(broken), 'broken', broken, **where)} of {total}{_of(part, parts)}."
+    total = marked_count(len(part.runs), "trained_runs", **where)
+    return f"Crosses are runs that broke down: {marked_count(broken, 'broken', **where)} of {total}{_of(part, parts)}."
 
 
 def _singly(study: Study, part: sm.Part, parts: list[sm.Part]) -> str:
@@ -301,7 +299,7 @@ def _separating(part: sm.Part, clear: list[sm.Comparison]) -> str:
     if len(part.columns) != 2 or {each.better for each in clear} != {"a", "b"}:
         return ""
     for axis in part.rows:
-        better, worse = ({_key(each.fixed[axis]) for each in clear if each.better == side} for side in "ab")
+        better, worse = ({key_of(each.fixed[axis]) for each in clear if each.better == side} for side in "ab")
         if not better & worse:
             return axis
     return ""
@@ -313,7 +311,7 @@ def _by_other_axis(part: sm.Part, clear: list[sm.Comparison], axis: str) -> str:
     helps, harms = ("helps", "harms") if asked in sm.REFERENCE else (f"beats {b}", f"loses to {b}")
     said: list[str] = []
     for value in ordered(axis, [each.fixed[axis] for each in clear]):
-        own = [each for each in clear if _key(each.fixed[axis]) == _key(value)]
+        own = [each for each in clear if key_of(each.fixed[axis]) == key_of(value)]
         rest = [{k: v for k, v in each.fixed.items() if k not in (*part.fixed, axis)} for each in own]
         names = f", for {few(map(name_of, rest), 3)}" if any(rest) else ""
         verb = helps if own[0].better == "a" else harms

@@ -21,7 +21,8 @@ from matplotlib.ticker import MaxNLocator
 import study_figures as sf
 import study_measures as sm
 from study_findings import Study
-from study_words import capital, few, listed, marked, name_of, named, ordered, plain, power, value_of
+from study_phrases import count_of
+from study_words import capital, few, listed, marked, marked_count, name_of, named, ordered, plain, power, value_of
 
 NOTHING = sf.Nothing(
     "No run of this study trains, so no gradient changes through training.",
@@ -307,8 +308,8 @@ def title(runs: pd.DataFrame, axis: str | None = None) -> str:
         ends = [marked(power(row[name]), f"first_step_{name}", row[name]) for name in ("first", "final")]
         return f"Training takes the gradient at the first step from {ends[0]} to {ends[1]} times that at the last step."
     first, *others = sorted(counts, key=lambda name: -counts[name])
-    written = {name: marked(str(count), KINDS[name], count) for name, count in counts.items()}
-    total = marked(str(len(change)), "runs_traced_to_end", len(change))
+    written = {name: marked_count(count, KINDS[name]) for name, count in counts.items()}
+    total = marked_count(len(change), "runs_traced_to_end")
     share = f"all {written[first]}" if counts[first] == len(change) else f"{written[first]} of {total}"
     text = f"Training {first} the share of the gradient that reaches the first step in {share} runs"
     if counts[first] < MOST * len(change):
@@ -363,8 +364,8 @@ def _split_title(runs: pd.DataFrame, verb: str, axis: str) -> str:
 
 def _of_total(verb: str, counts: Mapping[str, int], total: int, axis: str, value: Any) -> str:
     """32 of 40."""
-    count = marked(str(counts[verb] or "none"), KINDS[verb], counts[verb], **{axis: value})
-    return f"{count} of {marked(str(total), 'runs_traced_to_end', total, **{axis: value})}"
+    count = count_of(counts[verb], KINDS[verb], **{axis: value})
+    return f"{count} of {marked_count(total, 'runs_traced_to_end', **{axis: value})}"
 
 
 def _by_value(runs: pd.DataFrame, axis: str) -> str:
@@ -376,7 +377,7 @@ def _by_value(runs: pd.DataFrame, axis: str) -> str:
     words = []
     for i, (value, counts, total) in enumerate(known):
         raised = _of_total("raises", counts, total, axis, value)
-        lowered = marked(str(counts["lowers"] or "none"), KINDS["lowers"], counts["lowers"], **{axis: value})
+        lowered = count_of(counts["lowers"], KINDS["lowers"], **{axis: value})
         start, runs_ = (", training raises this share", " runs") if not i else (" it raises it", "")
         words.append(f"with {named(axis, value)}{start} in {raised}{runs_} and lowers it in {lowered}")
     return capital("; ".join(words)) + "."
@@ -401,13 +402,13 @@ def _largest(parts: Sequence[sm.Part], ends: pd.DataFrame) -> str:
 def _lost(runs: pd.DataFrame, broken: int) -> str:
     if not broken:
         return ""
-    return f"Not in it are {marked(str(broken), 'runs_broken', broken)} of {marked(str(len(runs)), 'runs_trained', len(runs))} runs, which broke down before the end."
+    return f"Not in it are {marked_count(broken, 'runs_broken')} of {marked_count(len(runs), 'runs_trained')} runs, which broke down before the end."
 
 
 def _zero(zero: int) -> str:
     if not zero:
         return ""
-    return f"In {marked(str(zero), 'first_step_zero_after', zero)} {'run' if zero == 1 else 'runs'} the gradient at the first step is exactly zero after training."
+    return f"In {marked_count(zero, 'first_step_zero_after')} {'run' if zero == 1 else 'runs'} the gradient at the first step is exactly zero after training."
 
 
 # ---- how it is drawn

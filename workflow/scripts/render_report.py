@@ -24,7 +24,7 @@ from study_files import Damaged, plainly, written_aside
 from study_findings import Study
 from study_provenance import ROOT
 from study_start_sentences import check_sentence
-from study_words import html, listed, marked, number, spelled, value_of
+from study_words import html, listed, marked, marked_count, number, spelled, value_of
 
 TEMPLATES = ROOT / "workflow" / "report"
 RESULTS = {
@@ -171,7 +171,7 @@ def how_measured(study: Study) -> dict[str, Any]:
     return {
         "networks": len(networks),
         "lengths": [
-            marked(str(T), "setting", T, axis="sequence_length")
+            marked_count(T, "setting", axis="sequence_length")
             for T in sorted({networks["sequence_length"].min(), networks["sequence_length"].max()})
         ]
         if len(networks)
@@ -185,11 +185,11 @@ def how_measured(study: Study) -> dict[str, Any]:
         "rulers": [
             name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
         ],
-        "bistable": marked(str(bistable), "bistable", bistable) if bistable else "",
-        "dead": marked(str(dead), "with_dead_samples", dead) if dead else "",
+        "bistable": marked_count(bistable, "bistable") if bistable else "",
+        "dead": marked_count(dead, "with_dead_samples") if dead else "",
         "several": study.tests > 1,
-        "unsettled": marked(str(unsettled), "never_settled", unsettled) if unsettled else "",
-        "unpredicted": marked(str(unpredicted), "unpredicted", unpredicted) if unpredicted else "",
+        "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
+        "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
         "turning": any(part.column == "spectral_radius" for part in study.parts if not part.trains),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
@@ -205,7 +205,7 @@ def how_measured(study: Study) -> dict[str, Any]:
             ]
             or [""]
         ),
-        "tests": marked(str(study.tests), "tests", study.tests) if study.tests else "",
+        "tests": marked_count(study.tests, "tests") if study.tests else "",
         "fewest": spelled(study_statistics.FEWEST_SEEDS),
         "level": study_statistics.LEVEL,
     }

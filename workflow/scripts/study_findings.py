@@ -157,14 +157,13 @@ class Study:
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column != "spectral_radius":
             yield Sentence(12, split_sentence(part))
-        crowded = len(part.axes) > 3
+        crowded, trained = len(part.axes) > 3, any(each.trains for each in self.parts)
         for axis in part.axes:
             pooled = self.of(part, axis, "growth_rate", pooled=True)
             if pooled:
                 obvious = axis == "activation" and part.column == "spectral_radius"  # each has its own critical radius
                 singly = self.of(part, axis, "growth_rate", pooled=False)
-                others_first = any(each.trains for each in self.parts)  # what was learnt has to find room
-                place = 45 if obvious or crowded else 25 if others_first else 14
+                place = 45 if obvious or crowded else 25 if trained else 14  # what was learnt has to find room
                 yield Sentence(place, growth_sentence(part, axis, pooled, singly))
         yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
 
@@ -172,9 +171,8 @@ class Study:
 
     def _of_training(self, part: sm.Part) -> Iterator[Sentence]:
         metric = str(part.runs["metric"].iloc[0])
-        later = (
-            10 if part is not next(each for each in self.parts if each.trains) else 0
-        )  # the largest part speaks first
+        largest = next(each for each in self.parts if each.trains)
+        later = 0 if part is largest else 10  # it speaks first
         yield Sentence(20 + later, learnt_sentence(part))
         own = [each for axis in part.axes for each in self.of(part, axis)]
         if own and all(each.verdict == "few" for each in own) and not part.runs["broken"].all():
@@ -183,10 +181,9 @@ class Study:
             pooled = self.of(part, axis, metric, pooled=True)
             singly = self.of(part, axis, metric, pooled=False)
             clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
-            place = 21 if axis == part.column else 31
-            yield Sentence(
-                min(place + later, 23) if clear else max(place + later, 24), result_sentence(part, axis, pooled, singly)
-            )
+            place = later + (21 if axis == part.column else 31)
+            place = min(place, 23) if clear else max(place, 24)
+            yield Sentence(place, result_sentence(part, axis, pooled, singly))
         place = 22 if part.runs["broken"].any() else 43
         yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))
 

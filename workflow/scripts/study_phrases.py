@@ -11,7 +11,7 @@ import pandas as pd
 
 import study_measures as sm
 import study_statistics as stat
-from study_words import listed, marked, number, percent, signed, spelled
+from study_words import listed, marked, marked_count, number, percent, signed, spelled
 
 LN10 = math.log(10.0)
 WORTH_SAYING = 0.5  # decades over the whole sequence: a smaller difference in growth changes nothing for a reader
@@ -20,7 +20,7 @@ VERBS = {"vanishing": ("vanishes", "vanish"), "stable": ("stays", "stay"), "expl
 
 
 def count_of(count: int, kind: str, **where: Any) -> str:
-    return marked(str(count) if count else "none", kind, count, **where)
+    return marked_count(count, kind, **where) if count else marked("none", kind, 0, **where)
 
 
 def of_networks(counts: Mapping[str, int], **where: Any) -> str:

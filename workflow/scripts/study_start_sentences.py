@@ -32,6 +32,7 @@ from study_words import (
     few,
     listed,
     marked,
+    marked_count,
     name_of,
     named,
     number,
@@ -124,7 +125,7 @@ def regimes_sentence(part: sm.Part, runs: pd.DataFrame) -> str:
         where = {"sweep": part.sweep, "sequence_length": T}
         counts = sm.regime_counts(here)
         total = count_of(len(here), "starts", **where)
-        length = marked(str(T), "setting", T, axis="sequence_length")
+        length = marked_count(T, "setting", axis="sequence_length")
         stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
         if not said:
             vanish, explode = (
@@ -150,7 +151,7 @@ def _verb(regime: str, counts: Mapping[str, int]) -> str:
 def _of_one_network(part: sm.Part, own: pd.DataFrame) -> str:
     """What became of the gradient of a study's only network."""
     row = own.iloc[0]
-    length = marked(str(row["sequence_length"]), "setting", row["sequence_length"], axis="sequence_length")
+    length = marked_count(row["sequence_length"], "setting", axis="sequence_length")
     ratio = float(row["log10_gradient_ratio"])
     if math.isnan(ratio):
         return f"Over T = {length} steps the gradient of the one network is not a number."
@@ -208,7 +209,7 @@ def staying_sentence(part: sm.Part, runs: pd.DataFrame) -> str:
             stay = [rho for rho, group in here.groupby("spectral_radius") if (group["regime"] == "stable").all()]
             where.setdefault(_radii(stay, sorted(here["spectral_radius"].unique())), []).append(name_of(chosen))
         places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
-        length = marked(str(T), "setting", T, axis="sequence_length")
+        length = marked_count(T, "setting", axis="sequence_length")
         every = (
             "Spectral radii at which every network keeps its gradient within a factor of 100, over"
             if not said
@@ -294,7 +295,7 @@ def _same_sentence(part: sm.Part, axis: str, values: list[Any]) -> str:
 
 def length_of(part: sm.Part) -> str:
     T = int(part.runs["sequence_length"].max())
-    return marked(str(T), "setting", T, axis="sequence_length")
+    return marked_count(T, "setting", axis="sequence_length")
 
 
 def decades_words(part: sm.Part, found: sm.Comparison, a: Any, b: Any) -> str:

@@ -43,6 +43,11 @@ def marked(text: str, kind: str, value: float, **where: Any) -> str:
     return f"{_OPEN}{json.dumps(address).encode().hex()}{_BAR}{text}{_CLOSE}"
 
 
+def marked_count(count: int, kind: str, **where: Any) -> str:
+    """A whole number with its address."""
+    return marked(str(count), kind, count, **where)
+
+
 def _plain_value(value: Any) -> Any:
     """A NumPy scalar as Python's, nan and NA as None."""
     if isinstance(value, list | tuple):
