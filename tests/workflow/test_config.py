@@ -15,6 +15,8 @@ from study_project import copy as copy_project
 
 import rnn_core as rc
 import study_config
+import study_plan
+import study_yaml
 import write_schema
 from study_tables import SCHEMA_FILE
 
@@ -43,7 +45,7 @@ def put(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.name)
 def test_every_study_of_the_project_is_valid(file: Path) -> None:
-    study_config.check(load(file), ROOT)
+    study_config.check(load(file), root=ROOT)
 
 
 MISTAKES = [
@@ -83,6 +85,47 @@ MISTAKES = [
     ("sequences.waves.file", "studies/data/waves.xlsx", ["sequences.waves.file", ".csv or .parquet"]),
     ("sequences.waves.loss", "cross_entropy", ["sequences.waves.loss", "Did you mean 'softmax_cross_entropy'"]),
     ("sequences.digits", None, ["sequences.digits"]),
+    # the field's other words, and other spellings
+    ("sweeps.clipping.grid.lr", 0.1, ["grid.lr", "Did you mean 'learning_rate'"]),
+    ("sweeps.clipping.grid.epochs", 3, ["grid.epochs", "Did you mean 'updates'"]),
+    ("sweeps.propagation.grid.activation", "ReLU", ["'ReLU'", "Did you mean 'relu'"]),
+    ("sweeps.propagation.grid.activation", "Linear", ["'Linear'", "Did you mean 'identity'"]),
+    ("sweeps.propagation.grid.activation", True, ["True", "put the word in quotes"]),
+    ("sweeps.clipping.grid.optimizer", "Adam", ["'Adam'", "Did you mean 'adam'"]),
+    ("sweeps.clipping.grid.task", "Digits", ["'Digits'", "Did you mean 'digits'"]),
+    ("device", "GPU", ["'GPU'", "Did you mean 'cuda'"]),
+    ("name", "mine", ["name: no such key", "Did you mean 'study'"]),
+    # how YAML misreads a clipping rule
+    ("sweeps.clipping.grid.clipping", 1.0, ["grid.clipping", 'write "norm:1.0"']),
+    ("sweeps.clipping.grid.clipping", ["none", {"norm": 1.0}], ["grid.clipping[1]", 'write "norm:1.0"']),
+    ("sweeps.clipping.grid.clipping", ["none", "norm"], ["grid.clipping[1]", "needs a threshold", '"norm:1.0"']),
+    ("sweeps.clipping.grid.clipping", "Norm: 2", ["'Norm: 2'", 'Did you mean "norm:2"']),
+    ("sweeps.clipping.grid.clipping", "nrom:1.5", ["'nrom:1.5'", 'Did you mean "norm:1.5"']),
+    ("sweeps.clipping.grid.clipping", False, ["write none"]),
+    ("sweeps.clipping.grid.clipping", "norm:1.0\n", ["grid.clipping", "is not allowed"]),
+    ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),
+    ("sweeps.clipping.grid.learning_rate", "0.1", ["'0.1'", "no quotes"]),
+    ("sweeps.clipping.grid.hidden_size", None, ["grid.hidden_size", "nothing stands there"]),
+    # names and numbers that meet a limit later
+    ("study", "tiny\n", ["study", "not allowed"]),
+    ("study", "x" * 65, ["study", "too long", "64"]),
+    ("sweeps." + "y" * 300, {"seeds": 1, "grid": {}}, ["is too long", "at most 64"]),
+    ("sweeps.one\n", {"seeds": 1, "grid": {}}, ["sweeps: 'one", "is not allowed"]),
+    ("sweeps.clipping.grid.trace_every", 5_000_000_000, ["grid.trace_every", "at most 2147483647"]),
+    ("sweeps.clipping.grid.updates", 2**31, ["grid.updates", "at most 2147483647"]),
+    ("sweeps.clipping.seeds", 2**31, ["sweeps.clipping.seeds", "at most"]),
+    ("sweeps.propagation.grid.hidden_size", 1_000_000, ["GiB of memory", "smaller hidden_size"]),
+    ("sweeps.propagation.seeds", 1_000_000, ["runs in", "confirm_runs="]),
+    # ranges
+    ("sweeps.propagation.grid.spectral_radius", {"from": 0.5, "to": 1.5, "step": 0.3}, ["grid.spectral_radius", "do not meet", "1.4 or 1.7"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 0.5, "to": 1.5}, ["grid.spectral_radius", "step is missing"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 2, "to": 1, "step": 0.1}, ["is below from"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 1, "to": 2, "by": 0.1}, ["spectral_radius.by", "Did you mean 'step'"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 0.0, "to": 2.0, "step": 0.5}, ["grid.spectral_radius[0]", "above 0"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 0.0, "to": 2.0, "step": 0}, ["grid.spectral_radius.step", "above 0"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 1.0, "to": float("inf"), "step": 1.0}, ["must be finite"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 0.0001, "to": 2.0, "step": 0.0001}, ["20,000 values", "at most 10,000"]),
+    ("sweeps.propagation.grid.sequence_length", {"from": 10, "to": 20, "step": 2.5}, ["grid.sequence_length.step", "whole number"]),
 ]  # fmt: skip
 
 
@@ -91,15 +134,119 @@ def test_a_mistake_is_named_with_its_remedy(config: dict[str, Any], key: str, va
     if key == "sequences.digits":
         value = config["sequences"]["waves"]
     with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(put(config, key, value), ROOT)
+        study_config.check(put(config, key, value), root=ROOT)
     for part in expected:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(("axis", "value"), [("spectral_radius", 1e-300), ("spectral_radius", 1e39), ("learning_rate", 1e-40), ("clipping", "norm:1e300")])  # fmt: skip
+def test_what_float32_does_not_hold_is_refused_with_float32_alone(
+    config: dict[str, Any], axis: str, value: Any
+) -> None:
+    grid = config["sweeps"]["clipping"]["grid"] | {axis: value}
+    config["sweeps"]["clipping"]["grid"] = grid | {"dtype": "float64"}
+    study_config.check(config, root=ROOT)
+    config["sweeps"]["clipping"]["grid"] = grid | {"dtype": ["float64", "float32"]}
+    with pytest.raises(study_config.ConfigError, match=rf"grid\.{axis}: .* with dtype float32, which holds 1.18e-38"):
+        study_config.check(config, root=ROOT)
+
+
+def test_a_large_study_is_made_once_it_is_confirmed(config: dict[str, Any]) -> None:
+    large = put(config, "sweeps.propagation.seeds", 1_000_000)
+    runs, _ = study_plan.count(large)
+    study_config.check({**large, "confirm_runs": runs}, root=ROOT)
+    with pytest.raises(study_config.ConfigError, match=f"confirm_runs={runs}"):
+        study_config.check({**large, "confirm_runs": runs - 1}, root=ROOT)
+    assert "confirm_runs" not in study_config.canonical({**large, "confirm_runs": runs})
+
+
+@pytest.mark.parametrize(("given", "values"), [
+    ({"from": 0.1, "to": 0.5, "step": 0.1}, [0.1, 0.2, 0.3, 0.4, 0.5]),  # 0.1 + 0.2 is 0.30000000000000004
+    ({"from": 0.7, "to": 1.3, "step": 0.05}, [0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]),
+    ({"from": 1.0e-3, "to": 3.0e-3, "step": 1.0e-3}, [0.001, 0.002, 0.003]),
+    ({"from": 1, "to": 3, "step": 1}, [1, 2, 3]),
+    ({"from": 1.5, "to": 1.5, "step": 0.1}, [1.5]),
+])  # fmt: skip
+def test_a_range_is_the_list_that_one_would_write(config: dict[str, Any], given: Any, values: list[Any]) -> None:
+    found = study_config.canonical(put(config, "sweeps.propagation.grid.spectral_radius", given))
+    listed = found["sweeps"]["propagation"]["grid"]["spectral_radius"]
+    assert listed == values
+    assert [type(value) for value in listed] == [type(value) for value in values]
+    names = [block.name for block in study_plan.blocks(found).values() if block.sweep == "propagation"]
+    assert not [name for name in names if len(name) > 60]
+
+
+def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> None:
+    """`seeds: 2.0` was a traceback while planning."""
+    written = put(put(config, "sweeps.propagation.seeds", 2.0), "sweeps.propagation.grid.sequence_length", [8.0, 16])
+    study_config.check(written, root=ROOT)
+    found = study_config.canonical(written)["sweeps"]["propagation"]
+    assert (found["seeds"], found["grid"]["sequence_length"]) == (2, [8, 16])
+    assert type(found["seeds"]) is int
+    assert study_config.canonical(study_config.canonical(written)) == study_config.canonical(written)
+
+
+@pytest.mark.parametrize("axis", [name for name, axis in rc.experiment.axes().items() if axis.unset])
+def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
+    value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
+    grid = {"task": "input_mean", "cell": "residual", axis: [None, value]}
+    config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
+    study_config.check(config, root=ROOT)
+    experiments = [rc.Experiment(**run) for block in study_plan.blocks(config).values() for run in block.runs()]
+    assert [getattr(e, axis) for e in experiments] == [None, value]
+
+
+@pytest.mark.parametrize(("changes", "note"), [
+    ({"truncation": 500}, "truncation: 500 changes nothing; no sequence of this sweep is longer than 24"),
+    ({"truncation": [None, 5]}, None),
+    ({"trace_every": 10**6}, "trace_every: 1000000 is more than the"),
+    ({"updates": 0, "learning_rate": [0.1, 0.2]}, "every run is made 2 times"),
+])  # fmt: skip
+def test_settings_that_change_nothing_are_named(
+    config: dict[str, Any], changes: dict[str, Any], note: str | None
+) -> None:
+    config["sweeps"]["clipping"]["grid"] |= {"sequence_length": 24, **changes}
+    found = [text for text in study_config.warnings(config) if f".{next(reversed(changes))}" in text]
+    assert [note is not None and note in text for text in found] == ([True] if note else [])
+
+
+def test_sequences_that_no_sweep_uses_are_named(config: dict[str, Any]) -> None:
+    config["sequences"]["spare"] = config["sequences"]["waves"]
+    assert [text for text in study_config.warnings(config) if text.startswith("sequences.spare: no sweep uses it")]
+
+
+def test_a_long_block_name_ends_in_a_digest_and_blocks_stay_apart(config: dict[str, Any]) -> None:
+    axes = {
+        name: axis
+        for name, axis in rc.experiment.axes().items()
+        if name not in ("seed", "residual_step", "residual_leak")
+    }
+    grid = {name: [axis.choices[0]] if axis.choices and axis.kind == "choice" else [None if axis.unset else 1] for name, axis in axes.items()}  # fmt: skip
+    grid |= {"task": ["white_noise"], "clipping": ["none"], "spectral_radius": [1.0, 1.5]}
+    config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": list(grid)}}
+    names = [block.name for block in study_plan.blocks(config).values()]
+    assert len(set(names)) == 2
+    assert all(len(name.encode()) <= study_plan.LONGEST_NAME for name in names)
+
+
+def test_mistakes_are_given_with_file_and_line_in_the_files_order(tmp_path: Path) -> None:
+    text = (ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8").replace("device: cpu", "device: gpu")
+    lines = [*text.splitlines(), "extra: 1"]
+    (tmp_path / "wrong.yaml").write_text("\n".join(lines), encoding="utf-8")
+    document = study_yaml.read(tmp_path / "wrong.yaml")
+    with pytest.raises(study_config.ConfigError) as error:
+        study_config.check(document.values, document, ROOT)
+    device = next(number for number, line in enumerate(lines, 1) if line.startswith("device"))
+    head, first, second = str(error.value).splitlines()
+    assert head == f"{tmp_path}/wrong.yaml has 2 mistakes:"
+    assert first.startswith(f"  line {device}, device: 'gpu' is not known")
+    assert second.startswith(f"  line {len(lines)}, extra: no such key")
 
 
 def test_all_mistakes_are_named_at_once(config: dict[str, Any]) -> None:
     wrong = put(put(config, "device", "gpu"), "sweeps.propagation.seeds", -1)
     with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(wrong, ROOT)
+        study_config.check(wrong, root=ROOT)
     assert "device" in str(error.value)
     assert "sweeps.propagation.seeds" in str(error.value)
 
@@ -108,8 +255,8 @@ def test_a_missing_key_is_named(config: dict[str, Any]) -> None:
     del config["gate"]
     del config["device"]
     with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(config, ROOT)
-    assert str(error.value) == "The config has a mistake:\n  top level: device, gate is missing"
+        study_config.check(config, root=ROOT)
+    assert str(error.value) == "The config has a mistake:\n  top level: device, gate are missing"
 
 
 def test_schema_and_columns_page_are_up_to_date() -> None:
@@ -146,14 +293,14 @@ def test_every_key_of_the_default_config_has_a_comment() -> None:
 
 @pytest.mark.parametrize("text", ["none", "norm:1.0", "value:0.1", "norm:1e-3", "norm:.5", "norm:0", "norm:0.0", "none:1", "norm", "norm:x", "value:-1"])  # fmt: skip
 def test_schema_and_engine_agree_on_clipping_rules(config: dict[str, Any], text: str) -> None:
-    def allowed(call: Any, *arguments: Any) -> bool:
+    def allowed(call: Any, *arguments: Any, **named: Any) -> bool:
         try:
-            call(*arguments)
+            call(*arguments, **named)
         except (ValueError, study_config.ConfigError):
             return False
         return True
 
-    in_config = allowed(study_config.check, put(config, "sweeps.clipping.grid.clipping", text), ROOT)
+    in_config = allowed(study_config.check, put(config, "sweeps.clipping.grid.clipping", text), root=ROOT)
     assert in_config == allowed(rc.parse_clipping, text)
 
 

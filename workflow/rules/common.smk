@@ -1,12 +1,16 @@
 # Names that the other files share: where things are, the study's blocks, digests of code that Snakemake does not watch.
+import dataclasses
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.exceptions import CliException, WorkflowError
+from snakemake.logging import logger
 
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-sys.path.append(str(WORKFLOW / "scripts"))
+# Where the config's file names count from: here, or the project's top folder in a call with --directory.
+ROOT = Path() if Path("workflow").is_dir() else WORKFLOW.parent
+sys.path += [str(WORKFLOW / "scripts"), str(WORKFLOW.parent)]
 
 import study_config
 import study_plan
@@ -14,13 +18,55 @@ import study_progress
 import study_provenance
 import study_resources
 import study_tables
+import study_yaml
+
+
+class Refused(CliException):
+    """A mistake of the user's. Snakemake prints it without this file's name and line, which are none of the mistake."""
+
+    __traceback__ = None
+
+
+def config_file():
+    """The one config file of this call, with the lines of its keys."""
+    if len(workflow.overwrite_configfiles) > 1:
+        raise Refused(
+            "A study is one config file, and more were given: "
+            + ", ".join(path.name for path in workflow.overwrite_configfiles)
+            + ". Name one, before or behind all targets."
+        )
+    document = study_yaml.read(workflow.configfiles[-1])
+    given = workflow.config_settings.config  # by --config; these have no line
+    lines = {
+        path: line
+        for path, line in document.lines.items()
+        if path[:1] not in {(key,) for key in given}
+    }
+    return dataclasses.replace(document, lines=lines)
+
+
+def check_config():
+    """Refuse what cannot become a study, before any job."""
+    if " " in sys.executable:
+        raise Refused(
+            "The folder of the Python environment has a blank in its name, and Snakemake cannot start jobs from there. "
+            "Rename the folder, or set up the environment in another one (python3 -m venv ELSEWHERE)."
+        )
+    try:
+        study_config.check(config, config_file(), ROOT, local=workflow.local_exec)
+        if workflow.local_exec and not workflow.dryrun:
+            study_config.check_device(config)
+    except (study_yaml.ReadError, study_config.ConfigError) as error:
+        raise Refused(str(error))
+
 
 # Jobs get a config that was checked here, perhaps where the user's files are not.
 if workflow.is_main_process:
-    try:
-        study_config.check(config)
-    except study_config.ConfigError as error:
-        raise WorkflowError(str(error))
+    check_config()
+config = study_config.canonical(config)
+if workflow.is_main_process:
+    for warning in study_config.warnings(config):
+        logger.warning(f"Note: {warning}.")
 
 STUDY = f"results/{config['study']}"
 BLOCKS = study_plan.blocks(config)

@@ -1,114 +1,128 @@
-"""Checking a config before anything runs: which key, what was given, what is allowed, the nearest valid name."""
+"""Checking a config before anything runs: which line and key, what was given, what is allowed, the nearest valid name."""
 
 from __future__ import annotations
 
-import json
+import copy
 import math
+import os
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
-
-from study_plan import as_list
-from study_tables import SCHEMA_FILE
+import study_cost
+import study_plan
+from study_mistakes import Problem, dotted, hint, schema, violations
+from study_plan import Block, as_list
+from study_yaml import Document, line_of
 
 DIGIT_PIXELS = 64
 DIGITS_TO_TRAIN_ON = 1438  # of 1797, a fifth is held out
+LONGEST_RANGE = 10_000  # values
+MOST_RUNS, MOST_JOBS = 100_000, 10_000  # of a study that nobody has confirmed
 
 
 class ConfigError(Exception):
     """All that is wrong with a config, one line each."""
 
 
-def check(config: Mapping[str, Any], root: Path = Path()) -> None:
-    """Raise ``ConfigError`` unless ``config`` is a valid study. Relative file names count from ``root``."""
-    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
-    problems = list(dict.fromkeys(line for error in errors for line in _explain(error)))
+def check(config: Mapping[str, Any], document: Document | None = None, root: Path = Path(), local: bool = True) -> None:
+    """Raise ``ConfigError`` unless ``config`` is a valid study.
+
+    Args:
+        config: as it was read, before ``canonical``.
+        document: the file that it was read from, for line numbers; keys that it does not hold came from the command line.
+        root: relative file names count from here.
+        local: the jobs run on this machine, whose memory therefore counts.
+    """
+    problems = violations(config)
     if not problems:  # what follows may rely on the schema
-        problems = [*_check_numbers(config), *_check_sweeps(config, schema), *_check_sequences(config, root)]
+        problems = list(_check_ranges(config))
+    if not problems:
+        plain = canonical(config)
+        problems = violations(plain)  # of the values of its ranges
+        if not problems:
+            problems = list(_check_numbers(plain)) or [*_check_sweeps(plain), *_check_sequences(plain, root)]
+        if not problems:
+            problems = [*_check_size(plain, config.get("confirm_runs", 0)), *(_check_memory(plain) if local else ())]
     if problems:
-        raise ConfigError(
-            "\n".join(
-                ["The config has a mistake:" if len(problems) == 1 else "The config has mistakes:"]
-                + [f"  {line}" for line in problems]
-            )
-        )
+        raise ConfigError(message(problems, document))
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    """A schema violation in plain words."""
-    where, given = _path(error.absolute_path), error.instance
-    if error.validator == "anyOf":  # a single value, or a list of values: follow the one that was meant
-        branch = 1 if isinstance(given, list) else 0
-        for inner in error.context or []:
-            if inner.schema_path[0] == branch:
-                yield from _explain(inner)
-    elif error.validator == "additionalProperties":
-        allowed = list(error.schema["properties"])
-        for key in given:
-            if key not in allowed:
-                yield f"{_path([*error.absolute_path, key])}: no such key; {_hint(key, allowed)}"
-    elif error.validator == "propertyNames" or (
-        error.validator == "pattern" and error.parent is not None and error.parent.validator == "propertyNames"
-    ):
-        yield f"{where}: {given!r} is not a usable name; use lower-case letters, digits, _ and -"
-    elif error.validator == "required":
-        missing = [key for key in error.validator_value if key not in given]
-        yield f"{where or 'top level'}: {', '.join(missing)} is missing"
-    elif error.validator == "enum":
-        yield f"{where}: {given!r} is not known; {_hint(given, error.validator_value)}"
-    elif error.validator == "pattern":
-        yield f"{where}: {given!r} is not allowed; {error.schema.get('x-allowed', 'use lower-case letters, digits, _ and -')}{_near(given, error.schema.get('x-names', []))}"
-    elif error.validator == "type":
-        yield f"{where}: {given!r} is not allowed; it must be {_type(error)}"
-    elif error.validator in ("minItems", "minProperties"):
-        yield f"{where}: is empty; give at least one value"
-    elif error.validator == "uniqueItems":
-        yield f"{where}: {given!r} names a value twice"
-    elif error.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
-        words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-        yield f"{where}: {given!r} is not allowed; it must be {words[error.validator]} {error.validator_value}"
-    else:
-        yield f"{where}: {error.message}"
+def message(problems: list[Problem], document: Document | None = None) -> str:
+    """All problems in the order of the file's lines."""
+    name = document.file if document else "The config"
+    lines = [(line_of(document, path) if document else None, path, text) for path, text in problems]
+    lines.sort(key=lambda found: found[0] or 0)
+    return "\n".join(
+        [f"{name} has {'a mistake' if len(problems) == 1 else f'{len(problems)} mistakes'}:"]
+        + [f"  {f'line {line}, ' if line else ''}{dotted(path) or 'top level'}: {text}" for line, path, text in lines]
+    )
 
 
-def _type(error: ValidationError) -> str:
-    names = {
-        "number": "a number",
-        "integer": "a whole number",
-        "string": "text",
-        "object": "a mapping of keys",
-        "array": "a list",
-    }
-    wanted = names.get(str(error.validator_value), str(error.validator_value))
-    if isinstance(error.instance, str) and error.validator_value in ("number", "integer"):
-        return f"{wanted}, and this is text (no quotes; YAML reads 1e-3 as text, write 1.0e-3)"
-    return wanted
+# ---- one form for what may be written in several
 
 
-def _hint(given: object, allowed: list[str]) -> str:
-    return f"allowed: {', '.join(map(str, allowed))}{_near(given, allowed)}"
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config that the workflow goes by: ranges as lists, 2.0 as 2 where a whole number is meant, nothing about this call."""
+    plain = copy.deepcopy(dict(config))
+    plain.pop("confirm_runs", None)
+    kinds = {axis: described["kind"] for axis, described in schema()["$defs"]["axes"]["x-axes"].items()}
+    for described in plain["sweeps"].values():
+        described["seeds"] = _whole(described["seeds"])
+        grid = described["grid"]
+        for axis, values in grid.items():
+            if isinstance(values, Mapping):
+                grid[axis] = values_of_range(values)
+            if kinds[axis] == "integer":
+                values = grid[axis]
+                grid[axis] = [_whole(value) for value in values] if isinstance(values, list) else _whole(values)
+    plain["gate"]["checked_runs_per_job"] = _whole(plain["gate"]["checked_runs_per_job"])
+    return plain
 
 
-def _near(given: object, allowed: list[str]) -> str:
-    near = get_close_matches(str(given), [str(name) for name in allowed], n=1)
-    return f". Did you mean {near[0]!r}?" if near else ""
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _path(parts: Any) -> str:
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+def values_of_range(described: Mapping[str, Any]) -> list[Any]:
+    """``{from: 0.1, to: 0.3, step: 0.1}`` as [0.1, 0.2, 0.3]: counted in decimals, so that no value has a tail of rounding."""
+    start, stop, step = (Decimal(str(described[key])) for key in ("from", "to", "step"))
+    whole = all(isinstance(described[key], int) for key in ("from", "to", "step"))
+    count = int((stop - start) / step) + 1
+    return [int(value) if whole else float(value) for value in (start + step * index for index in range(count))]
 
 
-def _check_numbers(config: Any, path: tuple[Any, ...] = ()) -> Iterator[str]:
+def _check_ranges(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """That every range goes upwards and its steps meet its end."""
+    for sweep, described in config["sweeps"].items():
+        for axis, given in described["grid"].items():
+            if not isinstance(given, Mapping):
+                continue
+            path = ("sweeps", sweep, "grid", axis)
+            if not all(math.isfinite(value) for value in given.values()):
+                yield path, "from, to and step must be finite"
+                continue
+            start, stop, step = (Decimal(str(given[key])) for key in ("from", "to", "step"))
+            if stop < start:
+                yield path, f"to: {given['to']} is below from: {given['from']}; give the smaller value first"
+            elif (steps := (stop - start) / step) > LONGEST_RANGE:
+                yield path, f"has {int(steps) + 1:,} values; at most {LONGEST_RANGE:,} are allowed"
+            elif steps != int(steps):
+                below = start + int(steps) * step
+                yield (
+                    path,
+                    f"steps of {given['step']} from {given['from']} do not meet to: {given['to']}; write {below} or {below + step}",
+                )
+
+
+# ---- what the schema cannot say
+
+
+def _check_numbers(config: Any, path: tuple[Any, ...] = ()) -> Iterator[Problem]:
     """inf and nan pass as numbers in YAML."""
     if isinstance(config, float) and not math.isfinite(config):
-        yield f"{_path(path)}: {config!r} is not allowed; it must be finite"
+        yield path, f"{config!r} is not allowed; it must be finite"
     elif isinstance(config, Mapping):
         for key, value in config.items():
             yield from _check_numbers(value, (*path, key))
@@ -117,61 +131,175 @@ def _check_numbers(config: Any, path: tuple[Any, ...] = ()) -> Iterator[str]:
             yield from _check_numbers(value, (*path, index))
 
 
-def _check_sweeps(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
-    defaults = {axis: described["default"] for axis, described in schema["$defs"]["axes"]["x-axes"].items()}
-    known = [*schema["$defs"]["axes"]["x-generated-tasks"], "digits", *config.get("sequences", {})]
+def _check_sweeps(config: Mapping[str, Any]) -> Iterator[Problem]:
+    axes = schema()["$defs"]["axes"]
+    defaults = {axis: described["default"] for axis, described in axes["x-axes"].items()}
+    built_in = [*axes["x-generated-tasks"], "digits"]
     for name in config.get("sequences", {}):
-        if name in known[: -len(config["sequences"])]:
-            yield f"sequences.{name}: this name is taken by a built-in task"
+        if name in built_in:
+            yield ("sequences", name), "this name is taken by a built-in task; choose another"
+    known = [*built_in, *config.get("sequences", {})]
     for sweep, described in config["sweeps"].items():
-        where, grid = f"sweeps.{sweep}", described["grid"]
-        for axis in described.get("jobs_over", []):
+        grid = described["grid"]
+        for index, axis in enumerate(described.get("jobs_over", [])):
             if axis not in grid:
-                yield f"{where}.jobs_over: {axis!r} is not an axis of this sweep; {_hint(axis, list(grid))}"
-        tasks, lengths = (as_list(grid.get(axis, defaults[axis])) for axis in ("task", "sequence_length"))
-        for index, task in enumerate(tasks):
-            place = f"{where}.grid.task" + (f"[{index}]" if isinstance(grid.get("task"), list) else "")
+                yield (
+                    ("sweeps", sweep, "jobs_over", index),
+                    f"{axis!r} is not an axis of this sweep; {hint(axis, grid)}",
+                )
+        path = ("sweeps", sweep, "grid")
+        for index, task in enumerate(as_list(grid.get("task", defaults["task"]))):
+            place = (*path, "task", index) if isinstance(grid.get("task"), list) else (*path, "task")
             if task not in known:
-                yield f"{place}: {task!r} is not known; {_hint(task, known)}"
+                yield place, f"{task!r} is not known; {hint(task, known, 'task')}"
             if task == "digits":
-                yield from _check_digits(f"{where}.grid", grid, lengths)
-        for axis in grid:
-            owner, cells = schema["$defs"]["axes"]["x-axes"][axis]["cell"], as_list(grid.get("cell", defaults["cell"]))
-            if owner and cells != [owner]:
-                others = ", ".join(cell for cell in cells if cell != owner)
-                yield f"{where}.grid.{axis}: only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
-        yield from _check_rules(f"{where}.grid.clipping", as_list(grid.get("clipping", "none")))
+                yield from _check_digits(path, grid, as_list(grid.get("sequence_length", defaults["sequence_length"])))
+        yield from _check_cells(path, grid, as_list(grid.get("cell", defaults["cell"])))
+        yield from _check_rules((*path, "clipping"), as_list(grid.get("clipping", "none")))
+        yield from _check_formats(path, grid, as_list(grid.get("dtype", defaults["dtype"])))
 
 
-def _check_rules(where: str, rules: list[str]) -> Iterator[str]:
+def _check_cells(path: tuple[Any, ...], grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
+    """A setting of one cell beside another."""
+    for axis, values in grid.items():
+        owner = schema()["$defs"]["axes"]["x-axes"][axis]["cell"]
+        if owner and cells != [owner] and any(value is not None for value in as_list(values)):
+            others = ", ".join(cell for cell in cells if cell != owner)
+            yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
+
+
+def _check_rules(path: tuple[Any, ...], rules: list[str]) -> Iterator[Problem]:
     """Thresholds above 0 and finite; each rule once, however its threshold is written."""
     seen: dict[tuple[str, float], str] = {}
     for rule in rules:
         kind, _, threshold = rule.partition(":")
         value = float(threshold or math.nan)
         if rule != "none" and not 0.0 < value < math.inf:
-            yield f"{where}: {rule!r} is not allowed; the threshold must be above 0 and finite"
+            yield path, f"{rule!r} is not allowed; the threshold must be above 0 and finite"
         elif (kind, value) in seen:
-            yield f"{where}: {seen[kind, value]!r} and {rule!r} are the same rule; leave one out"
+            yield path, f"{seen[kind, value]!r} and {rule!r} are the same rule; leave one out"
         seen[kind, value] = rule
 
 
-def _check_digits(where: str, grid: Mapping[str, Any], lengths: list[int]) -> Iterator[str]:
+def _check_formats(path: tuple[Any, ...], grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
+    """Settings that a run's own floats do not hold."""
+    described = schema()["$defs"]["axes"]
+    for dtype in dtypes:
+        smallest, largest = described["x-ranges"][dtype]
+        for axis in described["x-in-dtype"]:
+            for value in as_list(grid.get(axis, [])):
+                number = float(value.partition(":")[2] or 1.0) if isinstance(value, str) else value
+                if number is not None and not smallest <= number <= largest:
+                    yield (
+                        (*path, axis),
+                        f"{value!r} is not allowed with dtype {dtype}, which holds {smallest:.3g} to {largest:.3g}",
+                    )
+
+
+def _check_digits(path: tuple[Any, ...], grid: Mapping[str, Any], lengths: list[int]) -> Iterator[Problem]:
     """The digits' own limits: 64 pixels, one a step; one label an image; as many images as there are."""
     if max(lengths) > DIGIT_PIXELS:
-        yield f"{where}.sequence_length: {max(lengths)} is too long; a digit has {DIGIT_PIXELS} pixels"
+        default = "" if "sequence_length" in grid else ", which is the default; write sequence_length: 64"
+        yield (*path, "sequence_length"), f"{max(lengths)} is too long{default}; a digit has {DIGIT_PIXELS} pixels"
     if max(as_list(grid.get("batch_size", 1))) > DIGITS_TO_TRAIN_ON:
-        yield f"{where}.batch_size: there are {DIGITS_TO_TRAIN_ON} digits to train on"
-    if set(as_list(grid.get("input_size", 1))) != {1}:
-        yield f"{where}.input_size: a digit has 1 input a step; leave input_size out"
+        yield (*path, "batch_size"), f"there are {DIGITS_TO_TRAIN_ON} digits to train on"
+    if not {1, None} >= set(as_list(grid.get("input_size", 1))):
+        yield (*path, "input_size"), "a digit has 1 input a step; leave input_size out"
     if "every" in as_list(grid.get("loss_at", "last")):
-        yield f"{where}.loss_at: a digit has one label, at the last step; leave loss_at out"
+        yield (*path, "loss_at"), "a digit has one label, at the last step; leave loss_at out"
 
 
-def _check_sequences(config: Mapping[str, Any], root: Path) -> Iterator[str]:
+def _check_sequences(config: Mapping[str, Any], root: Path) -> Iterator[Problem]:
     for name, described in config.get("sequences", {}).items():
-        file = root / described["file"]
+        path, file = ("sequences", name, "file"), root / described["file"]
         if file.suffix not in (".csv", ".parquet"):
-            yield f"sequences.{name}.file: {described['file']!r} is not allowed; it must end in .csv or .parquet"
+            yield path, f"{described['file']!r} is not allowed; it must end in .csv or .parquet"
         elif not file.is_file():
-            yield f"sequences.{name}.file: {described['file']!r} does not exist (looked for from the project's top folder)"
+            yield path, f"{described['file']!r} does not exist (looked for from the project's top folder)"
+
+
+# ---- too large to be meant, or for this machine
+
+
+def _check_size(config: Mapping[str, Any], confirmed: float) -> Iterator[Problem]:
+    """A study so large that it looks like a slip wants to be confirmed, by its number of runs."""
+    runs, jobs = study_plan.count(config)
+    if (runs <= MOST_RUNS and jobs <= MOST_JOBS) or runs <= confirmed:
+        return
+    yield (
+        (),
+        (
+            f"the study has {runs:,} runs in {jobs:,} jobs; beyond {MOST_RUNS:,} runs or {MOST_JOBS:,} jobs it must be confirmed. "
+            f"If it is meant, add `--config confirm_runs={runs}` to the command, or the key confirm_runs: {runs} to the config"
+        ),
+    )
+
+
+def _check_memory(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Networks that this machine has no room for."""
+    machine = memory_of_machine_mb()
+    for sweep, described in config["sweeps"].items():
+        grid = {axis: as_list(values) for axis, values in described["grid"].items()}
+        needed = study_cost.largest_run_mb(Block(sweep, "all", {}, grid, 1), config)
+        if needed > machine:
+            yield (
+                ("sweeps", sweep, "grid"),
+                (
+                    f"its largest run needs about {needed / 1024:,.0f} GiB of memory, and this machine has {machine / 1024:,.0f}; "
+                    "choose a smaller hidden_size, batch_size or sequence_length, or bound the states by memory_mb"
+                ),
+            )
+
+
+def check_device(config: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` if the study wants a GPU and this machine has none that torch knows."""
+    if config["device"] != "cuda":
+        return
+    from rnn_core.arrays import resolve_device  # imports torch, which takes a second
+
+    try:
+        resolve_device("cuda")
+    except RuntimeError as error:
+        raise ConfigError(f"The config asks for what this machine does not have. {error}.") from error
+
+
+def memory_of_machine_mb() -> float:
+    """What processes may use here (MiB): the machine's memory, or less where a container has a limit; inf if nobody knows."""
+    limits = [math.inf]
+    try:
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # another system, or no limit ("max")
+        pass
+    return min(limits) / 2**20
+
+
+# ---- what is allowed and yet not meant
+
+
+def warnings(config: Mapping[str, Any]) -> list[str]:
+    """Settings of a canonical config that change nothing."""
+    used = {task for described in config["sweeps"].values() for task in as_list(described["grid"].get("task", []))}
+    unused = [f"sequences.{name}: no sweep uses it; write task: {name} in one" for name in config.get("sequences", {}) if name not in used]  # fmt: skip
+    return [
+        text for sweep, described in config["sweeps"].items() for text in _without_effect(sweep, described)
+    ] + unused
+
+
+def _without_effect(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
+    axes = schema()["$defs"]["axes"]["x-axes"]
+    grid = {axis: as_list(values) for axis, values in described["grid"].items()}
+    where = f"sweeps.{sweep}.grid"
+    longest = max(grid.get("sequence_length", [axes["sequence_length"]["default"]]))
+    idle = [window for window in grid.get("truncation", []) if window is not None and window >= longest]
+    for window in idle:
+        yield f"{where}.truncation: {window} changes nothing; no sequence of this sweep is longer than {longest} steps"
+    updates = max(grid.get("updates", [axes["updates"]["default"]]))
+    if not updates:
+        for axis in ("learning_rate", "optimizer", "trace_every"):
+            if axis in grid:
+                repeated = f", and every run is made {len(grid[axis])} times" if len(grid[axis]) > 1 else ""
+                yield f"{where}.{axis}: it changes nothing; no run of this sweep trains (updates: 0){repeated}"
+    for every in grid.get("trace_every", []) if updates else []:
+        if every > updates:
+            yield f"{where}.trace_every: {every} is more than the {updates} updates; traces are recorded at the first and the last alone"

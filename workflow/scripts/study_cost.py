@@ -24,6 +24,7 @@ FAST = ("vanilla", "residual")  # cells whose steps are compiled code; the other
 STRAIGHT = ("identity", "relu", "leaky_relu", "hard_tanh")  # no exponential to take, forward or backward
 HOMOGENEOUS = ("identity", "relu", "leaky_relu")  # mean-field theory has a closed form; for the others it iterates
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
+MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 REMEMBERED = 256  # matrices whose eigenvalues the engine keeps
 MIB = 2.0**20
 FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
@@ -61,6 +62,13 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
         disk_mb=(work["kept"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
         / MIB,
     )
+
+
+def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
+    """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
+    values, _ = _values(block)
+    matrices: float = max(GATES[cell] for cell in values["cell"]) * max(values["hidden_size"]) ** 2 * 8 / MIB
+    return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 
 
 def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cost:

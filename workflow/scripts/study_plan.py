@@ -6,7 +6,9 @@ after those values, a grown axis adds blocks and leaves the others' files as the
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 
 Settings = dict[str, Any]
 
+LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
 BLOCKS_VERIFIED_TOGETHER = 8  # about; a job that verifies imports torch, which takes as long as verifying five runs
 
 
@@ -83,6 +86,16 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
     return found
 
 
+def count(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(runs, blocks) of a study, without making them."""
+    runs = jobs = 0
+    for described in config["sweeps"].values():
+        sizes = {axis: len(as_list(values)) for axis, values in described["grid"].items()}
+        runs += described["seeds"] * math.prod(sizes.values())
+        jobs += math.prod(sizes[axis] for axis in described.get("jobs_over", []))
+    return runs, jobs
+
+
 def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
     """(sweep, group) -> the blocks whose samples one job verifies.
 
@@ -102,8 +115,11 @@ def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str,
 
 
 def block_name(shared: Settings) -> str:
-    """Values as a file name; ``:`` is not allowed in names on every file system."""
-    return ",".join(f"{axis}={str(value).replace(':', '-')}" for axis, value in shared.items()) or "all"
+    """Values as a file name; ``:`` is not allowed in names on every file system, and a long name ends in a digest of all of it."""
+    name = ",".join(f"{axis}={str(value).replace(':', '-')}" for axis, value in shared.items()) or "all"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def values_of(config: Mapping[str, Any], axis: str) -> list[Any]:

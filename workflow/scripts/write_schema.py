@@ -15,6 +15,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 
+import numpy as np  # noqa: E402
+
 import study_tables  # noqa: E402
 from rnn_core.arrays import DEVICES, DTYPES  # noqa: E402
 from rnn_core.axes import Axis  # noqa: E402
@@ -26,7 +28,11 @@ from rnn_core.tasks import GENERATED  # noqa: E402
 
 COLUMNS_PAGE = ROOT / "docs" / "tables.md"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
-NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"}
+# (?!\\n): "$" alone lets a line break at the end pass
+NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$(?!\\n)", "maxLength": 64}
+LARGEST = 2**31 - 1  # whole numbers become columns of 32 bits
+# Settings that must fit the run's own floats
+IN_DTYPE = ("spectral_radius", "input_scale", "learning_rate", "residual_step", "clipping")
 
 
 def figures() -> list[str]:
@@ -75,21 +81,53 @@ def _grid() -> dict[str, Any]:
     for name, axis in axes().items():
         if name == "seed":
             continue
-        one = axis.json_schema()
-        if axis.kind == "rule":
-            one |= {"x-names": list(axis.choices), "x-allowed": RULE}
+        one = _one_value(axis)
         several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
-        grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several]}
+        ranges = [_range(axis.kind)] if axis.kind in ("integer", "number") else []
+        grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several, *ranges]}
     return grid
+
+
+def _one_value(axis: Axis) -> dict[str, Any]:
+    """One value of an axis in a config: null, where the setting may be left unset, stands beside the others."""
+    one = axis.json_schema()
+    if axis.kind == "rule":
+        one |= {
+            "x-names": list(axis.choices),
+            "x-allowed": RULE,
+            "pattern": one["pattern"] + r"(?!\n)",
+            "maxLength": 64,
+        }
+    if axis.kind == "integer":
+        one.setdefault("maximum", LARGEST)
+    if axis.unset and "enum" in one:
+        one["enum"] = [*one["enum"], None]
+    elif axis.unset:
+        one["type"] = [one["type"], "null"]
+    return one
+
+
+def _range(kind: str) -> dict[str, Any]:
+    """Values with equal steps, both ends included."""
+    ends = {key: {"type": kind, "description": text} for key, text in (("from", "First value"), ("to", "Last value"))}
+    step = {"type": kind, "exclusiveMinimum": 0, "description": "From one value to the next; it must meet the last"}
+    return _object(
+        "Values from … to, step by step, computed in decimals", {**ends, "step": step}, ["from", "to", "step"]
+    )
 
 
 def _sweep() -> dict[str, Any]:
     jobs_over = "Axes whose values make separate jobs; all other values of a job run one after the other"
     keys = {
         "meaning": _text("What the sweep is for, shown in the report"),
-        "seeds": {"type": "integer", "minimum": 1, "description": "Number of seeds, counted from 0. Unit: seeds."},
+        "seeds": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": LARGEST,
+            "description": "Number of seeds, counted from 0. Unit: seeds.",
+        },
         "jobs_over": {"type": "array", "uniqueItems": True, "items": {"type": "string"}, "description": jobs_over},
-        "grid": _object("Axis: value or list of values. What is not named has its default", _grid(), []),
+        "grid": _object("Axis: a value, a list of values, or a range. What is not named has its default", _grid(), []),
     }
     return _object("One sweep: the product of all values in its grid, for every seed", keys, ["seeds", "grid"])
 
@@ -155,6 +193,11 @@ def schema() -> dict[str, Any]:
             "description": "Memory for the states of one run; a longer run keeps checkpoints and computes the rest twice, "
             "to the same rows. Without it every run keeps all. Unit: MiB.",
         },
+        "confirm_runs": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "That so many runs are meant; wanted of studies beyond 100,000 runs or 10,000 jobs. Unit: runs.",
+        },
         "gate": _gate(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
@@ -163,8 +206,15 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written by workflow/scripts/write_schema.py; do not edit",
-        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb")]),
-        "$defs": {"axes": {"x-axes": _axes(), "x-generated-tasks": list(GENERATED)}},
+        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "confirm_runs")]),
+        "$defs": {
+            "axes": {
+                "x-axes": _axes(),
+                "x-generated-tasks": list(GENERATED),
+                "x-in-dtype": list(IN_DTYPE),
+                "x-ranges": {name: [float(np.finfo(name).tiny), float(np.finfo(name).max)] for name in DTYPES},
+            }
+        },
     }
 
 

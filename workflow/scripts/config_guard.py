@@ -1,0 +1,27 @@
+"""Snakemake reads its config files through ``study_yaml``: from then on none of them can run code.
+
+Snakemake executes a config that says ``__use_yte__``, before the workflow can object. Only a profile is read earlier, so that
+the workflow's profiles call ``install``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import snakemake.common.configfile as reader
+from snakemake.exceptions import CliException
+
+import study_yaml
+
+
+def install() -> None:
+    """Replace Snakemake's reading of config files by ours, with our words for what is wrong with one."""
+    reader._load_configfile = _load
+
+
+def _load(file: Any, filetype: str = "Config") -> dict[str, Any]:
+    try:
+        return study_yaml.read(file if isinstance(file, str | Path) else file.name).values
+    except study_yaml.ReadError as error:
+        raise CliException(str(error)) from error
