@@ -114,3 +114,18 @@ def test_captions_carry_what_holds_for_this_study(figure: str, study: sf.Tables)
     assert re.findall("<strong>(.*?)</strong>", full) == LEAD_INS and full.count("<p>") == 3
     odd = sf.facts("A title.", "alt", [r"The task my\_task\_ did it."])
     assert "my_task_" in render(figure, facts=odd)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"truncation": None}, "full gradient"),
+        ({"truncation": 10.0}, "truncation window = 10"),
+        ({"activation": "tanh", "input_size": None}, "tanh (the task's own D)"),
+        ({"cell": "gru", "residual_step": None}, "gru"),
+        ({"loss_at": None, "truncation": math.nan}, "the task's own loss steps (full gradient)"),
+    ],
+)
+def test_what_is_left_unset_has_a_name_beside_values(settings: dict[str, object], name: str) -> None:
+    """A grid may hold null beside values; "all networks" named the half of them that had none."""
+    assert words.name_of(settings) == name

@@ -54,7 +54,9 @@ def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
         grid = {axis: as_list(values) for axis, values in described["grid"].items()}
         for axis, values in grid.items():
             if axis in EXTREMES:
-                grid[axis] = sorted({min(values), max(values)})
+                numbers = [value for value in values if value is not None]
+                ends = sorted({min(numbers), max(numbers)}) if numbers else []
+                grid[axis] = [*ends, None] if None in values else ends
             elif axis not in EVERY:
                 grid[axis] = values[:1]
         for point in itertools.product(*grid.values()):

@@ -19,7 +19,7 @@ from study_yaml import Document, line_of
 DIGIT_PIXELS = 64
 DIGITS_TO_TRAIN_ON = 1438  # of 1797, a fifth is held out
 LONGEST_RANGE = 10_000  # values
-MOST_RUNS, MOST_JOBS = 100_000, 10_000  # of a study that nobody has confirmed
+MOST_RUNS, MOST_JOBS = 200_000, 10_000  # of a study that nobody has confirmed
 
 
 class ConfigError(Exception):

@@ -177,10 +177,14 @@ def capital(text: str) -> str:
 # ---- settings in words, and their order
 
 
+# What it means that a setting is not set, where it means something
+UNSET = {"truncation": "full gradient", "input_size": "the task's own D", "loss_at": "the task's own loss steps"}
+
+
 def named(axis: str, value: Any) -> str:
     """A setting in a name: tanh, H = 8, η = 0.1, no clipping."""
     if value is None or pd.isna(value):
-        return {"truncation": "full gradient"}.get(axis, f"no {study_tables.axes()[axis]['label']}")
+        return UNSET.get(axis, f"no {study_tables.axes()[axis]['label']}")
     if axis == "clipping":
         return "no clipping" if value == "none" else str(value)
     if axis in PLAIN_AXES:
@@ -198,11 +202,11 @@ def value_of(axis: str, value: Any) -> str:
 
 
 def name_of(settings: Mapping[str, Any], first: str = "") -> str:
-    """Settings as one name that can stand in a list: tanh (orthogonal, H = 64). Null settings name nothing.
+    """Settings as one name that can stand in a list: tanh (orthogonal, H = 64).
 
-    ``first`` leads; without it the cell does, then whatever comes first.
+    Another cell's setting that is not set names nothing. ``first`` leads; without it the cell does, then whatever comes first.
     """
-    known = {axis: value for axis, value in settings.items() if not pd.isna(value)}
+    known = {axis: value for axis, value in settings.items() if axis in UNSET or not pd.isna(value)}
     lead = next((axis for axis in (first, "cell", "activation") if axis in known), "")
     inside = sorted(known, key=lambda axis: (axis != lead, axis not in PLAIN_AXES))
     return in_brackets([named(axis, known[axis]) for axis in inside])

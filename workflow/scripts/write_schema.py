@@ -196,7 +196,7 @@ def schema() -> dict[str, Any]:
         "confirm_runs": {
             "type": "integer",
             "minimum": 1,
-            "description": "That so many runs are meant; wanted of studies beyond 100,000 runs or 10,000 jobs. Unit: runs.",
+            "description": "That so many runs are meant; wanted of studies beyond 200,000 runs or 10,000 jobs. Unit: runs.",
         },
         "gate": _gate(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
