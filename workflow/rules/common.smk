@@ -8,6 +8,11 @@ from snakemake.exceptions import WorkflowError
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.append(str(WORKFLOW / "scripts"))
 
+import study_stop  # first: it takes a second to read the rest
+
+if workflow.is_main_process:
+    study_stop.end_in_words()
+
 import study_config
 import study_plan
 import study_progress

@@ -5,7 +5,6 @@ from snakemake.logging import logger
 import study_files
 import study_lock
 import study_session
-import study_stop
 
 if workflow.is_main_process:
     LISTENER = study_session.listen(workflow, f"{STUDY}/report.html")

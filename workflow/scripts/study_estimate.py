@@ -125,10 +125,17 @@ class Progress:
 
 
 class Estimate:
-    """All jobs of a call by Snakemake's numbers, kept up to date by whoever hears of their beginnings and ends."""
+    """All jobs of a call by Snakemake's numbers, kept up to date by whoever hears of their beginnings and ends.
 
-    def __init__(self, jobs: Mapping[int, Job], cores: int, started: float) -> None:
+    Args:
+        cores: jobs that may run beside each other.
+        started: when the call began, in seconds since 1970; older records are an earlier call's.
+        keeps_going: whether jobs that need nothing of a failed one still run (``--keep-going``).
+    """
+
+    def __init__(self, jobs: Mapping[int, Job], cores: int, started: float, keeps_going: bool = False) -> None:
         self.jobs, self.cores, self.started = dict(jobs), max(1, cores), started
+        self.keeps_going = keeps_going
         self.hears = False  # whether anybody tells of beginnings
         self.most_blocks = 1  # that were seen to run beside each other
 
@@ -207,7 +214,7 @@ class Estimate:
     def _phase(self) -> str:
         """What runs, in the study's order; between two jobs, what comes next."""
         running = self.running()
-        if self.failed():
+        if self.failed() and not self.keeps_going:
             return f"waiting for {counted(len(running), 'job')} after a failure" if running else "stopping"
         kinds = {job.kind for job in running}
         if not kinds:

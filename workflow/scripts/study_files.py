@@ -57,7 +57,6 @@ class Damaged(FileTrouble):
 @contextmanager
 def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
     """End a job with what is wrong and what to do, without a traceback; ``before`` precedes the ``expected`` errors' words."""
-    study_job_log.write_to_log()
     try:
         yield
     except Damaged as damaged:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LOGS_ARE_READ = "STUDY_JOB_LOGS_ARE_READ"
+FOR_THE_TERMINAL = ("plan",)  # rules whose answer is not for a log
 LONGEST_REASON = 500  # characters
 _ERROR = re.compile(r"[\w.]*(?:Error|Exception|Interrupt|Exit|Failed|Warning)\b")  # begins a traceback's last words
 
@@ -24,7 +25,7 @@ def write_to_log() -> None:
     """Send all that this job and its libraries print to the job's log; nothing happens in what is no job, or has no reader."""
     global _terminal
     job = getattr(sys.modules["__main__"], "snakemake", None)
-    if job is None or not job.log or not os.environ.get(LOGS_ARE_READ):
+    if job is None or not job.log or job.rule in FOR_THE_TERMINAL or not os.environ.get(LOGS_ARE_READ):
         return
     with suppress(OSError):  # a log that cannot be opened: the words stay on the terminal
         log = os.open(job.log[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
@@ -72,3 +73,6 @@ def first_words(log: str | Path) -> str:
             if line.strip():
                 return line.strip()[:LONGEST_REASON]
     return ""
+
+
+write_to_log()  # on import, which every job does at its start: whatever fails from now on leaves its words there

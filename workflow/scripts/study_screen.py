@@ -59,6 +59,11 @@ class Screen:
                 self._caught = _CaughtWriters(self)
                 self.stream = self._caught.terminal
 
+    def silence_others(self) -> None:
+        """From now on, what others write is dropped: jobs that are stopped have nothing to say that matters."""
+        if self._caught is not None:
+            self._caught.heard = False
+
     def say(self, text: str, colour: str | None = None) -> None:
         """Lines that stay."""
         with self._lock:
@@ -128,7 +133,10 @@ class _CaughtWriters:
 
     Attributes:
         terminal: the terminal itself, for the screen alone.
+        heard: whether the lines are shown.
     """
+
+    heard = True
 
     def __init__(self, screen: Screen) -> None:
         own = screen.stream.fileno()
@@ -145,7 +153,7 @@ class _CaughtWriters:
     def _pass_on(self, read: int) -> None:
         with open(read, encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if line.strip():
+                if self.heard and line.strip():
                     self._screen.say(line.rstrip().expandtabs())
 
     def release(self) -> None:

@@ -22,15 +22,16 @@ from typing import Any
 import study_cost
 import study_estimate
 import study_job_log
+import study_stop
 from study_estimate import Estimate, Job, counted, duration
 from study_plan import Block
 from study_screen import Screen
+from study_stop import STOPPED
 
 SWITCH = "STUDY_SCREEN"  # =off: Snakemake's own view
 EVERY = 1.0  # seconds between two looks at the records
 SHOWN_FAILURES = 5  # names of failed jobs in the last line
 PAGE_RULE = "render_report"
-STOPPED = "Stopped. What is finished is kept; the same command goes on."
 NOTHING = "Nothing to be done: everything is finished."
 UNNEEDED = (  # errors that only repeat what was said
     "Exiting because a job execution failed",
@@ -97,7 +98,9 @@ class Listener(logging.Handler):
         self.ours = True
         self.screen = Screen(self.theirs.stream, not self.theirs.nocolor)
         self.screen.own_terminal()
-        os.environ[study_job_log.LOGS_ARE_READ] = "1"
+        if any(each.name == "INPUT_OUTPUT" for each in self.workflow.storage_settings.shared_fs_usage):
+            os.environ[study_job_log.LOGS_ARE_READ] = "1"  # elsewhere, a job's log stays where it ran
+        study_stop.interrupt_on_signals()
         if self.screen.live:
             self.screen.show("finding out what is to be done", "", share=None)
 
@@ -184,19 +187,22 @@ class Listener(logging.Handler):
 
     def start(self, jobs: Mapping[int, Job], cores: int, progress_log: Path) -> None:
         """The study runs: follow its jobs, in a thread that ends with the process."""
-        self.estimate = Estimate(jobs, cores, self._began)
+        self.estimate = Estimate(jobs, cores, self._began, self.workflow.execution_settings.keep_going)
         if self.screen is None:
             self.screen = self._plain_screen()
         self.screen.keep_log(progress_log)
         if self.ours:
+            self.screen.clear()
             runs = sum(job.runs for job in jobs.values())
             what = f"{counted(len(jobs), 'job')}, {counted(runs, 'run')}" if runs else counted(len(jobs), "job")
-            self._say(f"Study {self.page.parent.name}: {what}. Ctrl-C stops it, and the same command goes on.")
+            hint = " Ctrl-C stops it, and the same command goes on." if self.screen.live else ""
+            self._say(f"Study {self.page.parent.name}: {what}.{hint}")
+        self._show()
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _plain_screen(self) -> Screen:
         """For words between Snakemake's; nowhere at all if it was told to be silent."""
-        quiet = {str(getattr(each, "value", each)).lower() for each in self.workflow.output_settings.quiet or ()}
+        quiet = {str(getattr(each, "name", each)).lower() for each in self.workflow.output_settings.quiet or ()}
         stream = self.theirs.stream if self.theirs is not None else sys.stderr
         screen = Screen(open(os.devnull, "w") if "all" in quiet else stream)  # noqa: PTH123, SIM115 - open to the end
         screen.live = False
@@ -214,13 +220,14 @@ class Listener(logging.Handler):
             return
         progress = self.estimate.look()
         line = "stopping" if self.stopping else progress.line()
-        if line and (self.estimate.hears or progress.done):
+        if line and (self.ours or self.estimate.hears or progress.done):
             self.screen.show(line, f"{self.stopping} {progress.stage}", progress.share)
 
     def stop(self) -> None:
         """A signal asks the call to stop: what fails from now on fails for that reason."""
         self.stopping = True
         if self.screen is not None and self.screen.live:
+            self.screen.silence_others()
             self._show()
 
     def close(self) -> None:
@@ -229,11 +236,10 @@ class Listener(logging.Handler):
             self._ended.set()
             with suppress(Exception):
                 self._tell_early()
-                self.stopping = self.stopping or sys.exc_info()[0] is KeyboardInterrupt
                 for held in self._held.values():
                     self._error(held)
                 if self.runs_study:
-                    if not self.stopping:
+                    if self.well:
                         self._show()
                     self._last_words()
             if self.screen is not None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # Snakemake needs it too
 
+STOPPED = "Stopped. What is finished is kept; the same command goes on."
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_AGAIN = 0.1  # seconds between two looks for living jobs
 GENTLE = 1.0  # seconds that a job has between SIGTERM and SIGKILL
@@ -24,6 +28,32 @@ PATIENCE = {
     True: 30.0,
     False: 300.0,
 }  # seconds for Snakemake to end by itself, with jobs of this machine only or with others'
+
+
+def end_in_words() -> None:
+    """Let a Ctrl-C end this process with one sentence where nobody catches it, instead of a traceback."""
+    former = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            former(kind, error, trace)
+            return
+        warnings.simplefilter("ignore")  # of coroutines that nobody awaits any more,
+        sys.unraisablehook = lambda _: None  # and of event loops that were interrupted while they were made
+        print(STOPPED, file=sys.stderr, flush=True)
+
+    sys.excepthook = hook
+
+
+def interrupt_on_signals() -> None:
+    """SIGTERM and a closed terminal act like Ctrl-C while no job runs yet. To be called in the main thread."""
+    for number in _heeded():
+        signal.signal(number, signal.default_int_handler)
+
+
+def _heeded() -> list[int]:
+    """The signals that this process may be stopped by; not those that ``nohup`` or a shell's background job ignores."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def stop_on_signals(scheduler: Any, local: bool, told: Callable[[], None]) -> None:
@@ -35,9 +65,8 @@ def stop_on_signals(scheduler: Any, local: bool, told: Callable[[], None]) -> No
         told: called first, once.
     """
     asked: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may be called in a signal handler; it is reentrant
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
-            signal.signal(number, lambda received, _: asked.put(received))
+    for number in _heeded():
+        signal.signal(number, lambda received, _: asked.put(received))
     threading.Thread(target=_wait_and_end, args=(asked, scheduler, local, told), daemon=True).start()
 
 
