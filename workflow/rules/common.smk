@@ -12,6 +12,11 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 ROOT = Path() if Path("workflow").is_dir() else WORKFLOW.parent
 sys.path += [str(WORKFLOW / "scripts"), str(WORKFLOW.parent)]
 
+import study_stop  # first: it takes a second to read the rest
+
+if workflow.is_main_process:
+    study_stop.end_in_words()
+
 import study_config
 import study_plan
 import study_progress

@@ -4,8 +4,10 @@ from snakemake.logging import logger
 
 import study_files
 import study_lock
+import study_session
 
 if workflow.is_main_process:
+    LISTENER = study_session.listen(workflow, f"{STUDY}/report.html")
     # Snakemake's own words for this are a traceback, or a list of "write-protected output files".
     if refused := study_files.refusal(
         ".snakemake" if Path(".snakemake").is_dir() else "."
@@ -55,22 +57,21 @@ def tidy_files():
     study_lock.forget(config["study"])
 
 
-def follow_progress():
-    """A line of progress while the blocks of this call run."""
-    if only_plans():
+def show_progress():
+    """From now on the study's own screen tells how far it is, and signals end it in good order."""
+    if only_plans() or not workflow.is_main_process:
         return  # the session is the running study's, whose report reads it
-    blocks = [
-        (BLOCKS[job.wildcards.sweep, job.wildcards.block], job.log[0])
-        for job in workflow.dag.needrun_jobs()
-        if job.rule.name == "run_block"
-    ]
+    cores = workflow.resource_settings.cores or 1
+    study_progress.start_session(f"{STUDY}/logs", cores)
+    LISTENER.start(
+        study_session.jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
+        cores if workflow.local_exec else workflow.nodes,
+        Path(f"{STUDY}/logs/progress.log"),
+    )
+    study_stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.stop)
+
+
+def end_progress(well):
+    """The jobs of this call have ended; the last words follow when Snakemake has said all of its own."""
     if workflow.is_main_process:
-        study_progress.watch(
-            study_progress.start_session(
-                f"{STUDY}/logs", workflow.resource_settings.cores or 1
-            ),
-            [log for _, log in blocks],
-            sum(len(block) for block, _ in blocks),
-            f"{STUDY}/logs/progress.log",
-            sys.stderr,
-        )
+        LISTENER.well = well

@@ -24,6 +24,7 @@ import study_tables
 from rnn_core.arrays import resolve_device
 from run_block import BlockRunner, identity
 from study_cache import Cache
+from study_estimate import counted
 from study_plan import Block
 from study_rates import RATES
 
@@ -233,11 +234,11 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     lines = [
         f"Study {config['study']}: the plan",
         table(rows),
-        f"Wall time of the whole study on {cores} cores: about {shown(RATES['snakemake_seconds'] + wall)}.",
+        f"Wall time of the whole study on {counted(cores, 'core')}: about {shown(RATES['snakemake_seconds'] + wall)}.",
     ]
     if sampled:
         lines.append(
-            f"{sampled} short runs with the study's settings were timed here: in the engine this machine takes {factor:.2f} times what the model says."
+            f"Short runs with the study's settings were timed here, {sampled:,} in all with repeats: in the engine this machine takes {factor:.2f} times what the model says."
         )
     else:
         lines.append(

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import study_job_log
+
 ABANDONED_AFTER = 24 * 3600.0  # seconds; for writers on other machines, of which nothing else is known
 _ASIDE = re.compile(r"\..*\.aside-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(\.[^.]*)?")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux
@@ -58,11 +60,11 @@ def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
     try:
         yield
     except Damaged as damaged:
-        raise SystemExit(damaged.put_aside()) from damaged
+        raise study_job_log.last_words(damaged.put_aside()) from damaged
     except FileTrouble as trouble:
-        raise SystemExit(str(trouble)) from trouble
+        raise study_job_log.last_words(str(trouble)) from trouble
     except expected as error:
-        raise SystemExit(f"{before or f'{type(error).__name__}: '}{error}") from error
+        raise study_job_log.last_words(f"{before or f'{type(error).__name__}: '}{error}") from error
 
 
 @contextmanager

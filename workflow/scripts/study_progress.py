@@ -1,24 +1,22 @@
 """How far a study is, and what its jobs took: every job keeps a small record beside its log, and who is interested reads the records.
 
 A record is rewritten once a second at most and whole or not at all, so that it works on a cluster's shared file system, from
-any number of jobs at once. ``watch`` turns the records of the blocks into a line with runs done, rate and time left.
+any number of jobs at once. ``study_estimate`` counts how far the study is from them, and the report where the time went.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from study_files import written_aside
 
 EVERY = 1.0  # seconds between two records of a job
-LINE_EVERY = 10.0  # seconds between two lines in a log, or where there is no terminal
 PARTS = {
     "run_block": "starting jobs, cache and block tables",
     "verify_runs": "verification",
@@ -103,7 +101,7 @@ def read(file: Path) -> Record | None:
         return None
 
 
-# ---- while a study runs
+# ---- calls of Snakemake
 
 
 @dataclass(frozen=True)
@@ -120,60 +118,6 @@ def start_session(folder: str | Path, cores: int) -> Session:
     with written_aside(Path(folder) / "session.json") as aside:
         aside.write_text(json.dumps(asdict(session)), encoding="utf-8")
     return session
-
-
-def line(records: Iterable[Record], runs: int, seconds: float) -> str:
-    """1,200 of 10,000 runs (12 %), 103 runs/s, 1 min 25 s left for runs."""
-    known = list(records)
-    done, computed = sum(r.done for r in known), sum(r.done - r.found for r in known)
-    text = f"{done:,} of {runs:,} runs ({100 * done // max(runs, 1)} %)"
-    if done >= runs:
-        return f"{text}; checks, tables and figures follow"
-    if not computed or seconds <= 0:
-        return text
-    rate = computed / seconds
-    return f"{text}, {rate:.3g} runs/s, {_duration((runs - done) / rate)} left for runs"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def watch(session: Session, logs: Iterable[str | Path], runs: int, log: str | Path, terminal: TextIO) -> None:
-    """Follow the blocks with these logs until all runs are done, in a thread that ends with the process.
-
-    In a terminal one line is written over and over; elsewhere, and in ``log``, a line every ten seconds.
-    """
-    files = [record_file(each) for each in logs]
-    threading.Thread(target=_follow, args=(session, files, runs, Path(log), terminal), daemon=True).start()
-
-
-def _follow(session: Session, files: list[Path], runs: int, log: Path, terminal: TextIO) -> None:
-    with suppress(OSError):
-        log.parent.mkdir(parents=True, exist_ok=True)
-    last, said, complete = 0.0, "", False
-    first: float | None = None  # when the first block began: before that the engine is checked
-    while not complete:
-        begun = time.perf_counter()
-        records = [r for r in map(read, files) if r is not None and r.started >= session.started]
-        if records:
-            first = first or min(r.started for r in records)
-            text = line(records, runs, time.time() - first)
-            complete = sum(r.done for r in records) >= runs
-            if terminal.isatty() and text != said:
-                terminal.write(f"\r\x1b[K{text}\r")
-                terminal.flush()
-            if complete or time.time() - last > LINE_EVERY:
-                last = time.time()
-                # a full disk: the jobs tell of it, and where it is
-                with suppress(OSError), log.open("a", encoding="utf-8") as file:
-                    file.write(text + "\n")
-                if not terminal.isatty() or complete:
-                    print(text, file=terminal, flush=True)
-            said = text
-        time.sleep(max(EVERY, 200 * (time.perf_counter() - begun)))  # half a per cent of one core
 
 
 # ---- when it is done

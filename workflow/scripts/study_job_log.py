@@ -1,0 +1,78 @@
+"""What a job says goes to its own log file, where the one screen of the study can look it up.
+
+Snakemake gives every job a log file and lets the job write it. Ours do so when ``LOGS_ARE_READ`` stands in the environment: then
+whoever called them shows the reason of a failure from the log. Without it they speak to the terminal, as Snakemake expects.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+LOGS_ARE_READ = "STUDY_JOB_LOGS_ARE_READ"
+FOR_THE_TERMINAL = ("plan",)  # rules whose answer is not for a log
+LONGEST_REASON = 500  # characters
+_ERROR = re.compile(r"[\w.]*(?:Error|Exception|Interrupt|Exit|Failed|Warning)\b")  # begins a traceback's last words
+
+_terminal: int | None = None  # where standard error led before it led to the log
+
+
+def write_to_log() -> None:
+    """Send all that this job and its libraries print to the job's log; nothing happens in what is no job, or has no reader."""
+    global _terminal
+    job = getattr(sys.modules["__main__"], "snakemake", None)
+    if job is None or not job.log or job.rule in FOR_THE_TERMINAL or not os.environ.get(LOGS_ARE_READ):
+        return
+    with suppress(OSError):  # a log that cannot be opened: the words stay on the terminal
+        log = os.open(job.log[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        _terminal = _terminal or os.dup(2)
+        for standard in (1, 2):
+            os.dup2(log, standard)
+        os.close(log)
+
+
+def last_words(text: str) -> SystemExit:
+    """The exception that ends this job with these words. A full disk, which takes no log, must not swallow them."""
+    if _terminal is None:
+        return SystemExit(text)
+    line = f"{text}\n".encode()
+    for place in (2, _terminal):
+        with suppress(OSError):
+            if os.write(place, line) == len(line):
+                break
+    return SystemExit(1)
+
+
+def reason(logs: Iterable[str | Path]) -> str:
+    """Why a job failed, on one line: the last words of the first log that has any; empty if there are none."""
+    for log in logs:
+        try:
+            lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        lines = [line.strip() for line in lines if line.strip()]
+        if not lines:
+            continue
+        words = lines[-1]
+        frames = [number for number, line in enumerate(lines) if line.startswith('File "')]
+        if frames:  # of a traceback; the exception's message below them may have several lines
+            begins = [number for number, line in enumerate(lines) if number > frames[-1] and _ERROR.match(line)]
+            words = " ".join(lines[begins[0] :]) if begins else words
+        return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
+    return ""
+
+
+def first_words(log: str | Path) -> str:
+    """What a job that ended well has to say (a warning), on one line; empty if it is silent, as a job should be."""
+    with suppress(OSError):
+        for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.strip():
+                return line.strip()[:LONGEST_REASON]
+    return ""
+
+
+write_to_log()  # on import, which every job does at its start: whatever fails from now on leaves its words there

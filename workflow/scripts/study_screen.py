@@ -1,0 +1,166 @@
+"""One owner of what a person sees: lines that stay, and below them one live line that is written over and over.
+
+In a terminal the live line is drawn again whenever it changes, and whatever else writes there (a library's warning, a job that
+cannot reach its log) is caught and set above it, so that no two messages ever share a line. Elsewhere, in a log or a terminal
+that calls itself dumb, there are plain lines only: the live line is written when its phase changes, and every ten seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+LINE_EVERY = 10.0  # seconds between two live lines where they are not drawn over each other
+WIDEST = 100  # columns of the live line at most
+FALLBACK_COLUMNS = 80  # where the terminal does not tell its width
+BAR = (10, 24)  # fewest and most columns of the bar
+COLOURS = {"red": "\x1b[31m", "yellow": "\x1b[33m", "green": "\x1b[32m"}
+PLAIN = "\x1b[0m"
+TO_LINE_START = "\r\x1b[K"  # and empty the line
+
+
+class Screen:
+    """Where the words of one call of Snakemake go.
+
+    Args:
+        stream: the terminal or log.
+        coloured: False where the user asked for no colours; ``NO_COLOR`` is respected besides.
+
+    Attributes:
+        live: whether there is a live line that is drawn over and over.
+    """
+
+    def __init__(self, stream: TextIO, coloured: bool = True) -> None:
+        self.stream = stream
+        self.live = bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+        self.coloured = coloured and self.live and not os.environ.get("NO_COLOR")
+        self._lock = threading.RLock()
+        self._line = ""
+        self._share: float | None = None
+        self._phase: str | None = None
+        self._last = 0.0
+        self._log: Path | None = None
+        self._caught: _CaughtWriters | None = None
+
+    def keep_log(self, file: Path) -> None:
+        """From now on, the live lines are kept in this file too, as they are written to a log."""
+        self._log = file
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+    def own_terminal(self) -> None:
+        """Catch what others, this process's jobs included, write to the terminal. Nothing happens where there is no live line."""
+        if self.live and self._caught is None:
+            with suppress(OSError, ValueError):  # a stream without a file descriptor
+                self._caught = _CaughtWriters(self)
+                self.stream = self._caught.terminal
+
+    def silence_others(self) -> None:
+        """From now on, what others write is dropped: jobs that are stopped have nothing to say that matters."""
+        if self._caught is not None:
+            self._caught.heard = False
+
+    def say(self, text: str, colour: str | None = None) -> None:
+        """Lines that stay."""
+        with self._lock:
+            shown = f"{COLOURS[colour]}{text}{PLAIN}" if colour and self.coloured else text
+            self._write((TO_LINE_START if self.live else "") + shown + "\n" + self._drawn())
+
+    def show(self, line: str, phase: str, share: float | None = None) -> None:
+        """The live line; ``phase`` is what is going on, and ``share`` (0 to 1) what the bar shows; None is no bar."""
+        with self._lock:
+            due = phase != self._phase or time.monotonic() - self._last >= LINE_EVERY
+            changed = (line, share) != (self._line, self._share)
+            self._line, self._share = line, share
+            if due:
+                self._phase, self._last = phase, time.monotonic()
+                self._keep(line)
+            if self.live and changed:
+                self._write(TO_LINE_START + self._drawn())
+            elif due and not self.live:
+                self._write(line + "\n")
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        with self._lock:
+            if self.live and self._line:
+                self._write(TO_LINE_START)
+            self._line = ""
+
+    def close(self) -> None:
+        """Take the live line away, and give the terminal back."""
+        self.clear()
+        if self._caught is not None:
+            self._caught.release()
+
+    def _drawn(self) -> str:
+        """The live line, cut to the terminal's width; one column stays free, for a full line makes some terminals scroll."""
+        if not (self.live and self._line):
+            return ""
+        room = min(self._columns() - 1, WIDEST)
+        line = self._line[: max(room, 0)]
+        width = min(room - len(line) - 4, BAR[1])
+        if self._share is None or width < BAR[0]:
+            return line
+        full = round(min(max(self._share, 0.0), 1.0) * width)
+        return f"{line}  [{full * '#'}{(width - full) * '.'}]"
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or FALLBACK_COLUMNS
+        except (OSError, ValueError):
+            return FALLBACK_COLUMNS
+
+    def _keep(self, line: str) -> None:
+        if self._log is not None:  # a full disk: the jobs tell of it, and where it is
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+
+    def _write(self, text: str) -> None:
+        """In one piece. A reader that has gone (``| head``, a closed terminal) is no reason to stop the study."""
+        encoding = self.stream.encoding or "utf-8"
+        with suppress(OSError, ValueError):
+            self.stream.write(text.encode(encoding, "replace").decode(encoding))
+            self.stream.flush()
+
+
+class _CaughtWriters:
+    """Standard output and error, as far as they are the terminal, lead into a pipe whose lines a thread gives to the screen.
+
+    Attributes:
+        terminal: the terminal itself, for the screen alone.
+        heard: whether the lines are shown.
+    """
+
+    heard = True
+
+    def __init__(self, screen: Screen) -> None:
+        own = screen.stream.fileno()
+        self.terminal = open(os.dup(own), "w", encoding=screen.stream.encoding, errors="replace")  # noqa: PTH123, SIM115 - a descriptor, kept open
+        self._screen, self._given = screen, screen.stream
+        self._standard = {number: os.dup(number) for number in {1, 2, own} if os.isatty(number)}
+        read, write = os.pipe()
+        for number in self._standard:
+            os.dup2(write, number)
+        os.close(write)
+        self._thread = threading.Thread(target=self._pass_on, args=(read,), daemon=True)
+        self._thread.start()
+
+    def _pass_on(self, read: int) -> None:
+        with open(read, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if self.heard and line.strip():
+                    self._screen.say(line.rstrip().expandtabs())
+
+    def release(self) -> None:
+        """Others write to the terminal again."""
+        for number, terminal in self._standard.items():
+            os.dup2(terminal, number)
+            os.close(terminal)
+        self._standard = {}
+        self._thread.join(timeout=0.5)  # a process that lives on may hold the pipe open
+        self._screen.stream = self._given
