@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from study_data_words import DataError, counted, data_rows, listed, nearest, quoted
+from study_data_words import NO_HEADER, DataError, counted, data_rows, is_number, listed, nearest, quoted
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": ""}  # by suffix; a .txt file has no usual one
 SUFFIXES = (*DELIMITERS, ".parquet")
@@ -176,6 +176,8 @@ def _parquet(stream: BinaryIO, where: str, wanted: Wanted) -> Table:
 
 def _one_array(values: pa.ChunkedArray) -> pa.Array:
     """The column in one piece, a dictionary's values in the place of its indices."""
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = values.cast(values.type.storage_type)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     return values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
@@ -183,6 +185,8 @@ def _one_array(values: pa.ChunkedArray) -> pa.Array:
 
 def _require_distinct(names: list[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice and all(map(is_number, names)):
+        raise DataError(f"{where}: {NO_HEADER}")
     if twice:
         raise DataError(
             f"{where}: the header names {listed(map(repr, twice))} more than once; every column needs a name of its own"
@@ -226,8 +230,6 @@ class _TextOptions:
             )
         if decimal not in (".", ","):
             raise DataError(f'{key}.decimal: {decimal!r} is not allowed; it must be "." or ","')
-        if decimal == delimiter:
-            raise DataError(f"{key}.decimal: {decimal!r} is the delimiter, too; name the delimiter that the file has")
         return cls(delimiter, _encoding(key, described.get("encoding")), described.get("encoding") is not None, decimal)
 
 
@@ -334,7 +336,7 @@ def _uneven(wrong: list[csv.InvalidRow], where: str, options: _TextOptions) -> s
     commas = options.delimiter == "," and first.actual_columns > first.expected_columns
     remedy = "; put values that hold a comma in quotation marks" if commas else ""
     return (
-        f"{where}: line {first.number}{more} has {counted(first.actual_columns, 'value')}, the header has "
+        f"{where}: {data_rows([first.number - 2])}{more} has {counted(first.actual_columns, 'value')}, the header has "
         f"{counted(first.expected_columns, 'name')}: {quoted(first.text)}{remedy}"
     )
 

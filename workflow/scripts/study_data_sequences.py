@@ -12,7 +12,7 @@ import numpy as np
 
 import study_data_columns as columns
 import study_data_files as files
-from study_data_words import DataError, counted, data_rows, listed, nearest, quoted
+from study_data_words import NO_HEADER, DataError, counted, data_rows, is_number, listed, nearest, quoted
 
 MOST_CLASSES = 1000
 FEW_CLASSES = 20  # up to here classes may be as many as the targets
@@ -142,22 +142,12 @@ def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[s
     if missing:
         where = f"sequences.{name} ({described['file']})"
         shown = listed(map(repr, missing))
-        hint = nearest(missing[0], names)
-        if names and all(_is_number(column) for column in names):
-            hint = " The first row holds numbers: the file needs a header with the columns' names."
+        hint = f" Or {NO_HEADER}." if all(map(is_number, names)) else nearest(missing[0], names)
         raise DataError(f"{where}: no column {shown}; the file has {', '.join(names)}.{hint}")
     chosen = [column for _, column in roles if column is not None]
     if "time" not in described:
         chosen += [column for column in names if _looks_like_time(column)]
     return list(dict.fromkeys(chosen))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _looks_like_time(column: str) -> bool:
@@ -175,6 +165,7 @@ def _order(table: files.Table, described: Mapping[str, Any], notes: Notes) -> Or
         rows = np.argsort(codes, kind="stable")
         if "time" not in described:
             _require_time_order(table, described, rows, codes[rows], notes)
+        _say_apart(table, rows, codes, names, notes)
         notes.report.append("steps and sequences in the order of the file")
     else:
         by_name = sorted(range(len(names)), key=_sortable(names))
@@ -193,7 +184,7 @@ def _order(table: files.Table, described: Mapping[str, Any], notes: Notes) -> Or
 
 def _sortable(names: list[Any]) -> Any:
     """A key for indices of ``names``: text that is numbers sorts as numbers, 2 before 10."""
-    numeric = all(isinstance(name, str) and _is_number(name) for name in names)
+    numeric = all(isinstance(name, str) and is_number(name) for name in names)
     return lambda index: (float(names[index]), names[index]) if numeric else names[index]
 
 
@@ -240,7 +231,25 @@ def _require_time_order(
                 f"{table.where}: column {column!r} looks like time and goes back from data row {rows[first] + 1} to {rows[first + 1] + 1} of one sequence"
                 f" ({counted(int(back.sum()), 'such place')}); add time: {column} to sort the rows by it, or time: null to keep the file's order"
             )
+        same = (np.diff(of_row) == 0) & (np.diff(ranks) == 0)
+        if same.any():
+            notes.warnings.append(
+                f"{table.where}: column {column!r} looks like time and stands still {counted(int(same.sum()), 'time')}, first in "
+                f"{data_rows(np.sort(rows[np.flatnonzero(same)[0] :][:2]))}"
+            )
         notes.report.append(f"{column!r} looks like time and agrees with the order of the file")
+
+
+def _say_apart(table: files.Table, rows: np.ndarray, codes: np.ndarray, names: list[Any], notes: Notes) -> None:
+    """A warning where rows of one sequence lie apart in the file: two sequences may have the same identifier by mistake."""
+    apart = np.flatnonzero((np.diff(codes[rows]) == 0) & (np.diff(rows) > 1))
+    if apart.size:
+        sequences = len(set(codes[rows[apart]].tolist()))
+        first = rows[apart[0] : apart[0] + 2]
+        notes.warnings.append(
+            f"{table.where}: rows of {counted(sequences, 'sequence')} lie apart in the file, as of {quoted(names[codes[first[0]]])} in {data_rows(first)}; "
+            "they are put together"
+        )
 
 
 def _carrying(table: files.Table, described: Mapping[str, Any], order: Order, notes: Notes) -> np.ndarray:

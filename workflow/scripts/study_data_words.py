@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 NAMED = 6  # rows, names or values that a sentence lists before it counts the rest
 WIDTH = 40  # characters of a cell that a sentence shows
 
+NO_HEADER = "the first row holds numbers; the file needs a header with the columns' names"
+
 
 class DataError(Exception):
     """What is wrong with a file of sequences, in one sentence."""
@@ -50,6 +52,15 @@ def quoted(value: Any) -> str:
     """A cell or name as it stands in the file, cut where it is long."""
     text = repr(value)
     return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
+
+
+def is_number(text: str) -> bool:
+    """Whether text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def counted(count: int, noun: str) -> str:
