@@ -1,19 +1,155 @@
-"""Looking a name up in a registry, with an error that says what would have worked."""
+"""Looking a name up in a registry, with an error that says what would have worked.
+
+People bring the names that other libraries use. ``FIELD_ALIASES`` and ``VALUE_ALIASES`` hold them in one place: nothing is ever
+taken for what it is not, but the error names what was meant.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Entry = TypeVar("Entry")
+
+# What other libraries and papers call a field of ``Experiment``, as ``canonical`` writes it.
+FIELD_ALIASES: dict[str, str] = {
+    alias: field
+    for field, names in {
+        "activation": "act nonlinearity act_fn activation_function activation_fn phi",
+        "batch_size": "b batch bs batchsize minibatch minibatch_size num_sequences",
+        "cell": "rnn model cell_type architecture arch rnn_type layer network",
+        "clipping": "clip max_norm grad_clip clip_norm gradient_clipping grad_norm clip_grad clip_grad_norm clip_value",
+        "dtype": "precision floatx data_type",
+        "hidden_size": "h hidden units num_units n_hidden width hidden_dim hidden_units dim size num_hidden",
+        "initializer": "init initialization initialiser weight_init initialisation recurrent_initializer",
+        "input_scale": "input_std sigma_u input_gain",
+        "input_size": "d inputs num_inputs n_inputs input_dim features num_features n_features",
+        "learning_rate": "lr eta alpha step_size",
+        "loss_at": "loss_steps loss_position target_at return_sequences",
+        "optimizer": "opt optim optimiser",
+        "residual_leak": "leak leak_rate",
+        "residual_step": "step residual_eta",
+        "seed": "random_seed random_state rng",
+        "sequence_length": "t seq_len length seqlen seq_length timesteps time_steps num_steps horizon",
+        "spectral_radius": "rho radius spectral gain eigenvalue",
+        "task": "dataset data problem",
+        "trace_every": "log_every record_every trace_interval log_interval",
+        "truncation": "tbptt truncate bptt k window truncated_bptt",
+        "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
+    }.items()
+    for alias in names.split()
+}
+
+# The same for the values of a field or key, as ``canonical`` writes them.
+VALUE_ALIASES: dict[str, dict[str, str]] = {
+    field: {alias: value for value, aliases in values.items() for alias in aliases.split()}
+    for field, values in {
+        "activation": {
+            "hard_tanh": "hardtanh",
+            "identity": "linear none id lin",
+            "leaky_relu": "lrelu leakyrelu leaky",
+            "relu": "rectifier rectified_linear ramp",
+            "sigmoid": "logistic sig sigma",
+            "silu": "swish",
+            "softplus": "smooth_relu",
+            "tanh": "hyperbolic_tangent th",
+        },
+        "cell": {"residual": "resnet leaky leaky_rnn esn", "vanilla": "elman rnn simple simple_rnn srn basic plain"},
+        "device": {"cuda": "gpu nvidia cuda:0 gpu:0", "cpu": "host"},
+        "dtype": {
+            "float32": "fp32 f32 single 32 float_32 torch.float32 np.float32",
+            "float64": "float double fp64 f64 64 float_64 torch.float64 np.float64",
+        },
+        "initializer": {
+            "gaussian": "normal randn random xavier_normal glorot_normal ginibre",
+            "identity": "eye irnn",
+            "orthogonal": "ortho qr haar unitary",
+        },
+        "loss": {
+            "softmax_cross_entropy": "cross_entropy ce crossentropy nll softmax categorical_crossentropy classification",
+            "squared_error": "mse l2 mean_squared_error quadratic regression",
+        },
+        "loss_at": {
+            "every": "all each every_step all_steps true",
+            "last": "end final last_step final_step false",
+        },
+        "optimizer": {"adam": "adamw", "momentum": "sgd_momentum heavy_ball", "sgd": "gd gradient_descent"},
+        "task": {"digits": "mnist digit smnist", "input_mean": "mean", "white_noise": "noise random gaussian"},
+    }.items()
+}
+
+
+def canonical(name: object) -> str:
+    """A name as it is compared: lower case, with ``_`` for blanks and hyphens."""
+    return str(name).strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def nearest(name: object, allowed: Iterable[str], aliases: Mapping[str, str] | None = None) -> str | None:
+    """The name of ``allowed`` that ``name`` was probably meant to be; None where none is near.
+
+    In this order: the same but for case, blanks and hyphens; an alias; a name or an alias that is spelt much like it.
+
+    Args:
+        aliases: alias, as ``canonical`` writes it -> name; those of names that are not ``allowed`` are passed over.
+    """
+    names: dict[str, str] = {}
+    for each in allowed:
+        names.setdefault(canonical(each), each)
+    meant = {alias: names[canonical(target)] for alias, target in (aliases or {}).items() if canonical(target) in names}
+    known = {**meant, **names}
+    given = canonical(name)
+    if given in known or given in (
+        aliases or {}
+    ):  # an alias of what is not allowed here is no typing error of something else
+        return known.get(given)
+    near = get_close_matches(given, names, n=1) or get_close_matches(
+        given, [a for a in meant if len(a) > 2], n=1, cutoff=0.75
+    )
+    return known[near[0]] if near else None
+
+
+def nearest_value(field: str, given: object, allowed: Iterable[str]) -> str | None:
+    """The value of ``field`` that ``given`` was probably meant to be; None where none is near.
+
+    ``clipping`` is more than a name: 1.0 and {"norm": 1.0} are meant as ``norm:1.0``, None and False as ``none``.
+
+    Args:
+        allowed: the names that may stand there; of ``clipping`` its rules.
+    """
+    names = list(allowed)
+    return _nearest_clipping(given, names) if field == "clipping" else nearest(given, names, VALUE_ALIASES.get(field))
+
+
+def _nearest_clipping(given: Any, rules: list[str]) -> str | None:
+    if given is None or given is False or canonical(given) in ("off", "no", "null", "false"):
+        return "none" if "none" in rules else None
+    if isinstance(given, Mapping) and len(given) == 1:
+        [(rule, threshold)] = given.items()
+    else:
+        rule, _, threshold = str(given).partition(":")
+        if _is_above_zero(rule):  # a threshold alone
+            rule, threshold = "norm", rule
+    near = nearest(
+        rule, rules, {"clip": "norm", "global_norm": "norm", "clip_by_norm": "norm", "clip_by_value": "value"}
+    )
+    if near is None or near == "none":
+        return near
+    return f"{near}:{str(threshold).strip() if _is_above_zero(threshold) else '1.0'}"
+
+
+def _is_above_zero(threshold: object) -> bool:
+    try:
+        return 0.0 < float(str(threshold)) < float("inf")
+    except ValueError:
+        return False
 
 
 def unknown(kind: str, given: object, allowed: Iterable[str]) -> str:
     """The message for a name that does not exist: what was given, what is allowed, the nearest valid name."""
     names = list(allowed)
-    near = get_close_matches(str(given).lower(), names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest_value(kind, given, names)
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"{kind}: {given!r} is not known; allowed: {', '.join(names)}.{hint}"
 
 
