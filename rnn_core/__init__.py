@@ -1,5 +1,6 @@
 """rnn_core: hand-derived backpropagation through time, exact beyond floating-point range. The derivation is in rnn_core/README.md."""
 
+from rnn_core import tasks
 from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, backward, forward
 from rnn_core.cells import CELLS, Cell, GRUCell, GRUResetBeforeCell, LSTMCell, ResidualCell, VanillaCell
@@ -11,6 +12,8 @@ from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences
+
+__version__ = "0.1.0"
 
 __all__ = [
     "ACTIVATIONS",
@@ -50,4 +53,5 @@ __all__ = [
     "run_many",
     "sigma_max",
     "spectral_radius",
+    "tasks",
 ]

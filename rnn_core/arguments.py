@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from difflib import get_close_matches
-
-import numpy as np
 
 from rnn_core.arrays import Array, Params, State, check_alike
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
+from rnn_core.scalars import is_integer, is_number
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 
@@ -19,7 +19,11 @@ GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
 
 def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memory_budget: float | None) -> None:
     """The arguments of ``forward``."""
-    if memory_budget is not None and not (isinstance(memory_budget, int | float) and memory_budget >= 0):
+    if (
+        memory_budget is not None
+        and memory_budget != math.inf
+        and not (is_number(memory_budget) and memory_budget >= 0)
+    ):
         raise ValueError(f"memory_budget: {memory_budget!r} is not allowed; it must be a number of bytes, or None")
     if not isinstance(cell, Cell):
         given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
@@ -60,10 +64,9 @@ def check_gradients(
         check_like_x("grad_hidden", grad_hidden, tape.x)
         check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
     check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
+    if window is not None and not (is_integer(window) and window >= 1):
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
-    number = isinstance(signal_threshold, int | float) and not isinstance(signal_threshold, bool)
-    if signal_threshold is not None and not (number and signal_threshold > 0.0):
+    if signal_threshold is not None and not (is_number(signal_threshold) and signal_threshold > 0.0):
         raise ValueError(f"signal_threshold: {signal_threshold!r} is not allowed; it must be a number above 0")
 
 

@@ -3,12 +3,15 @@ the axis label all follow."""
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
 
-from rnn_core.choices import unknown
+from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value, unknown
+from rnn_core.scalars import as_python, is_integer, is_number
+
+Fields = TypeVar("Fields")
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,29 @@ class Axis:
     unset: str = ""
 
     def check(self, name: str, value: Any) -> None:
-        """ValueError naming the key, the value and what is allowed."""
+        """ValueError naming the key, the value, what is allowed and, of a name, the nearest one."""
         if value is None and self.unset:
             return
         if self.kind in ("choice", "name", "rule"):
             if not isinstance(value, str):
-                raise ValueError(f"{name}: {value!r} is not allowed; it must be a name")
+                near = nearest_value(name, value, self.choices)
+                hint = f". Did you mean {near!r}?" if near else ""
+                raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}{hint}")
             if self.kind == "choice" and value not in self.choices:
                 raise ValueError(unknown(name, value, self.choices))
             return
-        allowed = (int,) if self.kind == "integer" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
-            raise ValueError(f"{name}: {value!r} is not allowed; it must be {self._article()}")
-        too_small = self.minimum is not None and value < self.minimum
-        too_large = self.maximum is not None and value > self.maximum
-        if too_small or too_large or (self.above is not None and value <= self.above):
-            raise ValueError(f"{name}: {value!r} is not allowed; it must be {self._article()}")
+        if not (is_integer if self.kind == "integer" else is_number)(value):
+            raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}")
+        number = as_python(value)
+        too_small = self.minimum is not None and number < self.minimum
+        too_large = self.maximum is not None and number > self.maximum
+        if too_small or too_large or (self.above is not None and number <= self.above):
+            raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}")
 
-    def _article(self) -> str:
+    def article(self) -> str:
+        """What is allowed: ``a number above 0``."""
+        if self.kind in ("choice", "name", "rule"):
+            return "a name"
         noun = "an integer" if self.kind == "integer" else "a number"
         if self.maximum is not None:
             return f"{noun} from {self.minimum} to {self.maximum}"
@@ -88,3 +96,42 @@ def axis(default: Any, kind: str, meaning: str, unit: str, label: str, **limits:
     if isinstance(limits.get("choices"), Iterable):
         limits["choices"] = tuple(limits["choices"])
     return field(default=default, metadata={"axis": Axis(kind, meaning, unit, label, **limits)})
+
+
+def described_by_axes(cls: type[Fields]) -> type[Fields]:
+    """A dataclass whose fields all are axes: its docstring lists them, and a field that it lacks is refused with the nearest."""
+    listed = "\n".join(f"    {name}: {_described(each, default)}" for name, each, default in _axes_of(cls))
+    cls.__doc__ = (
+        (cls.__doc__ or "").rstrip().replace("\n    Raises:", f"\n    Attributes:\n{_indented(listed)}\n\n    Raises:")
+    )
+    make = cls.__init__
+    names = [name for name, *_ in _axes_of(cls)]
+
+    @functools.wraps(make)
+    def init(self: Any, *args: Any, **values: Any) -> None:
+        for name in values:
+            if name not in names:
+                near = nearest(name, names, FIELD_ALIASES)
+                hint = f" Did you mean {near!r}?" if near else ""
+                raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(names)}.{hint}")
+        make(self, *args, **values)
+
+    cls.__init__ = init  # type: ignore[method-assign]
+    return cls
+
+
+def _axes_of(cls: Any) -> list[tuple[str, Axis, Any]]:
+    return [(each.name, each.metadata["axis"], each.default) for each in fields(cls) if each.default is not MISSING]
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _described(described: Axis, default: Any) -> str:
+    """Meaning, unit, what is allowed and the default, as a line of a docstring."""
+    unit = "" if described.unit in ("1", "name", "rule") else f"; unit: {described.unit}"
+    names = f"one of {', '.join(described.choices)}" if described.kind == "choice" else described.article()
+    rules = f"none, or one of {', '.join(c for c in described.choices if c != 'none')} with its threshold above 0, as norm:1.0"
+    unset = f", or None: {described.unset}" if described.unset else ""
+    return f"{described.meaning}{unit}; {rules if described.kind == 'rule' else names}{unset}; default {default!r}."

@@ -21,6 +21,7 @@ from rnn_core.arrays import Array, Params, State, constant, dtype_name, namespac
 from rnn_core.cells.base import Cell
 from rnn_core.clipping import clip_signal
 from rnn_core.formats import lost
+from rnn_core.scalars import as_python
 from rnn_core.scaling import (
     LN2,
     WINDOW,
@@ -129,6 +130,7 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
     """
     check_inputs(cell, params, x, state, memory_budget)
+    memory_budget = as_python(memory_budget)  # a NumPy integer would overflow in a product
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
     xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
     now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
@@ -179,6 +181,7 @@ def backward(
             not above 0.
     """
     check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
+    window, signal_threshold = as_python(window), as_python(signal_threshold)
     with np.errstate(all="ignore"):  # the loop itself asks for the flags where it needs them
         loop = _Loop(tape, window, signal_threshold)
         for name, value in (grad_state or {}).items():

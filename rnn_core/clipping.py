@@ -18,6 +18,7 @@ import numpy as np
 
 from rnn_core.arrays import Array, Params, like, namespace
 from rnn_core.choices import unknown
+from rnn_core.scalars import as_python
 from rnn_core.scaling import LN2, Scaled, log_norm_of, log_norms, plain_if_fits, times_power_of_two
 
 Gradient = dict[str, "Array | Scaled"]
@@ -174,6 +175,9 @@ class Clipping:
 
     rule: str
     threshold: float | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", as_python(self.threshold))
 
     def __call__(self, grads: Gradient, params: Params | None = None) -> Clipped:
         """Clip ``grads``; ``params``, the parameters they are of, are needed by ``adaptive`` alone."""

@@ -14,14 +14,16 @@ import numpy as np
 from rnn_core import readout
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import DTYPES, Array, Params, namespace, place, to_numpy
-from rnn_core.axes import Axis, axis
+from rnn_core.axes import Axis, axis, described_by_axes
 from rnn_core.bptt import Gradients, backward, forward
 from rnn_core.cells import CELLS, Cell, make_cell
+from rnn_core.choices import nearest
 from rnn_core.clipping import RULES, Clipped, Gradient, compare, global_log_norm, parse_clipping
 from rnn_core.formats import first_lost
 from rnn_core.initializers import INITIALIZERS, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES, scaled_squared_error
 from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.scalars import as_python
 from rnn_core.scaling import LN2, Scaled, all_finite, concat, log_norms, parts, plain, plain_if_fits, plus
 from rnn_core.streams import stream
 from rnn_core.tape import Segment, Tape, pieces
@@ -44,12 +46,16 @@ SOLVED_AT = 0.1  # a task is solved when the held-out loss is at most this fract
 SATURATED_BELOW = 0.1  # a unit is saturated where |phi'(a)| is below this fraction of sup |phi'|
 
 
+@described_by_axes
 @dataclass(frozen=True)
 class Experiment:
     """One run: every field is a config key, a Parquet column and an axis label.
 
+    NumPy scalars are taken as the Python numbers that they are equal to.
+
     Raises:
         ValueError: naming the field, the value given, what is allowed and the nearest name.
+        TypeError: a field that it has not, naming the nearest one.
     """
 
     task: str = axis("white_noise", "name", "What the network sees and is asked for", "name", "task")
@@ -77,6 +83,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for name, described in axes().items():
             described.check(name, getattr(self, name))
+            object.__setattr__(self, name, as_python(getattr(self, name)))
         object.__setattr__(self, "clipping", str(parse_clipping(self.clipping)))  # norm:1 and norm:1.0 are one run
         for cell, kind in CELLS.items():
             for option in kind.options:
@@ -85,13 +92,35 @@ class Experiment:
                     raise ValueError(
                         f"{name}: {getattr(self, name)!r} is not allowed with cell {self.cell!r}; only {cell!r} has it"
                     )
+        self._check_range()
+
+    def _check_range(self) -> None:
+        """Every number that enters the arithmetic must be a normal number of ``dtype``, or 0."""
+        limits = np.finfo(self.dtype)
+        smallest, largest = float(limits.smallest_normal), float(limits.max)
+        numbers = {name: (getattr(self, name), getattr(self, name)) for name in sorted(_NUMBERS)}
+        numbers["clipping"] = (self.clipping, parse_clipping(self.clipping).threshold)
+        for name, (given, number) in numbers.items():
+            if number and not smallest <= abs(number) <= largest:
+                raise ValueError(
+                    f"{name}: {given!r} is not allowed with dtype {self.dtype!r}; its numbers go from {smallest:.3g} to {largest:.3g}"
+                )
 
     @property
     def key(self) -> str:
         """The run key: 16 hexadecimal digits of the SHA-256 of all fields; equal experiments have equal keys."""
+        return self.key_with(None)
+
+    def key_with(self, data_digest: str | None) -> str:
+        """``key`` of a run on given sequences: the same digits of all fields and the ``digest`` of its ``Sequences``.
+
+        It is ``key`` where there is no digest, None or empty.
+        """
         canonical = {
             k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
         }
+        if data_digest:
+            canonical["data"] = data_digest
         return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -296,16 +325,46 @@ def evaluate(
     return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What one run measured: columns for the tables ``traces`` and ``updates``, one row for ``runs``.
+    """What one run measured. ``result["growth_rate"]`` looks a name up in ``summary``, ``updates`` and ``traces``, in this order.
 
-    The first axis of ``traces`` columns is recorded update × t, of ``updates`` columns it is the update.
+    Attributes:
+        traces: columns of norms by time step, by name; the first axis is recorded update × t, t = 1 … T.
+        updates: columns by name; the first axis is the update.
+        summary: what there is one of a run, by name: growth rate, regime, theory, held-out loss …
+        experiment: what was run.
     """
 
     traces: dict[str, np.ndarray]
     updates: dict[str, np.ndarray]
     summary: dict[str, Any]
+    experiment: Experiment | None = None
+
+    def keys(self) -> list[str]:
+        """All names, those of ``summary`` first, each once."""
+        return list(dict.fromkeys([*self.summary, *self.updates, *self.traces]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, name: str) -> Any:
+        for part in (self.summary, self.updates, self.traces):
+            if name in part:
+                return part[name]
+        near = nearest(name, self.keys())
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise KeyError(f"{name!r} was not measured{hint} (keys() lists all names)")
+
+    def __repr__(self) -> str:
+        """A line a part: the run, some results, and the names of all columns."""
+        e, s = self.experiment, self.summary
+        run = "" if e is None else f"task={e.task}, cell={e.cell}, activation={e.activation}, H={e.hidden_size}, T={e.sequence_length}, spectral_radius={e.spectral_radius:g}, updates={e.updates}, "  # fmt: skip
+        shown = [name for name in ("growth_rate", "regime", "held_out_loss", "solved", "first_nonfinite_update") if s.get(name) is not None and s[name] == s[name]]  # fmt: skip
+        # nan is no value, and the only one that differs from itself
+        values = [f"{name}={s[name]:.4g}" if isinstance(s[name], float) else f"{name}={s[name]}" for name in shown]
+        parts = [f"  {part}: {', '.join(getattr(self, part))}" for part in ("summary", "updates", "traces")]
+        return "\n".join([f"Result({run}{', '.join(values)}", *parts]) + ")"
 
 
 Watcher = Callable[[Problem, Params, Array, Array, Evaluation], None]
@@ -410,7 +469,8 @@ def _measure(
     end = _measure_end(problem, problem.params, trained=False, broken=not row["finite"], memory_budget=memory_budget)
     broken = _broken(evaluation) if not row["finite"] else _NOT_BROKEN
     traces = {name: np.array(values) for name, values in trace.items()}  # this result's own
-    return Result(traces, {name: np.array([value]) for name, value in row.items()}, {**start, **end, **broken})
+    updates = {name: np.array([value]) for name, value in row.items()}
+    return Result(traces, updates, {**start, **end, **broken}, experiment)
 
 
 def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -> Result:
@@ -445,6 +505,7 @@ def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -
         traces={name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]},
         updates={name: np.array([row[name] for row in updates]) for name in updates[0]},
         summary={**start, **end, **broken},
+        experiment=experiment,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rnn_core.choices import choose
+from rnn_core.scalars import is_integer, is_number
 
 
 def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -76,9 +77,9 @@ def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho:
         ValueError: unknown initializer, size < 1, or rho not positive and finite.
     """
     draw = choose("initializer", initializer, INITIALIZERS)
-    if not isinstance(size, int) or size < 1:
+    if not (is_integer(size) and size >= 1):
         raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
-    if not 0.0 < rho < float("inf"):
+    if not (is_number(rho) and rho > 0.0):
         raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
-    matrix = draw(rng, size)
-    return matrix * (rho / spectral_radius(matrix))
+    matrix = draw(rng, int(size))
+    return matrix * (float(rho) / spectral_radius(matrix))

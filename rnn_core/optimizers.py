@@ -12,6 +12,7 @@ from typing import Protocol
 
 from rnn_core.arrays import Array, Params, namespace
 from rnn_core.clipping import Gradient
+from rnn_core.scalars import as_python
 from rnn_core.scaling import Scaled
 
 
@@ -26,7 +27,7 @@ class SGD:
     """theta <- theta - learning_rate · g (Robbins & Monro 1951)."""
 
     def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
+        self.learning_rate = as_python(learning_rate)  # a NumPy scalar would decide the dtype of the parameters
 
     def step(self, params: Params, grads: Gradient) -> Params:
         """New parameters. A gradient beyond float range makes its parameters inf: the caller looks at ``finite``."""
@@ -41,7 +42,7 @@ class Momentum:
     """
 
     def __init__(self, learning_rate: float, momentum: float = 0.9) -> None:
-        self.learning_rate, self.momentum = learning_rate, momentum
+        self.learning_rate, self.momentum = as_python(learning_rate), as_python(momentum)
         self._velocity: dict[str, Array] = {}
 
     def step(self, params: Params, grads: Gradient) -> Params:
@@ -66,7 +67,7 @@ class Adam:
     """
 
     def __init__(self, learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
-        self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
+        self.learning_rate, self.beta1, self.beta2, self.eps = map(as_python, (learning_rate, beta1, beta2, eps))
         self._steps = 0
         self._mean: dict[str, Array] = {}
         self._root: dict[str, Array] = {}  # √v

@@ -14,6 +14,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.arrays import Array, Params, State
 from rnn_core.initializers import recurrent_matrix
+from rnn_core.scalars import as_python, is_integer, is_number
 
 
 class Cell(ABC):
@@ -92,10 +93,11 @@ class Cell(ABC):
         """
         if not isinstance(rng, np.random.Generator):
             raise ValueError(f"rng: {rng!r} is not allowed; it must be a NumPy generator, np.random.default_rng(seed)")
-        if not isinstance(input_size, int) or input_size < 1:
+        if not (is_integer(input_size) and input_size >= 1):
             raise ValueError(f"input_size: {input_size!r} is not allowed; it must be an integer of at least 1")
-        if not 0.0 < input_scale < float("inf"):
+        if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
+        input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
         blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in range(self.gates)]
         rows = self.gates * hidden_size
         params = {

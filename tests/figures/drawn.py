@@ -113,7 +113,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
-        "verified_error": None, "device": "cpu", "engine": "synthetic",
+        "verified_error": None, "data": None, "device": "cpu", "engine": "synthetic",
     }  # fmt: skip
     extend(found["runs"], row)
     extend(found["timings"], common | {"seconds": 0.1, "verify_seconds": None})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import pydoc
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -51,7 +53,7 @@ def labelled(loss_at: str, N: int = 14, T: int = 9) -> rc.Sequences:
         ({"optimizer": "sdg"}, r"optimizer: 'sdg' .*Did you mean 'sgd'\?"),
         ({"dtype": "float46"}, r"dtype: 'float46' .*Did you mean 'float64'\?"),
         ({"loss_at": "lst"}, r"loss_at: 'lst' .*Did you mean 'last'\?"),
-        ({"clipping": "nrom:1"}, r"clipping: 'nrom' .*Did you mean 'norm'\?"),
+        ({"clipping": "nrom:1"}, r"clipping: 'nrom' .*Did you mean 'norm:1.0'\?"),
         ({"activation": 3}, r"activation: 3 is not allowed; it must be a name"),
         ({"task": None}, r"task: None is not allowed; it must be a name"),
         ({"spectral_radius": 0.0}, r"spectral_radius: 0.0 is not allowed; it must be a number above 0"),
@@ -75,12 +77,77 @@ def labelled(loss_at: str, N: int = 14, T: int = 9) -> rc.Sequences:
         ({"trace_every": 0}, r"trace_every: 0 is not allowed"),
         ({"seed": -1}, r"seed: -1 is not allowed"),
         ({"seed": True}, r"seed: True is not allowed"),
+        ({"seed": np.bool_(True)}, r"seed: np.True_ is not allowed; it must be an integer of at least 0"),
+        ({"hidden_size": np.float64(8)}, r"hidden_size: np.float64\(8.0\) is not allowed; it must be an integer"),
+        ({"spectral_radius": np.float32("nan")}, r"spectral_radius: np.float32\(nan\) is not allowed"),
+        ({"spectral_radius": 1j}, r"spectral_radius: 1j is not allowed"),
+        ({"activation": "ReLU"}, r"activation: 'ReLU' is not known; allowed: .*Did you mean 'relu'\?"),
+        ({"clipping": 1.0}, r"clipping: 1.0 is not allowed; it must be a name. Did you mean 'norm:1.0'\?"),
+        ({"clipping": {"norm": 0.5}}, r"clipping: {'norm': 0.5} is not allowed; .*Did you mean 'norm:0.5'\?"),
+        (
+            {"dtype": "float32", "spectral_radius": 1e-300},
+            r"spectral_radius: 1e-300 is not allowed with dtype 'float32'; its numbers go from 1.18e-38 to 3.4e\+38",
+        ),
+        ({"dtype": "float32", "spectral_radius": 1e39}, r"spectral_radius: 1e\+39 is not allowed with dtype 'float32'"),
+        ({"dtype": "float32", "input_scale": 1e-40}, r"input_scale: 1e-40 is not allowed with dtype 'float32'"),
+        ({"dtype": "float32", "learning_rate": 1e300}, r"learning_rate: 1e\+300 is not allowed with dtype 'float32'"),
+        ({"dtype": "float32", "cell": "residual", "residual_step": 1e-50}, r"residual_step: 1e-50 is not allowed with"),
+        ({"dtype": "float32", "cell": "residual", "residual_leak": 1e-50}, r"residual_leak: 1e-50 is not allowed with"),
+        ({"dtype": "float32", "clipping": "norm:1e39"}, r"clipping: 'norm:1e\+39' is not allowed with dtype 'float32'"),
+        ({"spectral_radius": 1e-310}, r"spectral_radius: 1e-310 is not allowed with dtype 'float64'"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(change: dict[str, Any], message: str) -> None:
     """A typing error in a config runs, or is refused without its key, its value and what would have worked."""
     with pytest.raises(ValueError, match=message):
         rc.Experiment(**change)
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("lr", "learning_rate"),
+        ("epochs", "updates"),
+        ("activaton", "activation"),
+        ("T", "sequence_length"),
+        ("zzz", None),
+    ],
+)
+def test_a_field_that_there_is_not_is_refused_with_the_nearest(field: str, meant: str | None) -> None:
+    """A typing error ends in Python's own words, which name no field."""
+    with pytest.raises(TypeError, match=f"Experiment has no field '{field}'; it has task, .*, seed") as caught:
+        rc.Experiment(**{field: 1})
+    assert str(caught.value).partition("Did you mean ")[2] == (f"{meant!r}?" if meant else "")
+    with pytest.raises(TypeError, match=field):
+        replace(rc.Experiment(), **{field: 1})
+
+
+def test_help_says_what_every_field_means() -> None:
+    """``help(rc.Experiment)`` lists names alone."""
+    text = " ".join(str(pydoc.render_doc(rc.Experiment, renderer=pydoc.plaintext)).replace("|", "").split())
+    for name, axis in axes().items():
+        default = f"default {getattr(rc.Experiment(), name)!r}."
+        line = text[text.index(f"{name}: {axis.meaning}") :]
+        assert default in line and line.index(default) < 400, name
+        assert all(choice in line[: line.index(default)] for choice in axis.choices), name
+    assert "sequence_length: T: number of time steps; unit: steps; an integer of at least 1; default 100." in text
+
+
+def test_numpy_scalars_are_numbers() -> None:
+    """A number is refused for its type, or a run has another key, JSON or equality than the same run in Python's numbers."""
+    given = rc.Experiment(
+        cell=np.str_("residual"), residual_step=np.float32(0.5), residual_leak=np.float16(0), hidden_size=np.int64(8),
+        spectral_radius=np.float32(0.1), sequence_length=np.uint8(9), learning_rate=np.longdouble(0.25), truncation=np.int32(3),
+    )  # fmt: skip
+    plain = rc.Experiment(
+        cell="residual", residual_step=0.5, residual_leak=0.0, hidden_size=8,
+        spectral_radius=float(np.float32(0.1)), sequence_length=9, learning_rate=0.25, truncation=3,
+    )  # fmt: skip
+    assert given == plain and hash(given) == hash(plain) and given.key == plain.key and repr(given) == repr(plain)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(plain))
+    assert all(type(value) in (str, int, float, type(None)) for value in asdict(given).values())
+    by_number = rc.run(given, memory_budget=np.int64(10**6)).traces["log10_grad_norm"]
+    np.testing.assert_array_equal(by_number, rc.run(plain, memory_budget=10**6).traces["log10_grad_norm"])
 
 
 def test_every_field_is_described() -> None:
@@ -126,6 +193,19 @@ def test_an_integer_and_the_same_float_are_one_run() -> None:
             assert replace(base, **{name: 1}).key == replace(base, **{name: 1.0}).key
             assert replace(base, **{name: 1}) == replace(base, **{name: 1.0})
     assert rc.Experiment(clipping="norm:1") == rc.Experiment(clipping="norm:1.0")
+
+
+def test_the_key_of_given_sequences_is_that_of_their_content() -> None:
+    """A run on other data has the same key, or one on generated data another key than before."""
+    e = rc.Experiment()
+    assert e.key_with(None) == e.key_with("") == e.key
+    keys = [
+        e.key,
+        e.key_with("0123456789abcdef"),
+        e.key_with("1123456789abcdef"),
+        replace(e, seed=1).key_with("0123456789abcdef"),
+    ]
+    assert len(set(keys)) == 4 and all(len(key) == 16 and int(key, 16) >= 0 for key in keys)
 
 
 def test_every_field_is_in_the_key() -> None:
@@ -258,7 +338,7 @@ def test_saturation_counts_flat_units_only() -> None:
 def test_hidden_rms_of_large_states_is_finite(dtype: str) -> None:
     """States are finite, yet their root mean square is recorded as inf."""
     experiment = small(
-        task="labels", activation="identity", initializer="orthogonal", dtype=dtype, updates=1, learning_rate=1e-300,
+        task="labels", activation="identity", initializer="orthogonal", dtype=dtype, updates=1, learning_rate=1e-37,
         spectral_radius=1e25 if dtype == "float64" else 1e3, clipping="norm:1.0",
     )  # fmt: skip
     result = rc.run(experiment, labelled("last"))
@@ -448,15 +528,18 @@ def test_a_gradient_beyond_range_is_finite_until_it_is_applied() -> None:
 
     tanh at rest: inputs so small that the states never leave the linear part, while gradients grow by 4 a step.
     """
+    rng = np.random.default_rng(0)
+    tiny = 1e-20 * rng.standard_normal((4, 525, 8))
+    data = rc.Sequences(tiny, rng.standard_normal((4, 1)), np.arange(4) == 0, "squared_error", "last")
     experiment = small(
-        activation="tanh", initializer="orthogonal", spectral_radius=4.0, input_scale=1e-320, sequence_length=525,
+        task="tiny", initializer="orthogonal", spectral_radius=4.0, input_scale=1e-300, sequence_length=525,
         updates=1, learning_rate=0.1,
     )  # fmt: skip
-    alone = rc.run(experiment)
+    alone = rc.run(experiment, data)
     assert alone.updates["log10_norm_before"][0] > 308
     assert not alone.updates["finite"][0]
     assert alone.summary["first_nonfinite_update"] == 0
-    clipped = rc.run(replace(experiment, clipping="norm:1.0"))
+    clipped = rc.run(replace(experiment, clipping="norm:1.0"), data)
     assert clipped.updates["finite"][0]
     assert clipped.updates["log10_norm_after"][0] == pytest.approx(0.0, abs=1e-12)
 
@@ -554,3 +637,24 @@ def test_sequences_of_the_user_are_shared_too() -> None:
     sweep = [replace(small(task="mine", loss_at="every"), sequence_length=T) for T in (2, data.inputs.shape[1])]
     for experiment, result in rc.run_many(sweep, {"mine": data}):
         assert_same(rc.run(experiment, data), result)
+
+
+# ---- what a result shows of itself -------------------------------------------------------------------------------------
+
+
+def test_a_result_is_short_and_lists_its_names() -> None:
+    """A result prints all its arrays, hides a column's name, or says nan for what it did not measure."""
+    result = rc.run(small(activation="relu", spectral_radius=0.5, updates=2, task="input_mean"))
+    text = repr(result)
+    assert len(text) < 1500 and "cell=vanilla, activation=relu, H=8, T=9, spectral_radius=0.5, updates=2" in text
+    assert (
+        f"regime={result.summary['regime']}" in text and f"held_out_loss={result.summary['held_out_loss']:.4g}" in text
+    )
+    names = {*result.summary, *result.updates, *result.traces}
+    assert all(name in text for name in names)
+    assert set(result.keys()) == names == set(result) and len(result.keys()) == len(names)
+    assert "held_out_loss=" not in repr(rc.run(small()))
+    assert result["regime"] == result.summary["regime"] and result["loss"] is result.updates["loss"]
+    assert result["log10_grad_norm"] is result.traces["log10_grad_norm"] and dict(result)["clip_factor"].shape == (2,)
+    with pytest.raises(KeyError, match="'growth' was not measured; did you mean 'growth_rate'"):
+        result["growth"]

@@ -76,7 +76,7 @@ def write_run(writer: BlockWriter, e: rc.Experiment, sample: dict[str, Any], rng
     broken = None if updates["finite"].all() else U - 1
     row: dict[str, Any] = {name: getattr(e, name) for name in study_tables.axes()} | sample
     row |= {"growth_rate": rate, "log10_gradient_ratio": ratio, "regime": rc.theory.regime(ratio), "device": "cpu", "engine": "e"}  # fmt: skip
-    row |= {"verified_error": None, "first_nonfinite_update": broken}
+    row |= {"verified_error": None, "data": None, "first_nonfinite_update": broken}
     if e.updates:
         row |= {"solved": False, "held_out_loss": np.nan if broken else rng.random()}
     writer.tables["runs"].add(key, {name: [value] for name, value in row.items()})

@@ -1,12 +1,25 @@
 # The gate: no sweep starts before the engine agrees with PyTorch on the study's own settings.
+import study_data
+
+
+def file_of(task):
+    """The user's file, if the task is the user's."""
+    return config.get("sequences", {}).get(task, {}).get("file")
+
+
+def watched(task):
+    """The file whose date Snakemake watches. To Snakemake a name with braces is a pattern, so of such a file it sees the content alone."""
+    file = file_of(task)
+    return [] if file is None or "{" in file else [local(file)]
+
+
 rule read_sequences:
     input:
-        file=lambda wildcards: [
-            local(config["sequences"][wildcards.task]["file"])
-            for _ in range(wildcards.task in config.get("sequences", {}))
-        ],
+        file=lambda wildcards: watched(wildcards.task),
     output:
         arrays=f"{STUDY}/sequences/{{task}}.npz",
+        report=f"{STUDY}/sequences/{{task}}.txt",
+        facts=f"{STUDY}/sequences/{{task}}.json",
     log:
         f"{STUDY}/logs/read_sequences/{{task}}.log",
     localrule: True  # the user's file lies where Snakemake was started, and maybe nowhere else
@@ -14,6 +27,8 @@ rule read_sequences:
         "../envs/environment.yaml"
     params:
         described=lambda wildcards: config.get("sequences", {}).get(wildcards.task),
+        # a file that was put back with its old date is another file, too
+        content=lambda wildcards: study_data.file_digest(file_of(wildcards.task)),
         code=code("read_sequences"),
     script:
         "../scripts/read_sequences.py"

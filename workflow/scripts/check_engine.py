@@ -75,7 +75,8 @@ def check(
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = rc.evaluate(problem, problem.params, x, target)
-        common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
+        key = experiment.key_with(None if data is None else data.digest)
+        common = {**settings_of(problem, evaluation, tolerance), "run_key": key, "stage": "gate", "sweep": sweep}
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
         module = module_row(
             problem, x, plain(evaluation.tape.hidden), tolerance
@@ -120,5 +121,10 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    with plainly(CheckFailed, ValueError, RuntimeError, before="The engine check stopped the study. "):
+    settings = "The study's settings cannot be run, so the engine was not checked. "
+    # inner first: only a disagreement with PyTorch is the engine's
+    with (
+        plainly(ValueError, RuntimeError, before=settings),
+        plainly(CheckFailed, before="The engine check stopped the study. "),
+    ):
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,4 +1,4 @@
-"""Read the sequences of one task that is not generated, check and split them, and store them for the runs."""
+"""Read the sequences of one task that is not generated, check and split them, and store them for the runs, with a report."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from study_files import plainly
 
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
-    arrays = study_data.digits() if task == "digits" else study_data.from_file(task, described)
-    study_data.save(arrays, snakemake.output.arrays)
+    read = study_data.digits_task() if task == "digits" else study_data.read(task, described)
+    study_data.save_task(read, **dict(snakemake.output.items()))
 
 
 if __name__ == "__main__":

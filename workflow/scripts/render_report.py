@@ -156,6 +156,7 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
             chosen[name] = int(value) if nullable else value
     return {
         "data": not len(generated),
+        "task": row["task"],
         "key": row["run_key"],
         "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items()),
     }

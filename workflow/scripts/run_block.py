@@ -14,14 +14,12 @@ import study_data
 import study_tables
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
-from study_cache import Cache, Entry, data_digest
+from study_cache import Cache, Entry
 from study_files import plainly
 from study_plan import Block
 from study_progress import Record, recorded
 from study_provenance import engine_digest, script_digest
 from study_streams import BlockWriter
-
-KEY_LENGTH = 16  # of a run's name in the cache; the rest is the digest of the sequences it reads
 
 
 class BlockRunner:
@@ -38,7 +36,7 @@ class BlockRunner:
         self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
         self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
         self._names: dict[rc.Experiment, str] = {}
-        self.digests = {task: data_digest(file) for task, file in sequences.items()}
+        self.digests = {task: data.digest for task, data in self.data.items()}
 
     def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
         """Compute those that are not in the cache, and keep each as soon as it is ready."""
@@ -60,7 +58,7 @@ class BlockRunner:
 
     def entry(self, experiment: rc.Experiment, result: rc.Result, seconds: float) -> Entry:
         """A result as it is kept."""
-        row = {**vars(experiment), **result.summary, "device": self.device}
+        row = {**vars(experiment), **result.summary, "data": self.digests.get(experiment.task), "device": self.device}
         return Entry(result.traces, result.updates, row, timing={"seconds": seconds})
 
     def finished(self, experiment: rc.Experiment) -> Entry:
@@ -69,9 +67,9 @@ class BlockRunner:
         return found if found is not None else next(self.compute([experiment]))[1]
 
     def name(self, experiment: rc.Experiment) -> str:
-        """What the run is called in the cache: its key, and the sequences it reads."""
+        """The run's key, in the cache and in every table: a digest of its settings and of the sequences it reads."""
         if experiment not in self._names:  # a digest over all settings takes as long as to write the run
-            self._names[experiment] = experiment.key + self.digests.get(experiment.task, "")
+            self._names[experiment] = experiment.key_with(self.digests.get(experiment.task))
         return self._names[experiment]
 
 
@@ -87,8 +85,8 @@ def run_block(
     record.runs = len(by_name)
     runner.finish(by_name.values(), record)
     with BlockWriter(block.sweep, files, provenance) as writer:
-        for name in sorted(by_name):
-            key, entry = name[:KEY_LENGTH], runner.finished(by_name[name])
+        for key in sorted(by_name):
+            entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
             writer.tables["runs"].add(key, _one({**entry.row, "engine": provenance["engine"], "verified_error": None}))

@@ -1,6 +1,6 @@
 """Finished runs, kept one file a run, so that an interrupted or grown study computes only what is missing.
 
-A run is found again by its key, the sequences it read and what made it: code, libraries, device. Snakemake deletes the output of a
+A run is found again by its key (its settings and the sequences it read) and what made it: code, libraries, device. Snakemake deletes the output of a
 job before it runs it again; this folder is nobody's output and is never deleted. It may be removed at any time.
 
 A file is a line of JSON (the run's own row, and name, type and length of every column), then the columns' bytes, compressed. The
@@ -9,7 +9,6 @@ first bytes are a checksum of the rest. Written and read in a tenth of a millise
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from dataclasses import dataclass, field
@@ -101,8 +100,3 @@ def _unpacked(content: bytes) -> Entry | None:
         found[table][name] = np.frombuffer(blob, kind, length, start)
         start += found[table][name].nbytes
     return Entry(found["traces"], found["updates"], **own)
-
-
-def data_digest(file: str | Path) -> str:
-    """16 hexadecimal digits of a file's content, to tell runs on other sequences apart."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]

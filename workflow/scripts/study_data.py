@@ -1,120 +1,338 @@
-"""Reading sequences from files: scikit-learn's digits and a user's own Parquet or CSV file, checked and split."""
+"""Sequences from files: scikit-learn's digits and a user's own. Read, checked, split, reported, and stored for the runs.
+
+What reads a file (NumPy, pyarrow) is imported only where there is one to read: every start of Snakemake imports this module.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
-from difflib import get_close_matches
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
-
+from study_data_words import DataError, counted, listed
 from study_files import Damaged, written_aside
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = dict[str, np.ndarray]
+
+__all__ = [
+    "DataError",
+    "Inspection",
+    "Task",
+    "digits",
+    "digits_task",
+    "file_digest",
+    "from_file",
+    "inspect",
+    "load",
+    "read",
+    "save",
+    "save_task",
+]
+
 HELD_OUT_FRACTION = 0.2
-Arrays = dict[str, np.ndarray]
+FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask")  # of ``rnn_core.Sequences``
 
 
-class DataError(Exception):
-    """What is wrong with a file of sequences."""
+@dataclass(frozen=True)
+class Task:
+    """The sequences of one task, split into training and held-out ones, with what is said of them.
+
+    Attributes:
+        inputs, targets, held_out, loss, loss_at, mask: as in ``rnn_core.Sequences``.
+        ends, starts: (N,) steps of every sequence up to its last target, and up to its first.
+        names: (N,) what the sequences are called in the file.
+        classes: what the labels 0, 1, … are called; None for a regression.
+        report: what the data are, a line each.
+        warnings: what may not be meant; each begins with the key in the config.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    held_out: np.ndarray
+    loss: str
+    loss_at: str
+    mask: np.ndarray | None
+    ends: np.ndarray
+    starts: np.ndarray
+    names: list[Any]
+    classes: list[Any] | None
+    report: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def arrays(self) -> Arrays:
+        """The fields of ``Sequences``, as they are stored."""
+        import numpy as np
+
+        return {name: np.asarray(getattr(self, name)) for name in FIELDS if getattr(self, name) is not None}
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """What the classes are called, in the order of their labels."""
+        return None if self.classes is None else [class_name(value) for value in self.classes]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be said of a study's data before any job.
+
+    Attributes:
+        problems: what must be mended; each begins with its key in the config.
+        warnings: what may not be meant; likewise.
+        reports: task -> what its data are, a line each.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reports: dict[str, list[str]] = field(default_factory=dict)
+
+
+def inspect(config: Mapping[str, Any], root: Path = Path()) -> Inspection:
+    """Read every file that the config declares, once, and hold the sweeps against what was read.
+
+    Args:
+        config: a study that agrees with the schema.
+        root: what relative file names count from.
+    """
+    found = Inspection()
+    tasks: dict[str, Task] = {}
+    for name, described in config.get("sequences", {}).items():
+        try:
+            tasks[name] = read(name, described, root)
+        except DataError as error:
+            found.problems.append(str(error))
+        else:
+            found.warnings.extend(tasks[name].warnings)
+            found.reports[name] = tasks[name].report
+    if tasks:
+        for fit in _fits(config, tasks):
+            found.problems.extend(fit.problems())
+            found.warnings.extend(fit.warnings())
+    return found
+
+
+def _fits(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Iterator[Any]:
+    """Every sweep beside every task of it that was read."""
+    import study_tables
+    from study_data_fit import Fit
+    from study_plan import as_list
+
+    defaults = {axis: described["default"] for axis, described in study_tables.axes().items()}
+    for sweep, described in config["sweeps"].items():
+        for task in as_list(described["grid"].get("task", [])):
+            if task in tasks:
+                yield Fit(sweep, described["grid"], task, tasks[task], defaults)
+
+
+def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> Arrays:
+    """The arrays of ``read``: the fields of ``rnn_core.Sequences``.
+
+    Raises:
+        DataError: see ``read``.
+    """
+    return read(name, described, root).arrays
+
+
+def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
+    """Sequences as the config's ``sequences`` section describes them: a tidy file, one row a time step.
+
+    Raises:
+        DataError: the file, a column or a cell is not what it must be; the sentence begins with ``sequences.NAME``.
+    """
+    import pyarrow as pa
+
+    import study_data_sequences as sequences
+
+    notes = sequences.Notes()
+    where = f"sequences.{name} ({described['file']})"
+    try:
+        found = sequences.gather(name, described, root, notes)
+    except MemoryError as error:
+        raise DataError(f"{where}: the sequences do not fit into memory; use fewer, or shorter ones") from error
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: the file cannot be read ({str(error).splitlines()[0]})") from error
+    fraction = described.get("held_out", HELD_OUT_FRACTION)
+    held_out = _held_out(where, len(found.names), fraction)
+    task = Task(
+        found.inputs,
+        found.targets,
+        held_out,
+        described["loss"],
+        described["loss_at"],
+        found.mask,
+        found.ends,
+        found.starts,
+        found.names,
+        found.classes,
+    )
+    task.report.extend(_report(described, found, task, notes.report))
+    task.warnings.extend([*notes.warnings, *_class_warnings(where, task), *_double_use(where, described)])
+    return task
+
+
+def _report(described: Mapping[str, Any], found: Any, task: Task, of_columns: list[str]) -> Iterator[str]:
+    """What the data are, a line each."""
+    import numpy as np
+
+    N, ends = len(task.names), task.ends
+    yield f"{described['file']}: {counted(found.file_rows, 'row')}, {counted(N, 'sequence')} (column {described['sequence']!r})"
+    if ends.min() == ends.max():
+        yield f"all sequences have {counted(int(ends[0]), 'step')}"
+    else:
+        median = f"{float(np.median(ends)):g}"
+        yield f"sequences have {int(ends.min()):,} to {int(ends.max()):,} steps, median {median}; shorter ones end earlier"
+    yield from of_columns
+    yield from _class_lines(task)
+    if found.unused:
+        yield f"not used: {listed(map(repr, found.unused))}"
+    held = int(task.held_out.sum())
+    yield f"held out: {held:,} of {counted(N, 'sequence')}"
+    yield f"digest of the data: {sequences_of(task).digest}"
+
+
+def _class_lines(task: Task) -> Iterator[str]:
+    counts = _class_counts(task)
+    if counts is None or task.classes is None:
+        return
+    of = "sequences" if task.loss_at == "last" else "steps"
+    shown = [
+        f"{class_name(name)} = {label} ({training:,} {of} to train on, {held:,} held out)"
+        for label, (name, training, held) in enumerate(zip(task.classes, *counts, strict=True))
+    ]
+    yield f"{counted(len(shown), 'class').replace('classs', 'classes')}: {listed(shown)}"
+
+
+def _class_counts(task: Task) -> tuple[Any, Any] | None:
+    """(targets of every class among training sequences, among held-out ones), each (C,); None for a regression."""
+    import numpy as np
+
+    if task.classes is None:
+        return None
+    carrying = task.mask if task.loss_at == "every" else None
+    counts = []
+    for part in (~task.held_out, task.held_out):
+        labels = task.targets[part] if carrying is None else task.targets[part][carrying[part]]
+        counts.append(np.bincount(labels.ravel(), minlength=len(task.classes)))
+    return counts[0], counts[1]
+
+
+def _class_warnings(where: str, task: Task) -> Iterator[str]:
+    counts = _class_counts(task)
+    if counts is None or task.classes is None:
+        return
+    if len(task.classes) == 1:
+        yield f"{where}: there is one class alone, {class_name(task.classes[0])}"
+    for count, said in zip(counts, ("to train on", "held out"), strict=True):
+        without = [class_name(name) for name, here in zip(task.classes, count, strict=True) if not here]
+        if without:
+            yield f"{where}: no sequence that is {said} has the class {listed(map(repr, without))}"
+
+
+def _double_use(where: str, described: Mapping[str, Any]) -> Iterator[str]:
+    """Columns that are two things at once, which is allowed and may not be meant."""
+    inputs, targets = described["inputs"], described["targets"]
+    for column in inputs:
+        if column in targets:
+            yield f"{where}: column {column!r} is an input and the target: the network sees what it is asked for"
+    for key in ("time", "mask"):
+        column = described.get(key)
+        if column is not None and column in [*inputs, *targets]:
+            role = "an input" if column in inputs else "a target"
+            yield f"{where}: column {column!r} is {key}: and {role}"
+
+
+def class_name(value: Any) -> str:
+    """What a class is called: ``true`` and ``false`` as in files."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def digits() -> Arrays:
+    """The arrays of ``digits_task``."""
+    return digits_task().arrays
+
+
+def digits_task() -> Task:
     """The 1797 handwritten digits of scikit-learn, one pixel a step in reading order: T = 64, D = 1, values 0 … 1.
 
     Source: E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
+    import numpy as np
     from sklearn.datasets import load_digits
 
     images = load_digits()
-    inputs = images.images.reshape(len(images.images), 64, 1) / 16.0
-    return _finish(inputs, images.target.astype(np.int64), "softmax_cross_entropy", "last", HELD_OUT_FRACTION)
-
-
-def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> Arrays:
-    """Sequences as the config's ``sequences`` section describes them: a tidy file, one row a time step.
-
-    Raises:
-        DataError: a column is missing or not a number, sequences differ in length, or values are not finite.
-    """
-    file = root / described["file"]
-    rows = pq.read_table(file) if file.suffix == ".parquet" else csv.read_csv(file)
-    where = f"sequences.{name} ({described['file']})"
-    wanted = [described["sequence"], *described["inputs"], *described["targets"]]
-    for column in wanted:
-        if column not in rows.column_names:
-            near = get_close_matches(column, rows.column_names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{where}: no column {column!r}; the file has {', '.join(rows.column_names)}.{hint}")
-    identifiers = rows[described["sequence"]].to_pylist()
-    names = list(dict.fromkeys(identifiers))
-    index = {identifier: number for number, identifier in enumerate(names)}
-    of_row = np.array([index[identifier] for identifier in identifiers])
-    order = np.argsort(of_row, kind="stable")  # within a sequence, rows keep the file's order: time
-    lengths = np.bincount(of_row)
-    if lengths.min() != lengths.max():
-        short, long = names[int(lengths.argmin())], names[int(lengths.argmax())]
-        raise DataError(
-            f"{where}: sequence {short!r} has {lengths.min()} rows and {long!r} has {lengths.max()}; all must be equally long"
-        )
-    shape = (len(names), int(lengths[0]), -1)
-    inputs = np.stack([_numbers(rows, c, where) for c in described["inputs"]], axis=1)[order].reshape(shape)
-    targets = np.stack([_numbers(rows, c, where) for c in described["targets"]], axis=1)[order].reshape(shape)
-    if described["loss_at"] == "last":
-        targets = targets[:, -1]
-    if described["loss"] == "softmax_cross_entropy":
-        targets = _labels(targets[..., 0], where)
-    return _finish(
-        inputs, targets, described["loss"], described["loss_at"], described.get("held_out", HELD_OUT_FRACTION), name
+    N = len(images.images)
+    ends = np.full(N, 64)
+    task = Task(
+        images.images.reshape(N, 64, 1) / 16.0,
+        images.target.astype(np.int64),
+        _held_out("digits", N, HELD_OUT_FRACTION),
+        "softmax_cross_entropy",
+        "last",
+        None,
+        ends,
+        ends,
+        list(range(N)),
+        list(range(10)),
     )
+    task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of 64 pixels")
+    task.report.extend(
+        [
+            *_class_lines(task),
+            f"held out: {int(task.held_out.sum())}",
+            f"digest of the data: {sequences_of(task).digest}",
+        ]
+    )
+    return task
 
 
-def _numbers(rows: pa.Table, column: str, where: str) -> np.ndarray:
-    try:
-        values = rows[column].cast(pa.float64()).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{where}: column {column!r} is of type {rows[column].type}; it must hold numbers") from error
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise DataError(
-            f"{where}: column {column!r} has {bad.size} missing or non-finite values, the first in row {bad[0] + 1}"
-        )
-    return np.asarray(values)
+def _held_out(where: str, N: int, fraction: float) -> np.ndarray:
+    """(N,) bool, drawn once for the data set, so that every run of every seed has the same split."""
+    import zlib
 
+    import numpy as np
 
-def _labels(values: np.ndarray, where: str) -> np.ndarray:
-    if (values != np.rint(values)).any() or values.min() < 0:
-        raise DataError(f"{where}: the target of softmax_cross_entropy must be class labels 0, 1, 2, …")
-    return values.astype(np.int64)
-
-
-def _finish(
-    inputs: np.ndarray, targets: np.ndarray, loss: str, loss_at: str, fraction: float, name: str = "digits"
-) -> Arrays:
-    """Hold out a fraction, drawn once for the data set, so that every run of every seed has the same split."""
-    N = len(inputs)
     rng = np.random.default_rng(zlib.crc32(b"held_out"))
     held_out = np.zeros(N, dtype=bool)
     held_out[rng.permutation(N)[: round(fraction * N)]] = True
     if not 0 < held_out.sum() < N:
-        raise DataError(f"sequences.{name}: holding out {fraction:g} of {N} sequences leaves none on one side")
-    return {
-        "inputs": inputs,
-        "targets": targets,
-        "held_out": held_out,
-        "loss": np.array(loss),
-        "loss_at": np.array(loss_at),
-    }
+        raise DataError(
+            f"{where}: holding out {fraction:g} of {counted(N, 'sequence')} leaves none on one side; change held_out, or add sequences"
+        )
+    return held_out
 
 
-def save(arrays: Arrays, file: str | Path) -> None:
+def sequences_of(task: Task) -> Any:
+    """The task's ``rnn_core.Sequences``."""
+    import rnn_core as rc
+
+    return rc.Sequences(**{name: getattr(task, name) for name in FIELDS})
+
+
+def save(arrays: Mapping[str, Any], file: str | Path) -> None:
     """Write aside and rename."""
+    import numpy as np
+
     with written_aside(file) as aside:
-        np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(aside, **arrays)
+
+
+def save_task(task: Task, arrays: str | Path, report: str | Path, facts: str | Path) -> None:
+    """Write the sequences for the runs, what is said of them as text for people, and the same with the classes' names as JSON."""
+    names = {} if task.class_names is None else {"classes": task.class_names}
+    save(task.arrays | names, arrays)
+    with written_aside(report) as aside:
+        aside.write_text(
+            "\n".join([*task.report, *(f"warning: {line}" for line in task.warnings), ""]), encoding="utf-8"
+        )
+    said = {"classes": task.class_names, "report": task.report, "warnings": task.warnings}
+    with written_aside(facts) as aside:
+        aside.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(file: str | Path) -> dict[str, Any]:
@@ -123,11 +341,22 @@ def load(file: str | Path) -> dict[str, Any]:
     Raises:
         Damaged: the file is not what was written; every array in it has its checksum.
     """
+    import numpy as np
+
     try:
         with np.load(file, allow_pickle=False) as stored:
-            arrays = dict(stored)
+            arrays = {name: stored[name] for name in FIELDS if name in stored}
         return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever a damaged archive makes of zipfile, zlib and NumPy's header: a dozen types
         raise Damaged(file, str(error) or type(error).__name__) from error
+
+
+def file_digest(file: str | Path | None) -> str | None:
+    """16 hexadecimal digits of a file's bytes; None if there is none here."""
+    try:
+        with Path(file or "").open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError:
+        return None

@@ -42,7 +42,9 @@ _INT, _FLOAT, _BOOL, _TEXT = pa.int32(), pa.float64(), pa.bool_(), pa.string()
 _UNTRAINED = "a run that trains nothing, or whose training broke down"
 
 _SWEEP = Column("sweep", _TEXT, "name", "Sweep of the config that the run belongs to")
-_KEY = Column("run_key", _TEXT, "hex", "Run: digest of all its settings, the seed included")
+_KEY = Column(
+    "run_key", _TEXT, "hex", "Run: digest of all its settings, the seed included, and of the sequences that it read"
+)
 
 FORMATS = ("float32", "bfloat16", "float16")  # whose losses are recorded beside the exact gradient
 
@@ -292,6 +294,7 @@ _MEASURED = (
         "Worst relative error against PyTorch autograd",
         null="not in the sample that was verified, or not finite (PyTorch agreed)",
     ),
+    Column("data", _TEXT, "hex", "Digest of the sequences that the run read", null="a generated task"),
     Column("device", _TEXT, "name", "Device that the run was made on"),
     Column("engine", _TEXT, "hex", "Digest of the sources of rnn_core that made the run"),
 )

@@ -55,13 +55,13 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
     return entry
 
 
-def require_kept(experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
-    """That the block's table ``traces`` holds what was verified: the same gradient norms, within the tolerance.
+def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
+    """That the block's table ``traces`` holds under ``key`` what was verified: the same gradient norms, within the tolerance.
 
     Raises:
         CheckFailed: it does not.
     """
-    where = [("run_key", "==", experiment.key)]
+    where = [("run_key", "==", key)]
     kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
     steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
     if not all(steps):
@@ -86,9 +86,9 @@ def rows_of(
         study_seal.check(file)
         for experiment in sample(block, size):
             limit = tolerance[experiment.dtype]
-            entry = verified(experiment, runner, limit)
-            require_kept(experiment, file, entry, limit)
-            name = {"sweep": block.sweep, "run_key": experiment.key}
+            key, entry = runner.name(experiment), verified(experiment, runner, limit)
+            require_kept(key, experiment, file, entry, limit)
+            name = {"sweep": block.sweep, "run_key": key}
             for check in entry.checks or []:
                 yield {**check, **name}, {**entry.timing, **name}
 

@@ -133,18 +133,32 @@ def _sweep() -> dict[str, Any]:
 
 
 def _sequences() -> dict[str, Any]:
-    targets = "Columns that are the targets; for softmax_cross_entropy one of class labels 0, 1, 2, …"
+    def or_null(described: dict[str, Any]) -> dict[str, Any]:
+        return {"description": described.pop("description"), "anyOf": [described, {"type": "null"}]}
+
+    targets = (
+        "Columns that are the targets, numbers; for softmax_cross_entropy one column of classes: names or whole numbers"
+    )
     held_out = "Share of the sequences that no update sees. Unit: fraction."
+    time = "Column that gives the order of a sequence's steps, numbers or dates; null keeps the file's order. Without it the file's order stands, and a column that looks like time must agree with it"
+    mask = "Column that is 1 or true in rows that carry a target, else 0 or false; without it every row does"
     keys = {
-        "file": _text("A .parquet or .csv file, counted from the project's top folder"),
-        "sequence": _text("Column that tells the sequences apart; all must be equally long"),
+        "file": _text("A .csv, .tsv, .txt or .parquet file, counted from the project's top folder"),
+        "sequence": _text("Column that tells the sequences apart; they may differ in length"),
         "inputs": {**TEXTS, "description": "Columns that are the inputs x_t, numbers"},
         "targets": {**TEXTS, "description": targets},
         "loss": _choice(LOSSES, "Loss function"),
         "loss_at": _choice(["last", "every"], "Whether the target of the last row counts, or that of every row"),
         "held_out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": held_out},
+        "time": or_null(_text(time)),
+        "mask": or_null(_text(mask)),
+        "delimiter": _text(
+            'What stands between the columns of a text file, as ";" or "\\t" (default: a comma in .csv, a tab in .tsv)'
+        ),
+        "encoding": _text("How a text file is encoded, as utf-16 or latin-1 (default: utf-8)"),
+        "decimal": _choice([".", ","], "Decimal mark of a text file (default: a point)"),
     }
-    required = [key for key in keys if key != "held_out"]
+    required = ["file", "sequence", "inputs", "targets", "loss", "loss_at"]
     return _object("A task made of the user's own sequences, in a tidy file with one row a time step", keys, required)
 
 
