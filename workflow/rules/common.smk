@@ -58,20 +58,33 @@ def check_config():
             "Rename the folder, or set up the environment in another one (python3 -m venv ELSEWHERE)."
         )
     try:
-        study_config.check(config, config_file(), ROOT, local=workflow.local_exec)
+        approved = study_config.check(
+            config, config_file(), ROOT, local=workflow.local_exec
+        )
         if workflow.local_exec and not workflow.dryrun:
             study_config.check_device(config)
     except (study_yaml.ReadError, study_config.ConfigError) as error:
         raise Refused(str(error))
+    return approved
+
+
+def tell(approved):
+    """What the user's data are, if this study has not read them yet, and what of the config may not be meant."""
+    for task, report in approved.reports.items():
+        kept = Path(f"results/{approved.config['study']}/sequences/{task}.txt")
+        if not kept.exists() or "\n".join(report) not in kept.read_text():
+            logger.info("\n    ".join([f"Task {task}:", *report]))
+    for note in approved.notes:
+        logger.warning(f"Note: {note}.")
 
 
 # Jobs get a config that was checked here, perhaps where the user's files are not.
 if workflow.is_main_process:
-    check_config()
-config = study_config.canonical(config)
-if workflow.is_main_process:
-    for warning in study_config.warnings(config):
-        logger.warning(f"Note: {warning}.")
+    APPROVED = check_config()
+    tell(APPROVED)
+    config = APPROVED.config
+else:
+    config = study_config.canonical(config)
 
 STUDY = f"results/{config['study']}"
 BLOCKS = study_plan.blocks(config)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import study_cost
+import study_data
 import study_plan
 from study_mistakes import Problem, dotted, hint, schema, violations
 from study_plan import Block, as_list
@@ -21,32 +24,64 @@ DIGITS_TO_TRAIN_ON = 1438  # of 1797, a fifth is held out
 LONGEST_RANGE = 10_000  # values
 MOST_RUNS, MOST_JOBS = 200_000, 10_000  # of a study that nobody has confirmed
 
+_KEY = re.compile(r"(?:sequences|sweeps)(?:\.[a-z0-9_-]+)+")
+
 
 class ConfigError(Exception):
     """All that is wrong with a config, one line each."""
 
 
-def check(config: Mapping[str, Any], document: Document | None = None, root: Path = Path(), local: bool = True) -> None:
-    """Raise ``ConfigError`` unless ``config`` is a valid study.
+@dataclass(frozen=True)
+class Approved:
+    """A config that can become a study.
+
+    Attributes:
+        config: in the form that the workflow goes by (``canonical``).
+        notes: settings that change nothing, and what may not be meant of the data.
+        reports: task -> what its data are, a line each.
+    """
+
+    config: dict[str, Any]
+    notes: list[str]
+    reports: dict[str, list[str]]
+
+
+def check(
+    config: Mapping[str, Any], document: Document | None = None, root: Path = Path(), local: bool = True
+) -> Approved:
+    """The config and what is to be said of it, if it is a valid study.
 
     Args:
         config: as it was read, before ``canonical``.
         document: the file that it was read from, for line numbers; keys that it does not hold came from the command line.
         root: relative file names count from here.
         local: the jobs run on this machine, whose memory therefore counts.
+
+    Raises:
+        ConfigError: it is none.
     """
-    problems = violations(config)
-    if not problems:  # what follows may rely on the schema
-        problems = list(_check_ranges(config))
-    if not problems:
-        plain = canonical(config)
-        problems = violations(plain)  # of the values of its ranges
-        if not problems:
-            problems = list(_check_numbers(plain)) or [*_check_sweeps(plain), *_check_sequences(plain, root)]
-        if not problems:
-            problems = [*_check_size(plain, config.get("confirm_runs", 0)), *(_check_memory(plain) if local else ())]
+    problems = violations(config) or list(_check_ranges(config))
+    if problems:  # what follows relies on the schema
+        raise ConfigError(message(problems, document))
+    plain = canonical(config)
+    problems = violations(plain) or list(_check_numbers(plain))  # of the values of its ranges
+    problems = problems or list(_check_sweeps(plain))
+    problems = problems or [
+        *_check_size(plain, config.get("confirm_runs", 0)),
+        *(_check_memory(plain) if local else ()),
+    ]
     if problems:
         raise ConfigError(message(problems, document))
+    data = study_data.inspect(plain, root)
+    if data.problems:
+        raise ConfigError(message([(_key_at_start(text), text) for text in data.problems], document))
+    return Approved(plain, [*without_effect(plain), *data.warnings], data.reports)
+
+
+def _key_at_start(text: str) -> tuple[Any, ...]:
+    """The path of the key that a sentence begins with."""
+    key = _KEY.match(text)
+    return tuple(key[0].split(".")) if key else ()
 
 
 def message(problems: list[Problem], document: Document | None = None) -> str:
@@ -56,8 +91,13 @@ def message(problems: list[Problem], document: Document | None = None) -> str:
     lines.sort(key=lambda found: found[0] or 0)
     return "\n".join(
         [f"{name} has {'a mistake' if len(problems) == 1 else f'{len(problems)} mistakes'}:"]
-        + [f"  {f'line {line}, ' if line else ''}{dotted(path) or 'top level'}: {text}" for line, path, text in lines]
+        + [f"  {f'line {line}, ' if line else ''}{_after_key(path, text)}" for line, path, text in lines]
     )
+
+
+def _after_key(path: tuple[Any, ...], text: str) -> str:
+    key = dotted(path) or "top level"
+    return text if text.startswith(key) else f"{key}: {text}"
 
 
 # ---- one form for what may be written in several
@@ -209,15 +249,6 @@ def _check_digits(path: tuple[Any, ...], grid: Mapping[str, Any], lengths: list[
         yield (*path, "loss_at"), "a digit has one label, at the last step; leave loss_at out"
 
 
-def _check_sequences(config: Mapping[str, Any], root: Path) -> Iterator[Problem]:
-    for name, described in config.get("sequences", {}).items():
-        path, file = ("sequences", name, "file"), root / described["file"]
-        if file.suffix not in (".csv", ".parquet"):
-            yield path, f"{described['file']!r} is not allowed; it must end in .csv or .parquet"
-        elif not file.is_file():
-            yield path, f"{described['file']!r} does not exist (looked for from the project's top folder)"
-
-
 # ---- too large to be meant, or for this machine
 
 
@@ -277,7 +308,7 @@ def memory_of_machine_mb() -> float:
 # ---- what is allowed and yet not meant
 
 
-def warnings(config: Mapping[str, Any]) -> list[str]:
+def without_effect(config: Mapping[str, Any]) -> list[str]:
     """Settings of a canonical config that change nothing."""
     used = {task for described in config["sweeps"].values() for task in as_list(described["grid"].get("task", []))}
     unused = [f"sequences.{name}: no sweep uses it; write task: {name} in one" for name in config.get("sequences", {}) if name not in used]  # fmt: skip
