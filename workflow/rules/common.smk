@@ -1,5 +1,6 @@
 # Names that the other files share: where things are, the study's blocks, digests of code that Snakemake does not watch.
 import dataclasses
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -52,9 +53,9 @@ def config_file():
 
 def check_config():
     """Refuse what cannot become a study, before any job."""
-    if " " in sys.executable:
+    if shlex.quote(sys.executable) != sys.executable:
         raise Refused(
-            "The folder of the Python environment has a blank in its name, and Snakemake cannot start jobs from there. "
+            "The folder of the Python environment has a blank or a sign of the shell's in its name, and Snakemake cannot start jobs from there. "
             "Rename the folder, or set up the environment in another one (python3 -m venv ELSEWHERE)."
         )
     try:
