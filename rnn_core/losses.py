@@ -12,6 +12,8 @@ import numpy as np
 from rnn_core.arrays import Array, namespace
 from rnn_core.scaling import Scaled, parts
 
+NO_LABEL = -1  # stands for the label of a step that carries no target; nan does where targets are numbers
+
 LossFunction = Callable[[Array, Array], tuple[Array, Array]]
 
 
@@ -52,6 +54,12 @@ LOSSES: dict[str, LossFunction] = {
     "squared_error": squared_error,
     "softmax_cross_entropy": softmax_cross_entropy,
 }
+
+
+def carries_target(target: Array) -> Array:
+    """Which steps of ragged sequences carry a target, (T, B) bool, from labels (T, B) or numbers (T, B, C)."""
+    xp = namespace(target)
+    return target != NO_LABEL if target.ndim == 2 else xp.logical_not(xp.isnan(target[..., 0]))
 
 
 def commonest(labels: np.ndarray) -> float:

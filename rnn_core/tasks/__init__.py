@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rnn_core.tasks.base import Batch, Task
 from rnn_core.tasks.generated import InputMean, WhiteNoise
-from rnn_core.tasks.sequences import Sequences, SequenceTask
+from rnn_core.tasks.sequences import Sequences, SequenceTask, digits, split
 
 GENERATED: dict[str, type[WhiteNoise | InputMean]] = {"white_noise": WhiteNoise, "input_mean": InputMean}
 
-__all__ = ["GENERATED", "Batch", "InputMean", "SequenceTask", "Sequences", "Task", "WhiteNoise"]
+__all__ = ["GENERATED", "Batch", "InputMean", "SequenceTask", "Sequences", "Task", "WhiteNoise", "digits", "split"]

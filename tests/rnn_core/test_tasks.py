@@ -86,6 +86,11 @@ def sequences(loss: str = "softmax_cross_entropy", loss_at: str = "last", N: int
     return rc.Sequences(inputs, targets, np.arange(N) % 4 == 0, loss, loss_at)
 
 
+def with_value(array: np.ndarray, at: tuple[int, ...], value: float) -> np.ndarray:
+    array[at] = value
+    return array
+
+
 def task(data: rc.Sequences, loss_at: str | None = None, T: int = 5, B: int = 4, seed: int = 0) -> SequenceTask:
     return SequenceTask(data, seed, T, B, loss_at or data.loss_at)
 
@@ -153,8 +158,43 @@ def test_output_size_follows_from_the_targets() -> None:
             {"targets": np.zeros(5), "loss": "squared_error"},
             r"targets: shape \(5,\) does not fit squared_error; expected \(5, C\)",
         ),
-        ({"loss": "hinge"}, r"loss 'hinge' at 'last' is not known"),
-        ({"loss_at": "first"}, r"loss 'softmax_cross_entropy' at 'first' is not known"),
+        ({"loss": "hinge"}, r"loss: 'hinge' is not known; allowed: squared_error, softmax_cross_entropy."),
+        ({"loss": "mse"}, r"loss: 'mse' is not known; .*Did you mean 'squared_error'\?"),
+        ({"loss_at": "end"}, r"loss_at: 'end' is not known; allowed: last, every. Did you mean 'last'\?"),
+        ({"inputs": np.zeros((5, 0, 2))}, r"inputs: shape \(5, 0, 2\) is not \(N, T, D\) with at least one of each"),
+        ({"inputs": np.full((5, 7, 2), "1")}, r"inputs: dtype <U1 is not allowed; it must be numbers"),
+        (
+            {"inputs": [[[1.0]], [[1.0], [2.0]]]},
+            r"inputs: the values make no array; pad shorter sequences .* give a mask",
+        ),
+        (
+            {"inputs": with_value(np.zeros((5, 7, 2)), (3, 4, 1), np.nan)},
+            r"inputs: nan at sequence 3, step 4, column 1 is not",
+        ),
+        (
+            {"inputs": with_value(np.zeros((5, 7, 2)), (0, 0, 0), -np.inf)},
+            r"inputs: -inf at sequence 0, step 0, column 0",
+        ),
+        (
+            {"targets": with_value(np.zeros((5, 2)), (2, 1), np.nan), "loss": "squared_error"},
+            r"targets: nan at sequence 2, step 1",
+        ),
+        ({"targets": np.arange(5) - 1}, r"targets: label -1 is not allowed; labels count from 0"),
+        (
+            {"targets": np.arange(5) * 10**11},
+            r"labels up to 400000000000 make 400000000001 classes, too many for 5 .*\(5 distinct",
+        ),
+        ({"targets": np.arange(5) * 300}, r"targets: labels up to 1200 make 1201 classes, too many for 5 sequences"),
+        ({"held_out": np.arange(4) == 0}, r"held_out: shape \(4,\) does not fit; expected \(5,\)"),
+        (
+            {"held_out": np.arange(5)},
+            r"held_out: int64 values are not allowed; it must hold True and False, or 0 and 1",
+        ),
+        ({"held_out": (np.arange(5) == 0) * 1.0}, r"held_out: float64 values are not allowed"),
+        ({"held_out": np.array(list("TFFFF"))}, r"held_out: <U1 values are not allowed"),
+        ({"mask": np.ones((5, 6), bool)}, r"mask: shape \(5, 6\) does not fit; expected \(5, 7\)"),
+        ({"mask": np.arange(35).reshape(5, 7)}, r"mask: int64 values are not allowed"),
+        ({"mask": np.arange(5)[:, None].repeat(7, axis=1) != 3}, r"mask: sequence 3 has no step that carries a target"),
         ({"held_out": np.zeros(5, dtype=bool)}, r"0 of 5 sequences are held out"),
         ({"held_out": np.ones(5, dtype=bool)}, r"5 of 5 sequences are held out"),
     ],
@@ -182,3 +222,70 @@ def test_a_task_that_does_not_fit_its_sequences_is_refused(change: dict[str, Any
     """An experiment asks for more than the data has."""
     with pytest.raises(ValueError, match=message):
         task(sequences(), **change)
+
+
+def test_zeros_and_ones_are_flags() -> None:
+    """``~`` of an integer array trains on the held-out sequences."""
+    flags = (np.arange(12) % 4 == 0).astype(int)
+    base = sequences()
+    for zeros_and_ones in (flags, flags.astype(np.uint8), flags.tolist()):
+        data = rc.Sequences(base.inputs, base.targets, zeros_and_ones, base.loss, base.loss_at)
+        drawn = task(data, B=9)
+        assert data.held_out.dtype == bool and len(drawn.training) == 9 and not data.held_out[drawn.training].any()
+        np.testing.assert_array_equal(drawn.held_out().x, task(base).held_out().x)
+
+
+def test_many_classes_are_taken_where_there_are_as_many_sequences() -> None:
+    """1200 classes of 1500 sequences are a data set; a column of ids is not."""
+    N = 1500
+    data = rc.Sequences(np.zeros((N, 1, 1)), np.arange(N), np.arange(N) < 5, "softmax_cross_entropy", "last")
+    assert data.output_size == N
+    N = 10_001
+    with pytest.raises(ValueError, match="10001 classes, too many for 10001 sequences"):
+        rc.Sequences(np.zeros((N, 1, 1)), np.arange(N), np.arange(N) < 5, "softmax_cross_entropy", "last")
+
+
+def test_other_types_of_numbers_are_the_same_sequences() -> None:
+    """Integers, lists and unsigned labels are refused, or train another network."""
+    base = sequences("squared_error")
+    other = rc.Sequences(base.inputs.astype(int).tolist(), base.targets.astype(int), base.held_out, base.loss, base.loss_at)  # type: ignore[arg-type]  # fmt: skip
+    assert other.digest == base.digest
+    e = rc.Experiment(task="mine", sequence_length=5, batch_size=4, hidden_size=4, updates=3)
+    np.testing.assert_array_equal(rc.run(e, base).updates["loss"], rc.run(e, other).updates["loss"])
+    labels = sequences()
+    unsigned = rc.Sequences(
+        labels.inputs, labels.targets.astype(np.uint8), labels.held_out, labels.loss, labels.loss_at
+    )
+    assert unsigned.digest == labels.digest and unsigned.targets.dtype == np.int64
+
+
+def test_the_digest_is_that_of_the_content() -> None:
+    """Two data sets share a digest, and one's runs are taken for the other's."""
+    base = sequences("squared_error", "every")
+    fields: dict[str, Any] = {
+        name: getattr(base, name) for name in ("inputs", "targets", "held_out", "loss", "loss_at")
+    }
+    mask = np.ones(base.inputs.shape[:2], bool)
+    changed = [
+        {"inputs": with_value(base.inputs.copy(), (1, 2, 0), 0.5)}, {"targets": with_value(base.targets.copy(), (1, 2, 0), 0.5)},
+        {"held_out": np.arange(12) % 3 == 0}, {"mask": with_value(mask.copy(), (1, 2), False)},
+        {"mask": with_value(mask.copy(), (2, 1), False)}, {"inputs": base.inputs[:, ::-1, :1].repeat(2, axis=2) + 1},
+        {"inputs": base.inputs[..., :1]}, {"loss_at": "last", "targets": base.targets[:, -1]},
+    ]  # fmt: skip
+    digests = [rc.Sequences(**(fields | change)).digest for change in changed]
+    assert len({base.digest, *digests}) == len(changed) + 1
+    assert rc.Sequences(**(fields | {"mask": mask})).digest == base.digest == rc.Sequences(**fields).digest
+    assert len(base.digest) == 16 and int(base.digest, 16) >= 0 and len(repr(base)) < 100
+
+
+def test_digits() -> None:
+    """The digits differ from those that studies run on, or their labels have left their pictures."""
+    data = rc.tasks.digits()
+    assert data.inputs.shape == (1797, 64, 1) and data.output_size == 10 and int(data.held_out.sum()) == 359
+    from sklearn.datasets import load_digits
+
+    pictures = load_digits()
+    np.testing.assert_array_equal(data.inputs[7, :, 0], pictures.data[7] / 16.0)
+    np.testing.assert_array_equal(data.targets, pictures.target)
+    assert data.digest == "4bc9bc3fdad9c0fa"
+    assert np.isfinite(rc.run(rc.Experiment(task="digits", sequence_length=64, hidden_size=4), data).updates["loss"][0])

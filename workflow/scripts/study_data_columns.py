@@ -222,14 +222,12 @@ def _moment_values(cells: Cells) -> tuple[pa.Array, str]:
     if _is_text(kind):
         text = _trimmed(values)
         if _all(pc.match_substring_regex(_plain(text, cells.decimal), _NUMBER)):
-            plain = _plain(text, cells.decimal)
-            whole = _all(pc.match_substring_regex(plain, r"^[+-]?[0-9]{1,18}$"))
-            return plain.cast(pa.int64() if whole else pa.float64()), ""
-        for target in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.timestamp("us"), pa.timestamp("us", "UTC")):
-            try:
-                return text.cast(target).cast(pa.int64()), target.unit
-            except pa.ArrowInvalid:
-                continue
+            plain = _first_cast(_plain(text, cells.decimal), pa.int64(), pa.uint64(), pa.float64())
+            assert plain is not None  # what matches is a number
+            return plain, ""
+        dates = _first_cast(text, *(pa.timestamp(unit, zone) for unit in ("ns", "us") for zone in (None, "UTC")))
+        if dates is not None:
+            return dates.cast(pa.int64()), dates.type.unit
         shown = quoted(next(cell for cell in text.to_pylist() if cell is not None and not _matches(cell, _NUMBER)))
         raise DataError(
             f"{cells.where} gives the order of the rows and holds {shown}; write numbers, or dates as 2024-12-31 or 2024-12-31 23:59:59"
@@ -243,6 +241,16 @@ def _moment_values(cells: Cells) -> tuple[pa.Array, str]:
     if pa.types.is_null(kind):
         return pa.nulls(len(values), pa.int64()), ""
     raise DataError(f"{cells.where} gives the order of the rows and is of type {kind}; it must hold numbers or dates")
+
+
+def _first_cast(text: pa.Array, *kinds: pa.DataType) -> pa.Array | None:
+    """The text in the first type that all cells read as; None if there is none."""
+    for kind in kinds:
+        try:
+            return text.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return None
 
 
 def _is_text(kind: pa.DataType) -> bool:
