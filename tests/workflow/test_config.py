@@ -81,8 +81,8 @@ MISTAKES = [
     ("device", "gpu", ["device", "'gpu'", "cpu, cuda, auto"]),
     ("gate.tolerance.float64", 0, ["gate.tolerance.float64", "above 0"]),
     ("figures", ["growth_rat"], ["figures[0]", "Did you mean 'growth_rate'"]),
-    ("sequences.waves.file", "studies/data/wave.csv", ["sequences.waves.file", "does not exist"]),
-    ("sequences.waves.file", "studies/data/waves.xlsx", ["sequences.waves.file", ".csv or .parquet"]),
+    ("sequences.waves.file", "studies/data/wave.csv", ["sequences.waves (studies/data/wave.csv)", "does not exist"]),
+    ("sequences.waves.file", "studies/data/waves.xlsx", ["sequences.waves.file", "waves.xlsx", ".csv", ".parquet"]),
     ("sequences.waves.loss", "cross_entropy", ["sequences.waves.loss", "Did you mean 'softmax_cross_entropy'"]),
     ("sequences.digits", None, ["sequences.digits"]),
     # the field's other words, and other spellings

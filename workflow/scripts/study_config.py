@@ -222,14 +222,15 @@ def _check_rules(path: tuple[Any, ...], rules: list[str]) -> Iterator[Problem]:
 
 
 def _check_formats(path: tuple[Any, ...], grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
-    """Settings that a run's own floats do not hold."""
-    described = schema()["$defs"]["axes"]
+    """Settings that a run's own floats do not hold: what ``Experiment`` would refuse in the middle of the study."""
+    axes = schema()["$defs"]["axes"]
+    numbers = [axis for axis, described in axes["x-axes"].items() if described["kind"] in ("number", "rule")]
     for dtype in dtypes:
-        smallest, largest = described["x-ranges"][dtype]
-        for axis in described["x-in-dtype"]:
+        smallest, largest = axes["x-ranges"][dtype]
+        for axis in numbers:
             for value in as_list(grid.get(axis, [])):
                 number = float(value.partition(":")[2] or 1.0) if isinstance(value, str) else value
-                if number is not None and not smallest <= number <= largest:
+                if number and not smallest <= number <= largest:
                     yield (
                         (*path, axis),
                         f"{value!r} is not allowed with dtype {dtype}, which holds {smallest:.3g} to {largest:.3g}",
