@@ -127,7 +127,7 @@ def _of_another_type(given: object, error: ValidationError) -> str:
     if isinstance(given, bool) and "string" in types:
         return f"{must} (YAML reads yes, no, on and off as true and false: put the word in quotes)"
     if given is None:
-        return f"{must} (nothing stands there; leave the key out for its default)"
+        return f"{must}, and nothing stands there"
     return must
 
 
@@ -136,7 +136,7 @@ def _as_number(text: str) -> str:
         value = float(text)
     except ValueError:
         digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ% ")
-        return f"write the number alone: {digits}" if digits != text and digits.replace(".", "", 1).isdigit() else "a number is written in digits, with a point: 0.5"  # fmt: skip
+        return f"write the number alone: {digits}" if digits != text and digits.replace(".", "", 1).isdigit() else "a number is written in digits"  # fmt: skip
     dotted = text if "." in text or "e" not in text.lower() else text.lower().replace("e", ".0e")
     return f"no quotes; YAML reads 1e-3 as text, write {dotted if dotted != text else '1.0e-3' if 'e' in text.lower() else f'{value:g}'}"
 
