@@ -100,6 +100,12 @@ class Sequences:
         return int(self.targets.max()) + 1 if self.loss == "softmax_cross_entropy" else int(self.targets.shape[-1])
 
     @cached_property
+    def largest(self) -> float:
+        """The largest magnitude among inputs and targets that are numbers."""
+        numbers = [self.inputs, *([self.targets] if self.targets.dtype.kind == "f" else [])]
+        return max(float(np.nanmax(np.abs(each))) for each in numbers)
+
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits of the SHA-256 of all values: the same for the same content, whatever file or type it comes from."""
         content: dict[str, Any] = {
