@@ -216,7 +216,7 @@ def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
         raise ValueError(
             f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"
         )
-    if data.largest > np.finfo(e.dtype).max:
+    if data.largest > float(np.finfo(e.dtype).max):
         raise ValueError(f"dtype: {e.dtype!r} does not hold the sequences, whose largest number is {data.largest:.3g}")
     return SequenceTask(data, e.seed, e.sequence_length, e.batch_size, e.loss_at or data.loss_at)
 
