@@ -166,6 +166,13 @@ def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         study_data.read("mine", {**LABELS, "file": "wave.csv"}, tmp_path)
 
 
+@pytest.mark.parametrize(("file", "hint"), [("~/mine.csv", "write the whole path"), ("https://a.b/mine.csv", "download"), ("x" * 300 + ".csv", "too long"), ("mine.csv/x.csv", "does not exist")])  # fmt: skip
+def test_names_that_are_no_files_here(tmp_path: Path, file: str, hint: str) -> None:
+    (tmp_path / "mine.csv").write_text(text_of())
+    with pytest.raises(study_data.DataError, match=hint):
+        study_data.read("mine", {**LABELS, "file": file}, tmp_path)
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").mkdir()
     with pytest.raises(study_data.DataError, match="this is a folder"):
