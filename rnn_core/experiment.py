@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core import readout
+from rnn_core import ragged, readout
 from rnn_core.activations import ACTIVATIONS
-from rnn_core.arrays import DTYPES, Array, Params, namespace, place, to_numpy
+from rnn_core.arrays import DTYPES, Array, Params, like, namespace, place, to_numpy
 from rnn_core.axes import Axis, axis, described_by_axes
 from rnn_core.bptt import Gradients, backward, forward
 from rnn_core.cells import CELLS, Cell, make_cell
@@ -21,10 +21,21 @@ from rnn_core.choices import nearest
 from rnn_core.clipping import RULES, Clipped, Gradient, compare, global_log_norm, parse_clipping
 from rnn_core.formats import first_lost
 from rnn_core.initializers import INITIALIZERS, sigma_max, spectral_radius
-from rnn_core.losses import LOSSES, scaled_squared_error
+from rnn_core.losses import LOSSES, carries_target, scaled_squared_error
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scalars import as_python
-from rnn_core.scaling import LN2, Scaled, all_finite, concat, log_norms, parts, plain, plain_if_fits, plus
+from rnn_core.scaling import (
+    LN2,
+    Scaled,
+    all_finite,
+    concat,
+    log_norms,
+    log_norms_of_columns,
+    parts,
+    plain,
+    plain_if_fits,
+    plus,
+)
 from rnn_core.streams import stream
 from rnn_core.tape import Segment, Tape, pieces
 from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
@@ -37,6 +48,7 @@ from rnn_core.theory import (
     growth,
     linear_rate,
     operating_rate,
+    ragged_growth,
     regime,
     settled_window,
     slope_fluctuation,
@@ -204,6 +216,8 @@ def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
         raise ValueError(
             f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"
         )
+    if data.largest > float(np.finfo(e.dtype).max):
+        raise ValueError(f"dtype: {e.dtype!r} does not hold the sequences, whose largest number is {data.largest:.3g}")
     return SequenceTask(data, e.seed, e.sequence_length, e.batch_size, e.loss_at or data.loss_at)
 
 
@@ -233,12 +247,13 @@ class Evaluation:
 
     Attributes:
         update: the number of updates made before it.
-        loss: mean over the batch and over the steps that carry a loss.
+        loss: mean over the samples and steps that carry a target.
         accuracy: fraction of right labels; nan for a regression.
         output, grad_output: y and dL/dy of the steps that carry a loss, (T, B, C) or (1, B, C).
         grad_hidden: the direct part of dL/dh_t.
         gradients: from ``backward``.
         param_grads: of all parameters, the readout's included.
+        ends: of ragged sequences the steps until each one's last target, (B,); None where all end with the batch.
     """
 
     update: int
@@ -250,12 +265,16 @@ class Evaluation:
     grad_hidden: DirectPart
     gradients: Gradients
     param_grads: Gradient
+    ends: np.ndarray | None = None
 
     def first_nonfinite_step(self) -> int | None:
         """The first t whose state or output plain floats do not hold; else the last t, the first on the way back, whose
         gradient is not finite; else None."""
         xp = namespace(self.tape.x)
-        outputs = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=(1, 2)))
+        finite = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=2))
+        if self.ends is not None:
+            finite = finite | (np.arange(len(finite))[:, None] >= self.ends)
+        outputs = finite.all(axis=1)
         steps = [self.grad_hidden.first + int(t) + 1 for t in np.flatnonzero(~outputs)[:1]]
         if (state := self.tape.first_nonfinite_step) is not None:
             steps.append(state)
@@ -266,9 +285,9 @@ class Evaluation:
         return int(broken[-1]) + 1 if broken.size else None
 
 
-def _states_with_loss(tape: Tape, loss_at: str) -> Iterator[Array | Scaled]:
-    """h_t of the steps that carry a loss, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits."""
-    if loss_at == "last":
+def _states_with_loss(tape: Tape, outputs_at: str) -> Iterator[Array | Scaled]:
+    """h_t of the steps with an output, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits."""
+    if outputs_at == "last":
         h = tape.state["hidden"]
         yield Scaled(h.mantissa[None], h.exponent) if isinstance(h, Scaled) else h[None]
     else:
@@ -286,15 +305,21 @@ def loss_of(
     """(loss, accuracy, tape, y, dL/dy): the forward half of ``evaluate``; y and dL/dy (T, B, C) or (1, B, C)."""
     xp, task = namespace(x), problem.task
     tape = tape or forward(problem.cell, params, x, memory_budget=memory_budget)
-    y = concat([readout.forward(params, h) for h in _states_with_loss(tape, task.loss_at)])
-    goal = target if task.loss_at == "every" else target[None]
+    y = concat([readout.forward(params, h) for h in _states_with_loss(tape, task.outputs_at)])
+    goal = target if task.outputs_at == "every" else target[None]
+    carries = carries_target(goal) if task.ragged else None
+    if carries is not None:
+        goal = ragged.only(goal, carries)
     if isinstance(y, Scaled) and task.loss == "squared_error":
         losses, dy = scaled_squared_error(y, goal)
     else:
         losses, dy = LOSSES[task.loss](plain(y), goal)
-    count, accuracy = math.prod(losses.shape), math.nan
-    if task.loss == "softmax_cross_entropy":
-        accuracy = float(xp.sum(xp.argmax(plain(y), axis=-1) == goal)) / count
+    right = None if task.loss != "softmax_cross_entropy" else xp.argmax(plain(y), axis=-1) == goal
+    count = math.prod(losses.shape)
+    if carries is not None:
+        losses, dy, count = ragged.only(losses, carries), ragged.only(dy, carries), int(xp.count_nonzero(carries))
+        right = None if right is None else right & carries
+    accuracy = math.nan if right is None else float(xp.sum(right)) / count
     return float(xp.sum(losses)) / count, accuracy, tape, y, dy / count
 
 
@@ -317,12 +342,13 @@ def evaluate(
     grad_hidden = DirectPart(params, dy, x.shape[0])
     gradients = backward(tape, grad_hidden)
     param_grads, start = dict(gradients.params), 0
-    for h in _states_with_loss(tape, problem.task.loss_at):
+    for h in _states_with_loss(tape, problem.task.outputs_at):
         stop = start + h.shape[0]
         for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
             param_grads[name] = plus(param_grads[name], share) if start else share
         start = stop
-    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads)
+    ends = ragged.ends_of(target) if problem.task.ragged else None
+    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads, ends)
 
 
 @dataclass(frozen=True, repr=False)
@@ -454,8 +480,8 @@ def _measure(
             x, target = problem.batch(0)
             given = shared.tape_of(x)
             evaluation = evaluate(problem, problem.params, x, target, 0, memory_budget, given)
-            known = shared.of_states.first(len(x)) if given and shared.of_states else None
-            of_states = known or _of_states(problem.cell, evaluation.tape, slopes=True)
+            known = shared.of_states.first(len(x)) if given and shared.of_states and evaluation.ends is None else None
+            of_states = known or _of_states(problem.cell, evaluation, slopes=True)
             if shared.tape is None:
                 shared.tape, shared.of_states = evaluation.tape, of_states
             trace = _trace(0, evaluation, of_states)
@@ -486,7 +512,7 @@ def _train(problem: Problem, watch: Watcher | None, memory_budget: int | None) -
             evaluation = evaluate(problem, params, x, target, update, memory_budget)
             row, clipped = _row_of_update(experiment, evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
-                of_states = _of_states(problem.cell, evaluation.tape, slopes=update == 0)
+                of_states = _of_states(problem.cell, evaluation, slopes=update == 0)
                 traces.append(_trace(update, evaluation, of_states))
                 if watch is not None:
                     watch(problem, params, x, target, evaluation)
@@ -553,10 +579,12 @@ class _OfStates:
         columns: of ``traces``, each (T,).
         slopes: sums over the batch of phi'/gamma and of its square, float64 (2, T, H), as large beside the tape as 1/B; None
             where nobody asks for them, and where the tape is not kept whole either.
+        windows: of ragged sequences the settled window of each (``ragged.live_states``).
     """
 
     columns: dict[str, np.ndarray]
     slopes: np.ndarray | None
+    windows: list[slice] | None = None
 
     def first(self, T: int) -> _OfStates:
         """What the first T states decide."""
@@ -564,8 +592,11 @@ class _OfStates:
         return _OfStates({name: values[:T] for name, values in self.columns.items()}, slopes)
 
 
-def _of_states(cell: Cell, tape: Tape, slopes: bool = False) -> _OfStates:
+def _of_states(cell: Cell, evaluation: Evaluation, slopes: bool = False) -> _OfStates:
     """What the forward pass alone decides, with the slopes of a cell that has one a unit if ``slopes``."""
+    tape = evaluation.tape
+    if evaluation.ends is not None:
+        return _of_ragged_states(cell, tape, evaluation.ends)
     rms, saturation, sums = [], [], []
     wanted = slopes and tape.kept is not None and _has_slopes(cell)
     for segment in tape.segments():
@@ -579,6 +610,19 @@ def _of_states(cell: Cell, tape: Tape, slopes: bool = False) -> _OfStates:
                 sums.append(_sums_of_slopes(slope))
     found = {"hidden_rms": np.concatenate(rms), "saturation": np.concatenate(saturation)}
     return _OfStates(found, np.concatenate(sums, axis=1) if wanted else None)
+
+
+def _of_ragged_states(cell: Cell, tape: Tape, ends: np.ndarray) -> _OfStates:
+    """The same over the sequences that have not ended, with every sequence's own window."""
+    log_rms, saturated = [], []
+    for segment in tape.segments():
+        states, e = segment.states["hidden"][1:], segment.exponent[1:]
+        log_rms.append(log_norms_of_columns(states) + e[:, None] * LN2 - 0.5 * math.log(states.shape[1]))
+        for slope in _slopes(cell, segment):
+            xp = namespace(slope)
+            saturated.append(to_numpy(xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=1)) / slope.shape[1])
+    live = ragged.live_states(np.concatenate(log_rms), np.concatenate(saturated), ends)
+    return _OfStates({"hidden_rms": live.hidden_rms, "saturation": live.saturation}, None, live.windows)
 
 
 def _has_slopes(cell: Cell) -> bool:
@@ -605,11 +649,27 @@ def _sums_of_slopes(slope: Array) -> np.ndarray:
     return np.stack([to_numpy(xp.vecdot(slope, factor)) for factor in (ones, slope)]).astype(np.float64)
 
 
+def _ragged_slopes(cell: Cell, tape: Tape, windows: list[slice]) -> Slopes:
+    """The slopes inside every sequence's own window."""
+    counted, total = ragged.inside(windows, tape.x.shape[0]), np.zeros((2, tape.params["weight_hh"].shape[1]))
+    for segment in tape.segments():
+        start = segment.start
+        for slope in _slopes(cell, segment):
+            xp = namespace(slope)
+            weight = like(counted[start : start + len(slope), None, :], slope)
+            total += [to_numpy(xp.sum(weight * power, axis=(0, 2))).astype(np.float64) for power in (slope, slope**2)]
+            start += len(slope)
+    mean, square = total / counted.sum()
+    return Slopes(cell.phi.gamma * mean, cell.phi.gamma**2 * square)
+
+
 def _settled_slopes(cell: Cell, tape: Tape, of_states: _OfStates, window: slice) -> Slopes:
     """The slopes inside ``window``, from the sums of ``of_states`` or, where the tape is not whole, from another pass.
 
     Taken segment by segment, so that both have the same bits.
     """
+    if of_states.windows is not None:
+        return _ragged_slopes(cell, tape, of_states.windows)
     total: Any = 0.0
     for segment in tape.segments():
         start, stop = max(window.start, segment.start), min(window.stop, segment.stop)
@@ -661,13 +721,14 @@ def _measure_start(
     problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray], of_states: _OfStates
 ) -> dict[str, Any]:
     """What the task decided, and spectrum, growth, theory and losses to narrower formats of the network before training."""
-    window = settled_window(of_states.columns["hidden_rms"])
+    windows = of_states.windows or [settled_window(of_states.columns["hidden_rms"])]
+    window = slice(min(each.start for each in windows), max(each.stop for each in windows))
     several = len(trace["t"]) > 1
-    measured = growth_of(problem, evaluation, window)
+    measured = growth_of(problem, evaluation, of_states.windows or window)
     matrix = to_numpy(problem.params["weight_hh"]).astype(np.float64)
     blocks = np.split(matrix, problem.cell.gates)  # one recurrent matrix a gate
     rho, sigma = max(map(spectral_radius, blocks)), max(map(sigma_max, blocks))
-    theory = _predict(problem, evaluation.tape, of_states, window, matrix, sigma)
+    theory = _predict(problem, evaluation, of_states, window, matrix, sigma)
     return {
         "task_input_size": problem.task.input_size,
         "task_loss_at": problem.task.loss_at,
@@ -687,12 +748,21 @@ def _measure_start(
     }
 
 
-def growth_of(problem: Problem, evaluation: Evaluation, window: slice | None = None) -> Growth:
+def growth_of(problem: Problem, evaluation: Evaluation, window: slice | list[slice] | None = None) -> Growth:
     """How every sample's gradient of the last step's loss alone grows on its way back, whatever other steps carry a loss.
 
+    Of ragged sequences the last step is each one's own (``ragged_growth``).
+
     Args:
-        window: the indices t - 1 that count (``settled_window``); None is all.
+        window: the indices t - 1 that count (``settled_window``), of ragged sequences one a sequence; None is all.
     """
+    if evaluation.ends is not None:
+        gradients = evaluation.gradients
+        if problem.task.loss_at == "every":
+            gradients = backward(evaluation.tape, ragged.at_ends(evaluation.grad_hidden, evaluation.ends))
+        assert not isinstance(window, slice)
+        return ragged_growth(gradients.log_norm_samples, evaluation.ends, window)
+    assert not isinstance(window, list)
     if problem.task.loss_at == "last":
         return growth(evaluation.gradients.log_norm_samples, window)
     T = evaluation.tape.x.shape[0]
@@ -707,7 +777,7 @@ def _sigma_w2(W: np.ndarray) -> float:
 
 
 def _predict(
-    problem: Problem, tape: Tape, of_states: _OfStates, window: slice, W: np.ndarray, sigma: float
+    problem: Problem, evaluation: Evaluation, of_states: _OfStates, window: slice, W: np.ndarray, sigma: float
 ) -> dict[str, Any]:
     """Rates that theory predicts; nan where it says nothing, as for gated cells."""
     cell = problem.cell
@@ -715,13 +785,13 @@ def _predict(
     linear = math.nan if jacobian is None else linear_rate(spectral_radius(jacobian))
     operating = fluctuation = math.nan
     if _has_slopes(cell):
-        slopes = _settled_slopes(cell, tape, of_states, window)
+        slopes = _settled_slopes(cell, evaluation.tape, of_states, window)
         at_them = cell.jacobian(W, slopes.mean)
         assert at_them is not None
         operating, fluctuation = operating_rate(at_them), slope_fluctuation(slopes)
     elif jacobian is not None:  # all slopes are 1
         operating, fluctuation = linear, 0.0
-    mean_field, bistable = _mean_field(problem, W, tape.x)
+    mean_field, bistable = _mean_field(problem, W, evaluation)
     if jacobian is not None and cell.phi.name == "identity":
         predicted, by = linear, "linear law"
     elif fluctuation < STEADY_BELOW:
@@ -740,12 +810,14 @@ def _predict(
     }
 
 
-def _mean_field(problem: Problem, W: np.ndarray, x: Array) -> tuple[float, bool | None]:
+def _mean_field(problem: Problem, W: np.ndarray, evaluation: Evaluation) -> tuple[float, bool | None]:
     """(its rate, whether there is another); (nan, None) where it is not applied."""
     e = problem.experiment
     if e.cell != "vanilla" or e.initializer not in MIXING_INITIALIZERS:
         return math.nan, None
-    rows = to_numpy(x).astype(np.float64).reshape(-1, x.shape[-1])
+    x = to_numpy(evaluation.tape.x).astype(np.float64)
+    ended = np.zeros(1, dtype=bool) if evaluation.ends is None else np.arange(len(x))[:, None] >= evaluation.ends
+    rows = x[~ended] if ended.any() else x.reshape(-1, x.shape[-1])  # of ragged sequences without their padding
     W_ih = to_numpy(problem.params["weight_ih"]).astype(np.float64)
     sigma_u2 = float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih))  # mean square of W_ih x_t
     found = fixed_point(problem.cell.phi, sigma_w2=_sigma_w2(W), sigma_u2=sigma_u2)

@@ -92,13 +92,13 @@ def compare_recurrent(ours: Gradients, reference: Reference) -> list[Error]:
 
 
 def _goal(problem: Problem, target: Array, x: Tensor) -> Tensor:
-    """The target of the steps that carry a loss, time first."""
+    """The target of the steps with an output, time first."""
     goal = torch.as_tensor(to_numpy(target), device=x.device)
-    return goal if problem.task.loss_at == "every" else goal[None]
+    return goal if problem.task.outputs_at == "every" else goal[None]
 
 
 def _readout(problem: Problem, p: dict[str, Tensor], hidden: Tensor) -> Tensor:
-    h = hidden if problem.task.loss_at == "every" else hidden[-1:]
+    h = hidden if problem.task.outputs_at == "every" else hidden[-1:]
     return h @ p["weight_ho"].T + p["bias_ho"]
 
 
@@ -107,7 +107,7 @@ def _output_error(ours: Array, reference: Tensor, target: Tensor) -> float:
     y, expected = to_numpy(ours).astype(np.float64), to_numpy(reference).astype(np.float64)
     size = float(np.linalg.norm(expected))
     if target.is_floating_point():
-        size = max(size, float(np.linalg.norm(to_numpy(target).astype(np.float64))))
+        size = max(size, float(np.linalg.norm(np.nan_to_num(to_numpy(target).astype(np.float64)))))
     return float(np.linalg.norm(y - expected)) / size if size else 0.0 if not y.any() else math.inf
 
 

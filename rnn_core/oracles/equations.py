@@ -96,7 +96,12 @@ STEPS: dict[str, Callable[..., State]] = {
 
 
 def mean_loss(loss: str, y: Tensor, target: Tensor) -> Tensor:
-    """The loss of outputs y (…, C) as the engine defines it: mean over batch and steps."""
+    """The loss of outputs y (…, C) as the engine defines it: mean over the samples and steps that carry a target.
+
+    A target of nan, or a label below 0, is none.
+    """
+    there = target >= 0 if loss == "softmax_cross_entropy" else ~target[..., 0].isnan()
+    y, target = y[there], target[there]
     if loss == "softmax_cross_entropy":
         # ln(1 + Σ exp(y_c - y_target)) over the other classes: torch's own cross_entropy differentiates to softmax - 1,
         # which cancels where the prediction is confident and right.

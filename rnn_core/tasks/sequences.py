@@ -67,6 +67,8 @@ class Sequences:
         if not 0 < int(held_out.sum()) < N:
             raise ValueError(f"{int(held_out.sum())} of {N} sequences are held out; some must be, and some must not")
         targets = self._checked_targets(N, T, mask)
+        if mask is not None:  # padding is nobody's input
+            inputs = np.where((np.arange(T) <= last_true(mask)[:, None])[..., None], inputs, 0)
         for name, array in (("inputs", inputs), ("targets", targets), ("held_out", held_out), ("mask", mask)):
             object.__setattr__(self, name, array)
 
@@ -79,8 +81,9 @@ class Sequences:
             raise ValueError(f"targets: shape {targets.shape} does not fit {self.loss}; expected {shape}")
         carries = mask if mask is not None and self.loss_at == "every" else np.ones(leading, dtype=bool)
         if not labelled:
+            targets = targets if targets.dtype.kind == "f" else targets.astype(np.float64)
             _finite("targets", np.where(carries[..., None], targets, 0.0))
-            return targets.astype(np.float64) if targets.dtype.kind != "f" else targets
+            return targets if carries.all() else np.where(carries[..., None], targets, np.nan)
         if targets.dtype.kind not in "iu":
             raise ValueError(f"targets: labels must be integers, not {targets.dtype}")
         labels = np.where(carries, targets, 0)  # what is not a target may be anything, and is no class
@@ -98,6 +101,12 @@ class Sequences:
     @property
     def output_size(self) -> int:
         return int(self.targets.max()) + 1 if self.loss == "softmax_cross_entropy" else int(self.targets.shape[-1])
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest magnitude among inputs and targets that are numbers."""
+        numbers = [self.inputs, *([self.targets] if self.targets.dtype.kind == "f" else [])]
+        return max(float(np.nanmax(np.abs(each))) for each in numbers)
 
     @cached_property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
 """What theory says a measured curve should do: bounds, linear law, operating point, mean field; and how growth is measured."""
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
-from rnn_core.theory.growth import REGIME_DECADES, REGIMES, Growth, growth, regime, settled_window
+from rnn_core.theory.growth import REGIME_DECADES, REGIMES, Growth, growth, ragged_growth, regime, settled_window
 from rnn_core.theory.mean_field import MIXING_INITIALIZERS, MeanField, critical_sigma_w, fixed_point
 from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
 
@@ -19,6 +19,7 @@ __all__ = [
     "growth",
     "linear_rate",
     "operating_rate",
+    "ragged_growth",
     "regime",
     "settled_window",
     "slope_fluctuation",

@@ -79,6 +79,35 @@ def growth(log_norm: np.ndarray, window: slice | None = None) -> Growth:
     return Growth(float(rates.mean()), max(found, default=math.nan), _ratio(samples), dead)
 
 
+def ragged_growth(log_norm: np.ndarray, ends: np.ndarray, windows: list[slice] | None = None) -> Growth:
+    """``growth`` of sequences that end at different steps: each is measured by itself, up to its own end, in its own window.
+
+    The rate is the mean of the living samples' rates, and dead the fraction of dead ones, both without sequences of a single step
+    in their window. The error is the larger of two: √(Σ error_b²)/n of the samples' own errors over time, and the standard deviation
+    of their rates over √n. The ratio is log10 of the norm over the batch at t = 1 over that of every sequence at its own last step.
+
+    Args:
+        log_norm: ln ‖dL/dh_t^(b)‖ (T, B), the loss at every sequence's last step alone.
+        ends: steps of every sequence, (B,).
+        windows: of every sequence; None is all of its steps.
+    """
+    own = [log_norm[:end, b] for b, end in enumerate(ends)]
+    if windows is None:
+        windows = [slice(0, int(end)) for end in ends]
+    measured = [growth(norms, window) for norms, window in zip(own, windows, strict=True) if len(norms[window]) > 1]
+    ratio = _ratio(np.stack([log_norm[0], log_norm[ends - 1, np.arange(len(ends))]]))
+    if not measured:
+        return Growth(math.nan, math.nan, ratio, math.nan)
+    dead = float(np.mean([each.dead for each in measured]))
+    living = [each for each in measured if each.dead == 0.0]
+    if not living:
+        return Growth(-math.inf, math.nan, ratio, dead)
+    rates, errors = (np.array([getattr(each, name) for each in living]) for name in ("rate", "error"))
+    over_time = float(np.sqrt((errors**2).sum()) / len(errors))
+    found = [error for error in (over_time, _error_over_samples(rates)) if not math.isnan(error)]
+    return Growth(float(rates.mean()), max(found, default=math.nan), ratio, dead)
+
+
 def _error_over_time(steps: np.ndarray) -> float:
     length = max(1, math.isqrt(len(steps)))
     count = len(steps) // length

@@ -166,6 +166,11 @@ def test_every_field_is_described() -> None:
         (small(task="labels", sequence_length=10), labelled("last"), r"sequence_length: 10 is more than the 9"),
         (small(task="labels", batch_size=10), labelled("last"), r"batch_size: 10 is more than the 9 training"),
         (small(task="labels", loss_at="every"), labelled("last"), r"loss_at: 'every' needs a target at every step"),
+        (
+            small(task="labels", dtype="float32"),
+            replace(labelled("last"), inputs=np.full((14, 9, 2), 1e39)),
+            r"dtype: 'float32' does not hold the sequences, whose largest number is 1e\+39",
+        ),
     ],
 )
 def test_an_experiment_that_does_not_fit_its_task_is_refused(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import gzip
+import io
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import study_data
 
@@ -162,6 +166,13 @@ def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         study_data.read("mine", {**LABELS, "file": "wave.csv"}, tmp_path)
 
 
+@pytest.mark.parametrize(("file", "hint"), [("~/mine.csv", "write the whole path"), ("https://a.b/mine.csv", "download"), ("x" * 300 + ".csv", "too long"), ("mine.csv/x.csv", "does not exist")])  # fmt: skip
+def test_names_that_are_no_files_here(tmp_path: Path, file: str, hint: str) -> None:
+    (tmp_path / "mine.csv").write_text(text_of())
+    with pytest.raises(study_data.DataError, match=hint):
+        study_data.read("mine", {**LABELS, "file": file}, tmp_path)
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").mkdir()
     with pytest.raises(study_data.DataError, match="this is a folder"):
@@ -252,6 +263,66 @@ BAD_CELLS: list[tuple[str, Any, str, list[str]]] = [
 def test_cells_that_are_no_numbers_are_named_with_their_rows(tmp_path: Path, content: Any, name: str, said: list[str]) -> None:  # fmt: skip
     message = refusal(tmp_path, content, name)
     assert all(part in message for part in said), message
+
+
+PIECES = [
+    b",",
+    b";",
+    b'"',
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\xff",
+    b"nan",
+    b"inf",
+    b"1e400",
+    b"",
+    b"9" * 25,
+    b"1,5",
+    b"2024-01-01",
+    b"true",
+    b"0x1",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_happened_to_a_file_it_is_read_or_refused_in_one_sentence(data: Any) -> None:
+    """Bytes of a text or Parquet file exchanged or cut off, and options that may not fit it."""
+    name = data.draw(st.sampled_from(["mine.csv", "mine.parquet"]))
+    content = bytearray(PARQUET if name == "mine.parquet" else text_of().encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        content[start : start + data.draw(st.integers(0, 3))] = data.draw(st.sampled_from(PIECES))
+    content = content[: data.draw(st.sampled_from([len(content)] * 4 + [len(content) // 2]))]
+    options = {
+        "time": [None, "step", "y"],
+        "mask": ["kind"],
+        "targets": [["y"], ["kind"]],
+        "loss": ["squared_error"],
+        "loss_at": ["every"],
+    }
+    if name == "mine.csv":
+        options |= {"decimal": [","], "delimiter": [";", "\t"], "encoding": ["utf-16", "latin-1", "ascii"]}
+    described = {
+        key: data.draw(st.sampled_from(values)) for key, values in options.items() if data.draw(st.integers(0, 3)) == 0
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            task = read(Path(folder), bytes(content), name, **described)
+        except study_data.DataError as error:
+            assert str(error).startswith("sequences.mine") and "\n" not in str(error) and len(str(error)) < 600
+        else:
+            assert np.isfinite(task.inputs).all() and study_data.sequences_of(task).digest
+
+
+def _parquet_bytes() -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table(COLUMNS), stream)
+    return stream.getvalue()
+
+
+PARQUET = _parquet_bytes()
 
 
 def test_data_frames_of_pandas_are_read(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ BAD_TIMES = [
     (lambda d: d.assign(step=d["step"].where(d.index != 4)), "column 'step' is blank in data row 5"),
     (lambda d: d.assign(step=[*["31.12.2023", "1.1.2024", "2.1.2024"] * 6]), "holds '31.12.2023'; write numbers, or dates as 2024-12-31"),
     (lambda d: d.assign(step=["one", "two", "three"] * 6), "holds 'one'"),
+    (lambda d: d.assign(step=["1", "2", "three"] * 6), "holds 'three'"),
 ]  # fmt: skip
 
 

@@ -75,8 +75,7 @@ def check(
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = rc.evaluate(problem, problem.params, x, target)
-        key = experiment.key_with(None if data is None else data.digest)
-        common = {**settings_of(problem, evaluation, tolerance), "run_key": key, "stage": "gate", "sweep": sweep}
+        common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
         module = module_row(
             problem, x, plain(evaluation.tape.hidden), tolerance

@@ -32,7 +32,7 @@ def autograd_row(problem: Problem, params: Params, x: Array, target: Array, eval
     except autograd.NotFinite:
         if not autograd.confirms_nonfinite(problem, params, x, target):
             raise CheckFailed(
-                f"{describe(problem.experiment)}: the engine's result is not finite, PyTorch's is"
+                f"{describe(problem.experiment, key_of(problem))}: the engine's result is not finite, PyTorch's is"
             ) from None
         return {"oracle": "torch.autograd", "relative_error": None, "where": "not finite, on both sides"}
     return {"oracle": "torch.autograd", "relative_error": error.relative, "where": error.where}
@@ -58,17 +58,23 @@ def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
     if error is not None and not error <= tolerance:
         raise CheckFailed(
             f"the engine disagrees with {row['oracle']}: relative error {error:.3g} at {row['where']}, "
-            f"above the tolerance {tolerance:g}, in {describe(experiment)}"
+            f"above the tolerance {tolerance:g}, in {describe(experiment, row.get('run_key'))}"
         )
 
 
-def describe(experiment: rc.Experiment) -> str:
-    """The settings that tell one check from another."""
+def key_of(problem: Problem) -> str:
+    """The run's key, as in every table: it knows the data of a task that is not generated."""
+    data = problem.task.data.digest if isinstance(problem.task, rc.tasks.SequenceTask) else None
+    return problem.experiment.key_with(data)
+
+
+def describe(experiment: rc.Experiment, key: str | None = None) -> str:
+    """The settings that tell one check from another, and the run's key; without ``key`` that of the settings alone."""
     e = experiment
     return (
         f"task={e.task} cell={e.cell} activation={e.activation} initializer={e.initializer} "
         f"spectral_radius={e.spectral_radius:g} sequence_length={e.sequence_length} dtype={e.dtype} "
-        f"seed={e.seed} (run {e.key})"
+        f"seed={e.seed} (run {key or e.key})"
     )
 
 
@@ -76,7 +82,7 @@ def settings_of(problem: Problem, evaluation: Evaluation, tolerance: float) -> R
     """The columns that say what was checked."""
     e = problem.experiment
     return {
-        "run_key": e.key,
+        "run_key": key_of(problem),
         "update": evaluation.update,
         "regime": regime(growth_of(problem, evaluation).ratio),
         "task": e.task,
@@ -106,6 +112,7 @@ class Verifier:
     def __call__(self, problem: Problem, params: Params, x: Array, target: Array, evaluation: Evaluation) -> None:
         start = time.perf_counter()
         row = autograd_row(problem, params, x, target, evaluation)
+        row = {"stage": "sweep", **settings_of(problem, evaluation, self.tolerance), **row}
         require(row, problem.experiment, self.tolerance)
-        self.rows.append({"stage": "sweep", **settings_of(problem, evaluation, self.tolerance), **row})
+        self.rows.append(row)
         self.seconds += time.perf_counter() - start

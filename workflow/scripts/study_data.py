@@ -191,8 +191,11 @@ def _report(described: Mapping[str, Any], found: Any, task: Task, of_columns: li
     yield from _class_lines(task)
     if found.unused:
         yield f"not used: {listed(map(repr, found.unused))}"
-    held = int(task.held_out.sum())
-    yield f"held out: {held:,} of {counted(N, 'sequence')}"
+    yield from _last_lines(task)
+
+
+def _last_lines(task: Task) -> Iterator[str]:
+    yield f"held out: {int(task.held_out.sum()):,} of {counted(len(task.names), 'sequence')}"
     yield f"digest of the data: {sequences_of(task).digest}"
 
 
@@ -258,48 +261,27 @@ def digits() -> Arrays:
 
 
 def digits_task() -> Task:
-    """The 1797 handwritten digits of scikit-learn, one pixel a step in reading order: T = 64, D = 1, values 0 … 1.
-
-    Source: E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
-    """
+    """The digits of ``rnn_core.tasks``, with what is said of them."""
     import numpy as np
-    from sklearn.datasets import load_digits
 
-    images = load_digits()
-    N = len(images.images)
-    ends = np.full(N, 64)
-    task = Task(
-        images.images.reshape(N, 64, 1) / 16.0,
-        images.target.astype(np.int64),
-        _held_out("digits", N, HELD_OUT_FRACTION),
-        "softmax_cross_entropy",
-        "last",
-        None,
-        ends,
-        ends,
-        list(range(N)),
-        list(range(10)),
-    )
-    task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of 64 pixels")
-    task.report.extend(
-        [
-            *_class_lines(task),
-            f"held out: {int(task.held_out.sum())}",
-            f"digest of the data: {sequences_of(task).digest}",
-        ]
-    )
+    import rnn_core as rc
+
+    data = rc.tasks.digits()
+    N, T, _ = data.inputs.shape
+    ends = np.full(N, T)
+    classes = list(range(data.output_size))
+    own = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
+    task = Task(*own, ends, ends, list(range(N)), classes)
+    task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of {T} pixels")
+    task.report.extend([*_class_lines(task), *_last_lines(task)])
     return task
 
 
 def _held_out(where: str, N: int, fraction: float) -> np.ndarray:
     """(N,) bool, drawn once for the data set, so that every run of every seed has the same split."""
-    import zlib
+    from rnn_core.tasks.sequences import split
 
-    import numpy as np
-
-    rng = np.random.default_rng(zlib.crc32(b"held_out"))
-    held_out = np.zeros(N, dtype=bool)
-    held_out[rng.permutation(N)[: round(fraction * N)]] = True
+    held_out = split(N, fraction)
     if not 0 < held_out.sum() < N:
         raise DataError(
             f"{where}: holding out {fraction:g} of {counted(N, 'sequence')} leaves none on one side; change held_out, or add sequences"

@@ -228,7 +228,10 @@ def _moment_values(cells: Cells) -> tuple[pa.Array, str]:
         dates = _first_cast(text, *(pa.timestamp(unit, zone) for unit in ("ns", "us") for zone in (None, "UTC")))
         if dates is not None:
             return dates.cast(pa.int64()), dates.type.unit
-        shown = quoted(next(cell for cell in text.to_pylist() if cell is not None and not _matches(cell, _NUMBER)))
+        unread = np.asarray(
+            pc.fill_null(pc.invert(pc.match_substring_regex(_plain(text, cells.decimal), _NUMBER)), False)
+        )
+        shown = quoted(text[int(np.argmax(unread))].as_py())
         raise DataError(
             f"{cells.where} gives the order of the rows and holds {shown}; write numbers, or dates as 2024-12-31 or 2024-12-31 23:59:59"
         )
@@ -286,22 +289,35 @@ def _plain(text: pa.Array, decimal: str) -> pa.Array:
 
 
 def _numbers_of_text(cells: Cells) -> Numbers:
-    text = _trimmed(cells.values)
-    blank = np.asarray(text.is_null())
-    plain = _plain(text, cells.decimal)
-    infinite = pc.match_substring_regex(plain, _INFINITE)
-    good = np.asarray(pc.fill_null(pc.or_(pc.match_substring_regex(plain, _NUMBER), infinite), True))
-    if not good.all():
-        small = pc.utf8_lower(text)
-        yes, no = (np.asarray(pc.is_in(small, pa.array(words))) for words in (_YES, _NO))
-        if (yes | no | blank).all():
-            said = ["true and false are read as 1 and 0"]
-            return Numbers(np.where(blank, np.nan, yes.astype(np.float64)), blank, said)
-        raise DataError(_unreadable(cells, text, ~good))
-    long = plain.filter(pc.match_substring_regex(plain, r"^[+-]?[0-9]{16,18}$")).drop_null()
-    longer = pc.sum(pc.match_substring_regex(plain, r"^[+-]?[0-9]{19,}$")).as_py() or 0
-    lost = _lost(long.cast(pa.int64()).to_numpy(zero_copy_only=False)) + longer
-    return Numbers(_floats(plain.cast(pa.float64())), blank, _said_of_lost(lost))
+    try:  # cells that are all plain numbers, as nearly always: four times as fast
+        plain, text = _plain(cells.values, cells.decimal), None
+        values = plain.cast(pa.float64())
+    except pa.ArrowInvalid:
+        text = _trimmed(cells.values)
+        plain = _plain(text, cells.decimal)
+        good = pc.or_(pc.match_substring_regex(plain, _NUMBER), pc.match_substring_regex(plain, _INFINITE))
+        wrong = ~np.asarray(pc.fill_null(good, True))
+        if wrong.any():
+            return _of_words(cells, text, wrong)
+        values = plain.cast(pa.float64())
+    found = _floats(values)
+    return Numbers(found, np.asarray(plain.is_null()), _said_of_lost(_lost_in_text(plain, found)))
+
+
+def _of_words(cells: Cells, text: pa.Array, wrong: np.ndarray) -> Numbers:
+    """Cells of which some are no numbers: 1 and 0 if all that are not blank say yes or no."""
+    small, blank = pc.utf8_lower(text), np.asarray(text.is_null())
+    yes, no = (np.asarray(pc.is_in(small, pa.array(words))) for words in (_YES, _NO))
+    if not (yes | no | blank).all():
+        raise DataError(_unreadable(cells, text, wrong))
+    return Numbers(np.where(blank, np.nan, yes.astype(np.float64)), blank, ["true and false are read as 1 and 0"])
+
+
+def _lost_in_text(plain: pa.Array, values: np.ndarray) -> int:
+    """How many of these whole numbers, as they are written, float64 does not hold exactly."""
+    large = np.flatnonzero(np.abs(values) >= EXACT)
+    whole = [text for text in plain.take(pa.array(large)).to_pylist() if re.search(r"^\s*[+-]?[0-9]+\s*$", text)]
+    return sum(int(float(text)) != int(text) for text in whole)
 
 
 def _floats(values: pa.Array) -> np.ndarray:

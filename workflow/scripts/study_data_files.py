@@ -135,15 +135,22 @@ def _opened(file: Path, where: str) -> BinaryIO:
         raise DataError(f"{where}: this is a folder; name one file in it")
     try:
         return file.open("rb")
-    except FileNotFoundError as error:
-        folder = file.parent
-        others = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        near = nearest(file.name, others)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            f"{where}: the file does not exist (looked for from the project's top folder).{near}"
+            f"{where}: the file does not exist (looked for from the project's top folder).{_hint(file)}"
         ) from error
     except PermissionError as error:
         raise DataError(f"{where}: you may not read the file; change its permissions") from error
+
+
+def _hint(file: Path) -> str:
+    """What may have been meant by a file that is not there."""
+    if "~" in file.parts:
+        return " ~ is not understood here; write the whole path."
+    if any(part in ("http:", "https:", "s3:", "gs:", "file:") for part in file.parts):
+        return " An address is not understood here; download the file and name the copy."
+    others = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+    return nearest(file.name, others)
 
 
 def _kind_of(head: bytes) -> tuple[str, str] | None:

@@ -65,7 +65,9 @@ def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry,
     kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
     steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
     if not all(steps):
-        raise CheckFailed(f"the rows in {traces} are not those of the run that was verified, {describe(experiment)}")
+        raise CheckFailed(
+            f"the rows in {traces} are not those of the run that was verified, {describe(experiment, key)}"
+        )
     ours, theirs = entry.traces["log10_grad_norm"], kept["log10_grad_norm"].to_numpy()
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     with np.errstate(all="ignore"):
@@ -74,7 +76,7 @@ def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry,
         at = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
         raise CheckFailed(
             f"the gradient norm in {traces} differs by {error[at]:.3g} from the one that was verified, "
-            f"at t={entry.traces['t'][at]}, above the tolerance {tolerance:g}, in {describe(experiment)}"
+            f"at t={entry.traces['t'][at]}, above the tolerance {tolerance:g}, in {describe(experiment, key)}"
         )
 
 
