@@ -17,7 +17,11 @@ NOW = 1_000_000.0
 
 
 def block(name: str = "a", seconds: float = 10.0, runs: int = 100, **known: float) -> Job:
-    return Job("runs", f"block sweep/{name}", seconds, runs=runs, **known)
+    return job("runs", f"block sweep/{name}", seconds, runs=runs, **known)
+
+
+def job(kind: str, name: str, seconds: float, **known: float) -> Job:
+    return Job(kind, name, seconds, submitted="began" in known, **known)
 
 
 def with_record(job: Job, done: int, found: int = 0) -> Job:
@@ -31,18 +35,18 @@ def at(jobs: list[Job], cores: int = 1, seconds: float = 0.0) -> study_estimate.
 
 def test_the_line_says_runs_rate_time_left_and_what_goes_on() -> None:
     half = with_record(block(seconds=60.0, began=NOW), done=50)
-    progress = at([half, block("b", 60.0), Job("verification", "v", 20.0), Job("page", "page", 10.0)], seconds=30.0)
+    progress = at([half, block("b", 60.0), job("verification", "v", 20.0), job("page", "page", 10.0)], seconds=30.0)
     assert progress.line() == "50 of 200 runs (25 %), 1.67 runs/s, about 2 min 0 s left: runs"
     assert at([block()]).line() == "0 of 100 runs (0 %), about 10 s left: runs"
-    assert at([Job("figures", "f", 3.0, began=NOW), Job("figures", "g", 3.0)]).line() == (
+    assert at([job("figures", "f", 3.0, began=NOW), job("figures", "g", 3.0)]).line() == (
         "about 6 s left: figures (0 of 2)"
     )
 
 
 def test_the_time_left_holds_verification_tables_figures_and_the_page() -> None:
     """Stage by stage, on all cores, and no stage shorter than its longest job."""
-    jobs = [Job("engine check", "e", 4.0), block(seconds=10.0), block("b", 2.0), Job("verification", "v", 8.0)]
-    jobs += [Job("tables", "t", 1.0), Job("tables", "u", 1.0), Job("figures", "f", 3.0), Job("page", "p", 2.0)]
+    jobs = [job("engine check", "e", 4.0), block(seconds=10.0), block("b", 2.0), job("verification", "v", 8.0)]
+    jobs += [job("tables", "t", 1.0), job("tables", "u", 1.0), job("figures", "f", 3.0), job("page", "p", 2.0)]
     assert at(jobs, cores=1).left == pytest.approx(4 + 20 + 2 + 3 + 2)
     assert at(jobs, cores=2).left == pytest.approx(4 + 10 + 1 + 3 + 2)
     assert at(jobs, cores=1000).left == pytest.approx(4 + 10 + 1 + 3 + 2)
@@ -51,7 +55,7 @@ def test_the_time_left_holds_verification_tables_figures_and_the_page() -> None:
 def test_a_run_that_is_verified_does_not_slow_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """One core: a block ends after 1 s, its verification takes 60 s instead of 2. The rate stays, and what is left is the verification's."""
     ended = with_record(block(seconds=1.0, runs=10, began=NOW, ended=NOW + 1.0), done=10)
-    jobs = [ended, block("b", 1.0, 10), Job("verification", "v", 2.0, began=NOW + 1.0), Job("page", "p", 2.0)]
+    jobs = [ended, block("b", 1.0, 10), job("verification", "v", 2.0, began=NOW + 1.0), job("page", "p", 2.0)]
     before, after = at(jobs, seconds=1.5), at(jobs, seconds=61.0)
     assert before.rate == after.rate == pytest.approx(10.0)
     assert before.left is not None and after.left is not None
@@ -59,8 +63,8 @@ def test_a_run_that_is_verified_does_not_slow_the_runs(capsys: pytest.CaptureFix
 
 
 def test_further_verifications_are_expected_to_be_as_slow_as_the_first() -> None:
-    slow = Job("verification", "v", 2.0, began=NOW, ended=NOW + 60.0)
-    progress = at([slow, Job("verification", "w", 2.0)], seconds=60.0)
+    slow = job("verification", "v", 2.0, began=NOW, ended=NOW + 60.0)
+    progress = at([slow, job("verification", "w", 2.0)], seconds=60.0)
     assert progress.left is not None and 30.0 < progress.left < 60.0
 
 
@@ -82,7 +86,7 @@ def test_a_slow_machine_is_learnt_from_what_ended() -> None:
 
 
 def test_stages_never_fall_and_a_failure_takes_the_promise_back() -> None:
-    jobs = {0: Job("engine check", "e", 1.0), 1: block(), 2: Job("page", "p", 1.0)}
+    jobs = {0: job("engine check", "e", 1.0), 1: block(), 2: job("page", "p", 1.0)}
     estimate, stages = Estimate(jobs, 1, NOW), []
     for number in jobs:
         stages.append(estimate.look().stage)
@@ -108,6 +112,21 @@ def test_records_of_an_earlier_call_are_not_counted(tmp_path: Path) -> None:
     assert estimate.look().done == 0
     record.file.write_text(json.dumps(json.loads(record.file.read_text()) | {"started": NOW + 1.0}))
     assert estimate.look().done == 7
+
+
+def test_the_wait_in_a_queue_is_no_slowness(tmp_path: Path) -> None:
+    """A block that was submitted is no running one; it runs from the moment of which its record tells."""
+    log = tmp_path / "a.log"
+    jobs = {0: Job("engine check", "e", 4.0), 1: Job("runs", "block a", 10.0, logs=(str(log),), runs=10)}
+    estimate = Estimate(jobs, 1, NOW, queued=True)
+    for number in jobs:
+        estimate.begin(number)
+    estimate.end(0)
+    assert estimate.at(NOW + 1e6).left == pytest.approx(10.0)
+    Record("run_block", study_progress.record_file(log), runs=10, done=5, started=NOW + 1e6).write()
+    estimate.look()
+    assert estimate.at(NOW + 1e6 + 5.0).rate == pytest.approx(1.0)
+    assert estimate.at(NOW + 1e6 + 5.0).left == pytest.approx(5.0)
 
 
 def test_every_rule_that_makes_something_has_a_kind_and_a_predicted_time(config: dict[str, object]) -> None:

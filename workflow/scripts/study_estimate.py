@@ -50,7 +50,8 @@ class Job:
         starts: of these, the seconds that pass before the first run (blocks only).
         logs: its log files.
         runs: how many it computes (blocks only); ``record`` is where it tells how many are done.
-        began, ended: seconds since 1970; None before that.
+        submitted: whether Snakemake has given it to its executor.
+        began, ended: seconds since 1970; None before that, and where nobody knows how long it waited in a queue.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Job:
     starts: float = 0.0
     logs: tuple[str, ...] = ()
     runs: int = 0
+    submitted: bool = False
     began: float | None = None
     ended: float | None = None
     failed: bool = False
@@ -77,10 +79,8 @@ class Job:
         return self.starts + (self.seconds - self.starts) * (1.0 - self.record.found / self.record.runs)
 
     def passed(self, now: float) -> float:
-        """Seconds since it began."""
-        if self.began is None:  # nobody heard of it; its record has
-            return self.record.updated - self.record.started if self.record else 0.0
-        return (self.ended or now) - self.began
+        """Seconds since it began; 0 if nobody knows when that was."""
+        return 0.0 if self.began is None else (self.ended or now) - self.began
 
     def expected_so_far(self) -> float:
         """Predicted seconds of what it has done."""
@@ -131,11 +131,19 @@ class Estimate:
         cores: jobs that may run beside each other.
         started: when the call began, in seconds since 1970; older records are an earlier call's.
         keeps_going: whether jobs that need nothing of a failed one still run (``--keep-going``).
+        queued: whether jobs wait in a cluster's queue: then only the blocks' records tell when a job began.
     """
 
-    def __init__(self, jobs: Mapping[int, Job], cores: int, started: float, keeps_going: bool = False) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[int, Job],
+        cores: int,
+        started: float,
+        keeps_going: bool = False,
+        queued: bool = False,
+    ) -> None:
         self.jobs, self.cores, self.started = dict(jobs), max(1, cores), started
-        self.keeps_going = keeps_going
+        self.keeps_going, self.queued = keeps_going, queued
         self.hears = False  # whether anybody tells of beginnings
         self.most_blocks = 1  # that were seen to run beside each other
 
@@ -143,17 +151,17 @@ class Estimate:
         self.hears = True
         if number in self.jobs:
             job = self.jobs[number]
-            job.began, job.ended, job.failed, job.record = time.time(), None, False, None
+            job.submitted, job.began = True, None if self.queued else time.time()
+            job.ended, job.failed, job.record = None, False, None
 
     def end(self, number: int, failed: bool = False) -> None:
         if number in self.jobs:
             job = self.jobs[number]
             job.ended, job.failed = time.time(), failed
-            job.began = job.began or job.ended
             self._read(job)
 
     def running(self) -> list[Job]:
-        return [job for job in self.jobs.values() if job.began is not None and job.ended is None]
+        return [job for job in self.jobs.values() if job.submitted and job.ended is None]
 
     def failed(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.failed]
@@ -164,11 +172,12 @@ class Estimate:
             record = study_progress.read(study_progress.record_file(job.logs[0]))
             if record is not None and record.started >= self.started:
                 job.record = record
+                job.began = job.began or record.started
 
     def look(self) -> Progress:
         """Where the call stands now. Reads the records of the blocks that run."""
         for job in self.jobs.values():
-            if job.ended is None and (job.began is not None or not self.hears):
+            if job.ended is None and (job.submitted or not self.hears):
                 self._read(job)
         return self.at(time.time())
 
@@ -176,7 +185,9 @@ class Estimate:
         """The same from what is known already."""
         jobs = list(self.jobs.values())
         blocks = [job for job in jobs if job.kind == "runs"]
-        self.most_blocks = max(self.most_blocks, sum(job.kind == "runs" for job in self.running()))
+        self.most_blocks = max(
+            self.most_blocks, sum(job.kind == "runs" and job.began is not None for job in self.running())
+        )
         slower = self._slower(now)
         left = {id(job): remaining(job, slower[job.kind], now) for job in jobs}
         work = sum(job.open_seconds * slower[job.kind] for job in jobs)
@@ -249,7 +260,7 @@ def _ratio(jobs: Iterable[Job], usual: float, now: float) -> float:
         expected = job.expected_so_far()
         if job.ended is None and not expected and job.passed(now) > job.open_seconds * usual:
             expected = job.open_seconds  # it should have ended by now
-        if expected and not job.failed:
+        if expected and job.began is not None and not job.failed:
             measured, predicted = measured + job.passed(now), predicted + expected
     believed = CONFIDENCE * math.fsum(job.seconds for job in jobs) / len(jobs) if jobs else 1.0
     return (measured + usual * believed) / (predicted + believed) if predicted + believed else usual

@@ -185,9 +185,10 @@ class Listener(logging.Handler):
 
     # ---- beginning and end
 
-    def start(self, jobs: Mapping[int, Job], cores: int, progress_log: Path) -> None:
-        """The study runs: follow its jobs, in a thread that ends with the process."""
-        self.estimate = Estimate(jobs, cores, self._began, self.workflow.execution_settings.keep_going)
+    def start(self, jobs: Mapping[int, Job], cores: int, progress_log: Path, queued: bool = False) -> None:
+        """The study runs: follow its jobs, in a thread that ends with the process. Arguments as of ``Estimate``."""
+        keeps_going = self.workflow.execution_settings.keep_going
+        self.estimate = Estimate(jobs, cores, self._began, keeps_going, queued)
         if self.screen is None:
             self.screen = self._plain_screen()
         self.screen.keep_log(progress_log)
@@ -212,7 +213,8 @@ class Listener(logging.Handler):
         pause = EVERY
         while not self._ended.wait(pause):
             begun = time.perf_counter()
-            self._show()
+            with suppress(Exception):  # one line that cannot be made is no reason to lose the next
+                self._show()
             pause = max(EVERY, 200 * (time.perf_counter() - begun))  # half a per cent of one core
 
     def _show(self) -> None:
