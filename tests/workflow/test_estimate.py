@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import check_engine
 import study_estimate
 import study_plan
 import study_progress
@@ -79,6 +81,28 @@ def test_runs_that_were_found_cost_nothing_and_tell_nothing_of_the_speed() -> No
     assert progress.left == pytest.approx(25.0)
 
 
+def test_a_slow_engine_check_slows_what_compares_with_pytorch_and_nothing_else() -> None:
+    """It is of long sequences, takes 100 s instead of 4, and says nothing of how fast figures are drawn."""
+    jobs = [job("engine check", "e", 4.0, began=NOW), job("figures", "f", 3.0), job("page", "p", 2.0)]
+    progress = at(jobs, seconds=100.0)
+    assert progress.left == pytest.approx(0.1 * 100 + 3.0 + 2.0)
+    jobs.append(job("verification", "v", 2.0))
+    slower = at(jobs, seconds=100.0)
+    assert slower.left is not None and progress.left is not None and 20.0 < slower.left - progress.left < 50.0
+
+
+def test_the_engine_check_is_predicted_from_the_networks_that_it_takes(config: dict[str, Any]) -> None:
+    cases = len(list(check_engine.cases(config["sweeps"])))
+    known = study_estimate.check_seconds(config)
+    assert 2.0 + 0.004 * cases < known < 2.0 + 0.1 * cases
+    longer = config["sweeps"]["propagation"]["grid"]
+    longer["sequence_length"] = [5, 8000]
+    assert study_estimate.check_seconds(config) > 10 * known
+    longer["sequence_length"] = [5, 8000, 10**7]
+    longer["truncation"] = [None, 5]
+    assert study_estimate.check_seconds(config) < 20 * known
+
+
 def test_a_slow_machine_is_learnt_from_what_ended() -> None:
     ended = with_record(block(seconds=1.0, began=NOW, ended=NOW + 10.0), done=100)
     progress = at([ended, *(block(str(n), 1.0) for n in range(9))], seconds=10.0)
@@ -129,7 +153,7 @@ def test_the_wait_in_a_queue_is_no_slowness(tmp_path: Path) -> None:
     assert estimate.at(NOW + 1e6 + 5.0).left == pytest.approx(5.0)
 
 
-def test_every_rule_that_makes_something_has_a_kind_and_a_predicted_time(config: dict[str, object]) -> None:
+def test_every_rule_that_makes_something_has_a_kind_and_a_predicted_time(config: dict[str, Any]) -> None:
     blocks = list(study_plan.blocks(config).values())
     for rule in (*study_estimate.KIND_OF_RULE, "plot_growth_rate"):
         seconds, starts = study_estimate.predicted(rule, blocks[:1], config, rows=1e4)
@@ -139,7 +163,7 @@ def test_every_rule_that_makes_something_has_a_kind_and_a_predicted_time(config:
 
 
 @pytest.fixture
-def config() -> dict[str, object]:
+def config() -> dict[str, Any]:
     from study_project import ROOT
     from yaml import safe_load
 

@@ -16,7 +16,7 @@ from typing import Any
 import study_cost
 import study_progress
 import study_tables
-from study_plan import Block
+from study_plan import Block, as_list
 from study_progress import Record
 from study_rates import RATES
 
@@ -31,10 +31,11 @@ KIND_OF_RULE = {
     "gather_table": "tables",
     "render_report": "page",
 }  # and plot_…: figures
-MODELLED = (
-    "runs",
-    "verification",
-)  # their speed depends on the engine's; the others' on how fast libraries are imported
+# How fast libraries are imported decides how long these take.
+IMPORTING = ("sequences", "tables", "figures", "page")
+# To an untrained network these make no difference.
+TRAINING = ("truncation", "clipping", "optimizer", "learning_rate", "updates", "trace_every")
+LONGEST_CHECKED = 10_000  # steps; the engine check looks at no longer sequences
 CONFIDENCE = 0.5  # jobs that the model's own speed counts for, beside those that were measured
 OVERDUE = 0.1  # a job that takes longer than expected is expected to take this share of its time longer
 
@@ -210,9 +211,12 @@ class Estimate:
         return sum(job.computed for job in blocks) / seconds * self.most_blocks if seconds > 0 else None
 
     def _slower(self, now: float) -> dict[str, float]:
-        """Measured over predicted seconds by kind; a kind that was not measured yet is as slow as all that import libraries."""
-        usual = _ratio((job for job in self.jobs.values() if job.kind not in MODELLED), 1.0, now)
-        return {kind: _ratio((job for job in self.jobs.values() if job.kind == kind), usual, now) for kind in KINDS}
+        """Measured over predicted seconds by kind. What was not measured yet is as slow as what is like it."""
+        by_kind = {kind: [job for job in self.jobs.values() if job.kind == kind] for kind in KINDS}
+        usual = _ratio([job for kind in IMPORTING for job in by_kind[kind]], 1.0, now)
+        checking = _ratio(by_kind["engine check"], usual, now)
+        like = {kind: checking if kind == "verification" else usual for kind in KINDS}  # both compare with PyTorch
+        return {kind: _ratio(jobs, like[kind], now) for kind, jobs in by_kind.items()}
 
     def _wall(self, left: Mapping[int, float]) -> float:
         """Seconds until the end: a stage takes no less than its longest job, nor than all its work on all cores."""
@@ -284,11 +288,31 @@ def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: f
         return study_cost.block_cost(blocks[0], config).seconds, start
     if kind == "verification":
         return study_cost.verification_cost(blocks, config).seconds, 0.0
-    if kind == "engine check":  # imports PyTorch; its networks are small
-        return 2 * RATES["verify_job_seconds"], 0.0
+    if kind == "engine check":
+        return check_seconds(config), 0.0
     if kind == "tables":
         return start + rows / len(study_tables.TABLES) * RATES["gathered_row_seconds"], 0.0
     return (start if kind == "sequences" else RATES["figure_seconds"]), 0.0
+
+
+def check_seconds(config: Mapping[str, Any]) -> float:
+    """What the model predicts for the engine check: about the networks that ``check_engine.cases`` takes, each compared once."""
+    start = RATES["verify_job_seconds"]
+    total = start
+    for sweep, described in config["sweeps"].items():
+        grid = {axis: _checked(axis, as_list(values)) for axis, values in described["grid"].items()}
+        block = Block(sweep, "checked", {}, grid | {"updates": [0]}, 1)
+        total += study_cost.verification_cost([block], {"gate": {"checked_runs_per_job": len(block)}}).seconds - start
+    return total
+
+
+def _checked(axis: str, values: list[Any]) -> list[Any]:
+    """The values of an axis that the engine check takes: the ends of a number, and every choice."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if axis in TRAINING or (numbers and len(numbers) < len(values)):
+        return values[:1]
+    ends = sorted({min(numbers), max(numbers)}) if numbers else values
+    return sorted({min(value, LONGEST_CHECKED) for value in ends}) if axis == "sequence_length" else ends
 
 
 def duration(seconds: float) -> str:

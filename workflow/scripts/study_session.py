@@ -74,7 +74,8 @@ class Listener(logging.Handler):
             if not self._early or self._early[-1] is not record:
                 self._hear(record)
         except Exception:  # Snakemake speaks otherwise than expected: let it speak for itself
-            self._give_way()
+            with suppress(Exception):
+                self._give_way()
             if self.theirs is not None:
                 self.theirs.handle(record)
 
@@ -167,7 +168,7 @@ class Listener(logging.Handler):
         assert self.estimate is not None
         job = self.estimate.jobs.get(number)
         if job is not None:
-            job.failed, job.began, job.ended = False, None, None
+            job.failed, job.submitted, job.began, job.ended = False, False, None, None
             if self.ours:
                 self._say(f"Tried again: {job.name}", "yellow")
 
@@ -252,13 +253,13 @@ class Listener(logging.Handler):
         screen = self.screen = self.screen or self._plain_screen()
         screen.clear()
         failed = self.estimate.failed() if self.estimate else []
-        if self.stopping:
-            screen.say(STOPPED, "yellow")
-        elif self.nothing_to_do:
+        if self.nothing_to_do:
             screen.say(f"{NOTHING} {self._report()}".strip(), "green")
-        elif self.well:
+        elif self.well:  # also if a signal came too late
             spent = duration(time.time() - self._began)
             screen.say(f"{self._report() or 'Done'}, {spent}", "green")
+        elif self.stopping:
+            screen.say(STOPPED, "yellow")
         elif self.well is False and failed:
             names = ", ".join(job.name for job in failed[:SHOWN_FAILURES])
             names += f" and {len(failed) - SHOWN_FAILURES} more" if len(failed) > SHOWN_FAILURES else ""
