@@ -13,8 +13,9 @@ help: ## this list
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
 	$(BIN)/python workflow/scripts/release_lock.py $(CONFIG)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $(CONFIG)
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html
-	@echo "Report: results/$(STUDY)/report.html"
+	@echo "Snakemake's own report, which holds this one and the code of every rule, is made: results/$(STUDY)/snakemake-report.html"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html \
+		> results/$(STUDY)/logs/snakemake-report.log 2>&1 || { cat results/$(STUDY)/logs/snakemake-report.log >&2; exit 1; }
 
 test: $(VENV)/dev.stamp ## run all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -28,6 +28,11 @@ ALLOWED = {
     "study_data": {"numpy", "pyarrow", "rnn_core"},  # inside its functions: see the test of its imports
     "study_seal": set(),
     "study_progress": set(),
+    "study_estimate": set(),
+    "study_screen": set(),
+    "study_session": set(),
+    "study_job_log": set(),
+    "study_stop": {"psutil"},
     "study_cost": set(),
     "study_rates": set(),
     "study_words": {"pandas"},

@@ -1,8 +1,7 @@
-"""Records that jobs keep, the line made of them, and where the time went."""
+"""Records that jobs keep, and where the time went."""
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from pathlib import Path
@@ -53,46 +52,6 @@ def _counting(written: list[Path]) -> object:
         return original(file)
 
     return counted
-
-
-def test_the_line_says_runs_rate_and_time_left(tmp_path: Path) -> None:
-    records = [record(tmp_path, "a", runs=500, done=300, found=100), record(tmp_path, "b", runs=500, done=100)]
-    assert study_progress.line(records, 10_000, 3.0) == "400 of 10,000 runs (4 %), 100 runs/s, 1 min 36 s left for runs"
-    found = [record(tmp_path, "a", runs=500, done=500, found=500)]  # nothing was computed: no rate to go by
-    assert study_progress.line(found, 10_000, 3.0) == "500 of 10,000 runs (5 %)"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("terminal", [io.StringIO(), Terminal()])
-def test_the_watcher_follows_several_jobs_to_the_end(
-    tmp_path: Path, terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Records of an earlier call are not counted; the last line says that all runs are done, on the terminal and in the log."""
-    monkeypatch.setattr(study_progress, "EVERY", 0.02)
-    old = record(tmp_path, "a", runs=3, done=3, started=1.0)
-    old.write()
-    session = study_progress.start_session(tmp_path, 2)
-    jobs = [record(tmp_path, name, runs=3) for name in "ab"]
-    study_progress.watch(
-        session, [job.file.with_suffix(".log") for job in jobs], 6, tmp_path / "progress.log", terminal
-    )
-    time.sleep(0.2)
-    assert terminal.getvalue() == ""
-    for job in jobs:
-        for _ in range(3):
-            job.ran(0.01)
-        job.write()
-    log, deadline = tmp_path / "progress.log", time.monotonic() + 20
-    while "6 of 6" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert log.read_text().splitlines()[-1].startswith("6 of 6 runs (100 %)")
-    time.sleep(0.1)
-    assert "6 of 6 runs (100 %)" in terminal.getvalue()
-    assert ("\x1b[K" in terminal.getvalue()) == terminal.isatty()
 
 
 def test_shares_of_time_add_up_to_cores_times_wall(tmp_path: Path) -> None:

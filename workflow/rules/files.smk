@@ -67,6 +67,7 @@ def show_progress():
         study_session.jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
         cores if workflow.local_exec else workflow.nodes,
         Path(f"{STUDY}/logs/progress.log"),
+        queued=not workflow.local_exec,
     )
     study_stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.stop)
 

@@ -16,7 +16,7 @@ from typing import Any
 import study_cost
 import study_progress
 import study_tables
-from study_plan import Block
+from study_plan import Block, as_list
 from study_progress import Record
 from study_rates import RATES
 
@@ -31,10 +31,11 @@ KIND_OF_RULE = {
     "gather_table": "tables",
     "render_report": "page",
 }  # and plot_…: figures
-MODELLED = (
-    "runs",
-    "verification",
-)  # their speed depends on the engine's; the others' on how fast libraries are imported
+# How fast libraries are imported decides how long these take.
+IMPORTING = ("sequences", "tables", "figures", "page")
+# To an untrained network these make no difference.
+TRAINING = ("truncation", "clipping", "optimizer", "learning_rate", "updates", "trace_every")
+LONGEST_CHECKED = 10_000  # steps; the engine check looks at no longer sequences
 CONFIDENCE = 0.5  # jobs that the model's own speed counts for, beside those that were measured
 OVERDUE = 0.1  # a job that takes longer than expected is expected to take this share of its time longer
 
@@ -50,7 +51,8 @@ class Job:
         starts: of these, the seconds that pass before the first run (blocks only).
         logs: its log files.
         runs: how many it computes (blocks only); ``record`` is where it tells how many are done.
-        began, ended: seconds since 1970; None before that.
+        submitted: whether Snakemake has given it to its executor.
+        began, ended: seconds since 1970; None before that, and where nobody knows how long it waited in a queue.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class Job:
     starts: float = 0.0
     logs: tuple[str, ...] = ()
     runs: int = 0
+    submitted: bool = False
     began: float | None = None
     ended: float | None = None
     failed: bool = False
@@ -77,10 +80,8 @@ class Job:
         return self.starts + (self.seconds - self.starts) * (1.0 - self.record.found / self.record.runs)
 
     def passed(self, now: float) -> float:
-        """Seconds since it began."""
-        if self.began is None:  # nobody heard of it; its record has
-            return self.record.updated - self.record.started if self.record else 0.0
-        return (self.ended or now) - self.began
+        """Seconds since it began; 0 if nobody knows when that was."""
+        return 0.0 if self.began is None else (self.ended or now) - self.began
 
     def expected_so_far(self) -> float:
         """Predicted seconds of what it has done."""
@@ -131,11 +132,19 @@ class Estimate:
         cores: jobs that may run beside each other.
         started: when the call began, in seconds since 1970; older records are an earlier call's.
         keeps_going: whether jobs that need nothing of a failed one still run (``--keep-going``).
+        queued: whether jobs wait in a cluster's queue: then only the blocks' records tell when a job began.
     """
 
-    def __init__(self, jobs: Mapping[int, Job], cores: int, started: float, keeps_going: bool = False) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[int, Job],
+        cores: int,
+        started: float,
+        keeps_going: bool = False,
+        queued: bool = False,
+    ) -> None:
         self.jobs, self.cores, self.started = dict(jobs), max(1, cores), started
-        self.keeps_going = keeps_going
+        self.keeps_going, self.queued = keeps_going, queued
         self.hears = False  # whether anybody tells of beginnings
         self.most_blocks = 1  # that were seen to run beside each other
 
@@ -143,17 +152,17 @@ class Estimate:
         self.hears = True
         if number in self.jobs:
             job = self.jobs[number]
-            job.began, job.ended, job.failed, job.record = time.time(), None, False, None
+            job.submitted, job.began = True, None if self.queued else time.time()
+            job.ended, job.failed, job.record = None, False, None
 
     def end(self, number: int, failed: bool = False) -> None:
         if number in self.jobs:
             job = self.jobs[number]
             job.ended, job.failed = time.time(), failed
-            job.began = job.began or job.ended
             self._read(job)
 
     def running(self) -> list[Job]:
-        return [job for job in self.jobs.values() if job.began is not None and job.ended is None]
+        return [job for job in self.jobs.values() if job.submitted and job.ended is None]
 
     def failed(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.failed]
@@ -164,11 +173,12 @@ class Estimate:
             record = study_progress.read(study_progress.record_file(job.logs[0]))
             if record is not None and record.started >= self.started:
                 job.record = record
+                job.began = job.began or record.started
 
     def look(self) -> Progress:
         """Where the call stands now. Reads the records of the blocks that run."""
         for job in self.jobs.values():
-            if job.ended is None and (job.began is not None or not self.hears):
+            if job.ended is None and (job.submitted or not self.hears):
                 self._read(job)
         return self.at(time.time())
 
@@ -176,7 +186,9 @@ class Estimate:
         """The same from what is known already."""
         jobs = list(self.jobs.values())
         blocks = [job for job in jobs if job.kind == "runs"]
-        self.most_blocks = max(self.most_blocks, sum(job.kind == "runs" for job in self.running()))
+        self.most_blocks = max(
+            self.most_blocks, sum(job.kind == "runs" and job.began is not None for job in self.running())
+        )
         slower = self._slower(now)
         left = {id(job): remaining(job, slower[job.kind], now) for job in jobs}
         work = sum(job.open_seconds * slower[job.kind] for job in jobs)
@@ -199,9 +211,12 @@ class Estimate:
         return sum(job.computed for job in blocks) / seconds * self.most_blocks if seconds > 0 else None
 
     def _slower(self, now: float) -> dict[str, float]:
-        """Measured over predicted seconds by kind; a kind that was not measured yet is as slow as all that import libraries."""
-        usual = _ratio((job for job in self.jobs.values() if job.kind not in MODELLED), 1.0, now)
-        return {kind: _ratio((job for job in self.jobs.values() if job.kind == kind), usual, now) for kind in KINDS}
+        """Measured over predicted seconds by kind. What was not measured yet is as slow as what is like it."""
+        by_kind = {kind: [job for job in self.jobs.values() if job.kind == kind] for kind in KINDS}
+        usual = _ratio([job for kind in IMPORTING for job in by_kind[kind]], 1.0, now)
+        checking = _ratio(by_kind["engine check"], usual, now)
+        like = {kind: checking if kind == "verification" else usual for kind in KINDS}  # both compare with PyTorch
+        return {kind: _ratio(jobs, like[kind], now) for kind, jobs in by_kind.items()}
 
     def _wall(self, left: Mapping[int, float]) -> float:
         """Seconds until the end: a stage takes no less than its longest job, nor than all its work on all cores."""
@@ -249,7 +264,7 @@ def _ratio(jobs: Iterable[Job], usual: float, now: float) -> float:
         expected = job.expected_so_far()
         if job.ended is None and not expected and job.passed(now) > job.open_seconds * usual:
             expected = job.open_seconds  # it should have ended by now
-        if expected and not job.failed:
+        if expected and job.began is not None and not job.failed:
             measured, predicted = measured + job.passed(now), predicted + expected
     believed = CONFIDENCE * math.fsum(job.seconds for job in jobs) / len(jobs) if jobs else 1.0
     return (measured + usual * believed) / (predicted + believed) if predicted + believed else usual
@@ -273,11 +288,31 @@ def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: f
         return study_cost.block_cost(blocks[0], config).seconds, start
     if kind == "verification":
         return study_cost.verification_cost(blocks, config).seconds, 0.0
-    if kind == "engine check":  # imports PyTorch; its networks are small
-        return 2 * RATES["verify_job_seconds"], 0.0
+    if kind == "engine check":
+        return check_seconds(config), 0.0
     if kind == "tables":
         return start + rows / len(study_tables.TABLES) * RATES["gathered_row_seconds"], 0.0
     return (start if kind == "sequences" else RATES["figure_seconds"]), 0.0
+
+
+def check_seconds(config: Mapping[str, Any]) -> float:
+    """What the model predicts for the engine check: about the networks that ``check_engine.cases`` takes, each compared once."""
+    start = RATES["verify_job_seconds"]
+    total = start
+    for sweep, described in config["sweeps"].items():
+        grid = {axis: _checked(axis, as_list(values)) for axis, values in described["grid"].items()}
+        block = Block(sweep, "checked", {}, grid | {"updates": [0]}, 1)
+        total += study_cost.verification_cost([block], {"gate": {"checked_runs_per_job": len(block)}}).seconds - start
+    return total
+
+
+def _checked(axis: str, values: list[Any]) -> list[Any]:
+    """The values of an axis that the engine check takes: the ends of a number, and every choice."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if axis in TRAINING or (numbers and len(numbers) < len(values)):
+        return values[:1]
+    ends = sorted({min(numbers), max(numbers)}) if numbers else values
+    return sorted({min(value, LONGEST_CHECKED) for value in ends}) if axis == "sequence_length" else ends
 
 
 def duration(seconds: float) -> str:

@@ -74,7 +74,8 @@ class Listener(logging.Handler):
             if not self._early or self._early[-1] is not record:
                 self._hear(record)
         except Exception:  # Snakemake speaks otherwise than expected: let it speak for itself
-            self._give_way()
+            with suppress(Exception):
+                self._give_way()
             if self.theirs is not None:
                 self.theirs.handle(record)
 
@@ -167,7 +168,7 @@ class Listener(logging.Handler):
         assert self.estimate is not None
         job = self.estimate.jobs.get(number)
         if job is not None:
-            job.failed, job.began, job.ended = False, None, None
+            job.failed, job.submitted, job.began, job.ended = False, False, None, None
             if self.ours:
                 self._say(f"Tried again: {job.name}", "yellow")
 
@@ -185,9 +186,10 @@ class Listener(logging.Handler):
 
     # ---- beginning and end
 
-    def start(self, jobs: Mapping[int, Job], cores: int, progress_log: Path) -> None:
-        """The study runs: follow its jobs, in a thread that ends with the process."""
-        self.estimate = Estimate(jobs, cores, self._began, self.workflow.execution_settings.keep_going)
+    def start(self, jobs: Mapping[int, Job], cores: int, progress_log: Path, queued: bool = False) -> None:
+        """The study runs: follow its jobs, in a thread that ends with the process. Arguments as of ``Estimate``."""
+        keeps_going = self.workflow.execution_settings.keep_going
+        self.estimate = Estimate(jobs, cores, self._began, keeps_going, queued)
         if self.screen is None:
             self.screen = self._plain_screen()
         self.screen.keep_log(progress_log)
@@ -212,7 +214,8 @@ class Listener(logging.Handler):
         pause = EVERY
         while not self._ended.wait(pause):
             begun = time.perf_counter()
-            self._show()
+            with suppress(Exception):  # one line that cannot be made is no reason to lose the next
+                self._show()
             pause = max(EVERY, 200 * (time.perf_counter() - begun))  # half a per cent of one core
 
     def _show(self) -> None:
@@ -250,13 +253,13 @@ class Listener(logging.Handler):
         screen = self.screen = self.screen or self._plain_screen()
         screen.clear()
         failed = self.estimate.failed() if self.estimate else []
-        if self.stopping:
-            screen.say(STOPPED, "yellow")
-        elif self.nothing_to_do:
+        if self.nothing_to_do:
             screen.say(f"{NOTHING} {self._report()}".strip(), "green")
-        elif self.well:
+        elif self.well:  # also if a signal came too late
             spent = duration(time.time() - self._began)
             screen.say(f"{self._report() or 'Done'}, {spent}", "green")
+        elif self.stopping:
+            screen.say(STOPPED, "yellow")
         elif self.well is False and failed:
             names = ", ".join(job.name for job in failed[:SHOWN_FAILURES])
             names += f" and {len(failed) - SHOWN_FAILURES} more" if len(failed) > SHOWN_FAILURES else ""

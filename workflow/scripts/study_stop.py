@@ -73,8 +73,9 @@ def stop_on_signals(scheduler: Any, local: bool, told: Callable[[], None]) -> No
 def _wait_and_end(asked: queue.SimpleQueue[int], scheduler: Any, local: bool, told: Callable[[], None]) -> None:
     asked.get()
     begun = time.monotonic()
-    with suppress(Exception):  # a screen that fails must not keep the call alive
-        told()
+    telling = threading.Thread(target=told, daemon=True)  # a terminal that takes no words must not keep the call alive
+    telling.start()
+    telling.join(timeout=LOOK_AGAIN)
     if not local:
         with suppress(Exception):
             scheduler._executor.cancel()
