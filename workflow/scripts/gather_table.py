@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import study_seal
+import study_places
 import study_streams
 import study_tables
 from study_files import plainly
@@ -43,8 +43,7 @@ def main(snakemake: Any) -> None:
     study_tables.leave_pandas_out()
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
     verified = list(snakemake.input.get("verified", []))
-    for file in (*blocks, *verified):
-        study_seal.check(file)
+    study_places.require_all([*blocks, *verified], snakemake.params.config)
     devices = {study_tables.provenance_of(file)["device"] for file in blocks}
     made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     change = with_verification(table, verified) if verified else lambda rows: rows

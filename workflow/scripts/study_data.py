@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from study_files import Damaged, written_aside
+from study_files import Damaged, FileTrouble, reading, written_aside
 
 HELD_OUT_FRACTION = 0.2
 Arrays = dict[str, np.ndarray]
@@ -122,12 +124,19 @@ def load(file: str | Path) -> dict[str, Any]:
 
     Raises:
         Damaged: the file is not what was written; every array in it has its checksum.
+        FileTrouble: it cannot be read.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with reading(file):
+            content = BytesIO(Path(file).read_bytes())  # what goes wrong from here on is the content's fault
+        with zipfile.ZipFile(content) as archive:
+            if (member := archive.testzip()) is not None:  # before a damaged header asks for all memory
+                raise Damaged(file, f"the array {member} is not what was written")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as stored:
             arrays = dict(stored)
         return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
-    except FileNotFoundError:
+    except (FileTrouble, MemoryError):
         raise
     except Exception as error:  # whatever a damaged archive makes of zipfile, zlib and NumPy's header: a dozen types
         raise Damaged(file, str(error) or type(error).__name__) from error

@@ -27,6 +27,19 @@ _ADVICE = {
     errno.EPERM: "you may not write there. Change the folder's owner or permissions, or work in a copy of the project elsewhere.",
     errno.EIO: f"the disk reports an error. Have it looked at, then run the same command again. {_KEPT}",
 }
+_READING = {
+    errno.EIO: _ADVICE[errno.EIO],
+    errno.EACCES: "you may not read it. Change its owner or permissions, or those of a folder above it, then run the same command again.",
+    errno.EPERM: "you may not read it. Change its owner or permissions, or those of a folder above it, then run the same command again.",
+    errno.EMFILE: "too many files are open. Raise the limit (ulimit -n) or use fewer --cores, then run the same command again.",
+    errno.ENFILE: "too many files are open on this machine. Close other programs, then run the same command again.",
+    errno.ESTALE: "the file server has lost it. Run the same command again.",
+    errno.ENOENT: "it has gone. Run the same command again and it is made anew.",
+}
+_NO_MEMORY = (
+    "There is not enough memory: {}. Run the same command with fewer --cores; or give memory_mb in the config,"
+    f" or a smaller hidden_size, batch_size or sequence_length. {_KEPT}"
+)
 
 
 class FileTrouble(RuntimeError):
@@ -36,11 +49,16 @@ class FileTrouble(RuntimeError):
 class Damaged(FileTrouble):
     """A file that does not hold what was written to it."""
 
+    verdict = "is damaged"
+
     def __init__(self, file: str | Path, why: str) -> None:
         self.file, self.why = Path(file), why
-        super().__init__(
-            f"{file} is damaged: {why}. Delete it and run the same command again: it is made anew. {_KEPT}"
-        )
+        super().__init__(f"{self.fault} Delete it and run the same command again: it is made anew. {_KEPT}")
+
+    @property
+    def fault(self) -> str:
+        """Which file it is and what is wrong with it: a sentence."""
+        return f"{self.file} {self.verdict}: {self.why}."
 
     def put_aside(self) -> str:
         """Rename the file, so that Snakemake makes it anew, and say so. It is not deleted: somebody may have edited it."""
@@ -49,7 +67,13 @@ class Damaged(FileTrouble):
             self.file.replace(aside)
         except OSError:
             return str(self)
-        return f"{self.file} is damaged: {self.why}. It was renamed to {aside.name}; run the same command again and it is made anew. {_KEPT}"
+        return f"{self.fault} It was renamed to {aside.name}; run the same command again and it is made anew. {_KEPT}"
+
+
+class Misplaced(Damaged):
+    """A whole file, but another one than belongs in its place."""
+
+    verdict = "is another file than belongs there"
 
 
 @contextmanager
@@ -63,6 +87,35 @@ def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
         raise SystemExit(str(trouble)) from trouble
     except expected as error:
         raise SystemExit(f"{before or f'{type(error).__name__}: '}{error}") from error
+    except MemoryError as error:
+        raise SystemExit(_NO_MEMORY.format(str(error).rstrip(".") or "the system refuses more")) from error
+    except OSError as error:  # of what no `reading` or `written_aside` stands around
+        raise SystemExit(cannot_read(error.filename, error) if error.filename else _refused(error)) from error
+
+
+@contextmanager
+def reading(file: str | Path) -> Iterator[None]:
+    """For a block that reads ``file``: an error of the disk is said to be one, and says nothing against the file.
+
+    Raises:
+        FileTrouble: in the place of an ``OSError``; the message names ``file`` and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileTrouble(cannot_read(file, error)) from error
+
+
+def cannot_read(file: str | Path, error: OSError) -> str:
+    """What an error in reading ``file`` means."""
+    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
+    return f"{file} cannot be read: {_READING.get(error.errno or 0, other)}"
+
+
+def _refused(error: OSError) -> str:
+    """What an error means that names no file."""
+    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
+    return f"The operating system refuses something: {_READING.get(error.errno or 0, other)}"
 
 
 @contextmanager

@@ -30,9 +30,8 @@ BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; s
 class TableWriter:
     """A block's table, given run by run in the order of the run keys; in memory are the runs of one row group."""
 
-    def __init__(self, table: str, sweep: str, file: Path, provenance: Mapping[str, Any]) -> None:
-        self.table, self.sweep = table, sweep
-        self._parquet = study_tables.writer(file, study_tables.schema(table), provenance)
+    def __init__(self, table: str, sweep: str, parquet: pq.ParquetWriter) -> None:
+        self.table, self.sweep, self._parquet = table, sweep, parquet
         self._last = ""
         self._clear()
 
@@ -50,14 +49,15 @@ class TableWriter:
         if run_key < self._last:
             raise ValueError(f"run {run_key} comes after {self._last}; runs are written in the order of their keys")
         if run_key[:1] != self._last[:1] and sum(self._lengths) >= ROWS_IN_GROUP:
-            self._flush()
+            self.flush()
         self._last = run_key
         self._keys.append(run_key)
         self._lengths.append(len(next(iter(columns.values()))))
         for name, values in columns.items():
             self._parts[name].append(values)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the runs that are held."""
         if self._keys:
             rows = study_tables.unsorted(self.table, {**self._names(), **_joined(self._parts)})
             self._parquet.write_table(rows)
@@ -67,10 +67,6 @@ class TableWriter:
         runs = np.repeat(np.arange(len(self._keys), dtype=np.int32), self._lengths)
         named = {"sweep": [self.sweep] * len(self._keys), "run_key": self._keys}
         return {name: pa.array(values, pa.string()).take(pa.array(runs)) for name, values in named.items()}
-
-    def close(self) -> None:
-        self._flush()
-        self._parquet.close()
 
 
 def _joined(parts: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -89,9 +85,13 @@ class BlockWriter:
         self.tables: dict[str, TableWriter] = {}
 
     def __enter__(self) -> BlockWriter:
-        for table, file in self._files.items():
-            aside = self._stack.enter_context(sealed(file))
-            self.tables[table] = TableWriter(table, self._sweep, aside, self._provenance)
+        with ExitStack() as stack:  # which takes the files away if one of them cannot be opened
+            asides = {table: stack.enter_context(sealed(file)) for table, file in self._files.items()}
+            for table, aside in asides.items():  # after all of those, so that all are closed before one takes its place
+                made = {**self._provenance, "table": table}
+                parquet = stack.enter_context(study_tables.writer(aside, study_tables.schema(table), made))
+                self.tables[table] = TableWriter(table, self._sweep, parquet)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -101,7 +101,7 @@ class BlockWriter:
             if error is not None:
                 raise error
             for table in self.tables.values():
-                table.close()
+                table.flush()
 
 
 Change = Callable[[pa.Table], pa.Table]
@@ -117,7 +117,8 @@ def gather(
     """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
     pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
     fields = study_tables.schema(table)
-    with sealed(target) as aside, study_tables.writer(aside, fields, provenance) as parquet:
+    made = {**provenance, "table": table}
+    with sealed(target) as aside, study_tables.writer(aside, fields, made) as parquet:
         for rows in pieces:
             if rows.num_rows:
                 parquet.write_table(change(rows), row_group_size=ROWS_AT_ONCE // 8)
