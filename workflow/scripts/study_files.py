@@ -47,12 +47,13 @@ class FileTrouble(RuntimeError):
 
 
 class Damaged(FileTrouble):
-    """A file that does not hold what was written to it."""
+    """A file that does not hold what was written to it; ``others`` are damaged too, and were noticed at the same time."""
 
     verdict = "is damaged"
 
     def __init__(self, file: str | Path, why: str) -> None:
         self.file, self.why = Path(file), why
+        self.others: list[Damaged] = []
         super().__init__(f"{self.fault} Delete it and run the same command again: it is made anew. {_KEPT}")
 
     @property
@@ -61,7 +62,10 @@ class Damaged(FileTrouble):
         return f"{self.file} {self.verdict}: {self.why}."
 
     def put_aside(self) -> str:
-        """Rename the file, so that Snakemake makes it anew, and say so. It is not deleted: somebody may have edited it."""
+        """Rename the files, so that Snakemake makes them anew, and say so. They are not deleted: somebody may have edited them."""
+        return "\n".join([self._renamed(), *(other.put_aside() for other in self.others)])
+
+    def _renamed(self) -> str:
         aside = self.file.with_name(f"{self.file.name}.damaged")
         try:
             self.file.replace(aside)

@@ -12,6 +12,7 @@ from typing import Any
 
 import study_plan
 import study_tables
+from study_files import Damaged
 
 Plan = Mapping[str, Any]
 
@@ -28,11 +29,18 @@ def require(file: str | Path, config: Plan) -> None:
 
 
 def require_all(files: Iterable[str | Path], config: Plan) -> None:
-    """As ``require``, for many files: a study is planned once."""
+    """As ``require``, for many files: the study is planned once, and all that are bad are told at once."""
     blocks = study_plan.blocks(config)
     groups = study_plan.verification_jobs(blocks)
+    bad: list[Damaged] = []
     for file in files:
-        study_tables.require(file, **_own(Path(file), config, blocks, groups))
+        try:
+            study_tables.require(file, **_own(Path(file), config, blocks, groups))
+        except Damaged as damaged:
+            bad.append(damaged)
+    if bad:
+        bad[0].others = bad[1:]
+        raise bad[0]
 
 
 def _own(
