@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import study_places
 import study_streams
 import study_tables
-from study_files import plainly
+from study_files import plainly, reading
 from study_progress import recorded
 from study_provenance import provenance
 
@@ -23,7 +23,10 @@ FROM_VERIFICATION = {
 def with_verification(table: str, files: list[str]) -> study_streams.Change:
     """Fills in, for runs that were verified, what only their verification knows: the worst value of each run."""
     column, _, source = FROM_VERIFICATION[table]
-    parts = [pq.read_table(file, columns=["sweep", "run_key", source]) for file in files]
+    parts = []
+    for file in files:
+        with reading(file):
+            parts.append(pq.read_table(file, columns=["sweep", "run_key", source]))
     worst = pa.concat_tables(parts).group_by(["sweep", "run_key"]).aggregate([(source, "max")])
     known = dict(zip(_names(worst), worst[f"{source}_max"].to_pylist(), strict=True))
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import study_tables
+from study_files import reading
 from study_tables import sealed
 
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
@@ -125,7 +126,10 @@ def gather(
 
 
 def _whole(files: Iterable[str | Path], table: str) -> pa.Table:
-    parts = [pq.read_table(file, schema=study_tables.schema(table)) for file in files]
+    parts = []
+    for file in files:
+        with reading(file):
+            parts.append(pq.read_table(file, schema=study_tables.schema(table)))
     return study_tables.sort(table, pa.concat_tables(parts)) if parts else study_tables.schema(table).empty_table()
 
 
@@ -142,15 +146,16 @@ def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
     for sweep in sorted(by_sweep):
         dataset = dataset_of(by_sweep[sweep], schema=study_tables.schema(table), format="parquet")
         for inside in _shares(rows[sweep]):
-            found = dataset.to_table(
-                filter=inside & (pc.field("sweep") == sweep), use_threads=False, fragment_readahead=1, batch_readahead=1
-            )
+            rows_wanted = inside & (pc.field("sweep") == sweep)
+            with reading(f"One of the {len(by_sweep[sweep])} tables of {table}"):  # Arrow does not say which
+                found = dataset.to_table(filter=rows_wanted, use_threads=False, fragment_readahead=1, batch_readahead=1)
             yield _by_run(found)
 
 
 def _sweeps(file: str | Path) -> list[tuple[str, int]]:
     """(sweep, rows) of a file, from its footer alone; a block has one sweep."""
-    metadata = pq.read_metadata(file)
+    with reading(file):
+        metadata = pq.read_metadata(file)
     found: dict[str, int] = defaultdict(int)
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)

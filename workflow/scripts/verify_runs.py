@@ -20,7 +20,7 @@ from oracle_checks import CheckFailed, Verifier, describe
 from rnn_core.compiled import made_on
 from run_block import BlockRunner, prepared
 from study_cache import Entry
-from study_files import plainly
+from study_files import plainly, reading
 from study_plan import Block
 from study_progress import recorded
 from study_provenance import script_digest
@@ -61,7 +61,8 @@ def require_kept(experiment: rc.Experiment, traces: str, entry: Entry, tolerance
         CheckFailed: it does not.
     """
     where = [("run_key", "==", experiment.key)]
-    kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
+    with reading(traces):
+        kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
     steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
     if not all(steps):
         raise CheckFailed(f"the rows in {traces} are not those of the run that was verified, {describe(experiment)}")
