@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG))
 
-.PHONY: report plan rates test verify bench bench-gpu check format docs lock clean help
+.PHONY: report plan rates test verify verify-results faults bench bench-gpu check format docs lock clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ test: $(VENV)/dev.stamp ## run all tests
 
 verify: $(VENV)/run.stamp ## check the engine against every oracle in every regime (QUICK=1: T up to 100; SEED=1: other networks)
 	$(BIN)/python workflow/scripts/verify_engine.py --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
+
+verify-results: $(VENV)/run.stamp ## check every file of a study (CONFIG=config.yaml) for damage and mix-ups (PUT_ASIDE=1: rename the bad ones, to be made anew)
+	$(BIN)/python workflow/scripts/verify_results.py $(CONFIG) $(if $(PUT_ASIDE),--put-aside)
+
+faults: $(VENV)/dev.stamp ## every write, rename, open and read of a study fails once, one after the other (an hour or so)
+	ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_nth_call.py
 
 bench: $(VENV)/bench.stamp ## time the engine beside its peers on one thread; writes docs/benchmarks.md (10 minutes)
 	$(BIN)/python -m benchmarks.run

@@ -92,7 +92,7 @@ class Disturbed(Project):
 
     def finished_runs(self) -> dict[str, tuple[int, int]]:
         """Every whole file of the cache, with what would change if it were written again."""
-        files = (f for f in (self.results / "cache").rglob("*") if f.is_file() and not f.name.startswith("."))
+        files = (self.results / "cache").rglob("[!.]*.run")
         return {str(file): (file.stat().st_mtime_ns, file.stat().st_ino) for file in files}
 
     def leftovers(self) -> list[str]:

@@ -88,7 +88,10 @@ def test_a_damaged_file_is_put_aside_and_said_so(tmp_path: Path) -> None:
 
 
 def test_a_file_that_another_job_has_put_aside_is_no_traceback(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"runs\.parquet has gone; run the same command again"), plainly():
+    with (
+        pytest.raises(SystemExit, match=r"runs\.parquet cannot be read: it has gone\. Run the same command again"),
+        plainly(),
+    ):
         study_seal.check(tmp_path / "runs.parquet")
 
 

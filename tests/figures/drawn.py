@@ -167,5 +167,7 @@ def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settin
         extend(found["checks"], make_check(check))
     for table in study_tables.TABLES:
         columns = found[table] or {column.name: [] for column in study_tables.columns(table)}
-        study_tables.write(study_tables.build(table, columns), folder / f"{table}.parquet", {})
+        study_tables.write(
+            study_tables.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"}
+        )
     return {table: folder / f"{table}.parquet" for table in study_tables.TABLES}

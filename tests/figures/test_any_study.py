@@ -160,7 +160,7 @@ study_figures.DPI = 40
 files, folder, names = json.load(sys.stdin)
 for name in names:
     output = SimpleNamespace(png=f"{folder}/{name}.png", svg=f"{folder}/{name}.svg", phone=f"{folder}/{name}.phone.svg", facts=f"{folder}/{name}.json")
-    importlib.import_module(f"plot_{name}").main(SimpleNamespace(input=SimpleNamespace(**files), output=output, log=[f"{folder}-logs/{name}.log"]))
+    importlib.import_module(f"plot_{name}").main(SimpleNamespace(input=SimpleNamespace(**files), output=output, log=[f"{folder}-logs/{name}.log"], params=SimpleNamespace(study="drawn")))
 """
 
 
@@ -184,7 +184,6 @@ def test_two_processes_write_the_same_bytes(studies: dict[str, sf.Tables], tmp_p
     assert set(contents[0]) == {f"{name}.{suffix}" for name in some for suffix in ("json", "png", "svg", "phone.svg")}
     for name in some:
         module = importlib.import_module(f"plot_{name}")
-        assert json.loads(contents[0][f"{name}.json"]) == {
-            "figure": name,
-            **module.facts(module.frame(tables), tables.study),
-        }
+        found = json.loads(contents[0][f"{name}.json"])
+        assert found.pop("sealed").startswith("sha256:") and set(found.pop("pictures")) == {"png", "svg", "phone"}
+        assert found == {"study": "drawn", "figure": name, **module.facts(module.frame(tables), tables.study)}

@@ -32,7 +32,7 @@ def edited(tables: sf.Tables, folder: Path, table: str, change: Change) -> sf.Ta
     """The same study with other rows in one of its tables."""
     rows = change(pd.read_parquet(tables.files[table]))
     file = folder / f"{table}.parquet"
-    study_tables.write(study_tables.build(table, rows.to_dict("list")), file, {})
+    study_tables.write(study_tables.build(table, rows.to_dict("list")), file, {"table": table})
     return sf.Tables({**tables.files, table: file})
 
 

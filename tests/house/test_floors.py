@@ -58,8 +58,6 @@ ALLOWED = {
     "release_lock": {"yaml"},
     "study_yaml": {"yaml"},
     "study_config": {"rnn_core"},
-    "study_data": {"numpy", "pyarrow", "sklearn", "rnn_core"},
-    "study_stop": {"psutil"},
     "study_mistakes": {"jsonschema", "rnn_core"},
     "config_guard": {"snakemake"},
     "verification_cases": {"numpy", "rnn_core"},

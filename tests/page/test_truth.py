@@ -53,11 +53,10 @@ def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd
     tables = sf.Tables(files)
     config = {"study": "drawn", "title": "A drawn study", "question": "What is true?", "sweeps": {}, "figures": FIGURES}
     figures = []
-    (folder / "picture.svg").write_text(PICTURE, encoding="utf-8")
     for name in FIGURES:
         module = importlib.import_module(f"plot_{name}")
         facts = module.facts(module.frame(tables), tables.study)
-        figures.append(render_report.figure(name, folder / "picture.svg", folder / "picture.svg", facts, config))
+        figures.append(render_report.figure(name, PICTURE, PICTURE, facts, config))
     frames = {name: pd.read_parquet(file) for name, file in files.items()}
     provenance = {"config": config, "config_digest": "c", "engine": "e", "commit": "0", "device": "cpu", "python": "3", "platform": "p", "versions": {}}  # fmt: skip
     needed = {**frames, "updates": frames["updates"][frames["updates"]["update"] == 0]}

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def write_blocks(config: dict[str, Any], folder: Path) -> int:
         where = folder / "blocks" / block.sweep / block.name
         files = {table: where / f"{table}.parquet" for table in BLOCK_TABLES}
         experiments = sorted((rc.Experiment(**run) for run in block.runs()), key=lambda e: e.key)
-        with BlockWriter(block.sweep, files, {"device": "cpu", "engine": "e", "block": block.name}) as writer:
+        with BlockWriter(block.sweep, files, {"device": "cpu", "engine": "e", "block": asdict(block)}) as writer:
             for experiment in experiments:
                 write_run(writer, experiment, sample, rng)
         runs += len(experiments)
@@ -91,7 +92,11 @@ def write_checks(config: dict[str, Any], folder: Path) -> None:
             e = rc.Experiment(**run)
             rows.append({"stage": "sweep", "oracle": "torch.autograd", "run_key": e.key, "sweep": block.sweep, "update": 0} | {"task": e.task, "cell": e.cell, "activation": e.activation, "spectral_radius": e.spectral_radius, "sequence_length": e.sequence_length, "dtype": e.dtype, "device": "cpu", "regime": "stable", "relative_error": 1e-14, "where": "t=1", "tolerance": 1e-10})  # fmt: skip
     data = {c.name: [row[c.name] for row in rows] for c in study_tables.columns("checks")}
-    study_tables.write(study_tables.build("checks", data), folder / "checks.parquet", {"device": "cpu"})
+    study_tables.write(
+        study_tables.build("checks", data),
+        folder / "checks" / "gate.parquet",
+        {"device": "cpu", "table": "checks", "sweeps": config["sweeps"]},
+    )
 
 
 STEP = """
@@ -129,7 +134,7 @@ def gather(config: dict[str, Any], folder: Path, table: str) -> tuple[float, flo
     return step(
         "gather_table",
         wildcards={"table": table},
-        input={"blocks": [str(folder / "checks.parquet")] if table == "checks" else blocks},
+        input={"blocks": [str(folder / "checks" / "gate.parquet")] if table == "checks" else blocks},
         output={"table": str(folder / "tables" / f"{table}.parquet")},
         params={"config": config},
         log=[str(folder / "log")],
@@ -142,11 +147,18 @@ def tables_of(folder: Path) -> dict[str, str]:
 
 def plot(folder: Path, figure: str) -> tuple[float, float]:
     output = {kind: str(folder / "figures" / f"{figure}.{suffix}") for kind, suffix in (("png", "png"), ("svg", "svg"), ("phone", "phone.svg"), ("facts", "json"))}  # fmt: skip
-    return step(f"plot_{figure}", input=tables_of(folder), output=output, log=[str(folder / "log")])
+    return step(
+        f"plot_{figure}",
+        input=tables_of(folder),
+        output=output,
+        params={"study": "synthetic"},
+        log=[str(folder / "log")],
+    )
 
 
 def render(config: dict[str, Any], folder: Path) -> tuple[float, float]:
-    drawn = {"figures": [str(folder / "figures" / f"{f}.svg") for f in FIGURES], "phone": [str(folder / "figures" / f"{f}.phone.svg") for f in FIGURES], "facts": [str(folder / "figures" / f"{f}.json") for f in FIGURES]}  # fmt: skip
+    kinds = {"png": "png", "svg": "svg", "phone": "phone.svg", "facts": "json"}
+    drawn = {kind: [str(folder / "figures" / f"{f}.{suffix}") for f in FIGURES] for kind, suffix in kinds.items()}
     return step("render_report", input={**tables_of(folder), **drawn}, output={"page": str(folder / "report.html")}, params={"config": config}, log=[str(folder / "log")])  # fmt: skip
 
 
@@ -156,7 +168,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     arguments = parser.parse_args()
     config, folder = config_of(arguments.runs), arguments.folder
-    if not (folder / "checks.parquet").exists():
+    if not (folder / "checks" / "gate.parquet").exists():
         start = time.perf_counter()
         runs = write_blocks(config, folder)
         print(f"{runs} runs written in {time.perf_counter() - start:.0f} s", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def runner(folder: Path, engine: str = "e", sequences: dict[str, str] | None = N
 def run(block: Block, runner: run_block.BlockRunner, folder: Path) -> dict[str, pa.Table]:
     """The block's tables, written and read again."""
     files = {table: folder / f"{table}.parquet" for table in ("traces", "updates", "runs", "timings")}
-    run_block.run_block(block, runner, Record("run_block", folder / "record.json"), files, {"engine": "e"})
+    made = {"engine": "e", "block": asdict(block)}
+    run_block.run_block(block, runner, Record("run_block", folder / "record.json"), files, made)
     return {table: pq.read_table(file) for table, file in files.items()}
 
 
@@ -211,11 +213,12 @@ def test_rows_that_are_not_those_verified_stop_the_study(tmp_path: Path, where: 
     norms = whole["log10_grad_norm"].to_numpy().copy()
     norms[index if where == "first" else last] += np.log10(1.0 + 1e-6)
     place = whole.schema.get_field_index("log10_grad_norm")
-    study_tables.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", {})  # fmt: skip
+    made = {"table": "traces", "block": asdict(block())}
+    study_tables.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", made)  # fmt: skip
     with pytest.raises(CheckFailed, match=r"differs by 1e-06 from the one that was verified, at t=[17]"):
         verify(block(), runner(tmp_path), tmp_path, 1)
     short = pa.concat_tables([whole.slice(0, last), whole.slice(last + 1)])
-    study_tables.write(short, tmp_path / "traces.parquet", {})
+    study_tables.write(short, tmp_path / "traces.parquet", made)
     with pytest.raises(CheckFailed, match="not those of the run that was verified"):
         verify(block(), runner(tmp_path), tmp_path, 1)
 

@@ -77,7 +77,7 @@ def test_units_and_meanings_travel_in_the_file(tmp_path: Path) -> None:
 
 def gathered(table: str, files: list[Path], target: Path) -> pa.Table:
     study_streams.gather(table, files, target, {"made": "here"})
-    assert study_tables.provenance_of(target) == {"made": "here"}
+    assert study_tables.provenance_of(target) == {"made": "here", "table": table}
     return pq.read_table(target)
 
 

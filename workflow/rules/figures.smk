@@ -28,6 +28,7 @@ for figure in config["figures"]:
             **TABLE_RESOURCES,
         params:
             figure=figure,
+            study=config["study"],
             code=code(f"plot_{figure}"),
         script:
             # not {figure}: when the job runs, the loop has long ended

@@ -5,7 +5,8 @@ REPORT_SOURCES = sorted((WORKFLOW / "report").glob("*"))
 rule render_report:
     input:
         **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
-        figures=[f"{STUDY}/figures/{figure}.svg" for figure in config["figures"]],
+        png=[f"{STUDY}/figures/{figure}.png" for figure in config["figures"]],
+        svg=[f"{STUDY}/figures/{figure}.svg" for figure in config["figures"]],
         phone=[f"{STUDY}/figures/{figure}.phone.svg" for figure in config["figures"]],
         facts=[f"{STUDY}/figures/{figure}.json" for figure in config["figures"]],
     output:

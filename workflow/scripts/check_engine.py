@@ -114,9 +114,8 @@ def main(snakemake: Any) -> None:
     if failures:
         worst = max(failures, key=lambda f: f[0])[1]
         raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
-    study_tables.write(
-        study_tables.build("checks", rows), snakemake.output.checks, {"engine": p.engine, "device": made_on(device)}
-    )
+    made = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
+    study_tables.write(study_tables.build("checks", rows), snakemake.output.checks, made)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import study_seal
+import study_places
 import study_streams
 import study_tables
-from study_files import plainly
+from study_files import plainly, reading
 from study_progress import recorded
 from study_provenance import provenance
 
@@ -23,7 +23,10 @@ FROM_VERIFICATION = {
 def with_verification(table: str, files: list[str]) -> study_streams.Change:
     """Fills in, for runs that were verified, what only their verification knows: the worst value of each run."""
     column, _, source = FROM_VERIFICATION[table]
-    parts = [pq.read_table(file, columns=["sweep", "run_key", source]) for file in files]
+    parts = []
+    for file in files:
+        with reading(file):
+            parts.append(pq.read_table(file, columns=["sweep", "run_key", source]))
     worst = pa.concat_tables(parts).group_by(["sweep", "run_key"]).aggregate([(source, "max")])
     known = dict(zip(_names(worst), worst[f"{source}_max"].to_pylist(), strict=True))
 
@@ -43,8 +46,7 @@ def main(snakemake: Any) -> None:
     study_tables.leave_pandas_out()
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
     verified = list(snakemake.input.get("verified", []))
-    for file in (*blocks, *verified):
-        study_seal.check(file)
+    study_places.require_all([*blocks, *verified], snakemake.params.config)
     devices = {study_tables.provenance_of(file)["device"] for file in blocks}
     made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     change = with_verification(table, verified) if verified else lambda rows: rows

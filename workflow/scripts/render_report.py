@@ -1,8 +1,8 @@
 """Render the study's own report page: one self-contained HTML file, from the tables and the figures' facts."""
 
 import base64
-import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import study_measures
+import study_pictures
+import study_places
 import study_progress
 import study_seal
 import study_statistics
 import study_tables
-from study_files import Damaged, plainly, written_aside
+from study_files import plainly, reading, written_aside
 from study_findings import Study
 from study_provenance import ROOT
 from study_start_sentences import check_sentence
@@ -54,15 +56,15 @@ def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Marku
     return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
 
 
-def figure(name: str, svg: Path, phone: Path, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """What the template needs of one figure."""
+def figure(name: str, svg: str, phone: str, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the template needs of one figure; ``svg`` and ``phone`` are its pictures."""
     return {
         "name": name,
         "title": Markup(html(facts["title"])),
         "contents": _short(facts["title"]),
         "drawn": facts["drawn"],
-        "wide": inline_svg(svg.read_text(encoding="utf-8"), name, facts["alt"]),
-        "phone": inline_svg(phone.read_text(encoding="utf-8"), f"{name}-phone", facts["alt"]),
+        "wide": inline_svg(svg, name, facts["alt"]),
+        "phone": inline_svg(phone, f"{name}-phone", facts["alt"]),
         "caption": caption(name, facts, config) if facts["drawn"] else "",
     }
 
@@ -252,39 +254,54 @@ def page(
     )
 
 
-def facts_of(file: Path) -> dict[str, Any]:
-    """What a figure states.
+def figures_of(files: Any, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every figure as the template needs it, from its files (``png``, ``svg``, ``phone``, ``facts``: one each a figure).
 
     Raises:
-        Damaged: the file is not what was written.
+        Damaged: one of the files is not what was written, or another figure's.
+        FileTrouble: one cannot be read.
     """
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise Damaged(file, f"it is not JSON ({error})") from error
+    kinds = (files.png, files.svg, files.phone, files.facts)
+    for name, png, svg, phone, facts in zip(config["figures"], *kinds, strict=True):
+        found = study_pictures.facts_of(facts, config["study"], name)
+        pictures = found["pictures"]
+        study_seal.check_content(png, pictures["png"])  # the page has none of it, Snakemake's own report has
+        wide = study_seal.check_content(svg, pictures["svg"]).decode()
+        narrow = study_seal.check_content(phone, pictures["phone"]).decode()
+        yield figure(name, wide, narrow, found, config)
+
+
+def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """The tables as far as the page needs them, and the rows of each.
+
+    Raises:
+        Damaged: one is not what was written, or another one's.
+        FileTrouble: one cannot be read.
+    """
+    study_places.require_all([files[table] for table in study_tables.TABLES], config)
+    tables = {}
+    for name in ("runs", "checks", "timings"):
+        with reading(files[name]):
+            tables[name] = pd.read_parquet(files[name])
+    ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
+    columns = ["run_key", "update", "truncation_bias"]
+    with reading(files["updates"]):
+        updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
+    tables["updates"] = updates.to_pandas()
+    return tables, {name: pq.read_metadata(files[name]).num_rows for name in study_tables.TABLES}
 
 
 def main(snakemake: Any) -> None:
     config = snakemake.params.config
-    for table in study_tables.TABLES:
-        study_seal.check(snakemake.input[table])
-    tables = {name: pd.read_parquet(snakemake.input[name]) for name in ("runs", "checks", "timings")}
-    ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
-    columns = ["run_key", "update", "truncation_bias"]
-    tables["updates"] = pq.read_table(
-        snakemake.input.updates, columns=columns, filters=pc.field("update").isin(ends)
-    ).to_pandas()
-    sizes = {name: pq.read_metadata(snakemake.input[name]).num_rows for name in study_tables.TABLES}
-    files = (config["figures"], snakemake.input.figures, snakemake.input.phone, snakemake.input.facts)
-    figures = [
-        figure(name, Path(svg), Path(phone), facts_of(Path(facts)), config)
-        for name, svg, phone, facts in zip(*files, strict=True)
-    ]
+    tables, sizes = read_tables(snakemake.input, config)
+    figures = list(figures_of(snakemake.input, config))
     provenance = study_tables.provenance_of(snakemake.input.runs)
     dated = datetime.fromtimestamp(Path(snakemake.input.runs).stat().st_mtime, UTC)
     text = page(tables, sizes, figures, share_of_time(Path(snakemake.log[0]).parent), provenance, dated)
+    seal = f'<meta name="sealed" content="{study_seal.BLANK.decode()}">'
+    sealed = study_seal.sealed_text(text.replace("<head>", f"<head>\n{seal}", 1))
     with written_aside(snakemake.output.page) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(sealed, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 A run is found again by its key (its settings and the sequences it read) and what made it: code, libraries, device. Snakemake deletes the output of a
 job before it runs it again; this folder is nobody's output and is never deleted. It may be removed at any time.
 
-A file is a line of JSON (the run's own row, and name, type and length of every column), then the columns' bytes, compressed. The
-first bytes are a checksum of the rest. Written and read in a tenth of a millisecond, where a zip archive of arrays takes two.
+A file is a line of JSON (the entry's name, the run's own row, and name, type and length of every column), then the columns' bytes,
+compressed. The first bytes are a checksum of the rest. The name tells a file that was copied into another one's place. Written and read in a tenth of a millisecond, where a zip archive of arrays takes two.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ class Cache:
         self.folder = Path(folder) / identity
 
     def get(self, key: str) -> Entry | None:
-        """The entry, or None if there is none that can be read: a damaged file is as good as no file."""
+        """The entry, or None if there is none that can be read: a damaged file, or another entry's, is as good as no file."""
         try:
             content = self._file(key).read_bytes()
         except OSError:
             return None
-        return _unpacked(content)
+        return _unpacked(content, self._name(key))
 
     def put(self, key: str, entry: Entry) -> None:
         """Store an entry, whole or not at all."""
-        content = _packed(entry)
+        content = _packed(entry, self._name(key))
         with written_aside(self._file(key)) as aside:
             aside.write_bytes(content)
 
@@ -71,26 +71,41 @@ class Cache:
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}{SUFFIX}"
 
+    def _name(self, key: str) -> str:
+        return f"{self.folder.name}/{key}"
 
-def _packed(entry: Entry) -> bytes:
+
+def is_sound(file: Path) -> bool:
+    """Whether a file of a cache is whole, and in its own place.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _unpacked(file.read_bytes(), f"{file.parent.parent.name}/{file.stem}") is not None
+
+
+def _packed(entry: Entry, name: str) -> bytes:
     columns = [
         (table, name, np.ascontiguousarray(values))
         for table, found in (("traces", entry.traces), ("updates", entry.updates))
         for name, values in found.items()
     ]
     described = [(table, name, values.dtype.str, len(values)) for table, name, values in columns]
-    own = {"columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
+    own = {"name": name, "columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
     blob = b"".join(values.tobytes() for _, _, values in columns)
     body = json.dumps(own).encode() + b"\n" + _CODEC.compress(blob, asbytes=True)
     return bytes(zlib.crc32(body).to_bytes(_CHECKSUM) + body)
 
 
-def _unpacked(content: bytes) -> Entry | None:
+def _unpacked(content: bytes, name: str) -> Entry | None:
+    """The entry, if the content is whole and the entry has this name."""
     body = content[_CHECKSUM:]
     if not body or zlib.crc32(body) != int.from_bytes(content[:_CHECKSUM]):
         return None
     text, _, compressed = body.partition(b"\n")
     own = json.loads(text)
+    if own.pop("name", None) != name:
+        return None
     described = own.pop("columns")
     size = sum(np.dtype(kind).itemsize * length for *_, kind, length in described)
     blob = _CODEC.decompress(compressed, size, asbytes=True)

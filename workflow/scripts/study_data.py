@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study_data_words import DataError, counted, listed
-from study_files import Damaged, written_aside
+from study_files import Damaged, FileTrouble, reading, written_aside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -322,14 +324,21 @@ def load(file: str | Path) -> dict[str, Any]:
 
     Raises:
         Damaged: the file is not what was written; every array in it has its checksum.
+        FileTrouble: it cannot be read.
     """
     import numpy as np
 
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with reading(file):
+            content = BytesIO(Path(file).read_bytes())  # what goes wrong from here on is the content's fault
+        with zipfile.ZipFile(content) as archive:
+            if (member := archive.testzip()) is not None:  # before a damaged header asks for all memory
+                raise Damaged(file, f"the array {member} is not what was written")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in FIELDS if name in stored}
         return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
-    except FileNotFoundError:
+    except (FileTrouble, MemoryError):
         raise
     except Exception as error:  # whatever a damaged archive makes of zipfile, zlib and NumPy's header: a dozen types
         raise Damaged(file, str(error) or type(error).__name__) from error

@@ -8,7 +8,6 @@ A figure is ``plot_<figure>.py``: ``frame`` (what is drawn, tidy), ``facts`` (he
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,9 +33,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+import study_pictures
 import study_seal
 import study_tables
-from study_files import plainly, written_aside
+from study_files import plainly, reading, written_aside
 from study_findings import Study
 from study_measures import Part, grouped
 from study_progress import recorded
@@ -69,15 +70,17 @@ class Tables:
     """The study's tables by name; only the columns and rows asked for are read, of files that are whole."""
 
     files: Mapping[str, str | Path]
+    own: Mapping[str, Any] = field(default_factory=dict)  # what every table's footer says of itself
     checked: set[str] = field(default_factory=set)
 
     def read(self, table: str, columns: Sequence[str], where: Filter | None = None) -> pd.DataFrame:
-        return pq.read_table(self.whole(table), columns=list(columns), filters=where).to_pandas()
+        with reading(self.files[table]):
+            return pq.read_table(self.whole(table), columns=list(columns), filters=where).to_pandas()
 
     def whole(self, table: str) -> str | Path:
         """The file of a table, checked before it is first read."""
         if table not in self.checked:
-            study_seal.check(self.files[table])
+            study_tables.require(self.files[table], table=table, **self.own)
             self.checked.add(table)
         return self.files[table]
 
@@ -85,16 +88,19 @@ class Tables:
         self, table: str, columns: Sequence[str], where: pc.Expression, most: int = MOST_ROWS
     ) -> Iterator[pd.DataFrame]:
         """The rows that ``where`` picks, about ``most`` at a time, for what would not fit into memory at once."""
-        dataset = ds.dataset(self.whole(table), format="parquet")
         held: list[pa.RecordBatch] = []
         scan = {"use_threads": False, "batch_readahead": 1, "fragment_readahead": 1}
-        for batch in dataset.to_batches(columns=list(columns), filter=where, **scan):
+        for batch in self._batches(table, columns=list(columns), filter=where, **scan):
             held.append(batch)
             if sum(each.num_rows for each in held) >= most:
                 yield pa.Table.from_batches(held).to_pandas()
                 held = []
         if any(batch.num_rows for batch in held):
             yield pa.Table.from_batches(held).to_pandas()
+
+    def _batches(self, table: str, **scan: Any) -> Iterator[pa.RecordBatch]:
+        with reading(self.files[table]):
+            yield from ds.dataset(self.whole(table), format="parquet").to_batches(**scan)
 
     def runs(self, *measured: str) -> pd.DataFrame:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
@@ -103,7 +109,8 @@ class Tables:
     @cached_property
     def study(self) -> Study:
         """What the page says of these runs, for sentences."""
-        return Study(pd.read_parquet(self.whole("runs")))
+        with reading(self.files["runs"]):
+            return Study(pd.read_parquet(self.whole("runs")))
 
 
 def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:
@@ -572,21 +579,26 @@ def _render(
     facts: Callable[[pd.DataFrame, Study], Facts],
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
-    tables = Tables({table: getattr(snakemake.input, table) for table in study_tables.TABLES})
+    files = {table: getattr(snakemake.input, table) for table in study_tables.TABLES}
+    tables = Tables(files, own={"study": snakemake.params.study})
     data = frame(tables)
-    found = {"figure": Path(snakemake.output.png).stem, **facts(data, tables.study)}
+    found, pictures = facts(data, tables.study), {}
     with theme():
         figure = draw(data)
-        _save(figure, snakemake.output.svg)
+        pictures["svg"] = _save(figure, snakemake.output.svg)
         headline(figure, found["title"])
-        _save(figure, snakemake.output.png)
+        pictures["png"] = _save(figure, snakemake.output.png)
         with wide(PHONE_WIDTH):
-            _save(draw(data), snakemake.output.phone)
-    with written_aside(snakemake.output.facts) as aside:
-        aside.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            pictures["phone"] = _save(draw(data), snakemake.output.phone)
+    place = {"study": snakemake.params.study, "figure": Path(snakemake.output.png).stem}
+    study_pictures.write_facts(snakemake.output.facts, {**place, "pictures": pictures, **found})
 
 
-def _save(figure: Figure, file: str) -> None:
+def _save(figure: Figure, file: str) -> str:
+    """Write a picture; its digest."""
     kind, metadata = ("svg", {"Date": None}) if file.endswith(".svg") else ("png", {"Software": None})
+    content = BytesIO()
+    figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
     with written_aside(file) as aside:
-        figure.savefig(aside, format=kind, dpi=DPI, metadata=metadata)
+        aside.write_bytes(content.getvalue())
+    return study_seal.digest_of(content.getvalue())

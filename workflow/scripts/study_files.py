@@ -29,6 +29,19 @@ _ADVICE = {
     errno.EPERM: "you may not write there. Change the folder's owner or permissions, or work in a copy of the project elsewhere.",
     errno.EIO: f"the disk reports an error. Have it looked at, then run the same command again. {_KEPT}",
 }
+_READING = {
+    errno.EIO: _ADVICE[errno.EIO],
+    errno.EACCES: "you may not read it. Change its owner or permissions, or those of a folder above it, then run the same command again.",
+    errno.EPERM: "you may not read it. Change its owner or permissions, or those of a folder above it, then run the same command again.",
+    errno.EMFILE: "too many files are open. Raise the limit (ulimit -n) or use fewer --cores, then run the same command again.",
+    errno.ENFILE: "too many files are open on this machine. Close other programs, then run the same command again.",
+    errno.ESTALE: "the file server has lost it. Run the same command again.",
+    errno.ENOENT: "it has gone. Run the same command again and it is made anew.",
+}
+_NO_MEMORY = (
+    "There is not enough memory: {}. Run the same command with fewer --cores; or give memory_mb in the config,"
+    f" or a smaller hidden_size, batch_size or sequence_length. {_KEPT}"
+)
 
 
 class FileTrouble(RuntimeError):
@@ -36,22 +49,37 @@ class FileTrouble(RuntimeError):
 
 
 class Damaged(FileTrouble):
-    """A file that does not hold what was written to it."""
+    """A file that does not hold what was written to it; ``others`` are damaged too, and were noticed at the same time."""
+
+    verdict = "is damaged"
 
     def __init__(self, file: str | Path, why: str) -> None:
         self.file, self.why = Path(file), why
-        super().__init__(
-            f"{file} is damaged: {why}. Delete it and run the same command again: it is made anew. {_KEPT}"
-        )
+        self.others: list[Damaged] = []
+        super().__init__(f"{self.fault} Delete it and run the same command again: it is made anew. {_KEPT}")
+
+    @property
+    def fault(self) -> str:
+        """Which file it is and what is wrong with it: a sentence."""
+        return f"{self.file} {self.verdict}: {self.why}."
 
     def put_aside(self) -> str:
-        """Rename the file, so that Snakemake makes it anew, and say so. It is not deleted: somebody may have edited it."""
+        """Rename the files, so that Snakemake makes them anew, and say so. They are not deleted: somebody may have edited them."""
+        return "\n".join([self._renamed(), *(other.put_aside() for other in self.others)])
+
+    def _renamed(self) -> str:
         aside = self.file.with_name(f"{self.file.name}.damaged")
         try:
             self.file.replace(aside)
         except OSError:
             return str(self)
-        return f"{self.file} is damaged: {self.why}. It was renamed to {aside.name}; run the same command again and it is made anew. {_KEPT}"
+        return f"{self.fault} It was renamed to {aside.name}; run the same command again and it is made anew. {_KEPT}"
+
+
+class Misplaced(Damaged):
+    """A whole file, but another one than belongs in its place."""
+
+    verdict = "is another file than belongs there"
 
 
 @contextmanager
@@ -65,6 +93,39 @@ def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
         raise study_job_log.last_words(str(trouble)) from trouble
     except expected as error:
         raise study_job_log.last_words(f"{before or f'{type(error).__name__}: '}{error}") from error
+    except MemoryError as error:
+        raise study_job_log.last_words(
+            _NO_MEMORY.format(str(error).rstrip(".") or "the system refuses more")
+        ) from error
+    except OSError as error:  # of what no `reading` or `written_aside` stands around
+        raise study_job_log.last_words(
+            cannot_read(error.filename, error) if error.filename else _refused(error)
+        ) from error
+
+
+@contextmanager
+def reading(file: str | Path) -> Iterator[None]:
+    """For a block that reads ``file``: an error of the disk is said to be one, and says nothing against the file.
+
+    Raises:
+        FileTrouble: in the place of an ``OSError``; the message names ``file`` and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileTrouble(cannot_read(file, error)) from error
+
+
+def cannot_read(file: str | Path, error: OSError) -> str:
+    """What an error in reading ``file`` means."""
+    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
+    return f"{file} cannot be read: {_READING.get(error.errno or 0, other)}"
+
+
+def _refused(error: OSError) -> str:
+    """What an error means that names no file."""
+    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
+    return f"The operating system refuses something: {_READING.get(error.errno or 0, other)}"
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""A seal on every Parquet file: the SHA-256 of all its bytes, kept in its own footer.
+"""A seal on every file that a study is made of: the SHA-256 of all its bytes.
 
-Parquet's page checksums cover the pages' data alone. A flipped bit in a page's header or in the footer (a count, an offset, a unit, a
-line of provenance) passes them; the seal covers the whole file.
+A Parquet file keeps it in its own footer. Parquet's page checksums cover the pages' data alone: a flipped bit in a page's header or in
+the footer (a count, an offset, a unit, a line of provenance) passes them; the seal covers the whole file. A text (a figure's facts, the
+report) keeps it in a line of its own; a picture's stands in the facts beside it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import hashlib
 import re
 from pathlib import Path
 
-from study_files import Damaged, FileTrouble
+from study_files import Damaged, reading
 
 KEY = b"content"  # in the footer's metadata
 BLANK = b"sha256:" + 64 * b"0"  # what the digest is taken with, in the digest's own place
 _SEAL = re.compile(rb"sha256:[0-9a-f]{64}")
+_LINE = re.compile(rb'"sealed"(?:: | content=)"(sha256:[0-9a-f]{64})"')  # of JSON, or of HTML
+CHANGED = "its content is not what was written"
 _TAIL = 8  # bytes: length of the footer, then the magic word
 
 
@@ -34,21 +37,62 @@ def check(file: str | Path) -> None:
 
     Raises:
         Damaged: it is not.
-        FileTrouble: there is no such file, be it that another job has just put it aside.
+        FileTrouble: it cannot be read; or there is no such file, be it that another job has just put it aside.
     """
     file = Path(file)
-    try:
-        start = _place(file)
-    except FileNotFoundError as error:
-        raise FileTrouble(f"{file} has gone; run the same command again and it is made anew.") from error
-    if start is None:
-        size = file.stat().st_size
-        raise Damaged(file, "it is empty" if size == 0 else f"it has no whole footer (of {size} bytes), or no seal")
-    with file.open("rb") as opened:
-        opened.seek(start)
-        found = opened.read(len(BLANK))
-    if found != _digest(file, start):
-        raise Damaged(file, "its content is not what was written")
+    with reading(file):
+        start, size = _place(file), file.stat().st_size
+        if start is None:
+            raise Damaged(file, "it is empty" if size == 0 else f"it has no whole footer (of {size} bytes), or no seal")
+        with file.open("rb") as opened:
+            opened.seek(start)
+            written = opened.read(len(BLANK))
+        if written != _digest(file, start):
+            raise Damaged(file, CHANGED)
+
+
+def sealed_text(text: str) -> str:
+    """A text with its digest in the first place that holds ``"sealed": "BLANK"``, or ``name="sealed" content="BLANK"``."""
+    content = text.encode()
+    line = _LINE.search(content)
+    if line is None or line[1] != BLANK:
+        raise ValueError("the text has no blank seal")
+    return text.replace(BLANK.decode(), digest_of(content), 1)
+
+
+def check_text(file: str | Path) -> str:
+    """The content of a file that ``sealed_text`` made.
+
+    Raises:
+        Damaged: it is not what was written.
+        FileTrouble: it cannot be read, or there is none.
+    """
+    with reading(file):
+        content = Path(file).read_bytes()
+    line = _LINE.search(content)
+    if line is None:
+        raise Damaged(file, "it has no seal" if content else "it is empty")
+    if line[1].decode() != digest_of(content[: line.start(1)] + BLANK + content[line.end(1) :]):
+        raise Damaged(file, CHANGED)
+    return content.decode()
+
+
+def check_content(file: str | Path, digest: str) -> bytes:
+    """The content of a file whose digest stands elsewhere.
+
+    Raises:
+        Damaged: it is not what was written.
+        FileTrouble: it cannot be read, or there is none.
+    """
+    with reading(file):
+        content = Path(file).read_bytes()
+    if digest_of(content) != digest:
+        raise Damaged(file, CHANGED if content else "it is empty")
+    return content
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _place(file: Path) -> int | None:

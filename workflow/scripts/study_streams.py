@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import study_tables
+from study_files import reading
 from study_tables import sealed
 
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
@@ -30,9 +31,8 @@ BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; s
 class TableWriter:
     """A block's table, given run by run in the order of the run keys; in memory are the runs of one row group."""
 
-    def __init__(self, table: str, sweep: str, file: Path, provenance: Mapping[str, Any]) -> None:
-        self.table, self.sweep = table, sweep
-        self._parquet = study_tables.writer(file, study_tables.schema(table), provenance)
+    def __init__(self, table: str, sweep: str, parquet: pq.ParquetWriter) -> None:
+        self.table, self.sweep, self._parquet = table, sweep, parquet
         self._last = ""
         self._clear()
 
@@ -50,14 +50,15 @@ class TableWriter:
         if run_key < self._last:
             raise ValueError(f"run {run_key} comes after {self._last}; runs are written in the order of their keys")
         if run_key[:1] != self._last[:1] and sum(self._lengths) >= ROWS_IN_GROUP:
-            self._flush()
+            self.flush()
         self._last = run_key
         self._keys.append(run_key)
         self._lengths.append(len(next(iter(columns.values()))))
         for name, values in columns.items():
             self._parts[name].append(values)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the runs that are held."""
         if self._keys:
             rows = study_tables.unsorted(self.table, {**self._names(), **_joined(self._parts)})
             self._parquet.write_table(rows)
@@ -67,10 +68,6 @@ class TableWriter:
         runs = np.repeat(np.arange(len(self._keys), dtype=np.int32), self._lengths)
         named = {"sweep": [self.sweep] * len(self._keys), "run_key": self._keys}
         return {name: pa.array(values, pa.string()).take(pa.array(runs)) for name, values in named.items()}
-
-    def close(self) -> None:
-        self._flush()
-        self._parquet.close()
 
 
 def _joined(parts: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -89,9 +86,13 @@ class BlockWriter:
         self.tables: dict[str, TableWriter] = {}
 
     def __enter__(self) -> BlockWriter:
-        for table, file in self._files.items():
-            aside = self._stack.enter_context(sealed(file))
-            self.tables[table] = TableWriter(table, self._sweep, aside, self._provenance)
+        with ExitStack() as stack:  # which takes the files away if one of them cannot be opened
+            asides = {table: stack.enter_context(sealed(file)) for table, file in self._files.items()}
+            for table, aside in asides.items():  # after all of those, so that all are closed before one takes its place
+                made = {**self._provenance, "table": table}
+                parquet = stack.enter_context(study_tables.writer(aside, study_tables.schema(table), made))
+                self.tables[table] = TableWriter(table, self._sweep, parquet)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -101,7 +102,7 @@ class BlockWriter:
             if error is not None:
                 raise error
             for table in self.tables.values():
-                table.close()
+                table.flush()
 
 
 Change = Callable[[pa.Table], pa.Table]
@@ -117,14 +118,18 @@ def gather(
     """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
     pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
     fields = study_tables.schema(table)
-    with sealed(target) as aside, study_tables.writer(aside, fields, provenance) as parquet:
+    made = {**provenance, "table": table}
+    with sealed(target) as aside, study_tables.writer(aside, fields, made) as parquet:
         for rows in pieces:
             if rows.num_rows:
                 parquet.write_table(change(rows), row_group_size=ROWS_AT_ONCE // 8)
 
 
 def _whole(files: Iterable[str | Path], table: str) -> pa.Table:
-    parts = [pq.read_table(file, schema=study_tables.schema(table)) for file in files]
+    parts = []
+    for file in files:
+        with reading(file):
+            parts.append(pq.read_table(file, schema=study_tables.schema(table)))
     return study_tables.sort(table, pa.concat_tables(parts)) if parts else study_tables.schema(table).empty_table()
 
 
@@ -141,15 +146,16 @@ def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
     for sweep in sorted(by_sweep):
         dataset = dataset_of(by_sweep[sweep], schema=study_tables.schema(table), format="parquet")
         for inside in _shares(rows[sweep]):
-            found = dataset.to_table(
-                filter=inside & (pc.field("sweep") == sweep), use_threads=False, fragment_readahead=1, batch_readahead=1
-            )
+            rows_wanted = inside & (pc.field("sweep") == sweep)
+            with reading(f"One of the {len(by_sweep[sweep])} tables of {table}"):  # Arrow does not say which
+                found = dataset.to_table(filter=rows_wanted, use_threads=False, fragment_readahead=1, batch_readahead=1)
             yield _by_run(found)
 
 
 def _sweeps(file: str | Path) -> list[tuple[str, int]]:
     """(sweep, rows) of a file, from its footer alone; a block has one sweep."""
-    metadata = pq.read_metadata(file)
+    with reading(file):
+        metadata = pq.read_metadata(file)
     found: dict[str, int] = defaultdict(int)
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)

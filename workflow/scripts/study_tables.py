@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import study_seal
-from study_files import written_aside
+from study_files import Misplaced, reading, written_aside
 
 SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "config.schema.json"
 STABLE_DECADES = 2.0  # the limits of the column "regime": rnn_core.theory.REGIME_DECADES; a test compares the two
@@ -483,23 +483,58 @@ def sealed(target: str | Path) -> Iterator[Path]:
         study_seal.seal(aside)
 
 
-def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> pq.ParquetWriter:
+@contextmanager
+def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
     """Writes tables of these fields one after the other, with a blank seal, for ``sealed``.
+
+    The file is opened here and not by Arrow, which loses an error's number where closing fails.
 
     A dictionary pays for names and counts: numbers seldom repeat. Page checksums are for other readers than ours:
     ``pandas.read_parquet(file, page_checksum_verification=True)``.
     """
     own = {PROVENANCE_KEY: json.dumps(provenance).encode(), study_seal.KEY: study_seal.BLANK}
     repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
-    return pq.ParquetWriter(
-        file,
-        fields.with_metadata({**(fields.metadata or {}), **own}),
-        compression="zstd",
-        use_dictionary=repeating,
-        write_page_checksum=True,
-    )
+    with file.open("wb") as opened:
+        parquet = pq.ParquetWriter(
+            opened,
+            fields.with_metadata({**(fields.metadata or {}), **own}),
+            compression="zstd",
+            use_dictionary=repeating,
+            write_page_checksum=True,
+        )
+        try:
+            yield parquet
+            parquet.close()
+        finally:
+            parquet.is_open = False  # or, after an error, Arrow would try to close it once more when it is forgotten
 
 
 def provenance_of(file: str | Path) -> dict[str, Any]:
     """What ``write`` put into the footer."""
-    return dict(json.loads(pq.read_schema(file).metadata[PROVENANCE_KEY]))
+    with reading(file):
+        return dict(json.loads(pq.read_schema(file).metadata[PROVENANCE_KEY]))
+
+
+def require(file: str | Path, **own: Any) -> None:
+    """That a table is whole and the one that belongs in its place: its footer says the same as ``own`` (name -> value).
+
+    Raises:
+        Damaged: its content is not what was written.
+        Misplaced: it was written for another place; the message says for which.
+        FileTrouble: it cannot be read.
+    """
+    study_seal.check(file)
+    made, wanted = provenance_of(file), json.loads(json.dumps(own))
+    other = [_difference(name, made.get(name), value) for name, value in wanted.items() if made.get(name) != value]
+    if other:
+        raise Misplaced(file, f"its footer {' and '.join(other)}")
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """How two values of the footer differ; of two blocks, where they do first."""
+    if isinstance(found, dict) and isinstance(wanted, dict) and found.keys() == wanted.keys():
+        key = next(key for key in wanted if found[key] != wanted[key])
+        return f"{_difference(key, found[key], wanted[key])} of the {name}"
+    if isinstance(found, str) and isinstance(wanted, str):
+        return f"says {found!r} where {wanted!r} belongs, as the {name}"
+    return f"{'does not name' if found is None else 'holds other values for'} the {name}"

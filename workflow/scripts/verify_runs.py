@@ -7,7 +7,7 @@ import math
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
-import study_seal
 import study_tables
 from oracle_checks import CheckFailed, Verifier, describe
 from rnn_core.compiled import made_on
 from run_block import BlockRunner, prepared
 from study_cache import Entry
-from study_files import plainly
+from study_files import plainly, reading
 from study_plan import Block
 from study_progress import recorded
 from study_provenance import script_digest
@@ -62,7 +61,8 @@ def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry,
         CheckFailed: it does not.
     """
     where = [("run_key", "==", key)]
-    kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
+    with reading(traces):
+        kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
     steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
     if not all(steps):
         raise CheckFailed(
@@ -85,7 +85,7 @@ def rows_of(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(check, timing) of every comparison; the timing is the run's, and so repeats."""
     for block, file in zip(blocks, traces, strict=True):
-        study_seal.check(file)
+        study_tables.require(file, table="traces", block=asdict(block))
         for experiment in sample(block, size):
             limit = tolerance[experiment.dtype]
             key, entry = runner.name(experiment), verified(experiment, runner, limit)
@@ -102,11 +102,11 @@ def main(snakemake: Any) -> None:
         runner = prepared(snakemake, cache=f"-verified-{script_digest('verify_runs')}")
         blocks = [Block(**block) for block in p.blocks]
         found = list(rows_of(blocks, list(snakemake.input.traces), runner, p.tolerance, p.checked))
-    provenance = {"engine": p.engine, "device": made_on(runner.device)}
+    provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(runner.device)}
     timings = {timing["sweep"] + timing["run_key"]: timing for _, timing in found}.values()
     for table, rows in (("checks", [check for check, _ in found]), ("timings", list(timings))):
         data = {c.name: [row[c.name] for row in rows] for c in study_tables.columns(table)}
-        study_tables.write(study_tables.build(table, data), snakemake.output[table], provenance)
+        study_tables.write(study_tables.build(table, data), snakemake.output[table], {**provenance, "table": table})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,183 @@
+"""A whole file in another one's place is noticed, never used, and the right one is made by the same command."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from disturbed import STUDY, Disturbed, assert_whole, finished
+
+import study_places
+import study_plan
+import study_tables
+from study_cache import Cache, Entry
+from study_files import Misplaced
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+CONFIG: dict[str, Any] = {
+    "study": "mine",
+    "sweeps": {
+        "one": {"seeds": 2, "jobs_over": ["activation"], "grid": {"activation": ["tanh", "relu"]}},
+        "two": {"seeds": 2, "jobs_over": ["activation"], "grid": {"activation": ["tanh", "relu"]}},
+    },
+}
+
+
+class TestCache:
+    ENTRY = Entry({"t": np.arange(3)}, {"finite": np.array([True])}, {"seed": 0})
+
+    def test_another_runs_file_is_no_entry(self, tmp_path: Path) -> None:
+        cache = Cache(tmp_path, "e")
+        for name in ("aa1", "aa2", "bb1"):
+            cache.put(name, self.ENTRY)
+        (first,) = tmp_path.rglob("aa1.run")
+        for name in ("aa2", "bb1"):
+            (other,) = tmp_path.rglob(f"{name}.run")
+            shutil.copy(first, other)
+            assert cache.get(name) is None
+        assert cache.get("aa1") is not None
+
+    def test_the_same_run_of_another_engine_is_no_entry(self, tmp_path: Path) -> None:
+        Cache(tmp_path, "old").put("aa1", self.ENTRY)
+        (tmp_path / "old").rename(tmp_path / "new")
+        assert Cache(tmp_path, "new").get("aa1") is None
+
+
+def written(root: Path, place: str, columns: str, **made: Any) -> Path:
+    """An empty table of the study ``mine`` with the ``columns`` of that table, whose footer says ``made``."""
+    file = root / "results" / "mine" / place
+    study_tables.write(study_tables.schema(columns).empty_table(), file, made)
+    return file
+
+
+def block(sweep: str, name: str, config: dict[str, Any] = CONFIG) -> dict[str, Any]:
+    return asdict(study_plan.blocks(config)[sweep, name])
+
+
+GROUPS = study_plan.verification_jobs(study_plan.blocks(CONFIG))
+GROWN = {**CONFIG, "sweeps": {name: {**sweep, "seeds": 3} for name, sweep in CONFIG["sweeps"].items()}}
+TANH, RELU = "activation=tanh", "activation=relu"
+PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
+    (
+        f"blocks/one/{TANH}/runs.parquet",
+        "runs",
+        {"table": "runs", "block": block("one", TANH)},
+        [
+            ({"table": "runs", "block": block("one", RELU)}, f"says '{RELU}' where '{TANH}' belongs, as the name of the block"),
+            ({"table": "runs", "block": block("two", TANH)}, "says 'two' where 'one' belongs, as the sweep of the block"),
+            ({"table": "runs", "block": block("one", TANH, GROWN)}, "holds other values for the seeds of the block"),
+            ({"table": "timings", "block": block("one", TANH)}, "says 'timings' where 'runs' belongs, as the table"),
+            ({"table": "runs"}, "does not name the block"),
+        ],
+    ),
+    (
+        "verified/one/1-of-1/checks.parquet",
+        "checks",
+        {"table": "checks", "blocks": [asdict(each) for each in GROUPS["one", "1-of-1"]]},
+        [
+            ({"table": "checks", "blocks": [asdict(each) for each in GROUPS["two", "1-of-1"]]}, "holds other values for the blocks"),
+            ({"table": "checks", "sweeps": CONFIG["sweeps"]}, "does not name the blocks"),
+        ],
+    ),
+    (
+        "checks/gate.parquet",
+        "checks",
+        {"table": "checks", "sweeps": CONFIG["sweeps"]},
+        [({"table": "checks", "sweeps": GROWN["sweeps"]}, "holds other values for the seeds of the one of the sweeps")],
+    ),
+    (
+        "tables/runs.parquet",
+        "runs",
+        {"table": "runs", "study": "mine"},
+        [
+            ({"table": "runs", "study": "yours"}, "says 'yours' where 'mine' belongs, as the study"),
+            ({"table": "updates", "study": "mine"}, "says 'updates' where 'runs' belongs, as the table"),
+        ],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "table", "own", "others"), PLACES, ids=[place for place, *_ in PLACES])
+def test_a_table_of_another_place_is_told_from_its_own(
+    tmp_path: Path, place: str, table: str, own: dict[str, Any], others: list[tuple[dict[str, Any], str]]
+) -> None:
+    study_places.require(written(tmp_path, place, table, **own, engine="e"), CONFIG)
+    for other, words in others:
+        with pytest.raises(Misplaced) as caught:
+            study_places.require(written(tmp_path, place, table, **other, engine="e"), CONFIG)
+        assert "is another file than belongs there: its footer " + words in str(caught.value)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Two files change places, and their times of change stay with the places."""
+    aside = first.with_name("aside")
+    for source, target in ((first, aside), (second, first), (aside, second)):
+        source.rename(target)
+
+
+@pytest.mark.workflow
+def test_blocks_in_each_others_places_are_made_again(undisturbed: Disturbed, tmp_path: Path) -> None:
+    """A restored backup, a slip of rsync. The runs' own files are whole, and are not computed again."""
+    project = finished(undisturbed, tmp_path / "project")
+    kept = project.finished_runs()
+    one, two = sorted((project.results / "blocks" / "propagation").glob("*"))
+    for table in ("runs", "timings"):
+        exchange(one / f"{table}.parquet", two / f"{table}.parquet")
+    shutil.rmtree(project.results / "tables")
+    said = project.run("--keep-going", check=False)
+    for table in ("runs", "timings"):
+        for folder in (one, two):
+            assert (
+                f"{(folder / table).relative_to(project.root)}.parquet is another file than belongs there: its footer"
+                in said
+            )
+    assert "Traceback" not in said
+    project.run()
+    assert kept.items() <= project.finished_runs().items()
+    assert_whole(project, undisturbed)
+
+
+@pytest.mark.workflow
+def test_a_run_in_another_ones_place_is_computed_again(undisturbed: Disturbed, tmp_path: Path) -> None:
+    """As the reviewers did it: one finished run's file copied over another's, and blocks and tables made anew."""
+    project = finished(undisturbed, tmp_path / "project")
+    files = sorted(Path(file) for file in project.finished_runs() if "-verified" not in file)
+    shutil.copy(files[0], files[1])
+    shutil.rmtree(project.results / "blocks")
+    shutil.rmtree(project.results / "tables")
+    project.run()
+    assert_whole(project, undisturbed)
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("put", "named"),
+    [
+        (lambda results: shutil.copy(results / "tables" / "updates.parquet", results / "tables" / "traces.parquet"), "tables/traces.parquet"),
+        (lambda results: foreign(results / "tables" / "runs.parquet"), "tables/runs.parquet"),
+    ],
+    ids=["another table", "another study's"],
+)  # fmt: skip
+def test_a_table_in_another_ones_place_is_made_again(
+    undisturbed: Disturbed, tmp_path: Path, put: Callable[[Path], None], named: str
+) -> None:
+    project = finished(undisturbed, tmp_path / "project")
+    put(project.results)
+    (project.results / "report.html").unlink()
+    said = project.run(check=False)
+    assert f"results/{STUDY}/{named} is another file than belongs there: its footer says" in said
+    assert "Traceback" not in said
+    project.run()
+    assert_whole(project, undisturbed)
+
+
+def foreign(file: Path) -> None:
+    """The same rows, as another study has them."""
+    rows = study_tables.pq.read_table(file)
+    study_tables.write(rows, file, study_tables.provenance_of(file) | {"study": "another"})
