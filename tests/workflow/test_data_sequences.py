@@ -320,6 +320,14 @@ def test_a_mask_says_which_rows_carry_a_target(tmp_path: Path) -> None:
     assert final.targets[:, 0].tolist() == [3.0, 10.0, 22.0, 33.0] and final.ends.tolist() == [4, 1, 3, 4]
 
 
+def test_a_mask_stays_with_its_rows(tmp_path: Path) -> None:
+    data = frame((4, 4, 4, 4)).assign(has=[0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 1, 1, 1])
+    task = read(tmp_path, data, VALUES, mask="has", time="step")
+    shuffled = read(tmp_path, data.sample(frac=1.0, random_state=3), VALUES, mask="has", time="step")
+    np.testing.assert_array_equal(shuffled.mask, task.mask)
+    np.testing.assert_array_equal(shuffled.targets, task.targets)
+
+
 def test_a_mask_that_marks_every_row_changes_nothing(tmp_path: Path) -> None:
     task = read(tmp_path, frame().assign(has="true"), VALUES, mask="has")
     assert task.mask is None
