@@ -46,9 +46,14 @@ def worst_step(name: str, ours: Array | Scaled, reference: Array | Scaled) -> Er
     """The largest ``relative_error`` over the leading index, which is time: t = 1 … T."""
     if tuple(ours.shape) != tuple(reference.shape):
         raise ValueError(f"{name}: shapes {tuple(ours.shape)} and {tuple(reference.shape)} cannot be compared")
-    errors = _errors(*_rows(ours), *_rows(reference))
+    errors = step_errors(ours, reference)
     t = int(np.argmax(errors))
     return Error(float(errors[t]), f"{name}, t = {t + 1}")
+
+
+def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
+    """``relative_error`` for every leading index, float64 (T,)."""
+    return _errors(*_rows(ours), *_rows(reference))
 
 
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
