@@ -59,7 +59,7 @@ def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
     """(float64 (T, entries), an exponent for every t)."""
     mantissa, exponent = parts(x)
-    return to_numpy(mantissa).astype(np.float64).reshape(len(exponent), -1), exponent
+    return to_numpy(mantissa).astype(np.float64, copy=False).reshape(len(exponent), -1), exponent
 
 
 def _errors(a: np.ndarray, e_a: np.ndarray, b: np.ndarray, e_b: np.ndarray) -> np.ndarray:
