@@ -46,15 +46,20 @@ def worst_step(name: str, ours: Array | Scaled, reference: Array | Scaled) -> Er
     """The largest ``relative_error`` over the leading index, which is time: t = 1 … T."""
     if tuple(ours.shape) != tuple(reference.shape):
         raise ValueError(f"{name}: shapes {tuple(ours.shape)} and {tuple(reference.shape)} cannot be compared")
-    errors = _errors(*_rows(ours), *_rows(reference))
+    errors = step_errors(ours, reference)
     t = int(np.argmax(errors))
     return Error(float(errors[t]), f"{name}, t = {t + 1}")
+
+
+def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
+    """``relative_error`` for every leading index, float64 (T,)."""
+    return _errors(*_rows(ours), *_rows(reference))
 
 
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
     """(float64 (T, entries), an exponent for every t)."""
     mantissa, exponent = parts(x)
-    return to_numpy(mantissa).astype(np.float64).reshape(len(exponent), -1), exponent
+    return to_numpy(mantissa).astype(np.float64, copy=False).reshape(len(exponent), -1), exponent
 
 
 def _errors(a: np.ndarray, e_a: np.ndarray, b: np.ndarray, e_b: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Oracle: the fused kernels behind PyTorch's own modules, ``torch.nn.RNN`` (tanh, relu), ``torch.nn.GRU`` and ``torch.nn.LSTM``.
 
-Like ``autograd.py`` it takes step after step from the engine's own states, so that rounding errors of a chaotic network do not
-make two sound trajectories part.
+As in ``autograd.py`` each step is judged by itself, from the engine's own states and totals.
 """
 
 from __future__ import annotations
@@ -15,15 +14,9 @@ from torch import Tensor
 from rnn_core.arrays import Array, namespace
 from rnn_core.bptt import backward, forward
 from rnn_core.experiment import Problem
-from rnn_core.oracles.autograd import (
-    NotFinite,
-    as_tensor,
-    as_tensors,
-    compare_recurrent,
-    recurrent_gradients,
-    states_of,
-)
+from rnn_core.oracles.autograd import NotFinite, as_tensor, as_tensors, phi_of, states_of, step_of
 from rnn_core.oracles.compare import Error, worst
+from rnn_core.oracles.steps import Step, recurrent_errors
 
 # (cell, activation) -> (module, kernel)
 KERNELS: dict[tuple[str, str], tuple[str, Callable[..., Any]]] = {
@@ -75,6 +68,6 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
             flattest = min(flattest, float((1 - torch.tanh(states["cell"]) ** 2).min()))
         if flattest * tolerance < 8 * torch.finfo(states["hidden"].dtype).eps:
             raise TooSaturated
-    direct = as_tensor(grad_hidden)
-    reference = recurrent_gradients(problem, as_tensors(params), as_tensor(x), states, direct, step, cell_seen=False)
-    return worst(compare_recurrent(gradients, reference))
+    p, direct = as_tensors(params), as_tensor(grad_hidden)
+    of_ours = Step(step_of(problem), phi_of(problem), p, as_tensor(x), direct, kernel=step)
+    return worst(recurrent_errors(gradients, states, of_ours))

@@ -141,7 +141,7 @@ def test_a_vanished_wrong_gradient_passes_the_usual_rules_and_not_ours() -> None
     torch.testing.assert_close(torch.tensor(ours), torch.tensor(reference), rtol=1e-5, atol=1e-8)
     assert relative_error(ours, reference) > 2.5
     assert worst_step("hidden", bad.gradients.hidden, good.gradients.hidden).relative > 2.5
-    assert check(wrong).relative > 2.5
+    assert check(wrong).relative > 1.5  # of the worst single step; above it is that of fifty
     assert check(right).relative < EXACT
 
 

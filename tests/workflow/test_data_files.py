@@ -88,6 +88,7 @@ GOOD: list[tuple[str, str | bytes, str, dict[str, Any]]] = [
     ("decimal commas in quotes", quoted_cells({**COLUMNS, "a": [str(a).replace(".", ",") for a in A], "b": [str(b).replace(".", ",") for b in B]}), "mine.csv", {"decimal": ","}),
     ("signs and exponents", text_of({**COLUMNS, "a": [f"{a:+.6e}" for a in A]}), "mine.csv", {}),
     ("a note over two lines", text_of({**COLUMNS, "note": ['"two\nlines"'] * (N * T)}), "mine.csv", {}),
+    ("a note of 3 MiB", text_of({**COLUMNS, "note": ["x" * (3 << 20)] + [""] * (N * T - 1)}), "mine.csv", {}),
     ("name with a comma in quotes", text_of({**COLUMNS, '"a, b"': ID}), "mine.csv", {}),
     ("file name like a pattern", text_of(), "my {data} [1] *?.csv", {}),
 ]  # fmt: skip
@@ -116,7 +117,7 @@ BAD_FILES: list[tuple[str, str | bytes, str, dict[str, Any], list[str]]] = [
     ("blank lines", b"\n\n  \n", "mine.csv", {}, ["the file is empty"]),
     ("header only", "id,step,a,b,kind,y\n", "mine.csv", {}, ["a header and no rows"]),
     ("no header", text_of().split("\n", 1)[1], "mine.csv", {}, ["needs a header"]),
-    ("UTF-16", text_of().encode("utf-16"), "mine.csv", {}, ["UTF-16", "encoding: utf-16"]),
+    ("UTF-16", text_of().encode("utf-16"), "mine.csv", {}, ["is text in UTF-16; add encoding: utf-16, or"]),
     ("UTF-16 without a mark", text_of().encode("utf-16-le"), "mine.csv", {}, ["zero bytes", "utf-16-le"]),
     ("UTF-8 called latin-1", b"\xef\xbb\xbf" + text_of().encode(), "mine.csv", {"encoding": "latin-1"}, ["marked as UTF-8"]),
     ("plain called UTF-16", text_of(), "mine.csv", {"encoding": "utf-16"}, ["not text in utf-16", "leave encoding out"]),

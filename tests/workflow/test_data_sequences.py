@@ -320,6 +320,14 @@ def test_a_mask_says_which_rows_carry_a_target(tmp_path: Path) -> None:
     assert final.targets[:, 0].tolist() == [3.0, 10.0, 22.0, 33.0] and final.ends.tolist() == [4, 1, 3, 4]
 
 
+def test_a_mask_stays_with_its_rows(tmp_path: Path) -> None:
+    data = frame((4, 4, 4, 4)).assign(has=[0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 1, 1, 1])
+    task = read(tmp_path, data, VALUES, mask="has", time="step")
+    shuffled = read(tmp_path, data.sample(frac=1.0, random_state=3), VALUES, mask="has", time="step")
+    np.testing.assert_array_equal(shuffled.mask, task.mask)
+    np.testing.assert_array_equal(shuffled.targets, task.targets)
+
+
 def test_a_mask_that_marks_every_row_changes_nothing(tmp_path: Path) -> None:
     task = read(tmp_path, frame().assign(has="true"), VALUES, mask="has")
     assert task.mask is None
@@ -554,11 +562,19 @@ def test_a_study_without_data_reads_no_library(tmp_path: Path) -> None:
 
 
 def test_inspecting_data_imports_neither_torch_nor_pandas(tmp_path: Path) -> None:
+    """pyarrow looks for pandas, half a second, unless told not to; whoever else wants pandas gets it."""
     frame().to_csv(tmp_path / "mine.csv", index=False)
     root, scripts = Path(rc.__file__).parent.parent, Path(study_data.__file__).parent
-    script = f"import sys; sys.path[:0] = [{str(root)!r}, {str(scripts)!r}]; import study_data; found = study_data.inspect({config()!r}); assert found.reports, found; print('torch' in sys.modules)"
+    script = "\n".join([
+        f"import sys; sys.path[:0] = [{str(root)!r}, {str(scripts)!r}]",
+        "import study_data, study_tables",
+        f"with study_tables.without_pandas(): found = study_data.inspect({config()!r})",
+        "assert found.reports, found",
+        "print([name for name in ('torch', 'pandas', 'sklearn') if name in sys.modules])",
+        "import pandas; print(pandas.DataFrame({'x': [1]}).shape)",
+    ])  # fmt: skip
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.split("\n")[:2] == ["[]", "(1, 1)"]
 
 
 # what readers of the project reported

@@ -430,6 +430,18 @@ def leave_pandas_out() -> None:
     sys.meta_path.insert(0, _NoPandas())
 
 
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """As ``leave_pandas_out``, where others in the process may want pandas: pyarrow asks inside the block, and never again."""
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.scalar(0)  # it asks
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
 class _NoPandas(MetaPathFinder):
     """Says that pandas is not installed; pyarrow asks once."""
 

@@ -1,0 +1,286 @@
+"""The check that judges each step by itself: what it must see in a single step, and what it must not call an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnn_core as rc
+from rnn_core.oracles import autograd, steps, torch_modules
+from rnn_core.oracles.compare import Error, worst
+from rnn_core.scaling import Scaled, parts
+from tests.rnn_core.engine_helpers import with_biases
+
+TOLERANCE = 1e-10  # of the gate
+SOUND = 1e-12
+every_cell = pytest.mark.parametrize("cell", list(rc.CELLS))
+
+
+def problem_of(cell: str = "vanilla", **changes: Any) -> rc.Problem:
+    settings: dict[str, Any] = {
+        "cell": cell, "hidden_size": 5, "sequence_length": 40, "batch_size": 3, "spectral_radius": 1.1, "input_size": 2, "loss_at": "every",
+    }  # fmt: skip
+    return with_biases(rc.prepare(rc.Experiment(**(settings | changes))))
+
+
+def errors_of(problem: rc.Problem, change: Callable[[rc.Gradients], rc.Gradients] = lambda g: g) -> Error:
+    x, target = problem.batch(0)
+    evaluation = rc.evaluate(problem, problem.params, x, target)
+    changed = replace(evaluation, gradients=change(evaluation.gradients))
+    return autograd.check(problem, problem.params, x, target, changed)
+
+
+def edited(g: rc.Gradients, name: str, edit: Callable[[np.ndarray, np.ndarray], None]) -> rc.Gradients:
+    """``g`` with the mantissas and exponents of one of its arrays changed in place."""
+    mantissa, exponent = (np.array(part) for part in parts(getattr(g, name)))
+    edit(mantissa, exponent)
+    return replace(g, **{name: Scaled(mantissa, exponent)})
+
+
+def put(where: Any, factor: float) -> Callable[[np.ndarray, np.ndarray], None]:
+    def edit(m: np.ndarray, e: np.ndarray) -> None:
+        m[where] *= factor
+
+    return edit
+
+
+def times(x: Any, factor: float) -> Any:
+    return Scaled(x.mantissa * factor, x.exponent) if isinstance(x, Scaled) else x * factor
+
+
+def swap(m: np.ndarray, e: np.ndarray) -> None:
+    m[[10, 11]], e[[10, 11]] = m[[11, 10]], e[[11, 10]]
+
+
+def shift_exponents(m: np.ndarray, e: np.ndarray) -> None:
+    e[:20] += 1
+
+
+def zero(name: str) -> Callable[[rc.Gradients], rc.Gradients]:
+    """Everything that follows from a gradient of zero is zero, too."""
+
+    def change(g: rc.Gradients) -> rc.Gradients:
+        T = len(g.log_norm)
+        until = T if name == "all" else T // 2
+        for each in ("hidden", "x", *(["cell"] if g.cell is not None else [])):
+            g = edited(g, each, put(slice(0, until), 0.0))
+        log_norm = g.log_norm.copy()
+        log_norm[:until] = -math.inf
+        nothing = {part: np.zeros(value.shape) for part, value in g.state.items()}
+        return replace(g, log_norm=log_norm, state=nothing)
+
+    return change
+
+
+def norm_off(g: rc.Gradients) -> rc.Gradients:
+    log_norm = g.log_norm.copy()
+    log_norm[17] += math.log(2.0)
+    return replace(g, log_norm=log_norm)
+
+
+BUGS: dict[str, Callable[[rc.Gradients], rc.Gradients]] = {
+    "two steps swapped": lambda g: edited(edited(g, "hidden", swap), "x", swap),
+    "an exponent lost between two steps": lambda g: edited(edited(g, "hidden", shift_exponents), "x", shift_exponents),
+    "the first step a billionth too large": lambda g: edited(g, "hidden", put(0, 1 + 1e-9)),
+    "the last step a billionth too large": lambda g: edited(g, "hidden", put(-1, 1 + 1e-9)),
+    "one step a billionth too large": lambda g: edited(g, "hidden", put(20, 1 + 1e-9)),
+    "one unit of one sample": lambda g: edited(g, "hidden", put((20, 1, 2), 1 + 1e-7)),
+    "x of one step": lambda g: edited(g, "x", put(20, 1 + 1e-9)),
+    "x of the last step": lambda g: edited(g, "x", put(-1, 1 + 1e-9)),
+    "zero everywhere": zero("all"),
+    "zero from some step back": zero("half"),
+    "a norm that is not that of its gradient": norm_off,
+    "a parameter": lambda g: replace(g, params={**g.params, "weight_ih": times(g.params["weight_ih"], 1 + 1e-9)}),
+    "the initial state": lambda g: replace(g, state={**g.state, "hidden": times(g.state["hidden"], 1 + 1e-9)}),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+@every_cell
+def test_a_fault_in_a_single_step_is_seen(cell: str, bug: str) -> None:
+    """A check of single steps follows a wrong claim from one step to the next, and finds all in order."""
+    assert errors_of(problem_of(cell), BUGS[bug]).relative > TOLERANCE
+
+
+@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize(
+    "settings", [{"spectral_radius": 0.2, "sequence_length": 700}, {"spectral_radius": 4.0, "sequence_length": 80}]
+)
+def test_so_it_is_beyond_the_range_of_floats(settings: dict[str, Any], bug: str) -> None:
+    problem = problem_of(activation="tanh", loss_at="last", **settings)
+    assert errors_of(problem).relative < SOUND
+    assert errors_of(problem, BUGS[bug]).relative > TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["hidden", "cell"])
+@pytest.mark.parametrize("t", [0, 1, 20, 38, 39])
+def test_a_fault_in_an_lstms_totals_is_seen_at_every_step(name: str, t: int) -> None:
+    """What c_t receives through h_t is counted twice, or the last step's total is taken as given."""
+    problem = problem_of("lstm")
+    error = errors_of(problem, lambda g: edited(g, name, put(t, 1 + 1e-8)))
+    assert error.relative > TOLERANCE
+    p = replace(problem, params={n: v for n, v in problem.params.items() if not n.endswith("_ho")})
+    x, _ = p.batch(0)
+    tape = rc.forward(p.cell, p.params, x)
+    direct = np.random.default_rng(0).standard_normal((40, 3, 5))
+    found = edited(rc.backward(tape, direct), name, put(t, 1 + 1e-8))
+    assert worst(of_kernel(p, tape, found, direct)).relative > TOLERANCE
+    assert worst(of_kernel(p, tape, rc.backward(tape, direct), direct)).relative < SOUND
+
+
+def of_kernel(p: rc.Problem, tape: rc.Tape, gradients: rc.Gradients, direct: np.ndarray) -> list[Error]:
+    """As ``torch_modules.check`` compares, with gradients of our own."""
+    import torch
+
+    def kernel(params: Any, phi: object, x: Any, state: Any) -> Any:
+        weights = [params[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        _, h, c = torch.lstm(x[None], [s[None] for s in state.values()], weights, True, 1, 0.0, False, False, False)
+        return {"hidden": h[0], "cell": c[0]}
+
+    tensors = autograd.as_tensors(p.params)
+    step = steps.Step(autograd.step_of(p), autograd.phi_of(p), tensors, autograd.as_tensor(tape.x), autograd.as_tensor(direct), kernel)  # fmt: skip
+    return steps.recurrent_errors(gradients, autograd.states_of(tape), step)
+
+
+# ---- bugs of the engine that grow -----------------------------------------------------------------------------------
+
+
+def a_little_off(kind: type[rc.Cell], factor: float) -> type[rc.Cell]:
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        def backward(self, params: Any, saved: Any, dstate: Any) -> Any:
+            du, dv, before = super().backward(params, saved, dstate)
+            return du, dv, {**before, "hidden": before["hidden"] * factor}
+
+    return Wrong
+
+
+@every_cell
+def test_a_factor_of_a_billionth_a_step_is_seen(cell: str) -> None:
+    """It is small in one step and large over ten thousand: seen in the first, and at its size."""
+    right = problem_of(cell, sequence_length=30)
+    options = {name: getattr(right.cell, name) for name in right.cell.options}
+    wrong = replace(right, cell=a_little_off(rc.CELLS[cell], 1 + 1e-9)("tanh", **options))
+    assert errors_of(right).relative < SOUND
+    assert 1e-10 < errors_of(wrong).relative < 1e-7
+
+
+# ---- batches of steps ------------------------------------------------------------------------------------------------
+
+
+@every_cell
+@pytest.mark.parametrize(("rows", "spread"), [(1, 256), (3 * 5 * 7, 256), (2**22, 0), (2**22, 3)])
+def test_however_steps_are_batched_the_same_is_found(
+    cell: str, rows: int, spread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step at the edge of a batch is left out, or loses what its neighbour sends."""
+    problem = problem_of(cell)
+    x, _ = problem.batch(0)
+    monkeypatch.setattr(steps, "ROWS", rows)
+    monkeypatch.setattr(steps, "SPREAD", {"float64": spread})
+    assert errors_of(problem).relative < SOUND
+    for t in (0, 6, 7, 13, 14, 39):
+        error = errors_of(problem, lambda g, t=t: edited(g, "hidden", put(t, 1 + 1e-6)))  # type: ignore[misc]
+        assert error.relative > 1e-7
+    if torch_modules.module_of(problem):
+        direct = np.random.default_rng(0).standard_normal((40, 3, 5))
+        assert torch_modules.check(problem, x, direct).relative < SOUND
+
+
+def test_long_sequences_are_few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of torch a step takes a hundred times as long as the run."""
+    from rnn_core.oracles import equations
+
+    calls: list[int] = []
+    original = equations.STEPS["vanilla"]
+
+    def counting(p: Any, phi: Any, x: Any, state: Any, **options: Any) -> Any:
+        calls.append(len(x))
+        return original(p, phi, x, state, **options)
+
+    monkeypatch.setitem(equations.STEPS, "vanilla", counting)
+    problem = problem_of(sequence_length=6000, hidden_size=2, spectral_radius=0.7, loss_at="last")
+    assert errors_of(problem).relative < SOUND
+    assert len(calls) < 120 and sum(calls) < 2.2 * 6000 * 3
+
+
+def test_shares_of_a_parameter_far_apart_are_added() -> None:
+    """States grow as gradients shrink: every step adds as much, though its gradient is far below the largest."""
+    problem = problem_of(activation="identity", spectral_radius=2.0, initializer="orthogonal", sequence_length=900, loss_at="last", input_scale=1e-300)  # fmt: skip
+    x, target = problem.batch(0)
+    problem = replace(problem, params={n: 0.0 * v if n.startswith("bias") else v for n, v in problem.params.items()})
+    evaluation = rc.evaluate(problem, problem.params, x, target)
+    assert autograd.check(problem, problem.params, x, target, evaluation).relative < SOUND
+    params = dict(evaluation.gradients.params)
+    half = {"weight_hh": params["weight_hh"] / 2.0}
+    changed = replace(
+        evaluation,
+        gradients=replace(evaluation.gradients, params=params | half),
+        param_grads=evaluation.param_grads | half,
+    )
+    assert autograd.check(problem, problem.params, x, target, changed).relative > 0.1
+
+
+# ---- what rounding does ------------------------------------------------------------------------------------------------
+
+
+def cancelled(depth: float, seed: int) -> tuple[rc.Problem, rc.Tape, np.ndarray]:
+    """A network of one sample and two units whose direct part at step 5 all but cancels what step 6 sends to it."""
+    problem = problem_of(hidden_size=2, batch_size=1, sequence_length=9, seed=seed)
+    tape = rc.forward(problem.cell, problem.params, problem.batch(0)[0])
+    direct = np.random.default_rng(seed).standard_normal((9, 1, 2))
+    sent = rc.backward(tape, direct).hidden[4] - direct[4]
+    direct[4] = -sent * (1 + depth * np.array([1.0, -0.7]))
+    return problem, tape, direct
+
+
+def errors_at(problem: rc.Problem, tape: rc.Tape, direct: np.ndarray, gradients: rc.Gradients) -> float:
+    p = autograd.as_tensors({n: v for n, v in problem.params.items() if not n.endswith("_ho")})
+    step = steps.Step(autograd.step_of(problem), autograd.phi_of(problem), p, autograd.as_tensor(tape.x), autograd.as_tensor(direct))  # fmt: skip
+    return worst(steps.recurrent_errors(gradients, autograd.states_of(tape), step)).relative
+
+
+def test_a_sound_engine_is_not_accused_where_terms_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sound programs part by 1e-9 where a sum is a ten-millionth of its terms; that is no fault of either."""
+    raw = []
+    for seed in range(20):
+        problem, tape, direct = cancelled(1e-9, seed)
+        gradients = rc.backward(tape, direct)
+        assert errors_at(problem, tape, direct, gradients) < SOUND, seed
+        wrong = edited(gradients, "hidden", put(4, 1 + 1e-4))
+        assert errors_at(problem, tape, direct, wrong) > 5e-5, seed  # a fault is still one
+        with monkeypatch.context() as patch:
+            patch.setattr(steps, "TRIALS", 0)
+            raw.append(errors_at(problem, tape, direct, gradients))
+    assert max(raw) > 1e-9
+
+
+def test_a_fault_is_not_excused_by_rounding() -> None:
+    """Where nothing cancels, what is let pass is below 1e-13."""
+    for cell in rc.CELLS:
+        error = errors_of(problem_of(cell), lambda g: edited(g, "hidden", put(20, 1 + 1e-11)))
+        assert 0.3e-11 < error.relative < 1.1e-10
+
+
+def test_a_long_chaotic_run_of_few_units_is_sound() -> None:
+    """Its gradient at the first step is ill-conditioned: engine and autograd, each over the whole chain, part by 5e-10."""
+    problem = problem_of(
+        hidden_size=4, batch_size=16, sequence_length=10_000, spectral_radius=1.0, loss_at="last", input_size=8
+    )
+    assert errors_of(problem).relative < SOUND
+
+
+def test_a_parameter_whose_shares_cancel_is_not_accused() -> None:
+    """The sum of many terms is far below each of them."""
+    total, share = np.array([1e-8]), 1.0
+    import torch
+
+    error = steps._parameter_error("weight", total * (1 + 1e-9), torch.as_tensor(total), math.log(share))
+    assert error == Error(pytest.approx(0.0, abs=1e-15), "weight")
+    assert steps._parameter_error("weight", total * 1.1, torch.as_tensor(total), math.log(share)).relative > 0.09
+    assert steps._parameter_error("weight", total * 0.0, torch.as_tensor(total * 0.0), -math.inf).relative == 0.0
+    assert steps._parameter_error("weight", total, torch.as_tensor(total * 0.0), -math.inf).relative == math.inf
