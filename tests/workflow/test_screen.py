@@ -175,20 +175,23 @@ class TestWholeSessions:
 PLANTED = "a planted refusal"
 
 
-def plant(project: Project) -> None:
-    """One block of four refuses, in words of its own; another is killed."""
+def plant(project: Project, *faults: tuple[str, str]) -> None:
+    """(block, statement that it runs instead of its runs) for some of the four blocks."""
     file = project.root / "workflow" / "scripts" / "run_block.py"
     text, line = file.read_text(), "    runner.finish(by_name.values(), record)\n"
     assert text.count(line) == 1
-    refusal = f'    if block.name == "activation=relu":\n        raise ValueError("{PLANTED}")\n'
-    killed = '    if block.name == "activation=identity":\n        import os\n        os.kill(os.getpid(), 9)\n'
-    file.write_text(text.replace(line, refusal + killed + line))
+    planted = [f'    if block.name == "{name}":\n        import os\n        {what}\n' for name, what in faults]
+    file.write_text(text.replace(line, "".join(planted) + line))
 
 
 @pytest.mark.workflow
 @pytest.mark.parametrize("live", [True, False], ids=["terminal", "log"])
 def test_failed_jobs_are_told_once_each_with_block_reason_and_log(project: Project, live: bool) -> None:
-    plant(project)
+    plant(
+        project,
+        ("activation=relu", f'raise ValueError("{PLANTED}")'),
+        ("activation=identity", "os.kill(os.getpid(), 9)"),
+    )
     logs = f"results/{STUDY}/logs/run_block"
     failures = [
         ["Failed: block clipping/activation=relu", f"  ValueError in block clipping/activation=relu: {PLANTED}", f"  Log: {logs}/clipping/activation=relu.log"],
@@ -218,7 +221,8 @@ def test_failed_jobs_are_told_once_each_with_block_reason_and_log(project: Proje
 @pytest.mark.workflow
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_a_call_that_is_stopped_ends_fast_and_says_that_the_same_command_goes_on(project: Project, how: str) -> None:
-    """SIGTERM and SIGHUP go to Snakemake alone; its jobs end all the same."""
+    """SIGTERM and SIGHUP go to Snakemake alone; its jobs end all the same, one of which would take ten minutes. It takes a second."""
+    plant(project, ("activation=relu", "time.sleep(600)"))
 
     def act(process: int, terminal: int) -> None:
         if how == "Ctrl-C":
@@ -228,7 +232,7 @@ def test_a_call_that_is_stopped_ends_fast_and_says_that_the_same_command_goes_on
 
     ended = in_terminal(project, when=r"of 48 runs .*(verification|runs/s)", action=act)
     assert ended.status == 1
-    assert ended.seconds < 3.0
+    assert ended.seconds < 10.0, "on a machine that may be loaded"
     assert ended.terminal(100).screen()[-1] == STOPPED
     assert_nothing_mixed(ended.terminal(100), re.escape(STOPPED))
     living = [p for p in Path("/proc").glob("[0-9]*/cmdline") if f"{project.root}/.snakemake/scripts" in _read(p)]
