@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import itertools
 import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +30,10 @@ COMPILERS = ("gcc", "cc", "clang")
 FUNCTIONS = tuple(f"rnn_{which}_{real}" for which in ("forward", "backward") for real in ("double", "float"))
 _SEAL = hashlib.sha256().digest_size  # bytes at the end of the file: the digest of those before
 MODES = ("auto", "off", "require")
+COMPILE_WITHIN, ANSWER_WITHIN = 120.0, 20.0  # seconds: it takes two, and a hundredth of one
+FORGOTTEN_AFTER, DAY = 3600.0, 24 * 3600.0  # seconds until a compiler that hung is tried again
+HANGS = "hangs"
+Call = tuple[str, ...]  # a compiler's name and its options
 
 
 @dataclass(frozen=True)
@@ -66,21 +73,74 @@ def library() -> Library:
 def _load() -> Library:
     if not hasattr(os, "getuid"):
         return Library(None, "there is no fast path for this system")
+    calls = _compilers()
     why = "no folder to keep the library in was found"
     for folder in _folders():
-        file = folder / f"steps-{_digest()}.so"
         try:
-            if not _is_whole(file):
-                failed = _build(file)
-                if failed:
-                    return Library(None, failed)
-            handle = ctypes.CDLL(str(file))
-            for name in FUNCTIONS:
-                getattr(handle, name)
-            return Library(handle, f"compiled for {platform.machine()}, {file.stem}")
-        except (OSError, AttributeError) as error:
-            why = f"the library could not be stored or loaded ({getattr(error, 'strerror', None) or error})"
+            found = _built(folder, calls) if calls else _left(folder)
+        except OSError as error:
+            why = f"the library could not be stored or loaded ({error.strerror or error})"
+            continue
+        if found.handle is None and calls:  # somebody counts on it
+            warnings.warn(f"rnn_core computes without its compiled steps: {found.why}", RuntimeWarning, stacklevel=4)
+        return found
     return Library(None, why)
+
+
+def _compilers() -> list[Call]:
+    """How the compilers that are there are called: the one that CC asks for, or all that are known."""
+    asked = shlex.split(os.environ.get("CC", ""))
+    return [tuple(call) for call in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(call[0])]
+
+
+def _left(folder: Path) -> Library:
+    """Where there is no compiler, as on some nodes of a cluster: what a compiler has left in a folder that nodes share."""
+    for file in () if os.environ.get("CC") else sorted(folder.glob(f"steps-{_digest()}-*.so")):
+        if _is_whole(file):
+            return _opened(file)
+    return Library(None, f"no C compiler ({os.environ.get('CC') or ', '.join(COMPILERS)}) was found")
+
+
+def _built(folder: Path, calls: list[Call]) -> Library:
+    """The library of the first compiler that can make it.
+
+    Raises:
+        OSError: the folder cannot be written, or is one that somebody else can write, or nothing may be loaded from it.
+    """
+    said = ""
+    for call in calls:
+        try:
+            file = folder / f"steps-{_digest()}-{_identity(call, folder)}.so"
+            said = "" if _is_whole(file) and not _trial(file) else _build(file, call) or _trial(file)
+            if not said:
+                return _opened(file)
+            file.unlink(missing_ok=True)
+        except subprocess.TimeoutExpired as late:
+            said = f"{' '.join(call)} did not end within {late.timeout:g} s"
+            _note(call, folder).write_text(HANGS, encoding="utf-8")
+    return Library(None, said)
+
+
+def _trial(file: Path) -> str:
+    """Why a library cannot be loaded; empty if it can.
+
+    Raises:
+        OSError: nothing may be loaded from its folder.
+    """
+    try:
+        _opened(file)
+    except (OSError, AttributeError) as error:
+        if "failed to map segment" in str(error):  # a file system without programs: another compiler would not help
+            raise
+        return f"the compiler's library cannot be loaded ({error})"
+    return ""
+
+
+def _opened(file: Path) -> Library:
+    handle = ctypes.CDLL(str(file))
+    for name in FUNCTIONS:
+        getattr(handle, name)
+    return Library(handle, f"compiled for {platform.machine()}, {file.stem}")
 
 
 def _folders() -> list[Path]:
@@ -103,39 +163,121 @@ def _is_whole(file: Path) -> bool:
     for path in (file.parent, file):
         if not os.path.lexists(path):
             return False
-        status = path.lstat()
-        if path.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        if not _is_ours(path):
             raise OSError(f"{path} is not this user's alone")
     content = file.read_bytes()
     return hashlib.sha256(content[:-_SEAL]).digest() == content[-_SEAL:]
 
 
-def _build(file: Path) -> str:
+def _is_ours(path: Path) -> bool:
+    """Whether nobody else can write there."""
+    status = path.lstat()
+    return not path.is_symlink() and status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def _build(file: Path, call: Call) -> str:
     """Why it failed, or nothing. Written aside and renamed, so that of many jobs that start together none loads half a library.
 
     Raises:
         OSError: the folder cannot be written, or is one that somebody else can write.
+        subprocess.TimeoutExpired: the compiler does not end.
     """
-    asked = shlex.split(os.environ.get("CC", ""))
-    compilers = [call for call in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(call[0])]
-    if not compilers:
-        return f"no C compiler ({' '.join(asked) or ', '.join(COMPILERS)}) was found"
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _is_whole(file)  # only for whose folder it is
     said = ""
-    with tempfile.TemporaryDirectory(dir=file.parent) as aside:
+    _remove_leftovers(file.parent)
+    with tempfile.TemporaryDirectory(prefix=f"build-{_place()}-{os.getpid()}-", dir=file.parent) as aside:
         made = Path(aside) / file.name
-        for compiler, own in itertools.product(compilers, NO_MEMCPY):
-            call = [*compiler, *FLAGS, own, "-o", str(made), str(SOURCES[0])]
-            done = subprocess.run(call, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+        for own in NO_MEMCPY:
+            done = _run([*call, *FLAGS, own, "-o", str(made), str(SOURCES[0])], COMPILE_WITHIN)
+            if done.returncode == 0 and made.exists():
                 content = made.read_bytes()
                 made.write_bytes(content + hashlib.sha256(content).digest())  # what follows a library is not loaded
                 made.chmod(0o700)
                 made.replace(file)
                 return ""
-            said = f"{' '.join(compiler)} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}"
+            said = f"{' '.join(call)} failed: {(done.stderr.strip().splitlines() or ['no word'])[0]}"
     return said
+
+
+def _run(call: list[str], within: float) -> subprocess.CompletedProcess[str]:
+    """A compiler to its end, or to the end of it and of all that it has started.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended within so many seconds.
+    """
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):  # pipes stay open in what it has started
+        with subprocess.Popen(
+            call, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        ) as running:
+            try:
+                running.wait(timeout=within)
+            except BaseException:
+                os.killpg(running.pid, signal.SIGKILL)
+                raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(call, running.returncode, out.read(), err.read())
+
+
+def _identity(call: Call, folder: Path) -> str:
+    """8 hexadecimal digits of what a compiler is: how it is called, where it lies, and what it says of itself.
+
+    Asking takes longer than loading the library, so the answer is kept beside it, for this very file of the compiler's.
+
+    Raises:
+        OSError: the folder cannot be written, or is one that somebody else can write.
+        subprocess.TimeoutExpired: it does not answer, or did not within the last hour.
+    """
+    note = _note(call, folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(folder):
+        raise OSError(f"{folder} is not this user's alone")
+    said = note.read_text(encoding="utf-8") if note.exists() and _is_ours(note) else ""
+    if said == HANGS and time.time() - note.stat().st_mtime < FORGOTTEN_AFTER:
+        raise subprocess.TimeoutExpired(call, COMPILE_WITHIN)
+    if said in ("", HANGS):
+        said = _run([*call, "--version"], ANSWER_WITHIN).stdout or "no word"
+        aside = note.with_name(f"{note.name}.{os.getpid()}")
+        aside.write_text(said, encoding="utf-8")
+        aside.replace(note)
+    return hashlib.sha256("\0".join([*_file_of(call), *call[1:], said]).encode()).hexdigest()[:8]
+
+
+def _note(call: Call, folder: Path) -> Path:
+    """Where the compiler's answer is kept."""
+    path, real = _file_of(call)
+    status = Path(real).stat()
+    key = "\0".join([*call, path, real, str(status.st_size), str(status.st_mtime_ns)])
+    return folder / f"compiler-{hashlib.sha256(key.encode()).hexdigest()[:16]}.txt"
+
+
+def _file_of(call: Call) -> tuple[str, str]:
+    """(the compiler's path as it is found, the file behind it)."""
+    path = shutil.which(call[0]) or call[0]
+    return path, os.path.realpath(path)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what builds that were killed have left: of this machine's dead processes, and whatever is a day old."""
+    for left in folder.glob("build-*"):
+        _, place, pid, _ = left.name.split("-", 3)
+        with suppress(OSError):
+            dead = place == _place() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
+            if dead or time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@cache
+def _place() -> str:
+    """8 hexadecimal digits for the machine and container whose process numbers these are."""
+    name = platform.node()
+    with suppress(OSError):
+        name += str(Path("/proc/self/ns/pid").readlink())
+    with suppress(OSError):
+        name += Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 @cache
@@ -145,7 +287,7 @@ def _digest() -> str:
     for source in SOURCES:
         total.update(source.read_bytes())
     total.update(_processor().encode())
-    return total.hexdigest()[:16]
+    return total.hexdigest()[:8]
 
 
 def _processor() -> str:

@@ -36,8 +36,6 @@ ALL = os.environ.get("ALL_FAULTS") == "1"
 ERRORS = {WRITES: (errno.ENOSPC, errno.EIO, errno.EACCES), READS: (errno.EIO, errno.EACCES, errno.EMFILE)}
 WORDS = {WRITES: "cannot be written: ", READS: "cannot be read: "}
 SPREAD = (0.25, 0.6, 1.0)  # of all calls: those of a rule and a kind that fail in a normal test run
-# What may fail in silence: a finished run that cannot be read is computed again, and a page without the jobs' records has no times.
-DISPENSABLE = ("/cache/", "/logs/")
 
 
 @cache
@@ -150,11 +148,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def faults(stage: Stage, kind: int) -> Iterator[tuple[int, int, int]]:
     """(job, which call, errno): all; or of the jobs of every rule some calls, with one error after the other."""
+    errors = itertools.cycle(ERRORS[kind])
     if ALL:
         for job in range(len(stage.jobs)):
-            yield from itertools.product([job], range(1, stage.calls[job, kind] + 1), ERRORS[kind])
+            for at in range(1, stage.calls[job, kind] + 1):
+                yield from ((job, at, error) for error in (ERRORS[kind] if kind == WRITES else [next(errors)]))
         return
-    errors = itertools.cycle(ERRORS[kind])
     for rule in dict.fromkeys(name for name, _ in stage.jobs):
         jobs = [job for job, (name, _) in enumerate(stage.jobs) if name == rule and stage.calls[job, kind]]
         for turn, share in enumerate(SPREAD if jobs else ()):
@@ -178,6 +177,12 @@ def same(file: str, ours: Path, theirs: Path) -> bool:
     return (ours / file).read_bytes() == (theirs / file).read_bytes()
 
 
+def different(stage: Stage, job: int) -> list[str]:
+    """The job's outputs that are not the undisturbed job's."""
+    outputs = [Path(file).relative_to("results").as_posix() for file in stage.jobs[job][1]]
+    return [file for file in outputs if not same(file, stage.work / "results", stage.before[job + 1])]
+
+
 def complaint(stage: Stage, job: int, at: int, kind: int, error: int, sticky: bool) -> str:
     """What is wrong with how a job meets a fault and with what the same job then makes; empty if nothing is."""
     name, outputs = stage.jobs[job]
@@ -187,10 +192,15 @@ def complaint(stage: Stage, job: int, at: int, kind: int, error: int, sticky: bo
     words, label = met["said"].strip(), f"{name}, call {at} ({met['where']}), {errno.errorcode[error]}"
     if not met["where"]:
         return f"{label}: the call never came"
-    if met["status"] == 0 and not (any(part in met["where"] for part in DISPENSABLE) and (kind == READS or sticky)):
-        return f"{label}: nobody noticed"
+    if (
+        met["status"] == 0
+    ):  # a finished run that cannot be read is computed again; what opens a file may try another way
+        lost = {str(f.relative_to(stage.before[job + 1])) for f in stage.before[job + 1].rglob("*") if f.is_file()}
+        lost -= {file.removeprefix("results/") for file in stage.files()}
+        other = different(stage, job)
+        return f"{label}: nobody noticed, and {lost or other} is lost or another" if lost or other else ""
     expected = WORDS[WRITES if "/." in met["where"] else kind]  # a half-written file is read to be sealed
-    if met["status"] != 0 and (expected not in words or len(words.splitlines()) > 1):
+    if expected not in words or len(words.splitlines()) > 1:
         return f"{label}: said {words!r}"
     left = {file for file in stage.files() - before if "/." in file or file.endswith(".damaged")}
     lost = {file for file in before - stage.files() if file not in outputs}
@@ -199,7 +209,7 @@ def complaint(stage: Stage, job: int, at: int, kind: int, error: int, sticky: bo
     again = stage.run(job)
     if again["status"] != 0:
         return f"{label}: the same command then says {again['said']!r}"
-    other = [file for file in outputs if not same(Path(file).relative_to("results").as_posix(), stage.work / "results", stage.before[job + 1])]  # fmt: skip
+    other = different(stage, job)
     return f"{label}: the same command then makes another {other}" if other else ""
 
 
@@ -207,7 +217,7 @@ def complaint(stage: Stage, job: int, at: int, kind: int, error: int, sticky: bo
 def test_every_failing_call_ends_in_a_sentence_and_the_same_command_mends_it(stage: Stage, kind: int) -> None:
     chosen = list(faults(stage, kind))
     wrong = [said for job, at, error in chosen if (said := complaint(stage, job, at, kind, error, sticky=False))]
-    assert len(chosen) > 20
+    assert len(chosen) > 15
     assert not wrong, f"{len(wrong)} of {len(chosen)} faults:\n" + "\n".join(wrong)
 
 

@@ -36,6 +36,29 @@ def test_a_second_snakemake_is_refused_and_the_first_is_not_disturbed(undisturbe
 
 
 @pytest.mark.workflow
+def test_a_study_keeps_its_lock_when_another_one_in_the_folder_ends(undisturbed: Disturbed, tmp_path: Path) -> None:
+    """Snakemake takes the locks of all calls away when one ends. Ended well, with nothing to do, or with an error."""
+    project = fresh(tmp_path / "project")
+    other = project.write_config("other", project.config(STUDY) | {"study": "other"})
+    gate = ["--cores=1", "results/other/checks/gate.parquet"]
+    running = project.start()
+    assert project.await_job("check_engine", running)
+    os.killpg(running.pid, signal.SIGSTOP)  # so that it lives as long as we look
+    locks = {lock: lock.read_text() for lock in (project.root / ".snakemake" / "locks").glob("*.lock")}
+    assert len(locks) == 2
+    for targets in (gate, gate, ["results/other/none"]):
+        done = project.snakemake(*other, *targets, check=False)
+        assert done.returncode == (targets != gate), done.stderr
+        assert {lock: lock.read_text() for lock in (project.root / ".snakemake" / "locks").glob("*.lock")} == locks
+    assert "Directory cannot be locked" in project.run(check=False)
+    os.killpg(running.pid, signal.SIGCONT)
+    assert running.wait(timeout=300) == 0, project.said()
+    assert not project.is_locked()
+    shutil.rmtree(project.root / "results" / "other")
+    assert_whole(project, undisturbed)
+
+
+@pytest.mark.workflow
 def test_two_configs_of_one_study_without_a_lock_lose_nothing(undisturbed: Disturbed, tmp_path: Path) -> None:
     """``--nolock``: both write the same files at once, with other rows. One of them may fail; the same command mends it."""
     project = fresh(tmp_path / "project")
@@ -193,10 +216,14 @@ class TestStaleLock:
         assert not study_lock.is_stale(STUDY)
 
     def test_another_studys_lock_is_left_alone(self, killed: Disturbed) -> None:
-        """Unlocking takes all locks of the folder away."""
-        other = killed.root / ".snakemake" / "locks" / "1.output.lock"
-        other.write_text("results/another/report.html\n")
-        os.utime(other, ns=(0, 0))
+        """Another study runs in this folder, and must not lose its lock with ours. Of data that nobody writes, a lock may stay."""
+        locks = killed.root / ".snakemake" / "locks"
+        (locks / "1.output.lock").write_text(f"results/another/report.html\nresults/{STUDY}-2/report.html\n")
+        (locks / "1.input.lock").write_text(f"results/{STUDY}/tables/runs.parquet\n")
+        os.utime(locks / "1.input.lock", ns=(0, 0))
+        assert study_lock.is_stale(STUDY)
+        study_lock.release(STUDY)
+        assert {lock.name for lock in locks.iterdir()} == {"0.input.lock", "1.output.lock"}
         assert not study_lock.is_stale(STUDY)
 
     def test_without_a_lock_or_a_record_there_is_nothing_to_release(self, killed: Disturbed) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -383,7 +387,8 @@ def test_it_is_built_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: elsewhere(tmp_path), range(4)))
     assert {run.stdout.strip().partition(" for")[0] for run in found} == {"compiled"}, found
-    (library,) = (tmp_path / "cache" / "rnn_core").glob("*")
+    library = library_of(tmp_path)
+    assert not list(library.parent.glob("build-*"))
     before = library.stat().st_mtime_ns
     elsewhere(tmp_path)
     assert library.stat().st_mtime_ns == before
@@ -454,6 +459,103 @@ def test_requiring_it_says_what_is_missing(tmp_path: Path) -> None:
     assert "RNN_CORE_COMPILED=require, but no C compiler" in run.stderr
     run = elsewhere(tmp_path, RNN_CORE_COMPILED="of")
     assert "RNN_CORE_COMPILED: 'of' is not allowed; it must be auto, off or require" in run.stderr
+
+
+def compiler(folder: Path, does: str, name: str = "gcc") -> str:
+    """A PATH on which ``name`` is a shell script of ours, which may call the true one."""
+    own = folder / f"{name}-{abs(hash(does))}"
+    own.mkdir(exist_ok=True)
+    true = shutil.which(name)
+    (own / name).write_text(f"#!/bin/sh\nTRUE={true}\n{does}\n")
+    (own / name).chmod(0o755)
+    return f"{own}:{os.environ['PATH']}"
+
+
+GARBAGE = """case "$*" in *--version*) exec $TRUE "$@";; esac
+while [ "$1" != -o ]; do shift; done; echo garbage > "$2"
+"""
+
+
+def test_garbage_from_a_compiler_is_not_kept(tmp_path: Path) -> None:
+    """A compiler that says all is well and writes garbage, even one that is mended in its place later, is the end of the fast path."""
+    elsewhere(tmp_path)
+    whole = library_of(tmp_path)
+    garbage = b"garbage, sealed"
+    whole.write_bytes(garbage + hashlib.sha256(garbage).digest())
+    whole.chmod(0o700)
+    assert elsewhere(tmp_path).stdout.startswith("compiled")
+    other = tmp_path / "other"
+    other.mkdir()
+    run = elsewhere(other, CC="gcc", PATH=compiler(tmp_path, GARBAGE))
+    assert run.stdout.startswith("readable (the compiler's library cannot be loaded (")
+    assert "rnn_core computes without its compiled steps: the compiler's library cannot be loaded" in run.stderr
+    assert list((other / "cache" / "rnn_core").glob("*.so")) == []
+    assert elsewhere(other).stdout.startswith("compiled")
+
+
+def test_the_library_of_another_compiler_is_another_one(tmp_path: Path) -> None:
+    """What gcc -ffast-math made is used by every later call, and rows of two compilers stand in one cache."""
+    other = compiler(tmp_path, 'case "$*" in *--version*) echo another 99.0;; *) exec $TRUE "$@";; esac')
+    said = [elsewhere(tmp_path, **which).stdout for which in ({}, {"CC": "gcc -ffast-math"}, {"PATH": other}, {}, {"CC": "gcc -ffast-math"})]  # fmt: skip
+    assert all(text.startswith("compiled") for text in said)
+    assert len(set(said[:3])) == 3
+    assert said[3:] == said[:2]
+    assert len(list((tmp_path / "cache" / "rnn_core").glob("*.so"))) == 3
+
+
+def test_a_compiler_is_asked_for_its_version_once(tmp_path: Path) -> None:
+    """Every process of a study asks again; or a compiler that was replaced in its place passes for the old one."""
+    count = f"echo x >> {tmp_path}/asked\n" + 'exec $TRUE "$@"'
+    path = compiler(tmp_path, count)
+    first = elsewhere(tmp_path, PATH=path).stdout
+    calls = (tmp_path / "asked").read_text()
+    assert elsewhere(tmp_path, PATH=path).stdout == first
+    assert (tmp_path / "asked").read_text() == calls
+    script = Path(path.partition(":")[0]) / "gcc"
+    script.write_text("#!/bin/sh\ncase \"$*\" in *--version*) echo new 100.0;; *) exec " + str(shutil.which("gcc")) + ' "$@";; esac\n')  # fmt: skip
+    second = elsewhere(tmp_path, PATH=path).stdout
+    assert second.startswith("compiled") and second != first
+
+
+@pytest.mark.parametrize("when", ["asked", "compiling"])
+def test_a_compiler_that_hangs_is_left_with_a_word(tmp_path: Path, when: str) -> None:
+    """The study waits for ever; or every job waits again; or what the compiler has started lives on."""
+    hang = f"sleep 1000 & echo $! >> {tmp_path}/started; wait"
+    does = hang if when == "asked" else f'case "$*" in *--version*) echo slow 1.0;; *) {hang};; esac'
+    program = "from rnn_core.compiled import build\nbuild.COMPILE_WITHIN = build.ANSWER_WITHIN = 0.5\nfrom rnn_core import compiled\nprint(compiled.describe())"  # fmt: skip
+    variables = {"CC": "gcc", "PATH": compiler(tmp_path, does)}
+    for _ in range(2):
+        run = elsewhere(tmp_path, program, **variables)
+        assert run.stdout.strip() == "readable (gcc did not end within 0.5 s)", run
+        assert "computes without its compiled steps: gcc did not end within 0.5 s" in run.stderr
+    (started,) = (tmp_path / "started").read_text().split()  # the second process did not try
+    assert not Path(f"/proc/{started}").exists() or "sleep" not in Path(f"/proc/{started}/cmdline").read_text()
+    assert not list((tmp_path / "cache" / "rnn_core").glob("build-*"))
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    hang = f'case "$*" in *--version*) exec $TRUE "$@";; esac; touch {tmp_path}/builds; exec sleep 1000'
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "CC": "gcc", "PATH": compiler(tmp_path, hang)}  # fmt: skip
+    call = [sys.executable, "-c", "from rnn_core import compiled; compiled.describe()"]
+    with subprocess.Popen(call, cwd=ROOT, env=environment) as running:
+        while not (tmp_path / "builds").exists():
+            assert running.poll() is None
+            time.sleep(0.02)
+        (left,) = (tmp_path / "cache" / "rnn_core").glob("build-*")
+        assert elsewhere(tmp_path).stdout.startswith("compiled")
+        assert left.exists(), "a living build's files were taken away"
+        library_of(tmp_path).unlink()
+        for child in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        running.kill()
+    assert elsewhere(tmp_path).stdout.startswith("compiled")
+    assert not left.exists()
+
+
+def test_a_node_without_a_compiler_uses_what_another_node_left(tmp_path: Path) -> None:
+    made = elsewhere(tmp_path).stdout
+    assert made.startswith("compiled")
+    assert elsewhere(tmp_path, PATH=str(tmp_path)).stdout == made
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import study_session
 
 if workflow.is_main_process:
     LISTENER = study_session.listen(workflow, f"{STUDY}/report.html")
+    study_lock.keep_other_locks()
     # Snakemake's own words for this are a traceback, or a list of "write-protected output files".
     if refused := study_files.refusal(
         ".snakemake" if Path(".snakemake").is_dir() else "."
@@ -25,7 +26,7 @@ def only_plans():
 def may_plan():
     """True, or an error for a plan that would take a running study's lock away at its end.
 
-    Snakemake refuses only calls whose files overlap, and a plan has none; and it removes the locks of all calls when one ends.
+    Snakemake refuses only calls whose files overlap, and a plan has none: it would say nothing of the study that runs.
     To be called for the plan's input: then the command line has been read, and Snakemake has not locked yet.
     """
     locked = any(Path(".snakemake/locks").glob("*.lock"))

@@ -1,6 +1,5 @@
 """Unlock a study whose Snakemake was killed, and only then: ``python workflow/scripts/release_lock.py config.yaml``."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,9 +15,8 @@ def main(config: str) -> int:
     print(
         f"The last run of the study {study} was killed and left its lock behind. Unlocking; what is finished is kept."
     )
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--unlock", "--configfile", config], check=False
-    ).returncode
+    study_lock.release(study)
+    return 0
 
 
 if __name__ == "__main__":

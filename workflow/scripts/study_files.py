@@ -152,6 +152,19 @@ def written_aside(target: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """For a block that writes what becomes ``target``, among other files: its errors are said to be this file's.
+
+    Raises:
+        FileTrouble: in the place of an ``OSError``; the message names ``target`` and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileTrouble(cannot_write(target, error, is_full(Path(target).parent))) from error
+
+
 def cannot_write(target: str | Path, error: BaseException | None, full: bool = False) -> str:
     """What an error in writing ``target`` means. Libraries lose the error's number on the way: ``full`` says what the disk said."""
     number = getattr(error, "errno", None)

@@ -2,8 +2,9 @@
 
 Snakemake's lock says nothing of its holder. So a call that has the lock leaves a record beside it; when a lock is met later, its
 record tells whether that process still lives. Snakemake refuses a second call only where their files overlap: several calls may hold
-locks in one folder, those of one study too (other targets), and the first of them that ends removes the locks of all. A record
-stays its writer's as long as the writer lives, and locks that are younger than the record may be another's: nothing is known of them.
+locks in one folder, of several studies or of one (other targets), and the first of them that ends would remove the locks of all, were
+it not for ``keep_other_locks``. A record stays its writer's as long as the writer lives, and locks that are younger than the record
+may be another's: nothing is known of them.
 """
 
 from __future__ import annotations
@@ -39,22 +40,48 @@ def forget(study: str) -> None:
             _record(study).unlink()
 
 
-def is_stale(study: str) -> bool:
-    """Whether there are locks, all of them this study's, and their holder is known to be dead.
-
-    False wherever that is not certain: no record, another machine's record, a lock younger than the record, another study's lock.
-    """
-    locks = list((SNAKEMAKE / "locks").glob("*.lock"))
+def keep_other_locks() -> None:
+    """Let Snakemake, in this process, take back its own locks at its end, and not those of all calls. ``--unlock`` still takes all."""
     try:
+        from snakemake.persistence.file import FilePersistence  # type: ignore[import-untyped]
+
+        FilePersistence.cleanup_locks = FilePersistence._delete_locks
+        FilePersistence.unlock = _take_back
+    except (ImportError, AttributeError):  # another Snakemake than this was written for: it does as it always did
+        return
+
+
+def _take_back(persistence: Any) -> None:
+    """The folder stays: another call may be about to write into it."""
+    for lock in persistence._lockfile.values():
+        Path(lock).unlink(missing_ok=True)
+    persistence._lockfile.clear()
+
+
+def is_stale(study: str) -> bool:
+    """Whether this study is locked, and the holder of its lock is known to be dead.
+
+    False wherever that is not certain: no record, another machine's record, a lock younger than the record.
+    """
+    try:
+        locks = _locks(study)
         holder, recorded = json.loads(_record(study).read_text()), _record(study).stat().st_mtime_ns
-        outputs = [line for lock in locks if ".output." in lock.name for line in lock.read_text().splitlines()]
         younger = any(lock.stat().st_mtime_ns > recorded for lock in locks)
     except (OSError, ValueError):
         return False
-    foreign = [line for line in outputs if f"results/{study}/" not in line]
-    if not locks or foreign or younger or holder["place"] != place():
-        return False
-    return not _lives(holder)
+    return bool(locks) and not younger and holder["place"] == place() and not _lives(holder)
+
+
+def release(study: str) -> None:
+    """Take this study's locks away, and no other's; only for one that ``is_stale``."""
+    for lock in _locks(study):
+        lock.unlink(missing_ok=True)
+
+
+def _locks(study: str) -> list[Path]:
+    """Snakemake's locks on files of this study: it notes one name a line."""
+    found = sorted((SNAKEMAKE / "locks").glob("*.lock"))
+    return [lock for lock in found if any(f"results/{study}/" in line for line in lock.read_text().splitlines())]
 
 
 def _myself() -> dict[str, Any]:

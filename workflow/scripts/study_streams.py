@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import study_tables
-from study_files import reading
+from study_files import reading, writing
 from study_tables import sealed
 
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
@@ -31,8 +31,8 @@ BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; s
 class TableWriter:
     """A block's table, given run by run in the order of the run keys; in memory are the runs of one row group."""
 
-    def __init__(self, table: str, sweep: str, parquet: pq.ParquetWriter) -> None:
-        self.table, self.sweep, self._parquet = table, sweep, parquet
+    def __init__(self, table: str, sweep: str, parquet: pq.ParquetWriter, target: str | Path) -> None:
+        self.table, self.sweep, self._parquet, self._target = table, sweep, parquet, target
         self._last = ""
         self._clear()
 
@@ -61,7 +61,8 @@ class TableWriter:
         """Write the runs that are held."""
         if self._keys:
             rows = study_tables.unsorted(self.table, {**self._names(), **_joined(self._parts)})
-            self._parquet.write_table(rows)
+            with writing(self._target):
+                self._parquet.write_table(rows)
             self._clear()
 
     def _names(self) -> dict[str, pa.Array]:
@@ -90,8 +91,9 @@ class BlockWriter:
             asides = {table: stack.enter_context(sealed(file)) for table, file in self._files.items()}
             for table, aside in asides.items():  # after all of those, so that all are closed before one takes its place
                 made = {**self._provenance, "table": table}
+                stack.enter_context(writing(self._files[table]))  # else an error would be the last file's
                 parquet = stack.enter_context(study_tables.writer(aside, study_tables.schema(table), made))
-                self.tables[table] = TableWriter(table, self._sweep, parquet)
+                self.tables[table] = TableWriter(table, self._sweep, parquet, self._files[table])
             self._stack = stack.pop_all()
         return self
 
