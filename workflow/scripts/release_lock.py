@@ -1,15 +1,17 @@
 """Unlock a study whose Snakemake was killed, and only then: ``python workflow/scripts/release_lock.py config.yaml``."""
 
 import sys
-from pathlib import Path
-
-import yaml
 
 import study_lock
+import study_yaml
 
 
 def main(config: str) -> int:
-    study = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["study"]
+    try:
+        study = str(study_yaml.read(config).values.get("study"))
+    except study_yaml.ReadError as error:
+        print(error, file=sys.stderr)
+        return 1
     if not study_lock.is_stale(study):
         return 0  # nothing is locked, or a lock that Snakemake itself has to speak about
     print(

@@ -60,10 +60,7 @@ def check(
     Raises:
         ConfigError: it is none.
     """
-    problems = violations(config) or list(_check_ranges(config))
-    if problems:  # what follows relies on the schema
-        raise ConfigError(message(problems, document))
-    plain = canonical(config)
+    plain = canonical(check_form(config, document))
     problems = violations(plain) or list(_check_numbers(plain))  # of the values of its ranges
     problems = problems or list(_check_sweeps(plain))
     problems = problems or [
@@ -76,6 +73,18 @@ def check(
     if data.problems:
         raise ConfigError(message([(_key_at_start(text), text) for text in data.problems], document))
     return Approved(plain, [*without_effect(plain), *data.warnings], data.reports)
+
+
+def check_form(config: Mapping[str, Any], document: Document | None = None) -> Mapping[str, Any]:
+    """The config, if it has the form of a study: what ``canonical`` relies on.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    problems = violations(config) or list(_check_ranges(config))
+    if problems:
+        raise ConfigError(message(problems, document))
+    return config
 
 
 def _key_at_start(text: str) -> tuple[Any, ...]:

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import study_cache
+import study_config
 import study_data
 import study_pictures
 import study_places
 import study_plan
 import study_seal
 import study_tables
+import study_yaml
 from study_files import Damaged, FileTrouble, reading
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
@@ -121,7 +121,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", help="the study's config file")
     parser.add_argument("--put-aside", action="store_true", help="rename damaged files, so that they are made anew")
     given = parser.parse_args(arguments)
-    config = yaml.safe_load(Path(given.config).read_text(encoding="utf-8"))
+    try:
+        document = study_yaml.read(given.config)
+        config = study_config.canonical(study_config.check_form(document.values, document))
+    except (study_yaml.ReadError, study_config.ConfigError) as error:
+        print(error)
+        return 1
     study = Path("results") / config["study"]
     if not study.is_dir():
         print(f"{study}: there are no results of this study here yet. Run it first: snakemake --cores all --configfile {given.config}")  # fmt: skip
