@@ -45,7 +45,7 @@ def put(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.name)
 def test_every_study_of_the_project_is_valid(file: Path) -> None:
-    study_config.check(load(file), root=ROOT)
+    study_config.check(load(file), folders=[ROOT])
 
 
 MISTAKES = [
@@ -134,7 +134,7 @@ def test_a_mistake_is_named_with_its_remedy(config: dict[str, Any], key: str, va
     if key == "sequences.digits":
         value = config["sequences"]["waves"]
     with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(put(config, key, value), root=ROOT)
+        study_config.check(put(config, key, value), folders=[ROOT])
     for part in expected:
         assert part in str(error.value)
 
@@ -145,18 +145,18 @@ def test_what_float32_does_not_hold_is_refused_with_float32_alone(
 ) -> None:
     grid = config["sweeps"]["clipping"]["grid"] | {axis: value}
     config["sweeps"]["clipping"]["grid"] = grid | {"dtype": "float64"}
-    study_config.check(config, root=ROOT)
+    study_config.check(config, folders=[ROOT])
     config["sweeps"]["clipping"]["grid"] = grid | {"dtype": ["float64", "float32"]}
     with pytest.raises(study_config.ConfigError, match=rf"grid\.{axis}: .* with dtype float32, which holds 1.18e-38"):
-        study_config.check(config, root=ROOT)
+        study_config.check(config, folders=[ROOT])
 
 
 def test_a_large_study_is_made_once_it_is_confirmed(config: dict[str, Any]) -> None:
     large = put(config, "sweeps.propagation.seeds", 1_000_000)
     runs, _ = study_plan.count(large)
-    study_config.check({**large, "confirm_runs": runs}, root=ROOT)
+    study_config.check({**large, "confirm_runs": runs}, folders=[ROOT])
     with pytest.raises(study_config.ConfigError, match=f"confirm_runs={runs}"):
-        study_config.check({**large, "confirm_runs": runs - 1}, root=ROOT)
+        study_config.check({**large, "confirm_runs": runs - 1}, folders=[ROOT])
     assert "confirm_runs" not in study_config.canonical({**large, "confirm_runs": runs})
 
 
@@ -179,7 +179,7 @@ def test_a_range_is_the_list_that_one_would_write(config: dict[str, Any], given:
 def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> None:
     """`seeds: 2.0` was a traceback while planning."""
     written = put(put(config, "sweeps.propagation.seeds", 2.0), "sweeps.propagation.grid.sequence_length", [8.0, 16])
-    study_config.check(written, root=ROOT)
+    study_config.check(written, folders=[ROOT])
     found = study_config.canonical(written)["sweeps"]["propagation"]
     assert (found["seeds"], found["grid"]["sequence_length"]) == (2, [8, 16])
     assert type(found["seeds"]) is int
@@ -191,7 +191,7 @@ def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dic
     value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
     grid = {"task": "input_mean", "cell": "residual", axis: [None, value]}
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
-    study_config.check(config, root=ROOT)
+    study_config.check(config, folders=[ROOT])
     experiments = [rc.Experiment(**run) for block in study_plan.blocks(config).values() for run in block.runs()]
     assert [getattr(e, axis) for e in experiments] == [None, value]
 
@@ -248,7 +248,7 @@ def test_mistakes_are_given_with_file_and_line_in_the_files_order(tmp_path: Path
 def test_all_mistakes_are_named_at_once(config: dict[str, Any]) -> None:
     wrong = put(put(config, "device", "gpu"), "sweeps.propagation.seeds", -1)
     with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(wrong, root=ROOT)
+        study_config.check(wrong, folders=[ROOT])
     assert "device" in str(error.value)
     assert "sweeps.propagation.seeds" in str(error.value)
 
@@ -257,7 +257,7 @@ def test_a_missing_key_is_named(config: dict[str, Any]) -> None:
     del config["gate"]
     del config["device"]
     with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(config, root=ROOT)
+        study_config.check(config, folders=[ROOT])
     assert str(error.value) == "The config has a mistake:\n  top level: device, gate are missing"
 
 
@@ -302,7 +302,7 @@ def test_schema_and_engine_agree_on_clipping_rules(config: dict[str, Any], text:
             return False
         return True
 
-    in_config = allowed(study_config.check, put(config, "sweeps.clipping.grid.clipping", text), root=ROOT)
+    in_config = allowed(study_config.check, put(config, "sweeps.clipping.grid.clipping", text), folders=[ROOT])
     assert in_config == allowed(rc.parse_clipping, text)
 
 

@@ -452,7 +452,7 @@ def inspected(
     data.to_csv(folder / "mine.csv", index=False)
     study = config(**grid)
     study["sequences"]["mine"] = {**described, "file": "mine.csv"}
-    return study_data.inspect(study, folder)
+    return study_data.inspect(study, [folder])
 
 
 def test_a_study_that_fits_its_data_has_no_problems(tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_defaults_that_do_not_fit_are_named_as_such(tmp_path: Path) -> None:
     frame().to_csv(tmp_path / "mine.csv", index=False)
     study = config()
     del study["sweeps"]["one"]["grid"]["sequence_length"], study["sweeps"]["one"]["grid"]["batch_size"]
-    found = study_data.inspect(study, tmp_path)
+    found = study_data.inspect(study, [tmp_path])
     assert any(
         "sequence_length: 100 (the default) is too long; the sequences of 'mine' have 3 steps" in line
         for line in found.problems
@@ -547,7 +547,7 @@ def test_every_declared_file_is_inspected_and_each_read_once(tmp_path: Path, mon
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", counting)
-    found = study_data.inspect(study, tmp_path)
+    found = study_data.inspect(study, [tmp_path])
     assert len(found.problems) == 2
     assert found.problems[0].startswith("sequences.other (not there.csv): the file does not exist")
     assert found.problems[1].startswith("sweeps.two.grid.sequence_length: 9 is too long")
@@ -598,7 +598,7 @@ def test_files_that_failed_once(tmp_path: Path, file: str, problem: str) -> None
     shutil.copy(CASES / file, tmp_path / file)
     study = config(sequence_length=5)
     study["sequences"]["mine"] |= {"file": file, "inputs": ["a", "b"]}
-    found = study_data.inspect(study, tmp_path)
+    found = study_data.inspect(study, [tmp_path])
     if problem:
         assert len(found.problems) == 1 and problem in found.problems[0] and file in found.problems[0]
     else:
@@ -607,5 +607,5 @@ def test_files_that_failed_once(tmp_path: Path, file: str, problem: str) -> None
 
 def test_a_study_longer_than_its_data_is_told_before_any_job(tmp_path: Path) -> None:
     shutil.copy(CASES / "good.csv", tmp_path / "mine.csv")
-    found = study_data.inspect(config(sequence_length=50), tmp_path)
+    found = study_data.inspect(config(sequence_length=50), [tmp_path])
     assert found.problems == ["sweeps.one.grid.sequence_length: 50 is too long; the sequences of 'mine' have 6 steps"]

@@ -96,7 +96,7 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(100)]
     config["sweeps"]["propagation"] |= {"seeds": 63, "jobs_over": ["spectral_radius", "activation"]}
     start = time.process_time()
-    study_config.check(config, root=ROOT)
+    study_config.check(config, folders=[ROOT])
     blocks = study_plan.blocks(config)
     groups = study_plan.verification_jobs(blocks)
     costs = [study_cost.block_cost(block, config) for block in blocks.values()]
@@ -293,4 +293,4 @@ def test_the_printed_plan_scales_a_sweep_of_which_nothing_could_be_timed(config:
 def test_two_ways_to_write_one_rule_are_noticed(config: dict[str, Any]) -> None:
     config["sweeps"]["clipping"]["grid"]["clipping"] = ["none", "norm:1", "norm:1.0"]
     with pytest.raises(study_config.ConfigError, match=r"'norm:1' and 'norm:1.0' are the same rule; leave one out"):
-        study_config.check(config, root=ROOT)
+        study_config.check(config, folders=[ROOT])

@@ -116,3 +116,19 @@ def test_command_lines_that_give_a_config_in_parts(tmp_path: Path) -> None:
         assert message in said, said
         assert "Traceback" not in said
         assert "common.smk" not in said
+
+
+@pytest.mark.workflow
+def test_a_users_file_may_lie_beside_the_config_and_the_call_elsewhere(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    (tmp_path / "mine").mkdir()
+    (project.root / "studies" / "data" / "waves.csv").rename(tmp_path / "mine" / "waves.csv")
+    text = (project.root / "studies" / "tiny.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine" / "tiny.yaml").write_text(text.replace("studies/data/waves.csv", "waves.csv"), encoding="utf-8")
+    beside = ["-n", "--configfile", str(tmp_path / "mine" / "tiny.yaml")]
+    assert "80 sequences" in project.snakemake(*beside).stdout
+    (tmp_path / "results").mkdir()
+    assert "80 sequences" in project.snakemake(*beside, "--directory", str(tmp_path / "results")).stdout
+    (tmp_path / "mine" / "waves.csv").unlink()
+    done = project.snakemake(*beside, check=False)
+    assert "the file does not exist (looked for in this folder, in the project's and beside the config)" in done.stdout

@@ -1,5 +1,6 @@
 # Names that the other files share: where things are, the study's blocks, digests of code that Snakemake does not watch.
 import dataclasses
+import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -9,8 +10,14 @@ from snakemake.exceptions import CliException, WorkflowError
 from snakemake.logging import logger
 
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-# Where the config's file names count from: here, or the project's top folder in a call with --directory.
-ROOT = Path() if Path("workflow").is_dir() else WORKFLOW.parent
+# Where the config's file names are looked for: here, in the project's top folder (for a call with --directory), beside the config.
+FOLDERS = [
+    Path(),
+    *(
+        Path(os.path.relpath(folder))
+        for folder in (WORKFLOW.parent, *(Path(f).parent for f in workflow.configfiles))
+    ),
+]
 sys.path += [str(WORKFLOW / "scripts"), str(WORKFLOW.parent)]
 
 import study_stop  # first: it takes a second to read the rest
@@ -60,7 +67,7 @@ def check_config():
         )
     try:
         approved = study_config.check(
-            config, config_file(), ROOT, local=workflow.local_exec
+            config, config_file(), FOLDERS, local=workflow.local_exec
         )
         if workflow.local_exec and not workflow.dryrun:
             study_config.check_device(config)

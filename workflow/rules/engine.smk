@@ -2,9 +2,18 @@
 import study_data
 
 
+def folder_of(task):
+    """Where the user's file is found, if the task is the user's."""
+    described = config.get("sequences", {}).get(task)
+    return str(study_data.folder_of(described["file"], FOLDERS)) if described else None
+
+
 def file_of(task):
     """The user's file, if the task is the user's."""
-    return config.get("sequences", {}).get(task, {}).get("file")
+    folder = folder_of(task)
+    return folder and os.path.join(
+        "" if folder == "." else folder, config["sequences"][task]["file"]
+    )
 
 
 def watched(task):
@@ -27,6 +36,7 @@ rule read_sequences:
         "../envs/environment.yaml"
     params:
         described=lambda wildcards: config.get("sequences", {}).get(wildcards.task),
+        folder=lambda wildcards: folder_of(wildcards.task),
         # a file that was put back with its old date is another file, too
         content=lambda wildcards: study_data.file_digest(file_of(wildcards.task)),
         code=code("read_sequences"),

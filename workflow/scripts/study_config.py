@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -47,14 +47,17 @@ class Approved:
 
 
 def check(
-    config: Mapping[str, Any], document: Document | None = None, root: Path = Path(), local: bool = True
+    config: Mapping[str, Any],
+    document: Document | None = None,
+    folders: Sequence[Path] = (Path(),),
+    local: bool = True,
 ) -> Approved:
     """The config and what is to be said of it, if it is a valid study.
 
     Args:
         config: as it was read, before ``canonical``.
         document: the file that it was read from, for line numbers; keys that it does not hold came from the command line.
-        root: relative file names count from here.
+        folders: relative file names are looked for here, one after the other.
         local: the jobs run on this machine, whose memory therefore counts.
 
     Raises:
@@ -69,7 +72,7 @@ def check(
     ]
     if problems:
         raise ConfigError(message(problems, document))
-    data = study_data.inspect(plain, root)
+    data = study_data.inspect(plain, folders)
     if data.problems:
         raise ConfigError(message([(_key_at_start(text), text) for text in data.problems], document))
     return Approved(plain, [*without_effect(plain), *data.warnings], data.reports)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = [
     "digits",
     "digits_task",
     "file_digest",
+    "folder_of",
     "from_file",
     "inspect",
     "load",
@@ -95,18 +96,23 @@ class Inspection:
     reports: dict[str, list[str]] = field(default_factory=dict)
 
 
-def inspect(config: Mapping[str, Any], root: Path = Path()) -> Inspection:
+def folder_of(file: str, folders: Sequence[Path]) -> Path:
+    """The first of these folders that holds the file; the first of all if none does."""
+    return next((folder for folder in folders if (folder / file).exists()), folders[0])
+
+
+def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> Inspection:
     """Read every file that the config declares, once, and hold the sweeps against what was read.
 
     Args:
         config: a study that agrees with the schema.
-        root: what relative file names count from.
+        folders: where relative file names are looked for, one after the other.
     """
     found = Inspection()
     tasks: dict[str, Task] = {}
     for name, described in config.get("sequences", {}).items():
         try:
-            tasks[name] = read(name, described, root)
+            tasks[name] = read(name, described, folder_of(described["file"], folders))
         except DataError as error:
             found.problems.append(str(error))
         else:

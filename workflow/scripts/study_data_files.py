@@ -137,7 +137,7 @@ def _opened(file: Path, where: str) -> BinaryIO:
         return file.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            f"{where}: the file does not exist (looked for from the project's top folder).{_hint(file)}"
+            f"{where}: the file does not exist (looked for in this folder, in the project's and beside the config).{_hint(file)}"
         ) from error
     except PermissionError as error:
         raise DataError(f"{where}: you may not read the file; change its permissions") from error

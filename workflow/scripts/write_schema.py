@@ -141,7 +141,9 @@ def _sequences() -> dict[str, Any]:
     time = "Column that gives the order of a sequence's steps, numbers or dates; null keeps the file's order. Without it the file's order stands, and a column that looks like time must agree with it"
     mask = "Column that is 1 or true in rows that carry a target, else 0 or false; without it every row does"
     keys = {
-        "file": _text("A .csv, .tsv, .txt or .parquet file, counted from the project's top folder"),
+        "file": _text(
+            "A .csv, .tsv, .txt or .parquet file, counted from the folder of the call, the project's, or the config's"
+        ),
         "sequence": _text("Column that tells the sequences apart; they may differ in length"),
         "inputs": {**TEXTS, "description": "Columns that are the inputs x_t, numbers"},
         "targets": {**TEXTS, "description": targets},
