@@ -2,20 +2,11 @@
 import study_data
 
 
-def file_of(task):
-    """The user's file, if the task is the user's."""
-    return config.get("sequences", {}).get(task, {}).get("file")
-
-
-def watched(task):
-    """The file whose date Snakemake watches. To Snakemake a name with braces is a pattern, so of such a file it sees the content alone."""
-    file = file_of(task)
-    return [] if file is None or "{" in file else [local(file)]
-
-
 rule read_sequences:
     input:
-        file=lambda wildcards: watched(wildcards.task),
+        file=lambda wildcards: [
+            local(file) for file in study_data.watched(config, wildcards.task)
+        ],
     output:
         arrays=f"{STUDY}/sequences/{{task}}.npz",
         report=f"{STUDY}/sequences/{{task}}.txt",
@@ -28,7 +19,7 @@ rule read_sequences:
     params:
         described=lambda wildcards: config.get("sequences", {}).get(wildcards.task),
         # a file that was put back with its old date is another file, too
-        content=lambda wildcards: study_data.file_digest(file_of(wildcards.task)),
+        content=lambda wildcards: study_data.content_digest(config, wildcards.task),
         code=code("read_sequences"),
     script:
         "../scripts/read_sequences.py"

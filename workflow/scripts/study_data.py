@@ -20,21 +20,6 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-__all__ = [
-    "DataError",
-    "Inspection",
-    "Task",
-    "digits",
-    "digits_task",
-    "file_digest",
-    "from_file",
-    "inspect",
-    "load",
-    "read",
-    "save",
-    "save_task",
-]
-
 HELD_OUT_FRACTION = 0.2
 FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask")  # of ``rnn_core.Sequences``
 
@@ -335,10 +320,25 @@ def load(file: str | Path) -> dict[str, Any]:
         raise Damaged(file, str(error) or type(error).__name__) from error
 
 
-def file_digest(file: str | Path | None) -> str | None:
-    """16 hexadecimal digits of a file's bytes; None if there is none here."""
+def _file_of(config: Mapping[str, Any], task: str) -> str | None:
+    """The user's file, if the task is the user's."""
+    described = config.get("sequences", {}).get(task)
+    return None if described is None else str(described["file"])
+
+
+def watched(config: Mapping[str, Any], task: str) -> list[str]:
+    """The files of a task whose dates Snakemake can watch: to it a name with braces is a pattern, no file."""
+    file = _file_of(config, task)
+    return [] if file is None or "{" in file else [file]
+
+
+def content_digest(config: Mapping[str, Any], task: str) -> str | None:
+    """16 hexadecimal digits of the bytes of the user's file; None if there is no such file here."""
+    file = _file_of(config, task)
+    if file is None:
+        return None
     try:
-        with Path(file or "").open("rb") as stream:
+        with Path(file).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError:
         return None
