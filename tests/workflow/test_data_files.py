@@ -326,6 +326,18 @@ def _parquet_bytes() -> bytes:
 PARQUET = _parquet_bytes()
 
 
+def test_the_same_numbers_are_the_same_data_whatever_file_they_come_from(tmp_path: Path) -> None:
+    """The digest, and with it the run keys, is of what was read."""
+    tasks = [
+        read(tmp_path, text_of()),
+        read(tmp_path, european(), delimiter=";", decimal=","),
+        read(tmp_path, pa.table(COLUMNS), "mine.parquet"),
+    ]
+    assert len({study_data.sequences_of(task).digest for task in tasks}) == 1
+    other = read(tmp_path, text_of(changed("a", 0, "0.1258")))
+    assert study_data.sequences_of(other).digest != study_data.sequences_of(tasks[0]).digest
+
+
 def test_data_frames_of_pandas_are_read(tmp_path: Path) -> None:
     frame = pd.DataFrame(COLUMNS).astype({"kind": "category", "id": "string"})
     frame.to_parquet(tmp_path / "mine.parquet")

@@ -235,7 +235,7 @@ def test_the_names_of_classes_are_kept_for_reports(tmp_path: Path) -> None:
 
 BAD_LABELS = [
     (lambda d: d.assign(kind=d["id"] + 0.5), "column 'kind' holds '0.5' in data rows", "loss: squared_error"),
-    (lambda d: d.assign(kind=d["kind"].where(d["id"] != 2)), "column 'kind' is blank in data row 9", "needs its class"),
+    (lambda d: d.assign(kind=d["kind"].where(d["id"] != 2)), "column 'kind' is blank in data row 9", "needs its class; with loss_at: last the last row"),
     (lambda d: d.assign(kind=np.where(d["id"] == 2, "cat ", "cat")), "'cat' and 'cat ' differ only in how they are written", ""),
     (lambda d: d.assign(kind=np.where(d["id"] == 2, "1", np.where(d["id"] == 3, "01", "x"))), "'1' and '01' differ only", ""),
     (lambda d: d.assign(kind=d["kind"] * 1_700_000_000_000), "too many", "0 to 1700000000000 (2 different values in 6 targets)"),

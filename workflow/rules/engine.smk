@@ -2,29 +2,16 @@
 import study_data
 
 
-def folder_of(task):
-    """Where the user's file is found, if the task is the user's."""
-    described = config.get("sequences", {}).get(task)
-    return str(study_data.folder_of(described["file"], FOLDERS)) if described else None
-
-
-def file_of(task):
-    """The user's file, if the task is the user's."""
-    folder = folder_of(task)
-    return folder and os.path.join(
-        "" if folder == "." else folder, config["sequences"][task]["file"]
-    )
-
-
-def watched(task):
-    """The file whose date Snakemake watches. To Snakemake a name with braces is a pattern, so of such a file it sees the content alone."""
-    file = file_of(task)
-    return [] if file is None or "{" in file else [local(file)]
+def place_of(task):
+    """(folder, file) of the user's data; a pair of None for the digits."""
+    return study_data.place_of(config, task, FOLDERS) or (None, None)
 
 
 rule read_sequences:
     input:
-        file=lambda wildcards: watched(wildcards.task),
+        file=lambda wildcards: [
+            local(file) for file in study_data.watched(place_of(wildcards.task)[1])
+        ],
     output:
         arrays=f"{STUDY}/sequences/{{task}}.npz",
         report=f"{STUDY}/sequences/{{task}}.txt",
@@ -36,9 +23,9 @@ rule read_sequences:
         "../envs/environment.yaml"
     params:
         described=lambda wildcards: config.get("sequences", {}).get(wildcards.task),
-        folder=lambda wildcards: folder_of(wildcards.task),
+        folder=lambda wildcards: place_of(wildcards.task)[0],
         # a file that was put back with its old date is another file, too
-        content=lambda wildcards: study_data.file_digest(file_of(wildcards.task)),
+        content=lambda wildcards: study_data.content_digest(place_of(wildcards.task)[1]),
         code=code("read_sequences"),
     script:
         "../scripts/read_sequences.py"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import study_data
+from study_data_words import DataError
 from study_files import plainly
 
 
@@ -18,5 +19,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    with plainly(study_data.DataError):
+    with plainly(DataError):
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -22,22 +22,6 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-__all__ = [
-    "DataError",
-    "Inspection",
-    "Task",
-    "digits",
-    "digits_task",
-    "file_digest",
-    "folder_of",
-    "from_file",
-    "inspect",
-    "load",
-    "read",
-    "save",
-    "save_task",
-]
-
 HELD_OUT_FRACTION = 0.2
 FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask")  # of ``rnn_core.Sequences``
 
@@ -350,8 +334,22 @@ def load(file: str | Path) -> dict[str, Any]:
         raise Damaged(file, str(error) or type(error).__name__) from error
 
 
-def file_digest(file: str | Path | None) -> str | None:
-    """16 hexadecimal digits of a file's bytes; None if there is none here."""
+def place_of(config: Mapping[str, Any], task: str, folders: Sequence[Path]) -> tuple[str, str] | None:
+    """(folder, file) of a task on the user's data: where it was found, and its name from here; None for another task."""
+    described = config.get("sequences", {}).get(task)
+    if not described:
+        return None
+    folder = folder_of(described["file"], folders)
+    return str(folder), str(folder / described["file"])
+
+
+def watched(file: str | None) -> list[str]:
+    """The file, if there is one whose date Snakemake can watch: to it a name with braces is a pattern, no file."""
+    return [] if file is None or "{" in file else [file]
+
+
+def content_digest(file: str | None) -> str | None:
+    """16 hexadecimal digits of the bytes of the user's file; None if there is no such file here."""
     try:
         with Path(file or "").open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -20,19 +20,8 @@ from study_data_words import DataError, counted, listed, quoted
 
 EXACT = 2**53  # integers up to this size are float64 numbers, all of them
 LARGEST_LABEL = 10**9  # an integer beyond it is taken for an identifier or a timestamp, not for a class
-BLANK = [
-    "",
-    "na",
-    "n/a",
-    "nan",
-    "null",
-    "none",
-    "#n/a",
-    "#na",
-    "-nan",
-    "<na>",
-    "nat",
-]  # how programs write a missing value, in small letters
+# how programs write a missing value, in small letters
+BLANK = ["", "na", "n/a", "nan", "null", "none", "#n/a", "#na", "-nan", "<na>", "nat"]
 _YES, _NO = ("true", "yes"), ("false", "no")
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"

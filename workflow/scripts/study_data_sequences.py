@@ -15,6 +15,7 @@ import study_data_files as files
 from study_data_words import NO_HEADER, DataError, counted, data_rows, is_number, listed, nearest, quoted
 
 MOST_CLASSES = 1000
+SHOWN_COLUMNS = 20  # that a sentence names
 FEW_CLASSES = 20  # up to here classes may be as many as the targets
 _TIME_WORDS = frozenset(
     {"t", "time", "times", "timestamp", "timestep", "timesteps", "step", "steps", "date", "datetime", "frame", "tick"}
@@ -95,11 +96,10 @@ def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) ->
     T = int(ends.max())
     _require_memory(table.where, len(ends), T, len(described["inputs"]))
     inside = order.step < ends[order.of_row]
-    _say_unused_rows(table, order, inside, notes)
-    place = (order.of_row[inside], order.step[inside])
+    _say_unused_rows(inside, notes)
     inputs = np.zeros((len(ends), T, len(described["inputs"])))
     for index, column in enumerate(described["inputs"]):
-        inputs[(*place, np.full(len(place[0]), index))] = _input(table, column, order, notes)[inside]
+        inputs[order.of_row[inside], order.step[inside], index] = _input(table, column, order, notes)[inside]
     mask = np.zeros((len(ends), T), dtype=bool)
     mask[order.of_row[carry], order.step[carry]] = True
     if not last:
@@ -143,7 +143,8 @@ def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[s
         where = f"sequences.{name} ({described['file']})"
         shown = listed(map(repr, missing))
         hint = f" Or {NO_HEADER}." if all(map(is_number, names)) else nearest(missing[0], names)
-        raise DataError(f"{where}: no column {shown}; the file has {', '.join(names)}.{hint}")
+        there = ", ".join(names) if len(names) <= SHOWN_COLUMNS else listed(names)
+        raise DataError(f"{where}: no column {shown}; the file has {there}.{hint}")
     chosen = [column for _, column in roles if column is not None]
     if "time" not in described:
         chosen += [column for column in names if _looks_like_time(column)]
@@ -277,7 +278,7 @@ def _ends(order: Order, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ends, starts
 
 
-def _say_unused_rows(table: files.Table, order: Order, inside: np.ndarray, notes: Notes) -> None:
+def _say_unused_rows(inside: np.ndarray, notes: Notes) -> None:
     after = int((~inside).sum())
     if after:
         notes.report.append(
@@ -338,8 +339,10 @@ def _targets(
 
 def _remedy(described: Mapping[str, Any]) -> str:
     """What helps where some steps have no target."""
-    if described["loss_at"] == "last" or described.get("mask") is not None:
+    if described.get("mask") is not None:
         return ""
+    if described["loss_at"] == "last":
+        return "; with loss_at: last the last row of every sequence does"
     return "; where some have none, name a column under mask: that is 1 in rows with a target, else 0"
 
 
