@@ -11,6 +11,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from disturbed import STUDY, Disturbed
-from replay import KEEPER, READS, WRITES, control
+from replay import KEEPER, READS, WRITES, control, counted
 from study_project import copy, without_figures
 
 import study_seal
@@ -199,6 +200,9 @@ def complaint(stage: Stage, job: int, at: int, kind: int, error: int, sticky: bo
         lost -= {file.removeprefix("results/") for file in stage.files()}
         other = different(stage, job)
         return f"{label}: nobody noticed, and {lost or other} is lost or another" if lost or other else ""
+    named = re.search(r"/\.(.+)\.aside-|/([^/]+)$", met["where"])
+    if named and (named[1] or named[2]) not in words and "One of the" not in words:
+        return f"{label}: names another file: {words!r}"
     expected = WORDS[WRITES if "/." in met["where"] else kind]  # a half-written file is read to be sealed
     if expected not in words or len(words.splitlines()) > 1:
         return f"{label}: said {words!r}"
@@ -226,3 +230,29 @@ def test_a_disk_that_stays_full_ends_in_a_sentence_too(stage: Stage) -> None:
     chosen = [(job, at) for job, at, error in faults(stage, WRITES) if error == errno.ENOSPC]
     wrong = [said for job, at in chosen if (said := complaint(stage, job, at, WRITES, errno.ENOSPC, sticky=True))]
     assert not wrong, f"{len(wrong)} of {len(chosen)} faults:\n" + "\n".join(wrong)
+
+
+def test_a_fault_before_the_first_job_ends_in_a_sentence(tmp_path: Path) -> None:
+    """In Snakemake's own process: what this project writes there. What Snakemake writes for its jobs, it speaks of in its own words."""
+    if shim() is None:
+        pytest.skip("no C compiler for the library that makes calls fail")
+    project, shared = tiny(tmp_path / "project"), tmp_path / "control"
+    faulty = environment(project, shared, project.root / "results")
+    command = project.command(*project.arguments, f"results/{STUDY}/checks/gate.parquet")
+    met = []
+    for at in itertools.count(1) if ALL else (3, 8):
+        shutil.rmtree(project.results, ignore_errors=True)
+        control(shared)
+        with subprocess.Popen(command, cwd=project.root, env=faulty, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:  # fmt: skip
+            control(shared, WRITES, at, errno.EIO, process=running.pid)
+            said = running.communicate()[0]
+        _, where = counted(shared)
+        if "/checks" in where or "check_engine" in where or not where:
+            break
+        met.append(where)
+        assert running.returncode == 1, said
+        assert said.count("cannot be written: the disk reports an error") == 1, said
+        assert "Traceback" not in said, said
+    assert len(met) >= 2
+    control(shared)
+    project.run(f"results/{STUDY}/checks/gate.parquet")

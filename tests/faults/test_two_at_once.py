@@ -143,6 +143,21 @@ class TestLeftovers:
         assert not any(file.exists() for file in gone)
         assert all(file.exists() for file in stay)
 
+    def test_of_two_studies_each_tidies_its_own(self, tmp_path: Path) -> None:
+        """Another study's logs and results are none of ours, even where their writer is dead."""
+        ours, theirs = tmp_path / "results" / "ours", tmp_path / "results" / "theirs"
+        for study in (ours, theirs):
+            (study / "logs" / "run_block").mkdir(parents=True)
+        gone = self.write(ours / "logs" / "run_block", study_files.place(), self.dead())
+        stay = [
+            self.write(theirs / "logs" / "run_block", study_files.place(), self.dead()),
+            self.write(ours / "logs", study_files.place(), os.getpid(), "session"),
+        ]
+        (ours / "logs" / "run_block" / "all.json").write_text("{}")
+        assert study_files.remove_leftovers(ours, ours / "cache") == 1
+        assert not gone.exists() and all(file.exists() for file in stay)
+        assert (ours / "logs" / "run_block" / "all.json").exists()
+
     def test_a_writer_killed_half_way_leaves_the_old_file_and_what_is_removed(self, tmp_path: Path) -> None:
         file = tmp_path / "runs.parquet"
         file.write_text("old and whole")

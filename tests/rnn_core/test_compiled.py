@@ -484,6 +484,7 @@ def test_garbage_from_a_compiler_is_not_kept(tmp_path: Path) -> None:
     whole.write_bytes(garbage + hashlib.sha256(garbage).digest())
     whole.chmod(0o700)
     assert elsewhere(tmp_path).stdout.startswith("compiled")
+    assert whole.stat().st_size > 50_000 and not list((tmp_path / "tmp").glob("rnn_core-*")), "built elsewhere"
     other = tmp_path / "other"
     other.mkdir()
     run = elsewhere(other, CC="gcc", PATH=compiler(tmp_path, GARBAGE))

@@ -47,7 +47,7 @@ def prepare_files():
             study_lock.record(config["study"])
     except study_files.FileTrouble as trouble:
         raise WorkflowError(str(trouble))
-    study_files.remove_leftovers(STUDY, f"{STUDY}/cache")
+    study_files.remove_leftovers(STUDY, f"{STUDY}/cache", ".snakemake/holders")
 
 
 def tidy_files():
