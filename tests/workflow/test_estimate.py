@@ -103,6 +103,15 @@ def test_the_engine_check_is_predicted_from_the_networks_that_it_takes(config: d
     assert study_estimate.check_seconds(config) < 20 * known
 
 
+def test_blocks_whose_records_stay_elsewhere_count_when_they_end() -> None:
+    jobs = [
+        block(began=NOW, ended=NOW + 1.0),
+        block("b", began=NOW),
+        block("c", began=NOW, ended=NOW + 1.0, failed=True),
+    ]
+    assert at(jobs, seconds=2.0).line().startswith("100 of 300 runs (33 %)")
+
+
 def test_a_slow_machine_is_learnt_from_what_ended() -> None:
     ended = with_record(block(seconds=1.0, began=NOW, ended=NOW + 10.0), done=100)
     progress = at([ended, *(block(str(n), 1.0) for n in range(9))], seconds=10.0)

@@ -550,14 +550,27 @@ def test_options_that_ask_for_snakemakes_view(words: list[str], monkeypatch: pyt
         ("x.py:1: RuntimeWarning: overflow\n  exp(x)\nCheckFailed: worst\n\n", "CheckFailed: worst"),
         ('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    raise ValueError(\nValueError: one\nand two\n', "ValueError: one and two"),
         ('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    f()\nstudy_files.Damaged: x is damaged\n', "study_files.Damaged: x is damaged"),
-        ("", ""),
-        (1000 * "x", 499 * "x" + "…"),
+        (1000 * "x", 399 * "x" + "…"),
     ],
 )  # fmt: skip
 def test_the_reason_is_the_last_words_of_the_log(log: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / "own.log").write_text("")
-    (tmp_path / "clusters.log").write_text(log)
-    assert study_job_log.reason([tmp_path / "none.log", tmp_path / "own.log", tmp_path / "clusters.log"]) == words
+    own, empty, none = tmp_path / "own.log", tmp_path / "empty.log", tmp_path / "none.log"
+    own.write_text(log)
+    empty.write_text("\n")
+    assert study_job_log.reason([none, empty, own]) == (words, str(own))
+    assert study_job_log.reason([none, empty], [none, empty]) == ("", "")
+
+
+def test_of_a_clusters_log_the_error_is_the_reason(tmp_path: Path) -> None:
+    """Snakemake's words stand there too, and end with one that says nothing."""
+    own, clusters = tmp_path / "own.log", tmp_path / "7.log"
+    own.write_text("")
+    clusters.write_text(
+        "srun: error: something that was mended\nslurmstepd: error: JOB 7 exceeded memory limit (900 > 800), being killed\nsrun: error: n2: task 0: Killed\n"
+        "Exiting because a job execution failed. Look above for error messages\nWorkflowError:\nAt least one job did not complete successfully.\n"
+    )
+    reason = "slurmstepd: error: JOB 7 exceeded memory limit (900 > 800), being killed"
+    assert study_job_log.reason([own], [clusters]) == (reason, str(clusters))
 
 
 JOB = """

@@ -73,6 +73,13 @@ class Job:
         return self.record.done - self.record.found if self.record else 0
 
     @property
+    def done(self) -> int:
+        """Runs that are done, found or computed; of a block that ended where its record cannot be seen, all."""
+        if self.record is not None:
+            return self.record.done
+        return self.runs if self.ended is not None and not self.failed else 0
+
+    @property
     def open_seconds(self) -> float:
         """Predicted seconds, less those of the runs that earlier calls have finished."""
         if self.record is None or not self.record.runs:
@@ -193,7 +200,7 @@ class Estimate:
         left = {id(job): remaining(job, slower[job.kind], now) for job in jobs}
         work = sum(job.open_seconds * slower[job.kind] for job in jobs)
         return Progress(
-            done=sum(job.record.done for job in blocks if job.record),
+            done=sum(job.done for job in blocks),
             runs=sum(job.runs for job in blocks),
             rate=self._rate(blocks, now),
             left=None if self.failed() or not jobs else self._wall(left),

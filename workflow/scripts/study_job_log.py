@@ -15,8 +15,10 @@ from pathlib import Path
 
 LOGS_ARE_READ = "STUDY_JOB_LOGS_ARE_READ"
 FOR_THE_TERMINAL = ("plan",)  # rules whose answer is not for a log
-LONGEST_REASON = 500  # characters
+LONGEST_REASON = 400  # characters
 _ERROR = re.compile(r"[\w.]*(?:Error|Exception|Interrupt|Exit|Failed|Warning)\b")  # begins a traceback's last words
+_CLUSTERS_ERROR = re.compile(r"\berror:|\b(?:Exceeded|exceeded|oom|Killed|CANCELLED|TIMEOUT|FAILED)\b")
+_MEMORY = re.compile(r"memory|oom", re.IGNORECASE)
 
 _terminal: int | None = None  # where standard error led before it led to the log
 
@@ -47,32 +49,46 @@ def last_words(text: str) -> SystemExit:
     return SystemExit(1)
 
 
-def reason(logs: Iterable[str | Path]) -> str:
-    """Why a job failed, on one line: the last words of the first log that has any; empty if there are none."""
-    for log in logs:
-        try:
-            lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        lines = [line.strip() for line in lines if line.strip()]
-        if not lines:
-            continue
-        words = lines[-1]
-        frames = [number for number, line in enumerate(lines) if line.startswith('File "')]
-        if frames:  # of a traceback; the exception's message below them may have several lines
-            begins = [number for number, line in enumerate(lines) if number > frames[-1] and _ERROR.match(line)]
-            words = " ".join(lines[begins[0] :]) if begins else words
-        return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
-    return ""
+def reason(own: Iterable[str | Path], executors: Iterable[str | Path] = ()) -> tuple[str, str]:
+    """(why a job failed, on one line, the log that says so), both empty if no log does.
+
+    Args:
+        own: logs that the job writes: their last words count.
+        executors: a cluster's, which hold Snakemake's words too: the first line of an error counts, one of memory before others.
+    """
+    for log in own:
+        if lines := _lines(log):
+            return cut(_last_words(lines)), str(log)
+    for log in executors:
+        if errors := [line for line in _lines(log) if _CLUSTERS_ERROR.search(line)]:
+            of_memory = [line for line in errors if _MEMORY.search(line)]
+            return cut((of_memory or errors)[0]), str(log)
+    return "", ""
+
+
+def _last_words(lines: list[str]) -> str:
+    """The last line, or the whole message of the exception that a traceback ends with."""
+    frames = [number for number, line in enumerate(lines) if line.startswith('File "')]
+    begins = [number for number, line in enumerate(lines) if frames and number > frames[-1] and _ERROR.match(line)]
+    return " ".join(lines[begins[0] :]) if begins else lines[-1]
+
+
+def _lines(log: str | Path) -> list[str]:
+    try:
+        text = Path(log).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def cut(words: str) -> str:
+    """No longer than a person reads."""
+    return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
 
 
 def first_words(log: str | Path) -> str:
     """What a job that ended well has to say (a warning), on one line; empty if it is silent, as a job should be."""
-    with suppress(OSError):
-        for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.strip():
-                return line.strip()[:LONGEST_REASON]
-    return ""
+    return cut(next(iter(_lines(log)), ""))
 
 
 write_to_log()  # on import, which every job does at its start: whatever fails from now on leaves its words there

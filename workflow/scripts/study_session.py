@@ -141,7 +141,8 @@ class Listener(logging.Handler):
         elif event == "error":
             self._held[record.thread] = record
         elif event is None and record.levelno >= logging.WARNING and not text.startswith(UNNEEDED):
-            self._say(text, "red" if record.levelno >= logging.ERROR else "yellow")
+            whole = "\n".join(line for line in text.splitlines() if line.strip())
+            self._say(whole, "red" if record.levelno >= logging.ERROR else "yellow")
 
     def _say(self, text: str, colour: str | None = None) -> None:
         if self.screen is not None:
@@ -179,10 +180,12 @@ class Listener(logging.Handler):
             return
         job = self.estimate.jobs.get(record.jobid) if self.estimate else None
         name = job.name if job else record.rule_name
-        words = study_job_log.reason(record.log) or silent_end(held, record.rule_msg)
+        own = [log for log in record.log if job is None or str(log) in job.logs]
+        words, log = study_job_log.reason(own, [each for each in record.log if each not in own])
+        words, log = words or silent_end(held, record.rule_msg), log or ", ".join(map(str, record.log))
         if (name, words) not in self._said:
             self._said.add((name, words))
-            self._say(f"Failed: {name}\n  {words}\n  Log: {', '.join(map(str, record.log))}", "red")
+            self._say(f"Failed: {name}\n  {words}\n  Log: {log}", "red")
 
     # ---- beginning and end
 
@@ -306,8 +309,8 @@ def silent_end(held: logging.LogRecord | None, message: str | None) -> str:
             return f"It was killed ({status[2] or f'signal {number - 128}'}): by hand, or by the system for want of memory."
         return f"It ended with exit status {number} and left no words in its log."
     if held is not None:
-        return " ".join(_FRAME.sub("", held.getMessage()).split())
-    return " ".join((message or "").split()) or "It left no words."
+        message = _FRAME.sub("", held.getMessage())
+    return study_job_log.cut(" ".join((message or "It left no words.").split()))
 
 
 def jobs_of(
