@@ -15,7 +15,8 @@ from rnn_core import ragged, readout
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import DTYPES, Array, Params, like, namespace, place, to_numpy
 from rnn_core.axes import Axis, axis, described_by_axes
-from rnn_core.bptt import Gradients, backward, forward
+from rnn_core.bptt import Gradients, backward
+from rnn_core.bptt import run_forward as forward
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.choices import nearest
 from rnn_core.clipping import RULES, Clipped, Gradient, compare, global_log_norm, parse_clipping

@@ -53,7 +53,7 @@ def labelled(loss_at: str, N: int = 14, T: int = 9) -> rc.Sequences:
         ({"optimizer": "sdg"}, r"optimizer: 'sdg' .*Did you mean 'sgd'\?"),
         ({"dtype": "float46"}, r"dtype: 'float46' .*Did you mean 'float64'\?"),
         ({"loss_at": "lst"}, r"loss_at: 'lst' .*Did you mean 'last'\?"),
-        ({"clipping": "nrom:1"}, r"clipping: 'nrom' .*Did you mean 'norm:1.0'\?"),
+        ({"clipping": "nrom:1"}, r"clipping: 'nrom:1' .*Did you mean 'norm:1'\?"),
         ({"activation": 3}, r"activation: 3 is not allowed; it must be a name"),
         ({"task": None}, r"task: None is not allowed; it must be a name"),
         ({"spectral_radius": 0.0}, r"spectral_radius: 0.0 is not allowed; it must be a number above 0"),
