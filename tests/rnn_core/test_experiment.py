@@ -167,6 +167,16 @@ def test_every_field_is_described() -> None:
         (small(task="labels", batch_size=10), labelled("last"), r"batch_size: 10 is more than the 9 training"),
         (small(task="labels", loss_at="every"), labelled("last"), r"loss_at: 'every' needs a target at every step"),
         (
+            small(dtype="float32", spectral_radius=3e38, hidden_size=2, seed=2),
+            None,
+            r"spectral_radius: 3e\+38 is not .*weight_hh leave its range",
+        ),
+        (
+            small(dtype="float32", input_scale=3e38, input_size=1),
+            None,
+            r"input_scale: 3e\+38 is not .*weight_ih leave its range",
+        ),
+        (
             small(task="labels", dtype="float32"),
             replace(labelled("last"), inputs=np.full((14, 9, 2), 1e39)),
             r"dtype: 'float32' does not hold the sequences, whose largest number is 1e\+39",
