@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from rnn_core.arrays import Array, Params, State, check_alike
+import numpy as np
+
+from rnn_core.arrays import Array, Params, State, check_alike, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
 from rnn_core.scalars import is_integer, is_number
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
+
+LOOKED_AT = 64  # steps and sequences of x from which the order of its axes is guessed
 
 # The immediate dL/dh_t: an array (T, B, H), or a function of (start, stop) that gives its rows, for long sequences.
 GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
@@ -55,6 +60,35 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
     check_state("state", cell, state, (x.shape[1], H), x)
 
 
+def warn_if_batch_first(x: Array, stacklevel: int) -> None:
+    """UserWarning where x (T, B, D) looks like (B, T, D), which nothing but its user can know.
+
+    Only where it would have more sequences than steps, and one of two signs is there. Either its values change far less from one
+    place to the next along the second axis than along the first, as signals do in time: a mean square difference below a tenth.
+    Or the first axis has a usual batch's length, 8, 16, 32 …, and the second is at least twice as long and no power of two.
+    """
+    first, second = x.shape[:2]
+    if first < 4 or second < 8 or first >= second:  # too few numbers to tell anything
+        return
+    usual_batch = first >= 8 and _is_power_of_two(first) and second >= 2 * first and not _is_power_of_two(second)
+    if usual_batch or _is_smoother_along_second(to_numpy(x[:LOOKED_AT, :LOOKED_AT]).astype(np.float64)):
+        warnings.warn(
+            f"x {tuple(x.shape)} is read as T = {first} steps of B = {second} sequences, and looks batch-first. If it is, swap its "
+            "first two axes: x.swapaxes(0, 1). If not, ignore this warning, by warnings.filterwarnings('ignore', 'x .* looks batch-first')",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
+
+
+def _is_smoother_along_second(x: np.ndarray) -> bool:
+    with np.errstate(all="ignore"):
+        along_first, along_second = (float((np.diff(x, axis=axis) ** 2).mean()) for axis in (0, 1))
+    return 0.0 < along_second < 0.1 * along_first < math.inf  # the same sequence all over the batch is no sign
+
+
 def check_gradients(
     tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None, signal_threshold: float | None
 ) -> None:
@@ -62,7 +96,7 @@ def check_gradients(
     shape = state_shape(tape)
     if grad_hidden is not None and not callable(grad_hidden):
         check_like_x("grad_hidden", grad_hidden, tape.x)
-        check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape))
+        check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape), _swapped(grad_hidden, tape.x))
     check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
     if window is not None and not (is_integer(window) and window >= 1):
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
@@ -86,7 +120,10 @@ def check_state(
         if name not in cell.state_names:
             raise ValueError(unknown(argument, name, cell.state_names))
         check_like_x(f"{argument}[{name!r}]", state[name], x)
-        check_shape(f"{argument}[{name!r}]", state[name], shape)
+        hint = ""
+        if state[name].shape[:1] == x.shape[:1] != x.shape[1:2]:
+            hint = f"; x {tuple(x.shape)} looks batch-first: swap its first two axes"
+        check_shape(f"{argument}[{name!r}]", state[name], shape, hint)
     missing = set(cell.state_names) - set(state)
     if whole and missing:
         raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; the cell {cell.name!r} needs all parts")
@@ -97,7 +134,14 @@ def check_like_x(name: str, value: Array | Scaled, x: Array) -> None:
     check_alike(name, value.mantissa if isinstance(value, Scaled) else value, "x", x)
 
 
-def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, array: Array | Scaled, shape: tuple[int, ...], hint: str = "") -> None:
     """ValueError naming the argument, its shape and the shape expected."""
     if tuple(array.shape) != shape:
-        raise ValueError(f"{name}: shape {tuple(array.shape)} does not fit; expected {shape}")
+        raise ValueError(f"{name}: shape {tuple(array.shape)} does not fit; expected {shape}{hint}")
+
+
+def _swapped(grad_hidden: Array | Scaled, x: Array) -> str:
+    """What to say where the first two axes of one of them are those of the other in turn."""
+    if tuple(grad_hidden.shape[:2]) == (x.shape[1], x.shape[0]):
+        return f"; x {tuple(x.shape)} looks batch-first, or this does: time comes first, swap the first two axes"
+    return ""

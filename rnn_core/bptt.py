@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from rnn_core import compiled
-from rnn_core.arguments import GradHidden, check_gradients, check_inputs, check_like_x, check_shape, state_shape
+from rnn_core.arguments import (
+    GradHidden,
+    check_gradients,
+    check_inputs,
+    check_like_x,
+    check_shape,
+    state_shape,
+    warn_if_batch_first,
+)
 from rnn_core.arrays import Array, Params, State, constant, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.clipping import clip_signal
@@ -128,7 +136,19 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
 
     Raises:
         ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
+
+    Warns:
+        UserWarning: x looks like (B, T, D) (``arguments.warn_if_batch_first`` says when).
     """
+    tape = run_forward(cell, params, x, state, memory_budget)
+    warn_if_batch_first(tape.x, stacklevel=2)
+    return tape
+
+
+def run_forward(
+    cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
+) -> Tape:
+    """``forward`` of an x whose axes are known to be in order."""
     check_inputs(cell, params, x, state, memory_budget)
     memory_budget = as_python(memory_budget)  # a NumPy integer would overflow in a product
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)

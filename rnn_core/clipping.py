@@ -201,7 +201,7 @@ def parse_clipping(text: str) -> Clipping:
     """
     rule, colon, number = text.partition(":")
     if rule not in RULES:
-        raise ValueError(unknown("clipping", rule, RULES))
+        raise ValueError(unknown("clipping", text, RULES))
     if rule == "none":
         if colon:
             raise ValueError(f"clipping: {text!r} is not allowed; none takes no threshold")

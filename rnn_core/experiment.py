@@ -15,7 +15,8 @@ from rnn_core import ragged, readout
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import DTYPES, Array, Params, like, namespace, place, to_numpy
 from rnn_core.axes import Axis, axis, described_by_axes
-from rnn_core.bptt import Gradients, backward, forward
+from rnn_core.bptt import Gradients, backward
+from rnn_core.bptt import run_forward as forward
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.choices import nearest
 from rnn_core.clipping import RULES, Clipped, Gradient, compare, global_log_norm, parse_clipping
@@ -181,7 +182,8 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         device: ``cpu`` (NumPy) or ``cuda`` (torch).
 
     Raises:
-        ValueError: the task is unknown, needs ``data``, or does not fit the experiment; the device is unknown.
+        ValueError: the task is unknown, needs ``data``, or does not fit the experiment; the device is unknown; a weight is beyond
+            the range of the dtype.
     """
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device: {device!r} is not allowed; it must be cpu or cuda")
@@ -198,7 +200,13 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         experiment.input_scale,
     )
     params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
-    placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
+    with np.errstate(over="ignore"):  # said below
+        placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
+    for field, name in (("spectral_radius", "weight_hh"), ("input_scale", "weight_ih")):
+        if not all_finite(placed[name]):
+            raise ValueError(
+                f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; entries of {name} leave its range"
+            )
     return Problem(experiment, cell, task, placed, device)
 
 

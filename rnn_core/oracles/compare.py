@@ -12,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, to_numpy
-from rnn_core.scaling import Scaled, parts, times_power_of_two, top_exponent
+from rnn_core.scaling import Scaled, log_norm_of, parts, times_power_of_two, top_exponent
+
+SUSPECT = 1e3  # times eps: a larger error is held against what rounding can do there
+ALLOWED = 8.0  # so many times what a change of the last digits does is no error
 
 
 class Error(NamedTuple):
@@ -74,6 +77,16 @@ def _errors(a: np.ndarray, e_a: np.ndarray, b: np.ndarray, e_b: np.ndarray) -> n
     errors[~a.any(axis=1) & ~b.any(axis=1)] = 0.0
     errors[~finite] = math.inf  # agrees with nothing
     return np.asarray(errors)
+
+
+def beyond_rounding(ours: Array | Scaled, reference: Array | Scaled, again: list[Array | Scaled]) -> float:
+    """``relative_error`` less what rounding may do: ``ALLOWED`` times by how much ``reference`` moves when it is computed again
+    from numbers that differ in their last digit."""
+    error = relative_error(ours, reference)
+    if log_norm_of(reference) == -math.inf and again:  # terms that cancel exactly, in one of two programs
+        return 0.0 if log_norm_of(ours) <= max(map(log_norm_of, again)) + math.log(ALLOWED) else error
+    moved = max((relative_error(each, reference) for each in again), default=0.0)
+    return max(0.0, error - ALLOWED * moved) if math.isfinite(moved) else error
 
 
 def worst(errors: list[Error]) -> Error:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from rnn_core.arrays import Array, namespace
-from rnn_core.bptt import backward, forward
+from rnn_core.bptt import backward
+from rnn_core.bptt import run_forward as forward
 from rnn_core.experiment import Problem
 from rnn_core.oracles.autograd import NotFinite, as_tensor, as_tensors, phi_of, states_of, step_of
 from rnn_core.oracles.compare import Error, worst

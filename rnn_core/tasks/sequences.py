@@ -174,7 +174,10 @@ def digits() -> Sequences:
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
     """
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the digits come with scikit-learn: pip install scikit-learn") from error
 
     images = load_digits()
     inputs = images.images.reshape(len(images.images), 64, 1) / 16.0

@@ -241,9 +241,9 @@ def test_rules_are_parsed(text: str, rule: str, threshold: float | None) -> None
     [
         (
             "nrom:1.0",
-            r"clipping: 'nrom' is not known; allowed: none, norm, value, parameter, adaptive, signal\. Did you mean 'norm'\?",
+            r"clipping: 'nrom:1.0' is not known; allowed: none, norm, value, parameter, adaptive, signal\. Did you mean 'norm:1.0'\?",
         ),
-        ("values:1", r"Did you mean 'value'\?"),
+        ("values:1", r"Did you mean 'value:1'\?"),
         ("norm", r"'norm' is not allowed; write norm:THRESHOLD"),
         ("norm:", r"write norm:THRESHOLD"),
         ("norm:one", r"write norm:THRESHOLD"),
@@ -252,7 +252,7 @@ def test_rules_are_parsed(text: str, rule: str, threshold: float | None) -> None
         ("norm:inf", r"write norm:THRESHOLD"),
         ("norm:nan", r"write norm:THRESHOLD"),
         ("none:1", r"none takes no threshold"),
-        ("parameters:1", r"Did you mean 'parameter'\?"),
+        ("parameters:1", r"Did you mean 'parameter:1'\?"),
         ("adaptive", r"write adaptive:THRESHOLD"),
         ("signal:0", r"write signal:THRESHOLD with a threshold above 0"),
     ],

@@ -99,6 +99,7 @@ def _norm_apart(a: Any, b: Any) -> float:
 # ---- agreement -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:x .* looks batch-first")  # any T and B are drawn
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", compiled.PHI)
 @given(

@@ -53,7 +53,7 @@ def labelled(loss_at: str, N: int = 14, T: int = 9) -> rc.Sequences:
         ({"optimizer": "sdg"}, r"optimizer: 'sdg' .*Did you mean 'sgd'\?"),
         ({"dtype": "float46"}, r"dtype: 'float46' .*Did you mean 'float64'\?"),
         ({"loss_at": "lst"}, r"loss_at: 'lst' .*Did you mean 'last'\?"),
-        ({"clipping": "nrom:1"}, r"clipping: 'nrom' .*Did you mean 'norm:1.0'\?"),
+        ({"clipping": "nrom:1"}, r"clipping: 'nrom:1' .*Did you mean 'norm:1'\?"),
         ({"activation": 3}, r"activation: 3 is not allowed; it must be a name"),
         ({"task": None}, r"task: None is not allowed; it must be a name"),
         ({"spectral_radius": 0.0}, r"spectral_radius: 0.0 is not allowed; it must be a number above 0"),
@@ -166,6 +166,16 @@ def test_every_field_is_described() -> None:
         (small(task="labels", sequence_length=10), labelled("last"), r"sequence_length: 10 is more than the 9"),
         (small(task="labels", batch_size=10), labelled("last"), r"batch_size: 10 is more than the 9 training"),
         (small(task="labels", loss_at="every"), labelled("last"), r"loss_at: 'every' needs a target at every step"),
+        (
+            small(dtype="float32", spectral_radius=3e38, hidden_size=2, seed=2),
+            None,
+            r"spectral_radius: 3e\+38 is not .*weight_hh leave its range",
+        ),
+        (
+            small(dtype="float32", input_scale=3e38, input_size=1),
+            None,
+            r"input_scale: 3e\+38 is not .*weight_ih leave its range",
+        ),
         (
             small(task="labels", dtype="float32"),
             replace(labelled("last"), inputs=np.full((14, 9, 2), 1e39)),

@@ -12,7 +12,7 @@ import pytest
 
 import rnn_core as rc
 from rnn_core.oracles import autograd, steps, torch_modules
-from rnn_core.oracles.compare import Error, worst
+from rnn_core.oracles.compare import Error, beyond_rounding, worst
 from rnn_core.scaling import Scaled, parts
 from tests.rnn_core.engine_helpers import with_biases
 
@@ -274,13 +274,49 @@ def test_a_long_chaotic_run_of_few_units_is_sound() -> None:
     assert errors_of(problem).relative < SOUND
 
 
-def test_a_parameter_whose_shares_cancel_is_not_accused() -> None:
-    """The sum of many terms is far below each of them."""
-    total, share = np.array([1e-8]), 1.0
-    import torch
+def cancelling(wanted: str, seed: int) -> tuple[rc.Problem, Any, Any, float]:
+    """(problem, x, target, size of the terms) such that the gradient of ``wanted`` cancels to almost nothing."""
+    problem = problem_of(task="input_mean", sequence_length=30, batch_size=4, hidden_size=1, seed=seed)
+    x, target = problem.batch(0)
 
-    error = steps._parameter_error("weight", total * (1 + 1e-9), torch.as_tensor(total), math.log(share))
-    assert error == Error(pytest.approx(0.0, abs=1e-15), "weight")
-    assert steps._parameter_error("weight", total * 1.1, torch.as_tensor(total), math.log(share)).relative > 0.09
-    assert steps._parameter_error("weight", total * 0.0, torch.as_tensor(total * 0.0), -math.inf).relative == 0.0
-    assert steps._parameter_error("weight", total, torch.as_tensor(total * 0.0), -math.inf).relative == math.inf
+    def gradient(shift: float) -> float:
+        return float(rc.evaluate(problem, problem.params, x, target + shift).param_grads[wanted][0])
+
+    shift = 0.0
+    for _ in range(5):  # the gradient is linear in the targets: a shift of all of them brings it to zero
+        shift -= gradient(shift) / (gradient(shift + 1.0) - gradient(shift))
+    return problem, x, target + shift, abs(gradient(shift + 1.0))
+
+
+@pytest.mark.parametrize("wanted", ["bias_hh", "bias_ho"])
+def test_a_parameter_whose_terms_cancel_is_not_accused(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near a minimum of the loss the terms of a sum over steps and samples cancel, and two sound programs part."""
+    raw = []
+    for seed in range(8):
+        problem, x, target, terms = cancelling(wanted, seed)
+        found = rc.evaluate(problem, problem.params, x, target)
+        assert abs(found.param_grads[wanted][0]) < 1e-12 * terms
+        given = (problem, problem.params, x, target)
+        assert autograd.check(*given, found).relative < SOUND
+        off = {wanted: found.param_grads[wanted] + 1e-12 * terms}
+        params = {name: off.get(name, value) for name, value in found.gradients.params.items()}
+        wrong = replace(found, param_grads=found.param_grads | off, gradients=replace(found.gradients, params=params))
+        assert autograd.check(*given, wrong).relative > 0.1
+        with monkeypatch.context() as patch:
+            patch.setattr(steps, "TRIALS", 0)
+            raw.append(autograd.check(*given, found).relative)
+    assert max(raw) > TOLERANCE
+
+
+def test_what_rounding_does_to_a_sum_is_no_error() -> None:
+    """A sum far below its terms, an exact zero in one program and not in the other; but no more than rounding."""
+    total, terms = np.array([1e-8]), [np.array([1e-8 + 3e-16]), np.array([1e-8 - 1e-16])]
+    assert beyond_rounding(total * (1 + 1e-7), total, terms) == 0.0
+    assert beyond_rounding(total * (1 + 1e-6), total, terms) > 0.5e-6
+    assert beyond_rounding(total * (1 + 1e-7), total, []) > 0.9e-7
+    nothing = 0.0 * total
+    assert beyond_rounding(np.array([4e-16]), nothing, [np.array([1e-16])]) == 0.0
+    assert beyond_rounding(np.array([9e-16]), nothing, [np.array([1e-16])]) == math.inf
+    assert beyond_rounding(np.array([1e-300]), nothing, []) == math.inf
+    assert beyond_rounding(nothing, total, terms) == pytest.approx(1.0)
+    assert beyond_rounding(nothing, nothing, [nothing]) == 0.0
