@@ -35,6 +35,10 @@ def test_a_second_snakemake_is_refused_and_the_first_is_not_disturbed(undisturbe
     assert_whole(project, undisturbed)
 
 
+def locks_of(project: Disturbed) -> dict[str, str]:
+    return {lock.name: lock.read_text() for lock in (project.root / ".snakemake" / "locks").glob("*.lock")}
+
+
 @pytest.mark.workflow
 def test_a_study_keeps_its_lock_when_another_one_in_the_folder_ends(undisturbed: Disturbed, tmp_path: Path) -> None:
     """Snakemake takes the locks of all calls away when one ends. Ended well, with nothing to do, or with an error."""
@@ -44,14 +48,16 @@ def test_a_study_keeps_its_lock_when_another_one_in_the_folder_ends(undisturbed:
     running = project.start()
     assert project.await_job("check_engine", running)
     os.killpg(running.pid, signal.SIGSTOP)  # so that it lives as long as we look
-    locks = {lock: lock.read_text() for lock in (project.root / ".snakemake" / "locks").glob("*.lock")}
-    assert len(locks) == 2
-    for targets in (gate, gate, ["results/other/none"]):
-        done = project.snakemake(*other, *targets, check=False)
-        assert done.returncode == (targets != gate), done.stderr
-        assert {lock: lock.read_text() for lock in (project.root / ".snakemake" / "locks").glob("*.lock")} == locks
-    assert "Directory cannot be locked" in project.run(check=False)
-    os.killpg(running.pid, signal.SIGCONT)
+    try:
+        locks = locks_of(project)
+        assert len(locks) == 2
+        for targets in (gate, gate, ["results/other/none"]):
+            done = project.snakemake(*other, *targets, check=False)
+            assert done.returncode == (targets != gate), done.stderr
+            assert locks_of(project) == locks
+        assert "Directory cannot be locked" in project.run(check=False)
+    finally:
+        os.killpg(running.pid, signal.SIGCONT)
     assert running.wait(timeout=300) == 0, project.said()
     assert not project.is_locked()
     shutil.rmtree(project.root / "results" / "other")
