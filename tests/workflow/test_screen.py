@@ -393,10 +393,15 @@ OTHERS = """
     screen.show("a live line", "", 0.5)
     print("from this process", file=sys.stderr, flush=True)
     subprocess.run(["sh", "-c", "echo from a child; echo from its other hand >&2; sleep 600 & printf unfinished"])
-    time.sleep(0.5)
+    time.sleep(2.0)
     screen.say("a message")
+    print("\\rdrawn over\\rat last", file=sys.stderr, flush=True)
     screen.close()
     print("afterwards", flush=True)
+    screen.own_terminal()
+    os.write(2, b"the words of a job that a Ctrl-C ended\\n")
+    screen.silence_others()
+    screen.close()
     os.system("kill $(pgrep -g 0 sleep)")
 """
 
@@ -406,7 +411,7 @@ def test_what_others_write_to_the_terminal_stands_on_lines_of_its_own(tmp_path: 
     environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT / "workflow" / "scripts")}
     ended = run_in_terminal([sys.executable, "-c", textwrap.dedent(OTHERS)], tmp_path, environment)
     lines = ended.terminal(100).screen()
-    assert lines == ["from this process", "from a child", "from its other hand", "a message", "afterwards"]
+    assert lines == ["from this process", "from a child", "from its other hand", "a message", "at last", "afterwards"]
     assert ended.seconds < 60
 
 
