@@ -387,6 +387,7 @@ def test_a_dumb_terminal_gets_what_a_log_gets(monkeypatch: pytest.MonkeyPatch, t
 
 OTHERS = """
     import os, subprocess, sys, time
+    import study_screen
     from study_screen import Screen
     screen = Screen(sys.stderr)
     screen.own_terminal()
@@ -398,8 +399,10 @@ OTHERS = """
     print("\\rdrawn over\\rat last", file=sys.stderr, flush=True)
     screen.close()
     print("afterwards", flush=True)
+    study_screen.HOLD = 3.0
     screen.own_terminal()
     os.write(2, b"the words of a job that a Ctrl-C ended\\n")
+    time.sleep(0.3)
     screen.silence_others()
     screen.close()
     os.system("kill $(pgrep -g 0 sleep)")
@@ -492,6 +495,7 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
     for _ in range(2):
         failing(listener, 1, log)
         hear(listener, "Trying to restart job 1.")
+        assert listener.estimate is not None and listener.estimate.failed() == []
     hear(listener, "Finished jobid: 1", event="job_finished", job_id=1)
     failing(listener, 2, log)
     hear(listener, "Exiting because a job execution failed. Look above for error messages", logging.ERROR)
