@@ -18,6 +18,7 @@ LINE_EVERY = 10.0  # seconds between two live lines where they are not drawn ove
 WIDEST = 100  # columns of the live line at most
 FALLBACK_COLUMNS = 80  # where the terminal does not tell its width
 HOLD = 0.3  # seconds that others' words wait before they are shown
+FREE = 3  # columns right of the live line: the terminal's own ^C, and one, for a full line makes some terminals scroll
 BAR = (10, 24)  # fewest and most columns of the bar
 COLOURS = {"red": "\x1b[31m", "yellow": "\x1b[33m", "green": "\x1b[32m"}
 PLAIN = "\x1b[0m"
@@ -100,10 +101,10 @@ class Screen:
             self._caught = None
 
     def _drawn(self) -> str:
-        """The live line, cut to the terminal's width; one column stays free, for a full line makes some terminals scroll."""
+        """The live line, cut to the terminal's width, so that it never wraps, not even when the terminal adds a ``^C``."""
         if not (self.live and self._line):
             return ""
-        room = min(self._columns() - 1, WIDEST)
+        room = min(self._columns() - FREE, WIDEST)
         line = self._line[: max(room, 0)]
         width = min(room - len(line) - 4, BAR[1])
         if self._share is None or width < BAR[0]:
