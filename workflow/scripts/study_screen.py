@@ -17,6 +17,8 @@ from typing import TextIO
 LINE_EVERY = 10.0  # seconds between two live lines where they are not drawn over each other
 WIDEST = 100  # columns of the live line at most
 FALLBACK_COLUMNS = 80  # where the terminal does not tell its width
+HOLD = 0.3  # seconds that others' words wait before they are shown
+FREE = 3  # columns right of the live line: the terminal's own ^C, and one, for a full line makes some terminals scroll
 BAR = (10, 24)  # fewest and most columns of the bar
 COLOURS = {"red": "\x1b[31m", "yellow": "\x1b[33m", "green": "\x1b[32m"}
 PLAIN = "\x1b[0m"
@@ -62,7 +64,7 @@ class Screen:
     def silence_others(self) -> None:
         """From now on, what others write is dropped: jobs that are stopped have nothing to say that matters."""
         if self._caught is not None:
-            self._caught.heard = False
+            self._caught.silenced.set()
 
     def say(self, text: str, colour: str | None = None) -> None:
         """Lines that stay."""
@@ -96,12 +98,13 @@ class Screen:
         self.clear()
         if self._caught is not None:
             self._caught.release()
+            self._caught = None
 
     def _drawn(self) -> str:
-        """The live line, cut to the terminal's width; one column stays free, for a full line makes some terminals scroll."""
+        """The live line, cut to the terminal's width, so that it never wraps, not even when the terminal adds a ``^C``."""
         if not (self.live and self._line):
             return ""
-        room = min(self._columns() - 1, WIDEST)
+        room = min(self._columns() - FREE, WIDEST)
         line = self._line[: max(room, 0)]
         width = min(room - len(line) - 4, BAR[1])
         if self._share is None or width < BAR[0]:
@@ -133,14 +136,13 @@ class _CaughtWriters:
 
     Attributes:
         terminal: the terminal itself, for the screen alone.
-        heard: whether the lines are shown.
+        silenced: set when nothing of the others is to be shown any more.
     """
-
-    heard = True
 
     def __init__(self, screen: Screen) -> None:
         own = screen.stream.fileno()
         self.terminal = open(os.dup(own), "w", encoding=screen.stream.encoding, errors="replace")  # noqa: PTH123, SIM115 - a descriptor, kept open
+        self.silenced = threading.Event()
         self._screen, self._given = screen, screen.stream
         self._standard = {number: os.dup(number) for number in {1, 2, own} if os.isatty(number)}
         read, write = os.pipe()
@@ -151,10 +153,22 @@ class _CaughtWriters:
         self._thread.start()
 
     def _pass_on(self, read: int) -> None:
-        with open(read, encoding="utf-8", errors="replace") as lines:
+        """Show what arrives, a moment later: a Ctrl-C makes jobs speak before anybody knows that it was one."""
+        rest = b""
+        while chunk := os.read(read, 65536):
+            if self.silenced.wait(HOLD):
+                continue  # somebody must read, or the writers wait for ever
+            *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                if self.heard and line.strip():
-                    self._screen.say(line.rstrip().expandtabs())
+                self._show(line)
+        self._show(rest)
+        os.close(read)
+
+    def _show(self, line: bytes) -> None:
+        written = line.decode(errors="replace").rstrip()
+        text = written.rpartition("\r")[2].expandtabs()  # of a line that was drawn over: its last form
+        if text and not self.silenced.is_set():
+            self._screen.say(text)
 
     def release(self) -> None:
         """Others write to the terminal again."""
@@ -162,5 +176,5 @@ class _CaughtWriters:
             os.dup2(terminal, number)
             os.close(terminal)
         self._standard = {}
-        self._thread.join(timeout=0.5)  # a process that lives on may hold the pipe open
+        self._thread.join(timeout=3 * HOLD)  # a process that lives on may hold the pipe open
         self._screen.stream = self._given

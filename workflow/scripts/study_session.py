@@ -254,7 +254,7 @@ class Listener(logging.Handler):
 
     def _last_words(self) -> None:
         screen = self.screen = self.screen or self._plain_screen()
-        screen.clear()
+        screen.close()  # what others wrote stands before the last words
         failed = self.estimate.failed() if self.estimate else []
         if self.nothing_to_do:
             screen.say(f"{NOTHING} {self._report()}".strip(), "green")
