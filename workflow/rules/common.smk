@@ -26,6 +26,7 @@ if workflow.is_main_process:
     study_stop.end_in_words()
 
 import study_config
+import study_data
 import study_plan
 import study_progress
 import study_provenance
@@ -79,8 +80,8 @@ def check_config():
 def tell(approved):
     """What the user's data are, if this study has not read them yet, and what of the config may not be meant."""
     for task, report in approved.reports.items():
-        kept = Path(f"results/{approved.config['study']}/sequences/{task}.txt")
-        if not kept.exists() or "\n".join(report) not in kept.read_text():
+        kept = f"results/{approved.config['study']}/sequences/{task}.txt"
+        if not study_data.is_told(report, kept):
             logger.info("\n    ".join([f"Task {task}:", *report]))
     for note in approved.notes:
         logger.warning(f"Note: {note}.")

@@ -15,6 +15,7 @@ from typing import Any
 import study_cost
 import study_data
 import study_plan
+import study_tables
 from study_mistakes import Problem, dotted, hint, schema, violations
 from study_plan import Block, as_list
 from study_yaml import Document, line_of
@@ -72,7 +73,8 @@ def check(
     ]
     if problems:
         raise ConfigError(message(problems, document))
-    data = study_data.inspect(plain, folders)
+    with study_tables.without_pandas():  # which pyarrow would import for half a second
+        data = study_data.inspect(plain, folders)
     if data.problems:
         raise ConfigError(message([(_key_at_start(text), text) for text in data.problems], document))
     return Approved(plain, [*without_effect(plain), *data.warnings], data.reports)

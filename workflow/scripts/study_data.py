@@ -343,6 +343,14 @@ def place_of(config: Mapping[str, Any], task: str, folders: Sequence[Path]) -> t
     return str(folder), str(folder / described["file"])
 
 
+def is_told(report: list[str], file: str | Path) -> bool:
+    """Whether ``file``, a report that ``save_task`` wrote, says the same."""
+    try:
+        return "\n".join(report) in Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
 def watched(file: str | None) -> list[str]:
     """The file, if there is one whose date Snakemake can watch: to it a name with braces is a pattern, no file."""
     return [] if file is None or "{" in file else [file]
