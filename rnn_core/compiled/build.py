@@ -262,8 +262,8 @@ def _file_of(call: Call) -> tuple[str, str]:
 def _remove_leftovers(folder: Path) -> None:
     """Remove what builds that were killed have left: of this machine's dead processes, and whatever is a day old."""
     for left in folder.glob("build-*"):
-        _, place, pid, _ = left.name.split("-", 3)
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: a folder of somebody else's with such a name
+            _, place, pid, _ = left.name.split("-", 3)
             dead = place == _place() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
             if dead or time.time() - left.stat().st_mtime > DAY:
                 shutil.rmtree(left, ignore_errors=True)

@@ -72,6 +72,13 @@ def check_config():
         )
         if workflow.local_exec and not workflow.dryrun:
             study_config.check_device(config)
+    except study_yaml.RunsCode as error:
+        if "config_guard" in sys.modules:
+            raise Refused(str(error))
+        raise Refused(
+            f"{error}. SNAKEMAKE HAS RUN ITS CODE ALREADY: the profile of this call does not hand configs to workflow/scripts/config_guard.py, "
+            "as workflow/profiles/default does."
+        )
     except (study_yaml.ReadError, study_config.ConfigError) as error:
         raise Refused(str(error))
     return approved

@@ -298,7 +298,9 @@ def main(snakemake: Any) -> None:
     provenance = study_tables.provenance_of(snakemake.input.runs)
     dated = datetime.fromtimestamp(Path(snakemake.input.runs).stat().st_mtime, UTC)
     text = page(tables, sizes, figures, share_of_time(Path(snakemake.log[0]).parent), provenance, dated)
-    seal = f'<meta name="sealed" content="{study_seal.BLANK.decode()}">'
+    seal = (
+        f'<meta name="study" content="{config["study"]}">\n<meta name="sealed" content="{study_seal.BLANK.decode()}">'
+    )
     sealed = study_seal.sealed_text(text.replace("<head>", f"<head>\n{seal}", 1))
     with written_aside(snakemake.output.page) as aside:
         aside.write_text(sealed, encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import study_cost
 import study_data
 import study_plan
 import study_tables
+from study_machine import memory_of_machine_mb
 from study_mistakes import Problem, dotted, hint, schema, violations
 from study_plan import Block, as_list
 from study_yaml import Document, line_of
@@ -307,17 +307,6 @@ def check_device(config: Mapping[str, Any]) -> None:
         resolve_device("cuda")
     except RuntimeError as error:
         raise ConfigError(f"The config asks for what this machine does not have. {error}.") from error
-
-
-def memory_of_machine_mb() -> float:
-    """What processes may use here (MiB): the machine's memory, or less where a container has a limit; inf if nobody knows."""
-    limits = [math.inf]
-    try:
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # another system, or no limit ("max")
-        pass
-    return min(limits) / 2**20
 
 
 # ---- what is allowed and yet not meant

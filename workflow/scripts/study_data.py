@@ -5,8 +5,10 @@ What reads a file (NumPy, pyarrow) is imported only where there is one to read: 
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study_data_words import DataError, counted, listed
-from study_files import Damaged, FileTrouble, reading, written_aside
+from study_files import Damaged, FileTrouble, Misplaced, reading, written_aside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +84,22 @@ class Inspection:
 
 def folder_of(file: str, folders: Sequence[Path]) -> Path:
     """The first of these folders that holds the file; the first of all if none does."""
-    return next((folder for folder in folders if (folder / file).exists()), folders[0])
+    return next(iter(_holding(file, folders)), folders[0])
+
+
+def _holding(file: str, folders: Sequence[Path]) -> list[Path]:
+    """The folders that hold such a file."""
+    return [folder for folder in folders if os.path.exists(folder / file)]  # noqa: PTH110 - Path.exists fails on a name too long
+
+
+def _require_one(name: str, file: str, folders: Sequence[Path]) -> None:
+    """That no two different files answer to the name."""
+    first, *others = [folder / file for folder in _holding(file, folders)] or [Path()]
+    for other in others:
+        if not (first.samefile(other) or filecmp.cmp(first, other, shallow=False)):
+            raise DataError(
+                f"sequences.{name}.file: {file!r} is two different files, {first} and {other}; write the path of the one that is meant"
+            )
 
 
 def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> Inspection:
@@ -96,6 +113,7 @@ def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> I
     tasks: dict[str, Task] = {}
     for name, described in config.get("sequences", {}).items():
         try:
+            _require_one(name, described["file"], folders)
             tasks[name] = read(name, described, folder_of(described["file"], folders))
         except DataError as error:
             found.problems.append(str(error))
@@ -299,7 +317,7 @@ def save(arrays: Mapping[str, Any], file: str | Path) -> None:
 def save_task(task: Task, arrays: str | Path, report: str | Path, facts: str | Path) -> None:
     """Write the sequences for the runs, what is said of them as text for people, and the same with the classes' names as JSON."""
     names = {} if task.class_names is None else {"classes": task.class_names}
-    save(task.arrays | names, arrays)
+    save({**task.arrays, **names, "place": _place(arrays)}, arrays)
     with written_aside(report) as aside:
         aside.write_text(
             "\n".join([*task.report, *(f"warning: {line}" for line in task.warnings), ""]), encoding="utf-8"
@@ -309,11 +327,17 @@ def save_task(task: Task, arrays: str | Path, report: str | Path, facts: str | P
         aside.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _place(file: str | Path) -> str:
+    """Study and task of a file of sequences, ``results/STUDY/sequences/TASK.npz``, by its name."""
+    return "/".join([*Path(file).parts[-3:-1], Path(file).stem])
+
+
 def load(file: str | Path) -> dict[str, Any]:
     """The fields of ``rnn_core.Sequences``.
 
     Raises:
         Damaged: the file is not what was written; every array in it has its checksum.
+        Misplaced: it is another task's, or another study's.
         FileTrouble: it cannot be read.
     """
     import numpy as np
@@ -327,6 +351,9 @@ def load(file: str | Path) -> dict[str, Any]:
         content.seek(0)
         with np.load(content, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in FIELDS if name in stored}
+            place = str(stored["place"]) if "place" in stored else _place(file)
+        if place != _place(file):
+            raise Misplaced(file, f"it was written as {place}")
         return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
     except (FileTrouble, MemoryError):
         raise

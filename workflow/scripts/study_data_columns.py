@@ -24,6 +24,9 @@ LARGEST_LABEL = 10**9  # an integer beyond it is taken for an identifier or a ti
 BLANK = ["", "na", "n/a", "nan", "null", "none", "#n/a", "#na", "-nan", "<na>", "nat"]
 _YES, _NO = ("true", "yes"), ("false", "no")
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DATE_TYPES = tuple(
+    pa.timestamp(unit, zone) for unit in ("ns", "us") for zone in (None, "UTC")
+)  # how dates are written
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _INTEGER = r"^-?(0|[1-9][0-9]*)$"
 _LABEL = r"^[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?$"  # no leading zeros: 007 is a name
@@ -214,15 +217,12 @@ def _moment_values(cells: Cells) -> tuple[pa.Array, str]:
             plain = _first_cast(_plain(text, cells.decimal), pa.int64(), pa.uint64(), pa.float64())
             assert plain is not None  # what matches is a number
             return plain, ""
-        dates = _first_cast(text, *(pa.timestamp(unit, zone) for unit in ("ns", "us") for zone in (None, "UTC")))
+        dates = _first_cast(text, *_DATE_TYPES)
         if dates is not None:
             return dates.cast(pa.int64()), dates.type.unit
-        unread = np.asarray(
-            pc.fill_null(pc.invert(pc.match_substring_regex(_plain(text, cells.decimal), _NUMBER)), False)
-        )
-        shown = quoted(text[int(np.argmax(unread))].as_py())
+        odd = _first_unread(text, cells.decimal)
         raise DataError(
-            f"{cells.where} gives the order of the rows and holds {shown}; write numbers, or dates as 2024-12-31 or 2024-12-31 23:59:59"
+            f"{cells.where} gives the order of the rows and holds {quoted(text[odd].as_py())} in {cells.in_rows(np.array([odd]))}; write numbers, or dates as 2024-12-31 or 2024-12-31 23:59:59"
         )
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return (values.cast(pa.float64()) if pa.types.is_float16(kind) else values), ""
@@ -233,6 +233,17 @@ def _moment_values(cells: Cells) -> tuple[pa.Array, str]:
     if pa.types.is_null(kind):
         return pa.nulls(len(values), pa.int64()), ""
     raise DataError(f"{cells.where} gives the order of the rows and is of type {kind}; it must hold numbers or dates")
+
+
+def _first_unread(text: pa.Array, decimal: str) -> int:
+    """The first cell of a text that cannot be read together with those before it: in doubt the first of another kind."""
+    low, high = 0, len(text)  # the first ``low`` cells can be read, the first ``high`` cannot
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = text[:middle]
+        numbers = _all(pc.match_substring_regex(_plain(part, decimal), _NUMBER))
+        low, high = (middle, high) if numbers or _first_cast(part, *_DATE_TYPES) is not None else (low, middle)
+    return high - 1
 
 
 def _first_cast(text: pa.Array, *kinds: pa.DataType) -> pa.Array | None:
@@ -374,7 +385,7 @@ def distinct(cells: Cells) -> tuple[np.ndarray, list[Any]]:
 def _require_named(cells: Cells, codes: np.ndarray, meant: Sequence[Any], need: str) -> None:
     blank = np.array([value is None for value in meant])[codes]
     if blank.any():
-        raise DataError(f"{cells.where} is blank in {cells.in_rows(blank)}; {need}")
+        raise DataError(f"{cells.where} is blank (or NA, nan, null) in {cells.in_rows(blank)}; {need}")
 
 
 def _require_apart(cells: Cells, raw: Sequence[Any], meant: Sequence[Any], what: str) -> None:

@@ -133,9 +133,11 @@ def _opened(file: Path, where: str) -> BinaryIO:
     """The file, or one sentence on why there is none."""
     if file.is_dir():
         raise DataError(f"{where}: this is a folder; name one file in it")
+    if os.path.exists(file) and not file.is_file():  # noqa: PTH110 - of a name that no file can have, Path.exists makes an error
+        raise DataError(f"{where}: this is a pipe or a device; write the rows into a file")
     try:
         return file.open("rb")
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise DataError(
             f"{where}: the file does not exist (looked for in this folder, in the project's and beside the config).{_hint(file)}"
         ) from error
@@ -244,7 +246,7 @@ def _encoding(key: str, given: str | None) -> str:
     """The name that Python has for an encoding."""
     try:
         found = codecs.lookup(given or "utf-8")
-    except LookupError:
+    except (LookupError, ValueError):
         found = None
     if found is None or not getattr(found, "_is_text_encoding", True):
         common = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1250", "shift_jis", "gb18030")

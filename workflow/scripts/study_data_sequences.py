@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,32 @@ import numpy as np
 import study_data_columns as columns
 import study_data_files as files
 from study_data_words import NO_HEADER, DataError, counted, data_rows, is_number, listed, nearest, quoted
+from study_machine import memory_of_machine_mb
 
 MOST_CLASSES = 1000
 SHOWN_COLUMNS = 20  # that a sentence names
 FEW_CLASSES = 20  # up to here classes may be as many as the targets
 _TIME_WORDS = frozenset(
-    {"t", "time", "times", "timestamp", "timestep", "timesteps", "step", "steps", "date", "datetime", "frame", "tick"}
+    {
+        "t",
+        "time",
+        "times",
+        "timestamp",
+        "timestep",
+        "timesteps",
+        "step",
+        "steps",
+        "date",
+        "datetime",
+        "frame",
+        "tick",
+        "year",
+        "epoch",
+        "ts",
+        "unix",
+        "idx",
+        "index",
+    }
 )
 _TIME_ADDITIONS = frozenset({"s", "ms", "us", "ns", "sec", "secs", "seconds", "min", "minutes", "h", "hours", "d", "days", "utc", "index", "idx", "id", "no", "nr", "number"}) | _TIME_WORDS  # fmt: skip
 
@@ -223,8 +242,10 @@ def _require_time_order(
             continue
         try:
             ranks = columns.moments(table.cells(column)).ranks[rows]
-        except DataError:
-            continue  # whatever it is, it orders nothing
+        except DataError as error:  # a single blank cell must not let the rest of a time pass unread
+            raise DataError(
+                f"{error}. It looks like time; if it is none, add time: null to keep the file's order"
+            ) from error
         back = (np.diff(of_row) == 0) & (np.diff(ranks) < 0)
         if back.any():
             first = int(np.flatnonzero(back)[0])
@@ -288,7 +309,7 @@ def _say_unused_rows(inside: np.ndarray, notes: Notes) -> None:
 
 def _require_memory(where: str, N: int, T: int, D: int) -> None:
     """That sequences as long as the longest fit into this machine."""
-    wanted, there = N * T * D * 8, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted, there = N * T * D * 8, memory_of_machine_mb() * 2**20
     if wanted > there / 2:
         raise DataError(
             f"{where}: {N:,} sequences, the longest of {T:,} steps with {counted(D, 'input')}, take {wanted / 2**30:.1f} GiB, and this machine "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -124,6 +125,8 @@ def _of_another_type(given: object, error: ValidationError) -> str:
         return f"{must}: {_as_rule(given, list(error.schema['x-names']))}"
     if isinstance(given, str) and {"number", "integer"} & set(types):
         return f"{must}, and this is text ({_as_number(given)})"
+    if isinstance(given, int | float | datetime.date) and not isinstance(given, bool) and "string" in types:
+        return f'{must}: put it in quotes, "{given}"'
     if isinstance(given, bool) and "string" in types:
         return f"{must} (YAML reads yes, no, on and off as true and false: put the word in quotes)"
     if given is None:

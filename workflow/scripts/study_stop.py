@@ -80,9 +80,10 @@ def _wait_and_end(asked: queue.SimpleQueue[int], scheduler: Any, local: bool, to
         with suppress(Exception):
             scheduler._executor.cancel()
     threading.Thread(target=scheduler.executor_error_callback, args=(KeyboardInterrupt(),), daemon=True).start()
-    while time.monotonic() - begun < PATIENCE[local]:
+    while time.monotonic() - begun < PATIENCE[local] and asked.empty():  # asked twice: at once
         end_children(hard=time.monotonic() - begun > GENTLE)
         time.sleep(LOOK_AGAIN)
+    end_children(hard=True)
     os._exit(
         1
     )  # something holds Snakemake up for good; its lock stays, and release_lock.py knows that its holder is dead

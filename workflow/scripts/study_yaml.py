@@ -24,6 +24,10 @@ class ReadError(Exception):
     """Why a config file cannot be read, in a sentence that names the file and the line."""
 
 
+class RunsCode(ReadError):
+    """The config would run code."""
+
+
 @dataclass(frozen=True)
 class Document:
     """A config file as it was read.
@@ -51,6 +55,8 @@ def read(file: str | Path) -> Document:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ReadError(f"{name}{_place(error)} is not valid YAML: {_reason(error, text)}") from error
+    except RecursionError as error:
+        raise ReadError(f"{name} is nested too deeply to be a config") from error
     if node is None:
         raise ReadError(f"{name} is empty; a study needs study, title, question, device, gate, sweeps and figures")
     if not isinstance(node, yaml.MappingNode):
@@ -58,7 +64,7 @@ def read(file: str | Path) -> Document:
     _require_plain(node, name)
     refused = [key for key, _ in node.value if key.value in CODE_KEYS]
     if refused:
-        raise ReadError(
+        raise RunsCode(
             f"{name}, line {_line(refused[0])}: {refused[0].value} is not allowed; a config cannot run code. "
             "Remove it if you trust the rest of the file"
         )

@@ -23,7 +23,7 @@ import study_plan
 import study_seal
 import study_tables
 import study_yaml
-from study_files import Damaged, FileTrouble, reading
+from study_files import Damaged, FileTrouble, Misplaced, reading
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -41,10 +41,10 @@ def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
         yield _tried(study / "tables" / f"{table}.parquet", lambda file: study_places.require(file, config))
     for figure in config["figures"]:
         yield from _figure(study / "figures", config["study"], figure)
-    yield _tried(study / "report.html", study_seal.check_text)
+    yield _tried(study / "report.html", lambda file: _require_page(file, config["study"]))
     yield from _on_the_way(study, config)
-    for file in sorted((study / "sequences").glob("*.npz")):
-        yield _tried(file, study_data.load)
+    for task in study_plan.tasks_from_data(config):
+        yield _tried(study / "sequences" / f"{task}.npz", study_data.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{study_cache.SUFFIX}")):
         yield _tried(file, _require_entry)
 
@@ -74,6 +74,11 @@ def _on_the_way(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
         for file in sorted((study / folder).rglob("[!.]*.parquet")):
             current = file.parent in places
             yield _tried(file, (lambda file: study_places.require(file, config)) if current else study_seal.check)
+
+
+def _require_page(file: Path, study: str) -> None:
+    if f'<meta name="study" content="{study}">' not in study_seal.check_text(file):
+        raise Misplaced(file, f"it is not the page of the study {study!r}")
 
 
 def _require_entry(file: Path) -> None:
