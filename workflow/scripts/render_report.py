@@ -288,7 +288,11 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
     with reading(files["updates"]):
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
     tables["updates"] = updates.to_pandas()
-    return tables, {name: pq.read_metadata(files[name]).num_rows for name in study_tables.TABLES}
+    sizes = {}
+    for name in study_tables.TABLES:
+        with reading(files[name]):
+            sizes[name] = pq.read_metadata(files[name]).num_rows
+    return tables, sizes
 
 
 def main(snakemake: Any) -> None:

@@ -15,7 +15,7 @@ import study_tables
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
 from study_cache import Cache, Entry
-from study_files import FileTrouble, plainly
+from study_files import Damaged, FileTrouble, plainly
 from study_plan import Block
 from study_progress import Record, recorded
 from study_provenance import engine_digest, script_digest
@@ -137,8 +137,10 @@ def main(snakemake: Any) -> None:
         provenance = {"block": p.block, "engine": p.engine, "device": made_on(runner.device)}
         try:
             run_block(block, runner, record, dict(snakemake.output.items()), provenance)
-        except FileTrouble:  # it names the file
+        except Damaged:  # it names the file, which is put aside
             raise
+        except FileTrouble as trouble:
+            raise FileTrouble(f"Block {block.sweep}/{block.name}: {trouble}") from trouble
         except (ValueError, RuntimeError, OSError) as error:  # with quiet Snakemake does not name the block
             raise SystemExit(f"{type(error).__name__} in block {block.sweep}/{block.name}: {error}") from error
 
