@@ -189,3 +189,16 @@ def test_a_damaged_figure_stops_the_page_in_a_sentence_and_is_made_anew(undistur
         assert "Traceback" not in said
         project.run()
     assert_whole(project, undisturbed)
+
+
+def test_the_page_of_another_study_is_noticed(tmp_path: Path) -> None:
+    import study_seal
+    import verify_results
+    from study_files import Misplaced
+
+    page = tmp_path / "report.html"
+    blank = f'<meta name="study" content="one">\n<meta name="sealed" content="{study_seal.BLANK.decode()}">\n'
+    page.write_text(study_seal.sealed_text(blank), encoding="utf-8")
+    verify_results._require_page(page, "one")
+    with pytest.raises(Misplaced, match="not the page of the study 'two'"):
+        verify_results._require_page(page, "two")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,8 @@ MISTAKES = [
     ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),
     ("sweeps.clipping.grid.learning_rate", "0.1", ["'0.1'", "no quotes"]),
     ("sweeps.clipping.grid.hidden_size", None, ["grid.hidden_size", "nothing stands there"]),
+    ("study", 2024, ["study", 'put it in quotes, "2024"']),
+    ("title", datetime.date(2024, 1, 1), ["title", 'put it in quotes, "2024-01-01"']),
     # names and numbers that meet a limit later
     ("study", "tiny\n", ["study", "not allowed"]),
     ("study", "x" * 65, ["study", "too long", "64"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 import study_data
+from study_files import Misplaced
 
 CLASSES: dict[str, Any] = {"sequence": "id", "inputs": ["a"], "targets": ["kind"], "loss": "softmax_cross_entropy", "loss_at": "last"}  # fmt: skip
 VALUES = {**CLASSES, "targets": ["y"], "loss": "squared_error", "loss_at": "every"}
@@ -110,9 +112,10 @@ def test_steps_that_are_not_equally_long_are_reported(tmp_path: Path) -> None:
 BAD_TIMES = [
     (lambda d: d.assign(step=d["step"].replace(2, 1)), "two rows of sequence 0 the same time, data rows 2 and 3 (6 such pairs)"),
     (lambda d: d.assign(step=d["step"].where(d.index != 4)), "column 'step' is blank in data row 5"),
-    (lambda d: d.assign(step=[*["31.12.2023", "1.1.2024", "2.1.2024"] * 6]), "holds '31.12.2023'; write numbers, or dates as 2024-12-31"),
+    (lambda d: d.assign(step=[*["31.12.2023", "1.1.2024", "2.1.2024"] * 6]), "holds '31.12.2023' in data row 1; write numbers, or dates as 2024-12-31"),
     (lambda d: d.assign(step=["one", "two", "three"] * 6), "holds 'one'"),
-    (lambda d: d.assign(step=["1", "2", "three"] * 6), "holds 'three'"),
+    (lambda d: d.assign(step=["1", "2", "three"] * 6), "holds 'three' in data row 3"),
+    (lambda d: d.assign(step=[*["2024-01-01", "2024-01-02", "2024-01-03"] * 5, "2024-01-01", "foo", "2024-01-03"]), "holds 'foo' in data row 17"),
 ]  # fmt: skip
 
 
@@ -121,7 +124,55 @@ def test_a_time_without_an_order_is_refused(tmp_path: Path, spoil: Any, message:
     assert message in refusal(tmp_path, spoil(frame()), time="step")
 
 
-@pytest.mark.parametrize("name", ["t", "Time", "time_s", "timestamp (ms)", "STEP", "date", "step_index"])
+def test_one_blank_cell_does_not_let_a_time_that_goes_back_pass(tmp_path: Path) -> None:
+    """The rest of the column was not looked at, and the sequences were trained on in reverse."""
+    backwards = frame().assign(time=[3.0, 2.0, 1.0] * 6)
+    said = refusal(tmp_path, backwards.assign(time=backwards["time"].where(backwards.index != 4)))
+    assert "column 'time' is blank in data row 5" in said and "add time: null to keep the file's order" in said
+
+
+def study_on(file: str) -> dict[str, Any]:
+    """A study on this file."""
+    return {**config(), "sequences": {"mine": {**CLASSES, "file": file}}}
+
+
+def test_one_name_for_two_different_files_is_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    frame().to_csv(tmp_path / "a" / "mine.csv", index=False)
+    shutil.copy(tmp_path / "a" / "mine.csv", tmp_path / "b" / "mine.csv")
+    study = study_on("mine.csv")
+    assert not study_data.inspect(study, [tmp_path / "a", tmp_path / "b"]).problems
+    (tmp_path / "b" / "mine.csv").write_text((tmp_path / "a" / "mine.csv").read_text() + "\n")
+    [said] = study_data.inspect(study, [tmp_path / "a", tmp_path / "b"]).problems
+    assert "'mine.csv' is two different files" in said
+
+
+@pytest.mark.parametrize("file", ["x" * 300 + ".csv", "d\0.csv"])
+def test_names_that_no_file_can_have_are_one_sentence(tmp_path: Path, file: str) -> None:
+    [said] = study_data.inspect(study_on(file), [tmp_path]).problems
+    assert said.startswith("sequences.mine")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.csv")
+    [said] = study_data.inspect(study_on("mine.csv"), [tmp_path]).problems
+    assert "this is a pipe or a device" in said
+
+
+def test_sequences_in_another_tasks_place_are_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "one" / "sequences"
+    folder.mkdir(parents=True)
+    study_data.save_task(read(tmp_path, frame()), folder / "mine.npz", folder / "mine.txt", folder / "mine.json")
+    assert study_data.load(folder / "mine.npz")
+    for other in (folder / "other.npz", tmp_path / "results" / "two" / "sequences" / "mine.npz"):
+        other.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "mine.npz", other)
+        with pytest.raises(Misplaced, match="it was written as one/sequences/mine"):
+            study_data.load(other)
+
+
+@pytest.mark.parametrize("name", ["t", "year", "idx", "Time", "time_s", "timestamp (ms)", "STEP", "date", "step_index"])
 def test_without_a_time_a_column_that_looks_like_it_must_agree(tmp_path: Path, name: str) -> None:
     backwards = frame().iloc[::-1].rename(columns={"step": name})
     message = refusal(tmp_path, backwards)
@@ -352,9 +403,7 @@ def test_missing_targets_are_named_with_their_rows(tmp_path: Path, more: dict[st
 def test_sequences_beyond_the_machines_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import study_data_sequences
 
-    monkeypatch.setattr(
-        study_data_sequences.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}[name]
-    )
+    monkeypatch.setattr(study_data_sequences, "memory_of_machine_mb", lambda: 4096 / 2**20)
     assert "the longest of 600 steps with 1 input, take" in refusal(tmp_path, frame((600, 1, 1, 1)))
     assert read(tmp_path, frame((60, 1, 1, 1))).ends.max() == 60
 

@@ -35,6 +35,7 @@ REFUSED = [
     (b"a: 010\n", ["line 1", "YAML reads 010 as 8"]),
     (b"a: 1:30\n", ["line 1", "YAML reads 1:30 as 90"]),
     (b"a: 2026-13-45\n", ["looks like a date"]),
+    (b"a: " + b"[" * 3000 + b"]" * 3000, ["nested too deeply"]),
 ]
 
 
@@ -96,6 +97,26 @@ def test_a_config_of_a_strangers_runs_no_code(tmp_path: Path, profile: str) -> N
     assert done.returncode != 0
     assert "stranger.yaml, line 1: __use_yte__ is not allowed" in done.stdout + done.stderr
     assert not touched.exists()
+
+
+@pytest.mark.workflow
+def test_where_the_profile_is_another_the_code_is_said_to_have_run(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    text = (ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8")
+    (project.root / "stranger.yaml").write_text("__use_yte__: true\n" + text, encoding="utf-8")
+    done = project.snakemake("-n", "--workflow-profile", "none", "--configfile", "stranger.yaml", check=False)
+    assert done.returncode != 0
+    assert "SNAKEMAKE HAS RUN ITS CODE ALREADY" in done.stdout + done.stderr
+
+
+def test_every_profile_hands_the_configs_to_the_guard() -> None:
+    texts = [
+        file.read_text(encoding="utf-8") for file in sorted((ROOT / "workflow" / "profiles").glob("*/config.yaml"))
+    ]
+    guards = {text.partition("__use_yte__")[2] for text in texts}
+    assert len(texts) == 3
+    assert len(guards) == 1
+    assert "config_guard.install()" in guards.pop()
 
 
 @pytest.mark.workflow

@@ -385,7 +385,7 @@ def distinct(cells: Cells) -> tuple[np.ndarray, list[Any]]:
 def _require_named(cells: Cells, codes: np.ndarray, meant: Sequence[Any], need: str) -> None:
     blank = np.array([value is None for value in meant])[codes]
     if blank.any():
-        raise DataError(f"{cells.where} is blank (or NA, nan, null) in {cells.in_rows(blank)}; {need}")
+        raise DataError(f"{cells.where} is blank in {cells.in_rows(blank)} (NA, nan and null count as blank); {need}")
 
 
 def _require_apart(cells: Cells, raw: Sequence[Any], meant: Sequence[Any], what: str) -> None:
