@@ -128,6 +128,11 @@ wildcard_constraints:
     group="[0-9]+-of-[0-9]+",
 
 
+def place_of(task):
+    """(folder, file) of the user's data; a pair of None for the digits."""
+    return study_data.place_of(config, task, FOLDERS) or (None, None)
+
+
 def sequences_of(blocks):
     """The files that these blocks read."""
     settings = [{**block.shared, **block.grid} for block in blocks]

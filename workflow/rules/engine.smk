@@ -1,12 +1,4 @@
 # The gate: no sweep starts before the engine agrees with PyTorch on the study's own settings.
-import study_data
-
-
-def place_of(task):
-    """(folder, file) of the user's data; a pair of None for the digits."""
-    return study_data.place_of(config, task, FOLDERS) or (None, None)
-
-
 rule read_sequences:
     input:
         file=lambda wildcards: [
