@@ -104,6 +104,9 @@ MISTAKES = [
     ("sweeps.clipping.grid.clipping", "nrom:1.5", ["'nrom:1.5'", 'Did you mean "norm:1.5"']),
     ("sweeps.clipping.grid.clipping", False, ["write none"]),
     ("sweeps.clipping.grid.clipping", "norm:1.0\n", ["grid.clipping", "is not allowed"]),
+    ("memory_mb", "4GB", ["memory_mb", "'4GB'", "in MiB, without the unit: 4096"]),
+    ("memory_mb", "1.5 GiB", ["in MiB, without the unit: 1536"]),
+    ("sweeps.propagation.grid.spectral_radius", "0.8, 1.2", ["write a list, with decimal points: [0.8, 1.2]"]),
     ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),
     ("sweeps.clipping.grid.learning_rate", "0.1", ["'0.1'", "no quotes"]),
     ("sweeps.clipping.grid.hidden_size", None, ["grid.hidden_size", "nothing stands there"]),
@@ -213,6 +216,13 @@ def test_settings_that_change_nothing_are_named(
     assert [note is not None and note in text for text in found] == ([True] if note else [])
 
 
+def test_a_tolerance_that_checks_nothing_is_named(config: dict[str, Any]) -> None:
+    config["gate"]["tolerance"]["float64"] = 1.0
+    assert [
+        t for t in study_config.without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t
+    ]
+
+
 def test_sequences_that_no_sweep_uses_are_named(config: dict[str, Any]) -> None:
     config["sequences"]["spare"] = config["sequences"]["waves"]
     assert [
@@ -261,7 +271,10 @@ def test_a_missing_key_is_named(config: dict[str, Any]) -> None:
     del config["device"]
     with pytest.raises(study_config.ConfigError) as error:
         study_config.check(config, folders=[ROOT])
-    assert str(error.value) == "The config has a mistake:\n  top level: device, gate are missing"
+    assert (
+        str(error.value)
+        == "The config has a mistake:\n  top level: device, gate are missing; a study needs study, title, question, device, gate, sweeps, figures, as studies/tiny.yaml has them"
+    )
 
 
 def test_schema_and_columns_page_are_up_to_date() -> None:

@@ -127,7 +127,7 @@ def test_command_lines_that_give_a_config_in_parts(tmp_path: Path) -> None:
     for arguments, message in [
         (["--configfile", "studies/tiny.yaml", "studies/cells.yaml"], "A study is one config file, and more were given: tiny.yaml, cells.yaml"),
         (["--configfile", "title.yaml"], "title.yaml has"),
-        (["--config", "device=GPU"], "device: 'GPU' is not known"),
+        (["--config", "device=GPU"], "The command line (--config) has a mistake:\n  device: 'GPU' is not known"),
         (["--config", "lr=0.1"], "lr: no such key"),
     ]:  # fmt: skip
         (project.root / "title.yaml").write_text("title: Mine\ndevice: cpu\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from study_words import decimals, marked, marked_count, name_of, number, plain, 
 
 NOTHING = sf.Nothing(
     "No run of this study has a gradient of numbers that travels back from the last step alone.",
-    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step would mix "
+    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step, or sequences that end at different steps, would mix "
     "gradients of different age).",
 )
 MOST_LAGS = 200

@@ -62,7 +62,8 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
         yield path, f"{_short(given)} is not a usable name; {NAME_RULE}"
     elif error.validator == "required":
         missing = [key for key in wanted if key not in given]
-        yield path, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        example = "" if path else f"; a study needs {', '.join(wanted)}, as studies/tiny.yaml has them"
+        yield path, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{example}"
     elif error.validator == "enum":
         yield path, _not_a_choice(given, wanted, _key_of(path))
     elif error.validator == "pattern":
@@ -138,6 +139,11 @@ def _as_number(text: str) -> str:
     try:
         value = float(text)
     except ValueError:
+        if "," in text:
+            return f"write a list, with decimal points: [{text.strip('[] ')}]"
+        number, gigabytes = text[: len(text.rstrip("GgIiBb "))], text.lower().rstrip("ib ").endswith("g")
+        if gigabytes and number.strip().replace(".", "", 1).isdigit():
+            return f"write it in MiB, without the unit: {float(number) * 1024:g}"
         digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ% ")
         return f"write the number alone: {digits}" if digits != text and digits.replace(".", "", 1).isdigit() else "a number is written in digits"  # fmt: skip
     dotted = text if "." in text or "e" not in text.lower() else text.lower().replace("e", ".0e")
