@@ -65,7 +65,7 @@ class Damaged(FileTrouble):
 
     def put_aside(self) -> str:
         """Rename the files, so that Snakemake makes them anew, and say so. They are not deleted: somebody may have edited them."""
-        return "\n".join([self._renamed(), *(other.put_aside() for other in self.others)])
+        return "\n  ".join([self._renamed(), *(other.put_aside() for other in self.others)])
 
     def _renamed(self) -> str:
         aside = self.file.with_name(f"{self.file.name}.damaged")

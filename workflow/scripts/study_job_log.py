@@ -50,7 +50,7 @@ def last_words(text: str) -> SystemExit:
 
 
 def reason(own: Iterable[str | Path], executors: Iterable[str | Path] = ()) -> tuple[str, str]:
-    """(why a job failed, on one line, the log that says so), both empty if no log does.
+    """(why a job failed, the log that says so), both empty if no log does. Further lines of a reason are indented.
 
     Args:
         own: logs that the job writes: their last words count.
@@ -58,19 +58,22 @@ def reason(own: Iterable[str | Path], executors: Iterable[str | Path] = ()) -> t
     """
     for log in own:
         if lines := _lines(log):
-            return cut(_last_words(lines)), str(log)
+            return _last_words(lines), str(log)
     for log in executors:
         if errors := [line for line in _lines(log) if _CLUSTERS_ERROR.search(line)]:
             of_memory = [line for line in errors if _MEMORY.search(line)]
-            return cut((of_memory or errors)[0]), str(log)
+            return cut((of_memory or errors)[0].strip()), str(log)
     return "", ""
 
 
 def _last_words(lines: list[str]) -> str:
-    """The last line, or the whole message of the exception that a traceback ends with."""
-    frames = [number for number, line in enumerate(lines) if line.startswith('File "')]
+    """The last line with those that are indented below it, or the whole message of the exception that a traceback ends with."""
+    frames = [number for number, line in enumerate(lines) if line.lstrip().startswith('File "')]
     begins = [number for number, line in enumerate(lines) if frames and number > frames[-1] and _ERROR.match(line)]
-    return " ".join(lines[begins[0] :]) if begins else lines[-1]
+    if begins:
+        return cut(" ".join(line.strip() for line in lines[begins[0] :]))
+    first = max((number for number, line in enumerate(lines) if not line.startswith(" ")), default=len(lines) - 1)
+    return "\n  ".join(cut(line.strip()) for line in lines[first:])
 
 
 def _lines(log: str | Path) -> list[str]:
@@ -78,7 +81,7 @@ def _lines(log: str | Path) -> list[str]:
         text = Path(log).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def cut(words: str) -> str:
@@ -88,7 +91,7 @@ def cut(words: str) -> str:
 
 def first_words(log: str | Path) -> str:
     """What a job that ended well has to say (a warning), on one line; empty if it is silent, as a job should be."""
-    return cut(next(iter(_lines(log)), ""))
+    return cut(next(iter(_lines(log)), "").strip())
 
 
 write_to_log()  # on import, which every job does at its start: whatever fails from now on leaves its words there
