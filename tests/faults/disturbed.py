@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
-from study_project import TABLES, Project, copy, without_figures
+from study_project import TABLES, Project, copy, of_four_blocks
 
 import study_seal
 
@@ -115,14 +115,7 @@ class Disturbed(Project):
 def fresh(root: Path) -> Disturbed:
     """A copy that has not been run: four blocks, 40 runs, one figure, the page."""
     project = Disturbed(copy(root).root)
-    config = without_figures(project.config())
-    config["study"] = STUDY
-    del config["sequences"]
-    config["sweeps"]["propagation"]["grid"] |= {"activation": ["tanh", "identity"], "spectral_radius": [0.5, 1.5]}
-    config["sweeps"]["propagation"]["seeds"] = 3
-    config["sweeps"]["clipping"]["grid"] |= {"task": "input_mean", "activation": ["tanh", "relu"], "updates": 100}
-    config["sweeps"]["clipping"]["jobs_over"] = ["activation"]
-    project.write_config(STUDY, config)
+    project.write_config(STUDY, of_four_blocks(project.config(), STUDY))
     return project
 
 

@@ -83,6 +83,18 @@ def without_figures(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "figures": ["engine_checks"]}
 
 
+def of_four_blocks(config: dict[str, Any], study: str) -> dict[str, Any]:
+    """The tiny study under another name, without data of its own: four blocks and the cheapest figure."""
+    small = without_figures(copy_of(config))
+    small["study"] = study
+    del small["sequences"]
+    small["sweeps"]["propagation"]["grid"] |= {"activation": ["tanh", "identity"], "spectral_radius": [0.5, 1.5]}
+    small["sweeps"]["propagation"]["seeds"] = 3
+    small["sweeps"]["clipping"]["grid"] |= {"task": "input_mean", "activation": ["tanh", "relu"], "updates": 100}
+    small["sweeps"]["clipping"]["jobs_over"] = ["activation"]
+    return small
+
+
 def copy_of(config: dict[str, Any]) -> dict[str, Any]:
     """A copy that shares nothing with the original."""
     return dict(yaml.safe_load(yaml.safe_dump(config)))

@@ -658,3 +658,10 @@ def test_a_study_longer_than_its_data_is_told_before_any_job(tmp_path: Path) -> 
     shutil.copy(CASES / "good.csv", tmp_path / "mine.csv")
     found = study_data.inspect(config(sequence_length=50), [tmp_path])
     assert found.problems == ["sweeps.one.grid.sequence_length: 50 is too long; the sequences of 'mine' have 6 steps"]
+
+
+def test_a_header_that_is_one_long_quoted_cell_is_told_on_one_line(tmp_path: Path) -> None:
+    """A quote that is never closed makes the whole file the name of its first column."""
+    (tmp_path / "mine.csv").write_text('"id,step,a,kind\n0,0,1.0,1\n' + "0,1,2.0,1\n" * 50 + '",x\n1,2\n')
+    [said] = study_data.inspect(study_on("mine.csv"), [tmp_path]).problems
+    assert "\n" not in said and "…, x" in said and len(said) < 300

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from study_project import ROOT, Project, copy, without_figures
+from study_project import ROOT, Project, copy, of_four_blocks
 from terminal import Ended, Terminal, run_in_terminal
 
 import study_job_log
@@ -45,14 +45,7 @@ def project(tmp_path: Path) -> Project:
 
 def small(root: Path) -> Project:
     project = copy(root)
-    config = without_figures(project.config())
-    config["study"] = STUDY
-    del config["sequences"]
-    config["sweeps"]["propagation"]["grid"] |= {"activation": ["tanh", "identity"], "spectral_radius": [0.5, 1.5]}
-    config["sweeps"]["propagation"]["seeds"] = 3
-    config["sweeps"]["clipping"]["grid"] |= {"task": "input_mean", "activation": ["tanh", "relu"], "updates": 100}
-    config["sweeps"]["clipping"]["jobs_over"] = ["activation"]
-    project.write_config(STUDY, config)
+    project.write_config(STUDY, of_four_blocks(project.config(), STUDY))
     return project
 
 

@@ -47,7 +47,7 @@ def config_file():
         raise Refused(
             "A study is one config file, and more were given: "
             + ", ".join(path.name for path in workflow.overwrite_configfiles)
-            + ". Name one, before or behind all targets."
+            + ". A target stands before --configfile, which takes every word behind it."
         )
     document = study_yaml.read(workflow.configfiles[-1])
     given = workflow.config_settings.config  # by --config; these have no line

@@ -15,34 +15,14 @@ from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
 import study_data
+import study_plan
 import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 from rnn_core.arrays import like, resolve_device
 from rnn_core.compiled import made_on
 from rnn_core.scaling import plain
 from study_files import plainly
-from study_plan import as_list
 from study_progress import recorded
-
-EXTREMES = (
-    "spectral_radius",
-    "sequence_length",
-    "input_scale",
-    "hidden_size",
-    "batch_size",
-    "input_size",
-)  # both ends of these
-EVERY = (
-    "task",
-    "cell",
-    "residual_step",
-    "residual_leak",
-    "activation",
-    "initializer",
-    "loss_at",
-    "dtype",
-)  # every value of these; of the rest, the first
-
 
 LONGEST = 10_000  # steps; longer sequences are checked at this length, for the oracles keep every step
 
@@ -51,14 +31,7 @@ def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
     """(sweep, experiment) to be checked, each once."""
     seen = set()
     for sweep, described in sweeps.items():
-        grid = {axis: as_list(values) for axis, values in described["grid"].items()}
-        for axis, values in grid.items():
-            if axis in EXTREMES:
-                numbers = [value for value in values if value is not None]
-                ends = sorted({min(numbers), max(numbers)}) if numbers else []
-                grid[axis] = [*ends, None] if None in values else ends
-            elif axis not in EVERY:
-                grid[axis] = values[:1]
+        grid = study_plan.checked_grid(described["grid"])
         for point in itertools.product(*grid.values()):
             experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
             experiment = replace(experiment, sequence_length=min(experiment.sequence_length, LONGEST))

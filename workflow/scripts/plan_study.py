@@ -24,7 +24,7 @@ import study_tables
 from rnn_core.arrays import resolve_device
 from run_block import BlockRunner, identity
 from study_cache import Cache
-from study_estimate import counted
+from study_counts import counted
 from study_plan import Block
 from study_rates import RATES
 

@@ -16,7 +16,7 @@ import study_data
 import study_plan
 import study_tables
 from study_machine import memory_of_machine_mb
-from study_mistakes import Problem, dotted, hint, schema, violations
+from study_mistakes import Problem, dotted, hint, violations
 from study_plan import Block, as_list
 from study_yaml import Document, line_of
 
@@ -124,7 +124,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config that the workflow goes by: ranges as lists, 2.0 as 2 where a whole number is meant, nothing about this call."""
     plain = copy.deepcopy(dict(config))
     plain.pop("confirm_runs", None)
-    kinds = {axis: described["kind"] for axis, described in schema()["$defs"]["axes"]["x-axes"].items()}
+    kinds = {axis: described["kind"] for axis, described in study_tables.axes().items()}
     for described in plain["sweeps"].values():
         described["seeds"] = _whole(described["seeds"])
         grid = described["grid"]
@@ -189,7 +189,7 @@ def _check_numbers(config: Any, path: tuple[Any, ...] = ()) -> Iterator[Problem]
 
 
 def _check_sweeps(config: Mapping[str, Any]) -> Iterator[Problem]:
-    axes = schema()["$defs"]["axes"]
+    axes = study_tables.config_schema()["$defs"]["axes"]
     defaults = {axis: described["default"] for axis, described in axes["x-axes"].items()}
     built_in = [*axes["x-generated-tasks"], "digits"]
     for name in config.get("sequences", {}):
@@ -219,7 +219,7 @@ def _check_sweeps(config: Mapping[str, Any]) -> Iterator[Problem]:
 def _check_cells(path: tuple[Any, ...], grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
     """A setting of one cell beside another."""
     for axis, values in grid.items():
-        owner = schema()["$defs"]["axes"]["x-axes"][axis]["cell"]
+        owner = study_tables.axes()[axis]["cell"]
         if owner and cells != [owner] and any(value is not None for value in as_list(values)):
             others = ", ".join(cell for cell in cells if cell != owner)
             yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
@@ -240,7 +240,7 @@ def _check_rules(path: tuple[Any, ...], rules: list[str]) -> Iterator[Problem]:
 
 def _check_formats(path: tuple[Any, ...], grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
     """Settings that a run's own floats do not hold: what ``Experiment`` would refuse in the middle of the study."""
-    axes = schema()["$defs"]["axes"]
+    axes = study_tables.config_schema()["$defs"]["axes"]
     numbers = [axis for axis, described in axes["x-axes"].items() if described["kind"] in ("number", "rule")]
     for dtype in dtypes:
         smallest, largest = axes["x-ranges"][dtype]
@@ -329,7 +329,7 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
 
 
 def _without_effect(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
-    axes = schema()["$defs"]["axes"]["x-axes"]
+    axes = study_tables.axes()
     grid = {axis: as_list(values) for axis, values in described["grid"].items()}
     where = f"sweeps.{sweep}.grid"
     longest = max(grid.get("sequence_length", [axes["sequence_length"]["default"]]))

@@ -16,7 +16,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study_data_words import DataError, counted, listed
+from study_counts import counted
+from study_data_words import DataError, listed
 from study_files import Damaged, FileTrouble, Misplaced, reading, written_aside
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _class_lines(task: Task) -> Iterator[str]:
         f"{class_name(name)} = {label} ({training:,} {of} to train on, {held:,} held out)"
         for label, (name, training, held) in enumerate(zip(task.classes, *counts, strict=True))
     ]
-    yield f"{counted(len(shown), 'class').replace('classs', 'classes')}: {listed(shown)}"
+    yield f"{counted(len(shown), 'class', 'classes')}: {listed(shown)}"
 
 
 def _class_counts(task: Task) -> tuple[Any, Any] | None:

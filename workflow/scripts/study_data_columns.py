@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from study_counts import counted
 from study_data_files import Cells
-from study_data_words import DataError, counted, listed, quoted
+from study_data_words import DataError, listed, quoted
 
 EXACT = 2**53  # integers up to this size are float64 numbers, all of them
 LARGEST_LABEL = 10**9  # an integer beyond it is taken for an identifier or a timestamp, not for a class

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from study_data_words import NO_HEADER, DataError, counted, data_rows, is_number, listed, nearest, quoted
+from study_counts import counted
+from study_data_words import NO_HEADER, DataError, data_rows, is_number, listed, nearest, quoted
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": ""}  # by suffix; a .txt file has no usual one
 SUFFIXES = (*DELIMITERS, ".parquet")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from study_data_words import counted, listed
+from study_counts import counted
+from study_data_words import listed
 from study_plan import as_list
 
 FLOAT32_LARGEST = 3.4028235e38

@@ -11,7 +11,8 @@ import numpy as np
 
 import study_data_columns as columns
 import study_data_files as files
-from study_data_words import NO_HEADER, DataError, counted, data_rows, is_number, listed, nearest, quoted
+from study_counts import counted
+from study_data_words import NO_HEADER, DataError, column_name, data_rows, is_number, listed, nearest, quoted
 from study_machine import memory_of_machine_mb
 
 MOST_CLASSES = 1000
@@ -162,7 +163,8 @@ def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[s
         where = f"sequences.{name} ({described['file']})"
         shown = listed(map(repr, missing))
         hint = f" Or {NO_HEADER}." if all(map(is_number, names)) else nearest(missing[0], names)
-        there = ", ".join(names) if len(names) <= SHOWN_COLUMNS else listed(names)
+        columns_there = [column_name(column) for column in names]
+        there = ", ".join(columns_there) if len(names) <= SHOWN_COLUMNS else listed(columns_there)
         raise DataError(f"{where}: no column {shown}; the file has {there}.{hint}")
     chosen = [column for _, column in roles if column is not None]
     if "time" not in described:

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import study_cost
+import study_plan
 import study_progress
 import study_tables
-from study_plan import Block, as_list
+from study_counts import counted, duration
+from study_plan import Block
 from study_progress import Record
 from study_rates import RATES
+from study_resources import LONGEST_CHECKED
 
 # Kinds of jobs, in the order of the study; kinds of one stage run beside each other, and a stage waits for the one before.
 STAGES = (("sequences",), ("engine check",), ("runs", "verification"), ("tables",), ("figures",), ("page",))
@@ -33,9 +36,6 @@ KIND_OF_RULE = {
 }  # and plot_…: figures
 # How fast libraries are imported decides how long these take.
 IMPORTING = ("sequences", "tables", "figures", "page")
-# To an untrained network these make no difference.
-TRAINING = ("truncation", "clipping", "optimizer", "learning_rate", "updates", "trace_every")
-LONGEST_CHECKED = 10_000  # steps; the engine check looks at no longer sequences
 CONFIDENCE = 0.5  # jobs that the model's own speed counts for, beside those that were measured
 OVERDUE = 0.1  # a job that takes longer than expected is expected to take this share of its time longer
 
@@ -307,28 +307,9 @@ def check_seconds(config: Mapping[str, Any]) -> float:
     start = RATES["verify_job_seconds"]
     total = start
     for sweep, described in config["sweeps"].items():
-        grid = {axis: _checked(axis, as_list(values)) for axis, values in described["grid"].items()}
+        grid = study_plan.checked_grid(described["grid"])
+        if "sequence_length" in grid:
+            grid["sequence_length"] = sorted({min(length, LONGEST_CHECKED) for length in grid["sequence_length"]})
         block = Block(sweep, "checked", {}, grid | {"updates": [0]}, 1)
         total += study_cost.verification_cost([block], {"gate": {"checked_runs_per_job": len(block)}}).seconds - start
     return total
-
-
-def _checked(axis: str, values: list[Any]) -> list[Any]:
-    """The values of an axis that the engine check takes: the ends of a number, and every choice."""
-    numbers = [value for value in values if isinstance(value, int | float)]
-    if axis in TRAINING or (numbers and len(numbers) < len(values)):
-        return values[:1]
-    ends = sorted({min(numbers), max(numbers)}) if numbers else values
-    return sorted({min(value, LONGEST_CHECKED) for value in ends}) if axis == "sequence_length" else ends
-
-
-def duration(seconds: float) -> str:
-    """25 s, 1 min 25 s, 2 h 5 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def counted(count: int, what: str) -> str:
-    """1 job, 2 jobs."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

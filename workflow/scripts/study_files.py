@@ -118,14 +118,18 @@ def reading(file: str | Path) -> Iterator[None]:
 
 def cannot_read(file: str | Path, error: OSError) -> str:
     """What an error in reading ``file`` means."""
-    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
-    return f"{file} cannot be read: {_READING.get(error.errno or 0, other)}"
+    return f"{file} cannot be read: {_advice(error)}"
 
 
 def _refused(error: OSError) -> str:
     """What an error means that names no file."""
+    return f"The operating system refuses something: {_advice(error)}"
+
+
+def _advice(error: OSError) -> str:
+    """What is wrong with reading, and what to do."""
     other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
-    return f"The operating system refuses something: {_READING.get(error.errno or 0, other)}"
+    return _READING.get(error.errno or 0, other)
 
 
 @contextmanager

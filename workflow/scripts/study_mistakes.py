@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from study_tables import SCHEMA_FILE
+from study_tables import config_schema
 
 Problem = tuple[tuple[Any, ...], str]  # the path of the key, and what is wrong with it
 NAME_RULE = "use lower-case letters, digits, _ and -, at most 64 of them, and begin with a letter or digit"
@@ -27,15 +25,11 @@ KEY_ALIASES = {
 }  # fmt: skip
 
 
-@cache
-def schema() -> dict[str, Any]:
-    """The config schema."""
-    return dict(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-
-
 def violations(config: Mapping[str, Any]) -> list[Problem]:
     """All that the schema has against a config, in the order of the config's keys."""
-    errors = sorted(Draft202012Validator(schema()).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    errors = sorted(
+        Draft202012Validator(config_schema()).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path]
+    )
     return list(dict.fromkeys(problem for error in errors for problem in _explain(error)))
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 Settings = dict[str, Any]
 
+CHECKED_AT_ENDS = ("spectral_radius", "sequence_length", "input_scale", "hidden_size", "batch_size", "input_size")
+CHECKED_ALL = ("task", "cell", "residual_step", "residual_leak", "activation", "initializer", "loss_at", "dtype")
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
 BLOCKS_VERIFIED_TOGETHER = 8  # about; a job that verifies imports torch, which takes as long as verifying five runs
 
@@ -69,6 +71,20 @@ def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str
 def as_list(value: Any) -> list[Any]:
     """A grid entry as a list: a single value stands for an axis of one."""
     return list(value) if isinstance(value, list) else [value]
+
+
+def checked_grid(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What the engine check takes of a sweep's grid: both ends of a number, every choice, and of training the first value."""
+    checked = {}
+    for axis, given in grid.items():
+        values = as_list(given)
+        if axis in CHECKED_AT_ENDS:
+            numbers = [value for value in values if value is not None]
+            ends = sorted({min(numbers), max(numbers)}) if numbers else []
+            checked[axis] = [*ends, None] if None in values else ends
+        else:
+            checked[axis] = values if axis in CHECKED_ALL else values[:1]
+    return checked
 
 
 def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:

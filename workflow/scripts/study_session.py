@@ -23,7 +23,8 @@ import study_cost
 import study_estimate
 import study_job_log
 import study_stop
-from study_estimate import Estimate, Job, counted, duration
+from study_counts import counted, duration
+from study_estimate import Estimate, Job
 from study_plan import Block
 from study_screen import Screen
 from study_stop import STOPPED

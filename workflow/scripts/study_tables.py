@@ -376,16 +376,20 @@ _SORT = {
 
 
 @cache
+def config_schema() -> dict[str, Any]:
+    """The schema of configs."""
+    return dict(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+
+
+@cache
 def axes() -> dict[str, dict[str, Any]]:
     """Settings of a run, from the config schema: name -> {type, unit, label, meaning}."""
-    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return dict(schema["$defs"]["axes"]["x-axes"])
+    return dict(config_schema()["$defs"]["axes"]["x-axes"])
 
 
 def generated_tasks() -> list[str]:
     """Tasks whose sequences are drawn, not read."""
-    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return list(schema["$defs"]["axes"]["x-generated-tasks"])
+    return list(config_schema()["$defs"]["axes"]["x-generated-tasks"])
 
 
 def label(name: str) -> str:

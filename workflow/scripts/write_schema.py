@@ -284,6 +284,7 @@ def write() -> None:
     """Bring both files up to date."""
     text = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
     study_tables.SCHEMA_FILE.write_text(text, encoding="utf-8")
+    study_tables.config_schema.cache_clear()
     study_tables.axes.cache_clear()
     study_tables.columns.cache_clear()
     COLUMNS_PAGE.parent.mkdir(exist_ok=True)
