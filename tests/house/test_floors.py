@@ -63,10 +63,6 @@ ALLOWED = {
     "study_mistakes": {"jsonschema", "rnn_core"},
     "verify_results": set(),
     "config_guard": {"snakemake"},
-    "verification_cases": {"numpy", "rnn_core"},
-    "verification_oracles": {"numpy", "rnn_core", "verification_cases"},
-    "verify_engine": {"torch", "rnn_core", "verification_cases", "verification_oracles"},
-    "draw_verification": {"pandas", "matplotlib", "numpy", "study_figures", "study_words"},
 }
 
 
@@ -120,9 +116,26 @@ def test_benchmarks_stand_beside_the_house(file: Path) -> None:
     assert imports(file) <= (peer if file.parent.name == "peers" else names)
 
 
-def test_nothing_uses_the_benchmarks() -> None:
-    for folder in ("rnn_core", "workflow", "examples"):
-        assert not [file for file in (ROOT / folder).rglob("*.py") if "benchmarks" in imports(file)]
+@pytest.mark.parametrize("file", sorted((ROOT / "verification").glob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_verification_stands_beside_the_house(file: Path) -> None:
+    """It uses the engine, and of the workflow only what draws and writes; a case or an oracle uses nothing of the workflow."""
+    writing = {"study_tables", "study_files", "study_provenance"}
+    drawing = {"pandas", "matplotlib", "study_figures", "study_files", "study_words"}
+    further = {"run": {"torch", *writing}, "figure": drawing}.get(file.stem, set())
+    assert imports(file) <= {"numpy", "rnn_core", "verification"} | further
+
+
+@pytest.mark.parametrize("beside", ["benchmarks", "verification"])
+def test_nothing_uses_what_stands_beside_the_house(beside: str) -> None:
+    """The engine, the workflow and the examples run without it."""
+    folders = {"rnn_core", "workflow", "examples", "benchmarks", "verification"} - {beside}
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    assert not [file for file in files if beside in imports(file)]
+    assert not [
+        file
+        for file in (ROOT / "workflow").rglob("*.smk")
+        if re.search(rf"\bimport {beside}|from {beside}\b", file.read_text())
+    ]
 
 
 @pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.name)

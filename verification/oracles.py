@@ -12,7 +12,7 @@ import rnn_core as rc
 from rnn_core.arrays import Array, like, to_numpy
 from rnn_core.experiment import Evaluation, loss_of
 from rnn_core.scaling import LN2, Scaled, parts, plain
-from verification_cases import Case, Network, network_of, preactivations
+from verification.cases import Case, Network, network_of, preactivations
 
 Row = dict[str, Any]
 Found = tuple[float, str]  # the worst relative error, and where
