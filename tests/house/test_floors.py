@@ -35,7 +35,7 @@ ALLOWED = {
     "study_session": set(),
     "study_job_log": set(),
     "study_stop": {"psutil"},
-    "study_cost": set(),
+    "study_cost": {"rnn_core"},
     "study_rates": set(),
     "study_words": {"pandas"},
     "study_statistics": {"numpy", "scipy"},
