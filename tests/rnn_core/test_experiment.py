@@ -17,9 +17,9 @@ import rnn_core as rc
 from rnn_core import experiment as experiments
 from rnn_core.experiment import SATURATED_BELOW, Evaluation, axes
 from rnn_core.oracles.activations import ACTIVATIONS
+from rnn_core.oracles.problems import with_biases
 from rnn_core.theory import growth
 from tests.support.arrays import relative
-from tests.support.networks import with_biases
 
 LN10 = math.log(10.0)
 # Diverges: relu at rho = 1.5 with a large step.

@@ -18,8 +18,9 @@ import study_data
 import study_plan
 import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
-from rnn_core.arrays import like, resolve_device
+from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
+from rnn_core.oracles.problems import with_biases
 from rnn_core.scaling import plain
 from study_files import plainly
 from study_progress import recorded
@@ -50,22 +51,10 @@ def check(
         evaluation = rc.evaluate(problem, problem.params, x, target)
         common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
-        module = module_row(
-            problem, x, plain(evaluation.tape.hidden), tolerance
-        )  # any dL/dh_t will do: here L = ½ Σ h²
+        # Any dL/dh_t will do: here L = ½ Σ h².
+        module = module_row(problem, x, plain(evaluation.tape.hidden), tolerance)
     if module is not None:
         yield {**common, **module}
-
-
-def with_biases(problem: rc.Problem) -> rc.Problem:
-    """The problem with biases that are not zero: where they are, a mistake in them goes unseen."""
-    rng = np.random.default_rng(0)
-    biases = {
-        name: like(0.1 * rng.standard_normal(tuple(value.shape)), value)
-        for name, value in problem.params.items()
-        if name.startswith("bias")
-    }
-    return replace(problem, params={**problem.params, **biases})
 
 
 def main(snakemake: Any) -> None:
