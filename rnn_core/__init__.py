@@ -1,9 +1,9 @@
 """rnn_core: hand-derived backpropagation through time, exact beyond floating-point range. The derivation is in rnn_core/README.md."""
 
-from rnn_core import tasks
+from rnn_core import cells, tasks
 from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, backward, forward
-from rnn_core.cells import CELLS, Cell, GRUCell, GRUResetBeforeCell, LSTMCell, ResidualCell, VanillaCell
+from rnn_core.cells import *  # noqa: F403 - CELLS, Cell and every cell
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
@@ -19,29 +19,22 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Adam",
-    "CELLS",
-    "Cell",
     "Clipped",
     "Clipping",
     "Experiment",
     "GENERATED",
-    "GRUCell",
-    "GRUResetBeforeCell",
     "Gradients",
     "INITIALIZERS",
     "LOSSES",
-    "LSTMCell",
     "Momentum",
     "NotKept",
     "OPTIMIZERS",
     "Problem",
-    "ResidualCell",
     "Result",
     "SGD",
     "Scaled",
     "Sequences",
     "Tape",
-    "VanillaCell",
     "activation",
     "backward",
     "evaluate",
@@ -55,3 +48,4 @@ __all__ = [
     "spectral_radius",
     "tasks",
 ]
+__all__ += cells.__all__
