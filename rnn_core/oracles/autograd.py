@@ -1,13 +1,13 @@
-"""Oracle: torch.autograd over our equations, at any length and beyond floating-point range.
+"""Oracle: torch.autograd over the equations of ``equations.py``, at any length and beyond floating-point range.
 
 Each step is judged by itself. Forward, torch takes one step from the state that the engine reached before it, and must arrive
 at the state that the engine reached after it. Backward, autograd takes the engine's own total dL/dh_t (and dL/dc_t) one step
 back, and must arrive at the dL/dx_t that the engine has, and, with the direct part, at its total dL/dh_{t-1}. At the last step
-the total is the direct part alone, so by induction from there every step is checked; a parameter's gradient is the sum of what
-the steps add to it. Nothing of ``bptt.py`` or ``cells/`` is used.
+the total is the direct part alone, so by induction from there every step is checked. A parameter's gradient is the sum of what
+the steps add to it. Nothing of the engine's time loop or cells is used.
 
-So the rounding errors of a chaotic network do not pile up until two sound programs part, a fault shows at its own step, and
-many steps are one batch. What one step does to rounding is measured where an error is large enough to matter: the step is taken
+So the rounding errors of a chaotic network do not pile up until two sound programs part. A fault shows at its own step, and
+many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured: the step is taken
 again from numbers that differ in their last digit, and what its result moves by is no error. What the check cannot see is an
 error below the tolerance in every single step, however many there are.
 """
@@ -60,7 +60,7 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         worst_step("direct part of hidden", ours, direct),
         *steps.recurrent_errors(evaluation.gradients, states, steps.Step(step_of(problem), p, xt, direct)),
     ]
-    # The gradients that training uses are those of the readout, and those that ``backward`` gave, compared with the steps' sums.
+    # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
     for name, grad in evaluation.gradients.params.items():
         errors.append(Error(relative_error(evaluation.param_grads[name], grad), name))
     again = []

@@ -1,7 +1,7 @@
-"""Every step of a backward pass against torch's derivative of that step; why each is judged by itself is said in ``autograd.py``.
+"""Every step of a backward pass against torch's derivative of that step. ``autograd.py`` says why each is judged by itself.
 
-Some steps are one batch: rows are step × sample. Between steps arrays have an exponent for every step, so that it holds beyond
-floating-point range.
+Several steps are taken as one batch, whose rows are step × sample. Between steps arrays have an exponent for every step, so that
+the check holds beyond floating-point range.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, r
 from rnn_core.scaling import LN2, Scaled, log_norms, parts, plus, tops
 
 ROWS = 2**18  # numbers of one state that are in work at once
-SPREAD = {
-    "float64": 256,
-    "float32": 32,
-}  # powers of two between the steps of a batch, whose shares of a parameter are added
+# Powers of two between the steps of a batch, whose shares of a parameter are added.
+SPREAD = {"float64": 256, "float32": 32}
 ROUNDING = 2.0  # times eps: by how much numbers are changed to find out what rounding does
 TRIALS = 4  # as many times
 
@@ -128,9 +126,8 @@ class _Chunk:
         self.claimed, self.states, self.step, self.start, self.stop = claimed, states, step, start, stop
         self.T, self.B = step.x.shape[:2]
         self.eps = float(torch.finfo(step.x.dtype).eps)
-        self._sent_by_equations = _scaled(
-            step.x[:0]
-        )  # to the c before each step; for a kernel that knows no total dL/dc_t
+        # What is sent to the c before each step, for a kernel that knows no total dL/dc_t.
+        self._sent_by_equations = _scaled(step.x[:0])
 
     def errors(self, ours: Array) -> dict[str, np.ndarray]:
         """Relative errors by what is compared; of each step, but of the initial state."""
@@ -163,10 +160,8 @@ class _Chunk:
 
     def _reference(self, noise: torch.Generator | None = None) -> dict[str, Scaled]:
         """What torch says: states, totals and dL/dx of the steps, and dL/d(initial state) where they are the first."""
-        kernel, further = (
-            self.step.kernel,
-            min(self.stop + 1, self.T),
-        )  # one more: what it sends back is part of a total
+        kernel = self.step.kernel
+        further = min(self.stop + 1, self.T)  # one more step: what it sends back is part of a total
         if kernel:
             claims = self._claims_for_kernel(further, noise)
             after, sent, through = self._back(kernel, claims, noise, fixed_cell=False)
@@ -179,7 +174,10 @@ class _Chunk:
         expected["x"] = _part(sent["x"], slice(0, n))
         expected["hidden"] = _sum(_scaled(direct), self._from_next(sent["hidden"], n))
         if "cell" in self.states:
-            expected["cell"] = _part(sent["cell"], slice(0, n)) if kernel else _sum(_part(through, slice(0, n)), self._from_next(sent["cell"], n))  # fmt: skip
+            if kernel:
+                expected["cell"] = _part(sent["cell"], slice(0, n))
+            else:
+                expected["cell"] = _sum(_part(through, slice(0, n)), self._from_next(sent["cell"], n))
         if self.start == 0:
             expected |= {f"initial state, {name}": _part(sent[name], slice(0, 1)) for name in self.states}
         return expected
@@ -225,7 +223,9 @@ class _Chunk:
         shaped = {name: d.reshape(len(exponent), self.B, -1) for name, d in zip([*graph.before, "x"], own, strict=True)}
         sent = {name: Scaled(d, exponent) for name, d in shaped.items()}
         after = {name: part.detach().reshape(given["hidden"].shape) for name, part in graph.after.items()}
-        through = torch.zeros_like(given["hidden"]) if graph.through is None else graph.through.reshape(given["hidden"].shape)  # fmt: skip
+        through = torch.zeros_like(given["hidden"])
+        if graph.through is not None:
+            through = graph.through.reshape(through.shape)
         return after, sent, Scaled(through, exponent)
 
     def shares(self, noise: torch.Generator | None = None) -> dict[str, Scaled]:

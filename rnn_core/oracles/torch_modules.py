@@ -59,11 +59,10 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
     if not all(part.isfinite().all() for part in states.values()):
         raise Abstains("a state is not finite in plain floats")
     if problem.experiment.activation == "tanh":
-        xp = namespace(x)
-        flattest = min(float(xp.min(tape.cell.slope(saved))) for saved in tape.saved)  # 1 - h², and 4 s (1 - s)
-        if "cell" in states:
-            flattest = min(flattest, float((1 - torch.tanh(states["cell"]) ** 2).min()))
-        if flattest * tolerance < 8 * torch.finfo(states["hidden"].dtype).eps:
+        xp, eps = namespace(x), torch.finfo(states["hidden"].dtype).eps
+        nonlinearities = [pair for saved in tape.saved for pair in tape.cell.nonlinearities(saved)]
+        flattest = min(float(xp.min(phi.df(a) / phi.gamma)) for phi, a in nonlinearities)  # 1 - h², and 4 s (1 - s)
+        if flattest * tolerance < 8 * eps:
             raise Abstains("a unit is so saturated that the kernel's own 1 − h² has too few digits")
     p, direct = as_tensors(params), as_tensor(grad_hidden)
     of_ours = Step(step_of(problem), p, as_tensor(x), direct, kernel=step)

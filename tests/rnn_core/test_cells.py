@@ -73,9 +73,8 @@ def test_a_cell_is_torchs_module(cell: str, activation: str, library: str, dtype
         loss = loss + (part[0] * torch.tensor(g)).sum()
     loss.backward()
 
-    limit = (
-        EXACT if dtype == "float64" else 1e-3
-    )  # of one unit and one sample, dL/dx_t may cancel by a factor of thousands
+    # In float32 dL/dx_t of one unit and one sample may cancel by a factor of thousands.
+    limit = EXACT if dtype == "float64" else 1e-3
     tape, gradients = network.to(library, dtype).run()
     assert worst_relative(tape.hidden, hidden) <= limit
     assert x.grad is not None
