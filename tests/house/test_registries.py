@@ -9,7 +9,7 @@ import pytest
 import rnn_core as rc
 import verification_cases
 from rnn_core.oracles import complex_functions, complex_step, equations
-from study_tables import SCHEMA_FILE
+from study.tools.write_docs import SCHEMA_FILE
 from tests.rnn_core import engine_helpers, test_activations, test_planted_bugs
 
 SETTINGS = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["properties"]["sweeps"]["additionalProperties"]

@@ -18,13 +18,13 @@ from study_project import ROOT
 
 import rnn_core as rc
 import run_block
-import study_tables
 import verify_runs
 from oracle_checks import CheckFailed
 from rnn_core.experiment import axes
-from study_cache import Cache, Entry
-from study_plan import Block
-from study_progress import Record
+from study.files.cache import Cache, Entry
+from study.plan import Block
+from study.screen.progress import Record
+from study.tables import store
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 GRID: dict[str, list[Any]] = {
@@ -214,11 +214,11 @@ def test_rows_that_are_not_those_verified_stop_the_study(tmp_path: Path, where: 
     norms[index if where == "first" else last] += np.log10(1.0 + 1e-6)
     place = whole.schema.get_field_index("log10_grad_norm")
     made = {"table": "traces", "block": asdict(block())}
-    study_tables.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", made)  # fmt: skip
+    store.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", made)  # fmt: skip
     with pytest.raises(CheckFailed, match=r"differs by 1e-06 from the one that was verified, at t=[17]"):
         verify(block(), runner(tmp_path), tmp_path, 1)
     short = pa.concat_tables([whole.slice(0, last), whole.slice(last + 1)])
-    study_tables.write(short, tmp_path / "traces.parquet", made)
+    store.write(short, tmp_path / "traces.parquet", made)
     with pytest.raises(CheckFailed, match="not those of the run that was verified"):
         verify(block(), runner(tmp_path), tmp_path, 1)
 
@@ -230,7 +230,7 @@ def test_another_engine_finds_nothing(tmp_path: Path, count: list[str]) -> None:
 
 
 def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: list[str]) -> None:
-    import study_data
+    from study.data import intake
 
     rng = np.random.default_rng(0)
     for index in range(2):
@@ -240,7 +240,7 @@ def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: 
             "loss": np.array("softmax_cross_entropy"),
             "loss_at": np.array("last"),
         }
-        study_data.save(arrays, tmp_path / "mine.npz")
+        intake.save(arrays, tmp_path / "mine.npz")
         mine = runner(tmp_path, sequences={"mine": str(tmp_path / "mine.npz")})
         run(block(task=["mine"]), mine, tmp_path)
         assert len(count) == 8 * (index + 1)
@@ -318,8 +318,8 @@ import sys, types
 sys.path[:0] = {path!r}
 import run_block
 from dataclasses import asdict
-from study_plan import Block
-from study_provenance import engine_digest
+from study.plan import Block
+from study.provenance import engine_digest
 
 block = Block("s", "all", {{}}, {grid!r}, 1)
 files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}

@@ -14,11 +14,11 @@ import pytest
 
 import draw_verification
 import rnn_core as rc
-import study_figures as sf
-import study_tables
 import verification_oracles
 import verify_engine
 from rnn_core.oracles import complex_step
+from study.report import drawing as sf
+from study.tables import store
 from verification_cases import Case, all_cases, is_real, network_of
 
 Rows = list[dict[str, Any]]
@@ -158,9 +158,9 @@ def test_the_table_reads_back_with_the_columns_described(rows: Rows, tmp_path: P
     verify_engine.write([*rows, ABSTAINED], tmp_path, {"lengths": [3, 23], "seed": 0}, ["cpu"])
     table = tmp_path / "engine_verification.parquet"
     back = pq.read_table(table)
-    assert back.schema.remove_metadata().equals(study_tables.schema("verification").remove_metadata())
+    assert back.schema.remove_metadata().equals(store.schema("verification").remove_metadata())
     assert back.num_rows == len(rows) + 1 and back["passed"].null_count == back["relative_error"].null_count
-    made = study_tables.provenance_of(table)
+    made = store.provenance_of(table)
     assert made["config"]["seed"] == 0 and made["engine"]
     assert all((tmp_path / f"engine_verification.{kind}").stat().st_size > 1000 for kind in ("md", "png", "svg"))
 

@@ -14,15 +14,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
-import study_data
-import study_plan
-import study_tables
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 from rnn_core.arrays import like, resolve_device
 from rnn_core.compiled import made_on
 from rnn_core.scaling import plain
-from study_files import plainly
-from study_progress import recorded
+from study import plan
+from study.data import intake
+from study.files.writing import plainly
+from study.screen.progress import recorded
+from study.tables import store
 
 LONGEST = 10_000  # steps; longer sequences are checked at this length, for the oracles keep every step
 
@@ -31,7 +31,7 @@ def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
     """(sweep, experiment) to be checked, each once."""
     seen = set()
     for sweep, described in sweeps.items():
-        grid = study_plan.checked_grid(described["grid"])
+        grid = plan.checked_grid(described["grid"])
         for point in itertools.product(*grid.values()):
             experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
             experiment = replace(experiment, sequence_length=min(experiment.sequence_length, LONGEST))
@@ -71,7 +71,7 @@ def with_biases(problem: rc.Problem) -> rc.Problem:
 def main(snakemake: Any) -> None:
     p = snakemake.params
     device = resolve_device(p.device)
-    data = {Path(f).stem: rc.Sequences(**study_data.load(f)) for f in snakemake.input.get("sequences", [])}
+    data = {Path(f).stem: rc.Sequences(**intake.load(f)) for f in snakemake.input.get("sequences", [])}
     rows: dict[str, list[Any]] = defaultdict(list)
     failures: list[tuple[float, CheckFailed]] = []
     with threadpool_limits(1), recorded(snakemake, "check_engine"):
@@ -88,7 +88,7 @@ def main(snakemake: Any) -> None:
         worst = max(failures, key=lambda f: f[0])[1]
         raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
     made = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
-    study_tables.write(study_tables.build("checks", rows), snakemake.output.checks, made)
+    store.write(store.build("checks", rows), snakemake.output.checks, made)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-import study_figures as sf
-from study_files import written_aside
-from study_words import number, plural
+from study.files.writing import written_aside
+from study.report import drawing as sf
+from study.report.words import number, plural
 
 RED = "#b2001d"
 REGIMES = {"vanishing": ("v", "#0072B2", -0.24), "critical": ("o", "#4d4d4d", 0.0), "exploding": ("^", "#D55E00", 0.24)}

@@ -18,15 +18,16 @@ from threadpoolctl import threadpool_limits
 
 import check_engine
 import rnn_core as rc
-import study_cost
-import study_plan
-import study_tables
 from rnn_core.arrays import resolve_device
 from run_block import BlockRunner, identity
-from study_cache import Cache
-from study_counts import counted
-from study_plan import Block
-from study_rates import RATES
+from study import plan as planning
+from study.cost import model
+from study.cost.rates import RATES
+from study.counts import counted
+from study.files.cache import Cache
+from study.plan import Block
+from study.settings import axis_defaults, described_axes
+from study.tables import store
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
 NOT_TIMED = (
@@ -102,20 +103,20 @@ def small_parts(block: Block, budget: float) -> Iterator[Block]:
     axes = {axis: [value] for axis, value in block.shared.items()} | block.grid
     while True:
         point = {axis: [values[int(rng.integers(len(values)))]] for axis, values in axes.items()}
-        whole = point | {axis: axes[axis] for axis in study_cost.SHARED if axis in axes}
+        whole = point | {axis: axes[axis] for axis in model.SHARED if axis in axes}
         trained = point.get("updates", [0])[0]
         for grid in (point if trained else whole, point, point | {"updates": [min(trained, 2)]}):
             part = Block(block.sweep, "sample", {}, grid, 1)
-            if study_cost.seconds(engine_work(part)) <= budget:
+            if model.seconds(engine_work(part)) <= budget:
                 yield part
                 break
         else:
             return
 
 
-def engine_work(block: Block, shared: bool = True) -> study_cost.Work:
+def engine_work(block: Block, shared: bool = True) -> model.Work:
     """The work that is timed here."""
-    work = study_cost.block_work(block, shared)
+    work = model.block_work(block, shared)
     for kind in NOT_TIMED:
         del work[kind]
     return work
@@ -135,7 +136,7 @@ def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[floa
             begun = time.process_time()
             runs += len(list(runner.compute(experiments_of(block))))
             measured += time.process_time() - begun
-            predicted += study_cost.seconds(engine_work(block))
+            predicted += model.seconds(engine_work(block))
             if time.perf_counter() - start > budget:
                 return measured / predicted, runs
     return (measured / predicted, runs) if runs else (1.0, 0)
@@ -146,11 +147,11 @@ def experiments_of(block: Block) -> list[rc.Experiment]:
 
 
 def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner, budget: float) -> SweepPlan:
-    costs = [study_cost.block_cost(block, config) for block in blocks]
+    costs = [model.block_cost(block, config) for block in blocks]
     factor, sampled = speed(blocks, runner, budget)
     kept = runner.cache.keys()
     finished = [sum(runner.name(e) in kept for e in experiments_of(block)) if kept else 0 for block in blocks]
-    engine = [study_cost.seconds(engine_work(block)) for block in blocks]
+    engine = [model.seconds(engine_work(block)) for block in blocks]
     return SweepPlan(
         sweep=blocks[0].sweep,
         runs=sum(map(len, blocks)),
@@ -167,23 +168,21 @@ def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner,
 def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
     """Times of a job that verifies these blocks: their samples once more in the engine; the rest is PyTorch's."""
     checked = config["gate"]["checked_runs_per_job"]
-    engine = sum(
-        min(1.0, checked / len(block)) * study_cost.seconds(engine_work(block, shared=False)) for block in blocks
-    )
-    return Times(engine, study_cost.verification_cost(blocks, config).seconds - engine)
+    engine = sum(min(1.0, checked / len(block)) * model.seconds(engine_work(block, shared=False)) for block in blocks)
+    return Times(engine, model.verification_cost(blocks, config).seconds - engine)
 
 
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
     """What surrounds the sweeps: jobs and times of the gate, verification, tables and figures."""
     checked = config["gate"]["checked_runs_per_job"]
-    verifications = study_plan.verification_jobs(blocks) if checked else {}
+    verifications = planning.verification_jobs(blocks) if checked else {}
     verifying = [verification_times(group, config) for group in verifications.values()]
     cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in check_engine.cases(config["sweeps"])]
     once = {"gate": {"checked_runs_per_job": 1}}
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
-    rows = sum(study_cost.block_work(block)["row"] for block in blocks.values())
-    tables, figures = len(study_tables.TABLES), len(config["figures"]) + 1
+    rows = sum(model.block_work(block)["row"] for block in blocks.values())
+    tables, figures = len(store.TABLES), len(config["figures"]) + 1
     return {
         "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
         "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),
@@ -193,7 +192,7 @@ def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict
 
 
 def _grid(experiment: rc.Experiment) -> dict[str, list[Any]]:
-    settings = {name: [getattr(experiment, name)] for name in study_tables.axes()}
+    settings = {name: [getattr(experiment, name)] for name in described_axes()}
     return {**settings, "updates": [0]}
 
 
@@ -244,16 +243,16 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
         lines.append(
             "No run of the study is short enough to be timed here: the model's own times stand (another machine's)."
         )
-    defaults = {name: axis["default"] for name, axis in study_tables.axes().items()}
-    for (one, other), count in study_plan.shared_runs(config, defaults).items():
+    defaults = axis_defaults()
+    for (one, other), count in planning.shared_runs(config, defaults).items():
         lines.append(f"The sweeps {one} and {other} share {count:,} runs; these are computed once.")
     return "\n".join(lines)
 
 
 def main(snakemake: Any) -> None:
-    study_tables.leave_pandas_out()
+    store.leave_pandas_out()
     config, cores = snakemake.params.config, snakemake.params.cores
-    blocks = study_plan.blocks(config)
+    blocks = planning.blocks(config)
     device = resolve_device(config["device"])
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
     with threadpool_limits(1):

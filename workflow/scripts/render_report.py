@@ -15,20 +15,20 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import study_measures
-import study_pictures
-import study_places
-import study_progress
-import study_seal
-import study_statistics
-import study_tables
-from study_files import plainly, reading, written_aside
-from study_findings import Study
-from study_provenance import ROOT
-from study_start_sentences import check_sentence
-from study_words import html, listed, marked, marked_count, number, spelled, value_of
+from study import PROJECT, SCRIPTS
+from study.files import pictures as sealed_pictures
+from study.files import places
+from study.files import seal as seals
+from study.files.writing import plainly, reading, written_aside
+from study.report import measures, statistics
+from study.report.findings import Study
+from study.report.start_sentences import check_sentence
+from study.report.words import html, listed, marked, marked_count, number, spelled, value_of
+from study.screen import progress
+from study.settings import described_axes, generated_tasks
+from study.tables import store
 
-TEMPLATES = ROOT / "workflow" / "report"
+TEMPLATES = PROJECT / "workflow" / "report"
 RESULTS = {
     "held_out_accuracy": "Accuracy on held-out sequences",
     "held_out_loss": "Loss on held-out sequences (smaller is better)",
@@ -49,7 +49,7 @@ _RST = re.compile(r"([\\*`|_])")
 
 def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Markup:
     """A figure's caption, its sentences filled in, as HTML. A mistake in the text is an error, not a box on the page."""
-    source = (TEMPLATES / f"{figure}.rst").read_text(encoding="utf-8")
+    source = (SCRIPTS / "figures" / f"{figure}.rst").read_text(encoding="utf-8")
     escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
     text = Environment(undefined=StrictUndefined).from_string(source).render(facts=escaped, config=config)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
@@ -141,14 +141,14 @@ def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
 
 def share_of_time(logs: Path) -> list[dict[str, Any]]:
     """Where the cores' time went until now, in the call of Snakemake that renders this page."""
-    return [{"part": part, "seconds": seconds, "share": share} for part, seconds, share in study_progress.spent(logs)]
+    return [{"part": part, "seconds": seconds, "share": share} for part, seconds, share in progress.spent(logs)]
 
 
 def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
-    generated = runs[runs["task"].isin(study_tables.generated_tasks())]  # these need no data= to be prepared again
+    generated = runs[runs["task"].isin(generated_tasks())]  # these need no data= to be prepared again
     row = (generated if len(generated) else runs).iloc[0]
-    described = study_tables.axes()
+    described = described_axes()
     defaults = {name: axis["default"] for name, axis in described.items()}
     chosen = {}
     for name, default in defaults.items():
@@ -168,7 +168,7 @@ def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
     dead = int((networks["dead_samples"] > 0).sum())
-    unsettled = len(study_measures.never_settled(networks))
+    unsettled = len(measures.never_settled(networks))
     unpredicted = int(networks["predicted_by"].isna().sum())
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
     return {
@@ -209,8 +209,8 @@ def how_measured(study: Study) -> dict[str, Any]:
             or [""]
         ),
         "tests": marked_count(study.tests, "tests") if study.tests else "",
-        "fewest": spelled(study_statistics.FEWEST_SEEDS),
-        "level": study_statistics.LEVEL,
+        "fewest": spelled(statistics.FEWEST_SEEDS),
+        "level": statistics.LEVEL,
     }
 
 
@@ -235,7 +235,7 @@ def page(
     return environment.get_template("page.html.j2").render(
         config=config,
         config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        axes=study_tables.axes(),
+        axes=described_axes(),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         study=study,
         how=how_measured(study),
@@ -245,7 +245,7 @@ def page(
         checked=check_sentence(tables["checks"]),
         runs=len(runs.drop_duplicates("run_key")),
         sizes=sizes,
-        meanings=study_tables.MEANING,
+        meanings=store.MEANING,
         timings=time_spent(tables["timings"]),
         shares=shares,
         example=example_run(runs),
@@ -263,11 +263,11 @@ def figures_of(files: Any, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     kinds = (files.png, files.svg, files.phone, files.facts)
     for name, png, svg, phone, facts in zip(config["figures"], *kinds, strict=True):
-        found = study_pictures.facts_of(facts, config["study"], name)
+        found = sealed_pictures.facts_of(facts, config["study"], name)
         pictures = found["pictures"]
-        study_seal.check_content(png, pictures["png"])  # the page has none of it, Snakemake's own report has
-        wide = study_seal.check_content(svg, pictures["svg"]).decode()
-        narrow = study_seal.check_content(phone, pictures["phone"]).decode()
+        seals.check_content(png, pictures["png"])  # the page has none of it, Snakemake's own report has
+        wide = seals.check_content(svg, pictures["svg"]).decode()
+        narrow = seals.check_content(phone, pictures["phone"]).decode()
         yield figure(name, wide, narrow, found, config)
 
 
@@ -278,7 +278,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         Damaged: one is not what was written, or another one's.
         FileTrouble: one cannot be read.
     """
-    study_places.require_all([files[table] for table in study_tables.TABLES], config)
+    places.require_all([files[table] for table in store.TABLES], config)
     tables = {}
     for name in ("runs", "checks", "timings"):
         with reading(files[name]):
@@ -289,7 +289,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
     tables["updates"] = updates.to_pandas()
     sizes = {}
-    for name in study_tables.TABLES:
+    for name in store.TABLES:
         with reading(files[name]):
             sizes[name] = pq.read_metadata(files[name]).num_rows
     return tables, sizes
@@ -299,13 +299,11 @@ def main(snakemake: Any) -> None:
     config = snakemake.params.config
     tables, sizes = read_tables(snakemake.input, config)
     figures = list(figures_of(snakemake.input, config))
-    provenance = study_tables.provenance_of(snakemake.input.runs)
+    provenance = store.provenance_of(snakemake.input.runs)
     dated = datetime.fromtimestamp(Path(snakemake.input.runs).stat().st_mtime, UTC)
     text = page(tables, sizes, figures, share_of_time(Path(snakemake.log[0]).parent), provenance, dated)
-    seal = (
-        f'<meta name="study" content="{config["study"]}">\n<meta name="sealed" content="{study_seal.BLANK.decode()}">'
-    )
-    sealed = study_seal.sealed_text(text.replace("<head>", f"<head>\n{seal}", 1))
+    seal = f'<meta name="study" content="{config["study"]}">\n<meta name="sealed" content="{seals.BLANK.decode()}">'
+    sealed = seals.sealed_text(text.replace("<head>", f"<head>\n{seal}", 1))
     with written_aside(snakemake.output.page) as aside:
         aside.write_text(sealed, encoding="utf-8")
 

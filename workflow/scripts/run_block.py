@@ -10,16 +10,16 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
-import study_data
-import study_tables
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
-from study_cache import Cache, Entry
-from study_files import Damaged, FileTrouble, plainly
-from study_plan import Block
-from study_progress import Record, recorded
-from study_provenance import engine_digest, script_digest
-from study_streams import BlockWriter
+from study.data import intake
+from study.files.cache import Cache, Entry
+from study.files.writing import Damaged, FileTrouble, plainly
+from study.plan import Block
+from study.provenance import engine_digest, script_digest
+from study.screen.progress import Record, recorded
+from study.tables import store
+from study.tables.streams import BlockWriter
 
 
 class BlockRunner:
@@ -34,7 +34,7 @@ class BlockRunner:
     def __init__(self, cache: Cache, sequences: dict[str, str], device: str, memory_mb: float | None = None) -> None:
         self.cache, self.device = cache, device
         self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
-        self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
+        self.data = {task: rc.Sequences(**intake.load(file)) for task, file in sequences.items()}
         self._names: dict[rc.Experiment, str] = {}
         self.digests = {task: data.digest for task, data in self.data.items()}
 
@@ -129,7 +129,7 @@ def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
 
 
 def main(snakemake: Any) -> None:
-    study_tables.leave_pandas_out()
+    store.leave_pandas_out()
     p, block = snakemake.params, Block(**snakemake.params.block)
     # one thread: the same bits at any --cores, and no more than the job was given
     with threadpool_limits(1), recorded(snakemake, "run_block") as record:

@@ -24,10 +24,10 @@ from typing import Any  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # rnn_core need not be installed
 
-import study_tables  # noqa: E402
 from rnn_core.arrays import device_name, resolve_device  # noqa: E402
-from study_files import written_aside  # noqa: E402
-from study_provenance import provenance  # noqa: E402
+from study.files.writing import written_aside  # noqa: E402
+from study.provenance import provenance  # noqa: E402
+from study.tables import store  # noqa: E402
 from verification_cases import LENGTHS, Case, all_cases, is_real  # noqa: E402
 from verification_oracles import Row, rows_of  # noqa: E402
 
@@ -136,10 +136,10 @@ def _growth_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def write(rows: Sequence[Row], folder: Path, settings: dict[str, Any], devices: Sequence[str]) -> None:
     """Table, summary and figure."""
-    columns = {c.name: [row[c.name] for row in rows] for c in study_tables.columns("verification")}
+    columns = {c.name: [row[c.name] for row in rows] for c in store.columns("verification")}
     table = folder / "engine_verification.parquet"
     made = provenance({"study": "verification", **settings}, ", ".join(map(device_name, devices)))
-    study_tables.write(study_tables.build("verification", columns), table, made)
+    store.write(store.build("verification", columns), table, made)
     with written_aside(table.with_suffix(".md")) as aside:
         aside.write_text(markdown(rows, settings), encoding="utf-8")
     subprocess.run([sys.executable, str(FIGURE), str(table)], check=True)

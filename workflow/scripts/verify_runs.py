@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
-import study_tables
 from oracle_checks import CheckFailed, Verifier, describe
 from rnn_core.compiled import made_on
 from run_block import BlockRunner, prepared
-from study_cache import Entry
-from study_files import plainly, reading
-from study_plan import Block
-from study_progress import recorded
-from study_provenance import script_digest
+from study.files.cache import Entry
+from study.files.writing import plainly, reading
+from study.plan import Block
+from study.provenance import script_digest
+from study.screen.progress import recorded
+from study.tables import store
 
 
 def sample(block: Block, size: int) -> list[rc.Experiment]:
@@ -85,7 +85,7 @@ def rows_of(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(check, timing) of every comparison; the timing is the run's, and so repeats."""
     for block, file in zip(blocks, traces, strict=True):
-        study_tables.require(file, table="traces", block=asdict(block))
+        store.require(file, table="traces", block=asdict(block))
         for experiment in sample(block, size):
             limit = tolerance[experiment.dtype]
             key, entry = runner.name(experiment), verified(experiment, runner, limit)
@@ -96,7 +96,7 @@ def rows_of(
 
 
 def main(snakemake: Any) -> None:
-    study_tables.leave_pandas_out()
+    store.leave_pandas_out()
     p = snakemake.params
     with threadpool_limits(1), recorded(snakemake, "verify_runs"):
         runner = prepared(snakemake, cache=f"-verified-{script_digest('verify_runs')}")
@@ -105,8 +105,8 @@ def main(snakemake: Any) -> None:
     provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(runner.device)}
     timings = {timing["sweep"] + timing["run_key"]: timing for _, timing in found}.values()
     for table, rows in (("checks", [check for check, _ in found]), ("timings", list(timings))):
-        data = {c.name: [row[c.name] for row in rows] for c in study_tables.columns(table)}
-        study_tables.write(study_tables.build(table, data), snakemake.output[table], {**provenance, "table": table})
+        data = {c.name: [row[c.name] for row in rows] for c in store.columns(table)}
+        store.write(store.build(table, data), snakemake.output[table], {**provenance, "table": table})
 
 
 if __name__ == "__main__":
