@@ -16,8 +16,8 @@ from drawn import write_tables
 from reading import Reader, read
 from second_opinion import KINDS
 
-import render_report
 from study.report import drawing as sf
+from study.report import page as page_of_study
 from study.settings import described_axes
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -56,12 +56,12 @@ def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd
     for name in FIGURES:
         module = importlib.import_module(f"figures.{name}")
         facts = module.facts(module.frame(tables), tables.study)
-        figures.append(render_report.figure(name, PICTURE, PICTURE, facts, config))
+        figures.append(page_of_study.figure(name, PICTURE, PICTURE, facts, config))
     frames = {name: pd.read_parquet(file) for name, file in files.items()}
     provenance = {"config": config, "config_digest": "c", "engine": "e", "commit": "0", "device": "cpu", "python": "3", "platform": "p", "versions": {}}  # fmt: skip
     needed = {**frames, "updates": frames["updates"][frames["updates"]["update"] == 0]}
     sizes = {name: len(frame) for name, frame in frames.items()}
-    return render_report.page(needed, sizes, figures, [], provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
+    return page_of_study.page(needed, sizes, figures, [], provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
 
 
 @pytest.fixture(scope="module", params=[*NAMED, *range(DRAWN)], ids=str)

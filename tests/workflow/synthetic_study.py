@@ -101,10 +101,9 @@ def write_checks(config: dict[str, Any], folder: Path) -> None:
 
 
 STEP = """
-import json, sys, time, types
+import json, runpy, sys, time, types
 sys.path[:0] = {path!r}
 sys.argv = ["step"]
-import {script} as step
 from study.screen.progress import most_memory
 
 class Named(dict):
@@ -112,7 +111,8 @@ class Named(dict):
 
 arguments = json.loads({arguments!r})
 start = time.perf_counter()
-step.main(types.SimpleNamespace(**{{name: Named(value) if isinstance(value, dict) else value for name, value in arguments.items()}}))
+job = types.SimpleNamespace(rule={script!r}, **{{name: Named(value) if isinstance(value, dict) else value for name, value in arguments.items()}})
+runpy.run_path({path!r}[1] + "/{script}.py", {{"snakemake": job}}, "__main__")
 print(json.dumps([time.perf_counter() - start, most_memory()]))
 """
 

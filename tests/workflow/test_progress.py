@@ -89,11 +89,11 @@ def test_on_a_cluster_there_are_seconds_and_no_shares(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_leaves_no_record_of_its_end(tmp_path: Path) -> None:
-    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")])
-    with pytest.raises(ValueError, match="no"), progress.recorded(snakemake, "draw_figure"):
+    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")], rule="draw_figure")
+    with pytest.raises(ValueError, match="no"), progress.recorded(snakemake):
         raise ValueError("no")
     assert not (tmp_path / "x.json").exists()
-    with progress.recorded(snakemake, "draw_figure"):
+    with progress.recorded(snakemake):
         pass
     assert progress.read(tmp_path / "x.json") is not None
 

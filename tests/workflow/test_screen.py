@@ -168,7 +168,7 @@ PLANTED = "a planted refusal"
 
 def plant(project: Project, *faults: tuple[str, str]) -> None:
     """(block, statement that it runs instead of its runs) for some of the four blocks."""
-    file = project.root / "workflow" / "scripts" / "run_block.py"
+    file = project.root / "workflow" / "scripts" / "study" / "runs" / "runner.py"
     text, line = file.read_text(), "    runner.finish(by_name.values(), record)\n"
     assert text.count(line) == 1
     planted = [f'    if block.name == "{name}":\n        import os\n        {what}\n' for name, what in faults]

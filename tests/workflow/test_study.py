@@ -15,11 +15,11 @@ import torch
 from study_project import TABLES, Project, copy, copy_of, without_figures
 
 import rnn_core as rc
-import run_block
 from rnn_core.compiled import build
 from rnn_core.experiment import axes
 from study import plan
 from study.data import intake
+from study.runs import runner
 from study.tables import store
 
 pytestmark = [pytest.mark.workflow]
@@ -181,7 +181,15 @@ class TestResults:
         logs = tiny.root / "results" / "tiny" / "logs"
         assert (logs / "progress.log").read_text().splitlines()[-1].startswith("72 of 72 runs (100 %)")
         records = [json.loads(file.read_text()) for file in logs.rglob("*.json") if file.name != "session.json"]
-        assert {r["rule"] for r in records} == {"run_block", "verify_runs", "check_engine", "gather_table", "plot"}
+        assert {r["rule"] for r in records} == {
+            "run_block",
+            "verify_runs",
+            "check_engine",
+            "gather_table",
+            "draw_figure",
+            "read_sequences",
+            "render_report",
+        }
         assert sum(r["done"] for r in records) == 72
 
     def test_nothing_is_left_to_do(self, tiny: Project) -> None:
@@ -253,7 +261,7 @@ class TestExecution:
         block = ("propagation", "activation=tanh")
         others = set().union(*(found for name, found in folders.items() if name != block))
         key = next(key for key in keys_of(tiny)[block] if key[:2] not in others)
-        cache = other.root / "results" / "tiny" / "cache" / run_block.identity("cpu")
+        cache = other.root / "results" / "tiny" / "cache" / runner.identity("cpu")
         cache.mkdir(parents=True)
         (cache / key[:2]).write_text("a file where a folder should be")
         failed = other.snakemake(*TINY, "--keep-going", *tables, check=False)
@@ -312,7 +320,7 @@ class TestEdits:
 
     def test_editing_what_scripts_share_reruns_those_that_import_it(self, built: tuple[Project, list[str]]) -> None:
         jobs = self.edited(*built, "workflow/scripts/study/report/drawing.py")
-        assert jobs["draw_figure"] == 9
+        assert jobs["draw_figure"] == 2  # the figures of this config
         assert "run_block" not in jobs
 
     def test_editing_the_page_reruns_the_page_alone(self, built: tuple[Project, list[str]]) -> None:

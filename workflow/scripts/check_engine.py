@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
 from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
@@ -20,8 +19,7 @@ from rnn_core.compiled import made_on
 from rnn_core.scaling import plain
 from study import plan
 from study.data import intake
-from study.files.writing import plainly
-from study.screen.progress import recorded
+from study.job import running
 from study.tables import store
 
 LONGEST = 10_000  # steps; longer sequences are checked at this length, for the oracles keep every step
@@ -74,16 +72,15 @@ def main(snakemake: Any) -> None:
     data = {Path(f).stem: rc.Sequences(**intake.load(f)) for f in snakemake.input.get("sequences", [])}
     rows: dict[str, list[Any]] = defaultdict(list)
     failures: list[tuple[float, CheckFailed]] = []
-    with threadpool_limits(1), recorded(snakemake, "check_engine"):
-        for sweep, experiment in cases(p.sweeps):
-            tolerance = p.tolerance[experiment.dtype]
-            for row in check(sweep, experiment, data.get(experiment.task), device, tolerance):
-                try:
-                    require(row, experiment, tolerance)
-                except CheckFailed as failure:
-                    failures.append((row["relative_error"] / tolerance, failure))
-                for name, value in row.items():
-                    rows[name].append(value)
+    for sweep, experiment in cases(p.sweeps):
+        tolerance = p.tolerance[experiment.dtype]
+        for row in check(sweep, experiment, data.get(experiment.task), device, tolerance):
+            try:
+                require(row, experiment, tolerance)
+            except CheckFailed as failure:
+                failures.append((row["relative_error"] / tolerance, failure))
+            for name, value in row.items():
+                rows[name].append(value)
     if failures:
         worst = max(failures, key=lambda f: f[0])[1]
         raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
@@ -93,9 +90,7 @@ def main(snakemake: Any) -> None:
 
 if __name__ == "__main__":
     settings = "The study's settings cannot be run, so the engine was not checked. "
-    # inner first: only a disagreement with PyTorch is the engine's
-    with (
-        plainly(ValueError, RuntimeError, before=settings),
-        plainly(CheckFailed, before="The engine check stopped the study. "),
-    ):
+    # only a disagreement with PyTorch is the engine's
+    expected = {ValueError: settings, RuntimeError: settings, CheckFailed: "The engine check stopped the study. "}
+    with running(snakemake, expected):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

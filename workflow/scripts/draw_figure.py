@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from study.job import running
 from study.report.drawing import render
 
 
@@ -12,4 +13,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, pandas=True):  # type: ignore[name-defined]  # noqa: F821
+        main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from study.files import places
-from study.files.writing import plainly, reading
+from study.files.writing import reading
+from study.job import running
 from study.provenance import provenance
-from study.screen.progress import recorded
 from study.tables import store, streams
 
 # table -> (its column that verification knows, the verification's table and column that it comes from)
@@ -42,17 +42,15 @@ def _names(rows: pa.Table) -> list[str]:
 
 
 def main(snakemake: Any) -> None:
-    store.leave_pandas_out()
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
     verified = list(snakemake.input.get("verified", []))
     places.require_all([*blocks, *verified], snakemake.params.config)
     devices = {store.provenance_of(file)["device"] for file in blocks}
     made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     change = with_verification(table, verified) if verified else lambda rows: rows
-    with recorded(snakemake, "gather_table"):
-        streams.gather(table, blocks, snakemake.output.table, made, change)
+    streams.gather(table, blocks, snakemake.output.table, made, change)
 
 
 if __name__ == "__main__":
-    with plainly():
+    with running(snakemake):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -19,13 +19,13 @@ from threadpoolctl import threadpool_limits
 import check_engine
 import rnn_core as rc
 from rnn_core.arrays import resolve_device
-from run_block import BlockRunner, identity
 from study import plan as planning
 from study.cost import model
 from study.cost.rates import RATES
 from study.counts import counted
 from study.files.cache import Cache
 from study.plan import Block
+from study.runs.runner import BlockRunner, identity
 from study.settings import axis_defaults, described_axes
 from study.tables import store
 

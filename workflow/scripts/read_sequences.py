@@ -5,7 +5,7 @@ from typing import Any
 
 from study.data import intake
 from study.data.messages import DataError
-from study.files.writing import plainly
+from study.job import running
 
 
 def main(snakemake: Any) -> None:
@@ -15,5 +15,5 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    with plainly(DataError):
+    with running(snakemake, {DataError: ""}):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -35,11 +35,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from study.files import pictures as sealed_pictures
 from study.files import seal
-from study.files.writing import plainly, reading, written_aside
+from study.files.writing import reading, written_aside
 from study.report.findings import Study
 from study.report.measures import Part, grouped
 from study.report.words import few, in_order, listed, name_of, named, number, ordered, plain, spoken
-from study.screen.progress import recorded
 from study.settings import described_axes
 from study.tables import store
 
@@ -570,16 +569,6 @@ def render(
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
     """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables."""
-    with plainly(), recorded(snakemake, "draw_figure"):
-        _render(snakemake, frame, facts, draw)
-
-
-def _render(
-    snakemake: Any,
-    frame: Callable[[Tables], pd.DataFrame],
-    facts: Callable[[pd.DataFrame, Study], Facts],
-    draw: Callable[[pd.DataFrame], Figure],
-) -> None:
     files = {table: getattr(snakemake.input, table) for table in store.TABLES}
     tables = Tables(files, own={"study": snakemake.params.study})
     data = frame(tables)

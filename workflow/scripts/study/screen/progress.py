@@ -76,9 +76,9 @@ def record_file(log: str | Path) -> Path:
 
 
 @contextmanager
-def recorded(snakemake: Any, rule: str) -> Iterator[Record]:
+def recorded(snakemake: Any) -> Iterator[Record]:
     """The record of this job, written at the end if the job ends well."""
-    record = Record(rule, record_file(snakemake.log[0]))
+    record = Record(snakemake.rule, record_file(snakemake.log[0]))
     yield record
     record.write()
 

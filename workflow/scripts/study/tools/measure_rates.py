@@ -23,11 +23,12 @@ from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
 from oracle_checks import Verifier
-from run_block import BlockRunner, run_block
 from study import PROJECT, SCRIPTS
 from study.cost import model
 from study.files.cache import Cache
 from study.plan import Block
+from study.runs import runner as run_maker
+from study.runs.runner import BlockRunner
 from study.screen.progress import Record
 from study.tables import store, streams
 from study.tables.streams import BLOCK_TABLES
@@ -86,7 +87,7 @@ def measured(block: Block, folder: Path, first_seed: int) -> tuple[float, float]
         computed = time.process_time()
         for experiment, entry in results:
             runner.cache.put(runner.name(replace(experiment, seed=experiment.seed - offset)), entry)
-        run_block(block, runner, Record("", here / "x.json"), files, {"engine": "x"})
+        run_maker.finish(block, runner, Record("", here / "x.json"), files, {"engine": "x"})
         found.append((computed - start, time.process_time() - computed))
     return min(engine for engine, _ in found), min(rest for _, rest in found)
 
@@ -150,19 +151,17 @@ def verification_rates() -> dict[str, float]:
 
 
 JOB = """
-import json, sys, time, types
+import json, runpy, sys, time, types
 sys.path[:0] = {path!r}
-import {script} as job
 from study.provenance import engine_digest
-from study.plan import Block
-from dataclasses import asdict, replace
+from study.screen.progress import most_memory
 params = types.SimpleNamespace(blocks=[{block!r}], block={block!r}, device="cpu", memory_mb=None, cache="cache", engine=engine_digest(),
     tolerance={{"float64": 1e-10, "float32": 1e-3}}, checked=1)
 files = {{t: f"{{t}}.parquet" for t in {tables!r}}}
 class Input(dict):
     traces = ["traces.parquet"]
-job.main(types.SimpleNamespace(params=params, input=Input(), output=files, log=["log"]))
-from study.screen.progress import most_memory
+job = types.SimpleNamespace(params=params, input=Input(), output=files, log=["log"], rule={script!r})
+runpy.run_path({path!r}[1] + "/{script}.py", {{"snakemake": job}}, "__main__")
 print(json.dumps([time.process_time(), most_memory()]))
 """
 
@@ -200,7 +199,7 @@ def disk_rates(folder: Path) -> dict[str, float]:
     runner = BlockRunner(Cache(folder / "disk", "x"), {}, "cpu")
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
-    run_block(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
+    run_maker.finish(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
     entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
     rows, own = 400 * len(entries), 1500  # bytes of an entry that are not columns: they fit into its first disk block
     return {
@@ -210,12 +209,13 @@ def disk_rates(folder: Path) -> dict[str, float]:
 
 
 FIGURE = """
-import sys, time, types
+import runpy, sys, time, types
 sys.path[:0] = {path!r}
-import draw_figure as job
 class Named(dict):
     __getattr__ = dict.__getitem__
-job.main(types.SimpleNamespace(wildcards=Named(figure="growth_rate"), params=Named(study=None), input=Named({tables!r}), output=Named(png="f.png", svg="f.svg", phone="f.phone.svg", facts="f.json"), log=["log"]))
+output = Named(png="f.png", svg="f.svg", phone="f.phone.svg", facts="f.json")
+job = types.SimpleNamespace(wildcards=Named(figure="growth_rate"), params=Named(study=None), input=Named({tables!r}), output=output, log=["log"], rule="draw_figure")
+runpy.run_path({path!r}[1] + "/draw_figure.py", {{"snakemake": job}}, "__main__")
 print(time.process_time())
 """
 
@@ -225,7 +225,7 @@ def table_rates(folder: Path) -> dict[str, float]:
     block = Block("rates", "all", {}, {"sequence_length": [400], "spectral_radius": [0.9, 1.1]}, 32)
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     record = Record("", folder / "x.json")
-    run_block(block, BlockRunner(Cache(folder / "tables", "x"), {}, "cpu"), record, files, {"engine": "x"})
+    run_maker.finish(block, BlockRunner(Cache(folder / "tables", "x"), {}, "cpu"), record, files, {"engine": "x"})
     tables = {table: str(folder / f"all-{table}.parquet") for table in store.TABLES}
     for table, file in files.items():  # the first call of gather imports
         streams.gather(table, [file], tables[table], {})
