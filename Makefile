@@ -22,7 +22,7 @@ test: $(VENV)/dev.stamp ## run all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 verify: $(VENV)/run.stamp ## check the engine against every oracle in every regime (QUICK=1: T up to 100; SEED=1: other networks)
-	$(BIN)/python workflow/scripts/verify_engine.py --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
+	$(BIN)/python -m verification.run --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
 
 verify-results: $(VENV)/run.stamp ## check every file of a study (CONFIG=config.yaml) for damage and mix-ups (PUT_ASIDE=1: rename the bad ones, to be made anew)
 	$(TOOL).verify_results $(CONFIG) $(if $(PUT_ASIDE),--put-aside)

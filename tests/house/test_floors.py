@@ -43,10 +43,6 @@ LAYERS = {
     "plan_study": {"numpy", "threadpoolctl", "rnn_core", "study", "check_engine"},
     "check_engine": {"numpy", "rnn_core", "study", "oracle_checks"},
     "oracle_checks": {"rnn_core"},
-    "verification_cases": {"numpy", "rnn_core"},
-    "verification_oracles": {"numpy", "rnn_core", "verification_cases"},
-    "verify_engine": {"torch", "rnn_core", "study", "verification_cases", "verification_oracles"},
-    "draw_verification": {"pandas", "matplotlib", "numpy", "study"},
 }
 
 
@@ -99,9 +95,24 @@ def test_benchmarks_stand_beside_the_house(file: Path) -> None:
     assert imports(file) <= (peer if file.parent.name == "peers" else names)
 
 
-def test_nothing_uses_the_benchmarks() -> None:
-    for folder in ("rnn_core", "workflow", "examples"):
-        assert not [file for file in (ROOT / folder).rglob("*.py") if "benchmarks" in imports(file)]
+@pytest.mark.parametrize("file", sorted((ROOT / "verification").glob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_verification_stands_beside_the_house(file: Path) -> None:
+    """It uses the engine, and of the workflow only what draws and writes; a case or an oracle uses nothing of the workflow."""
+    further = {"run": {"torch", "study"}, "figure": {"pandas", "matplotlib", "study"}}.get(file.stem, set())
+    assert imports(file) <= {"numpy", "rnn_core", "verification"} | further
+
+
+@pytest.mark.parametrize("beside", ["benchmarks", "verification"])
+def test_nothing_uses_what_stands_beside_the_house(beside: str) -> None:
+    """The engine, the workflow and the examples run without it."""
+    folders = {"rnn_core", "workflow", "examples", "benchmarks", "verification"} - {beside}
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    assert not [file for file in files if beside in imports(file)]
+    assert not [
+        file
+        for file in (ROOT / "workflow").rglob("*.smk")
+        if re.search(rf"\bimport {beside}|from {beside}\b", file.read_text())
+    ]
 
 
 @pytest.mark.parametrize("file", sorted(SCRIPTS.rglob("*.py")), ids=lambda f: f.relative_to(SCRIPTS).as_posix())

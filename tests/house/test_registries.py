@@ -7,31 +7,29 @@ import json
 import pytest
 
 import rnn_core as rc
-import verification_cases
-from rnn_core.oracles import complex_functions, complex_step, equations
+from rnn_core.oracles import activations, equations
 from study.tools.write_docs import SCHEMA_FILE
 from tests.rnn_core import engine_helpers, test_activations, test_planted_bugs
+from verification import cases
 
 SETTINGS = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["properties"]["sweeps"]["additionalProperties"]
 SETTINGS = SETTINGS["properties"]["grid"]["properties"]
 
 ACTIVATION_PLACES = {
-    "oracles/equations.py": equations.ACTIVATIONS,
-    "oracles/complex_functions.py": complex_functions.ACTIVATIONS,
+    "ACTIVATIONS in rnn_core/oracles/activations.py": activations.ACTIVATIONS,
     "REFERENCE in tests/rnn_core/test_activations.py": test_activations.REFERENCE,
     "TORCH_FUNCTIONS in tests/rnn_core/engine_helpers.py": engine_helpers.TORCH_FUNCTIONS,
     "the config schema: make docs": SETTINGS["activation"]["anyOf"][0]["enum"],
 }
 CELL_PLACES = {
-    "oracles/equations.py": equations.STEPS,
-    "oracles/complex_step.py": complex_step.CELLS,
+    "CELLS in rnn_core/oracles/equations.py": equations.CELLS,
     "torch_step in tests/rnn_core/engine_helpers.py": engine_helpers.TORCH_STEPS,
-    "CANDIDATE in workflow/scripts/verification_cases.py": verification_cases.CANDIDATE,
+    "CANDIDATE in verification/cases.py": cases.CANDIDATE,
     "the config schema: make docs": SETTINGS["cell"]["anyOf"][0]["enum"],
 }
 GATED = {name for name, cell in rc.CELLS.items() if cell.gates > 1}
 GATE_PLACES = {
-    "GATE_BIAS in workflow/scripts/verification_cases.py": verification_cases.GATE_BIAS,
+    "GATE_BIAS in verification/cases.py": cases.GATE_BIAS,
     "GATES in tests/rnn_core/test_planted_bugs.py": test_planted_bugs.GATES,
 }
 

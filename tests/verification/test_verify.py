@@ -12,14 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import draw_verification
 import rnn_core as rc
-import verification_oracles
-import verify_engine
 from rnn_core.oracles import complex_step
 from study.report import drawing as sf
 from study.tables import store
-from verification_cases import Case, all_cases, is_real, network_of
+from verification import figure, oracles, run
+from verification.cases import Case, all_cases, is_real, network_of
 
 Rows = list[dict[str, Any]]
 
@@ -28,7 +26,7 @@ Rows = list[dict[str, Any]]
 def rows() -> Rows:
     """Every cell × tanh, relu × regime at T = 3 and 23, one process."""
     cases = [case for case in all_cases((3, 23)) if case.activation in ("tanh", "relu") and case.loss_at == "every"]
-    return verify_engine.verify_all([(case, "cpu") for case in cases], processes=1)
+    return run.verify_all([(case, "cpu") for case in cases], processes=1)
 
 
 def row(**changed: Any) -> dict[str, Any]:
@@ -47,7 +45,7 @@ FAILED = row(activation="relu", relative_error=0.3, where="hidden, t = 2", passe
 
 
 def test_a_small_matrix_passes_with_every_cell_and_oracle(rows: Rows) -> None:
-    assert verify_engine.failures(rows) == []
+    assert run.failures(rows) == []
     assert {r["cell"] for r in rows} == set(rc.CELLS)
     modules = {"torch.nn.RNN", "torch.nn.GRU", "torch.nn.LSTM"}
     assert {r["oracle"] for r in rows} == {"torch.autograd", "complex step", "central differences"} | modules
@@ -81,7 +79,7 @@ def test_a_long_explosion_can_be_compared(activation: str) -> None:
     evaluation = rc.evaluate(network.problem, network.problem.params, network.x, network.target)
     assert isinstance(evaluation.gradients.hidden, rc.Scaled) and math.isfinite(evaluation.loss)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        assert verification_oracles.against_complex_step(network, evaluation)[0] < 1e-10
+        assert oracles.against_complex_step(network, evaluation)[0] < 1e-10
 
 
 # ---- planted mistakes --------------------------------------------------------------------------------------------------
@@ -96,9 +94,9 @@ def test_a_transposed_matrix_fails_and_the_message_names_the_place(monkeypatch: 
 
     monkeypatch.setattr(rc.VanillaCell, "backward", transposed)
     case = Case("vanilla", "tanh", "vanishing", 7, "last")
-    found = verify_engine.verify((case, "cpu"))
+    found = run.verify((case, "cpu"))
     assert [r["passed"] for r in found] == [False] * 4
-    lines = verify_engine.failures(found)
+    lines = run.failures(found)
     for oracle in ("torch.autograd", "torch.nn.RNN", "complex step", "central differences"):
         (line,) = [line for line in lines if oracle in line]
         assert "vanilla, tanh, vanishing, T = 7, loss at last, cpu" in line and " at " in line.split(oracle)[1]
@@ -113,15 +111,15 @@ def test_a_segment_boundary_of_the_complex_step_hides_nothing(monkeypatch: pytes
     )
     network = network_of(Case("lstm", "tanh", "critical", 23, "every"))
     evaluation = rc.evaluate(network.problem, network.problem.params, network.x, network.target)
-    assert verification_oracles.against_complex_step(network, evaluation)[0] > 1e-3
+    assert oracles.against_complex_step(network, evaluation)[0] > 1e-3
 
 
 def test_a_failure_sets_the_exit_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
-    monkeypatch.setattr(verify_engine, "verify_all", lambda jobs, processes: [row(), FAILED])
-    assert verify_engine.main(["--output", str(tmp_path), "--lengths", "1"]) == 1
+    monkeypatch.setattr(run, "verify_all", lambda jobs, processes: [row(), FAILED])
+    assert run.main(["--output", str(tmp_path), "--lengths", "1"]) == 1
     assert "vanilla, relu, critical, T = 7" in capsys.readouterr().err
-    monkeypatch.setattr(verify_engine, "verify_all", lambda jobs, processes: [row(), ABSTAINED])
-    assert verify_engine.main(["--output", str(tmp_path), "--lengths", "1"]) == 0
+    monkeypatch.setattr(run, "verify_all", lambda jobs, processes: [row(), ABSTAINED])
+    assert run.main(["--output", str(tmp_path), "--lengths", "1"]) == 0
     assert "1 comparisons, 0 failed; 1 abstentions" in capsys.readouterr().out
 
 
@@ -133,11 +131,11 @@ def test_an_abstention_is_no_pass_and_says_why(monkeypatch: pytest.MonkeyPatch) 
         raise complex_step.OutOfRange("hidden: its imaginary part is lost to underflow")
 
     monkeypatch.setattr(complex_step, "complex_step_gradients", out_of_range)
-    found = verify_engine.verify((Case("vanilla", "tanh", "vanishing", 2, "last"), "cpu"))
+    found = run.verify((Case("vanilla", "tanh", "vanishing", 2, "last"), "cpu"))
     (abstained,) = [r for r in found if r["oracle"] == "complex step"]
     assert abstained["passed"] is None and abstained["relative_error"] is None
     assert abstained["where"] == "out of the range of the complex step: lost to underflow"
-    text = verify_engine.markdown(found, {"seed": 0})
+    text = run.markdown(found, {"seed": 0})
     assert "| vanilla | complex step | 0 | 0 | 1 | none |" in text
     assert "| complex step | 1 | out of the range of the complex step: lost to underflow |" in text
 
@@ -147,15 +145,15 @@ def test_central_differences_abstain_at_a_kink() -> None:
     p = network.problem.params
     p["bias_hh"] += -(p["weight_ih"] @ network.x[0].T + (p["bias_ih"] + p["bias_hh"])[:, None])[:, 0] + 1e-9
     evaluation = rc.evaluate(network.problem, p, network.x, network.target)
-    with pytest.raises(verification_oracles.Abstains, match="kink"):
-        verification_oracles.against_central_differences(network, evaluation)
+    with pytest.raises(oracles.Abstains, match="kink"):
+        oracles.against_central_differences(network, evaluation)
 
 
 # ---- what is written ---------------------------------------------------------------------------------------------------
 
 
 def test_the_table_reads_back_with_the_columns_described(rows: Rows, tmp_path: Path) -> None:
-    verify_engine.write([*rows, ABSTAINED], tmp_path, {"lengths": [3, 23], "seed": 0}, ["cpu"])
+    run.write([*rows, ABSTAINED], tmp_path, {"lengths": [3, 23], "seed": 0}, ["cpu"])
     table = tmp_path / "engine_verification.parquet"
     back = pq.read_table(table)
     assert back.schema.remove_metadata().equals(store.schema("verification").remove_metadata())
@@ -168,7 +166,7 @@ def test_the_table_reads_back_with_the_columns_described(rows: Rows, tmp_path: P
 @pytest.mark.parametrize("given", [["--lengths", "0"], ["--lengths", "x"], ["--jobs", "0"], ["--seed", "-1"]])
 def test_what_the_command_line_refuses(given: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
-        verify_engine.arguments(given)
+        run.arguments(given)
     assert ended.value.code == 2
     assert "must be a whole number" in capsys.readouterr().err or given == ["--seed", "-1"]
 
@@ -180,13 +178,13 @@ def points(ax: Any) -> Iterator[float]:
 
 def test_the_figure_shows_every_comparison(rows: Rows, tmp_path: Path) -> None:
     everything = [*rows, ABSTAINED, FAILED]
-    verify_engine.write(everything, tmp_path, {"seed": 0}, ["cpu"])
-    data = draw_verification.frame(tmp_path / "engine_verification.parquet")
+    run.write(everything, tmp_path, {"seed": 0}, ["cpu"])
+    data = figure.frame(tmp_path / "engine_verification.parquet")
     with sf.theme():
-        figure = draw_verification.draw(data)
-        figure.draw_without_rendering()
-    assert len(figure.axes) == len(draw_verification.PANELS)
-    for ax, panel in zip(figure.axes, draw_verification.PANELS, strict=True):
+        drawn = figure.draw(data)
+        drawn.draw_without_rendering()
+    assert len(drawn.axes) == len(figure.PANELS)
+    for ax, panel in zip(drawn.axes, figure.PANELS, strict=True):
         here = data[data["panel"] == panel]
         assert sorted(points(ax)) == pytest.approx(sorted(here["drawn"].dropna()))
         assert [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "tolerance"] == list(
@@ -197,6 +195,6 @@ def test_the_figure_shows_every_comparison(rows: Rows, tmp_path: Path) -> None:
         assert counts.startswith(f"{len(here) - abstained} compared, {abstained} abstained")
         assert ("1: out of range" in counts) == (panel == "complex step")
     compared = sum(r["passed"] is not None for r in everything)
-    assert draw_verification.headline(data).startswith(f"1 of {compared} comparisons of the engine")
+    assert figure.headline(data).startswith(f"1 of {compared} comparisons of the engine")
     passed = data[data["passed"].fillna(True).astype(bool)]
-    assert draw_verification.headline(passed).startswith(f"All {compared - 1} comparisons")
+    assert figure.headline(passed).startswith(f"All {compared - 1} comparisons")

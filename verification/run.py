@@ -5,34 +5,26 @@ Writes ``engine_verification.parquet``, ``.md``, ``.png`` and ``.svg``; ends wit
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import multiprocessing
 import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
 
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")  # before NumPy is imported: one thread a process, and the same bits anywhere
-
-import argparse  # noqa: E402
-import itertools  # noqa: E402
-import multiprocessing  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections import Counter  # noqa: E402
-from collections.abc import Iterable, Iterator, Sequence  # noqa: E402
-from concurrent.futures import ProcessPoolExecutor  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # rnn_core need not be installed
-
-from rnn_core.arrays import device_name, resolve_device  # noqa: E402
-from study.files.writing import written_aside  # noqa: E402
-from study.provenance import provenance  # noqa: E402
-from study.tables import store  # noqa: E402
-from verification_cases import LENGTHS, Case, all_cases, is_real  # noqa: E402
-from verification_oracles import Row, rows_of  # noqa: E402
+from rnn_core.arrays import device_name, resolve_device
+from study.files.writing import written_aside
+from study.provenance import provenance
+from study.tables import store
+from verification.cases import LENGTHS, Case, all_cases, is_real
+from verification.oracles import Row, rows_of
 
 Job = tuple[Case, str]  # a case and its device
-FIGURE = Path(__file__).parent / "draw_verification.py"
 MOST_FAILURES = 20  # that are listed
 
 
@@ -142,7 +134,9 @@ def write(rows: Sequence[Row], folder: Path, settings: dict[str, Any], devices: 
     store.write(store.build("verification", columns), table, made)
     with written_aside(table.with_suffix(".md")) as aside:
         aside.write_text(markdown(rows, settings), encoding="utf-8")
-    subprocess.run([sys.executable, str(FIGURE), str(table)], check=True)
+    from verification import figure  # plotting comes after measuring: its libraries start threads
+
+    figure.save(table)
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

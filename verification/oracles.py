@@ -11,11 +11,11 @@ import numpy as np
 import rnn_core as rc
 from rnn_core.arrays import Array, like, to_numpy
 from rnn_core.experiment import Evaluation, loss_of
+from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
 from rnn_core.scaling import LN2, Scaled, parts, plain
-from verification_cases import Case, Network, network_of, preactivations
+from verification.cases import Case, Network, network_of, preactivations
 
 Row = dict[str, Any]
-Found = tuple[float, str]  # the worst relative error, and where
 
 TOLERANCE = 1e-10  # of a step or a parameter, atol = 0; two sound programs differ by some 1e-13
 # A central difference with step s has the error s²/6 · L'''/L' + eps/s · L/L'; at s = eps^(1/3) both terms are eps^(2/3) = 4e-11
@@ -29,10 +29,6 @@ SIDE_BY_SIDE = (
 )
 
 
-class Abstains(Exception):
-    """The oracle has nothing to compare with; the message says why."""
-
-
 def rows_of(case: Case, device: str) -> list[Row]:
     """One row an oracle."""
     network = network_of(case, device)
@@ -42,7 +38,7 @@ def rows_of(case: Case, device: str) -> list[Row]:
         return [_row(case, network, name, oracle, evaluation) for name, oracle in _oracles(network)]
 
 
-def _oracles(network: Network) -> Iterator[tuple[str, Callable[[Network, Evaluation], Found]]]:
+def _oracles(network: Network) -> Iterator[tuple[str, Callable[[Network, Evaluation], Error]]]:
     """Those that apply, by name."""
     from rnn_core.oracles import torch_modules
 
@@ -56,7 +52,7 @@ def _oracles(network: Network) -> Iterator[tuple[str, Callable[[Network, Evaluat
 
 
 def _row(
-    case: Case, network: Network, name: str, oracle: Callable[[Network, Evaluation], Found], evaluation: Evaluation
+    case: Case, network: Network, name: str, oracle: Callable[[Network, Evaluation], Error], evaluation: Evaluation
 ) -> Row:
     error: float | None
     tolerance = DIFFERENCE_TOLERANCE if name == "central differences" else TOLERANCE
@@ -80,45 +76,31 @@ def _row(
     }
 
 
-def against_autograd(network: Network, evaluation: Evaluation) -> Found:
+def against_autograd(network: Network, evaluation: Evaluation) -> Error:
     """torch.autograd over our equations, step by step."""
     from rnn_core.oracles import autograd
 
     problem = network.problem
-    given = (problem, problem.params, network.x, network.target)
-    try:
-        error = autograd.check(*given, evaluation)
-    except autograd.NotFinite:
-        if not autograd.confirms_nonfinite(*given):
-            return math.inf, "not finite; torch's result is"
-        raise Abstains("not finite in plain floats, in torch as in the engine") from None
-    return error.relative, error.where
+    return autograd.check(problem, problem.params, network.x, network.target, evaluation)
 
 
-def against_module(network: Network, evaluation: Evaluation) -> Found:
+def against_module(network: Network, evaluation: Evaluation) -> Error:
     """The kernels of torch.nn."""
-    from rnn_core.oracles import autograd, torch_modules
+    from rnn_core.oracles import torch_modules
 
     direct = evaluation.grad_hidden(0, network.x.shape[0])
-    try:
-        error = torch_modules.check(network.problem, network.x, plain(direct), TOLERANCE)
-    except autograd.NotFinite:
-        raise Abstains("a state is not finite in plain floats") from None
-    except torch_modules.TooSaturated:
-        raise Abstains("a unit is so saturated that the kernel's own 1 − h² has too few digits") from None
-    return error.relative, error.where
+    return torch_modules.check(network.problem, network.x, plain(direct), TOLERANCE)
 
 
 # ---- central differences -----------------------------------------------------------------------------------------------
 
 
-def against_central_differences(network: Network, evaluation: Evaluation) -> Found:
+def against_central_differences(network: Network, evaluation: Evaluation) -> Error:
     """Every entry of every parameter and input, by two values of the loss; with half the step again, to know its own error."""
     from rnn_core.oracles.central_differences import best_step, central_difference
-    from rnn_core.oracles.compare import relative_error
 
     problem, sides = network.problem, _sides(evaluation.tape)
-    found: list[Found] = []
+    found: list[Error] = []
     for name, value in {**problem.params, "x": network.x}.items():
         at = to_numpy(value)
         f = _loss_along(network, name, sides)
@@ -130,8 +112,8 @@ def against_central_differences(network: Network, evaluation: Evaluation) -> Fou
             own = relative_error(wide[piece], narrow[piece])
             if not own <= KNOWN_TO * DIFFERENCE_TOLERANCE:
                 raise Abstains("the differences with steps s and s/2 part by more than a quarter of the tolerance")
-            found.append((relative_error(to_numpy(plain(ours))[piece], narrow[piece]), where))
-    return max(found)
+            found.append(Error(relative_error(to_numpy(plain(ours))[piece], narrow[piece]), where))
+    return worst(found)
 
 
 def _loss_along(network: Network, name: str, sides: list[np.ndarray]) -> Callable[[np.ndarray], float]:
@@ -161,14 +143,13 @@ def _sides(tape: rc.Tape) -> list[np.ndarray]:
 # ---- complex step ------------------------------------------------------------------------------------------------------
 
 
-def against_complex_step(network: Network, evaluation: Evaluation) -> Found:
+def against_complex_step(network: Network, evaluation: Evaluation) -> Error:
     """Complex-step differentiation: all parameters, dL/dx, dL/dh (and dL/dc) at every step, the initial state.
 
     A long sequence is taken step by step: in a chaotic network two sound trajectories part by rounding alone, and what is
     accumulated forward through saturated gates loses digits that the way back keeps. A step starts from the engine's state
     and ends in the engine's dL/dh; what it sends to the state before it must be the dL/dh that the step before ends in.
     """
-    from rnn_core.oracles.compare import Error, relative_error, worst
     from rnn_core.oracles.complex_step import OutOfRange
 
     tape, T = evaluation.tape, network.x.shape[0]
@@ -189,8 +170,7 @@ def against_complex_step(network: Network, evaluation: Evaluation) -> Found:
             sums[name] = rc.scaling.plus(sums[name], share) if name in sums else share
     for name, total in sums.items():
         errors.append(Error(relative_error(evaluation.gradients.params[name], total), name))
-    error = worst(errors)
-    return error.relative, error.where
+    return worst(errors)
 
 
 def _kind(reason: str) -> str:
@@ -275,8 +255,6 @@ def _segments(
 
 def _errors(evaluation: Evaluation, found: Any, starts: list[int], e: int) -> list[Any]:
     """The relative errors at every step of the segments, and of the initial state."""
-    from rnn_core.oracles.compare import Error, relative_error
-
     gradients, B = evaluation.gradients, evaluation.tape.x.shape[1]
     named = {"hidden": gradients.hidden, "x": gradients.x, "cell": gradients.cell}
     errors = []
@@ -295,8 +273,6 @@ def _initial_errors(
     evaluation: Evaluation, found: Any, starts: list[int], e: int, direct: np.ndarray, ends: dict[str, Any]
 ) -> list[Any]:
     """The errors of what segments send to the state before them, with what else acts on it there: dL/dh_t, or dL/dc_t."""
-    from rnn_core.oracles.compare import Error, relative_error
-
     gradients, B = evaluation.gradients, evaluation.tape.x.shape[1]
     errors = []
     for name, value in found.state.items():

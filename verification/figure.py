@@ -1,6 +1,6 @@
 """The figure of ``make verify``: every comparison's relative error, far below the tolerance or not, and what abstained.
 
-Not called plot_*: those are the figures of a study, which a config chooses and a report captions.
+It has the style of a study's figures. ``python -m verification.figure engine_verification.parquet`` draws it again.
 """
 
 from __future__ import annotations
