@@ -27,10 +27,8 @@ LAYERS = {
     "study/screen": {"psutil", "study"},
     "study/report": {*DRAWING, "study"},
     "study/tools": {"numpy", "scipy", "threadpoolctl", "rnn_core", "study"},
-    "study/tools/measure_rates": {"numpy", "scipy", "threadpoolctl", "rnn_core", "study", "oracle_checks"},
     "study/job": {"threadpoolctl", "study"},
     "study/runs": {"numpy", "pyarrow", "rnn_core", "torch", "study"},
-    "study/runs/verification": {"numpy", "pyarrow", "rnn_core", "study", "oracle_checks"},
     "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study"},
     "figures": {*DRAWING, "study"},
     "config_guard": {"snakemake", "study"},
@@ -39,10 +37,9 @@ LAYERS = {
     "gather_table": {"pyarrow", "study"},
     "read_sequences": {"study"},
     "run_block": {"rnn_core", "study"},
-    "verify_runs": {"rnn_core", "study", "oracle_checks"},
-    "plan_study": {"numpy", "threadpoolctl", "rnn_core", "study", "check_engine"},
-    "check_engine": {"numpy", "rnn_core", "study", "oracle_checks"},
-    "oracle_checks": {"rnn_core"},
+    "verify_runs": {"rnn_core", "study"},
+    "plan_study": {"threadpoolctl", "rnn_core", "study"},
+    "check_engine": {"rnn_core", "study"},
 }
 
 

@@ -17,11 +17,11 @@ import pytest
 from study_project import ROOT
 
 import rnn_core as rc
-from oracle_checks import CheckFailed
 from rnn_core.experiment import axes
 from study.files.cache import Cache, Entry
 from study.plan import Block
 from study.runs import verification
+from study.runs.checks import CheckFailed
 from study.runs.runner import BlockRunner, finish
 from study.screen.progress import Record
 from study.tables import store

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import check_engine
 from study import PROJECT, plan
 from study.cost import forecast
 from study.cost.forecast import Estimate, Job
+from study.runs import gate
 from study.screen import progress as job_progress
 from study.screen.progress import Record
 
@@ -92,7 +92,7 @@ def test_a_slow_engine_check_slows_what_compares_with_pytorch_and_nothing_else()
 
 
 def test_the_engine_check_is_predicted_from_the_networks_that_it_takes(config: dict[str, Any]) -> None:
-    cases = len(list(check_engine.cases(config["sweeps"])))
+    cases = len(list(gate.cases(config["sweeps"])))
     known = forecast.check_seconds(config)
     assert 2.0 + 0.004 * cases < known < 2.0 + 0.1 * cases
     longer = config["sweeps"]["propagation"]["grid"]

@@ -13,14 +13,13 @@ import pytest
 from study_project import ROOT
 from yaml import safe_load
 
-import plan_study
 import rnn_core as rc
 from rnn_core import experiment, initializers
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.cells import CELLS, make_cell
 from study import plan as planning
 from study.config import approval
-from study.cost import model
+from study.cost import model, outlook
 from study.plan import Block
 
 
@@ -252,13 +251,13 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
     config: dict[str, Any], factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a compiler the engine is twenty times slower; starts of jobs, tables and figures are not."""
-    monkeypatch.setattr(plan_study, "speed", lambda *arguments: (factor, 5))
+    monkeypatch.setattr(outlook, "speed", lambda *arguments: (factor, 5))
     nothing_kept = SimpleNamespace(cache=SimpleNamespace(keys=set))
     blocks = planning.blocks(config)
     for sweep in config["sweeps"]:
         own = [block for block in blocks.values() if block.sweep == sweep]
-        plan = plan_study.plan_sweep(own, config, nothing_kept, 1.0)  # type: ignore[arg-type]
-        engine = sum(model.seconds(plan_study.engine_work(block)) for block in own)
+        plan = outlook.plan_sweep(own, config, nothing_kept, 1.0)  # type: ignore[arg-type]
+        engine = sum(model.seconds(outlook.engine_work(block)) for block in own)
         costs = [model.block_cost(block, config).seconds for block in own]
         assert 0.0 < engine < sum(costs) - len(own) * model.RATES["job_seconds"]
         assert plan.predicted == pytest.approx(sum(costs))
@@ -268,7 +267,7 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
         assert plan.longest <= plan.spent
         finished = dataclasses.replace(plan, open=[0.0] * len(own))
         assert finished.left == 0.0
-    around = plan_study.around(config, blocks)
+    around = outlook.around(config, blocks)
     assert around["tables"][1].engine == around["figures, page"][1].engine == 0.0
     for name, job in (("engine check", 1), ("verification", around["verification"][0])):
         times = around[name][1]
@@ -281,10 +280,10 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
 
 def test_the_printed_plan_scales_a_sweep_of_which_nothing_could_be_timed(config: dict[str, Any]) -> None:
     """Such a sweep takes the others' factor: in its time, in what is left of it and in its longest job."""
-    timed = plan_study.SweepPlan("a", 10, 0, [plan_study.Times(100.0, 10.0)], [1.0], 3.0, 5, 1.0, 1.0)
+    timed = outlook.SweepPlan("a", 10, 0, [outlook.Times(100.0, 10.0)], [1.0], 3.0, 5, 1.0, 1.0)
     untimed = dataclasses.replace(timed, sweep="b", factor=3.0, sampled=0, open=[0.5])
-    rest = {"engine check": (1, plan_study.Times(1.0, 2.0)), "figures, page": (2, plan_study.Times(0.0, 40.0))}
-    text = plan_study.report(config, [timed, untimed], rest, 2)
+    rest = {"engine check": (1, outlook.Times(1.0, 2.0)), "figures, page": (2, outlook.Times(0.0, 40.0))}
+    text = outlook.report(config, [timed, untimed], rest, 2)
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "5.2 min" in rows["a"]
     assert rows["b"].split()[4:10] == ["5.2", "min", "2.6", "min", "110.0", "s"]
@@ -292,7 +291,7 @@ def test_the_printed_plan_scales_a_sweep_of_which_nothing_could_be_timed(config:
     assert rows["figures, page"].split()[3:5] == ["40.0", "s"]
     assert "in the engine this machine takes 3.00 times what the model says" in text
     wall = model.RATES["snakemake_seconds"] + 5.0 + 310.0 + 20.0
-    assert f"about {plan_study.shown(wall)}." in text
+    assert f"about {outlook.shown(wall)}." in text
 
 
 def test_two_ways_to_write_one_rule_are_noticed(config: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from study_project import ROOT, copy, without_figures
 from study import plan
 from study.cost import model
 from study.cost import resources as job_resources
+from study.runs.gate import LONGEST as LONGEST_CHECKED
 
 TINY = yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8"))
 PROFILES = ROOT / "workflow" / "profiles"
@@ -85,13 +86,8 @@ def test_the_gate_asks_for_the_largest_network_of_the_study() -> None:
     )
     assert gated > 2 * vanilla
     assert gate(hidden_size=[8, 512], sequence_length=[10, 2000]) > small + 1000
-    longest = gate(sequence_length=job_resources.LONGEST_CHECKED)
-    assert gate(sequence_length=100 * job_resources.LONGEST_CHECKED) == longest > small
-
-
-def test_the_gates_limit_is_that_of_check_engine() -> None:
-    source = (ROOT / "workflow" / "scripts" / "check_engine.py").read_text(encoding="utf-8")
-    assert re.search(rf"^LONGEST = {job_resources.LONGEST_CHECKED:_}\b", source, re.MULTILINE)
+    longest = gate(sequence_length=LONGEST_CHECKED)
+    assert gate(sequence_length=100 * LONGEST_CHECKED) == longest > small
 
 
 def test_tables_of_a_large_study_stay_bounded() -> None:

@@ -5,12 +5,12 @@ In jobs of their own, several blocks each, so that a block need not import torch
 
 from typing import Any
 
-from oracle_checks import CheckFailed
 from rnn_core.compiled import made_on
 from study.job import running
 from study.plan import Block
 from study.provenance import script_digest
 from study.runs import runner, verification
+from study.runs.checks import CheckFailed
 from study.tables import store
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from study import plan
 from study.cost import model
 from study.cost.rates import RATES
-from study.cost.resources import LONGEST_CHECKED
 from study.counts import counted, duration
 from study.plan import Block
+from study.runs.gate import LONGEST as LONGEST_CHECKED
 from study.screen import progress
 from study.screen.progress import Record
 from study.tables import store
@@ -304,7 +304,7 @@ def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: f
 
 
 def check_seconds(config: Mapping[str, Any]) -> float:
-    """What the model predicts for the engine check: about the networks that ``check_engine.cases`` takes, each compared once."""
+    """What the model predicts for the engine check: about the networks that ``gate.cases`` takes, each compared once."""
     start = RATES["verify_job_seconds"]
     total = start
     for sweep, described in config["sweeps"].items():

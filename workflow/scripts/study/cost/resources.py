@@ -13,13 +13,14 @@ from typing import Any
 
 from study.cost import model
 from study.plan import Block, as_list
+from study.runs.gate import LONGEST as LONGEST_CHECKED
 
 # Two Snakemakes (170 MiB each, measured) and a launcher stand around every script of a cluster job.
 AROUND_MB = 400
 MEMORY_HEAD_ROOM = 1.5  # the prediction is within 30 %; allocators and libraries differ
 SLOWER = 3.0  # how much slower than the machine on which the rates were measured a node may be
 START_MINUTES = 3  # starting two Snakemakes and importing torch from a busy file server
-GATE_MB, GATE_MINUTES, LONGEST_CHECKED = 400, 30, 10_000  # with PyTorch imported; check_engine.LONGEST
+GATE_MB, GATE_MINUTES = 400, 30  # with PyTorch imported
 # How often the gate holds all states, by gate, of its largest network: in the engine, in autograd and in torch.nn, values and
 # gradients. Measured at T = 1000, B = 160, H = 64: vanilla 10.7, GRU 10.9 and LSTM 9.4 a gate.
 COPIES = 11

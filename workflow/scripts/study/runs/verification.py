@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import rnn_core as rc
-from oracle_checks import CheckFailed, Verifier, describe
 from study.files.cache import Entry
 from study.files.writing import reading
 from study.plan import Block
+from study.runs.checks import CheckFailed, Verifier, describe
 from study.runs.runner import BlockRunner
 from study.tables import store
 

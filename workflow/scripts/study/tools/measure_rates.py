@@ -22,12 +22,12 @@ from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
-from oracle_checks import Verifier
 from study import PROJECT, SCRIPTS
 from study.cost import model
 from study.files.cache import Cache
 from study.plan import Block
 from study.runs import runner as run_maker
+from study.runs.checks import Verifier
 from study.runs.runner import BlockRunner
 from study.screen.progress import Record
 from study.tables import store, streams
