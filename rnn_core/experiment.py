@@ -734,7 +734,7 @@ def _measure_start(
     several = len(trace["t"]) > 1
     measured = growth_of(problem, evaluation, of_states.windows or window)
     matrix = to_numpy(problem.params["weight_hh"]).astype(np.float64)
-    blocks = np.split(matrix, problem.cell.gates)  # one recurrent matrix a gate
+    blocks = np.split(matrix, len(problem.cell.gates))  # one recurrent matrix a gate
     rho, sigma = max(map(spectral_radius, blocks)), max(map(sigma_max, blocks))
     theory = _predict(problem, evaluation, of_states, window, matrix, sigma)
     return {

@@ -39,11 +39,14 @@ INITIALIZERS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 }
 
 
+REMEMBERED = 256  # matrices whose eigenvalues, or singular values, are kept
+
+
 class _Remembered:
     """A function of a matrix that keeps its last values: the runs of a sweep ask for the same matrices again and again, and
     an eigenvalue problem takes as long as a hundred steps of a run."""
 
-    def __init__(self, measure: Callable[[np.ndarray], float], most: int = 256) -> None:
+    def __init__(self, measure: Callable[[np.ndarray], float], most: int = REMEMBERED) -> None:
         self.measure, self.most = measure, most
         self.found: dict[tuple[bytes, tuple[int, ...], str], float] = {}
 

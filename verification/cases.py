@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,38 +16,25 @@ from rnn_core.arrays import Array, Params, place
 from rnn_core.theory import growth
 
 HIDDEN, INPUTS, BATCH = 5, 3, 2
-HOLDING = (
-    6  # inputs where they hold the units: at least as many as units, and not as many, lest a transposition go unseen
-)
+# Inputs where they hold the units: at least as many as units, and not as many, lest a transposition go unseen.
+HOLDING = 6
 REGIMES = ("vanishing", "critical", "exploding")
 LOSS_AT = ("last", "every")
 LENGTHS = (1, 2, 7, 100, 1000)
-# Where in weight_hh, block by block, the activation acts; the other blocks belong to sigmoid gates.
-CANDIDATE = {"vanilla": 0, "residual": 0, "gru": 2, "gru_reset_before": 2, "lstm": 2}
-BOUNDED = (
-    "hard_tanh",
-    "sigmoid",
-    "softsign",
-    "tanh",
-)  # few units of these saturate, and stop growing, unless they are held
-GATE_BIAS = {"gru": (1.0, -1.5, 0.0), "gru_reset_before": (1.0, -1.5, 0.0), "lstm": (0.5, -0.5, 0.0, 0.5)}
+OFFSETS = (1.0, -1.5)  # biases of the sigmoid gates, in turn: one more open than at rest, the next more shut
 HORIZON = (
-    100  # steps over which growth is measured, at least; over fewer it is that of the first steps, not of the regime
+    100  # steps over which growth is measured, at least: over fewer it is that of the first steps, not of the regime
 )
 LONG = 100  # longer sequences grow so far that their size has to be thought of
 DRAWS, TRIES = 12, 6  # networks drawn, and strengths tried for each, before the nearest to the regime is taken
 # Rate of growth (ln per step) that is aimed at, and how near is near enough.
 AIM = {"vanishing": (-0.8, 0.15), "critical": (0.0, 0.03), "exploding": (0.75, 0.15)}
-MILD = (
-    0.25,
-    0.08,
-)  # explosion over a long sequence of a cell whose states cannot be scaled: e^250 squared is still finite
-REAL = {
-    "vanishing": (-math.inf, -0.1),
-    "critical": (-0.1, 0.1),
-    "exploding": (0.1, math.inf),
-}  # what makes a regime real
-TINY = 1e-200  # inputs and biases of a scalable cell that explodes for long: its states then end near 1e+130, not at infinity
+# Explosion over a long sequence of a cell whose states cannot be scaled: e^250 squared is still finite.
+MILD = (0.25, 0.08)
+# The rates that make a regime real.
+REAL = {"vanishing": (-math.inf, -0.1), "critical": (-0.1, 0.1), "exploding": (0.1, math.inf)}
+# Inputs and biases of a scalable cell that explodes for long: its states then end near 1e+130, not at infinity.
+TINY = 1e-200
 
 
 @dataclass(frozen=True)
@@ -122,14 +110,6 @@ def is_real(regime: str, rate: float) -> bool:
     return low < rate < high
 
 
-def preactivations(cell: rc.Cell, saved: Any) -> list[Array]:
-    """What the activation sees in one step, each (H, B); of an LSTM also the cell state."""
-    if cell.name == "lstm":
-        a, H = saved[0], HIDDEN
-        return [a[2 * H : 3 * H], saved[6]]
-    return [saved[2] if isinstance(saved, tuple) else saved]
-
-
 def growth_rate(problem: rc.Problem, x: np.ndarray) -> float:
     """The growth of the last step's gradient on its way back over all of x; -inf where it is zero, nan where not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -157,7 +137,8 @@ def _experiment(case: Case) -> rc.Experiment:
 
 
 def _scalable(case: Case) -> bool:
-    return case.cell in ("vanilla", "residual") and rc.ACTIVATIONS[case.activation].homogeneous
+    """Whether states may be made small without another change: they are as large as inputs and biases make them."""
+    return rc.CELLS[case.cell](case.activation).homogeneous
 
 
 def _aim(case: Case) -> tuple[float, float]:
@@ -167,20 +148,22 @@ def _aim(case: Case) -> tuple[float, float]:
 
 
 def _is_held(case: Case) -> bool:
-    return case.activation in BOUNDED and case.regime != "vanishing"
+    """Whether the inputs hold the units where they were drawn: few of a bounded activation saturate, and stop growing, then."""
+    return rc.ACTIVATIONS[case.activation].bounded and case.regime != "vanishing"
 
 
 def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.ndarray]:
     """(parameters of strength 1, x over at least the horizon, target); no bias is zero. Where the inputs are to hold the
     units, x are the preactivations to hold, (steps, B, H)."""
     gates, H, T, held = rc.CELLS[case.cell].gates, HIDDEN, case.sequence_length, _is_held(case)
+    rows = len(gates) * H
     small = TINY if case.regime == "exploding" and T > LONG and _scalable(case) else 1.0
-    offsets = np.repeat(GATE_BIAS.get(case.cell, (0.0,)), H)
+    offsets = np.repeat(_gate_offsets(gates), H)
     params = {
-        "weight_ih": rng.standard_normal((gates * H, HOLDING if held else INPUTS)) * (0.1 if held else 0.4),
-        "weight_hh": rng.standard_normal((gates * H, H)) / math.sqrt(H),
-        "bias_ih": small * (0.2 * rng.standard_normal(gates * H) + 0.5 * offsets),
-        "bias_hh": small * (0.2 * rng.standard_normal(gates * H) + 0.5 * offsets),
+        "weight_ih": rng.standard_normal((rows, HOLDING if held else INPUTS)) * (0.1 if held else 0.4),
+        "weight_hh": rng.standard_normal((rows, H)) / math.sqrt(H),
+        "bias_ih": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
+        "bias_hh": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
         "weight_ho": rng.standard_normal((1, H)) / math.sqrt(H),
         "bias_ho": rng.standard_normal(1),
     }
@@ -191,31 +174,37 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
     return params, 0.4 * x if held else x, target
 
 
+def _gate_offsets(gates: tuple[str, ...]) -> list[float]:
+    """A bias for every gate: the candidate's is 0."""
+    turns = itertools.cycle(OFFSETS)
+    return [0.0 if gate == "candidate" else next(turns) for gate in gates]
+
+
 def _candidate(case: Case) -> slice:
     """The rows of the block that the activation acts on."""
-    return slice(CANDIDATE[case.cell] * HIDDEN, (CANDIDATE[case.cell] + 1) * HIDDEN)
+    place = rc.CELLS[case.cell].gates.index("candidate")
+    return slice(place * HIDDEN, (place + 1) * HIDDEN)
 
 
 def _inputs(case: Case, problem: rc.Problem, drawn: np.ndarray) -> np.ndarray:
     """x: as drawn, or such that the units are held at the preactivations that were drawn."""
     if not _is_held(case):
         return drawn
-    p, cell = problem.params, problem.cell
-    turns = (
-        1 if cell.gates == 1 else 3
-    )  # a gate in front of the recurrent part sees the inputs, too: a few turns settle that
-    inverse = np.linalg.pinv(p["weight_ih"][_candidate(case)])
+    p, cell, rows = problem.params, problem.cell, _candidate(case)
+    place = cell.gates.index("candidate")
+    # A gate in front of the recurrent part sees the inputs, too: a few turns settle that.
+    turns = 1 if len(cell.gates) == 1 else 3
+    inverse = np.linalg.pinv(p["weight_ih"][rows])
     state = {name: np.zeros((HIDDEN, BATCH)) for name in cell.state_names}
     x = np.zeros((len(drawn), BATCH, HOLDING))
     for t, wanted in enumerate(drawn):
         after, saved = state, None
         for turn in range(turns + 1):
-            u = (p["weight_ih"] @ np.matrix_transpose(x[t : t + 1]))[0] + p["bias_ih"][
-                :, None
-            ]  # as the engine rounds it
-            after, saved = cell.forward(p, u, state)
+            u = (p["weight_ih"] @ np.matrix_transpose(x[t : t + 1]))[0]  # a stack of one, as the engine rounds it
+            after, saved = cell.forward(p, u + p["bias_ih"][:, None], state)
             if turn < turns:
-                x[t] += (inverse @ (wanted.T - preactivations(cell, saved)[0])).T
+                _, preactivation = cell.nonlinearities(saved)[place]
+                x[t] += (inverse @ (wanted.T - preactivation)).T
         state = after
     return x
 
@@ -239,7 +228,7 @@ def _strengthened(case: Case, base: rc.Problem, drawn: np.ndarray, aim: float, n
 def _with_strength(case: Case, cell: rc.Cell, base: Params, strength: float) -> Params:
     """Scales what the activation sees of the state; the bias takes back what it would see at rest, so that units stay alive."""
     W, b, rows = base["weight_hh"].copy(), base["bias_hh"].copy(), _candidate(case)
-    W *= min(1.0, strength) * (0.5 if cell.gates > 1 else 1.0)
+    W *= min(1.0, strength) * (0.5 if len(cell.gates) > 1 else 1.0)
     W[rows] = strength * base["weight_hh"][rows]
     b[rows] -= W[rows] @ np.full(HIDDEN, float(cell.phi.f(np.zeros(1))[0]))
     return {**base, "weight_hh": W, "bias_hh": b}

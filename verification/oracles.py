@@ -13,7 +13,7 @@ from rnn_core.arrays import Array, like, to_numpy
 from rnn_core.experiment import Evaluation, loss_of
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
 from rnn_core.scaling import LN2, Scaled, parts, plain
-from verification.cases import Case, Network, network_of, preactivations
+from verification.cases import Case, Network, network_of
 
 Row = dict[str, Any]
 
@@ -135,9 +135,8 @@ def _loss_along(network: Network, name: str, sides: list[np.ndarray]) -> Callabl
 
 def _sides(tape: rc.Tape) -> list[np.ndarray]:
     """On which side of every kink each preactivation lies."""
-    kinks, cell = tape.cell.phi.kinks, tape.cell
-    seen = [to_numpy(a) for saved in tape.saved for a in preactivations(cell, saved)] if kinks else []
-    return [np.sign(a - kink) for a in seen for kink in kinks]
+    seen = [pair for saved in tape.saved for pair in tape.cell.nonlinearities(saved)]
+    return [np.sign(to_numpy(a) - kink) for phi, a in seen for kink in phi.kinks]
 
 
 # ---- complex step ------------------------------------------------------------------------------------------------------

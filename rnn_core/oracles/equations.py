@@ -2,8 +2,11 @@
 
 A step is written once, for arrays whose rows are samples, and sees a ``Network`` that does the arithmetic. On torch tensors
 (``tensors.py``) autograd differentiates it; on complex numbers (``complex_step.py``) the imaginary part does. Nothing here
-is differentiated by hand, and nothing is shared with ``rnn_core.cells``. What both oracles would get wrong together, an
-equation of this file, PyTorch's own kernels (``torch_modules.py``) and central differences do not share.
+is differentiated by hand, and nothing is shared with ``rnn_core.cells``.
+
+An equation that is wrong here is wrong for both oracles. PyTorch's own kernels (``torch_modules.py``) are a third party, and so
+are central differences. Of these, only the check of ``torch.lstm`` asks this file for something: how dL/dc_t splits into what
+comes through h_t and what comes through c_{t+1}.
 
 To add a cell, write its step and add a row to ``CELLS``.
 """

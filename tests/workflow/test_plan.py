@@ -15,8 +15,6 @@ from yaml import safe_load
 
 import rnn_core as rc
 from rnn_core import experiment, initializers
-from rnn_core.activations import ACTIVATIONS
-from rnn_core.cells import CELLS, make_cell
 from study import plan as planning
 from study.config import approval
 from study.cost import model, outlook
@@ -220,15 +218,6 @@ def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> 
     at_points = 2 * 2 * 5**3  # a seed: of both activations and both lengths, at the operating point
     assert few["cubed"] == 100 * (2 * 5**3 + at_points)
     assert many["cubed"] == 1000 * (2 * 2 * 5**3 + at_points)
-
-
-def test_the_model_knows_which_activations_are_straight_and_which_cells_are_fast() -> None:
-    """Planning imports no engine, so the names stand in the model, too."""
-    assert set(model.HOMOGENEOUS) == {name for name, phi in ACTIVATIONS.items() if phi.homogeneous}
-    cells = {name: make_cell(name, "tanh") for name in CELLS}
-    covered = {name for name, cell in cells.items() if isinstance(cell, (rc.VanillaCell, rc.ResidualCell))}
-    assert set(model.FAST) == covered
-    assert set(model.GATES) == set(cells)
 
 
 def test_costs_grow_with_what_they_are_made_of(config: dict[str, Any]) -> None:

@@ -13,19 +13,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rnn_core import ACTIVATIONS, CELLS
+from rnn_core.compiled import COVERED
+from rnn_core.initializers import REMEMBERED
 from study.cost.rates import RATES
 from study.plan import Block, Settings
 from study.settings import described_axes
 
-GATES = {"vanilla": 1, "residual": 1, "gru": 3, "gru_reset_before": 3, "lstm": 4}
+GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 BYTES = {"float64": 8, "float32": 4}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
-FAST = ("vanilla", "residual")  # cells whose steps are compiled code; the others' are the readable loop
-STRAIGHT = ("identity", "relu", "leaky_relu", "hard_tanh")  # no exponential to take, forward or backward
-HOMOGENEOUS = ("identity", "relu", "leaky_relu")  # mean-field theory has a closed form; for the others it iterates
+FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
+STRAIGHT = tuple(
+    name for name, phi in ACTIVATIONS.items() if phi.piecewise_linear
+)  # no exponential to take, forward or backward
+HOMOGENEOUS = tuple(
+    name for name, phi in ACTIVATIONS.items() if phi.homogeneous
+)  # mean-field theory has a closed form; for the others it iterates
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
-REMEMBERED = 256  # matrices whose eigenvalues the engine keeps
 MIB = 2.0**20
 FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
 
