@@ -129,7 +129,7 @@ def test_gathering_holds_a_part_of_the_rows_alone(tmp_path: Path) -> None:
         pq.write_table(part, files[-1], row_group_size=4096)
     code = f"""
 import sys
-sys.path.insert(0, {str(ROOT / "workflow" / "scripts")!r})
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "workflow" / "scripts")!r}]
 import pyarrow, study_streams
 study_streams.ROWS_AT_ONCE = 10_000
 study_streams.gather("traces", {files!r}, "all.parquet", {{}})
