@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from rnn_core.arrays import Array, Params, check_alike, dtype_name
-from rnn_core.choices import FIELD_ALIASES, nearest
+from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value
 from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import Scaled
 from rnn_core.tasks import Sequences, Task
@@ -26,6 +26,8 @@ def takes_an_experiment(function: Callable[Arguments, Returned]) -> Callable[Arg
         settings = {name: value for name, value in named.items() if name not in own}
         if settings or not (args or "experiment" in named):
             given = f"the settings {', '.join(settings)}" if settings else "nothing"
+            if args or "experiment" in named:
+                given = f"{given} beside it"
             raise TypeError(_wanted(function.__name__, given, settings))
         return function(*args, **named)
 
@@ -39,11 +41,20 @@ def check_experiment(function: str, experiment: Any) -> None:
         raise TypeError(_wanted(function, _kind(experiment), settings))
 
 
-def check_experiments(experiments: Any) -> None:
-    """TypeError unless one can look for experiments in it, one after the other."""
-    if isinstance(experiments, Experiment | Mapping | str) or not hasattr(experiments, "__iter__"):
-        hint = "rc.run_many([experiment])" if isinstance(experiments, Experiment) else "rc.run_many([rc.Experiment()])"
-        raise TypeError(f"run_many takes several Experiments, and was given {_kind(experiments)}: write {hint}")
+def check_experiments(experiments: Any) -> list[Experiment]:
+    """The experiments of ``run_many``, as a list.
+
+    Raises:
+        TypeError: these are not several Experiments.
+    """
+    wanted = "write rc.run_many([rc.Experiment(), …])"
+    if isinstance(experiments, Experiment | Mapping | str) or not isinstance(experiments, Iterable):
+        raise TypeError(f"run_many takes several Experiments, and was given {_kind(experiments)}: {wanted}")
+    several = list(experiments)
+    for each in several:
+        if not isinstance(each, Experiment):
+            raise TypeError(f"run_many takes several Experiments, and one of them is {_kind(each)}: {wanted}")
+    return several
 
 
 def check_data(data: Any) -> None:
@@ -66,7 +77,9 @@ def check_data_by_task(data: Any) -> None:
 def check_device(device: Any) -> None:
     """ValueError unless the device is one that a run can be made on."""
     if not isinstance(device, str) or device.split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"device: {device!r} is not allowed; it must be cpu or cuda")
+        near = nearest_value("device", device, ("cpu", "cuda"))
+        hint = f". Did you mean {near!r}?" if near else ""
+        raise ValueError(f"device: {device!r} is not allowed; it must be cpu or cuda{hint}")
 
 
 def check_watch(watch: Any) -> None:

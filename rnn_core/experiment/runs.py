@@ -87,14 +87,14 @@ def run_many(
         TypeError: an argument is not what its name says.
         ValueError: an experiment and its task do not fit (see ``prepare``).
     """
-    check_experiments(experiments)
+    checked = check_experiments(experiments)
     check_data_by_task(data)
     check_watch(watch)
-    return _run_groups(experiments, data or {}, device, watch, memory_budget)
+    return _run_groups(checked, data or {}, device, watch, memory_budget)
 
 
 def _run_groups(
-    experiments: Iterable[Experiment],
+    experiments: list[Experiment],
     data: Mapping[str, Sequences],
     device: str,
     watch: Watcher | None,
@@ -103,7 +103,6 @@ def _run_groups(
     """The runs of ``run_many``, group by group; those of a group differ only in sequence length and clipping."""
     groups: dict[Experiment, list[Experiment]] = {}
     for experiment in experiments:
-        check_experiment("run_many", experiment)
         groups.setdefault(replace(experiment, sequence_length=1, clipping="none"), []).append(experiment)
     for key, group in groups.items():
         starts = SharedStarts(data.get(key.task), device, memory_budget)

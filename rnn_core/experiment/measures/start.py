@@ -39,9 +39,9 @@ MATRIX = (
 )  # fmt: skip
 
 
-def matrix_columns(W: np.ndarray, gates: int) -> dict[str, float]:
+def matrix_columns(W: np.ndarray) -> dict[str, float]:
     """The recurrent matrix (G·H, H), gate by gate."""
-    blocks = np.split(W, gates)
+    blocks = np.split(W, W.shape[0] // W.shape[1])
     return {
         "measured_spectral_radius": max(map(spectral_radius, blocks)),
         "sigma_max": max(map(sigma_max, blocks)),
@@ -73,7 +73,7 @@ def start_columns(
     """
     windows = states.windows or [settled_window(states.hidden_rms)]
     W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
-    matrix = matrix_columns(W, problem.cell.gates)
+    matrix = matrix_columns(W)
     growth = growth_columns(problem, evaluation, windows)
     prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"])
     return {
