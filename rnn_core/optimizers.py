@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rnn_core.arrays import Array, Params, namespace
+from rnn_core.choices import Registry
 from rnn_core.clipping import Gradient
 from rnn_core.scalars import as_python
 from rnn_core.scaling import Scaled
@@ -87,7 +88,9 @@ class Adam:
         return following
 
 
-OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
+OPTIMIZERS: Registry[Callable[[float], Optimizer]] = Registry(
+    "optimizers", {"sgd": SGD, "momentum": Momentum, "adam": Adam}
+)
 
 
 def _plain(g: Array | Scaled) -> Array:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rnn_core as rc
-from rnn_core import experiment as module
+from rnn_core.experiment import problem
 
 
 def place_on_torch(values: np.ndarray, dtype: str, device: str) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_a_run_on_torch_tensors_measures_the_same(monkeypatch: pytest.MonkeyPatc
         )
     experiment = rc.Experiment(**settings)
     expected = rc.run(experiment, data)
-    monkeypatch.setattr(module, "place", place_on_torch)
+    monkeypatch.setattr(problem, "place", place_on_torch)
     found = rc.run(experiment, data)
     for name, column in expected.traces.items():
         np.testing.assert_allclose(found.traces[name], column, rtol=1e-9, atol=1e-9)

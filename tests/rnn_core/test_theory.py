@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_core as rc
-from rnn_core import experiment as experiments
 from rnn_core import theory
+from rnn_core.experiment import measures
 from rnn_core.theory import (
     MIXING_INITIALIZERS,
     REGIME_DECADES,
@@ -500,8 +500,8 @@ def test_a_dead_network_is_measured() -> None:
     problem = rc.prepare(rc.Experiment(activation="relu", hidden_size=5, sequence_length=30, batch_size=2))
     dead = replace(problem, params=problem.params | {"bias_hh": np.full(5, -1e3)})
     evaluation = rc.evaluate(dead, dead.params, *dead.batch(0))
-    of_states = experiments._of_states(dead.cell, evaluation, slopes=True)
-    summary = experiments._measure_start(dead, evaluation, experiments._trace(0, evaluation, of_states), of_states)
+    states = measures.measure_states(dead.cell, evaluation, slopes=True)
+    summary = measures.start_columns(dead, evaluation, measures.trace_columns(evaluation, states), states)
     assert summary["operating_rate"] == summary["growth_rate"] == -math.inf
     assert summary["dead_samples"] == 1.0 and math.isnan(summary["slope_fluctuation"])
     assert summary["predicted_by"] == "mean field"

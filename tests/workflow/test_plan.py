@@ -14,7 +14,8 @@ from study_project import ROOT
 from yaml import safe_load
 
 import rnn_core as rc
-from rnn_core import experiment, initializers
+from rnn_core import bptt, initializers
+from rnn_core.experiment.measures import prediction
 from study import plan as planning
 from study.config import approval
 from study.cost import model, outlook
@@ -181,13 +182,13 @@ def test_counted_work_is_what_the_engine_does(
 
         return counted
 
-    monkeypatch.setattr(experiment, "forward", counting("step", experiment.forward, lambda a: len(a[2])))
-    monkeypatch.setattr(experiment, "backward", counting("step", experiment.backward, lambda a: len(a[0].x)))
+    monkeypatch.setattr(bptt, "run_forward", counting("step", bptt.run_forward, lambda a: len(a[2])))
+    monkeypatch.setattr(bptt, "backward", counting("step", bptt.backward, lambda a: len(a[0].x)))
     monkeypatch.setattr(
-        experiment, "fixed_point", counting("theory", experiment.fixed_point, lambda a: not a[0].homogeneous)
+        prediction, "fixed_point", counting("theory", prediction.fixed_point, lambda a: not a[0].homogeneous)
     )
-    at_point = counting("cubed", experiment.operating_rate, lambda a: len(a[0]) ** 3)
-    monkeypatch.setattr(experiment, "operating_rate", at_point)
+    at_point = counting("cubed", prediction.operating_rate, lambda a: len(a[0]) ** 3)
+    monkeypatch.setattr(prediction, "operating_rate", at_point)
     singular = initializers._Remembered(counting("cubed", initializers._sigma_max.measure, lambda a: len(a[0]) ** 3))
     monkeypatch.setattr(initializers, "_sigma_max", singular)  # of the matrix whose eigenvalues are asked for, too
     experiments = [rc.Experiment(**settings) for settings in Block("s", "all", {}, grid, 2).runs()]

@@ -19,11 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rnn_core import formats
+from rnn_core.experiment import COLUMNS
+from rnn_core.theory import REGIME_DECADES
 from study.files import seal
 from study.files.writing import Misplaced, reading, written_aside
 from study.settings import described_axes
 
-STABLE_DECADES = 2.0  # the limits of the column "regime": rnn_core.theory.REGIME_DECADES; a test compares the two
+STABLE_DECADES = REGIME_DECADES  # the limits of the column "regime"
 PROVENANCE_KEY = b"gradient_study"
 
 
@@ -39,254 +42,24 @@ class Column:
 
 
 _INT, _FLOAT, _BOOL, _TEXT = pa.int32(), pa.float64(), pa.bool_(), pa.string()
-_UNTRAINED = "a run that trains nothing, or whose training broke down"
 
 _SWEEP = Column("sweep", _TEXT, "name", "Sweep of the config that the run belongs to")
 _KEY = Column(
     "run_key", _TEXT, "hex", "Run: digest of all its settings, the seed included, and of the sequences that it read"
 )
 
-FORMATS = ("float32", "bfloat16", "float16")  # whose losses are recorded beside the exact gradient
+FORMATS = tuple(format.name for format in formats.FORMATS)  # whose losses are recorded beside the exact gradient
+_TYPES = {"integer": _INT, "number": _FLOAT, "flag": _BOOL, "name": _TEXT}
 
-_TRACES = (
-    Column("update", _INT, "updates", "Updates made before this gradient was taken"),
-    Column("t", _INT, "steps", "Time step, 1 … T"),
-    Column("lag", _INT, "steps", "Steps back from the end of the sequence, T − t"),
-    Column(
-        "log10_grad_norm",
-        _FLOAT,
-        "log10",
-        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; −inf where it is exactly zero, nan where it is not a number",
-    ),
-    Column(
-        "log10_immediate_norm",
-        _FLOAT,
-        "log10",
-        "The same of the direct part alone, the loss at step t; −inf where step t carries no loss",
-    ),
-    Column(
-        "log10_cell_grad_norm",
-        _FLOAT,
-        "log10",
-        "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1)",
-        null="another cell",
-    ),
-    Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t over batch and units"),
-    Column(
-        "saturation",
-        _FLOAT,
-        "fraction",
-        "Units (of a gated cell: and gates) that are off or saturated: their slope is below a tenth of its supremum",
-    ),
-    *(
-        Column(f"{format}_{what}", _FLOAT, "fraction", f"Nonzero entries of ∂L/∂h_t that {format} would {verb}")
-        for format in FORMATS
-        for what, verb in (("flushed", "round to zero"), ("overflowed", "turn into inf"))
-    ),
-)
 
-_UPDATES = (
-    Column("update", _INT, "updates", "Index of the update; 0 is the first"),
-    Column("loss", _FLOAT, "1", "Training loss of the batch before the update, mean over batch and steps with a loss"),
-    Column("accuracy", _FLOAT, "fraction", "Training accuracy of the batch", null="a regression"),
-    Column("log10_norm_before", _FLOAT, "log10", "log10 of the global gradient norm before clipping"),
-    Column("log10_norm_after", _FLOAT, "log10", "log10 of the global gradient norm after clipping"),
-    Column("clip_factor", _FLOAT, "1", "Norm after over norm before; nan where the gradient was not finite"),
-    Column(
-        "truncation_bias",
-        _FLOAT,
-        "relative",
-        "‖truncated − full‖/‖full‖ of all parameters' gradients, before clipping",
-        null="truncation is not set",
-    ),
-    Column(
-        "finite", _BOOL, "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"
-    ),
-)
+def _measured(table: str) -> tuple[Column, ...]:
+    """What a run measures, as the engine declares it."""
+    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null) for c in COLUMNS[table])
 
+
+_TRACES, _UPDATES = _measured("traces"), _measured("updates")
 _MEASURED = (
-    Column("task_input_size", _INT, "inputs", "D: inputs per step, as the task has them"),
-    Column("task_loss_at", _TEXT, "name", "Steps that carry a loss, as the task has them: last or every"),
-    Column(
-        "measured_spectral_radius",
-        _FLOAT,
-        "1",
-        "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates",
-    ),
-    Column(
-        "sigma_max",
-        _FLOAT,
-        "1",
-        "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
-    ),
-    Column(
-        "sigma_w",
-        _FLOAT,
-        "1",
-        "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates",
-    ),
-    Column(
-        "log10_gradient_ratio",
-        _FLOAT,
-        "log10",
-        "log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖) at the start, for the last step's loss alone: of the whole sequence, norm over the batch",
-    ),
-    Column(
-        "growth_rate",
-        _FLOAT,
-        "ln per step",
-        "Mean change of ln ‖∂L/∂h_t‖ of one sample per step back inside the settled window, mean over the samples whose gradient"
-        " is not zero there; for the last step's loss alone. −inf where all are zero. Once the state settles it depends on neither B nor T;"
-        " log10_gradient_ratio and regime are of the whole sequence and of the norm over the batch",
-        null="sequences of one step, or not a number",
-    ),
-    Column(
-        "growth_rate_error",
-        _FLOAT,
-        "ln per step",
-        "Standard error of growth_rate: the larger of that by batch means over time and that of the mean over samples",
-        null="sequences of few steps and a single sample whose gradient is not zero",
-    ),
-    Column(
-        "settled_from",
-        _INT,
-        "steps",
-        "First t of the settled window: h_t has its usual size from there on",
-        null="sequences of one step",
-    ),
-    Column(
-        "settled_to",
-        _INT,
-        "steps",
-        "Last t of the settled window: from there back the gradient has forgotten the readout",
-        null="sequences of one step",
-    ),
-    Column(
-        "dead_samples",
-        _FLOAT,
-        "fraction",
-        "Samples of the batch whose ∂L/∂h_t is exactly zero at settled_from; growth_rate leaves them out",
-        null="sequences of one step",
-    ),
-    Column(
-        "regime",
-        _TEXT,
-        "name",
-        "vanishing, stable or exploding: log10_gradient_ratio (whole sequence, norm over the batch) below −2, between, above 2",
-        null="not a number",
-    ),
-    Column(
-        "linear_rate",
-        _FLOAT,
-        "ln per step",
-        "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",
-        null="a gated cell",
-    ),
-    Column(
-        "bound_rate",
-        _FLOAT,
-        "ln per step",
-        "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max)",
-        null="a gated cell",
-    ),
-    Column(
-        "mean_field_rate",
-        _FLOAT,
-        "ln per step",
-        "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
-        null="another cell than vanilla, or an initialiser whose units never mix (identity)",
-    ),
-    Column(
-        "bistable",
-        _BOOL,
-        "true/false",
-        "Mean field has another end than that of mean_field_rate, for a network that starts from large states",
-        null="as mean_field_rate",
-    ),
-    Column(
-        "operating_rate",
-        _FLOAT,
-        "ln per step",
-        "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
-        " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
-        null="a gated cell, or not a number",
-    ),
-    Column(
-        "slope_fluctuation",
-        _FLOAT,
-        "1",
-        "How much slopes change: mean over units of Var φ′(a_t) over settled steps and samples, over the mean over units of E φ′(a_t)²",
-        null="a gated cell, all slopes zero, or not a number",
-    ),
-    Column(
-        "predicted_rate",
-        _FLOAT,
-        "ln per step",
-        "linear_rate for φ = identity; operating_rate where slope_fluctuation is below 0.05; mean_field_rate otherwise",
-        null="none of them applies: see predicted_by",
-    ),
-    Column(
-        "predicted_by",
-        _TEXT,
-        "name",
-        "What predicted_rate is: linear law, operating point or mean field",
-        null="as predicted_rate",
-    ),
-    *(
-        Column(f"{format}_{what}_at", _INT, "steps", meaning.format(format), null="there is none")
-        for format in FORMATS
-        for what, meaning in (
-            ("flushed", "At the start, the first t on the way back at which {} would round all of ∂L/∂h_t to zero"),
-            (
-                "overflowed",
-                "At the start, the first t on the way back at which {} would turn an entry of ∂L/∂h_t into inf",
-            ),
-        )
-    ),
-    Column("deviation", _FLOAT, "ln per step", "growth_rate − predicted_rate", null="as either of them"),
-    Column("held_out_loss", _FLOAT, "1", "Loss on held-out sequences after training", null=_UNTRAINED),
-    Column(
-        "held_out_accuracy",
-        _FLOAT,
-        "fraction",
-        "Accuracy on held-out sequences after training",
-        null=f"{_UNTRAINED}, or a regression",
-    ),
-    Column(
-        "baseline_loss",
-        _FLOAT,
-        "1",
-        "Held-out loss of the best prediction that remembers nothing of the sequence",
-        null="a run that trains nothing",
-    ),
-    Column(
-        "baseline_accuracy",
-        _FLOAT,
-        "fraction",
-        "Held-out accuracy of always naming the commonest class",
-        null="a run that trains nothing, or a regression",
-    ),
-    Column(
-        "solved",
-        _BOOL,
-        "true/false",
-        "Held-out loss at most a tenth of baseline_loss",
-        null="a run that trains nothing",
-    ),
-    Column(
-        "first_nonfinite_update",
-        _INT,
-        "updates",
-        "First update with a loss, gradient or parameter that is not finite",
-        null="all were finite",
-    ),
-    Column(
-        "first_nonfinite_step",
-        _INT,
-        "steps",
-        "There, the first time step whose state or output plain floats do not hold, or going back the first whose gradient is not finite",
-        null="all were finite, or no single step was to blame",
-    ),
+    *_measured("runs"),
     Column(
         "verified_error",
         _FLOAT,
