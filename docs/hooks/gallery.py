@@ -47,17 +47,10 @@ def write(config_file: str) -> list[str]:
 
 
 def _figure(figure: str, picture: Path, facts: dict[str, Any]) -> list[str]:
-    """Heading, picture and caption; the heading of a figure is its claim."""
+    """Heading, picture and caption; the picture has the figure's headline."""
     alt = re.sub(r"\s+", " ", plain(facts["alt"])).replace("]", ")").replace("[", "(")
-    return [
-        f"### {plain(facts['title']).rstrip('.')}",
-        "",
-        f"![{alt}](images/{picture.name})",
-        "",
-        *([" ".join(plain(claim) for claim in facts["claims"]), ""] if facts["claims"] else []),
-        f"*Figure `{figure}`.*",
-        "",
-    ]
+    heading = [f"### {figure.replace('_', ' ').capitalize()}", "", f"![{alt}](images/{picture.name})", ""]
+    return heading + ([" ".join(plain(claim) for claim in facts["claims"]), ""] if facts["claims"] else [])
 
 
 def _shrink(source: Path, target: Path) -> None:
