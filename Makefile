@@ -43,7 +43,7 @@ check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint, the
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
-	$(SITE) --quiet
+	$(SITE)
 
 format: $(VENV)/dev.stamp ## format all code
 	$(BIN)/ruff format .
