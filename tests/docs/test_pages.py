@@ -60,6 +60,20 @@ def test_commands_exist(page: Path) -> None:
         assert config in ("mine.yaml", "studies/NAME.yaml") or (ROOT / config).exists(), config
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_exist(page: Path) -> None:
+    """A page names a file or folder of the project that is not there."""
+    tops = "rnn_core|workflow|docs|tests|studies|examples|benchmarks|verification|profiles"
+    text = re.sub(
+        r'^```\w+ title="[^"]+"\n.*?^```', "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    written = {"workflow/profiles/kubernetes/config.yaml"}  # the reader writes these
+    for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", text):
+        assert (ROOT / path).exists() or path in written, path
+    for test in re.findall(r"`(test_\w+\.py)`", text):
+        assert list((ROOT / "tests").rglob(test)), test
+
+
 @pytest.mark.parametrize("index", range(3))
 def test_code_of_the_engines_page_runs(index: int) -> None:
     """A reader pastes a block of docs/engine.md and gets an error."""
