@@ -14,7 +14,7 @@ import pytest
 
 import rnn_core as rc
 from rnn_core.oracles import complex_step
-from study.report import drawing as sf
+from study.report import style
 from study.tables import store
 from verification import figure, oracles, run
 from verification.cases import Case, all_cases, is_real, network_of
@@ -180,7 +180,7 @@ def test_the_figure_shows_every_comparison(rows: Rows, tmp_path: Path) -> None:
     everything = [*rows, ABSTAINED, FAILED]
     run.write(everything, tmp_path, {"seed": 0}, ["cpu"])
     data = figure.frame(tmp_path / "engine_verification.parquet")
-    with sf.theme():
+    with style.theme():
         drawn = figure.draw(data)
         drawn.draw_without_rendering()
     assert len(drawn.axes) == len(figure.PANELS)
