@@ -82,7 +82,9 @@ def test_the_wheel_holds_the_engine_and_nothing_else(installed: Path) -> None:
     engine = (file for file in (ROOT / "rnn_core").rglob("*") if file.name.endswith(kinds))
     assert files == {str(file.relative_to(ROOT)) for file in engine}
     folders = {str(file.parent.relative_to(ROOT)) for file in (ROOT / "rnn_core").rglob("__init__.py")}
-    assert {str(Path(file).parent) for file in files} == folders >= {"rnn_core/experiment/measures", "rnn_core/compiled"}
+    assert (
+        {str(Path(file).parent) for file in files} == folders >= {"rnn_core/experiment/measures", "rnn_core/compiled"}
+    )
 
 
 def test_the_image_installs_the_pinned_libraries_and_the_engine() -> None:
