@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+TOOL = PYTHONPATH="$(CURDIR):$(CURDIR)/workflow/scripts" $(BIN)/python -m study.tools
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG) 2>/dev/null)
 
@@ -11,7 +12,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
-	$(BIN)/python workflow/scripts/release_lock.py $(CONFIG)
+	$(TOOL).release_lock $(CONFIG)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $(CONFIG)
 	@echo "Snakemake's own report, which holds this one and the code of every rule, is made: results/$(STUDY)/snakemake-report.html"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html \
@@ -21,10 +22,10 @@ test: $(VENV)/dev.stamp ## run all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 verify: $(VENV)/run.stamp ## check the engine against every oracle in every regime (QUICK=1: T up to 100; SEED=1: other networks)
-	$(BIN)/python workflow/scripts/verify_engine.py --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
+	$(BIN)/python -m verification.run --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
 
 verify-results: $(VENV)/run.stamp ## check every file of a study (CONFIG=config.yaml) for damage and mix-ups (PUT_ASIDE=1: rename the bad ones, to be made anew)
-	$(BIN)/python workflow/scripts/verify_results.py $(CONFIG) $(if $(PUT_ASIDE),--put-aside)
+	$(TOOL).verify_results $(CONFIG) $(if $(PUT_ASIDE),--put-aside)
 
 faults: $(VENV)/dev.stamp ## every write, rename, open and read of a study fails once, one after the other (an hour or so)
 	ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_nth_call.py
@@ -51,10 +52,10 @@ plan: $(VENV)/run.stamp ## what the study (CONFIG=config.yaml) will take: runs, 
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --nolock --configfile $(CONFIG)
 
 rates: $(VENV)/run.stamp ## measure the rates of the cost model again (after the engine became faster)
-	PYTHONPATH=. $(BIN)/python workflow/scripts/measure_rates.py
+	$(TOOL).measure_rates
 
 docs: $(VENV)/run.stamp ## write the config schema and docs/ from the code
-	$(BIN)/python workflow/scripts/write_schema.py
+	$(TOOL).write_docs
 
 lock: ## pin the newest versions that fit, in a fresh environment
 	$(PYTHON) -m venv --clear $(VENV)

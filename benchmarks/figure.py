@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-import study_figures as sf
 from benchmarks import targets
-from study_files import written_aside
-from study_words import percent
+from study.files.writing import written_aside
+from study.report import drawing as sf
+from study.report.words import percent
 
 # Okabe and Ito's colours, and a marker each, so that colour is never needed
 LOOKS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import ROOT, figure, targets, work
 from benchmarks.check import TOLERANCE
-from study_files import written_aside
+from study.files.writing import written_aside
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 RESULTS_GPU = ROOT / "benchmarks" / "results-gpu.json"

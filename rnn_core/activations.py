@@ -3,7 +3,8 @@
 A derivative is written so that it stays accurate where the textbook form cancels: 1 - tanh(a)^2 is exactly 0 in float64
 at a = 19, where the true value is 1.3e-16. The subgradient at a kink is PyTorch's (0 for relu at 0).
 
-To add one, add a row to ``ROWS``, and to the oracles (the README says where): tests, gate, config schema and figures follow.
+To add one, add a row to ``ROWS``, and a row to ``oracles/activations.py`` with its form for each oracle. The tests ask for a
+formula that they can evaluate with 200 digits. Gate, verification, settings and figures follow.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Activation:
         homogeneous: phi(c a) = c phi(a) for c > 0, so that phi' does not depend on the scale of a.
         source: where the function was introduced.
         kinks: the points where phi' jumps.
+        bounded: |phi(a)| has a bound, so that units saturate.
+        piecewise_linear: phi' is constant between the kinks; neither phi nor phi' takes an exponential.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Activation:
     source: str
     homogeneous: bool = False
     kinks: tuple[float, ...] = ()
+    bounded: bool = False
+    piecewise_linear: bool = False
 
     def f(self, a: Array) -> Array:
         """phi(a), any shape."""
@@ -115,7 +120,15 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 _LEAK = 0.01  # torch.nn.functional.leaky_relu's default
 
 ROWS = (
-    Activation("identity", lambda xp, a: a, lambda xp, a: xp.ones_like(a), 1.0, "the linear network", homogeneous=True),
+    Activation(
+        "identity",
+        lambda xp, a: a,
+        lambda xp, a: xp.ones_like(a),
+        1.0,
+        "the linear network",
+        homogeneous=True,
+        piecewise_linear=True,
+    ),
     Activation(
         "relu",
         lambda xp, a: xp.where(a < 0, 0.0, a),  # unlike a * (a > 0), keeps nan and gives 0 at -inf
@@ -124,6 +137,7 @@ ROWS = (
         "Nair & Hinton 2010",
         homogeneous=True,
         kinks=(0.0,),
+        piecewise_linear=True,
     ),
     Activation(
         "leaky_relu",
@@ -133,6 +147,7 @@ ROWS = (
         "Maas, Hannun & Ng 2013, slope 0.01",
         homogeneous=True,
         kinks=(0.0,),
+        piecewise_linear=True,
     ),
     Activation(
         "elu",
@@ -176,6 +191,7 @@ ROWS = (
         lambda xp, a: 1.0 / ((1.0 + xp.abs(a)) * (1.0 + xp.abs(a))),
         1.0,
         "Bergstra et al. 2009",
+        bounded=True,
     ),
     Activation(
         "hard_tanh",
@@ -184,9 +200,11 @@ ROWS = (
         1.0,
         "Collobert 2004",
         kinks=(-1.0, 1.0),
+        bounded=True,
+        piecewise_linear=True,
     ),
-    Activation("sigmoid", _sigmoid, _d_sigmoid, 0.25, "Rumelhart, Hinton & Williams 1986"),
-    Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998"),
+    Activation("sigmoid", _sigmoid, _d_sigmoid, 0.25, "Rumelhart, Hinton & Williams 1986", bounded=True),
+    Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998", bounded=True),
 )
 
 ACTIVATIONS: Registry[Activation] = Registry("activations", {row.name: row for row in ROWS})

@@ -44,9 +44,11 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
         if params[name].ndim != 2:
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
-    H = rows // cell.gates
-    if rows != cell.gates * H or H < 1:
-        raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {cell.gates} blocks of H rows")
+    H = rows // len(cell.gates)
+    if rows != len(cell.gates) * H or H < 1:
+        raise ValueError(
+            f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {len(cell.gates)} blocks of H rows"
+        )
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
     for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
         missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]

@@ -1,4 +1,4 @@
-"""What every recurrent cell is: two equations, written forward directly above backward in a file of its own.
+"""What every recurrent cell is: a step forward, directly above its derivative, in a file of its own.
 
 Inside the kernels a column is a sample: u, a, h are (rows, B), so that code reads like the derivation in
 ``rnn_core/README.md`` (``W @ h``) and each step is one well-shaped matrix product.
@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rnn_core import activations
-from rnn_core.arrays import Array, Params, State
+from rnn_core.activations import Activation
+from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.initializers import recurrent_matrix
 from rnn_core.scalars import as_python, is_integer, is_number
 
@@ -20,11 +21,16 @@ from rnn_core.scalars import as_python, is_integer, is_number
 class Cell(ABC):
     """Equations, no arrays. A cell has G gates of H units: ``weight_hh`` is (G·H, H).
 
-    One step receives the input part u_t = W_ih x_t + b_ih (bptt.py computes it for many t in one product) and the state
-    before it; what it returns as ``saved`` is all that its backward step will need.
+    One step receives the input part u_t = W_ih x_t + b_ih, which is computed for many t in one product, and the state before
+    it. It returns ``saved``, all that its backward step will need.
 
     Attributes:
-        phi: the activation; of a gated cell that of the candidate (and of the LSTM's output), whose gates are sigmoids.
+        name: what settings and tables call the cell.
+        gates: the names of the G blocks of rows of the weights, in torch.nn's order. ``phi`` acts on the "candidate"; the
+            others are sigmoids.
+        state_names: the parts of the state.
+        options: the numbers that the constructor takes besides the activation.
+        phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
 
     Raises:
@@ -32,9 +38,9 @@ class Cell(ABC):
     """
 
     name: ClassVar[str]
-    gates: ClassVar[int]
+    gates: ClassVar[tuple[str, ...]] = ("candidate",)
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
-    options: ClassVar[tuple[str, ...]] = ()  # numbers that the constructor takes besides the activation
+    options: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
 
     def __init__(self, activation: str = "tanh") -> None:
@@ -61,8 +67,13 @@ class Cell(ABC):
         return [h_prev]
 
     @abstractmethod
+    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
+        """(function, what it acts on (H, B)) of every nonlinearity of a step; first those of the gates, in their order."""
+
     def slope(self, saved: Any) -> Array:
-        """The slope of every squashing nonlinearity over its supremum, (H, B) or stacked: saturation is read from it."""
+        """The slope of every gate's nonlinearity over its supremum, (G·H, B): saturation is read from it."""
+        slopes = [phi.df(a) / phi.gamma for phi, a in self.nonlinearities(saved)[: len(self.gates)]]
+        return slopes[0] if len(slopes) == 1 else namespace(slopes[0]).concat(slopes)
 
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
         """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
@@ -98,8 +109,8 @@ class Cell(ABC):
         if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
-        blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in range(self.gates)]
-        rows = self.gates * hidden_size
+        blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in self.gates]
+        rows = len(self.gates) * hidden_size
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
             "weight_hh": np.concatenate(blocks),
@@ -107,7 +118,9 @@ class Cell(ABC):
         return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(activation={self.phi.name!r})"
+        """Python that makes the cell again."""
+        numbers = "".join(f", {name}={getattr(self, name)!r}" for name in self.options)
+        return f"{type(self).__name__}(activation={self.phi.name!r}{numbers})"
 
 
 def product(params: Params, h: Array, rows: slice = slice(None)) -> Array:

@@ -1,5 +1,6 @@
-"""The GRU in ``torch.nn.GRU``'s form: the reset gate acts after the recurrent product. Derivation: rnn_core/README.md,
-section 2.2; the form with the reset gate before the product is ``gru_reset_before.py``.
+"""The GRU in ``torch.nn.GRU``'s form: the reset gate acts after the recurrent product.
+
+Derivation: rnn_core/README.md, section 2.2. The form with the reset gate before the product is ``gru_reset_before.py``.
 
 Shapes: r, z, n, their preactivations a_r, a_z, a_n and h are (H, B); u, v, du, dv are (3H, B) in the order r, z, n;
 W_hh is (3H, H); biases (3H).
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from rnn_core import activations
+from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.cells.base import Cell, product
 
@@ -20,7 +22,7 @@ class GRUCell(Cell):
     """h_t = (1 - z_t) ⊙ n_t + z_t ⊙ h_{t-1},  n_t = phi(u_n + r_t ⊙ v_n)  (Cho et al. 2014, with v_n inside the gate)."""
 
     name: ClassVar[str] = "gru"
-    gates: ClassVar[int] = 3
+    gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]
@@ -47,7 +49,6 @@ class GRUCell(Cell):
         dh_prev = z * dh + params["weight_hh"].T @ dv  # z_t ⊙ dh_t + W_hh^T dv_t
         return du, dv, {"hidden": dh_prev}
 
-    def slope(self, saved: Any) -> Array:
+    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         a_r, a_z, a_n, *_ = saved
-        slopes = [SIGMA.df(a_r) / SIGMA.gamma, SIGMA.df(a_z) / SIGMA.gamma, self.phi.df(a_n) / self.phi.gamma]
-        return namespace(a_n).concat(slopes)
+        return [(SIGMA, a_r), (SIGMA, a_z), (self.phi, a_n)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from rnn_core import activations
+from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.cells.base import Cell, product
 
@@ -22,7 +23,7 @@ class GRUResetBeforeCell(Cell):
     """
 
     name: ClassVar[str] = "gru_reset_before"
-    gates: ClassVar[int] = 3
+    gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]
@@ -54,7 +55,6 @@ class GRUResetBeforeCell(Cell):
         r = saved[3]
         return [h_prev, h_prev, r * h_prev]
 
-    def slope(self, saved: Any) -> Array:
+    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         a_r, a_z, a_n, *_ = saved
-        slopes = [SIGMA.df(a_r) / SIGMA.gamma, SIGMA.df(a_z) / SIGMA.gamma, self.phi.df(a_n) / self.phi.gamma]
-        return namespace(a_n).concat(slopes)
+        return [(SIGMA, a_r), (SIGMA, a_z), (self.phi, a_n)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from rnn_core import activations
+from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.cells.base import Cell, product
 
@@ -18,7 +19,7 @@ class LSTMCell(Cell):
     """c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t,  h_t = o_t ⊙ phi(c_t)  (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
 
     name: ClassVar[str] = "lstm"
-    gates: ClassVar[int] = 4
+    gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
     state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
@@ -49,9 +50,10 @@ class LSTMCell(Cell):
         dh_prev = params["weight_hh"].T @ da  # W_hh^T da_t
         return da, da, {"hidden": dh_prev, "cell": f * dc}  # dc_{t-1} = f_t ⊙ dc_t
 
-    def slope(self, saved: Any) -> Array:
-        a, i, *_ = saved
+    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
+        a, i, _, _, _, _, c, _ = saved
         H = i.shape[0]
-        gates = [SIGMA.df(part) / SIGMA.gamma for part in (a[:H], a[H : 2 * H], a[3 * H :])]
-        candidate = self.phi.df(a[2 * H : 3 * H]) / self.phi.gamma
-        return namespace(a).concat([gates[0], gates[1], candidate, gates[2]])
+        return [
+            (SIGMA, a[:H]), (SIGMA, a[H : 2 * H]), (self.phi, a[2 * H : 3 * H]), (SIGMA, a[3 * H :]),
+            (self.phi, c),
+        ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State
 from rnn_core.cells.base import Cell, product
 from rnn_core.scalars import is_number
@@ -30,7 +31,6 @@ class ResidualCell(Cell):
     """
 
     name: ClassVar[str] = "residual"
-    gates: ClassVar[int] = 1
     options: ClassVar[tuple[str, ...]] = ("step", "leak")
 
     def __init__(self, activation: str = "tanh", step: float = 1.0, leak: float = 0.0) -> None:
@@ -54,14 +54,11 @@ class ResidualCell(Cell):
         dh_prev = (1.0 - self.leak) * dh + params["weight_hh"].T @ da  # (1 - lambda) dL/dh_t + W_hh^T dL/da_t
         return da, da, {"hidden": dh_prev}
 
-    def slope(self, saved: Array) -> Array:
-        return self.phi.df(saved) / self.phi.gamma
+    def nonlinearities(self, saved: Array) -> list[tuple[Activation, Array]]:
+        return [(self.phi, saved)]
 
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
         return np.asarray((1.0 - self.leak) * np.eye(len(W)) + self.step * np.reshape(slopes, (-1, 1)) * W)
 
     def step_bound(self, sigma_max: float) -> float:
         return (1.0 - self.leak) + self.step * self.phi.gamma * sigma_max
-
-    def __repr__(self) -> str:
-        return f"ResidualCell(activation={self.phi.name!r}, step={self.step!r}, leak={self.leak!r})"

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State
 from rnn_core.cells.base import Cell, product
 
@@ -17,7 +18,6 @@ class VanillaCell(Cell):
     """h_t = phi(a_t),  a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh  (Elman 1990)."""
 
     name: ClassVar[str] = "vanilla"
-    gates: ClassVar[int] = 1
 
     def __init__(self, activation: str = "tanh") -> None:
         super().__init__(activation)
@@ -35,8 +35,8 @@ class VanillaCell(Cell):
         dh_prev = params["weight_hh"].T @ da  # W_hh^T dL/da_t, what flows to h_{t-1}
         return da, da, {"hidden": dh_prev}
 
-    def slope(self, saved: Array) -> Array:
-        return self.phi.df(saved) / self.phi.gamma
+    def nonlinearities(self, saved: Array) -> list[tuple[Activation, Array]]:
+        return [(self.phi, saved)]
 
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
         return np.asarray(np.reshape(slopes, (-1, 1)) * W)

@@ -27,6 +27,7 @@ PHI = (
     "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "hard_tanh", "sigmoid", "tanh",
 )  # fmt: skip
 _ROWS = {name: ACTIVATIONS[name] for name in PHI}
+COVERED = (VanillaCell, ResidualCell)  # the cells whose steps are compiled code
 _REAL = {np.dtype(np.float64): ("double", ctypes.c_double), np.dtype(np.float32): ("float", ctypes.c_float)}
 _LINE = 64  # bytes: vectors that straddle two cache lines cost twice
 _FRESH, _KEPT = 2**17, 2**27  # bytes: smaller arrays are cheap to make, and more than this is not held back
@@ -62,7 +63,7 @@ def covers(cell: Cell, x: Array) -> bool:
     """Whether the fast path computes this cell on arrays like x. A subclass or a changed activation is somebody's own."""
     return (
         not _off
-        and type(cell) in (VanillaCell, ResidualCell)
+        and type(cell) in COVERED
         and _ROWS.get(cell.phi.name) is cell.phi
         and type(x) is np.ndarray
         and x.dtype in _REAL

@@ -14,7 +14,6 @@ error below the tolerance in every single step, however many there are.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -24,21 +23,21 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import equations, steps
-from rnn_core.oracles.compare import SUSPECT, Error, beyond_rounding, relative_error, worst, worst_step
+from rnn_core.oracles import equations, steps, tensors
+from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
+from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, plain
-
-
-class NotFinite(Exception):
-    """The engine's own result is not finite."""
 
 
 def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, evaluation: Evaluation) -> Error:
     """The worst relative error of one evaluation of the engine: states, loss, dL/dh_t at every t, every parameter gradient.
 
+    Returns:
+        The error; infinite where the engine's loss, a state or a gradient of the readout is not finite in plain floats, and
+        torch, running the whole sequence by itself, finds them finite.
+
     Raises:
-        NotFinite: the engine's loss, a state or a gradient of the readout is not finite in plain floats, so there is nothing
-            to compare; ``confirms_nonfinite`` asks torch whether it agrees.
+        Abstains: they are not finite on both sides, so there is nothing to compare.
     """
     p, xt = as_tensors(params), as_tensor(x)
     states = states_of(evaluation.tape)
@@ -46,7 +45,9 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     if not (
         math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)
     ):
-        raise NotFinite
+        if _torch_is_finite(problem, p, xt, goal):
+            return Error(math.inf, "a result that is finite in PyTorch alone")
+        raise Abstains("not finite, on both sides")
     output = as_tensor(plain(evaluation.output))
     loss, dy, direct, readout_grads = loss_gradients(problem, p, states["hidden"], goal, output)
     ours = evaluation.grad_hidden(0, len(xt))
@@ -56,9 +57,7 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         Error(_relative(evaluation.loss, loss), "loss"),
         Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
         worst_step("direct part of hidden", ours, direct),
-        *steps.recurrent_errors(
-            evaluation.gradients, states, steps.Step(step_of(problem), phi_of(problem), p, xt, direct)
-        ),
+        *steps.recurrent_errors(evaluation.gradients, states, steps.Step(step_of(problem), p, xt, direct)),
     ]
     # The gradients that training uses are those of the readout, and those that ``backward`` gave, compared with the steps' sums.
     for name, grad in evaluation.gradients.params.items():
@@ -111,19 +110,18 @@ def _finite(evaluation: Evaluation) -> bool:
     return not np.isnan(evaluation.gradients.log_norm).any() and all(np.isfinite(to_numpy(g)).all() for g in plain)
 
 
-def confirms_nonfinite(problem: Problem, params: dict[str, Array], x: Array, target: Array) -> bool:
-    """Whether torch, running the whole sequence by itself, also meets a state, loss or gradient that is not finite."""
-    step, phi = step_of(problem), equations.ACTIVATIONS[problem.experiment.activation]
-    p, xt = as_tensors(params), as_tensor(x)
-    blank = torch.zeros(xt.shape[1], p["weight_hh"].shape[1], dtype=xt.dtype, device=xt.device)
+def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Tensor) -> bool:
+    """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
+    step = step_of(problem)
+    blank = torch.zeros(x.shape[1], p["weight_hh"].shape[1], dtype=x.dtype, device=x.device)
     state, states = dict.fromkeys(problem.cell.state_names, blank), []
-    for x_t in xt.unbind(0):
-        state = step(p, phi, x_t, state)
+    for x_t in x.unbind(0):
+        state = step(p, x_t, state)
         states.append(state["hidden"])
-    goal, hidden = _goal(problem, target, xt), torch.stack(states)
+    hidden = torch.stack(states)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
-    parts = [direct, hidden, *readout_grads.values()]
-    return not (math.isfinite(loss) and all(bool(part.isfinite().all()) for part in parts))
+    results = [direct, hidden, *readout_grads.values()]
+    return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
 
 
 def loss_gradients(
@@ -135,7 +133,7 @@ def loss_gradients(
     output minus target is made of rounding errors, and two sound programs have different ones.
     """
     y = output.detach().clone().requires_grad_()
-    loss = equations.mean_loss(problem.task.loss, y, target)
+    loss = tensors.mean_loss(problem.task.loss, y, target)
     (dy,) = torch.autograd.grad(loss, y)
     return float(loss.detach()), dy, *through_readout(problem, p, hidden, dy)
 
@@ -151,21 +149,8 @@ def through_readout(
     return dh, {"weight_ho": dw, "bias_ho": db}
 
 
-def step_of(problem: Problem) -> equations.Step:
-    """One step of our equations with the cell's options."""
-    e, step = problem.experiment, equations.STEPS[problem.experiment.cell]
-    options = {name: getattr(e, f"{e.cell}_{name}") for name in problem.cell.options}
-    return functools.partial(step, **{name: value for name, value in options.items() if value is not None})
-
-
-def phi_of(problem: Problem) -> equations.Phi:
-    """The activation, by torch."""
-    return equations.ACTIVATIONS[problem.experiment.activation]
-
-
-def as_tensor(array: Array) -> Tensor:
-    return torch.as_tensor(array).detach()
-
-
-def as_tensors(params: dict[str, Array]) -> dict[str, Tensor]:
-    return {name: as_tensor(value) for name, value in params.items()}
+def step_of(problem: Problem) -> tensors.Step:
+    """One step of the oracles' equations, with the activation and the options of the problem's settings."""
+    e = problem.experiment
+    options = {name: getattr(e, f"{e.cell}_{name}") for name in equations.CELLS[e.cell].options}
+    return tensors.step_of(e.cell, e.activation, {name: value for name, value in options.items() if value is not None})

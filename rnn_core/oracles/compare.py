@@ -14,6 +14,11 @@ import numpy as np
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.scaling import Scaled, log_norm_of, parts, times_power_of_two, top_exponent
 
+
+class Abstains(Exception):
+    """The oracle has nothing to compare with; the message says why."""
+
+
 SUSPECT = 1e3  # times eps: a larger error is held against what rounding can do there
 ALLOWED = 8.0  # so many times what a change of the last digits does is no error
 

@@ -2,8 +2,7 @@
 
 L(p + i h) = L(p) + i h L'(p) - h² L''(p)/2 - …: the imaginary part is the derivative, to a relative error of h² L'''/L'
 and without a subtraction. With h = 2^-66 ≈ 1e-20 only rounding is left. Nothing is differentiated by hand here, and no
-tape is kept: it is the forward equations, once more, for complex numbers. They share nothing with ``cells/``,
-``bptt.py``, ``activations.py`` or ``equations.py``.
+tape is kept: it is the oracles' own forward equations (``equations.py``), on complex numbers.
 
 All entries of a parameter are perturbed in one pass, each in a copy of the network of its own: states are (copies, B,
 H).
@@ -29,10 +28,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rnn_core.choices import choose
-from rnn_core.oracles.complex_functions import ACTIVATIONS, PIECEWISE_LINEAR, Function, combine, sigmoid
+from rnn_core.oracles.activations import ACTIVATIONS, Function, combine
+from rnn_core.oracles.equations import CELLS, Cell, State
 
 Arrays = Mapping[str, np.ndarray]
-State = dict[str, np.ndarray]
 
 LARGEST_GROWTH, SMALLEST_GROWTH = 2.0**6, 2.0**-300  # an imaginary part between h times these is left as it is
 TINY = 1e-290  # a smaller imaginary part loses digits to subnormal numbers before long
@@ -70,7 +69,7 @@ class Derivatives:
     x: np.ndarray
 
 
-# ---- the forward equations, row-major ----------------------------------------------------------------------------------
+# ---- a network of complex numbers --------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -128,76 +127,28 @@ class _Watched:
 
 
 @dataclass
-class _Cell:
-    """What a step is made of besides weights; ``phi`` and ``gate`` act elementwise."""
+class _ComplexNetwork:
+    """A network of perturbed copies, as ``equations.Network`` says; states are (C, B, H).
 
+    Attributes:
+        nudge: what is added to c_t and h_t as soon as they are there, so that all that depends on them sees it.
+    """
+
+    weights: _Weights
+    gates: int
     phi: Function
     gate: Function
     options: Mapping[str, float]
+    nudge: State
 
+    def linear(self, kind: str, a: np.ndarray) -> np.ndarray:
+        return self.weights.linear(kind, a)
 
-# A step maps x_t (B, D) or (C, B, D) and the state before it, each (C, B, H), to the state after it. ``nudge`` is added to c_t and
-# h_t as soon as they are there, so that all that depends on them sees it.
-Step = Callable[[_Cell, _Weights, np.ndarray, State, State], State]
+    def blocks(self, a: np.ndarray) -> list[np.ndarray]:
+        return np.split(a, self.gates, axis=-1)
 
-
-def _vanilla(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
-    h = cell.phi(w.linear("ih", x) + w.linear("hh", state["hidden"]))
-    return {"hidden": h + nudge.get("hidden", 0.0)}
-
-
-def _residual(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
-    f = cell.phi(w.linear("ih", x) + w.linear("hh", state["hidden"]))
-    h = (1.0 - cell.options["leak"]) * state["hidden"] + cell.options["step"] * f
-    return {"hidden": h + nudge.get("hidden", 0.0)}
-
-
-def _gru(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
-    """Cho et al. 2014 as torch.nn.GRU has it: the reset gate acts after the product."""
-    h = state["hidden"]
-    (u_r, u_z, u_n), (v_r, v_z, v_n) = _split(w.linear("ih", x), 3), _split(w.linear("hh", h), 3)
-    r, z, rest = cell.gate(u_r + v_r), cell.gate(u_z + v_z), cell.gate(-u_z - v_z)  # rest = 1 - z, which would cancel
-    n = cell.phi(u_n + r * v_n)
-    return {"hidden": rest * n + z * h + nudge.get("hidden", 0.0)}
-
-
-def _gru_reset_before(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
-    """Cho et al. 2014 as published: the reset gate acts on the state."""
-    h = state["hidden"]
-    (u_r, u_z, u_n), (v_r, v_z, _) = _split(w.linear("ih", x), 3), _split(w.linear("hh", h), 3)
-    r, z, rest = cell.gate(u_r + v_r), cell.gate(u_z + v_z), cell.gate(-u_z - v_z)  # rest = 1 - z, which would cancel
-    v_n = _split(w.linear("hh", r * h), 3)[2]
-    n = cell.phi(u_n + v_n)
-    return {"hidden": rest * n + z * h + nudge.get("hidden", 0.0)}
-
-
-def _lstm(cell: _Cell, w: _Weights, x: np.ndarray, state: State, nudge: State) -> State:
-    """Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000: torch.nn.LSTM's."""
-    i, f, g, o = _split(w.linear("ih", x) + w.linear("hh", state["hidden"]), 4)
-    c = cell.gate(f) * state["cell"] + cell.gate(i) * cell.phi(g) + nudge.get("cell", 0.0)
-    h = cell.gate(o) * cell.phi(c) + nudge.get("hidden", 0.0)
-    return {"hidden": h, "cell": c}
-
-
-def _split(a: np.ndarray, gates: int) -> list[np.ndarray]:
-    return np.split(a, gates, axis=-1)
-
-
-@dataclass(frozen=True)
-class _Row:
-    step: Step
-    gates: int
-    states: tuple[str, ...] = ("hidden",)
-    options: Mapping[str, float] = field(default_factory=dict)
-
-
-CELLS: dict[str, _Row] = {
-    "vanilla": _Row(_vanilla, 1),
-    "residual": _Row(_residual, 1, options={"step": 1.0, "leak": 0.0}),
-    "gru": _Row(_gru, 3),
-    "gru_reset_before": _Row(_gru_reset_before, 3),
-    "lstm": _Row(_lstm, 4, ("hidden", "cell")),
-}
+    def seen(self, name: str, value: np.ndarray) -> np.ndarray:
+        return value + self.nudge[name] if name in self.nudge else value
 
 
 # ---- copies and their imaginary parts ----------------------------------------------------------------------------------
@@ -280,7 +231,7 @@ class _Copies:
 class _Run:
     """A network, its data, and the unperturbed trajectory: ``base[t]`` is the state before step t, each (B, H)."""
 
-    row: _Row
+    cell: Cell
     activation: str
     options: Mapping[str, float]
     params: Arrays
@@ -306,10 +257,11 @@ class _Run:
         self, w: _Weights, t: int, state: State, nudge: State, x: np.ndarray | None
     ) -> tuple[State, np.ndarray | None]:
         """The state after step t, and which copies lost an imaginary part to underflow; ``x`` instead of x[t]."""
-        phi, gate = _Watched(ACTIVATIONS[self.activation]), _Watched(sigmoid)
-        linear = self.activation in PIECEWISE_LINEAR
-        cell = _Cell(phi.function if linear else phi, gate, self.options)
-        after = self.row.step(cell, w, self.x[t] if x is None else x, state, nudge)
+        activation = ACTIVATIONS[self.activation]
+        phi, gate = _Watched(activation.complex), _Watched(ACTIVATIONS["sigmoid"].complex)
+        curved = activation.complex if activation.piecewise_linear else phi
+        network = _ComplexNetwork(w, self.cell.gates, curved, gate, self.options, nudge)
+        after = self.cell.step(network, self.x[t] if x is None else x, state)
         if not all(np.isfinite(part).all() for part in after.values()):
             raise OutOfRange(f"a state is not finite at step {t} (counted from 0)")
         flags = [f.vanished for f in (phi, gate) if f.vanished is not None]
@@ -340,7 +292,7 @@ class _Run:
 def _of_parameter(run: _Run, name: str) -> np.ndarray:
     """dL/d``name``, one copy an entry."""
     value = run.params[name]
-    chunk = run.chunk(run.row.gates * run.base[0]["hidden"].shape[1])
+    chunk = run.chunk(run.cell.gates * run.base[0]["hidden"].shape[1])
     done = []
     for start in range(0, value.size, chunk):
         entries = np.unravel_index(np.arange(start, min(start + chunk, value.size)), value.shape)
@@ -358,7 +310,7 @@ def _born_at(run: _Run, t: int) -> _Copies:
 
     All samples of a batch are perturbed at once, for they do not act on each other.
     """
-    names, (B, D), H = run.row.states, run.x.shape[1:], run.base[0]["hidden"].shape[1]
+    names, (B, D), H = run.cell.states, run.x.shape[1:], run.base[0]["hidden"].shape[1]
     C = D + len(names) * H
     x = np.repeat(run.x[t][None].astype(np.complex128), C, axis=0)
     x[np.arange(D), :, np.arange(D)] += 1j * run.h
@@ -374,7 +326,7 @@ def _born_at(run: _Run, t: int) -> _Copies:
 
 def _from_initial_state(run: _Run) -> _Copies:
     """Copies whose initial state is perturbed, one copy a unit of each of its parts."""
-    names, H = run.row.states, run.base[0]["hidden"].shape[1]
+    names, H = run.cell.states, run.base[0]["hidden"].shape[1]
     state = run.at_rest(0, len(names) * H)
     for place, name in enumerate(names):
         state[name][place * H + np.arange(H), :, np.arange(H)] += 1j * run.h
@@ -416,12 +368,12 @@ def _values(run: _Run, where: str, parts: Sequence[_Copies]) -> np.ndarray:
 
 def _of_states(run: _Run, steps: Sequence[int], initial: bool) -> tuple[State, dict[str, np.ndarray]]:
     """Derivatives by the initial state, each (B, H); and by x, hidden (and cell) at ``steps``, each (K, B, …)."""
-    names, (B, D), H = run.row.states, run.x.shape[1:], run.base[0]["hidden"].shape[1]
+    names, (B, D), H = run.cell.states, run.x.shape[1:], run.base[0]["hidden"].shape[1]
     widths = {"x": D, **dict.fromkeys(names, H)}
     first: State = {}
     found = {name: np.zeros((len(steps), B, width)) for name, width in widths.items()}
     births = [*([-1] if initial else []), *sorted(steps)]
-    chunk = max(1, run.chunk(run.row.gates * H) // sum(widths.values()))
+    chunk = max(1, run.chunk(run.cell.gates * H) // sum(widths.values()))
     for start in range(0, len(births), chunk):
         group = births[start : start + chunk]
         copies, at = _followed(run, group), 0
@@ -462,7 +414,7 @@ def complex_step_gradients(
     """All derivatives of L = Σ_t <grad_hidden[t], h_t> + Σ_name <grad_state[name], final state[name]>.
 
     Args:
-        cell: a row of ``CELLS``; ``activation``: a row of ``complex_functions.ACTIVATIONS``. Gates are sigmoids.
+        cell: a row of ``equations.CELLS``; ``activation``: a row of ``activations.ACTIVATIONS``. Gates are sigmoids.
         params: ``weight_ih`` (G·H, D), ``weight_hh`` (G·H, H), ``bias_ih`` and ``bias_hh`` (G·H) or neither or one of them,
             with torch.nn's gate order.
         x: (T, B, D).
@@ -504,7 +456,7 @@ def complex_step_gradients(
                 run.h = max(SMALLEST_STEP, run.h * 2.0**-60)
 
 
-def _states(row: _Row, given: Arrays | None, shape: tuple[int, ...]) -> State:
+def _states(row: Cell, given: Arrays | None, shape: tuple[int, ...]) -> State:
     """``given`` in float64; ValueError for a part that the cell does not have or that is not (B, H)."""
     parts = {}
     for name, value in (given or {}).items():
@@ -515,7 +467,7 @@ def _states(row: _Row, given: Arrays | None, shape: tuple[int, ...]) -> State:
     return parts
 
 
-def _check_shapes(row: _Row, params: Arrays, x: np.ndarray, grad_hidden: np.ndarray, steps: tuple[int, ...]) -> None:
+def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndarray, steps: tuple[int, ...]) -> None:
     if x.ndim != 3 or grad_hidden.ndim != 3 or x.shape[:2] != grad_hidden.shape[:2] or not len(x):
         raise ValueError(f"x {x.shape} and grad_hidden {grad_hidden.shape}: expected (T, B, D) and (T, B, H), T ≥ 1")
     rows, H = row.gates * grad_hidden.shape[2], grad_hidden.shape[2]

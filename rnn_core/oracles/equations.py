@@ -1,111 +1,108 @@
-"""The forward equations once more, in PyTorch's own functions and row-major, sharing nothing with ``cells/`` or ``losses.py``.
+"""The forward equations of every cell, once more: the oracles differentiate these, each in its own arithmetic.
 
-The oracles differentiate these with torch.autograd. Every cell and activation of the registries has a row here.
+A step is written once, for arrays whose rows are samples, and sees a ``Network`` that does the arithmetic. On torch tensors
+(``tensors.py``) autograd differentiates it; on complex numbers (``complex_step.py``) the imaginary part does. Nothing here
+is differentiated by hand, and nothing is shared with ``rnn_core.cells``.
+
+An equation that is wrong here is wrong for both oracles. PyTorch's own kernels (``torch_modules.py``) are a third party, and so
+are central differences. Of these, only the check of ``torch.lstm`` asks this file for something: how dL/dc_t splits into what
+comes through h_t and what comes through c_{t+1}.
+
+To add a cell, write its step and add a row to ``CELLS``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda a: a,
-    "relu": torch.relu,
-    "leaky_relu": functional.leaky_relu,
-    "elu": functional.elu,
-    "selu": torch.selu,
-    # functional.gelu takes 1 + erf, which cancels on the left.
-    "gelu": lambda a: a * 0.5 * torch.special.erfc(-a * math.sqrt(0.5)),
-    "silu": functional.silu,
-    "softplus": lambda a: functional.softplus(a, threshold=40.0),  # the default, 20, drops log1p(exp(-a)) too early
-    "softsign": functional.softsign,
-    "hard_tanh": functional.hardtanh,
-    # torch differentiates these two as s (1 - s) and 1 - h², which cancel where the unit is saturated: at |a| = 19 the
-    # derivative of torch.tanh is 0 in float64, not 1.3e-16. There the same function is written so that autograd does not cancel.
-    "sigmoid": lambda a: torch.where(a > 1, 1 / (1 + torch.exp(-a.abs())), torch.sigmoid(a)),
-    "tanh": lambda a: torch.where(a.abs() > 1, a.sign() * (2 / (1 + torch.exp(-2 * a.abs())) - 1), torch.tanh(a)),
-}
+State = dict[str, Any]  # by name, each (…, H): of torch tensors or of complex NumPy arrays
 
 
-State = dict[str, Tensor]
-Phi = Callable[[Tensor], Tensor]
-Step = Callable[[dict[str, Tensor], Phi, Tensor, State], State]
+class Network(Protocol):
+    """Weights, activation and options of one network, for one kind of arrays. ``phi`` and ``gate`` act elementwise."""
+
+    @property
+    def options(self) -> Mapping[str, float]:
+        """The cell's numbers, by name."""
+
+    @property
+    def phi(self) -> Callable[[Any], Any]:
+        """The activation."""
+
+    @property
+    def gate(self) -> Callable[[Any], Any]:
+        """The sigmoid."""
+
+    def linear(self, kind: str, a: Any) -> Any:
+        """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H)."""
+
+    def blocks(self, a: Any) -> Sequence[Any]:
+        """``a`` (…, G·H) cut into one block (…, H) a gate."""
+
+    def seen(self, name: str, value: Any) -> Any:
+        """A new part of the state as all that depends on it sees it: ``value`` itself, or ``value`` perturbed."""
 
 
-def _input_part(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    return functional.linear(x, p["weight_ih"], p.get("bias_ih"))
+def vanilla(net: Network, x: Any, state: State) -> State:
+    """Elman 1990."""
+    h = net.phi(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    return {"hidden": net.seen("hidden", h)}
 
 
-def _recurrent_part(p: dict[str, Tensor], h: Tensor) -> Tensor:
-    return functional.linear(h, p["weight_hh"], p.get("bias_hh"))
+def residual(net: Network, x: Any, state: State) -> State:
+    """Jaeger et al. 2007; Chang et al. 2019."""
+    change = net.phi(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    h = state["hidden"] * (1.0 - net.options["leak"]) + change * net.options["step"]
+    return {"hidden": net.seen("hidden", h)}
 
 
-def vanilla_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
-    """h_t (B, H) from x_t (B, D) and h_{t-1} (B, H)."""
-    return {"hidden": phi(_input_part(p, x) + _recurrent_part(p, state["hidden"]))}
+def gru(net: Network, x: Any, state: State) -> State:
+    """Cho et al. 2014 as torch.nn.GRU has it: the reset gate acts after the product."""
+    h = state["hidden"]
+    (u_r, u_z, u_n), (v_r, v_z, v_n) = net.blocks(net.linear("ih", x)), net.blocks(net.linear("hh", h))
+    n = net.phi(u_n + net.gate(u_r + v_r) * v_n)
+    return {"hidden": net.seen("hidden", net.gate(-u_z - v_z) * n + net.gate(u_z + v_z) * h)}  # 1 - z would cancel
 
 
-def residual_step(
-    p: dict[str, Tensor], phi: Phi, x: Tensor, state: State, step: float = 1.0, leak: float = 0.0
-) -> State:
-    """The residual or leaky cell."""
-    change = phi(_input_part(p, x) + _recurrent_part(p, state["hidden"]))
-    return {"hidden": state["hidden"] * (1.0 - leak) + change * step}
+def gru_reset_before(net: Network, x: Any, state: State) -> State:
+    """Cho et al. 2014 as published: the reset gate acts on the state, before the product."""
+    h = state["hidden"]
+    (u_r, u_z, u_n), (v_r, v_z, _) = net.blocks(net.linear("ih", x)), net.blocks(net.linear("hh", h))
+    _, _, v_n = net.blocks(net.linear("hh", net.gate(u_r + v_r) * h))
+    n = net.phi(u_n + v_n)
+    return {"hidden": net.seen("hidden", net.gate(-u_z - v_z) * n + net.gate(u_z + v_z) * h)}
 
 
-def gru_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
-    """torch.nn.GRU's equations, with phi for tanh."""
-    gate, h = ACTIVATIONS["sigmoid"], state["hidden"]
-    u_r, u_z, u_n = _input_part(p, x).chunk(3, dim=-1)
-    v_r, v_z, v_n = _recurrent_part(p, h).chunk(3, dim=-1)
-    n = phi(u_n + gate(u_r + v_r) * v_n)
-    return {"hidden": gate(-u_z - v_z) * n + gate(u_z + v_z) * h}
+def lstm(net: Network, x: Any, state: State) -> State:
+    """Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000: torch.nn.LSTM's, with phi for tanh."""
+    i, f, g, o = net.blocks(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    c = net.seen("cell", net.gate(f) * state["cell"] + net.gate(i) * net.phi(g))
+    return {"hidden": net.seen("hidden", net.gate(o) * net.phi(c)), "cell": c}
 
 
-def gru_reset_before_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
-    """The same with the reset gate before the product."""
-    gate, h = ACTIVATIONS["sigmoid"], state["hidden"]
-    w_r, w_z, w_n = p["weight_hh"].chunk(3)
-    b_r, b_z, b_n = p["bias_hh"].chunk(3) if "bias_hh" in p else (None, None, None)
-    u_r, u_z, u_n = _input_part(p, x).chunk(3, dim=-1)
-    r = gate(u_r + functional.linear(h, w_r, b_r))
-    a_z = u_z + functional.linear(h, w_z, b_z)
-    n = phi(u_n + functional.linear(r * h, w_n, b_n))
-    return {"hidden": gate(-a_z) * n + gate(a_z) * h}
+@dataclass(frozen=True)
+class Cell:
+    """A cell as the oracles know it.
 
-
-def lstm_step(p: dict[str, Tensor], phi: Phi, x: Tensor, state: State) -> State:
-    """torch.nn.LSTM's equations, with phi for tanh."""
-    gate = ACTIVATIONS["sigmoid"]
-    i, f, g, o = (_input_part(p, x) + _recurrent_part(p, state["hidden"])).chunk(4, dim=-1)
-    c = gate(f) * state["cell"] + gate(i) * phi(g)
-    return {"hidden": gate(o) * phi(c), "cell": c}
-
-
-STEPS: dict[str, Callable[..., State]] = {
-    "vanilla": vanilla_step,
-    "residual": residual_step,
-    "gru": gru_step,
-    "gru_reset_before": gru_reset_before_step,
-    "lstm": lstm_step,
-}
-
-
-def mean_loss(loss: str, y: Tensor, target: Tensor) -> Tensor:
-    """The loss of outputs y (…, C) as the engine defines it: mean over the samples and steps that carry a target.
-
-    A target of nan, or a label below 0, is none.
+    Attributes:
+        step: the state after a step from x (…, D) and the state before it.
+        gates: blocks of H rows in the weights.
+        states: the names of the state's parts.
+        options: its numbers, with their defaults.
     """
-    there = target >= 0 if loss == "softmax_cross_entropy" else ~target[..., 0].isnan()
-    y, target = y[there], target[there]
-    if loss == "softmax_cross_entropy":
-        # ln(1 + Σ exp(y_c - y_target)) over the other classes: torch's own cross_entropy differentiates to softmax - 1,
-        # which cancels where the prediction is confident and right.
-        labels = target[..., None]
-        others = (y - y.gather(-1, labels)).scatter(-1, labels, -math.inf).logsumexp(-1)
-        return torch.logaddexp(torch.zeros_like(others), others).mean()
-    return 0.5 * functional.mse_loss(y, target, reduction="sum") / (y.numel() // y.shape[-1])
+
+    step: Callable[[Network, Any, State], State]
+    gates: int = 1
+    states: tuple[str, ...] = ("hidden",)
+    options: Mapping[str, float] = field(default_factory=dict)
+
+
+CELLS: dict[str, Cell] = {
+    "vanilla": Cell(vanilla),
+    "residual": Cell(residual, options={"step": 1.0, "leak": 0.0}),
+    "gru": Cell(gru, gates=3),
+    "gru_reset_before": Cell(gru_reset_before, gates=3),
+    "lstm": Cell(lstm, gates=4, states=("hidden", "cell")),
+}

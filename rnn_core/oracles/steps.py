@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rnn_core.arrays import Array, dtype_name
-from rnn_core.oracles import equations
+from rnn_core.oracles import tensors
 from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, relative_error, step_errors
 from rnn_core.scaling import LN2, Scaled, log_norms, parts, plus, tops
 
@@ -34,17 +34,16 @@ class Step:
     """What a step is made of besides the engine's results.
 
     Attributes:
-        forward: one step of our equations.
+        forward: one step of the oracles' equations.
         p, x, direct: parameters, inputs (T, B, D), the direct parts of dL/dh_t (T, B, H).
         kernel: another program of the same step, whose h_t need not be computed from the c_t that it returns.
     """
 
-    forward: equations.Step
-    phi: equations.Phi
+    forward: tensors.Step
     p: dict[str, Tensor]
     x: Tensor
     direct: Tensor
-    kernel: equations.Step | None = None
+    kernel: tensors.Step | None = None
 
 
 class Claims(NamedTuple):
@@ -215,7 +214,7 @@ class _Chunk:
         return Claims(_joined({"hidden": hidden, "cell": cell}), states, self.start)
 
     def _back(
-        self, step: equations.Step, claims: Claims, noise: torch.Generator | None, fixed_cell: bool
+        self, step: tensors.Step, claims: Claims, noise: torch.Generator | None, fixed_cell: bool
     ) -> tuple[dict[str, Tensor], dict[str, Scaled], Scaled]:
         """(states after, what is sent to the states before and to x, what h_t sends to c_t) of every step, each (steps, B, …)."""
         given = {name: moved(total.mantissa, noise) for name, total in claims.totals.items()}
@@ -248,13 +247,13 @@ class _Graph:
     """One step forward for a batch of steps × samples, ready to be differentiated."""
 
     def __init__(
-        self, of: Step, step: equations.Step, claims: Claims, noise: torch.Generator | None, fixed_cell: bool
+        self, of: Step, step: tensors.Step, claims: Claims, noise: torch.Generator | None, fixed_cell: bool
     ) -> None:
         n = len(claims.totals["hidden"])
         self.leaves = {name: moved(value, noise).clone().requires_grad_() for name, value in of.p.items()}
         self.before = {name: _flat(moved(part, noise)).requires_grad_() for name, part in claims.states.items()}
         self.x = _flat(moved(of.x[claims.first : claims.first + n], noise)).requires_grad_()
-        self.after = step(self.leaves, of.phi, self.x, self.before)
+        self.after = step(self.leaves, self.x, self.before)
         self.through: Tensor | None = None
         self._cell: Tensor | None = None
         self.fixed_cell = fixed_cell

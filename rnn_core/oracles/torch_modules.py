@@ -15,9 +15,10 @@ from rnn_core.arrays import Array, namespace
 from rnn_core.bptt import backward
 from rnn_core.bptt import run_forward as forward
 from rnn_core.experiment import Problem
-from rnn_core.oracles.autograd import NotFinite, as_tensor, as_tensors, phi_of, states_of, step_of
-from rnn_core.oracles.compare import Error, worst
+from rnn_core.oracles.autograd import states_of, step_of
+from rnn_core.oracles.compare import Abstains, Error, worst
 from rnn_core.oracles.steps import Step, recurrent_errors
+from rnn_core.oracles.tensors import as_tensor, as_tensors
 
 # (cell, activation) -> (module, kernel)
 KERNELS: dict[tuple[str, str], tuple[str, Callable[..., Any]]] = {
@@ -27,11 +28,6 @@ KERNELS: dict[tuple[str, str], tuple[str, Callable[..., Any]]] = {
     ("lstm", "tanh"): ("torch.nn.LSTM", torch.lstm),
 }
 _ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-
-class TooSaturated(Exception):
-    """PyTorch differentiates tanh as 1 - h² and sigmoid as s (1 - s), which have too few digits left for a comparison where a
-    unit is saturated."""
 
 
 def module_of(problem: Problem) -> str | None:
@@ -44,12 +40,12 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
     """The worst relative error of states, dL/dh_t and dL/dx_t at every t, the initial state, and parameter gradients.
 
     Raises:
-        NotFinite: a state of the engine is not finite.
-        TooSaturated: the kernel's own derivative has a relative error near ``tolerance``.
+        Abstains: a state of the engine is not finite; or a unit is saturated, so that the kernel's own derivative, 1 - h² of
+            tanh and s (1 - s) of sigmoid, has a relative error near ``tolerance``.
     """
     _, kernel = KERNELS[problem.experiment.cell, problem.experiment.activation]
 
-    def step(p: dict[str, Tensor], phi: object, x_t: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def step(p: dict[str, Tensor], x_t: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         initial = [part[None] for part in state.values()]
         weights = [p[name] for name in _ORDER if name in p]
         given = initial if len(initial) > 1 else initial[0]
@@ -61,14 +57,14 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
     gradients = backward(tape, grad_hidden)
     states = states_of(tape)
     if not all(part.isfinite().all() for part in states.values()):
-        raise NotFinite
+        raise Abstains("a state is not finite in plain floats")
     if problem.experiment.activation == "tanh":
         xp = namespace(x)
         flattest = min(float(xp.min(tape.cell.slope(saved))) for saved in tape.saved)  # 1 - h², and 4 s (1 - s)
         if "cell" in states:
             flattest = min(flattest, float((1 - torch.tanh(states["cell"]) ** 2).min()))
         if flattest * tolerance < 8 * torch.finfo(states["hidden"].dtype).eps:
-            raise TooSaturated
+            raise Abstains("a unit is so saturated that the kernel's own 1 − h² has too few digits")
     p, direct = as_tensors(params), as_tensor(grad_hidden)
-    of_ours = Step(step_of(problem), phi_of(problem), p, as_tensor(x), direct, kernel=step)
+    of_ours = Step(step_of(problem), p, as_tensor(x), direct, kernel=step)
     return worst(recurrent_errors(gradients, states, of_ours))

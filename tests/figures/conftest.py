@@ -1,4 +1,4 @@
-"""Small synthetic studies: settings in, the five tables out, through study_tables as the workflow writes them."""
+"""Small synthetic studies: settings in, the five tables out, through study.tables as the workflow writes them."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import study_figures as sf
+from study.report import drawing as sf
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "page")]
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,23 +13,19 @@ from drawn import PROPAGATION, TRAINING, grid, lines, render, show
 from matplotlib.axes import Axes
 from second_opinion_start import KINDS
 
-import plot_engine_checks
-import plot_gradient_norm_by_step
-import plot_growth_rate
-import plot_radius_length_map
-import plot_seed_distribution
-import study_figures as sf
-from study_findings import Study
-from study_tables import STABLE_DECADES
-from study_words import addresses, plain
+from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution
+from study.report import drawing as sf
+from study.report.findings import Study
+from study.report.words import addresses, plain
+from study.tables.store import STABLE_DECADES
 
 LN10 = math.log(10.0)
 FIGURES = (
-    plot_gradient_norm_by_step,
-    plot_growth_rate,
-    plot_radius_length_map,
-    plot_seed_distribution,
-    plot_engine_checks,
+    gradient_norm_by_step,
+    growth_rate,
+    radius_length_map,
+    seed_distribution,
+    engine_checks,
 )
 SHARED = {"setting", "median_decades", "critical_radius", "mean_deviation", "mean_deviation_low", "mean_deviation_high"}
 SEEDS = list(range(6))
@@ -148,7 +144,9 @@ def test_headlines_are_short_and_captions_have_three_paragraphs(module: ModuleTy
     assert sf.spoken(plain(facts["title"])) in facts["alt"]
     words = [plain(facts["title"]), facts["alt"], *map(plain, facts["claims"])]
     assert not any(re.search(r"\b(nan|inf|None)\b", word) for word in words), words
-    html = render(module.__name__.removeprefix("plot_"), facts=facts | {"claims": [plain(c) for c in facts["claims"]]})
+    html = render(
+        module.__name__.removeprefix("figures."), facts=facts | {"claims": [plain(c) for c in facts["claims"]]}
+    )
     assert html.count("<p>") == 3 and "  " not in html.replace("\n", " ").replace("> <", "><")
     assert all(plain(claim).split(" ")[0] in html for claim in facts["claims"])
 
@@ -179,18 +177,11 @@ def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
     assert axes.texts[0].get_text().replace("\n", " ") == module.NOTHING.add
 
 
-@pytest.mark.parametrize("module", FIGURES)
-def test_captions_read_without_facts(module: ModuleType) -> None:
-    html = render(module.__name__.removeprefix("plot_"), snakemake=SimpleNamespace())
-    leads = ["What it shows.", "How to read it.", "What would refute it."]
-    assert re.findall("<strong>(.*?)</strong>", html) == leads and html.count("<p>") == 3
-
-
 # ---- gradient norm by step
 
 
 def test_gradient_norm_by_step(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_gradient_norm_by_step, study)
+    data, facts, axes = show(gradient_norm_by_step, study)
     assert set(data["sequence_length"]) == {10}  # the longest
     assert list(data["panel"].cat.categories) == ["identity", "sigmoid"] and len(axes) == 2
     row = data[(data["panel"] == "sigmoid") & (data["spectral_radius"] == 0.5) & (data["lag"] == 9)].iloc[0]
@@ -228,7 +219,7 @@ def test_gradient_norm_by_step(study: sf.Tables) -> None:
 def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> None:
     run = {"updates": 0, "sequence_length": 50, "spectral_radius": 0.5}
     tables = make_study([run | {"seed": s, "rate": rate} for s, rate in enumerate((-2.5, -2.6, -math.inf))])
-    data, facts, (ax,) = show(plot_gradient_norm_by_step, tables)
+    data, facts, (ax,) = show(gradient_norm_by_step, tables)
     assert data[data["lag"] == 7][["median", "zeros"]].to_numpy().tolist() == [[pytest.approx(-18.2 / LN10), 1]]
     assert lines(ax, "zero")[0].get_xdata() == [1]
     assert [plain(c) for c in facts["claims"]][
@@ -236,22 +227,22 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> Non
     ] == "In 1 of 3 networks the gradient is exactly zero at the first time step."
     assert texts(ax, "limit name") == ["float32 min"] and "limits" in facts["shown"]
     dead = make_study([run | {"seed": s, "rate": -math.inf} for s in (0, 1)])
-    _, facts, (ax,) = show(plot_gradient_norm_by_step, dead)
+    _, facts, (ax,) = show(gradient_norm_by_step, dead)
     assert (
         plain(facts["title"]) == "Going back over T = 50 steps multiplies the median network's gradient by exactly 0."
     )
 
 
 def test_networks_without_a_number_are_counted_not_dropped(lost: sf.Tables) -> None:
-    data, facts, _ = show(plot_gradient_norm_by_step, lost)
-    last = plot_gradient_norm_by_step.ends(data).set_index("spectral_radius")
+    data, facts, _ = show(gradient_norm_by_step, lost)
+    last = gradient_norm_by_step.ends(data).set_index("spectral_radius")
     assert last["broken"].tolist() == [0, 0, 1] and last["zeros"].tolist() == [1, 0, 0]
     assert last.loc[2.0, "median"] == pytest.approx(49 * (math.log(2.0) + 0.01) / LN10)  # of seeds 0 and 2
     assert plain(facts["claims"][-1]) == "In 2 of 18 networks it is not a number."
 
 
 def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> None:
-    data, facts, axes = show(plot_gradient_norm_by_step, initializers)
+    data, facts, axes = show(gradient_norm_by_step, initializers)
     assert set(data["hue"]) == {"gaussian", "orthogonal"}
     names = list(by_title(axes))
     assert names == [
@@ -270,9 +261,9 @@ def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> N
 
 
 def test_the_linear_law_is_the_cells_own(cells: sf.Tables) -> None:
-    data, facts, axes = show(plot_gradient_norm_by_step, cells)
+    data, facts, axes = show(gradient_norm_by_step, cells)
     assert list(by_title(axes)) == ["ρ = 0.5", "ρ = 1.2", "ρ = 2"]
-    last = plot_gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
+    last = gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
     for name, factor in (("vanilla", 0.5), ("residual", 1.5), ("residual (η = 0.1, λ = 0.05)", 1.0)):
         assert last[name] == pytest.approx(9 * math.log10(factor))
     assert last[["gru", "gru_reset_before", "lstm"]].isna().all()
@@ -280,11 +271,11 @@ def test_the_linear_law_is_the_cells_own(cells: sf.Tables) -> None:
 
 
 def test_nothing_is_claimed_of_gated_cells(gated: sf.Tables) -> None:
-    _, facts, axes = show(plot_gradient_norm_by_step, gated)
+    _, facts, axes = show(gradient_norm_by_step, gated)
     assert not any(lines(ax, "linear") for ax in axes) and "linear" not in facts["shown"]
     assert not any("linear law" in plain(claim) for claim in facts["claims"])
     assert "linear law" not in render("gradient_norm_by_step", facts=facts | {"claims": []})
-    _, facts, axes = show(plot_growth_rate, gated)
+    _, facts, axes = show(growth_rate, gated)
     assert not any(lines(ax, theory) for ax in axes for theory in ("linear", "bound", "operating", "mean_field"))
     assert not any("bound" in plain(claim) or "predicted" in plain(claim) for claim in facts["claims"])
     html = render("growth_rate", facts=facts | {"claims": []})
@@ -294,9 +285,9 @@ def test_nothing_is_claimed_of_gated_cells(gated: sf.Tables) -> None:
 def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) -> None:
     runs = grid(**PROPAGATION, activation="relu", spectral_radius=[0.1 * i for i in range(1, 13)], sequence_length=50)
     runs = [run | {"rate": -30.0 if i == 0 else 0.01 * i} for i, run in enumerate(runs)]
-    data, facts, (ax,) = show(plot_gradient_norm_by_step, make_study(runs))
+    data, facts, (ax,) = show(gradient_norm_by_step, make_study(runs))
     low, high = ax.get_ylim()
-    ends = plot_gradient_norm_by_step.ends(data)["median"]
+    ends = gradient_norm_by_step.ends(data)["median"]
     assert ((ends >= low) & (ends <= high)).sum() == 11 and ends.min() < -600 < low
     assert [name for name in texts(ax, "direct") if "↓" in name] == ["ρ = 0.1 ↓ −638"]
     assert "leaving" in facts["shown"] and "10⁻⁶³⁸" in plain(facts["title"])
@@ -304,7 +295,7 @@ def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) ->
 
 def test_one_network_is_no_median(make_study: Any) -> None:
     tables = make_study([{"updates": 0, "sequence_length": 11, "spectral_radius": 2.0, "rate": 1.0}])
-    _, facts, _ = show(plot_gradient_norm_by_step, tables)
+    _, facts, _ = show(gradient_norm_by_step, tables)
     assert plain(facts["title"]) == "Going back over T = 11 steps multiplies the gradient by 10⁴·³."
     assert plain(facts["claims"][0]) == "The linear law misses by 1.3 decades."
     html = render("gradient_norm_by_step", facts=facts | {"claims": []})
@@ -313,14 +304,14 @@ def test_one_network_is_no_median(make_study: Any) -> None:
 
 def test_the_linear_law_stays_on_the_scale_or_is_marked_where_it_leaves(make_study: Any) -> None:
     runs = grid(**PROPAGATION, initializer=["gaussian", "orthogonal"], spectral_radius=[0.9, 1.1], sequence_length=101)
-    data, facts, axes = show(plot_gradient_norm_by_step, make_study([run | {"rate": -0.9} for run in runs]))
-    assert plot_gradient_norm_by_step.ends(data)["linear"].max() < axes[0].get_ylim()[1]
+    data, facts, axes = show(gradient_norm_by_step, make_study([run | {"rate": -0.9} for run in runs]))
+    assert gradient_norm_by_step.ends(data)["linear"].max() < axes[0].get_ylim()[1]
     assert "law leaves" not in facts["shown"]
     # all radii are drawn, so that none is left out
     assert "three radii" not in facts["shown"] and "three are drawn" not in render(
         "gradient_norm_by_step", facts=facts | {"claims": []}
     )
-    data, facts, axes = show(plot_gradient_norm_by_step, make_study([run | {"rate": -0.01} for run in runs]))
+    data, facts, axes = show(gradient_norm_by_step, make_study([run | {"rate": -0.01} for run in runs]))
     (mark,) = lines(axes[1], "law leaves")
     (x,), (top,) = mark.get_data()
     assert top == axes[1].get_ylim()[1] and top == pytest.approx(x * math.log10(1.1))
@@ -328,9 +319,9 @@ def test_the_linear_law_stays_on_the_scale_or_is_marked_where_it_leaves(make_stu
 
 
 def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
-    data = plot_gradient_norm_by_step.frame(initializers)
+    data = gradient_norm_by_step.frame(initializers)
     with sf.theme():
-        figure = plot_gradient_norm_by_step.draw(data)
+        figure = gradient_norm_by_step.draw(data)
         figure.draw_without_rendering()
         named = [(ax, text) for ax in figure.axes for text in ax.texts if text.get_gid() == "limit name"]
         assert named
@@ -348,7 +339,7 @@ def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make
         **PROPAGATION, activation=[f"phi{i:02d}" for i in range(14)], spectral_radius=[0.9, 1.0], sequence_length=20
     )
     runs = [run | {"rate": -3.0 if run["activation"] == "phi07" else -0.1} for run in runs]
-    data, facts, _ = show(plot_gradient_norm_by_step, make_study(runs))
+    data, facts, _ = show(gradient_norm_by_step, make_study(runs))
     drawn, lowest = set(data["panel"]), next(a for _, a in addresses(facts["title"]) if a["kind"] == "median_decades")
     assert len(drawn) == 12 and lowest["value"] == pytest.approx(-3.0 * 19 / LN10)
     assert lowest["where"]["activation"] == "phi07" or "phi07" in drawn
@@ -359,7 +350,7 @@ def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make
 
 
 def test_growth_rate(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_growth_rate, study)
+    data, facts, axes = show(growth_rate, study)
     upper, lower = by_title(axes)["identity"], axes[2]
     (dots,) = lines(upper, "measured")
     assert dots.get_xdata() == pytest.approx([0.5, 0.9, 1.2]) and dots.get_ydata() == pytest.approx(
@@ -393,7 +384,7 @@ def test_growth_rate(study: sf.Tables) -> None:
 
 
 def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: sf.Tables) -> None:
-    _, facts, axes = show(plot_growth_rate, initializers)
+    _, facts, axes = show(growth_rate, initializers)
     found = by_title(axes)
     assert list(found) == ["relu", "tanh"]
     for ax in found.values():
@@ -412,7 +403,7 @@ def test_never_turning_networks_are_counted(make_study: Any) -> None:
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 1.5], sequence_length=50, seed=SEEDS)
     for run in runs:
         run["rate"] = -0.1 if run["seed"] < 2 else math.log(run["spectral_radius"]) - 0.1
-    _, facts, axes = show(plot_growth_rate, make_study(runs))
+    _, facts, axes = show(growth_rate, make_study(runs))
     assert len(lines(axes[0], "turning")[0].get_xdata()) == 4
     assert texts(axes[0], "turns")[0].endswith("2 of 6 networks never turn")
     assert plain(facts["title"]) == "Growth per step back turns positive at ρ = 1.1."
@@ -425,7 +416,7 @@ def test_a_median_of_networks_that_never_turn_is_no_headline(make_study: Any) ->
     for run in runs:
         never = run["activation"] == "relu" and run["seed"] < 4
         run["rate"] = -0.1 if never else math.log(run["spectral_radius"])
-    _, facts, axes = show(plot_growth_rate, make_study(runs))
+    _, facts, axes = show(growth_rate, make_study(runs))
     assert (
         plain(facts["title"])
         == "Growth per step back turns positive at ρ = 1.0 for tanh; it turns at no single ρ for relu."
@@ -438,7 +429,7 @@ def test_a_median_of_networks_that_never_turn_is_no_headline(make_study: Any) ->
 
 def test_growth_of_one_network_has_no_interval(make_study: Any) -> None:
     tables = make_study([{"updates": 0, "sequence_length": 10, "initializer": "identity", "rate": 5.0}])
-    data, facts, (ax,) = show(plot_growth_rate, tables)
+    data, facts, (ax,) = show(growth_rate, tables)
     assert data["deviation"].isna().all() and "deviation" not in facts["shown"] and "interval" not in facts["shown"]
     assert lines(ax, "measured")[0].get_ydata() == [5.0]
     assert not any("bound" in plain(claim) for claim in facts["claims"])  # it is not drawn
@@ -446,7 +437,7 @@ def test_growth_of_one_network_has_no_interval(make_study: Any) -> None:
 
 
 def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) -> None:
-    data, facts, axes = show(plot_growth_rate, trainings)
+    data, facts, axes = show(growth_rate, trainings)
     assert len(data) == 18  # clipping has no effect on a start
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["vanilla", "gru", "lstm"]
     assert "bound" not in facts["shown"] and not lines(axes[0], "bound")
@@ -454,13 +445,13 @@ def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) 
 
 
 def test_dead_networks_and_those_without_a_number_are_counted(lost: sf.Tables) -> None:
-    _, facts, axes = show(plot_growth_rate, lost)
+    _, facts, axes = show(growth_rate, lost)
     assert lines(axes[0], "zero")[0].get_xdata() == [0.5]
     assert "Not in the means: 1 with a gradient of exactly zero and 1 without a number." in map(plain, facts["claims"])
 
 
 def test_cells_without_a_prediction_have_no_deviation(cells: sf.Tables) -> None:
-    data, facts, axes = show(plot_growth_rate, cells)
+    data, facts, axes = show(growth_rate, cells)
     upper, lower = axes
     assert len(lines(upper, "measured")) == 8 and len(lines(lower, "deviation")) == 1
     assert data.loc[data["cell"] != "vanilla", "deviation"].isna().all()
@@ -482,7 +473,7 @@ def test_what_each_step_does_to_the_only_kind_of_network(rates: tuple[float, ...
     tables = make_study(
         [{"updates": 0, "sequence_length": 20, "seed": s, "rate": rate} for s, rate in enumerate(rates)]
     )
-    _, facts, axes = show(plot_growth_rate, tables)
+    _, facts, axes = show(growth_rate, tables)
     assert plain(facts["title"]) == title
     kinds = {address["kind"] for _, address in addresses(title_of(facts))}
     (kind,) = kinds
@@ -507,8 +498,8 @@ def legend_of(module: ModuleType, tables: sf.Tables) -> dict[str, Any]:
 
 def test_the_legend_shows_bars_where_bars_are_drawn(make_study: Any) -> None:
     tables = make_study([{"updates": 0, "sequence_length": 20, "seed": s, "rate": -0.1} for s in range(3)])
-    _, _, axes = show(plot_growth_rate, tables)
-    found = legend_of(plot_growth_rate, tables)
+    _, _, axes = show(growth_rate, tables)
+    found = legend_of(growth_rate, tables)
     for name, gid in (("operating point", "operating"), ("mean field", "mean_field"), ("linear law", "linear")):
         drawn, named = lines(axes[0], gid)[0], found[f"theory: {name}"]
         assert (
@@ -525,21 +516,21 @@ def test_theory_turns_where_one_theory_does(make_study: Any) -> None:
     radius = table["spectral_radius"]
     table["operating_rate"], table["mean_field_rate"] = -0.1, np.log(radius / 1.75)
     table["predicted_rate"] = np.where(radius < 1.25, -0.1, 0.1)
-    data = plot_growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
+    data = growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
     keys = ["spectral_radius", "seed"]
     data = data.merge(table[[*keys, "operating_rate", "mean_field_rate", "predicted_rate"]], on=keys)
     with sf.theme():
-        axes = plot_growth_rate.draw(data).axes
+        axes = growth_rate.draw(data).axes
     assert lines(axes[0], "theory turning")[0].get_xdata() == pytest.approx([1.75] * 2, rel=0.02)
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
     some = (data["seed"] == 1) & (data["spectral_radius"] < 1.25)
     with sf.theme():
-        axes = plot_growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
+        axes = growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
     # a cross is the mean over the same networks as the dot beside it, or is not drawn
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([math.nan, math.nan, 0.1, 0.1], nan_ok=True)
     data["mean_field_rate"] = math.nan
     with sf.theme():
-        axes = plot_growth_rate.draw(data).axes
+        axes = growth_rate.draw(data).axes
     assert not lines(axes[0], "theory turning")  # the operating point never turns
 
 
@@ -550,10 +541,10 @@ def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any)
     for run in runs:
         never = run["activation"] == "tanh" and run["seed"] < 2
         run["rate"] = -0.1 if never else math.log(run["spectral_radius"]) - 0.1
-    data = plot_growth_rate.frame(make_study(runs))
+    data = growth_rate.frame(make_study(runs))
     for inches in (sf.PAGE_WIDTH, sf.PHONE_WIDTH):
         with sf.theme(), sf.wide(inches):
-            figure = plot_growth_rate.draw(data)
+            figure = growth_rate.draw(data)
             figure.draw_without_rendering()
             titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
             heights = []
@@ -569,7 +560,7 @@ def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any)
 
 
 def test_theory_is_thinner_than_what_was_measured(initializers: sf.Tables) -> None:
-    _, _, axes = show(plot_growth_rate, initializers)
+    _, _, axes = show(growth_rate, initializers)
     for ax in axes[:2]:
         bars = {line.get_linewidth() for line in lines(ax, "measured interval")}
         assert all(line.get_linewidth() <= min(bars) for gid in ("operating", "mean_field") for line in lines(ax, gid))
@@ -583,8 +574,8 @@ def test_the_caption_explains_the_theory_that_predicts(by: str, make_study: Any)
     table = pd.read_parquet(tables.files["runs"])
     table["predicted_by"] = by
     study = Study(table)
-    data = plot_growth_rate.frame(tables)
-    facts = plot_growth_rate.facts(data, study)
+    data = growth_rate.frame(tables)
+    facts = growth_rate.facts(data, study)
     html = render("growth_rate", facts=facts | {"claims": []}).replace("\n", " ")
     assert ("is the operating point, because" in html) == (by == "operating point")
     assert ("is mean field, because" in html) == (by == "mean field")
@@ -593,7 +584,7 @@ def test_the_caption_explains_the_theory_that_predicts(by: str, make_study: Any)
 
 def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) -> None:
     runs = grid(**PROPAGATION, hidden_size=[16, 64, 256], activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
-    data, _, axes = show(plot_growth_rate, make_study(runs))
+    data, _, axes = show(growth_rate, make_study(runs))
     assert set(data["x_axis"]) == {"hidden_size"} and list(by_title(axes)) == ["relu", "tanh"]
     assert [label.get_text() for label in axes[2].get_xticklabels()] == ["16", "64", "256"]
 
@@ -602,7 +593,7 @@ def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) 
 
 
 def test_radius_length_map(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_radius_length_map, study)
+    data, facts, axes = show(radius_length_map, study)
     assert len(data) == 2 * 3 * 2
     cell = data[(data["panel"] == "identity") & (data["row"] == 1.2) & (data["sequence_length"] == 10)].iloc[0]
     assert cell["median"] == pytest.approx(9 * (math.log(1.2) + 0.01) / LN10) and cell["stable"] == 3
@@ -624,7 +615,7 @@ def test_cells_whose_networks_disagree_are_marked(make_study: Any) -> None:
     for run in runs:
         far = run["spectral_radius"] == 1.0 and run["sequence_length"] == 21 and run["seed"] == 2
         run["rate"] = 1.0 if far else -0.01
-    data, facts, axes = show(plot_radius_length_map, make_study(runs))
+    data, facts, axes = show(radius_length_map, make_study(runs))
     corners = collection(axes[0], "split").get_paths()
     assert len(corners) == 1 and corners[0].vertices[:, 0].max() == 2.0 and corners[0].vertices[:, 1].min() == 0.0
     split = data[~data["agree"]]
@@ -641,15 +632,15 @@ def test_a_map_needs_two_rows_and_two_columns(make_study: Any) -> None:
         {"spectral_radius": [0.5, 1.0]},
         {"cell": ["gru", "lstm"], "sequence_length": [5, 9]},
     ):
-        assert plot_radius_length_map.frame(make_study(grid(**PROPAGATION | varied))).empty
-    data = plot_radius_length_map.frame(make_study(grid(**PROPAGATION, hidden_size=[8, 16], sequence_length=[5, 9])))
+        assert radius_length_map.frame(make_study(grid(**PROPAGATION | varied))).empty
+    data = radius_length_map.frame(make_study(grid(**PROPAGATION, hidden_size=[8, 16], sequence_length=[5, 9])))
     assert set(data["axis"]) == {"hidden_size"} and len(data) == 4
 
 
 def test_a_gap_in_the_map_is_no_border(make_study: Any) -> None:
     run = {"updates": 0}
     runs = [run | {"spectral_radius": r, "sequence_length": T} for r, T in ((0.5, 10), (0.5, 20), (2.0, 10))]
-    _, _, axes = show(plot_radius_length_map, make_study(runs))
+    _, _, axes = show(radius_length_map, make_study(runs))
     assert [segment.tolist() for segment in collection(axes[0], "border").get_segments()] == [[[0, 1], [1, 1]]]
     assert [text.get_text() for text in axes[0].texts if text.get_text()] == ["2.7", "−2.7", "−5.7"]
 
@@ -661,7 +652,7 @@ def test_the_caption_of_the_map_names_colours_that_are_there(study: sf.Tables, m
         tables = make_study(
             [run | {"rate": rate - (1e-3 if rate == 0 and run["spectral_radius"] < 1 else 0)} for run in runs]
         )
-        _, facts, _ = show(plot_radius_length_map, tables)
+        _, facts, _ = show(radius_length_map, tables)
         assert {"blue", "pale", "red", "border"} & set(facts["shown"]) == there
         html = render("radius_length_map", facts=facts | {"claims": []})
         words = {"blue": "Blue:", "pale": "palest colours", "red": "Red:", "border": "thick line"}
@@ -671,7 +662,7 @@ def test_the_caption_of_the_map_names_colours_that_are_there(study: sf.Tables, m
 
 
 def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
-    cmap, norm = plot_radius_length_map.colours()
+    cmap, norm = radius_length_map.colours()
     assert cmap(norm(1.99)) != cmap(norm(2.01)) and cmap(norm(0.01)) == cmap(norm(1.99))
     assert cmap(norm(-1.99)) != cmap(norm(-2.01)) and cmap(norm(-0.01)) != cmap(norm(0.01))
 
@@ -680,7 +671,7 @@ def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
 
 
 def test_seed_distribution(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_seed_distribution, study)
+    data, facts, axes = show(seed_distribution, study)
     assert len(data) == 36 and data["spread"].to_numpy() == pytest.approx(0.01)
     assert data.loc[data["seed"] == 2, "offset"].to_numpy() == pytest.approx(0.01)
     left, right = axes
@@ -714,9 +705,9 @@ def test_seed_distribution(study: sf.Tables) -> None:
 def test_the_headline_says_whether_length_averages(power: float, words: str, make_study: Any) -> None:
     runs = grid(**PROPAGATION, sequence_length=[10, 100], seed=SEEDS)
     runs = [run | {"rate": 0.01 * (run["seed"] - 2.5) * run["sequence_length"] ** power} for run in runs]
-    data, facts, _ = show(plot_seed_distribution, make_study(runs))
+    data, facts, _ = show(seed_distribution, make_study(runs))
     assert plain(facts["title"]) == f"From T = 10 to T = 100 {words}"
-    found = plot_seed_distribution.typical(data)["spread"].tolist()
+    found = seed_distribution.typical(data)["spread"].tolist()
     assert found[1] / found[0] == pytest.approx(10**power)
 
 
@@ -745,7 +736,7 @@ def falling(names: list[str], count: int, make_study: Any) -> sf.Tables:
 )
 def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_study: Any) -> None:
     tables = falling([f"phi{i}" for i in range(kinds)], fall, make_study)
-    facts = plot_seed_distribution.facts(plot_seed_distribution.frame(tables), tables.study)
+    facts = seed_distribution.facts(seed_distribution.frame(tables), tables.study)
     whole = f"From T = 10 to T = 100 the spread of rates over networks {title}"
     assert plain(facts["title"]) == (whole if len(whole) <= 140 else whole.replace(" of rates", ""))
     frames = {"runs": pd.read_parquet(tables.files["runs"])}
@@ -757,7 +748,7 @@ def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_
 def test_at_one_length_the_headline_has_the_kinds_that_differ_least_and_most(make_study: Any) -> None:
     runs = grid(**PROPAGATION, activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
     runs = [run | {"rate": (0.1 if run["activation"] == "relu" else 0.01) * run["seed"]} for run in runs]
-    _, facts, _ = show(plot_seed_distribution, make_study(runs))
+    _, facts, _ = show(seed_distribution, make_study(runs))
     assert (
         plain(facts["title"])
         == "Growth rates of networks of one kind spread by 0.0071 (tanh) up to 0.071 (relu) a step at T = 20."
@@ -768,7 +759,7 @@ def test_at_one_length_the_headline_has_the_kinds_that_differ_least_and_most(mak
 def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
     run = {"updates": 0, "sequence_length": 11}
     tables = make_study([run | {"seed": 0, "rate": -0.1}, run | {"seed": 1, "rate": -0.6}])
-    data, facts, (ax, *_) = show(plot_seed_distribution, tables)
+    data, facts, (ax, *_) = show(seed_distribution, tables)
     assert (
         set(data["regime"]) == {"stable", "vanishing"}
         and "regimes" in facts["shown"]
@@ -780,14 +771,14 @@ def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
 
 
 def test_one_network_has_no_spread(make_study: Any) -> None:
-    assert plot_seed_distribution.frame(make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0]))).empty
+    assert seed_distribution.frame(make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0]))).empty
 
 
 # ---- checks
 
 
 def test_engine_checks(study: sf.Tables) -> None:
-    data, facts, (ax,) = show(plot_engine_checks, study)
+    data, facts, (ax,) = show(engine_checks, study)
     assert len(data) == 4
     assert texts(ax, "program") == ["torch.autograd: 3 comparisons", "torch.nn.RNN: 1 comparison"]
     assert plain(facts["title"]) == (
@@ -804,7 +795,7 @@ def test_engine_checks(study: sf.Tables) -> None:
 
 
 def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
-    _, _, (ax,) = show(plot_engine_checks, study)
+    _, _, (ax,) = show(engine_checks, study)
     highest = min(c.get_offsets()[:, 1].min() for c in ax.collections)
     named = [
         text
@@ -820,12 +811,12 @@ def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
 
 
 def test_a_check_above_the_tolerance_is_the_headline(make_study: Any) -> None:
-    _, facts, _ = show(plot_engine_checks, make_study([], [{"relative_error": 1e-3}, {}]))
+    _, facts, _ = show(engine_checks, make_study([], [{"relative_error": 1e-3}, {}]))
     assert plain(facts["title"]).startswith("1 of 2 comparisons with PyTorch exceeds the tolerance")
 
 
 def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> None:
-    _, facts, (ax,) = show(plot_engine_checks, cells)
+    _, facts, (ax,) = show(engine_checks, cells)
     rows = [label.get_text() for label in ax.get_yticklabels()]
     assert rows == ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "gru"]
     assert "modules" in facts["shown"] and "sweep" not in facts["shown"]
@@ -833,7 +824,7 @@ def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> Non
 
 def test_types_have_panels_of_their_own(make_study: Any) -> None:
     checks = [{}, {"dtype": "float32", "tolerance": 1e-3, "relative_error": 3e-7}]
-    _, facts, axes = show(plot_engine_checks, make_study([], checks))
+    _, facts, axes = show(engine_checks, make_study([], checks))
     assert list(by_title(axes)) == ["float32", "float64"]
     assert [lines(ax, "tolerance")[0].get_xdata()[0] for ax in axes] == [1e-3, 1e-10]
     assert plain(facts["title"]) == "The largest error in 2 comparisons with PyTorch is 0.03 % of what is allowed."
@@ -854,7 +845,7 @@ def test_types_have_panels_of_their_own(make_study: Any) -> None:
 )
 def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study: Any) -> None:
     tables = make_study([], [{"where": where, "relative_error": 4e-12}])
-    _, facts, _ = show(plot_engine_checks, tables)
+    _, facts, _ = show(engine_checks, tables)
     assert (
         plain(facts["title"])
         == "The relative error in 1 comparison with PyTorch is 4 × 10⁻¹²; the tolerance is 25 times larger."
@@ -864,5 +855,5 @@ def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study:
 
 def test_checks_after_training_are_said_where_there_are_some(make_study: Any) -> None:
     for stage, update, said in (("gate", 0, False), ("sweep", 0, False), ("sweep", 3, True)):
-        _, facts, _ = show(plot_engine_checks, make_study([], [{"stage": stage, "update": update}]))
+        _, facts, _ = show(engine_checks, make_study([], [{"stage": stage, "update": update}]))
         assert ("after part of their training" in render("engine_checks", facts=facts | {"claims": []})) == said

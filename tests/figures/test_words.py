@@ -5,17 +5,16 @@ import math
 import re
 from html import escape
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from drawn import render
 
-import study_figures as sf
-import study_words as words
+from study.report import drawing as sf
+from study.report import words
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS, REPORT = ROOT / "workflow" / "scripts", ROOT / "workflow" / "report"
-FIGURES = sorted(path.stem.removeprefix("plot_") for path in SCRIPTS.glob("plot_*.py"))
+SCRIPTS = ROOT / "workflow" / "scripts"
+FIGURES = sorted(path.stem for path in (SCRIPTS / "figures").glob("[!_]*.py"))
 LEAD_INS = ["What it shows.", "How to read it.", "What would refute it."]
 
 
@@ -86,26 +85,18 @@ def test_radii_are_blue_below_one_and_orange_above(radii: list[float]) -> None:
 
 
 def test_every_figure_has_a_caption_and_every_caption_a_figure() -> None:
-    captions = {path.stem for path in REPORT.glob("*.rst")} - {"workflow", "page"}
-    assert captions == set(FIGURES)
+    assert {path.stem for path in (SCRIPTS / "figures").glob("*.rst")} == set(FIGURES)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_scripts_leave_room_for_snakemakes_preamble(figure: str) -> None:
-    source = (SCRIPTS / f"plot_{figure}.py").read_text(encoding="utf-8")
-    assert "from __future__" not in source
-    assert not re.search(r"^(import|from) (rnn_core|torch|snakemake)", source, re.MULTILINE)
-
-
-@pytest.mark.parametrize("figure", FIGURES)
-def test_captions_read_well_without_facts(figure: str) -> None:
-    html = render(figure, snakemake=SimpleNamespace())
+def test_captions_read_well_where_nothing_in_particular_is_shown(figure: str) -> None:
+    html = render(figure, facts=sf.facts("A title.", "alt"))
     assert re.findall("<strong>(.*?)</strong>", html) == LEAD_INS and html.count("<p>") == 3
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_captions_carry_what_holds_for_this_study(figure: str, study: sf.Tables) -> None:
-    module = importlib.import_module(f"plot_{figure}")
+    module = importlib.import_module(f"figures.{figure}")
     facts = module.facts(module.frame(study), study.study)
     full = render(figure, facts={**facts, "claims": [words.plain(claim) for claim in facts["claims"]]})
     assert facts["claims"] or figure == "radius_length_map"  # whose title says all

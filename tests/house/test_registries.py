@@ -1,38 +1,35 @@
-"""What is added must be added everywhere: each place of the README's table "Where to add" that was forgotten is named."""
+"""What is added must be added everywhere: each place that was forgotten is named by a failing test.
+
+An activation has three places: its row, its row in the oracles, a formula for 200 digits. A cell has four: its file, its row,
+its step in the oracles, a section of the derivation. The config schema is written from the code by ``make docs``.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
 import rnn_core as rc
-import verification_cases
-from rnn_core.oracles import complex_functions, complex_step, equations
-from study_tables import SCHEMA_FILE
-from tests.rnn_core import engine_helpers, test_activations, test_planted_bugs
+from rnn_core.oracles import activations, equations
+from study.tools.write_docs import SCHEMA_FILE
+from tests.rnn_core import test_activations
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["properties"]["sweeps"]["additionalProperties"]
 SETTINGS = SETTINGS["properties"]["grid"]["properties"]
 
 ACTIVATION_PLACES = {
-    "oracles/equations.py": equations.ACTIVATIONS,
-    "oracles/complex_functions.py": complex_functions.ACTIVATIONS,
+    "ACTIVATIONS in rnn_core/oracles/activations.py": activations.ACTIVATIONS,
     "REFERENCE in tests/rnn_core/test_activations.py": test_activations.REFERENCE,
-    "TORCH_FUNCTIONS in tests/rnn_core/engine_helpers.py": engine_helpers.TORCH_FUNCTIONS,
     "the config schema: make docs": SETTINGS["activation"]["anyOf"][0]["enum"],
 }
 CELL_PLACES = {
-    "oracles/equations.py": equations.STEPS,
-    "oracles/complex_step.py": complex_step.CELLS,
-    "torch_step in tests/rnn_core/engine_helpers.py": engine_helpers.TORCH_STEPS,
-    "CANDIDATE in workflow/scripts/verification_cases.py": verification_cases.CANDIDATE,
+    "CELLS in rnn_core/oracles/equations.py": equations.CELLS,
     "the config schema: make docs": SETTINGS["cell"]["anyOf"][0]["enum"],
-}
-GATED = {name for name, cell in rc.CELLS.items() if cell.gates > 1}
-GATE_PLACES = {
-    "GATE_BIAS in workflow/scripts/verification_cases.py": verification_cases.GATE_BIAS,
-    "GATES in tests/rnn_core/test_planted_bugs.py": test_planted_bugs.GATES,
 }
 
 
@@ -48,10 +45,35 @@ def test_every_cell_is_in(place: str) -> None:
     assert set(CELL_PLACES[place]) == set(rc.CELLS)
 
 
-@pytest.mark.parametrize("place", GATE_PLACES)
-def test_every_gated_cell_is_in(place: str) -> None:
-    """A cell with gates was added to rnn_core/cells and not here."""
-    assert set(GATE_PLACES[place]) == GATED
+def section_of(cell: str) -> tuple[str, str]:
+    """(file, number) of the section that derives a cell, as the first lines of the cell's file say."""
+    text = " ".join((sys.modules[rc.CELLS[cell].__module__].__doc__ or "").split())
+    named = re.search(r"Derivation: (\S+\.md), section (\d[\d.]*\d|\d)", text)
+    assert named, f"rnn_core/cells/{cell}.py does not say which section derives it"
+    return named[1], named[2]
+
+
+@pytest.mark.parametrize("cell", rc.CELLS)
+def test_every_cell_is_derived(cell: str) -> None:
+    """A cell was added and its backward step is derived nowhere, or its file names a section that is another cell's."""
+    file, number = section_of(cell)
+    headings = re.findall(r"^#+ (\d[\d.]*)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+    assert number in headings
+    assert [other for other in rc.CELLS if section_of(other) == (file, number)] == [cell]
+
+
+@pytest.mark.parametrize("cell", rc.CELLS)
+def test_the_oracles_know_a_cell_as_the_engine_does(cell: str) -> None:
+    """A cell's row in rnn_core/oracles/equations.py has other gates, states or options than the cell."""
+    row, kind = equations.CELLS[cell], rc.CELLS[cell]
+    assert (row.gates, row.states, tuple(row.options)) == (len(kind.gates), kind.state_names, kind.options)
+    assert {name: getattr(kind(), name) for name in kind.options} == row.options
+
+
+def test_every_cell_has_a_file_of_its_own() -> None:
+    """A cell was added to the registry and not in a file rnn_core/cells/<name>.py, or a file has no row in the registry."""
+    files = {file.stem for file in (ROOT / "rnn_core" / "cells").glob("*.py")} - {"__init__", "base"}
+    assert {name: kind.__module__ for name, kind in rc.CELLS.items()} == {n: f"rnn_core.cells.{n}" for n in files}
 
 
 def test_every_cell_is_public() -> None:

@@ -11,8 +11,9 @@ import torch
 
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
-from rnn_core.oracles import equations
-from tests.rnn_core.engine_helpers import DTYPES, EPS, LIBRARIES, TORCH_FUNCTIONS, array
+from rnn_core.oracles.activations import ACTIVATIONS
+from tests.support.arrays import DTYPES, EPS, LIBRARIES, array
+from tests.support.programs import torch_function
 
 NAMES = list(rc.ACTIVATIONS)
 
@@ -36,16 +37,6 @@ SUBNORMAL = 64 * 2.0**-1074  # gelu's left tail ends in subnormal numbers, which
 POINTS = np.concatenate(
     [np.linspace(-40.0, 40.0, 81) + 0.0625, [-40.0, 40.0, -19.0, 19.0, 0.37, -0.37, 1e-8, -1e-8, -1.278]]
 )
-
-
-def test_every_activation_has_a_reference() -> None:
-    """A row was added to ``activations.ROWS`` with no high-precision formula here to hold it against."""
-    assert set(REFERENCE) == set(rc.ACTIVATIONS) == set(TORCH_FUNCTIONS)
-
-
-def test_every_activation_has_an_oracle() -> None:
-    """A row was added that the gate cannot check."""
-    assert set(equations.ACTIVATIONS) == set(rc.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,7 +104,7 @@ def test_same_function_and_derivative_as_torch(name: str) -> None:
     """Our phi is not what PyTorch calls by that name (another slope, another alpha)."""
     a = np.random.default_rng(1).uniform(-3.0, 3.0, 300)
     at = torch.tensor(a, requires_grad=True)
-    value = TORCH_FUNCTIONS[name](at)
+    value = torch_function(name)(at)
     (slope,) = torch.autograd.grad(value.sum(), at)
     np.testing.assert_allclose(rc.ACTIVATIONS[name].f(a), value.detach().numpy(), rtol=1e-14, atol=1e-16)
     np.testing.assert_allclose(rc.ACTIVATIONS[name].df(a), slope.numpy(), rtol=1e-13, atol=1e-15)
@@ -124,7 +115,7 @@ def test_subgradient_at_a_kink_is_torchs(name: str) -> None:
     """At a kink we take another side than PyTorch, and the two programs part wherever a preactivation is exactly there."""
     a = np.array([-1.0, 0.0, -0.0, 1.0])
     at = torch.tensor(a, requires_grad=True)
-    (slope,) = torch.autograd.grad(TORCH_FUNCTIONS[name](at).sum(), at)
+    (slope,) = torch.autograd.grad(torch_function(name)(at).sum(), at)
     np.testing.assert_allclose(rc.ACTIVATIONS[name].df(a), slope.numpy(), rtol=1e-15, atol=0)
 
 
@@ -193,6 +184,22 @@ def test_homogeneous_flag(name: str) -> None:
     phi, a = rc.ACTIVATIONS[name], np.random.default_rng(2).uniform(-6.0, 6.0, 200)
     holds = all(np.array_equal(phi.f(c * a), c * phi.f(a)) for c in (0.25, 2.0, 64.0))  # powers of two: exact
     assert holds == phi.homogeneous
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bounded_flag(name: str) -> None:
+    """The flag says that units saturate where they grow without end, or the other way round."""
+    phi = rc.ACTIVATIONS[name]
+    far, near = (np.abs(phi.f(np.array([-size, size]))).max() for size in (1e30, 1e3))
+    assert (far < 2.0 * near) == phi.bounded
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_piecewise_linear_flag(name: str) -> None:
+    """The flag says that phi is made of straight lines where it is curved, or the other way round."""
+    phi = rc.ACTIVATIONS[name]
+    slopes = {float(slope) for slope in phi.df(np.linspace(-7.3, 7.1, 400))}
+    assert (len(slopes) <= len(phi.kinks) + 1) == phi.piecewise_linear == ACTIVATIONS[name].piecewise_linear
 
 
 def test_unknown_name_is_answered_with_the_nearest() -> None:

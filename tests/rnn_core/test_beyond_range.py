@@ -13,20 +13,9 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
-from tests.rnn_core.engine_helpers import (
-    DTYPES,
-    EPS,
-    LIBRARIES,
-    LOG10_2,
-    Case,
-    Program,
-    array,
-    cases,
-    exact,
-    plain_pass,
-    quick,
-    states_before,
-)
+from tests.support.arrays import DTYPES, EPS, LIBRARIES, LOG10_2, array, exact, quick
+from tests.support.networks import Network, networks
+from tests.support.programs import Program, plain_pass, states_before
 
 NAMES = list(rc.ACTIVATIONS)
 LN10 = math.log(10.0)
@@ -74,7 +63,7 @@ def test_the_plain_pass_fails_there() -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         for rho in (2.0, 0.5):
             tape = at_rest(rho * np.eye(2), 2000)
-            norms = np.abs(plain_pass(tape, last_step(tape, [1.0, 1.0])).grad_hidden).max(axis=(1, 2))
+            norms = np.abs(plain_pass(tape, last_step(tape, [1.0, 1.0])).totals["hidden"]).max(axis=(1, 2))
             assert norms[1000] == rho**999
             assert norms[0] == 0.0 or not np.isfinite(norms[0])
 
@@ -212,7 +201,7 @@ def test_no_warning_where_the_answer_is_exact() -> None:
 def assert_same_bits(gradients: rc.Gradients, plain: Program) -> None:
     """Plain floats everywhere, each equal to the plain pass's."""
     found = {**gradients.params, "x": gradients.x, "state": gradients.state["hidden"], "hidden": gradients.hidden}
-    expected = {**plain.params, "x": plain.x, "state": plain.state, "hidden": plain.grad_hidden}
+    expected = {**plain.params, "x": plain.x, "state": plain.initial["hidden"], "hidden": plain.totals["hidden"]}
     for name, value in expected.items():
         assert np.isfinite(value).all()
         assert isinstance(found[name], np.ndarray), name
@@ -222,13 +211,13 @@ def assert_same_bits(gradients: rc.Gradients, plain: Program) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", NAMES)
 @pytest.mark.usefixtures("readable")
-@given(case=cases())
+@given(network=networks(biases=["both"]))
 @quick
-def test_ordinary_gradients_have_the_plain_passs_bits(activation: str, dtype: str, case: Case) -> None:
+def test_ordinary_gradients_have_the_plain_passs_bits(activation: str, dtype: str, network: Network) -> None:
     """Something is rounded once more, or added in another order, than in the pass that a textbook writes."""
-    given_case = case.to("numpy", dtype)
-    tape = rc.forward(rc.VanillaCell(activation), given_case.params, given_case.x)
-    assert_same_bits(rc.backward(tape, given_case.grad_hidden), plain_pass(tape, given_case.grad_hidden))
+    given_network = network.to("numpy", dtype)
+    tape = rc.forward(rc.VanillaCell(activation), given_network.params, given_network.x)
+    assert_same_bits(rc.backward(tape, given_network.grad_hidden), plain_pass(tape, given_network.grad_hidden))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

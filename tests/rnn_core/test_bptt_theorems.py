@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.theory import bound_rate
-from tests.rnn_core.engine_helpers import Case, cases, draw_case, exact, quick, samples, zero_input_problem
+from tests.support.arrays import exact, quick
+from tests.support.networks import Network, draw_network, networks, zero_input_problem
 
 NAMES = list(rc.ACTIVATIONS)
 
@@ -24,72 +25,39 @@ def results(gradients: rc.Gradients) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def backward(
-    case: Case, activation: str, grad_hidden: np.ndarray, grad_state: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    tape = rc.forward(rc.VanillaCell(activation), case.params, case.x, case.state)
-    return results(rc.backward(tape, grad_hidden, None if grad_state is None else {"hidden": grad_state}))
+def backward(network: Network, grad_hidden: np.ndarray) -> dict[str, np.ndarray]:
+    tape = rc.forward(network.cell, network.params, network.x, network.state)
+    return results(rc.backward(tape, grad_hidden))
 
 
-@pytest.mark.parametrize("activation", NAMES)
-@given(case=cases(), a=st.floats(-3.0, 3.0), b=st.floats(-3.0, 3.0), seed=st.integers(0, 1000))
+@given(network=networks())
 @quick
-def test_backward_is_linear_in_the_loss(activation: str, case: Case, a: float, b: float, seed: int) -> None:
-    """Gradients of a·L1 + b·L2 are not a·∇L1 + b·∇L2: some term is missing, doubled or kept from an earlier call."""
-    rng = np.random.default_rng(seed)
-    other = rng.standard_normal(case.grad_hidden.shape)
-    s1, s2 = (rng.standard_normal(case.grad_hidden.shape[1:]) for _ in range(2))
-    first, second = backward(case, activation, case.grad_hidden, s1), backward(case, activation, other, s2)
-    both = backward(case, activation, a * case.grad_hidden + b * other, a * s1 + b * s2)
-    for name, value in both.items():
-        size = abs(a) * np.linalg.norm(first[name]) + abs(b) * np.linalg.norm(second[name])
-        assert np.linalg.norm(value - (a * first[name] + b * second[name])) <= 1e-13 * size, name
-
-
-@given(case=cases())
-@quick
-def test_losses_at_single_steps_add_up(case: Case) -> None:
+def test_losses_at_single_steps_add_up(network: Network) -> None:
     """The loss at every step is not the sum of the losses at each: one step's direct part is lost or counted twice."""
-    every = backward(case, "tanh", case.grad_hidden, None)
+    every = backward(network, network.grad_hidden)
     alone = []
-    for t in range(len(case.x)):
-        at_t = np.zeros_like(case.grad_hidden)
-        at_t[t] = case.grad_hidden[t]
-        alone.append(backward(case, "tanh", at_t, None))
+    for t in range(len(network.x)):
+        at_t = np.zeros_like(network.grad_hidden)
+        at_t[t] = network.grad_hidden[t]
+        alone.append(backward(network, at_t))
     for name, value in every.items():
         size = sum(np.linalg.norm(part[name]) for part in alone)
         assert np.linalg.norm(value - sum(part[name] for part in alone)) <= 1e-13 * size, name
 
 
-@pytest.mark.parametrize("activation", NAMES)
-@given(case=cases())
-@quick
-def test_a_batch_is_the_sum_of_its_samples(activation: str, case: Case) -> None:
-    """Samples leak into each other, or parameter gradients are averaged instead of summed."""
-    _, gradients = case.run(activation)
-    whole = results(gradients)
-    alone = [results(sample.run(activation)[1]) for sample in samples(case)]
-    for name in gradients.params:
-        size = sum(np.linalg.norm(part[name]) for part in alone)
-        assert np.linalg.norm(whole[name] - sum(part[name] for part in alone)) <= 1e-13 * size, name
-    for name, axis in (("x", 1), ("hidden", 1), ("h0", 0)):
-        joined = np.concatenate([part[name] for part in alone], axis=axis)
-        assert np.linalg.norm(whole[name] - joined) <= 1e-13 * np.linalg.norm(joined), name
-
-
 @pytest.mark.usefixtures("readable")
-@given(case=cases(), k=st.integers(-2500, 2500), growth=st.integers(-220, 220))
+@given(network=networks(biases=["both"]), k=st.integers(-2500, 2500), growth=st.integers(-220, 220))
 @quick
-def test_a_power_of_two_in_the_loss_shifts_exponents_only(case: Case, k: int, growth: int) -> None:
+def test_a_power_of_two_in_the_loss_shifts_exponents_only(network: Network, k: int, growth: int) -> None:
     """Renormalising at other steps changes a bit of some mantissa: gradients would depend on the scale of the loss."""
-    rest = np.zeros_like(case.x)  # at rest phi'(0) = 1, so that only growth moves the gradients
-    params = {**case.params, "bias_ih": 0 * case.params["bias_ih"], "bias_hh": 0 * case.params["bias_hh"]}
+    rest = np.zeros_like(network.x)  # at rest phi'(0) = 1, so that only growth moves the gradients
+    params = {**network.params, "bias_ih": 0 * network.params["bias_ih"], "bias_hh": 0 * network.params["bias_hh"]}
     params["weight_hh"] = params["weight_hh"] * 2.0**growth
-    for x, network in ((rest, params), (case.x, case.params)):
-        tape = rc.forward(rc.VanillaCell("tanh"), network, x)
+    for x, weights in ((rest, params), (network.x, network.params)):
+        tape = rc.forward(network.cell, weights, x)
         start = np.clip(k, -900, 900)
-        base = rc.backward(tape, case.grad_hidden)
-        scaled = rc.backward(tape, case.grad_hidden * 2.0**start)
+        base = rc.backward(tape, network.grad_hidden)
+        scaled = rc.backward(tape, network.grad_hidden * 2.0**start)
         factor = Fraction(2) ** int(start)
         pairs = [(base.hidden, scaled.hidden), (base.x, scaled.x), (base.state["hidden"], scaled.state["hidden"])]
         pairs += [(base.params[name], scaled.params[name]) for name in base.params]
@@ -160,12 +128,12 @@ def test_the_bound_is_reached() -> None:
 
 def test_a_wrong_gamma_would_break_the_bound() -> None:
     """The test of the bound can fail: with selu's gamma taken for 1 it does."""
-    case = draw_case(0, T=12, B=2, D=2, H=6, loss_at="last", gain=1.0)
-    _, gradients = case.run("selu")
-    sigma = rc.sigma_max(case.params["weight_hh"])
+    network = draw_network(activation="selu", T=12, B=2, D=2, H=6, loss_at="last", with_state=False)
+    _, gradients = network.run()
+    sigma = rc.sigma_max(network.params["weight_hh"])
     steps = -np.diff(gradients.log_norm)
     assert steps.max() <= bound_rate(rc.ACTIVATIONS["selu"].gamma, sigma) + 1e-12
-    rest = {**case.params, "bias_ih": np.full(6, -1e-3), "bias_hh": np.zeros(6)}
+    rest = {**network.params, "bias_ih": np.full(6, -1e-3), "bias_hh": np.zeros(6)}
     rest["weight_hh"] = np.eye(6)
-    tape = rc.forward(rc.VanillaCell("selu"), rest, 0 * case.x)
-    assert -np.diff(rc.backward(tape, case.grad_hidden).log_norm).min() > bound_rate(1.0, 1.0) + 0.1
+    tape = rc.forward(network.cell, rest, 0 * network.x)
+    assert -np.diff(rc.backward(tape, network.grad_hidden).log_norm).min() > bound_rate(1.0, 1.0) + 0.1

@@ -9,30 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.arrays import namespace, to_numpy
 from rnn_core.cells import make_cell
-from rnn_core.oracles.complex_step import complex_step_gradients
-from tests.rnn_core.engine_helpers import (
-    BIASES,
-    DTYPES,
-    LIBRARIES,
-    Network,
-    array,
-    assert_network_agrees,
-    draw_network,
-    log_norm_error,
-    network_program,
-    networks,
-    quick,
-    relative,
-    samples,
-    settings,
-    worst_relative,
-)
+from tests.support.arrays import DTYPES, LIBRARIES, array, quick, relative, worst_relative
+from tests.support.networks import BIASES, Network, draw_network, networks, samples
+from tests.support.programs import assert_agrees, autograd_program, complex_step_program
 
 CELLS = list(rc.CELLS)
 NAMES = list(rc.ACTIVATIONS)
@@ -139,7 +124,7 @@ def test_an_absent_bias_is_a_zero_bias(cell: str, biases: str) -> None:
 def test_backward_is_autograds(cell: str, activation: str, data: st.DataObject) -> None:
     """A gate's equation, its slope, its share of W_hh^T dv_t, a sum over time or batch, or a part of the state is wrong."""
     network: Network = data.draw(networks(cell, activation))
-    assert_network_agrees(*network.run(), network_program(network), EXACT)
+    assert_agrees(*network.run(), autograd_program(network), EXACT)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -148,16 +133,17 @@ def test_backward_is_autograds(cell: str, activation: str, data: st.DataObject) 
 def test_libraries_and_dtypes_agree(cell: str, activation: str, library: str) -> None:
     """A library's code path differs, float32 is worse than rounding explains, or results come back in another type."""
     network = draw_network(cell, activation, seed=5)
-    program = network_program(network)
+    program = autograd_program(network)
     for dtype in DTYPES:
         tape, gradients = network.to(library, dtype).run()
-        assert_network_agrees(tape, gradients, program, LIMIT[dtype])
+        assert_agrees(tape, gradients, program, LIMIT[dtype])
         results = [tape.hidden, gradients.hidden, gradients.x, *gradients.params.values()]
         results += [*tape.state.values(), *gradients.state.values(), *map(tape.states, tape.cell.state_names)]
         results += [] if gradients.cell is None else [gradients.cell]
         kind = type(array(0.0, library))
         assert all(type(r) is kind and str(r.dtype).endswith(dtype) for r in results)
-        assert gradients.log_norm.dtype == np.float64
+        assert type(gradients.log_norm) is type(gradients.log_norm_immediate) is np.ndarray
+        assert gradients.log_norm.dtype == gradients.log_norm_immediate.dtype == np.float64
 
 
 @given(step=st.floats(1e-3, 3.0), leak=st.floats(0.0, 1.0), seed=st.integers(0, 1000))
@@ -165,27 +151,7 @@ def test_libraries_and_dtypes_agree(cell: str, activation: str, library: str) ->
 def test_residual_with_any_step_and_leak(step: float, leak: float, seed: int) -> None:
     """eta or lambda is left out, or taken for the other, somewhere on the way back."""
     network = draw_network("residual", seed=seed, step=step, leak=leak)
-    assert_network_agrees(*network.run(), network_program(network), EXACT)
-
-
-def assert_is_the_complex_steps(network: Network) -> None:
-    """Every gradient within EXACT of the complex step's, relative, per time step."""
-    _, gradients = network.run()
-    options = {name: getattr(network.cell, name) for name in network.cell.options}
-    found = complex_step_gradients(
-        network.cell.name, network.cell.phi.name, network.params, network.x, network.grad_hidden, network.state,
-        network.grad_state, options,
-    )  # fmt: skip
-    errors = {name: relative(value, found.params[name]) for name, value in gradients.params.items()}
-    errors |= {f"initial {name}": relative(value, found.state[name]) for name, value in gradients.state.items()}
-    errors |= {"hidden": worst_relative(gradients.hidden, found.hidden), "x": worst_relative(gradients.x, found.x)}
-    errors["log_norm"] = log_norm_error(gradients.log_norm, found.hidden)
-    if found.cell is not None:
-        assert gradients.log_norm_cell is not None
-        errors["cell"] = worst_relative(gradients.cell, found.cell)
-        errors["log_norm_cell"] = log_norm_error(gradients.log_norm_cell, found.cell)
-    assert max(errors.values()) <= EXACT, errors
-    assert set(gradients.params) == set(found.params) and set(gradients.state) == set(found.state)
+    assert_agrees(*network.run(), autograd_program(network), EXACT)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +160,8 @@ def assert_is_the_complex_steps(network: Network) -> None:
 @every_cell
 def test_backward_is_the_complex_steps(cell: str, activation: str, biases: str) -> None:
     """The backward pass is not the derivative of the forward equations; nothing here was differentiated by hand."""
-    assert_is_the_complex_steps(draw_network(cell, activation, seed=7, T=5, B=2, H=3, biases=biases))
+    network = draw_network(cell, activation, seed=7, T=5, B=2, H=3, biases=biases)
+    assert_agrees(*network.run(), complex_step_program(network), EXACT)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -207,7 +174,8 @@ def test_saturated_gates_keep_their_digits(cell: str, activation: str, seed: int
     bias = rng.choice([-1.0, 1.0], rows) * rng.uniform(12.0, 40.0, rows)
     if "gru" in cell:  # z near 1: near 0, h_{t-1} - n_t is the difference of two saturated n, whatever computes it
         bias[3:6] = np.abs(bias[3:6])
-    assert_is_the_complex_steps(replace(network, params={**network.params, "bias_ih": bias}))
+    saturated = replace(network, params={**network.params, "bias_ih": bias})
+    assert_agrees(*saturated.run(), complex_step_program(saturated), EXACT)
 
 
 # ---- what must hold of every cell ----------------------------------------------------------------------------------------
@@ -221,12 +189,17 @@ def results(gradients: rc.Gradients) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items()}
 
 
+def any_activation(cell: str) -> st.SearchStrategy[Network]:
+    """Networks of one cell with any activation."""
+    return st.sampled_from(NAMES).flatmap(lambda activation: networks(cell, activation))
+
+
 @every_cell
 @given(data=st.data(), a=st.floats(-3.0, 3.0), b=st.floats(-3.0, 3.0))
 @quick
 def test_backward_is_linear_in_the_loss(cell: str, data: st.DataObject, a: float, b: float) -> None:
     """Gradients of a·L1 + b·L2 are not a·∇L1 + b·∇L2: some term is missing, doubled or kept from an earlier call."""
-    network: Network = data.draw(networks(cell))
+    network: Network = data.draw(any_activation(cell))
     tape = network.run()[0]
     rng = np.random.default_rng(0)
     shape = network.grad_hidden.shape
@@ -247,7 +220,7 @@ def test_backward_is_linear_in_the_loss(cell: str, data: st.DataObject, a: float
 @quick
 def test_a_batch_is_the_sum_of_its_samples(cell: str, data: st.DataObject) -> None:
     """Samples leak into each other, or parameter gradients are averaged instead of summed."""
-    network: Network = data.draw(networks(cell))
+    network: Network = data.draw(any_activation(cell))
     whole = results(network.run()[1])
     alone = [results(sample.run()[1]) for sample in samples(network)]
     for name, value in whole.items():
@@ -289,7 +262,7 @@ def test_renaming_hidden_units_renames_their_gradients(cell: str, data: st.DataO
     network: Network = data.draw(networks(cell))
     H = network.grad_hidden.shape[2]
     order = np.random.default_rng(seed).permutation(H)
-    rows = np.concatenate([gate * H + order for gate in range(network.cell.gates)])
+    rows = np.concatenate([gate * H + order for gate in range(len(network.cell.gates))])
 
     def renamed(parts: dict[str, Any]) -> dict[str, Any]:
         return {name: p[rows][:, order] if name == "weight_hh" else p[rows] for name, p in parts.items()}
@@ -362,19 +335,18 @@ def test_a_leaky_integrator_without_recurrence_is_exponential_smoothing(rate: fl
 
 def with_gate_bias(network: Network, **gates: float) -> Network:
     """Gates by name held where a bias of the given size holds them (800 saturates a sigmoid exactly)."""
-    names = {"gru": "rzn", "gru_reset_before": "rzn", "lstm": "ifgo"}[network.cell.name]
     H = network.grad_hidden.shape[2]
     bias = network.params["bias_ih"].copy()
     for name, value in gates.items():
-        at = names.index(name)
-        bias[at * H : (at + 1) * H] = value
+        place = network.cell.gates.index(name)
+        bias[place * H : (place + 1) * H] = value
     return replace(network, params={**network.params, "bias_ih": bias})
 
 
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before"])
 def test_a_gru_with_z_at_one_copies_its_state_and_its_gradient(cell: str) -> None:
     """z = 1: h_t = h_{t-1} and dL/dh_{t-1} = dL/dh_t to the last bit; z and 1 - z are exchanged if not."""
-    network = replace(with_gate_bias(draw_network(cell, T=20, loss_at="last"), z=800.0), grad_state=None)
+    network = replace(with_gate_bias(draw_network(cell, T=20, loss_at="last"), update=800.0), grad_state=None)
     assert network.state is not None
     tape, gradients = network.run()
     for t in range(20):
@@ -387,7 +359,7 @@ def test_a_gru_with_z_at_one_copies_its_state_and_its_gradient(cell: str) -> Non
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before"])
 def test_a_gru_with_z_at_zero_forgets(cell: str) -> None:
     """z = 0: h_t = n_t, so that with r = 1 it is the vanilla cell with the rows of n."""
-    network = with_gate_bias(draw_network(cell, H=4), z=-800.0, r=800.0)
+    network = with_gate_bias(draw_network(cell, H=4), update=-800.0, reset=800.0)
     tape, gradients = network.run()
     rows = slice(8, None)
     vanilla = replace(
@@ -407,7 +379,7 @@ def test_a_gru_with_z_at_zero_forgets(cell: str) -> None:
 def test_both_grus_agree_where_r_is_one(data: st.DataObject) -> None:
     """Where nothing is reset it cannot matter on which side of the product; a difference is a bug in one of them."""
     network: Network = data.draw(networks("gru").filter(lambda n: "bias_ih" in n.params))
-    after = with_gate_bias(network, r=800.0)
+    after = with_gate_bias(network, reset=800.0)
     (a, ours), (b, theirs) = after.run(), replace(after, cell=rc.GRUResetBeforeCell("tanh")).run()
     assert worst_relative(a.hidden, b.hidden) <= EXACT
     for name, value in results(ours).items():
@@ -424,7 +396,7 @@ def test_both_grus_differ_where_r_is_not_one() -> None:
 
 def test_an_lstm_that_only_remembers_carries_its_error_constantly() -> None:
     """f = 1, i = 0: c_t = c_0 and dL/dc_t = dL/dc_T to the last bit (the constant error carousel, Hochreiter & Schmidhuber 1997)."""
-    network = with_gate_bias(draw_network("lstm", T=50), f=800.0, i=-800.0)
+    network = with_gate_bias(draw_network("lstm", T=50), forget=800.0, input=-800.0)
     assert network.state is not None and network.grad_state is not None
     tape, gradients = replace(network, grad_hidden=None, grad_state={"cell": network.grad_state["cell"]}).run()
     for t in range(50):
@@ -437,7 +409,7 @@ def test_an_lstm_that_only_remembers_carries_its_error_constantly() -> None:
 
 def test_an_lstm_that_remembers_adds_up_what_its_outputs_say() -> None:
     """f = 1, i = 0, W_hh = 0: dL/dc_t = Σ_{s >= t} phi'(c_s) o_s dL/dh_s, both ways into dL/dc_t and nothing else."""
-    network = with_gate_bias(draw_network("lstm", T=30), f=800.0, i=-800.0)
+    network = with_gate_bias(draw_network("lstm", T=30), forget=800.0, input=-800.0)
     network.params["weight_hh"][:] = 0.0
     assert network.state is not None
     _, gradients = replace(network, grad_state=None).run()
@@ -449,7 +421,7 @@ def test_an_lstm_that_remembers_adds_up_what_its_outputs_say() -> None:
 
 def test_an_lstm_that_forgets_sends_nothing_through_its_cell() -> None:
     """f = 0: dL/dc_0 is exactly zero, and dL/dc_t comes through h_t alone."""
-    network = with_gate_bias(draw_network("lstm"), f=-800.0)
+    network = with_gate_bias(draw_network("lstm"), forget=-800.0)
     tape, gradients = replace(network, grad_state=None).run()
     assert not gradients.state["cell"].any()
     slope = np.stack([tape.cell.phi.df(s[6]) * s[4] for s in tape.saved]).transpose(0, 2, 1)
@@ -586,6 +558,32 @@ def test_a_courses_rnn() -> None:
     printed(gradients.params["bias_hh"][4], -0.74747722, 8)
 
 
+@every_cell
+def test_a_cells_nonlinearities_are_those_of_its_gates_and_then_others(cell: str) -> None:
+    """Saturation is read from another preactivation, or ``gates`` does not say which block is the candidate's."""
+    network = draw_network(cell, "softsign", T=1)
+    tape, _ = network.run()
+    pairs, gates = network.cell.nonlinearities(tape.saved[0]), network.cell.gates
+    assert [phi.name for phi, _ in pairs[: len(gates)]] == [
+        "softsign" if gate == "candidate" else "sigmoid" for gate in gates
+    ]
+    assert gates.count("candidate") == 1 and all(a.shape == (4, 3) for _, a in pairs)
+    if cell in ("lstm", "vanilla", "residual"):  # nothing is gated before the nonlinearities
+        p = network.params
+        a = (
+            network.x[0] @ p["weight_ih"].T
+            + network.initial()["hidden"] @ p["weight_hh"].T
+            + p["bias_ih"]
+            + p["bias_hh"]
+        )
+        np.testing.assert_allclose(np.concatenate([a for _, a in pairs[: len(gates)]]), a.T, rtol=1e-12)
+    slopes = [phi.df(a) / phi.gamma for phi, a in pairs[: len(gates)]]
+    np.testing.assert_array_equal(network.cell.slope(tape.saved[0]), np.concatenate(slopes))
+    assert [(phi.name, a.tolist()) for phi, a in pairs[len(gates) :]] == (
+        [("softsign", tape.states("cell")[0].T.tolist())] if cell == "lstm" else []
+    )
+
+
 # ---- what does not fit is said -------------------------------------------------------------------------------------------
 
 
@@ -593,7 +591,7 @@ def test_a_courses_rnn() -> None:
 def test_parameters_that_do_not_fit_are_named(cell: str) -> None:
     """A missing or misshapen parameter fails somewhere inside, or is broadcast into a wrong result."""
     network = draw_network(cell, D=2, H=4)
-    p, G = network.params, network.cell.gates
+    p, G = network.params, len(network.cell.gates)
     without = {name: {n: v for n, v in p.items() if n != name} for name in p}
     wrong: list[tuple[str, dict[str, Any]]] = [
         (f"params: weight_hh is missing; the cell '{cell}' needs it", without["weight_hh"]),
@@ -684,6 +682,8 @@ def test_cells_are_made_by_name() -> None:
     cell = make_cell("residual", "relu", step=0.5, leak=0.25)
     assert repr(cell) == "ResidualCell(activation='relu', step=0.5, leak=0.25)"
     assert repr(make_cell("lstm", "tanh")) == "LSTMCell(activation='tanh')"
+    again = eval(repr(cell), vars(rc))
+    assert (again.phi, again.step, again.leak) == (cell.phi, cell.step, cell.leak)
     with pytest.raises(ValueError, match=r"cell: 'grru' is not known; .*Did you mean 'gru'\?"):
         make_cell("grru", "tanh")
     with pytest.raises(TypeError, match="step"):

@@ -16,7 +16,7 @@ import rnn_core as rc
 from rnn_core.arrays import to_numpy
 from rnn_core.axes import Axis
 from rnn_core.clipping import RULES, Clipped, clip_signal, compare, global_log_norm
-from tests.rnn_core.engine_helpers import DTYPES, EPS, LIBRARIES, array, exact, quick, relative, thorough
+from tests.support.arrays import DTYPES, EPS, LIBRARIES, array, exact, quick, relative, thorough
 
 magnitudes = st.floats(1e-6, 1e6)
 thresholds = st.floats(1e-9, 1e9)

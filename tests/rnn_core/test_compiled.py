@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import rnn_core as rc
 from rnn_core import compiled
 from rnn_core.compiled import build
-from tests.rnn_core.engine_helpers import DTYPES, EPS, quick
+from tests.support.arrays import DTYPES, EPS, quick
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 AGREE = {"float64": 1e-13, "float32": 1e-4}

@@ -18,8 +18,10 @@ from rnn_core import bptt
 from rnn_core.columns import Column
 from rnn_core.experiment import COLUMNS, SATURATED_BELOW, Evaluation, axes
 from rnn_core.experiment.measures.end import BREAKDOWN, END
+from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.theory import growth
-from tests.rnn_core.engine_helpers import TORCH_FUNCTIONS, relative, with_biases
+from tests.support.arrays import relative
+from tests.support.networks import with_biases
 
 LN10 = math.log(10.0)
 # Diverges: relu at rho = 1.5 with a large step.
@@ -258,7 +260,7 @@ def test_evaluate_is_a_whole_torch_program(activation: str, task: str, loss_at: 
     h, outputs = torch.zeros(3, 8, dtype=torch.float64), []
     for x_t in torch.tensor(x):
         a = x_t @ p["weight_ih"].T + p["bias_ih"] + h @ p["weight_hh"].T + p["bias_hh"]
-        h = TORCH_FUNCTIONS[activation](a)
+        h = ACTIVATIONS[activation].tensor(a)
         outputs.append(h @ p["weight_ho"].T + p["bias_ho"])
     y, goal = (torch.stack(outputs) if loss_at == "every" else outputs[-1]), torch.tensor(target)
     if task == "labels":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.formats import FORMATS, first_lost, lost
-from tests.rnn_core.engine_helpers import LIBRARIES, array, quick
+from tests.support.arrays import LIBRARIES, array, quick
 
 TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # around every limit of the three formats, as powers of two

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_core as rc
-from tests.rnn_core.engine_helpers import quick
+from tests.support.arrays import quick
 
 NAMES = list(rc.INITIALIZERS)
 
@@ -144,7 +144,7 @@ def test_matrices_of_other_kinds_are_measured() -> None:
 def test_cells_draw_what_they_say(cell_name: str, name: str) -> None:
     """Shapes are not torch.nn's, a gate has another radius, biases are not zero, or inputs are scaled wrongly."""
     cell = rc.CELLS[cell_name](activation="tanh")
-    D, H, G = 50, 40, cell.gates
+    D, H, G = 50, 40, len(cell.gates)
     params = cell.init_params(np.random.default_rng(1), D, H, name, 1.7, 0.4)
     shapes = {"weight_ih": (G * H, D), "weight_hh": (G * H, H), "bias_ih": (G * H,), "bias_hh": (G * H,)}
     assert {key: value.shape for key, value in params.items()} == shapes

@@ -15,8 +15,8 @@ from torch.nn import functional
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
 from rnn_core.losses import baseline, commonest
-from rnn_core.oracles import equations
-from tests.rnn_core.engine_helpers import DTYPES, EPS, LIBRARIES, array, quick
+from rnn_core.oracles.tensors import mean_loss
+from tests.support.arrays import DTYPES, EPS, LIBRARIES, array, quick
 
 
 def draw(loss: str, seed: int, leading: tuple[int, ...], C: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -81,9 +81,7 @@ def test_the_oracle_knows_every_loss() -> None:
         for leading in ((5,), (3, 5)):
             y, target = draw(loss, 4, leading, 3)
             ours = float(rc.LOSSES[loss](y, target)[0].mean())
-            assert float(equations.mean_loss(loss, torch.tensor(y), torch.tensor(target))) == pytest.approx(
-                ours, rel=1e-14
-            )
+            assert float(mean_loss(loss, torch.tensor(y), torch.tensor(target))) == pytest.approx(ours, rel=1e-14)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
 from rnn_core.optimizers import Adam, Momentum, Optimizer
-from tests.rnn_core.engine_helpers import DTYPES, EPS, LIBRARIES, array, quick, thorough
+from tests.support.arrays import DTYPES, EPS, LIBRARIES, array, quick, thorough
 
 TORCH: dict[str, Callable[[Iterable[torch.Tensor], float], torch.optim.Optimizer]] = {
     "sgd": lambda params, learning_rate: torch.optim.SGD(params, lr=learning_rate),

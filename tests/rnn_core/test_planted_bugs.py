@@ -20,16 +20,18 @@ import rnn_core as rc
 from rnn_core import bptt, experiment, readout, wide
 from rnn_core.arrays import Array, Params, State
 from rnn_core.losses import LOSSES
-from rnn_core.oracles import autograd, torch_modules
+from rnn_core.oracles import autograd, equations, torch_modules
+from rnn_core.oracles.central_differences import best_step, central_difference
 from rnn_core.oracles.complex_step import complex_step_gradients
 from rnn_core.tape import Segment
-from tests.rnn_core.engine_helpers import relative, with_biases, worst_relative
+from tests.support.arrays import relative, worst_relative
+from tests.support.networks import with_biases
 
 CLEAN = 1e-12
 CAUGHT = 1e-3
 
 Backward = tuple[Array, Array, State]
-GATES = {"gru": "rzn", "gru_reset_before": "rzn", "lstm": "ifgo"}
+GATED = [name for name, cell in rc.CELLS.items() if len(cell.gates) > 1]
 GRUS = ("gru", "gru_reset_before")
 
 
@@ -42,7 +44,7 @@ def transposed(kind: type[rc.Cell]) -> type[rc.Cell]:
     class Wrong(kind):  # type: ignore[misc, valid-type]
         def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
             W = params["weight_hh"]
-            blocks = [W[g * W.shape[1] : (g + 1) * W.shape[1]].T for g in range(self.gates)]
+            blocks = [W[g * W.shape[1] : (g + 1) * W.shape[1]].T for g in range(len(self.gates))]
             return super().backward({**params, "weight_hh": np.concatenate(blocks)}, saved, dstate)
 
     return Wrong
@@ -151,7 +153,7 @@ def gates_swapped(kind: type[rc.Cell], i: int, j: int) -> type[rc.Cell]:
     """Two gates have each other's weights, consistently forward and backward: only another program can tell."""
 
     def swap(a: Array) -> Array:
-        return _swapped(a, i, j, kind.gates)
+        return _swapped(a, i, j, len(kind.gates))
 
     class Wrong(kind):  # type: ignore[misc, valid-type]
         def _params(self, params: Params) -> Params:
@@ -179,12 +181,12 @@ def gate_gradients_swapped(kind: type[rc.Cell], i: int, j: int) -> type[rc.Cell]
     class Wrong(kind):  # type: ignore[misc, valid-type]
         def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
             du, dv, before = super().backward(params, saved, dstate)
-            return _swapped(du, i, j, self.gates), _swapped(dv, i, j, self.gates), before
+            return _swapped(du, i, j, len(self.gates)), _swapped(dv, i, j, len(self.gates)), before
 
     return Wrong
 
 
-PAIRS = [(cell, i, j) for cell, names in GATES.items() for i, j in combinations(range(len(names)), 2)]
+PAIRS = [(cell, i, j) for cell in GATED for i, j in combinations(range(len(rc.CELLS[cell].gates)), 2)]
 
 
 # ---- bugs in one cell ----------------------------------------------------------------------------------------------------
@@ -498,7 +500,7 @@ def test_a_bug_that_only_one_cell_can_have_is_caught(bug: type[rc.Cell], activat
     assert_all_catch(with_bug(problem(activation, cell=bug.name), bug))
 
 
-@pytest.mark.parametrize("cell", list(GATES))
+@pytest.mark.parametrize("cell", GATED)
 def test_a_gates_slope_at_its_value_is_caught(cell: str) -> None:
     """sigma'(sigma(a)) for sigma'(a) passes the gate."""
     sigma = rc.ACTIVATIONS["sigmoid"]
@@ -557,6 +559,85 @@ def test_a_bug_in_the_scaling_is_caught_beyond_range(activation: str) -> None:
     with planted(wide.Wide, "narrow", off_by_one):
         assert autograd_error(p) > CAUGHT
         assert autograd_error(problem(activation)) < CLEAN  # a short problem cannot see it
+
+
+# ---- the oracles' own equations ------------------------------------------------------------------------------------------
+
+
+class NoBias:
+    """A network of an oracle that leaves b_hh out."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def linear(self, kind: str, a: Any) -> Any:
+        product = self.network.linear(kind, a)
+        return product - self.network.linear(kind, 0.0 * a) if kind == "hh" else product
+
+
+class SwappedBlocks(NoBias):
+    """A network of an oracle that takes gate i for gate j."""
+
+    def __init__(self, network: Any, i: int, j: int) -> None:
+        super().__init__(network)
+        self.i, self.j = i, j
+
+    def linear(self, kind: str, a: Any) -> Any:
+        return self.network.linear(kind, a)
+
+    def blocks(self, a: Any) -> list[Any]:
+        blocks = list(self.network.blocks(a))
+        blocks[self.i], blocks[self.j] = blocks[self.j], blocks[self.i]
+        return blocks
+
+
+@contextmanager
+def wrong_equations(cell: str, wrong: Callable[..., Any], *more: int) -> Iterator[None]:
+    """The oracles' step of a cell sees a wrong network."""
+    row = equations.CELLS[cell]
+    changed = replace(row, step=lambda net, x, state: row.step(wrong(net, *more), x, state))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(equations.CELLS, cell, changed)
+        yield
+
+
+def difference_error(p: rc.Problem) -> float:
+    """The engine's gradient of b_hh against central differences of the loss."""
+    x, target = p.batch(0)
+
+    def loss(bias: np.ndarray) -> float:
+        return rc.evaluate(p, {**p.params, "bias_hh": bias}, x, target).loss
+
+    bias = p.params["bias_hh"]
+    ours = rc.evaluate(p, p.params, x, target).param_grads["bias_hh"]
+    return relative(ours, central_difference(loss, bias, best_step(bias.dtype)))
+
+
+@every_cell
+def test_a_bug_in_the_oracles_equations_is_seen_and_placed(cell: str) -> None:
+    """Both oracles share their equations, so both accuse a sound engine: what shares nothing with them must acquit it."""
+    p = problem("tanh", cell=cell)
+    with wrong_equations(cell, NoBias):
+        assert min(autograd_error(p), complex_step_error(p)) > CAUGHT
+        assert difference_error(p) < 1e-8
+        if torch_modules.module_of(p) and cell != "lstm":  # of it, the equations say how dL/dc_t splits in two
+            assert module_error(p) < CLEAN
+    assert_all_pass(p)
+
+
+@pytest.mark.parametrize(("cell", "i", "j"), [pair for pair in PAIRS if (pair[0], "tanh") in torch_modules.KERNELS])
+def test_a_bug_that_engine_and_equations_share_is_caught_by_torchs_kernels(cell: str, i: int, j: int) -> None:
+    """One author misreads a gate twice, in the engine and in the oracles' equations: both oracles pass it."""
+    p = with_bug(problem("tanh", cell=cell), gates_swapped(rc.CELLS[cell], i, j))
+    with wrong_equations(cell, SwappedBlocks, i, j):
+        assert max(autograd_error(p), complex_step_error(p)) < CLEAN
+        assert module_error(p) > CAUGHT
+
+
+# ---- what the gate's problems must be like -----------------------------------------------------------------------------
 
 
 @every_cell

@@ -10,7 +10,7 @@ import torch
 
 from rnn_core import readout
 from rnn_core.arrays import to_numpy
-from tests.rnn_core.engine_helpers import LIBRARIES, array, relative
+from tests.support.arrays import LIBRARIES, array, relative
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

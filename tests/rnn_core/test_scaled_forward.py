@@ -12,7 +12,7 @@ import pytest
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
 from rnn_core.oracles.compare import relative_error
-from tests.rnn_core.engine_helpers import LIBRARIES, array, exact
+from tests.support.arrays import LIBRARIES, array, exact
 
 HOMOGENEOUS = [name for name, phi in rc.ACTIVATIONS.items() if phi.homogeneous]
 

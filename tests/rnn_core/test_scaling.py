@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import rnn_core as rc
 from rnn_core import scaling
 from rnn_core.arrays import to_numpy
-from tests.rnn_core.engine_helpers import DTYPES, EPS, LIBRARIES, array, exact, thorough
+from tests.support.arrays import DTYPES, EPS, LIBRARIES, array, exact, thorough
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 vectors = st.lists(floats, min_size=1, max_size=5).map(np.array)

@@ -13,8 +13,9 @@ import pytest
 import rnn_core as rc
 from rnn_core.oracles import autograd, steps, torch_modules
 from rnn_core.oracles.compare import Error, beyond_rounding, worst
+from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, parts
-from tests.rnn_core.engine_helpers import with_biases
+from tests.support.networks import with_biases
 
 TOLERANCE = 1e-10  # of the gate
 SOUND = 1e-12
@@ -137,13 +138,12 @@ def of_kernel(p: rc.Problem, tape: rc.Tape, gradients: rc.Gradients, direct: np.
     """As ``torch_modules.check`` compares, with gradients of our own."""
     import torch
 
-    def kernel(params: Any, phi: object, x: Any, state: Any) -> Any:
+    def kernel(params: Any, x: Any, state: Any) -> Any:
         weights = [params[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         _, h, c = torch.lstm(x[None], [s[None] for s in state.values()], weights, True, 1, 0.0, False, False, False)
         return {"hidden": h[0], "cell": c[0]}
 
-    tensors = autograd.as_tensors(p.params)
-    step = steps.Step(autograd.step_of(p), autograd.phi_of(p), tensors, autograd.as_tensor(tape.x), autograd.as_tensor(direct), kernel)  # fmt: skip
+    step = steps.Step(autograd.step_of(p), as_tensors(p.params), as_tensor(tape.x), as_tensor(direct), kernel)
     return steps.recurrent_errors(gradients, autograd.states_of(tape), step)
 
 
@@ -196,13 +196,13 @@ def test_long_sequences_are_few_batches(monkeypatch: pytest.MonkeyPatch) -> None
     from rnn_core.oracles import equations
 
     calls: list[int] = []
-    original = equations.STEPS["vanilla"]
+    vanilla = equations.CELLS["vanilla"]
 
-    def counting(p: Any, phi: Any, x: Any, state: Any, **options: Any) -> Any:
+    def counting(net: Any, x: Any, state: Any) -> Any:
         calls.append(len(x))
-        return original(p, phi, x, state, **options)
+        return vanilla.step(net, x, state)
 
-    monkeypatch.setitem(equations.STEPS, "vanilla", counting)
+    monkeypatch.setitem(equations.CELLS, "vanilla", replace(vanilla, step=counting))
     problem = problem_of(sequence_length=6000, hidden_size=2, spectral_radius=0.7, loss_at="last")
     assert errors_of(problem).relative < SOUND
     assert len(calls) < 120 and sum(calls) < 2.2 * 6000 * 3
@@ -239,8 +239,8 @@ def cancelled(depth: float, seed: int) -> tuple[rc.Problem, rc.Tape, np.ndarray]
 
 
 def errors_at(problem: rc.Problem, tape: rc.Tape, direct: np.ndarray, gradients: rc.Gradients) -> float:
-    p = autograd.as_tensors({n: v for n, v in problem.params.items() if not n.endswith("_ho")})
-    step = steps.Step(autograd.step_of(problem), autograd.phi_of(problem), p, autograd.as_tensor(tape.x), autograd.as_tensor(direct))  # fmt: skip
+    p = as_tensors({n: v for n, v in problem.params.items() if not n.endswith("_ho")})
+    step = steps.Step(autograd.step_of(problem), p, as_tensor(tape.x), as_tensor(direct))
     return worst(steps.recurrent_errors(gradients, autograd.states_of(tape), step)).relative
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.streams import STREAMS, stream
-from tests.rnn_core.engine_helpers import quick
+from tests.support.arrays import quick
 
 
 def first(seed: int, name: str, index: int = 0, count: int = 4) -> np.ndarray:

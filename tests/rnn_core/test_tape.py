@@ -15,7 +15,7 @@ import rnn_core as rc
 from rnn_core import tape as tapes
 from rnn_core.arrays import to_numpy
 from rnn_core.bptt import NotKept
-from tests.rnn_core.engine_helpers import LIBRARIES, array
+from tests.support.arrays import LIBRARIES, array
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CELLS = list(rc.CELLS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import rnn_core as rc
 from rnn_core.tasks import SequenceTask
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS, DIGITS_TO_TRAIN_ON
-from tests.rnn_core.engine_helpers import quick
+from tests.support.arrays import quick
 
 
 def generated(task: str, **changes: Any) -> rc.Problem:

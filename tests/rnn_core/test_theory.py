@@ -30,7 +30,7 @@ from rnn_core.theory import (
     slope_fluctuation,
 )
 from rnn_core.theory.mean_field import _expect
-from tests.rnn_core.engine_helpers import quick
+from tests.support.arrays import quick
 
 LN10 = math.log(10.0)
 

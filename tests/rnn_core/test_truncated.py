@@ -12,8 +12,8 @@ import torch
 
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
-from rnn_core.oracles import equations
-from tests.rnn_core.engine_helpers import LIBRARIES, array, relative, worst_relative
+from rnn_core.oracles.tensors import step_of
+from tests.support.arrays import LIBRARIES, array, relative, worst_relative
 
 CELLS = list(rc.CELLS)
 T, B, D, H = 14, 2, 3, 4
@@ -33,7 +33,7 @@ def detached(cell_name: str, params: Any, x: Any, grad: Any, window: int, cell: 
     state = {name: torch.zeros(B, H, dtype=torch.float64) for name in cell.state_names}
     kept, loss = [], torch.zeros((), dtype=torch.float64)
     for t, x_t in enumerate(torch.tensor(x).unbind(0)):
-        state = equations.STEPS[cell_name](p, torch.tanh, x_t, state)
+        state = step_of(cell_name, "tanh")(p, x_t, state)
         state["hidden"].retain_grad()
         kept.append(state["hidden"])
         loss = loss + (state["hidden"] * torch.tensor(grad[t])).sum()

@@ -15,7 +15,7 @@ import rnn_core as rc
 from rnn_core import compiled
 from rnn_core.arrays import to_numpy
 from rnn_core.wide import Wide
-from tests.rnn_core.engine_helpers import LIBRARIES, array, exact, thorough
+from tests.support.arrays import LIBRARIES, array, exact, thorough
 
 LN10 = math.log(10.0)
 

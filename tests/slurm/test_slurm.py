@@ -99,7 +99,7 @@ def jobs_of(slurm: Slurm, project: Project, block: str) -> dict[str, FinishedJob
 def test_a_study_survives_what_clusters_do(slurm: Slurm, submit: Submit, local: Project, tmp_path: Path) -> None:
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
-    cost = project.root / "workflow" / "scripts" / "study_cost.py"
+    cost = project.root / "workflow" / "scripts" / "study/cost/model.py"
     cost.write_text(cost.read_text() + WRONG_PLAN)
 
     # Ctrl-C in the middle takes the jobs out of Slurm.

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from study_project import ROOT, TABLES, Project, copy
 
-import study_tables
+from study.tables import store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("storage")]
 PLUGINS = Path(__file__).parent / "plugins"
@@ -105,7 +105,7 @@ def test_the_rows_are_those_of_a_shared_file_system(finished: Remote, local: Pro
 
 
 def test_every_promised_file_is_in_the_storage(finished: Remote) -> None:
-    for table in study_tables.TABLES:
+    for table in store.TABLES:
         assert (finished.results / "tables" / f"{table}.parquet").is_file()
     for figure in FIGURES:
         for suffix in ("png", "svg", "json"):

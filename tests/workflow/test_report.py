@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from study_project import Project
 
-from study_words import plain
+from study.report.words import plain
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "page"))
 

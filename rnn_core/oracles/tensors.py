@@ -1,0 +1,78 @@
+"""The oracles' equations on torch tensors, for autograd: a step of a cell, and the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rnn_core.arrays import Array
+from rnn_core.oracles.activations import ACTIVATIONS
+from rnn_core.oracles.equations import CELLS
+
+Params = dict[str, Tensor]
+State = dict[str, Tensor]
+Step = Callable[
+    [Params, Tensor, State], State
+]  # the state after a step, from the parameters, x (B, D) and the state before
+
+
+@dataclass(frozen=True)
+class TensorNetwork:
+    """A network of torch tensors, as ``equations.Network`` says."""
+
+    params: Params
+    gates: int
+    phi: Callable[[Tensor], Tensor]
+    gate: Callable[[Tensor], Tensor]
+    options: Mapping[str, float]
+
+    def linear(self, kind: str, a: Tensor) -> Tensor:
+        return functional.linear(a, self.params[f"weight_{kind}"], self.params.get(f"bias_{kind}"))
+
+    def blocks(self, a: Tensor) -> tuple[Tensor, ...]:
+        return tuple(a.chunk(self.gates, dim=-1))
+
+    def seen(self, name: str, value: Tensor) -> Tensor:
+        return value
+
+
+def step_of(cell: str, activation: str, options: Mapping[str, float] | None = None) -> Step:
+    """One step of a cell; ``options`` that are not given have their defaults."""
+    row, phi, gate = CELLS[cell], ACTIVATIONS[activation].tensor, ACTIVATIONS["sigmoid"].tensor
+    numbers = {**row.options, **(options or {})}
+
+    def step(params: Params, x: Tensor, state: State) -> State:
+        return row.step(TensorNetwork(params, row.gates, phi, gate, numbers), x, state)
+
+    return step
+
+
+def mean_loss(loss: str, y: Tensor, target: Tensor) -> Tensor:
+    """The loss of outputs y (…, C) as the engine defines it: the mean over the samples and steps that carry a target.
+
+    A target of nan, or a label below 0, is none.
+    """
+    given = target >= 0 if loss == "softmax_cross_entropy" else ~target[..., 0].isnan()
+    y, target = y[given], target[given]
+    if loss == "softmax_cross_entropy":
+        # ln(1 + Σ exp(y_c - y_target)) over the other classes: torch's own cross_entropy differentiates to softmax - 1,
+        # which cancels where the prediction is confident and right.
+        labels = target[..., None]
+        others = (y - y.gather(-1, labels)).scatter(-1, labels, -math.inf).logsumexp(-1)
+        return torch.logaddexp(torch.zeros_like(others), others).mean()
+    return 0.5 * functional.mse_loss(y, target, reduction="sum") / (y.numel() // y.shape[-1])
+
+
+def as_tensor(array: Array) -> Tensor:
+    """``array`` as a tensor that shares its memory and is no part of a graph."""
+    return torch.as_tensor(array).detach()
+
+
+def as_tensors(params: dict[str, Array]) -> Params:
+    """Every parameter by ``as_tensor``."""
+    return {name: as_tensor(value) for name, value in params.items()}

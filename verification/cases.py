@@ -1,0 +1,247 @@
+"""The cases of ``make verify``: small networks whose gradients do vanish, stay or explode, each drawn from its own name."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import rnn_core as rc
+from rnn_core.arrays import Array, Params, place
+from rnn_core.theory import growth
+
+HIDDEN, INPUTS, BATCH = 5, 3, 2
+# Inputs where they hold the units: at least as many as units, and not as many, lest a transposition go unseen.
+HOLDING = 6
+REGIMES = ("vanishing", "critical", "exploding")
+LOSS_AT = ("last", "every")
+LENGTHS = (1, 2, 7, 100, 1000)
+OFFSETS = (1.0, -1.5)  # biases of the sigmoid gates, in turn: one more open than at rest, the next more shut
+HORIZON = (
+    100  # steps over which growth is measured, at least: over fewer it is that of the first steps, not of the regime
+)
+LONG = 100  # longer sequences grow so far that their size has to be thought of
+DRAWS, TRIES = 12, 6  # networks drawn, and strengths tried for each, before the nearest to the regime is taken
+# Rate of growth (ln per step) that is aimed at, and how near is near enough.
+AIM = {"vanishing": (-0.8, 0.15), "critical": (0.0, 0.03), "exploding": (0.75, 0.15)}
+# Explosion over a long sequence of a cell whose states cannot be scaled: e^250 squared is still finite.
+MILD = (0.25, 0.08)
+# The rates that make a regime real.
+REAL = {"vanishing": (-math.inf, -0.1), "critical": (-0.1, 0.1), "exploding": (0.1, math.inf)}
+# Inputs and biases of a scalable cell that explodes for long: its states then end near 1e+130, not at infinity.
+TINY = 1e-200
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the matrix: everything that is drawn follows from its name and the seed."""
+
+    cell: str
+    activation: str
+    regime: str
+    sequence_length: int
+    loss_at: str
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}, {self.activation}, {self.regime}, T = {self.sequence_length}, loss at {self.loss_at}"
+
+    def rng(self) -> np.random.Generator:
+        digest = hashlib.sha256(f"{self.seed}: {self.name}".encode()).digest()
+        return np.random.default_rng(list(digest[:16]))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A case with its arrays, on a device.
+
+    Attributes:
+        growth_rate: mean change of ln ‖dL/dh_t‖ per step back over at least ``HORIZON`` steps, the last step's loss alone.
+    """
+
+    problem: rc.Problem
+    x: Array
+    target: Array
+    growth_rate: float
+
+
+def all_cases(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Iterator[Case]:
+    """The full matrix."""
+    for T in sorted(lengths, reverse=True):  # the longest first, so that no process ends alone with one of them
+        for cell in rc.CELLS:
+            for activation in rc.ACTIVATIONS:
+                for regime in REGIMES:
+                    for loss_at in LOSS_AT:
+                        yield Case(cell, activation, regime, T, loss_at, seed)
+
+
+def network_of(case: Case, device: str = "cpu") -> Network:
+    """The network of a case: the first draw that is in its regime, or the nearest of several.
+
+    Raises:
+        RuntimeError: no draw had a finite loss and gradients that are not zero.
+    """
+    rng, best, nearest = case.rng(), None, math.inf
+    (aim, near), blank = _aim(case), rc.prepare(_experiment(case))
+    for _ in range(DRAWS):
+        base, x, target = _draw(case, rng)
+        problem = _strengthened(case, replace(blank, params=base), x, aim, near)
+        x = _inputs(case, problem, x)
+        rate = growth_rate(problem, x)
+        off = abs(rate - aim) + (0.0 if is_real(case.regime, rate) else 100.0)
+        if off < nearest and _usable(problem, x[: case.sequence_length], target):
+            best, nearest = Network(problem, x[: case.sequence_length], target, rate), off
+        if nearest <= 2 * near:
+            break
+    if best is None:
+        raise RuntimeError(f"{case.name}: no network of this regime was found in {DRAWS} draws")
+    return _placed(best, device)
+
+
+def is_real(regime: str, rate: float) -> bool:
+    """Whether a measured growth rate is that of the regime."""
+    low, high = REAL[regime]
+    return low < rate < high
+
+
+def growth_rate(problem: rc.Problem, x: np.ndarray) -> float:
+    """The growth of the last step's gradient on its way back over all of x; -inf where it is zero, nan where not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        tape = rc.forward(problem.cell, problem.params, x)
+        signal: dict[str, Any] = {"hidden": np.tile(problem.params["weight_ho"], (BATCH, 1))}
+        return growth(rc.backward(tape, grad_state=signal).log_norm).rate
+
+
+def _experiment(case: Case) -> rc.Experiment:
+    """Residual cells take a leak where they must forget, and a small step where they should neither forget nor grow."""
+    options: dict[str, Any] = {}
+    if case.cell == "residual":
+        options = {"residual_leak": 0.0, "residual_step": 0.05} if case.regime == "critical" else {"residual_leak": 0.6}
+    return rc.Experiment(
+        task="white_noise",
+        cell=case.cell,
+        activation=case.activation,
+        hidden_size=HIDDEN,
+        input_size=HOLDING if _is_held(case) else INPUTS,
+        batch_size=BATCH,
+        sequence_length=case.sequence_length,
+        loss_at=case.loss_at,
+        **options,
+    )
+
+
+def _scalable(case: Case) -> bool:
+    """Whether states may be made small without another change: they are as large as inputs and biases make them."""
+    return rc.CELLS[case.cell](case.activation).homogeneous
+
+
+def _aim(case: Case) -> tuple[float, float]:
+    """(rate, how near is near enough)."""
+    mild = case.regime == "exploding" and case.sequence_length > LONG and not _scalable(case)
+    return MILD if mild else AIM[case.regime]
+
+
+def _is_held(case: Case) -> bool:
+    """Whether the inputs hold the units where they were drawn: few of a bounded activation saturate, and stop growing, then."""
+    return rc.ACTIVATIONS[case.activation].bounded and case.regime != "vanishing"
+
+
+def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.ndarray]:
+    """(parameters of strength 1, x over at least the horizon, target); no bias is zero. Where the inputs are to hold the
+    units, x are the preactivations to hold, (steps, B, H)."""
+    gates, H, T, held = rc.CELLS[case.cell].gates, HIDDEN, case.sequence_length, _is_held(case)
+    rows = len(gates) * H
+    small = TINY if case.regime == "exploding" and T > LONG and _scalable(case) else 1.0
+    offsets = np.repeat(_gate_offsets(gates), H)
+    params = {
+        "weight_ih": rng.standard_normal((rows, HOLDING if held else INPUTS)) * (0.1 if held else 0.4),
+        "weight_hh": rng.standard_normal((rows, H)) / math.sqrt(H),
+        "bias_ih": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
+        "bias_hh": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
+        "weight_ho": rng.standard_normal((1, H)) / math.sqrt(H),
+        "bias_ho": rng.standard_normal(1),
+    }
+    if held:  # well-conditioned, so that moderate inputs do
+        params["weight_ih"][_candidate(case)] = np.linalg.qr(rng.standard_normal((HOLDING, H)))[0].T
+    x = small * rng.standard_normal((max(T, HORIZON), BATCH, H if held else INPUTS))
+    target = rng.standard_normal((BATCH, 1) if case.loss_at == "last" else (T, BATCH, 1))
+    return params, 0.4 * x if held else x, target
+
+
+def _gate_offsets(gates: tuple[str, ...]) -> list[float]:
+    """A bias for every gate: the candidate's is 0."""
+    turns = itertools.cycle(OFFSETS)
+    return [0.0 if gate == "candidate" else next(turns) for gate in gates]
+
+
+def _candidate(case: Case) -> slice:
+    """The rows of the block that the activation acts on."""
+    place = rc.CELLS[case.cell].gates.index("candidate")
+    return slice(place * HIDDEN, (place + 1) * HIDDEN)
+
+
+def _inputs(case: Case, problem: rc.Problem, drawn: np.ndarray) -> np.ndarray:
+    """x: as drawn, or such that the units are held at the preactivations that were drawn."""
+    if not _is_held(case):
+        return drawn
+    p, cell, rows = problem.params, problem.cell, _candidate(case)
+    place = cell.gates.index("candidate")
+    # A gate in front of the recurrent part sees the inputs, too: a few turns settle that.
+    turns = 1 if len(cell.gates) == 1 else 3
+    inverse = np.linalg.pinv(p["weight_ih"][rows])
+    state = {name: np.zeros((HIDDEN, BATCH)) for name in cell.state_names}
+    x = np.zeros((len(drawn), BATCH, HOLDING))
+    for t, wanted in enumerate(drawn):
+        after, saved = state, None
+        for turn in range(turns + 1):
+            u = (p["weight_ih"] @ np.matrix_transpose(x[t : t + 1]))[0]  # a stack of one, as the engine rounds it
+            after, saved = cell.forward(p, u + p["bias_ih"][:, None], state)
+            if turn < turns:
+                _, preactivation = cell.nonlinearities(saved)[place]
+                x[t] += (inverse @ (wanted.T - preactivation)).T
+        state = after
+    return x
+
+
+def _strengthened(case: Case, base: rc.Problem, drawn: np.ndarray, aim: float, near: float) -> rc.Problem:
+    """The draw with the recurrent strength, among some tried, whose growth comes nearest to the aim."""
+    best, nearest, strength = base, math.inf, math.exp(aim)
+    for _ in range(TRIES):
+        problem = replace(base, params=_with_strength(case, base.cell, base.params, strength))
+        rate = growth_rate(problem, _inputs(case, problem, drawn[:HORIZON]))
+        if abs(rate - aim) < nearest:
+            best, nearest = problem, abs(rate - aim)
+        if nearest <= near:
+            break
+        # Near rest the rate changes as the logarithm of the strength; a nan is an explosion, -inf are units that are all off.
+        step = -1.0 if math.isnan(rate) else 0.3 if rate == -math.inf else max(-1.0, min(1.0, aim - rate))
+        strength *= math.exp(step)
+    return best
+
+
+def _with_strength(case: Case, cell: rc.Cell, base: Params, strength: float) -> Params:
+    """Scales what the activation sees of the state; the bias takes back what it would see at rest, so that units stay alive."""
+    W, b, rows = base["weight_hh"].copy(), base["bias_hh"].copy(), _candidate(case)
+    W *= min(1.0, strength) * (0.5 if len(cell.gates) > 1 else 1.0)
+    W[rows] = strength * base["weight_hh"][rows]
+    b[rows] -= W[rows] @ np.full(HIDDEN, float(cell.phi.f(np.zeros(1))[0]))
+    return {**base, "weight_hh": W, "bias_hh": b}
+
+
+def _usable(problem: rc.Problem, x: np.ndarray, target: np.ndarray) -> bool:
+    """Whether there is something to compare: a finite loss, and gradients that are not all zero."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        evaluation = rc.evaluate(problem, problem.params, x, target)
+    return math.isfinite(evaluation.loss) and bool(np.isfinite(evaluation.gradients.log_norm).all())
+
+
+def _placed(network: Network, device: str) -> Network:
+    params = {name: place(value, "float64", device) for name, value in network.problem.params.items()}
+    x, target = (place(array, "float64", device) for array in (network.x, network.target))
+    return Network(replace(network.problem, params=params, device=device), x, target, network.growth_rate)

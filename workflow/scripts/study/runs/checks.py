@@ -1,0 +1,111 @@
+"""Comparing the engine's evaluations with the oracles, as rows of the table ``checks``. torch is imported on first use."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import rnn_core as rc
+from rnn_core.arrays import Array, Params
+from rnn_core.experiment import Evaluation, Problem, growth_of
+from rnn_core.oracles.compare import Abstains
+from rnn_core.theory import regime
+
+Row = dict[str, Any]
+
+
+class CheckFailed(Exception):
+    """The engine and an oracle disagree by more than the tolerance."""
+
+
+def autograd_row(problem: Problem, params: Params, x: Array, target: Array, evaluation: Evaluation) -> Row:
+    """The engine against PyTorch's autograd: the worst error, or why there is none."""
+    from rnn_core.oracles import autograd
+
+    if isinstance(evaluation.gradients.hidden, rc.NotKept):
+        return {"oracle": "torch.autograd", "relative_error": None, "where": "not compared: no room for every step"}
+    try:
+        error = autograd.check(problem, params, x, target, evaluation)
+    except Abstains as reason:
+        return {"oracle": "torch.autograd", "relative_error": None, "where": str(reason)}
+    return {"oracle": "torch.autograd", "relative_error": error.relative, "where": error.where}
+
+
+def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float) -> Row | None:
+    """The engine against PyTorch's own module; None where it has none, or none that is good for a comparison."""
+    from rnn_core.oracles import torch_modules
+
+    module = torch_modules.module_of(problem)
+    if module is None:
+        return None
+    try:
+        error = torch_modules.check(problem, x, grad_hidden, tolerance)
+    except Abstains:
+        return None
+    return {"oracle": module, "relative_error": error.relative, "where": error.where}
+
+
+def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
+    """CheckFailed if the row's error is above the tolerance; nan is."""
+    error = row["relative_error"]
+    if error is not None and not error <= tolerance:
+        raise CheckFailed(
+            f"the engine disagrees with {row['oracle']}: relative error {error:.3g} at {row['where']}, "
+            f"above the tolerance {tolerance:g}, in {describe(experiment, row.get('run_key'))}"
+        )
+
+
+def key_of(problem: Problem) -> str:
+    """The run's key, as in every table: it knows the data of a task that is not generated."""
+    data = problem.task.data.digest if isinstance(problem.task, rc.tasks.SequenceTask) else None
+    return problem.experiment.key_with(data)
+
+
+def describe(experiment: rc.Experiment, key: str | None = None) -> str:
+    """The settings that tell one check from another, and the run's key; without ``key`` that of the settings alone."""
+    e = experiment
+    return (
+        f"task={e.task} cell={e.cell} activation={e.activation} initializer={e.initializer} "
+        f"spectral_radius={e.spectral_radius:g} sequence_length={e.sequence_length} dtype={e.dtype} "
+        f"seed={e.seed} (run {key or e.key})"
+    )
+
+
+def settings_of(problem: Problem, evaluation: Evaluation, tolerance: float) -> Row:
+    """The columns that say what was checked."""
+    e = problem.experiment
+    return {
+        "run_key": key_of(problem),
+        "update": evaluation.update,
+        "regime": regime(growth_of(problem, evaluation).ratio),
+        "task": e.task,
+        "cell": e.cell,
+        "activation": e.activation,
+        "spectral_radius": e.spectral_radius,
+        "sequence_length": e.sequence_length,
+        "dtype": e.dtype,
+        "device": problem.device,
+        "tolerance": tolerance,
+    }
+
+
+class Verifier:
+    """Watches a run (``rnn_core.run(watch=…)``) and compares each evaluation that it is shown.
+
+    Attributes:
+        rows: one a comparison.
+        seconds: time spent on comparing.
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self.rows: list[Row] = []
+        self.seconds = 0.0
+
+    def __call__(self, problem: Problem, params: Params, x: Array, target: Array, evaluation: Evaluation) -> None:
+        start = time.perf_counter()
+        row = autograd_row(problem, params, x, target, evaluation)
+        row = {"stage": "sweep", **settings_of(problem, evaluation, self.tolerance), **row}
+        require(row, problem.experiment, self.tolerance)
+        self.rows.append(row)
+        self.seconds += time.perf_counter() - start
