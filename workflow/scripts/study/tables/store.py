@@ -22,12 +22,10 @@ import pyarrow.parquet as pq
 
 from rnn_core import formats
 from rnn_core.experiment import COLUMNS
-from rnn_core.theory import REGIME_DECADES
 from study.files import seal
 from study.files.writing import Misplaced, reading, written_aside
 from study.settings import described_axes
 
-STABLE_DECADES = REGIME_DECADES  # the limits of the column "regime"
 PROVENANCE_KEY = b"gradient_study"
 
 
