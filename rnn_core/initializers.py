@@ -40,7 +40,7 @@ INITIALIZERS: Registry[Callable[[np.random.Generator, int], np.ndarray]] = Regis
 )
 
 
-REMEMBERED = 256  # matrices whose eigenvalues, or singular values, are kept
+REMEMBERED_MATRICES = 256  # so many matrices keep their eigenvalues and singular values
 
 
 class _Remembered:
@@ -49,7 +49,7 @@ class _Remembered:
     The runs of a sweep ask for the same matrices again and again, and an eigenvalue problem takes as long as a hundred steps.
     """
 
-    def __init__(self, measure: Callable[[np.ndarray], float], most: int = REMEMBERED) -> None:
+    def __init__(self, measure: Callable[[np.ndarray], float], most: int = REMEMBERED_MATRICES) -> None:
         self.measure, self.most = measure, most
         self.values: dict[tuple[bytes, tuple[int, ...], str], float] = {}
 

@@ -80,7 +80,9 @@ def run_many(
 
     Args:
         data: by task, the sequences of those that are not generated.
-        device, watch, memory_budget: as for ``run``.
+        device: as for ``run``.
+        watch: as for ``run``.
+        memory_budget: as for ``run``.
 
     Raises:
         TypeError: an argument is not what its name says.

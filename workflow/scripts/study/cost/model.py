@@ -15,7 +15,7 @@ from typing import Any
 
 from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.compiled import COVERED
-from rnn_core.initializers import REMEMBERED
+from rnn_core.initializers import REMEMBERED_MATRICES
 from study.cost.rates import RATES
 from study.plan import Block, Settings
 from study.settings import described_axes
@@ -130,7 +130,7 @@ def _eigenvalues(block: Block) -> int:
     # the first gates of all cells have the same matrices
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
     matrices = draws * (1 + len(given.get("spectral_radius", [None])))
-    if matrices * len(values["hidden_size"]) > REMEMBERED:  # every group of runs asks for both of its matrices
+    if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell")
         matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
     cubes: int = sum(H**3 for H in values["hidden_size"])
