@@ -107,6 +107,23 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert eval(last, names).tolist() == pytest.approx([0.2])
 
 
+def test_messages_are_those_of_the_code() -> None:
+    """A user looks up a message and does not find it: it was worded anew, and docs/trouble.md was not."""
+    files = [
+        f for kind in ("*.py", "*.smk") for folder in ("workflow", "rnn_core") for f in (ROOT / folder).rglob(kind)
+    ]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # one sentence in several strings
+    text = (ROOT / "docs" / "trouble.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    messages = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    parts = [part.strip() for message in messages for part in re.split(r"…|\(…\)|\d|config\.yaml|[;:]", message)]
+    sought = [part for part in parts if len(part) > 8 and part != "Directory cannot be locked"]  # Snakemake's own words
+    assert len(sought) > 20
+    missing = [part for part in sought if part not in code]
+    assert not missing
+
+
 def test_every_public_name_has_its_entry() -> None:
     """``rnn_core`` exports a name that the API page leaves out, or the page names one that is gone."""
     entries = re.findall(r"^::: rnn_core\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
