@@ -107,6 +107,14 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert eval(last, names).tolist() == pytest.approx([0.2])
 
 
+def test_every_figure_is_listed() -> None:
+    """A figure was added, or renamed, and a reader of docs/results.md does not learn of it."""
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    table = text[text.index("## The figures") : text.index("## What the words mean")]
+    figures = {file.stem for file in (ROOT / "workflow" / "scripts" / "figures").glob("*.py")} - {"__init__"}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == figures
+
+
 def test_messages_are_those_of_the_code() -> None:
     """A user looks up a message and does not find it: it was worded anew, and docs/trouble.md was not."""
     files = [
