@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -105,6 +106,27 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     *first, last = code.strip().splitlines()
     exec("\n".join(first), names)
     assert eval(last, names).tolist() == pytest.approx([0.2])
+
+
+def test_names_in_the_derivation_exist() -> None:
+    """The derivation points to a function or class that is called otherwise, or is in another file."""
+    text = (ROOT / "rnn_core" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\$[^|]*\| ([^|]*`[^|]*)\|$", text, flags=re.MULTILINE)
+    rows += re.findall(r"The loop is\n(`\w+` in `[\w/.]+`)", text)
+    methods = [tuple(code.split(".")) for row in rows for code in re.findall(r"`(\w+Cell\.\w+)`", row)]
+    functions = [
+        (file, code)
+        for row in rows
+        for file in re.findall(r"in `([\w/]+\.py)`", row)
+        for code in re.findall(r"`(\w+)`", row)
+    ]
+    assert len(methods) >= 9
+    assert len(functions) >= 4
+    for cell, method in methods:
+        assert hasattr(getattr(rc, cell), method), f"{cell}.{method}"
+    for file, function in functions:
+        module = importlib.import_module("rnn_core." + file.removesuffix(".py").replace("/", "."))
+        assert hasattr(module, function), f"{file}: {function}"
 
 
 def test_every_figure_is_listed() -> None:
