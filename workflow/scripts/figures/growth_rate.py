@@ -120,7 +120,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     ]
     against = f" against {_x_label(data)}" if _x_label(data) else ""
     alt = (
-        f"Charts{facets.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{f' against {against}' if against else ''}"
+        f"Charts{facets.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{against}"
         f"{f', with {listed(theory)} as lines' if theory else ''}"
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
