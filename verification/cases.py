@@ -1,4 +1,8 @@
-"""The cases of ``make verify``: small networks whose gradients do vanish, stay or explode, each drawn from its own name."""
+"""The cases of ``make verify``: small networks whose gradients do vanish, stay or explode, each drawn from its own name.
+
+A draw has its recurrent weights scaled until the gradient's growth is that of the regime. Units of a bounded activation are held
+near rest by their inputs, or else they would saturate and stop growing.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,8 @@ REGIMES = ("vanishing", "critical", "exploding")
 LOSS_AT = ("last", "every")
 LENGTHS = (1, 2, 7, 100, 1000)
 OFFSETS = (1.0, -1.5)  # biases of the sigmoid gates, in turn: one more open than at rest, the next more shut
-HORIZON = (
-    100  # steps over which growth is measured, at least: over fewer it is that of the first steps, not of the regime
-)
+# Steps over which growth is measured, at least: over fewer it is that of the first steps, not of the regime.
+HORIZON = 100
 LONG = 100  # longer sequences grow so far that their size has to be thought of
 DRAWS, TRIES = 12, 6  # networks drawn, and strengths tried for each, before the nearest to the regime is taken
 # Rate of growth (ln per step) that is aimed at, and how near is near enough.
@@ -137,7 +140,7 @@ def _experiment(case: Case) -> rc.Experiment:
 
 
 def _scalable(case: Case) -> bool:
-    """Whether states may be made small without another change: they are as large as inputs and biases make them."""
+    """Whether states scale with inputs and biases, so that small ones keep them in range."""
     return rc.CELLS[case.cell](case.activation).homogeneous
 
 
@@ -148,13 +151,15 @@ def _aim(case: Case) -> tuple[float, float]:
 
 
 def _is_held(case: Case) -> bool:
-    """Whether the inputs hold the units where they were drawn: few of a bounded activation saturate, and stop growing, then."""
+    """Whether the inputs hold the units where they were drawn: those of a bounded activation would saturate otherwise."""
     return rc.ACTIVATIONS[case.activation].bounded and case.regime != "vanishing"
 
 
 def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.ndarray]:
-    """(parameters of strength 1, x over at least the horizon, target); no bias is zero. Where the inputs are to hold the
-    units, x are the preactivations to hold, (steps, B, H)."""
+    """(parameters of strength 1, x over at least the horizon, target); no bias is zero.
+
+    Where the inputs are to hold the units, x are the preactivations to hold, (steps, B, H).
+    """
     gates, H, T, held = rc.CELLS[case.cell].gates, HIDDEN, case.sequence_length, _is_held(case)
     rows = len(gates) * H
     small = TINY if case.regime == "exploding" and T > LONG and _scalable(case) else 1.0
@@ -167,7 +172,7 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
         "weight_ho": rng.standard_normal((1, H)) / math.sqrt(H),
         "bias_ho": rng.standard_normal(1),
     }
-    if held:  # well-conditioned, so that moderate inputs do
+    if held:  # well-conditioned, so that moderate inputs are enough
         params["weight_ih"][_candidate(case)] = np.linalg.qr(rng.standard_normal((HOLDING, H)))[0].T
     x = small * rng.standard_normal((max(T, HORIZON), BATCH, H if held else INPUTS))
     target = rng.standard_normal((BATCH, 1) if case.loss_at == "last" else (T, BATCH, 1))
@@ -182,8 +187,8 @@ def _gate_offsets(gates: tuple[str, ...]) -> list[float]:
 
 def _candidate(case: Case) -> slice:
     """The rows of the block that the activation acts on."""
-    place = rc.CELLS[case.cell].gates.index("candidate")
-    return slice(place * HIDDEN, (place + 1) * HIDDEN)
+    block = rc.CELLS[case.cell].gates.index("candidate")
+    return slice(block * HIDDEN, (block + 1) * HIDDEN)
 
 
 def _inputs(case: Case, problem: rc.Problem, drawn: np.ndarray) -> np.ndarray:
@@ -191,7 +196,7 @@ def _inputs(case: Case, problem: rc.Problem, drawn: np.ndarray) -> np.ndarray:
     if not _is_held(case):
         return drawn
     p, cell, rows = problem.params, problem.cell, _candidate(case)
-    place = cell.gates.index("candidate")
+    block = cell.gates.index("candidate")
     # A gate in front of the recurrent part sees the inputs, too: a few turns settle that.
     turns = 1 if len(cell.gates) == 1 else 3
     inverse = np.linalg.pinv(p["weight_ih"][rows])
@@ -203,7 +208,7 @@ def _inputs(case: Case, problem: rc.Problem, drawn: np.ndarray) -> np.ndarray:
             u = (p["weight_ih"] @ np.matrix_transpose(x[t : t + 1]))[0]  # a stack of one, as the engine rounds it
             after, saved = cell.forward(p, u + p["bias_ih"][:, None], state)
             if turn < turns:
-                _, preactivation = cell.nonlinearities(saved)[place]
+                _, preactivation = cell.nonlinearities(saved)[block]
                 x[t] += (inverse @ (wanted.T - preactivation)).T
         state = after
     return x

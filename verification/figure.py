@@ -1,4 +1,4 @@
-"""The figure of ``make verify``: every comparison's relative error, far below the tolerance or not, and what abstained.
+"""The figure of ``make verify``: the relative error of every comparison beside its tolerance, and how many abstained.
 
 It has the style of a study's figures. ``python -m verification.figure engine_verification.parquet`` draws it again.
 """
@@ -68,13 +68,21 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     cells = sorted(rows["cell"].unique())
     for regime, (marker, colour, offset) in REGIMES.items():
-        here = rows[(rows["regime"] == regime) & rows["drawn"].notna()]
-        x = np.array([cells.index(cell) for cell in here["cell"]], dtype=float) + offset + _jitter(len(here))
-        failed = here["relative_error"] > here["tolerance"]
+        shown = rows[(rows["regime"] == regime) & rows["drawn"].notna()]
+        x = np.array([cells.index(cell) for cell in shown["cell"]], dtype=float) + offset + _jitter(len(shown))
+        failed = shown["relative_error"] > shown["tolerance"]
         edges = [RED if bad else colour for bad in failed]
         sizes = np.where(failed, 40, 9)
         ax.scatter(
-            x, here["drawn"], marker=marker, s=sizes, c=colour, alpha=0.55, linewidths=0.9, edgecolors=edges, gid=regime
+            x,
+            shown["drawn"],
+            marker=marker,
+            s=sizes,
+            c=colour,
+            alpha=0.55,
+            linewidths=0.9,
+            edgecolors=edges,
+            gid=regime,
         )
     for tolerance in rows["tolerance"].unique():
         ax.axhline(tolerance, color=RED, lw=2, gid="tolerance")

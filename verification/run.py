@@ -1,6 +1,7 @@
 """``make verify``: the engine against every oracle, over cells × activations × regimes × lengths × loss × devices.
 
-Writes ``engine_verification.parquet``, ``.md``, ``.png`` and ``.svg``; ends with status 1 if any comparison fails.
+It writes ``engine_verification.parquet``, ``.md``, ``.png`` and ``.svg``, and ends with status 1 if any comparison fails.
+``python -m verification.run --help`` says what may be chosen.
 """
 
 from __future__ import annotations
@@ -55,18 +56,16 @@ def verify_all(jobs: Sequence[Job], processes: int) -> list[Row]:
         return _gathered(pool.map(verify, jobs), len(jobs))
 
 
-def _gathered(found: Iterable[list[Row]], total: int) -> list[Row]:
+def _gathered(rows_by_case: Iterable[list[Row]], total: int) -> list[Row]:
     """All rows, with a line on stderr for every percent."""
-    rows, start, said = [], time.monotonic(), -1
-    for done, part in enumerate(found, start=1):
-        rows += part
-        if 100 * done // total > said:
-            said = 100 * done // total
+    rows, start, percent = [], time.monotonic(), -1
+    for count, rows_of_case in enumerate(rows_by_case, start=1):
+        rows += rows_of_case
+        if 100 * count // total > percent:
+            percent = 100 * count // total
             failed = sum(row["passed"] is False for row in rows)
-            seconds = time.monotonic() - start
-            print(
-                f"{said:3d} %  {done} of {total} cases, {seconds:.0f} s, {failed} failed", file=sys.stderr, flush=True
-            )
+            line = f"{percent:3d} %  {count} of {total} cases, {time.monotonic() - start:.0f} s, {failed} failed"
+            print(line, file=sys.stderr, flush=True)
     return rows
 
 
@@ -100,8 +99,8 @@ def _summary_lines(rows: Sequence[Row]) -> Iterator[str]:
     def key(row: Row) -> tuple[str, str]:
         return row["oracle"], row["cell"]
 
-    for (oracle, cell), found in itertools.groupby(sorted(rows, key=key), key):
-        group = list(found)
+    for (oracle, cell), rows_of_pair in itertools.groupby(sorted(rows, key=key), key):
+        group = list(rows_of_pair)
         compared = [row for row in group if row["passed"] is not None]
         failed, abstained = sum(not row["passed"] for row in compared), len(group) - len(compared)
         line = f"| {cell} | {oracle} | {len(compared)} | {failed} | {abstained} | "
@@ -130,8 +129,8 @@ def write(rows: Sequence[Row], folder: Path, settings: dict[str, Any], devices: 
     """Table, summary and figure."""
     columns = {c.name: [row[c.name] for row in rows] for c in store.columns("verification")}
     table = folder / "engine_verification.parquet"
-    made = provenance({"study": "verification", **settings}, ", ".join(map(device_name, devices)))
-    store.write(store.build("verification", columns), table, made)
+    origin = provenance({"study": "verification", **settings}, ", ".join(map(device_name, devices)))
+    store.write(store.build("verification", columns), table, origin)
     with written_aside(table.with_suffix(".md")) as aside:
         aside.write_text(markdown(rows, settings), encoding="utf-8")
     from verification import figure  # plotting comes after measuring: its libraries start threads
