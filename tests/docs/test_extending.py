@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("templates")]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 PARTS = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
