@@ -18,6 +18,7 @@ from rnn_core.scaling import (
     LN2,
     WINDOW,
     Scaled,
+    add_to_part,
     at_one_exponent,
     concat,
     exponent_or_zero,
@@ -43,22 +44,20 @@ def back_through_time(
     steps, watch = [], watch_of(dstate)
     with flags_raise(), suppress(FloatingPointError):
         for t in reversed(range(first, stop)):
-            if g is not None and g.joins[t]:
-                if e or g.exponent[t]:
-                    break
-                dstate = joined(dstate, g.columns[t])  # dh_t = g_t + what the future sent
+            if g is not None and g.joins[t]:  # dh_t = g_t + what the future sent
+                dstate, e = joined(dstate, e, g.columns[t], int(g.exponent[t]))
             total = cell.total(segment.saved[t], dstate)  # dh_t, and of an LSTM dc_t, which acts through h_t too
             du, dv, dstate = cell.backward(params, segment.saved[t], total)  # du_t, dv_t; to h_{t-1} goes W_hh^T dv_t
             if not watch.passes(total, du, dv, dstate):
                 break
             steps.append(Step(total, du, dv, dstate, e))
-    squares = watch.squares()  # ‖dh_t‖² of the steps that have passed
-    return Steps.of(steps[: len(squares)], 0.5 * np.log(squares) + e * LN2) if len(squares) else None
+    squares = watch.squares()  # ‖dh_t‖² as stored, of the steps that have passed
+    return Steps.of(steps[: len(squares)], squares) if len(squares) else None
 
 
-def joined(dstate: State, g_t: Array) -> State:
-    """The direct part g_t of dL/dh_t joins what the future sent."""
-    return {**dstate, "hidden": dstate["hidden"] + g_t}
+def joined(dstate: State, e: int, g_t: Array, e_g: int) -> tuple[State, int]:
+    """g_t * 2**e_g, the direct part of dL/dh_t, joins what the future sent, dstate * 2**e: the sum of the two, with its exponent."""
+    return add_to_part(dstate, e, "hidden", g_t, e_g)
 
 
 def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, exponent: np.ndarray) -> Shares:
@@ -130,6 +129,13 @@ class DirectPart(NamedTuple):
     joins: np.ndarray
     log_norm: np.ndarray
 
+    def plain_from(self, e: int, first: int, stop: int) -> int:
+        """The first of the steps ``first`` … ``stop`` from which on every g_t joins in plain floats a signal with exponent ``e``."""
+        if not (e or self.exponent.any()):
+            return first
+        apart = np.flatnonzero(self.joins[first:stop] & ((self.exponent[first:stop] != 0) | (e != 0)))
+        return first + int(apart[-1]) + 1 if apart.size else first
+
 
 class Step(NamedTuple):
     """One step backwards; the value of every array is what is stored times 2**exponent.
@@ -172,8 +178,10 @@ class Steps(NamedTuple):
         return len(self.du)
 
     @classmethod
-    def of(cls, steps: list[Step], log_norm: np.ndarray) -> Steps:
-        """Steps that have one exponent."""
+    def of(cls, steps: list[Step], squares: np.ndarray) -> Steps:
+        """From steps and the squared norms of the parts of dL/dstate_t as stored, (steps, parts)."""
         totals, du, dv, sent, exponents = zip(*steps, strict=True)
-        exponent = np.full((len(steps), log_norm.shape[1] + 1), exponents[0])
-        return cls(list(totals), list(du), list(dv), log_norm, exponent, Signal.of(sent[-1], exponents[0]), [])
+        exponent = np.array(exponents)[:, None]
+        log_norm = 0.5 * np.log(squares) + exponent * LN2
+        every = np.repeat(exponent, squares.shape[1] + 1, axis=1)
+        return cls(list(totals), list(du), list(dv), log_norm, every, Signal.of(sent[-1], exponents[-1]), [])

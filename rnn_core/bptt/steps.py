@@ -113,7 +113,9 @@ def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: i
         t = segment.start + now - 1
         signal, run = back.arriving(signal, t), None
         if now <= ended_at - pause and signal.wide is None and back.signal_threshold is None:
-            first = max(start, back.first_reached(t) - segment.start, 0 if looks_are_free else now - TOGETHER)
+            first = max(start, back.first_reached(t) - segment.start)
+            if not looks_are_free:
+                first = g.plain_from(signal.layers[0].exponent, max(first, now - TOGETHER), now)
             run = back_through_time(back.tape.cell, back.tape.params, segment, g, signal, first, now)
             if run is None or run.number < now - first:
                 ended_at = now - (run.number if run else 0)
@@ -182,9 +184,7 @@ def compiled_steps(
         return None
     [(dstate, e)] = signal.layers
     first = max(0, back.first_reached(t) - segment.start)
-    if e or g.exponent.any():
-        apart = np.flatnonzero(g.joins[first:stop] & ((g.exponent[first:stop] != 0) | (e != 0)))
-        first += int(apart[-1]) + 1 if apart.size else 0
+    first = g.plain_from(e, first, stop)
     if first == stop:
         return None
     part, steps = part_of(segment, first, stop), slice(segment.start + first, segment.start + stop)

@@ -318,14 +318,14 @@ OWN: list[type[rc.Cell]] = [
 # ---- bugs in the time loop and around it -------------------------------------------------------------------------------
 
 
-def _immediate_dropped(dstate: State, g_t: Array) -> State:
+def _immediate_dropped(dstate: State, e: int, g_t: Array, e_g: int) -> tuple[State, int]:
     """The direct part is left out wherever something flows back already."""
-    return dstate if dstate["hidden"].any() else {**dstate, "hidden": dstate["hidden"] + g_t}
+    return (dstate if dstate["hidden"].any() else {**dstate, "hidden": dstate["hidden"] + g_t}), 0
 
 
-def _future_dropped(dstate: State, g_t: Array) -> State:
+def _future_dropped(dstate: State, e: int, g_t: Array, e_g: int) -> tuple[State, int]:
     """The direct part replaces what flows back instead of joining it."""
-    return {**dstate, "hidden": 0.0 * dstate["hidden"] + g_t}
+    return {**dstate, "hidden": 0.0 * dstate["hidden"] + g_t}, 0
 
 
 ORIGINAL_PARAMETER_GRADIENTS = loop.parameter_gradients
