@@ -40,10 +40,10 @@ The equations and their derivation are in ``README.md`` in the folder of this pa
 directly above its backward step.
 """
 
-from rnn_core import tasks
+from rnn_core import cells, tasks
 from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, backward, forward
-from rnn_core.cells import CELLS, Cell, GRUCell, GRUResetBeforeCell, LSTMCell, ResidualCell, VanillaCell
+from rnn_core.cells import *  # noqa: F403 - CELLS, Cell and every cell
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
@@ -59,29 +59,22 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Adam",
-    "CELLS",
-    "Cell",
     "Clipped",
     "Clipping",
     "Experiment",
     "GENERATED",
-    "GRUCell",
-    "GRUResetBeforeCell",
     "Gradients",
     "INITIALIZERS",
     "LOSSES",
-    "LSTMCell",
     "Momentum",
     "NotKept",
     "OPTIMIZERS",
     "Problem",
-    "ResidualCell",
     "Result",
     "SGD",
     "Scaled",
     "Sequences",
     "Tape",
-    "VanillaCell",
     "activation",
     "backward",
     "evaluate",
@@ -95,3 +88,4 @@ __all__ = [
     "spectral_radius",
     "tasks",
 ]
+__all__ += cells.__all__

@@ -7,7 +7,9 @@ Read ``loop.py`` first: the loop over steps, last to first, and the sums over ti
 | ``loop.py`` | the textbook loop, in plain floats (sections 1 and 2) |
 | ``passes.py`` | ``forward`` and ``backward``: from segment to segment of the sequence |
 | ``signal.py`` | ``Signal``: what flows from a step to the one before, with its exponent apart (section 3) |
-| ``steps.py`` | the ways to take steps: compiled, by the textbook loop, or with care where numbers leave the range (section 3) |
+| ``careful.py`` | one step where numbers leave the range of plain floats (section 3) |
+| ``watch.py`` | whether they do |
+| ``steps.py`` | the ways to take steps: by the textbook loop, with care, or compiled |
 | ``results.py`` | ``Gradients``, and what collects them |
 """
 

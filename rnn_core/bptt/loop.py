@@ -34,27 +34,25 @@ Shares = dict[str, "Array | Scaled"]  # what some steps add to the parameter gra
 def back_through_time(
     cell: Cell, params: Params, segment: Segment, g: DirectPart | None, signal: Signal, first: int, stop: int
 ) -> Steps | None:
-    """Steps stop, stop - 1, … first + 1 of ``segment``: from what the future sends to dL/dh_t, and on to the step before.
+    """The steps of ``segment`` from ``stop`` down to ``first``: dL/dh_t, dL/du_t, dL/dv_t, and what the step before receives.
 
-    ``g`` is the direct part of dL/dh_t; None where ``signal`` holds it already. The loop ends early, before a step whose
-    numbers leave the range of plain floats; None where that is the first one.
+    ``signal`` is what the future sends to the last of them. ``g`` holds the direct parts g_t; it is None where g_t has joined
+    already. The loop ends before a step whose numbers leave the range of plain floats; None where that is the first one.
     """
-    [(dstate, e)] = signal.layers  # e is 0, unless an earlier step has left the range
+    [(dstate, e)] = signal.layers  # the value is dstate * 2**e; e is 0 unless an earlier step has left the range
     steps, watch = [], watch_of(dstate)
     with flags_raise(), suppress(FloatingPointError):
         for t in reversed(range(first, stop)):
             if g is not None and g.joins[t]:
                 if e or g.exponent[t]:
                     break
-                dstate = joined(dstate, g.columns[t])  # dh_t = g_t + (what the future sent)
-            total = cell.total(segment.saved[t], dstate)  # dh_t; of an LSTM dc_t as well
-            du, dv, dstate = cell.backward(
-                params, segment.saved[t], total
-            )  # du_t, dv_t; what h_{t-1} receives: W_hh^T dv_t
+                dstate = joined(dstate, g.columns[t])  # dh_t = g_t + what the future sent
+            total = cell.total(segment.saved[t], dstate)  # dh_t, and of an LSTM dc_t, which acts through h_t too
+            du, dv, dstate = cell.backward(params, segment.saved[t], total)  # du_t, dv_t; to h_{t-1} goes W_hh^T dv_t
             if not watch.passes(total, du, dv, dstate):
                 break
             steps.append(Step(total, du, dv, dstate, e))
-    squares = watch.squares()
+    squares = watch.squares()  # ‖dh_t‖² of the steps that have passed
     return Steps.of(steps[: len(squares)], 0.5 * np.log(squares) + e * LN2) if len(squares) else None
 
 
@@ -168,6 +166,10 @@ class Steps(NamedTuple):
     exponent: np.ndarray
     sent: Signal
     layers: list[Layer]
+
+    @property
+    def number(self) -> int:
+        return len(self.du)
 
     @classmethod
     def of(cls, steps: list[Step], log_norm: np.ndarray) -> Steps:

@@ -91,7 +91,7 @@ class Signal:
     def renormalised(self) -> Signal:
         """The same values with the largest magnitude in [1/2, 1), if no entry over- or underflows; else itself."""
         parts, e = self.layers[0]
-        if self.wide or not all_finite(*parts.values()):
+        if self.wide is not None or not all_finite(*parts.values()):
             return self
         try:
             with flags_raise():
@@ -102,7 +102,7 @@ class Signal:
     def at_size_one(self) -> list[Layer]:
         """At least one layer, the largest entry of each brought to size 1. inf, nan and zeros stay as they are."""
         parts, e = self.layers[0]
-        if self.wide or not all_finite(*parts.values()):
+        if self.wide is not None or not all_finite(*parts.values()):
             return list(self.layers)
         return Wide.of(parts, e).layers(parts["hidden"]) or [Layer(parts, 0)]
 

@@ -11,23 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core import compiled
-from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.bptt.loop import DirectPart, Shares, Step, Steps, back_through_time, input_gradients, parameter_gradients
+from rnn_core.arrays import Array, namespace
+from rnn_core.bptt.careful import careful_step
+from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
 from rnn_core.bptt.signal import Layer, Signal
-from rnn_core.bptt.watch import results_hold
-from rnn_core.cells.base import Cell
 from rnn_core.compiled.memory import empty_aligned
-from rnn_core.scaling import (
-    LN2,
-    at_first_sound_scale,
-    common_exponent,
-    flags_raise,
-    log_norm,
-    plain_if_fits,
-    square_limits,
-    sum_of_terms,
-    times_power_of_two,
-)
+from rnn_core.scaling import LN2, plain_if_fits, square_limits
 from rnn_core.tape import Segment, Tape, part_of, segment_length
 
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
@@ -117,20 +106,20 @@ def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: i
     if back.compiles(segment):
         start = max(start, stop - STEPS_BETWEEN)
     looks_are_free = isinstance(back.tape.x, np.ndarray)
+    pause = 1 if looks_are_free else STEPS_BETWEEN
+    now, ended_at = stop, stop + pause  # the step before which the textbook loop last ended early
     runs: list[Steps] = []
-    now, single, failed = stop, 0, False  # ``failed``: the textbook loop has just ended before step ``now``
     while now > start:
         t = segment.start + now - 1
         signal, run = back.arriving(signal, t), None
-        if not (single or signal.wide or back.signal_threshold is not None):
+        if now <= ended_at - pause and signal.wide is None and back.signal_threshold is None:
             first = max(start, back.first_reached(t) - segment.start, 0 if looks_are_free else now - TOGETHER)
             run = back_through_time(back.tape.cell, back.tape.params, segment, g, signal, first, now)
-            failed = run is None or len(run.du) < now - first
-            single = (1 if looks_are_free else STEPS_BETWEEN) if failed else 0
-        if run is None:
-            run, single, failed = _one_step(back, signal, segment, now - 1, g, failed), max(0, single - 1), False
+            if run is None or run.number < now - first:
+                ended_at = now - (run.number if run else 0)
+        run = run or _one_step(back, signal, segment, now - 1, g, failed=now == ended_at)
         runs.append(run)
-        signal, now = run.sent, now - len(run.du)
+        signal, now = run.sent, now - run.number
     return _collected(back, part_of(segment, start, stop), runs)
 
 
@@ -140,7 +129,7 @@ def _one_step(back: BackwardPass, signal: Signal, segment: Segment, t: int, g: D
         signal, failed = signal.plus("hidden", g.columns[t], int(g.exponent[t])), False
     if back.signal_threshold is not None:
         signal = signal.clipped(back.signal_threshold)
-    if not (failed or signal.wide):
+    if not failed and signal.wide is None:
         step = back_through_time(back.tape.cell, back.tape.params, segment, None, signal, t, t + 1)
         if step is not None:
             return step
@@ -160,7 +149,7 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         columns["x"], exponent["x"] = input_gradients(back.tape.params["weight_ih"], du, exponents[:, -1])
     layers, t = {}, segment.stop
     for run in runs:
-        t -= len(run.du)
+        t -= run.number
         if run.layers:
             layers[t] = run.layers
     return Taken(
@@ -173,64 +162,6 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
         layers=layers,
     )
-
-
-def careful_step(cell: Cell, params: Params, saved: Any, signal: Signal) -> Steps:
-    """One step for a signal of any size and spread: layer by layer, each at a scale at which nothing is lost."""
-    layers = signal.at_size_one()
-    steps = _side_by_side(cell, params, saved, layers) or [_of_layer(cell, params, saved, each) for each in layers]
-    total = {name: sum_of_terms([(step.total[name], step.exponent) for step in steps]) for name in cell.state_names}
-    du, dv = (sum_of_terms([(getattr(step, which), step.exponent) for step in steps]) for which in ("du", "dv"))
-    common = common_exponent(du, dv)
-    return Steps(
-        totals=[{name: part for name, (part, _) in total.items()}],
-        du=[times_power_of_two(du[0], du[1] - common)],
-        dv=[times_power_of_two(dv[0], dv[1] - common)],
-        log_norm=np.array([[log_norm(part) + e * LN2 for part, e in total.values()]]),
-        exponent=np.array([[*(e for _, e in total.values()), common]]),
-        sent=Signal.sum_of([Layer(step.sent, step.exponent) for step in steps]),
-        layers=[Layer({"hidden": step.total["hidden"]}, step.exponent) for step in steps] if len(steps) > 1 else [],
-    )
-
-
-def _side_by_side(cell: Cell, params: Params, saved: Any, layers: list[Layer]) -> list[Step] | None:
-    """The step of several layers at once, as if they were samples; None where that over- or underflows somewhere."""
-    xp, count = namespace(params["weight_hh"]), len(layers)
-    if count == 1:
-        return None
-    joint = {name: xp.concat([layer.parts[name] for layer in layers], axis=-1) for name in cell.state_names}
-    repeated: Any = tuple(xp.concat([a] * count, axis=-1) for a in (saved if isinstance(saved, tuple) else (saved,)))
-    repeated = repeated if isinstance(saved, tuple) else repeated[0]
-    try:
-        with flags_raise():
-            total = cell.total(repeated, joint)
-            du, dv, sent = cell.backward(params, repeated, total)
-    except FloatingPointError:
-        return None
-    if not results_hold(total, du, dv, sent):
-        return None
-    B, steps = du.shape[1] // count, []
-    for i, layer in enumerate(layers):
-        own = slice(i * B, (i + 1) * B)
-        own_total, own_sent = ({name: part[:, own] for name, part in state.items()} for state in (total, sent))
-        steps.append(Step(own_total, du[:, own], dv[:, own], own_sent, layer.exponent))
-    return steps
-
-
-def _of_layer(cell: Cell, params: Params, saved: Any, layer: Layer) -> Step:
-    """The step of one layer, at the first scale at which nothing over- or underflows."""
-
-    def step(shift: int) -> tuple[State, Array, Array, State]:
-        total = cell.total(saved, {name: times_power_of_two(part, shift) for name, part in layer.parts.items()})
-        return total, *cell.backward(params, saved, total)
-
-    def arrays(results: tuple[State, Array, Array, State]) -> list[Array]:
-        total, du, dv, sent = results
-        return [*total.values(), du, dv, *sent.values()]
-
-    like_this = layer.parts["hidden"]
-    results, shift = at_first_sound_scale(step, arrays, lambda results: results_hold(*results), like_this)
-    return Step(*results, layer.exponent - shift)
 
 
 # ---- compiled ------------------------------------------------------------------------------------------------------------
@@ -247,7 +178,7 @@ def compiled_steps(
         return None
     t = segment.start + stop - 1
     signal = back.arriving(signal, t)
-    if signal.wide:
+    if signal.wide is not None:
         return None
     [(dstate, e)] = signal.layers
     first = max(0, back.first_reached(t) - segment.start)

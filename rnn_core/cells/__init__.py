@@ -1,5 +1,8 @@
-"""The registry of cells. To add one: a file here, forward above backward, and a row in ``CELLS``; its equations in the
-oracles (the README says where)."""
+"""The registry of cells.
+
+To add one: a file here, forward above backward; below, its import, its row in ``CELLS`` and its name; a step in
+``oracles/equations.py``; a section of the derivation, which the file names.
+"""
 
 from __future__ import annotations
 
@@ -29,5 +32,4 @@ __all__ = [
     "LSTMCell",
     "ResidualCell",
     "VanillaCell",
-    "make_cell",
 ]

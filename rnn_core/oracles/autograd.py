@@ -23,8 +23,9 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import equations, steps, tensors
+from rnn_core.oracles import steps, tensors
 from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
+from rnn_core.oracles.problems import options_of
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, plain
 
@@ -151,6 +152,4 @@ def through_readout(
 
 def step_of(problem: Problem) -> tensors.Step:
     """One step of the oracles' equations, with the activation and the options of the problem's settings."""
-    e = problem.experiment
-    options = {name: getattr(e, f"{e.cell}_{name}") for name in equations.CELLS[e.cell].options}
-    return tensors.step_of(e.cell, e.activation, {name: value for name, value in options.items() if value is not None})
+    return tensors.step_of(problem.experiment.cell, problem.experiment.activation, options_of(problem))

@@ -162,14 +162,14 @@ class _Copies:
         state: each (C, B, H), complex.
         exponent: (C, S), where S is B if the samples of a copy are perturbed apart, and 1 if together.
         loss, loss_exponent: Im L so far, (C, S).
-        lost: the exponent at which an imaginary part was lost, (C, S); ``NEVER`` where none was.
+        lost_at: the exponent at which an imaginary part was lost, (C, S); ``NEVER`` where none was.
     """
 
     state: State
     exponent: np.ndarray
     loss: np.ndarray
     loss_exponent: np.ndarray
-    lost: np.ndarray
+    lost_at: np.ndarray
 
     @classmethod
     def of(cls, state: State, apart: bool) -> _Copies:
@@ -180,8 +180,8 @@ class _Copies:
     def join(self, other: _Copies) -> _Copies:
         """Both, one after the other."""
         state = {name: np.concatenate([self.state[name], other.state[name]]) for name in self.state}
-        parts = [(getattr(self, n), getattr(other, n)) for n in ("exponent", "loss", "loss_exponent", "lost")]
-        return _Copies(state, *(np.concatenate(pair) for pair in parts))
+        pairs = [(getattr(self, n), getattr(other, n)) for n in ("exponent", "loss", "loss_exponent", "lost_at")]
+        return _Copies(state, *(np.concatenate(pair) for pair in pairs))
 
     def _largest(self) -> np.ndarray:
         """The largest stored imaginary part of all states, (C, S)."""
@@ -198,7 +198,7 @@ class _Copies:
         gone = largest > 0
         if vanished is not None:
             gone = gone | self._gathered(np.broadcast_to(vanished, (len(gone), vanished.shape[1])), np.any)
-        self.lost = np.where(gone & (largest < TINY), np.maximum(self.lost, self.exponent), self.lost)
+        self.lost_at = np.where(gone & (largest < TINY), np.maximum(self.lost_at, self.exponent), self.lost_at)
 
     def add(self, g: np.ndarray, name: str = "hidden") -> None:
         """L += <g, state>, for g (B, H)."""
@@ -293,7 +293,7 @@ def _of_parameter(run: _Run, name: str) -> np.ndarray:
     """dL/d``name``, one copy an entry."""
     value = run.params[name]
     chunk = run.chunk(run.cell.gates * run.base[0]["hidden"].shape[1])
-    done = []
+    finished = []
     for start in range(0, value.size, chunk):
         entries = np.unravel_index(np.arange(start, min(start + chunk, value.size)), value.shape)
         w = _Weights(run.params, name, entries[0], entries[1] if value.ndim == 2 else None)
@@ -301,8 +301,8 @@ def _of_parameter(run: _Run, name: str) -> np.ndarray:
         for t in range(len(run.x)):
             run.advance(copies, w, t)
             copies.add(run.grad_hidden[t])
-        done.append(run.finish(copies))
-    return _values(run, name, done).reshape(value.shape)
+        finished.append(run.finish(copies))
+    return _values(run, name, finished).reshape(value.shape)
 
 
 def _born_at(run: _Run, t: int) -> _Copies:
@@ -348,21 +348,23 @@ def _followed(run: _Run, births: Sequence[int]) -> _Copies:
     return run.finish(copies)
 
 
-def _values(run: _Run, where: str, parts: Sequence[_Copies]) -> np.ndarray:
+def _values(run: _Run, where: str, perturbed: Sequence[_Copies]) -> np.ndarray:
     """Im L / h of all copies, (C, S), as plain floats.
 
     Raises:
         OutOfRange: the largest of them is no normal number, or is not far above what was lost to underflow.
     """
-    loss, exponent, lost = (np.concatenate([getattr(p, n) for p in parts]) for n in ("loss", "loss_exponent", "lost"))
+    loss, exponent, lost_at = (
+        np.concatenate([getattr(copies, name) for copies in perturbed]) for name in ("loss", "loss_exponent", "lost_at")
+    )
     if not np.isfinite(loss).all():
         raise OutOfRange(f"{where}: the loss is not finite")
-    tops = np.where(loss != 0, np.frexp(loss)[1] + exponent, NEVER)
-    top, from_step = int(tops.max()), math.frexp(run.h)[1] - 1
-    if lost.max() > NEVER and top < lost.max() + math.log2(TINY * 1e40):
+    exponents = np.where(loss != 0, np.frexp(loss)[1] + exponent, NEVER)
+    largest, from_step = int(exponents.max()), math.frexp(run.h)[1] - 1
+    if lost_at.max() > NEVER and largest < lost_at.max() + math.log2(TINY * 1e40):
         raise OutOfRange(f"{where}: its imaginary part is lost to underflow")
-    if top > NEVER and not -1021 <= top - from_step <= 1024:
-        raise OutOfRange(f"{where}: about 2^{top - from_step}, which is no normal float64")
+    if largest > NEVER and not -1021 <= largest - from_step <= 1024:
+        raise OutOfRange(f"{where}: about 2^{largest - from_step}, which is no normal float64")
     return np.asarray(np.ldexp(loss, exponent - from_step))
 
 
@@ -371,28 +373,28 @@ def _of_states(run: _Run, steps: Sequence[int], initial: bool) -> tuple[State, d
     names, (B, D), H = run.cell.states, run.x.shape[1:], run.base[0]["hidden"].shape[1]
     widths = {"x": D, **dict.fromkeys(names, H)}
     first: State = {}
-    found = {name: np.zeros((len(steps), B, width)) for name, width in widths.items()}
+    derivatives = {name: np.zeros((len(steps), B, width)) for name, width in widths.items()}
     births = [*([-1] if initial else []), *sorted(steps)]
     chunk = max(1, run.chunk(run.cell.gates * H) // sum(widths.values()))
     for start in range(0, len(births), chunk):
         group = births[start : start + chunk]
-        copies, at = _followed(run, group), 0
+        copies, start_row = _followed(run, group), 0
         for t in group:
             for name in names if t == -1 else widths:
-                rows = slice(at, at + widths[name])
-                at += widths[name]
+                rows = slice(start_row, start_row + widths[name])
+                start_row += widths[name]
                 where = f"initial {name}" if t == -1 else f"{name} at step {t} (counted from 0)"
-                value = _values(run, where, [_only(copies, rows)]).T
+                value = _values(run, where, [_selected(copies, rows)]).T
                 if t == -1:
                     first[name] = value
                 else:
-                    found[name][steps.index(t)] = value
-    return first, found
+                    derivatives[name][steps.index(t)] = value
+    return first, derivatives
 
 
-def _only(copies: _Copies, rows: slice) -> _Copies:
+def _selected(copies: _Copies, rows: slice) -> _Copies:
     """Some of the copies; the states are not needed any more."""
-    return _Copies({}, copies.exponent[rows], copies.loss[rows], copies.loss_exponent[rows], copies.lost[rows])
+    return _Copies({}, copies.exponent[rows], copies.loss[rows], copies.loss_exponent[rows], copies.lost_at[rows])
 
 
 # ---- public ------------------------------------------------------------------------------------------------------------
@@ -447,9 +449,9 @@ def complex_step_gradients(
         run = _Run(row, activation, settings, plain, x, grad_hidden, end, memory, [start])
         while True:
             try:
-                found = {name: _of_parameter(run, name) for name in plain}
+                by_parameter = {name: _of_parameter(run, name) for name in plain}
                 first, at_steps = _of_states(run, chosen, initial)
-                return Derivatives(found, first, chosen, at_steps["hidden"], at_steps.get("cell"), at_steps["x"])
+                return Derivatives(by_parameter, first, chosen, at_steps["hidden"], at_steps.get("cell"), at_steps["x"])
             except _TooLargeAStep:
                 if run.h <= SMALLEST_STEP:
                     raise
@@ -458,13 +460,13 @@ def complex_step_gradients(
 
 def _states(row: Cell, given: Arrays | None, shape: tuple[int, ...]) -> State:
     """``given`` in float64; ValueError for a part that the cell does not have or that is not (B, H)."""
-    parts = {}
+    states = {}
     for name, value in (given or {}).items():
         choose("state", name, dict.fromkeys(row.states))
-        parts[name] = np.asarray(value, dtype=np.float64)
-        if parts[name].shape != shape:
-            raise ValueError(f"state {name}: {parts[name].shape}, expected {shape}")
-    return parts
+        states[name] = np.asarray(value, dtype=np.float64)
+        if states[name].shape != shape:
+            raise ValueError(f"state {name}: {states[name].shape}, expected {shape}")
+    return states
 
 
 def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndarray, steps: tuple[int, ...]) -> None:
@@ -474,7 +476,7 @@ def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndar
     expected = {"weight_ih": (rows, x.shape[2]), "weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
     for name in {"weight_ih", "weight_hh", *params}:
         if name not in params or params[name].shape != choose("parameter", name, expected):
-            found = params[name].shape if name in params else "missing"
-            raise ValueError(f"parameter {name}: {found}, expected {expected.get(name)}")
+            shape = params[name].shape if name in params else "missing"
+            raise ValueError(f"parameter {name}: {shape}, expected {expected.get(name)}")
     if len(set(steps)) < len(steps) or not all(0 <= t < len(x) for t in steps):
         raise ValueError(f"steps {steps}: expected different numbers from 0 to {len(x) - 1}")

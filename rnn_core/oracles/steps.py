@@ -65,16 +65,16 @@ def recurrent_errors(ours: Array, states: dict[str, Tensor], step: Step) -> list
     claimed = {name: _tensors(getattr(ours, name)) for name in states}
     leaves = {name: value for name, value in step.p.items() if not name.endswith("_ho")}
     step = replace(step, p=leaves)
-    found: dict[str, np.ndarray] = {}
+    by_name: dict[str, np.ndarray] = {}
     chunks = [_Chunk(claimed, states, step, start, stop) for start, stop in _chunks(claimed, states["hidden"])]
     for chunk in chunks:
         for name, errors in chunk.errors(ours).items():
-            found.setdefault(name, np.zeros(T))[chunk.start : chunk.start + len(errors)] = errors
-    worst = []
-    for name, errors in found.items():
+            by_name.setdefault(name, np.zeros(T))[chunk.start : chunk.start + len(errors)] = errors
+    worst_errors = []
+    for name, errors in by_name.items():
         t = int(np.argmax(errors))
-        worst.append(Error(float(errors[t]), name if name.startswith("initial") else f"{name}, t = {t + 1}"))
-    return worst + _parameter_errors(ours.params, chunks)
+        worst_errors.append(Error(float(errors[t]), name if name.startswith("initial") else f"{name}, t = {t + 1}"))
+    return worst_errors + _parameter_errors(ours.params, chunks)
 
 
 def _parameter_errors(ours: dict[str, Array | Scaled], chunks: list[_Chunk]) -> list[Error]:
@@ -152,14 +152,14 @@ class _Chunk:
     def _ours(self, ours: Array, name: str) -> Scaled:
         """What the engine has for an entry of ``_reference``."""
         kind, _, part = name.partition(" ")
-        here = slice(self.start, self.stop)
+        own = slice(self.start, self.stop)
         if kind == "state":
-            return _scaled(self.states[part][here])
+            return _scaled(self.states[part][own])
         if kind == "initial":
             return _tensors(ours.state[name.rpartition(" ")[2]], whole=True)
         if name == "cell" and self.step.kernel:
             return self._sent_by_equations
-        return _part(_tensors(getattr(ours, name)), here)
+        return _part(_tensors(getattr(ours, name)), own)
 
     def _reference(self, noise: torch.Generator | None = None) -> dict[str, Scaled]:
         """What torch says: states, totals and dL/dx of the steps, and dL/d(initial state) where they are the first."""
@@ -175,14 +175,14 @@ class _Chunk:
             after, sent, through = self._back(self.step.forward, self._claims(further), noise, fixed_cell=with_cell)
         n = self.stop - self.start
         direct = moved(self.step.direct[self.start : self.stop], noise)
-        found = {f"state {name}": _scaled(part[:n]) for name, part in after.items()}
-        found["x"] = _part(sent["x"], slice(0, n))
-        found["hidden"] = _sum(_scaled(direct), self._from_next(sent["hidden"], n))
+        expected = {f"state {name}": _scaled(part[:n]) for name, part in after.items()}
+        expected["x"] = _part(sent["x"], slice(0, n))
+        expected["hidden"] = _sum(_scaled(direct), self._from_next(sent["hidden"], n))
         if "cell" in self.states:
-            found["cell"] = _part(sent["cell"], slice(0, n)) if kernel else _sum(_part(through, slice(0, n)), self._from_next(sent["cell"], n))  # fmt: skip
+            expected["cell"] = _part(sent["cell"], slice(0, n)) if kernel else _sum(_part(through, slice(0, n)), self._from_next(sent["cell"], n))  # fmt: skip
         if self.start == 0:
-            found |= {f"initial state, {name}": _part(sent[name], slice(0, 1)) for name in self.states}
-        return found
+            expected |= {f"initial state, {name}": _part(sent[name], slice(0, 1)) for name in self.states}
+        return expected
 
     def _from_next(self, sent: Scaled, n: int) -> Scaled:
         """What every step receives from the one after it; the last of all nothing."""
@@ -239,8 +239,8 @@ class _Chunk:
         }
         given = {name: total.to_float() for name, total in totals.items()}
         graph = _Graph(self.step, step, claims, noise, fixed_cell="cell" in self.states and not kernel)
-        found = graph.grad(given, list(graph.leaves.values()))
-        return {name: Scaled(d, int(exponent.max())) for name, d in zip(graph.leaves, found, strict=True)}
+        derivatives = graph.grad(given, list(graph.leaves.values()))
+        return {name: Scaled(d, int(exponent.max())) for name, d in zip(graph.leaves, derivatives, strict=True)}
 
 
 class _Graph:
@@ -270,8 +270,7 @@ class _Graph:
         self._cell = _flat(given["cell"]) if self.fixed_cell else None
         names = [name for name in self.after if name in given and not (self.fixed_cell and name == "cell")]
         outputs, cotangents = [self.after[name] for name in names], [_flat(given[name]) for name in names]
-        found = torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True, materialize_grads=True)
-        return tuple(found)
+        return tuple(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True, materialize_grads=True))
 
 
 # ---- arrays with an exponent for every step -----------------------------------------------------------------------------
@@ -298,17 +297,17 @@ def _flat(x: Tensor) -> Tensor:
     return x.detach().reshape(-1, x.shape[-1]).clone()
 
 
-def _joined(some: dict[str, Scaled]) -> dict[str, Scaled]:
+def _joined(arrays: dict[str, Scaled]) -> dict[str, Scaled]:
     """The same values, every step of all parts at one exponent, its largest mantissa between 1/2 and 1."""
-    largest = np.fmax.reduce([tops(each.mantissa) + parts(each)[1] for each in some.values()])
+    largest = np.fmax.reduce([tops(each.mantissa) + parts(each)[1] for each in arrays.values()])
     common = np.nan_to_num(largest).astype(np.int64)
-    return {name: Scaled(Scaled(m, e - common).to_float(), common) for name, (m, e) in ((n, parts(v)) for n, v in some.items())}  # fmt: skip
+    return {name: Scaled(Scaled(m, e - common).to_float(), common) for name, (m, e) in ((n, parts(v)) for n, v in arrays.items())}  # fmt: skip
 
 
 def _sum(a: Scaled, b: Scaled) -> Scaled:
     """a + b, step by step."""
-    one = _joined({"a": a, "b": b})
-    return Scaled(one["a"].mantissa + one["b"].mantissa, one["a"].exponent)
+    aligned = _joined({"a": a, "b": b})
+    return Scaled(aligned["a"].mantissa + aligned["b"].mantissa, aligned["a"].exponent)
 
 
 def moved(x: Tensor, noise: torch.Generator | None) -> Tensor:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,14 @@ def test_an_editable_installation_imports_from_any_folder(tree: Path, tmp_path: 
 def test_the_environment_of_make_imports_from_any_folder(tmp_path: Path) -> None:
     """A notebook beside the project says ``import rnn_core`` and does not get this tree's."""
     assert elsewhere(tmp_path, PROGRAM) == str(ROOT / "rnn_core" / "__init__.py")
+
+
+def test_what_the_site_is_built_with_is_pinned() -> None:
+    """The site of tomorrow is built with other versions than that of today."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[><=~]", requirement)[0] for requirement in project["optional-dependencies"]["dev"]}
+    lock = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").split()
+    assert wanted <= {line.split("==")[0] for line in lock if "==" in line}
 
 
 def test_the_start_page_says_the_same_without_make() -> None:

@@ -98,8 +98,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         where, name = place.split()
         text = file.read_text(encoding="utf-8")
-        opening = re.search(rf"^{name}\b[^\n]*?= \{{", text, flags=re.MULTILINE)
-        assert opening, f"{path}: there is no {name} = {{"
+        opening = re.search(rf"^{name}\b[^{{]*\{{", text, flags=re.MULTILINE)
+        assert opening, f"{path}: there is no {name}"
         row = code if code.endswith(",\n") else f"{code.rstrip()}, "
         new = (
             code + "\n\n" + opening[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -105,6 +106,52 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     *first, last = code.strip().splitlines()
     exec("\n".join(first), names)
     assert eval(last, names).tolist() == pytest.approx([0.2])
+
+
+def test_names_in_the_derivation_exist() -> None:
+    """The derivation points to a function or class that is called otherwise, or is in another file."""
+    text = (ROOT / "rnn_core" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\$[^|]*\| ([^|]*`[^|]*)\|$", text, flags=re.MULTILINE)
+    rows += re.findall(r"The loop is\n(`\w+` in `[\w/.]+`)", text)
+    methods = [tuple(code.split(".")) for row in rows for code in re.findall(r"`(\w+Cell\.\w+)`", row)]
+    functions = [
+        (file, code)
+        for row in rows
+        for file in re.findall(r"in `([\w/]+\.py)`", row)
+        for code in re.findall(r"`(\w+)`", row)
+    ]
+    assert len(methods) >= 9
+    assert len(functions) >= 4
+    for cell, method in methods:
+        assert hasattr(getattr(rc, cell), method), f"{cell}.{method}"
+    for file, function in functions:
+        module = importlib.import_module("rnn_core." + file.removesuffix(".py").replace("/", "."))
+        assert hasattr(module, function), f"{file}: {function}"
+
+
+def test_every_figure_is_listed() -> None:
+    """A figure was added, or renamed, and a reader of docs/results.md does not learn of it."""
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    table = text[text.index("## The figures") : text.index("## What the words mean")]
+    figures = {file.stem for file in (ROOT / "workflow" / "scripts" / "figures").glob("*.py")} - {"__init__"}
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == figures
+
+
+def test_messages_are_those_of_the_code() -> None:
+    """A user looks up a message and does not find it: it was worded anew, and docs/trouble.md was not."""
+    files = [
+        f for kind in ("*.py", "*.smk") for folder in ("workflow", "rnn_core") for f in (ROOT / folder).rglob(kind)
+    ]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # one sentence in several strings
+    text = (ROOT / "docs" / "trouble.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    messages = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    parts = [part.strip() for message in messages for part in re.split(r"…|\(…\)|\d|config\.yaml|[;:]", message)]
+    sought = [part for part in parts if len(part) > 8 and part != "Directory cannot be locked"]  # Snakemake's own words
+    assert len(sought) > 20
+    missing = [part for part in sought if part not in code]
+    assert not missing
 
 
 def test_every_public_name_has_its_entry() -> None:

@@ -38,7 +38,7 @@ def blocks(markdown: str) -> list[str]:
             paragraph.clear()
 
     for line in text.splitlines():
-        stripped = line.strip()
+        stripped = line.strip().removeprefix("> ")
         if (
             not stripped
             or stripped.startswith(("#", "!!!", ":::", "--8<--", "!["))

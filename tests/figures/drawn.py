@@ -13,8 +13,7 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
-from study.report import drawing as sf
-from study.report import words
+from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
 
@@ -37,10 +36,10 @@ def grid(**axes: Any) -> list[Settings]:
     return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
 
 
-def show(module: ModuleType, tables: sf.Tables) -> tuple[Any, sf.Facts, list[Axes]]:
+def show(module: ModuleType, tables: reader.Tables) -> tuple[Any, drawing.Facts, list[Axes]]:
     """Frame, facts and the axes of a figure."""
     data = module.frame(tables)
-    with sf.theme():
+    with style.theme():
         figure = module.draw(data)
         figure.draw_without_rendering()
     return data, module.facts(data, tables.study), figure.axes

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from drawn import PROPAGATION, TRAINING, grid, lines, render, show
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from second_opinion_start import KINDS
 
 from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution
 from rnn_core.theory import REGIME_DECADES
-from study.report import drawing as sf
+from study.report import layout, reader, style
 from study.report.findings import Study
-from study.report.words import addresses, plain
+from study.report.words import addresses, plain, spoken
 
 LN10 = math.log(10.0)
 FIGURES = (
@@ -42,7 +43,7 @@ def rate_of_cell(run: dict[str, Any]) -> float:
 
 
 @pytest.fixture(scope="module")
-def cells(make_study: Any) -> sf.Tables:
+def cells(make_study: Any) -> reader.Tables:
     """Five cells, a residual one with three leaks, one activation function; two sweeps."""
     varied = {"spectral_radius": [0.5, 1.2, 2.0], "sequence_length": [5, 10], "seed": [0, 1]}
     every = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
@@ -53,7 +54,7 @@ def cells(make_study: Any) -> sf.Tables:
 
 
 @pytest.fixture(scope="module")
-def initializers(make_study: Any) -> sf.Tables:
+def initializers(make_study: Any) -> reader.Tables:
     """Two initialisers, two activations, five radii, two lengths; the deviation from theory is clear for relu alone."""
     runs = grid(
         **PROPAGATION, initializer=["gaussian", "orthogonal"], activation=["tanh", "relu"], spectral_radius=[0.8, 0.9, 1.0, 1.1, 1.2],
@@ -69,7 +70,7 @@ def initializers(make_study: Any) -> sf.Tables:
 
 
 @pytest.fixture(scope="module")
-def lost(make_study: Any) -> sf.Tables:
+def lost(make_study: Any) -> reader.Tables:
     """Networks with a gradient of exactly zero, and one without a number, beside others."""
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 2.0], sequence_length=[20, 50], seed=[0, 1, 2])
     for run in runs:
@@ -83,12 +84,12 @@ def lost(make_study: Any) -> sf.Tables:
 
 
 @pytest.fixture(scope="module")
-def gated(make_study: Any) -> sf.Tables:
+def gated(make_study: Any) -> reader.Tables:
     return make_study(grid(**PROPAGATION, cell=["gru", "lstm"], spectral_radius=[0.5, 1.5], sequence_length=10))
 
 
 @pytest.fixture(scope="module")
-def trainings(make_study: Any) -> sf.Tables:
+def trainings(make_study: Any) -> reader.Tables:
     """Only runs that train, on one task, three cells, under two rules."""
     return make_study(
         grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, cell=["vanilla", "gru", "lstm"], seed=SEEDS)
@@ -141,7 +142,7 @@ def test_headlines_are_short_and_captions_have_three_paragraphs(module: ModuleTy
     data = module.frame(tables)
     facts = module.facts(data, tables.study)
     assert facts["title"].endswith(".") and len(plain(facts["title"])) <= 140
-    assert sf.spoken(plain(facts["title"])) in facts["alt"]
+    assert spoken(plain(facts["title"])) in facts["alt"]
     words = [plain(facts["title"]), facts["alt"], *map(plain, facts["claims"])]
     assert not any(re.search(r"\b(nan|inf|None)\b", word) for word in words), words
     html = render(
@@ -155,8 +156,8 @@ def test_headlines_are_short_and_captions_have_three_paragraphs(module: ModuleTy
 @pytest.mark.parametrize("module", FIGURES)
 def test_phone_and_page_fit_their_width(module: ModuleType, name: str, request: Any) -> None:
     data = module.frame(request.getfixturevalue(name))
-    for inches, tallest in ((sf.PAGE_WIDTH, 12.0), (sf.PHONE_WIDTH, 40.0)):
-        with sf.theme(), sf.wide(inches):
+    for inches, tallest in ((style.PAGE_WIDTH, 12.0), (style.PHONE_WIDTH, 40.0)):
+        with style.theme(), layout.wide(inches):
             figure = module.draw(data)
             figure.draw_without_rendering()
             box = figure.get_tightbbox()
@@ -172,7 +173,7 @@ def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
     data = module.frame(tables)
     facts = module.facts(data, tables.study)
     assert data.empty and not facts["drawn"] and facts["title"] == module.NOTHING.why
-    with sf.theme():
+    with style.theme():
         (axes,) = module.draw(data).axes
     assert axes.texts[0].get_text().replace("\n", " ") == module.NOTHING.add
 
@@ -180,7 +181,7 @@ def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
 # ---- gradient norm by step
 
 
-def test_gradient_norm_by_step(study: sf.Tables) -> None:
+def test_gradient_norm_by_step(study: reader.Tables) -> None:
     data, facts, axes = show(gradient_norm_by_step, study)
     assert set(data["sequence_length"]) == {10}  # the longest
     assert list(data["panel"].cat.categories) == ["identity", "sigmoid"] and len(axes) == 2
@@ -198,11 +199,11 @@ def test_gradient_norm_by_step(study: sf.Tables) -> None:
         9 * (math.log(1.2) + 0.01) / LN10
     )
     assert low["where"] == {"sweep": "one", "activation": "sigmoid", "spectral_radius": 0.5}
-    colours = sf.radius_colours([0.5, 0.9, 1.2])
+    colours = style.radius_colours([0.5, 0.9, 1.2])
     for ax in axes:
         for radius, dashed, solid in zip((0.5, 0.9, 1.2), lines(ax, "linear"), lines(ax, "median"), strict=True):
             assert dashed.get_ydata() == pytest.approx(np.arange(10) * math.log10(radius))
-            assert dashed.get_color() == solid.get_color() == sf.to_hex(colours[radius])
+            assert dashed.get_color() == solid.get_color() == to_hex(colours[radius])
         assert ax.get_ylim() == axes[0].get_ylim()  # panels are compared
         assert texts(ax, "direct") == ["ρ = 0.5", "ρ = 0.9", "ρ = 1.2"]
         below, near, above = (line.get_linewidth() for line in lines(ax, "median"))
@@ -233,7 +234,7 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> Non
     )
 
 
-def test_networks_without_a_number_are_counted_not_dropped(lost: sf.Tables) -> None:
+def test_networks_without_a_number_are_counted_not_dropped(lost: reader.Tables) -> None:
     data, facts, _ = show(gradient_norm_by_step, lost)
     last = gradient_norm_by_step.ends(data).set_index("spectral_radius")
     assert last["broken"].tolist() == [0, 0, 1] and last["zeros"].tolist() == [1, 0, 0]
@@ -241,7 +242,7 @@ def test_networks_without_a_number_are_counted_not_dropped(lost: sf.Tables) -> N
     assert plain(facts["claims"][-1]) == "In 2 of 18 networks it is not a number."
 
 
-def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> None:
+def test_a_compared_axis_is_the_hue_at_three_radii(initializers: reader.Tables) -> None:
     data, facts, axes = show(gradient_norm_by_step, initializers)
     assert set(data["hue"]) == {"gaussian", "orthogonal"}
     names = list(by_title(axes))
@@ -260,7 +261,7 @@ def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> N
     assert "three radii" in facts["shown"] and "radii" not in facts["shown"]
 
 
-def test_the_linear_law_is_the_cells_own(cells: sf.Tables) -> None:
+def test_the_linear_law_is_the_cells_own(cells: reader.Tables) -> None:
     data, facts, axes = show(gradient_norm_by_step, cells)
     assert list(by_title(axes)) == ["ρ = 0.5", "ρ = 1.2", "ρ = 2"]
     last = gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
@@ -270,7 +271,7 @@ def test_the_linear_law_is_the_cells_own(cells: sf.Tables) -> None:
     assert "residual" in facts["shown"]
 
 
-def test_nothing_is_claimed_of_gated_cells(gated: sf.Tables) -> None:
+def test_nothing_is_claimed_of_gated_cells(gated: reader.Tables) -> None:
     _, facts, axes = show(gradient_norm_by_step, gated)
     assert not any(lines(ax, "linear") for ax in axes) and "linear" not in facts["shown"]
     assert not any("linear law" in plain(claim) for claim in facts["claims"])
@@ -318,9 +319,9 @@ def test_the_linear_law_stays_on_the_scale_or_is_marked_where_it_leaves(make_stu
     assert "law leaves" in facts["shown"]
 
 
-def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
+def test_names_of_limits_do_not_lie_over_lines(initializers: reader.Tables) -> None:
     data = gradient_norm_by_step.frame(initializers)
-    with sf.theme():
+    with style.theme():
         figure = gradient_norm_by_step.draw(data)
         figure.draw_without_rendering()
         named = [(ax, text) for ax in figure.axes for text in ax.texts if text.get_gid() == "limit name"]
@@ -334,7 +335,7 @@ def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
                 assert not ((y > box.y0 + 1) & (y < box.y1 - 1)).any(), (ax.get_title(loc="left"), text)
 
 
-def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make_study: Any) -> None:
+def test_the_title_spans_panels_that_are_not_drawn(initializers: reader.Tables, make_study: Any) -> None:
     runs = grid(
         **PROPAGATION, activation=[f"phi{i:02d}" for i in range(14)], spectral_radius=[0.9, 1.0], sequence_length=20
     )
@@ -349,7 +350,7 @@ def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make
 # ---- growth rate
 
 
-def test_growth_rate(study: sf.Tables) -> None:
+def test_growth_rate(study: reader.Tables) -> None:
     data, facts, axes = show(growth_rate, study)
     upper, lower = by_title(axes)["identity"], axes[2]
     (dots,) = lines(upper, "measured")
@@ -383,7 +384,7 @@ def test_growth_rate(study: sf.Tables) -> None:
     assert data["x_axis"].unique().tolist() == ["spectral_radius"]
 
 
-def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: sf.Tables) -> None:
+def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: reader.Tables) -> None:
     _, facts, axes = show(growth_rate, initializers)
     found = by_title(axes)
     assert list(found) == ["relu", "tanh"]
@@ -391,7 +392,9 @@ def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: sf.Ta
         assert len(lines(ax, "measured")) == 2 == len(lines(ax, "operating")) == len(lines(ax, "mean_field"))
         assert not lines(ax, "bound") and not lines(ax, "linear")
         paint = [line.get_color() for line in lines(ax, "operating")]
-        assert paint == list(sf.CATEGORIES[:2]) or [c.upper() for c in paint] == [c.upper() for c in sf.CATEGORIES[:2]]
+        assert paint == list(style.CATEGORIES[:2]) or [c.upper() for c in paint] == [
+            c.upper() for c in style.CATEGORIES[:2]
+        ]
         assert ax.get_ylim() == axes[0].get_ylim()
     one, other = (line.get_xdata() for line in lines(found["relu"], "measured"))
     assert (np.asarray(other) - np.asarray(one) > 0.005).all()  # beside each other
@@ -436,7 +439,7 @@ def test_growth_of_one_network_has_no_interval(make_study: Any) -> None:
     assert plain(facts["title"]) == "Each step back multiplies the gradient by 148."
 
 
-def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) -> None:
+def test_without_radii_the_compared_names_are_on_the_axis(trainings: reader.Tables) -> None:
     data, facts, axes = show(growth_rate, trainings)
     assert len(data) == 18  # clipping has no effect on a start
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["vanilla", "gru", "lstm"]
@@ -444,13 +447,13 @@ def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) 
     assert plain(facts["title"]) == "Growth per step back is about +0.025 in every kind of network."
 
 
-def test_dead_networks_and_those_without_a_number_are_counted(lost: sf.Tables) -> None:
+def test_dead_networks_and_those_without_a_number_are_counted(lost: reader.Tables) -> None:
     _, facts, axes = show(growth_rate, lost)
     assert lines(axes[0], "zero")[0].get_xdata() == [0.5]
     assert "Not in the means: 1 with a gradient of exactly zero and 1 without a number." in map(plain, facts["claims"])
 
 
-def test_cells_without_a_prediction_have_no_deviation(cells: sf.Tables) -> None:
+def test_cells_without_a_prediction_have_no_deviation(cells: reader.Tables) -> None:
     data, facts, axes = show(growth_rate, cells)
     upper, lower = axes
     assert len(lines(upper, "measured")) == 8 and len(lines(lower, "deviation")) == 1
@@ -489,9 +492,9 @@ def title_of(facts: dict[str, Any]) -> str:
     return str(facts["title"])
 
 
-def legend_of(module: ModuleType, tables: sf.Tables) -> dict[str, Any]:
+def legend_of(module: ModuleType, tables: reader.Tables) -> dict[str, Any]:
     """Handles of the legend by label."""
-    with sf.theme():
+    with style.theme():
         (legend,) = module.draw(module.frame(tables)).legends
     return {text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)}
 
@@ -519,17 +522,17 @@ def test_theory_turns_where_one_theory_does(make_study: Any) -> None:
     data = growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
     keys = ["spectral_radius", "seed"]
     data = data.merge(table[[*keys, "operating_rate", "mean_field_rate", "predicted_rate"]], on=keys)
-    with sf.theme():
+    with style.theme():
         axes = growth_rate.draw(data).axes
     assert lines(axes[0], "theory turning")[0].get_xdata() == pytest.approx([1.75] * 2, rel=0.02)
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
     some = (data["seed"] == 1) & (data["spectral_radius"] < 1.25)
-    with sf.theme():
+    with style.theme():
         axes = growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
     # a cross is the mean over the same networks as the dot beside it, or is not drawn
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([math.nan, math.nan, 0.1, 0.1], nan_ok=True)
     data["mean_field_rate"] = math.nan
-    with sf.theme():
+    with style.theme():
         axes = growth_rate.draw(data).axes
     assert not lines(axes[0], "theory turning")  # the operating point never turns
 
@@ -542,8 +545,8 @@ def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any)
         never = run["activation"] == "tanh" and run["seed"] < 2
         run["rate"] = -0.1 if never else math.log(run["spectral_radius"]) - 0.1
     data = growth_rate.frame(make_study(runs))
-    for inches in (sf.PAGE_WIDTH, sf.PHONE_WIDTH):
-        with sf.theme(), sf.wide(inches):
+    for inches in (style.PAGE_WIDTH, style.PHONE_WIDTH):
+        with style.theme(), layout.wide(inches):
             figure = growth_rate.draw(data)
             figure.draw_without_rendering()
             titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
@@ -553,13 +556,13 @@ def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any)
                 name = ax._left_title.get_window_extent()  # type: ignore[attr-defined]
                 assert name.y0 > said.get_window_extent().y1 - 2
                 heights.append(name.y0)
-            assert len(titled) == 2 and (inches == sf.PHONE_WIDTH or heights[0] == pytest.approx(heights[1]))
+            assert len(titled) == 2 and (inches == style.PHONE_WIDTH or heights[0] == pytest.approx(heights[1]))
             (legend,) = figure.legends
             box = legend.get_window_extent()
             assert box.x0 >= 0 and box.x1 <= inches * figure.dpi
 
 
-def test_theory_is_thinner_than_what_was_measured(initializers: sf.Tables) -> None:
+def test_theory_is_thinner_than_what_was_measured(initializers: reader.Tables) -> None:
     _, _, axes = show(growth_rate, initializers)
     for ax in axes[:2]:
         bars = {line.get_linewidth() for line in lines(ax, "measured interval")}
@@ -592,7 +595,7 @@ def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) 
 # ---- the map
 
 
-def test_radius_length_map(study: sf.Tables) -> None:
+def test_radius_length_map(study: reader.Tables) -> None:
     data, facts, axes = show(radius_length_map, study)
     assert len(data) == 2 * 3 * 2
     cell = data[(data["panel"] == "identity") & (data["row"] == 1.2) & (data["sequence_length"] == 10)].iloc[0]
@@ -645,7 +648,7 @@ def test_a_gap_in_the_map_is_no_border(make_study: Any) -> None:
     assert [text.get_text() for text in axes[0].texts if text.get_text()] == ["2.7", "−2.7", "−5.7"]
 
 
-def test_the_caption_of_the_map_names_colours_that_are_there(study: sf.Tables, make_study: Any) -> None:
+def test_the_caption_of_the_map_names_colours_that_are_there(study: reader.Tables, make_study: Any) -> None:
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=[11, 21])
     cases = {-2.0: {"blue"}, 0.0: {"pale", "border"}, 2.0: {"red"}}
     for rate, there in cases.items():
@@ -670,7 +673,7 @@ def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
 # ---- how far networks differ
 
 
-def test_seed_distribution(study: sf.Tables) -> None:
+def test_seed_distribution(study: reader.Tables) -> None:
     data, facts, axes = show(seed_distribution, study)
     assert len(data) == 36 and data["spread"].to_numpy() == pytest.approx(0.01)
     assert data.loc[data["seed"] == 2, "offset"].to_numpy() == pytest.approx(0.01)
@@ -711,7 +714,7 @@ def test_the_headline_says_whether_length_averages(power: float, words: str, mak
     assert found[1] / found[0] == pytest.approx(10**power)
 
 
-def falling(names: list[str], count: int, make_study: Any) -> sf.Tables:
+def falling(names: list[str], count: int, make_study: Any) -> reader.Tables:
     """Kinds of network, of which the spread of the first ``count`` falls with the length, of each one faster."""
     runs = grid(**PROPAGATION, activation=names, sequence_length=[10, 100], seed=SEEDS)
     for run in runs:
@@ -777,7 +780,7 @@ def test_one_network_has_no_spread(make_study: Any) -> None:
 # ---- checks
 
 
-def test_engine_checks(study: sf.Tables) -> None:
+def test_engine_checks(study: reader.Tables) -> None:
     data, facts, (ax,) = show(engine_checks, study)
     assert len(data) == 4
     assert texts(ax, "program") == ["torch.autograd: 3 comparisons", "torch.nn.RNN: 1 comparison"]
@@ -794,7 +797,7 @@ def test_engine_checks(study: sf.Tables) -> None:
     assert texts(ax, "worst name") == ["worst 4 × 10⁻¹⁴ "] or texts(ax, "worst name") == [" worst 4 × 10⁻¹⁴"]
 
 
-def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
+def test_labels_of_checks_lie_above_all_dots(study: reader.Tables) -> None:
     _, _, (ax,) = show(engine_checks, study)
     highest = min(c.get_offsets()[:, 1].min() for c in ax.collections)
     named = [
@@ -815,7 +818,7 @@ def test_a_check_above_the_tolerance_is_the_headline(make_study: Any) -> None:
     assert plain(facts["title"]).startswith("1 of 2 comparisons with PyTorch exceeds the tolerance")
 
 
-def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> None:
+def test_programs_have_rows_of_their_own_networks_alone(cells: reader.Tables) -> None:
     _, facts, (ax,) = show(engine_checks, cells)
     rows = [label.get_text() for label in ax.get_yticklabels()]
     assert rows == ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "gru"]

@@ -15,9 +15,9 @@ from drawn import TRAINING, Settings, grid, lines, render, show
 from matplotlib.axes import Axes
 
 from figures import clipping_norms, learning_curves, training_results, training_traces
-from study.report import drawing as sf
+from study.report import facets, layout, reader, style
 from study.report import measures as sm
-from study.report.words import addresses, plain
+from study.report.words import addresses, plain, spoken
 from study.tables import store
 
 FIGURES = (training_results, learning_curves, clipping_norms, training_traces)
@@ -25,12 +25,12 @@ RULES = ["none", "norm:1.0", "value:0.1", "parameter:0.5", "adaptive:0.1", "sign
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def edited(tables: sf.Tables, folder: Path, table: str, change: Change) -> sf.Tables:
+def edited(tables: reader.Tables, folder: Path, table: str, change: Change) -> reader.Tables:
     """The same study with other rows in one of its tables."""
     rows = change(pd.read_parquet(tables.files[table]))
     file = folder / f"{table}.parquet"
     store.write(store.build(table, rows.to_dict("list")), file, {"table": table})
-    return sf.Tables({**tables.files, table: file})
+    return reader.Tables({**tables.files, table: file})
 
 
 def all_lines(axes: Axes, gid: str) -> list[Any]:
@@ -46,19 +46,19 @@ def dots(axes: Axes, gid: str) -> np.ndarray:
     return np.concatenate(found) if found else np.empty((0, 2))
 
 
-def drawn_on_a_phone(module: ModuleType, tables: sf.Tables) -> list[Axes]:
+def drawn_on_a_phone(module: ModuleType, tables: reader.Tables) -> list[Axes]:
     data = module.frame(tables)
-    with sf.theme(), sf.wide(sf.PHONE_WIDTH):
+    with style.theme(), layout.wide(style.PHONE_WIDTH):
         figure = module.draw(data)
         figure.draw_without_rendering()
-    assert figure.get_size_inches()[0] == sf.PHONE_WIDTH
+    assert figure.get_size_inches()[0] == style.PHONE_WIDTH
     return list(figure.axes)
 
 
 # ---- results
 
 
-def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: sf.Tables) -> None:
+def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: reader.Tables) -> None:
     data, facts, axes = show(training_results, study)
     assert len(data) == 27 and data["broken"].sum() == 3
     assert list(data["panel"].cat.categories) == ["digits", "input_mean"] and len(axes) == 2
@@ -72,7 +72,7 @@ def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: s
     assert "broken" in facts["shown"] and any("3 of 18" in plain(claim) for claim in facts["claims"])
 
 
-def test_means_are_those_of_the_pages_table(study: sf.Tables) -> None:
+def test_means_are_those_of_the_pages_table(study: reader.Tables) -> None:
     data, _, axes = show(training_results, study)
     found = training_results.means(data)
     assert (
@@ -194,7 +194,7 @@ def test_what_makes_no_difference_does_not_lead(make_study: Any) -> None:
     assert title.startswith("On digits, ρ = 1.5 is on average clearly better than ρ = 0.5; no clear difference")
 
 
-def test_tasks_with_one_answer_share_it(study: sf.Tables, make_study: Any) -> None:
+def test_tasks_with_one_answer_share_it(study: reader.Tables, make_study: Any) -> None:
     facts = training_results.facts(training_results.frame(study), study.study)
     assert plain(facts["title"]) == "On digits and input_mean, too few seeds to tell which clipping rule learns best."
     many = make_study(
@@ -248,7 +248,7 @@ def test_losses_have_one_scale_with_their_intervals_on_it(make_study: Any) -> No
 # ---- learning curves
 
 
-def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: sf.Tables) -> None:
+def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: reader.Tables) -> None:
     data, facts, axes = show(learning_curves, study)
     assert list(data["panel"].cat.categories) == ["digits: ρ = 0.9", "digits: ρ = 1.5", "input_mean"] and len(axes) == 3
     whole, broken, _ = axes
@@ -266,7 +266,7 @@ def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: sf.Tables) 
                for claim in facts["claims"])  # fmt: skip
 
 
-def test_panels_of_a_task_share_their_scale(study: sf.Tables) -> None:
+def test_panels_of_a_task_share_their_scale(study: reader.Tables) -> None:
     _, _, axes = show(learning_curves, study)
     assert axes[0].get_ylim() == axes[1].get_ylim() and all(ax.get_yscale() == "log" for ax in axes)
     assert axes[0].get_ylim()[0] < 0.25 < 2.3 < axes[0].get_ylim()[1]
@@ -335,14 +335,14 @@ def test_counts_hold_for_runs_without_a_panel_too(make_study: Any) -> None:
     """Twenty radii at two widths are more panels than there is room for; the title counts all runs."""
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.1 * i for i in range(1, 21)])
     data, facts, axes = show(learning_curves, make_study(runs))
-    assert len(axes) == sf.MOST_PANELS and data["panel"].isna().any()
+    assert len(axes) == facets.MOST_PANELS and data["panel"].isna().any()
     assert plain(facts["title"]).startswith("On digits, all 40 runs end below")
 
 
 # ---- clipping
 
 
-def test_clipping_norms(study: sf.Tables) -> None:
+def test_clipping_norms(study: reader.Tables) -> None:
     data, facts, axes = show(clipping_norms, study)
     assert list(data["panel"].cat.categories) == ["digits: ρ = 0.9", "digits: ρ = 1.5", "input_mean"]
     assert len(axes) == 3 * 3  # settings × rules
@@ -386,11 +386,11 @@ def test_shares_are_of_all_updates_however_few_are_drawn(make_study: Any, tmp_pa
     tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
         log10_norm_after=rows["log10_norm_before"].where(rows["update"] % 9 > 0, 0.0)))  # fmt: skip
     data, facts, _ = show(clipping_norms, tables)
-    assert len(data) <= sf.MOST_UPDATES and set(data["clipped"]) == {100}
+    assert len(data) <= reader.MOST_UPDATES and set(data["clipped"]) == {100}
     assert plain(facts["title"]) == "norm:1.0 clips 11 % of all updates; no run breaks down."
 
 
-def clipped_by(radii: dict[float, float], make_study: Any, tmp_path: Path, lost: float | None = None) -> sf.Tables:
+def clipped_by(radii: dict[float, float], make_study: Any, tmp_path: Path, lost: float | None = None) -> reader.Tables:
     """A study of radii, of which the rule clips this share of updates; without clipping all runs of one are lost at once."""
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"], "updates": 8}, spectral_radius=list(radii), seed=[0, 1])
     tables = make_study(
@@ -452,9 +452,9 @@ def test_lines_without_clipping_are_in_the_legend_and_the_caption(make_study: An
         tables = make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1]))
         data = clipping_norms.frame(tables)
         facts = clipping_norms.facts(data, tables.study)
-        with sf.theme():
+        with style.theme():
             (legend,) = clipping_norms.draw(data).legends
-        black = [h.get_label() for h in legend.legend_handles if h.get_color() == sf.INK and not h.is_dashed()]
+        black = [h.get_label() for h in legend.legend_handles if h.get_color() == style.INK and not h.is_dashed()]
         return black, render("clipping_norms", facts=facts)
 
     black, html = words(["none", "norm:1.0"])
@@ -468,7 +468,7 @@ def test_names_on_a_phone_are_whole_and_panels_as_wide_as_it(make_study: Any) ->
         **TRAINING | {"clipping": ["none", "norm:1.0"], "learning_rate": [0.01, 0.1]}, spectral_radius=[0.5, 1.2]
     )
     data = clipping_norms.frame(make_study([*runs, *({**r, "sweep": "another", "seed": 1} for r in runs)]))
-    with sf.theme(), sf.wide(sf.PHONE_WIDTH):
+    with style.theme(), layout.wide(style.PHONE_WIDTH):
         figure = clipping_norms.draw(data)
         figure.draw_without_rendering()
     for ax in figure.axes:
@@ -509,7 +509,7 @@ def test_six_rules_have_a_column_each_and_a_name_each(make_study: Any) -> None:
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
-def test_the_caption_explains_only_the_rules_that_occur(study: sf.Tables) -> None:
+def test_the_caption_explains_only_the_rules_that_occur(study: reader.Tables) -> None:
     html = render("clipping_norms", facts=clipping_norms.facts(clipping_norms.frame(study), study.study))
     kinds = ("norm", "value", "parameter", "adaptive", "signal")
     assert [f"<em>{kind}</em>" in html for kind in kinds] == [True, True, False, False, False]
@@ -519,8 +519,8 @@ def test_the_caption_explains_only_the_rules_that_occur(study: sf.Tables) -> Non
 
 
 def traced(
-    tables: sf.Tables, folder: Path, opens: Callable[[str, int], float], moments: tuple[int, ...] = (4, 7)
-) -> sf.Tables:
+    tables: reader.Tables, folder: Path, opens: Callable[[str, int], float], moments: tuple[int, ...] = (4, 7)
+) -> reader.Tables:
     """Traces at later updates: ``opens(run_key, update)`` decades are added at the first step, and in proportion at the others."""
 
     def change(rows: pd.DataFrame) -> pd.DataFrame:
@@ -686,7 +686,7 @@ def test_the_middle_line_is_halfway_or_in_between(make_study: Any, tmp_path: Pat
     def words(middle: int, folder: Path) -> list[str]:
         folder.mkdir()
         data = training_traces.frame(traced(make_study([TRAINING]), folder, lambda *_: 1.0, (middle, 7)))
-        with sf.theme():
+        with style.theme():
             (legend,) = training_traces.draw(data).legends
         return [text.get_text() for text in legend.get_texts()]
 
@@ -734,7 +734,7 @@ def test_a_loss_at_every_step_is_named_total(make_study: Any, tmp_path: Path) ->
         folder.mkdir()
         tables = traced(make_study([TRAINING | {"loss_at": loss_at}]), folder, lambda *_: 1.0)
         data = training_traces.frame(tables)
-        with sf.theme():
+        with style.theme():
             figure = training_traces.draw(data)
         html = render("training_traces", facts=training_traces.facts(data, tables.study))
         assert ("total one" in html) == (loss_at == "every")
@@ -743,7 +743,7 @@ def test_a_loss_at_every_step_is_named_total(make_study: Any, tmp_path: Path) ->
     assert label("every", tmp_path / "a").startswith("total gradient") and label("last", tmp_path / "b").startswith("$")
 
 
-def test_traces_of_the_start_alone_are_no_figure(study: sf.Tables, make_study: Any) -> None:
+def test_traces_of_the_start_alone_are_no_figure(study: reader.Tables, make_study: Any) -> None:
     data = training_traces.frame(study)
     facts = training_traces.facts(data, study.study)
     assert data.empty and facts["title"] == training_traces.AT_START_ONLY.why
@@ -756,13 +756,13 @@ def test_traces_of_the_start_alone_are_no_figure(study: sf.Tables, make_study: A
 
 
 @pytest.fixture(scope="module")
-def whole(study: sf.Tables, tmp_path_factory: pytest.TempPathFactory) -> sf.Tables:
+def whole(study: reader.Tables, tmp_path_factory: pytest.TempPathFactory) -> reader.Tables:
     """The study with everything, traced through its training."""
     return traced(study, tmp_path_factory.mktemp("whole"), lambda key, update: 0.4 * update if "none" in key else -0.3)
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_numbers_have_a_second_opinion(module: ModuleType, whole: sf.Tables) -> None:
+def test_numbers_have_a_second_opinion(module: ModuleType, whole: reader.Tables) -> None:
     facts = module.facts(module.frame(whole), whole.study)
     frames = {table: pd.read_parquet(file) for table, file in whole.files.items()}
     said = [each for text in (facts["title"], *facts["claims"]) for each in addresses(text)]
@@ -776,7 +776,7 @@ def test_numbers_have_a_second_opinion(module: ModuleType, whole: sf.Tables) -> 
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_no_digit_is_without_its_address(module: ModuleType, whole: sf.Tables) -> None:
+def test_no_digit_is_without_its_address(module: ModuleType, whole: reader.Tables) -> None:
     """What remains when marked numbers and settings are taken out has no digit."""
     facts = module.facts(module.frame(whole), whole.study)
     for text in (facts["title"], *facts["claims"]):
@@ -786,7 +786,7 @@ def test_no_digit_is_without_its_address(module: ModuleType, whole: sf.Tables) -
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: sf.Tables) -> None:
+def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: reader.Tables) -> None:
     axes = drawn_on_a_phone(module, whole)
     assert len({round(ax.get_position().x0, 2) for ax in axes}) == 1 and len(axes) >= 2
     sizes = [
@@ -798,10 +798,10 @@ def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: sf.Tab
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_headlines_and_captions(module: ModuleType, whole: sf.Tables) -> None:
+def test_headlines_and_captions(module: ModuleType, whole: reader.Tables) -> None:
     facts = module.facts(module.frame(whole), whole.study)
     title = plain(facts["title"])
-    assert title.endswith(".") and len(title) <= 140 and sf.spoken(title) in facts["alt"]
+    assert title.endswith(".") and len(title) <= 140 and spoken(title) in facts["alt"]
     for html in (
         render(module.__name__.removeprefix("figures."), facts=each) for each in (facts, module.NOTHING.facts())
     ):

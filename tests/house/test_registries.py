@@ -77,5 +77,5 @@ def test_every_cell_has_a_file_of_its_own() -> None:
 
 
 def test_every_cell_is_public() -> None:
-    """A cell was added that rnn_core/__init__.py does not export."""
+    """A cell was added that ``__all__`` of rnn_core/cells/__init__.py does not name."""
     assert {cell.__name__ for cell in rc.CELLS.values()} <= set(rc.__all__)

@@ -16,8 +16,9 @@ from drawn import write_tables
 from reading import Reader, read
 from second_opinion import KINDS
 
-from study.report import drawing as sf
 from study.report import page as page_of_study
+from study.report import reader as figure_reader
+from study.report import words
 from study.settings import described_axes
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -50,7 +51,7 @@ DECADES = ("median_decades", "highest_norm", "first_step_first", "first_step_fin
 def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd.DataFrame]]:
     """The page of a study that nobody ran, with every figure's sentences; and its tables."""
     files = write_tables(folder, runs)
-    tables = sf.Tables(files)
+    tables = figure_reader.Tables(files)
     config = {"study": "drawn", "title": "A drawn study", "question": "What is true?", "sweeps": {}, "figures": FIGURES}
     figures = []
     for name in FIGURES:
@@ -132,7 +133,7 @@ def test_no_digit_is_without_its_source(shown: Shown) -> None:
         for value in frames["runs"][axis].dropna().unique():
             allowed |= set(re.findall(r"\d+(?:\.\d+)?", str(value)))
             if described["kind"] in ("number", "integer"):
-                allowed.add(sf.number(float(value)))
+                allowed.add(words.number(float(value)))
     for text, (section, tag, _) in zip(reader.unmarked, reader.blocks, strict=True):
         if not section or section in ("how", "not-drawn") or tag == "number":
             continue

@@ -19,9 +19,9 @@ from rnn_core.columns import Column
 from rnn_core.experiment import COLUMNS, SATURATED_BELOW, Evaluation, axes
 from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
+from rnn_core.oracles.problems import with_biases
 from rnn_core.theory import growth
 from tests.support.arrays import relative
-from tests.support.networks import with_biases
 
 LN10 = math.log(10.0)
 # Diverges: relu at rho = 1.5 with a large step.

@@ -14,9 +14,10 @@ from rnn_core.arrays import Array, Params, State, to_numpy
 from rnn_core.oracles import autograd, torch_modules
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst, worst_step
+from rnn_core.oracles.problems import with_biases
 from rnn_core.oracles.tensors import mean_loss
 from tests.support.arrays import LIBRARIES, array
-from tests.support.networks import with_biases, zero_input_problem
+from tests.support.networks import zero_input_problem
 
 EXACT = 1e-12
 

@@ -24,9 +24,9 @@ from rnn_core.losses import LOSSES
 from rnn_core.oracles import autograd, equations, torch_modules
 from rnn_core.oracles.central_differences import best_step, central_difference
 from rnn_core.oracles.complex_step import complex_step_gradients
+from rnn_core.oracles.problems import with_biases
 from rnn_core.tape import Segment
 from tests.support.arrays import relative, worst_relative
-from tests.support.networks import with_biases
 
 CLEAN = 1e-12
 CAUGHT = 1e-3

@@ -139,18 +139,6 @@ def samples(network: Network) -> Iterator[Network]:
 # ---- problems ----------------------------------------------------------------------------------------------------------
 
 
-def with_params(problem: rc.Problem, **changes: np.ndarray) -> rc.Problem:
-    """``problem`` with some parameters replaced."""
-    return replace(problem, params={**problem.params, **changes})
-
-
-def with_biases(problem: rc.Problem, seed: int = 7) -> rc.Problem:
-    """``problem`` with biases that are not zero: a bias that is zero hides what is done to it."""
-    rng = np.random.default_rng(seed)
-    names = [name for name in problem.params if name.startswith("bias")]
-    return with_params(problem, **{n: 0.3 * rng.standard_normal(problem.params[n].shape) for n in names})
-
-
 def zero_input_problem(
     activation: str, rho: float, T: int, B: int = 2, H: int = 4, initializer: str = "orthogonal", dtype: str = "float64"
 ) -> tuple[rc.Problem, np.ndarray, np.ndarray]:

@@ -14,9 +14,10 @@ import pytest
 
 import rnn_core as rc
 from rnn_core.oracles import complex_step
-from study.report import drawing as sf
+from rnn_core.oracles.compare import Abstains
+from study.report import style
 from study.tables import store
-from verification import figure, oracles, run
+from verification import differences, figure, run, segments
 from verification.cases import Case, all_cases, is_real, network_of
 
 Rows = list[dict[str, Any]]
@@ -79,7 +80,7 @@ def test_a_long_explosion_can_be_compared(activation: str) -> None:
     evaluation = rc.evaluate(network.problem, network.problem.params, network.x, network.target)
     assert isinstance(evaluation.gradients.hidden, rc.Scaled) and math.isfinite(evaluation.loss)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        assert oracles.against_complex_step(network, evaluation)[0] < 1e-10
+        assert segments.against_complex_step(network, evaluation)[0] < 1e-10
 
 
 # ---- planted mistakes --------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_a_segment_boundary_of_the_complex_step_hides_nothing(monkeypatch: pytes
     )
     network = network_of(Case("lstm", "tanh", "critical", 23, "every"))
     evaluation = rc.evaluate(network.problem, network.problem.params, network.x, network.target)
-    assert oracles.against_complex_step(network, evaluation)[0] > 1e-3
+    assert segments.against_complex_step(network, evaluation)[0] > 1e-3
 
 
 def test_a_failure_sets_the_exit_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
@@ -145,8 +146,8 @@ def test_central_differences_abstain_at_a_kink() -> None:
     p = network.problem.params
     p["bias_hh"] += -(p["weight_ih"] @ network.x[0].T + (p["bias_ih"] + p["bias_hh"])[:, None])[:, 0] + 1e-9
     evaluation = rc.evaluate(network.problem, p, network.x, network.target)
-    with pytest.raises(oracles.Abstains, match="kink"):
-        oracles.against_central_differences(network, evaluation)
+    with pytest.raises(Abstains, match="kink"):
+        differences.against_central_differences(network, evaluation)
 
 
 # ---- what is written ---------------------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def test_the_figure_shows_every_comparison(rows: Rows, tmp_path: Path) -> None:
     everything = [*rows, ABSTAINED, FAILED]
     run.write(everything, tmp_path, {"seed": 0}, ["cpu"])
     data = figure.frame(tmp_path / "engine_verification.parquet")
-    with sf.theme():
+    with style.theme():
         drawn = figure.draw(data)
         drawn.draw_without_rendering()
     assert len(drawn.axes) == len(figure.PANELS)

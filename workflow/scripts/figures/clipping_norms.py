@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader, style
 from study.report import measures as sm
 from study.report.findings import Study
 from study.report.phrases import count_of
@@ -34,11 +34,11 @@ from study.report.words import (
     threshold,
 )
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No run of this study trains, so no gradient was clipped.",
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
-UNCLIPPED = sf.Nothing("No run of this study clips its gradient.", NOTHING.add)
+UNCLIPPED = drawing.Nothing("No run of this study clips its gradient.", NOTHING.add)
 BEFORE = "#9a9a9a"
 MOST_ROWS, MOST_RULES, MOST_LINES, LONGEST = 3, 6, 10, 140
 THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
@@ -49,14 +49,14 @@ OF_RUN = ("clipped", "going", "highest", "highest_at")
 # ---- what is drawn
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × update: log10 of the global gradient norm before and after clipping, of the runs that are drawn.
 
     Every row repeats what holds for its run over all its updates: ``clipped`` of ``going`` updates that did not end it, the ``highest``
     finite norm before clipping and the update that it was ``highest_at``, ``broken``. A run that is not drawn has one row, without update.
     """
     study = tables.study
-    runs = sf.trained_panels(study, lambda part: part.axes, most=10**6, every=True)
+    runs = facets.trained_panels(study, lambda part: part.axes, most=10**6, every=True)
     if runs.empty or not (runs["clipping"] != "none").any():
         return pd.DataFrame()
     used = runs.groupby("part")["clipping"].transform(lambda rules: (rules != "none").any())
@@ -64,12 +64,14 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     runs = runs.merge(of_runs(tables, runs["run_key"]), on="run_key", how="left")
     runs = _rows(study, runs)
     drawn = runs.dropna(subset=["panel"])
-    rows = sf.updates_of(tables, drawn.drop_duplicates("run_key"), ["log10_norm_before", "log10_norm_after", "finite"])
+    rows = reader.updates_of(
+        tables, drawn.drop_duplicates("run_key"), ["log10_norm_before", "log10_norm_after", "finite"]
+    )
     rows = rows.rename(columns={"log10_norm_before": "before", "log10_norm_after": "after"})
     return pd.concat([drawn.merge(rows, on="run_key"), runs[runs["panel"].isna()]], ignore_index=True)
 
 
-def of_runs(tables: sf.Tables, keys: pd.Series) -> pd.DataFrame:
+def of_runs(tables: reader.Tables, keys: pd.Series) -> pd.DataFrame:
     """By run, over all its updates: clipped, going, highest, highest_at; read in pieces, because there may be millions of updates."""
     columns = ["run_key", "update", "log10_norm_before", "log10_norm_after", "finite"]
     pieces = []
@@ -94,7 +96,7 @@ def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     groups: list[tuple[str, pd.DataFrame]] = []
     for i, own in runs.groupby("part", sort=True):
         part = trained[int(i)]
-        prefix = sf.part_name(part, trained)
+        prefix = facets.part_name(part, trained)
         for chosen, rows in sm.grouped(own, [axis for axis in part.axes if axis != "clipping"]):
             name = name_of(chosen) if chosen else ""
             groups.append((": ".join(filter(None, (prefix, name))) or str(part.runs["task"].iloc[0]), rows))
@@ -144,7 +146,7 @@ def by_rule(runs: pd.DataFrame) -> pd.DataFrame:
 # ---- what is said
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return (UNCLIPPED if (study.runs["updates"] > 0).any() else NOTHING).facts()
     rules, runs = by_rule(data), data.drop_duplicates("run_key")
@@ -164,7 +166,7 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         *(["unclipped"] if "none" in drawn else []),
     ]
     shown += ["lines" if one_line_each(data) else "median"]
-    return sf.facts(text, alt, claims, shown)
+    return drawing.facts(text, alt, claims, shown)
 
 
 def title(rules: pd.DataFrame) -> str:
@@ -241,7 +243,7 @@ def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
 
 
 def drawn_rules(data: pd.DataFrame) -> list[str]:
-    return sf.spread(ordered("clipping", data.loc[data["panel"].notna(), "clipping"]), MOST_RULES)
+    return facets.spread(ordered("clipping", data.loc[data["panel"].notna(), "clipping"]), MOST_RULES)
 
 
 def one_line_each(data: pd.DataFrame) -> bool:
@@ -259,7 +261,7 @@ def draw(data: pd.DataFrame) -> Figure:
     single = one_line_each(data)
     rules, panels = drawn_rules(data), list(data["panel"].cat.categories)
     data = data[data["panel"].notna() & data["clipping"].isin(rules)]
-    paint, scale, anywhere = sf.rule_colours(rules), limits(data), bool(data["broken"].any())
+    paint, scale, anywhere = style.rule_colours(rules), limits(data), bool(data["broken"].any())
     figure, grid = _axes(len(panels), len(rules))
     for i, panel in enumerate(panels):
         for j, rule in enumerate(rules):
@@ -275,16 +277,16 @@ def draw(data: pd.DataFrame) -> Figure:
                 _summary(rows, len(rules), anywhere), loc="left", fontsize=9.5, fontweight="normal", color="#333333"
             )
     _name(grid, panels, rules, paint)
-    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if sf.on_phone() else 5)
+    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if layout.on_phone() else 5)
     return figure
 
 
 def _axes(panels: int, rules: int) -> tuple[Figure, list[list[Axes]]]:
     """Rows by columns; on a phone everything stands below each other, rule by rule."""
-    columns = sf.columns(rules)
+    columns = layout.columns(rules)
     count = panels * rules if columns == 1 else panels
-    height = 2.25 if sf.on_phone() else 2.3
-    figure = Figure(figsize=(sf.width(), count * height + 1.2), layout="constrained")
+    height = 2.25 if layout.on_phone() else 2.3
+    figure = Figure(figsize=(layout.width(), count * height + 1.2), layout="constrained")
     axes = figure.subplots(count, columns, sharex=True, sharey=True, squeeze=False)
     if columns == 1:
         return figure, [[axes[i * rules + j][0] for j in range(rules)] for i in range(panels)]
@@ -295,7 +297,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, colour: str, single: bool) -> None:
     """The norm before, above it that after, above both the threshold, with gaps to see them through; × where a run broke down."""
     limit = threshold(str(rows["clipping"].iloc[0]))
     if kind_of(str(rows["clipping"].iloc[0])) == "norm" and limit:
-        ax.axhline(math.log10(limit), color=sf.INK, zorder=4, gid="threshold", **THRESHOLD)
+        ax.axhline(math.log10(limit), color=style.INK, zorder=4, gid="threshold", **THRESHOLD)
     high = ax.get_ylim()[1]
     never = rows["clipping"].iloc[0] == "none"
     for name, paint, width in (("before", BEFORE, 2.2), ("after", colour, 1.1))[: 1 if never else 2]:
@@ -319,7 +321,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, colour: str, single: bool) -> None:
     going = over[~over.index.isin(rows.loc[rows["broken"], "run_key"])]
     mark: dict[str, Any] = {
         "mec": "white",
-        "color": colour if not never else sf.INK,
+        "color": colour if not never else style.INK,
         "ls": "",
         "clip_on": False,
         "zorder": 5,
@@ -331,7 +333,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, colour: str, single: bool) -> None:
             marker="^",
             ms=7,
             gid="above",
-            **mark | {"color": sf.INK if never else "#666666"},
+            **mark | {"color": style.INK if never else "#666666"},
         )
     if len(ended):
         ax.plot(ended, [high] * len(ended), marker="X", ms=9, gid="ended", **mark)
@@ -366,13 +368,13 @@ def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
         words.append(f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down (×)")
     elif anywhere and not words:
         words.append("none breaks down")
-    text = ("; " if columns < 3 and not sf.on_phone() else "\n").join(words)
-    return text.replace(" of updates", "\nof updates") if sf.columns(columns) > 4 else text
+    text = ("; " if columns < 3 and not layout.on_phone() else "\n").join(words)
+    return text.replace(" of updates", "\nof updates") if layout.columns(columns) > 4 else text
 
 
 def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: dict[str, str]) -> None:
     """Rules above the columns, settings at the left of the rows; where all panels are stacked both above each."""
-    stacked = sf.columns(2) == 1
+    stacked = layout.columns(2) == 1
     for panel, row in zip(panels, grid, strict=True):
         for rule, ax in zip(rules, row, strict=True):
             if stacked:
@@ -401,7 +403,7 @@ def _name_above(ax: Axes, rule: str, panel: str, colour: str) -> None:
     words = "\n".join(filter(None, (settings, counted)))
     ax.set_title(named("clipping", rule), loc="left", color=colour)
     if words:
-        sf.under_title(ax, words)
+        layout.under_title(ax, words)
 
 
 def _wrapped(panel: str) -> str:
@@ -426,7 +428,7 @@ def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Any
     if not single:
         handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest run"))
     if any(kind_of(rule) == "norm" for rule in data["clipping"].unique()):
-        handles.append(Line2D([], [], color=sf.INK, label="threshold", **THRESHOLD | {"ls": (0, (3, 3))}))
+        handles.append(Line2D([], [], color=style.INK, label="threshold", **THRESHOLD | {"ls": (0, (3, 3))}))
     if data["broken"].any():
         handles.append(Line2D([], [], color="#777777", marker="X", ms=8, mec="white", ls="", label="run breaks down"))
     return handles

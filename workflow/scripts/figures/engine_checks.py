@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study.report import drawing as sf
+from study.report import drawing, layout, reader
+from study.report import style as figure_style
 from study.report.findings import Study
 from study.report.words import in_order, listed, marked, marked_count, number, percent, plural
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No comparison of the engine with an independent program is recorded.",
     "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
     "checked_runs_per_job: 1 or more, too.",
@@ -23,7 +24,7 @@ UNKNOWN = "not a number"
 ABOVE = 2.4  # rows above the first that are for labels, where no dot can be
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a check, with its ``program`` and its ``network`` (cell and activation, as they vary).
 
     ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
@@ -45,7 +46,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     known = data.dropna(subset=["relative_error"])
@@ -65,7 +66,7 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     ]
     title = _title(data, known)
     alt = f"Dot plot of relative errors on a logarithmic axis, by program and network, with the tolerance and machine ε. {title}"
-    return sf.facts(title, alt, claims, shown)
+    return drawing.facts(title, alt, claims, shown)
 
 
 def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
@@ -131,16 +132,18 @@ def draw(data: pd.DataFrame) -> Figure:
     dtypes = list(data["dtype"].unique())
     rows = {dtype: _rows(data[data["dtype"] == dtype]) for dtype in dtypes}
     most = max(map(len, rows.values()))
-    columns = min(len(dtypes), sf.columns(2))
+    columns = min(len(dtypes), layout.columns(2))
     height = 0.9 + (0.29 if most <= 24 else 0.22) * (most + ABOVE)
-    figure, axes = sf.grid(len(dtypes), columns, height, extra=1.0, sharex=False)
+    figure, axes = layout.grid(len(dtypes), columns, height, extra=1.0, sharex=False)
     for ax, dtype in zip(axes, dtypes, strict=True):
         own = data[data["dtype"] == dtype]
         _panel(ax, own, rows[dtype])
         if len(dtypes) > 1:
-            sf.panel_title(ax, dtype, 40)
-    sf.label_below(axes, columns, "worst relative error" + ("" if sf.on_phone() else " over all steps and parameters"))
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=sf.columns(3, 1))
+            layout.panel_title(ax, dtype, 40)
+    layout.label_below(
+        axes, columns, "worst relative error" + ("" if layout.on_phone() else " over all steps and parameters")
+    )
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(3, 1))
     return figure
 
 
@@ -190,7 +193,7 @@ def _limits_drawn(ax: Axes, own: pd.DataFrame, count: int) -> None:
     for value in own["tolerance"].unique():
         ax.plot([value, value], [-ABOVE - 0.2, count], color="#b2001d", lw=2, gid="tolerance")
         ax.text(value, -ABOVE + 0.2, "tolerance ", ha="right", va="center", color="#b2001d", fontsize=9.5)
-    ax.plot([_epsilon(own)] * 2, [-ABOVE - 0.2, count], color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
+    ax.plot([_epsilon(own)] * 2, [-ABOVE - 0.2, count], color=figure_style.FAINT, lw=1.2, ls=":", gid="epsilon")
     ax.text(_epsilon(own), -ABOVE + 0.2, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
 
 
@@ -202,7 +205,7 @@ def _dots(ax: Axes, own: pd.DataFrame, rows: list[Row], zero: float) -> None:
         for regime, marker in [*MARKS.items(), (UNKNOWN, "X")]:
             here = (own["stage"] == stage) & (own["regime"] == regime)
             if here.any():
-                colour = sf.REGIME_COLOURS.get(regime, sf.FAINT)
+                colour = figure_style.REGIME_COLOURS.get(regime, figure_style.FAINT)
                 style: dict[str, Any] = {"facecolors": colour if stage == "gate" else "none", "edgecolors": colour}
                 ax.scatter(
                     x[here], place[here] + offset, marker=marker, s=36, linewidths=1.1, gid=stage, zorder=3, **style
@@ -218,8 +221,8 @@ def _name_worst(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
     x, y = row["relative_error"], rows.index((row["program"], row["network"])) + STAGES[row["stage"]][0]
     left, right = np.log(ax.get_xlim())
     side = "left" if (np.log(x) - left) / (right - left) < 0.5 else "right"
-    ax.plot([x, x], [-1.15, y - 0.3], color=sf.INK, lw=0.8, zorder=1, gid="worst line")
-    ax.plot([x], [y], marker="o", ms=11, mfc="none", mec=sf.INK, mew=1.2, ls="", zorder=4, gid="worst")
+    ax.plot([x, x], [-1.15, y - 0.3], color=figure_style.INK, lw=0.8, zorder=1, gid="worst line")
+    ax.plot([x], [y], marker="o", ms=11, mfc="none", mec=figure_style.INK, mew=1.2, ls="", zorder=4, gid="worst")
     text = f" worst {number(x, 2)}" if side == "left" else f"worst {number(x, 2)} "
     ax.text(x, -1.5, text, ha=side, va="center", fontsize=10, fontweight="bold", gid="worst name")
 
@@ -227,12 +230,29 @@ def _name_worst(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
 def _legend(data: pd.DataFrame) -> list[Line2D]:
     """Only what is drawn."""
     regimes = [
-        Line2D([], [], ls="", marker=marker, ms=7, color=sf.REGIME_COLOURS.get(name, sf.FAINT), label=_called(name))
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker=marker,
+            ms=7,
+            color=figure_style.REGIME_COLOURS.get(name, figure_style.FAINT),
+            label=_called(name),
+        )
         for name, marker in [*MARKS.items(), (UNKNOWN, "X")]
         if (data["regime"] == name).any()
     ]
     stages = [
-        Line2D([], [], ls="", marker="s", ms=6, mec=sf.INK, mfc=sf.INK if stage == "gate" else "none", label=label)
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker="s",
+            ms=6,
+            mec=figure_style.INK,
+            mfc=figure_style.INK if stage == "gate" else "none",
+            label=label,
+        )
         for stage, (_, label) in STAGES.items()
         if (data["stage"] == stage).any()
     ]

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader, style
 from study.report import measures as sm
 from study.report import statistics as stat
 from study.report.findings import Study
 from study.report.words import decimals, marked, marked_count, name_of, number, plain, power
 from study.settings import described_axes
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No run of this study has a gradient of numbers that travels back from the last step alone.",
     "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step, or sequences that end at different steps, would mix "
     "gradients of different age).",
@@ -40,7 +40,7 @@ LAW: dict[str, Any] = {"lw": 1.0, "ls": (0, (4, 2.5)), "alpha": 0.75}
 GROUP = ["panel", "hue"]
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the linear law.
 
     ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
@@ -67,7 +67,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Panels and hues: spectral radii side by side; where another axis is compared, at most three radii make panels."""
     radius = "spectral_radius" in axes
     others = [axis for axis in axes if axis != "spectral_radius"]
-    hue, rest = sf.start_axes(others)
+    hue, rest = facets.start_axes(others)
     chosen, all_radii = radius and bool(hue), runs["spectral_radius"].nunique()
     if chosen:
         runs = pd.concat([_three_radii(rows) for _, rows in sm.grouped(runs, rest)])
@@ -77,7 +77,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     elif not hue:
         hue, rest = [axis for axis in rest if axis == "activation"], []
     fewer = chosen and all_radii > 3
-    runs = sf.start_hues(sf.panels(runs, rest), hue).reset_index(drop=True)
+    runs = facets.start_hues(facets.panels(runs, rest), hue).reset_index(drop=True)
     return runs.assign(by=hue[0] if hue else "", chosen=chosen, fewer=fewer, place=np.arange(len(runs)))
 
 
@@ -89,7 +89,7 @@ def _three_radii(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
 
 
-def _ratios(tables: sf.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
     most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
     grids = [np.linspace(0, T - 1, min(T, most + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
@@ -134,7 +134,7 @@ def ends(data: pd.DataFrame) -> pd.DataFrame:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     title, last = _title(study), ends(data)
@@ -152,12 +152,12 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
         *(["law leaves"] if _law_leaves(data) else []),
     ]
-    kinds = sf.alt_list(data["panel"].cat.categories)
+    kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
         f"back from the end{_hues_in_words(data)}{', with the linear law dashed' if laws else ''}. {title}"
     )
-    return sf.facts(title, alt, [*(_linear(study) if laws else ()), *_lost(study), sf.left_out(data)], shown)
+    return drawing.facts(title, alt, [*(_linear(study) if laws else ()), *_lost(study), facets.left_out(data)], shown)
 
 
 def _hues_in_words(data: pd.DataFrame) -> str:
@@ -200,10 +200,10 @@ def _title(study: Study) -> str:
         sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
     if low[0] == high[0]:
         return f"{going} multiplies {whose} by {sizes[0]}."
-    names = [sf.inside(each[1]) for each in (low, high)]
+    names = [facets.inside(each[1]) for each in (low, high)]
     text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
     short = f"{going} multiplies {whose} by anything from {sizes[0]} to {sizes[1]}."
-    return text if all(names) and len(plain(text)) <= sf.LONGEST_TITLE else short
+    return text if all(names) and len(plain(text)) <= drawing.LONGEST_TITLE else short
 
 
 def _has_medians(study: Study) -> bool:
@@ -291,22 +291,26 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    columns = min(len(names), sf.columns(3 if data["chosen"].any() or len(names) > 4 else 2))
-    height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or sf.on_phone() else 3.3
-    figure, axes = sf.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
+    columns = min(len(names), layout.columns(3 if data["chosen"].any() or len(names) > 4 else 2))
+    height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or layout.on_phone() else 3.3
+    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
     axes[0].set_ylim(*scale(data))
     direct = _direct(data, columns)
     for ax, name in zip(axes, names, strict=True):
         rows = data[data["panel"] == name]
         _panel(ax, rows, markers=not direct)
         if len(names) > 1:
-            sf.panel_title(ax, name, 30 if columns < 3 else 24)
+            layout.panel_title(ax, name, 30 if columns < 3 else 24)
         if direct:
-            sf.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
-    sf.label_below(axes, columns, "lag: steps back from the end, T − t" if columns < 3 else "lag: steps back, T − t")
-    figure.supylabel(sf.RATIO % "t" + " (decades)", fontsize=10.5)
+            layout.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
+    layout.label_below(
+        axes, columns, "lag: steps back from the end, T − t" if columns < 3 else "lag: steps back, T − t"
+    )
+    figure.supylabel(style.RATIO % "t" + " (decades)", fontsize=10.5)
     hues = [] if direct else _hue_legend(data)
-    figure.legend(handles=[*hues, *_legend(data)], loc="outside lower center", ncols=sf.columns(3 if hues else 4, 1))
+    figure.legend(
+        handles=[*hues, *_legend(data)], loc="outside lower center", ncols=layout.columns(3 if hues else 4, 1)
+    )
     _label_limits(figure, axes, data)
     return figure
 
@@ -314,7 +318,7 @@ def draw(data: pd.DataFrame) -> Figure:
 def _direct(data: pd.DataFrame, columns: int) -> bool:
     """Whether names fit at the lines' ends; a line that leaves the scale is always named there."""
     longest = max(map(len, data["hue"].cat.categories))
-    return longest <= (22 if columns == 1 and not sf.on_phone() else 13) or bool(len(leaving(data)))
+    return longest <= (22 if columns == 1 and not layout.on_phone() else 13) or bool(len(leaving(data)))
 
 
 def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
@@ -327,18 +331,18 @@ def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
         width = 2.0 if by in sm.NUMBERS and len(names) > 3 else float(widths[i])
         if by == "spectral_radius":
             width = THIN if line["spectral_radius"].iloc[0] < 1 else THICK
-        found.append((line, line["colour"].iloc[0], width, sf.MARKERS[i % 8]))
+        found.append((line, line["colour"].iloc[0], width, style.MARKERS[i % 8]))
     return found
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
-    ax.axhline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
+    ax.axhline(0.0, color=style.FAINT, lw=0.8, zorder=0)
     low, _ = ax.get_ylim()
     laws = rows.groupby("lag")["linear"].agg(lambda law: law.max() - law.min())  # they differ by rounding, at least
     one_law = rows["hue"].nunique() > 1 and not (laws > 1e-3 * np.ptp(ax.get_ylim())).any()
     for i, (line, colour, width, marker) in enumerate(_hues(rows)):
         if line["linear"].notna().any() and not (one_law and i):
-            paint = sf.INK if one_law else colour
+            paint = style.INK if one_law else colour
             _law(ax, line, paint)
         band = line[["low", "high"]].clip(lower=low - 1e6)  # one network at exactly zero opens it downwards
         ax.fill_between(line["lag"], band["low"], band["high"], color=colour, lw=0, alpha=0.22)
@@ -381,7 +385,7 @@ def _labels(ax: Axes, rows: pd.DataFrame) -> list[tuple[float, str, Any]]:
     """Names at the lines' ends; with an arrow and its value where a line leaves the scale."""
     low, high = ax.get_ylim()
     last = ends(rows)
-    kept = set(sf.spread(list(last["hue"]), 12))
+    kept = set(facets.spread(list(last["hue"]), 12))
     found = []
     for row in last[last["hue"].isin(kept)].to_dict("records"):
         y = row["median"]
@@ -404,13 +408,13 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
     law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
-    zero: dict[str, Any] = {"color": sf.FAINT, "marker": "v", "ms": 8, "ls": ""}
+    zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
-    leaves: dict[str, Any] = {"color": sf.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}
+    leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}
     entries = [
-        (True, Line2D([], [], color=sf.FAINT, lw=2.2, label=median)),
-        (several, Patch(color=sf.FAINT, alpha=0.3, label="lowest to highest")),
-        (data["linear"].notna().any(), Line2D([], [], color=sf.FAINT, label=law, **LAW)),
+        (True, Line2D([], [], color=style.FAINT, lw=2.2, label=median)),
+        (several, Patch(color=style.FAINT, alpha=0.3, label="lowest to highest")),
+        (data["linear"].notna().any(), Line2D([], [], color=style.FAINT, label=law, **LAW)),
         (_law_leaves(data), Line2D([], [], label="it leaves the scale", **leaves)),
         (bool(_limits(data)), Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where plain floats end")),
         (data["zeros"].any(), Line2D([], [], label="a network is exactly 0 from here", **zero)),

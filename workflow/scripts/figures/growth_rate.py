@@ -13,15 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader
 from study.report import measures as sm
 from study.report import statistics as stat
+from study.report import style as figure_style
 from study.report.findings import Study
 from study.report.start_sentences import clearly_off
 from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
 from study.settings import axis_label
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No run of this study has a growth rate: no gradient goes two steps back and stays a number.",
     "Add a sweep with several values of spectral_radius and a sequence_length of 2 or more.",
 )
@@ -44,7 +45,7 @@ RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network at the longest sequence: its rates, its ``panel`` and ``hue``, and its place ``x`` on the axis ``x_axis``.
 
     Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there.
@@ -57,10 +58,10 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     if x != "sequence_length":
         axes = [axis for axis in axes if axis != "sequence_length"]
         runs = sm.at_longest(runs, axes)
-    hue, rest = sf.start_axes([axis for axis in axes if axis != x])
+    hue, rest = facets.start_axes([axis for axis in axes if axis != x])
     if not x:  # names alone: they stand side by side
         names, rest = (hue, rest) if hue else (rest[:1], rest[1:])
-        runs = sf.start_hues(runs, names).rename(columns={"hue": "name"}).drop(columns="colour")
+        runs = facets.start_hues(runs, names).rename(columns={"hue": "name"}).drop(columns="colour")
         runs = runs.assign(x=runs["name"].cat.codes.astype(float), x_name=runs["name"].astype(str))
         x, hue = names[0] if names else "", []
     elif x == "spectral_radius":
@@ -68,7 +69,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     else:
         values = sorted(runs[x].unique())
         runs = runs.assign(x=runs[x].map(values.index).astype(float), x_name=runs[x].map(number))
-    runs = sf.start_hues(sf.panels(runs, rest), hue)
+    runs = facets.start_hues(facets.panels(runs, rest), hue)
     keep = [
         "panel",
         "hue",
@@ -98,7 +99,7 @@ def x_axis(runs: pd.DataFrame, axes: list[str]) -> str:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     title = _turning(study) if data["x_axis"].iloc[0] == "spectral_radius" else _extremes(study)
@@ -119,14 +120,14 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     ]
     against = f" against {_x_label(data)}" if _x_label(data) else ""
     alt = (
-        f"Charts{sf.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{f' against {against}' if against else ''}"
+        f"Charts{facets.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{against}"
         f"{f', with {listed(theory)} as lines' if theory else ''}"
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
     networks = study.networks
     bound = _bound(networks) if "bound" in shown else ""
-    claims = [_off(study), *_ruler(networks), _window(networks), bound, _lost(networks), sf.left_out(data)]
-    return sf.facts(title, alt, claims, shown)
+    claims = [_off(study), *_ruler(networks), _window(networks), bound, _lost(networks), facets.left_out(data)]
+    return drawing.facts(title, alt, claims, shown)
 
 
 def _turns(data: pd.DataFrame) -> bool:
@@ -195,7 +196,7 @@ def _turning(study: Study) -> str:
         *([f"turns at no single ρ for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
     ]
     text = f"Growth per step back {'; it '.join(said)}."
-    if len(plain(text)) <= sf.LONGEST_TITLE and not any(len(names) > 3 for names in others):
+    if len(plain(text)) <= drawing.LONGEST_TITLE and not any(len(names) > 3 for names in others):
         return text
     if turn:
         same = plain(turn[0][1]) == plain(turn[-1][1])
@@ -233,7 +234,11 @@ def _extremes(study: Study) -> str:
     if plain(lowest) == plain(highest):
         return f"Growth per step back is about {lowest} in every kind of network."
     text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
-    return text if len(plain(text)) <= sf.LONGEST_TITLE else f"Growth per step back is between {lowest} and {highest}."
+    return (
+        text
+        if len(plain(text)) <= drawing.LONGEST_TITLE
+        else f"Growth per step back is between {lowest} and {highest}."
+    )
 
 
 def _each_step(rate: float, several: bool, **where: Any) -> str:
@@ -346,7 +351,7 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    columns = min(len(names), sf.columns(4 if len(names) == 4 else 3))
+    columns = min(len(names), layout.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
     figure, pairs = _grid(len(names), columns, strip)
     said = _alike([_turning_words(data[data["panel"] == name]) for name in names])
@@ -372,7 +377,7 @@ def draw(data: pd.DataFrame) -> Figure:
     if pairs[0][1] is not None:
         pairs[0][1].margins(y=0.2)
     groups = [group for group in _legend(data) if group]
-    across = sf.columns(min(3, len(groups)), 1)
+    across = layout.columns(min(3, len(groups)), 1)
     figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
     return figure
 
@@ -380,7 +385,7 @@ def draw(data: pd.DataFrame) -> Figure:
 def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
     """Entries of groups, so filled up that each group is a column of the legend; on a phone, below each other."""
     most = max(map(len, groups))
-    if sf.on_phone() or most > 6:
+    if layout.on_phone() or most > 6:
         return [entry for group in groups for entry in group]
     return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
 
@@ -388,11 +393,11 @@ def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
 def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
     """Panels with a strip below each, all on one scale."""
     rows = math.ceil(count / columns)
-    upper, lower = (2.9, 1.15) if rows == 1 else (2.3, 1.15) if rows < 4 or sf.on_phone() else (1.65, 0.75)
-    if sf.on_phone():
+    upper, lower = (2.9, 1.15) if rows == 1 else (2.3, 1.15) if rows < 4 or layout.on_phone() else (1.65, 0.75)
+    if layout.on_phone():
         upper = 2.3
     lower = lower if strip else 0.0
-    figure = Figure(figsize=(sf.width(), rows * (upper + lower + 0.3) + 1.1), layout="constrained")
+    figure = Figure(figsize=(layout.width(), rows * (upper + lower + 0.3) + 1.1), layout="constrained")
     heights = [upper, lower] * rows if strip else [upper] * rows
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     pairs = [
@@ -437,7 +442,7 @@ def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
     for hue, own in rows.groupby("hue", observed=True):
         i = hues.index(hue)
         colour = MEASURED if len(hues) == 1 else own["colour"].iloc[0]
-        found.append((own.assign(x=own["x"] + shift[i]), colour, sf.MARKERS[i % len(sf.MARKERS)]))
+        found.append((own.assign(x=own["x"] + shift[i]), colour, figure_style.MARKERS[i % len(figure_style.MARKERS)]))
     return found
 
 
@@ -545,7 +550,7 @@ def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
             ax.plot(
                 [low, high],
                 [0.0, 0.0],
-                color=sf.INK,
+                color=figure_style.INK,
                 lw=3.0,
                 solid_capstyle="butt",
                 zorder=4.6,
@@ -606,7 +611,7 @@ def _strip(ax: Axes, rows: pd.DataFrame) -> None:
 def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
     """Only what is drawn: what was measured, theories, turning points."""
     several = len(data["hue"].cat.categories) > 1
-    mark = MEASURED if not several else sf.FAINT
+    mark = MEASURED if not several else figure_style.FAINT
     networks = data.groupby(["panel", "hue", "x"], observed=True).size().max()
     what = "mean, 95 % interval" if networks > 1 else "one network"
     measured = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")]
@@ -630,13 +635,15 @@ def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
     found = []
     for column, (words, line) in THEORY.items():
         if _is_drawn(data, column):
-            style = line | ({"color": sf.FAINT, "lw": 1.4} if several else {})
+            style = line | ({"color": figure_style.FAINT, "lw": 1.4} if several else {})
             if not joined:
                 style |= _bar(column, 0.5)
             words = "predicted" if _drawn(data, column) == "predicted_rate" else words
             found.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))
     if _is_marked(data):
-        found.append(Line2D([], [], color=sf.FAINT if several else CROSS, label="prediction: theory used", **USED))
+        found.append(
+            Line2D([], [], color=figure_style.FAINT if several else CROSS, label="prediction: theory used", **USED)
+        )
     return found
 
 
@@ -644,7 +651,7 @@ def _legend_of_turning(data: pd.DataFrame, mark: str) -> list[Line2D]:
     found = []
     if _turns(data):
         found.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point: one network"))
-        median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": sf.INK}
+        median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": figure_style.INK}
         found.append(Line2D([], [], marker="D", ms=7, label="turning point: median, 95 % interval", **median))
     if _theory_turns(data):
         found.append(Line2D([], [], label="turning point: theory", **TURN))

@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader
 from study.report import measures as sm
 from study.report.findings import Study
 from study.report.words import few, listed, marked_count, named, plain, spelled
 from study.settings import described_axes
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No run of this study trains, so no loss falls or rises.",
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
@@ -32,17 +32,17 @@ _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that li
 # ---- what is drawn
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × bin of updates: the bin's median training loss, ∞ from the bin at which the run broke down.
 
     Every row repeats what holds for its run: ``last_loss``, the median of its last updates, ``broken`` and ``baseline_loss``.
     A run that is not drawn, because there is no room for its panel, is no row of a bin: its ``update`` is null.
     """
-    runs = sf.trained_panels(tables.study, lambda part: [part.column], every=True)
+    runs = facets.trained_panels(tables.study, lambda part: [part.column], every=True)
     if runs.empty:
         return runs
     drawn = runs.dropna(subset=["panel"])
-    rows = sf.updates_of(tables, drawn.drop_duplicates("run_key"), ["loss", "finite"])
+    rows = reader.updates_of(tables, drawn.drop_duplicates("run_key"), ["loss", "finite"])
     binned = [_binned(rows, own) for _, own in drawn.groupby("part")]
     found = pd.concat([*binned, runs[runs["panel"].isna()]], ignore_index=True)
     return found.assign(last_loss=found["run_key"].map(_last_losses(tables, runs.drop_duplicates("run_key"))))
@@ -64,9 +64,9 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return runs.merge(long, on="run_key", how="left")
 
 
-def _last_losses(tables: sf.Tables, runs: pd.DataFrame) -> pd.Series:
+def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
     """By run, the median loss of its last updates; of one that broke down nothing is asked."""
-    where: sf.Filter = [
+    where: reader.Filter = [
         [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST)]
         for updates, own in runs.groupby("updates")
     ]
@@ -103,14 +103,14 @@ def coinciding(found: pd.DataFrame, hues: list[str]) -> list[list[str]]:
 # ---- what is said
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     parts = [part for part in study.parts if part.trains]
     losses = data.drop_duplicates("run_key").set_index("run_key")["last_loss"]
     text = title(parts, losses)
     drawn = data.dropna(subset=["panel"])
-    found, paint = curves(drawn), sf.hues(drawn)
+    found, paint = curves(drawn), facets.hues(drawn)
     same = [
         group
         for panel, rows in found.groupby("panel", observed=True)
@@ -129,10 +129,10 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         if same
         else "",
         _not_all_hues(data),
-        sf.left_out(data),
+        facets.left_out(data),
     ]
     shown = [*(["broken"] if broken else []), *(["band"] if _banded(data) else []), *(["same"] if same else [])]
-    return sf.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
+    return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
 
 
 def title(parts: list[sm.Part], losses: pd.Series) -> str:
@@ -144,7 +144,8 @@ def title(parts: list[sm.Part], losses: pd.Series) -> str:
         return _counted(parts[0], losses, single=True)
     runs = [" runs", *[""] * (len(parts) - 1)]
     texts = [
-        f"{_counted(part, losses)}{word} ({sf.part_name(part, parts)})" for part, word in zip(parts, runs, strict=True)
+        f"{_counted(part, losses)}{word} ({facets.part_name(part, parts)})"
+        for part, word in zip(parts, runs, strict=True)
     ]
     text = f"{listed(texts)} end below the loss of a network that has learnt nothing."
     if len(plain(text)) <= LONGEST:
@@ -192,7 +193,7 @@ def _by_value(part: sm.Part, parts: list[sm.Part], losses: pd.Series) -> str:
         shares.add(float(rows["learnt"].mean()))
     if len(shares) == 1:
         return ""
-    name = sf.part_name(part, parts)
+    name = facets.part_name(part, parts)
     return f"Below that loss end{f' on {name}' if name else ''}: {few(words, 6)}."
 
 
@@ -210,18 +211,18 @@ def _label(axis: str) -> str:
 
 def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
     """By axis, the values that have a curve: all, or some evenly spread."""
-    return {asked: sf.spread(list(values), MOST_HUES) for asked, values in sf.hues(data).items()}
+    return {asked: facets.spread(list(values), MOST_HUES) for asked, values in facets.hues(data).items()}
 
 
 def _not_all_hues(data: pd.DataFrame) -> str:
     drawn = drawn_hues(data)
-    some = [_label(asked) for asked, values in sf.hues(data).items() if len(values) > len(drawn[asked])]
+    some = [_label(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
     return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn; the tables have all." if some else ""
 
 
 def _banded(data: pd.DataFrame) -> bool:
     """Bands of more curves than a few would hide each other."""
-    return data["seed"].nunique() > 1 and max(map(len, sf.hues(data).values())) <= MOST_BANDS
+    return data["seed"].nunique() > 1 and max(map(len, facets.hues(data).values())) <= MOST_BANDS
 
 
 # ---- how it is drawn
@@ -232,25 +233,25 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     data = data.dropna(subset=["panel"])
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
-    panels, paint, drawn = list(data["panel"].cat.categories), sf.hues(data), drawn_hues(data)
-    figure, axes = sf.grid_by_part(counts, sf.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
+    panels, paint, drawn = list(data["panel"].cat.categories), facets.hues(data), drawn_hues(data)
+    figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
     found, banded = curves(data), _banded(data)
-    for ax, panel, (_, last, _) in zip(axes, panels, sf.edges(axes, data), strict=True):
+    for ax, panel, (_, last, _) in zip(axes, panels, layout.edges(axes, data), strict=True):
         rows = data[data["panel"] == panel]
         part = data[data["part"] == rows["part"].iloc[0]]
         asked = str(rows["asked"].iloc[0])
         own = found[(found["panel"] == panel) & found["hue"].isin(drawn[asked])]
         ax.set_yscale("log")
         ax.set_ylim(*limits(part, found[found["panel"].isin(part["panel"].unique())]))
-        sf.plain_log_ticks(ax)
+        layout.plain_log_ticks(ax)
         ax.set_xlim(-0.02 * part["updates"].max(), part["updates"].max())
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _baseline(ax, rows)
         _curves(ax, own, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
         runs = rows.drop_duplicates("run_key")
-        sf.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
         if broken := int(runs["broken"].sum()):
-            sf.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
+            layout.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
         _labels(ax, rows, own, paint[asked], last)
     _finish(figure, axes, data, paint)
     return figure
@@ -336,7 +337,7 @@ def _labels(ax: Axes, rows: pd.DataFrame, own: pd.DataFrame, paint: dict[str, tu
             words = [_short(asked, rows, hue) for hue in group]
             words = [words[0], *(f"= {word}" for word in words[1:])]  # below each other, from the top
             labels += [(end, word, paint[hue][0]) for word, hue in zip(words[::-1], group[::-1], strict=True)]
-    sf.label_lines(ax, labels, gap=0.19 / HEIGHT)
+    layout.label_lines(ax, labels, gap=0.19 / HEIGHT)
 
 
 def _short(asked: str, rows: pd.DataFrame, hue: str) -> str:
@@ -346,13 +347,15 @@ def _short(asked: str, rows: pd.DataFrame, hue: str) -> str:
 
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> None:
     """Labels at the left and below, and the legend."""
-    for ax, (first, _, lowest) in zip(axes, sf.edges(axes, data), strict=True):
+    for ax, (first, _, lowest) in zip(axes, layout.edges(axes, data), strict=True):
         ax.tick_params(labelleft=first)
         ax.set_ylabel("training loss" if first else "")
         ax.set_xlabel("training update" if lowest else "")
     handles = _legend(data, paint)
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=1 if sf.on_phone() else min(5, len(handles)))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=1 if layout.on_phone() else min(5, len(handles))
+        )
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Any]:

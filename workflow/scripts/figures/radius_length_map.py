@@ -16,14 +16,14 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader, style
 from study.report import measures as sm
 from study.report import statistics as stat
 from study.report.findings import Study
 from study.report.words import decimals, listed, marked_count, number, signed
 from study.settings import axis_label, described_axes
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "There is no map, because no sweep of this study has several sequence lengths and several values of another number.",
     "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
 )
@@ -33,7 +33,7 @@ GROUP = ["panel", "row", "sequence_length"]
 MOST_COLUMNS = 16  # more have no room for numbers
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values. An exactly zero gradient counts as
@@ -44,7 +44,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     axis = row_axis(runs, axes)
     if not axis or "sequence_length" not in axes:
         return pd.DataFrame()
-    runs = sf.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
+    runs = facets.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
     runs = runs.assign(row=runs[axis])
     runs = runs[_has_map(runs)]
     if runs.empty or runs["log10_gradient_ratio"].isna().all():
@@ -85,7 +85,7 @@ def _cell(rows: pd.DataFrame) -> dict[str, Any]:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     cells = _cells(study)
@@ -109,11 +109,11 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
     )
     gone = f"Without a number to show: {marked_count(lost, 'without_ratio')} networks." if lost else ""
     alt = (
-        f"Heat maps{sf.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
+        f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
         "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
         f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
-    return sf.facts(title, alt, [disagree, gone, sf.left_out(data)], shown)
+    return drawing.facts(title, alt, [disagree, gone, facets.left_out(data)], shown)
 
 
 def _colours_there(data: pd.DataFrame) -> list[str]:
@@ -174,18 +174,18 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names, tables = list(data["panel"].cat.categories), _tables(data)
-    columns = min(len(names), sf.columns(2 if len(names) <= 4 else 3))
+    columns = min(len(names), layout.columns(2 if len(names) <= 4 else 3))
     rows = max(len(table) for table in tables)
     height = min(3.8, max(1.9, 0.75 + 0.25 * rows))
-    if len(names) <= columns and not sf.on_phone():
+    if len(names) <= columns and not layout.on_phone():
         height = max(height, 2.7)  # the colour bar's labels need that
-    figure, axes = sf.grid(len(names), columns, height, extra=1.7 if sf.on_phone() else 1.0, sharex=False)
+    figure, axes = layout.grid(len(names), columns, height, extra=1.7 if layout.on_phone() else 1.0, sharex=False)
     cmap, norm = colours()
     for ax, (name, cells), table in zip(axes, data.groupby("panel", observed=True), tables, strict=True):
         _panel(ax, table, cells, cmap, norm, table.shape[1] <= MOST_COLUMNS // columns and rows <= 14)
         if len(names) > 1:
-            sf.panel_title(ax, str(name), 30 if columns == 2 else 24)
-    sf.label_below(axes, columns, axis_label("sequence_length"))
+            layout.panel_title(ax, str(name), 30 if columns == 2 else 24)
+    layout.label_below(axes, columns, axis_label("sequence_length"))
     for ax in axes[::columns]:
         ax.set_ylabel(axis_label(str(data["axis"].iloc[0])))
     _colour_bar(figure, axes, cmap, norm)
@@ -196,12 +196,14 @@ def draw(data: pd.DataFrame) -> Figure:
 def _colour_bar(figure: Figure, axes: list[Axes], cmap: ListedColormap, norm: BoundaryNorm) -> None:
     """Beside the panels; on a phone below them."""
     place = (
-        {"location": "bottom", "aspect": 30, "fraction": 0.05} if sf.on_phone() else {"aspect": 35, "fraction": 0.05}
+        {"location": "bottom", "aspect": 30, "fraction": 0.05}
+        if layout.on_phone()
+        else {"aspect": 35, "fraction": 0.05}
     )
     bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, ticks=norm.boundaries, **place)
     labels = [signed(b) for b in norm.boundaries]
-    (bar.ax.set_xticklabels if sf.on_phone() else bar.ax.set_yticklabels)(labels)
-    bar.set_label(sf.RATIO % "1" + " (decades)")
+    (bar.ax.set_xticklabels if layout.on_phone() else bar.ax.set_yticklabels)(labels)
+    bar.set_label(style.RATIO % "1" + " (decades)")
 
 
 def _panel(
@@ -212,14 +214,14 @@ def _panel(
     finite = np.where(np.isneginf(values), -1e300, values)  # exactly zero: the colour of the most vanishing
     texts = np.vectorize(_cell_text, otypes=[object])(values)
     ax.set_facecolor("#dddddd")
-    ax.patch.set(hatch="///", edgecolor=sf.FAINT)
+    ax.patch.set(hatch="///", edgecolor=style.FAINT)
     sns.heatmap(
         pd.DataFrame(finite, index=table.index, columns=table.columns), ax=ax, cmap=cmap, norm=norm, cbar=False, linewidths=0.8,
         linecolor="white", annot=texts if numbers else False, fmt="", annot_kws={"fontsize": 9},
         xticklabels=False, yticklabels=False,  # seaborn would lay out the figure once for each label, and keep it all
     )  # fmt: skip
     ax.add_collection(
-        LineCollection(_borders(table), colors=sf.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)
+        LineCollection(_borders(table), colors=style.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)
     )
     corners = _corners(table, cells)
     ax.add_collection(PatchCollection(corners, facecolor="#6a3d9a", edgecolor="white", lw=0.6, gid="split", zorder=3))
@@ -265,7 +267,7 @@ def _cell_text(value: float) -> str:
 
 def _ticks(values: pd.Index, most: int) -> tuple[list[float], list[str]]:
     """Centres and labels of at most so many cells."""
-    shown = sf.spread(list(range(len(values))), most)
+    shown = facets.spread(list(range(len(values))), most)
     return [i + 0.5 for i in shown], [number(float(values[i])) for i in shown]
 
 
@@ -273,16 +275,16 @@ def _legend(
     figure: Figure, data: pd.DataFrame, tables: list[pd.DataFrame], cmap: ListedColormap, norm: BoundaryNorm
 ) -> None:
     """Only what is there."""
-    band = tuple(Patch(facecolor=cmap(norm(side)), edgecolor=sf.FAINT) for side in (-1.0, 1.0))
+    band = tuple(Patch(facecolor=cmap(norm(side)), edgecolor=style.FAINT) for side in (-1.0, 1.0))
     corner = Line2D([], [], marker=[(-1, 1), (1, 1), (1, -1), (-1, 1)], ms=9, ls="", mfc="#6a3d9a", mec="white")
     several = data["networks"].max() > 1
     entries: list[tuple[bool, Any, str]] = [
-        (any(_borders(t) for t in tables), Line2D([], [], color=sf.INK, lw=3.0), "border between shrinking and growing"),
+        (any(_borders(t) for t in tables), Line2D([], [], color=style.INK, lw=3.0), "border between shrinking and growing"),
         ("pale" in _colours_there(data), band, f"stable: {'median ' if several else ''}within ±2 decades"),
         (not data["agree"].all(), corner, "networks disagree about the regime"),
-        (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=sf.FAINT), "no run, or not a number"),
+        (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=style.FAINT), "no run, or not a number"),
     ]  # fmt: skip
     handles, labels = [entry[1] for entry in entries if entry[0]], [entry[2] for entry in entries if entry[0]]
     pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
     if handles:
-        figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=sf.columns(2, 1))
+        figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=layout.columns(2, 1))

@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader, style
 from study.report import measures as sm
 from study.report.findings import Study
 from study.report.phrases import LN10
 from study.report.words import listed, marked, marked_count, name_of, number, plain
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
     "Set seeds: 3 or more in a sweep whose sequence_length is 2 or more, so that there are several networks to compare.",
 )
@@ -28,7 +28,7 @@ SETTING = ["panel", "spectral_radius", "sequence_length"]
 GOLDEN = 0.6180339887
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network: its ``growth_rate`` and regime, its ``offset`` from the mean over the networks of its setting, and their
     standard deviation ``spread``.
 
@@ -39,7 +39,7 @@ def frame(tables: sf.Tables) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame()
     axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis not in ("spectral_radius", "sequence_length")]
-    runs = sf.panels(runs, axes)
+    runs = facets.panels(runs, axes)
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
     networks = runs.groupby(SETTING, observed=True)["known"]
     runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std")
@@ -73,7 +73,7 @@ def typical(data: pd.DataFrame) -> pd.DataFrame:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     settings = _settings(study)
@@ -90,10 +90,10 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         f"Charts of growth rates of networks that differ in their seed alone: {left}each network's difference from the mean of its "
         f"kind at the longest sequence. {title}"
     )
-    return sf.facts(
+    return drawing.facts(
         title,
         alt,
-        [_decades(settings), _widest(settings, title), _split(study), _zeros(study), sf.left_out(data)],
+        [_decades(settings), _widest(settings, title), _split(study), _zeros(study), facets.left_out(data)],
         shown,
     )
 
@@ -149,7 +149,7 @@ def _title(settings: pd.DataFrame) -> str:
         return f"{head} does not halve: it is {_spread(before['spread'].iloc[0], first)}, then {_spread(after['spread'].iloc[0], last)}."
     texts = [_of_each(each, times, fall, others) for each in (head, head.replace(" of rates", ""))]
     texts.append(_of_many(head, times, fall, len(factor)))
-    return next((text for text in texts if len(plain(text)) <= sf.LONGEST_TITLE), texts[-1])
+    return next((text for text in texts if len(plain(text)) <= drawing.LONGEST_TITLE), texts[-1])
 
 
 def _of_each(head: str, times: dict[str, str], fall: list[str], others: list[str]) -> str:
@@ -180,9 +180,9 @@ def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
     head = f"Growth rates of networks of one kind spread by {ends[0]}"
     if plain(ends[0]) == plain(ends[1]):
         return f"{head} a step (standard deviation) at {_at(T)}."
-    text = f"{head} ({sf.inside(low.name)}) up to {ends[1]} ({sf.inside(high.name)}) a step at {_at(T)}."
+    text = f"{head} ({facets.inside(low.name)}) up to {ends[1]} ({facets.inside(high.name)}) a step at {_at(T)}."
     short = f"{head} to {ends[1]} a step (standard deviation) at {_at(T)}."
-    return text if len(plain(text)) <= sf.LONGEST_TITLE else short
+    return text if len(plain(text)) <= drawing.LONGEST_TITLE else short
 
 
 def _decades(settings: pd.DataFrame) -> str:
@@ -201,7 +201,7 @@ def _widest(settings: pd.DataFrame, title: str) -> str:
     if len(by_kind) < 2 or by_kind["spread"].max() < 1.2 * by_kind["spread"].min():
         return ""
     widest = by_kind.iloc[-1]
-    if f"({sf.inside(widest.name)})" in title:
+    if f"({facets.inside(widest.name)})" in title:
         return ""
     return f"There networks differ most for {widest.name}: by {_spread(widest['spread'], T, **widest['where'])} a step."
 
@@ -249,22 +249,26 @@ def draw(data: pd.DataFrame) -> Figure:
     lines = max(name.count("\n") + 1 for name in _kind_names(data).values())
     right = max(2.2, 0.9 + max(0.42, 0.08 + 0.16 * lines) * kinds)
     if not both:
-        figure, (ax,) = sf.grid(1, 1, right, extra=0.9)
+        figure, (ax,) = layout.grid(1, 1, right, extra=0.9)
         _networks(ax, data)
-    elif sf.on_phone():
+    elif layout.on_phone():
         figure = Figure(
-            figsize=(sf.width(), 3.4 + right + (1.1 if _direct(data) else 0.8 + 0.22 * kinds)), layout="constrained"
+            figsize=(layout.width(), 3.4 + right + (1.1 if _direct(data) else 0.8 + 0.22 * kinds)), layout="constrained"
         )
         upper, lower = figure.subplots(2, 1, height_ratios=[3.4, right])
         _lengths(upper, data)
         _networks(lower, data)
     else:
-        figure = Figure(figsize=(sf.width(), max(3.6, right) + (0.8 if _direct(data) else 1.5)), layout="constrained")
+        figure = Figure(
+            figsize=(layout.width(), max(3.6, right) + (0.8 if _direct(data) else 1.5)), layout="constrained"
+        )
         left, beside = figure.subplots(1, 2, width_ratios=[1.0, 1.15])
         _lengths(left, data)
         _networks(beside, data)
     figure.legend(
-        handles=_legend(data), loc="outside lower center", ncols=sf.columns(5 if not both or _direct(data) else 4, 2)
+        handles=_legend(data),
+        loc="outside lower center",
+        ncols=layout.columns(5 if not both or _direct(data) else 4, 2),
     )
     return figure
 
@@ -278,7 +282,10 @@ def _direct(data: pd.DataFrame) -> bool:
 def _looks(data: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Colour and marker of every kind."""
     names = list(data["panel"].cat.categories)
-    return {n: (sf.CATEGORIES[i % len(sf.CATEGORIES)], sf.MARKERS[i % len(sf.MARKERS)]) for i, n in enumerate(names)}
+    return {
+        n: (style.CATEGORIES[i % len(style.CATEGORIES)], style.MARKERS[i % len(style.MARKERS)])
+        for i, n in enumerate(names)
+    }
 
 
 def _lengths(ax: Axes, data: pd.DataFrame) -> None:
@@ -291,7 +298,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
     for slope, short, words in SLOPES:
         line = start * (lengths / lengths[0]) ** slope
         ax.plot(lengths, line, color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), gid=f"slope {slope:g}", zorder=1)
-        labels.append((line[-1], short if sf.on_phone() else f"{short}{words}", "#6f6f6f"))
+        labels.append((line[-1], short if layout.on_phone() else f"{short}{words}", "#6f6f6f"))
     looks = _looks(data)
     for name, (colour, marker) in looks.items():
         own = known[known["panel"] == name]
@@ -313,18 +320,18 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
     low, high = min(known["spread"].min(), start * (lengths[-1] / lengths[0]) ** -1.0), known["spread"].max()
     ax.set_ylim(low / 1.4, high * 1.4)
     ax.minorticks_off()
-    ax.set_xticks(sf.spread(list(lengths), 5), [str(T) for T in sf.spread(list(lengths), 5)])
-    sf.plain_log_ticks(ax)
+    ax.set_xticks(facets.spread(list(lengths), 5), [str(T) for T in facets.spread(list(lengths), 5)])
+    layout.plain_log_ticks(ax)
     ax.set_xlabel("sequence length T (steps)")
     ax.set_ylabel("standard deviation of growth rates\nover networks (per step)")
-    sf.label_lines(ax, labels, gap=0.06, leaders=True)
+    layout.label_lines(ax, labels, gap=0.06, leaders=True)
 
 
 def _networks(ax: Axes, data: pd.DataFrame) -> None:
     """Every network's difference from the mean of its kind, by regime; behind, one standard deviation."""
     near = data[data["near"]]
     kinds = list(data["panel"].cat.categories)
-    ax.axvline(0.0, color=sf.FAINT, lw=0.8, zorder=0)
+    ax.axvline(0.0, color=style.FAINT, lw=0.8, zorder=0)
     for place, kind in enumerate(kinds):
         own = near[near["panel"] == kind]
         spread = float(own["spread"].iloc[0])
@@ -346,7 +353,7 @@ def _networks(ax: Axes, data: pd.DataFrame) -> None:
     order = [name for name in (*MARKS, "not a number") if (shown["regime"] == name).any()]
     sns.scatterplot(
         shown, x="offset", y="place", hue="regime", style="regime", hue_order=order, style_order=order, ax=ax, s=44, legend=False,
-        palette=[sf.REGIME_COLOURS.get(name, sf.FAINT) for name in order], markers=[MARKS.get(name, "X") for name in order],
+        palette=[style.REGIME_COLOURS.get(name, style.FAINT) for name in order], markers=[MARKS.get(name, "X") for name in order],
         edgecolor="white", linewidth=0.5, zorder=3,
     )  # fmt: skip
     ax.collections[-1].set_gid("networks")
@@ -370,7 +377,7 @@ def _kind_names(data: pd.DataFrame) -> dict[str, str]:
 def _kind_name(data: pd.DataFrame, own: pd.DataFrame, kind: str) -> str:
     radius, T = own["spectral_radius"].iloc[0], own["sequence_length"].iloc[0]
     known = [
-        *([_wrapped(kind, 20 if sf.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
+        *([_wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
         *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 else []),
         *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
     ]
@@ -395,7 +402,7 @@ def _decade_axis(ax: Axes, T: int) -> None:
 def _legend(data: pd.DataFrame) -> list[Any]:
     near = data[data["near"]]
     regimes = [
-        Line2D([], [], color=sf.REGIME_COLOURS[name], marker=marker, ls="", ms=7, mec="white", label=name)
+        Line2D([], [], color=style.REGIME_COLOURS[name], marker=marker, ls="", ms=7, mec="white", label=name)
         for name, marker in MARKS.items()
         if (near["regime"] == name).any()
     ]

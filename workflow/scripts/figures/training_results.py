@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader
 from study.report import measures as sm
 from study.report.findings import Study
 from study.report.phrases import key_of
@@ -34,7 +34,7 @@ from study.report.words import (
 )
 from study.settings import axis_label, described_axes
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No run of this study trains, so there is no result of training.",
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
@@ -49,9 +49,9 @@ SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it th
 # ---- what is drawn
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a trained run: its result, and where its dot is (``at``): by the x axis, by colour, and by seed."""
-    data = sf.trained_panels(tables.study, within)
+    data = facets.trained_panels(tables.study, within)
     if data.empty:
         return data
     return pd.concat([_placed(part, rows) for part, rows in _drawn_parts(tables.study, data)], ignore_index=True)
@@ -125,7 +125,7 @@ def means(data: pd.DataFrame) -> pd.DataFrame:
 # ---- what is said
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     parts = [part for part in study.parts if part.trains]
@@ -138,11 +138,11 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
     )
     claims = [*_baselines(parts), *(_broken(part, parts) for part in parts)]
-    claims += [_singly(study, part, parts) for part in parts] + [sf.left_out(data)]
+    claims += [_singly(study, part, parts) for part in parts] + [facets.left_out(data)]
     settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
     shown += ["all broken"] if settings["broken"].all().any() else []
-    return sf.facts(text, alt, claims, shown)
+    return drawing.facts(text, alt, claims, shown)
 
 
 def title(study: Study, parts: list[sm.Part]) -> str:
@@ -157,13 +157,13 @@ def title(study: Study, parts: list[sm.Part]) -> str:
     place = "on" if len(tasks) > 1 else f"on {tasks.pop()}, sweep"
     grouped: dict[str, list[str]] = {}
     for part, texts in said:
-        grouped.setdefault(texts[0], []).append(sf.part_name(part, parts))
+        grouped.setdefault(texts[0], []).append(facets.part_name(part, parts))
     text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
     if len(plain(text)) > LONGEST and len(grouped) == 1:
         text = f"On every task, {next(iter(grouped))}."
     if len(plain(text)) > LONGEST:  # the part with the most runs speaks for itself
         (part, (first, *_)), *_ = said
-        text = capital(f"{place} {sf.part_name(part, parts)}, {first}.")
+        text = capital(f"{place} {facets.part_name(part, parts)}, {first}.")
     return text if len(plain(text)) <= LONGEST else _neutral(parts)
 
 
@@ -245,7 +245,7 @@ def _where(part: sm.Part) -> dict[str, Any]:
 
 
 def _of(part: sm.Part, parts: list[sm.Part]) -> str:
-    name = sf.part_name(part, parts)
+    name = facets.part_name(part, parts)
     return f" ({name})" if name else ""
 
 
@@ -321,7 +321,7 @@ def _by_other_axis(part: sm.Part, clear: list[sm.Comparison], axis: str) -> str:
 
 def _place(part: sm.Part, parts: list[sm.Part]) -> str:
     """The beginning of a sentence about single settings: which part of the study they are of."""
-    name, task = sf.part_name(part, parts), str(part.runs["task"].iloc[0])
+    name, task = facets.part_name(part, parts), str(part.runs["task"].iloc[0])
     if not name:
         return "Setting by setting, "
     on, sweep = name.startswith(task), name.endswith(part.sweep)
@@ -338,8 +338,8 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     slots = int(data.groupby("panel", observed=True)["middle"].nunique().max())
-    figure, axes = sf.grid_by_part(counts, sf.columns(3 if slots <= 12 else 2 if slots <= 36 else 1), 2.6, 1.1)
-    paint, found = sf.hues(data), means(data)
+    figure, axes = layout.grid_by_part(counts, layout.columns(3 if slots <= 12 else 2 if slots <= 36 else 1), 2.6, 1.1)
+    paint, found = facets.hues(data), means(data)
     scales = {metric: limits(rows) for metric, rows in data.groupby("metric")}
     for ax, panel in zip(axes, data["panel"].cat.categories, strict=True):
         rows = data[data["panel"] == panel]
@@ -347,9 +347,9 @@ def draw(data: pd.DataFrame) -> Figure:
         _scale(ax, rows, scales[rows["metric"].iloc[0]])
         _all_broken(ax, rows)
         broken = int(rows["broken"].sum())
-        sf.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
         if broken:
-            sf.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
+            layout.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
     _finish(figure, axes, data, paint)
     return figure
 
@@ -360,7 +360,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, found: pd.DataFrame, paint: dict[str, t
     if math.isfinite(nothing):
         ax.axhline(nothing, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
     present = [hue for hue in paint if (rows["hue"] == hue).any()]
-    small = rows["middle"].nunique() > 24 or sf.on_phone()
+    small = rows["middle"].nunique() > 24 or layout.on_phone()
     for broken, marker, size in ((False, "o", 16 if small else 26), (True, "X", 34 if small else 46)):
         some = rows[(rows["broken"] == broken) & np.isfinite(rows["result"])]
         if len(some):
@@ -418,11 +418,13 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
     else:
         ax.set_yscale("log")
         ax.set_ylim(*scale)
-        sf.plain_log_ticks(ax)
+        layout.plain_log_ticks(ax)
     ticks = rows[["tick_at", "tick"]].drop_duplicates().sort_values("tick_at")
     last = float(ticks["tick_at"].max())
     ax.set_xlim(-0.55, last + 0.55)
-    some = sf.spread(list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*sm.NUMBERS, "learning_rate") else len(ticks))
+    some = facets.spread(
+        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*sm.NUMBERS, "learning_rate") else len(ticks)
+    )
     words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
     ax.set_xticks(ticks["tick_at"].iloc[some], words)
     if ticks["tick"].iloc[0] == "":
@@ -433,7 +435,9 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> None:
     """Labels of both axes, of the baseline at the right end of every row, crowded ticks at a slant, and the legend."""
     inches = figure.get_size_inches()[0] / len({ax.get_position().x0 for ax in axes})
-    for ax, panel, (first, last, lowest) in zip(axes, data["panel"].cat.categories, sf.edges(axes, data), strict=True):
+    for ax, panel, (first, last, lowest) in zip(
+        axes, data["panel"].cat.categories, layout.edges(axes, data), strict=True
+    ):
         rows = data[data["panel"] == panel]
         metric, nothing, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
         if last and math.isfinite(nothing):
@@ -448,7 +452,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         _slant(ax, inches)
     handles = _legend(data, paint)
     if handles:
-        ncols = 2 if sf.on_phone() else min(5, len(handles))
+        ncols = 2 if layout.on_phone() else min(5, len(handles))
         figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
 
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing as sf
+from study.report import drawing, facets, layout, reader
 from study.report import measures as sm
 from study.report.findings import Study
 from study.report.phrases import count_of
@@ -36,11 +36,11 @@ from study.report.words import (
     value_of,
 )
 
-NOTHING = sf.Nothing(
+NOTHING = drawing.Nothing(
     "No run of this study trains, so no gradient changes through training.",
     "Add a sweep with updates: 100 or more, and trace_every: 50 to record the gradient at every step during training.",
 )
-AT_START_ONLY = sf.Nothing(
+AT_START_ONLY = drawing.Nothing(
     "No run of this study recorded its gradient at every step after its training had begun.", NOTHING.add
 )
 NO_ROOM = "For want of room some settings have no panel; the counts are of all of them, and so are the tables."
@@ -94,14 +94,14 @@ class Cell:
         return ", ".join(known or [named(axis, None) for axis in others])
 
 
-def frame(tables: sf.Tables) -> pd.DataFrame:
+def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × when × lag: log10 of ‖∂L/∂h_t‖ relative to the last step's, of the runs that are drawn.
 
     Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. A run that is not drawn,
     or broke down and has no gradient after training, has one row without lag. ``beside`` are the settings that panels side by side
     share, ``group`` their number.
     """
-    runs = sf.trained_panels(tables.study, lambda part: part.axes, most=10**6, every=True)
+    runs = facets.trained_panels(tables.study, lambda part: part.axes, most=10**6, every=True)
     if runs.empty:
         return runs
     moments = _moments(tables, runs)
@@ -144,7 +144,7 @@ def _placed(parts: Sequence[sm.Part], runs: pd.DataFrame) -> pd.DataFrame:
     names, groups = [], list(dict.fromkeys((cell.part, cell.setting) for cell in kept))
     for cell in kept:
         own = (runs["part"] == cell.part) & runs["run_key"].isin(cell.runs["run_key"])
-        prefix, hue = sf.part_name(parts[cell.part], parts), str(runs.loc[own, "hue"].iloc[0])
+        prefix, hue = facets.part_name(parts[cell.part], parts), str(runs.loc[own, "hue"].iloc[0])
         name = ", ".join(filter(None, (cell.beside, hue)))
         names.append(": ".join(filter(None, (prefix, name))) or str(runs.loc[own, "task"].iloc[0]))
         runs.loc[own, ["panel", "prefix", "beside"]] = names[-1], prefix, cell.beside
@@ -171,13 +171,13 @@ def _kept(known: list[Cell]) -> list[Cell]:
 
 def _spread(places: list[int], most: int, wanted: int | None) -> list[int]:
     """At most so many, evenly spread, the wanted one instead of its neighbour."""
-    found = sf.spread(places, most)
+    found = facets.spread(places, most)
     if wanted is not None and wanted not in found:
         found[min(range(len(found)), key=lambda i: abs(found[i] - wanted))] = wanted
     return found
 
 
-def _moments(tables: sf.Tables, runs: pd.DataFrame) -> pd.DataFrame:
+def _moments(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """run_key, update, when: the first recorded update, the one nearest to the middle, and the last if training came to its end."""
     keys = runs["run_key"].unique().tolist()
     parts = [
@@ -203,7 +203,7 @@ def _moments(tables: sf.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["run_key", "update", "when"])
 
 
-def _ends(tables: sf.Tables, runs: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
+def _ends(tables: reader.Tables, runs: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
     """By run: the gradient at the first step relative to the last step's, before training (first) and after it (final)."""
     two = moments[moments["when"] != "middle"]
     wanted = (
@@ -225,7 +225,7 @@ def _relative(norm: pd.Series, last: pd.Series) -> pd.Series:
     return (norm - last.where(np.isfinite(last))).where(np.isfinite(last))
 
 
-def _traces(tables: sf.Tables, drawn: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
+def _traces(tables: reader.Tables, drawn: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
     """run_key, when, update, lag, relative; of long sequences some lags evenly spread."""
     moments = moments[moments["run_key"].isin(drawn["run_key"])]
     lags = {
@@ -258,7 +258,7 @@ def curves(data: pd.DataFrame) -> pd.DataFrame:
 # ---- what is said
 
 
-def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return (AT_START_ONLY if (study.runs["updates"] > 0).any() else NOTHING).facts()
     parts = _parts(study)
@@ -289,7 +289,7 @@ def facts(data: pd.DataFrame, study: Study) -> sf.Facts:
         *(["scales"] if len(set(scale.values())) > 1 else []),
         *(["cut"] if _cut(drawn, scale) else []),
     ]
-    return sf.facts(text, alt, claims, shown)
+    return drawing.facts(text, alt, claims, shown)
 
 
 def changes(runs: pd.DataFrame) -> pd.Series:
@@ -407,7 +407,7 @@ def _largest(parts: Sequence[sm.Part], ends: pd.DataFrame) -> str:
         marked(power(value), f"first_step_{name}", value, **where)
         for name, value in zip(("first", "final"), most.ends, strict=True)
     )
-    name = ": ".join(filter(None, (sf.part_name(part, parts), name_of(most.chosen) if most.chosen else "")))
+    name = ": ".join(filter(None, (facets.part_name(part, parts), name_of(most.chosen) if most.chosen else "")))
     return f"It changes most for {name}: from {first} to {final} times the last step's, in the median."
 
 
@@ -453,8 +453,8 @@ def _axes(shown: pd.DataFrame) -> tuple[Figure, list[Axes], int]:
     counts = (panels.groupby("part").size() if pairs else sizes).tolist()
     most = int(sizes.max())
     across = 4 if most in (2, 4) or most > 6 else 3
-    columns = sf.columns(across, 2 if len(panels) > 9 else 1)
-    figure, axes = sf.grid_by_part(counts, columns, 1.75 if columns == 2 else 2.0 if across == 4 else 2.2, 1.1)
+    columns = layout.columns(across, 2 if len(panels) > 9 else 1)
+    figure, axes = layout.grid_by_part(counts, columns, 1.75 if columns == 2 else 2.0 if across == 4 else 2.2, 1.1)
     return figure, axes, min(columns, max(counts))
 
 
@@ -525,7 +525,7 @@ def _panel(ax: Axes, own: pd.DataFrame) -> None:
 
 def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
     """Above the first panel of a group what it shares; above each panel what is asked about, and what there is to count."""
-    letters = int(9.5 * sf.width() / columns)
+    letters = int(9.5 * layout.width() / columns)
     groups: set[int] = set()
     parts: set[int] = set()
     for ax, panel in zip(axes, shown["panel"].cat.categories, strict=True):
@@ -536,10 +536,10 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
         heading = heading.replace("learning rate", "learning\u00a0rate")  # wrapped before, not within
         size = shown.loc[shown["group"] == group, "panel"].nunique() if beside else 1
         with matplotlib.rc_context({"axes.titlesize": 10}):
-            sf.panel_title(ax, "" if beside and group in groups else heading, letters * min(int(size), columns))
+            layout.panel_title(ax, "" if beside and group in groups else heading, letters * min(int(size), columns))
             words = [*([hue] if beside else []), *(textwrap.fill(each, letters) for each in _words(runs))]
             if words:
-                sf.under_title(ax, "\n".join(words))
+                layout.under_title(ax, "\n".join(words))
         groups.add(group)
         parts.add(part)
         if runs["broken"].all():
@@ -557,18 +557,18 @@ def _words(runs: pd.DataFrame) -> list[str]:
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
     groups = data.drop_duplicates("panel").set_index("panel")["group"].reindex(data["panel"].cat.categories).tolist()
     own = len(set(scales(data).values())) > 1
-    for i, (ax, (first, _, lowest)) in enumerate(zip(axes, sf.edges(axes, data), strict=True)):
+    for i, (ax, (first, _, lowest)) in enumerate(zip(axes, layout.edges(axes, data), strict=True)):
         ax.tick_params(labelleft=first or (own and groups[i] != groups[i - 1]))
         ax.set_xlabel("steps back, T − t" if lowest else "")
-        if sf.on_phone() and first:  # the whole would be longer than a panel is high
+        if layout.on_phone() and first:  # the whole would be longer than a panel is high
             ax.set_ylabel(r"$\log_{10}$ ratio")
     total = "total gradient, " if (data["task_loss_at"] == "every").any() else ""
     ratio = r"\|\partial L/\partial h_t\|\,/\,\|\partial L/\partial h_T\|"
-    if sf.on_phone():
+    if layout.on_phone():
         figure.suptitle(f"{total}ratio = ${ratio}$", x=0.02, ha="left", fontsize=10)
     else:
         figure.supylabel(rf"{total}$\log_{{10}}({ratio})$", fontsize=10.5)
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if sf.on_phone() else 5)
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if layout.on_phone() else 5)
 
 
 def _between(data: pd.DataFrame) -> str:

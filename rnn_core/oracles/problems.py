@@ -1,0 +1,29 @@
+"""What the oracles take from a problem, and what it must be like for a check of it to see every mistake."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rnn_core.arrays import like
+from rnn_core.experiment import Problem
+from rnn_core.oracles.equations import CELLS
+
+
+def options_of(problem: Problem) -> dict[str, float]:
+    """The cell's numbers that the settings give, by name."""
+    e = problem.experiment
+    numbers = {name: getattr(e, f"{e.cell}_{name}") for name in CELLS[e.cell].options}
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def with_biases(problem: Problem) -> Problem:
+    """The problem with biases that are not zero: where they are, a mistake in them goes unseen."""
+    rng = np.random.default_rng(0)
+    biases = {
+        name: like(0.1 * rng.standard_normal(tuple(value.shape)), value)
+        for name, value in problem.params.items()
+        if name.startswith("bias")
+    }
+    return replace(problem, params={**problem.params, **biases})

@@ -1,0 +1,185 @@
+"""A case against complex-step differentiation: the whole sequence at once where it is short, step by step where it is long.
+
+In a chaotic network two sound trajectories part by rounding alone, and what is accumulated forward through saturated gates loses
+digits that the way back keeps. So a long sequence is cut into segments of one step. A segment starts from the engine's state
+and ends in the engine's dL/dh. What it sends to the state before it must be the dL/dh that the segment before ends in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnn_core.arrays import Array, like, to_numpy
+from rnn_core.experiment import Evaluation
+from rnn_core.oracles import complex_step
+from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
+from rnn_core.oracles.problems import options_of
+from rnn_core.scaling import LN2, Scaled, parts, plain, plus
+from verification.cases import Network
+
+WHOLE = 10  # steps that are taken at once; of longer sequences each step is a segment
+SIDE_BY_SIDE = (
+    200  # segments in one pass: over more, the imaginary parts of a signal would differ by hundreds of decades
+)
+
+
+def against_complex_step(network: Network, evaluation: Evaluation) -> Error:
+    """The worst error of all parameter gradients, of dL/dx, dL/dh (and dL/dc) at every step, and of the initial state.
+
+    Raises:
+        Abstains: a state or the loss is not finite, or a derivative is out of the oracle's range.
+    """
+    tape = evaluation.tape
+    scaled = any(isinstance(tape.states(name), Scaled) for name in tape.cell.state_names)
+    if scaled or not math.isfinite(evaluation.loss):
+        raise Abstains("a state or the loss is not finite in plain floats")
+    sums: dict[str, Array | Scaled] = {}
+    errors: list[Error] = []
+    ends = _Ends.of(evaluation)
+    for steps, starts in _groups(network.x.shape[0]):
+        segments = _Segments.of(evaluation, steps, starts, ends)
+        try:
+            derivatives = segments.differentiate(network)
+        except complex_step.OutOfRange as reason:
+            raise Abstains(f"out of the range of the complex step: {_kind(str(reason))}") from None
+        errors += [*segments.errors(derivatives), *segments.initial_errors(derivatives)]
+        for name, value in derivatives.params.items():
+            share = Scaled(value, segments.exponent)
+            sums[name] = plus(sums[name], share) if name in sums else share
+    errors += [Error(relative_error(evaluation.gradients.params[name], total), name) for name, total in sums.items()]
+    return worst(errors)
+
+
+def _kind(reason: str) -> str:
+    """The reason without the place and the number, so that equal ones can be counted."""
+    kinds = ("lost to underflow", "no normal float64", "not finite", "too large")
+    return next((kind for kind in kinds if kind in reason), reason)
+
+
+def _groups(T: int) -> Iterator[tuple[int, list[int]]]:
+    """(steps in a segment, where segments start): the whole sequence, or its steps, some of them side by side."""
+    if T <= WHOLE:
+        yield T, [0]
+        return
+    for first in range(0, T, SIDE_BY_SIDE):
+        yield 1, list(range(first, min(first + SIDE_BY_SIDE, T)))
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What a segment may end in, for every step: mantissas (T, B, H) and exponents (T,), by part of the state.
+
+    Attributes:
+        totals: the total dL/dh_t; of an LSTM also the part of dL/dc_t that comes through c_{t+1}.
+        through_hidden: of an LSTM, the part of dL/dc_t that comes through h_t, which a segment finds by itself.
+    """
+
+    totals: dict[str, tuple[np.ndarray, np.ndarray]]
+    through_hidden: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> _Ends:
+        gradients, tape = evaluation.gradients, evaluation.tape
+        hidden, e = parts(gradients.hidden)
+        totals = {"hidden": (to_numpy(hidden), e)}
+        if gradients.cell is None:
+            return cls(totals)
+        cell, e_cell = parts(gradients.cell)
+        through_hidden = np.zeros_like(to_numpy(cell))
+        zero = like(np.zeros(through_hidden.shape[:0:-1]), tape.x)
+        for t, saved in enumerate(tape.saved):
+            dh = like(np.ldexp(to_numpy(hidden[t]), int(e[t] - e_cell[t])).T, tape.x)
+            through_hidden[t] = to_numpy(tape.cell.total(saved, {"hidden": dh, "cell": zero})["cell"]).T
+        totals["cell"] = (to_numpy(cell) - through_hidden, e_cell)
+        return cls(totals, (through_hidden, e_cell))
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Segments side by side, as if they were samples of one batch, with one power of two taken out of their losses.
+
+    Attributes:
+        steps, starts: how many steps each has, and where it starts.
+        exponent: of the power of two; it keeps signals far from 1 in range.
+        direct: the direct parts of dL/dh_t over that power, (T, B, H).
+    """
+
+    evaluation: Evaluation
+    ends: _Ends
+    steps: int
+    starts: list[int]
+    exponent: int
+    direct: np.ndarray
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, steps: int, starts: list[int], ends: _Ends) -> _Segments:
+        norms = evaluation.gradients.log_norm[np.array(starts) + steps - 1]
+        norms = norms[np.isfinite(norms)]
+        exponent = round(float(norms.mean()) / LN2) if norms.size else 0
+        T = evaluation.tape.x.shape[0]
+        direct = np.ldexp(to_numpy(plain(evaluation.grad_hidden(0, T))), -exponent)
+        return cls(evaluation, ends, steps, starts, exponent, direct)
+
+    def differentiate(self, network: Network) -> complex_step.Derivatives:
+        """The oracle's derivatives; its batch is segment × sample."""
+        experiment, tape, x = network.problem.experiment, self.evaluation.tape, to_numpy(network.x)
+        losses = [self.direct[start : start + self.steps].copy() for start in self.starts]
+        for own in losses:
+            own[-1] = 0.0  # it is part of what ends the segment
+        blank = np.zeros(self.direct.shape[1:])
+        states = {name: to_numpy(plain(tape.states(name))) for name in tape.cell.state_names}
+        return complex_step.complex_step_gradients(
+            experiment.cell,
+            experiment.activation,
+            {name: to_numpy(value) for name, value in network.problem.params.items() if not name.endswith("_ho")},
+            np.concatenate([x[start : start + self.steps] for start in self.starts], axis=1),
+            np.concatenate(losses, axis=1),
+            {
+                name: np.concatenate([value[start - 1] if start else blank for start in self.starts])
+                for name, value in states.items()
+            },
+            {name: np.concatenate([self._at(end, t) for t in self._last()]) for name, end in self.ends.totals.items()},
+            options_of(network.problem),
+        )
+
+    def _last(self) -> list[int]:
+        """The last step of every segment."""
+        return [start + self.steps - 1 for start in self.starts]
+
+    def _at(self, end: tuple[np.ndarray, np.ndarray], t: int) -> np.ndarray:
+        """One step of mantissas and exponents, over the power of two, (B, H)."""
+        mantissa, exponent = end
+        return np.asarray(np.ldexp(mantissa[t], int(exponent[t]) - self.exponent))
+
+    def _error(self, ours: Array | Scaled, reference: np.ndarray, where: str) -> Error:
+        return Error(relative_error(ours, Scaled(reference, self.exponent)), where)
+
+    def errors(self, derivatives: complex_step.Derivatives) -> Iterator[Error]:
+        """The errors at every step of the segments."""
+        gradients, B = self.evaluation.gradients, self.evaluation.tape.x.shape[1]
+        for name in ("hidden", "x", "cell"):
+            reference, ours = getattr(derivatives, name), getattr(gradients, name)
+            if reference is None:
+                continue
+            for i, start in enumerate(self.starts):
+                for k in range(self.steps):
+                    where = f"{name}, t = {start + k + 1}"
+                    yield self._error(ours[start + k], reference[k, i * B : (i + 1) * B], where)
+
+    def initial_errors(self, derivatives: complex_step.Derivatives) -> Iterator[Error]:
+        """The errors of what segments send to the state before them, with what else acts on it: dL/dh_t, or dL/dc_t."""
+        gradients, B = self.evaluation.gradients, self.evaluation.tape.x.shape[1]
+        for name, value in derivatives.state.items():
+            for i, start in enumerate(self.starts):
+                sent = value[i * B : (i + 1) * B]
+                if start == 0:
+                    yield self._error(gradients.state[name], sent, f"initial state, {name}")
+                    continue
+                total = getattr(gradients, name)[start - 1]
+                through = self.ends.through_hidden
+                other = self.direct[start - 1] if name == "hidden" or through is None else self._at(through, start - 1)
+                yield self._error(total, sent + other, f"{name}, t = {start}")
