@@ -239,8 +239,8 @@ def test_every_field_is_in_the_key() -> None:
     }  # fmt: skip
     assert set(changes) == set(axes())
     bases = [rc.Experiment(cell="residual") if name.startswith("residual") else rc.Experiment() for name in changes]
-    made = [replace(base, **{name: value}) for base, (name, value) in zip(bases, changes.items(), strict=True)]
-    assert len({e.key for e in [*bases, *made]}) == len(made) + 2
+    changed = [replace(base, **{name: value}) for base, (name, value) in zip(bases, changes.items(), strict=True)]
+    assert len({e.key for e in [*bases, *changed]}) == len(changed) + 2
 
 
 # ---- loss and gradients of one batch -----------------------------------------------------------------------------------
@@ -633,10 +633,10 @@ def test_runs_that_share_work_give_the_bits_of_runs_alone(fixed: dict[str, Any])
     """Which runs were computed together changes a row: a grown study differs from a fresh one."""
     lengths, rules = (5, 40, 260, 130), ("none", "norm:0.01", "value:0.001", "signal:0.001")
     sweep = [small(**{**fixed, "sequence_length": T, "clipping": rule, "seed": seed}) for T in lengths for rule in rules for seed in (0, 1)]  # fmt: skip
-    found = dict(rc.run_many(sweep))
-    assert set(found) == set(sweep)
+    together = dict(rc.run_many(sweep))
+    assert set(together) == set(sweep)
     for experiment in sweep:
-        assert_same(rc.run(experiment), found[experiment])
+        assert_same(rc.run(experiment), together[experiment])
 
 
 def test_sharing_is_real(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from study.settings import described_axes
+
 Settings = dict[str, Any]
 
-CHECKED_AT_ENDS = ("spectral_radius", "sequence_length", "input_scale", "hidden_size", "batch_size", "input_size")
-CHECKED_ALL = ("task", "cell", "residual_step", "residual_leak", "activation", "initializer", "loss_at", "dtype")
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
 BLOCKS_VERIFIED_TOGETHER = 8  # about; a job that verifies imports torch, which takes as long as verifying five runs
 
@@ -77,13 +77,13 @@ def checked_grid(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What the engine check takes of a sweep's grid: both ends of a number, every choice, and of training the first value."""
     checked = {}
     for axis, given in grid.items():
-        values = as_list(given)
-        if axis in CHECKED_AT_ENDS:
+        values, which = as_list(given), described_axes()[axis]["checked"]
+        if which == "ends":
             numbers = [value for value in values if value is not None]
             ends = sorted({min(numbers), max(numbers)}) if numbers else []
             checked[axis] = [*ends, None] if None in values else ends
         else:
-            checked[axis] = values if axis in CHECKED_ALL else values[:1]
+            checked[axis] = values if which == "all" else values[:1]
     return checked
 
 

@@ -13,7 +13,7 @@ from rnn_core.tasks import GENERATED
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:
-    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, cell}; ``cell`` is the one that has it, or None."""
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, checked, cell}; ``cell`` is the one that has it, or None."""
     defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
     return {
         name: {
@@ -23,6 +23,8 @@ def described_axes() -> dict[str, dict[str, Any]]:
             "label": axis.label,
             "meaning": axis.meaning,
             "unset": axis.unset,
+            "training": axis.training,
+            "checked": axis.checked,
             "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
         }
         for name, axis in axes().items()

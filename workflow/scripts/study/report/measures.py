@@ -19,14 +19,7 @@ from study.report import statistics as stat
 from study.report.words import ordered
 from study.settings import described_axes
 
-TRAINING = (
-    "clipping",
-    "optimizer",
-    "learning_rate",
-    "updates",
-    "trace_every",
-    "truncation",
-)  # without effect on a start
+TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])  # without effect on a start
 NOT_COMPARED = ("seed", "trace_every")
 REGIMES = ("vanishing", "stable", "exploding")
 # Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
