@@ -72,3 +72,18 @@ def test_its_paths_exist() -> None:
         assert paths, line
         for path in paths:
             assert (ROOT / path).exists(), path
+
+
+def test_it_can_be_a_module_of_another_workflow(tmp_path: Path) -> None:
+    """The Snakefile of docs/studies.md does not load this workflow, or plans other jobs than the workflow itself."""
+    snakefile = block("python", (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"))
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mine.yaml").write_text(block("yaml"), encoding="utf-8")
+    (tmp_path / "Snakefile").write_text(snakefile.replace("path/to/the/clone", str(ROOT)), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE)}
+    assert jobs["run_block"] == 1
+    assert jobs["draw_figure"] == 3
