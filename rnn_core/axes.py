@@ -27,6 +27,8 @@ class Axis:
         choices: allowed values of a ``choice``, names of the rules of a ``rule``.
         minimum, maximum: smallest and largest allowed number; ``above`` is a bound that is itself not allowed.
         unset: what None means; empty where None is not allowed.
+        training: it acts on training alone. Nothing that is measured at the start depends on it.
+        checked: which values of a sweep an engine check must see: ``all``, both ``ends``, or any one, the ``first``.
     """
 
     kind: str
@@ -38,6 +40,8 @@ class Axis:
     maximum: int | None = None
     above: float | None = None
     unset: str = ""
+    training: bool = False
+    checked: str = "all"
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed.

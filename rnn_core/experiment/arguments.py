@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from rnn_core.arrays import Array, Params, check_alike, dtype_name
 from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value
 from rnn_core.experiment.settings import Experiment
@@ -96,13 +98,16 @@ def check_readout(params: Params, task: Task) -> None:
     Raises:
         ValueError: a name is missing, or a shape does not fit the task and the cell.
     """
-    H = params["weight_hh"].shape[1]
+    W = params["weight_hh"]
+    H = W.shape[1]
     for name, shape in (("weight_ho", (task.output_size, H)), ("bias_ho", (task.output_size,))):
         if name not in params:
             raise ValueError(f"params: {name} is missing; the readout needs it, with shape {shape}")
-        check_alike(name, params[name], "weight_hh", params["weight_hh"])
-        if tuple(params[name].shape) != shape:
-            raise ValueError(f"{name}: shape {tuple(params[name].shape)} does not fit; expected {shape}")
+        value = params[name]
+        if not hasattr(value, "dtype") or value.dtype != W.dtype:
+            check_alike(name, value, "weight_hh", W)
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{name}: shape {tuple(value.shape)} does not fit; expected {shape}")
 
 
 def check_target(target: Any, task: Task, x: Array) -> None:
@@ -122,9 +127,16 @@ def check_target(target: Any, task: Task, x: Array) -> None:
             f"target: shape {tuple(target.shape)} does not fit; "
             f"expected {expected} for {task.loss} at {task.outputs_at} and x {tuple(x.shape)}"
         )
-    if ("int" in str(target.dtype)) != labelled:
+    if _holds_integers(target) != labelled:
         wanted = "integer labels" if labelled else f"numbers in {dtype_name(x)}"
         raise ValueError(f"target: dtype {target.dtype} is not allowed; {task.loss} needs {wanted}")
+
+
+def _holds_integers(array: Array) -> bool:
+    """Whether the entries of a NumPy array or torch tensor are integers."""
+    if isinstance(array, np.ndarray):
+        return array.dtype.kind in "iu"
+    return not (array.dtype.is_floating_point or array.dtype.is_complex)
 
 
 def check_problem(problem: Any, params: Any, kind: type) -> None:

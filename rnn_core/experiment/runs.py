@@ -62,9 +62,8 @@ def run(
     """
     check_experiment("run", experiment)
     check_data(data)
-    by_task = None if data is None else {experiment.task: data}
-    [(_, result)] = run_many([experiment], by_task, device, watch, memory_budget)
-    return result
+    check_watch(watch)
+    return _run(experiment, SharedStarts(data, device, memory_budget), watch)
 
 
 def run_many(
@@ -109,10 +108,10 @@ def _run_groups(
     for key, group in groups.items():
         starts = SharedStarts(data.get(key.task), device, memory_budget)
         for experiment in sorted(group, key=lambda e: -e.sequence_length):
-            yield experiment, _run(experiment, starts, watch, memory_budget)
+            yield experiment, _run(experiment, starts, watch)
 
 
-def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None, memory_budget: int | None) -> Result:
+def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) -> Result:
     """One run, from its draw to its summary. Without training it is update 0 without a step of the optimiser."""
     problem, batch, trace, start = starts.start_of(experiment)
     params, optimizer = problem.params, OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
@@ -120,7 +119,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None, me
     for update in range(max(1, experiment.updates)):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             if update > 0:
-                batch = _evaluate_update(problem, params, update, memory_budget)
+                batch = _evaluate_update(problem, params, update, starts.memory_budget)
             row, grads = update_columns(experiment, batch.evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 if update > 0:
@@ -134,7 +133,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None, me
         if not row["finite"]:
             break
         params = following
-    end = end_columns(problem, params, row["finite"], memory_budget)
+    end = end_columns(problem, params, row["finite"], starts.memory_budget)
     breakdown = breakdown_columns(batch.evaluation, row["finite"])
     return Result(
         traces={name: np.concatenate([each[name] for each in traces]) for name in traces[0]},  # a copy
@@ -152,11 +151,9 @@ class EvaluatedBatch(NamedTuple):
     evaluation: Evaluation
 
 
-def _evaluate_update(
-    problem: Problem, params: Params, update: int, memory_budget: int | None, tape: Tape | None = None
-) -> EvaluatedBatch:
+def _evaluate_update(problem: Problem, params: Params, update: int, memory_budget: int | None) -> EvaluatedBatch:
     x, target = problem.batch(update)
-    return EvaluatedBatch(x, target, evaluate(problem, params, x, target, update, memory_budget, tape))
+    return EvaluatedBatch(x, target, evaluate(problem, params, x, target, update, memory_budget))
 
 
 class Start(NamedTuple):
@@ -182,7 +179,7 @@ class SharedStarts:
     """
 
     def __init__(self, data: Sequences | None, device: str, memory_budget: int | None) -> None:
-        self._data, self._device, self._memory_budget = data, device, memory_budget
+        self.data, self.device, self.memory_budget = data, device, memory_budget
         self._longest: tuple[Tape, StateMeasures] | None = None
         self._last: tuple[Experiment, Start] | None = None
 
@@ -191,11 +188,11 @@ class SharedStarts:
         unclipped = replace(experiment, clipping="none")
         if self._last is not None and self._last[0] == unclipped:
             return self._last[1]
-        problem = prepare(experiment, self._data, self._device)
+        problem = prepare(experiment, self.data, self.device)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             x, target = problem.batch(0)
             tape = self._tape_of(x)
-            evaluation = evaluate(problem, problem.params, x, target, 0, self._memory_budget, tape)
+            evaluation = evaluate(problem, problem.params, x, target, 0, self.memory_budget, tape)
             if tape is not None and self._longest is not None and evaluation.ends is None:
                 states = self._longest[1].first(len(x))
             else:

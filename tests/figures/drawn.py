@@ -166,6 +166,7 @@ def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settin
     for check in checks:
         extend(found["checks"], make_check(check))
     for table in store.TABLES:
-        columns = found[table] or {column.name: [] for column in store.columns(table)}
+        rows = len(next(iter(found[table].values()), ()))
+        columns = {column.name: [None] * rows for column in store.columns(table)} | found[table]
         store.write(store.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"})
     return {table: folder / f"{table}.parquet" for table in store.TABLES}

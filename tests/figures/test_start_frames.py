@@ -15,10 +15,10 @@ from matplotlib.colors import to_hex
 from second_opinion_start import KINDS
 
 from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution
+from rnn_core.theory import REGIME_DECADES
 from study.report import layout, reader, style
 from study.report.findings import Study
 from study.report.words import addresses, plain, spoken
-from study.tables.store import STABLE_DECADES
 
 LN10 = math.log(10.0)
 FIGURES = (
@@ -605,7 +605,7 @@ def test_radius_length_map(study: reader.Tables) -> None:
     assert sorted(map(np.ndarray.tolist, border)) == [[[0, 1], [1, 1]], [[1, 1], [2, 1]]]  # below the uppermost row
     assert not collection(sigmoid, "border").get_segments()  # it shrinks everywhere
     assert [label.get_text() for label in identity.get_yticklabels()] == ["1.2", "0.9", "0.5"]  # upwards
-    assert -STABLE_DECADES in bar.get_yticks() and STABLE_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
+    assert -REGIME_DECADES in bar.get_yticks() and REGIME_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
     numbers = [text.get_text() for text in identity.texts]
     assert numbers[:2] == ["0.3", "0.8"] and not any(text.get_path_effects() for text in identity.texts)
     assert plain(facts["title"]) == (

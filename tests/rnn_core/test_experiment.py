@@ -17,6 +17,7 @@ import rnn_core as rc
 from rnn_core import bptt
 from rnn_core.columns import Column
 from rnn_core.experiment import COLUMNS, SATURATED_BELOW, Evaluation, axes
+from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.theory import growth
 from tests.support.arrays import relative
@@ -156,6 +157,8 @@ def test_numpy_scalars_are_numbers() -> None:
 def test_every_field_is_described() -> None:
     """A field has no meaning, unit or label: its column and axis would be blank."""
     assert set(axes()) == {f.name for f in fields(rc.Experiment)}
+    assert {axis.checked for axis in axes().values()} == {"all", "ends", "first"}
+    assert all(axis.checked == "first" for axis in axes().values() if axis.training)
     for name, axis in axes().items():
         assert axis.meaning and axis.unit and axis.label, name
         axis.check(name, getattr(rc.Experiment(), name))
@@ -728,3 +731,16 @@ def test_columns_are_described_once() -> None:
         ValueError, match="kind of column x: 'float' is not known; allowed: integer, number, flag, name"
     ):
         Column("x", "float", "1", "A number")
+
+
+def test_what_acts_on_training_changes_nothing_at_the_start() -> None:
+    """A setting that is said to act on training alone changes the start, and runs that differ are taken for one start."""
+    base = small(task="input_mean", updates=2)
+    changes: dict[str, Any] = {"clipping": "norm:0.01", "optimizer": "adam", "learning_rate": 0.5, "updates": 3, "trace_every": 1, "truncation": 2}  # fmt: skip
+    assert set(changes) == {name for name, axis in axes().items() if axis.training}
+    at_start = [column.name for column in COLUMNS["runs"] if column not in (*END, *BREAKDOWN)]
+    start = rc.run(base)
+    for name, value in changes.items():
+        other = rc.run(replace(base, **{name: value}))
+        np.testing.assert_equal([other[column] for column in at_start], [start[column] for column in at_start])
+        np.testing.assert_array_equal(other["log10_grad_norm"][:9], start["log10_grad_norm"][:9])

@@ -18,7 +18,6 @@ from study_project import ROOT
 import gather_table
 import rnn_core as rc
 from rnn_core.experiment import axes
-from rnn_core.theory import REGIME_DECADES
 from study.files.writing import written_aside
 from study.settings import axis_label
 from study.tables import store, streams
@@ -179,10 +178,9 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_regimes_have_the_same_limits_in_engine_and_report() -> None:
+def test_regimes_are_the_same_in_engine_and_report() -> None:
     from study.report import measures
 
-    assert store.STABLE_DECADES == REGIME_DECADES
     assert measures.REGIMES == rc.theory.REGIMES
 
 

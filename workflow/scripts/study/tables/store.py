@@ -1,6 +1,7 @@
-"""The tables of a study: name, type, unit and meaning of every column, in this one place; and reading and writing them.
+"""The tables of a study: name, type, unit and meaning of every column; and reading and writing them.
 
-The columns that name a run's settings are not listed here: they follow from ``Experiment`` through the config schema.
+The columns of a run are not listed here. Its settings follow from ``Experiment``, and what it measures from the columns that the
+engine declares (``rnn_core.experiment.COLUMNS``).
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ import pyarrow.parquet as pq
 
 from rnn_core import formats
 from rnn_core.experiment import COLUMNS
-from rnn_core.theory import REGIME_DECADES
 from study.files import seal
 from study.files.writing import Misplaced, reading, written_aside
 from study.settings import described_axes
 
-STABLE_DECADES = REGIME_DECADES  # the limits of the column "regime"
 PROVENANCE_KEY = b"gradient_study"
 
 
@@ -218,7 +217,9 @@ def unsorted(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
     described = columns(table)
     extra = set(data) - {c.name for c in described}
     if extra:
-        raise ValueError(f"table {table} has no column {', '.join(sorted(extra))}; add it in study/tables/store.py")
+        raise ValueError(
+            f"table {table} has no column {', '.join(sorted(extra))}; declare it where it is measured, in rnn_core/experiment/measures/"
+        )
     arrays = [_array(data[c.name], c) for c in described]
     return pa.Table.from_arrays(arrays, schema=schema(table))
 
