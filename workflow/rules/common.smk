@@ -26,6 +26,7 @@ if workflow.is_main_process:
     stop.end_in_words()
 
 from study.config import approval
+from study.config.canonical import canonical
 from study.data import intake
 from study import plan
 from study.screen import progress
@@ -100,7 +101,7 @@ if workflow.is_main_process:
     tell(APPROVED)
     config = APPROVED.config
 else:
-    config = approval.canonical(config)
+    config = canonical(config)
 
 STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)

@@ -16,6 +16,7 @@ from typing import Any
 
 from study import plan
 from study.config import approval, reader
+from study.config.canonical import canonical
 from study.data import intake
 from study.files import cache, pictures, seal
 from study.files import places as result_places
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         document = reader.read(given.config)
-        config = approval.canonical(approval.check_form(document.values, document))
+        config = canonical(approval.check_form(document.values, document))
     except (reader.ReadError, approval.ConfigError) as error:
         print(error)
         return 1
