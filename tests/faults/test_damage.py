@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
 from study.data import intake
 from study.files import seal
 from study.files.writing import Damaged, FileTrouble, plainly
 from study.tables import store
+from study.tables.columns import columns_of
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -24,7 +25,7 @@ SAME_COMMAND = ".damaged; run the same command again and it is made anew. What i
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A sealed table of a few rows."""
-    blank = {c.name: [f"{c.name} {i}" if str(c.type) == "string" else i for i in range(5)] for c in store.columns("timings")}  # fmt: skip
+    blank = {c.name: [f"{c.name} {i}" if str(c.type) == "string" else i for i in range(5)] for c in columns_of("timings")}  # fmt: skip
     store.write(store.build("timings", blank), tmp_path / "timings.parquet", {"study": "a"})
     return tmp_path / "timings.parquet"
 

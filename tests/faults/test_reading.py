@@ -14,6 +14,7 @@ from study.data import intake
 from study.files import seal
 from study.files.writing import Damaged, FileTrouble, plainly, reading
 from study.tables import store, streams
+from study.tables.columns import schema_of
 
 WORDS = {
     errno.EIO: "the disk reports an error. Have it looked at, then run the same command again. What is finished is kept.",
@@ -64,7 +65,7 @@ def sequences(folder: Path) -> Path:
 
 def table(folder: Path) -> Path:
     file = folder / "runs.parquet"
-    store.write(store.schema("runs").empty_table(), file, {"table": "runs"})
+    store.write(schema_of("runs").empty_table(), file, {"table": "runs"})
     return file
 
 

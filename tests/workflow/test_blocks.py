@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from study_project import ROOT
 
 import rnn_core as rc
 from rnn_core.experiment import axes
@@ -25,6 +24,7 @@ from study.runs.checks import CheckFailed
 from study.runs.runner import BlockRunner, finish
 from study.screen.progress import Record
 from study.tables import store
+from tests.support.study_project import ROOT
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 GRID: dict[str, list[Any]] = {

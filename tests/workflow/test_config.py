@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from study_project import ROOT, Project
-from study_project import copy as copy_project
 
 import rnn_core as rc
 from study import plan
@@ -21,6 +19,8 @@ from study.config.canonical import canonical
 from study.config.idle import without_effect
 from study.tools import write_docs
 from study.tools.write_docs import SCHEMA_FILE
+from tests.support.study_project import ROOT, Project
+from tests.support.study_project import copy as copy_project
 
 STUDIES = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
 
@@ -214,7 +214,7 @@ def test_settings_that_change_nothing_are_named(
 ) -> None:
     config["sweeps"]["clipping"]["grid"] |= {"sequence_length": 24, **changes}
     notes = [text for text in without_effect(config) if f".{next(reversed(changes))}" in text]
-    assert [note is not None and note in text for text in found] == ([True] if note else [])
+    assert [note is not None and note in text for text in notes] == ([True] if note else [])
 
 
 def test_a_tolerance_that_checks_nothing_is_named(config: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study_project import Project, copy, without_figures
 
 import rnn_core as rc
 from study.data import intake
 from study.settings import described_axes
+from tests.support.study_project import Project, copy, without_figures
 
 FILE = "data/my {task} {waves} [1] *?.csv"
 DESCRIBED: dict[str, Any] = {

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from study_project import ROOT, Project, copy, of_four_blocks
-from terminal import Ended, Terminal, run_in_terminal
 
 from study.cost.forecast import Job
 from study.screen import display, job_log, session
 from study.screen.display import Screen
 from study.screen.session import Listener
+from tests.support.study_project import ROOT, Project, copy, of_four_blocks
+from tests.support.terminal import Ended, Terminal, run_in_terminal
 
 STUDY = "seen"
 STOPPED = "Stopped. What is finished is kept; the same command goes on."

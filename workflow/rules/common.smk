@@ -32,7 +32,7 @@ from study import plan
 from study.screen import progress
 from study import provenance
 from study.cost import resources
-from study.tables import store
+from study.tables.columns import TABLES
 from study.config import reader
 
 
@@ -107,7 +107,6 @@ STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
 VERIFICATIONS = plan.verification_jobs(BLOCKS) if CHECKED else {}
-TABLES = store.TABLES
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 FIGURE_FILES = [
     f"{STUDY}/figures/{figure}.{suffix}"

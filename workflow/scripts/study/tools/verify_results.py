@@ -22,6 +22,7 @@ from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
 from study.tables import store
+from study.tables.columns import TABLES
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -35,7 +36,7 @@ class Missing(FileTrouble):
 
 def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     """Every file of the study in this folder; what is made on the way to its tables may be missing."""
-    for table in store.TABLES:
+    for table in TABLES:
         yield _tried(study / "tables" / f"{table}.parquet", lambda file: result_places.require(file, config))
     for figure in config["figures"]:
         yield from _figure(study / "figures", config["study"], figure)
@@ -98,7 +99,7 @@ def _tried(file: Path, check: Any) -> Result:
 
 def plan_of(study: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config that the tables were made with; the file's own if no table can say. It may have been edited since."""
-    for table in store.TABLES:
+    for table in TABLES:
         file = study / "tables" / f"{table}.parquet"
         if file.exists():
             try:
