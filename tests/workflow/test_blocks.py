@@ -230,7 +230,7 @@ def test_another_engine_finds_nothing(tmp_path: Path, count: list[str]) -> None:
 
 
 def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: list[str]) -> None:
-    from study.data import intake
+    from study.data import task_file
 
     rng = np.random.default_rng(0)
     for index in range(2):
@@ -240,7 +240,7 @@ def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: 
             "loss": np.array("softmax_cross_entropy"),
             "loss_at": np.array("last"),
         }
-        intake.save(arrays, tmp_path / "mine.npz")
+        task_file.save(arrays, tmp_path / "mine.npz")
         mine = runner(tmp_path, sequences={"mine": str(tmp_path / "mine.npz")})
         run(block(task=["mine"]), mine, tmp_path)
         assert len(count) == 8 * (index + 1)

@@ -17,7 +17,7 @@ import rnn_core as rc
 from rnn_core.compiled import build
 from rnn_core.experiment import axes
 from study import plan
-from study.data import intake
+from study.data import task_file
 from study.runs import runner
 from study.tables import store
 from study.tables.columns import TABLES
@@ -47,7 +47,7 @@ def finished_runs(project: Project) -> dict[Path, int]:
 def digests_of(project: Project) -> dict[str, str]:
     """Task -> digest of the sequences that the study read."""
     files = (project.root / "results/tiny/sequences").glob("*.npz")
-    return {file.stem: rc.Sequences(**intake.load(file)).digest for file in files}
+    return {file.stem: rc.Sequences(**task_file.load(file)).digest for file in files}
 
 
 def keys_of(project: Project) -> dict[tuple[str, str], list[str]]:
@@ -397,5 +397,5 @@ def test_a_users_file_with_a_mistake_stops_with_its_reason(tmp_path: Path) -> No
 
 @pytest.mark.xdist_group("tiny")
 def test_digits_of_a_run_come_from_the_stored_split(tiny: Project) -> None:
-    stored = intake.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
+    stored = task_file.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
     assert stored["inputs"].shape == (1797, 64, 1)

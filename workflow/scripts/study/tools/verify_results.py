@@ -17,7 +17,7 @@ from typing import Any
 from study import plan
 from study.config import approval, reader
 from study.config.canonical import canonical
-from study.data import intake
+from study.data import task_file
 from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
@@ -43,7 +43,7 @@ def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     yield _tried(study / "report.html", lambda file: _require_page(file, config["study"]))
     yield from _on_the_way(study, config)
     for task in plan.tasks_from_data(config):
-        yield _tried(study / "sequences" / f"{task}.npz", intake.load)
+        yield _tried(study / "sequences" / f"{task}.npz", task_file.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{cache.SUFFIX}")):
         yield _tried(file, _require_entry)
 
