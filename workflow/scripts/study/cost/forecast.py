@@ -169,6 +169,13 @@ class Estimate:
             job.ended, job.failed = time.time(), failed
             self._read(job)
 
+    def restart(self, number: int) -> Job | None:
+        """The job is to be tried again; None if it is not known."""
+        job = self.jobs.get(number)
+        if job is not None:
+            job.failed, job.submitted, job.began, job.ended = False, False, None, None
+        return job
+
     def running(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.submitted and job.ended is None]
 
