@@ -22,6 +22,7 @@ from rnn_core.arrays import device_name, resolve_device
 from study.files.writing import written_aside
 from study.provenance import provenance
 from study.tables import store
+from study.tables.columns import columns_of
 from verification.cases import LENGTHS, Case, all_cases, is_real
 from verification.oracles import Row, rows_of
 
@@ -127,7 +128,7 @@ def _growth_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def write(rows: Sequence[Row], folder: Path, settings: dict[str, Any], devices: Sequence[str]) -> None:
     """Table, summary and figure."""
-    columns = {c.name: [row[c.name] for row in rows] for c in store.columns("verification")}
+    columns = {c.name: [row[c.name] for row in rows] for c in columns_of("verification")}
     table = folder / "engine_verification.parquet"
     origin = provenance({"study": "verification", **settings}, ", ".join(map(device_name, devices)))
     store.write(store.build("verification", columns), table, origin)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import rnn_core as rc
-from study.tables import store
+from study.tables.columns import columns_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "rnn_core" / "README.md", ROOT / "config" / "README.md"]
@@ -89,7 +89,7 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     """The page reads a column that the table does not have."""
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    columns = {column.name for column in store.columns("runs")}
+    columns = {column.name for column in columns_of("runs")}
     used = {"sweep", "activation", "spectral_radius", "growth_rate"}
     assert used <= columns
     table = tmp_path / "results" / "default" / "tables" / "runs.parquet"

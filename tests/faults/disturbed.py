@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
-from study_project import TABLES, Project, copy, of_four_blocks
 
 from study.files import seal
+from tests.support.study_project import REPEATABLE_TABLES, Project, copy, of_four_blocks
 
 STUDY = "faults"
 PATIENCE = 180.0  # seconds, for what takes two
@@ -140,7 +140,7 @@ def assert_whole(project: Disturbed, undisturbed: Disturbed) -> None:
     for name in ("engine_checks.png", "engine_checks.svg", "engine_checks.phone.svg", "engine_checks.json"):
         assert (figures / name).read_bytes() == (undisturbed.results / "figures" / name).read_bytes(), name
     assert (project.results / "report.html").read_text().rstrip().endswith("</html>")
-    for table in TABLES:
+    for table in REPEATABLE_TABLES:
         pd.testing.assert_frame_equal(
             project.table(table, STUDY), undisturbed.table(table, STUDY), check_exact=True, obj=table
         )

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
-from study.data import intake
+from study.data import task_file
 from study.files import seal
 from study.files.writing import Damaged, FileTrouble, plainly
 from study.tables import store
+from study.tables.columns import columns_of
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -24,7 +25,7 @@ SAME_COMMAND = ".damaged; run the same command again and it is made anew. What i
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A sealed table of a few rows."""
-    blank = {c.name: [f"{c.name} {i}" if str(c.type) == "string" else i for i in range(5)] for c in store.columns("timings")}  # fmt: skip
+    blank = {c.name: [f"{c.name} {i}" if str(c.type) == "string" else i for i in range(5)] for c in columns_of("timings")}  # fmt: skip
     store.write(store.build("timings", blank), tmp_path / "timings.parquet", {"study": "a"})
     return tmp_path / "timings.parquet"
 
@@ -100,12 +101,12 @@ def test_damaged_sequences_are_found(tmp_path: Path) -> None:
     """Every bit that matters: the archive has a checksum for each array; its dates and such may be anything."""
     file, rng = tmp_path / "mine.npz", np.random.default_rng(0)
     arrays = {"inputs": rng.standard_normal((4, 3, 1)), "loss": np.array("squared_error"), "loss_at": np.array("last")}
-    intake.save(arrays, file)
+    task_file.save(arrays, file)
     whole, found = file.read_bytes(), 0
     for position in range(len(whole)):
         flip(file, position, position % 8)
         try:
-            np.testing.assert_array_equal(intake.load(file)["inputs"], arrays["inputs"])
+            np.testing.assert_array_equal(task_file.load(file)["inputs"], arrays["inputs"])
         except FileTrouble:
             found += 1
         except KeyError:  # an array's name in the archive's index: another name is no array of ours

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
-from study_project import ROOT
 
 from study.files import writing
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
+from tests.support.study_project import ROOT
 
 pytestmark = pytest.mark.xdist_group("faults")
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import Disturbed, assert_whole, fresh, kill
 
 from study.files import seal
 from study.files.writing import Damaged, FileTrouble
+from tests.faults.disturbed import Disturbed, assert_whole, fresh, kill
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 

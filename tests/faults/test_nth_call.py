@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from disturbed import STUDY, Disturbed
-from replay import KEEPER, READS, WRITES, control, counted
-from study_project import copy, without_figures
 
 from study.files import seal
+from tests.faults.disturbed import STUDY, Disturbed
+from tests.faults.replay import KEEPER, READS, WRITES, control, counted
+from tests.support.study_project import copy, without_figures
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 

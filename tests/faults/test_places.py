@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, finished
 
 from study import plan
 from study.files import places
 from study.files.cache import Cache, Entry
 from study.files.writing import Misplaced
 from study.tables import store
+from study.tables.columns import schema_of
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -52,7 +53,7 @@ class TestCache:
 def written(root: Path, place: str, columns: str, **made: Any) -> Path:
     """An empty table of the study ``mine`` with the ``columns`` of that table, whose footer says ``made``."""
     file = root / "results" / "mine" / place
-    store.write(store.schema(columns).empty_table(), file, made)
+    store.write(schema_of(columns).empty_table(), file, made)
     return file
 
 

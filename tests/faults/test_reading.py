@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.data import intake
+from study.data import task_file
 from study.files import seal
 from study.files.writing import Damaged, FileTrouble, plainly, reading
 from study.tables import store, streams
+from study.tables.columns import schema_of
 
 WORDS = {
     errno.EIO: "the disk reports an error. Have it looked at, then run the same command again. What is finished is kept.",
@@ -58,13 +59,13 @@ def test_too_little_memory_says_what_to_make_smaller(words: str) -> None:
 def sequences(folder: Path) -> Path:
     file = folder / "mine.npz"
     arrays = {"inputs": np.zeros((4, 3, 1)), "loss": np.array("squared_error"), "loss_at": np.array("last")}
-    intake.save(arrays, file)
+    task_file.save(arrays, file)
     return file
 
 
 def table(folder: Path) -> Path:
     file = folder / "runs.parquet"
-    store.write(store.schema("runs").empty_table(), file, {"table": "runs"})
+    store.write(schema_of("runs").empty_table(), file, {"table": "runs"})
     return file
 
 
@@ -75,7 +76,7 @@ def text(folder: Path) -> Path:
 
 
 READERS: list[tuple[Any, Any]] = [
-    (sequences, intake.load),
+    (sequences, task_file.load),
     (table, seal.check),
     (table, store.require),
     (table, store.provenance_of),
@@ -111,7 +112,7 @@ def test_too_little_memory_is_no_damage_of_sequences(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(np, "load", refuse)
     with pytest.raises(SystemExit, match="There is not enough memory"), plainly():
-        intake.load(file)
+        task_file.load(file)
     assert file.exists()
 
 

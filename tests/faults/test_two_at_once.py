@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
-from study_project import ROOT
 
 from study.files import lock as study_lock
 from study.files import writing
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
+from tests.support.study_project import ROOT
 
 pytestmark = pytest.mark.xdist_group("faults")
 

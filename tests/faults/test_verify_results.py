@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip
 
 from study.files import pictures, seal
 from study.files.writing import Damaged, Misplaced
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 

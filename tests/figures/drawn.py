@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
+from study.tables.columns import FORMATS, TABLES, columns_of
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "scripts" / "figures"
 Settings = dict[str, Any]
@@ -109,7 +110,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "baseline_loss": 2.3 if trains else None,
         "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
         "deviation": None if prediction is None else rate - prediction,
-        **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in store.FORMATS for what in ("flushed", "overflowed")},
+        **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")},
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
@@ -123,7 +124,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
                                           "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
-                                          **{f"{f}_{what}": 0.0 for f in store.FORMATS
+                                          **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
     for update in range(max(1, settings["updates"])):
         ends = update == broken
@@ -160,13 +161,13 @@ def extend(columns: dict[str, list[Any]], row: Settings) -> None:
 
 def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> dict[str, Path]:
     """The five tables of a study that nobody ran."""
-    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in store.TABLES}
+    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in TABLES}
     for run in runs:
         make_run(run, found)
     for check in checks:
         extend(found["checks"], make_check(check))
-    for table in store.TABLES:
+    for table in TABLES:
         rows = len(next(iter(found[table].values()), ()))
-        columns = {column.name: [None] * rows for column in store.columns(table)} | found[table]
+        columns = {column.name: [None] * rows for column in columns_of(table)} | found[table]
         store.write(store.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"})
-    return {table: folder / f"{table}.parquet" for table in store.TABLES}
+    return {table: folder / f"{table}.parquet" for table in TABLES}

@@ -17,6 +17,7 @@ from rnn_core.oracles import complex_step
 from rnn_core.oracles.compare import Abstains
 from study.report import style
 from study.tables import store
+from study.tables.columns import schema_of
 from verification import differences, figure, run, segments
 from verification.cases import Case, all_cases, is_real, network_of
 
@@ -157,7 +158,7 @@ def test_the_table_reads_back_with_the_columns_described(rows: Rows, tmp_path: P
     run.write([*rows, ABSTAINED], tmp_path, {"lengths": [3, 23], "seed": 0}, ["cpu"])
     table = tmp_path / "engine_verification.parquet"
     back = pq.read_table(table)
-    assert back.schema.remove_metadata().equals(store.schema("verification").remove_metadata())
+    assert back.schema.remove_metadata().equals(schema_of("verification").remove_metadata())
     assert back.num_rows == len(rows) + 1 and back["passed"].null_count == back["relative_error"].null_count
     made = store.provenance_of(table)
     assert made["config"]["seed"] == 0 and made["engine"]

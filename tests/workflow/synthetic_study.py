@@ -26,6 +26,7 @@ import rnn_core as rc  # noqa: E402
 from study import plan  # noqa: E402
 from study.settings import described_axes  # noqa: E402
 from study.tables import store  # noqa: E402
+from study.tables.columns import TABLES, columns_of  # noqa: E402
 from study.tables.streams import BLOCK_TABLES, BlockWriter  # noqa: E402
 
 FIGURES = [file.stem for file in sorted((ROOT / "workflow" / "scripts" / "figures").glob("[!_]*.py"))]
@@ -63,7 +64,7 @@ def write_run(writer: BlockWriter, e: rc.Experiment, sample: dict[str, Any], rng
     rate = np.log(e.spectral_radius) + 0.02 * rng.standard_normal()
     recorded = sorted({*range(0, max(1, e.updates), e.trace_every), max(0, e.updates - 1)})
     t = np.tile(np.arange(1, T + 1), len(recorded))
-    traces = {c.name: np.zeros(len(t)) for c in store.columns("traces")[2:]}
+    traces = {c.name: np.zeros(len(t)) for c in columns_of("traces")[2:]}
     traces |= {"update": np.repeat(recorded, T), "t": t, "lag": T - t, "log10_cell_grad_norm": np.full(len(t), np.nan)}
     traces |= {"log10_grad_norm": (T - t) * rate / np.log(10.0) + 0.1 * rng.standard_normal(len(t))}
     traces |= {"hidden_rms": rng.random(len(t)), "saturation": rng.random(len(t))}
@@ -92,7 +93,7 @@ def write_checks(config: dict[str, Any], folder: Path) -> None:
         for run, _ in zip(block.runs(), range(3), strict=False):
             e = rc.Experiment(**run)
             rows.append({"stage": "sweep", "oracle": "torch.autograd", "run_key": e.key, "sweep": block.sweep, "update": 0} | {"task": e.task, "cell": e.cell, "activation": e.activation, "spectral_radius": e.spectral_radius, "sequence_length": e.sequence_length, "dtype": e.dtype, "device": "cpu", "regime": "stable", "relative_error": 1e-14, "where": "t=1", "tolerance": 1e-10})  # fmt: skip
-    data = {c.name: [row[c.name] for row in rows] for c in store.columns("checks")}
+    data = {c.name: [row[c.name] for row in rows] for c in columns_of("checks")}
     store.write(
         store.build("checks", data),
         folder / "checks" / "gate.parquet",
@@ -141,7 +142,7 @@ def gather(config: dict[str, Any], folder: Path, table: str) -> tuple[float, flo
 
 
 def tables_of(folder: Path) -> dict[str, str]:
-    return {table: str(folder / "tables" / f"{table}.parquet") for table in store.TABLES}
+    return {table: str(folder / "tables" / f"{table}.parquet") for table in TABLES}
 
 
 def plot(folder: Path, figure: str) -> tuple[float, float]:
@@ -172,7 +173,7 @@ def main() -> None:
         start = time.perf_counter()
         runs = write_blocks(config, folder)
         print(f"{runs} runs written in {time.perf_counter() - start:.0f} s", flush=True)
-    steps = [(f"gather {table}", lambda table=table: gather(config, folder, table)) for table in store.TABLES]
+    steps = [(f"gather {table}", lambda table=table: gather(config, folder, table)) for table in TABLES]
     steps += [(f"plot {figure}", lambda figure=figure: plot(folder, figure)) for figure in FIGURES]
     for name, measure in [*steps, ("page", lambda: render(config, folder))]:
         seconds, memory = measure()

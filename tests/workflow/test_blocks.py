@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from study_project import ROOT
 
 import rnn_core as rc
 from rnn_core.experiment import axes
@@ -25,6 +24,7 @@ from study.runs.checks import CheckFailed
 from study.runs.runner import BlockRunner, finish
 from study.screen.progress import Record
 from study.tables import store
+from tests.support.study_project import ROOT
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 GRID: dict[str, list[Any]] = {
@@ -230,7 +230,7 @@ def test_another_engine_finds_nothing(tmp_path: Path, count: list[str]) -> None:
 
 
 def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: list[str]) -> None:
-    from study.data import intake
+    from study.data import task_file
 
     rng = np.random.default_rng(0)
     for index in range(2):
@@ -240,7 +240,7 @@ def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: 
             "loss": np.array("softmax_cross_entropy"),
             "loss_at": np.array("last"),
         }
-        intake.save(arrays, tmp_path / "mine.npz")
+        task_file.save(arrays, tmp_path / "mine.npz")
         mine = runner(tmp_path, sequences={"mine": str(tmp_path / "mine.npz")})
         run(block(task=["mine"]), mine, tmp_path)
         assert len(count) == 8 * (index + 1)

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from study_project import ROOT, Project
-from study_project import copy as copy_project
 
 import rnn_core as rc
 from study import plan
 from study.config import approval, reader
+from study.config.canonical import canonical
+from study.config.idle import without_effect
 from study.tools import write_docs
 from study.tools.write_docs import SCHEMA_FILE
+from tests.support.study_project import ROOT, Project
+from tests.support.study_project import copy as copy_project
 
 STUDIES = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
 
@@ -162,7 +164,7 @@ def test_a_large_study_is_made_once_it_is_confirmed(config: dict[str, Any]) -> N
     approval.check({**large, "confirm_runs": runs}, folders=[ROOT])
     with pytest.raises(approval.ConfigError, match=f"confirm_runs={runs}"):
         approval.check({**large, "confirm_runs": runs - 1}, folders=[ROOT])
-    assert "confirm_runs" not in approval.canonical({**large, "confirm_runs": runs})
+    assert "confirm_runs" not in canonical({**large, "confirm_runs": runs})
 
 
 @pytest.mark.parametrize(("given", "values"), [
@@ -173,11 +175,11 @@ def test_a_large_study_is_made_once_it_is_confirmed(config: dict[str, Any]) -> N
     ({"from": 1.5, "to": 1.5, "step": 0.1}, [1.5]),
 ])  # fmt: skip
 def test_a_range_is_the_list_that_one_would_write(config: dict[str, Any], given: Any, values: list[Any]) -> None:
-    found = approval.canonical(put(config, "sweeps.propagation.grid.spectral_radius", given))
-    listed = found["sweeps"]["propagation"]["grid"]["spectral_radius"]
+    plain = canonical(put(config, "sweeps.propagation.grid.spectral_radius", given))
+    listed = plain["sweeps"]["propagation"]["grid"]["spectral_radius"]
     assert listed == values
     assert [type(value) for value in listed] == [type(value) for value in values]
-    names = [block.name for block in plan.blocks(found).values() if block.sweep == "propagation"]
+    names = [block.name for block in plan.blocks(plain).values() if block.sweep == "propagation"]
     assert not [name for name in names if len(name) > 60]
 
 
@@ -185,10 +187,10 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
     """`seeds: 2.0` was a traceback while planning."""
     written = put(put(config, "sweeps.propagation.seeds", 2.0), "sweeps.propagation.grid.sequence_length", [8.0, 16])
     approval.check(written, folders=[ROOT])
-    found = approval.canonical(written)["sweeps"]["propagation"]
-    assert (found["seeds"], found["grid"]["sequence_length"]) == (2, [8, 16])
-    assert type(found["seeds"]) is int
-    assert approval.canonical(approval.canonical(written)) == approval.canonical(written)
+    plain = canonical(written)["sweeps"]["propagation"]
+    assert (plain["seeds"], plain["grid"]["sequence_length"]) == (2, [8, 16])
+    assert type(plain["seeds"]) is int
+    assert canonical(canonical(written)) == canonical(written)
 
 
 @pytest.mark.parametrize("axis", [name for name, axis in rc.experiment.axes().items() if axis.unset])
@@ -211,18 +213,18 @@ def test_settings_that_change_nothing_are_named(
     config: dict[str, Any], changes: dict[str, Any], note: str | None
 ) -> None:
     config["sweeps"]["clipping"]["grid"] |= {"sequence_length": 24, **changes}
-    found = [text for text in approval.without_effect(config) if f".{next(reversed(changes))}" in text]
-    assert [note is not None and note in text for text in found] == ([True] if note else [])
+    notes = [text for text in without_effect(config) if f".{next(reversed(changes))}" in text]
+    assert [note is not None and note in text for text in notes] == ([True] if note else [])
 
 
 def test_a_tolerance_that_checks_nothing_is_named(config: dict[str, Any]) -> None:
     config["gate"]["tolerance"]["float64"] = 1.0
-    assert [t for t in approval.without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t]
+    assert [t for t in without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t]
 
 
 def test_sequences_that_no_sweep_uses_are_named(config: dict[str, Any]) -> None:
     config["sequences"]["spare"] = config["sequences"]["waves"]
-    assert [text for text in approval.without_effect(config) if text.startswith("sequences.spare: no sweep uses it")]
+    assert [text for text in without_effect(config) if text.startswith("sequences.spare: no sweep uses it")]
 
 
 def test_a_long_block_name_ends_in_a_digest_and_blocks_stay_apart(config: dict[str, Any]) -> None:

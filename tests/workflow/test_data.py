@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import rnn_core as rc
-from study.data import intake
+from study.data import intake, task_file
+from study.data.messages import DataError
 
 DESCRIBED: dict[str, Any] = {
     "sequence": "id",
@@ -38,8 +39,8 @@ def write(data: pd.DataFrame, folder: Path, suffix: str) -> dict[str, Any]:
 def test_a_users_file_becomes_sequences(tmp_path: Path, suffix: str) -> None:
     data = frame()
     arrays = intake.from_file("mine", write(data, tmp_path, suffix))
-    intake.save(arrays, tmp_path / "mine.npz")
-    sequences = rc.Sequences(**intake.load(tmp_path / "mine.npz"))
+    task_file.save(arrays, tmp_path / "mine.npz")
+    sequences = rc.Sequences(**task_file.load(tmp_path / "mine.npz"))
     assert sequences.inputs.shape == (8, 5, 2)
     np.testing.assert_allclose(sequences.inputs[3, :, 1], data[data["id"] == 3]["b"], rtol=1e-15)
     np.testing.assert_allclose(sequences.targets[3, :, 0], data[data["id"] == 3]["y"], rtol=1e-15)
@@ -74,7 +75,7 @@ MISFITS = [
 
 @pytest.mark.parametrize(("spoil", "message"), MISFITS, ids=[m for _, m in MISFITS])
 def test_a_file_that_does_not_fit_is_named_with_the_reason(tmp_path: Path, spoil: Any, message: str) -> None:
-    with pytest.raises(intake.DataError, match="mine") as error:
+    with pytest.raises(DataError, match="mine") as error:
         intake.from_file("mine", write(spoil(frame()), tmp_path, "parquet"))
     assert message in str(error.value)
 

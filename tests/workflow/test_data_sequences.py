@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 import study
-from study.data import intake
+from study.data import intake, task_file
+from study.data.messages import DataError
+from study.data.task import FIELDS, Task, class_name, sequences_of
 from study.files.writing import Misplaced
 
 CLASSES: dict[str, Any] = {"sequence": "id", "inputs": ["a"], "targets": ["kind"], "loss": "softmax_cross_entropy", "loss_at": "last"}  # fmt: skip
@@ -34,23 +36,23 @@ def frame(lengths: tuple[int, ...] = (3, 3, 3, 3, 3, 3)) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "step": step, "a": ids + step / 10, "kind": ids % 2, "y": ids * 10.0 + step})
 
 
-def read(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **more: Any) -> intake.Task:
+def read(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **more: Any) -> Task:
     data.to_csv(folder / "mine.csv", index=False)
     return intake.read("mine", {**described, "file": "mine.csv", **more}, folder)
 
 
 def refusal(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **more: Any) -> str:
-    with pytest.raises(intake.DataError) as error:
+    with pytest.raises(DataError) as error:
         read(folder, data, described, **more)
     assert str(error.value).startswith("sequences.mine") and "\n" not in str(error.value)
     return str(error.value)
 
 
-def said(task: intake.Task, part: str) -> bool:
+def said(task: Task, part: str) -> bool:
     return any(part in line for line in task.report)
 
 
-def warned(task: intake.Task, part: str) -> bool:
+def warned(task: Task, part: str) -> bool:
     assert all(line.startswith("sequences.mine") for line in task.warnings)
     return any(part in line for line in task.warnings)
 
@@ -164,13 +166,13 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_sequences_in_another_tasks_place_are_noticed(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "one" / "sequences"
     folder.mkdir(parents=True)
-    intake.save_task(read(tmp_path, frame()), folder / "mine.npz", folder / "mine.txt", folder / "mine.json")
-    assert intake.load(folder / "mine.npz")
+    task_file.save_task(read(tmp_path, frame()), folder / "mine.npz", folder / "mine.txt", folder / "mine.json")
+    assert task_file.load(folder / "mine.npz")
     for other in (folder / "other.npz", tmp_path / "results" / "two" / "sequences" / "mine.npz"):
         other.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "mine.npz", other)
         with pytest.raises(Misplaced, match="it was written as one/sequences/mine"):
-            intake.load(other)
+            task_file.load(other)
 
 
 @pytest.mark.parametrize("name", ["t", "year", "idx", "Time", "time_s", "timestamp (ms)", "STEP", "date", "step_index"])
@@ -218,9 +220,9 @@ def test_however_rows_are_shuffled_time_puts_them_back(data: Any) -> None:
             content.to_csv(folder / "mine.csv", index=False)
             tasks.append(intake.read("mine", described, folder))
         plain, sorted_again = tasks
-        for name in intake.FIELDS:
+        for name in FIELDS:
             np.testing.assert_array_equal(getattr(plain, name), getattr(sorted_again, name))
-        assert intake.sequences_of(plain).digest == intake.sequences_of(sorted_again).digest
+        assert sequences_of(plain).digest == sequences_of(sorted_again).digest
         for index, length in enumerate(lengths):
             np.testing.assert_allclose(plain.inputs[index, :length, 0], index + np.arange(length) / 10)
             assert not plain.inputs[index, length:].any()
@@ -262,7 +264,7 @@ def test_classes_may_have_any_names(tmp_path: Path, given_labels: list[Any], cla
     assert task.classes == classes and [type(name) for name in task.classes or []] == [type(name) for name in classes]
     written = [str(classes[label]).lower() for label in task.targets]
     assert written == [str(label).strip().lower().removesuffix(".0") for label in given_labels]
-    assert said(task, f"{len(classes)} classes: {intake.class_name(classes[0])} = 0 (")
+    assert said(task, f"{len(classes)} classes: {class_name(classes[0])} = 0 (")
     assert warned(task, "is taken as the name of a class") == ("NA" in classes)
 
 
@@ -278,11 +280,11 @@ def test_classes_may_be_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
 
 def test_the_names_of_classes_are_kept_for_reports(tmp_path: Path) -> None:
     task = read(tmp_path, frame().assign(kind=lambda d: np.where(d["kind"] == 1, "dog", "cat")))
-    intake.save_task(task, tmp_path / "x.npz", tmp_path / "x.txt", tmp_path / "x.json")
+    task_file.save_task(task, tmp_path / "x.npz", tmp_path / "x.txt", tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["classes"] == ["cat", "dog"]
     assert np.load(tmp_path / "x.npz")["classes"].tolist() == ["cat", "dog"]
     assert "2 classes: cat = 0 (" in (tmp_path / "x.txt").read_text()
-    assert rc.Sequences(**intake.load(tmp_path / "x.npz")).output_size == 2
+    assert rc.Sequences(**task_file.load(tmp_path / "x.npz")).output_size == 2
 
 
 BAD_LABELS = [
@@ -430,7 +432,7 @@ def test_missing_identifiers_of_a_typed_column_are_refused(tmp_path: Path) -> No
         ids = [missing if value == 4 else float(value) for value in frame()["id"]]
         table = pa.Table.from_pandas(frame()).drop_columns("id").append_column("id", pa.array(ids, from_pandas=False))
         pq.write_table(table, tmp_path / "mine.parquet")
-        with pytest.raises(intake.DataError, match="'id' is blank in data rows 13 to 15"):
+        with pytest.raises(DataError, match="'id' is blank in data rows 13 to 15"):
             intake.read("mine", {**CLASSES, "file": "mine.parquet"}, tmp_path)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study_project import Project, copy, without_figures
 
 import rnn_core as rc
-from study.data import intake
+from study.data import task_file
 from study.settings import described_axes
+from tests.support.study_project import Project, copy, without_figures
 
 FILE = "data/my {task} {waves} [1] *?.csv"
 DESCRIBED: dict[str, Any] = {
@@ -78,7 +78,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[str]]:
 
 
 def data_of(project: Project) -> rc.Sequences:
-    return rc.Sequences(**intake.load(project.root / "results/own/sequences/mine.npz"))
+    return rc.Sequences(**task_file.load(project.root / "results/own/sequences/mine.npz"))
 
 
 def test_the_sequences_are_those_of_the_file(own: tuple[Project, list[str]]) -> None:

@@ -173,7 +173,8 @@ def test_every_rule_that_makes_something_has_a_kind_and_a_predicted_time(config:
 
 @pytest.fixture
 def config() -> dict[str, Any]:
-    from study_project import ROOT
     from yaml import safe_load
+
+    from tests.support.study_project import ROOT
 
     return dict(safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8")))

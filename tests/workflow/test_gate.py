@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from study_project import ROOT
 from yaml import safe_load
 
 import check_engine
@@ -15,6 +14,7 @@ import rnn_core as rc
 from rnn_core.cells import vanilla
 from study.runs import gate as gate_of_study
 from study.runs.checks import CheckFailed
+from tests.support.study_project import ROOT
 
 SWEEPS = {
     "one": {

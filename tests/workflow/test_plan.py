@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from study_project import ROOT
 from yaml import safe_load
 
 import rnn_core as rc
@@ -20,6 +19,7 @@ from study import plan as planning
 from study.config import approval
 from study.cost import model, outlook
 from study.plan import Block
+from tests.support.study_project import ROOT
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from study_project import ROOT, copy, without_figures
 
 from study import plan
 from study.cost import model
 from study.cost import resources as job_resources
 from study.runs.gate import LONGEST as LONGEST_CHECKED
+from tests.support.study_project import ROOT, copy, without_figures
 
 TINY = yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8"))
 PROFILES = ROOT / "workflow" / "profiles"

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from study_project import ROOT, Project, copy, of_four_blocks
-from terminal import Ended, Terminal, run_in_terminal
 
 from study.cost.forecast import Job
 from study.screen import display, job_log, session
 from study.screen.display import Screen
 from study.screen.session import Listener
+from tests.support.study_project import ROOT, Project, copy, of_four_blocks
+from tests.support.terminal import Ended, Terminal, run_in_terminal
 
 STUDY = "seen"
 STOPPED = "Stopped. What is finished is kept; the same command goes on."
@@ -459,7 +459,7 @@ def failing(listener: Listener, number: int, log: str) -> None:
 
 
 def said(listener: Listener) -> list[str]:
-    return [line for line in listener.theirs.said() if not line.startswith("0 of 6 runs")]
+    return [line for line in listener.snakemakes.said() if not line.startswith("0 of 6 runs")]
 
 
 def test_only_what_matters_is_said(listener: Listener, tmp_path: Path) -> None:
@@ -501,10 +501,10 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
 
 def test_a_snakemake_that_speaks_otherwise_speaks_for_itself(listener: Listener, tmp_path: Path) -> None:
     """An event without what it always had: from then on Snakemake's own words, and plain lines of ours between them."""
-    assert listener.ours
+    assert listener.shows_study
     hear(listener, "Finished job", event="job_finished")  # no number
     hear(listener, "Select jobs to execute...")
-    assert not listener.ours
+    assert not listener.shows_study
     listener.well = True
     hear(listener, "Finished jobid: 1", event="job_finished", job_id=1)
     listener.close()
@@ -525,7 +525,8 @@ def test_without_snakemakes_handler_nothing_is_taken_over(
     found.start({1: Job("runs", "block", 1.0, runs=3)}, 1, tmp_path / "progress.log")
     logger.warning("a warning")
     hear(found, "Rule: run_block", event="job_info", jobid=1)
-    found._show()
+    assert found.follower is not None
+    found.follower.show()
     found.well = True
     found.close()
     assert other.said() == ["a warning"]
@@ -540,7 +541,7 @@ def test_without_snakemakes_handler_nothing_is_taken_over(
 def test_options_that_ask_for_snakemakes_view(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["snakemake", *words])
     output = {"quiet": {1}, "verbose": "--verbose" in words, "debug_dag": False, "log_handler_settings": {"x": 1} if "--logger" in words else {}}  # fmt: skip
-    assert session.own_view(workflow(output_settings=SimpleNamespace(**output))) == (words[0] != "--cores")
+    assert session.wants_snakemakes_view(workflow(output_settings=SimpleNamespace(**output))) == (words[0] != "--cores")
 
 
 @pytest.mark.parametrize(

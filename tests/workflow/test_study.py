@@ -12,22 +12,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from study_project import TABLES, Project, copy, copy_of, without_figures
 
 import rnn_core as rc
 from rnn_core.compiled import build
 from rnn_core.experiment import axes
 from study import plan
-from study.data import intake
+from study.data import task_file
 from study.runs import runner
 from study.tables import store
+from study.tables.columns import TABLES
+from tests.support.study_project import REPEATABLE_TABLES, Project, copy, copy_of, without_figures
 
 pytestmark = [pytest.mark.workflow]
 TINY = ("--configfile=studies/tiny.yaml",)
 
 
 def same_rows(one: Project, other: Project, study: str = "tiny") -> None:
-    for table in TABLES:
+    for table in REPEATABLE_TABLES:
         pd.testing.assert_frame_equal(one.table(table, study), other.table(table, study), check_exact=True)
 
 
@@ -46,7 +47,7 @@ def finished_runs(project: Project) -> dict[Path, int]:
 def digests_of(project: Project) -> dict[str, str]:
     """Task -> digest of the sequences that the study read."""
     files = (project.root / "results/tiny/sequences").glob("*.npz")
-    return {file.stem: rc.Sequences(**intake.load(file)).digest for file in files}
+    return {file.stem: rc.Sequences(**task_file.load(file)).digest for file in files}
 
 
 def keys_of(project: Project) -> dict[tuple[str, str], list[str]]:
@@ -62,7 +63,7 @@ def keys_of(project: Project) -> dict[tuple[str, str], list[str]]:
 class TestResults:
     def test_every_promised_file_is_there(self, tiny: Project) -> None:
         results = tiny.root / "results" / "tiny"
-        for table in store.TABLES:
+        for table in TABLES:
             assert (results / "tables" / f"{table}.parquet").is_file()
         for figure in tiny.config()["figures"]:
             for suffix in ("png", "svg"):
@@ -161,7 +162,7 @@ class TestResults:
         assert len(sampled) == len(plan.blocks(tiny.config()))
 
     def test_provenance_is_in_every_footer_and_names_no_machine_path(self, tiny: Project) -> None:
-        for table in store.TABLES:
+        for table in TABLES:
             provenance = store.provenance_of(tiny.root / "results" / "tiny" / "tables" / f"{table}.parquet")
             assert provenance["config"] == tiny.config()
             assert provenance["versions"]["torch"]
@@ -221,7 +222,7 @@ class TestExecution:
 
     def test_one_core_gives_the_same_rows(self, tiny: Project, tmp_path: Path) -> None:
         other = copy(tmp_path / "project")
-        tables = [f"results/tiny/tables/{table}.parquet" for table in store.TABLES]
+        tables = [f"results/tiny/tables/{table}.parquet" for table in TABLES]
         other.snakemake(*TINY, *tables, cores=1)
         same_rows(tiny, other)
 
@@ -256,7 +257,7 @@ class TestExecution:
     def test_a_failed_job_leaves_no_silent_gap(self, tiny: Project, tmp_path: Path) -> None:
         """One run of one block cannot be kept; the rest is made, no table is, and once repaired only the gap is computed."""
         other = copy(tmp_path / "project")
-        tables = [f"results/tiny/tables/{table}.parquet" for table in store.TABLES]
+        tables = [f"results/tiny/tables/{table}.parquet" for table in TABLES]
         folders = {block: {key[:2] for key in keys} for block, keys in keys_of(tiny).items()}
         block = ("propagation", "activation=tanh")
         others = set().union(*(found for name, found in folders.items() if name != block))
@@ -396,5 +397,5 @@ def test_a_users_file_with_a_mistake_stops_with_its_reason(tmp_path: Path) -> No
 
 @pytest.mark.xdist_group("tiny")
 def test_digits_of_a_run_come_from_the_stored_split(tiny: Project) -> None:
-    stored = intake.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
+    stored = task_file.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
     assert stored["inputs"].shape == (1797, 64, 1)

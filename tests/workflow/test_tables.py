@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from study_project import ROOT
 
 import gather_table
 import rnn_core as rc
@@ -21,23 +20,25 @@ from rnn_core.experiment import axes
 from study.files.writing import written_aside
 from study.settings import axis_label
 from study.tables import store, streams
+from study.tables.columns import TABLES, columns_of
+from tests.support.study_project import ROOT
 
 
 def row(**changed: Any) -> dict[str, list[Any]]:
-    blank = {c.name: ([None] if c.null else [0.0] if pa.types.is_floating(c.type) else [0] if pa.types.is_integer(c.type) else [False] if pa.types.is_boolean(c.type) else [""]) for c in store.columns("traces")}  # fmt: skip
+    blank = {c.name: ([None] if c.null else [0.0] if pa.types.is_floating(c.type) else [0] if pa.types.is_integer(c.type) else [False] if pa.types.is_boolean(c.type) else [""]) for c in columns_of("traces")}  # fmt: skip
     return blank | {name: [value] for name, value in changed.items()}
 
 
 def test_every_field_of_an_experiment_is_a_column_of_runs_with_its_description() -> None:
-    columns = {c.name: c for c in store.columns("runs")}
+    columns = {c.name: c for c in columns_of("runs")}
     for name, axis in axes().items():
         assert columns[name].meaning == axis.meaning
         assert columns[name].unit == axis.unit
 
 
-@pytest.mark.parametrize("table", store.TABLES)
+@pytest.mark.parametrize("table", TABLES)
 def test_every_column_is_described_once(table: str) -> None:
-    columns = store.columns(table)
+    columns = columns_of(table)
     assert len({c.name for c in columns}) == len(columns)
     assert all(c.unit and c.meaning for c in columns)
 
@@ -142,7 +143,7 @@ print(pyarrow.default_memory_pool().max_memory())
 
 def test_what_verification_found_stands_in_the_runs_rows(tmp_path: Path) -> None:
     """The worst of a run's checks, for that sweep's run alone; null where it was not verified or nothing was finite."""
-    blank = {c.name: None if c.null else "" if pa.types.is_string(c.type) else 0 for c in store.columns("checks")}
+    blank = {c.name: None if c.null else "" if pa.types.is_string(c.type) else 0 for c in columns_of("checks")}
     found = [("a", "k", 1e-15), ("a", "k", 1e-13), ("a", "k", None), ("b", "m", None)]
     rows = [{**blank, "sweep": sweep, "run_key": key, "relative_error": error} for sweep, key, error in found]
     checks = store.build("checks", {name: [row[name] for row in rows] for name in blank})
@@ -190,10 +191,10 @@ def test_axis_labels_carry_units() -> None:
 
 
 def test_empty_tables_can_be_gathered(tmp_path: Path) -> None:
-    empty = store.build("checks", {c.name: [] for c in store.columns("checks")})
+    empty = store.build("checks", {c.name: [] for c in columns_of("checks")})
     store.write(empty, tmp_path / "c.parquet", {})
     assert len(pd.read_parquet(tmp_path / "c.parquet")) == 0
     assert gathered("checks", [tmp_path / "c.parquet"], tmp_path / "gathered.parquet").num_rows == 0
-    empty = store.build("traces", {c.name: [] for c in store.columns("traces")})
+    empty = store.build("traces", {c.name: [] for c in columns_of("traces")})
     store.write(empty, tmp_path / "t.parquet", {})
     assert gathered("traces", [tmp_path / "t.parquet"], tmp_path / "gathered.parquet").num_rows == 0

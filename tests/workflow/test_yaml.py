@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study_project import ROOT
-from study_project import copy as copy_project
 
 from study.config import reader
+from tests.support.study_project import ROOT
+from tests.support.study_project import copy as copy_project
 
 REFUSED = [
     # content, what the message holds besides the file's name

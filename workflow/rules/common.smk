@@ -26,12 +26,14 @@ if workflow.is_main_process:
     stop.end_in_words()
 
 from study.config import approval
-from study.data import intake
+from study.config.canonical import canonical
+from study.data import locating
+from study.data import task_file
 from study import plan
 from study.screen import progress
 from study import provenance
 from study.cost import resources
-from study.tables import store
+from study.tables.columns import TABLES
 from study.config import reader
 
 
@@ -88,7 +90,7 @@ def tell(approved):
     """What the user's data are, if this study has not read them yet, and what of the config may not be meant."""
     for task, report in approved.reports.items():
         kept = f"results/{approved.config['study']}/sequences/{task}.txt"
-        if not intake.is_told(report, kept):
+        if not task_file.is_told(report, kept):
             logger.info("\n    ".join([f"Task {task}:", *report]))
     for note in approved.notes:
         logger.warning(f"Note: {note}.")
@@ -100,13 +102,12 @@ if workflow.is_main_process:
     tell(APPROVED)
     config = APPROVED.config
 else:
-    config = approval.canonical(config)
+    config = canonical(config)
 
 STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
 VERIFICATIONS = plan.verification_jobs(BLOCKS) if CHECKED else {}
-TABLES = store.TABLES
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 FIGURE_FILES = [
     f"{STUDY}/figures/{figure}.{suffix}"
@@ -129,7 +130,7 @@ wildcard_constraints:
 
 def place_of(task):
     """(folder, file) of the user's data; a pair of None for the digits."""
-    return intake.place_of(config, task, FOLDERS) or (None, None)
+    return locating.place_of(config, task, FOLDERS) or (None, None)
 
 
 def sequences_of(blocks):

@@ -5,6 +5,7 @@ from snakemake.logging import logger
 from study.files import writing
 from study.files import lock
 from study.screen import session
+from study.screen.jobs import jobs_of
 
 if workflow.is_main_process:
     LISTENER = session.listen(workflow, f"{STUDY}/report.html")
@@ -63,7 +64,7 @@ def show_progress():
     cores = workflow.resource_settings.cores or 1
     progress.start_session(f"{STUDY}/logs", cores)
     LISTENER.start(
-        session.jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
+        jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
         cores if workflow.local_exec else workflow.nodes,
         Path(f"{STUDY}/logs/progress.log"),
         queued=not workflow.local_exec,

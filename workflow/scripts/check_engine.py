@@ -6,7 +6,7 @@ from typing import Any
 import rnn_core as rc
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
-from study.data import intake
+from study.data import task_file
 from study.job import running
 from study.runs import gate
 from study.runs.checks import CheckFailed
@@ -16,7 +16,7 @@ from study.tables import store
 def main(snakemake: Any) -> None:
     p = snakemake.params
     device = resolve_device(p.device)
-    data = {Path(file).stem: rc.Sequences(**intake.load(file)) for file in snakemake.input.get("sequences", [])}
+    data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
     rows = gate.table(p.sweeps, data, device, p.tolerance)
     made = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
     store.write(store.build("checks", rows), snakemake.output.checks, made)

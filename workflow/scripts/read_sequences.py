@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from study.data import intake
+from study.data import intake, task_file
 from study.data.messages import DataError
 from study.job import running
 
@@ -11,7 +11,7 @@ from study.job import running
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
     read = intake.digits_task() if task == "digits" else intake.read(task, described, Path(snakemake.params.folder))
-    intake.save_task(read, **dict(snakemake.output.items()))
+    task_file.save_task(read, **dict(snakemake.output.items()))
 
 
 if __name__ == "__main__":

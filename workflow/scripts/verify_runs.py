@@ -12,6 +12,7 @@ from study.provenance import script_digest
 from study.runs import runner, verification
 from study.runs.checks import CheckFailed
 from study.tables import store
+from study.tables.columns import columns_of
 
 
 def main(snakemake: Any) -> None:
@@ -22,7 +23,7 @@ def main(snakemake: Any) -> None:
     provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(block_runner.device)}
     timings = {timing["sweep"] + timing["run_key"]: timing for _, timing in pairs}.values()
     for table, rows in (("checks", [check for check, _ in pairs]), ("timings", list(timings))):
-        data = {c.name: [row[c.name] for row in rows] for c in store.columns(table)}
+        data = {c.name: [row[c.name] for row in rows] for c in columns_of(table)}
         store.write(store.build(table, data), snakemake.output[table], {**provenance, "table": table})
 
 

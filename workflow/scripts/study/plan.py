@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.settings import described_axes
+from rnn_core.experiment import axes
 
 Settings = dict[str, Any]
 
@@ -74,17 +74,17 @@ def as_list(value: Any) -> list[Any]:
 
 
 def checked_grid(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What the engine check takes of a sweep's grid: both ends of a number, every choice, and of training the first value."""
-    checked = {}
-    for axis, given in grid.items():
-        values, which = as_list(given), described_axes()[axis]["checked"]
-        if which == "ends":
-            numbers = [value for value in values if value is not None]
-            ends = sorted({min(numbers), max(numbers)}) if numbers else []
-            checked[axis] = [*ends, None] if None in values else ends
-        else:
-            checked[axis] = values if which == "all" else values[:1]
-    return checked
+    """The part of a sweep's grid that the engine check takes. Every setting says itself which of its values that are."""
+    return {axis: _checked_values(as_list(given), axes()[axis].checked) for axis, given in grid.items()}
+
+
+def _checked_values(values: list[Any], checked: str) -> list[Any]:
+    """``all`` values, the ``first``, or both ``ends``; a value that is not set belongs to the ends."""
+    if checked != "ends":
+        return values if checked == "all" else values[:1]
+    numbers = [value for value in values if value is not None]
+    ends = sorted({min(numbers), max(numbers)}) if numbers else []
+    return [*ends, None] if None in values else ends
 
 
 def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:

@@ -13,7 +13,10 @@ from rnn_core.tasks import GENERATED
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:
-    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, checked, cell}; ``cell`` is the one that has it, or None."""
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, cell}.
+
+    ``training``: it acts on training alone. ``cell``: the one that has it, or None.
+    """
     defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
     return {
         name: {
@@ -24,7 +27,6 @@ def described_axes() -> dict[str, dict[str, Any]]:
             "meaning": axis.meaning,
             "unset": axis.unset,
             "training": axis.training,
-            "checked": axis.checked,
             "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
         }
         for name, axis in axes().items()

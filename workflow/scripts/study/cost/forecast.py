@@ -21,7 +21,7 @@ from study.plan import Block
 from study.runs.gate import LONGEST as LONGEST_CHECKED
 from study.screen import progress
 from study.screen.progress import Record
-from study.tables import store
+from study.tables.columns import TABLES
 
 # Kinds of jobs, in the order of the study; kinds of one stage run beside each other, and a stage waits for the one before.
 STAGES = (("sequences",), ("engine check",), ("runs", "verification"), ("tables",), ("figures",), ("page",))
@@ -169,6 +169,13 @@ class Estimate:
             job.ended, job.failed = time.time(), failed
             self._read(job)
 
+    def restart(self, number: int) -> Job | None:
+        """The job is to be tried again; None if it is not known."""
+        job = self.jobs.get(number)
+        if job is not None:
+            job.failed, job.submitted, job.began, job.ended = False, False, None, None
+        return job
+
     def running(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.submitted and job.ended is None]
 
@@ -299,7 +306,7 @@ def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: f
     if kind == "engine check":
         return check_seconds(config), 0.0
     if kind == "tables":
-        return start + rows / len(store.TABLES) * RATES["gathered_row_seconds"], 0.0
+        return start + rows / len(TABLES) * RATES["gathered_row_seconds"], 0.0
     return (start if kind == "sequences" else RATES["figure_seconds"]), 0.0
 
 

@@ -13,15 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rnn_core import ACTIVATIONS, CELLS
+from rnn_core.arrays import DTYPES
 from rnn_core.compiled import COVERED
 from rnn_core.initializers import REMEMBERED_MATRICES
+from rnn_core.tasks import GENERATED, WhiteNoise
+from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
 from study.cost.rates import RATES
 from study.plan import Block, Settings
 from study.settings import described_axes
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
-BYTES = {"float64": 8, "float32": 4}
+BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
 STRAIGHT = tuple(
@@ -37,11 +42,10 @@ FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
 
 # the settings that work depends on; of all others only their number counts
 _COUNTED = (
-    "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
+    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
     *SHARED,
 )  # fmt: skip
 _DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
-_INPUTS, _HELD_OUT = 8, 256  # of a generated task that is not told otherwise: inputs; sequences held out
 
 Work = Counter[str]
 
@@ -140,7 +144,7 @@ def _eigenvalues(block: Block) -> int:
 def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
     """The work of one run a length and clipping; if it is shared, of one forward pass for all of them."""
     gates, H, B = GATES[settings["cell"]], settings["hidden_size"], settings["batch_size"]
-    D, scale = settings["input_size"] or _INPUTS, BYTES[settings["dtype"]] / 8
+    D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
     passes = max(1, updates)
     traced = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
@@ -154,7 +158,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
     width = gates * H
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
-    sequences = B * (forward + 2 * backward) + _HELD_OUT * held_out  # × steps
+    sequences = B * (forward + 2 * backward) + HELD_OUT_SEQUENCES * held_out  # × steps
     recorded = gradients * traced * width * B * scale
     found = {
         "network": networks,
@@ -171,6 +175,11 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
         "row": steps * len(clippings) * traced,
     }  # fmt: skip
     return Counter({kind: count for kind, count in found.items() if count})
+
+
+def _inputs_of(task: str) -> int:
+    """D where no ``input_size`` is given. A plan does not read files: their columns count as white noise's inputs do."""
+    return GENERATED[task].default_input_size if task in GENERATED else WhiteNoise.default_input_size
 
 
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:

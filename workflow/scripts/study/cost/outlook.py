@@ -25,7 +25,7 @@ from study.plan import Block
 from study.runs import gate
 from study.runs.runner import BlockRunner
 from study.settings import axis_defaults, described_axes
-from study.tables import store
+from study.tables.columns import TABLES
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
 NOT_TIMED = (
@@ -180,7 +180,7 @@ def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
     rows = sum(model.block_work(block)["row"] for block in blocks.values())
-    tables, figures = len(store.TABLES), len(config["figures"]) + 1
+    tables, figures = len(TABLES), len(config["figures"]) + 1
     return {
         "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
         "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from rnn_core.experiment import RANGES
 from study.counts import counted
 from study.data.messages import listed
 from study.plan import as_list
-
-FLOAT32_LARGEST = 3.4028235e38
 
 
 class Fit:
@@ -96,5 +95,6 @@ class Fit:
         largest = float(np.abs(self.data.inputs).max())
         if self.data.classes is None:
             largest = max(largest, float(np.abs(self.data.targets).max()))
-        if "float32" in self._values("dtype") and largest > FLOAT32_LARGEST:
-            yield f"{self._key('dtype', 'float32')} does not hold {largest:.3g}, the largest value of {self.task!r}; standardise its columns"
+        for dtype in self._values("dtype"):
+            if largest > RANGES[dtype][1]:
+                yield f"{self._key('dtype', dtype)} does not hold {largest:.3g}, the largest value of {self.task!r}; standardise its columns"

@@ -1,73 +1,27 @@
-"""From the columns of a file to sequences: which rows belong together, in which order, where they end, which carry a target."""
+"""From the columns of a file to sequences: their inputs, their targets, where they end, and which steps carry a target."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from study.counts import counted
-from study.data import cells as columns
-from study.data import reading as files
-from study.data.messages import NO_HEADER, DataError, column_name, data_rows, is_number, listed, nearest, quoted
+from study.data import reading
+from study.data.cells import Cells, is_blank
+from study.data.messages import NO_HEADER, DataError, column_name, is_number, listed, nearest, quoted
+from study.data.names import Names, distinct, labels
+from study.data.numbers import finite, flags
+from study.data.order import Notes, Order, looks_like_time, order_of
+from study.data.table import Table
 from study.machine import memory_of_machine_mb
 
 MOST_CLASSES = 1000
 SHOWN_COLUMNS = 20  # that a sentence names
 FEW_CLASSES = 20  # up to here classes may be as many as the targets
-_TIME_WORDS = frozenset(
-    {
-        "t",
-        "time",
-        "times",
-        "timestamp",
-        "timestep",
-        "timesteps",
-        "step",
-        "steps",
-        "date",
-        "datetime",
-        "frame",
-        "tick",
-        "year",
-        "epoch",
-        "ts",
-        "unix",
-        "idx",
-        "index",
-    }
-)
-_TIME_ADDITIONS = frozenset({"s", "ms", "us", "ns", "sec", "secs", "seconds", "min", "minutes", "h", "hours", "d", "days", "utc", "index", "idx", "id", "no", "nr", "number"}) | _TIME_WORDS  # fmt: skip
-
-
-@dataclass
-class Notes:
-    """What is said of the data: in its report, and as a warning."""
-
-    report: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Order:
-    """Rows by sequence and step.
-
-    Attributes:
-        rows: (rows,) data rows, sequence after sequence, each in its order of steps.
-        of_row: (rows,) the sequence that each of ``rows`` belongs to.
-        step: (rows,) its step in the sequence, counted from 0.
-        lengths: (N,) rows of every sequence.
-        names: (N,) identifiers.
-    """
-
-    rows: np.ndarray
-    of_row: np.ndarray
-    step: np.ndarray
-    lengths: np.ndarray
-    names: list[Any]
 
 
 @dataclass(frozen=True)
@@ -102,8 +56,8 @@ def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) ->
         DataError: the file, a column or a cell is not what it must be.
     """
     _require_roles(name, described)
-    table = files.read(name, described, root, lambda names: _wanted(name, described, names))
-    order = _order(table, described, notes)
+    table = reading.read(name, described, root, lambda names: _wanted(name, described, names))
+    order = order_of(table, described, notes)
     carry = _carrying(table, described, order, notes)
     last = described["loss_at"] == "last"
     if last:  # the last of the rows that carry a target
@@ -168,120 +122,16 @@ def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[s
         raise DataError(f"{where}: no column {shown}; the file has {there}.{hint}")
     chosen = [column for _, column in roles if column is not None]
     if "time" not in described:
-        chosen += [column for column in names if _looks_like_time(column)]
+        chosen += [column for column in names if looks_like_time(column)]
     return list(dict.fromkeys(chosen))
 
 
-def _looks_like_time(column: str) -> bool:
-    """``t``, ``time_s``, ``Step``, ``timestamp (ms)`` do; ``lifetime`` and ``time of flight`` do not."""
-    words = "".join(letter if letter.isalnum() else " " for letter in column.lower()).split()
-    return bool(_TIME_WORDS & set(words)) and set(words) <= _TIME_ADDITIONS
-
-
-def _order(table: files.Table, described: Mapping[str, Any], notes: Notes) -> Order:
-    found = columns.identifiers(table.cells(described["sequence"]))
-    notes.warnings += found.warnings
-    codes, names = found.codes, found.names
-    time = described.get("time")
-    if time is None:
-        rows = np.argsort(codes, kind="stable")
-        if "time" not in described:
-            _require_time_order(table, described, rows, codes[rows], notes)
-        _say_apart(table, rows, codes, names, notes)
-        notes.report.append("steps and sequences in the order of the file")
-    else:
-        by_name = sorted(range(len(names)), key=_sortable(names))
-        place = np.empty(len(names), dtype=np.int64)
-        place[by_name] = np.arange(len(names))
-        codes, names = place[codes], [names[index] for index in by_name]
-        when = columns.moments(table.cells(time))
-        rows = np.lexsort((when.ranks, codes))
-        _require_one_moment_each(table, time, rows, codes[rows], when, names)
-        notes.report.append(f"steps in the order of {time!r}, sequences in the order of {described['sequence']!r}")
-        notes.report += _spacing(time, codes[rows], when.values[rows], when.unit)
-    lengths = np.bincount(codes, minlength=len(names))
-    step = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return Order(rows, codes[rows], step, lengths, names)
-
-
-def _sortable(names: list[Any]) -> Any:
-    """A key for indices of ``names``: text that is numbers sorts as numbers, 2 before 10."""
-    numeric = all(isinstance(name, str) and is_number(name) for name in names)
-    return lambda index: (float(names[index]), names[index]) if numeric else names[index]
-
-
-def _require_one_moment_each(
-    table: files.Table, time: str, rows: np.ndarray, of_row: np.ndarray, when: columns.Moments, names: list[Any]
-) -> None:
-    same = (np.diff(of_row) == 0) & (np.diff(when.ranks[rows]) == 0)
-    if same.any():
-        first = int(np.flatnonzero(same)[0])
-        pair = np.sort(rows[first : first + 2])
-        raise DataError(
-            f"{table.where}: column {time!r} gives two rows of sequence {quoted(names[of_row[first]])} the same time, {data_rows(pair)}"
-            f" ({counted(int(same.sum()), 'such pair')}); every step of a sequence needs a time of its own"
-        )
-
-
-def _spacing(time: str, of_row: np.ndarray, values: np.ndarray, unit: str) -> list[str]:
-    """A line on steps that are not equally long."""
-    gaps = np.diff(values)[np.diff(of_row) == 0]
-    if not gaps.size or np.allclose(gaps, gaps[0], rtol=1e-6, atol=0.0):
-        return []
-    unit = f" {unit}" if unit else ""
-    return [
-        f"steps of {time!r} are not equally long: from {gaps.min():.6g}{unit} to {gaps.max():.6g}{unit}, median {np.median(gaps):.6g}{unit}; "
-        "the network sees them as equal"
-    ]
-
-
-def _require_time_order(
-    table: files.Table, described: Mapping[str, Any], rows: np.ndarray, of_row: np.ndarray, notes: Notes
-) -> None:
-    """Where no ``time`` is named: that columns that look like time agree with the order of the file."""
-    for column in table.columns:
-        if column == described["sequence"] or column in described["targets"] or not _looks_like_time(column):
-            continue
-        try:
-            ranks = columns.moments(table.cells(column)).ranks[rows]
-        except DataError as error:  # a single blank cell must not let the rest of a time pass unread
-            raise DataError(
-                f"{error}. It looks like time; if it is none, add time: null to keep the file's order"
-            ) from error
-        back = (np.diff(of_row) == 0) & (np.diff(ranks) < 0)
-        if back.any():
-            first = int(np.flatnonzero(back)[0])
-            raise DataError(
-                f"{table.where}: column {column!r} looks like time and goes back from data row {rows[first] + 1} to {rows[first + 1] + 1} of one sequence"
-                f" ({counted(int(back.sum()), 'such place')}); add time: {column} to sort the rows by it, or time: null to keep the file's order"
-            )
-        same = (np.diff(of_row) == 0) & (np.diff(ranks) == 0)
-        if same.any():
-            notes.warnings.append(
-                f"{table.where}: column {column!r} looks like time and stands still {counted(int(same.sum()), 'time')}, first in "
-                f"{data_rows(np.sort(rows[np.flatnonzero(same)[0] :][:2]))}"
-            )
-        notes.report.append(f"{column!r} looks like time and agrees with the order of the file")
-
-
-def _say_apart(table: files.Table, rows: np.ndarray, codes: np.ndarray, names: list[Any], notes: Notes) -> None:
-    """A warning where rows of one sequence lie apart in the file: two sequences may have the same identifier by mistake."""
-    apart = np.flatnonzero((np.diff(codes[rows]) == 0) & (np.diff(rows) > 1))
-    if apart.size:
-        sequences = len(set(codes[rows[apart]].tolist()))
-        first = rows[apart[0] : apart[0] + 2]
-        notes.warnings.append(
-            f"{table.where}: rows of {counted(sequences, 'sequence')} lie apart in the file, as of {quoted(names[codes[first[0]]])} in {data_rows(first)}; "
-            "they are put together"
-        )
-
-
-def _carrying(table: files.Table, described: Mapping[str, Any], order: Order, notes: Notes) -> np.ndarray:
+def _carrying(table: Table, described: Mapping[str, Any], order: Order, notes: Notes) -> np.ndarray:
     """(rows,) bool: which of the ordered rows carry a target."""
     mask = described.get("mask")
     if mask is None:
         return np.ones(len(order.rows), dtype=bool)
-    carry = columns.flags(table.cells(mask, order.rows))
+    carry = flags(table.cells(mask, order.rows))
     none = np.flatnonzero(np.bincount(order.of_row, weights=carry, minlength=len(order.names)) == 0)
     if none.size:
         shown = listed((quoted(order.names[index]) for index in none[:10]), none.size)
@@ -319,9 +169,9 @@ def _require_memory(where: str, N: int, T: int, D: int) -> None:
         )
 
 
-def _input(table: files.Table, column: str, order: Order, notes: Notes) -> np.ndarray:
+def _input(table: Table, column: str, order: Order, notes: Notes) -> np.ndarray:
     """(rows,) one input in the order of the steps, with what is remarkable about it."""
-    found = columns.finite(table.cells(column), "every input needs a number in every row")
+    found = finite(table.cells(column), "every input needs a number in every row")
     values = found.values
     notes.report += [f"input {column!r}: {line}" for line in found.notes]
     notes.report.append(f"input {column!r}: {_spread(values)}")
@@ -341,19 +191,19 @@ def _spread(values: np.ndarray) -> str:
 
 
 def _targets(
-    table: files.Table, described: Mapping[str, Any], rows: np.ndarray, notes: Notes
+    table: Table, described: Mapping[str, Any], rows: np.ndarray, notes: Notes
 ) -> tuple[np.ndarray, list[Any] | None]:
     """(targets of these data rows, classes): (rows,) labels or (rows, C) numbers."""
     if described["loss"] == "softmax_cross_entropy":
         cells = table.cells(described["targets"][0], rows)
-        found = columns.labels(cells, f"every row that carries a target needs its class{_remedy(described)}")
+        found = labels(cells, f"every row that carries a target needs its class{_remedy(described)}")
         notes.warnings += found.warnings
         _require_few_classes(cells, found)
         return found.codes, found.names
     need = f"a squared error needs a number in every row that carries a target{_remedy(described)}"
     values = []
     for column in described["targets"]:
-        found_numbers = columns.finite(table.cells(column, rows), need)
+        found_numbers = finite(table.cells(column, rows), need)
         notes.report += [f"target {column!r}: {line}" for line in found_numbers.notes]
         notes.report.append(f"target {column!r}: {_spread(found_numbers.values)}")
         values.append(found_numbers.values)
@@ -369,7 +219,7 @@ def _remedy(described: Mapping[str, Any]) -> str:
     return "; where some have none, name a column under mask: that is 1 in rows with a target, else 0"
 
 
-def _require_few_classes(cells: files.Cells, found: columns.Names) -> None:
+def _require_few_classes(cells: Cells, found: Names) -> None:
     """That a column of classes is none of identifiers: at most 1000, and beyond 20 fewer than half the targets."""
     classes, targets = len(found.names), len(found.codes)
     if classes > MOST_CLASSES or (classes > FEW_CLASSES and 2 * classes >= targets):
@@ -386,11 +236,11 @@ def _by_step(targets: np.ndarray, mask: np.ndarray, order: Order, carry: np.ndar
     return spread
 
 
-def _varied(table: files.Table, described: Mapping[str, Any], order: Order, carry: np.ndarray) -> bool:
+def _varied(table: Table, described: Mapping[str, Any], order: Order, carry: np.ndarray) -> bool:
     """Whether rows hold targets that are neither blank nor that of the one row of their sequence that counts."""
     for column in described["targets"]:
-        codes, values = columns.distinct(table.cells(column, order.rows))
-        blank = np.array([columns.says_nothing(value) for value in values])[codes]
+        codes, values = distinct(table.cells(column, order.rows))
+        blank = np.array([is_blank(value) for value in values])[codes]
         if ((codes != codes[carry][order.of_row]) & ~blank).any():
             return True
     return False

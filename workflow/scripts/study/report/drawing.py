@@ -27,7 +27,7 @@ from study.report.layout import headline, wide, width
 from study.report.reader import Tables
 from study.report.style import DPI, PAGE_WIDTH, PHONE_WIDTH, theme
 from study.report.words import plain, spoken
-from study.tables import store
+from study.tables.columns import TABLES
 
 matplotlib.use("Agg")
 
@@ -70,7 +70,7 @@ def render(
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
     """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables."""
-    files = {table: getattr(snakemake.input, table) for table in store.TABLES}
+    files = {table: getattr(snakemake.input, table) for table in TABLES}
     tables = Tables(files, own={"study": snakemake.params.study})
     data = frame(tables)
     found, pictures = facts(data, tables.study), {}

@@ -26,7 +26,7 @@ from study.report.page_tables import check_summary, example_run, how_measured, t
 from study.report.start_sentences import check_sentence
 from study.report.words import html, value_of
 from study.settings import described_axes
-from study.tables import store
+from study.tables.columns import MEANING, TABLES
 
 TEMPLATES = PROJECT / "workflow" / "report"
 LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
@@ -113,7 +113,7 @@ def page(
         checked=check_sentence(tables["checks"]),
         runs=len(runs.drop_duplicates("run_key")),
         sizes=sizes,
-        meanings=store.MEANING,
+        meanings=MEANING,
         timings=time_spent(tables["timings"]),
         shares=shares,
         example=example_run(runs),
@@ -146,7 +146,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         Damaged: one is not what was written, or another one's.
         FileTrouble: one cannot be read.
     """
-    places.require_all([files[table] for table in store.TABLES], config)
+    places.require_all([files[table] for table in TABLES], config)
     tables = {}
     for name in ("runs", "checks", "timings"):
         with reading(files[name]):
@@ -157,7 +157,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
     tables["updates"] = updates.to_pandas()
     sizes = {}
-    for name in store.TABLES:
+    for name in TABLES:
         with reading(files[name]):
             sizes[name] = pq.read_metadata(files[name]).num_rows
     return tables, sizes

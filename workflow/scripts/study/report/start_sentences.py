@@ -41,7 +41,7 @@ from study.report.words import (
     spelled,
 )
 from study.settings import described_axes
-from study.tables import store
+from study.tables.columns import FORMATS
 
 
 def turning_words(critical: sm.Critical, **where: Any) -> str:
@@ -407,8 +407,8 @@ def formats_sentence(runs: pd.DataFrame) -> str:
     """What narrower formats would have done to the gradients of all distinct starts."""
     starts = sm.distinct_starts(runs)
     total = count_of(len(starts), "distinct_starts")
-    lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(store.FORMATS)}
-    over = {name: int(starts[f"{name}_overflowed_at"].notna().sum()) for name in reversed(store.FORMATS)}
+    lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMATS)}
+    over = {name: int(starts[f"{name}_overflowed_at"].notna().sum()) for name in reversed(FORMATS)}
     if len(starts) == 1:
         return _formats_of_one(lost, over)
     if not any(lost.values()) and not any(over.values()):

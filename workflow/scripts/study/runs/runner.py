@@ -12,7 +12,7 @@ from typing import Any
 import rnn_core as rc
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
-from study.data import intake
+from study.data import task_file
 from study.files.cache import Cache, Entry
 from study.plan import Block
 from study.provenance import engine_digest, script_digest
@@ -32,7 +32,7 @@ class BlockRunner:
     def __init__(self, cache: Cache, sequences: dict[str, str], device: str, memory_mb: float | None = None) -> None:
         self.cache, self.device = cache, device
         self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
-        self.data = {task: rc.Sequences(**intake.load(file)) for task, file in sequences.items()}
+        self.data = {task: rc.Sequences(**task_file.load(file)) for task, file in sequences.items()}
         self._names: dict[rc.Experiment, str] = {}
         self.digests = {task: data.digest for task, data in self.data.items()}
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from study.files.writing import reading, writing
 from study.tables import store
+from study.tables.columns import schema_of
 from study.tables.store import sealed
 
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
@@ -92,7 +93,7 @@ class BlockWriter:
             for table, aside in asides.items():  # after all of those, so that all are closed before one takes its place
                 made = {**self._provenance, "table": table}
                 stack.enter_context(writing(self._files[table]))  # else an error would be the last file's
-                parquet = stack.enter_context(store.writer(aside, store.schema(table), made))
+                parquet = stack.enter_context(store.writer(aside, schema_of(table), made))
                 self.tables[table] = TableWriter(table, self._sweep, parquet, self._files[table])
             self._stack = stack.pop_all()
         return self
@@ -119,7 +120,7 @@ def gather(
 ) -> None:
     """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
     pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
-    fields = store.schema(table)
+    fields = schema_of(table)
     made = {**provenance, "table": table}
     with sealed(target) as aside, store.writer(aside, fields, made) as parquet:
         for rows in pieces:
@@ -131,8 +132,8 @@ def _whole(files: Iterable[str | Path], table: str) -> pa.Table:
     parts = []
     for file in files:
         with reading(file):
-            parts.append(pq.read_table(file, schema=store.schema(table)))
-    return store.sort(table, pa.concat_tables(parts)) if parts else store.schema(table).empty_table()
+            parts.append(pq.read_table(file, schema=schema_of(table)))
+    return store.sort(table, pa.concat_tables(parts)) if parts else schema_of(table).empty_table()
 
 
 def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
@@ -146,7 +147,7 @@ def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
             by_sweep[sweep].append(str(file))
             rows[sweep] += count
     for sweep in sorted(by_sweep):
-        dataset = dataset_of(by_sweep[sweep], schema=store.schema(table), format="parquet")
+        dataset = dataset_of(by_sweep[sweep], schema=schema_of(table), format="parquet")
         for inside in _shares(rows[sweep]):
             rows_wanted = inside & (pc.field("sweep") == sweep)
             with reading(f"One of the {len(by_sweep[sweep])} tables of {table}"):  # Arrow does not say which

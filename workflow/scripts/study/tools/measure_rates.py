@@ -30,7 +30,8 @@ from study.runs import runner as run_maker
 from study.runs.checks import Verifier
 from study.runs.runner import BlockRunner
 from study.screen.progress import Record
-from study.tables import store, streams
+from study.tables import streams
+from study.tables.columns import TABLES
 from study.tables.streams import BLOCK_TABLES
 
 KEEPING = ("block", "kept", "row")  # work that is not the engine's
@@ -226,7 +227,7 @@ def table_rates(folder: Path) -> dict[str, float]:
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     record = Record("", folder / "x.json")
     run_maker.finish(block, BlockRunner(Cache(folder / "tables", "x"), {}, "cpu"), record, files, {"engine": "x"})
-    tables = {table: str(folder / f"all-{table}.parquet") for table in store.TABLES}
+    tables = {table: str(folder / f"all-{table}.parquet") for table in TABLES}
     for table, file in files.items():  # the first call of gather imports
         streams.gather(table, [file], tables[table], {})
     again = min(

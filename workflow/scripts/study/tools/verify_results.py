@@ -16,11 +16,13 @@ from typing import Any
 
 from study import plan
 from study.config import approval, reader
-from study.data import intake
+from study.config.canonical import canonical
+from study.data import task_file
 from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
 from study.tables import store
+from study.tables.columns import TABLES
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -34,14 +36,14 @@ class Missing(FileTrouble):
 
 def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     """Every file of the study in this folder; what is made on the way to its tables may be missing."""
-    for table in store.TABLES:
+    for table in TABLES:
         yield _tried(study / "tables" / f"{table}.parquet", lambda file: result_places.require(file, config))
     for figure in config["figures"]:
         yield from _figure(study / "figures", config["study"], figure)
     yield _tried(study / "report.html", lambda file: _require_page(file, config["study"]))
     yield from _on_the_way(study, config)
     for task in plan.tasks_from_data(config):
-        yield _tried(study / "sequences" / f"{task}.npz", intake.load)
+        yield _tried(study / "sequences" / f"{task}.npz", task_file.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{cache.SUFFIX}")):
         yield _tried(file, _require_entry)
 
@@ -97,7 +99,7 @@ def _tried(file: Path, check: Any) -> Result:
 
 def plan_of(study: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config that the tables were made with; the file's own if no table can say. It may have been edited since."""
-    for table in store.TABLES:
+    for table in TABLES:
         file = study / "tables" / f"{table}.parquet"
         if file.exists():
             try:
@@ -125,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         document = reader.read(given.config)
-        config = approval.canonical(approval.check_form(document.values, document))
+        config = canonical(approval.check_form(document.values, document))
     except (reader.ReadError, approval.ConfigError) as error:
         print(error)
         return 1

@@ -13,7 +13,7 @@ from rnn_core.experiment import Experiment, axes
 from rnn_core.tasks import GENERATED
 from study import PROJECT
 from study.config.schema import schema
-from study.tables import store
+from study.tables.columns import MEANING, TABLES, columns_of
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
 COLUMNS_PAGE = PROJECT / "docs" / "tables.md"
@@ -27,16 +27,16 @@ def columns_page() -> str:
         "Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.",
         "",
     ]
-    for table in store.TABLES:
+    for table in TABLES:
         lines += [
             f"## {table}",
             "",
-            f"{store.MEANING[table]}.",
+            f"{MEANING[table]}.",
             "",
             "| column | type | unit | meaning | null |",
             "|---|---|---|---|---|",
         ]
-        for c in store.columns(table):
+        for c in columns_of(table):
             lines.append(f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning.replace('|', chr(92) + '|')} | {c.null} |")
         lines.append("")
     return "\n".join(lines)

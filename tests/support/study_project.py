@@ -14,8 +14,8 @@ import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PARTS = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
-TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next, by nature
+COPIED = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
+REPEATABLE_TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Project:
 def copy(target: Path) -> Project:
     """The project as it is in this tree, without results."""
     target.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        source = ROOT / part
+    for name in COPIED:
+        source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, target / part)
+            shutil.copy(source, target / name)
     return Project(target)
 
 
