@@ -2,16 +2,18 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+TOOL = PYTHONPATH="$(CURDIR):$(CURDIR)/workflow/scripts" $(BIN)/python -m study.tools
+SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG) 2>/dev/null)
 
-.PHONY: report plan rates test verify verify-results faults bench bench-gpu check format docs lock clean help
+.PHONY: report plan rates test verify verify-results faults bench bench-gpu check format docs site gallery lock clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
-	$(BIN)/python workflow/scripts/release_lock.py $(CONFIG)
+	$(TOOL).release_lock $(CONFIG)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $(CONFIG)
 	@echo "Snakemake's own report, which holds this one and the code of every rule, is made: results/$(STUDY)/snakemake-report.html"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html \
@@ -24,7 +26,7 @@ verify: $(VENV)/run.stamp ## check the engine against every oracle in every regi
 	$(BIN)/python -m verification.run --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
 
 verify-results: $(VENV)/run.stamp ## check every file of a study (CONFIG=config.yaml) for damage and mix-ups (PUT_ASIDE=1: rename the bad ones, to be made anew)
-	$(BIN)/python workflow/scripts/verify_results.py $(CONFIG) $(if $(PUT_ASIDE),--put-aside)
+	$(TOOL).verify_results $(CONFIG) $(if $(PUT_ASIDE),--put-aside)
 
 faults: $(VENV)/dev.stamp ## every write, rename, open and read of a study fails once, one after the other (an hour or so)
 	ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_nth_call.py
@@ -35,12 +37,13 @@ bench: $(VENV)/bench.stamp ## time the engine beside its peers on one thread; wr
 bench-gpu: $(VENV)/bench.stamp ## the same on a CUDA device
 	$(BIN)/python -m benchmarks.run --device cuda
 
-check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint
+check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint, the strict build of the site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+	$(SITE)
 
 format: $(VENV)/dev.stamp ## format all code
 	$(BIN)/ruff format .
@@ -51,10 +54,19 @@ plan: $(VENV)/run.stamp ## what the study (CONFIG=config.yaml) will take: runs, 
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --nolock --configfile $(CONFIG)
 
 rates: $(VENV)/run.stamp ## measure the rates of the cost model again (after the engine became faster)
-	PYTHONPATH=. $(BIN)/python workflow/scripts/measure_rates.py
+	$(TOOL).measure_rates
 
-docs: $(VENV)/run.stamp ## write the config schema and docs/ from the code
-	$(BIN)/python workflow/scripts/write_schema.py
+docs: $(VENV)/run.stamp ## write the config schema, docs/settings.md and docs/tables.md from the code
+	$(TOOL).write_docs
+
+site: $(VENV)/dev.stamp ## build the documentation into site/; a broken link, reference or formula is an error
+	$(SITE)
+	@echo "Open site/index.html. Its search needs a server: $(BIN)/python -m http.server -d site"
+
+gallery: $(VENV)/run.stamp ## run the studies of the gallery and write docs/gallery.md with its pictures (ten minutes)
+	for config in config.yaml studies/cells.yaml studies/ten_thousand.yaml; do \
+		PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $$config || exit 1; done
+	PYTHONPATH="$(CURDIR):$(CURDIR)/workflow/scripts" $(BIN)/python docs/hooks/gallery.py
 
 lock: ## pin the newest versions that fit, in a fresh environment
 	$(PYTHON) -m venv --clear $(VENV)
@@ -68,11 +80,13 @@ lock: ## pin the newest versions that fit, in a fresh environment
 	{ echo "-r requirements.txt"; $(BIN)/pip freeze --exclude rnn-core | sed 's/+cpu//' | grep -vxFf requirements.txt -f requirements-cluster.txt -f requirements-dev.txt; } > requirements-bench.txt
 
 clean: ## remove results and the environment
-	rm -rf results .snakemake $(VENV)
+	rm -rf results .snakemake site $(VENV)
 
-$(VENV)/run.stamp: requirements.txt
+# The second line makes `import rnn_core` work in every folder, not only in this one.
+$(VENV)/run.stamp: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt requirements-cluster.txt $(VENV)/run.stamp

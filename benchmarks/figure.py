@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-import study_figures as sf
 from benchmarks import targets
-from study_files import written_aside
-from study_words import percent
+from study.files.writing import written_aside
+from study.report import layout, style
+from study.report.words import percent
 
 # Okabe and Ito's colours, and a marker each, so that colour is never needed
 LOOKS = {
-    "ours": (sf.INK, "o"),
-    "readable": (sf.FAINT, "."),
+    "ours": (style.INK, "o"),
+    "readable": (style.FAINT, "."),
     "torch_eager": ("#D55E00", "s"),
     "torch_rnn": ("#E69F00", "D"),
     "torch_func": ("#CC79A7", "v"),
@@ -43,17 +43,17 @@ def headline(results: dict[str, Any]) -> str:
 def draw(results: dict[str, Any]) -> Figure:
     """Above the peers' times by ours, below fractions of the limit; a column for each dtype."""
     dtypes = list(dict.fromkeys(size["dtype"] for size in results["single"]))
-    figure = Figure(figsize=(sf.PAGE_WIDTH, 7.6), layout="constrained")
+    figure = Figure(figsize=(style.PAGE_WIDTH, 7.6), layout="constrained")
     axes = figure.subplots(2, len(dtypes), squeeze=False, sharey="row", sharex=True)
     for column, dtype in enumerate(dtypes):
         sizes = [size for size in results["single"] if size["dtype"] == dtype]
         _times(axes[0, column], sizes)
         _fractions(axes[1, column], sizes)
-        sf.panel_title(axes[0, column], dtype)
+        layout.panel_title(axes[0, column], dtype)
         axes[1, column].set_xlabel("hidden size H")
     axes[0, 0].set_ylabel("time ÷ time of rnn_core")
     axes[1, 0].set_ylabel("fraction of the matrix-product rate")
-    sf.plain_log_ticks(axes[0, 0])
+    layout.plain_log_ticks(axes[0, 0])
     figure.legend(handles=_legend(results), loc="outside lower center", ncols=3)
     return figure
 
@@ -110,8 +110,8 @@ def _legend(results: dict[str, Any]) -> list[Line2D]:
 
 def save(results: dict[str, Any], target: Path) -> None:
     """The same bytes from the same results."""
-    with sf.theme():
+    with style.theme():
         drawn = draw(results)
-        sf.headline(drawn, headline(results))
+        layout.headline(drawn, headline(results))
         with written_aside(target) as aside:
-            drawn.savefig(aside, format="png", dpi=sf.DPI, metadata={"Software": None})
+            drawn.savefig(aside, format="png", dpi=style.DPI, metadata={"Software": None})

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import ROOT, figure, targets, work
 from benchmarks.check import TOLERANCE
-from study_files import written_aside
+from study.files.writing import written_aside
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 RESULTS_GPU = ROOT / "benchmarks" / "results-gpu.json"
@@ -137,9 +137,9 @@ def _sweep(results: dict[str, Any]) -> str:
         "## A sweep",
         "",
         f"{sweep['runs']} runs: {counts}; H = {setting['hidden_size']}, {setting['dtype']}. Ours shares forward passes among lengths and gradients among "
-        "clipping settings (`run_many`); a peer does run after run (the two that are fastest by a trial run compete). *Engine work*: traces, parameter gradients and their norms after clipping, from "
-        "networks and inputs that are there. *Whole runs*: from settings to results; ours measures all that a run measures (spectra, theory, saturation …), "
-        "the best peer draws the same networks and inputs by the same code and does its engine work, nothing more. Peers are given ∂L/∂h_T and the readout's "
+        "clipping settings (`run_many`). A peer does run after run; the two that are fastest by a trial run compete. *Engine work*: traces, parameter gradients and their norms after clipping, from "
+        "networks and inputs that are there. *Whole runs*: from settings to results. Ours measures all that a run measures (spectra, theory, saturation …). "
+        "The best peer draws the same networks and inputs by the same code and does its engine work, nothing more. Peers are given ∂L/∂h_T and the readout's "
         "gradients; ours computes them.",
         "",
         "| seconds, median (quartiles) | engine work | whole runs |",
@@ -175,18 +175,18 @@ def _method(results: dict[str, Any]) -> str:
     lines = [
         "## Method",
         "",
-        f"- **The work.** h_t = tanh(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh), T = {work.STEPS}, B = {work.BATCH}, D = {work.INPUTS}, loss at the last step. {work.SETTING}.",
-        "- **Side by side.** All contenders run in one process, one after the other, round after round, in an order that rotates; every ratio is one of medians "
+        f"- **The work.** h_t = tanh(W_ih x_t + b_ih + W_hh h_(t−1) + b_hh), T = {work.STEPS}, B = {work.BATCH}, D = {work.INPUTS}, loss at the last step. The network has {work.SETTING}.",
+        "- **Side by side.** All contenders run in one process, one after the other, round after round, in an order that rotates. Every ratio is one of medians "
         "from the same rounds. A call below 0.15 s is preceded by an untimed one that refills the caches, and one below 30 ms is repeated within its turn.",
-        f"- **One thread each**: the process is bound to one core, and CPU time by wall time confirms it (at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops).",
-        f"- **Right numbers first.** Before its time counts, everything a contender computes is compared with the readable engine, per step and per parameter, relatively: at "
+        f"- **One thread each**: the process is bound to one core. CPU time by wall time confirms it: at most {max(threads, default=0):.2f} here; above 1.1 the benchmark stops.",
+        f"- **Right numbers first.** Before its time counts, everything a contender computes is compared with the readable engine, per step and per parameter. The relative error is at "
         f"most {TOLERANCE['float64']:.0e} in float64 and {TOLERANCE['float32']:.0e} in float32. The worst here: {max(errors, default=0):.1e}.",
         "- **Targets are against programs that differentiate by themselves** (PyTorch, JAX). A NumPy loop, hand-derived as ours is, is shown beside them and has "
         "no target; it is not exact beyond the range of floats.",
         "- **Peers in their best form.** A peer has several forms; at every size the fastest competes. Of vmap over runs the time is per run. "
         "`torch.nn.RNN` gives no trace: it is the floor that a user pays without one, and counts as a peer all the same.",
         "- **Matrix-product rate.** 2 · 1024³ operations by the time of one product of 1024 × 1024 matrices, in the same rounds, by the fastest library. A run counts "
-        "6 H² B T operations, those of its three recurrent products (W_hh h, W_hhᵀ da, da hᵀ) alone: input products, tanh and norms cost time and count nothing.",
+        "6 H² B T operations, those of its three recurrent products (W_hh h, W_hhᵀ da, da hᵀ) alone. Input products, tanh and norms cost time and count nothing.",
     ]
     if seconds:
         lines.append(

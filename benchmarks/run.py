@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import peers, single, sweep, work
 from rnn_core import compiled
 from rnn_core.arrays import device_name
-from study_files import written_aside
+from study.files.writing import written_aside
 
 LIBRARIES = ("numpy", "torch", "jax")
 

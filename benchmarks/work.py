@@ -16,8 +16,8 @@ DTYPES = ("float64", "float32")
 RADIUS = 1.0
 INPUT_SCALE = 0.01
 SETTING = (
-    f"gaussian W_hh with spectral radius {RADIUS:g}, inputs that give preactivations a standard deviation of {INPUT_SCALE:g} a step, "
-    "L = Σ g ∘ h_T with a fixed g. So the network is nearly linear and its gradient neither grows nor vanishes: no number comes near "
+    f"a Gaussian W_hh with spectral radius {RADIUS:g}. Its inputs give preactivations a standard deviation of {INPUT_SCALE:g} a step. "
+    "L = Σ g ∘ h_T with a fixed g. So the network is nearly linear, and its gradient neither grows nor vanishes. No number comes near "
     "the end of float32's range, where arithmetic with denormal numbers would slow the peers down"
 )
 

@@ -1,4 +1,44 @@
-"""rnn_core: hand-derived backpropagation through time, exact beyond floating-point range. The derivation is in rnn_core/README.md."""
+"""Gradients of recurrent networks by backpropagation through time, derived by hand and exact beyond floating-point range.
+
+Vanishing and exploding gradients leave the range of floating-point numbers. Here they keep all their digits: a gradient of 1e-400
+or 1e+30000 comes back as a mantissa and an exponent. Every parameter's gradient is computed, in NumPy or torch.
+
+One run, from its settings to its result:
+
+>>> import rnn_core as rc
+>>> result = rc.run(rc.Experiment(activation="tanh", spectral_radius=1.2, sequence_length=100))
+>>> result["regime"]
+'vanishing'
+>>> result.traces["log10_grad_norm"].shape  # log10 of the norm of dL/dh_t, for t = 1 … T
+(100,)
+
+The engine alone, on arrays of your own:
+
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> cell = rc.VanillaCell("tanh")
+>>> params = cell.init_params(rng, input_size=8, hidden_size=64, spectral_radius=1.2)
+>>> tape = rc.forward(cell, params, rng.standard_normal((50, 4, 8)))  # x is (T, B, D)
+>>> grads = rc.backward(tape, rng.standard_normal((50, 4, 64)))       # dL/dh_t of the loss at step t, (T, B, H)
+>>> grads.params["weight_hh"].shape, grads.log_norm.shape             # summed over the batch; ln of the norm of dL/dh_t
+((64, 64), (50,))
+
+What each name is for:
+
+- A run: ``Experiment`` (its settings), ``run``, ``run_many``, ``Result`` (what it measured).
+- The steps of a run: ``prepare`` gives a ``Problem``, ``evaluate`` the loss and gradients of one batch.
+- The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
+  ``NotKept`` stands for an array that the memory budget had no room for.
+- Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``; ``Cell`` is their base.
+- Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
+  measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
+  ``Adam`` are optimisers.
+- Data: ``Sequences`` of your own; ``tasks`` holds the generated ones and ``tasks.digits()``.
+- What there is to choose from: ``ACTIVATIONS``, ``CELLS``, ``GENERATED`` (tasks), ``INITIALIZERS``, ``LOSSES``, ``OPTIMIZERS``.
+
+The equations and their derivation are in ``README.md`` in the folder of this package. Each cell's file has its forward step
+directly above its backward step.
+"""
 
 from rnn_core import cells, tasks
 from rnn_core.activations import ACTIVATIONS, Activation, activation

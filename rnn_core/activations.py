@@ -17,12 +17,12 @@ from types import ModuleType
 import numpy as np
 
 from rnn_core.arrays import Array, erfcx, namespace
-from rnn_core.choices import choose
+from rnn_core.choices import Registry, choose
 
 Formula = Callable[[ModuleType, Array], Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation:
     """phi, elementwise.
 
@@ -54,6 +54,9 @@ class Activation:
         """phi'(a), same shape as ``a``."""
         with np.errstate(under="ignore"):
             return self.derivative(namespace(a), a)
+
+    def __repr__(self) -> str:
+        return f"Activation({self.name!r}, gamma={self.gamma:g}, source={self.source!r})"
 
 
 def _sigmoid(xp: ModuleType, a: Array) -> Array:
@@ -204,7 +207,7 @@ ROWS = (
     Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998", bounded=True),
 )
 
-ACTIVATIONS: dict[str, Activation] = {row.name: row for row in ROWS}
+ACTIVATIONS: Registry[Activation] = Registry("activations", {row.name: row for row in ROWS})
 
 
 def activation(name: str) -> Activation:

@@ -1,9 +1,12 @@
-"""What may stand in a field of ``Experiment``: one description from which the check, the config schema, the Parquet column and
-the axis label all follow."""
+"""How a setting describes itself: one ``axis(...)`` per field of ``Experiment``.
+
+From it follow the check of the value, the config schema, the Parquet column and the label in figures.
+"""
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
@@ -24,6 +27,8 @@ class Axis:
         choices: allowed values of a ``choice``, names of the rules of a ``rule``.
         minimum, maximum: smallest and largest allowed number; ``above`` is a bound that is itself not allowed.
         unset: what None means; empty where None is not allowed.
+        training: it acts on training alone. Nothing that is measured at the start depends on it.
+        checked: which values of a sweep an engine check must see: ``all``, both ``ends``, or any one, the ``first``.
     """
 
     kind: str
@@ -35,26 +40,39 @@ class Axis:
     maximum: int | None = None
     above: float | None = None
     unset: str = ""
+    training: bool = False
+    checked: str = "all"
 
     def check(self, name: str, value: Any) -> None:
-        """ValueError naming the key, the value, what is allowed and, of a name, the nearest one."""
+        """Refuse a value that is not allowed.
+
+        Raises:
+            ValueError: naming the field, the value, what is allowed and, for a name, the nearest one.
+        """
         if value is None and self.unset:
             return
         if self.kind in ("choice", "name", "rule"):
-            if not isinstance(value, str):
-                near = nearest_value(name, value, self.choices)
-                hint = f". Did you mean {near!r}?" if near else ""
-                raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}{hint}")
-            if self.kind == "choice" and value not in self.choices:
-                raise ValueError(unknown(name, value, self.choices))
-            return
-        if not (is_integer if self.kind == "integer" else is_number)(value):
+            self._check_name(name, value)
+        elif not self._allows_number(value):
             raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}")
+
+    def _check_name(self, name: str, value: Any) -> None:
+        if not isinstance(value, str):
+            near = nearest_value(name, value, self.choices)
+            hint = f". Did you mean {near!r}?" if near else ""
+            raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}{hint}")
+        if self.kind == "choice" and value not in self.choices:
+            raise ValueError(unknown(name, value, self.choices))
+
+    def _allows_number(self, value: Any) -> bool:
+        if not (is_integer(value) if self.kind == "integer" else is_number(value)):
+            return False
         number = as_python(value)
-        too_small = self.minimum is not None and number < self.minimum
-        too_large = self.maximum is not None and number > self.maximum
-        if too_small or too_large or (self.above is not None and number <= self.above):
-            raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}")
+        return not (
+            (self.minimum is not None and number < self.minimum)
+            or (self.maximum is not None and number > self.maximum)
+            or (self.above is not None and number <= self.above)
+        )
 
     def article(self) -> str:
         """What is allowed: ``a number above 0``."""
@@ -99,25 +117,38 @@ def axis(default: Any, kind: str, meaning: str, unit: str, label: str, **limits:
 
 
 def described_by_axes(cls: type[Fields]) -> type[Fields]:
-    """A dataclass whose fields all are axes: its docstring lists them, and a field that it lacks is refused with the nearest."""
+    """Complete a dataclass whose fields all are axes.
+
+    Its docstring lists the fields. A field that it does not have is refused with the nearest name. Its signature shows
+    names and defaults alone.
+    """
     listed = "\n".join(f"    {name}: {_described(each, default)}" for name, each, default in _axes_of(cls))
     cls.__doc__ = (
         (cls.__doc__ or "").rstrip().replace("\n    Raises:", f"\n    Attributes:\n{_indented(listed)}\n\n    Raises:")
     )
-    make = cls.__init__
-    names = [name for name, *_ in _axes_of(cls)]
+    original = cls.__init__
+    names = frozenset(name for name, *_ in _axes_of(cls))
 
-    @functools.wraps(make)
+    @functools.wraps(original)
     def init(self: Any, *args: Any, **values: Any) -> None:
-        for name in values:
-            if name not in names:
-                near = nearest(name, names, FIELD_ALIASES)
-                hint = f" Did you mean {near!r}?" if near else ""
-                raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(names)}.{hint}")
-        make(self, *args, **values)
+        if not names.issuperset(values):
+            raise TypeError(_unknown_field(cls, next(name for name in values if name not in names)))
+        original(self, *args, **values)
 
+    init.__doc__ = "Check every field; see the class."
+    signature = inspect.signature(original)
+    bare = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    init.__signature__ = inspect.Signature(bare)  # type: ignore[attr-defined]
     cls.__init__ = init  # type: ignore[method-assign]
     return cls
+
+
+def _unknown_field(cls: Any, name: str) -> str:
+    """What to say of a field that ``cls`` does not have."""
+    names = [each for each, *_ in _axes_of(cls)]
+    near = nearest(name, names, FIELD_ALIASES)
+    hint = f" Did you mean {near!r}?" if near else ""
+    return f"{cls.__name__} has no field {name!r}; it has {', '.join(names)}.{hint}"
 
 
 def _axes_of(cls: Any) -> list[tuple[str, Axis, Any]]:

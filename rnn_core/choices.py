@@ -1,7 +1,7 @@
 """Looking a name up in a registry, with an error that says what would have worked.
 
-People bring the names that other libraries use. ``FIELD_ALIASES`` and ``VALUE_ALIASES`` hold them in one place: nothing is ever
-taken for what it is not, but the error names what was meant.
+People bring the names that other libraries use. ``FIELD_ALIASES`` and ``VALUE_ALIASES`` hold them in one place. An alias is
+never accepted, but the error names what was meant.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 Entry = TypeVar("Entry")
 
-# What other libraries and papers call a field of ``Experiment``, as ``canonical`` writes it.
+# What other libraries and papers call a field of ``Experiment``, in the form that ``canonical`` returns.
 FIELD_ALIASES: dict[str, str] = {
     alias: field
     for field, names in {
@@ -41,7 +41,7 @@ FIELD_ALIASES: dict[str, str] = {
     for alias in names.split()
 }
 
-# The same for the values of a field or key, as ``canonical`` writes them.
+# The same for the values of a field or key.
 VALUE_ALIASES: dict[str, dict[str, str]] = {
     field: {alias: value for value, aliases in values.items() for alias in aliases.split()}
     for field, values in {
@@ -81,17 +81,18 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
 
 
 def canonical(name: object) -> str:
-    """A name as it is compared: lower case, with ``_`` for blanks and hyphens."""
+    """A name in the form in which names are compared: lower case, with ``_`` for blanks and hyphens."""
     return str(name).strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def nearest(name: object, allowed: Iterable[str], aliases: Mapping[str, str] | None = None) -> str | None:
     """The name of ``allowed`` that ``name`` was probably meant to be; None where none is near.
 
-    In this order: the same but for case, blanks and hyphens; an alias; a name or an alias that is spelt much like it.
+    It is, in this order: the same name but for case, blanks and hyphens; the name of an alias; a name or an alias with a
+    similar spelling.
 
     Args:
-        aliases: alias, as ``canonical`` writes it -> name; those of names that are not ``allowed`` are passed over.
+        aliases: {alias, as ``canonical`` writes it: name}. Those of names that are not ``allowed`` do not count.
     """
     names: dict[str, str] = {}
     for each in allowed:
@@ -101,7 +102,7 @@ def nearest(name: object, allowed: Iterable[str], aliases: Mapping[str, str] | N
     given = canonical(name)
     if given in known or given in (
         aliases or {}
-    ):  # an alias of what is not allowed here is no typing error of something else
+    ):  # an alias of what is not allowed is no typing error of something else
         return known.get(given)
     near = get_close_matches(given, names, n=1) or get_close_matches(
         given, [a for a in meant if len(a) > 2], n=1, cutoff=0.75
@@ -112,10 +113,10 @@ def nearest(name: object, allowed: Iterable[str], aliases: Mapping[str, str] | N
 def nearest_value(field: str, given: object, allowed: Iterable[str]) -> str | None:
     """The value of ``field`` that ``given`` was probably meant to be; None where none is near.
 
-    ``clipping`` is more than a name: 1.0 and {"norm": 1.0} are meant as ``norm:1.0``, None and False as ``none``.
+    ``clipping`` is more than a name: 1.0 and {"norm": 1.0} mean ``norm:1.0``, None and False mean ``none``.
 
     Args:
-        allowed: the names that may stand there; of ``clipping`` its rules.
+        allowed: the names that the field takes; for ``clipping`` its rules.
     """
     names = list(allowed)
     return _nearest_clipping(given, names) if field == "clipping" else nearest(given, names, VALUE_ALIASES.get(field))
@@ -153,12 +154,23 @@ def unknown(kind: str, given: object, allowed: Iterable[str]) -> str:
     return f"{kind}: {given!r} is not known; allowed: {', '.join(names)}.{hint}"
 
 
+class Registry(dict[str, Entry]):
+    """What there is to choose from, by name: a dict that shows its names."""
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+        super().__init__(entries)
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"Registry of {self.kind}: {', '.join(self)}"
+
+
 def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:
     """``registry[name]``.
 
     Raises:
         ValueError: naming ``kind``, the name given, those allowed and the nearest one.
     """
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(unknown(kind, name, registry))
     return registry[name]

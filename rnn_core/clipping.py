@@ -19,7 +19,7 @@ import numpy as np
 from rnn_core.arrays import Array, Params, like, namespace
 from rnn_core.choices import unknown
 from rnn_core.scalars import as_python
-from rnn_core.scaling import LN2, Scaled, log_norm_of, log_norms, plain_if_fits, times_power_of_two
+from rnn_core.scaling import LN2, Scaled, log_norm, log_norms, mantissa_and_exponents, plain, times, times_power_of_two
 
 Gradient = dict[str, "Array | Scaled"]
 
@@ -48,11 +48,11 @@ class Clipped:
 
 def global_log_norm(grads: Gradient) -> float:
     """ln of the norm of all gradients taken as one vector; nan or inf where an entry is."""
-    parts = [log_norm_of(g) for g in grads.values()]
-    if any(map(math.isnan, parts)):
+    norms = [log_norm(g) for g in grads.values()]
+    if any(map(math.isnan, norms)):
         return math.nan
-    peak = max(parts)
-    return peak if math.isinf(peak) else peak + 0.5 * math.log(sum(math.exp(2.0 * (part - peak)) for part in parts))
+    peak = max(norms)
+    return peak if math.isinf(peak) else peak + 0.5 * math.log(sum(math.exp(2.0 * (norm - peak)) for norm in norms))
 
 
 def none(grads: Gradient, threshold: float | None = None, params: Params | None = None) -> Clipped:
@@ -70,7 +70,7 @@ def by_norm(grads: Gradient, threshold: float, params: Params | None = None) -> 
     # The factor itself may underflow, so it too is a mantissa, in [1/2, 1), and an exponent.
     exponent = math.floor(log_factor / LN2) + 1
     mantissa = math.exp(log_factor - exponent * LN2)
-    clipped = {name: _times(g, mantissa, exponent) for name, g in grads.items()}
+    clipped = {name: times(g, mantissa, exponent) for name, g in grads.items()}
     return _result(grads, clipped, before, global_log_norm(clipped))
 
 
@@ -84,8 +84,8 @@ def by_value(grads: Gradient, threshold: float, params: Params | None = None) ->
         if isinstance(g, Scaled) and g.log_norm() <= math.log(threshold):  # too small for plain floats: within
             clipped[name] = g
         else:
-            plain = g.to_float() if isinstance(g, Scaled) else g
-            clipped[name] = namespace(plain).clip(plain, -threshold, threshold)
+            values = plain(g)
+            clipped[name] = namespace(values).clip(values, -threshold, threshold)
     return _result(grads, clipped, before, global_log_norm(clipped))
 
 
@@ -150,8 +150,8 @@ def clip_signal(parts: dict[str, Array], exponent: int, threshold: float) -> tup
     if not all(map(math.isfinite, sizes)) or not _exceeds(max(sizes), exponent, limit):
         return parts, exponent
     with np.errstate(over="ignore"):  # what overflows is outside, and is clipped
-        plain = {name: times_power_of_two(part, exponent) for name, part in parts.items()}
-    return {name: xp.clip(part, -limit, limit) for name, part in plain.items()}, 0
+        values = {name: times_power_of_two(part, exponent) for name, part in parts.items()}
+    return {name: xp.clip(part, -limit, limit) for name, part in values.items()}, 0
 
 
 def compare(before: Gradient, after: Gradient) -> Clipped:
@@ -217,12 +217,6 @@ def parse_clipping(text: str) -> Clipping:
     return Clipping(rule, threshold)
 
 
-def _times(g: Array | Scaled, mantissa: float, exponent: int) -> Array | Scaled:
-    if isinstance(g, Scaled):
-        return plain_if_fits(g.mantissa * mantissa, g.exponent + exponent)
-    return plain_if_fits(g * mantissa, exponent)
-
-
 def _clip_units(g: Array | Scaled, weights: Array, threshold: float) -> Array | Scaled:
     """``g`` with every unit's norm within threshold · max(‖weights of the unit‖, 1e-3); ``g`` itself if all are."""
     limits = math.log(threshold) + np.maximum(_log_unit_norms(weights), math.log(SMALLEST_WEIGHT_NORM))
@@ -233,25 +227,21 @@ def _clip_units(g: Array | Scaled, weights: Array, threshold: float) -> Array | 
     # As in by_norm, every factor is a mantissa and an exponent; a unit that is within is multiplied by exactly 1.
     exponents = np.where(outside, np.floor(log_factors / LN2) + 1.0, 0.0).astype(np.int64)
     mantissas = np.exp(np.where(outside, log_factors - exponents * LN2, 0.0))
-    values, exponent = (g.mantissa, g.exponent) if isinstance(g, Scaled) else (g, 0)
-    if values.ndim < 2:
-        return _times(g, float(mantissas[0]), int(exponents[0]))
-    column = like(mantissas.reshape(-1, *[1] * (values.ndim - 1)), values)
-    return plain_if_fits(values * column, exponent + exponents)
+    if g.ndim < 2:
+        return times(g, float(mantissas[0]), int(exponents[0]))
+    return times(g, like(mantissas.reshape(-1, *[1] * (g.ndim - 1)), mantissa_and_exponents(g)[0]), exponents)
 
 
 def _log_unit_norms(x: Array | Scaled) -> np.ndarray:
     """ln of the norm of every unit: of the rows of a matrix, of a vector as a whole."""
-    if len(x.shape) < 2:
-        return np.array([log_norm_of(x)])
-    return log_norms(x.mantissa) + x.exponent * LN2 if isinstance(x, Scaled) else log_norms(x)
+    return np.array([log_norm(x)]) if x.ndim < 2 else log_norms(x)
 
 
 def _exceeds(size: float, exponent: int, limit: float) -> bool:
     """Whether size · 2**exponent > limit, for a size >= 0 and a limit > 0; exact, whatever the exponent."""
-    fraction, top = math.frexp(size)
-    limit_fraction, limit_top = math.frexp(limit)
-    return size > 0.0 and (top + exponent, fraction) > (limit_top, limit_fraction)
+    fraction, own = math.frexp(size)
+    limit_fraction, limit_exponent = math.frexp(limit)
+    return size > 0.0 and (own + exponent, fraction) > (limit_exponent, limit_fraction)
 
 
 def _finite(log_norm: float) -> bool:

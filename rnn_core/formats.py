@@ -32,7 +32,7 @@ class Format:
 FORMATS = (Format("float32", 24, 128, -149), Format("bfloat16", 8, 128, -133), Format("float16", 11, 16, -24))
 
 
-def lost(mantissa: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
+def lost_fractions(mantissa: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
     """By ``<format>_flushed`` and ``<format>_overflowed``: the fractions of the nonzero entries of
     ``mantissa[t] * 2**exponent[t]`` that would become 0 and inf, float64 (T,); 0 where there is no nonzero entry."""
     xp = namespace(mantissa)
@@ -60,7 +60,7 @@ def _count(entries: Array) -> np.ndarray:
 def first_lost(columns: dict[str, np.ndarray]) -> dict[str, int | None]:
     """By ``<format>_flushed_at`` and ``<format>_overflowed_at``: the first step on the way back, the largest t = 1 … T, at which
     all nonzero entries of the gradient would be flushed to zero, and at which one would overflow; None where there is none.
-    ``columns`` are those of ``lost``."""
+    ``columns`` are those of ``lost_fractions``."""
     found: dict[str, int | None] = {}
     for format in FORMATS:
         flushed, overflowed = columns[f"{format.name}_flushed"] == 1.0, columns[f"{format.name}_overflowed"] > 0.0

@@ -1,7 +1,7 @@
-"""Recurrent weight matrices, rescaled so that the spectral radius that is asked for is the one that is measured.
+"""Recurrent weight matrices, rescaled so that their measured spectral radius is the one that was asked for.
 
-The spectral radius rho is the largest modulus of an eigenvalue; it governs W^k as k grows. The largest singular value
-sigma_max is the largest factor of a single step; rho <= sigma_max, with equality for normal matrices.
+The spectral radius rho is the largest modulus of an eigenvalue. It governs W^k as k grows. The largest singular value
+sigma_max is the largest factor of a single step. rho <= sigma_max, with equality for normal matrices.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from array_api_compat import is_torch_array
 
-from rnn_core.choices import choose
-from rnn_core.scalars import is_integer, is_number
+from rnn_core.arrays import to_numpy
+from rnn_core.choices import Registry, choose
+from rnn_core.scalars import is_integer, is_number, numbers
 
 
 def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -32,31 +35,31 @@ def identity(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.eye(size)
 
 
-INITIALIZERS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
-    "gaussian": gaussian,
-    "orthogonal": orthogonal,
-    "identity": identity,
-}
+INITIALIZERS: Registry[Callable[[np.random.Generator, int], np.ndarray]] = Registry(
+    "initializers", {"gaussian": gaussian, "orthogonal": orthogonal, "identity": identity}
+)
 
 
-REMEMBERED = 256  # matrices whose eigenvalues, or singular values, are kept
+REMEMBERED_MATRICES = 256  # so many matrices keep their eigenvalues and singular values
 
 
 class _Remembered:
-    """A function of a matrix that keeps its last values: the runs of a sweep ask for the same matrices again and again, and
-    an eigenvalue problem takes as long as a hundred steps of a run."""
+    """A function of a matrix that keeps its last values.
 
-    def __init__(self, measure: Callable[[np.ndarray], float], most: int = REMEMBERED) -> None:
+    The runs of a sweep ask for the same matrices again and again, and an eigenvalue problem takes as long as a hundred steps.
+    """
+
+    def __init__(self, measure: Callable[[np.ndarray], float], most: int = REMEMBERED_MATRICES) -> None:
         self.measure, self.most = measure, most
-        self.found: dict[tuple[bytes, tuple[int, ...], str], float] = {}
+        self.values: dict[tuple[bytes, tuple[int, ...], str], float] = {}
 
     def __call__(self, matrix: np.ndarray) -> float:
         key = (hashlib.sha256(matrix.tobytes()).digest(), matrix.shape, matrix.dtype.str)
-        if key not in self.found:
-            while len(self.found) >= self.most:
-                self.found.pop(next(iter(self.found)), None)
-            self.found[key] = self.measure(matrix)
-        return self.found[key]
+        if key not in self.values:
+            while len(self.values) >= self.most:
+                self.values.pop(next(iter(self.values)), None)
+            self.values[key] = self.measure(matrix)
+        return self.values[key]
 
 
 _spectral_radius = _Remembered(lambda matrix: float(np.max(np.abs(np.linalg.eigvals(matrix)))))
@@ -64,21 +67,53 @@ _sigma_max = _Remembered(lambda matrix: float(np.linalg.norm(matrix, 2)))
 
 
 def spectral_radius(matrix: np.ndarray, remember: bool = True) -> float:
-    """rho: the largest modulus of an eigenvalue of a square matrix; not remembered where nobody will ask again."""
+    """rho: the largest modulus of an eigenvalue of a square matrix (H, H).
+
+    Args:
+        matrix: of finite numbers; an array, a torch tensor or a list of rows.
+        remember: whether to keep the value for the next call. False where nobody will ask again.
+
+    Raises:
+        ValueError: it is not a square matrix of finite numbers. A recurrent matrix of G gates has G square blocks.
+    """
+    matrix = _checked(matrix, square=True)
     return _spectral_radius(matrix) if remember else _spectral_radius.measure(matrix)
 
 
 def sigma_max(matrix: np.ndarray) -> float:
-    """The largest singular value."""
-    return _sigma_max(matrix)
+    """The largest singular value of a matrix.
+
+    Args:
+        matrix: of finite numbers; an array, a torch tensor or a list of rows.
+
+    Raises:
+        ValueError: it is not a matrix of finite numbers.
+    """
+    return _sigma_max(_checked(matrix, square=False))
+
+
+def _checked(matrix: Any, square: bool) -> np.ndarray:
+    """``matrix`` as an array of finite numbers."""
+    array = numbers("matrix", to_numpy(matrix) if is_torch_array(matrix) else matrix)
+    wanted = "square, (H, H)" if square else "(rows, columns)"
+    if array.ndim != 2 or 0 in array.shape or (square and array.shape[0] != array.shape[1]):
+        hint = ""
+        if square and array.ndim == 2 and array.shape[1] and array.shape[0] % array.shape[1] == 0 and array.size:
+            gates = array.shape[0] // array.shape[1]
+            hint = f"; of a gated cell take one gate at a time, np.split(weight_hh, {gates})"
+        raise ValueError(f"matrix: shape {array.shape} is not allowed; it must be {wanted}{hint}")
+    if not np.isfinite(array).all():
+        raise ValueError("matrix: an entry is inf or nan; all must be finite")
+    return array
 
 
 def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho: float) -> np.ndarray:
     """A (size, size) matrix drawn by ``initializer`` and rescaled to the measured spectral radius ``rho``.
 
     Raises:
-        ValueError: unknown initializer, size < 1, or rho not positive and finite.
+        ValueError: ``rng`` is no generator, the initializer is unknown, size < 1, or rho is not positive and finite.
     """
+    check_generator(rng)
     draw = choose("initializer", initializer, INITIALIZERS)
     if not (is_integer(size) and size >= 1):
         raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
@@ -86,3 +121,9 @@ def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho:
         raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
     matrix = draw(rng, int(size))
     return matrix * (float(rho) / spectral_radius(matrix))
+
+
+def check_generator(rng: Any) -> None:
+    """ValueError unless this is a NumPy generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng: {rng!r} is not allowed; it must be a NumPy generator, np.random.default_rng(seed)")

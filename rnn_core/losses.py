@@ -1,6 +1,6 @@
 """Loss functions. Each returns the loss of every sample and its gradient with respect to the outputs.
 
-Shapes: y (…, C), loss (…); a leading axis is time or batch. Averages are the caller's business.
+Shapes: y (…, C), loss (…). A leading axis is time or batch. The caller takes the average.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from rnn_core.arrays import Array, namespace
+from rnn_core.choices import Registry
 from rnn_core.scaling import Scaled, parts
 
-NO_LABEL = -1  # stands for the label of a step that carries no target; nan does where targets are numbers
+NO_LABEL = -1  # the label of a step that carries no target; where targets are numbers it is nan
 
 LossFunction = Callable[[Array, Array], tuple[Array, Array]]
 
@@ -24,7 +25,7 @@ def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
 
 
 def scaled_squared_error(y: Scaled, target: Array) -> tuple[Array, Scaled]:
-    """``squared_error`` of outputs beyond float range: the loss is inf where plain floats do not hold it, the gradient exact."""
+    """``squared_error`` of outputs beyond float range. The loss is inf where plain floats do not hold it; the gradient is exact."""
     m, exponents = parts(y)
     e = m - Scaled(target, -exponents).to_float()
     with np.errstate(over="ignore"):
@@ -35,8 +36,8 @@ def scaled_squared_error(y: Scaled, target: Array) -> tuple[Array, Scaled]:
 def softmax_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
     """-ln softmax(y)_target, with integer labels target (…); the gradient is softmax(y) - onehot(target).
 
-    Computed from y - max y, so that no finite score overflows (Bridle 1990; Goodfellow et al. 2016, section 4.1), and without
-    the differences softmax - 1 and ln 1 that lose every digit where the prediction is confident and right.
+    It is computed from y - max y, so that no finite score overflows (Bridle 1990; Goodfellow et al. 2016, section 4.1). It avoids
+    the differences softmax - 1 and ln 1, which lose every digit where the prediction is confident and right.
     """
     xp = namespace(y)
     e = xp.exp(y - xp.max(y, axis=-1, keepdims=True))
@@ -50,14 +51,13 @@ def softmax_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
     return gap + xp.log1p(beside_top), xp.where(is_target, -beside_target, e) / z
 
 
-LOSSES: dict[str, LossFunction] = {
-    "squared_error": squared_error,
-    "softmax_cross_entropy": softmax_cross_entropy,
-}
+LOSSES: Registry[LossFunction] = Registry(
+    "losses", {"squared_error": squared_error, "softmax_cross_entropy": softmax_cross_entropy}
+)
 
 
 def carries_target(target: Array) -> Array:
-    """Which steps of ragged sequences carry a target, (T, B) bool, from labels (T, B) or numbers (T, B, C)."""
+    """Which steps of ragged sequences carry a target, bool (T, B), from labels (T, B) or numbers (T, B, C)."""
     xp = namespace(target)
     return target != NO_LABEL if target.ndim == 2 else xp.logical_not(xp.isnan(target[..., 0]))
 

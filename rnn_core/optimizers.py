@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rnn_core.arrays import Array, Params, namespace
+from rnn_core.choices import Registry
 from rnn_core.clipping import Gradient
 from rnn_core.scalars import as_python
-from rnn_core.scaling import Scaled
+from rnn_core.scaling import plain
 
 
 class Optimizer(Protocol):
@@ -31,7 +32,7 @@ class SGD:
 
     def step(self, params: Params, grads: Gradient) -> Params:
         """New parameters. A gradient beyond float range makes its parameters inf: the caller looks at ``finite``."""
-        return {name: p - self.learning_rate * _plain(grads[name]) for name, p in params.items()}
+        return {name: p - self.learning_rate * plain(grads[name]) for name, p in params.items()}
 
 
 class Momentum:
@@ -49,7 +50,7 @@ class Momentum:
         """New parameters."""
         following = {}
         for name, p in params.items():
-            v = self.momentum * _remembered(self._velocity, name, p) + _plain(grads[name])
+            v = self.momentum * _remembered(self._velocity, name, p) + plain(grads[name])
             self._velocity[name] = v
             following[name] = p - self.learning_rate * v
         return following
@@ -79,7 +80,7 @@ class Adam:
         decay, share = math.sqrt(self.beta2), math.sqrt(1.0 - self.beta2)
         following = {}
         for name, p in params.items():
-            g = _plain(grads[name])
+            g = plain(grads[name])
             m = self.beta1 * _remembered(self._mean, name, p) + (1.0 - self.beta1) * g
             root = namespace(p).hypot(decay * _remembered(self._root, name, p), share * g)
             self._mean[name], self._root[name] = m, root
@@ -87,11 +88,9 @@ class Adam:
         return following
 
 
-OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
-
-
-def _plain(g: Array | Scaled) -> Array:
-    return g.to_float() if isinstance(g, Scaled) else g
+OPTIMIZERS: Registry[Callable[[float], Optimizer]] = Registry(
+    "optimizers", {"sgd": SGD, "momentum": Momentum, "adam": Adam}
+)
 
 
 def _remembered(state: dict[str, Array], name: str, p: Array) -> Array:

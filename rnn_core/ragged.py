@@ -9,7 +9,7 @@ import numpy as np
 
 from rnn_core.arrays import Array, namespace, to_numpy
 from rnn_core.losses import carries_target
-from rnn_core.scaling import Scaled, parts
+from rnn_core.scaling import Scaled, mantissa_and_exponents
 from rnn_core.theory import settled_window
 
 Rows = Callable[[int, int], Array | Scaled | None]
@@ -24,7 +24,7 @@ def ends_of(target: Array) -> np.ndarray:
 def only(x: Array | Scaled, kept: Array) -> Array | Scaled:
     """``x`` (T, B) or (T, B, …) with exact zeros where ``kept`` (T, B) is False, whatever stands there."""
     if isinstance(x, Scaled):
-        mantissa, exponent = parts(x)
+        mantissa, exponent = mantissa_and_exponents(x)
         return Scaled(only(mantissa, kept), exponent)
     return namespace(x).where(kept if x.ndim == 2 else kept[..., None], x, 0)
 
@@ -37,8 +37,8 @@ def at_ends(direct: Rows, ends: np.ndarray) -> Rows:
         given = direct(start, stop) if kept.any() else None
         if given is None:
             return None
-        some = parts(given)[0]
-        return only(given, namespace(some).asarray(kept, device=some.device))
+        mantissa, _ = mantissa_and_exponents(given)
+        return only(given, namespace(mantissa).asarray(kept, device=mantissa.device))
 
     return rows
 

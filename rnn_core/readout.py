@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from rnn_core.arrays import Array, Params, like, namespace
-from rnn_core.scaling import Scaled, parts, plain_if_fits, sum_of_products
+from rnn_core.scaling import Scaled, mantissa_and_exponents, plain_if_fits, sum_of_products
 
 
 def init_readout(rng: np.random.Generator, hidden_size: int, output_size: int) -> Params:
@@ -24,7 +24,7 @@ def forward(params: Params, h: Array | Scaled) -> Array:
     W, b = params["weight_ho"], params["bias_ho"]
     if not isinstance(h, Scaled):
         return h @ W.T + b  # y = W_ho h + b_ho
-    m, exponent = parts(h)
+    m, exponent = mantissa_and_exponents(h)
     above = np.maximum(exponent, 0)  # what lies below the range is too small to be seen beside b, or is 0 in y as well
     m = Scaled(m, exponent - above).to_float()
     shrunk = like(np.ldexp(1.0, -np.minimum(above, 2000)), m)  # b_ho beside a state that is stored times 2**-above
@@ -40,7 +40,7 @@ def parameter_gradients(params: Params, h: Array | Scaled, dy: Array | Scaled) -
     """Sums over time and batch of dy h^T and of dy."""
     C, H = params["weight_ho"].shape
     xp = namespace(params["weight_ho"])
-    (d, e_d), (h, e_h) = parts(dy), parts(h)
+    (d, e_d), (h, e_h) = mantissa_and_exponents(dy), mantissa_and_exponents(h)
 
     def contract(d: Array, factor: Array | None) -> Array:
         rows = xp.reshape(d, (-1, C))

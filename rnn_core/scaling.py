@@ -16,7 +16,7 @@ import numpy as np
 from rnn_core.arrays import Array, State, dtype_name, like, namespace, to_numpy
 
 LN2 = math.log(2.0)
-Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 
 # Magnitudes within 2**±WINDOW are left alone: their squares still sum without overflow or underflow.
 WINDOW = {"float64": 480, "float32": 48}
@@ -35,7 +35,7 @@ def times_power_of_two(x: Array, exponent: int) -> Array:
     return x
 
 
-def top_exponent(x: Array) -> int | None:
+def exponent_of(x: Array) -> int | None:
     """The e with 2**(e-1) <= max|x| < 2**e; None if ``x`` is all zero or empty.
 
     Raises:
@@ -48,44 +48,47 @@ def top_exponent(x: Array) -> int | None:
     return math.frexp(largest)[1] if largest else None
 
 
-def top_exponent_or_zero(x: Array) -> int:
-    """``top_exponent``; 0 where there is none, also for inf and nan."""
+def exponent_or_zero(x: Array) -> int:
+    """``exponent_of``; 0 where there is none, also for inf and nan."""
     try:
-        return top_exponent(x) or 0
+        return exponent_of(x) or 0
     except FloatingPointError:
         return 0
 
 
-def log_norm(x: Array) -> float:
+def log_norm(x: Array | Scaled) -> float:
     """ln of the Euclidean norm of all entries, accurate for any magnitude; -inf for zeros, nan or inf where ``x`` is."""
+    if isinstance(x, Scaled):
+        return x.log_norm()
     xp = namespace(x)
     try:
-        top = top_exponent(x)
+        e = exponent_of(x)
     except FloatingPointError:
         return math.nan if bool(xp.any(xp.isnan(x))) else math.inf
-    if top is None:
+    if e is None:
         return -math.inf
-    m = times_power_of_two(x, -top).reshape(-1)
-    return 0.5 * math.log(float(m @ m)) + top * LN2
+    m = times_power_of_two(x, -e).reshape(-1)
+    return 0.5 * math.log(float(m @ m)) + e * LN2
 
 
-def log_norms(x: Array) -> np.ndarray:
+def log_norms(x: Array | Scaled) -> np.ndarray:
     """ln of the Euclidean norm of ``x[t]`` for every leading index t, float64; as accurate as ``log_norm``, -inf for zeros only."""
+    if isinstance(x, Scaled):
+        return log_norms(x.mantissa) + x.exponent * LN2
     xp = namespace(x)
     rows = xp.reshape(x, (x.shape[0], -1))
-    (some,) = np.nonzero(to_numpy(xp.any(rows != 0, axis=1)))  # often the last step alone carries a loss
+    (nonzero,) = np.nonzero(to_numpy(xp.any(rows != 0, axis=1)))  # often the last step alone carries a loss
     norms = np.full(x.shape[0], -np.inf)
-    if not len(some):
+    if not len(nonzero):
         return norms
-    rows = rows if len(some) == len(rows) else rows[some]
+    rows = rows if len(nonzero) == len(rows) else rows[nonzero]
     lowest, highest = square_limits(x)
     with np.errstate(all="ignore"):
         squares = to_numpy(xp.vecdot(rows, rows)).astype(np.float64)
-        norms[some] = 0.5 * np.log(squares)
-    for k in np.flatnonzero(
-        ~((squares >= lowest) & (squares <= highest))
-    ):  # what the squares of plain floats do not hold
-        norms[some[k]] = log_norm(rows[int(k)])
+        norms[nonzero] = 0.5 * np.log(squares)
+    outside = ~((squares >= lowest) & (squares <= highest))  # what the squares of plain floats do not hold
+    for k in np.flatnonzero(outside):
+        norms[nonzero[k]] = log_norm(rows[int(k)])
     return norms
 
 
@@ -182,7 +185,7 @@ def plain(x: Array | Scaled) -> Array:
     return x.to_float() if isinstance(x, Scaled) else x
 
 
-def parts(x: Array | Scaled) -> tuple[Array, np.ndarray]:
+def mantissa_and_exponents(x: Array | Scaled) -> tuple[Array, np.ndarray]:
     """(mantissa, one exponent for every leading index)."""
     mantissa, exponent = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
     return mantissa, np.broadcast_to(np.asarray(exponent, dtype=np.int64), tuple(mantissa.shape[:1]))
@@ -192,24 +195,33 @@ def concat(arrays: list[Array | Scaled]) -> Array | Scaled:
     """Joined along the leading axis; plain where all are."""
     if not any(isinstance(a, Scaled) for a in arrays):
         return arrays[0] if len(arrays) == 1 else namespace(arrays[0]).concat(arrays)
-    mantissas, exponents = zip(*map(parts, arrays), strict=True)
+    mantissas, exponents = zip(*map(mantissa_and_exponents, arrays), strict=True)
     return Scaled(namespace(mantissas[0]).concat(list(mantissas)), np.concatenate(exponents))
 
 
-def log_norm_of(x: Array | Scaled) -> float:
-    """ln of the Euclidean norm, of plain or scaled entries."""
-    return x.log_norm() if isinstance(x, Scaled) else log_norm(x)
+def at_one_exponent(x: Array | Scaled) -> Array | Scaled:
+    """The same values with one exponent for all entries; plain where that fits. What is too far below the largest becomes 0."""
+    if not isinstance(x, Scaled) or isinstance(x.exponent, int):
+        return x
+    largest = int(x.exponent.max())
+    return plain_if_fits(Scaled(x.mantissa, x.exponent - largest).to_float(), largest)
+
+
+def times(x: Array | Scaled, factor: float | Array, exponent: int | np.ndarray = 0) -> Array | Scaled:
+    """``x * factor * 2**exponent``; plain where that fits."""
+    m, e = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
+    return plain_if_fits(m * factor, e + exponent)
 
 
 def _fits(x: Array, exponent: int) -> bool:
     """Whether the largest magnitude of ``x * 2**exponent`` is a normal number (smaller entries may round to zero)."""
-    top = top_exponent(x)
+    e = exponent_of(x)
     smallest, largest = _exponent_range(x)
-    return top is None or smallest <= top + exponent <= largest
+    return e is None or smallest <= e + exponent <= largest
 
 
 def _exponent_range(x: Array) -> tuple[int, int]:
-    """``top_exponent`` of the smallest normal and of the largest number of the dtype."""
+    """``exponent_of`` of the smallest normal and of the largest number of the dtype."""
     limits = namespace(x).finfo(x.dtype)
     return math.frexp(float(limits.smallest_normal))[1], math.frexp(float(limits.max))[1]
 
@@ -227,25 +239,33 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
         return scaled.to_float()
     if not exponent.any():
         return x
-    sizes = tops(x) + exponent
+    exponents = exponents_of(x) + exponent
     smallest, largest = _exponent_range(x)
-    return (
-        scaled if ((sizes < smallest) | (sizes > largest)).any() else scaled.to_float()
-    )  # nan, for 0, inf and nan, is neither
+    outside = (exponents < smallest) | (exponents > largest)  # nan, for 0, inf and nan, is neither
+    return scaled if outside.any() else scaled.to_float()
 
 
 def common_exponent(*terms: tuple[Array, int]) -> int:
     """The exponent at which to add terms mantissa * 2**exponent: 0, that of plain floats, where the largest is well in range;
     else the largest one's. Where a term is inf or nan, the first term's."""
     try:
-        sizes = [size + e for term, e in terms if (size := top_exponent(term)) is not None]
+        exponents = [own + e for term, e in terms if (own := exponent_of(term)) is not None]
     except FloatingPointError:
         return terms[0][1]
-    top = max(sizes, default=0)
-    return 0 if abs(top) <= WINDOW[dtype_name(terms[0][0])] else top
+    largest = max(exponents, default=0)
+    return 0 if abs(largest) <= WINDOW[dtype_name(terms[0][0])] else largest
 
 
-def add(parts: State, exponent: int, name: str, y: Array, y_exponent: int = 0) -> tuple[State, int]:
+def sum_of_terms(terms: list[tuple[Array, int]]) -> tuple[Array, int]:
+    """The sum of arrays mantissa * 2**exponent, as (mantissa, exponent); exponent 0 if plain floats hold the largest entry."""
+    if len(terms) == 1:
+        return terms[0]
+    common = common_exponent(*terms)
+    common = 0 if abs(common) <= PLAIN[dtype_name(terms[0][0])] else common
+    return sum(times_power_of_two(m, e - common) for m, e in terms), common
+
+
+def add_to_part(parts: State, exponent: int, name: str, y: Array, y_exponent: int = 0) -> tuple[State, int]:
     """``parts * 2**exponent`` with ``y * 2**y_exponent`` added to the part ``name``, as (parts, exponent): the plain sum,
     exponent 0, where both were plain or all is well in range."""
     if exponent == y_exponent == 0:
@@ -263,16 +283,16 @@ def square_limits(x: Array) -> tuple[float, float]:
 
 def renormalise(parts: State, exponent: int) -> tuple[State, int]:
     """The same values, the largest magnitude of all parts in [1/2, 1); unchanged where they are 0, inf or nan."""
-    top = _top_of(parts)
-    if top is None:
+    e = _exponent_of_parts(parts)
+    if e is None:
         return parts, exponent
-    return {name: times_power_of_two(part, -top) for name, part in parts.items()}, exponent + top
+    return {name: times_power_of_two(part, -e) for name, part in parts.items()}, exponent + e
 
 
-def _top_of(parts: State) -> int | None:
-    """``top_exponent`` of all parts together; None where they are zero, or where anything is inf or nan."""
+def _exponent_of_parts(parts: State) -> int | None:
+    """``exponent_of`` of all parts together; None where they are zero, or where anything is inf or nan."""
     try:
-        return max((top for part in parts.values() if (top := top_exponent(part)) is not None), default=None)
+        return max((e for part in parts.values() if (e := exponent_of(part)) is not None), default=None)
     except FloatingPointError:
         return None
 
@@ -287,27 +307,27 @@ def flags_raise() -> np.errstate:
     return np.errstate(over="raise", under="raise", invalid="raise")
 
 
-def at_a_good_scale(
-    step: Callable[[int], Found], arrays: Callable[[Found], list[Array]], sound: Callable[[Found], bool], x: Array
-) -> tuple[Found, int]:
+def at_first_sound_scale(
+    step: Callable[[int], Outcome], arrays: Callable[[Outcome], list[Array]], sound: Callable[[Outcome], bool], x: Array
+) -> tuple[Outcome, int]:
     """(step(shift), shift) for the first of three powers of two, 2**shift, at which nothing over- or underflows.
 
     Flags say so with NumPy, ``sound`` with other libraries. Where all are flawed, a finite result is preferred, and among
     those one that was scaled up: what still underflows there is further below the largest.
     """
-    room = 2 * WINDOW[dtype_name(x)] * 15 // 16
+    far = 2 * WINDOW[dtype_name(x)] * 15 // 16
     best, best_finite = None, False
-    for shift in (0, room, -room):
+    for shift in (0, far, -far):
         try:
             with flags_raise():
-                found = step(shift)
-                if sound(found):
-                    return found, shift
+                outcome = step(shift)
+                if sound(outcome):
+                    return outcome, shift
         except FloatingPointError:
-            found = step(shift)
-        finite = all_finite(*arrays(found))
+            outcome = step(shift)
+        finite = all_finite(*arrays(outcome))
         if best is None or (finite and (shift > 0 or not best_finite)):
-            best, best_finite = (found, shift), finite
+            best, best_finite = (outcome, shift), finite
     assert best is not None
     return best
 
@@ -324,8 +344,8 @@ def sum_of_products(
         try:
             with flags_raise():
                 total = contract(d, factor)
-            top = top_exponent(total)
-            if isinstance(total, np.ndarray) or (top is not None and top > -2 * WINDOW[dtype_name(d)]):
+            e = exponent_of(total)
+            if isinstance(total, np.ndarray) or (e is not None and e > -2 * WINDOW[dtype_name(d)]):
                 return total
         except FloatingPointError:
             pass
@@ -333,7 +353,7 @@ def sum_of_products(
     return plain_if_fits(contract(d, factor), common)
 
 
-def plus(a: Array | Scaled, b: Array | Scaled) -> Array | Scaled:
+def add(a: Array | Scaled, b: Array | Scaled) -> Array | Scaled:
     """a + b, each with at most one exponent for all entries."""
     if not isinstance(a, Scaled) and not isinstance(b, Scaled):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -342,7 +362,7 @@ def plus(a: Array | Scaled, b: Array | Scaled) -> Array | Scaled:
             return total
     (x, e_x), (y, e_y) = ((v.mantissa, v.exponent) if isinstance(v, Scaled) else (v, 0) for v in (a, b))
     assert isinstance(e_x, int) and isinstance(e_y, int)
-    parts, e = add(*renormalise({"sum": x}, e_x), "sum", y, e_y)
+    parts, e = add_to_part(*renormalise({"sum": x}, e_x), "sum", y, e_y)
     return plain_if_fits(parts["sum"], e)
 
 
@@ -353,23 +373,27 @@ def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple
     size 1 and every d_t to the size that its product has beside the largest product, whose exponent is returned (0 where that
     is in range). What then rounds to zero is smaller than the largest product by more than the dtype's whole range.
     """
-    sizes = tops(d)
-    factors = np.zeros(len(sizes)) if factor is None else tops(factor)
-    products = sizes + exponents + factors
+    of_d = exponents_of(d)
+    of_factor = np.zeros(len(of_d)) if factor is None else exponents_of(factor)
+    products = of_d + exponents + of_factor
     if np.isnan(products).all():
         return d, factor, 0
     largest = int(np.nanmax(products))
     common = 0 if abs(largest) <= WINDOW[dtype_name(d)] else largest
     # Where a product is zero (or not finite), its parts are brought to size 1, lest one overflows beside the zero.
-    shift = np.where(np.isnan(products), -np.nan_to_num(sizes), exponents + np.nan_to_num(factors) - common)
+    shift = np.where(np.isnan(products), -np.nan_to_num(of_d), exponents + np.nan_to_num(of_factor) - common)
     if factor is not None:
-        factor = Scaled(factor, -np.nan_to_num(factors).astype(np.int64)).to_float()
+        factor = Scaled(factor, -np.nan_to_num(of_factor).astype(np.int64)).to_float()
     return Scaled(d, shift.astype(np.int64)).to_float(), factor, common
 
 
-def tops(x: Array) -> np.ndarray:
-    """``top_exponent`` of ``x[t]`` for every leading index t; nan where it is zero, inf or nan. float64 (T,)."""
+def exponents_of(x: Array) -> np.ndarray:
+    """``exponent_of`` of ``x[t]`` for every leading index t; nan where it is zero, inf or nan. float64 (T,)."""
     xp = namespace(x)
     rows = xp.reshape(x, (x.shape[0], -1))
     largest = to_numpy(xp.maximum(xp.max(rows, axis=1), -xp.min(rows, axis=1))).astype(np.float64)
     return np.where(np.isfinite(largest) & (largest > 0), np.frexp(largest)[1], np.nan)
+
+
+# The names that the experiment and the oracles still use for these.
+log_norm_of, parts, plus, top_exponent, tops = log_norm, mantissa_and_exponents, add, exponent_of, exponents_of

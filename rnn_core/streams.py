@@ -1,7 +1,7 @@
-"""Random streams that are named after what they feed.
+"""Random streams, each named after what it feeds.
 
-A run's seed and a stream's name decide its numbers, nothing else does: every spectral radius rescales the same matrix, every
-activation sees the same inputs, and because inputs are drawn time first a shorter sequence is a prefix of a longer one.
+The seed of a run and the name of a stream decide its numbers, and nothing else does. So every spectral radius rescales the same
+matrix, and every activation sees the same inputs. Inputs are drawn time first, so a shorter sequence is a prefix of a longer one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,25 @@ import zlib
 
 import numpy as np
 
+from rnn_core.scalars import is_integer
+
 STREAMS = ("weights", "readout", "inputs", "targets", "batches", "held_out", "held_out_targets")
 
 
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
-    """The generator for one purpose of one run; ``index`` tells batches of the same stream apart."""
+    """The generator for one purpose of one run.
+
+    Args:
+        seed: of the run, at least 0.
+        name: one of ``STREAMS``.
+        index: tells the batches of one stream apart, at least 0.
+
+    Raises:
+        ValueError: an argument is none of these.
+    """
     if name not in STREAMS:
         raise ValueError(f"stream {name!r} is not one of {', '.join(STREAMS)}")
+    for argument, value in (("seed", seed), ("index", index)):
+        if not (is_integer(value) and value >= 0):
+            raise ValueError(f"{argument}: {value!r} is not allowed; it must be an integer of at least 0")
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), index]))

@@ -17,18 +17,19 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
+from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
     WINDOW,
     Scaled,
     all_finite,
-    at_a_good_scale,
+    at_first_sound_scale,
     common_exponent,
+    exponent_or_zero,
+    exponents_of,
     flags_raise,
     plain,
     plain_if_fits,
     times_power_of_two,
-    top_exponent_or_zero,
-    tops,
 )
 
 SHORTEST_SEGMENT = 128  # steps; shorter ones would make the products over time and batch too small to be fast
@@ -147,13 +148,13 @@ def pieces(steps: int, entries: int, most: int = 2**13) -> Iterator[slice]:
     yield from (slice(start, min(start + length, steps)) for start in range(0, steps, length))
 
 
-def run_whole(cell: Cell, params: Params, x: Array, state: State, exponent: int) -> Segment | None:
-    """All steps by the fast path, without copying segments together; None where it does not compute them, or they leave the
-    range of plain floats. The bits are those of one segment after the other."""
+def run_whole_compiled(cell: Cell, params: Params, x: Array, state: State, exponent: int) -> Segment | None:
+    """All steps at once by compiled steps, without copying segments together. None where they cannot, or where states leave the
+    range of plain floats: ``run_segment`` then decides. The bits are those of one segment after the other."""
     if exponent or not compiled.covers(cell, x):
         return None
     try:
-        segment = _run_compiled(cell, params, x, 0, x.shape[0], state)
+        segment = _by_compiled_steps(cell, params, x, 0, x.shape[0], state)
     except FloatingPointError:
         return None
     return None if cell.homogeneous and not _in_range(segment.states["hidden"]) else segment
@@ -162,25 +163,30 @@ def run_whole(cell: Cell, params: Params, x: Array, state: State, exponent: int)
 def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
     """The steps from ``start`` to ``stop`` forward from ``state * 2**exponent`` (columns).
 
-    A homogeneous cell whose states leave the range of plain floats is run again with an exponent carried apart.
+    It decides on the range: a homogeneous cell whose states leave that of plain floats is run again with an exponent apart.
     """
     with np.errstate(all="ignore"):  # what is not finite is reported by its step
-        if cell.homogeneous:
-            try:
-                with flags_raise():
-                    if exponent == 0 and _in_range(
-                        (segment := _run(cell, params, x, start, stop, state)).states["hidden"]
-                    ):
+        if not cell.homogeneous:
+            return _in_plain_floats(cell, params, x, start, stop, state)
+        try:
+            with flags_raise():
+                if exponent == 0:
+                    segment = _in_plain_floats(cell, params, x, start, stop, state)
+                    if _in_range(segment.states["hidden"]):
                         return segment
-            except FloatingPointError:
-                pass
-            return _run_scaled(cell, params, x, start, stop, state, exponent)
-        return _run(cell, params, x, start, stop, state)
+        except FloatingPointError:
+            pass
+        return _with_exponents(cell, params, x, start, stop, state, exponent)
 
 
-def _run(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
-    if compiled.covers(cell, x):
-        return _run_compiled(cell, params, x, start, stop, state)
+def _in_plain_floats(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
+    """It decides on the steps: compiled ones where they cover the cell, or else the readable ones."""
+    by = _by_compiled_steps if compiled.covers(cell, x) else _by_readable_steps
+    return by(cell, params, x, start, stop, state)
+
+
+def _by_readable_steps(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
+    """The textbook loop forward: rnn_core/README.md, sections 1 and 2."""
     u = params["weight_ih"] @ swap(x[start:stop])  # u_t = W_ih x_t + b_ih for all t at once, (steps, G·H, B)
     if "bias_ih" in params:
         u = u + params["bias_ih"][:, None]
@@ -189,36 +195,37 @@ def _run(cell: Cell, params: Params, x: Array, start: int, stop: int, state: Sta
     saved, now = [], state
     for t in range(steps):
         _store(states, t, now)
-        now, kept = cell.forward(params, u[t], now)
+        now, kept = cell.forward(params, u[t], now)  # h_t from u_t and h_{t-1}
         saved.append(kept)
     _store(states, steps, now)
     return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
 
 
-def _run_compiled(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
-    """The same by the fast path. FloatingPointError where a homogeneous cell's states over- or underflow, as in ``_run``."""
+def _by_compiled_steps(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
+    """The same in C. FloatingPointError where a homogeneous cell's states over- or underflow, as NumPy's flags raise it."""
     steps, (H, B) = stop - start, state["hidden"].shape
-    states, saved = compiled.room((steps + 1, H, B), x.dtype), compiled.room((steps, H, B), x.dtype)
+    states, saved = (empty_aligned((n, H, B), x.dtype) for n in (steps + 1, steps))
     states[0] = state["hidden"]
     if not compiled.run_forward(cell, params, x[start:stop], states, saved) and cell.homogeneous:
         raise FloatingPointError("states over- or underflow")
     return Segment(start, stop, {"hidden": states}, np.zeros(steps + 1, dtype=np.int64), saved)
 
 
-def _run_scaled(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
+def _with_exponents(
+    cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int
+) -> Segment:
     """The same with an exponent apart: phi(2^e a) = 2^e phi(a), so inputs and biases need only be scaled as h_{t-1} is."""
     xp, steps, h, e = namespace(x), stop - start, state["hidden"], exponent
     hidden = xp.empty((steps + 1, *h.shape), dtype=x.dtype, device=x.device)
     exponents, saved = np.zeros(steps + 1, dtype=np.int64), []
     blank = xp.zeros_like(params["weight_ih"][:, 0])
     b_ih, b_hh = (params.get(name, blank) for name in ("bias_ih", "bias_hh"))
-    top = top_exponent_or_zero(params["weight_ih"])
-    W_ih = times_power_of_two(params["weight_ih"], -top)
+    e_W = exponent_or_zero(params["weight_ih"])
+    W_ih = times_power_of_two(params["weight_ih"], -e_W)
     for t in range(steps):
         hidden[t], exponents[t] = h, e
-        size = top_exponent_or_zero(x[start + t])
-        product = W_ih @ times_power_of_two(x[start + t].T, -size), size + top  # W_ih x_t, apart from its exponent
-
+        e_x = exponent_or_zero(x[start + t])
+        product = W_ih @ times_power_of_two(x[start + t].T, -e_x), e_x + e_W  # W_ih x_t, apart from its exponent
         usual = common_exponent((h, e), product, (b_ih, 0), (b_hh, 0))
 
         def step(
@@ -229,27 +236,27 @@ def _run_scaled(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
             scaled = {**params, "bias_hh": times_power_of_two(b_hh, -common)}
             return cell.forward(scaled, u_t, {"hidden": times_power_of_two(h, e - common)})
 
-        (now, kept), shift = at_a_good_scale(step, _hidden, _sound, x)
+        (now, kept), shift = at_first_sound_scale(step, _hidden, _sound, x)
         saved.append(kept)
         h, e = now["hidden"], usual - shift
     hidden[steps], exponents[steps] = h, e
     return Segment(start, stop, {"hidden": hidden}, exponents, saved)
 
 
-def _hidden(found: tuple[State, Any]) -> list[Array]:
-    return [found[0]["hidden"]]
+def _hidden(outcome: tuple[State, Any]) -> list[Array]:
+    return [outcome[0]["hidden"]]
 
 
-def _sound(found: tuple[State, Any]) -> bool:
-    return isinstance(found[0]["hidden"], np.ndarray) or all_finite(*_hidden(found))
+def _sound(outcome: tuple[State, Any]) -> bool:
+    return isinstance(outcome[0]["hidden"], np.ndarray) or all_finite(*_hidden(outcome))
 
 
 def _in_range(h: Array) -> bool:
     """Whether states h_0, h_1, … (steps + 1, H, B) have neither overflowed nor come near underflow."""
-    sizes = tops(h)  # nan where a state is zero
-    lost = np.isnan(sizes)
-    vanished = lost[1:] & ~lost[:-1]
-    return all_finite(h) and not (sizes < -2 * WINDOW[dtype_name(h)]).any() and not vanished.any()
+    exponents = exponents_of(h)  # nan where a state is zero
+    zero = np.isnan(exponents)
+    vanished = zero[1:] & ~zero[:-1]
+    return all_finite(h) and not (exponents < -2 * WINDOW[dtype_name(h)]).any() and not vanished.any()
 
 
 def joined(segments: list[Segment]) -> Segment:

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-import study_figures as sf
-from study_files import written_aside
-from study_words import number, plural
+from study.files.writing import written_aside
+from study.report import layout, style
+from study.report.words import number, plural
 
 RED = "#b2001d"
 REGIMES = {"vanishing": ("v", "#0072B2", -0.24), "critical": ("o", "#4d4d4d", 0.0), "exploding": ("^", "#D55E00", 0.24)}
@@ -55,10 +55,10 @@ def headline(data: pd.DataFrame) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     """One panel an oracle: strips of points, a strip for each cell and regime."""
     panels = [panel for panel in PANELS if (data["panel"] == panel).any()]
-    figure, axes = sf.grid(len(panels), 2, 3.1, extra=1.2, sharex=False, sharey=True)
+    figure, axes = layout.grid(len(panels), 2, 3.1, extra=1.2, sharex=False, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):
         _panel(ax, data[data["panel"] == panel])
-        sf.panel_title(ax, panel, 40)
+        layout.panel_title(ax, panel, 40)
     for ax in axes[::2]:
         ax.set_ylabel("worst relative error")
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
@@ -88,7 +88,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
         ax.axhline(tolerance, color=RED, lw=2, gid="tolerance")
         ax.text(0.995, tolerance * 1.6, f"tolerance {number(tolerance, 2)}", color=RED, ha="right", fontsize=9.5,
                 transform=ax.get_yaxis_transform())  # fmt: skip
-    ax.axhline(EPSILON, color=sf.FAINT, lw=1.2, ls=":", gid="epsilon")
+    ax.axhline(EPSILON, color=style.FAINT, lw=1.2, ls=":", gid="epsilon")
     compared = int(rows["relative_error"].notna().sum())
     ax.text(
         0.01, 0.985, _counts(rows, compared), ha="left", va="top", fontsize=9.5, transform=ax.transAxes, gid="counts"
@@ -116,18 +116,18 @@ def _legend() -> list[Line2D]:
         Line2D([], [], ls="", marker=marker, ms=6, color=colour, label=f"{regime} gradient")
         for regime, (marker, colour, _) in REGIMES.items()
     ]
-    return [*regimes, Line2D([], [], color=sf.FAINT, ls=":", label="machine ε")]
+    return [*regimes, Line2D([], [], color=style.FAINT, ls=":", label="machine ε")]
 
 
 def save(table: Path) -> None:
     """PNG and SVG beside the table: the same bytes from the same table."""
     data = frame(table)
-    with sf.theme():
+    with style.theme():
         figure = draw(data)
-        sf.headline(figure, headline(data))
+        layout.headline(figure, headline(data))
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             with written_aside(table.with_suffix(f".{kind}")) as aside:
-                figure.savefig(aside, format=kind, dpi=sf.DPI, metadata=metadata)
+                figure.savefig(aside, format=kind, dpi=style.DPI, metadata=metadata)
 
 
 def main() -> None:

@@ -18,10 +18,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import study_tables
 from rnn_core.arrays import device_name, resolve_device
-from study_files import written_aside
-from study_provenance import provenance
+from study.files.writing import written_aside
+from study.provenance import provenance
+from study.tables import store
+from study.tables.columns import columns_of
 from verification.cases import LENGTHS, Case, all_cases, is_real
 from verification.oracles import Row, rows_of
 
@@ -127,10 +128,10 @@ def _growth_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def write(rows: Sequence[Row], folder: Path, settings: dict[str, Any], devices: Sequence[str]) -> None:
     """Table, summary and figure."""
-    columns = {c.name: [row[c.name] for row in rows] for c in study_tables.columns("verification")}
+    columns = {c.name: [row[c.name] for row in rows] for c in columns_of("verification")}
     table = folder / "engine_verification.parquet"
     origin = provenance({"study": "verification", **settings}, ", ".join(map(device_name, devices)))
-    study_tables.write(study_tables.build("verification", columns), table, origin)
+    store.write(store.build("verification", columns), table, origin)
     with written_aside(table.with_suffix(".md")) as aside:
         aside.write_text(markdown(rows, settings), encoding="utf-8")
     from verification import figure  # plotting comes after measuring: its libraries start threads

@@ -12,11 +12,11 @@ from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
 from rnn_core.cells.lstm import LSTMCell
 from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
-from rnn_core.choices import choose
+from rnn_core.choices import Registry, choose
 
-CELLS: dict[str, type[Cell]] = {
-    cell.name: cell for cell in (VanillaCell, ResidualCell, GRUCell, GRUResetBeforeCell, LSTMCell)
-}
+CELLS: Registry[type[Cell]] = Registry(
+    "cells", {cell.name: cell for cell in (VanillaCell, ResidualCell, GRUCell, GRUResetBeforeCell, LSTMCell)}
+)
 
 
 def make_cell(name: str, activation: str, **options: float) -> Cell:

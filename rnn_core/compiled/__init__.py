@@ -10,8 +10,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-from weakref import finalize
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,12 +28,7 @@ PHI = (
 _ROWS = {name: ACTIVATIONS[name] for name in PHI}
 COVERED = (VanillaCell, ResidualCell)  # the cells whose steps are compiled code
 _REAL = {np.dtype(np.float64): ("double", ctypes.c_double), np.dtype(np.float32): ("float", ctypes.c_float)}
-_LINE = 64  # bytes: vectors that straddle two cache lines cost twice
-_FRESH, _KEPT = 2**17, 2**27  # bytes: smaller arrays are cheap to make, and more than this is not held back
-# bytes: NumPy asks for the large pages of 2 MiB from 4 MiB on, and they begin at multiples of their size
-_LARGE = 3 * 2**21
 _off = 0
-_free: dict[int, np.ndarray] = {}
 
 
 @contextmanager
@@ -50,8 +44,8 @@ def switched_off() -> Iterator[None]:
 
 def describe() -> str:
     """Which path computes vanilla and residual cells on the CPU, in words."""
-    found = library()
-    return found.why if found.handle else f"readable ({found.why})"
+    built = library()
+    return built.why if built.handle else f"readable ({built.why})"
 
 
 def made_on(device: str) -> str:
@@ -69,40 +63,6 @@ def covers(cell: Cell, x: Array) -> bool:
         and x.dtype in _REAL
         and library().handle is not None
     )
-
-
-def room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins with a cache line, in memory that a former one has left, where there is some.
-
-    Fresh memory of this size comes from the operating system page by page, which takes as long as a tenth of the steps.
-    """
-    size = int(np.prod(shape)) * dtype.itemsize
-    if not _FRESH <= size <= _KEPT:
-        return _aligned(np.empty(size + _LINE, dtype=np.uint8), size, shape, dtype)
-    memory = _left_over(size)
-    if memory is None:
-        memory = np.empty(max(size + _LINE, _LARGE), dtype=np.uint8)
-    # Every view of the array keeps `owner` alive; when the last one goes, the memory is free again.
-    owner: Any = (ctypes.c_ubyte * memory.nbytes).from_buffer(memory.data)
-    finalize(owner, _give_back, memory).atexit = False
-    return _aligned(np.frombuffer(owner, dtype=np.uint8), size, shape, dtype)
-
-
-def _left_over(size: int) -> np.ndarray | None:
-    for key, memory in list(_free.items()):
-        if size <= memory.nbytes - _LINE <= max(2 * size, _LARGE) and _free.pop(key, None) is not None:
-            return memory  # taken by this thread alone: pop gives it to one
-    return None
-
-
-def _give_back(memory: np.ndarray) -> None:
-    if sum(block.nbytes for block in list(_free.values())) + memory.nbytes <= _KEPT:
-        _free[id(memory)] = memory
-
-
-def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def run_forward(cell: Cell, params: Params, x: np.ndarray, states: np.ndarray, saved: np.ndarray) -> bool:
@@ -134,12 +94,36 @@ def run_forward(cell: Cell, params: Params, x: np.ndarray, states: np.ndarray, s
     return flagged == 0
 
 
-@dataclass(frozen=True)
-class Sums:
+class BackwardTask(NamedTuple):
+    """Steps that ``run_backward`` goes through, the last first.
+
+    Attributes:
+        x, states, saved: of these steps, as ``run_forward`` had and left them.
+        direct: g_t (steps, H, B), any strides, or None; used where ``joins`` (steps,) is set.
+        dh, dx: receive dL/dh_t (steps, H, B) and dL/dx_t (steps, D, B).
+        limits: of the squared norm of dL/dh_t; outside them, unless it is 0, the steps end.
+        first, sums_over: sums are taken apart at steps whose number, ``first`` for the first, is a multiple of ``sums_over``.
+    """
+
+    cell: Cell
+    params: Params
+    x: np.ndarray
+    states: np.ndarray
+    saved: np.ndarray
+    direct: np.ndarray | None
+    joins: np.ndarray
+    dh: np.ndarray
+    dx: np.ndarray
+    limits: tuple[float, float]
+    first: int
+    sums_over: int
+
+
+class Sums(NamedTuple):
     """Sums over the steps of one part of the time.
 
     Attributes:
-        steps: which of the steps that ``run_backward`` was given.
+        steps: which of the steps of the task.
         weights: Σ_t da_t (h_{t-1}; x_t)^T, (H, H + D).
         bias: Σ_t da_t, (H,).
         hold: whether nothing over- or underflowed in them.
@@ -151,66 +135,47 @@ class Sums:
     hold: bool
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What ``run_backward`` found: the last ``done`` steps it was given.
+class Steps(NamedTuple):
+    """What ``run_backward`` did: the last ``number`` steps of the task.
 
     Attributes:
-        dstate: what they send to the step before, (H, B).
-        squares: of ‖dL/dh_t‖, (done,).
+        sent: what they send to the step before, (H, B).
+        squares: of ‖dL/dh_t‖, (number,).
         sums: part by part, the last first.
     """
 
-    done: int
-    dstate: np.ndarray
+    number: int
+    sent: np.ndarray
     squares: np.ndarray
     sums: list[Sums]
 
 
-def run_backward(
-    cell: Cell,
-    params: Params,
-    x: np.ndarray,
-    states: np.ndarray,
-    saved: np.ndarray,
-    direct: np.ndarray | None,
-    joins: np.ndarray,
-    limits: tuple[float, float],
-    dstate: np.ndarray,
-    dh: np.ndarray,
-    dx: np.ndarray,
-    before: int,
-    part: int,
-) -> Steps:
-    """Steps from last to first until one over- or underflows, or has a squared norm outside ``limits`` that is not 0.
+def run_backward(task: BackwardTask, dstate: np.ndarray) -> Steps:
+    """Steps from last to first until one over- or underflows, or has a squared norm outside the limits.
 
-    Args:
-        x, states, saved: of these steps, as ``run_forward`` had and left them.
-        direct: g_t (steps, H, B), any strides; used where ``joins`` (steps,) is set.
-        dstate: what the future sends to the last step, (H, B).
-        dh, dx: receive dL/dh_t (steps, H, B) and dL/dx_t (steps, D, B).
-        before, part: sums are taken apart at steps whose number, ``before`` for the first, is a multiple of ``part``.
+    ``dstate`` is what the future sends to the last step, (H, B).
     """
+    x, direct = task.x, task.direct
     steps, B, D = x.shape
-    H, dtype = dstate.shape[0], x.dtype
-    edges = [0, *range(part - before % part, steps, part), steps]  # of the parts
-    count = len(edges) - 1
+    H, dtype, itemsize = dstate.shape[0], x.dtype, x.itemsize
+    edges = [0, *range(task.sums_over - task.first % task.sums_over, steps, task.sums_over), steps]
+    count = len(edges) - 1  # of sums
     sent, squares, flagged = np.array(dstate, order="C"), np.empty(steps), np.zeros(count, np.int64)
     weights, bias = np.empty((count, H, H + D), dtype), np.empty((count, H), dtype)
-    if direct is not None and (not direct.flags.aligned or any(stride % x.itemsize for stride in direct.strides)):
+    if direct is not None and (not direct.flags.aligned or any(stride % itemsize for stride in direct.strides)):
         direct = np.ascontiguousarray(direct)  # a field of a record, say
-    strides = (0, 0, 0) if direct is None else tuple(stride // x.itemsize for stride in direct.strides)
+    strides = (0, 0, 0) if direct is None else tuple(stride // itemsize for stride in direct.strides)
     g = None if direct is None else _Strided(direct)
-    done = _call(
-        "rnn_backward", dtype, *_kind(cell, x), steps, H, B, D, params["weight_hh"], params["weight_ih"], x, states, saved,
-        g, *strides, np.ascontiguousarray(joins, np.uint8), *limits, sent, dh, dx, squares, before, part, weights, bias, flagged,
+    number = _call(
+        "rnn_backward", dtype, *_kind(task.cell, x), steps, H, B, D, task.params["weight_hh"], task.params["weight_ih"],
+        x, task.states, task.saved, g, *strides, np.ascontiguousarray(task.joins, np.uint8), *task.limits,
+        sent, task.dh, task.dx, squares, task.first, task.sums_over, weights, bias, flagged,
     )  # fmt: skip
-    parts = [
-        slice(max(edges[k], steps - done), edges[k + 1]) for k in reversed(range(count)) if edges[k + 1] > steps - done
-    ]
-    found = zip(parts, weights, bias, flagged, strict=False)
-    sums = [Sums(own, of_weights, of_bias, not flag) for own, of_weights, of_bias, flag in found]
-    return Steps(done, sent, squares[steps - done :], sums)
+    first = steps - number
+    own = [slice(max(edges[k], first), edges[k + 1]) for k in reversed(range(count)) if edges[k + 1] > first]
+    per_sum = zip(own, weights, bias, flagged, strict=False)
+    sums = [Sums(part, of_weights, of_bias, not flag) for part, of_weights, of_bias, flag in per_sum]
+    return Steps(number, sent, squares[first:], sums)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,19 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core import losses
+from rnn_core.choices import unknown
+from rnn_core.scalars import is_integer
+
+LOSS_AT = ("last", "every")
 
 
 class Batch(NamedTuple):
-    """x (T, B, D); target for a loss at every step (T, B, C) or (T, B), at the last step (B, C) or (B,)."""
+    """Sequences with their targets.
+
+    Attributes:
+        x: (T, B, D).
+        target: for a loss at every step (T, B, C), or labels (T, B); at the last step (B, C), or labels (B,).
+    """
 
     x: np.ndarray
     target: np.ndarray
@@ -25,14 +34,17 @@ class Task(ABC):
         loss: a name in ``losses.LOSSES``.
         loss_at: ``last`` or ``every``: the step or steps at which the task defines its loss.
         input_size, output_size: D and C.
-        ragged: sequences end at different steps, or targets are missing. Targets then are for every step, also for a loss at the
-            last one, with nan or ``losses.NO_LABEL`` where there is none.
+        T, B: steps of a sequence, and sequences of a training batch.
+        ragged: whether sequences end at different steps, or targets are missing. Targets then are for every step, also for a
+            loss at the last one. Where there is none they are nan, or the label ``losses.NO_LABEL``.
     """
 
     loss: str
     loss_at: str
     input_size: int
     output_size: int
+    T: int
+    B: int
     ragged: bool = False
 
     @abstractmethod
@@ -49,16 +61,16 @@ class Task(ABC):
         return "every" if self.ragged else self.loss_at
 
     def _held_out_targets(self) -> np.ndarray:
-        """Those that there are, without the blanks of ragged sequences."""
+        """The targets of the held-out sequences, without the blanks of ragged ones."""
         target = self.held_out().target
         return target[losses.carries_target(target)] if self.ragged else target
 
     @property
     def baseline(self) -> float:
-        """The held-out loss of the best prediction that remembers nothing of the sequence: what ``solved`` is measured by.
+        """The held-out loss of the best prediction that remembers nothing of the sequence. ``solved`` is measured by it.
 
-        Here it is the best constant. A task whose target a network can half guess without memory says so in its place: in copy
-        memory the clock alone tells that most steps ask for a blank.
+        It is that of the best constant. A task whose target a network can half guess without memory overrides it. In copy
+        memory, say, the clock alone tells that most steps ask for a blank.
         """
         return losses.baseline(self.loss, self._held_out_targets())
 
@@ -68,5 +80,24 @@ class Task(ABC):
         return losses.commonest(self._held_out_targets()) if self.loss == "softmax_cross_entropy" else math.nan
 
     def at(self, loss_at: str, target: np.ndarray) -> np.ndarray:
-        """Targets given for every step (T, B, …), as they are needed for a loss at ``loss_at``."""
+        """From targets for every step (T, B, …), those for a loss at ``loss_at``."""
         return target[-1] if loss_at == "last" else target
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={getattr(self, name, '?')}" for name in ("T", "B"))
+        return (
+            f"{type(self).__name__}({sizes}, D={self.input_size}, C={self.output_size}, {self.loss} at {self.loss_at})"
+        )
+
+
+def check_sizes(**sizes: object) -> None:
+    """ValueError unless all are integers of at least 1."""
+    for name, size in sizes.items():
+        if not (is_integer(size) and size >= 1):  # type: ignore[operator]
+            raise ValueError(f"{name}: {size!r} is not allowed; it must be an integer of at least 1")
+
+
+def check_loss_at(loss_at: object) -> None:
+    """ValueError unless this is ``last`` or ``every``."""
+    if not isinstance(loss_at, str) or loss_at not in LOSS_AT:
+        raise ValueError(unknown("loss_at", loss_at, LOSS_AT))

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import ClassVar
+
 from rnn_core.streams import stream
-from rnn_core.tasks.base import Batch, Task
+from rnn_core.tasks.base import Batch, Task, check_loss_at, check_sizes
 
 HELD_OUT_SEQUENCES = 256
 
 
 class _WhiteNoiseInputs(Task):
-    """x_t ~ N(0, I_D), independent over t and over the batch."""
+    """x_t ~ N(0, I_D), independent over t and over the batch.
+
+    Raises:
+        ValueError: a size is below 1, or ``loss_at`` is not ``last`` or ``every``.
+    """
 
     loss = "squared_error"
     output_size = 1
+    default_loss_at: ClassVar[str]
+    default_input_size: ClassVar[int]
 
     def __init__(self, seed: int, sequence_length: int, batch_size: int, input_size: int, loss_at: str) -> None:
-        self.seed, self.T, self.B, self.input_size, self.loss_at = (
-            seed,
-            sequence_length,
-            batch_size,
-            input_size,
-            loss_at,
-        )
+        check_sizes(sequence_length=sequence_length, batch_size=batch_size, input_size=input_size)
+        check_loss_at(loss_at)
+        self.seed, self.T, self.B = seed, sequence_length, batch_size
+        self.input_size, self.loss_at = input_size, loss_at
 
     def batch(self, update: int) -> Batch:
         return self._draw("inputs", update, self.B)
@@ -29,12 +35,13 @@ class _WhiteNoiseInputs(Task):
     def held_out(self) -> Batch:
         return self._draw("held_out", 0, HELD_OUT_SEQUENCES)
 
+    @abstractmethod
     def _draw(self, name: str, index: int, size: int) -> Batch:
-        raise NotImplementedError
+        """``size`` sequences from the stream ``name``."""
 
 
 class WhiteNoise(_WhiteNoiseInputs):
-    """White-noise inputs and white-noise targets: nothing to learn, a probe for how gradients travel."""
+    """White-noise inputs and white-noise targets. There is nothing to learn: it probes how gradients travel."""
 
     default_loss_at = "last"
     default_input_size = 8
@@ -47,7 +54,7 @@ class WhiteNoise(_WhiteNoiseInputs):
 
 
 class InputMean(_WhiteNoiseInputs):
-    """The target at every step is the mean of that step's inputs (the second seed document, D = 10)."""
+    """The target at every step is the mean of the inputs of that step. It needs no memory."""
 
     default_loss_at = "every"
     default_input_size = 10

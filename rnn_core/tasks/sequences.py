@@ -1,4 +1,4 @@
-"""Tasks on given sequences: real data and a user's own. Reading files is the workflow's business, not this floor's."""
+"""Tasks on given sequences: real data and a user's own. The engine reads no files; the workflow does."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.choices import unknown
+from rnn_core.choices import choose
 from rnn_core.losses import LOSSES, NO_LABEL
+from rnn_core.scalars import as_array, is_integer, is_number, numbers
 from rnn_core.streams import stream
-from rnn_core.tasks.base import Batch, Task
+from rnn_core.tasks.base import Batch, Task, check_loss_at, check_sizes
 
 HELD_OUT_FRACTION = 0.2
+DIGITS, DIGIT_STEPS = 1797, 64  # the sequences of ``digits``, and the steps of each
+DIGITS_TO_TRAIN_ON = DIGITS - round(HELD_OUT_FRACTION * DIGITS)
+PAD = "; pad shorter sequences to the longest and give a mask"
 MANY_CLASSES, MOST_CLASSES = 1000, 10_000  # a column of ids taken for labels would be a readout of its largest number
 
 
@@ -23,23 +27,22 @@ MANY_CLASSES, MOST_CLASSES = 1000, 10_000  # a column of ids taken for labels wo
 class Sequences:
     """N sequences with targets, split into training and held-out ones.
 
-    Sequences of different lengths are padded to the longest and given a ``mask``. A sequence ends at its last step that carries
-    a target; what follows is padding, which must be finite and changes nothing. Steps without a target may stand before the
-    end as well.
+    Pad sequences of different lengths to the longest and give a ``mask``. A sequence ends at its last step that carries a
+    target. What follows is padding: it must be finite, and it changes nothing. Before the end, too, steps may carry no target.
 
     Attributes:
         inputs: (N, T, D) numbers, finite.
-        targets: for ``softmax_cross_entropy`` integer labels (N,) or (N, T); for ``squared_error`` (N, C) or (N, T, C). Where the
-            mask is False they are ignored.
+        targets: for ``softmax_cross_entropy`` integer labels (N,) or (N, T); for ``squared_error`` (N, C) or (N, T, C). They do
+            not count where the mask is False.
         held_out: (N,) bool, or 0 and 1: the sequences that no update sees.
         loss: a name in ``losses.LOSSES``.
-        loss_at: ``last`` if there is one target a sequence, ``every`` if there is one a step.
-        mask: (N, T) bool, or 0 and 1: with ``every`` the steps that carry a target; with ``last`` the last True of a sequence is
-            the step of its target. None if all sequences are equally long and no target is missing.
+        loss_at: ``last`` if a sequence has one target, ``every`` if each step has one.
+        mask: (N, T) bool, or 0 and 1. With ``every`` it marks the steps that carry a target. With ``last`` the last True of a
+            sequence is the step of its target. None if all sequences are equally long and no target is missing.
 
     Raises:
-        ValueError: shapes do not agree, a number is not finite, labels are no class labels, or no sequence is left to train on or
-            to hold out; naming what was given and where.
+        ValueError: shapes do not agree, a number is not finite, labels are no class labels, or no sequence is left to train on
+            or to hold out. The message names what was given and where.
     """
 
     inputs: np.ndarray
@@ -50,10 +53,9 @@ class Sequences:
     mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, value, names in (("loss", self.loss, LOSSES), ("loss_at", self.loss_at, ("last", "every"))):
-            if value not in names:
-                raise ValueError(unknown(name, value, names))
-        inputs = _numbers("inputs", self.inputs)
+        choose("loss", self.loss, LOSSES)
+        check_loss_at(self.loss_at)
+        inputs = numbers("inputs", self.inputs, PAD)
         if inputs.ndim != 3 or 0 in inputs.shape:
             raise ValueError(f"inputs: shape {inputs.shape} is not (N, T, D) with at least one of each")
         _finite("inputs", inputs)
@@ -73,8 +75,9 @@ class Sequences:
             object.__setattr__(self, name, array)
 
     def _checked_targets(self, N: int, T: int, mask: np.ndarray | None) -> np.ndarray:
+        """The targets in the form in which they are kept: labels int64, numbers with nan where the mask is False."""
         labelled = self.loss == "softmax_cross_entropy"  # a label is a number, a squared error has C outputs
-        targets = np.asarray(self.targets) if labelled else _numbers("targets", self.targets)
+        targets = as_array("targets", self.targets, PAD) if labelled else numbers("targets", self.targets, PAD)
         leading = (N, T) if self.loss_at == "every" else (N,)
         if targets.shape[: len(leading)] != leading or targets.ndim != len(leading) + (not labelled):
             shape = f"({', '.join(map(str, [*leading, *([] if labelled else ['C'])]))})"
@@ -100,6 +103,7 @@ class Sequences:
 
     @property
     def output_size(self) -> int:
+        """C: classes, or numbers of a target."""
         return int(self.targets.max()) + 1 if self.loss == "softmax_cross_entropy" else int(self.targets.shape[-1])
 
     @cached_property
@@ -110,7 +114,7 @@ class Sequences:
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of all values: the same for the same content, whatever file or type it comes from."""
+        """16 hexadecimal digits of the SHA-256 of all values. Equal content has equal digits, whatever file or type it comes from."""
         content: dict[str, Any] = {
             "inputs": self.inputs.astype("<f8"), "targets": self.targets.astype("<i8" if self.targets.dtype.kind == "i" else "<f8"),
             "held_out": self.held_out, "mask": np.zeros(0) if self.mask is None else self.mask,
@@ -127,19 +131,6 @@ class Sequences:
         return f"Sequences(N={N}, T={T}, D={D}, {self.loss} at {self.loss_at}, {int(self.held_out.sum())} held out{lengths})"
 
 
-def _numbers(name: str, values: Any) -> np.ndarray:
-    """``values`` as an array of integers, floats or flags."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(
-            f"{name}: the values make no array; pad shorter sequences to the longest and give a mask"
-        ) from error
-    if array.dtype.kind not in "iufb":
-        raise ValueError(f"{name}: dtype {array.dtype} is not allowed; it must be numbers")
-    return array
-
-
 def _finite(name: str, array: np.ndarray) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))
@@ -150,7 +141,7 @@ def _finite(name: str, array: np.ndarray) -> None:
 
 def _flags(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Booleans, or integers that are all 0 or 1, as booleans."""
-    flags = np.asarray(values)
+    flags = as_array(name, values)
     if flags.shape != shape:
         raise ValueError(f"{name}: shape {flags.shape} does not fit; expected {shape}, one flag each")
     if flags.dtype.kind not in "biu" or not ((flags == 0) | (flags == 1)).all():
@@ -159,7 +150,14 @@ def _flags(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def split(count: int, fraction: float = HELD_OUT_FRACTION) -> np.ndarray:
-    """Which of ``count`` sequences are held out, (count,) bool: drawn once for a data set, so that runs of every seed share it."""
+    """Which of ``count`` sequences are held out, bool (count,). It is the same for runs of every seed.
+
+    Raises:
+        ValueError: ``count`` is no number of sequences, or ``fraction`` is not between 0 and 1.
+    """
+    check_sizes(count=count)
+    if not (is_number(fraction) and 0.0 <= fraction <= 1.0):
+        raise ValueError(f"fraction: {fraction!r} is not allowed; it must be a number from 0 to 1")
     rng = np.random.default_rng(zlib.crc32(b"held_out"))
     held_out = np.zeros(count, dtype=bool)
     held_out[rng.permutation(count)[: round(fraction * count)]] = True
@@ -188,11 +186,16 @@ class SequenceTask(Task):
     """Batches drawn without replacement within an epoch from the training sequences, cut to the first T steps.
 
     Raises:
+        TypeError: ``data`` are no ``Sequences``.
         ValueError: the sequences are shorter than ``sequence_length``, fewer than ``batch_size``, or have no target at the
             steps where the loss is wanted.
     """
 
     def __init__(self, data: Sequences, seed: int, sequence_length: int, batch_size: int, loss_at: str) -> None:
+        if not isinstance(data, Sequences):
+            raise TypeError(f"data: {type(data).__name__} is not allowed; it must be rc.Sequences(…)")
+        check_sizes(sequence_length=sequence_length, batch_size=batch_size)
+        check_loss_at(loss_at)
         _, steps, D = data.inputs.shape
         if sequence_length > steps:
             raise ValueError(
@@ -210,7 +213,7 @@ class SequenceTask(Task):
         self.ragged = self.carries is not None
 
     def _carries(self) -> np.ndarray | None:
-        """(N, T) bool: the steps that carry a target after the cut; None where they are all, or the last of each."""
+        """The steps that carry a target after the cut, bool (N, T); None where they are all, or the last of each."""
         mask = self.data.mask
         if mask is None:
             return None
@@ -225,6 +228,8 @@ class SequenceTask(Task):
         return None if (ends == self.T - 1).all() else ends[:, None] == np.arange(self.T)
 
     def batch(self, update: int) -> Batch:
+        if not (is_integer(update) and update >= 0):
+            raise ValueError(f"update: {update!r} is not allowed; it must be an integer of at least 0")
         epoch, index = divmod(update, len(self.training) // self.B)
         order = stream(self.seed, "batches", epoch).permutation(self.training)
         return self._pick(order[index * self.B : (index + 1) * self.B])
@@ -242,7 +247,7 @@ class SequenceTask(Task):
         return Batch(x, target)
 
     def _pick_ragged(self, x: np.ndarray, target: np.ndarray, carries: np.ndarray) -> Batch:
-        """x with zeros for padding, and a target for every step: nan, or the label ``NO_LABEL``, where there is none."""
+        """x with zeros for padding, and a target for every step. Where there is none it is nan, or the label ``NO_LABEL``."""
         targets = target[:, : self.T] if self.data.loss_at == "every" else target[:, None]
         shown = carries if targets.ndim == 2 else carries[..., None]
         none = NO_LABEL if targets.dtype.kind == "i" else np.nan
@@ -251,5 +256,5 @@ class SequenceTask(Task):
 
 
 def last_true(flags: np.ndarray) -> np.ndarray:
-    """Of (N, T) flags the index of the last True in each row; every row has one."""
+    """The index of the last True in each row of flags (N, T). Every row has one."""
     return np.asarray(flags.shape[1] - 1 - np.argmax(flags[:, ::-1], axis=1))

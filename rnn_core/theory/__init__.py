@@ -1,4 +1,4 @@
-"""What theory says a measured curve should do: bounds, linear law, operating point, mean field; and how growth is measured."""
+"""What theory says of a growth rate, and how it is measured: bounds, linear law, operating point, mean field, growth."""
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
 from rnn_core.theory.growth import REGIME_DECADES, REGIMES, Growth, growth, ragged_growth, regime, settled_window

@@ -9,10 +9,10 @@ import math
 
 
 def linear_rate(spectral_radius: float) -> float:
-    """ln rho: the rate as k -> infinity of ‖(W^T)^k v‖ for almost every v (Gelfand's formula); exact for phi = identity."""
+    """ln rho: how ‖(W^T)^k v‖ grows a step as k -> infinity, for almost every v (Gelfand's formula). Exact for phi = identity."""
     return math.log(spectral_radius)
 
 
 def bound_rate(gamma: float, sigma_max: float) -> float:
-    """ln(gamma · sigma_max): no step's growth exceeds it (Pascanu, Mikolov & Bengio 2013, section 2.1)."""
+    """ln(gamma · sigma_max): the gradient of no step grows by more (Pascanu, Mikolov & Bengio 2013, section 2.1)."""
     return math.log(gamma * sigma_max)

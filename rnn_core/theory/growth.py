@@ -20,10 +20,10 @@ class Growth(NamedTuple):
     """How a gradient grows on its way back.
 
     Attributes:
-        rate: mean change of ln ‖dL/dh_t^(b)‖ of a sample per step back inside the window, mean over samples; ln per step.
+        rate: mean change of ln ‖dL/dh_t^(b)‖ per step back inside the window, mean over the samples b; ln per step.
         error: its standard error.
-        ratio: log10(‖dL/dh_1‖/‖dL/dh_T‖) of the whole sequence, norms over the batch.
-        dead: fraction of samples whose gradient is exactly zero at the window's first step; ``rate`` leaves them out.
+        ratio: log10(‖dL/dh_1‖/‖dL/dh_T‖) of the whole sequence, with norms over the batch.
+        dead: fraction of samples whose gradient is exactly zero at the first step of the window. ``rate`` leaves them out.
     """
 
     rate: float
@@ -33,12 +33,14 @@ class Growth(NamedTuple):
 
 
 def settled_window(hidden_rms: np.ndarray) -> slice:
-    """Where growth is a property of the network and not of the ends of its sequence: indices t - 1 of steps t = 1 … T.
+    """Where growth is a property of the network, not of the ends of its sequence: indices t - 1 of steps t = 1 … T.
 
-    The state starts from zero and takes some steps to its usual size: t_s is the first t at which ``hidden_rms`` (T,) is within
-    5 % of its median over the second half. The gradient starts along the readout and takes some steps to turn. The window
-    is t > t_s with lag T - t > 10. Short sequences leave out at most half of their steps at the end, and then at most half of
-    what remains at the beginning; so do states that never settle or are not finite. Two steps t always remain for T >= 2.
+    The state starts from zero and takes some steps to its usual size. t_s is the first t at which ``hidden_rms`` (T,) is within
+    5 % of its median over the second half. The gradient starts along the readout and takes some steps to turn. The window is
+    t > t_s with lag T - t > 10.
+
+    A short sequence leaves out at most half of its steps at the end, and then at most half of the rest at the beginning. So do
+    states that never settle or are not finite. For T >= 2 at least two steps remain.
     """
     T = len(hidden_rms)
     stop = T - min(ALIGNING, (T - 1) // 2)
@@ -52,12 +54,14 @@ def settled_window(hidden_rms: np.ndarray) -> slice:
 def growth(log_norm: np.ndarray, window: slice | None = None) -> Growth:
     """The growth of ln ‖dL/dh_t‖, t = 1 … T, when the loss sits at the last step alone.
 
-    The rate of one sample is its conditional Lyapunov exponent: that of the batch's norm would rise with the batch, because the
-    largest sample rules it. Where all samples are exactly zero it is -inf.
+    The rate of one sample is its conditional Lyapunov exponent. The rate of the batch's norm would rise with the batch size,
+    because the largest sample rules it. Where all samples are exactly zero it is -inf.
 
-    The error is the larger of two. Over time it is that of the mean of non-overlapping batches of about √n of n steps (batch
-    means, Law & Kelton 2000, section 9.5.3), because neighbouring steps are correlated; it takes four batches. Over samples it
-    is the standard deviation of their rates over √B; it takes two samples. nan where there is neither.
+    The error is the larger of two, and nan where there is neither:
+
+    - Over time: the error of the mean of non-overlapping groups of about √n of the n steps, because neighbouring steps are
+      correlated (batch means, Law & Kelton 2000, section 9.5.3). It takes four groups.
+    - Over samples: the standard deviation of their rates over √B. It takes two samples.
 
     Args:
         log_norm: (T,) of one norm, or (T, B) of every sample.
@@ -75,16 +79,17 @@ def growth(log_norm: np.ndarray, window: slice | None = None) -> Growth:
     rates = (living[0] - living[-1]) / (len(inside) - 1)
     with np.errstate(invalid="ignore"):  # inf - inf, where a gradient is not finite
         steps = -np.diff(living.mean(axis=1))
-    found = [error for error in (_error_over_time(steps), _error_over_samples(rates)) if not math.isnan(error)]
-    return Growth(float(rates.mean()), max(found, default=math.nan), _ratio(samples), dead)
+    error = _larger(_error_over_time(steps), _error_over_samples(rates))
+    return Growth(float(rates.mean()), error, _ratio(samples), dead)
 
 
 def ragged_growth(log_norm: np.ndarray, ends: np.ndarray, windows: list[slice] | None = None) -> Growth:
-    """``growth`` of sequences that end at different steps: each is measured by itself, up to its own end, in its own window.
+    """``growth`` of sequences that end at different steps. Each is measured by itself, up to its own end, in its own window.
 
-    The rate is the mean of the living samples' rates, and dead the fraction of dead ones, both without sequences of a single step
-    in their window. The error is the larger of two: √(Σ error_b²)/n of the samples' own errors over time, and the standard deviation
-    of their rates over √n. The ratio is log10 of the norm over the batch at t = 1 over that of every sequence at its own last step.
+    The rate is the mean over the living samples, and ``dead`` the fraction of dead ones. Neither counts sequences with a single
+    step in their window. The error is the larger of two: √(Σ error_b²)/n from the errors of the samples over time, and the
+    standard deviation of their rates over √n. The ratio divides the norm over the batch at t = 1 by that at the last step of
+    every sequence.
 
     Args:
         log_norm: ln ‖dL/dh_t^(b)‖ (T, B), the loss at every sequence's last step alone.
@@ -104,8 +109,12 @@ def ragged_growth(log_norm: np.ndarray, ends: np.ndarray, windows: list[slice] |
         return Growth(-math.inf, math.nan, ratio, dead)
     rates, errors = (np.array([getattr(each, name) for each in living]) for name in ("rate", "error"))
     over_time = float(np.sqrt((errors**2).sum()) / len(errors))
-    found = [error for error in (over_time, _error_over_samples(rates)) if not math.isnan(error)]
-    return Growth(float(rates.mean()), max(found, default=math.nan), ratio, dead)
+    return Growth(float(rates.mean()), _larger(over_time, _error_over_samples(rates)), ratio, dead)
+
+
+def _larger(*errors: float) -> float:
+    """The largest that is known; nan where none is."""
+    return max((error for error in errors if not math.isnan(error)), default=math.nan)
 
 
 def _error_over_time(steps: np.ndarray) -> float:

@@ -4,8 +4,8 @@ The preactivations of a wide network are Gaussian with a variance q that settles
     q = sigma_w² E[phi(√q z)²] + sigma_u²,        z ~ N(0, 1),
 where sigma_w² = ‖W‖²_F / H and sigma_u² is the variance of the input part. The expected squared gradient norm is multiplied by
     chi_1 = sigma_w² E[phi'(√q z)²]
-at every step back, so that ln ‖dL/dh_t‖ changes by ½ ln chi_1 a step. It holds for matrices whose entries or singular vectors
-are random (gaussian, orthogonal), not for the identity matrix, whose units never mix.
+at every step back, so ln ‖dL/dh_t‖ changes by ½ ln chi_1 a step. It holds for matrices with random entries or singular vectors
+(gaussian, orthogonal). It does not hold for the identity matrix, whose units never mix.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def _quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = 1e-12) -> MeanField:
-    """Iterate q to its fixed point from q = sigma_u², the variance of the first step of a run that starts from a zero state.
+    """Iterate q to its fixed point. It starts from sigma_u², the variance of the first step of a run from a zero state.
 
-    The map of q can have more than one fixed point: gelu and silu have slope ½ at 0 and 1 far out. What is returned is the
-    lowest, where such a run goes. ``bistable`` says that a start far above ends elsewhere.
+    The map of q can have more than one fixed point: gelu and silu have slope ½ at 0 and 1 far out. Such a run goes to the
+    lowest, and that is returned. ``bistable`` says that a start far above ends elsewhere.
 
     Args:
         sigma_w2: ‖W‖²_F / H.
@@ -91,7 +91,7 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: fl
 
 
 def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tolerance: float) -> float:
-    """Where q ends that starts below every fixed point: the lowest one; above ``_LARGEST_Q`` where it grows without limit."""
+    """Where q ends if it starts below every fixed point: at the lowest one. Above ``_LARGEST_Q`` it grows without limit."""
     q = start
     for _ in range(_FEW_STEPS):
         following = map_of(q)
@@ -132,7 +132,7 @@ def _rises_above(map_of: Callable[[float], float], lower: float, far: float) -> 
 def critical_sigma_w(phi: Activation, sigma_u2: float) -> float:
     """The smallest sigma_w at which chi_1 reaches 1; inf where none below 1000 does.
 
-    Where chi_1 jumps past 1, because the branch that a zero state leads to ends there, it is the place of the jump.
+    chi_1 may jump past 1, where the branch that a zero state leads to ends. Then it is the place of the jump.
 
     Args:
         sigma_u2: variance of W_ih x_t + b_ih over units and time.

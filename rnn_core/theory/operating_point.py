@@ -1,8 +1,8 @@
-"""The rate at the operating point: a network whose slopes hardly change in time grows by an eigenvalue, as a linear one does.
+"""The rate at the operating point. A network whose slopes hardly change in time grows by an eigenvalue, as a linear one does.
 
 One step back multiplies by W^T D_t with D_t = diag phi'(a_t). Where every unit keeps its slope, D_t is nearly its mean D̄, and
-ln ‖dL/dh_t‖ changes by ln rho(D̄ W) a step. Where slopes change from step to step the products of different D_t mix, and mean field
-is the ruler. How much they change is measured: ``slope_fluctuation``. Derivation: rnn_core/README.md, section 4.
+ln ‖dL/dh_t‖ changes by ln rho(D̄ W) a step. Where slopes change from step to step, products of different D_t mix, and mean field
+predicts the rate. ``slope_fluctuation`` measures how much they change. Derivation: rnn_core/README.md, section 4.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from rnn_core.initializers import spectral_radius
 
-STEADY_BELOW = 0.05  # slopes whose fluctuation is below this keep their values in time
+STEADY_BELOW = 0.05  # slopes with a fluctuation below this keep their values in time
 
 
 class Slopes(NamedTuple):
@@ -32,7 +32,7 @@ class Slopes(NamedTuple):
 def slope_fluctuation(slopes: Slopes) -> float:
     """mean_i Var phi'(a_i) / mean_i E phi'(a_i)², variance and mean over settled steps and samples; from 0 to 1.
 
-    0 where every unit keeps its slope, whatever it is. nan where all slopes are zero, or one is not a number.
+    It is 0 where every unit keeps its slope. It is nan where all slopes are zero, or one is not a number.
     """
     total = float(slopes.square.mean())
     if not total > 0.0:

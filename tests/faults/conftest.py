@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "workflow"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from disturbed import Disturbed, fresh, has_mount
+from tests.faults.disturbed import Disturbed, fresh, has_mount
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
-from study_project import TABLES, Project, copy, of_four_blocks
 
-import study_seal
+from study.files import seal
+from tests.support.study_project import REPEATABLE_TABLES, Project, copy, of_four_blocks
 
 STUDY = "faults"
 PATIENCE = 180.0  # seconds, for what takes two
@@ -101,11 +101,9 @@ class Disturbed(Project):
 
     def release_lock(self) -> str:
         """What ``make report`` does first."""
-        script = self.root / "workflow" / "scripts" / "release_lock.py"
-        command = [sys.executable, str(script), f"studies/{STUDY}.yaml"]
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-m", "study.tools.release_lock", f"studies/{STUDY}.yaml"]
+        environment = self.environment() | {"PYTHONPATH": str(self.root / "workflow" / "scripts")}
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=True)
         return done.stdout
 
     def is_locked(self) -> bool:
@@ -136,13 +134,13 @@ def assert_whole(project: Disturbed, undisturbed: Disturbed) -> None:
     assert len(ours) == len(theirs)
     assert project.leftovers() == []
     for file in project.results.rglob("*.parquet"):
-        study_seal.check(file)
+        seal.check(file)
         pq.read_table(file, page_checksum_verification=True)
     figures = project.results / "figures"
     for name in ("engine_checks.png", "engine_checks.svg", "engine_checks.phone.svg", "engine_checks.json"):
         assert (figures / name).read_bytes() == (undisturbed.results / "figures" / name).read_bytes(), name
     assert (project.results / "report.html").read_text().rstrip().endswith("</html>")
-    for table in TABLES:
+    for table in REPEATABLE_TABLES:
         pd.testing.assert_frame_equal(
             project.table(table, STUDY), undisturbed.table(table, STUDY), check_exact=True, obj=table
         )

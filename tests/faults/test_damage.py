@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
-import study_data
-import study_seal
-import study_tables
-from study_files import Damaged, FileTrouble, plainly
+from study.data import task_file
+from study.files import seal
+from study.files.writing import Damaged, FileTrouble, plainly
+from study.tables import store
+from study.tables.columns import columns_of
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -24,17 +25,17 @@ SAME_COMMAND = ".damaged; run the same command again and it is made anew. What i
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A sealed table of a few rows."""
-    blank = {c.name: [f"{c.name} {i}" if str(c.type) == "string" else i for i in range(5)] for c in study_tables.columns("timings")}  # fmt: skip
-    study_tables.write(study_tables.build("timings", blank), tmp_path / "timings.parquet", {"study": "a"})
+    blank = {c.name: [f"{c.name} {i}" if str(c.type) == "string" else i for i in range(5)] for c in columns_of("timings")}  # fmt: skip
+    store.write(store.build("timings", blank), tmp_path / "timings.parquet", {"study": "a"})
     return tmp_path / "timings.parquet"
 
 
 class TestSeal:
     def test_a_whole_file_passes_and_reads_as_it_was_written(self, small: Path) -> None:
-        study_seal.check(small)
+        seal.check(small)
         assert pq.read_table(small).num_rows == 5
         assert pq.read_table(small, page_checksum_verification=True).num_rows == 5
-        assert study_tables.provenance_of(small) == {"study": "a"}
+        assert store.provenance_of(small) == {"study": "a"}
 
     def test_every_flipped_bit_of_every_byte_is_found(self, small: Path) -> None:
         """Each byte once, the seal's own too. Page checksums alone let many of them pass."""
@@ -43,7 +44,7 @@ class TestSeal:
         for position in range(len(whole)):
             flip(small, position, rng.randrange(8))
             with pytest.raises(Damaged):
-                study_seal.check(small)
+                seal.check(small)
             unseen_by_pages += reads_something_else(small, expected)
             small.write_bytes(whole)
         assert unseen_by_pages > 100, "page checksums would be enough, and the seal is not needed"
@@ -53,20 +54,20 @@ class TestSeal:
         for length in range(0, len(whole), 7):
             small.write_bytes(whole[:length])
             with pytest.raises(Damaged, match="it is empty" if length == 0 else "damaged"):
-                study_seal.check(small)
+                seal.check(small)
         small.write_bytes(whole + b"\0")
         with pytest.raises(Damaged):
-            study_seal.check(small)
+            seal.check(small)
 
     def test_a_file_without_a_seal_is_not_trusted(self, small: Path) -> None:
         pq.write_table(pq.read_table(small).replace_schema_metadata(None), small)
         with pytest.raises(Damaged, match="no seal"):
-            study_seal.check(small)
+            seal.check(small)
 
     def test_sealing_what_has_no_place_for_it_fails(self, small: Path) -> None:
         pq.write_table(pq.read_table(small).replace_schema_metadata(None), small)
         with pytest.raises(ValueError, match="no blank seal"):
-            study_seal.seal(small)
+            seal.seal(small)
 
 
 def reads_something_else(file: Path, expected: object) -> bool:
@@ -81,7 +82,7 @@ def test_a_damaged_file_is_put_aside_and_said_so(tmp_path: Path) -> None:
     file = tmp_path / "runs.parquet"
     file.write_text("edited by hand")
     with pytest.raises(SystemExit) as ended, plainly():
-        study_seal.check(file)
+        seal.check(file)
     assert str(ended.value).startswith(f"{file} is damaged: it has no whole footer (of 14 bytes), or no seal.")
     assert str(ended.value).endswith(f"It was renamed to runs.parquet{SAME_COMMAND}")
     assert [f.name for f in tmp_path.iterdir()] == ["runs.parquet.damaged"]
@@ -92,7 +93,7 @@ def test_a_file_that_another_job_has_put_aside_is_no_traceback(tmp_path: Path) -
         pytest.raises(SystemExit, match=r"runs\.parquet cannot be read: it has gone\. Run the same command again"),
         plainly(),
     ):
-        study_seal.check(tmp_path / "runs.parquet")
+        seal.check(tmp_path / "runs.parquet")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # NumPy's own, closing half an archive
@@ -100,12 +101,12 @@ def test_damaged_sequences_are_found(tmp_path: Path) -> None:
     """Every bit that matters: the archive has a checksum for each array; its dates and such may be anything."""
     file, rng = tmp_path / "mine.npz", np.random.default_rng(0)
     arrays = {"inputs": rng.standard_normal((4, 3, 1)), "loss": np.array("squared_error"), "loss_at": np.array("last")}
-    study_data.save(arrays, file)
+    task_file.save(arrays, file)
     whole, found = file.read_bytes(), 0
     for position in range(len(whole)):
         flip(file, position, position % 8)
         try:
-            np.testing.assert_array_equal(study_data.load(file)["inputs"], arrays["inputs"])
+            np.testing.assert_array_equal(task_file.load(file)["inputs"], arrays["inputs"])
         except FileTrouble:
             found += 1
         except KeyError:  # an array's name in the archive's index: another name is no array of ours

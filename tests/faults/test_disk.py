@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
-from study_project import ROOT
 
-import study_files
+from study.files import writing
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
+from tests.support.study_project import ROOT
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -92,10 +92,10 @@ def test_somebody_elses_folder_is_refused() -> None:
     """Root is stopped by no permission bits; so this is asked as nobody, who cannot reach pytest's own folder either."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        code = f"import os, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r}); import study_files; os.setuid(65534); print(study_files.refusal({folder!r}))"
+        code = f"import os, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r}); from study.files import writing; os.setuid(65534); print(writing.refusal({folder!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert f"The folder {folder} cannot be written: you may not write there. Change the folder's" in done.stdout
-        assert study_files.refusal(folder) == ""
+        assert writing.refusal(folder) == ""
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_every_error_in_writing_names_the_file_and_what_to_do(tmp_path: Path, nu
     target = tmp_path / "deep" / "runs.parquet"
     with (
         pytest.raises(SystemExit, match=words) as ended,
-        study_files.plainly(),
-        study_files.written_aside(target) as aside,
+        writing.plainly(),
+        writing.written_aside(target) as aside,
     ):
         aside.write_text("half")
         raise OSError(number, os.strerror(number), str(aside))
@@ -128,8 +128,8 @@ def test_a_full_disk_is_known_even_where_a_library_loses_the_errors_number(tmp_p
     folder = tmp_path / "small"
     with mounted(folder, "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
         with (
-            pytest.raises(study_files.FileTrouble, match="the disk is full"),
-            study_files.written_aside(folder / "a.npy") as aside,
+            pytest.raises(writing.FileTrouble, match="the disk is full"),
+            writing.written_aside(folder / "a.npy") as aside,
         ):
             fill(aside, leave=0)
             raise OSError("24 requested and 0 written")  # what NumPy makes of it

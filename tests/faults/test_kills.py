@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import Disturbed, assert_whole, fresh, kill
 
-import study_seal
-from study_files import Damaged, FileTrouble
+from study.files import seal
+from study.files.writing import Damaged, FileTrouble
+from tests.faults.disturbed import Disturbed, assert_whole, fresh, kill
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 
 # what is alive at the kill, which comes a random moment after that job has started
-LAST = ("verify_runs", *2 * ("gather_table",), "plot_engine_checks", "render_report")
+LAST = ("verify_runs", *2 * ("gather_table",), "draw_figure", "render_report")
 JOBS = ("check_engine", *4 * ("run_block",), *LAST)
 SNAKEMAKES = (*2 * ("check_engine",), *5 * ("run_block",), *LAST)
 
@@ -35,7 +35,7 @@ def assert_nothing_half_written(project: Disturbed) -> None:
 
 def damaged(file: Path) -> bool:
     try:
-        study_seal.check(file)
+        seal.check(file)
     except Damaged:
         return True
     except FileTrouble:  # gone

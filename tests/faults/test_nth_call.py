@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from disturbed import STUDY, Disturbed
-from replay import KEEPER, READS, WRITES, control, counted
-from study_project import copy, without_figures
 
-import study_seal
+from study.files import seal
+from tests.faults.disturbed import STUDY, Disturbed
+from tests.faults.replay import KEEPER, READS, WRITES, control, counted
+from tests.support.study_project import copy, without_figures
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 
@@ -165,13 +165,13 @@ def faults(stage: Stage, kind: int) -> Iterator[tuple[int, int, int]]:
 def same(file: str, ours: Path, theirs: Path) -> bool:
     """Whether a job's output is the undisturbed job's; of measured times, whether it is whole and has the same runs."""
     if file.endswith("timings.parquet"):
-        study_seal.check(ours / file)
+        seal.check(ours / file)
         return bool(pq.read_table(ours / file, columns=["run_key"]).equals(pq.read_table(theirs / file, columns=["run_key"])))  # fmt: skip
     if file.endswith(".parquet"):
-        study_seal.check(ours / file)
+        seal.check(ours / file)
         return bool(pq.read_table(ours / file).equals(pq.read_table(theirs / file)))
     if file.endswith(".html"):
-        return "</html>" in study_seal.check_text(ours / file)
+        return "</html>" in seal.check_text(ours / file)
     if file.endswith(".npz"):
         one, two = np.load(ours / file), np.load(theirs / file)
         return list(one) == list(two) and all(np.array_equal(one[name], two[name]) for name in one)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, finished
 
-import study_places
-import study_plan
-import study_tables
-from study_cache import Cache, Entry
-from study_files import Misplaced
+from study import plan
+from study.files import places
+from study.files.cache import Cache, Entry
+from study.files.writing import Misplaced
+from study.tables import store
+from study.tables.columns import schema_of
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -52,15 +53,15 @@ class TestCache:
 def written(root: Path, place: str, columns: str, **made: Any) -> Path:
     """An empty table of the study ``mine`` with the ``columns`` of that table, whose footer says ``made``."""
     file = root / "results" / "mine" / place
-    study_tables.write(study_tables.schema(columns).empty_table(), file, made)
+    store.write(schema_of(columns).empty_table(), file, made)
     return file
 
 
 def block(sweep: str, name: str, config: dict[str, Any] = CONFIG) -> dict[str, Any]:
-    return asdict(study_plan.blocks(config)[sweep, name])
+    return asdict(plan.blocks(config)[sweep, name])
 
 
-GROUPS = study_plan.verification_jobs(study_plan.blocks(CONFIG))
+GROUPS = plan.verification_jobs(plan.blocks(CONFIG))
 GROWN = {**CONFIG, "sweeps": {name: {**sweep, "seeds": 3} for name, sweep in CONFIG["sweeps"].items()}}
 TANH, RELU = "activation=tanh", "activation=relu"
 PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
@@ -107,10 +108,10 @@ PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] 
 def test_a_table_of_another_place_is_told_from_its_own(
     tmp_path: Path, place: str, table: str, own: dict[str, Any], others: list[tuple[dict[str, Any], str]]
 ) -> None:
-    study_places.require(written(tmp_path, place, table, **own, engine="e"), CONFIG)
+    places.require(written(tmp_path, place, table, **own, engine="e"), CONFIG)
     for other, words in others:
         with pytest.raises(Misplaced) as caught:
-            study_places.require(written(tmp_path, place, table, **other, engine="e"), CONFIG)
+            places.require(written(tmp_path, place, table, **other, engine="e"), CONFIG)
         assert "is another file than belongs there: its footer " + words in str(caught.value)
 
 
@@ -179,5 +180,5 @@ def test_a_table_in_another_ones_place_is_made_again(
 
 def foreign(file: Path) -> None:
     """The same rows, as another study has them."""
-    rows = study_tables.pq.read_table(file)
-    study_tables.write(rows, file, study_tables.provenance_of(file) | {"study": "another"})
+    rows = store.pq.read_table(file)
+    store.write(rows, file, store.provenance_of(file) | {"study": "another"})

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import study_data
-import study_seal
-import study_streams
-import study_tables
-from study_files import Damaged, FileTrouble, plainly, reading
+from study.data import task_file
+from study.files import seal
+from study.files.writing import Damaged, FileTrouble, plainly, reading
+from study.tables import store, streams
+from study.tables.columns import schema_of
 
 WORDS = {
     errno.EIO: "the disk reports an error. Have it looked at, then run the same command again. What is finished is kept.",
@@ -59,29 +59,29 @@ def test_too_little_memory_says_what_to_make_smaller(words: str) -> None:
 def sequences(folder: Path) -> Path:
     file = folder / "mine.npz"
     arrays = {"inputs": np.zeros((4, 3, 1)), "loss": np.array("squared_error"), "loss_at": np.array("last")}
-    study_data.save(arrays, file)
+    task_file.save(arrays, file)
     return file
 
 
 def table(folder: Path) -> Path:
     file = folder / "runs.parquet"
-    study_tables.write(study_tables.schema("runs").empty_table(), file, {"table": "runs"})
+    store.write(schema_of("runs").empty_table(), file, {"table": "runs"})
     return file
 
 
 def text(folder: Path) -> Path:
     file = folder / "figure.json"
-    file.write_text(study_seal.sealed_text(f'{{"sealed": "{study_seal.BLANK.decode()}"}}'))
+    file.write_text(seal.sealed_text(f'{{"sealed": "{seal.BLANK.decode()}"}}'))
     return file
 
 
 READERS: list[tuple[Any, Any]] = [
-    (sequences, study_data.load),
-    (table, study_seal.check),
-    (table, study_tables.require),
-    (table, study_tables.provenance_of),
-    (text, study_seal.check_text),
-    (text, lambda file: study_seal.check_content(file, "sha256:")),
+    (sequences, task_file.load),
+    (table, seal.check),
+    (table, store.require),
+    (table, store.provenance_of),
+    (text, seal.check_text),
+    (text, lambda file: seal.check_content(file, "sha256:")),
 ]
 
 
@@ -97,7 +97,7 @@ def test_no_reader_calls_a_file_damaged_that_it_cannot_read(
 
     for name in ("open", "read_bytes"):
         monkeypatch.setattr(Path, name, refuse)
-    monkeypatch.setattr(study_tables.pq, "read_schema", refuse)
+    monkeypatch.setattr(store.pq, "read_schema", refuse)
     with pytest.raises(FileTrouble) as caught:
         read(file)
     assert not isinstance(caught.value, Damaged)
@@ -112,7 +112,7 @@ def test_too_little_memory_is_no_damage_of_sequences(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(np, "load", refuse)
     with pytest.raises(SystemExit, match="There is not enough memory"), plainly():
-        study_data.load(file)
+        task_file.load(file)
     assert file.exists()
 
 
@@ -121,7 +121,7 @@ def test_a_disk_that_refuses_to_open_a_blocks_table_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """The first table, one in the middle, the last; none is left half made, and nothing more is said when they are forgotten."""
-    files = {name: tmp_path / "block" / f"{name}.parquet" for name in study_streams.BLOCK_TABLES}
+    files = {name: tmp_path / "block" / f"{name}.parquet" for name in streams.BLOCK_TABLES}
     usual = Path.open
 
     def opened(path: Path, *arguments: Any, **more: Any) -> Any:
@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_to_open_a_blocks_table_is_named(
         return usual(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", opened)
-    with pytest.raises(SystemExit) as ended, plainly(), study_streams.BlockWriter("s", files, {}):
+    with pytest.raises(SystemExit) as ended, plainly(), streams.BlockWriter("s", files, {}):
         raise AssertionError("a block without tables was begun")
     assert str(ended.value).startswith(f"{files[refused]} cannot be written: the disk is full. Free some space there")
     assert list((tmp_path / "block").iterdir()) == []

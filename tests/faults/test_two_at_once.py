@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
-from study_project import ROOT
 
-import study_files
-import study_lock
+from study.files import lock as study_lock
+from study.files import writing
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
+from tests.support.study_project import ROOT
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -101,13 +101,13 @@ def test_two_copies_of_the_project_share_a_cache(undisturbed: Disturbed, tmp_pat
 def test_a_plan_beside_a_running_study_touches_nothing_of_it(tmp_path: Path) -> None:
     """The record is of a living process: this one."""
     project = fresh(tmp_path / "project")
-    mine = {"place": study_files.place(), "pid": os.getpid(), "started": study_lock._started(os.getpid())}
+    mine = {"place": writing.place(), "pid": os.getpid(), "started": study_lock._started(os.getpid())}
     files = {
         project.root / ".snakemake" / "locks" / "0.input.lock": "studies/faults.yaml\n",
         project.root / ".snakemake" / "locks" / "0.output.lock": f"results/{STUDY}/report.html\n",
         holder(project): json.dumps(mine),
         project.results / "logs" / "session.json": json.dumps({"started": 1.0, "cores": 2}),
-        project.results / "cache" / f".runs.aside-{study_files.place()}-{TestLeftovers().dead()}-0123abcd.run": "half",
+        project.results / "cache" / f".runs.aside-{writing.place()}-{TestLeftovers().dead()}-0123abcd.run": "half",
     }
     for file, text in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -132,10 +132,10 @@ class TestLeftovers:
         return child
 
     def test_only_those_of_dead_writers_are_removed(self, tmp_path: Path) -> None:
-        here, elsewhere = study_files.place(), "0" * 8
+        here, elsewhere = writing.place(), "0" * 8
         gone = [
             self.write(tmp_path, here, self.dead()),
-            self.write(tmp_path, elsewhere, 1, "far", age=2 * study_files.ABANDONED_AFTER),
+            self.write(tmp_path, elsewhere, 1, "far", age=2 * writing.ABANDONED_AFTER),
         ]
         stay = [
             self.write(tmp_path, here, os.getpid()),
@@ -145,7 +145,7 @@ class TestLeftovers:
         ]
         for file in stay:
             file.write_text("whole")
-        assert study_files.remove_leftovers(tmp_path) == 2
+        assert writing.remove_leftovers(tmp_path) == 2
         assert not any(file.exists() for file in gone)
         assert all(file.exists() for file in stay)
 
@@ -154,30 +154,30 @@ class TestLeftovers:
         ours, theirs = tmp_path / "results" / "ours", tmp_path / "results" / "theirs"
         for study in (ours, theirs):
             (study / "logs" / "run_block").mkdir(parents=True)
-        gone = self.write(ours / "logs" / "run_block", study_files.place(), self.dead())
+        gone = self.write(ours / "logs" / "run_block", writing.place(), self.dead())
         stay = [
-            self.write(theirs / "logs" / "run_block", study_files.place(), self.dead()),
-            self.write(ours / "logs", study_files.place(), os.getpid(), "session"),
+            self.write(theirs / "logs" / "run_block", writing.place(), self.dead()),
+            self.write(ours / "logs", writing.place(), os.getpid(), "session"),
         ]
         (ours / "logs" / "run_block" / "all.json").write_text("{}")
-        assert study_files.remove_leftovers(ours, ours / "cache") == 1
+        assert writing.remove_leftovers(ours, ours / "cache") == 1
         assert not gone.exists() and all(file.exists() for file in stay)
         assert (ours / "logs" / "run_block" / "all.json").exists()
 
     def test_a_writer_killed_half_way_leaves_the_old_file_and_what_is_removed(self, tmp_path: Path) -> None:
         file = tmp_path / "runs.parquet"
         file.write_text("old and whole")
-        code = f"import os, signal, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nfrom study_files import written_aside\nwith written_aside({str(file)!r}) as aside:\n    aside.write_text('half of'); os.kill(os.getpid(), signal.SIGKILL)"
+        code = f"import os, signal, sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nfrom study.files.writing import written_aside\nwith written_aside({str(file)!r}) as aside:\n    aside.write_text('half of'); os.kill(os.getpid(), signal.SIGKILL)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
         assert file.read_text() == "old and whole"
         assert len(list(tmp_path.iterdir())) == 2
-        assert study_files.remove_leftovers(tmp_path) == 1
+        assert writing.remove_leftovers(tmp_path) == 1
         assert list(tmp_path.iterdir()) == [file]
 
     def test_the_file_that_is_being_written_stays_and_becomes_the_result(self, tmp_path: Path) -> None:
-        with study_files.written_aside(tmp_path / "runs.parquet") as aside:
+        with writing.written_aside(tmp_path / "runs.parquet") as aside:
             aside.write_text("whole")
-            assert study_files.remove_leftovers(tmp_path) == 0
+            assert writing.remove_leftovers(tmp_path) == 0
         assert [file.name for file in tmp_path.iterdir()] == ["runs.parquet"]
 
 
@@ -186,19 +186,19 @@ class TestPlace:
 
     def test_another_boot_is_another_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         boot, found = tmp_path / "boot_id", set()
-        monkeypatch.setattr(study_files, "_BOOT", boot)
-        found.add(study_files.place.__wrapped__())  # no Linux
+        monkeypatch.setattr(writing, "_BOOT", boot)
+        found.add(writing.place.__wrapped__())  # no Linux
         for number in ("e3ac7b32-6b42-4ac3-8baf-e81ee70a4aa6\n", "1b2c7a50-0b0e-4f6a-a3f0-5ad3ae0bb29f\n"):
             boot.write_text(number)
-            found.add(study_files.place.__wrapped__())
-            assert study_files.place.__wrapped__() in found
+            found.add(writing.place.__wrapped__())
+            assert writing.place.__wrapped__() in found
         assert len(found) == 3
         assert all(len(place) == 8 for place in found)
 
     def test_all_processes_of_this_boot_are_in_one_place(self) -> None:
-        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nimport study_files\nprint(study_files.place())"
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nfrom study.files import writing\nprint(writing.place())"
         said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-        assert said.strip() == study_files.place()
+        assert said.strip() == writing.place()
 
 
 class TestStaleLock:
@@ -274,7 +274,7 @@ class TestStaleLock:
         """Two Snakemakes may work on one study at once, on other files of it."""
         edit_holder(killed, pid=os.getpid())
         before = holder(killed).read_text()
-        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nimport study_lock\nstudy_lock.record({STUDY!r}); study_lock.forget({STUDY!r})"
+        code = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow' / 'scripts')!r})\nfrom study.files import lock as study_lock\nstudy_lock.record({STUDY!r}); study_lock.forget({STUDY!r})"
         subprocess.run([sys.executable, "-c", code], check=True, cwd=killed.root)
         assert holder(killed).read_text() == before
         assert not study_lock.is_stale(STUDY)

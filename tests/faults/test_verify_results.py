@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip
 
-import study_pictures
-import study_seal
-from study_files import Damaged, Misplaced
+from study.files import pictures, seal
+from study.files.writing import Damaged, Misplaced
+from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
 
@@ -34,8 +33,8 @@ KINDS = (
 
 
 def verify(project: Disturbed, *more: str) -> tuple[int, str]:
-    command = [sys.executable, "workflow/scripts/verify_results.py", f"studies/{STUDY}.yaml", *more]
-    done = subprocess.run(command, cwd=project.root, env=project.environment(), capture_output=True, text=True, check=False)  # fmt: skip
+    command = [sys.executable, "-m", "study.tools.verify_results", f"studies/{STUDY}.yaml", *more]
+    done = subprocess.run(command, cwd=project.root, env=project.environment() | {"PYTHONPATH": str(project.root / "workflow" / "scripts")}, capture_output=True, text=True, check=False)  # fmt: skip
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -112,23 +111,23 @@ def test_every_flipped_bit_of_facts_and_report_is_found(project: Disturbed) -> N
         for position in places[file]:
             flip(file, position, rng.randrange(8))
             with pytest.raises(Damaged):
-                study_seal.check_text(file)
+                seal.check_text(file)
             damage(file, content)
         for cut in (0, 100, len(content) - 1):
             damage(file, content[:cut])
             with pytest.raises(Damaged):
-                study_seal.check_text(file)
+                seal.check_text(file)
             damage(file, content)
-        study_seal.check_text(file)
+        seal.check_text(file)
 
 
 def test_facts_of_another_figure_or_study_are_not_this_ones(project: Disturbed) -> None:
     facts = project.results / "figures" / "engine_checks.json"
-    assert study_pictures.facts_of(facts, STUDY, "engine_checks")["figure"] == "engine_checks"
+    assert pictures.facts_of(facts, STUDY, "engine_checks")["figure"] == "engine_checks"
     with pytest.raises(Misplaced, match="it is of the figure 'engine_checks', not 'growth_rate'"):
-        study_pictures.facts_of(facts, STUDY, "growth_rate")
+        pictures.facts_of(facts, STUDY, "growth_rate")
     with pytest.raises(Misplaced, match=f"it is of the study '{STUDY}', not 'another'"):
-        study_pictures.facts_of(facts, "another", "engine_checks")
+        pictures.facts_of(facts, "another", "engine_checks")
 
 
 def test_a_study_that_has_not_run_is_said_to_have_no_results(project: Disturbed, tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def test_beside_a_finished_study_one_damaged_file_is_put_aside_and_made_anew(
     assert status == 1
     assert f"results/{STUDY}/{kind} is damaged: its {DAMAGED}. It was renamed to {Path(kind).name}.damaged" in said
     jobs = project.rules_to_run(*project.arguments)
-    assert jobs.get("render_report") == 1 and jobs.get("plot_engine_checks", 0) == ("figures" in kind)
+    assert jobs.get("render_report") == 1 and jobs.get("draw_figure", 0) == ("figures" in kind)
     project.run()
     assert verify(project)[0] == 0
     assert_whole(project, undisturbed)
@@ -192,13 +191,13 @@ def test_a_damaged_figure_stops_the_page_in_a_sentence_and_is_made_anew(undistur
 
 
 def test_the_page_of_another_study_is_noticed(tmp_path: Path) -> None:
-    import study_seal
-    import verify_results
-    from study_files import Misplaced
+    from study.files import seal
+    from study.files.writing import Misplaced
+    from study.tools import verify_results
 
     page = tmp_path / "report.html"
-    blank = f'<meta name="study" content="one">\n<meta name="sealed" content="{study_seal.BLANK.decode()}">\n'
-    page.write_text(study_seal.sealed_text(blank), encoding="utf-8")
+    blank = f'<meta name="study" content="one">\n<meta name="sealed" content="{seal.BLANK.decode()}">\n'
+    page.write_text(seal.sealed_text(blank), encoding="utf-8")
     verify_results._require_page(page, "one")
     with pytest.raises(Misplaced, match="not the page of the study 'two'"):
         verify_results._require_page(page, "two")

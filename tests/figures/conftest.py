@@ -1,4 +1,4 @@
-"""Small synthetic studies: settings in, the five tables out, through study_tables as the workflow writes them."""
+"""Small synthetic studies: settings in, the five tables out, through study.tables as the workflow writes them."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-import study_figures as sf
+from study.report import reader
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "page")]
 
 from drawn import PROPAGATION, TRAINING, Settings, grid, write_tables  # noqa: E402
 
-MakeStudy = Callable[..., sf.Tables]
+MakeStudy = Callable[..., reader.Tables]
 
 
 @pytest.fixture(scope="session")
 def make_study(tmp_path_factory: pytest.TempPathFactory) -> MakeStudy:
     """runs and checks -> the tables of a study, on disk."""
 
-    def make(runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> sf.Tables:
-        return sf.Tables(write_tables(tmp_path_factory.mktemp("study"), runs, checks))
+    def make(runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> reader.Tables:
+        return reader.Tables(write_tables(tmp_path_factory.mktemp("study"), runs, checks))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def study(make_study: MakeStudy) -> sf.Tables:
+def study(make_study: MakeStudy) -> reader.Tables:
     """A study with everything: two activations, three radii, two lengths; two tasks, three rules; a rule that fails."""
     radii, seeds = [0.5, 0.9, 1.2], [0, 1, 2]
     runs = grid(

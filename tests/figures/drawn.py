@@ -13,11 +13,12 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
-import study_figures as sf
-import study_tables
-import study_words as words
+from study.report import drawing, reader, style, words
+from study.settings import axis_defaults
+from study.tables import store
+from study.tables.columns import FORMATS, TABLES, columns_of
 
-REPORT = Path(__file__).parents[2] / "workflow" / "report"
+CAPTIONS = Path(__file__).parents[2] / "workflow" / "scripts" / "figures"
 Settings = dict[str, Any]
 PROPAGATION = {"task": "white_noise", "loss_at": "last", "updates": 0, "clipping": "none"}
 TRAINING = {
@@ -36,10 +37,10 @@ def grid(**axes: Any) -> list[Settings]:
     return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)]
 
 
-def show(module: ModuleType, tables: sf.Tables) -> tuple[Any, sf.Facts, list[Axes]]:
+def show(module: ModuleType, tables: reader.Tables) -> tuple[Any, drawing.Facts, list[Axes]]:
     """Frame, facts and the axes of a figure."""
     data = module.frame(tables)
-    with sf.theme():
+    with style.theme():
         figure = module.draw(data)
         figure.draw_without_rendering()
     return data, module.facts(data, tables.study), figure.axes
@@ -51,7 +52,7 @@ def lines(axes: Axes, gid: str) -> list[Any]:
 
 def render(figure: str, **variables: Any) -> str:
     """A caption's HTML; a problem in the RST is an error."""
-    source = (REPORT / f"{figure}.rst").read_text(encoding="utf-8")
+    source = (CAPTIONS / f"{figure}.rst").read_text(encoding="utf-8")
     text = jinja2.Template(source, undefined=jinja2.StrictUndefined).render(**variables)
     settings = {"halt_level": docutils.utils.Reporter.INFO_LEVEL, "report_level": docutils.utils.Reporter.SEVERE_LEVEL}
     html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
@@ -81,7 +82,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
 
     Keys that are not settings: rate, predicted, breaks_at, norm, accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
     """
-    settings = {name: axis["default"] for name, axis in study_tables.axes().items()} | {
+    settings = axis_defaults() | {
         "loss_at": "last",
         "input_size": 1,
     }
@@ -109,7 +110,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "baseline_loss": 2.3 if trains else None,
         "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
         "deviation": None if prediction is None else rate - prediction,
-        **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in study_tables.FORMATS for what in ("flushed", "overflowed")},
+        **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")},
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
@@ -123,7 +124,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
                                           "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
-                                          **{f"{f}_{what}": 0.0 for f in study_tables.FORMATS
+                                          **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
     for update in range(max(1, settings["updates"])):
         ends = update == broken
@@ -160,14 +161,13 @@ def extend(columns: dict[str, list[Any]], row: Settings) -> None:
 
 def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> dict[str, Path]:
     """The five tables of a study that nobody ran."""
-    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in study_tables.TABLES}
+    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in TABLES}
     for run in runs:
         make_run(run, found)
     for check in checks:
         extend(found["checks"], make_check(check))
-    for table in study_tables.TABLES:
-        columns = found[table] or {column.name: [] for column in study_tables.columns(table)}
-        study_tables.write(
-            study_tables.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"}
-        )
-    return {table: folder / f"{table}.parquet" for table in study_tables.TABLES}
+    for table in TABLES:
+        rows = len(next(iter(found[table].values()), ()))
+        columns = {column.name: [None] * rows for column in columns_of(table)} | found[table]
+        store.write(store.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"})
+    return {table: folder / f"{table}.parquet" for table in TABLES}

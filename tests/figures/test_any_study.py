@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-import study_figures as sf
-from study_words import addresses, plain, spoken
+from study.report import drawing, facets, layout, reader, style
+from study.report.words import addresses, plain, spoken
 
 ROOT = Path(__file__).parents[2]
-FIGURES = sorted(path.stem.removeprefix("plot_") for path in (ROOT / "workflow" / "scripts").glob("plot_*.py"))
+FIGURES = sorted(path.stem for path in (ROOT / "workflow" / "scripts" / "figures").glob("[!_]*.py"))
 
 CELLS = ("vanilla", "gru")
 ONE = {"updates": 0, "sequence_length": 10}
@@ -81,15 +81,15 @@ CHECKS: Studies = {
 
 @pytest.fixture(params=FIGURES)
 def module(request: pytest.FixtureRequest) -> ModuleType:
-    return importlib.import_module(f"plot_{request.param}")
+    return importlib.import_module(f"figures.{request.param}")
 
 
-def check(module: ModuleType, tables: sf.Tables, crowded: bool = True) -> sf.Facts:
+def check(module: ModuleType, tables: reader.Tables, crowded: bool = True) -> drawing.Facts:
     """Frame, facts and both pictures come out, and the facts are whole. Only what is crowded is laid out too: that takes longest."""
     data = module.frame(tables)
     facts = module.facts(data, tables.study)
-    for inches in (sf.PAGE_WIDTH, sf.PHONE_WIDTH) if crowded else (sf.PAGE_WIDTH,):
-        with sf.theme(), sf.wide(inches):
+    for inches in (style.PAGE_WIDTH, style.PHONE_WIDTH) if crowded else (style.PAGE_WIDTH,):
+        with style.theme(), layout.wide(inches):
             figure = module.draw(data)
             if not crowded:
                 figure.set_layout_engine("none")
@@ -107,45 +107,45 @@ def check(module: ModuleType, tables: sf.Tables, crowded: bool = True) -> sf.Fac
 
 
 @pytest.fixture(scope="module")
-def studies(make_study: Any) -> dict[str, sf.Tables]:
+def studies(make_study: Any) -> dict[str, reader.Tables]:
     return {name: make_study(runs) for name, runs in STUDIES.items()}
 
 
 @pytest.mark.parametrize(("name", "figure"), CASES)
-def test_any_study_draws(name: str, figure: str, studies: dict[str, sf.Tables]) -> None:
-    check(importlib.import_module(f"plot_{figure}"), studies[name], name.startswith(("forty", "many", "several")))
+def test_any_study_draws(name: str, figure: str, studies: dict[str, reader.Tables]) -> None:
+    check(importlib.import_module(f"figures.{figure}"), studies[name], name.startswith(("forty", "many", "several")))
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_any_checks_draw(name: str, make_study: Any) -> None:
-    facts = check(importlib.import_module("plot_engine_checks"), make_study([], CHECKS[name]))
+    facts = check(importlib.import_module("figures.engine_checks"), make_study([], CHECKS[name]))
     assert facts["drawn"] == bool(CHECKS[name])
 
 
 def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
     data = module.frame(make_study([], []))
-    with sf.theme():
+    with style.theme():
         (axes,) = module.draw(data).axes
     assert data.empty and axes.texts[0].get_text().replace("\n", " ") == module.NOTHING.add
 
 
-def test_training_alone_shows_its_start(studies: dict[str, sf.Tables]) -> None:
+def test_training_alone_shows_its_start(studies: dict[str, reader.Tables]) -> None:
     """Without a propagation sweep growth is that of the start of training, once for all clipping rules."""
-    growth = importlib.import_module("plot_growth_rate").frame(studies["training only"])
+    growth = importlib.import_module("figures.growth_rate").frame(studies["training only"])
     assert growth["spectral_radius"].tolist() == [0.5, 1.0, 1.5]
 
 
-def test_a_run_of_two_sweeps_counts_once(studies: dict[str, sf.Tables]) -> None:
-    data = importlib.import_module("plot_gradient_norm_by_step").frame(studies["the same run in two sweeps"])
+def test_a_run_of_two_sweeps_counts_once(studies: dict[str, reader.Tables]) -> None:
+    data = importlib.import_module("figures.gradient_norm_by_step").frame(studies["the same run in two sweeps"])
     assert not data.duplicated(["panel", "hue", "lag"]).any() and len(data["hue"].unique()) == 3
 
 
-def test_what_does_not_fit_is_told(studies: dict[str, sf.Tables]) -> None:
+def test_what_does_not_fit_is_told(studies: dict[str, reader.Tables]) -> None:
     """Every value of the first axis keeps a panel; the others are named, not passed over."""
     for figure in ("gradient_norm_by_step", "growth_rate"):
-        module = importlib.import_module(f"plot_{figure}")
+        module = importlib.import_module(f"figures.{figure}")
         data = module.frame(studies["forty combinations"])
-        assert data["panel"].nunique() <= sf.MOST_PANELS
+        assert data["panel"].nunique() <= facets.MOST_PANELS
         facts = module.facts(data, studies["forty combinations"].study)
         shown = " ".join(map(str, data["panel"].unique()))
         told = any("Not drawn" in claim for claim in facts["claims"])
@@ -153,18 +153,19 @@ def test_what_does_not_fit_is_told(studies: dict[str, sf.Tables]) -> None:
 
 
 RENDER = """
-import importlib, json, sys
+import json, sys
 from types import SimpleNamespace
-import study_figures
-study_figures.DPI = 40
+import draw_figure
+from study.report import drawing
+drawing.DPI = 40
 files, folder, names = json.load(sys.stdin)
 for name in names:
     output = SimpleNamespace(png=f"{folder}/{name}.png", svg=f"{folder}/{name}.svg", phone=f"{folder}/{name}.phone.svg", facts=f"{folder}/{name}.json")
-    importlib.import_module(f"plot_{name}").main(SimpleNamespace(input=SimpleNamespace(**files), output=output, log=[f"{folder}-logs/{name}.log"], params=SimpleNamespace(study="drawn")))
+    draw_figure.main(SimpleNamespace(wildcards=SimpleNamespace(figure=name), input=SimpleNamespace(**files), output=output, log=[f"{folder}-logs/{name}.log"], params=SimpleNamespace(study="drawn")))
 """
 
 
-def test_two_processes_write_the_same_bytes(studies: dict[str, sf.Tables], tmp_path: Path) -> None:
+def test_two_processes_write_the_same_bytes(studies: dict[str, reader.Tables], tmp_path: Path) -> None:
     tables, contents, some = studies["all break down later"], [], FIGURES[::3]  # they share what writes
     scripts = ROOT / "workflow" / "scripts"
     for seed in ("1", "2"):
@@ -183,7 +184,7 @@ def test_two_processes_write_the_same_bytes(studies: dict[str, sf.Tables], tmp_p
     assert contents[0] == contents[1]
     assert set(contents[0]) == {f"{name}.{suffix}" for name in some for suffix in ("json", "png", "svg", "phone.svg")}
     for name in some:
-        module = importlib.import_module(f"plot_{name}")
+        module = importlib.import_module(f"figures.{name}")
         found = json.loads(contents[0][f"{name}.json"])
         assert found.pop("sealed").startswith("sha256:") and set(found.pop("pictures")) == {"png", "svg", "phone"}
         assert found == {"study": "drawn", "figure": name, **module.facts(module.frame(tables), tables.study)}

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,22 @@ import pandas as pd
 import pytest
 from drawn import PROPAGATION, TRAINING, grid, lines, render, show
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from second_opinion_start import KINDS
 
-import plot_engine_checks
-import plot_gradient_norm_by_step
-import plot_growth_rate
-import plot_radius_length_map
-import plot_seed_distribution
-import study_figures as sf
-from study_findings import Study
-from study_tables import STABLE_DECADES
-from study_words import addresses, plain
+from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution
+from rnn_core.theory import REGIME_DECADES
+from study.report import layout, reader, style
+from study.report.findings import Study
+from study.report.words import addresses, plain, spoken
 
 LN10 = math.log(10.0)
 FIGURES = (
-    plot_gradient_norm_by_step,
-    plot_growth_rate,
-    plot_radius_length_map,
-    plot_seed_distribution,
-    plot_engine_checks,
+    gradient_norm_by_step,
+    growth_rate,
+    radius_length_map,
+    seed_distribution,
+    engine_checks,
 )
 SHARED = {"setting", "median_decades", "critical_radius", "mean_deviation", "mean_deviation_low", "mean_deviation_high"}
 SEEDS = list(range(6))
@@ -46,7 +43,7 @@ def rate_of_cell(run: dict[str, Any]) -> float:
 
 
 @pytest.fixture(scope="module")
-def cells(make_study: Any) -> sf.Tables:
+def cells(make_study: Any) -> reader.Tables:
     """Five cells, a residual one with three leaks, one activation function; two sweeps."""
     varied = {"spectral_radius": [0.5, 1.2, 2.0], "sequence_length": [5, 10], "seed": [0, 1]}
     every = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
@@ -57,7 +54,7 @@ def cells(make_study: Any) -> sf.Tables:
 
 
 @pytest.fixture(scope="module")
-def initializers(make_study: Any) -> sf.Tables:
+def initializers(make_study: Any) -> reader.Tables:
     """Two initialisers, two activations, five radii, two lengths; the deviation from theory is clear for relu alone."""
     runs = grid(
         **PROPAGATION, initializer=["gaussian", "orthogonal"], activation=["tanh", "relu"], spectral_radius=[0.8, 0.9, 1.0, 1.1, 1.2],
@@ -73,7 +70,7 @@ def initializers(make_study: Any) -> sf.Tables:
 
 
 @pytest.fixture(scope="module")
-def lost(make_study: Any) -> sf.Tables:
+def lost(make_study: Any) -> reader.Tables:
     """Networks with a gradient of exactly zero, and one without a number, beside others."""
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 2.0], sequence_length=[20, 50], seed=[0, 1, 2])
     for run in runs:
@@ -87,12 +84,12 @@ def lost(make_study: Any) -> sf.Tables:
 
 
 @pytest.fixture(scope="module")
-def gated(make_study: Any) -> sf.Tables:
+def gated(make_study: Any) -> reader.Tables:
     return make_study(grid(**PROPAGATION, cell=["gru", "lstm"], spectral_radius=[0.5, 1.5], sequence_length=10))
 
 
 @pytest.fixture(scope="module")
-def trainings(make_study: Any) -> sf.Tables:
+def trainings(make_study: Any) -> reader.Tables:
     """Only runs that train, on one task, three cells, under two rules."""
     return make_study(
         grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, cell=["vanilla", "gru", "lstm"], seed=SEEDS)
@@ -145,10 +142,12 @@ def test_headlines_are_short_and_captions_have_three_paragraphs(module: ModuleTy
     data = module.frame(tables)
     facts = module.facts(data, tables.study)
     assert facts["title"].endswith(".") and len(plain(facts["title"])) <= 140
-    assert sf.spoken(plain(facts["title"])) in facts["alt"]
+    assert spoken(plain(facts["title"])) in facts["alt"]
     words = [plain(facts["title"]), facts["alt"], *map(plain, facts["claims"])]
     assert not any(re.search(r"\b(nan|inf|None)\b", word) for word in words), words
-    html = render(module.__name__.removeprefix("plot_"), facts=facts | {"claims": [plain(c) for c in facts["claims"]]})
+    html = render(
+        module.__name__.removeprefix("figures."), facts=facts | {"claims": [plain(c) for c in facts["claims"]]}
+    )
     assert html.count("<p>") == 3 and "  " not in html.replace("\n", " ").replace("> <", "><")
     assert all(plain(claim).split(" ")[0] in html for claim in facts["claims"])
 
@@ -157,8 +156,8 @@ def test_headlines_are_short_and_captions_have_three_paragraphs(module: ModuleTy
 @pytest.mark.parametrize("module", FIGURES)
 def test_phone_and_page_fit_their_width(module: ModuleType, name: str, request: Any) -> None:
     data = module.frame(request.getfixturevalue(name))
-    for inches, tallest in ((sf.PAGE_WIDTH, 12.0), (sf.PHONE_WIDTH, 40.0)):
-        with sf.theme(), sf.wide(inches):
+    for inches, tallest in ((style.PAGE_WIDTH, 12.0), (style.PHONE_WIDTH, 40.0)):
+        with style.theme(), layout.wide(inches):
             figure = module.draw(data)
             figure.draw_without_rendering()
             box = figure.get_tightbbox()
@@ -174,23 +173,16 @@ def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
     data = module.frame(tables)
     facts = module.facts(data, tables.study)
     assert data.empty and not facts["drawn"] and facts["title"] == module.NOTHING.why
-    with sf.theme():
+    with style.theme():
         (axes,) = module.draw(data).axes
     assert axes.texts[0].get_text().replace("\n", " ") == module.NOTHING.add
-
-
-@pytest.mark.parametrize("module", FIGURES)
-def test_captions_read_without_facts(module: ModuleType) -> None:
-    html = render(module.__name__.removeprefix("plot_"), snakemake=SimpleNamespace())
-    leads = ["What it shows.", "How to read it.", "What would refute it."]
-    assert re.findall("<strong>(.*?)</strong>", html) == leads and html.count("<p>") == 3
 
 
 # ---- gradient norm by step
 
 
-def test_gradient_norm_by_step(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_gradient_norm_by_step, study)
+def test_gradient_norm_by_step(study: reader.Tables) -> None:
+    data, facts, axes = show(gradient_norm_by_step, study)
     assert set(data["sequence_length"]) == {10}  # the longest
     assert list(data["panel"].cat.categories) == ["identity", "sigmoid"] and len(axes) == 2
     row = data[(data["panel"] == "sigmoid") & (data["spectral_radius"] == 0.5) & (data["lag"] == 9)].iloc[0]
@@ -207,11 +199,11 @@ def test_gradient_norm_by_step(study: sf.Tables) -> None:
         9 * (math.log(1.2) + 0.01) / LN10
     )
     assert low["where"] == {"sweep": "one", "activation": "sigmoid", "spectral_radius": 0.5}
-    colours = sf.radius_colours([0.5, 0.9, 1.2])
+    colours = style.radius_colours([0.5, 0.9, 1.2])
     for ax in axes:
         for radius, dashed, solid in zip((0.5, 0.9, 1.2), lines(ax, "linear"), lines(ax, "median"), strict=True):
             assert dashed.get_ydata() == pytest.approx(np.arange(10) * math.log10(radius))
-            assert dashed.get_color() == solid.get_color() == sf.to_hex(colours[radius])
+            assert dashed.get_color() == solid.get_color() == to_hex(colours[radius])
         assert ax.get_ylim() == axes[0].get_ylim()  # panels are compared
         assert texts(ax, "direct") == ["ρ = 0.5", "ρ = 0.9", "ρ = 1.2"]
         below, near, above = (line.get_linewidth() for line in lines(ax, "median"))
@@ -228,7 +220,7 @@ def test_gradient_norm_by_step(study: sf.Tables) -> None:
 def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> None:
     run = {"updates": 0, "sequence_length": 50, "spectral_radius": 0.5}
     tables = make_study([run | {"seed": s, "rate": rate} for s, rate in enumerate((-2.5, -2.6, -math.inf))])
-    data, facts, (ax,) = show(plot_gradient_norm_by_step, tables)
+    data, facts, (ax,) = show(gradient_norm_by_step, tables)
     assert data[data["lag"] == 7][["median", "zeros"]].to_numpy().tolist() == [[pytest.approx(-18.2 / LN10), 1]]
     assert lines(ax, "zero")[0].get_xdata() == [1]
     assert [plain(c) for c in facts["claims"]][
@@ -236,22 +228,22 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> Non
     ] == "In 1 of 3 networks the gradient is exactly zero at the first time step."
     assert texts(ax, "limit name") == ["float32 min"] and "limits" in facts["shown"]
     dead = make_study([run | {"seed": s, "rate": -math.inf} for s in (0, 1)])
-    _, facts, (ax,) = show(plot_gradient_norm_by_step, dead)
+    _, facts, (ax,) = show(gradient_norm_by_step, dead)
     assert (
         plain(facts["title"]) == "Going back over T = 50 steps multiplies the median network's gradient by exactly 0."
     )
 
 
-def test_networks_without_a_number_are_counted_not_dropped(lost: sf.Tables) -> None:
-    data, facts, _ = show(plot_gradient_norm_by_step, lost)
-    last = plot_gradient_norm_by_step.ends(data).set_index("spectral_radius")
+def test_networks_without_a_number_are_counted_not_dropped(lost: reader.Tables) -> None:
+    data, facts, _ = show(gradient_norm_by_step, lost)
+    last = gradient_norm_by_step.ends(data).set_index("spectral_radius")
     assert last["broken"].tolist() == [0, 0, 1] and last["zeros"].tolist() == [1, 0, 0]
     assert last.loc[2.0, "median"] == pytest.approx(49 * (math.log(2.0) + 0.01) / LN10)  # of seeds 0 and 2
     assert plain(facts["claims"][-1]) == "In 2 of 18 networks it is not a number."
 
 
-def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> None:
-    data, facts, axes = show(plot_gradient_norm_by_step, initializers)
+def test_a_compared_axis_is_the_hue_at_three_radii(initializers: reader.Tables) -> None:
+    data, facts, axes = show(gradient_norm_by_step, initializers)
     assert set(data["hue"]) == {"gaussian", "orthogonal"}
     names = list(by_title(axes))
     assert names == [
@@ -269,22 +261,22 @@ def test_a_compared_axis_is_the_hue_at_three_radii(initializers: sf.Tables) -> N
     assert "three radii" in facts["shown"] and "radii" not in facts["shown"]
 
 
-def test_the_linear_law_is_the_cells_own(cells: sf.Tables) -> None:
-    data, facts, axes = show(plot_gradient_norm_by_step, cells)
+def test_the_linear_law_is_the_cells_own(cells: reader.Tables) -> None:
+    data, facts, axes = show(gradient_norm_by_step, cells)
     assert list(by_title(axes)) == ["ρ = 0.5", "ρ = 1.2", "ρ = 2"]
-    last = plot_gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
+    last = gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
     for name, factor in (("vanilla", 0.5), ("residual", 1.5), ("residual (η = 0.1, λ = 0.05)", 1.0)):
         assert last[name] == pytest.approx(9 * math.log10(factor))
     assert last[["gru", "gru_reset_before", "lstm"]].isna().all()
     assert "residual" in facts["shown"]
 
 
-def test_nothing_is_claimed_of_gated_cells(gated: sf.Tables) -> None:
-    _, facts, axes = show(plot_gradient_norm_by_step, gated)
+def test_nothing_is_claimed_of_gated_cells(gated: reader.Tables) -> None:
+    _, facts, axes = show(gradient_norm_by_step, gated)
     assert not any(lines(ax, "linear") for ax in axes) and "linear" not in facts["shown"]
     assert not any("linear law" in plain(claim) for claim in facts["claims"])
     assert "linear law" not in render("gradient_norm_by_step", facts=facts | {"claims": []})
-    _, facts, axes = show(plot_growth_rate, gated)
+    _, facts, axes = show(growth_rate, gated)
     assert not any(lines(ax, theory) for ax in axes for theory in ("linear", "bound", "operating", "mean_field"))
     assert not any("bound" in plain(claim) or "predicted" in plain(claim) for claim in facts["claims"])
     html = render("growth_rate", facts=facts | {"claims": []})
@@ -294,9 +286,9 @@ def test_nothing_is_claimed_of_gated_cells(gated: sf.Tables) -> None:
 def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) -> None:
     runs = grid(**PROPAGATION, activation="relu", spectral_radius=[0.1 * i for i in range(1, 13)], sequence_length=50)
     runs = [run | {"rate": -30.0 if i == 0 else 0.01 * i} for i, run in enumerate(runs)]
-    data, facts, (ax,) = show(plot_gradient_norm_by_step, make_study(runs))
+    data, facts, (ax,) = show(gradient_norm_by_step, make_study(runs))
     low, high = ax.get_ylim()
-    ends = plot_gradient_norm_by_step.ends(data)["median"]
+    ends = gradient_norm_by_step.ends(data)["median"]
     assert ((ends >= low) & (ends <= high)).sum() == 11 and ends.min() < -600 < low
     assert [name for name in texts(ax, "direct") if "↓" in name] == ["ρ = 0.1 ↓ −638"]
     assert "leaving" in facts["shown"] and "10⁻⁶³⁸" in plain(facts["title"])
@@ -304,7 +296,7 @@ def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) ->
 
 def test_one_network_is_no_median(make_study: Any) -> None:
     tables = make_study([{"updates": 0, "sequence_length": 11, "spectral_radius": 2.0, "rate": 1.0}])
-    _, facts, _ = show(plot_gradient_norm_by_step, tables)
+    _, facts, _ = show(gradient_norm_by_step, tables)
     assert plain(facts["title"]) == "Going back over T = 11 steps multiplies the gradient by 10⁴·³."
     assert plain(facts["claims"][0]) == "The linear law misses by 1.3 decades."
     html = render("gradient_norm_by_step", facts=facts | {"claims": []})
@@ -313,24 +305,24 @@ def test_one_network_is_no_median(make_study: Any) -> None:
 
 def test_the_linear_law_stays_on_the_scale_or_is_marked_where_it_leaves(make_study: Any) -> None:
     runs = grid(**PROPAGATION, initializer=["gaussian", "orthogonal"], spectral_radius=[0.9, 1.1], sequence_length=101)
-    data, facts, axes = show(plot_gradient_norm_by_step, make_study([run | {"rate": -0.9} for run in runs]))
-    assert plot_gradient_norm_by_step.ends(data)["linear"].max() < axes[0].get_ylim()[1]
+    data, facts, axes = show(gradient_norm_by_step, make_study([run | {"rate": -0.9} for run in runs]))
+    assert gradient_norm_by_step.ends(data)["linear"].max() < axes[0].get_ylim()[1]
     assert "law leaves" not in facts["shown"]
     # all radii are drawn, so that none is left out
     assert "three radii" not in facts["shown"] and "three are drawn" not in render(
         "gradient_norm_by_step", facts=facts | {"claims": []}
     )
-    data, facts, axes = show(plot_gradient_norm_by_step, make_study([run | {"rate": -0.01} for run in runs]))
+    data, facts, axes = show(gradient_norm_by_step, make_study([run | {"rate": -0.01} for run in runs]))
     (mark,) = lines(axes[1], "law leaves")
     (x,), (top,) = mark.get_data()
     assert top == axes[1].get_ylim()[1] and top == pytest.approx(x * math.log10(1.1))
     assert "law leaves" in facts["shown"]
 
 
-def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
-    data = plot_gradient_norm_by_step.frame(initializers)
-    with sf.theme():
-        figure = plot_gradient_norm_by_step.draw(data)
+def test_names_of_limits_do_not_lie_over_lines(initializers: reader.Tables) -> None:
+    data = gradient_norm_by_step.frame(initializers)
+    with style.theme():
+        figure = gradient_norm_by_step.draw(data)
         figure.draw_without_rendering()
         named = [(ax, text) for ax in figure.axes for text in ax.texts if text.get_gid() == "limit name"]
         assert named
@@ -343,12 +335,12 @@ def test_names_of_limits_do_not_lie_over_lines(initializers: sf.Tables) -> None:
                 assert not ((y > box.y0 + 1) & (y < box.y1 - 1)).any(), (ax.get_title(loc="left"), text)
 
 
-def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make_study: Any) -> None:
+def test_the_title_spans_panels_that_are_not_drawn(initializers: reader.Tables, make_study: Any) -> None:
     runs = grid(
         **PROPAGATION, activation=[f"phi{i:02d}" for i in range(14)], spectral_radius=[0.9, 1.0], sequence_length=20
     )
     runs = [run | {"rate": -3.0 if run["activation"] == "phi07" else -0.1} for run in runs]
-    data, facts, _ = show(plot_gradient_norm_by_step, make_study(runs))
+    data, facts, _ = show(gradient_norm_by_step, make_study(runs))
     drawn, lowest = set(data["panel"]), next(a for _, a in addresses(facts["title"]) if a["kind"] == "median_decades")
     assert len(drawn) == 12 and lowest["value"] == pytest.approx(-3.0 * 19 / LN10)
     assert lowest["where"]["activation"] == "phi07" or "phi07" in drawn
@@ -358,8 +350,8 @@ def test_the_title_spans_panels_that_are_not_drawn(initializers: sf.Tables, make
 # ---- growth rate
 
 
-def test_growth_rate(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_growth_rate, study)
+def test_growth_rate(study: reader.Tables) -> None:
+    data, facts, axes = show(growth_rate, study)
     upper, lower = by_title(axes)["identity"], axes[2]
     (dots,) = lines(upper, "measured")
     assert dots.get_xdata() == pytest.approx([0.5, 0.9, 1.2]) and dots.get_ydata() == pytest.approx(
@@ -392,15 +384,17 @@ def test_growth_rate(study: sf.Tables) -> None:
     assert data["x_axis"].unique().tolist() == ["spectral_radius"]
 
 
-def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: sf.Tables) -> None:
-    _, facts, axes = show(plot_growth_rate, initializers)
+def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: reader.Tables) -> None:
+    _, facts, axes = show(growth_rate, initializers)
     found = by_title(axes)
     assert list(found) == ["relu", "tanh"]
     for ax in found.values():
         assert len(lines(ax, "measured")) == 2 == len(lines(ax, "operating")) == len(lines(ax, "mean_field"))
         assert not lines(ax, "bound") and not lines(ax, "linear")
         paint = [line.get_color() for line in lines(ax, "operating")]
-        assert paint == list(sf.CATEGORIES[:2]) or [c.upper() for c in paint] == [c.upper() for c in sf.CATEGORIES[:2]]
+        assert paint == list(style.CATEGORIES[:2]) or [c.upper() for c in paint] == [
+            c.upper() for c in style.CATEGORIES[:2]
+        ]
         assert ax.get_ylim() == axes[0].get_ylim()
     one, other = (line.get_xdata() for line in lines(found["relu"], "measured"))
     assert (np.asarray(other) - np.asarray(one) > 0.005).all()  # beside each other
@@ -412,7 +406,7 @@ def test_never_turning_networks_are_counted(make_study: Any) -> None:
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 1.5], sequence_length=50, seed=SEEDS)
     for run in runs:
         run["rate"] = -0.1 if run["seed"] < 2 else math.log(run["spectral_radius"]) - 0.1
-    _, facts, axes = show(plot_growth_rate, make_study(runs))
+    _, facts, axes = show(growth_rate, make_study(runs))
     assert len(lines(axes[0], "turning")[0].get_xdata()) == 4
     assert texts(axes[0], "turns")[0].endswith("2 of 6 networks never turn")
     assert plain(facts["title"]) == "Growth per step back turns positive at ρ = 1.1."
@@ -425,7 +419,7 @@ def test_a_median_of_networks_that_never_turn_is_no_headline(make_study: Any) ->
     for run in runs:
         never = run["activation"] == "relu" and run["seed"] < 4
         run["rate"] = -0.1 if never else math.log(run["spectral_radius"])
-    _, facts, axes = show(plot_growth_rate, make_study(runs))
+    _, facts, axes = show(growth_rate, make_study(runs))
     assert (
         plain(facts["title"])
         == "Growth per step back turns positive at ρ = 1.0 for tanh; it turns at no single ρ for relu."
@@ -438,29 +432,29 @@ def test_a_median_of_networks_that_never_turn_is_no_headline(make_study: Any) ->
 
 def test_growth_of_one_network_has_no_interval(make_study: Any) -> None:
     tables = make_study([{"updates": 0, "sequence_length": 10, "initializer": "identity", "rate": 5.0}])
-    data, facts, (ax,) = show(plot_growth_rate, tables)
+    data, facts, (ax,) = show(growth_rate, tables)
     assert data["deviation"].isna().all() and "deviation" not in facts["shown"] and "interval" not in facts["shown"]
     assert lines(ax, "measured")[0].get_ydata() == [5.0]
     assert not any("bound" in plain(claim) for claim in facts["claims"])  # it is not drawn
     assert plain(facts["title"]) == "Each step back multiplies the gradient by 148."
 
 
-def test_without_radii_the_compared_names_are_on_the_axis(trainings: sf.Tables) -> None:
-    data, facts, axes = show(plot_growth_rate, trainings)
+def test_without_radii_the_compared_names_are_on_the_axis(trainings: reader.Tables) -> None:
+    data, facts, axes = show(growth_rate, trainings)
     assert len(data) == 18  # clipping has no effect on a start
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["vanilla", "gru", "lstm"]
     assert "bound" not in facts["shown"] and not lines(axes[0], "bound")
     assert plain(facts["title"]) == "Growth per step back is about +0.025 in every kind of network."
 
 
-def test_dead_networks_and_those_without_a_number_are_counted(lost: sf.Tables) -> None:
-    _, facts, axes = show(plot_growth_rate, lost)
+def test_dead_networks_and_those_without_a_number_are_counted(lost: reader.Tables) -> None:
+    _, facts, axes = show(growth_rate, lost)
     assert lines(axes[0], "zero")[0].get_xdata() == [0.5]
     assert "Not in the means: 1 with a gradient of exactly zero and 1 without a number." in map(plain, facts["claims"])
 
 
-def test_cells_without_a_prediction_have_no_deviation(cells: sf.Tables) -> None:
-    data, facts, axes = show(plot_growth_rate, cells)
+def test_cells_without_a_prediction_have_no_deviation(cells: reader.Tables) -> None:
+    data, facts, axes = show(growth_rate, cells)
     upper, lower = axes
     assert len(lines(upper, "measured")) == 8 and len(lines(lower, "deviation")) == 1
     assert data.loc[data["cell"] != "vanilla", "deviation"].isna().all()
@@ -482,7 +476,7 @@ def test_what_each_step_does_to_the_only_kind_of_network(rates: tuple[float, ...
     tables = make_study(
         [{"updates": 0, "sequence_length": 20, "seed": s, "rate": rate} for s, rate in enumerate(rates)]
     )
-    _, facts, axes = show(plot_growth_rate, tables)
+    _, facts, axes = show(growth_rate, tables)
     assert plain(facts["title"]) == title
     kinds = {address["kind"] for _, address in addresses(title_of(facts))}
     (kind,) = kinds
@@ -498,17 +492,17 @@ def title_of(facts: dict[str, Any]) -> str:
     return str(facts["title"])
 
 
-def legend_of(module: ModuleType, tables: sf.Tables) -> dict[str, Any]:
+def legend_of(module: ModuleType, tables: reader.Tables) -> dict[str, Any]:
     """Handles of the legend by label."""
-    with sf.theme():
+    with style.theme():
         (legend,) = module.draw(module.frame(tables)).legends
     return {text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)}
 
 
 def test_the_legend_shows_bars_where_bars_are_drawn(make_study: Any) -> None:
     tables = make_study([{"updates": 0, "sequence_length": 20, "seed": s, "rate": -0.1} for s in range(3)])
-    _, _, axes = show(plot_growth_rate, tables)
-    found = legend_of(plot_growth_rate, tables)
+    _, _, axes = show(growth_rate, tables)
+    found = legend_of(growth_rate, tables)
     for name, gid in (("operating point", "operating"), ("mean field", "mean_field"), ("linear law", "linear")):
         drawn, named = lines(axes[0], gid)[0], found[f"theory: {name}"]
         assert (
@@ -525,21 +519,21 @@ def test_theory_turns_where_one_theory_does(make_study: Any) -> None:
     radius = table["spectral_radius"]
     table["operating_rate"], table["mean_field_rate"] = -0.1, np.log(radius / 1.75)
     table["predicted_rate"] = np.where(radius < 1.25, -0.1, 0.1)
-    data = plot_growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
+    data = growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
     keys = ["spectral_radius", "seed"]
     data = data.merge(table[[*keys, "operating_rate", "mean_field_rate", "predicted_rate"]], on=keys)
-    with sf.theme():
-        axes = plot_growth_rate.draw(data).axes
+    with style.theme():
+        axes = growth_rate.draw(data).axes
     assert lines(axes[0], "theory turning")[0].get_xdata() == pytest.approx([1.75] * 2, rel=0.02)
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
     some = (data["seed"] == 1) & (data["spectral_radius"] < 1.25)
-    with sf.theme():
-        axes = plot_growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
+    with style.theme():
+        axes = growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
     # a cross is the mean over the same networks as the dot beside it, or is not drawn
     assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([math.nan, math.nan, 0.1, 0.1], nan_ok=True)
     data["mean_field_rate"] = math.nan
-    with sf.theme():
-        axes = plot_growth_rate.draw(data).axes
+    with style.theme():
+        axes = growth_rate.draw(data).axes
     assert not lines(axes[0], "theory turning")  # the operating point never turns
 
 
@@ -550,10 +544,10 @@ def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any)
     for run in runs:
         never = run["activation"] == "tanh" and run["seed"] < 2
         run["rate"] = -0.1 if never else math.log(run["spectral_radius"]) - 0.1
-    data = plot_growth_rate.frame(make_study(runs))
-    for inches in (sf.PAGE_WIDTH, sf.PHONE_WIDTH):
-        with sf.theme(), sf.wide(inches):
-            figure = plot_growth_rate.draw(data)
+    data = growth_rate.frame(make_study(runs))
+    for inches in (style.PAGE_WIDTH, style.PHONE_WIDTH):
+        with style.theme(), layout.wide(inches):
+            figure = growth_rate.draw(data)
             figure.draw_without_rendering()
             titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
             heights = []
@@ -562,14 +556,14 @@ def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any)
                 name = ax._left_title.get_window_extent()  # type: ignore[attr-defined]
                 assert name.y0 > said.get_window_extent().y1 - 2
                 heights.append(name.y0)
-            assert len(titled) == 2 and (inches == sf.PHONE_WIDTH or heights[0] == pytest.approx(heights[1]))
+            assert len(titled) == 2 and (inches == style.PHONE_WIDTH or heights[0] == pytest.approx(heights[1]))
             (legend,) = figure.legends
             box = legend.get_window_extent()
             assert box.x0 >= 0 and box.x1 <= inches * figure.dpi
 
 
-def test_theory_is_thinner_than_what_was_measured(initializers: sf.Tables) -> None:
-    _, _, axes = show(plot_growth_rate, initializers)
+def test_theory_is_thinner_than_what_was_measured(initializers: reader.Tables) -> None:
+    _, _, axes = show(growth_rate, initializers)
     for ax in axes[:2]:
         bars = {line.get_linewidth() for line in lines(ax, "measured interval")}
         assert all(line.get_linewidth() <= min(bars) for gid in ("operating", "mean_field") for line in lines(ax, gid))
@@ -583,8 +577,8 @@ def test_the_caption_explains_the_theory_that_predicts(by: str, make_study: Any)
     table = pd.read_parquet(tables.files["runs"])
     table["predicted_by"] = by
     study = Study(table)
-    data = plot_growth_rate.frame(tables)
-    facts = plot_growth_rate.facts(data, study)
+    data = growth_rate.frame(tables)
+    facts = growth_rate.facts(data, study)
     html = render("growth_rate", facts=facts | {"claims": []}).replace("\n", " ")
     assert ("is the operating point, because" in html) == (by == "operating point")
     assert ("is mean field, because" in html) == (by == "mean field")
@@ -593,7 +587,7 @@ def test_the_caption_explains_the_theory_that_predicts(by: str, make_study: Any)
 
 def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) -> None:
     runs = grid(**PROPAGATION, hidden_size=[16, 64, 256], activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
-    data, _, axes = show(plot_growth_rate, make_study(runs))
+    data, _, axes = show(growth_rate, make_study(runs))
     assert set(data["x_axis"]) == {"hidden_size"} and list(by_title(axes)) == ["relu", "tanh"]
     assert [label.get_text() for label in axes[2].get_xticklabels()] == ["16", "64", "256"]
 
@@ -601,8 +595,8 @@ def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) 
 # ---- the map
 
 
-def test_radius_length_map(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_radius_length_map, study)
+def test_radius_length_map(study: reader.Tables) -> None:
+    data, facts, axes = show(radius_length_map, study)
     assert len(data) == 2 * 3 * 2
     cell = data[(data["panel"] == "identity") & (data["row"] == 1.2) & (data["sequence_length"] == 10)].iloc[0]
     assert cell["median"] == pytest.approx(9 * (math.log(1.2) + 0.01) / LN10) and cell["stable"] == 3
@@ -611,7 +605,7 @@ def test_radius_length_map(study: sf.Tables) -> None:
     assert sorted(map(np.ndarray.tolist, border)) == [[[0, 1], [1, 1]], [[1, 1], [2, 1]]]  # below the uppermost row
     assert not collection(sigmoid, "border").get_segments()  # it shrinks everywhere
     assert [label.get_text() for label in identity.get_yticklabels()] == ["1.2", "0.9", "0.5"]  # upwards
-    assert -STABLE_DECADES in bar.get_yticks() and STABLE_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
+    assert -REGIME_DECADES in bar.get_yticks() and REGIME_DECADES in bar.get_yticks() and 0 in bar.get_yticks()
     numbers = [text.get_text() for text in identity.texts]
     assert numbers[:2] == ["0.3", "0.8"] and not any(text.get_path_effects() for text in identity.texts)
     assert plain(facts["title"]) == (
@@ -624,7 +618,7 @@ def test_cells_whose_networks_disagree_are_marked(make_study: Any) -> None:
     for run in runs:
         far = run["spectral_radius"] == 1.0 and run["sequence_length"] == 21 and run["seed"] == 2
         run["rate"] = 1.0 if far else -0.01
-    data, facts, axes = show(plot_radius_length_map, make_study(runs))
+    data, facts, axes = show(radius_length_map, make_study(runs))
     corners = collection(axes[0], "split").get_paths()
     assert len(corners) == 1 and corners[0].vertices[:, 0].max() == 2.0 and corners[0].vertices[:, 1].min() == 0.0
     split = data[~data["agree"]]
@@ -641,27 +635,27 @@ def test_a_map_needs_two_rows_and_two_columns(make_study: Any) -> None:
         {"spectral_radius": [0.5, 1.0]},
         {"cell": ["gru", "lstm"], "sequence_length": [5, 9]},
     ):
-        assert plot_radius_length_map.frame(make_study(grid(**PROPAGATION | varied))).empty
-    data = plot_radius_length_map.frame(make_study(grid(**PROPAGATION, hidden_size=[8, 16], sequence_length=[5, 9])))
+        assert radius_length_map.frame(make_study(grid(**PROPAGATION | varied))).empty
+    data = radius_length_map.frame(make_study(grid(**PROPAGATION, hidden_size=[8, 16], sequence_length=[5, 9])))
     assert set(data["axis"]) == {"hidden_size"} and len(data) == 4
 
 
 def test_a_gap_in_the_map_is_no_border(make_study: Any) -> None:
     run = {"updates": 0}
     runs = [run | {"spectral_radius": r, "sequence_length": T} for r, T in ((0.5, 10), (0.5, 20), (2.0, 10))]
-    _, _, axes = show(plot_radius_length_map, make_study(runs))
+    _, _, axes = show(radius_length_map, make_study(runs))
     assert [segment.tolist() for segment in collection(axes[0], "border").get_segments()] == [[[0, 1], [1, 1]]]
     assert [text.get_text() for text in axes[0].texts if text.get_text()] == ["2.7", "−2.7", "−5.7"]
 
 
-def test_the_caption_of_the_map_names_colours_that_are_there(study: sf.Tables, make_study: Any) -> None:
+def test_the_caption_of_the_map_names_colours_that_are_there(study: reader.Tables, make_study: Any) -> None:
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=[11, 21])
     cases = {-2.0: {"blue"}, 0.0: {"pale", "border"}, 2.0: {"red"}}
     for rate, there in cases.items():
         tables = make_study(
             [run | {"rate": rate - (1e-3 if rate == 0 and run["spectral_radius"] < 1 else 0)} for run in runs]
         )
-        _, facts, _ = show(plot_radius_length_map, tables)
+        _, facts, _ = show(radius_length_map, tables)
         assert {"blue", "pale", "red", "border"} & set(facts["shown"]) == there
         html = render("radius_length_map", facts=facts | {"claims": []})
         words = {"blue": "Blue:", "pale": "palest colours", "red": "Red:", "border": "thick line"}
@@ -671,7 +665,7 @@ def test_the_caption_of_the_map_names_colours_that_are_there(study: sf.Tables, m
 
 
 def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
-    cmap, norm = plot_radius_length_map.colours()
+    cmap, norm = radius_length_map.colours()
     assert cmap(norm(1.99)) != cmap(norm(2.01)) and cmap(norm(0.01)) == cmap(norm(1.99))
     assert cmap(norm(-1.99)) != cmap(norm(-2.01)) and cmap(norm(-0.01)) != cmap(norm(0.01))
 
@@ -679,8 +673,8 @@ def test_colours_of_the_map_change_exactly_where_stable_ends() -> None:
 # ---- how far networks differ
 
 
-def test_seed_distribution(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_seed_distribution, study)
+def test_seed_distribution(study: reader.Tables) -> None:
+    data, facts, axes = show(seed_distribution, study)
     assert len(data) == 36 and data["spread"].to_numpy() == pytest.approx(0.01)
     assert data.loc[data["seed"] == 2, "offset"].to_numpy() == pytest.approx(0.01)
     left, right = axes
@@ -714,13 +708,13 @@ def test_seed_distribution(study: sf.Tables) -> None:
 def test_the_headline_says_whether_length_averages(power: float, words: str, make_study: Any) -> None:
     runs = grid(**PROPAGATION, sequence_length=[10, 100], seed=SEEDS)
     runs = [run | {"rate": 0.01 * (run["seed"] - 2.5) * run["sequence_length"] ** power} for run in runs]
-    data, facts, _ = show(plot_seed_distribution, make_study(runs))
+    data, facts, _ = show(seed_distribution, make_study(runs))
     assert plain(facts["title"]) == f"From T = 10 to T = 100 {words}"
-    found = plot_seed_distribution.typical(data)["spread"].tolist()
+    found = seed_distribution.typical(data)["spread"].tolist()
     assert found[1] / found[0] == pytest.approx(10**power)
 
 
-def falling(names: list[str], count: int, make_study: Any) -> sf.Tables:
+def falling(names: list[str], count: int, make_study: Any) -> reader.Tables:
     """Kinds of network, of which the spread of the first ``count`` falls with the length, of each one faster."""
     runs = grid(**PROPAGATION, activation=names, sequence_length=[10, 100], seed=SEEDS)
     for run in runs:
@@ -745,7 +739,7 @@ def falling(names: list[str], count: int, make_study: Any) -> sf.Tables:
 )
 def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_study: Any) -> None:
     tables = falling([f"phi{i}" for i in range(kinds)], fall, make_study)
-    facts = plot_seed_distribution.facts(plot_seed_distribution.frame(tables), tables.study)
+    facts = seed_distribution.facts(seed_distribution.frame(tables), tables.study)
     whole = f"From T = 10 to T = 100 the spread of rates over networks {title}"
     assert plain(facts["title"]) == (whole if len(whole) <= 140 else whole.replace(" of rates", ""))
     frames = {"runs": pd.read_parquet(tables.files["runs"])}
@@ -757,7 +751,7 @@ def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_
 def test_at_one_length_the_headline_has_the_kinds_that_differ_least_and_most(make_study: Any) -> None:
     runs = grid(**PROPAGATION, activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
     runs = [run | {"rate": (0.1 if run["activation"] == "relu" else 0.01) * run["seed"]} for run in runs]
-    _, facts, _ = show(plot_seed_distribution, make_study(runs))
+    _, facts, _ = show(seed_distribution, make_study(runs))
     assert (
         plain(facts["title"])
         == "Growth rates of networks of one kind spread by 0.0071 (tanh) up to 0.071 (relu) a step at T = 20."
@@ -768,7 +762,7 @@ def test_at_one_length_the_headline_has_the_kinds_that_differ_least_and_most(mak
 def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
     run = {"updates": 0, "sequence_length": 11}
     tables = make_study([run | {"seed": 0, "rate": -0.1}, run | {"seed": 1, "rate": -0.6}])
-    data, facts, (ax, *_) = show(plot_seed_distribution, tables)
+    data, facts, (ax, *_) = show(seed_distribution, tables)
     assert (
         set(data["regime"]) == {"stable", "vanishing"}
         and "regimes" in facts["shown"]
@@ -780,14 +774,14 @@ def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
 
 
 def test_one_network_has_no_spread(make_study: Any) -> None:
-    assert plot_seed_distribution.frame(make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0]))).empty
+    assert seed_distribution.frame(make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0]))).empty
 
 
 # ---- checks
 
 
-def test_engine_checks(study: sf.Tables) -> None:
-    data, facts, (ax,) = show(plot_engine_checks, study)
+def test_engine_checks(study: reader.Tables) -> None:
+    data, facts, (ax,) = show(engine_checks, study)
     assert len(data) == 4
     assert texts(ax, "program") == ["torch.autograd: 3 comparisons", "torch.nn.RNN: 1 comparison"]
     assert plain(facts["title"]) == (
@@ -803,8 +797,8 @@ def test_engine_checks(study: sf.Tables) -> None:
     assert texts(ax, "worst name") == ["worst 4 × 10⁻¹⁴ "] or texts(ax, "worst name") == [" worst 4 × 10⁻¹⁴"]
 
 
-def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
-    _, _, (ax,) = show(plot_engine_checks, study)
+def test_labels_of_checks_lie_above_all_dots(study: reader.Tables) -> None:
+    _, _, (ax,) = show(engine_checks, study)
     highest = min(c.get_offsets()[:, 1].min() for c in ax.collections)
     named = [
         text
@@ -820,12 +814,12 @@ def test_labels_of_checks_lie_above_all_dots(study: sf.Tables) -> None:
 
 
 def test_a_check_above_the_tolerance_is_the_headline(make_study: Any) -> None:
-    _, facts, _ = show(plot_engine_checks, make_study([], [{"relative_error": 1e-3}, {}]))
+    _, facts, _ = show(engine_checks, make_study([], [{"relative_error": 1e-3}, {}]))
     assert plain(facts["title"]).startswith("1 of 2 comparisons with PyTorch exceeds the tolerance")
 
 
-def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> None:
-    _, facts, (ax,) = show(plot_engine_checks, cells)
+def test_programs_have_rows_of_their_own_networks_alone(cells: reader.Tables) -> None:
+    _, facts, (ax,) = show(engine_checks, cells)
     rows = [label.get_text() for label in ax.get_yticklabels()]
     assert rows == ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "gru"]
     assert "modules" in facts["shown"] and "sweep" not in facts["shown"]
@@ -833,7 +827,7 @@ def test_programs_have_rows_of_their_own_networks_alone(cells: sf.Tables) -> Non
 
 def test_types_have_panels_of_their_own(make_study: Any) -> None:
     checks = [{}, {"dtype": "float32", "tolerance": 1e-3, "relative_error": 3e-7}]
-    _, facts, axes = show(plot_engine_checks, make_study([], checks))
+    _, facts, axes = show(engine_checks, make_study([], checks))
     assert list(by_title(axes)) == ["float32", "float64"]
     assert [lines(ax, "tolerance")[0].get_xdata()[0] for ax in axes] == [1e-3, 1e-10]
     assert plain(facts["title"]) == "The largest error in 2 comparisons with PyTorch is 0.03 % of what is allowed."
@@ -854,7 +848,7 @@ def test_types_have_panels_of_their_own(make_study: Any) -> None:
 )
 def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study: Any) -> None:
     tables = make_study([], [{"where": where, "relative_error": 4e-12}])
-    _, facts, _ = show(plot_engine_checks, tables)
+    _, facts, _ = show(engine_checks, tables)
     assert (
         plain(facts["title"])
         == "The relative error in 1 comparison with PyTorch is 4 × 10⁻¹²; the tolerance is 25 times larger."
@@ -864,5 +858,5 @@ def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study:
 
 def test_checks_after_training_are_said_where_there_are_some(make_study: Any) -> None:
     for stage, update, said in (("gate", 0, False), ("sweep", 0, False), ("sweep", 3, True)):
-        _, facts, _ = show(plot_engine_checks, make_study([], [{"stage": stage, "update": update}]))
+        _, facts, _ = show(engine_checks, make_study([], [{"stage": stage, "update": update}]))
         assert ("after part of their training" in render("engine_checks", facts=facts | {"claims": []})) == said

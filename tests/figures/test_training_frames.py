@@ -14,26 +14,23 @@ import second_opinion_training as second
 from drawn import TRAINING, Settings, grid, lines, render, show
 from matplotlib.axes import Axes
 
-import plot_clipping_norms
-import plot_learning_curves
-import plot_training_results
-import plot_training_traces
-import study_figures as sf
-import study_measures as sm
-import study_tables
-from study_words import addresses, plain
+from figures import clipping_norms, learning_curves, training_results, training_traces
+from study.report import facets, layout, reader, style
+from study.report import measures as sm
+from study.report.words import addresses, plain, spoken
+from study.tables import store
 
-FIGURES = (plot_training_results, plot_learning_curves, plot_clipping_norms, plot_training_traces)
+FIGURES = (training_results, learning_curves, clipping_norms, training_traces)
 RULES = ["none", "norm:1.0", "value:0.1", "parameter:0.5", "adaptive:0.1", "signal:0.001"]
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def edited(tables: sf.Tables, folder: Path, table: str, change: Change) -> sf.Tables:
+def edited(tables: reader.Tables, folder: Path, table: str, change: Change) -> reader.Tables:
     """The same study with other rows in one of its tables."""
     rows = change(pd.read_parquet(tables.files[table]))
     file = folder / f"{table}.parquet"
-    study_tables.write(study_tables.build(table, rows.to_dict("list")), file, {"table": table})
-    return sf.Tables({**tables.files, table: file})
+    store.write(store.build(table, rows.to_dict("list")), file, {"table": table})
+    return reader.Tables({**tables.files, table: file})
 
 
 def all_lines(axes: Axes, gid: str) -> list[Any]:
@@ -49,20 +46,20 @@ def dots(axes: Axes, gid: str) -> np.ndarray:
     return np.concatenate(found) if found else np.empty((0, 2))
 
 
-def drawn_on_a_phone(module: ModuleType, tables: sf.Tables) -> list[Axes]:
+def drawn_on_a_phone(module: ModuleType, tables: reader.Tables) -> list[Axes]:
     data = module.frame(tables)
-    with sf.theme(), sf.wide(sf.PHONE_WIDTH):
+    with style.theme(), layout.wide(style.PHONE_WIDTH):
         figure = module.draw(data)
         figure.draw_without_rendering()
-    assert figure.get_size_inches()[0] == sf.PHONE_WIDTH
+    assert figure.get_size_inches()[0] == style.PHONE_WIDTH
     return list(figure.axes)
 
 
 # ---- results
 
 
-def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_training_results, study)
+def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: reader.Tables) -> None:
+    data, facts, axes = show(training_results, study)
     assert len(data) == 27 and data["broken"].sum() == 3
     assert list(data["panel"].cat.categories) == ["digits", "input_mean"] and len(axes) == 2
     digits, mean = axes
@@ -75,9 +72,9 @@ def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: s
     assert "broken" in facts["shown"] and any("3 of 18" in plain(claim) for claim in facts["claims"])
 
 
-def test_means_are_those_of_the_pages_table(study: sf.Tables) -> None:
-    data, _, axes = show(plot_training_results, study)
-    found = plot_training_results.means(data)
+def test_means_are_those_of_the_pages_table(study: reader.Tables) -> None:
+    data, _, axes = show(training_results, study)
+    found = training_results.means(data)
     assert (
         len(found) == 2 * 3 + 3 - 1
     )  # two radii under three rules, and one radius; all runs of one setting broke down
@@ -98,12 +95,12 @@ def test_means_are_those_of_the_pages_table(study: sf.Tables) -> None:
 def test_where_all_broke_down_words_stand_for_the_mean(make_study: Any) -> None:
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
     tables = make_study([run | {"breaks_at": 1} if run["clipping"] == "none" else run for run in runs])
-    _, facts, (ax,) = show(plot_training_results, tables)
+    _, facts, (ax,) = show(training_results, tables)
     assert texts(ax, "all broken") == ["all 3\nbroke\ndown"]
     assert len(ax.containers) == 1  # the mean with its interval, of norm:1.0
     assert "no mean is drawn" in render("training_results", facts=facts)
     some = make_study([run | {"breaks_at": 1} if run["clipping"] == "none" and run["seed"] else run for run in runs])
-    _, facts, (ax,) = show(plot_training_results, some)
+    _, facts, (ax,) = show(training_results, some)
     assert not texts(ax, "all broken") and len(ax.containers) == 2
     assert "no mean is drawn" not in render("training_results", facts=facts)
 
@@ -119,9 +116,7 @@ def test_what_another_axis_separates_is_said_by_that_axis(make_study: Any) -> No
             for run in runs
         ]
     )
-    claims = [
-        plain(c) for c in plot_training_results.facts(plot_training_results.frame(tables), tables.study)["claims"]
-    ]
+    claims = [plain(c) for c in training_results.facts(training_results.frame(tables), tables.study)["claims"]]
     assert (
         "Setting by setting, norm:1.0 clearly harms at learning rate = 0.01, for ρ = 0.5 and ρ = 1.2. "
         "It clearly helps at learning rate = 0.1, for ρ = 0.5 and ρ = 1.2."
@@ -132,7 +127,7 @@ def test_equal_results_stand_side_by_side(make_study: Any) -> None:
     tables = make_study(
         grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.5, 1.5], seed=[0, 1, 2, 3])
     )
-    data, _, (ax,) = show(plot_training_results, tables)
+    data, _, (ax,) = show(training_results, tables)
     places = dots(ax, "run")[:, 0]
     assert len(np.unique(places)) == len(places) == 16 and np.diff(np.sort(places)).min() > 0.02
     for _, rows in data.groupby(["spectral_radius", "clipping"]):
@@ -143,7 +138,7 @@ def test_equal_results_stand_side_by_side(make_study: Any) -> None:
 
 def test_the_learning_rate_is_on_the_axis_and_the_rule_is_the_colour(make_study: Any) -> None:
     swept = TRAINING | {"clipping": ["none", "norm:1.0"], "learning_rate": [0.001, 0.01, 0.1], "optimizer": "adam"}
-    data, facts, (ax,) = show(plot_training_results, make_study(grid(**swept, seed=[0, 1])))
+    data, facts, (ax,) = show(training_results, make_study(grid(**swept, seed=[0, 1])))
     assert set(data["x"]) == {"learning_rate"} and set(data["asked"]) == {"clipping"}
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.001", "0.01", "0.1"]
     assert plain(facts["title"]) == "On digits, too few seeds to tell which clipping rule learns best."
@@ -151,7 +146,7 @@ def test_the_learning_rate_is_on_the_axis_and_the_rule_is_the_colour(make_study:
 
 def test_what_is_asked_about_is_the_axis_where_no_number_varies(make_study: Any) -> None:
     data, _, (ax,) = show(
-        plot_training_results, make_study(grid(**TRAINING | {"cell": ["lstm", "vanilla", "gru"]}, seed=[0, 1]))
+        training_results, make_study(grid(**TRAINING | {"cell": ["lstm", "vanilla", "gru"]}, seed=[0, 1]))
     )
     assert [label.get_text() for label in ax.get_xticklabels()] == ["vanilla", "gru", "lstm"]
     assert data.sort_values("tick_at")["tick"].unique().tolist() == ["vanilla", "gru", "lstm"]
@@ -165,7 +160,7 @@ def accuracies(gain: dict[str, float], seeds: int = 8, **more: Any) -> list[Sett
 def test_the_title_claims_what_the_test_claims(make_study: Any) -> None:
     def title(gain: dict[str, float], **more: Any) -> str:
         tables = make_study(accuracies(gain, **more))
-        return plain(plot_training_results.facts(plot_training_results.frame(tables), tables.study)["title"])
+        return plain(training_results.facts(training_results.frame(tables), tables.study)["title"])
 
     assert title({"none": 0.0, "norm:1.0": 0.1}) == "On digits, norm:1.0 is clearly better than no clipping."
     assert title({"none": 0.1, "norm:1.0": 0.0}) == "On digits, no clipping is clearly better than norm:1.0."
@@ -187,7 +182,7 @@ def test_seeds_that_disagree_make_no_winner(make_study: Any) -> None:
         if run["clipping"] != "none":
             run["accuracy"] += 0.2 if run["seed"] % 2 else -0.1
     tables = make_study(runs)
-    facts = plot_training_results.facts(plot_training_results.frame(tables), tables.study)
+    facts = training_results.facts(training_results.frame(tables), tables.study)
     assert plain(facts["title"]) == "On digits, no clear difference between no clipping and norm:1.0."
 
 
@@ -195,12 +190,12 @@ def test_what_makes_no_difference_does_not_lead(make_study: Any) -> None:
     """Clipping is asked about, the radius is what matters: the clear finding comes first."""
     runs = accuracies({"none": 0.0, "norm:1.0": 0.0}, spectral_radius=[0.5, 1.5])
     tables = make_study([run | {"accuracy": run["accuracy"] + 0.2 * (run["spectral_radius"] > 1)} for run in runs])
-    title = plain(plot_training_results.facts(plot_training_results.frame(tables), tables.study)["title"])
+    title = plain(training_results.facts(training_results.frame(tables), tables.study)["title"])
     assert title.startswith("On digits, ρ = 1.5 is on average clearly better than ρ = 0.5; no clear difference")
 
 
-def test_tasks_with_one_answer_share_it(study: sf.Tables, make_study: Any) -> None:
-    facts = plot_training_results.facts(plot_training_results.frame(study), study.study)
+def test_tasks_with_one_answer_share_it(study: reader.Tables, make_study: Any) -> None:
+    facts = training_results.facts(training_results.frame(study), study.study)
     assert plain(facts["title"]) == "On digits and input_mean, too few seeds to tell which clipping rule learns best."
     many = make_study(
         [
@@ -209,13 +204,13 @@ def test_tasks_with_one_answer_share_it(study: sf.Tables, make_study: Any) -> No
             for run in accuracies({"none": 0.0, "norm:1.0": 0.1})
         ]
     )
-    facts = plot_training_results.facts(plot_training_results.frame(many), many.study)
+    facts = training_results.facts(training_results.frame(many), many.study)
     assert plain(facts["title"]) == "On every task, norm:1.0 is clearly better than no clipping."
 
 
 def test_one_run_alone_has_a_dot_and_no_interval(make_study: Any) -> None:
-    data, facts, (ax,) = show(plot_training_results, make_study([TRAINING]))
-    assert plot_training_results.means(data).empty and len(dots(ax, "run")) == 1 and not ax.containers
+    data, facts, (ax,) = show(training_results, make_study([TRAINING]))
+    assert training_results.means(data).empty and len(dots(ax, "run")) == 1 and not ax.containers
     assert (
         plain(facts["title"])
         == "On digits, training ends with 70 % of held-out sequences right; naming the commonest class gets 10 %."
@@ -235,10 +230,10 @@ def test_losses_have_one_scale_with_their_intervals_on_it(make_study: Any) -> No
     tables = make_study(
         [run | {"held_out_loss": 0.01 * (1 + run["seed"]) * (9 if run["activation"] == "tanh" else 1)} for run in runs]
     )
-    data, _, axes = show(plot_training_results, tables)
+    data, _, axes = show(training_results, tables)
     assert all(ax.get_yscale() == "log" for ax in axes) and len({ax.get_ylim() for ax in axes}) == 1
     low, high = axes[0].get_ylim()
-    found = plot_training_results.means(data)
+    found = training_results.means(data)
     assert low < found["low"].min() and found["high"].max() < high and low < 0.01 and high > 2.3
     drawn = sorted(y for ax in axes for line in ax.containers for y in line[0].get_ydata())
     assert drawn == pytest.approx(sorted(found["value"])) and (found["low"] < found["value"]).all()
@@ -253,8 +248,8 @@ def test_losses_have_one_scale_with_their_intervals_on_it(make_study: Any) -> No
 # ---- learning curves
 
 
-def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_learning_curves, study)
+def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: reader.Tables) -> None:
+    data, facts, axes = show(learning_curves, study)
     assert list(data["panel"].cat.categories) == ["digits: ρ = 0.9", "digits: ρ = 1.5", "input_mean"] and len(axes) == 3
     whole, broken, _ = axes
     assert lines(whole, "loss norm:1.0")[0].get_ydata() == pytest.approx(2.0 / np.arange(1, 9))
@@ -271,15 +266,15 @@ def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: sf.Tables) 
                for claim in facts["claims"])  # fmt: skip
 
 
-def test_panels_of_a_task_share_their_scale(study: sf.Tables) -> None:
-    _, _, axes = show(plot_learning_curves, study)
+def test_panels_of_a_task_share_their_scale(study: reader.Tables) -> None:
+    _, _, axes = show(learning_curves, study)
     assert axes[0].get_ylim() == axes[1].get_ylim() and all(ax.get_yscale() == "log" for ax in axes)
     assert axes[0].get_ylim()[0] < 0.25 < 2.3 < axes[0].get_ylim()[1]
 
 
 def test_curves_that_coincide_are_all_seen_and_named(make_study: Any) -> None:
     tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1]))
-    _, facts, (ax,) = show(plot_learning_curves, tables)
+    _, facts, (ax,) = show(learning_curves, tables)
     below, above = lines(ax, "loss no clipping")[0], lines(ax, "loss norm:1.0")[0]
     assert below.get_linewidth() > above.get_linewidth() + 1 and below.is_dashed() < above.is_dashed()
     assert [text for text in texts(ax, "direct") if "nothing" not in text] == [
@@ -294,14 +289,14 @@ def test_curves_that_differ_are_solid_and_not_called_equal(make_study: Any, tmp_
     keys = set(tables.runs().loc[lambda runs: runs["clipping"] == "none", "run_key"])
     tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
         loss=rows["loss"].where(rows["run_key"].isin(keys), rows["loss"] * 1.1)))  # fmt: skip
-    _, facts, (ax,) = show(plot_learning_curves, tables)
+    _, facts, (ax,) = show(learning_curves, tables)
     assert not any(line.is_dashed() for line in all_lines(ax, "loss ")) and "same" not in facts["shown"]
     assert "norm:1.0" in texts(ax, "direct") and "equals sign" not in render("learning_curves", facts=facts)
 
 
 def test_bands_are_drawn_of_few_curves_only(make_study: Any) -> None:
     def bands(rules: list[str]) -> list[str]:
-        _, facts, axes = show(plot_learning_curves, make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1])))
+        _, facts, axes = show(learning_curves, make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1])))
         assert ("band" in facts["shown"]) == ("band" in render("learning_curves", facts=facts))
         return [str(artist.get_gid()) for artist in axes[0].collections if str(artist.get_gid()).startswith("band")]
 
@@ -310,13 +305,13 @@ def test_bands_are_drawn_of_few_curves_only(make_study: Any) -> None:
 
 def test_learning_rates_are_panels_or_colours_never_pooled(make_study: Any) -> None:
     rates = make_study(grid(**TRAINING | {"learning_rate": [0.01, 0.1]}, seed=[0, 1]))
-    _, _, (ax,) = show(plot_learning_curves, rates)
+    _, _, (ax,) = show(learning_curves, rates)
     assert [line.get_gid() for line in all_lines(ax, "loss ")] == [
         "loss learning rate = 0.01",
         "loss learning rate = 0.1",
     ]
     both = make_study(grid(**TRAINING | {"learning_rate": [0.01, 0.1], "clipping": ["none", "norm:1.0"]}, seed=[0]))
-    data, _, axes = show(plot_learning_curves, both)
+    data, _, axes = show(learning_curves, both)
     assert list(data["panel"].cat.categories) == ["learning rate = 0.01", "learning rate = 0.1"] and len(axes) == 2
 
 
@@ -328,30 +323,30 @@ def test_all_that_break_down_are_the_headline(make_study: Any) -> None:
         ]
     )
     for module, words in (
-        (plot_learning_curves, "No run comes to the end of its training: every one breaks down on its way."),
-        (plot_training_results, "On digits, no run comes to the end of its training."),
+        (learning_curves, "No run comes to the end of its training: every one breaks down on its way."),
+        (training_results, "On digits, no run comes to the end of its training."),
     ):
         assert plain(module.facts(module.frame(tables), tables.study)["title"]) == words
-    _, _, (ax,) = show(plot_learning_curves, tables)
+    _, _, (ax,) = show(learning_curves, tables)
     assert len(lines(ax, "lost")) == 2
 
 
 def test_counts_hold_for_runs_without_a_panel_too(make_study: Any) -> None:
     """Twenty radii at two widths are more panels than there is room for; the title counts all runs."""
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.1 * i for i in range(1, 21)])
-    data, facts, axes = show(plot_learning_curves, make_study(runs))
-    assert len(axes) == sf.MOST_PANELS and data["panel"].isna().any()
+    data, facts, axes = show(learning_curves, make_study(runs))
+    assert len(axes) == facets.MOST_PANELS and data["panel"].isna().any()
     assert plain(facts["title"]).startswith("On digits, all 40 runs end below")
 
 
 # ---- clipping
 
 
-def test_clipping_norms(study: sf.Tables) -> None:
-    data, facts, axes = show(plot_clipping_norms, study)
+def test_clipping_norms(study: reader.Tables) -> None:
+    data, facts, axes = show(clipping_norms, study)
     assert list(data["panel"].cat.categories) == ["digits: ρ = 0.9", "digits: ρ = 1.5", "input_mean"]
     assert len(axes) == 3 * 3  # settings × rules
-    rules = plot_clipping_norms.by_rule(data)
+    rules = clipping_norms.by_rule(data)
     assert rules["broken"].to_dict() == {"none": 3, "norm:1.0": 0, "value:0.1": 0}
     assert rules.loc["norm:1.0", "share"] == 1.0
     assert plain(facts["title"]) == "Without clipping 3 of 9 runs break down; with it, none of 18."
@@ -376,7 +371,7 @@ def test_one_number_is_the_highest_norm_whoever_ended(make_study: Any, tmp_path:
     tables = make_study([run | {"breaks_at": 5} if run["clipping"] == "none" else run for run in runs])
     tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
         log10_norm_before=rows["log10_norm_before"].where(rows["finite"], 734.04)))  # fmt: skip
-    data, facts, axes = show(plot_clipping_norms, tables)
+    data, facts, axes = show(clipping_norms, tables)
     said = [each for text in (facts["title"], *facts["claims"]) for each in addresses(text)]
     highest = [(text, address["value"]) for text, address in said if address["kind"] == "highest_norm"]
     assert highest == [("10⁷³⁴", 734.04)]
@@ -390,12 +385,12 @@ def test_shares_are_of_all_updates_however_few_are_drawn(make_study: Any, tmp_pa
     tables = make_study([TRAINING | {"clipping": "norm:1.0", "updates": 900, "sequence_length": 2}])
     tables = edited(tables, tmp_path, "updates", lambda rows: rows.assign(
         log10_norm_after=rows["log10_norm_before"].where(rows["update"] % 9 > 0, 0.0)))  # fmt: skip
-    data, facts, _ = show(plot_clipping_norms, tables)
-    assert len(data) <= sf.MOST_UPDATES and set(data["clipped"]) == {100}
+    data, facts, _ = show(clipping_norms, tables)
+    assert len(data) <= reader.MOST_UPDATES and set(data["clipped"]) == {100}
     assert plain(facts["title"]) == "norm:1.0 clips 11 % of all updates; no run breaks down."
 
 
-def clipped_by(radii: dict[float, float], make_study: Any, tmp_path: Path, lost: float | None = None) -> sf.Tables:
+def clipped_by(radii: dict[float, float], make_study: Any, tmp_path: Path, lost: float | None = None) -> reader.Tables:
     """A study of radii, of which the rule clips this share of updates; without clipping all runs of one are lost at once."""
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"], "updates": 8}, spectral_radius=list(radii), seed=[0, 1])
     tables = make_study(
@@ -416,7 +411,7 @@ def clipped_by(radii: dict[float, float], make_study: Any, tmp_path: Path, lost:
 
 def test_the_settings_drawn_differ_and_are_what_the_caption_says(make_study: Any, tmp_path: Path) -> None:
     shares = {0.1: 1.0, 0.2: 0.0, 0.3: 0.5, 0.4: 0.875, 0.5: 0.25}
-    data, facts, axes = show(plot_clipping_norms, clipped_by(shares, make_study, tmp_path))
+    data, facts, axes = show(clipping_norms, clipped_by(shares, make_study, tmp_path))
     assert list(data["panel"].cat.categories) == ["ρ = 0.2", "ρ = 0.3", "ρ = 0.1"] and len(axes) == 6
     assert "52 % of all updates" in plain(facts["title"])  # of all settings, not of those that are drawn
     assert (
@@ -430,14 +425,14 @@ def test_the_setting_that_breaks_down_is_drawn_and_short_runs_do_not_count_as_cl
 ) -> None:
     """Unclipped runs that die at once have no share in what was clipped."""
     shares = {0.1: 1.0, 0.2: 0.5, 0.3: 0.375, 0.4: 0.25, 0.5: 0.625}
-    data, facts, _ = show(plot_clipping_norms, clipped_by(shares, make_study, tmp_path, lost=0.3))
+    data, facts, _ = show(clipping_norms, clipped_by(shares, make_study, tmp_path, lost=0.3))
     assert list(data["panel"].cat.categories) == ["ρ = 0.4", "ρ = 0.5", "ρ = 0.3"]
     assert facts["claims"][-1].endswith("and one with the most runs that broke down.")
 
 
 def test_settings_that_all_clip_alike_are_not_ranked(make_study: Any, tmp_path: Path) -> None:
     tables = clipped_by(dict.fromkeys((0.1, 0.2, 0.3, 0.4), 1.0), make_study, tmp_path)
-    _, facts, _ = show(plot_clipping_norms, tables)
+    _, facts, _ = show(clipping_norms, tables)
     assert "For want of room, the figure draws three of the settings." in facts["claims"]
 
 
@@ -445,7 +440,7 @@ def test_a_share_is_said_once(make_study: Any) -> None:
     """What the title says is not a claim, too; what it leaves out is."""
     for rules in (["none", "norm:1.0"], ["none", "norm:1.0", "value:0.1"], RULES):
         tables = make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1]))
-        facts = plot_clipping_norms.facts(plot_clipping_norms.frame(tables), tables.study)
+        facts = clipping_norms.facts(clipping_norms.frame(tables), tables.study)
         texts_ = [facts["title"], *facts["claims"]]
         said = [a["where"]["clipping"] for t in texts_ for _, a in addresses(t) if a["kind"] == "clipped_share"]
         assert len(said) == len(set(said))
@@ -455,11 +450,11 @@ def test_a_share_is_said_once(make_study: Any) -> None:
 def test_lines_without_clipping_are_in_the_legend_and_the_caption(make_study: Any) -> None:
     def words(rules: list[str]) -> tuple[list[str], str]:
         tables = make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1]))
-        data = plot_clipping_norms.frame(tables)
-        facts = plot_clipping_norms.facts(data, tables.study)
-        with sf.theme():
-            (legend,) = plot_clipping_norms.draw(data).legends
-        black = [h.get_label() for h in legend.legend_handles if h.get_color() == sf.INK and not h.is_dashed()]
+        data = clipping_norms.frame(tables)
+        facts = clipping_norms.facts(data, tables.study)
+        with style.theme():
+            (legend,) = clipping_norms.draw(data).legends
+        black = [h.get_label() for h in legend.legend_handles if h.get_color() == style.INK and not h.is_dashed()]
         return black, render("clipping_norms", facts=facts)
 
     black, html = words(["none", "norm:1.0"])
@@ -472,9 +467,9 @@ def test_names_on_a_phone_are_whole_and_panels_as_wide_as_it(make_study: Any) ->
     runs = grid(
         **TRAINING | {"clipping": ["none", "norm:1.0"], "learning_rate": [0.01, 0.1]}, spectral_radius=[0.5, 1.2]
     )
-    data = plot_clipping_norms.frame(make_study([*runs, *({**r, "sweep": "another", "seed": 1} for r in runs)]))
-    with sf.theme(), sf.wide(sf.PHONE_WIDTH):
-        figure = plot_clipping_norms.draw(data)
+    data = clipping_norms.frame(make_study([*runs, *({**r, "sweep": "another", "seed": 1} for r in runs)]))
+    with style.theme(), layout.wide(style.PHONE_WIDTH):
+        figure = clipping_norms.draw(data)
         figure.draw_without_rendering()
     for ax in figure.axes:
         words = [ax._left_title, *ax.texts]
@@ -484,8 +479,8 @@ def test_names_on_a_phone_are_whole_and_panels_as_wide_as_it(make_study: Any) ->
 
 def test_many_runs_are_a_median_and_a_band(make_study: Any) -> None:
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=list(range(11)))
-    data, facts, axes = show(plot_clipping_norms, make_study(runs))
-    assert not plot_clipping_norms.one_line_each(data) and "median" in facts["shown"]
+    data, facts, axes = show(clipping_norms, make_study(runs))
+    assert not clipping_norms.one_line_each(data) and "median" in facts["shown"]
     (before,) = lines(axes[1], "before")
     assert before.get_ydata() == pytest.approx([0.5 + 0.1 * 5] * 8)
     band = np.concatenate([path.vertices for artist in axes[0].collections for path in artist.get_paths()])
@@ -494,16 +489,16 @@ def test_many_runs_are_a_median_and_a_band(make_study: Any) -> None:
 
 def test_a_study_that_does_not_clip_has_no_such_figure(make_study: Any) -> None:
     trained, starts = make_study([TRAINING]), make_study([{"updates": 0}])
-    for tables, why in ((trained, plot_clipping_norms.UNCLIPPED.why), (starts, plot_clipping_norms.NOTHING.why)):
-        data = plot_clipping_norms.frame(tables)
-        facts = plot_clipping_norms.facts(data, tables.study)
+    for tables, why in ((trained, clipping_norms.UNCLIPPED.why), (starts, clipping_norms.NOTHING.why)):
+        data = clipping_norms.frame(tables)
+        facts = clipping_norms.facts(data, tables.study)
         assert data.empty and not facts["drawn"] and facts["title"] == why
-    assert plot_clipping_norms.UNCLIPPED.why == "No run of this study clips its gradient."
+    assert clipping_norms.UNCLIPPED.why == "No run of this study clips its gradient."
 
 
 def test_six_rules_have_a_column_each_and_a_name_each(make_study: Any) -> None:
     tables = make_study(grid(**TRAINING | {"clipping": RULES, "cell": ["vanilla", "gru"]}))
-    _, facts, axes = show(plot_clipping_norms, tables)
+    _, facts, axes = show(clipping_norms, tables)
     assert len(axes) == 2 * 6
     headed = [text for ax in axes for text in texts(ax, "rule")]
     assert headed == ["no clipping", *RULES[1:]]
@@ -514,8 +509,8 @@ def test_six_rules_have_a_column_each_and_a_name_each(make_study: Any) -> None:
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
-def test_the_caption_explains_only_the_rules_that_occur(study: sf.Tables) -> None:
-    html = render("clipping_norms", facts=plot_clipping_norms.facts(plot_clipping_norms.frame(study), study.study))
+def test_the_caption_explains_only_the_rules_that_occur(study: reader.Tables) -> None:
+    html = render("clipping_norms", facts=clipping_norms.facts(clipping_norms.frame(study), study.study))
     kinds = ("norm", "value", "parameter", "adaptive", "signal")
     assert [f"<em>{kind}</em>" in html for kind in kinds] == [True, True, False, False, False]
 
@@ -524,8 +519,8 @@ def test_the_caption_explains_only_the_rules_that_occur(study: sf.Tables) -> Non
 
 
 def traced(
-    tables: sf.Tables, folder: Path, opens: Callable[[str, int], float], moments: tuple[int, ...] = (4, 7)
-) -> sf.Tables:
+    tables: reader.Tables, folder: Path, opens: Callable[[str, int], float], moments: tuple[int, ...] = (4, 7)
+) -> reader.Tables:
     """Traces at later updates: ``opens(run_key, update)`` decades are added at the first step, and in proportion at the others."""
 
     def change(rows: pd.DataFrame) -> pd.DataFrame:
@@ -550,7 +545,7 @@ def decades(radius: float, steps: int) -> float:
 def test_traces_before_during_and_after(make_study: Any, tmp_path: Path) -> None:
     tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=0.5, seed=[0]))
     tables = traced(tables, tmp_path, lambda _, update: {4: 1.0, 7: 2.0}[update])
-    data, facts, axes = show(plot_training_traces, tables)
+    data, facts, axes = show(training_traces, tables)
     assert list(data["panel"].cat.categories) == ["no clipping", "norm:1.0"] and len(axes) == 2
     start = decades(0.5, 1) * np.arange(6)
     for when, added in (("before", 0.0), ("middle", 1.0), ("after", 2.0)):
@@ -561,9 +556,7 @@ def test_traces_before_during_and_after(make_study: Any, tmp_path: Path) -> None
     assert plain(facts["title"]) == (
         "Training raises the share of the gradient that reaches the first step in all 2 runs: by a factor of 10² in the median."
     )
-    light = [
-        sum(int(plot_training_traces.COLOURS[w][i : i + 2], 16) for i in (1, 3, 5)) for w in plot_training_traces.WHEN
-    ]
+    light = [sum(int(training_traces.COLOURS[w][i : i + 2], 16) for i in (1, 3, 5)) for w in training_traces.WHEN]
     assert light == sorted(light, reverse=True)
 
 
@@ -575,7 +568,7 @@ def test_changes_of_both_kinds_are_counted(make_study: Any, tmp_path: Path) -> N
         return 3.0 if rules["clipping"][key] == "none" else (-2.0 if rules["seed"][key] else 0.1)
 
     tables = traced(tables, tmp_path, opens)
-    _, facts, _ = show(plot_training_traces, tables)
+    _, facts, _ = show(training_traces, tables)
     assert plain(facts["title"]) == (
         "Training raises the share of the gradient that reaches the first step in 4 of 4 runs with no clipping and none of 4 with norm:1.0."
     )
@@ -587,7 +580,7 @@ def test_changes_that_no_setting_decides_are_counted_together(make_study: Any, t
     tables = make_study(grid(**TRAINING, seed=list(range(8))))
     seeds = tables.runs().set_index("run_key")["seed"]
     tables = traced(tables, tmp_path, lambda key, _: 1.0 if seeds[key] < 4 else -1.0 if seeds[key] < 7 else 0.1)
-    _, facts, _ = show(plot_training_traces, tables)
+    _, facts, _ = show(training_traces, tables)
     assert plain(facts["title"]) == (
         "Training raises the share of the gradient that reaches the first step in 4 of 8 runs, lowers it in 3 and hardly changes it in 1."
     )
@@ -606,7 +599,7 @@ def test_opposite_settings_are_not_pooled(make_study: Any, tmp_path: Path) -> No
         return -1.0 if (run["spectral_radius"] > 1) != odd else 1.0
 
     tables = traced(tables, tmp_path, opens)
-    _, facts, _ = show(plot_training_traces, tables)
+    _, facts, _ = show(training_traces, tables)
     share = "the share of the gradient that reaches the first step"
     assert plain(facts["title"]) == f"Training raises {share} in 7 of 8 runs with ρ = 0.5 and 2 of 8 with ρ = 1.5."
     assert plain(facts["claims"][0]) == (
@@ -625,8 +618,8 @@ def settings_of(count: int) -> list[Settings]:
 
 
 def test_sixteen_panels_have_room_and_their_names_stand_once(make_study: Any, tmp_path: Path) -> None:
-    data, facts, axes = show(plot_training_traces, traced(make_study(settings_of(8)), tmp_path, lambda *_: 1.0))
-    assert len(axes) == 16 and data["panel"].notna().all() and plot_training_traces.NO_ROOM not in facts["claims"]
+    data, facts, axes = show(training_traces, traced(make_study(settings_of(8)), tmp_path, lambda *_: 1.0))
+    assert len(axes) == 16 and data["panel"].notna().all() and training_traces.NO_ROOM not in facts["claims"]
     headings = [ax.get_title(loc="left").strip().replace("\u00a0", " ") for ax in axes]
     assert headings == [text for i in range(8) for text in (f"learning rate = {0.01 * (i + 1):g}", "")]
     assert [texts(ax, "under title") for ax in axes] == [["no clipping"], ["norm:1.0"]] * 8
@@ -638,8 +631,8 @@ def test_the_setting_that_is_named_has_a_panel(make_study: Any, tmp_path: Path) 
     tables = make_study(settings_of(20))
     rates = tables.runs().set_index("run_key")["learning_rate"]
     tables = traced(tables, tmp_path, lambda key, _: 5.0 if math.isclose(rates[key], 0.13) else 1.0)
-    data, facts, axes = show(plot_training_traces, tables)
-    assert len(axes) == 16 and plot_training_traces.NO_ROOM in facts["claims"]
+    data, facts, axes = show(training_traces, tables)
+    assert len(axes) == 16 and training_traces.NO_ROOM in facts["claims"]
     assert any("learning rate = 0.13" in plain(claim) for claim in facts["claims"])
     drawn = data.dropna(subset=["panel"])
     assert "learning rate = 0.13, norm:1.0" in list(drawn["panel"].cat.categories)
@@ -651,7 +644,7 @@ def test_scales_are_shared_where_their_ranges_are_alike(make_study: Any, tmp_pat
         folder.mkdir()
         rules = {"clipping": ["none", "norm:1.0"], "sequence_length": 30}
         tables = traced(make_study(grid(**TRAINING | rules, spectral_radius=radii)), folder, lambda *_: 0.1)
-        _, facts, axes = show(plot_training_traces, tables)
+        _, facts, axes = show(training_traces, tables)
         for ax in axes:
             assert ax.get_ylim()[0] <= min(line.get_ydata().min() for line in all_lines(ax, "before"))
         assert axes[0].get_ylim() == axes[1].get_ylim()  # what is compared
@@ -666,7 +659,7 @@ def test_scales_are_shared_where_their_ranges_are_alike(make_study: Any, tmp_pat
 def test_a_panel_whose_runs_all_broke_down_says_so(make_study: Any, tmp_path: Path) -> None:
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
     tables = make_study([run | {"breaks_at": 1} if run["clipping"] == "none" else run for run in runs])
-    _, _, axes = show(plot_training_traces, traced(tables, tmp_path, lambda *_: 1.0))
+    _, _, axes = show(training_traces, traced(tables, tmp_path, lambda *_: 1.0))
     assert [texts(ax, "empty") for ax in axes] == [["all 3 broke down"], []]
 
 
@@ -676,7 +669,7 @@ def test_bands_are_seen_and_one_that_is_cut_is_told(make_study: Any, tmp_path: P
 
     def shown(far: float, folder: Path) -> tuple[Axes, str]:
         folder.mkdir()
-        _, facts, (ax,) = show(plot_training_traces, traced(tables, folder, lambda key, _: far * (seeds[key] == 4)))
+        _, facts, (ax,) = show(training_traces, traced(tables, folder, lambda key, _: far * (seeds[key] == 4)))
         return ax, render("training_traces", facts=facts)
 
     near, html = shown(-0.5, tmp_path / "near")
@@ -692,9 +685,9 @@ def test_bands_are_seen_and_one_that_is_cut_is_told(make_study: Any, tmp_path: P
 def test_the_middle_line_is_halfway_or_in_between(make_study: Any, tmp_path: Path) -> None:
     def words(middle: int, folder: Path) -> list[str]:
         folder.mkdir()
-        data = plot_training_traces.frame(traced(make_study([TRAINING]), folder, lambda *_: 1.0, (middle, 7)))
-        with sf.theme():
-            (legend,) = plot_training_traces.draw(data).legends
+        data = training_traces.frame(traced(make_study([TRAINING]), folder, lambda *_: 1.0, (middle, 7)))
+        with style.theme():
+            (legend,) = training_traces.draw(data).legends
         return [text.get_text() for text in legend.get_texts()]
 
     assert words(4, tmp_path / "a") == ["before training", "halfway (update 4)", "last update (7)"]
@@ -705,7 +698,7 @@ def test_runs_that_broke_down_have_no_line_and_are_counted(make_study: Any, tmp_
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
     tables = make_study([run | {"breaks_at": 5} if run["clipping"] == "none" and run["seed"] else run for run in runs])
     tables = traced(tables, tmp_path, lambda *_: 1.0)
-    data, facts, axes = show(plot_training_traces, tables)
+    data, facts, axes = show(training_traces, tables)
     assert texts(axes[0], "under title") == ["2 of 3 broke down"] and not texts(axes[1], "under title")
     assert data.loc[data["broken"], "lag"].isna().all()
     assert "2 of 6 runs, which broke down" in plain(" ".join(facts["claims"])) and "in all 4 runs" in plain(
@@ -715,7 +708,7 @@ def test_runs_that_broke_down_have_no_line_and_are_counted(make_study: Any, tmp_
 
 def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any, tmp_path: Path) -> None:
     tables = traced(make_study(grid(**TRAINING, seed=[0, 1, 2])), tmp_path, lambda *_: -math.inf)
-    data, facts, (ax,) = show(plot_training_traces, tables)
+    data, facts, (ax,) = show(training_traces, tables)
     assert (data.groupby("run_key")["final"].first() == -math.inf).all()
     assert [mark.get_xdata().tolist() for mark in lines(ax, "zero")] == [
         [4],
@@ -731,50 +724,50 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any, tmp_pa
 
 def test_long_sequences_are_thinned(make_study: Any, tmp_path: Path) -> None:
     tables = make_study([TRAINING | {"sequence_length": 500, "spectral_radius": 0.9}])
-    data, _, (ax,) = show(plot_training_traces, traced(tables, tmp_path, lambda *_: 0.5))
+    data, _, (ax,) = show(training_traces, traced(tables, tmp_path, lambda *_: 0.5))
     lags = lines(ax, "after")[0].get_xdata()
-    assert len(lags) <= plot_training_traces.MOST_LAGS and {0, 499} <= set(lags) and data["lag"].max() == 499
+    assert len(lags) <= training_traces.MOST_LAGS and {0, 499} <= set(lags) and data["lag"].max() == 499
 
 
 def test_a_loss_at_every_step_is_named_total(make_study: Any, tmp_path: Path) -> None:
     def label(loss_at: str, folder: Path) -> str:
         folder.mkdir()
         tables = traced(make_study([TRAINING | {"loss_at": loss_at}]), folder, lambda *_: 1.0)
-        data = plot_training_traces.frame(tables)
-        with sf.theme():
-            figure = plot_training_traces.draw(data)
-        html = render("training_traces", facts=plot_training_traces.facts(data, tables.study))
+        data = training_traces.frame(tables)
+        with style.theme():
+            figure = training_traces.draw(data)
+        html = render("training_traces", facts=training_traces.facts(data, tables.study))
         assert ("total one" in html) == (loss_at == "every")
         return str(figure.get_supylabel())
 
     assert label("every", tmp_path / "a").startswith("total gradient") and label("last", tmp_path / "b").startswith("$")
 
 
-def test_traces_of_the_start_alone_are_no_figure(study: sf.Tables, make_study: Any) -> None:
-    data = plot_training_traces.frame(study)
-    facts = plot_training_traces.facts(data, study.study)
-    assert data.empty and facts["title"] == plot_training_traces.AT_START_ONLY.why
+def test_traces_of_the_start_alone_are_no_figure(study: reader.Tables, make_study: Any) -> None:
+    data = training_traces.frame(study)
+    facts = training_traces.facts(data, study.study)
+    assert data.empty and facts["title"] == training_traces.AT_START_ONLY.why
     starts = make_study([{"updates": 0}])
-    facts = plot_training_traces.facts(plot_training_traces.frame(starts), starts.study)
-    assert facts["title"] == plot_training_traces.NOTHING.why
+    facts = training_traces.facts(training_traces.frame(starts), starts.study)
+    assert facts["title"] == training_traces.NOTHING.why
 
 
 # ---- all of them
 
 
 @pytest.fixture(scope="module")
-def whole(study: sf.Tables, tmp_path_factory: pytest.TempPathFactory) -> sf.Tables:
+def whole(study: reader.Tables, tmp_path_factory: pytest.TempPathFactory) -> reader.Tables:
     """The study with everything, traced through its training."""
     return traced(study, tmp_path_factory.mktemp("whole"), lambda key, update: 0.4 * update if "none" in key else -0.3)
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_numbers_have_a_second_opinion(module: ModuleType, whole: sf.Tables) -> None:
+def test_numbers_have_a_second_opinion(module: ModuleType, whole: reader.Tables) -> None:
     facts = module.facts(module.frame(whole), whole.study)
     frames = {table: pd.read_parquet(file) for table, file in whole.files.items()}
     said = [each for text in (facts["title"], *facts["claims"]) for each in addresses(text)]
     own = [(text, address) for text, address in said if address["kind"] in second.KINDS]
-    assert facts["drawn"] and (own or module is plot_training_results)
+    assert facts["drawn"] and (own or module is training_results)
     for text, address in own:
         assert second.KINDS[address["kind"]](frames, address["where"]) == pytest.approx(address["value"]), (
             text,
@@ -783,7 +776,7 @@ def test_numbers_have_a_second_opinion(module: ModuleType, whole: sf.Tables) -> 
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_no_digit_is_without_its_address(module: ModuleType, whole: sf.Tables) -> None:
+def test_no_digit_is_without_its_address(module: ModuleType, whole: reader.Tables) -> None:
     """What remains when marked numbers and settings are taken out has no digit."""
     facts = module.facts(module.frame(whole), whole.study)
     for text in (facts["title"], *facts["claims"]):
@@ -793,7 +786,7 @@ def test_no_digit_is_without_its_address(module: ModuleType, whole: sf.Tables) -
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: sf.Tables) -> None:
+def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: reader.Tables) -> None:
     axes = drawn_on_a_phone(module, whole)
     assert len({round(ax.get_position().x0, 2) for ax in axes}) == 1 and len(axes) >= 2
     sizes = [
@@ -805,10 +798,12 @@ def test_a_phone_has_one_panel_below_the_other(module: ModuleType, whole: sf.Tab
 
 
 @pytest.mark.parametrize("module", FIGURES)
-def test_headlines_and_captions(module: ModuleType, whole: sf.Tables) -> None:
+def test_headlines_and_captions(module: ModuleType, whole: reader.Tables) -> None:
     facts = module.facts(module.frame(whole), whole.study)
     title = plain(facts["title"])
-    assert title.endswith(".") and len(title) <= 140 and sf.spoken(title) in facts["alt"]
-    for html in (render(module.__name__.removeprefix("plot_"), facts=each) for each in (facts, module.NOTHING.facts())):
+    assert title.endswith(".") and len(title) <= 140 and spoken(title) in facts["alt"]
+    for html in (
+        render(module.__name__.removeprefix("figures."), facts=each) for each in (facts, module.NOTHING.facts())
+    ):
         assert html.count("<p>") == 3
     assert "_" not in re.sub("input_mean", "", title)

@@ -5,17 +5,15 @@ import math
 import re
 from html import escape
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from drawn import render
 
-import study_figures as sf
-import study_words as words
+from study.report import drawing, reader, style, words
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS, REPORT = ROOT / "workflow" / "scripts", ROOT / "workflow" / "report"
-FIGURES = sorted(path.stem.removeprefix("plot_") for path in SCRIPTS.glob("plot_*.py"))
+SCRIPTS = ROOT / "workflow" / "scripts"
+FIGURES = sorted(path.stem for path in (SCRIPTS / "figures").glob("[!_]*.py"))
 LEAD_INS = ["What it shows.", "How to read it.", "What would refute it."]
 
 
@@ -44,8 +42,8 @@ def test_rules_have_an_order_and_a_colour_each() -> None:
     rules = ["value:0.1", "norm:0.1", "none", "norm:1.0", "norm:1.0"]
     assert words.ordered("clipping", rules) == ["none", "norm:1.0", "norm:0.1", "value:0.1"]
     assert words.ordered("truncation", [5.0, float("nan"), 2.0]) == [None, 2.0, 5.0]
-    colours = sf.rule_colours(rules)
-    assert colours == sf.rule_colours(reversed(rules)) and len(set(colours.values())) == 4
+    colours = style.rule_colours(rules)
+    assert colours == style.rule_colours(reversed(rules)) and len(set(colours.values())) == 4
     assert words.threshold("none") is None and words.threshold("norm:1.0e-2") == 0.01
 
 
@@ -77,7 +75,7 @@ def sf_caption(claim: str) -> str:
     "radii", [[1.0], [0.5], [2.0], [0.9, 1.1], [0.5, 0.9, 1.0, 1.1, 2.0], [0.1 * i for i in range(1, 30)]]
 )
 def test_radii_are_blue_below_one_and_orange_above(radii: list[float]) -> None:
-    colours = sf.radius_colours(radii)
+    colours = style.radius_colours(radii)
     for radius in radii:
         if radius != 1.0:
             red, _, blue = colours[radius][:3]
@@ -86,33 +84,25 @@ def test_radii_are_blue_below_one_and_orange_above(radii: list[float]) -> None:
 
 
 def test_every_figure_has_a_caption_and_every_caption_a_figure() -> None:
-    captions = {path.stem for path in REPORT.glob("*.rst")} - {"workflow", "page"}
-    assert captions == set(FIGURES)
+    assert {path.stem for path in (SCRIPTS / "figures").glob("*.rst")} == set(FIGURES)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_scripts_leave_room_for_snakemakes_preamble(figure: str) -> None:
-    source = (SCRIPTS / f"plot_{figure}.py").read_text(encoding="utf-8")
-    assert "from __future__" not in source
-    assert not re.search(r"^(import|from) (rnn_core|torch|snakemake)", source, re.MULTILINE)
-
-
-@pytest.mark.parametrize("figure", FIGURES)
-def test_captions_read_well_without_facts(figure: str) -> None:
-    html = render(figure, snakemake=SimpleNamespace())
+def test_captions_read_well_where_nothing_in_particular_is_shown(figure: str) -> None:
+    html = render(figure, facts=drawing.facts("A title.", "alt"))
     assert re.findall("<strong>(.*?)</strong>", html) == LEAD_INS and html.count("<p>") == 3
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_captions_carry_what_holds_for_this_study(figure: str, study: sf.Tables) -> None:
-    module = importlib.import_module(f"plot_{figure}")
+def test_captions_carry_what_holds_for_this_study(figure: str, study: reader.Tables) -> None:
+    module = importlib.import_module(f"figures.{figure}")
     facts = module.facts(module.frame(study), study.study)
     full = render(figure, facts={**facts, "claims": [words.plain(claim) for claim in facts["claims"]]})
     assert facts["claims"] or figure == "radius_length_map"  # whose title says all
     for claim in facts["claims"]:
         assert escape(words.plain(claim), quote=False) in full.replace("\n", " ")
     assert re.findall("<strong>(.*?)</strong>", full) == LEAD_INS and full.count("<p>") == 3
-    odd = sf.facts("A title.", "alt", [r"The task my\_task\_ did it."])
+    odd = drawing.facts("A title.", "alt", [r"The task my\_task\_ did it."])
     assert "my_task_" in render(figure, facts=odd)
 
 

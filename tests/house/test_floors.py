@@ -16,53 +16,30 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 
 ENGINE = {"numpy", "scipy", "torch", "array_api_compat", "rnn_core"}
 TABLES = {"numpy", "pyarrow", "jsonschema", "sklearn"}
-# What the page says and how it is drawn: these import pandas or SciPy, so no job that makes runs may import them.
-SENTENCES = {"study_phrases", "study_start_sentences", "study_training_sentences", "study_answer_tables"}
-SAYING = {"study_words", "study_statistics", "study_measures", "study_findings", *SENTENCES}
-FLOOR_1 = {f.stem for f in SCRIPTS.glob("study_*.py")} - {"study_figures", *SAYING}
-# what a module may import besides the standard library and floor 1
-ALLOWED = {
-    "study_plan": set(),
-    "study_files": set(),
-    "study_counts": set(),
-    "study_data_words": {"numpy", "rnn_core"},
-    "study_lock": {"snakemake"},  # inside the one function that knows its locks
-    "study_data": {"numpy", "pyarrow", "rnn_core"},  # inside its functions: see the test of its imports
-    "study_seal": set(),
-    "study_progress": set(),
-    "study_estimate": set(),
-    "study_screen": set(),
-    "study_session": set(),
-    "study_job_log": set(),
-    "study_stop": {"psutil"},
-    "study_cost": {"rnn_core"},
-    "study_rates": set(),
-    "study_words": {"pandas"},
-    "study_statistics": {"numpy", "scipy"},
-    "study_measures": {"pandas", "numpy", "study_statistics", "study_words"},
-    "study_phrases": {"pandas", "study_words", "study_statistics", "study_measures"},
-    "study_start_sentences": {"pandas", "numpy", *SAYING},
-    "study_training_sentences": {"pandas", "numpy", *SAYING},
-    "study_answer_tables": {"pandas", "numpy", *SAYING},
-    "study_findings": {"pandas", "numpy", *SAYING},
-    "study_figures": {"pandas", "seaborn", "matplotlib", "numpy", "pyarrow", *SAYING},
-    "plot_": {"pandas", "pyarrow", "seaborn", "matplotlib", "numpy", "study_figures", *SAYING},
-    "render_report": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", *SAYING},
-    "gather_table": {"pyarrow"},
-    "read_sequences": set(),
-    "run_block": {"threadpoolctl", "rnn_core", "torch"},
-    "verify_runs": {"numpy", "threadpoolctl", "rnn_core", "pyarrow", "oracle_checks", "run_block"},
-    "plan_study": {"numpy", "threadpoolctl", "rnn_core", "check_engine", "run_block"},
-    "measure_rates": {"numpy", "scipy", "threadpoolctl", "rnn_core", "oracle_checks", "run_block"},
-    "check_engine": {"numpy", "threadpoolctl", "rnn_core", "oracle_checks"},
-    "oracle_checks": {"rnn_core"},
-    "write_schema": {"numpy", "rnn_core"},
-    "release_lock": set(),
-    "study_yaml": {"yaml"},
-    "study_config": {"rnn_core"},
-    "study_mistakes": {"jsonschema", "rnn_core"},
-    "verify_results": set(),
-    "config_guard": {"snakemake"},
+DRAWING = {"pandas", "pyarrow", "seaborn", "matplotlib", "numpy", "scipy"}
+# What the modules of a folder, or one module, may import of other libraries and of their own folder's parts above
+# ``study``; the longest match counts. Nothing below ``study/report`` knows pandas, and no job that makes runs waits for it.
+LAYERS = {
+    "study": {"numpy", "pyarrow", "rnn_core", "study"},
+    "study/config": {"numpy", "yaml", "jsonschema", "rnn_core", "study"},
+    "study/data/intake": {"numpy", "pyarrow", "sklearn", "rnn_core", "study"},
+    "study/files/lock": {"snakemake", "study"},  # inside the one function that knows its locks
+    "study/screen": {"psutil", "study"},
+    "study/report": {*DRAWING, "study"},
+    "study/tools": {"numpy", "scipy", "threadpoolctl", "rnn_core", "study"},
+    "study/job": {"threadpoolctl", "study"},
+    "study/runs": {"numpy", "pyarrow", "rnn_core", "torch", "study"},
+    "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study"},
+    "figures": {*DRAWING, "study"},
+    "config_guard": {"snakemake", "study"},
+    "draw_figure": {"study"},
+    "render_report": {"study"},
+    "gather_table": {"pyarrow", "study"},
+    "read_sequences": {"study"},
+    "run_block": {"rnn_core", "study"},
+    "verify_runs": {"rnn_core", "study"},
+    "plan_study": {"threadpoolctl", "rnn_core", "study"},
+    "check_engine": {"rnn_core", "study"},
 }
 
 
@@ -77,13 +54,12 @@ def imports(file: Path) -> set[str]:
     return found - STANDARD
 
 
-def allowed(name: str) -> set[str]:
-    if name in FLOOR_1:
-        return ALLOWED.get(name, TABLES) | FLOOR_1
-    for prefix, names in ALLOWED.items():
-        if name.startswith(prefix):
-            return names | FLOOR_1
-    raise AssertionError(f"{name}.py is on no floor: say what it may import in this test")
+def allowed(file: Path) -> set[str]:
+    place = file.relative_to(SCRIPTS).with_suffix("").as_posix()
+    while place not in LAYERS:
+        place = place.rpartition("/")[0]
+        assert place, f"{file.name} is in no layer: say what it may import in LAYERS of this test"
+    return LAYERS[place]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "rnn_core").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
@@ -110,18 +86,16 @@ def test_benchmarks_stand_beside_the_house(file: Path) -> None:
     """They use it and nothing uses them; each peer imports its own library alone."""
     library = {"torch": {"torch"}, "jax": {"jax"}}.get(file.stem.split("_")[0], set())
     peer = {"numpy", "benchmarks"} | library
-    drawing = {"matplotlib", "study_figures", "study_files", "study_words"}
-    measuring = {"numpy", "torch", "rnn_core", "benchmarks", "study_files"}
-    names = {"figure": drawing | {"benchmarks"}, "report": {"study_files", "benchmarks"}}.get(file.stem, measuring)
+    drawing = {"matplotlib", "study"}
+    measuring = {"numpy", "torch", "rnn_core", "benchmarks", "study"}
+    names = {"figure": drawing | {"benchmarks"}, "report": {"study", "benchmarks"}}.get(file.stem, measuring)
     assert imports(file) <= (peer if file.parent.name == "peers" else names)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "verification").glob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
 def test_verification_stands_beside_the_house(file: Path) -> None:
     """It uses the engine, and of the workflow only what draws and writes; a case or an oracle uses nothing of the workflow."""
-    writing = {"study_tables", "study_files", "study_provenance"}
-    drawing = {"pandas", "matplotlib", "study_figures", "study_files", "study_words"}
-    further = {"run": {"torch", *writing}, "figure": drawing}.get(file.stem, set())
+    further = {"run": {"torch", "study"}, "figure": {"pandas", "matplotlib", "study"}}.get(file.stem, set())
     assert imports(file) <= {"numpy", "rnn_core", "verification"} | further
 
 
@@ -138,9 +112,19 @@ def test_nothing_uses_what_stands_beside_the_house(beside: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.name)
+@pytest.mark.parametrize("file", sorted(SCRIPTS.rglob("*.py")), ids=lambda f: f.relative_to(SCRIPTS).as_posix())
 def test_scripts_import_only_downward(file: Path) -> None:
-    assert imports(file) <= allowed(file.stem)
+    assert imports(file) <= allowed(file)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((SCRIPTS / "study").rglob("*.py")), ids=lambda f: f.relative_to(SCRIPTS).as_posix()
+)
+def test_only_the_report_knows_the_report(file: Path) -> None:
+    """Its modules import pandas and SciPy: a job that makes runs would wait for both."""
+    if file.parent.name != "report":
+        modules = [n.module or "" for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+        assert not [module for module in modules if module.startswith("study.report")]
 
 
 def test_oracles_do_not_use_the_engines_backward_code() -> None:
@@ -184,8 +168,8 @@ def test_there_is_one_handler_of_each_kind() -> None:
 
 
 def test_every_figure_has_its_script_and_its_caption() -> None:
-    scripts = {f.stem.removeprefix("plot_") for f in SCRIPTS.glob("plot_*.py")}
-    captions = {f.stem for f in (ROOT / "workflow" / "report").glob("*.rst")} - {"page", "workflow"}
+    scripts = {f.stem for f in (SCRIPTS / "figures").glob("[!_]*.py")}
+    captions = {f.stem for f in (SCRIPTS / "figures").glob("*.rst")}
     assert scripts == captions
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     assert set(config["figures"]) == scripts

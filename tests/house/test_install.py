@@ -17,11 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # Run where nothing of this tree can be imported (python -I leaves out the working folder and PYTHONPATH).
 PROGRAM = """
-import json, sys
+import json, pydoc, sys
 sys.path.insert(0, sys.argv[1])
 import rnn_core as rc
-result = rc.run(rc.Experiment(sequence_length=20, hidden_size=8))
-print(json.dumps({"file": rc.__file__, "rate": result.summary["growth_rate"]}))
+from importlib.resources import files
+text = pydoc.render_doc(rc, renderer=pydoc.plaintext)
+result = rc.run(rc.Experiment(sequence_length=20, hidden_size=8, updates=2, task="input_mean"))
+print(json.dumps({
+    "file": rc.__file__, "rate": result.summary["growth_rate"], "help": text, "shown": str(result),
+    "typed": files("rnn_core").joinpath("py.typed").is_file(), "torch": "torch" in sys.modules,
+    "derivation": files("rnn_core").joinpath("README.md").is_file(),
+}))
 """
 
 
@@ -61,18 +67,24 @@ def test_the_installed_engine_runs_without_this_tree(installed: Path, tmp_path: 
     command = [sys.executable, "-I", "-c", PROGRAM, str(installed / "site")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert Path(found["file"]).is_relative_to(installed / "site")
-    here = rc.run(rc.Experiment(sequence_length=20, hidden_size=8)).summary["growth_rate"]
-    assert found["rate"] == here
+    installed_run = json.loads(done.stdout)
+    assert Path(installed_run["file"]).is_relative_to(installed / "site")
+    result = rc.run(rc.Experiment(sequence_length=20, hidden_size=8, updates=2, task="input_mean"))
+    assert installed_run["rate"] == result.summary["growth_rate"] and installed_run["shown"] == str(result)
+    assert "help on package rnn_core" in installed_run["help"] or "rnn_core - Gradients of" in installed_run["help"]
+    assert installed_run["typed"] and installed_run["derivation"] and not installed_run["torch"]
 
 
 def test_the_wheel_holds_the_engine_and_nothing_else(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
-    kinds = (".py", ".c", ".h")  # without its C sources the installed engine would be right and slow
+    kinds = (".py", ".c", ".h", "py.typed")  # without its C sources the installed engine would be right and slow
     files = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(kinds)}
-    engine = (file for file in (ROOT / "rnn_core").rglob("*") if file.suffix in kinds)
+    engine = (file for file in (ROOT / "rnn_core").rglob("*") if file.name.endswith(kinds))
     assert files == {str(file.relative_to(ROOT)) for file in engine}
+    folders = {str(file.parent.relative_to(ROOT)) for file in (ROOT / "rnn_core").rglob("__init__.py")}
+    assert (
+        {str(Path(file).parent) for file in files} == folders >= {"rnn_core/experiment/measures", "rnn_core/compiled"}
+    )
 
 
 def test_the_image_installs_the_pinned_libraries_and_the_engine() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import rnn_core as rc
 from rnn_core.oracles import activations, equations
-from study_tables import SCHEMA_FILE
+from study.tools.write_docs import SCHEMA_FILE
 from tests.rnn_core import test_activations
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from frames import frame, regressed, start, trained
 
-import study_measures as sm
-from study_answer_tables import MOST_ROWS, Table
-from study_findings import MOST_SENTENCES, Study, count_sentences
-from study_words import few, listed, name_of, plain
+from study.report import measures as sm
+from study.report.answer_tables import MOST_ROWS, Table
+from study.report.findings import MOST_SENTENCES, Study, count_sentences
+from study.report.words import few, listed, name_of, plain
 
 
 def said(runs: list[dict[str, Any]]) -> str:

@@ -11,9 +11,9 @@ import pytest
 from frames import frame, regressed, start, trained
 from scipy.stats import binom
 
-import study_statistics as stat
-from study_findings import Study
-from study_words import plain
+from study.report import statistics as stat
+from study.report.findings import Study
+from study.report.words import plain
 
 CLAIMS = re.compile(
     r"learns be|is ahead|clearly (?:helps|harms|beats|loses)|clearly (?:better|worse) in [1-9]|difference is clear|better than [^;]*:|"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-import study_statistics as stat
+from study.report import statistics as stat
 
 
 def test_a_crossing_is_linear_in_the_logarithm() -> None:

@@ -16,12 +16,13 @@ from drawn import write_tables
 from reading import Reader, read
 from second_opinion import KINDS
 
-import render_report
-import study_figures as sf
-import study_tables
+from study.report import page as page_of_study
+from study.report import reader as figure_reader
+from study.report import words
+from study.settings import described_axes
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
-FIGURES = sorted(path.stem.removeprefix("plot_") for path in SCRIPTS.glob("plot_*.py"))
+FIGURES = sorted(path.stem for path in (SCRIPTS / "figures").glob("[!_]*.py"))
 PICTURE = '<svg width="1" height="1"></svg>'
 ONE = {"updates": 0, "sequence_length": 9, "sweep": "propagation"}
 TRAIN = {"updates": 3, "trace_every": 2, "sequence_length": 6, "task": "digits", "sweep": "training"}
@@ -50,18 +51,18 @@ DECADES = ("median_decades", "highest_norm", "first_step_first", "first_step_fin
 def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd.DataFrame]]:
     """The page of a study that nobody ran, with every figure's sentences; and its tables."""
     files = write_tables(folder, runs)
-    tables = sf.Tables(files)
+    tables = figure_reader.Tables(files)
     config = {"study": "drawn", "title": "A drawn study", "question": "What is true?", "sweeps": {}, "figures": FIGURES}
     figures = []
     for name in FIGURES:
-        module = importlib.import_module(f"plot_{name}")
+        module = importlib.import_module(f"figures.{name}")
         facts = module.facts(module.frame(tables), tables.study)
-        figures.append(render_report.figure(name, PICTURE, PICTURE, facts, config))
+        figures.append(page_of_study.figure(name, PICTURE, PICTURE, facts, config))
     frames = {name: pd.read_parquet(file) for name, file in files.items()}
     provenance = {"config": config, "config_digest": "c", "engine": "e", "commit": "0", "device": "cpu", "python": "3", "platform": "p", "versions": {}}  # fmt: skip
     needed = {**frames, "updates": frames["updates"][frames["updates"]["update"] == 0]}
     sizes = {name: len(frame) for name, frame in frames.items()}
-    return render_report.page(needed, sizes, figures, [], provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
+    return page_of_study.page(needed, sizes, figures, [], provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
 
 
 @pytest.fixture(scope="module", params=[*NAMED, *range(DRAWN)], ids=str)
@@ -128,11 +129,11 @@ def test_no_digit_is_without_its_source(shown: Shown) -> None:
     reader, _, frames = shown
     # h_1, within a factor of 100, 95 % intervals, −3 on a logarithmic axis is a thousandth, +0.69 a step doubles …
     allowed = {"0", "0.05", "0.1", "0.69", "1", "2", "3", "10", "95", "100"}
-    for axis, described in study_tables.axes().items():
+    for axis, described in described_axes().items():
         for value in frames["runs"][axis].dropna().unique():
             allowed |= set(re.findall(r"\d+(?:\.\d+)?", str(value)))
             if described["kind"] in ("number", "integer"):
-                allowed.add(sf.number(float(value)))
+                allowed.add(words.number(float(value)))
     for text, (section, tag, _) in zip(reader.unmarked, reader.blocks, strict=True):
         if not section or section in ("how", "not-drawn") or tag == "number":
             continue

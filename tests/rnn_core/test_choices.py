@@ -69,10 +69,10 @@ def test_a_value_is_found_by_its_alias_its_case_and_its_typing_error(
     field: str, given: object, value: str | None
 ) -> None:
     rules = RULES if field == "clipping" else allowed_of(field)
-    found = nearest_value(field, given, rules)
-    assert found == value
-    if field == "clipping" and found is not None:
-        parse_clipping(found)  # what is proposed must work
+    near = nearest_value(field, given, rules)
+    assert near == value
+    if field == "clipping" and near is not None:
+        parse_clipping(near)  # what is proposed must work
 
 
 def test_an_alias_never_proposes_what_is_not_allowed() -> None:

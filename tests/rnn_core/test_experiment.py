@@ -14,8 +14,10 @@ import torch
 from torch.nn import functional
 
 import rnn_core as rc
-from rnn_core import experiment as experiments
-from rnn_core.experiment import SATURATED_BELOW, Evaluation, axes
+from rnn_core import bptt
+from rnn_core.columns import Column
+from rnn_core.experiment import COLUMNS, SATURATED_BELOW, Evaluation, axes
+from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.problems import with_biases
 from rnn_core.theory import growth
@@ -155,6 +157,8 @@ def test_numpy_scalars_are_numbers() -> None:
 def test_every_field_is_described() -> None:
     """A field has no meaning, unit or label: its column and axis would be blank."""
     assert set(axes()) == {f.name for f in fields(rc.Experiment)}
+    assert {axis.checked for axis in axes().values()} == {"all", "ends", "first"}
+    assert all(axis.checked == "first" for axis in axes().values() if axis.training)
     for name, axis in axes().items():
         assert axis.meaning and axis.unit and axis.label, name
         axis.check(name, getattr(rc.Experiment(), name))
@@ -235,8 +239,8 @@ def test_every_field_is_in_the_key() -> None:
     }  # fmt: skip
     assert set(changes) == set(axes())
     bases = [rc.Experiment(cell="residual") if name.startswith("residual") else rc.Experiment() for name in changes]
-    made = [replace(base, **{name: value}) for base, (name, value) in zip(bases, changes.items(), strict=True)]
-    assert len({e.key for e in [*bases, *made]}) == len(made) + 2
+    changed = [replace(base, **{name: value}) for base, (name, value) in zip(bases, changes.items(), strict=True)]
+    assert len({e.key for e in [*bases, *changed]}) == len(changed) + 2
 
 
 # ---- loss and gradients of one batch -----------------------------------------------------------------------------------
@@ -629,23 +633,23 @@ def test_runs_that_share_work_give_the_bits_of_runs_alone(fixed: dict[str, Any])
     """Which runs were computed together changes a row: a grown study differs from a fresh one."""
     lengths, rules = (5, 40, 260, 130), ("none", "norm:0.01", "value:0.001", "signal:0.001")
     sweep = [small(**{**fixed, "sequence_length": T, "clipping": rule, "seed": seed}) for T in lengths for rule in rules for seed in (0, 1)]  # fmt: skip
-    found = dict(rc.run_many(sweep))
-    assert set(found) == set(sweep)
+    together = dict(rc.run_many(sweep))
+    assert set(together) == set(sweep)
     for experiment in sweep:
-        assert_same(rc.run(experiment), found[experiment])
+        assert_same(rc.run(experiment), together[experiment])
 
 
 def test_sharing_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that could share a forward pass or a gradient compute their own."""
     counted: list[str] = []
-    for name in ("forward", "backward"):
-        original = getattr(experiments, name)
-        monkeypatch.setattr(experiments, name, lambda *a, n=name, f=original, **k: (counted.append(n), f(*a, **k))[1])
+    for name in ("run_forward", "backward"):
+        original = getattr(bptt, name)
+        monkeypatch.setattr(bptt, name, lambda *a, n=name, f=original, **k: (counted.append(n), f(*a, **k))[1])
     sweep = [
         small(sequence_length=T, clipping=rule) for T in (10, 20, 30) for rule in ("none", "norm:1.0", "value:0.1")
     ]
     assert len(list(rc.run_many(sweep))) == 9
-    assert (counted.count("forward"), counted.count("backward")) == (1, 3)
+    assert (counted.count("run_forward"), counted.count("backward")) == (1, 3)
 
 
 def test_sequences_of_the_user_are_shared_too() -> None:
@@ -659,19 +663,84 @@ def test_sequences_of_the_user_are_shared_too() -> None:
 # ---- what a result shows of itself -------------------------------------------------------------------------------------
 
 
-def test_a_result_is_short_and_lists_its_names() -> None:
+def test_a_result_shows_its_values_and_lists_its_names() -> None:
     """A result prints all its arrays, hides a column's name, or says nan for what it did not measure."""
-    result = rc.run(small(activation="relu", spectral_radius=0.5, updates=2, task="input_mean"))
-    text = repr(result)
-    assert len(text) < 1500 and "cell=vanilla, activation=relu, H=8, T=9, spectral_radius=0.5, updates=2" in text
-    assert (
-        f"regime={result.summary['regime']}" in text and f"held_out_loss={result.summary['held_out_loss']:.4g}" in text
-    )
+    experiment = small(activation="relu", spectral_radius=0.5, updates=2, task="input_mean")
+    result = rc.run(experiment)
+    s, loss = result.summary, result.updates["loss"]
+    for text in (repr(result), str(result)):
+        assert f"growth_rate={s['growth_rate']:.4g} ± {s['growth_rate_error']:.2g} ln per step" in text
+        assert f"regime={s['regime']}, " in text or f"regime={s['regime']}\n" in text
+        assert f"loss={loss[0]:.4g} to {loss[-1]:.4g}, held_out_loss={s['held_out_loss']:.4g}, solved=False" in text
+        assert (
+            "nan" not in text.replace("dead", "") and "None" not in text and "nonfinite" not in text.split("summary")[0]
+        )
+    assert len(repr(result)) < 300 and "traces 18×14, updates 2×8" in repr(result)
+    assert len(str(result)) < 1500 and repr(experiment) in str(result)
     names = {*result.summary, *result.updates, *result.traces}
-    assert all(name in text for name in names)
+    assert all(name in str(result) for name in names)
     assert set(result.keys()) == names == set(result) and len(result.keys()) == len(names)
-    assert "held_out_loss=" not in repr(rc.run(small()))
+    assert "held_out_loss=" not in str(rc.run(small()))
+    assert "first_nonfinite_update=" in repr(rc.run(rc.Experiment(**DIVERGES)))
     assert result["regime"] == result.summary["regime"] and result["loss"] is result.updates["loss"]
     assert result["log10_grad_norm"] is result.traces["log10_grad_norm"] and dict(result)["clip_factor"].shape == (2,)
     with pytest.raises(KeyError, match="'growth' was not measured; did you mean 'growth_rate'"):
         result["growth"]
+
+
+# ---- what a run measures is what its columns say -----------------------------------------------------------------------
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "integer": (int, np.integer),
+    "number": (float, np.floating),
+    "flag": (bool, np.bool_),
+    "name": (str,),
+}
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
+@pytest.mark.parametrize("cell", list(rc.CELLS))
+@pytest.mark.parametrize("settings", [{}, {"updates": 2}, {"updates": 1, "truncation": 3}, DIVERGES], ids=str)
+def test_a_run_measures_exactly_the_declared_columns(settings: dict[str, Any], cell: str, ragged: bool) -> None:
+    """A column is declared and not measured, measured and not declared, or its values are not what it declares."""
+    data = labelled("every")
+    if ragged:
+        data = replace(data, mask=np.arange(9) < 4 + np.arange(14)[:, None] % 6)
+    result = rc.run(small(**{**settings, "task": "mine", "cell": cell, "hidden_size": 8, "sequence_length": 9}), data)
+    for table, measured in (("traces", result.traces), ("updates", result.updates), ("runs", result.summary)):
+        declared = {column.name: column for column in COLUMNS[table]}
+        assert sorted(declared) == sorted(measured), f"{table}: a column without a value, or a value without a column"
+        for name, values in measured.items():
+            column = declared[name]
+            for value in np.unique(values) if table != "runs" else [values]:
+                if value is None or (column.kind == "number" and math.isnan(value)):
+                    assert column.null or name == "clip_factor" or math.isnan(value), name
+                else:
+                    assert isinstance(value, KINDS[column.kind]), (name, value)
+                    assert column.kind != "integer" or not isinstance(value, bool), name
+
+
+def test_columns_are_described_once() -> None:
+    """Two columns of a table share a name, one has no meaning, or its kind is not known."""
+    for table, columns in COLUMNS.items():
+        names = [column.name for column in columns]
+        assert len(set(names)) == len(names), table
+        assert all(column.meaning and column.unit for column in columns)
+        assert not set(names) & set(axes()) - {"updates"}, table
+    with pytest.raises(
+        ValueError, match="kind of column x: 'float' is not known; allowed: integer, number, flag, name"
+    ):
+        Column("x", "float", "1", "A number")
+
+
+def test_what_acts_on_training_changes_nothing_at_the_start() -> None:
+    """A setting that is said to act on training alone changes the start, and runs that differ are taken for one start."""
+    base = small(task="input_mean", updates=2)
+    changes: dict[str, Any] = {"clipping": "norm:0.01", "optimizer": "adam", "learning_rate": 0.5, "updates": 3, "trace_every": 1, "truncation": 2}  # fmt: skip
+    assert set(changes) == {name for name, axis in axes().items() if axis.training}
+    at_start = [column.name for column in COLUMNS["runs"] if column not in (*END, *BREAKDOWN)]
+    start = rc.run(base)
+    for name, value in changes.items():
+        other = rc.run(replace(base, **{name: value}))
+        np.testing.assert_equal([other[column] for column in at_start], [start[column] for column in at_start])
+        np.testing.assert_array_equal(other["log10_grad_norm"][:9], start["log10_grad_norm"][:9])

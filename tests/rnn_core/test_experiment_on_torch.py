@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rnn_core as rc
-from rnn_core import experiment as module
+from rnn_core.experiment import problem
 
 
 def place_on_torch(values: np.ndarray, dtype: str, device: str) -> torch.Tensor:
@@ -43,14 +43,14 @@ def test_a_run_on_torch_tensors_measures_the_same(monkeypatch: pytest.MonkeyPatc
         )
     experiment = rc.Experiment(**settings)
     expected = rc.run(experiment, data)
-    monkeypatch.setattr(module, "place", place_on_torch)
-    found = rc.run(experiment, data)
+    monkeypatch.setattr(problem, "place", place_on_torch)
+    on_torch = rc.run(experiment, data)
     for name, column in expected.traces.items():
-        np.testing.assert_allclose(found.traces[name], column, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(on_torch.traces[name], column, rtol=1e-9, atol=1e-9)
     for name, column in expected.updates.items():
-        np.testing.assert_allclose(found.updates[name], column, rtol=1e-9, atol=1e-9)
-    assert found.summary.keys() == expected.summary.keys()
-    assert found.summary["regime"] == expected.summary["regime"]
-    assert found.summary["growth_rate"] == pytest.approx(expected.summary["growth_rate"], rel=1e-10)
+        np.testing.assert_allclose(on_torch.updates[name], column, rtol=1e-9, atol=1e-9)
+    assert on_torch.summary.keys() == expected.summary.keys()
+    assert on_torch.summary["regime"] == expected.summary["regime"]
+    assert on_torch.summary["growth_rate"] == pytest.approx(expected.summary["growth_rate"], rel=1e-10)
     if experiment.updates:
-        assert found.summary["held_out_loss"] == pytest.approx(expected.summary["held_out_loss"], rel=1e-9)
+        assert on_torch.summary["held_out_loss"] == pytest.approx(expected.summary["held_out_loss"], rel=1e-9)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +91,52 @@ def test_other_impossible_arguments_are_refused() -> None:
         draw("gaussian", 0, 1.0)
     with pytest.raises(ValueError, match=r"initializer: 'gausian' .*Did you mean 'gaussian'\?"):
         draw("gausian", 4, 1.0)
+    with pytest.raises(
+        ValueError, match=r"rng: 3 is not allowed; it must be a NumPy generator, np.random.default_rng\(seed\)"
+    ):
+        rc.recurrent_matrix(3, 4, "gaussian", 1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"initializer: 3 is not known; allowed: gaussian, orthogonal, identity"):
+        draw(3, 4, 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("measure", [rc.spectral_radius, rc.sigma_max])
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.zeros(3), r"matrix: shape \(3,\) is not allowed; it must be "),
+        (2.0, r"matrix: shape \(\) is not allowed; it must be "),
+        (np.zeros((0, 0)), r"matrix: shape \(0, 0\) is not allowed; it must be "),
+        (np.zeros((2, 3, 3)), r"matrix: shape \(2, 3, 3\) is not allowed; it must be "),
+        ([[1.0, 2.0], [3.0]], r"matrix: the values make no array"),
+        ("tanh", r"matrix: dtype <U4 is not allowed; it must be numbers"),
+        (None, r"matrix: dtype object is not allowed; it must be numbers"),
+        (np.diag([1.0, np.nan]), r"matrix: an entry is inf or nan; all must be finite"),
+    ],
+    ids=str,
+)
+def test_what_is_no_matrix_is_refused(measure: Any, matrix: Any, message: str) -> None:
+    """NumPy's own words come from inside an eigenvalue routine."""
+    with pytest.raises(ValueError, match=message):
+        measure(matrix)
+
+
+def test_a_gated_matrix_has_no_spectral_radius_of_its_own() -> None:
+    """The three gates of a GRU are stacked, and an error does not say how to take them apart."""
+    W = rc.GRUCell().init_params(np.random.default_rng(0), 2, 4)["weight_hh"]
+    with pytest.raises(
+        ValueError, match=r"shape \(12, 4\) .* must be square, \(H, H\); of a gated cell .*np\.split\(weight_hh, 3\)"
+    ):
+        rc.spectral_radius(W)
+    assert rc.sigma_max(W) > rc.sigma_max(np.split(W, 3)[0]) > 0.0
+
+
+def test_matrices_of_other_kinds_are_measured() -> None:
+    """A list of rows or a torch tensor ends in an error of Python."""
+    rows = [[0.0, 2.0], [0.5, 0.0]]
+    for matrix in (rows, np.array(rows), torch.tensor(rows), torch.tensor(rows, requires_grad=True)):
+        assert rc.spectral_radius(matrix) == pytest.approx(1.0)
+        assert rc.sigma_max(matrix) == pytest.approx(2.0)
+    assert rc.spectral_radius(np.array([[0, 2], [2, 0]])) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("cell_name", list(rc.CELLS))

@@ -65,13 +65,13 @@ def test_gradient_is_the_derivative_of_the_value(loss: str) -> None:
 def test_numpy_and_torch_agree(loss: str, dtype: str) -> None:
     """The two libraries compute different losses, or one changes the dtype."""
     y, target = draw(loss, 3, (4, 3), 5)
-    found = []
+    results = []
     for library in LIBRARIES:
         given_y = array(y, library, dtype)
         values, gradient = rc.LOSSES[loss](given_y, target_like(target, library, dtype))
         assert values.dtype == gradient.dtype == given_y.dtype
-        found.append((to_numpy(values), to_numpy(gradient)))
-    for ours, theirs in zip(*found, strict=True):
+        results.append((to_numpy(values), to_numpy(gradient)))
+    for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=16 * EPS[dtype], atol=4 * EPS[dtype])
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core import bptt, experiment, readout, wide
+from rnn_core import experiment, readout
 from rnn_core.arrays import Array, Params, State
+from rnn_core.bptt import loop, results, signal, steps
 from rnn_core.losses import LOSSES
 from rnn_core.oracles import autograd, equations, torch_modules
 from rnn_core.oracles.central_differences import best_step, central_difference
@@ -317,22 +318,21 @@ OWN: list[type[rc.Cell]] = [
 # ---- bugs in the time loop and around it -------------------------------------------------------------------------------
 
 
-def _immediate_dropped(loop: Any, name: str, grad: Array, e_grad: int) -> None:
+def _immediate_dropped(dstate: State, e: int, g_t: Array, e_g: int) -> tuple[State, int]:
     """The direct part is left out wherever something flows back already."""
-    if not loop.dstate["hidden"].any():
-        loop.dstate = {**loop.dstate, "hidden": loop.dstate["hidden"] + grad}
+    return (dstate if dstate["hidden"].any() else {**dstate, "hidden": dstate["hidden"] + g_t}), 0
 
 
-def _future_dropped(loop: Any, name: str, grad: Array, e_grad: int) -> None:
+def _future_dropped(dstate: State, e: int, g_t: Array, e_g: int) -> tuple[State, int]:
     """The direct part replaces what flows back instead of joining it."""
-    loop.dstate, loop.e = {**loop.dstate, "hidden": 0.0 * loop.dstate["hidden"] + grad}, 0
+    return {**dstate, "hidden": 0.0 * dstate["hidden"] + g_t}, 0
 
 
-ORIGINAL_PARAMETER_GRADIENTS = bptt._parameter_gradients
+ORIGINAL_PARAMETER_GRADIENTS = loop.parameter_gradients
 
 
 def _parameter_bug(change: Callable[[dict[str, Any], Array], None]) -> Callable[..., Any]:
-    """``_parameter_gradients`` with its result changed; ``change`` gets the gradients and dv (T, G·H, B)."""
+    """``parameter_gradients`` with its result changed; ``change`` gets the gradients and dv (T, G·H, B)."""
 
     def wrong(tape: rc.Tape, segment: Segment, du: Array, dv: Array, exponent: np.ndarray) -> Any:
         grads = ORIGINAL_PARAMETER_GRADIENTS(tape, segment, du, dv, exponent)
@@ -363,12 +363,12 @@ def _off_by_one(tape: rc.Tape, segment: Segment, du: Array, dv: Array, exponent:
 
 
 LOOP: dict[str, tuple[Any, str, Any]] = {
-    "immediate term missing": (bptt._Loop, "join", _immediate_dropped),
-    "future missing": (bptt._Loop, "join", _future_dropped),
-    "h_t for h_{t-1}": (bptt, "_parameter_gradients", _off_by_one),
-    "bias gradient twice": (bptt, "_parameter_gradients", _parameter_bug(_bias_gradient_twice)),
-    "mean over batch": (bptt, "_parameter_gradients", _parameter_bug(_mean_over_batch)),
-    "last step left out": (bptt, "_parameter_gradients", _parameter_bug(_last_step_left_out)),
+    "immediate term missing": (loop, "joined", _immediate_dropped),
+    "future missing": (loop, "joined", _future_dropped),
+    "h_t for h_{t-1}": (steps, "parameter_gradients", _off_by_one),
+    "bias gradient twice": (steps, "parameter_gradients", _parameter_bug(_bias_gradient_twice)),
+    "mean over batch": (steps, "parameter_gradients", _parameter_bug(_mean_over_batch)),
+    "last step left out": (steps, "parameter_gradients", _parameter_bug(_last_step_left_out)),
 }
 
 
@@ -526,7 +526,7 @@ def test_a_bug_in_the_time_loop_is_caught(cell: str, bug: str) -> None:
 def test_a_segment_that_is_lost_is_caught(cell: str) -> None:
     """The sum over time keeps one segment's share only: the gate's problems must be longer than one segment."""
     p = problem("tanh", T=140, cell=cell)
-    with planted(bptt, "plus", lambda total, share: share):
+    with planted(results, "add", lambda total, share: share):
         assert autograd_error(p) > CAUGHT
         assert autograd_error(problem("tanh", cell=cell)) < CLEAN  # a short problem cannot see it
     assert autograd_error(p) < CLEAN
@@ -550,13 +550,13 @@ def test_a_bug_in_the_scaling_is_caught_beyond_range(activation: str) -> None:
         rc.Experiment(activation=activation, spectral_radius=0.4, hidden_size=6, sequence_length=450, batch_size=2)
     )
     assert autograd_error(p) < CLEAN
-    original = wide.Wide.narrow
+    original = signal.Wide.signal
 
-    def off_by_one(signal: wide.Wide, like_this: Array) -> tuple[State, int] | None:
-        narrow = original(signal, like_this)
-        return narrow and (narrow[0], narrow[1] + 1)
+    def off_by_one(wide: signal.Wide, like_this: Array) -> signal.Signal:
+        right = original(wide, like_this)
+        return right if right.wide else signal.Signal.of(right.layers[0].parts, right.layers[0].exponent + 1)
 
-    with planted(wide.Wide, "narrow", off_by_one):
+    with planted(signal.Wide, "signal", off_by_one):
         assert autograd_error(p) > CAUGHT
         assert autograd_error(problem(activation)) < CLEAN  # a short problem cannot see it
 

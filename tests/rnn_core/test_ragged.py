@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core import experiment as experiments
 from rnn_core import losses, ragged
 from rnn_core.experiment import growth_of
+from rnn_core.experiment import problem as problems
 from rnn_core.oracles import autograd
 from rnn_core.scaling import plain
 from rnn_core.tasks import SequenceTask
@@ -259,7 +259,7 @@ def test_torch_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     e = experiment(updates=3, sequence_length=25)
     expected = rc.run(e, data)
     monkeypatch.setattr(
-        experiments, "place", lambda values, dtype, device: torch.as_tensor(np.asarray(values, dtype=dtype))
+        problems, "place", lambda values, dtype, device: torch.as_tensor(np.asarray(values, dtype=dtype))
     )
     on_torch = rc.run(e, data)
     for name in ("loss", "accuracy", "growth_rate", "held_out_loss", "log10_grad_norm", "hidden_rms", "operating_rate"):

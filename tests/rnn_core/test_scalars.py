@@ -80,9 +80,9 @@ def test_the_engine_takes_them() -> None:
 def test_a_learning_rate_does_not_decide_the_dtype(make: Any) -> None:
     """np.float64(0.1) times a float32 array is float64: the whole run would be."""
     p, g = {"w": np.ones(3, np.float32)}, {"w": np.full(3, 0.5, np.float32)}
-    made = make(np.float64(0.1)).step(p, g)["w"]
-    assert made.dtype == np.float32
-    np.testing.assert_array_equal(made, make(0.1).step(p, g)["w"])
+    stepped = make(np.float64(0.1)).step(p, g)["w"]
+    assert stepped.dtype == np.float32
+    np.testing.assert_array_equal(stepped, make(0.1).step(p, g)["w"])
 
 
 def test_a_threshold_is_a_number() -> None:

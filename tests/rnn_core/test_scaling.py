@@ -47,9 +47,9 @@ def test_times_power_of_two_changes_no_bit(x: float, exponent: int) -> None:
 
 @given(x=vectors)
 @thorough
-def test_top_exponent_brackets_the_largest(x: np.ndarray) -> None:
+def test_the_exponent_brackets_the_largest(x: np.ndarray) -> None:
     """The exponent is off by one, and a renormalised signal drifts out of its window."""
-    top, largest = scaling.top_exponent(x), max(abs(Fraction(v)) for v in x)
+    top, largest = scaling.exponent_of(x), max(abs(Fraction(v)) for v in x)
     if top is None:
         assert largest == 0
     else:
@@ -61,7 +61,7 @@ def test_top_exponent_brackets_the_largest(x: np.ndarray) -> None:
 def test_what_is_not_finite_has_no_exponent(bad: float, library: str) -> None:
     """inf or nan would be given an exponent and pass for a number."""
     with pytest.raises(FloatingPointError):
-        scaling.top_exponent(array([1.0, bad], library))
+        scaling.exponent_of(array([1.0, bad], library))
 
 
 @given(x=vectors)
@@ -134,7 +134,7 @@ def test_add_is_the_sum(x: np.ndarray, exponent: int, y: np.ndarray) -> None:
     size = min(len(x), len(y))
     x, y = x[:size], y[:size]
     with np.errstate(over="ignore"):
-        parts, e = scaling.add({"hidden": x}, exponent, "hidden", y)
+        parts, e = scaling.add_to_part({"hidden": x}, exponent, "hidden", y)
     total = parts["hidden"]
     if not np.isfinite(total).all():  # only a plain sum of two plain numbers may overflow
         assert exponent == 0
@@ -238,11 +238,11 @@ def test_scaled_log_norm_sums_steps_of_different_exponents() -> None:
     assert scaled.log_norm() == pytest.approx(math.log(5.0) + 5000 * math.log(2.0), rel=1e-15)
 
 
-def test_log_norm_of_takes_both_forms() -> None:
+def test_log_norm_takes_both_forms() -> None:
     """A plain and a scaled gradient of the same value get different norms."""
     plain = np.array([3.0, 4.0])
-    assert scaling.log_norm_of(plain) == pytest.approx(math.log(5.0), rel=1e-15)
-    assert scaling.log_norm_of(rc.Scaled(plain, 0)) == scaling.log_norm_of(plain)
+    assert scaling.log_norm(plain) == pytest.approx(math.log(5.0), rel=1e-15)
+    assert scaling.log_norm(rc.Scaled(plain, 0)) == scaling.log_norm(plain)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,21 @@ def test_unknown_streams_are_refused() -> None:
     """A typing error would open a stream of its own."""
     with pytest.raises(ValueError, match="stream 'weight' is not one of weights"):
         stream(0, "weight")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1, "weights"), "seed: -1 is not allowed; it must be an integer of at least 0"),
+        ((0.5, "weights"), "seed: 0.5 is not allowed"),
+        ((0, "weights", -2), "index: -2 is not allowed"),
+        ((0, "weights", None), "index: None is not allowed"),
+    ],
+)
+def test_impossible_seeds_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    """A seed of None would draw other numbers each time."""
+    with pytest.raises(ValueError, match=message):
+        stream(*arguments)
 
 
 # ---- what runs draw from them ------------------------------------------------------------------------------------------

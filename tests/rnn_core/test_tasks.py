@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.tasks import SequenceTask
+from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS, DIGITS_TO_TRAIN_ON
 from tests.support.arrays import quick
 
 
@@ -154,6 +155,13 @@ def test_output_size_follows_from_the_targets() -> None:
         ({"loss_at": "every"}, r"targets: shape \(5,\) does not fit .*; expected \(5, 7\)"),
         ({"targets": np.zeros((5, 1), dtype=int)}, r"targets: shape \(5, 1\) does not fit softmax_cross_entropy"),
         ({"targets": np.zeros(5)}, r"targets: labels must be integers, not float64"),
+        ({"targets": [0, [1]]}, r"targets: the values make no array; pad shorter sequences"),
+        ({"targets": None}, r"targets: shape \(\) does not fit softmax_cross_entropy; expected \(5\)"),
+        ({"inputs": None}, r"inputs: dtype object is not allowed; it must be numbers"),
+        ({"held_out": None}, r"held_out: shape \(\) does not fit; expected \(5,\), one flag each"),
+        ({"mask": [[1], [1, 0]]}, r"mask: the values make no array"),
+        ({"loss": ["squared_error"]}, r"loss: \['squared_error'\] is not known; allowed: squared_error"),
+        ({"loss_at": 1}, r"loss_at: 1 is not known; allowed: last, every"),
         (
             {"targets": np.zeros(5), "loss": "squared_error"},
             r"targets: shape \(5,\) does not fit squared_error; expected \(5, C\)",
@@ -216,12 +224,53 @@ def test_sequences_that_do_not_fit_are_refused(change: dict[str, Any], message: 
         ({"T": 8}, "sequence_length: 8 is more than the 7 steps"),
         ({"B": 10}, "batch_size: 10 is more than the 9 training sequences"),
         ({"loss_at": "every"}, "loss_at: 'every' needs a target at every step"),
+        ({"loss_at": "end"}, r"loss_at: 'end' is not known; allowed: last, every. Did you mean 'last'\?"),
+        ({"T": 0}, "sequence_length: 0 is not allowed; it must be an integer of at least 1"),
+        ({"B": 2.0}, "batch_size: 2.0 is not allowed; it must be an integer of at least 1"),
+        ({"seed": -1}, "seed: -1 is not allowed; it must be an integer of at least 0"),
     ],
 )
 def test_a_task_that_does_not_fit_its_sequences_is_refused(change: dict[str, Any], message: str) -> None:
     """An experiment asks for more than the data has."""
     with pytest.raises(ValueError, match=message):
-        task(sequences(), **change)
+        task(sequences(), **change).batch(0)
+
+
+@pytest.mark.parametrize("kind", list(rc.GENERATED.values()))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 0, 4, 2, "last"), "sequence_length: 0 is not allowed; it must be an integer of at least 1"),
+        ((0, 5, "4", 2, "last"), "batch_size: '4' is not allowed; it must be an integer of at least 1"),
+        ((0, 5, 4, None, "last"), "input_size: None is not allowed; it must be an integer of at least 1"),
+        ((0, 5, 4, 2, "lats"), r"loss_at: 'lats' is not known; allowed: last, every. Did you mean 'last'\?"),
+        (("0", 5, 4, 2, "last"), "seed: '0' is not allowed; it must be an integer of at least 0"),
+    ],
+)
+def test_a_generated_task_refuses_what_it_cannot_draw(kind: Any, arguments: Any, message: str) -> None:
+    """NumPy's own words come from a generator of random numbers."""
+    with pytest.raises(ValueError, match=message):
+        kind(*arguments).batch(0)
+
+
+def test_other_wrong_arguments_of_tasks_are_named() -> None:
+    """An array is taken for sequences, an update is no number, or a share is above 1."""
+    with pytest.raises(TypeError, match=r"data: ndarray is not allowed; it must be rc\.Sequences\(…\)"):
+        task(np.zeros((3, 4, 5)), "last")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="index: -1 is not allowed; it must be an integer of at least 0"):
+        generated("white_noise").batch(-1)
+    with pytest.raises(ValueError, match="update: -1 is not allowed; it must be an integer of at least 0"):
+        task(sequences()).batch(-1)
+    with pytest.raises(ValueError, match="fraction: 20 is not allowed; it must be a number from 0 to 1"):
+        rc.tasks.split(10, 20)
+    with pytest.raises(ValueError, match="count: 0 is not allowed; it must be an integer of at least 1"):
+        rc.tasks.split(0)
+
+
+def test_a_task_shows_its_sizes() -> None:
+    """A task shows its address in memory."""
+    assert repr(generated("white_noise").task) == "WhiteNoise(T=6, B=5, D=8, C=1, squared_error at last)"
+    assert repr(task(sequences())) == "SequenceTask(T=5, B=4, D=2, C=3, softmax_cross_entropy at last)"
 
 
 def test_zeros_and_ones_are_flags() -> None:
@@ -288,4 +337,5 @@ def test_digits() -> None:
     np.testing.assert_array_equal(data.inputs[7, :, 0], pictures.data[7] / 16.0)
     np.testing.assert_array_equal(data.targets, pictures.target)
     assert data.digest == "4bc9bc3fdad9c0fa"
+    assert data.inputs.shape[:2] == (DIGITS, DIGIT_STEPS) and int((~data.held_out).sum()) == DIGITS_TO_TRAIN_ON
     assert np.isfinite(rc.run(rc.Experiment(task="digits", sequence_length=64, hidden_size=4), data).updates["loss"][0])

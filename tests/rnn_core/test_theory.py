@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_core as rc
-from rnn_core import experiment as experiments
 from rnn_core import theory
+from rnn_core.experiment import measures
 from rnn_core.theory import (
     MIXING_INITIALIZERS,
     REGIME_DECADES,
@@ -188,19 +188,19 @@ def test_regimes(ratio: float, expected: str | None) -> None:
 @quick
 def test_relu_halves(sigma_w2: float, sigma_u2: float) -> None:
     """relu: chi = sigma_w²/2, and q = sigma_u² / (1 - sigma_w²/2)."""
-    found = fixed_point(rc.ACTIVATIONS["relu"], sigma_w2, sigma_u2)
-    assert found.chi == pytest.approx(sigma_w2 / 2, rel=1e-12)
-    assert found.q == pytest.approx(sigma_u2 / (1 - sigma_w2 / 2), rel=1e-9)
-    assert found.rate == pytest.approx(0.5 * math.log(sigma_w2 / 2), rel=1e-12, abs=1e-12)
+    limit = fixed_point(rc.ACTIVATIONS["relu"], sigma_w2, sigma_u2)
+    assert limit.chi == pytest.approx(sigma_w2 / 2, rel=1e-12)
+    assert limit.q == pytest.approx(sigma_u2 / (1 - sigma_w2 / 2), rel=1e-9)
+    assert limit.rate == pytest.approx(0.5 * math.log(sigma_w2 / 2), rel=1e-12, abs=1e-12)
 
 
 @given(sigma_w2=st.floats(0.05, 0.95), sigma_u2=st.floats(0.01, 5.0))
 @quick
 def test_identity_is_linear(sigma_w2: float, sigma_u2: float) -> None:
     """identity: chi = sigma_w², and q = sigma_u² / (1 - sigma_w²)."""
-    found = fixed_point(rc.ACTIVATIONS["identity"], sigma_w2, sigma_u2)
-    assert found.chi == pytest.approx(sigma_w2, rel=1e-12)
-    assert found.q == pytest.approx(sigma_u2 / (1 - sigma_w2), rel=1e-9)
+    limit = fixed_point(rc.ACTIVATIONS["identity"], sigma_w2, sigma_u2)
+    assert limit.chi == pytest.approx(sigma_w2, rel=1e-12)
+    assert limit.q == pytest.approx(sigma_u2 / (1 - sigma_w2), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -208,47 +208,47 @@ def test_identity_is_linear(sigma_w2: float, sigma_u2: float) -> None:
 )
 def test_a_variance_without_limit_is_infinite(name: str, sigma_w2: float, chi: float) -> None:
     """Where q grows for ever, chi must still be the one of the asymptotic regime."""
-    found = fixed_point(rc.ACTIVATIONS[name], sigma_w2, 1.0)
-    assert found.q == math.inf
-    assert found.chi == pytest.approx(chi, rel=1e-12)
+    limit = fixed_point(rc.ACTIVATIONS[name], sigma_w2, 1.0)
+    assert limit.q == math.inf
+    assert limit.chi == pytest.approx(chi, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["tanh", "softsign", "hard_tanh"])
 def test_a_network_near_rest_is_linear(name: str) -> None:
     """phi'(0) = 1: with tiny inputs chi tends to sigma_w² below the transition."""
-    found = fixed_point(rc.ACTIVATIONS[name], 0.5, 1e-10)
-    assert found.q == pytest.approx(2e-10, rel=1e-4)
-    assert found.chi == pytest.approx(0.5, rel=1e-4)
+    limit = fixed_point(rc.ACTIVATIONS[name], 0.5, 1e-10)
+    assert limit.q == pytest.approx(2e-10, rel=1e-4)
+    assert limit.chi == pytest.approx(0.5, rel=1e-4)
 
 
 def test_tanh_to_first_order() -> None:
     """tanh'² = 1 - 2a² + …, hence chi = sigma_w² (1 - 2q) for small q."""
-    found = fixed_point(rc.ACTIVATIONS["tanh"], 0.5, 1e-5)
-    assert 1 - found.chi / 0.5 == pytest.approx(2 * found.q, rel=1e-3)
+    limit = fixed_point(rc.ACTIVATIONS["tanh"], 0.5, 1e-5)
+    assert 1 - limit.chi / 0.5 == pytest.approx(2 * limit.q, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", list(rc.ACTIVATIONS))
 def test_integrals_against_adaptive_quadrature(name: str) -> None:
     """An expectation over the Gaussian is computed wrongly, or q is no fixed point."""
     phi, sigma_w2, sigma_u2 = rc.ACTIVATIONS[name], 0.9, 0.7
-    found = fixed_point(phi, sigma_w2, sigma_u2)
+    limit = fixed_point(phi, sigma_w2, sigma_u2)
 
     def expectation(function: Callable[[np.ndarray], np.ndarray]) -> float:
         def integrand(z: mp.mpf) -> mp.mpf:
-            return mp.npdf(z) * float(function(np.array([math.sqrt(found.q) * float(z)]))[0]) ** 2
+            return mp.npdf(z) * float(function(np.array([math.sqrt(limit.q) * float(z)]))[0]) ** 2
 
-        kinks = {kink / math.sqrt(found.q) for kink in phi.kinks}
+        kinks = {kink / math.sqrt(limit.q) for kink in phi.kinks}
         return float(mp.quad(integrand, sorted({-12, -6, -3, -1, 0, 1, 3, 6, 12} | kinks)))
 
-    assert found.chi == pytest.approx(sigma_w2 * expectation(phi.df), rel=1e-9)
-    assert found.q == pytest.approx(sigma_w2 * expectation(phi.f) + sigma_u2, rel=1e-9)
+    assert limit.chi == pytest.approx(sigma_w2 * expectation(phi.df), rel=1e-9)
+    assert limit.q == pytest.approx(sigma_w2 * expectation(phi.f) + sigma_u2, rel=1e-9)
 
 
 @pytest.mark.parametrize(("sigma_w2", "sigma_u2"), [(1.0, 1.0), (2.0, 0.5), (0.5, 4.0), (4.0, 1.0), (0.5, 1e4)])
 def test_hard_tanh_is_an_error_function(sigma_w2: float, sigma_u2: float) -> None:
     """hard_tanh: chi = sigma_w² erf(1/√(2q)), the probability that |a| < 1; a grid that ignores the jumps is off by 0.4 %."""
-    found = fixed_point(rc.ACTIVATIONS["hard_tanh"], sigma_w2, sigma_u2)
-    assert found.chi == pytest.approx(sigma_w2 * math.erf(1 / math.sqrt(2 * found.q)), rel=1e-12)
+    limit = fixed_point(rc.ACTIVATIONS["hard_tanh"], sigma_w2, sigma_u2)
+    assert limit.chi == pytest.approx(sigma_w2 * math.erf(1 / math.sqrt(2 * limit.q)), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,10 @@ def test_hard_tanh_is_an_error_function(sigma_w2: float, sigma_u2: float) -> Non
 )
 def test_fixed_points_of_an_independent_program(name: str, q: float, chi: float) -> None:
     """sigma_w² = 1.69, sigma_u² = 0.25: another program, by adaptive quadrature, found these (science.md, R11)."""
-    found = fixed_point(rc.ACTIVATIONS[name], 1.69, 0.25)
-    assert found.q == pytest.approx(q, rel=1e-7)
-    assert found.chi == pytest.approx(chi, rel=1e-7)
-    assert not found.bistable
+    limit = fixed_point(rc.ACTIVATIONS[name], 1.69, 0.25)
+    assert limit.q == pytest.approx(q, rel=1e-7)
+    assert limit.chi == pytest.approx(chi, rel=1e-7)
+    assert not limit.bistable
 
 
 @pytest.mark.parametrize(
@@ -281,10 +281,10 @@ def test_fixed_points_of_an_independent_program(name: str, q: float, chi: float)
 )
 def test_a_zero_state_leads_to_the_lower_branch(name: str, sigma_w: float, q: float, chi: float) -> None:
     """Started from above, q leaves for ever: the rate had the wrong sign (science.md, R12)."""
-    found = fixed_point(rc.ACTIVATIONS[name], sigma_w**2, 0.01)
-    assert found.q == pytest.approx(q, rel=1e-9)
-    assert found.chi == pytest.approx(chi, rel=1e-9)
-    assert found.bistable
+    limit = fixed_point(rc.ACTIVATIONS[name], sigma_w**2, 0.01)
+    assert limit.q == pytest.approx(q, rel=1e-9)
+    assert limit.chi == pytest.approx(chi, rel=1e-9)
+    assert limit.bistable
     assert not fixed_point(rc.ACTIVATIONS[name], 1.4**2, 0.01).bistable  # below √2 it comes back from far above
     gone = fixed_point(rc.ACTIVATIONS[name], 4.0, 1.0)
     assert gone.q == math.inf and not gone.bistable  # one end, far out
@@ -293,10 +293,10 @@ def test_a_zero_state_leads_to_the_lower_branch(name: str, sigma_w: float, q: fl
 @pytest.mark.parametrize("name", list(rc.ACTIVATIONS))
 def test_without_inputs_a_network_may_rest(name: str) -> None:
     """sigma_u² = 0 divides by zero, or rest counts as another end than what decays to it."""
-    found = fixed_point(rc.ACTIVATIONS[name], 0.25, 0.0)
-    assert 0.0 <= found.q < 0.5 and not found.bistable
-    if found.q < 1e-9 and not rc.ACTIVATIONS[name].kinks:
-        assert found.chi == pytest.approx(0.25 * float(rc.ACTIVATIONS[name].df(np.zeros(1))[0]) ** 2, rel=1e-5)
+    limit = fixed_point(rc.ACTIVATIONS[name], 0.25, 0.0)
+    assert 0.0 <= limit.q < 0.5 and not limit.bistable
+    if limit.q < 1e-9 and not rc.ACTIVATIONS[name].kinks:
+        assert limit.chi == pytest.approx(0.25 * float(rc.ACTIVATIONS[name].df(np.zeros(1))[0]) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -430,13 +430,13 @@ def chaotic(seeds: int, **options: int) -> list[dict[str, float]]:
 def test_the_settled_rate_does_not_depend_on_the_batch_size() -> None:
     """The largest of B samples rules the norm over the batch: its rate rises with B, that of a sample does not."""
     runs = {B: chaotic(4, sequence_length=400, batch_size=B) for B in (1, 4, 16, 64)}
-    for found, most in zip(zip(*runs.values(), strict=True), [64] * 4, strict=True):
-        for summary in found[:-1]:
-            both = math.hypot(summary["growth_rate_error"], found[-1]["growth_rate_error"])
-            assert abs(summary["growth_rate"] - found[-1]["growth_rate"]) < 3.0 * both, most
-    rates = [np.mean([s["growth_rate"] for s in found]) for found in runs.values()]
+    for summaries, most in zip(zip(*runs.values(), strict=True), [64] * 4, strict=True):
+        for summary in summaries[:-1]:
+            both = math.hypot(summary["growth_rate_error"], summaries[-1]["growth_rate_error"])
+            assert abs(summary["growth_rate"] - summaries[-1]["growth_rate"]) < 3.0 * both, most
+    rates = [np.mean([s["growth_rate"] for s in summaries]) for summaries in runs.values()]
     assert max(rates) - min(rates) < 0.006
-    batch_norm = [np.mean([s["log10_gradient_ratio"] * LN10 / 399 for s in found]) for found in runs.values()]
+    batch_norm = [np.mean([s["log10_gradient_ratio"] * LN10 / 399 for s in summaries]) for summaries in runs.values()]
     assert batch_norm[3] - batch_norm[0] > 0.01
     assert batch_norm[0] < batch_norm[1] < batch_norm[2]
 
@@ -444,13 +444,13 @@ def test_the_settled_rate_does_not_depend_on_the_batch_size() -> None:
 def test_the_settled_rate_does_not_depend_on_the_length() -> None:
     """The ends of a sequence enter the rate, and make it fall like 1/T."""
     runs = {T: chaotic(4, sequence_length=T) for T in (100, 200, 400)}
-    for found in zip(*runs.values(), strict=True):
-        for summary in found[:-1]:
-            both = math.hypot(summary["growth_rate_error"], found[-1]["growth_rate_error"])
-            assert abs(summary["growth_rate"] - found[-1]["growth_rate"]) < 3.0 * both
-    rates = [np.mean([s["growth_rate"] for s in found]) for found in runs.values()]
+    for summaries in zip(*runs.values(), strict=True):
+        for summary in summaries[:-1]:
+            both = math.hypot(summary["growth_rate_error"], summaries[-1]["growth_rate_error"])
+            assert abs(summary["growth_rate"] - summaries[-1]["growth_rate"]) < 3.0 * both
+    rates = [np.mean([s["growth_rate"] for s in summaries]) for summaries in runs.values()]
     assert max(rates) - min(rates) < 0.003
-    whole = [np.mean([s["log10_gradient_ratio"] * LN10 / (T - 1) for s in found]) for T, found in runs.items()]
+    whole = [np.mean([s["log10_gradient_ratio"] * LN10 / (T - 1) for s in summaries]) for T, summaries in runs.items()]
     assert whole[0] - whole[2] > 0.008
 
 
@@ -500,8 +500,8 @@ def test_a_dead_network_is_measured() -> None:
     problem = rc.prepare(rc.Experiment(activation="relu", hidden_size=5, sequence_length=30, batch_size=2))
     dead = replace(problem, params=problem.params | {"bias_hh": np.full(5, -1e3)})
     evaluation = rc.evaluate(dead, dead.params, *dead.batch(0))
-    of_states = experiments._of_states(dead.cell, evaluation, slopes=True)
-    summary = experiments._measure_start(dead, evaluation, experiments._trace(0, evaluation, of_states), of_states)
+    states = measures.measure_states(dead.cell, evaluation, slopes=True)
+    summary = measures.start_columns(dead, evaluation, measures.trace_columns(evaluation, states), states)
     assert summary["operating_rate"] == summary["growth_rate"] == -math.inf
     assert summary["dead_samples"] == 1.0 and math.isnan(summary["slope_fluctuation"])
     assert summary["predicted_by"] == "mean field"
@@ -521,10 +521,10 @@ def test_a_variance_that_creeps_to_its_end_is_not_taken_for_two(
 ) -> None:
     """Near a critical point plain iteration needs tens of thousands of steps; to stop it early is to report another end."""
     phi = rc.ACTIVATIONS[name]
-    found = fixed_point(phi, sigma_w**2, sigma_u2)
-    assert not found.bistable
-    assert found.q == pytest.approx(q, rel=1e-6)
-    from_above = 100.0 * found.q
+    limit = fixed_point(phi, sigma_w**2, sigma_u2)
+    assert not limit.bistable
+    assert limit.q == pytest.approx(q, rel=1e-6)
+    from_above = 100.0 * limit.q
     for _ in range(60_000):
         from_above = sigma_w**2 * _expect(phi, from_above, phi.f) + sigma_u2
-    assert from_above == pytest.approx(found.q, rel=1e-3)
+    assert from_above == pytest.approx(limit.q, rel=1e-3)

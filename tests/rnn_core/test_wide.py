@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import rnn_core as rc
 from rnn_core import compiled
 from rnn_core.arrays import to_numpy
-from rnn_core.wide import Wide
+from rnn_core.bptt.signal import Wide
 from tests.support.arrays import LIBRARIES, array, exact, thorough
 
 LN10 = math.log(10.0)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "workflow"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from slurm_cluster import Slurm
+from tests.slurm.slurm_cluster import Slurm
 
 HERE = Path(__file__).parent
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun")

@@ -17,13 +17,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from slurm_cluster import FinishedJob, Slurm, wait_for
-from study_project import TABLES, Project, copy, without_figures
+
+from tests.slurm.slurm_cluster import FinishedJob, Slurm, wait_for
+from tests.support.study_project import REPEATABLE_TABLES, Project, copy, without_figures
 
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.xdist_group("slurm")]
 PROFILE = ("--workflow-profile=workflow/profiles/slurm", "--latency-wait=5", "--slurm-keep-successful-logs")
 QUICK = ("--slurm-init-seconds-before-status-checks=1", "--slurm-no-account")
-TARGETS = [f"results/tiny/tables/{table}.parquet" for table in TABLES]
+TARGETS = [f"results/tiny/tables/{table}.parquet" for table in REPEATABLE_TABLES]
 LARGE = "sequence_length=500"  # the block that is killed for memory
 # The plan that believes this block to be small, and is right about everything else.
 WRONG_PLAN = f"""
@@ -56,7 +57,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def same_rows(one: Project, other: Project) -> None:
-    for table in TABLES:
+    for table in REPEATABLE_TABLES:
         pd.testing.assert_frame_equal(one.table(table), other.table(table), check_exact=True)
 
 
@@ -99,7 +100,7 @@ def jobs_of(slurm: Slurm, project: Project, block: str) -> dict[str, FinishedJob
 def test_a_study_survives_what_clusters_do(slurm: Slurm, submit: Submit, local: Project, tmp_path: Path) -> None:
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
-    cost = project.root / "workflow" / "scripts" / "study_cost.py"
+    cost = project.root / "workflow" / "scripts" / "study/cost/model.py"
     cost.write_text(cost.read_text() + WRONG_PLAN)
 
     # Ctrl-C in the middle takes the jobs out of Slurm.

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from study_project import ROOT, TABLES, Project, copy
 
-import study_tables
+from study.tables.columns import TABLES
+from tests.support.study_project import REPEATABLE_TABLES, ROOT, Project, copy
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("storage")]
 PLUGINS = Path(__file__).parent / "plugins"
@@ -62,7 +62,7 @@ class Remote:
         return self.storage / "results" / "tiny"
 
     def assert_same_rows(self, local: Project) -> None:
-        for table in TABLES:
+        for table in REPEATABLE_TABLES:
             ours = pd.read_parquet(self.results / "tables" / f"{table}.parquet")
             pd.testing.assert_frame_equal(ours, local.table(table), check_exact=True)
 
@@ -84,7 +84,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The same study on this machine's own file system."""
     project = copy(tmp_path_factory.mktemp("local") / "project")
     arguments = project.write_config("tiny", study(project))
-    project.snakemake(*arguments, *(f"results/tiny/tables/{table}.parquet" for table in TABLES))
+    project.snakemake(*arguments, *(f"results/tiny/tables/{table}.parquet" for table in REPEATABLE_TABLES))
     return project
 
 
@@ -105,7 +105,7 @@ def test_the_rows_are_those_of_a_shared_file_system(finished: Remote, local: Pro
 
 
 def test_every_promised_file_is_in_the_storage(finished: Remote) -> None:
-    for table in study_tables.TABLES:
+    for table in TABLES:
         assert (finished.results / "tables" / f"{table}.parquet").is_file()
     for figure in FIGURES:
         for suffix in ("png", "svg", "json"):

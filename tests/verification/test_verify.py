@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import rnn_core as rc
-import study_figures as sf
-import study_tables
 from rnn_core.oracles import complex_step
 from rnn_core.oracles.compare import Abstains
+from study.report import style
+from study.tables import store
+from study.tables.columns import schema_of
 from verification import differences, figure, run, segments
 from verification.cases import Case, all_cases, is_real, network_of
 
@@ -157,9 +158,9 @@ def test_the_table_reads_back_with_the_columns_described(rows: Rows, tmp_path: P
     run.write([*rows, ABSTAINED], tmp_path, {"lengths": [3, 23], "seed": 0}, ["cpu"])
     table = tmp_path / "engine_verification.parquet"
     back = pq.read_table(table)
-    assert back.schema.remove_metadata().equals(study_tables.schema("verification").remove_metadata())
+    assert back.schema.remove_metadata().equals(schema_of("verification").remove_metadata())
     assert back.num_rows == len(rows) + 1 and back["passed"].null_count == back["relative_error"].null_count
-    made = study_tables.provenance_of(table)
+    made = store.provenance_of(table)
     assert made["config"]["seed"] == 0 and made["engine"]
     assert all((tmp_path / f"engine_verification.{kind}").stat().st_size > 1000 for kind in ("md", "png", "svg"))
 
@@ -181,7 +182,7 @@ def test_the_figure_shows_every_comparison(rows: Rows, tmp_path: Path) -> None:
     everything = [*rows, ABSTAINED, FAILED]
     run.write(everything, tmp_path, {"seed": 0}, ["cpu"])
     data = figure.frame(tmp_path / "engine_verification.parquet")
-    with sf.theme():
+    with style.theme():
         drawn = figure.draw(data)
         drawn.draw_without_rendering()
     assert len(drawn.axes) == len(figure.PANELS)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from study_project import Project, copy
+from tests.support.study_project import Project, copy
 
 ARGUMENTS = ("--configfile=studies/tiny.yaml",)
 

@@ -1,6 +1,6 @@
 """Whether a plan keeps its promise: plan a study, run it from nothing, and print predicted over measured, part by part.
 
-python tests/workflow/plan_against_study.py --config studies/ten_thousand.yaml --folder /some/empty/folder
+python -m tests.workflow.plan_against_study --config studies/ten_thousand.yaml --folder /some/empty/folder
 
 Processor time is compared, not wall time: another program on the machine must not count as a wrong plan.
 """
@@ -10,33 +10,30 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from study_project import Project, copy
+from tests.support.study_project import Project, copy
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "MiB": 1.0}
-PARTS = {
-    "engine check": "check_engine",
-    "verification": "verify_runs",
-    "tables": "gather_table",
-    "figures, page": "plot",
-}
+RULES = {
+    "engine check": ("check_engine",),
+    "verification": ("verify_runs",),
+    "tables": ("gather_table",),
+    "figures, page": ("draw_figure", "render_report"),
+}  # row of the plan -> its rules
 
 
 def planned(text: str) -> dict[str, list[float]]:
     """Row of the printed plan -> [processor seconds, MiB of memory, MiB of disk], as many as it has."""
-    found = {}
+    costs = {}
     for row in text.splitlines():
         values = re.findall(r"([0-9.]+) (s|min|h|MiB)\b", row)
         if values and not row.startswith("Wall"):
             name = re.split(r"\s{2,}", row)[0]
             times = [float(value) * UNITS[unit] for value, unit in values if unit != "MiB"]
-            found[name] = times[:1] + [float(value) for value, unit in values if unit == "MiB"]
-    return found
+            costs[name] = times[:1] + [float(value) for value, unit in values if unit == "MiB"]
+    return costs
 
 
 def measured(project: Project, study: str, sweeps: list[str]) -> dict[str, list[float]]:
@@ -44,18 +41,18 @@ def measured(project: Project, study: str, sweeps: list[str]) -> dict[str, list[
     results = project.root / "results" / study
     files = [file for file in (results / "logs").rglob("*.json") if file.name != "session.json"]
     records = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files]
-    found = {}
+    costs = {}
     for sweep in sweeps:
         own = [record for file, record in records if file.parent == results / "logs" / "run_block" / sweep]
         tables = sum(file.stat().st_size for file in (results / "blocks" / sweep).rglob("*.parquet"))
-        found[sweep] = [sum(r["cpu"] for r in own), max(r["memory_mb"] for r in own), tables / 2**20]
-    for name, rule in PARTS.items():
-        found[name] = [sum(record["cpu"] for _, record in records if record["rule"] == rule)]
+        costs[sweep] = [sum(r["cpu"] for r in own), max(r["memory_mb"] for r in own), tables / 2**20]
+    for name, rules in RULES.items():
+        costs[name] = [sum(record["cpu"] for _, record in records if record["rule"] in rules)]
     kept = [
         file for folder in ("cache", "blocks", "tables") for file in (results / folder).rglob("*") if file.is_file()
     ]
-    found["all"] = [sum(r["cpu"] for _, r in records), sum(-(-f.stat().st_size // 4096) * 4096 for f in kept) / 2**20]
-    return found
+    costs["all"] = [sum(r["cpu"] for _, r in records), sum(-(-f.stat().st_size // 4096) * 4096 for f in kept) / 2**20]
+    return costs
 
 
 def main() -> None:

@@ -23,11 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 
 import rnn_core as rc  # noqa: E402
-import study_plan  # noqa: E402
-import study_tables  # noqa: E402
-from study_streams import BLOCK_TABLES, BlockWriter  # noqa: E402
+from study import plan  # noqa: E402
+from study.settings import described_axes  # noqa: E402
+from study.tables import store  # noqa: E402
+from study.tables.columns import TABLES, columns_of  # noqa: E402
+from study.tables.streams import BLOCK_TABLES, BlockWriter  # noqa: E402
 
-FIGURES = [file.stem.removeprefix("plot_") for file in sorted((ROOT / "workflow" / "scripts").glob("plot_*.py"))]
+FIGURES = [file.stem for file in sorted((ROOT / "workflow" / "scripts" / "figures").glob("[!_]*.py"))]
 
 
 def config_of(runs: int) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def write_blocks(config: dict[str, Any], folder: Path) -> int:
     """The block tables of the whole study, and its checks; how many runs there are."""
     sample = rc.run(rc.Experiment(sequence_length=3, hidden_size=2, batch_size=2)).summary
     rng, runs = np.random.default_rng(0), 0
-    for block in study_plan.blocks(config).values():
+    for block in plan.blocks(config).values():
         where = folder / "blocks" / block.sweep / block.name
         files = {table: where / f"{table}.parquet" for table in BLOCK_TABLES}
         experiments = sorted((rc.Experiment(**run) for run in block.runs()), key=lambda e: e.key)
@@ -62,7 +64,7 @@ def write_run(writer: BlockWriter, e: rc.Experiment, sample: dict[str, Any], rng
     rate = np.log(e.spectral_radius) + 0.02 * rng.standard_normal()
     recorded = sorted({*range(0, max(1, e.updates), e.trace_every), max(0, e.updates - 1)})
     t = np.tile(np.arange(1, T + 1), len(recorded))
-    traces = {c.name: np.zeros(len(t)) for c in study_tables.columns("traces")[2:]}
+    traces = {c.name: np.zeros(len(t)) for c in columns_of("traces")[2:]}
     traces |= {"update": np.repeat(recorded, T), "t": t, "lag": T - t, "log10_cell_grad_norm": np.full(len(t), np.nan)}
     traces |= {"log10_grad_norm": (T - t) * rate / np.log(10.0) + 0.1 * rng.standard_normal(len(t))}
     traces |= {"hidden_rms": rng.random(len(t)), "saturation": rng.random(len(t))}
@@ -75,7 +77,7 @@ def write_run(writer: BlockWriter, e: rc.Experiment, sample: dict[str, Any], rng
     writer.tables["updates"].add(key, updates)
     ratio = rate * (T - 1) / np.log(10.0)
     broken = None if updates["finite"].all() else U - 1
-    row: dict[str, Any] = {name: getattr(e, name) for name in study_tables.axes()} | sample
+    row: dict[str, Any] = {name: getattr(e, name) for name in described_axes()} | sample
     row |= {"growth_rate": rate, "log10_gradient_ratio": ratio, "regime": rc.theory.regime(ratio), "device": "cpu", "engine": "e"}  # fmt: skip
     row |= {"verified_error": None, "data": None, "first_nonfinite_update": broken}
     if e.updates:
@@ -87,31 +89,31 @@ def write_run(writer: BlockWriter, e: rc.Experiment, sample: dict[str, Any], rng
 def write_checks(config: dict[str, Any], folder: Path) -> None:
     """Three checks a block, as a study's verification leaves them."""
     rows = []
-    for block in study_plan.blocks(config).values():
+    for block in plan.blocks(config).values():
         for run, _ in zip(block.runs(), range(3), strict=False):
             e = rc.Experiment(**run)
             rows.append({"stage": "sweep", "oracle": "torch.autograd", "run_key": e.key, "sweep": block.sweep, "update": 0} | {"task": e.task, "cell": e.cell, "activation": e.activation, "spectral_radius": e.spectral_radius, "sequence_length": e.sequence_length, "dtype": e.dtype, "device": "cpu", "regime": "stable", "relative_error": 1e-14, "where": "t=1", "tolerance": 1e-10})  # fmt: skip
-    data = {c.name: [row[c.name] for row in rows] for c in study_tables.columns("checks")}
-    study_tables.write(
-        study_tables.build("checks", data),
+    data = {c.name: [row[c.name] for row in rows] for c in columns_of("checks")}
+    store.write(
+        store.build("checks", data),
         folder / "checks" / "gate.parquet",
         {"device": "cpu", "table": "checks", "sweeps": config["sweeps"]},
     )
 
 
 STEP = """
-import json, sys, time, types
+import json, runpy, sys, time, types
 sys.path[:0] = {path!r}
 sys.argv = ["step"]
-import {script} as step
-from study_progress import most_memory
+from study.screen.progress import most_memory
 
 class Named(dict):
     __getattr__ = dict.__getitem__
 
 arguments = json.loads({arguments!r})
 start = time.perf_counter()
-step.main(types.SimpleNamespace(**{{name: Named(value) if isinstance(value, dict) else value for name, value in arguments.items()}}))
+job = types.SimpleNamespace(rule={script!r}, **{{name: Named(value) if isinstance(value, dict) else value for name, value in arguments.items()}})
+runpy.run_path({path!r}[1] + "/{script}.py", {{"snakemake": job}}, "__main__")
 print(json.dumps([time.perf_counter() - start, most_memory()]))
 """
 
@@ -128,9 +130,7 @@ def step(script: str, **arguments: Any) -> tuple[float, float]:
 
 
 def gather(config: dict[str, Any], folder: Path, table: str) -> tuple[float, float]:
-    blocks = [
-        str(folder / "blocks" / b.sweep / b.name / f"{table}.parquet") for b in study_plan.blocks(config).values()
-    ]
+    blocks = [str(folder / "blocks" / b.sweep / b.name / f"{table}.parquet") for b in plan.blocks(config).values()]
     return step(
         "gather_table",
         wildcards={"table": table},
@@ -142,13 +142,14 @@ def gather(config: dict[str, Any], folder: Path, table: str) -> tuple[float, flo
 
 
 def tables_of(folder: Path) -> dict[str, str]:
-    return {table: str(folder / "tables" / f"{table}.parquet") for table in study_tables.TABLES}
+    return {table: str(folder / "tables" / f"{table}.parquet") for table in TABLES}
 
 
 def plot(folder: Path, figure: str) -> tuple[float, float]:
     output = {kind: str(folder / "figures" / f"{figure}.{suffix}") for kind, suffix in (("png", "png"), ("svg", "svg"), ("phone", "phone.svg"), ("facts", "json"))}  # fmt: skip
     return step(
-        f"plot_{figure}",
+        "draw_figure",
+        wildcards={"figure": figure},
         input=tables_of(folder),
         output=output,
         params={"study": "synthetic"},
@@ -172,7 +173,7 @@ def main() -> None:
         start = time.perf_counter()
         runs = write_blocks(config, folder)
         print(f"{runs} runs written in {time.perf_counter() - start:.0f} s", flush=True)
-    steps = [(f"gather {table}", lambda table=table: gather(config, folder, table)) for table in study_tables.TABLES]
+    steps = [(f"gather {table}", lambda table=table: gather(config, folder, table)) for table in TABLES]
     steps += [(f"plot {figure}", lambda figure=figure: plot(folder, figure)) for figure in FIGURES]
     for name, measure in [*steps, ("page", lambda: render(config, folder))]:
         seconds, memory = measure()

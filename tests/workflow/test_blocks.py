@@ -14,17 +14,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from study_project import ROOT
 
 import rnn_core as rc
-import run_block
-import study_tables
-import verify_runs
-from oracle_checks import CheckFailed
 from rnn_core.experiment import axes
-from study_cache import Cache, Entry
-from study_plan import Block
-from study_progress import Record
+from study.files.cache import Cache, Entry
+from study.plan import Block
+from study.runs import verification
+from study.runs.checks import CheckFailed
+from study.runs.runner import BlockRunner, finish
+from study.screen.progress import Record
+from study.tables import store
+from tests.support.study_project import ROOT
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 GRID: dict[str, list[Any]] = {
@@ -44,23 +44,23 @@ def block(seeds: int = 1, **changed: list[Any]) -> Block:
     return Block("sweep", "all", {}, {**GRID, **changed}, seeds)
 
 
-def runner(folder: Path, engine: str = "e", sequences: dict[str, str] | None = None) -> run_block.BlockRunner:
-    return run_block.BlockRunner(Cache(folder / "cache", engine), sequences or {}, "cpu")
+def runner(folder: Path, engine: str = "e", sequences: dict[str, str] | None = None) -> BlockRunner:
+    return BlockRunner(Cache(folder / "cache", engine), sequences or {}, "cpu")
 
 
-def run(block: Block, runner: run_block.BlockRunner, folder: Path) -> dict[str, pa.Table]:
+def run(block: Block, runner: BlockRunner, folder: Path) -> dict[str, pa.Table]:
     """The block's tables, written and read again."""
     files = {table: folder / f"{table}.parquet" for table in ("traces", "updates", "runs", "timings")}
     made = {"engine": "e", "block": asdict(block)}
-    run_block.run_block(block, runner, Record("run_block", folder / "record.json"), files, made)
+    finish(block, runner, Record("run_block", folder / "record.json"), files, made)
     return {table: pq.read_table(file) for table, file in files.items()}
 
 
 def verify(
-    block: Block, runner: run_block.BlockRunner, folder: Path, size: int, tolerance: dict[str, float] = TOLERANCE
+    block: Block, runner: BlockRunner, folder: Path, size: int, tolerance: dict[str, float] = TOLERANCE
 ) -> list[dict[str, Any]]:
     """The checks of a sample of a block whose tables lie in ``folder``."""
-    found = verify_runs.rows_of([block], [str(folder / "traces.parquet")], runner, tolerance, size)
+    found = verification.rows_of([block], [str(folder / "traces.parquet")], runner, tolerance, size)
     return [check for check, _ in found]
 
 
@@ -186,7 +186,7 @@ def test_rows_are_those_of_the_runs_in_the_order_of_their_keys(tmp_path: Path) -
 
 def test_another_sample_is_verified_and_the_first_is_not_verified_again(tmp_path: Path, count: list[str]) -> None:
     run(block(), runner(tmp_path), tmp_path)
-    checking = run_block.BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
+    checking = BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
     few = verify(block(), checking, tmp_path, 1)
     count.clear()
     more = verify(block(), checking, tmp_path, 3)
@@ -207,18 +207,18 @@ def test_another_tolerance_is_applied_to_verified_runs(tmp_path: Path) -> None:
 def test_rows_that_are_not_those_verified_stop_the_study(tmp_path: Path, where: str) -> None:
     """One gradient norm in the block's table is off by one part in a million; and once a row is missing."""
     whole = run(block(), runner(tmp_path), tmp_path)["traces"]
-    sampled = verify_runs.sample(block(), 1)[0].key
+    sampled = verification.sample(block(), 1)[0].key
     index = whole["run_key"].to_pylist().index(sampled)
     last = len(whole) - 1 - whole["run_key"].to_pylist()[::-1].index(sampled)
     norms = whole["log10_grad_norm"].to_numpy().copy()
     norms[index if where == "first" else last] += np.log10(1.0 + 1e-6)
     place = whole.schema.get_field_index("log10_grad_norm")
     made = {"table": "traces", "block": asdict(block())}
-    study_tables.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", made)  # fmt: skip
+    store.write(whole.set_column(place, whole.schema.field(place), pa.array(norms)), tmp_path / "traces.parquet", made)  # fmt: skip
     with pytest.raises(CheckFailed, match=r"differs by 1e-06 from the one that was verified, at t=[17]"):
         verify(block(), runner(tmp_path), tmp_path, 1)
     short = pa.concat_tables([whole.slice(0, last), whole.slice(last + 1)])
-    study_tables.write(short, tmp_path / "traces.parquet", made)
+    store.write(short, tmp_path / "traces.parquet", made)
     with pytest.raises(CheckFailed, match="not those of the run that was verified"):
         verify(block(), runner(tmp_path), tmp_path, 1)
 
@@ -230,7 +230,7 @@ def test_another_engine_finds_nothing(tmp_path: Path, count: list[str]) -> None:
 
 
 def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: list[str]) -> None:
-    import study_data
+    from study.data import task_file
 
     rng = np.random.default_rng(0)
     for index in range(2):
@@ -240,7 +240,7 @@ def test_other_sequences_of_the_same_name_are_other_runs(tmp_path: Path, count: 
             "loss": np.array("softmax_cross_entropy"),
             "loss_at": np.array("last"),
         }
-        study_data.save(arrays, tmp_path / "mine.npz")
+        task_file.save(arrays, tmp_path / "mine.npz")
         mine = runner(tmp_path, sequences={"mine": str(tmp_path / "mine.npz")})
         run(block(task=["mine"]), mine, tmp_path)
         assert len(count) == 8 * (index + 1)
@@ -257,7 +257,7 @@ def test_a_run_that_disagrees_with_pytorch_stops_the_study_and_does_not_count_as
     monkeypatch.setitem(rc.ACTIVATIONS, "tanh", wrong)
     tanh = block(activation=["tanh"])
     run(tanh, runner(tmp_path), tmp_path)
-    checking = run_block.BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
+    checking = BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
     with pytest.raises(CheckFailed, match=r"disagrees with torch\.autograd: relative error .* activation=tanh"):
         verify(tanh, checking, tmp_path, 1)
     assert not list((tmp_path / "verified").rglob("*.run"))
@@ -314,17 +314,17 @@ def test_a_damaged_entry_is_computed_again_in_the_block(tmp_path: Path, count: l
 
 
 JOB = """
-import sys, types
+import runpy, sys, types
 sys.path[:0] = {path!r}
-import run_block
 from dataclasses import asdict
-from study_plan import Block
-from study_provenance import engine_digest
+from study.plan import Block
+from study.provenance import engine_digest
 
 block = Block("s", "all", {{}}, {grid!r}, 1)
 files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
 params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache")
-run_block.main(types.SimpleNamespace(params=params, input={{}}, output=files, log=['log']))
+job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule="run_block")
+runpy.run_path({path!r}[1] + "/run_block.py", {{"snakemake": job}}, "__main__")
 print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))
 """
 

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from study_project import ROOT, Project
-from study_project import copy as copy_project
 
 import rnn_core as rc
-import study_config
-import study_plan
-import study_yaml
-import write_schema
-from study_tables import SCHEMA_FILE
+from study import plan
+from study.config import approval, reader
+from study.config.canonical import canonical
+from study.config.idle import without_effect
+from study.tools import write_docs
+from study.tools.write_docs import SCHEMA_FILE
+from tests.support.study_project import ROOT, Project
+from tests.support.study_project import copy as copy_project
 
 STUDIES = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
 
@@ -46,7 +47,7 @@ def put(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.name)
 def test_every_study_of_the_project_is_valid(file: Path) -> None:
-    study_config.check(load(file), folders=[ROOT])
+    approval.check(load(file), folders=[ROOT])
 
 
 MISTAKES = [
@@ -139,8 +140,8 @@ MISTAKES = [
 def test_a_mistake_is_named_with_its_remedy(config: dict[str, Any], key: str, value: Any, expected: list[str]) -> None:
     if key == "sequences.digits":
         value = config["sequences"]["waves"]
-    with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(put(config, key, value), folders=[ROOT])
+    with pytest.raises(approval.ConfigError) as error:
+        approval.check(put(config, key, value), folders=[ROOT])
     for part in expected:
         assert part in str(error.value)
 
@@ -151,19 +152,19 @@ def test_what_float32_does_not_hold_is_refused_with_float32_alone(
 ) -> None:
     grid = config["sweeps"]["clipping"]["grid"] | {axis: value}
     config["sweeps"]["clipping"]["grid"] = grid | {"dtype": "float64"}
-    study_config.check(config, folders=[ROOT])
+    approval.check(config, folders=[ROOT])
     config["sweeps"]["clipping"]["grid"] = grid | {"dtype": ["float64", "float32"]}
-    with pytest.raises(study_config.ConfigError, match=rf"grid\.{axis}: .* with dtype float32, which holds 1.18e-38"):
-        study_config.check(config, folders=[ROOT])
+    with pytest.raises(approval.ConfigError, match=rf"grid\.{axis}: .* with dtype float32, which holds 1.18e-38"):
+        approval.check(config, folders=[ROOT])
 
 
 def test_a_large_study_is_made_once_it_is_confirmed(config: dict[str, Any]) -> None:
     large = put(config, "sweeps.propagation.seeds", 1_000_000)
-    runs, _ = study_plan.count(large)
-    study_config.check({**large, "confirm_runs": runs}, folders=[ROOT])
-    with pytest.raises(study_config.ConfigError, match=f"confirm_runs={runs}"):
-        study_config.check({**large, "confirm_runs": runs - 1}, folders=[ROOT])
-    assert "confirm_runs" not in study_config.canonical({**large, "confirm_runs": runs})
+    runs, _ = plan.count(large)
+    approval.check({**large, "confirm_runs": runs}, folders=[ROOT])
+    with pytest.raises(approval.ConfigError, match=f"confirm_runs={runs}"):
+        approval.check({**large, "confirm_runs": runs - 1}, folders=[ROOT])
+    assert "confirm_runs" not in canonical({**large, "confirm_runs": runs})
 
 
 @pytest.mark.parametrize(("given", "values"), [
@@ -174,22 +175,22 @@ def test_a_large_study_is_made_once_it_is_confirmed(config: dict[str, Any]) -> N
     ({"from": 1.5, "to": 1.5, "step": 0.1}, [1.5]),
 ])  # fmt: skip
 def test_a_range_is_the_list_that_one_would_write(config: dict[str, Any], given: Any, values: list[Any]) -> None:
-    found = study_config.canonical(put(config, "sweeps.propagation.grid.spectral_radius", given))
-    listed = found["sweeps"]["propagation"]["grid"]["spectral_radius"]
+    plain = canonical(put(config, "sweeps.propagation.grid.spectral_radius", given))
+    listed = plain["sweeps"]["propagation"]["grid"]["spectral_radius"]
     assert listed == values
     assert [type(value) for value in listed] == [type(value) for value in values]
-    names = [block.name for block in study_plan.blocks(found).values() if block.sweep == "propagation"]
+    names = [block.name for block in plan.blocks(plain).values() if block.sweep == "propagation"]
     assert not [name for name in names if len(name) > 60]
 
 
 def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> None:
     """`seeds: 2.0` was a traceback while planning."""
     written = put(put(config, "sweeps.propagation.seeds", 2.0), "sweeps.propagation.grid.sequence_length", [8.0, 16])
-    study_config.check(written, folders=[ROOT])
-    found = study_config.canonical(written)["sweeps"]["propagation"]
-    assert (found["seeds"], found["grid"]["sequence_length"]) == (2, [8, 16])
-    assert type(found["seeds"]) is int
-    assert study_config.canonical(study_config.canonical(written)) == study_config.canonical(written)
+    approval.check(written, folders=[ROOT])
+    plain = canonical(written)["sweeps"]["propagation"]
+    assert (plain["seeds"], plain["grid"]["sequence_length"]) == (2, [8, 16])
+    assert type(plain["seeds"]) is int
+    assert canonical(canonical(written)) == canonical(written)
 
 
 @pytest.mark.parametrize("axis", [name for name, axis in rc.experiment.axes().items() if axis.unset])
@@ -197,8 +198,8 @@ def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dic
     value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
     grid = {"task": "input_mean", "cell": "residual", axis: [None, value]}
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
-    study_config.check(config, folders=[ROOT])
-    experiments = [rc.Experiment(**run) for block in study_plan.blocks(config).values() for run in block.runs()]
+    approval.check(config, folders=[ROOT])
+    experiments = [rc.Experiment(**run) for block in plan.blocks(config).values() for run in block.runs()]
     assert [getattr(e, axis) for e in experiments] == [None, value]
 
 
@@ -212,22 +213,18 @@ def test_settings_that_change_nothing_are_named(
     config: dict[str, Any], changes: dict[str, Any], note: str | None
 ) -> None:
     config["sweeps"]["clipping"]["grid"] |= {"sequence_length": 24, **changes}
-    found = [text for text in study_config.without_effect(config) if f".{next(reversed(changes))}" in text]
-    assert [note is not None and note in text for text in found] == ([True] if note else [])
+    notes = [text for text in without_effect(config) if f".{next(reversed(changes))}" in text]
+    assert [note is not None and note in text for text in notes] == ([True] if note else [])
 
 
 def test_a_tolerance_that_checks_nothing_is_named(config: dict[str, Any]) -> None:
     config["gate"]["tolerance"]["float64"] = 1.0
-    assert [
-        t for t in study_config.without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t
-    ]
+    assert [t for t in without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t]
 
 
 def test_sequences_that_no_sweep_uses_are_named(config: dict[str, Any]) -> None:
     config["sequences"]["spare"] = config["sequences"]["waves"]
-    assert [
-        text for text in study_config.without_effect(config) if text.startswith("sequences.spare: no sweep uses it")
-    ]
+    assert [text for text in without_effect(config) if text.startswith("sequences.spare: no sweep uses it")]
 
 
 def test_a_long_block_name_ends_in_a_digest_and_blocks_stay_apart(config: dict[str, Any]) -> None:
@@ -239,18 +236,18 @@ def test_a_long_block_name_ends_in_a_digest_and_blocks_stay_apart(config: dict[s
     grid = {name: [axis.choices[0]] if axis.choices and axis.kind == "choice" else [None if axis.unset else 1] for name, axis in axes.items()}  # fmt: skip
     grid |= {"task": ["white_noise"], "clipping": ["none"], "spectral_radius": [1.0, 1.5]}
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": list(grid)}}
-    names = [block.name for block in study_plan.blocks(config).values()]
+    names = [block.name for block in plan.blocks(config).values()]
     assert len(set(names)) == 2
-    assert all(len(name.encode()) <= study_plan.LONGEST_NAME for name in names)
+    assert all(len(name.encode()) <= plan.LONGEST_NAME for name in names)
 
 
 def test_mistakes_are_given_with_file_and_line_in_the_files_order(tmp_path: Path) -> None:
     text = (ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8").replace("device: cpu", "device: gpu")
     lines = [*text.splitlines(), "extra: 1"]
     (tmp_path / "wrong.yaml").write_text("\n".join(lines), encoding="utf-8")
-    document = study_yaml.read(tmp_path / "wrong.yaml")
-    with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(document.values, document, ROOT)
+    document = reader.read(tmp_path / "wrong.yaml")
+    with pytest.raises(approval.ConfigError) as error:
+        approval.check(document.values, document, ROOT)
     device = next(number for number, line in enumerate(lines, 1) if line.startswith("device"))
     head, first, second = str(error.value).splitlines()
     assert head == f"{tmp_path}/wrong.yaml has 2 mistakes:"
@@ -260,8 +257,8 @@ def test_mistakes_are_given_with_file_and_line_in_the_files_order(tmp_path: Path
 
 def test_all_mistakes_are_named_at_once(config: dict[str, Any]) -> None:
     wrong = put(put(config, "device", "gpu"), "sweeps.propagation.seeds", -1)
-    with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(wrong, folders=[ROOT])
+    with pytest.raises(approval.ConfigError) as error:
+        approval.check(wrong, folders=[ROOT])
     assert "device" in str(error.value)
     assert "sweeps.propagation.seeds" in str(error.value)
 
@@ -269,8 +266,8 @@ def test_all_mistakes_are_named_at_once(config: dict[str, Any]) -> None:
 def test_a_missing_key_is_named(config: dict[str, Any]) -> None:
     del config["gate"]
     del config["device"]
-    with pytest.raises(study_config.ConfigError) as error:
-        study_config.check(config, folders=[ROOT])
+    with pytest.raises(approval.ConfigError) as error:
+        approval.check(config, folders=[ROOT])
     assert (
         str(error.value)
         == "The config has a mistake:\n  top level: device, gate are missing; a study needs study, title, question, device, gate, sweeps, figures, as studies/tiny.yaml has them"
@@ -279,9 +276,9 @@ def test_a_missing_key_is_named(config: dict[str, Any]) -> None:
 
 def test_schema_and_columns_page_are_up_to_date() -> None:
     """`make docs` was run after the last change of Experiment, a registry, a column or a figure."""
-    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(json.dumps(write_schema.schema()))
-    assert write_schema.COLUMNS_PAGE.read_text(encoding="utf-8") == write_schema.columns_page()
-    assert write_schema.SETTINGS_PAGE.read_text(encoding="utf-8") == write_schema.settings_page()
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(json.dumps(write_docs.schema()))
+    assert write_docs.COLUMNS_PAGE.read_text(encoding="utf-8") == write_docs.columns_page()
+    assert write_docs.SETTINGS_PAGE.read_text(encoding="utf-8") == write_docs.settings_page()
 
 
 def test_every_key_of_the_schema_is_described() -> None:
@@ -292,7 +289,7 @@ def test_every_key_of_the_schema_is_described() -> None:
         if isinstance(schema.get("additionalProperties"), dict):
             visit(schema["additionalProperties"], f"{path}.*")
 
-    schema = write_schema.schema()
+    schema = write_docs.schema()
     Draft202012Validator.check_schema(schema)
     visit(schema, "")
 
@@ -314,11 +311,11 @@ def test_schema_and_engine_agree_on_clipping_rules(config: dict[str, Any], text:
     def allowed(call: Any, *arguments: Any, **named: Any) -> bool:
         try:
             call(*arguments, **named)
-        except (ValueError, study_config.ConfigError):
+        except (ValueError, approval.ConfigError):
             return False
         return True
 
-    in_config = allowed(study_config.check, put(config, "sweeps.clipping.grid.clipping", text), folders=[ROOT])
+    in_config = allowed(approval.check, put(config, "sweeps.clipping.grid.clipping", text), folders=[ROOT])
     assert in_config == allowed(rc.parse_clipping, text)
 
 
@@ -351,9 +348,7 @@ def test_a_setting_of_another_cell_is_named_before_any_job(config: dict[str, Any
     grid["residual_leak"] = 0.5
     if cells:
         grid["cell"] = cells
-    with pytest.raises(
-        study_config.ConfigError, match=r"residual_leak: only the cell 'residual' has it, not .*sweep of"
-    ):
-        study_config.check(config)
+    with pytest.raises(approval.ConfigError, match=r"residual_leak: only the cell 'residual' has it, not .*sweep of"):
+        approval.check(config)
     grid["cell"] = "residual"
-    study_config.check(config)
+    approval.check(config)

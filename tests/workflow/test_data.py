@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import rnn_core as rc
-import study_data
+from study.data import intake, task_file
+from study.data.messages import DataError
 
 DESCRIBED: dict[str, Any] = {
     "sequence": "id",
@@ -37,9 +38,9 @@ def write(data: pd.DataFrame, folder: Path, suffix: str) -> dict[str, Any]:
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_users_file_becomes_sequences(tmp_path: Path, suffix: str) -> None:
     data = frame()
-    arrays = study_data.from_file("mine", write(data, tmp_path, suffix))
-    study_data.save(arrays, tmp_path / "mine.npz")
-    sequences = rc.Sequences(**study_data.load(tmp_path / "mine.npz"))
+    arrays = intake.from_file("mine", write(data, tmp_path, suffix))
+    task_file.save(arrays, tmp_path / "mine.npz")
+    sequences = rc.Sequences(**task_file.load(tmp_path / "mine.npz"))
     assert sequences.inputs.shape == (8, 5, 2)
     np.testing.assert_allclose(sequences.inputs[3, :, 1], data[data["id"] == 3]["b"], rtol=1e-15)
     np.testing.assert_allclose(sequences.targets[3, :, 0], data[data["id"] == 3]["y"], rtol=1e-15)
@@ -49,15 +50,15 @@ def test_a_users_file_becomes_sequences(tmp_path: Path, suffix: str) -> None:
 def test_rows_may_come_in_any_order_of_sequences(tmp_path: Path) -> None:
     data = frame()
     mixed = data.sort_values(["step", "id"], kind="stable")  # sequences interleaved, time in order
-    expected = study_data.from_file("mine", write(data, tmp_path, "csv"))
-    found = study_data.from_file("mine", write(mixed, tmp_path, "csv"))
+    expected = intake.from_file("mine", write(data, tmp_path, "csv"))
+    found = intake.from_file("mine", write(mixed, tmp_path, "csv"))
     np.testing.assert_array_equal(found["inputs"], expected["inputs"])
 
 
 def test_labels_at_the_last_step(tmp_path: Path) -> None:
     data = frame().assign(y=lambda d: d["id"] % 3)
     described = write(data, tmp_path, "csv") | {"loss": "softmax_cross_entropy", "loss_at": "last"}
-    sequences = rc.Sequences(**{k: v if k not in ("loss", "loss_at") else str(v) for k, v in study_data.from_file("mine", described).items()})  # type: ignore[arg-type]  # fmt: skip
+    sequences = rc.Sequences(**{k: v if k not in ("loss", "loss_at") else str(v) for k, v in intake.from_file("mine", described).items()})  # type: ignore[arg-type]  # fmt: skip
     assert sequences.targets.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
     assert sequences.output_size == 3
 
@@ -74,19 +75,19 @@ MISFITS = [
 
 @pytest.mark.parametrize(("spoil", "message"), MISFITS, ids=[m for _, m in MISFITS])
 def test_a_file_that_does_not_fit_is_named_with_the_reason(tmp_path: Path, spoil: Any, message: str) -> None:
-    with pytest.raises(study_data.DataError, match="mine") as error:
-        study_data.from_file("mine", write(spoil(frame()), tmp_path, "parquet"))
+    with pytest.raises(DataError, match="mine") as error:
+        intake.from_file("mine", write(spoil(frame()), tmp_path, "parquet"))
     assert message in str(error.value)
 
 
 def test_digits_are_read_pixel_by_pixel_and_split_once() -> None:
     from sklearn.datasets import load_digits
 
-    arrays = study_data.digits()
+    arrays = intake.digits()
     images = load_digits()
     assert arrays["inputs"].shape == (1797, 64, 1)
     np.testing.assert_array_equal(arrays["inputs"][5, :, 0], images.images[5].ravel() / 16)
     np.testing.assert_array_equal(arrays["targets"], images.target)
     assert arrays["held_out"].sum() == 359
     assert set(arrays["targets"][arrays["held_out"]]) == set(range(10))
-    np.testing.assert_array_equal(arrays["held_out"], study_data.digits()["held_out"])
+    np.testing.assert_array_equal(arrays["held_out"], intake.digits()["held_out"])

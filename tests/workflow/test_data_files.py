@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import study_data
+from study.data import intake
+from study.data.messages import DataError
+from study.data.task import Task, sequences_of
 
 LABELS: dict[str, Any] = {"sequence": "id", "inputs": ["a", "b"], "targets": ["kind"], "loss": "softmax_cross_entropy", "loss_at": "last"}  # fmt: skip
 N, T = 12, 4
@@ -35,26 +37,26 @@ def text_of(columns: dict[str, Any] = COLUMNS, mark: str = ",") -> str:
     return "".join(mark.join("" if value is None else str(value) for value in row) + "\n" for row in rows)
 
 
-def read(folder: Path, content: str | bytes | pa.Table, name: str = "mine.csv", **described: Any) -> study_data.Task:
+def read(folder: Path, content: str | bytes | pa.Table, name: str = "mine.csv", **described: Any) -> Task:
     """What is read from a file with this content."""
     file = folder / name
     if isinstance(content, pa.Table):
         pq.write_table(content, file)
     else:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return study_data.read("mine", {**LABELS, "file": name, **described}, folder)
+    return intake.read("mine", {**LABELS, "file": name, **described}, folder)
 
 
 def refusal(folder: Path, content: str | bytes | pa.Table, name: str = "mine.csv", **described: Any) -> str:
     """The one sentence that refuses it."""
-    with pytest.raises(study_data.DataError) as error:
+    with pytest.raises(DataError) as error:
         read(folder, content, name, **described)
     said = str(error.value)
     assert said.startswith("sequences.mine") and "\n" not in said and len(said) < 500
     return said
 
 
-def same(task: study_data.Task, decimals: int = 15) -> None:
+def same(task: Task, decimals: int = 15) -> None:
     """That it holds what ``COLUMNS`` do."""
     np.testing.assert_allclose(task.inputs[:, :, 0].ravel(), A, rtol=10.0**-decimals)
     np.testing.assert_allclose(task.inputs[:, :, 1].ravel(), B, rtol=10.0**-decimals)
@@ -163,21 +165,21 @@ def test_a_file_that_is_something_else_is_refused_in_one_sentence(tmp_path: Path
 
 def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "waves.csv").write_text(text_of())
-    with pytest.raises(study_data.DataError, match=r"wave\.csv.*does not exist.*Did you mean 'waves\.csv'\?"):
-        study_data.read("mine", {**LABELS, "file": "wave.csv"}, tmp_path)
+    with pytest.raises(DataError, match=r"wave\.csv.*does not exist.*Did you mean 'waves\.csv'\?"):
+        intake.read("mine", {**LABELS, "file": "wave.csv"}, tmp_path)
 
 
 @pytest.mark.parametrize(("file", "hint"), [("~/mine.csv", "write the whole path"), ("https://a.b/mine.csv", "download"), ("x" * 300 + ".csv", "too long"), ("mine.csv/x.csv", "does not exist")])  # fmt: skip
 def test_names_that_are_no_files_here(tmp_path: Path, file: str, hint: str) -> None:
     (tmp_path / "mine.csv").write_text(text_of())
-    with pytest.raises(study_data.DataError, match=hint):
-        study_data.read("mine", {**LABELS, "file": file}, tmp_path)
+    with pytest.raises(DataError, match=hint):
+        intake.read("mine", {**LABELS, "file": file}, tmp_path)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").mkdir()
-    with pytest.raises(study_data.DataError, match="this is a folder"):
-        study_data.read("mine", {**LABELS, "file": "mine.parquet"}, tmp_path)
+    with pytest.raises(DataError, match="this is a folder"):
+        intake.read("mine", {**LABELS, "file": "mine.parquet"}, tmp_path)
 
 
 def test_a_file_behind_a_closed_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,8 +192,8 @@ def test_a_file_behind_a_closed_door(tmp_path: Path, monkeypatch: pytest.MonkeyP
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Path, "open", closed)
-    with pytest.raises(study_data.DataError, match="you may not read the file"):
-        study_data.read("mine", {**LABELS, "file": "mine.csv"}, tmp_path)
+    with pytest.raises(DataError, match="you may not read the file"):
+        intake.read("mine", {**LABELS, "file": "mine.csv"}, tmp_path)
 
 
 def parquet(**columns: Any) -> pa.Table:
@@ -311,10 +313,10 @@ def test_whatever_happened_to_a_file_it_is_read_or_refused_in_one_sentence(data:
     with tempfile.TemporaryDirectory() as folder:
         try:
             task = read(Path(folder), bytes(content), name, **described)
-        except study_data.DataError as error:
+        except DataError as error:
             assert str(error).startswith("sequences.mine") and "\n" not in str(error) and len(str(error)) < 600
         else:
-            assert np.isfinite(task.inputs).all() and study_data.sequences_of(task).digest
+            assert np.isfinite(task.inputs).all() and sequences_of(task).digest
 
 
 def _parquet_bytes() -> bytes:
@@ -333,12 +335,12 @@ def test_the_same_numbers_are_the_same_data_whatever_file_they_come_from(tmp_pat
         read(tmp_path, european(), delimiter=";", decimal=","),
         read(tmp_path, pa.table(COLUMNS), "mine.parquet"),
     ]
-    assert len({study_data.sequences_of(task).digest for task in tasks}) == 1
+    assert len({sequences_of(task).digest for task in tasks}) == 1
     other = read(tmp_path, text_of(changed("a", 0, "0.1258")))
-    assert study_data.sequences_of(other).digest != study_data.sequences_of(tasks[0]).digest
+    assert sequences_of(other).digest != sequences_of(tasks[0]).digest
 
 
 def test_data_frames_of_pandas_are_read(tmp_path: Path) -> None:
     frame = pd.DataFrame(COLUMNS).astype({"kind": "category", "id": "string"})
     frame.to_parquet(tmp_path / "mine.parquet")
-    same(study_data.read("mine", {**LABELS, "file": "mine.parquet"}, tmp_path))
+    same(intake.read("mine", {**LABELS, "file": "mine.parquet"}, tmp_path))

@@ -19,8 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnn_core as rc
-import study_data
-from study_files import Misplaced
+import study
+from study.data import intake, task_file
+from study.data.messages import DataError
+from study.data.task import FIELDS, Task, class_name, sequences_of
+from study.files.writing import Misplaced
 
 CLASSES: dict[str, Any] = {"sequence": "id", "inputs": ["a"], "targets": ["kind"], "loss": "softmax_cross_entropy", "loss_at": "last"}  # fmt: skip
 VALUES = {**CLASSES, "targets": ["y"], "loss": "squared_error", "loss_at": "every"}
@@ -33,23 +36,23 @@ def frame(lengths: tuple[int, ...] = (3, 3, 3, 3, 3, 3)) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "step": step, "a": ids + step / 10, "kind": ids % 2, "y": ids * 10.0 + step})
 
 
-def read(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **more: Any) -> study_data.Task:
+def read(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **more: Any) -> Task:
     data.to_csv(folder / "mine.csv", index=False)
-    return study_data.read("mine", {**described, "file": "mine.csv", **more}, folder)
+    return intake.read("mine", {**described, "file": "mine.csv", **more}, folder)
 
 
 def refusal(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **more: Any) -> str:
-    with pytest.raises(study_data.DataError) as error:
+    with pytest.raises(DataError) as error:
         read(folder, data, described, **more)
     assert str(error.value).startswith("sequences.mine") and "\n" not in str(error.value)
     return str(error.value)
 
 
-def said(task: study_data.Task, part: str) -> bool:
+def said(task: Task, part: str) -> bool:
     return any(part in line for line in task.report)
 
 
-def warned(task: study_data.Task, part: str) -> bool:
+def warned(task: Task, part: str) -> bool:
     assert all(line.startswith("sequences.mine") for line in task.warnings)
     return any(part in line for line in task.warnings)
 
@@ -99,7 +102,7 @@ TYPED = [
 def test_time_may_be_of_any_type_that_has_an_order(tmp_path: Path, times: pa.Array) -> None:
     data = pa.Table.from_pandas(frame()).append_column("when", times)
     pq.write_table(data.take(pa.array(range(17, -1, -1))), tmp_path / "mine.parquet")
-    task = study_data.read("mine", {**CLASSES, "file": "mine.parquet", "time": "when"}, tmp_path)
+    task = intake.read("mine", {**CLASSES, "file": "mine.parquet", "time": "when"}, tmp_path)
     np.testing.assert_allclose(task.inputs[:, :, 0], frame()["a"].to_numpy().reshape(6, 3))
 
 
@@ -142,34 +145,34 @@ def test_one_name_for_two_different_files_is_refused(tmp_path: Path) -> None:
     frame().to_csv(tmp_path / "a" / "mine.csv", index=False)
     shutil.copy(tmp_path / "a" / "mine.csv", tmp_path / "b" / "mine.csv")
     study = study_on("mine.csv")
-    assert not study_data.inspect(study, [tmp_path / "a", tmp_path / "b"]).problems
+    assert not intake.inspect(study, [tmp_path / "a", tmp_path / "b"]).problems
     (tmp_path / "b" / "mine.csv").write_text((tmp_path / "a" / "mine.csv").read_text() + "\n")
-    [said] = study_data.inspect(study, [tmp_path / "a", tmp_path / "b"]).problems
+    [said] = intake.inspect(study, [tmp_path / "a", tmp_path / "b"]).problems
     assert "'mine.csv' is two different files" in said
 
 
 @pytest.mark.parametrize("file", ["x" * 300 + ".csv", "d\0.csv"])
 def test_names_that_no_file_can_have_are_one_sentence(tmp_path: Path, file: str) -> None:
-    [said] = study_data.inspect(study_on(file), [tmp_path]).problems
+    [said] = intake.inspect(study_on(file), [tmp_path]).problems
     assert said.startswith("sequences.mine")
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "mine.csv")
-    [said] = study_data.inspect(study_on("mine.csv"), [tmp_path]).problems
+    [said] = intake.inspect(study_on("mine.csv"), [tmp_path]).problems
     assert "this is a pipe or a device" in said
 
 
 def test_sequences_in_another_tasks_place_are_noticed(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "one" / "sequences"
     folder.mkdir(parents=True)
-    study_data.save_task(read(tmp_path, frame()), folder / "mine.npz", folder / "mine.txt", folder / "mine.json")
-    assert study_data.load(folder / "mine.npz")
+    task_file.save_task(read(tmp_path, frame()), folder / "mine.npz", folder / "mine.txt", folder / "mine.json")
+    assert task_file.load(folder / "mine.npz")
     for other in (folder / "other.npz", tmp_path / "results" / "two" / "sequences" / "mine.npz"):
         other.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "mine.npz", other)
         with pytest.raises(Misplaced, match="it was written as one/sequences/mine"):
-            study_data.load(other)
+            task_file.load(other)
 
 
 @pytest.mark.parametrize("name", ["t", "year", "idx", "Time", "time_s", "timestamp (ms)", "STEP", "date", "step_index"])
@@ -215,11 +218,11 @@ def test_however_rows_are_shuffled_time_puts_them_back(data: Any) -> None:
         tasks = []
         for content in (rows, shuffled):
             content.to_csv(folder / "mine.csv", index=False)
-            tasks.append(study_data.read("mine", described, folder))
+            tasks.append(intake.read("mine", described, folder))
         plain, sorted_again = tasks
-        for name in study_data.FIELDS:
+        for name in FIELDS:
             np.testing.assert_array_equal(getattr(plain, name), getattr(sorted_again, name))
-        assert study_data.sequences_of(plain).digest == study_data.sequences_of(sorted_again).digest
+        assert sequences_of(plain).digest == sequences_of(sorted_again).digest
         for index, length in enumerate(lengths):
             np.testing.assert_allclose(plain.inputs[index, :length, 0], index + np.arange(length) / 10)
             assert not plain.inputs[index, length:].any()
@@ -261,7 +264,7 @@ def test_classes_may_have_any_names(tmp_path: Path, given_labels: list[Any], cla
     assert task.classes == classes and [type(name) for name in task.classes or []] == [type(name) for name in classes]
     written = [str(classes[label]).lower() for label in task.targets]
     assert written == [str(label).strip().lower().removesuffix(".0") for label in given_labels]
-    assert said(task, f"{len(classes)} classes: {study_data.class_name(classes[0])} = 0 (")
+    assert said(task, f"{len(classes)} classes: {class_name(classes[0])} = 0 (")
     assert warned(task, "is taken as the name of a class") == ("NA" in classes)
 
 
@@ -271,17 +274,17 @@ def test_classes_may_be_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
     values = [str(value) for value in data["kind"]] if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind) else list(data["kind"])  # fmt: skip
     table = pa.Table.from_pandas(data).drop_columns("kind").append_column("kind", pa.array(values).cast(kind))
     pq.write_table(table, tmp_path / "mine.parquet")
-    task = study_data.read("mine", {**CLASSES, "file": "mine.parquet"}, tmp_path)
+    task = intake.read("mine", {**CLASSES, "file": "mine.parquet"}, tmp_path)
     assert task.targets.tolist() == [0, 1] * 3
 
 
 def test_the_names_of_classes_are_kept_for_reports(tmp_path: Path) -> None:
     task = read(tmp_path, frame().assign(kind=lambda d: np.where(d["kind"] == 1, "dog", "cat")))
-    study_data.save_task(task, tmp_path / "x.npz", tmp_path / "x.txt", tmp_path / "x.json")
+    task_file.save_task(task, tmp_path / "x.npz", tmp_path / "x.txt", tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["classes"] == ["cat", "dog"]
     assert np.load(tmp_path / "x.npz")["classes"].tolist() == ["cat", "dog"]
     assert "2 classes: cat = 0 (" in (tmp_path / "x.txt").read_text()
-    assert rc.Sequences(**study_data.load(tmp_path / "x.npz")).output_size == 2
+    assert rc.Sequences(**task_file.load(tmp_path / "x.npz")).output_size == 2
 
 
 BAD_LABELS = [
@@ -401,9 +404,9 @@ def test_missing_targets_are_named_with_their_rows(tmp_path: Path, more: dict[st
 
 
 def test_sequences_beyond_the_machines_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import study_data_sequences
+    from study.data import gathering
 
-    monkeypatch.setattr(study_data_sequences, "memory_of_machine_mb", lambda: 4096 / 2**20)
+    monkeypatch.setattr(gathering, "memory_of_machine_mb", lambda: 4096 / 2**20)
     assert "the longest of 600 steps with 1 input, take" in refusal(tmp_path, frame((600, 1, 1, 1)))
     assert read(tmp_path, frame((60, 1, 1, 1))).ends.max() == 60
 
@@ -429,8 +432,8 @@ def test_missing_identifiers_of_a_typed_column_are_refused(tmp_path: Path) -> No
         ids = [missing if value == 4 else float(value) for value in frame()["id"]]
         table = pa.Table.from_pandas(frame()).drop_columns("id").append_column("id", pa.array(ids, from_pandas=False))
         pq.write_table(table, tmp_path / "mine.parquet")
-        with pytest.raises(study_data.DataError, match="'id' is blank in data rows 13 to 15"):
-            study_data.read("mine", {**CLASSES, "file": "mine.parquet"}, tmp_path)
+        with pytest.raises(DataError, match="'id' is blank in data rows 13 to 15"):
+            intake.read("mine", {**CLASSES, "file": "mine.parquet"}, tmp_path)
 
 
 def test_identifiers_that_differ_in_capitals_are_told(tmp_path: Path) -> None:
@@ -495,13 +498,11 @@ def config(**grid: Any) -> dict[str, Any]:
     return {"sequences": {"mine": {**CLASSES, "file": "mine.csv"}}, "sweeps": {"one": {"seeds": 1, "grid": grid}}}
 
 
-def inspected(
-    folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **grid: Any
-) -> study_data.Inspection:
+def inspected(folder: Path, data: pd.DataFrame, described: dict[str, Any] = CLASSES, **grid: Any) -> intake.Inspection:
     data.to_csv(folder / "mine.csv", index=False)
     study = config(**grid)
     study["sequences"]["mine"] = {**described, "file": "mine.csv"}
-    return study_data.inspect(study, [folder])
+    return intake.inspect(study, [folder])
 
 
 def test_a_study_that_fits_its_data_has_no_problems(tmp_path: Path) -> None:
@@ -530,7 +531,7 @@ def test_defaults_that_do_not_fit_are_named_as_such(tmp_path: Path) -> None:
     frame().to_csv(tmp_path / "mine.csv", index=False)
     study = config()
     del study["sweeps"]["one"]["grid"]["sequence_length"], study["sweeps"]["one"]["grid"]["batch_size"]
-    found = study_data.inspect(study, [tmp_path])
+    found = intake.inspect(study, [tmp_path])
     assert any(
         "sequence_length: 100 (the default) is too long; the sequences of 'mine' have 3 steps" in line
         for line in found.problems
@@ -596,28 +597,21 @@ def test_every_declared_file_is_inspected_and_each_read_once(tmp_path: Path, mon
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", counting)
-    found = study_data.inspect(study, [tmp_path])
+    found = intake.inspect(study, [tmp_path])
     assert len(found.problems) == 2
     assert found.problems[0].startswith("sequences.other (not there.csv): the file does not exist")
     assert found.problems[1].startswith("sweeps.two.grid.sequence_length: 9 is too long")
     assert opened.count("mine.csv") == 1
 
 
-def test_a_study_without_data_reads_no_library(tmp_path: Path) -> None:
-    """Every start of Snakemake imports the module and inspects."""
-    script = f"import sys; sys.path.insert(0, {str(Path(study_data.__file__).parent)!r}); import study_data; study_data.inspect({{'sweeps': {{}}}}); print([m for m in ('numpy', 'pyarrow', 'pandas', 'torch', 'rnn_core', 'sklearn') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.strip() == "[]"
-
-
 def test_inspecting_data_imports_neither_torch_nor_pandas(tmp_path: Path) -> None:
     """pyarrow looks for pandas, half a second, unless told not to; whoever else wants pandas gets it."""
     frame().to_csv(tmp_path / "mine.csv", index=False)
-    root, scripts = Path(rc.__file__).parent.parent, Path(study_data.__file__).parent
+    root, scripts = Path(rc.__file__).parent.parent, Path(study.__file__).parent.parent
     script = "\n".join([
         f"import sys; sys.path[:0] = [{str(root)!r}, {str(scripts)!r}]",
-        "import study_data, study_tables",
-        f"with study_tables.without_pandas(): found = study_data.inspect({config()!r})",
+        "from study.data import intake; from study.tables import store",
+        f"with store.without_pandas(): found = intake.inspect({config()!r})",
         "assert found.reports, found",
         "print([name for name in ('torch', 'pandas', 'sklearn') if name in sys.modules])",
         "import pandas; print(pandas.DataFrame({'x': [1]}).shape)",
@@ -647,7 +641,7 @@ def test_files_that_failed_once(tmp_path: Path, file: str, problem: str) -> None
     shutil.copy(CASES / file, tmp_path / file)
     study = config(sequence_length=5)
     study["sequences"]["mine"] |= {"file": file, "inputs": ["a", "b"]}
-    found = study_data.inspect(study, [tmp_path])
+    found = intake.inspect(study, [tmp_path])
     if problem:
         assert len(found.problems) == 1 and problem in found.problems[0] and file in found.problems[0]
     else:
@@ -656,12 +650,12 @@ def test_files_that_failed_once(tmp_path: Path, file: str, problem: str) -> None
 
 def test_a_study_longer_than_its_data_is_told_before_any_job(tmp_path: Path) -> None:
     shutil.copy(CASES / "good.csv", tmp_path / "mine.csv")
-    found = study_data.inspect(config(sequence_length=50), [tmp_path])
+    found = intake.inspect(config(sequence_length=50), [tmp_path])
     assert found.problems == ["sweeps.one.grid.sequence_length: 50 is too long; the sequences of 'mine' have 6 steps"]
 
 
 def test_a_header_that_is_one_long_quoted_cell_is_told_on_one_line(tmp_path: Path) -> None:
     """A quote that is never closed makes the whole file the name of its first column."""
     (tmp_path / "mine.csv").write_text('"id,step,a,kind\n0,0,1.0,1\n' + "0,1,2.0,1\n" * 50 + '",x\n1,2\n')
-    [said] = study_data.inspect(study_on("mine.csv"), [tmp_path]).problems
+    [said] = intake.inspect(study_on("mine.csv"), [tmp_path]).problems
     assert "\n" not in said and "…, x" in said and len(said) < 300

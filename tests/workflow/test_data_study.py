@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study_project import Project, copy, without_figures
 
 import rnn_core as rc
-import study_data
-import study_tables
+from study.data import task_file
+from study.settings import described_axes
+from tests.support.study_project import Project, copy, without_figures
 
 FILE = "data/my {task} {waves} [1] *?.csv"
 DESCRIBED: dict[str, Any] = {
@@ -78,7 +78,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[str]]:
 
 
 def data_of(project: Project) -> rc.Sequences:
-    return rc.Sequences(**study_data.load(project.root / "results/own/sequences/mine.npz"))
+    return rc.Sequences(**task_file.load(project.root / "results/own/sequences/mine.npz"))
 
 
 def test_the_sequences_are_those_of_the_file(own: tuple[Project, list[str]]) -> None:
@@ -108,7 +108,7 @@ def test_every_run_says_which_data_it_read(own: tuple[Project, list[str]]) -> No
     assert (runs.loc[mine, "data"] == digest).all() and runs.loc[~mine, "data"].isna().all()
     assert mine.sum() == 12 and (~mine).sum() == 8
     for row in runs.to_dict("records"):
-        settings = {name: _plain(row[name]) for name in study_tables.axes()}
+        settings = {name: _plain(row[name]) for name in described_axes()}
         experiment = rc.Experiment(**settings)
         assert row["run_key"] == (experiment.key_with(digest) if row["task"] == "mine" else experiment.key)
     checks = project.table("checks", "own")
@@ -131,7 +131,7 @@ def _plain(value: Any) -> Any:
 
 
 def _settings_key(row: dict[str, Any]) -> str:
-    return rc.Experiment(**{name: _plain(row[name]) for name in study_tables.axes()}).key
+    return rc.Experiment(**{name: _plain(row[name]) for name in described_axes()}).key
 
 
 def test_the_page_renders(own: tuple[Project, list[str]]) -> None:

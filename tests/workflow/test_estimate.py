@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import check_engine
-import study_estimate
-import study_plan
-import study_progress
-from study_estimate import Estimate, Job
-from study_progress import Record
+from study import PROJECT, plan
+from study.cost import forecast
+from study.cost.forecast import Estimate, Job
+from study.runs import gate
+from study.screen import progress as job_progress
+from study.screen.progress import Record
 
 NOW = 1_000_000.0
 
@@ -31,7 +31,7 @@ def with_record(job: Job, done: int, found: int = 0) -> Job:
     return job
 
 
-def at(jobs: list[Job], cores: int = 1, seconds: float = 0.0) -> study_estimate.Progress:
+def at(jobs: list[Job], cores: int = 1, seconds: float = 0.0) -> forecast.Progress:
     return Estimate(dict(enumerate(jobs)), cores, NOW).at(NOW + seconds)
 
 
@@ -92,15 +92,15 @@ def test_a_slow_engine_check_slows_what_compares_with_pytorch_and_nothing_else()
 
 
 def test_the_engine_check_is_predicted_from_the_networks_that_it_takes(config: dict[str, Any]) -> None:
-    cases = len(list(check_engine.cases(config["sweeps"])))
-    known = study_estimate.check_seconds(config)
+    cases = len(list(gate.cases(config["sweeps"])))
+    known = forecast.check_seconds(config)
     assert 2.0 + 0.004 * cases < known < 2.0 + 0.1 * cases
     longer = config["sweeps"]["propagation"]["grid"]
     longer["sequence_length"] = [5, 8000]
-    assert study_estimate.check_seconds(config) > 10 * known
+    assert forecast.check_seconds(config) > 10 * known
     longer["sequence_length"] = [5, 8000, 10**7]
     longer["truncation"] = [None, 5]
-    assert study_estimate.check_seconds(config) < 20 * known
+    assert forecast.check_seconds(config) < 20 * known
 
 
 def test_blocks_whose_records_stay_elsewhere_count_when_they_end() -> None:
@@ -138,7 +138,7 @@ def test_stages_never_fall_and_a_failure_takes_the_promise_back() -> None:
 
 def test_records_of_an_earlier_call_are_not_counted(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
-    record = Record("run_block", study_progress.record_file(log), runs=10, done=7, started=NOW - 1.0)
+    record = Record("run_block", job_progress.record_file(log), runs=10, done=7, started=NOW - 1.0)
     record.write()
     estimate = Estimate({0: Job("runs", "block a", 1.0, logs=(str(log),), runs=10)}, 1, NOW)
     estimate.begin(0)
@@ -156,24 +156,25 @@ def test_the_wait_in_a_queue_is_no_slowness(tmp_path: Path) -> None:
         estimate.begin(number)
     estimate.end(0)
     assert estimate.at(NOW + 1e6).left == pytest.approx(10.0)
-    Record("run_block", study_progress.record_file(log), runs=10, done=5, started=NOW + 1e6).write()
+    Record("run_block", job_progress.record_file(log), runs=10, done=5, started=NOW + 1e6).write()
     estimate.look()
     assert estimate.at(NOW + 1e6 + 5.0).rate == pytest.approx(1.0)
     assert estimate.at(NOW + 1e6 + 5.0).left == pytest.approx(5.0)
 
 
 def test_every_rule_that_makes_something_has_a_kind_and_a_predicted_time(config: dict[str, Any]) -> None:
-    blocks = list(study_plan.blocks(config).values())
-    for rule in (*study_estimate.KIND_OF_RULE, "plot_growth_rate"):
-        seconds, starts = study_estimate.predicted(rule, blocks[:1], config, rows=1e4)
+    blocks = list(plan.blocks(config).values())
+    for rule in forecast.KIND_OF_RULE:
+        seconds, starts = forecast.predicted(rule, blocks[:1], config, rows=1e4)
         assert 0 <= starts < seconds < 3600, rule
-    rules = {line.split()[1].rstrip(":") for file in Path(study_estimate.__file__).parent.parent.glob("rules/*.smk") for line in file.read_text().splitlines() if line.startswith("rule ")}  # fmt: skip
-    assert rules - {"plan"} == set(study_estimate.KIND_OF_RULE)
+    rules = {line.split()[1].rstrip(":") for file in (PROJECT / "workflow").glob("rules/*.smk") for line in file.read_text().splitlines() if line.startswith("rule ")}  # fmt: skip
+    assert rules - {"plan"} == set(forecast.KIND_OF_RULE)
 
 
 @pytest.fixture
 def config() -> dict[str, Any]:
-    from study_project import ROOT
     from yaml import safe_load
+
+    from tests.support.study_project import ROOT
 
     return dict(safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8")))

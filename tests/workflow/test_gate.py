@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from study_project import ROOT
 from yaml import safe_load
 
 import check_engine
 import rnn_core as rc
-from oracle_checks import CheckFailed
 from rnn_core.cells import vanilla
+from study.runs import gate as gate_of_study
+from study.runs.checks import CheckFailed
+from tests.support.study_project import ROOT
 
 SWEEPS = {
     "one": {
@@ -47,7 +48,7 @@ def gate(path: Any, sweeps: dict[str, Any] = SWEEPS) -> pd.DataFrame:
 
 
 def test_every_activation_is_checked_at_both_ends_of_every_range() -> None:
-    cases = list(check_engine.cases(SWEEPS))
+    cases = list(gate_of_study.cases(SWEEPS))
     found = {(e.task, e.activation, e.spectral_radius, e.sequence_length) for _, e in cases}
     ends = {("white_noise", phi, rho, T) for phi in ("tanh", "relu") for rho in (0.5, 1.8) for T in (3, 40)}
     assert found == ends | {("input_mean", "sigmoid", 1.0, 12)}
@@ -56,7 +57,7 @@ def test_every_activation_is_checked_at_both_ends_of_every_range() -> None:
 
 def test_the_default_study_is_checked_on_all_its_activations_and_tasks() -> None:
     config = safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    cases = [e for _, e in check_engine.cases(config["sweeps"])]
+    cases = [e for _, e in gate_of_study.cases(config["sweeps"])]
     assert {e.activation for e in cases} == {"identity", "relu", "sigmoid", "tanh"}
     assert {e.task for e in cases} == {"white_noise", "digits"}
     assert {e.dtype for e in cases} == {"float32", "float64"}
@@ -142,7 +143,7 @@ def test_a_sound_engine_passes_on_chaotic_and_exploding_networks(
 
 def test_training_that_succeeds_is_not_stopped() -> None:
     """Where the loss has come near zero, output minus target is rounding error, and two sound programs have different ones."""
-    from oracle_checks import Verifier
+    from study.runs.checks import Verifier
 
     verifier = Verifier(1e-10)
     settings = {"task": "input_mean", "activation": "identity", "spectral_radius": 0.1, "hidden_size": 12}

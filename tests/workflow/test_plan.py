@@ -10,16 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from study_project import ROOT
 from yaml import safe_load
 
-import plan_study
 import rnn_core as rc
-import study_config
-import study_cost
-import study_plan
-from rnn_core import experiment, initializers
-from study_plan import Block
+from rnn_core import bptt, initializers
+from rnn_core.experiment.measures import prediction
+from study import plan as planning
+from study.config import approval
+from study.cost import model, outlook
+from study.plan import Block
+from tests.support.study_project import ROOT
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_default_study_is_what_was_asked_for(config: dict[str, Any]) -> None
     assert min(grid["sequence_length"]) == 25
     assert max(grid["sequence_length"]) == 400
     assert len(grid["sequence_length"]) >= 4
-    assert propagation["seeds"] >= 8  # fewer than six can settle no comparison (study_statistics.FEWEST_SEEDS)
+    assert propagation["seeds"] >= 8  # fewer than six can settle no comparison (statistics.FEWEST_SEEDS)
     assert grid["loss_at"] == "last"
     for sweep in (clipping, config["sweeps"]["breakdown"]):
         assert set(sweep["grid"]["clipping"]) == {"none", "norm:1.0"}
@@ -48,44 +48,48 @@ def test_the_default_study_is_what_was_asked_for(config: dict[str, Any]) -> None
 
 
 def test_blocks_hold_every_run_once(config: dict[str, Any]) -> None:
-    keys = [rc.Experiment(**run).key for block in study_plan.blocks(config).values() for run in block.runs()]
+    keys = [rc.Experiment(**run).key for block in planning.blocks(config).values() for run in block.runs()]
     expected = 1
     total = 0
     for sweep in config["sweeps"].values():
         expected = sweep["seeds"]
         for values in sweep["grid"].values():
-            expected *= len(study_plan.as_list(values))
+            expected *= len(planning.as_list(values))
         total += expected
     assert len(keys) == len(set(keys)) == total
-    assert sum(map(len, study_plan.blocks(config).values())) == total
+    assert sum(map(len, planning.blocks(config).values())) == total
 
 
 def test_a_grown_axis_adds_blocks_and_leaves_the_others_alone(config: dict[str, Any]) -> None:
-    before = study_plan.blocks(config)
+    before = planning.blocks(config)
     config["sweeps"]["propagation"]["grid"]["spectral_radius"].append(1.7)
-    after = study_plan.blocks(config)
+    after = planning.blocks(config)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {("propagation", "spectral_radius=1.7")}
 
 
 def test_jobs_over_does_not_change_the_runs(config: dict[str, Any]) -> None:
     def keys() -> set[str]:
-        return {rc.Experiment(**run).key for block in study_plan.blocks(config).values() for run in block.runs()}
+        return {rc.Experiment(**run).key for block in planning.blocks(config).values() for run in block.runs()}
 
     expected = keys()
     config["sweeps"]["propagation"]["jobs_over"] = ["activation", "sequence_length"]
     config["sweeps"]["clipping"]["jobs_over"] = ["clipping"]
     assert keys() == expected
-    assert ("clipping", "clipping=norm-1.0") in study_plan.blocks(config)  # no colon in a file name
+    assert ("clipping", "clipping=norm-1.0") in planning.blocks(config)  # no colon in a file name
 
 
-def test_planning_imports_neither_torch_nor_pandas() -> None:
-    """The Snakefile is parsed again in every job of a cluster: each of these would take a second of it."""
+def test_planning_imports_nothing_slow() -> None:
+    """The Snakefile is parsed again in every job of a cluster, and would wait for it."""
     import subprocess
     import sys
 
-    code = "import sys, study_config, study_cost, study_plan, study_progress, study_provenance; print([m for m in ('torch', 'pandas') if m in sys.modules])"  # fmt: skip
-    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "workflow" / "scripts")])}
+    modules = "config.approval", "cost.resources", "data.intake", "plan", "provenance", "screen.session", "tables.store"
+    code = "\n".join(f"import study.{module}" for module in modules)
+    code += (
+        "\nimport sys; print([m for m in ('torch', 'pandas', 'scipy', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    path = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "workflow" / "scripts")])}
     done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -95,10 +99,10 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(100)]
     config["sweeps"]["propagation"] |= {"seeds": 63, "jobs_over": ["spectral_radius", "activation"]}
     start = time.process_time()
-    study_config.check(config, folders=[ROOT])
-    blocks = study_plan.blocks(config)
-    groups = study_plan.verification_jobs(blocks)
-    costs = [study_cost.block_cost(block, config) for block in blocks.values()]
+    approval.check(config, folders=[ROOT])
+    blocks = planning.blocks(config)
+    groups = planning.verification_jobs(blocks)
+    costs = [model.block_cost(block, config) for block in blocks.values()]
     spent = time.process_time() - start
     assert sum(map(len, blocks.values())) >= 100_000
     assert sum(map(len, groups.values())) == len(blocks) == len(costs)
@@ -107,12 +111,12 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
 
 def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: dict[str, Any]) -> None:
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(70)]
-    before = study_plan.verification_jobs(study_plan.blocks(config))
+    before = planning.verification_jobs(planning.blocks(config))
     names = [block.name for (sweep, _), group in before.items() if sweep == "propagation" for block in group]
     assert len(names) == len(set(names)) == 70
     assert len([group for group in before if group[0] == "propagation"]) == 16
     config["sweeps"]["propagation"]["grid"]["spectral_radius"].append(1.7)
-    after = study_plan.verification_jobs(study_plan.blocks(config))
+    after = planning.verification_jobs(planning.blocks(config))
     changed = [group for group in after if after[group] != before[group]]
     assert set(before) == set(after)
     assert len(changed) == 1
@@ -120,7 +124,7 @@ def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: d
 
 def test_runs_that_two_sweeps_share_are_noticed(config: dict[str, Any]) -> None:
     defaults = {name: axis.default for name, axis in fields_of_experiment().items()}
-    assert study_plan.shared_runs(config, defaults) == {}
+    assert planning.shared_runs(config, defaults) == {}
     first = config["sweeps"]["propagation"]
     again = {
         **first,
@@ -128,8 +132,8 @@ def test_runs_that_two_sweeps_share_are_noticed(config: dict[str, Any]) -> None:
         "grid": {**first["grid"], "activation": ["tanh", "gelu"], "sequence_length": [100, 200]},
     }
     config["sweeps"] = {"a": first, "b": again}
-    keys = {name: {rc.Experiment(**run).key for block in study_plan.blocks(config).values() if block.sweep == name for run in block.runs()} for name in "ab"}  # fmt: skip
-    assert study_plan.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 20}
+    keys = {name: {rc.Experiment(**run).key for block in planning.blocks(config).values() if block.sweep == name for run in block.runs()} for name in "ab"}  # fmt: skip
+    assert planning.shared_runs(config, defaults) == {("a", "b"): len(keys["a"] & keys["b"])} == {("a", "b"): 20}
 
 
 def fields_of_experiment() -> dict[str, Any]:
@@ -139,11 +143,11 @@ def fields_of_experiment() -> dict[str, Any]:
 # ---- what it costs
 
 
-def work(grid: dict[str, list[Any]], seeds: int = 1, shared: bool = False) -> study_cost.Work:
-    return study_cost.block_work(Block("s", "all", {}, grid, seeds), shared)
+def work(grid: dict[str, list[Any]], seeds: int = 1, shared: bool = False) -> model.Work:
+    return model.block_work(Block("s", "all", {}, grid, seeds), shared)
 
 
-def steps_of(counted: study_cost.Work) -> float:
+def steps_of(counted: model.Work) -> float:
     return counted["fast_step"] + counted["readable_step"]
 
 
@@ -178,13 +182,13 @@ def test_counted_work_is_what_the_engine_does(
 
         return counted
 
-    monkeypatch.setattr(experiment, "forward", counting("step", experiment.forward, lambda a: len(a[2])))
-    monkeypatch.setattr(experiment, "backward", counting("step", experiment.backward, lambda a: len(a[0].x)))
+    monkeypatch.setattr(bptt, "run_forward", counting("step", bptt.run_forward, lambda a: len(a[2])))
+    monkeypatch.setattr(bptt, "backward", counting("step", bptt.backward, lambda a: len(a[0].x)))
     monkeypatch.setattr(
-        experiment, "fixed_point", counting("theory", experiment.fixed_point, lambda a: not a[0].homogeneous)
+        prediction, "fixed_point", counting("theory", prediction.fixed_point, lambda a: not a[0].homogeneous)
     )
-    at_point = counting("cubed", experiment.operating_rate, lambda a: len(a[0]) ** 3)
-    monkeypatch.setattr(experiment, "operating_rate", at_point)
+    at_point = counting("cubed", prediction.operating_rate, lambda a: len(a[0]) ** 3)
+    monkeypatch.setattr(prediction, "operating_rate", at_point)
     singular = initializers._Remembered(counting("cubed", initializers._sigma_max.measure, lambda a: len(a[0]) ** 3))
     monkeypatch.setattr(initializers, "_sigma_max", singular)  # of the matrix whose eigenvalues are asked for, too
     experiments = [rc.Experiment(**settings) for settings in Block("s", "all", {}, grid, 2).runs()]
@@ -193,7 +197,7 @@ def test_counted_work_is_what_the_engine_does(
         made["update"] += len(result.updates["update"])
         made["kept"] += 1
     counted = work(grid, seeds=2, shared=shared)
-    draws = 2 * 5**3 * max(study_cost.GATES[cell] for cell in grid.get("cell", ["vanilla"]))
+    draws = 2 * 5**3 * max(model.GATES[cell] for cell in grid.get("cell", ["vanilla"]))
     assert {kind: counted[kind] for kind in ("row", "update", "kept", "theory")} == {kind: made[kind] for kind in ("row", "update", "kept", "theory")}  # fmt: skip
     assert steps_of(counted) == made["step"]
     assert counted["cubed"] == draws + made["cubed"]
@@ -218,16 +222,16 @@ def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> 
 
 
 def test_costs_grow_with_what_they_are_made_of(config: dict[str, Any]) -> None:
-    blocks = study_plan.blocks(config)
+    blocks = planning.blocks(config)
     block = blocks["propagation", "spectral_radius=1.0"]
-    cost = study_cost.block_cost(block, config)
-    twice = study_cost.block_cost(dataclasses.replace(block, seeds=2 * block.seeds), config)
-    fixed = study_cost.RATES["job_seconds"] + study_cost.RATES["block_seconds"]
+    cost = model.block_cost(block, config)
+    twice = model.block_cost(dataclasses.replace(block, seeds=2 * block.seeds), config)
+    fixed = model.RATES["job_seconds"] + model.RATES["block_seconds"]
     assert twice.seconds - fixed == pytest.approx(2 * (cost.seconds - fixed))
     assert twice.disk_mb == pytest.approx(2 * cost.disk_mb)
     long = dataclasses.replace(block, grid={**block.grid, "sequence_length": [1_000_000]})
     states = 1_000_000 * 16 * 64 * 8 / 2**20
-    unbounded, bounded = (study_cost.block_cost(long, {**config, "memory_mb": m}).memory_mb for m in (None, 512))
+    unbounded, bounded = (model.block_cost(long, {**config, "memory_mb": m}).memory_mb for m in (None, 512))
     assert unbounded > states
     assert bounded < unbounded
 
@@ -237,15 +241,15 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
     config: dict[str, Any], factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a compiler the engine is twenty times slower; starts of jobs, tables and figures are not."""
-    monkeypatch.setattr(plan_study, "speed", lambda *arguments: (factor, 5))
+    monkeypatch.setattr(outlook, "speed", lambda *arguments: (factor, 5))
     nothing_kept = SimpleNamespace(cache=SimpleNamespace(keys=set))
-    blocks = study_plan.blocks(config)
+    blocks = planning.blocks(config)
     for sweep in config["sweeps"]:
         own = [block for block in blocks.values() if block.sweep == sweep]
-        plan = plan_study.plan_sweep(own, config, nothing_kept, 1.0)  # type: ignore[arg-type]
-        engine = sum(study_cost.seconds(plan_study.engine_work(block)) for block in own)
-        costs = [study_cost.block_cost(block, config).seconds for block in own]
-        assert 0.0 < engine < sum(costs) - len(own) * study_cost.RATES["job_seconds"]
+        plan = outlook.plan_sweep(own, config, nothing_kept, 1.0)  # type: ignore[arg-type]
+        engine = sum(model.seconds(outlook.engine_work(block)) for block in own)
+        costs = [model.block_cost(block, config).seconds for block in own]
+        assert 0.0 < engine < sum(costs) - len(own) * model.RATES["job_seconds"]
         assert plan.predicted == pytest.approx(sum(costs))
         assert plan.spent == pytest.approx(sum(costs) + (factor - 1.0) * engine)
         assert plan.left == pytest.approx(plan.spent)
@@ -253,34 +257,34 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
         assert plan.longest <= plan.spent
         finished = dataclasses.replace(plan, open=[0.0] * len(own))
         assert finished.left == 0.0
-    around = plan_study.around(config, blocks)
+    around = outlook.around(config, blocks)
     assert around["tables"][1].engine == around["figures, page"][1].engine == 0.0
     for name, job in (("engine check", 1), ("verification", around["verification"][0])):
         times = around[name][1]
         assert times.engine > 0.0
-        assert times.rest > job * study_cost.RATES["verify_job_seconds"]
-    groups = study_plan.verification_jobs(blocks).values()
-    expected = sum(study_cost.verification_cost(group, config).seconds for group in groups)
+        assert times.rest > job * model.RATES["verify_job_seconds"]
+    groups = planning.verification_jobs(blocks).values()
+    expected = sum(model.verification_cost(group, config).seconds for group in groups)
     assert around["verification"][1].at(1.0) == pytest.approx(expected)
 
 
 def test_the_printed_plan_scales_a_sweep_of_which_nothing_could_be_timed(config: dict[str, Any]) -> None:
     """Such a sweep takes the others' factor: in its time, in what is left of it and in its longest job."""
-    timed = plan_study.SweepPlan("a", 10, 0, [plan_study.Times(100.0, 10.0)], [1.0], 3.0, 5, 1.0, 1.0)
+    timed = outlook.SweepPlan("a", 10, 0, [outlook.Times(100.0, 10.0)], [1.0], 3.0, 5, 1.0, 1.0)
     untimed = dataclasses.replace(timed, sweep="b", factor=3.0, sampled=0, open=[0.5])
-    rest = {"engine check": (1, plan_study.Times(1.0, 2.0)), "figures, page": (2, plan_study.Times(0.0, 40.0))}
-    text = plan_study.report(config, [timed, untimed], rest, 2)
+    rest = {"engine check": (1, outlook.Times(1.0, 2.0)), "figures, page": (2, outlook.Times(0.0, 40.0))}
+    text = outlook.report(config, [timed, untimed], rest, 2)
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "5.2 min" in rows["a"]
     assert rows["b"].split()[4:10] == ["5.2", "min", "2.6", "min", "110.0", "s"]
     assert rows["engine check"].split()[3:5] == ["5.0", "s"]
     assert rows["figures, page"].split()[3:5] == ["40.0", "s"]
     assert "in the engine this machine takes 3.00 times what the model says" in text
-    wall = study_cost.RATES["snakemake_seconds"] + 5.0 + 310.0 + 20.0
-    assert f"about {plan_study.shown(wall)}." in text
+    wall = model.RATES["snakemake_seconds"] + 5.0 + 310.0 + 20.0
+    assert f"about {outlook.shown(wall)}." in text
 
 
 def test_two_ways_to_write_one_rule_are_noticed(config: dict[str, Any]) -> None:
     config["sweeps"]["clipping"]["grid"]["clipping"] = ["none", "norm:1", "norm:1.0"]
-    with pytest.raises(study_config.ConfigError, match=r"'norm:1' and 'norm:1.0' are the same rule; leave one out"):
-        study_config.check(config, folders=[ROOT])
+    with pytest.raises(approval.ConfigError, match=r"'norm:1' and 'norm:1.0' are the same rule; leave one out"):
+        approval.check(config, folders=[ROOT])

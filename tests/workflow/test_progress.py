@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import study_progress
-from study_progress import Record, Session
+from study.screen import progress
+from study.screen.progress import Record, Session
 
 
 def record(folder: Path, name: str, rule: str = "run_block", **known: float) -> Record:
@@ -23,19 +23,19 @@ def record(folder: Path, name: str, rule: str = "run_block", **known: float) -> 
 def test_a_record_survives_its_file_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     one = record(tmp_path, "a", runs=10, found=2, done=5)
     one.write()
-    found = study_progress.read(one.file)
+    found = progress.read(one.file)
     assert found is not None
     assert (found.runs, found.found, found.done, found.started) == (10, 2, 5, one.started)
     assert found.cpu > 0
     assert found.memory_mb > 1
     one.file.write_text(one.file.read_text()[:-10])
-    assert study_progress.read(one.file) is None
-    assert study_progress.read(tmp_path / "none.json") is None
+    assert progress.read(one.file) is None
+    assert progress.read(tmp_path / "none.json") is None
 
 
 def test_a_record_is_written_once_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr(study_progress, "written_aside", _counting(written))
+    monkeypatch.setattr(progress, "written_aside", _counting(written))
     one = record(tmp_path, "a")
     for _ in range(1000):
         one.ran(0.001)
@@ -45,7 +45,7 @@ def test_a_record_is_written_once_a_second_at_most(tmp_path: Path, monkeypatch: 
 
 
 def _counting(written: list[Path]) -> object:
-    original = study_progress.written_aside
+    original = progress.written_aside
 
     def counted(file: Path) -> object:
         written.append(file)
@@ -61,14 +61,14 @@ def test_shares_of_time_add_up_to_cores_times_wall(tmp_path: Path) -> None:
     for job in (
         record(tmp_path, "a", started=now - 90, before=0.0, engine=60.0),
         record(tmp_path, "gate", "check_engine"),
-        record(tmp_path, "f", "plot"),
+        record(tmp_path, "f", "draw_figure"),
         earlier,
     ):
         job.write()
-    for name, rule, cpu in (("a", "run_block", 81.0), ("gate", "check_engine", 5.0), ("f", "plot", 4.0), ("old", "run_block", 400.0)):  # fmt: skip
+    for name, rule, cpu in (("a", "run_block", 81.0), ("gate", "check_engine", 5.0), ("f", "draw_figure", 4.0), ("old", "run_block", 400.0)):  # fmt: skip
         file = tmp_path / rule / f"{name}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu": cpu}))
-    rows = {part: (seconds, share) for part, seconds, share in study_progress.spent(tmp_path)}
+    rows = {part: (seconds, share) for part, seconds, share in progress.spent(tmp_path)}
     assert rows["engine"][0] == pytest.approx(
         60.0 * 81.0 / 90.0, rel=1e-2
     )  # the job had its core nine tenths of the time
@@ -80,24 +80,24 @@ def test_shares_of_time_add_up_to_cores_times_wall(tmp_path: Path) -> None:
 
 def test_on_a_cluster_there_are_seconds_and_no_shares(tmp_path: Path) -> None:
     """Jobs took more than this machine's cores could have given; and without a session nothing is said at all."""
-    assert study_progress.spent(tmp_path) == []
-    study_progress.start_session(tmp_path, 1)
+    assert progress.spent(tmp_path) == []
+    progress.start_session(tmp_path, 1)
     job = record(tmp_path, "a")
     job.write()
     job.file.write_text(json.dumps(json.loads(job.file.read_text()) | {"cpu": 1e4}))
-    assert {share for *_, share in study_progress.spent(tmp_path)} == {None}
+    assert {share for *_, share in progress.spent(tmp_path)} == {None}
 
 
 def test_a_job_that_fails_leaves_no_record_of_its_end(tmp_path: Path) -> None:
-    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")])
-    with pytest.raises(ValueError, match="no"), study_progress.recorded(snakemake, "plot"):
+    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")], rule="draw_figure")
+    with pytest.raises(ValueError, match="no"), progress.recorded(snakemake):
         raise ValueError("no")
     assert not (tmp_path / "x.json").exists()
-    with study_progress.recorded(snakemake, "plot"):
+    with progress.recorded(snakemake):
         pass
-    assert study_progress.read(tmp_path / "x.json") is not None
+    assert progress.read(tmp_path / "x.json") is not None
 
 
 def test_sessions_are_remembered(tmp_path: Path) -> None:
-    session = study_progress.start_session(tmp_path, 8)
+    session = progress.start_session(tmp_path, 8)
     assert Session(**json.loads((tmp_path / "session.json").read_text())) == session

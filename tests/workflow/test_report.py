@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_project import Project
 
-from study_words import plain
+from study.report.words import plain
+from tests.support.study_project import Project
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "page"))
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from study_project import ROOT, copy, without_figures
 
-import study_cost
-import study_plan
-import study_resources
+from study import plan
+from study.cost import model
+from study.cost import resources as job_resources
+from study.runs.gate import LONGEST as LONGEST_CHECKED
+from tests.support.study_project import ROOT, copy, without_figures
 
 TINY = yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8"))
 PROFILES = ROOT / "workflow" / "profiles"
@@ -21,8 +22,8 @@ PROFILES = ROOT / "workflow" / "profiles"
 
 def asked(config: dict[str, Any], attempt: int = 1) -> dict[str, dict[str, int]]:
     """Block -> resource -> amount."""
-    blocks = study_plan.blocks(config)
-    resources = study_resources.of_blocks(blocks, config)
+    blocks = plan.blocks(config)
+    resources = job_resources.of_blocks(blocks, config)
     return {
         name: {
             resource: amount(SimpleNamespace(sweep=sweep, block=name), attempt=attempt) if callable(amount) else amount
@@ -34,19 +35,19 @@ def asked(config: dict[str, Any], attempt: int = 1) -> dict[str, dict[str, int]]
 
 def test_every_block_asks_for_what_it_is_predicted_to_need_with_head_room() -> None:
     found = asked(TINY)
-    for block in study_plan.blocks(TINY).values():
-        cost = study_cost.block_cost(block, TINY)
+    for block in plan.blocks(TINY).values():
+        cost = model.block_cost(block, TINY)
         assert found[block.name]["mem_mb"] >= 1.4 * cost.memory_mb + 340  # two Snakemakes of 170 MiB
         assert found[block.name]["runtime"] * 60 >= 2 * cost.seconds + 60
         assert found[block.name]["disk_mb"] >= 2 * cost.disk_mb
 
 
 def test_a_verification_asks_for_what_it_is_predicted_to_need_with_head_room() -> None:
-    groups = study_plan.verification_jobs(study_plan.blocks(TINY))
-    resources = study_resources.of_verifications(groups, TINY)
+    groups = plan.verification_jobs(plan.blocks(TINY))
+    resources = job_resources.of_verifications(groups, TINY)
     assert groups
     for (sweep, group), blocks in groups.items():
-        cost, job = study_cost.verification_cost(blocks, TINY), SimpleNamespace(sweep=sweep, group=group)
+        cost, job = model.verification_cost(blocks, TINY), SimpleNamespace(sweep=sweep, group=group)
         assert callable(resources["mem_mb"]) and callable(resources["runtime"])
         assert resources["mem_mb"](job, attempt=1) >= 1.4 * cost.memory_mb + 340
         assert resources["runtime"](job, attempt=1) * 60 >= 2 * cost.seconds + 60
@@ -67,15 +68,15 @@ def test_every_attempt_asks_for_one_more_share() -> None:
     first, second, third = (asked(TINY, attempt) for attempt in (1, 2, 3))
     for name, resources in first.items():
         for resource in ("mem_mb", "disk_mb"):
-            assert second[name][resource] == pytest.approx(2 * resources[resource], abs=study_resources.ROUND_MB)
-            assert third[name][resource] == pytest.approx(3 * resources[resource], abs=study_resources.ROUND_MB * 2)
+            assert second[name][resource] == pytest.approx(2 * resources[resource], abs=job_resources.ROUND_MB)
+            assert third[name][resource] == pytest.approx(3 * resources[resource], abs=job_resources.ROUND_MB * 2)
         assert second[name]["runtime"] > 1.8 * resources["runtime"] - 1
 
 
 def test_the_gate_asks_for_the_largest_network_of_the_study() -> None:
     def gate(**grid: Any) -> int:
         sweeps = {"one": {"grid": {"hidden_size": 8}}, "other": {"grid": grid}}
-        mem_mb = study_resources.of_gate({"device": "cpu", "sweeps": sweeps})["mem_mb"]
+        mem_mb = job_resources.of_gate({"device": "cpu", "sweeps": sweeps})["mem_mb"]
         assert callable(mem_mb)
         return mem_mb(None, attempt=1)
 
@@ -85,33 +86,28 @@ def test_the_gate_asks_for_the_largest_network_of_the_study() -> None:
     )
     assert gated > 2 * vanilla
     assert gate(hidden_size=[8, 512], sequence_length=[10, 2000]) > small + 1000
-    longest = gate(sequence_length=study_resources.LONGEST_CHECKED)
-    assert gate(sequence_length=100 * study_resources.LONGEST_CHECKED) == longest > small
-
-
-def test_the_gates_limit_is_that_of_check_engine() -> None:
-    source = (ROOT / "workflow" / "scripts" / "check_engine.py").read_text(encoding="utf-8")
-    assert re.search(rf"^LONGEST = {study_resources.LONGEST_CHECKED:_}\b", source, re.MULTILINE)
+    longest = gate(sequence_length=LONGEST_CHECKED)
+    assert gate(sequence_length=100 * LONGEST_CHECKED) == longest > small
 
 
 def test_tables_of_a_large_study_stay_bounded() -> None:
     def tables(seeds: int) -> tuple[int, int]:
         config = {**TINY, "sweeps": {"propagation": {**TINY["sweeps"]["propagation"], "seeds": seeds}}}
-        found = study_resources.of_tables(study_plan.blocks(config), config)
+        found = job_resources.of_tables(plan.blocks(config), config)
         assert callable(found["mem_mb"]) and callable(found["runtime"])
         return found["mem_mb"](None, attempt=1), found["runtime"](None, attempt=1)
 
     (small, soon), (large, late) = tables(2), tables(100_000)
-    assert small < large <= 1.5 * study_resources.TABLE_LIMIT_MB + study_resources.AROUND_MB + study_resources.ROUND_MB
+    assert small < large <= 1.5 * job_resources.TABLE_LIMIT_MB + job_resources.AROUND_MB + job_resources.ROUND_MB
     assert late > soon
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", None), ("cuda", 1), ("auto", 1)])
 def test_a_gpu_is_asked_for_where_the_study_may_use_one(device: str, gpus: int | None) -> None:
     config = {**TINY, "device": device}
-    for resources in [*asked(config).values(), study_resources.of_gate(config)]:
+    for resources in [*asked(config).values(), job_resources.of_gate(config)]:
         assert resources.get("gpu") == gpus
-    assert "gpu" not in study_resources.of_tables(study_plan.blocks(config), config)
+    assert "gpu" not in job_resources.of_tables(plan.blocks(config), config)
 
 
 def profile(name: str) -> dict[str, Any]:

@@ -16,15 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from study_project import ROOT, Project, copy, of_four_blocks
-from terminal import Ended, Terminal, run_in_terminal
 
-import study_job_log
-import study_screen
-import study_session
-from study_estimate import Job
-from study_screen import Screen
-from study_session import Listener
+from study.cost.forecast import Job
+from study.screen import display, job_log, session
+from study.screen.display import Screen
+from study.screen.session import Listener
+from tests.support.study_project import ROOT, Project, copy, of_four_blocks
+from tests.support.terminal import Ended, Terminal, run_in_terminal
 
 STUDY = "seen"
 STOPPED = "Stopped. What is finished is kept; the same command goes on."
@@ -50,7 +48,7 @@ def small(root: Path) -> Project:
 
 
 def environment(project: Project, **more: str) -> dict[str, str]:
-    known = {k: v for k, v in project.environment().items() if k not in ("NO_COLOR", study_session.SWITCH)}
+    known = {k: v for k, v in project.environment().items() if k not in ("NO_COLOR", session.SWITCH)}
     return known | {"TERM": "xterm"} | more
 
 
@@ -84,7 +82,7 @@ def assert_nothing_mixed(terminal: Terminal, *allowed: str, columns: int = 100) 
 
 
 def _is_cut(line: str, columns: int) -> bool:
-    return len(line) == columns - study_screen.FREE and bool(re.match(r"\d+ of \d+ runs \(\d+ %\)", line))
+    return len(line) == columns - display.FREE and bool(re.match(r"\d+ of \d+ runs \(\d+ %\)", line))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +168,7 @@ PLANTED = "a planted refusal"
 
 def plant(project: Project, *faults: tuple[str, str]) -> None:
     """(block, statement that it runs instead of its runs) for some of the four blocks."""
-    file = project.root / "workflow" / "scripts" / "run_block.py"
+    file = project.root / "workflow" / "scripts" / "study" / "runs" / "runner.py"
     text, line = file.read_text(), "    runner.finish(by_name.values(), record)\n"
     assert text.count(line) == 1
     planted = [f'    if block.name == "{name}":\n        import os\n        {what}\n' for name, what in faults]
@@ -256,7 +254,7 @@ def test_a_ctrl_c_before_the_study_runs_is_one_sentence(project: Project) -> Non
 HELD_LOCK = """
     import os, signal, sys, threading, time
     from types import SimpleNamespace
-    import study_stop
+    from study.screen import stop
     from snakemake.scheduling.job_scheduler import JobScheduler
 
     scheduler = JobScheduler.__new__(JobScheduler)  # with what its signal handler and its error callback use
@@ -264,7 +262,7 @@ HELD_LOCK = """
     scheduler._user_kill = None
     signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
     if sys.argv[1] == "ours":
-        study_stop.stop_on_signals(scheduler, True, lambda: print("told", flush=True))
+        stop.stop_on_signals(scheduler, True, lambda: print("told", flush=True))
     with scheduler._lock:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
@@ -290,12 +288,12 @@ def test_a_signal_while_the_schedulers_lock_is_held_ends_the_call(whose: str) ->
 HELD_UP = """
     import os, signal, subprocess, sys, time
     from types import SimpleNamespace
-    import study_stop
+    from study.screen import stop
 
-    study_stop.PATIENCE = {True: 3.0}
+    stop.PATIENCE = {True: 3.0}
     job = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
     print(job.pid, flush=True)
-    study_stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: time.sleep(600)), True, lambda: None)
+    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: time.sleep(600)), True, lambda: None)
     time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
@@ -327,7 +325,7 @@ class Stream(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", study_session.SWITCH, study_job_log.LOGS_ARE_READ):
+    for name in ("NO_COLOR", session.SWITCH, job_log.LOGS_ARE_READ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
 
@@ -368,7 +366,7 @@ def test_a_dumb_terminal_gets_what_a_log_gets(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("TERM", "dumb")
     screen, clock = Screen(Stream(True)), [100.0]
     screen.keep_log(tmp_path / "logs" / "progress.log")
-    monkeypatch.setattr(study_screen.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
     for second in range(25):
         clock[0] += 1.0
         screen.show(f"second {second}", "second stage" if second >= 12 else "first stage")
@@ -380,8 +378,8 @@ def test_a_dumb_terminal_gets_what_a_log_gets(monkeypatch: pytest.MonkeyPatch, t
 
 OTHERS = """
     import os, subprocess, sys, time
-    import study_screen
-    from study_screen import Screen
+    from study.screen import display
+    from study.screen.display import Screen
     screen = Screen(sys.stderr)
     screen.own_terminal()
     screen.show("a live line", "", 0.5)
@@ -392,7 +390,7 @@ OTHERS = """
     print("\\rdrawn over\\rat last", file=sys.stderr, flush=True)
     screen.close()
     print("afterwards", flush=True)
-    study_screen.HOLD = 3.0
+    display.HOLD = 3.0
     screen.own_terminal()
     os.write(2, b"the words of a job that a Ctrl-C ended\\n")
     time.sleep(0.3)
@@ -446,7 +444,7 @@ def hear(listener: Listener, text: str | None, level: int = logging.INFO, **know
 @pytest.fixture
 def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listener:
     """One that has taken over, with two blocks to come; signals stay as they are."""
-    monkeypatch.setattr(study_session.study_stop, "interrupt_on_signals", lambda: None)
+    monkeypatch.setattr(session.stopping, "interrupt_on_signals", lambda: None)
     monkeypatch.setattr(sys, "argv", ["snakemake", "--cores", "2"])
     found = Listener(workflow(), Theirs(), str(tmp_path / "results" / "x" / "report.html"))
     hear(found, "Workflow has started!", event="workflow_started")
@@ -461,7 +459,7 @@ def failing(listener: Listener, number: int, log: str) -> None:
 
 
 def said(listener: Listener) -> list[str]:
-    return [line for line in listener.theirs.said() if not line.startswith("0 of 6 runs")]
+    return [line for line in listener.snakemakes.said() if not line.startswith("0 of 6 runs")]
 
 
 def test_only_what_matters_is_said(listener: Listener, tmp_path: Path) -> None:
@@ -503,16 +501,16 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
 
 def test_a_snakemake_that_speaks_otherwise_speaks_for_itself(listener: Listener, tmp_path: Path) -> None:
     """An event without what it always had: from then on Snakemake's own words, and plain lines of ours between them."""
-    assert listener.ours
+    assert listener.shows_study
     hear(listener, "Finished job", event="job_finished")  # no number
     hear(listener, "Select jobs to execute...")
-    assert not listener.ours
+    assert not listener.shows_study
     listener.well = True
     hear(listener, "Finished jobid: 1", event="job_finished", job_id=1)
     listener.close()
     assert said(listener)[1:4] == ["Finished job", "Select jobs to execute...", "Finished jobid: 1"]
     assert re.fullmatch(r"Done, \d s", said(listener)[-1])
-    assert study_job_log.LOGS_ARE_READ not in os.environ
+    assert job_log.LOGS_ARE_READ not in os.environ
 
 
 def test_without_snakemakes_handler_nothing_is_taken_over(
@@ -522,12 +520,13 @@ def test_without_snakemakes_handler_nothing_is_taken_over(
     logger, other = logging.getLogger("snakemake.logging"), Theirs()
     other.name = "AnotherName"
     monkeypatch.setattr(logger, "handlers", [other])
-    found = study_session.listen(workflow(), str(tmp_path / "x" / "report.html"))
+    found = session.listen(workflow(), str(tmp_path / "x" / "report.html"))
     assert logger.handlers == [other, found]
     found.start({1: Job("runs", "block", 1.0, runs=3)}, 1, tmp_path / "progress.log")
     logger.warning("a warning")
     hear(found, "Rule: run_block", event="job_info", jobid=1)
-    found._show()
+    assert found.follower is not None
+    found.follower.show()
     found.well = True
     found.close()
     assert other.said() == ["a warning"]
@@ -542,7 +541,7 @@ def test_without_snakemakes_handler_nothing_is_taken_over(
 def test_options_that_ask_for_snakemakes_view(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["snakemake", *words])
     output = {"quiet": {1}, "verbose": "--verbose" in words, "debug_dag": False, "log_handler_settings": {"x": 1} if "--logger" in words else {}}  # fmt: skip
-    assert study_session.own_view(workflow(output_settings=SimpleNamespace(**output))) == (words[0] != "--cores")
+    assert session.wants_snakemakes_view(workflow(output_settings=SimpleNamespace(**output))) == (words[0] != "--cores")
 
 
 @pytest.mark.parametrize(
@@ -551,7 +550,7 @@ def test_options_that_ask_for_snakemakes_view(words: list[str], monkeypatch: pyt
         ("DataError: no column\n", "DataError: no column"),
         ("x.py:1: RuntimeWarning: overflow\n  exp(x)\nCheckFailed: worst\n\n", "CheckFailed: worst"),
         ('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    raise ValueError(\nValueError: one\nand two\n', "ValueError: one and two"),
-        ('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    f()\nstudy_files.Damaged: x is damaged\n', "study_files.Damaged: x is damaged"),
+        ('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    f()\nstudy.files.writing.Damaged: x is damaged\n', "study.files.writing.Damaged: x is damaged"),
         (1000 * "x", 399 * "x" + "…"),
     ],
 )  # fmt: skip
@@ -559,8 +558,8 @@ def test_the_reason_is_the_last_words_of_the_log(log: str, words: str, tmp_path:
     own, empty, none = tmp_path / "own.log", tmp_path / "empty.log", tmp_path / "none.log"
     own.write_text(log)
     empty.write_text("\n")
-    assert study_job_log.reason([none, empty, own]) == (words, str(own))
-    assert study_job_log.reason([none, empty], [none, empty]) == ("", "")
+    assert job_log.reason([none, empty, own]) == (words, str(own))
+    assert job_log.reason([none, empty], [none, empty]) == ("", "")
 
 
 def test_of_a_clusters_log_the_error_is_the_reason(tmp_path: Path) -> None:
@@ -572,17 +571,17 @@ def test_of_a_clusters_log_the_error_is_the_reason(tmp_path: Path) -> None:
         "Exiting because a job execution failed. Look above for error messages\nWorkflowError:\nAt least one job did not complete successfully.\n"
     )
     reason = "slurmstepd: error: JOB 7 exceeded memory limit (900 > 800), being killed"
-    assert study_job_log.reason([own], [clusters]) == (reason, str(clusters))
+    assert job_log.reason([own], [clusters]) == (reason, str(clusters))
 
 
 JOB = """
     import os, sys
     from types import SimpleNamespace
     snakemake = SimpleNamespace(log=[sys.argv[1]], rule=sys.argv[2])
-    import study_files
+    from study.files import writing
     if sys.argv[1] != "/dev/full":
         print("a library's words", flush=True)
-    with study_files.plainly(ValueError):
+    with writing.plainly(ValueError):
         raise ValueError("the last words")
 """
 
@@ -611,6 +610,6 @@ def test_a_full_disk_does_not_swallow_the_last_words() -> None:
 
 def run_job(log: Path, rule: str, read: bool) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "scripts")}
-    environment |= {study_job_log.LOGS_ARE_READ: "1"} if read else {}
+    environment |= {job_log.LOGS_ARE_READ: "1"} if read else {}
     command = [sys.executable, "-c", textwrap.dedent(JOB), str(log), rule]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)

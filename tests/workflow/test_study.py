@@ -12,22 +12,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from study_project import TABLES, Project, copy, copy_of, without_figures
 
 import rnn_core as rc
-import run_block
-import study_data
-import study_plan
-import study_tables
 from rnn_core.compiled import build
 from rnn_core.experiment import axes
+from study import plan
+from study.data import task_file
+from study.runs import runner
+from study.tables import store
+from study.tables.columns import TABLES
+from tests.support.study_project import REPEATABLE_TABLES, Project, copy, copy_of, without_figures
 
 pytestmark = [pytest.mark.workflow]
 TINY = ("--configfile=studies/tiny.yaml",)
 
 
 def same_rows(one: Project, other: Project, study: str = "tiny") -> None:
-    for table in TABLES:
+    for table in REPEATABLE_TABLES:
         pd.testing.assert_frame_equal(one.table(table, study), other.table(table, study), check_exact=True)
 
 
@@ -46,7 +47,7 @@ def finished_runs(project: Project) -> dict[Path, int]:
 def digests_of(project: Project) -> dict[str, str]:
     """Task -> digest of the sequences that the study read."""
     files = (project.root / "results/tiny/sequences").glob("*.npz")
-    return {file.stem: rc.Sequences(**study_data.load(file)).digest for file in files}
+    return {file.stem: rc.Sequences(**task_file.load(file)).digest for file in files}
 
 
 def keys_of(project: Project) -> dict[tuple[str, str], list[str]]:
@@ -54,7 +55,7 @@ def keys_of(project: Project) -> dict[tuple[str, str], list[str]]:
     digests = digests_of(project)
     return {
         name: [rc.Experiment(**run).key_with(digests.get(run.get("task", ""))) for run in block.runs()]
-        for name, block in study_plan.blocks(project.config()).items()
+        for name, block in plan.blocks(project.config()).items()
     }
 
 
@@ -62,7 +63,7 @@ def keys_of(project: Project) -> dict[tuple[str, str], list[str]]:
 class TestResults:
     def test_every_promised_file_is_there(self, tiny: Project) -> None:
         results = tiny.root / "results" / "tiny"
-        for table in study_tables.TABLES:
+        for table in TABLES:
             assert (results / "tables" / f"{table}.parquet").is_file()
         for figure in tiny.config()["figures"]:
             for suffix in ("png", "svg"):
@@ -158,11 +159,11 @@ class TestResults:
         assert checks["relative_error"].notna().sum() > 20
         sampled = set(checks[checks["stage"] == "sweep"]["run_key"])
         assert sampled == set(runs[runs["verified_error"].notna()]["run_key"])
-        assert len(sampled) == len(study_plan.blocks(tiny.config()))
+        assert len(sampled) == len(plan.blocks(tiny.config()))
 
     def test_provenance_is_in_every_footer_and_names_no_machine_path(self, tiny: Project) -> None:
-        for table in study_tables.TABLES:
-            provenance = study_tables.provenance_of(tiny.root / "results" / "tiny" / "tables" / f"{table}.parquet")
+        for table in TABLES:
+            provenance = store.provenance_of(tiny.root / "results" / "tiny" / "tables" / f"{table}.parquet")
             assert provenance["config"] == tiny.config()
             assert provenance["versions"]["torch"]
             assert str(tiny.root) not in str(provenance)
@@ -181,7 +182,15 @@ class TestResults:
         logs = tiny.root / "results" / "tiny" / "logs"
         assert (logs / "progress.log").read_text().splitlines()[-1].startswith("72 of 72 runs (100 %)")
         records = [json.loads(file.read_text()) for file in logs.rglob("*.json") if file.name != "session.json"]
-        assert {r["rule"] for r in records} == {"run_block", "verify_runs", "check_engine", "gather_table", "plot"}
+        assert {r["rule"] for r in records} == {
+            "run_block",
+            "verify_runs",
+            "check_engine",
+            "gather_table",
+            "draw_figure",
+            "read_sequences",
+            "render_report",
+        }
         assert sum(r["done"] for r in records) == 72
 
     def test_nothing_is_left_to_do(self, tiny: Project) -> None:
@@ -213,7 +222,7 @@ class TestExecution:
 
     def test_one_core_gives_the_same_rows(self, tiny: Project, tmp_path: Path) -> None:
         other = copy(tmp_path / "project")
-        tables = [f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES]
+        tables = [f"results/tiny/tables/{table}.parquet" for table in TABLES]
         other.snakemake(*TINY, *tables, cores=1)
         same_rows(tiny, other)
 
@@ -248,12 +257,12 @@ class TestExecution:
     def test_a_failed_job_leaves_no_silent_gap(self, tiny: Project, tmp_path: Path) -> None:
         """One run of one block cannot be kept; the rest is made, no table is, and once repaired only the gap is computed."""
         other = copy(tmp_path / "project")
-        tables = [f"results/tiny/tables/{table}.parquet" for table in study_tables.TABLES]
+        tables = [f"results/tiny/tables/{table}.parquet" for table in TABLES]
         folders = {block: {key[:2] for key in keys} for block, keys in keys_of(tiny).items()}
         block = ("propagation", "activation=tanh")
         others = set().union(*(found for name, found in folders.items() if name != block))
         key = next(key for key in keys_of(tiny)[block] if key[:2] not in others)
-        cache = other.root / "results" / "tiny" / "cache" / run_block.identity("cpu")
+        cache = other.root / "results" / "tiny" / "cache" / runner.identity("cpu")
         cache.mkdir(parents=True)
         (cache / key[:2]).write_text("a file where a folder should be")
         failed = other.snakemake(*TINY, "--keep-going", *tables, check=False)
@@ -307,12 +316,12 @@ class TestEdits:
         assert jobs["render_report"] == 1
 
     def test_editing_a_figure_script_reruns_that_figure_alone(self, built: tuple[Project, list[str]]) -> None:
-        jobs = self.edited(*built, "workflow/scripts/plot_growth_rate.py")
-        assert jobs == {"study": 1, "plot_growth_rate": 1, "render_report": 1}
+        jobs = self.edited(*built, "workflow/scripts/figures/growth_rate.py")
+        assert jobs == {"study": 1, "draw_figure": 1, "render_report": 1}
 
     def test_editing_what_scripts_share_reruns_those_that_import_it(self, built: tuple[Project, list[str]]) -> None:
-        jobs = self.edited(*built, "workflow/scripts/study_figures.py")
-        assert jobs["plot_growth_rate"] == jobs["plot_engine_checks"] == 1
+        jobs = self.edited(*built, "workflow/scripts/study/report/drawing.py")
+        assert jobs["draw_figure"] == 2  # the figures of this config
         assert "run_block" not in jobs
 
     def test_editing_the_page_reruns_the_page_alone(self, built: tuple[Project, list[str]]) -> None:
@@ -388,5 +397,5 @@ def test_a_users_file_with_a_mistake_stops_with_its_reason(tmp_path: Path) -> No
 
 @pytest.mark.xdist_group("tiny")
 def test_digits_of_a_run_come_from_the_stored_split(tiny: Project) -> None:
-    stored = study_data.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
+    stored = task_file.load(tiny.root / "results" / "tiny" / "sequences" / "digits.npz")
     assert stored["inputs"].shape == (1797, 64, 1)

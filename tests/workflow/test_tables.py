@@ -13,77 +13,77 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from study_project import ROOT
 
 import gather_table
 import rnn_core as rc
-import study_streams
-import study_tables
 from rnn_core.experiment import axes
-from rnn_core.theory import REGIME_DECADES
-from study_files import written_aside
+from study.files.writing import written_aside
+from study.settings import axis_label
+from study.tables import store, streams
+from study.tables.columns import TABLES, columns_of
+from tests.support.study_project import ROOT
 
 
 def row(**changed: Any) -> dict[str, list[Any]]:
-    blank = {c.name: ([None] if c.null else [0.0] if pa.types.is_floating(c.type) else [0] if pa.types.is_integer(c.type) else [False] if pa.types.is_boolean(c.type) else [""]) for c in study_tables.columns("traces")}  # fmt: skip
+    blank = {c.name: ([None] if c.null else [0.0] if pa.types.is_floating(c.type) else [0] if pa.types.is_integer(c.type) else [False] if pa.types.is_boolean(c.type) else [""]) for c in columns_of("traces")}  # fmt: skip
     return blank | {name: [value] for name, value in changed.items()}
 
 
 def test_every_field_of_an_experiment_is_a_column_of_runs_with_its_description() -> None:
-    columns = {c.name: c for c in study_tables.columns("runs")}
+    columns = {c.name: c for c in columns_of("runs")}
     for name, axis in axes().items():
         assert columns[name].meaning == axis.meaning
         assert columns[name].unit == axis.unit
 
 
-@pytest.mark.parametrize("table", study_tables.TABLES)
+@pytest.mark.parametrize("table", TABLES)
 def test_every_column_is_described_once(table: str) -> None:
-    columns = study_tables.columns(table)
+    columns = columns_of(table)
     assert len({c.name for c in columns}) == len(columns)
     assert all(c.unit and c.meaning for c in columns)
 
 
 def test_a_column_that_is_not_described_is_refused() -> None:
     with pytest.raises(ValueError, match="no column bogus"):
-        study_tables.build("traces", row(bogus=1))
+        store.build("traces", row(bogus=1))
 
 
 def test_a_missing_column_is_refused() -> None:
     incomplete = row()
     del incomplete["t"]
     with pytest.raises(KeyError, match="t"):
-        study_tables.build("traces", incomplete)
+        store.build("traces", incomplete)
 
 
 def test_non_finite_values_survive_in_a_table(tmp_path: Path) -> None:
     """nan is a result (not a number) where the column is never null; only elsewhere does it mean null."""
     nan, zero = float("nan"), float("-inf")
-    table = study_tables.build("traces", {k: [*v, *w] for (k, v), w in zip(row(log10_grad_norm=nan).items(), row(log10_grad_norm=zero, t=1).values(), strict=True)})  # fmt: skip
-    study_tables.write(table, tmp_path / "traces.parquet", {"a": 1})
+    table = store.build("traces", {k: [*v, *w] for (k, v), w in zip(row(log10_grad_norm=nan).items(), row(log10_grad_norm=zero, t=1).values(), strict=True)})  # fmt: skip
+    store.write(table, tmp_path / "traces.parquet", {"a": 1})
     back = pq.read_table(tmp_path / "traces.parquet")
     assert back["log10_grad_norm"].null_count == 0
     values = back["log10_grad_norm"].to_pylist()
     assert values[0] != values[0]
     assert values[1] == zero
-    assert study_tables.provenance_of(tmp_path / "traces.parquet") == {"a": 1}
+    assert store.provenance_of(tmp_path / "traces.parquet") == {"a": 1}
 
 
 def test_units_and_meanings_travel_in_the_file(tmp_path: Path) -> None:
-    study_tables.write(study_tables.build("traces", row()), tmp_path / "t.parquet", {})
+    store.write(store.build("traces", row()), tmp_path / "t.parquet", {})
     field = pq.read_schema(tmp_path / "t.parquet").field("lag")
     assert field.metadata[b"unit"] == b"steps"
     assert b"Steps back" in field.metadata[b"meaning"]
 
 
 def gathered(table: str, files: list[Path], target: Path) -> pa.Table:
-    study_streams.gather(table, files, target, {"made": "here"})
-    assert study_tables.provenance_of(target) == {"made": "here", "table": table}
+    streams.gather(table, files, target, {"made": "here"})
+    assert store.provenance_of(target) == {"made": "here", "table": table}
     return pq.read_table(target)
 
 
 def test_order_of_blocks_does_not_matter(tmp_path: Path) -> None:
     for index, key in enumerate(("b", "a")):
-        study_tables.write(study_tables.build("traces", row(run_key=key)), tmp_path / f"{index}.parquet", {})
+        store.write(store.build("traces", row(run_key=key)), tmp_path / f"{index}.parquet", {})
     files = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
     forward = gathered("traces", files, tmp_path / "forward.parquet")
     backward = gathered("traces", files[::-1], tmp_path / "backward.parquet")
@@ -100,12 +100,12 @@ def random_rows(seed: int, runs: int, steps: int) -> pa.Table:
     data |= {"run_key": [key for key in (rng.bytes(8).hex() for _ in range(runs)) for _ in range(2 * steps)]}
     data |= {"update": np.tile(np.repeat([0, 5], steps), runs), "t": np.tile(np.arange(steps), 2 * runs)}
     data |= {"log10_grad_norm": rng.standard_normal(size), "log10_cell_grad_norm": [None] * size}
-    return study_tables.build("traces", data)
+    return store.build("traces", data)
 
 
 def test_gathering_range_by_range_is_sorting_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges and row groups that cut everywhere give what one sort of all rows gives."""
-    monkeypatch.setattr(study_streams, "ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(streams, "ROWS_AT_ONCE", 64)
     parts = [random_rows(seed, 24, 3) for seed in range(5)]
     files = []
     for index, part in enumerate(parts):
@@ -113,7 +113,7 @@ def test_gathering_range_by_range_is_sorting_all_rows(tmp_path: Path, monkeypatc
             files.append(tmp_path / f"{index}-{sweep}.parquet")
             with written_aside(files[-1]) as aside:
                 pq.write_table(part.filter(pc.equal(part["sweep"], sweep)), aside, row_group_size=7)
-    expected = study_tables.sort("traces", pa.concat_tables(parts))
+    expected = store.sort("traces", pa.concat_tables(parts))
     assert expected.num_rows == 5 * 24 * 6
     found = gathered("traces", files, tmp_path / "found.parquet")
     assert found.equals(expected)
@@ -129,10 +129,11 @@ def test_gathering_holds_a_part_of_the_rows_alone(tmp_path: Path) -> None:
         pq.write_table(part, files[-1], row_group_size=4096)
     code = f"""
 import sys
-sys.path.insert(0, {str(ROOT / "workflow" / "scripts")!r})
-import pyarrow, study_streams
-study_streams.ROWS_AT_ONCE = 10_000
-study_streams.gather("traces", {files!r}, "all.parquet", {{}})
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "workflow" / "scripts")!r}]
+import pyarrow
+from study.tables import streams
+streams.ROWS_AT_ONCE = 10_000
+streams.gather("traces", {files!r}, "all.parquet", {{}})
 print(pyarrow.default_memory_pool().max_memory())
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -142,13 +143,11 @@ print(pyarrow.default_memory_pool().max_memory())
 
 def test_what_verification_found_stands_in_the_runs_rows(tmp_path: Path) -> None:
     """The worst of a run's checks, for that sweep's run alone; null where it was not verified or nothing was finite."""
-    blank = {
-        c.name: None if c.null else "" if pa.types.is_string(c.type) else 0 for c in study_tables.columns("checks")
-    }
+    blank = {c.name: None if c.null else "" if pa.types.is_string(c.type) else 0 for c in columns_of("checks")}
     found = [("a", "k", 1e-15), ("a", "k", 1e-13), ("a", "k", None), ("b", "m", None)]
     rows = [{**blank, "sweep": sweep, "run_key": key, "relative_error": error} for sweep, key, error in found]
-    checks = study_tables.build("checks", {name: [row[name] for row in rows] for name in blank})
-    study_tables.write(checks, tmp_path / "c.parquet", {})
+    checks = store.build("checks", {name: [row[name] for row in rows] for name in blank})
+    store.write(checks, tmp_path / "c.parquet", {})
     fill = gather_table.with_verification("runs", [str(tmp_path / "c.parquet")])
     runs = pa.table({"sweep": ["a", "b", "b"], "run_key": ["k", "k", "m"], "verified_error": pa.nulls(3, pa.float64())})
     assert fill(runs)["verified_error"].to_pylist() == [1e-13, None, None]
@@ -159,12 +158,12 @@ def test_a_block_is_written_in_the_order_of_its_keys_and_in_row_groups(tmp_path:
     columns = {name: np.resize(np.array(values, dtype=float), 1000) for name, values in rows.items()}
     keys = [f"{digit}{index}" for digit in "0123" for index in range(5)]
     file = tmp_path / "traces.parquet"
-    with study_streams.BlockWriter("s", {"traces": file}, {"a": 1}) as writer:
+    with streams.BlockWriter("s", {"traces": file}, {"a": 1}) as writer:
         for key in keys:
             writer.tables["traces"].add(key, columns)
     assert pq.read_metadata(file).num_row_groups == 4  # one a digit: 5000 rows are enough
     assert pq.read_table(file)["run_key"].to_pylist() == [key for key in keys for _ in range(1000)]
-    with pytest.raises(ValueError, match="order of their keys"), study_streams.BlockWriter("s", {"traces": tmp_path / "x.parquet"}, {}) as writer:  # fmt: skip
+    with pytest.raises(ValueError, match="order of their keys"), streams.BlockWriter("s", {"traces": tmp_path / "x.parquet"}, {}) as writer:  # fmt: skip
         writer.tables["traces"].add("1", columns)
         writer.tables["traces"].add("0", columns)
     assert [f.name for f in tmp_path.iterdir()] == ["traces.parquet"]
@@ -180,23 +179,22 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_regimes_have_the_same_limits_in_engine_and_report() -> None:
-    import study_measures
+def test_regimes_are_the_same_in_engine_and_report() -> None:
+    from study.report import measures
 
-    assert study_tables.STABLE_DECADES == REGIME_DECADES
-    assert study_measures.REGIMES == rc.theory.REGIMES
+    assert measures.REGIMES == rc.theory.REGIMES
 
 
 def test_axis_labels_carry_units() -> None:
-    assert study_tables.label("sequence_length") == "sequence length T (steps)"
-    assert study_tables.label("spectral_radius") == "spectral radius ρ"
+    assert axis_label("sequence_length") == "sequence length T (steps)"
+    assert axis_label("spectral_radius") == "spectral radius ρ"
 
 
 def test_empty_tables_can_be_gathered(tmp_path: Path) -> None:
-    empty = study_tables.build("checks", {c.name: [] for c in study_tables.columns("checks")})
-    study_tables.write(empty, tmp_path / "c.parquet", {})
+    empty = store.build("checks", {c.name: [] for c in columns_of("checks")})
+    store.write(empty, tmp_path / "c.parquet", {})
     assert len(pd.read_parquet(tmp_path / "c.parquet")) == 0
     assert gathered("checks", [tmp_path / "c.parquet"], tmp_path / "gathered.parquet").num_rows == 0
-    empty = study_tables.build("traces", {c.name: [] for c in study_tables.columns("traces")})
-    study_tables.write(empty, tmp_path / "t.parquet", {})
+    empty = store.build("traces", {c.name: [] for c in columns_of("traces")})
+    store.write(empty, tmp_path / "t.parquet", {})
     assert gathered("traces", [tmp_path / "t.parquet"], tmp_path / "gathered.parquet").num_rows == 0

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study_project import ROOT
-from study_project import copy as copy_project
 
-import study_yaml
+from study.config import reader
+from tests.support.study_project import ROOT
+from tests.support.study_project import copy as copy_project
 
 REFUSED = [
     # content, what the message holds besides the file's name
@@ -44,8 +44,8 @@ def test_what_is_wrong_with_a_file_is_one_sentence_with_its_name_and_line(
     tmp_path: Path, content: bytes, expected: list[str]
 ) -> None:
     (tmp_path / "mine.yaml").write_bytes(content)
-    with pytest.raises(study_yaml.ReadError) as error:
-        study_yaml.read(tmp_path / "mine.yaml")
+    with pytest.raises(reader.ReadError) as error:
+        reader.read(tmp_path / "mine.yaml")
     for part in ["mine.yaml", *expected]:
         assert part in str(error.value)
 
@@ -55,22 +55,22 @@ def test_aliases_of_aliases_end(tmp_path: Path) -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
-    with pytest.raises(study_yaml.ReadError, match="without end"):
-        study_yaml.read(tmp_path / "bomb.yaml")
+    with pytest.raises(reader.ReadError, match="without end"):
+        reader.read(tmp_path / "bomb.yaml")
 
 
 @pytest.mark.parametrize(("name", "message"), [("none.yaml", "does not exist"), (".", "cannot be read")])
 def test_a_file_that_is_none_is_named(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(study_yaml.ReadError, match=message):
-        study_yaml.read(tmp_path / name)
+    with pytest.raises(reader.ReadError, match=message):
+        reader.read(tmp_path / name)
 
 
 def test_values_are_those_of_yaml_and_lines_those_of_the_file(tmp_path: Path) -> None:
     text = "\ufeffa: &x {b: 1}\n\n# c\nc:\n  <<: *x\n  d:\n    - 1.5\n    - null\n"
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-    found = study_yaml.read(tmp_path / "mine.yaml")
+    found = reader.read(tmp_path / "mine.yaml")
     assert found.values == {"a": {"b": 1}, "c": {"b": 1, "d": [1.5, None]}}
-    assert [study_yaml.line_of(found, path) for path in [("a",), ("c",), ("c", "d"), ("c", "d", 1), ("c", "e"), ("x",)]] == [1, 4, 6, 8, 4, None]  # fmt: skip
+    assert [reader.line_of(found, path) for path in [("a",), ("c",), ("c", "d"), ("c", "d", 1), ("c", "e"), ("x",)]] == [1, 4, 6, 8, 4, None]  # fmt: skip
 
 
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))
@@ -78,8 +78,8 @@ def test_no_file_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, conten
     file = tmp_path_factory.mktemp("any") / "any.yaml"
     file.write_bytes(content)
     try:
-        study_yaml.read(file)
-    except study_yaml.ReadError as error:
+        reader.read(file)
+    except reader.ReadError as error:
         assert "any.yaml" in str(error)
 
 

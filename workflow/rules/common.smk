@@ -20,19 +20,21 @@ FOLDERS = [
 ]
 sys.path += [str(WORKFLOW / "scripts"), str(WORKFLOW.parent)]
 
-import study_stop  # first: it takes a second to read the rest
+from study.screen import stop  # first: it takes a second to read the rest
 
 if workflow.is_main_process:
-    study_stop.end_in_words()
+    stop.end_in_words()
 
-import study_config
-import study_data
-import study_plan
-import study_progress
-import study_provenance
-import study_resources
-import study_tables
-import study_yaml
+from study.config import approval
+from study.config.canonical import canonical
+from study.data import locating
+from study.data import task_file
+from study import plan
+from study.screen import progress
+from study import provenance
+from study.cost import resources
+from study.tables.columns import TABLES
+from study.config import reader
 
 
 class Refused(CliException):
@@ -49,7 +51,7 @@ def config_file():
             + ", ".join(path.name for path in workflow.overwrite_configfiles)
             + ". A target stands before --configfile, which takes every word behind it."
         )
-    document = study_yaml.read(workflow.configfiles[-1])
+    document = reader.read(workflow.configfiles[-1])
     given = workflow.config_settings.config  # by --config; these have no line
     lines = {
         path: line
@@ -67,19 +69,19 @@ def check_config():
             "Rename the folder, or set up the environment in another one (python3 -m venv ELSEWHERE)."
         )
     try:
-        approved = study_config.check(
+        approved = approval.check(
             config, config_file(), FOLDERS, local=workflow.local_exec
         )
         if workflow.local_exec and not workflow.dryrun:
-            study_config.check_device(config)
-    except study_yaml.RunsCode as error:
+            approval.check_device(config)
+    except reader.RunsCode as error:
         if "config_guard" in sys.modules:
             raise Refused(str(error))
         raise Refused(
             f"{error}. SNAKEMAKE HAS RUN ITS CODE ALREADY: the profile of this call does not hand configs to workflow/scripts/config_guard.py, "
             "as workflow/profiles/default does."
         )
-    except (study_yaml.ReadError, study_config.ConfigError) as error:
+    except (reader.ReadError, approval.ConfigError) as error:
         raise Refused(str(error))
     return approved
 
@@ -88,7 +90,7 @@ def tell(approved):
     """What the user's data are, if this study has not read them yet, and what of the config may not be meant."""
     for task, report in approved.reports.items():
         kept = f"results/{approved.config['study']}/sequences/{task}.txt"
-        if not study_data.is_told(report, kept):
+        if not task_file.is_told(report, kept):
             logger.info("\n    ".join([f"Task {task}:", *report]))
     for note in approved.notes:
         logger.warning(f"Note: {note}.")
@@ -100,24 +102,21 @@ if workflow.is_main_process:
     tell(APPROVED)
     config = APPROVED.config
 else:
-    config = study_config.canonical(config)
+    config = canonical(config)
 
 STUDY = f"results/{config['study']}"
-BLOCKS = study_plan.blocks(config)
+BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
-VERIFICATIONS = study_plan.verification_jobs(BLOCKS) if CHECKED else {}
-TABLES = study_tables.TABLES
+VERIFICATIONS = plan.verification_jobs(BLOCKS) if CHECKED else {}
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 FIGURE_FILES = [
     f"{STUDY}/figures/{figure}.{suffix}"
     for figure in config["figures"]
     for suffix in ("png", "svg")
 ]
-SEQUENCES = [
-    f"{STUDY}/sequences/{task}.npz" for task in study_plan.tasks_from_data(config)
-]
-TABLE_RESOURCES = study_resources.of_tables(BLOCKS, config)
-ENGINE = study_provenance.engine_digest()
+SEQUENCES = [f"{STUDY}/sequences/{task}.npz" for task in plan.tasks_from_data(config)]
+TABLE_RESOURCES = resources.of_tables(BLOCKS, config)
+ENGINE = provenance.engine_digest()
 
 
 wildcard_constraints:
@@ -126,19 +125,18 @@ wildcard_constraints:
     table="[a-z]+",
     block="[^/]+",
     group="[0-9]+-of-[0-9]+",
+    figure="[a-z0-9_]+",
 
 
 def place_of(task):
     """(folder, file) of the user's data; a pair of None for the digits."""
-    return study_data.place_of(config, task, FOLDERS) or (None, None)
+    return locating.place_of(config, task, FOLDERS) or (None, None)
 
 
 def sequences_of(blocks):
     """The files that these blocks read."""
     settings = [{**block.shared, **block.grid} for block in blocks]
-    tasks = {
-        task for each in settings for task in study_plan.as_list(each.get("task", []))
-    }
+    tasks = {task for each in settings for task in plan.as_list(each.get("task", []))}
     return [file for file in SEQUENCES if Path(file).stem in tasks]
 
 
@@ -150,6 +148,6 @@ def verified(table):
     ]
 
 
-def code(script):
-    """The digest of the modules that a script imports."""
-    return study_provenance.script_digest(script)
+def code(*modules):
+    """The digest of scripts and of the modules that they import."""
+    return provenance.script_digest(*modules)

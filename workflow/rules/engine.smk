@@ -2,7 +2,7 @@
 rule read_sequences:
     input:
         file=lambda wildcards: [
-            local(file) for file in study_data.watched(place_of(wildcards.task)[1])
+            local(file) for file in locating.watched(place_of(wildcards.task)[1])
         ],
     output:
         arrays=f"{STUDY}/sequences/{{task}}.npz",
@@ -17,7 +17,7 @@ rule read_sequences:
         described=lambda wildcards: config.get("sequences", {}).get(wildcards.task),
         folder=lambda wildcards: place_of(wildcards.task)[0],
         # a file that was put back with its old date is another file, too
-        content=lambda wildcards: study_data.content_digest(place_of(wildcards.task)[1]),
+        content=lambda wildcards: locating.content_digest(place_of(wildcards.task)[1]),
         code=code("read_sequences"),
     script:
         "../scripts/read_sequences.py"
@@ -33,7 +33,7 @@ rule check_engine:
     conda:
         "../envs/environment.yaml"
     resources:
-        **study_resources.of_gate(config),
+        **resources.of_gate(config),
     params:
         sweeps=config["sweeps"],
         tolerance=config["gate"]["tolerance"],

@@ -1,35 +1,25 @@
-# One rule a figure, all from this text: plot_<figure>.py draws it, report/<figure>.rst argues it.
-from types import SimpleNamespace
-
-for figure in config["figures"]:
-    # The path of the script is read here, with this name, and once more by the job, with its own params.
-    params = SimpleNamespace(figure=figure)
-
-    rule:
-        name:
-            f"plot_{figure}"
-        input:
-            **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
-        output:
-            png=report(
-                f"{STUDY}/figures/{figure}.png",
-                caption=f"../report/{figure}.rst",
-                category="Figures",
-                labels={"figure": figure.replace("_", " ")},
-            ),
-            svg=f"{STUDY}/figures/{figure}.svg",
-            phone=f"{STUDY}/figures/{figure}.phone.svg",
-            facts=f"{STUDY}/figures/{figure}.json",
-        log:
-            f"{STUDY}/logs/plot/{figure}.log",
-        conda:
-            "../envs/environment.yaml"
-        resources:
-            **TABLE_RESOURCES,
-        params:
-            figure=figure,
-            study=config["study"],
-            code=code(f"plot_{figure}"),
-        script:
-            # not {figure}: when the job runs, the loop has long ended
-            f"../scripts/plot_{params.figure}.py"
+# One rule for every figure: scripts/figures/<figure>.py draws it, <figure>.rst beside it is its caption on the page.
+rule draw_figure:
+    input:
+        **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
+    output:
+        png=report(
+            f"{STUDY}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels=lambda wildcards: {"figure": wildcards.figure.replace("_", " ")},
+        ),
+        svg=f"{STUDY}/figures/{{figure}}.svg",
+        phone=f"{STUDY}/figures/{{figure}}.phone.svg",
+        facts=f"{STUDY}/figures/{{figure}}.json",
+    log:
+        f"{STUDY}/logs/draw_figure/{{figure}}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        **TABLE_RESOURCES,
+    params:
+        study=config["study"],
+        code=lambda wildcards: code("draw_figure", f"figures.{wildcards.figure}"),
+    script:
+        "../scripts/draw_figure.py"

@@ -2,19 +2,18 @@
 # Only the Snakemake that was called does this, not those that it starts for its jobs.
 from snakemake.logging import logger
 
-import study_files
-import study_lock
-import study_session
+from study.files import writing
+from study.files import lock
+from study.screen import session
+from study.screen.jobs import jobs_of
 
 if workflow.is_main_process:
-    LISTENER = study_session.listen(workflow, f"{STUDY}/report.html")
-    study_lock.keep_other_locks()
+    LISTENER = session.listen(workflow, f"{STUDY}/report.html")
+    lock.keep_other_locks()
     # Snakemake's own words for this are a traceback, or a list of "write-protected output files".
-    if refused := study_files.refusal(
-        ".snakemake" if Path(".snakemake").is_dir() else "."
-    ):
+    if refused := writing.refusal(".snakemake" if Path(".snakemake").is_dir() else "."):
         raise WorkflowError(f"{refused} Snakemake keeps its notes there.")
-    if refused := study_files.refusal(STUDY):
+    if refused := writing.refusal(STUDY):
         logger.warning(refused)  # no error: a dry run is welcome
 
 
@@ -42,20 +41,20 @@ def prepare_files():
     if only_plans():
         return
     try:
-        study_files.require_writable(STUDY)
+        writing.require_writable(STUDY)
         if workflow.execution_settings.lock:  # else there is no lock to speak for
-            study_lock.record(config["study"])
-    except study_files.FileTrouble as trouble:
+            lock.record(config["study"])
+    except writing.FileTrouble as trouble:
         raise WorkflowError(str(trouble))
-    study_files.remove_leftovers(STUDY, f"{STUDY}/cache", ".snakemake/holders")
+    writing.remove_leftovers(STUDY, f"{STUDY}/cache", ".snakemake/holders")
 
 
 def tidy_files():
     """At the end, well or not."""
     if only_plans():
         return
-    study_files.remove_leftovers(STUDY, f"{STUDY}/cache")
-    study_lock.forget(config["study"])
+    writing.remove_leftovers(STUDY, f"{STUDY}/cache")
+    lock.forget(config["study"])
 
 
 def show_progress():
@@ -63,14 +62,14 @@ def show_progress():
     if only_plans() or not workflow.is_main_process:
         return  # the session is the running study's, whose report reads it
     cores = workflow.resource_settings.cores or 1
-    study_progress.start_session(f"{STUDY}/logs", cores)
+    progress.start_session(f"{STUDY}/logs", cores)
     LISTENER.start(
-        study_session.jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
+        jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
         cores if workflow.local_exec else workflow.nodes,
         Path(f"{STUDY}/logs/progress.log"),
         queued=not workflow.local_exec,
     )
-    study_stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.stop)
+    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.stop)
 
 
 def end_progress(well):

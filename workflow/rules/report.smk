@@ -1,5 +1,8 @@
 # Our own page, from the tables and the figures' facts; Snakemake's --report embeds it.
-REPORT_SOURCES = sorted((WORKFLOW / "report").glob("*"))
+REPORT_SOURCES = [
+    *(WORKFLOW / "report").glob("*"),
+    *(WORKFLOW / "scripts" / "figures").glob("*.rst"),
+]
 
 
 rule render_report:
@@ -25,6 +28,6 @@ rule render_report:
     params:
         config=config,
         code=code("render_report"),
-        sources=study_provenance.digest(REPORT_SOURCES),
+        sources=provenance.digest(REPORT_SOURCES),
     script:
         "../scripts/render_report.py"

@@ -19,7 +19,7 @@ rule run_block:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        **study_resources.of_blocks(BLOCKS, config),
+        **resources.of_blocks(BLOCKS, config),
     params:
         block=lambda wildcards: asdict(BLOCKS[wildcards.sweep, wildcards.block]),
         device=config["device"],
@@ -50,7 +50,7 @@ rule verify_runs:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        **study_resources.of_verifications(VERIFICATIONS, config),
+        **resources.of_verifications(VERIFICATIONS, config),
     params:
         blocks=lambda wildcards: [
             asdict(block) for block in VERIFICATIONS[wildcards.sweep, wildcards.group]

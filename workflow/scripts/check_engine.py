@@ -1,90 +1,30 @@
-"""The gate: compare the engine with PyTorch on the study's own device, dtypes, cells, activations and extreme settings.
+"""The gate: compare the engine with PyTorch on the study's own settings. Above the tolerance no sweep starts."""
 
-Above the tolerance the workflow stops here, with a message that names the worst case, before any sweep has started.
-"""
-
-import itertools
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
 import rnn_core as rc
-import study_data
-import study_plan
-import study_tables
-from oracle_checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
-from rnn_core.oracles.problems import with_biases
-from rnn_core.scaling import plain
-from study_files import plainly
-from study_progress import recorded
-
-LONGEST = 10_000  # steps; longer sequences are checked at this length, for the oracles keep every step
-
-
-def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
-    """(sweep, experiment) to be checked, each once."""
-    seen = set()
-    for sweep, described in sweeps.items():
-        grid = study_plan.checked_grid(described["grid"])
-        for point in itertools.product(*grid.values()):
-            experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
-            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, LONGEST))
-            if experiment.key not in seen:
-                seen.add(experiment.key)
-                yield sweep, experiment
-
-
-def check(
-    sweep: str, experiment: rc.Experiment, data: rc.Sequences | None, device: str, tolerance: float
-) -> Iterator[Row]:
-    """One row an oracle."""
-    problem = with_biases(rc.prepare(experiment, data, device))
-    x, target = problem.batch(0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        evaluation = rc.evaluate(problem, problem.params, x, target)
-        common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
-        yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
-        # Any dL/dh_t will do: here L = ½ Σ h².
-        module = module_row(problem, x, plain(evaluation.tape.hidden), tolerance)
-    if module is not None:
-        yield {**common, **module}
+from study.data import task_file
+from study.job import running
+from study.runs import gate
+from study.runs.checks import CheckFailed
+from study.tables import store
 
 
 def main(snakemake: Any) -> None:
     p = snakemake.params
     device = resolve_device(p.device)
-    data = {Path(f).stem: rc.Sequences(**study_data.load(f)) for f in snakemake.input.get("sequences", [])}
-    rows: dict[str, list[Any]] = defaultdict(list)
-    failures: list[tuple[float, CheckFailed]] = []
-    with threadpool_limits(1), recorded(snakemake, "check_engine"):
-        for sweep, experiment in cases(p.sweeps):
-            tolerance = p.tolerance[experiment.dtype]
-            for row in check(sweep, experiment, data.get(experiment.task), device, tolerance):
-                try:
-                    require(row, experiment, tolerance)
-                except CheckFailed as failure:
-                    failures.append((row["relative_error"] / tolerance, failure))
-                for name, value in row.items():
-                    rows[name].append(value)
-    if failures:
-        worst = max(failures, key=lambda f: f[0])[1]
-        raise CheckFailed(f"{len(failures)} of {len(rows['oracle'])} checks failed; worst: {worst}")
+    data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
+    rows = gate.table(p.sweeps, data, device, p.tolerance)
     made = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
-    study_tables.write(study_tables.build("checks", rows), snakemake.output.checks, made)
+    store.write(store.build("checks", rows), snakemake.output.checks, made)
 
 
 if __name__ == "__main__":
     settings = "The study's settings cannot be run, so the engine was not checked. "
-    # inner first: only a disagreement with PyTorch is the engine's
-    with (
-        plainly(ValueError, RuntimeError, before=settings),
-        plainly(CheckFailed, before="The engine check stopped the study. "),
-    ):
+    # only a disagreement with PyTorch is the engine's
+    expected = {ValueError: settings, RuntimeError: settings, CheckFailed: "The engine check stopped the study. "}
+    with running(snakemake, expected):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

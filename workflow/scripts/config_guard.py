@@ -1,4 +1,4 @@
-"""Snakemake reads its config files through ``study_yaml``: from then on none of them can run code.
+"""Snakemake reads its config files through ``config_reader``: from then on none of them can run code.
 
 Snakemake executes a config that says ``__use_yte__``, before the workflow can object. Only a profile is read earlier, so that
 the workflow's profiles call ``install``.
@@ -12,7 +12,7 @@ from typing import Any
 import snakemake.common.configfile as reader
 from snakemake.exceptions import CliException
 
-import study_yaml
+from study.config import reader as config_reader
 
 
 def install() -> None:
@@ -22,6 +22,6 @@ def install() -> None:
 
 def _load(file: Any, filetype: str = "Config") -> dict[str, Any]:
     try:
-        return study_yaml.read(file if isinstance(file, str | Path) else file.name).values
-    except study_yaml.ReadError as error:
+        return config_reader.read(file if isinstance(file, str | Path) else file.name).values
+    except config_reader.ReadError as error:
         raise CliException(str(error)) from error

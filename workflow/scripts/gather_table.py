@@ -6,12 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import study_places
-import study_streams
-import study_tables
-from study_files import plainly, reading
-from study_progress import recorded
-from study_provenance import provenance
+from study.files import places
+from study.files.writing import reading
+from study.job import running
+from study.provenance import provenance
+from study.tables import store, streams
 
 # table -> (its column that verification knows, the verification's table and column that it comes from)
 FROM_VERIFICATION = {
@@ -20,7 +19,7 @@ FROM_VERIFICATION = {
 }
 
 
-def with_verification(table: str, files: list[str]) -> study_streams.Change:
+def with_verification(table: str, files: list[str]) -> streams.Change:
     """Fills in, for runs that were verified, what only their verification knows: the worst value of each run."""
     column, _, source = FROM_VERIFICATION[table]
     parts = []
@@ -43,17 +42,15 @@ def _names(rows: pa.Table) -> list[str]:
 
 
 def main(snakemake: Any) -> None:
-    study_tables.leave_pandas_out()
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
     verified = list(snakemake.input.get("verified", []))
-    study_places.require_all([*blocks, *verified], snakemake.params.config)
-    devices = {study_tables.provenance_of(file)["device"] for file in blocks}
+    places.require_all([*blocks, *verified], snakemake.params.config)
+    devices = {store.provenance_of(file)["device"] for file in blocks}
     made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     change = with_verification(table, verified) if verified else lambda rows: rows
-    with recorded(snakemake, "gather_table"):
-        study_streams.gather(table, blocks, snakemake.output.table, made, change)
+    streams.gather(table, blocks, snakemake.output.table, made, change)
 
 
 if __name__ == "__main__":
-    with plainly():
+    with running(snakemake):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -3,21 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import study_data
-from study_data_words import DataError
-from study_files import plainly
+from study.data import intake, task_file
+from study.data.messages import DataError
+from study.job import running
 
 
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
-    read = (
-        study_data.digits_task()
-        if task == "digits"
-        else study_data.read(task, described, Path(snakemake.params.folder))
-    )
-    study_data.save_task(read, **dict(snakemake.output.items()))
+    read = intake.digits_task() if task == "digits" else intake.read(task, described, Path(snakemake.params.folder))
+    task_file.save_task(read, **dict(snakemake.output.items()))
 
 
 if __name__ == "__main__":
-    with plainly(DataError):
+    with running(snakemake, {DataError: ""}):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

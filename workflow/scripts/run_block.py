@@ -1,150 +1,29 @@
 """Run one block: compute every run that is not finished yet, then write the block's tables from the finished runs."""
 
-import hashlib
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
-import rnn_core as rc
-import study_data
-import study_tables
-from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
-from study_cache import Cache, Entry
-from study_files import Damaged, FileTrouble, plainly
-from study_plan import Block
-from study_progress import Record, recorded
-from study_provenance import engine_digest, script_digest
-from study_streams import BlockWriter
+from study.files.writing import Damaged, FileTrouble
+from study.job import running
+from study.plan import Block
+from study.runs import runner
+from study.screen.progress import Record
 
 
-class BlockRunner:
-    """Runs the runs of a block, or finds them in the cache.
-
-    Args:
-        cache: finished runs.
-        sequences: task -> file, for tasks that are not generated.
-        memory_mb: MiB that the states of a run may take; None is no limit. It changes no row.
-    """
-
-    def __init__(self, cache: Cache, sequences: dict[str, str], device: str, memory_mb: float | None = None) -> None:
-        self.cache, self.device = cache, device
-        self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
-        self.data = {task: rc.Sequences(**study_data.load(file)) for task, file in sequences.items()}
-        self._names: dict[rc.Experiment, str] = {}
-        self.digests = {task: data.digest for task, data in self.data.items()}
-
-    def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
-        """Compute those that are not in the cache, and keep each as soon as it is ready."""
-        missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
-        record.done = record.found = record.runs - len(missing)
-        record.write()
-        before = time.perf_counter()
-        for experiment, entry in self.compute(missing):
-            record.ran(time.perf_counter() - before)
-            self.cache.put(self.name(experiment), entry)
-            before = time.perf_counter()
-
-    def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
-        """Every one with what it measured, in an order that shares work; its time is what it added to those before it."""
-        start = time.perf_counter()
-        for experiment, result in rc.run_many(experiments, self.data, self.device, memory_budget=self.memory_budget):
-            yield experiment, self.entry(experiment, result, time.perf_counter() - start)
-            start = time.perf_counter()
-
-    def entry(self, experiment: rc.Experiment, result: rc.Result, seconds: float) -> Entry:
-        """A result as it is kept."""
-        row = {**vars(experiment), **result.summary, "data": self.digests.get(experiment.task), "device": self.device}
-        return Entry(result.traces, result.updates, row, timing={"seconds": seconds})
-
-    def finished(self, experiment: rc.Experiment) -> Entry:
-        """Its entry, computed again if its file was lost or damaged meanwhile."""
-        found = self.cache.get(self.name(experiment))
-        return found if found is not None else next(self.compute([experiment]))[1]
-
-    def name(self, experiment: rc.Experiment) -> str:
-        """The run's key, in the cache and in every table: a digest of its settings and of the sequences it reads."""
-        if experiment not in self._names:  # a digest over all settings takes as long as to write the run
-            self._names[experiment] = experiment.key_with(self.digests.get(experiment.task))
-        return self._names[experiment]
-
-
-def run_block(
-    block: Block,
-    runner: BlockRunner,
-    record: Record,
-    files: Mapping[str, str | Path],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Finish the block's runs and write its tables, in the order of the run keys and in bounded memory."""
-    by_name = {runner.name(experiment): experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
-    record.runs = len(by_name)
-    runner.finish(by_name.values(), record)
-    with BlockWriter(block.sweep, files, provenance) as writer:
-        for key in sorted(by_name):
-            entry = runner.finished(by_name[key])
-            writer.tables["traces"].add(key, entry.traces)
-            writer.tables["updates"].add(key, entry.updates)
-            writer.tables["runs"].add(key, _one({**entry.row, "engine": provenance["engine"], "verified_error": None}))
-            writer.tables["timings"].add(key, _one({**entry.timing, "verify_seconds": None}))
-
-
-def _one(row: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: [value] for name, value in row.items()}
-
-
-def identity(device: str) -> str:
-    """What besides a run's settings and sequences decides its entry: the code, the libraries, the device and the path."""
-    parts = (
-        engine_digest(),
-        script_digest("run_block"),
-        version("numpy"),
-        version("scipy"),
-        version("torch"),
-        made_on(device),
-    )
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-
-
-def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
-    """A runner as a rule's params and input describe it.
-
-    Raises:
-        RuntimeError: the engine is no longer the one that the study was planned with.
-    """
-    p = snakemake.params
-    if engine_digest() != p.engine:
-        raise RuntimeError("rnn_core was edited while the study ran; run snakemake again")
-    device = resolve_device(p.device)
-    if device == "cuda":
-        import torch
-
-        torch.set_num_threads(1)
-    sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
-    return BlockRunner(Cache(p.cache, identity(device) + cache), sequences, device, p.memory_mb)
-
-
-def main(snakemake: Any) -> None:
-    study_tables.leave_pandas_out()
+def main(snakemake: Any, record: Record) -> None:
     p, block = snakemake.params, Block(**snakemake.params.block)
-    # one thread: the same bits at any --cores, and no more than the job was given
-    with threadpool_limits(1), recorded(snakemake, "run_block") as record:
-        runner = prepared(snakemake)
-        provenance = {"block": p.block, "engine": p.engine, "device": made_on(runner.device)}
-        try:
-            run_block(block, runner, record, dict(snakemake.output.items()), provenance)
-        except Damaged:  # it names the file, which is put aside
-            raise
-        except FileTrouble as trouble:
-            raise FileTrouble(f"Block {block.sweep}/{block.name}: {trouble}") from trouble
-        except (ValueError, RuntimeError, OSError) as error:  # with quiet Snakemake does not name the block
-            raise SystemExit(f"{type(error).__name__} in block {block.sweep}/{block.name}: {error}") from error
+    block_runner = runner.prepared(snakemake)
+    provenance = {"block": p.block, "engine": p.engine, "device": made_on(block_runner.device)}
+    try:
+        runner.finish(block, block_runner, record, dict(snakemake.output.items()), provenance)
+    except Damaged:  # it names the file, which is put aside
+        raise
+    except FileTrouble as trouble:
+        raise FileTrouble(f"Block {block.sweep}/{block.name}: {trouble}") from trouble
+    except (ValueError, RuntimeError, OSError) as error:  # with quiet Snakemake does not name the block
+        raise SystemExit(f"{type(error).__name__} in block {block.sweep}/{block.name}: {error}") from error
 
 
 if __name__ == "__main__":
-    with plainly(ValueError, RuntimeError):
-        main(snakemake)  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, {ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
+        main(snakemake, its_record)  # type: ignore[name-defined]  # noqa: F821

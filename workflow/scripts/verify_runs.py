@@ -1,114 +1,33 @@
-"""Check a sample of every block's runs once more: run them again under the eyes of PyTorch, and compare the rows that were kept.
+"""Check a sample of every block's runs once more, beside PyTorch.
 
 In jobs of their own, several blocks each, so that a block need not import torch.
 """
 
-import math
-import time
-import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-from threadpoolctl import threadpool_limits
-
-import rnn_core as rc
-import study_tables
-from oracle_checks import CheckFailed, Verifier, describe
 from rnn_core.compiled import made_on
-from run_block import BlockRunner, prepared
-from study_cache import Entry
-from study_files import plainly, reading
-from study_plan import Block
-from study_progress import recorded
-from study_provenance import script_digest
-
-
-def sample(block: Block, size: int) -> list[rc.Experiment]:
-    """The runs that are verified: others in every block, the same ones every time, and a larger sample holds a smaller one."""
-    rng = np.random.default_rng(zlib.crc32(f"{block.sweep}/{block.name}".encode()))
-    chosen = {int(index) for index in rng.permutation(len(block))[:size]}
-    return [rc.Experiment(**run) for index, run in enumerate(block.runs()) if index in chosen]
-
-
-def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -> Entry:
-    """The run with its checks, from the cache if it was verified at this tolerance already.
-
-    Raises:
-        CheckFailed: it disagrees with PyTorch by more than the tolerance.
-    """
-    name = runner.name(experiment)
-    found = runner.cache.get(name)
-    if found is not None and found.checks and all(check["tolerance"] == tolerance for check in found.checks):
-        return found
-    verifier, start = Verifier(tolerance), time.perf_counter()
-    data = runner.data.get(experiment.task)
-    result = rc.run(experiment, data, runner.device, watch=verifier, memory_budget=runner.memory_budget)
-    seconds = time.perf_counter() - start - verifier.seconds
-    entry = runner.entry(experiment, result, seconds)
-    timing = {**entry.timing, "verify_seconds": verifier.seconds}
-    entry = replace(entry, checks=verifier.rows, timing=timing)
-    runner.cache.put(name, entry)
-    return entry
-
-
-def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
-    """That the block's table ``traces`` holds under ``key`` what was verified: the same gradient norms, within the tolerance.
-
-    Raises:
-        CheckFailed: it does not.
-    """
-    where = [("run_key", "==", key)]
-    with reading(traces):
-        kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
-    steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
-    if not all(steps):
-        raise CheckFailed(
-            f"the rows in {traces} are not those of the run that was verified, {describe(experiment, key)}"
-        )
-    ours, theirs = entry.traces["log10_grad_norm"], kept["log10_grad_norm"].to_numpy()
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    with np.errstate(all="ignore"):
-        error = np.where(same, 0.0, np.abs(np.expm1((theirs - ours) * math.log(10.0))))
-    if not (error <= tolerance).all():
-        at = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
-        raise CheckFailed(
-            f"the gradient norm in {traces} differs by {error[at]:.3g} from the one that was verified, "
-            f"at t={entry.traces['t'][at]}, above the tolerance {tolerance:g}, in {describe(experiment, key)}"
-        )
-
-
-def rows_of(
-    blocks: list[Block], traces: list[str], runner: BlockRunner, tolerance: dict[str, float], size: int
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(check, timing) of every comparison; the timing is the run's, and so repeats."""
-    for block, file in zip(blocks, traces, strict=True):
-        study_tables.require(file, table="traces", block=asdict(block))
-        for experiment in sample(block, size):
-            limit = tolerance[experiment.dtype]
-            key, entry = runner.name(experiment), verified(experiment, runner, limit)
-            require_kept(key, experiment, file, entry, limit)
-            name = {"sweep": block.sweep, "run_key": key}
-            for check in entry.checks or []:
-                yield {**check, **name}, {**entry.timing, **name}
+from study.job import running
+from study.plan import Block
+from study.provenance import script_digest
+from study.runs import runner, verification
+from study.runs.checks import CheckFailed
+from study.tables import store
+from study.tables.columns import columns_of
 
 
 def main(snakemake: Any) -> None:
-    study_tables.leave_pandas_out()
     p = snakemake.params
-    with threadpool_limits(1), recorded(snakemake, "verify_runs"):
-        runner = prepared(snakemake, cache=f"-verified-{script_digest('verify_runs')}")
-        blocks = [Block(**block) for block in p.blocks]
-        found = list(rows_of(blocks, list(snakemake.input.traces), runner, p.tolerance, p.checked))
-    provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(runner.device)}
-    timings = {timing["sweep"] + timing["run_key"]: timing for _, timing in found}.values()
-    for table, rows in (("checks", [check for check, _ in found]), ("timings", list(timings))):
-        data = {c.name: [row[c.name] for row in rows] for c in study_tables.columns(table)}
-        study_tables.write(study_tables.build(table, data), snakemake.output[table], {**provenance, "table": table})
+    block_runner = runner.prepared(snakemake, cache=f"-verified-{script_digest('verify_runs')}")
+    blocks, traces = [Block(**block) for block in p.blocks], list(snakemake.input.traces)
+    pairs = list(verification.rows_of(blocks, traces, block_runner, p.tolerance, p.checked))
+    provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(block_runner.device)}
+    timings = {timing["sweep"] + timing["run_key"]: timing for _, timing in pairs}.values()
+    for table, rows in (("checks", [check for check, _ in pairs]), ("timings", list(timings))):
+        data = {c.name: [row[c.name] for row in rows] for c in columns_of(table)}
+        store.write(store.build(table, data), snakemake.output[table], {**provenance, "table": table})
 
 
 if __name__ == "__main__":
-    with plainly(CheckFailed, ValueError, RuntimeError):
+    expected = {CheckFailed: "", ValueError: "", RuntimeError: ""}
+    with running(snakemake, expected):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -1,0 +1,83 @@
+"""Write docs/gallery.md and its pictures from the results of studies: ``make gallery``.
+
+A picture is the figure's PNG as WebP; its words are those of the report. The studies named in ``STUDIES`` were run before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from study.report.words import plain
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "gallery.md"
+PICTURES = ROOT / "docs" / "images"
+STUDIES = ("config.yaml", "studies/cells.yaml", "studies/ten_thousand.yaml")
+LEFT_OUT = {  # figures that show in another study what an earlier one has shown
+    "cells": {"engine_checks", "training_traces", "clipping_norms"},
+    "ten_thousand": {"engine_checks", "gradient_norm_by_step"},
+}
+WIDTH = 1100  # pixels; the text of a figure is then as large as that of the page
+
+
+def write(config_file: str) -> list[str]:
+    """Write the pictures of one study; return its section of the page, as lines.
+
+    Raises:
+        FileNotFoundError: the study was not run, or not with this config's figures.
+    """
+    config = yaml.safe_load((ROOT / config_file).read_text(encoding="utf-8"))
+    study = config["study"]
+    lines = [f"## {config['title']}", "", config["question"].strip(), "", f"Config: `{config_file}`.", ""]
+    for figure in config["figures"]:
+        source = ROOT / "results" / study / "figures" / figure
+        facts = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
+        if figure in LEFT_OUT.get(study, ()) or not facts["drawn"]:
+            continue
+        picture = PICTURES / f"{study}_{figure}.webp"
+        _shrink(source.with_suffix(".png"), picture)
+        lines += _figure(figure, picture, facts)
+    return lines
+
+
+def _figure(figure: str, picture: Path, facts: dict[str, Any]) -> list[str]:
+    """Heading, picture and caption; the picture has the figure's headline."""
+    alt = re.sub(r"\s+", " ", plain(facts["alt"])).replace("]", ")").replace("[", "(")
+    heading = [f"### {figure.replace('_', ' ').capitalize()}", "", f"![{alt}](images/{picture.name})", ""]
+    return heading + ([" ".join(plain(claim) for claim in facts["claims"]), ""] if facts["claims"] else [])
+
+
+def _shrink(source: Path, target: Path) -> None:
+    """The PNG as WebP, no wider than the page."""
+    with Image.open(source) as picture:
+        flat = Image.new("RGB", picture.size, "white")
+        flat.paste(picture, mask=picture.getchannel("A") if "A" in picture.getbands() else None)
+    height = round(flat.height * WIDTH / flat.width)
+    flat.resize((WIDTH, height), Image.Resampling.LANCZOS).save(target, "WEBP", quality=70, method=6)
+
+
+def main() -> None:
+    """All studies, one after the other."""
+    PICTURES.mkdir(exist_ok=True)
+    for old in PICTURES.glob("*.webp"):
+        old.unlink()
+    introduction = [
+        "# Gallery",
+        "",
+        "Written by `make gallery` from the results of the studies named below; do not edit.",
+        "",
+        "Each figure stands in a study's report, with these words. `make report CONFIG=…` with the config named makes it on your machine.",
+        "",
+    ]
+    sections = [line for config_file in STUDIES for line in write(config_file)]
+    PAGE.write_text("\n".join([*introduction, *sections]).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Backpropagation through time. Derivation: rnn_core/README.md, sections 1 to 3.
+
+Read ``loop.py`` first: the loop over steps, last to first, and the sums over time, in the letters of the derivation.
+
+| file | holds |
+|---|---|
+| ``loop.py`` | the textbook loop, in plain floats (sections 1 and 2) |
+| ``passes.py`` | ``forward`` and ``backward``: from segment to segment of the sequence |
+| ``signal.py`` | ``Signal``: what flows from a step to the one before, with its exponent apart (section 3) |
+| ``careful.py`` | one step where numbers leave the range of plain floats (section 3) |
+| ``watch.py`` | whether they do |
+| ``steps.py`` | the ways to take steps: by the textbook loop, with care, or compiled |
+| ``results.py`` | ``Gradients``, and what collects them |
+"""
+
+from rnn_core.bptt.passes import backward, forward, run_forward
+from rnn_core.bptt.results import Gradients, NotKept
+
+__all__ = ["Gradients", "NotKept", "backward", "forward", "run_forward"]

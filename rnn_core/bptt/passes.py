@@ -1,0 +1,169 @@
+"""The forward and the backward pass. Derivation: rnn_core/README.md, sections 1 to 3.
+
+Public arrays are time first, batch second: x (T, B, D), hidden (T, B, H). Inside, a column is a sample: (T, H, B).
+The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length, and bit for bit the
+plain pass wherever that one stays in range.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rnn_core.arguments import (
+    GradHidden,
+    check_gradients,
+    check_inputs,
+    check_like_x,
+    check_shape,
+    state_shape,
+    warn_if_batch_first,
+)
+from rnn_core.arrays import Array, Params, State, constant, namespace
+from rnn_core.bptt.loop import DirectPart
+from rnn_core.bptt.results import Gradients, Results
+from rnn_core.bptt.steps import BackwardPass, compiled_steps, readable_steps
+from rnn_core.cells.base import Cell
+from rnn_core.scalars import as_python
+from rnn_core.scaling import (
+    LN2,
+    Scaled,
+    add_to_part,
+    log_norms,
+    mantissa_and_exponents,
+    plain_if_fits,
+    times_power_of_two,
+)
+from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, run_whole_compiled, segment_length, swap
+
+
+def forward(cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None) -> Tape:
+    """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H)[, "cell": (B, H)]}, all parts; None is zeros).
+
+    ``params`` and ``x`` must not be changed before ``backward``. torch tensors are taken without their autograd history.
+
+    Args:
+        memory_budget: bytes that the tape may keep. A longer one keeps checkpoints, O(√T) states, and ``backward`` computes
+            the rest again, to the same bits. None keeps everything. (``tape.hidden`` is computed again, whole, when asked for.)
+
+    Raises:
+        ValueError: a shape does not fit, naming the argument, its shape and the shape expected.
+
+    Warns:
+        UserWarning: x looks like (B, T, D) (``arguments.warn_if_batch_first`` says when).
+    """
+    tape = run_forward(cell, params, x, state, memory_budget)
+    warn_if_batch_first(tape.x, stacklevel=2)
+    return tape
+
+
+def run_forward(
+    cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
+) -> Tape:
+    """``forward`` of an x whose axes are known to be in order."""
+    check_inputs(cell, params, x, state, memory_budget)
+    memory_budget = as_python(memory_budget)  # a NumPy integer would overflow in a product
+    params, x = {name: constant(value) for name, value in params.items()}, constant(x)
+    xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
+    now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
+    with np.errstate(all="ignore"):
+        for name, value in (state or {}).items():
+            now, e = add_to_part(now, e, name, *_columns(value))
+        if not cell.homogeneous:  # only a homogeneous cell can go on from a state that plain floats do not hold
+            now, e = {name: times_power_of_two(part, e) for name, part in now.items()}, 0
+
+    if memory_budget is None and (whole := run_whole_compiled(cell, params, x, now, e)):
+        final = {name: xp.asarray(part[-1].T, copy=True) for name, part in whole.states.items()}
+        return Tape(cell, params, x, final, memory_budget, [], whole)
+    length, checkpoints, kept, keep = segment_length(T), [], [], True
+    for start in range(0, T, length):
+        checkpoints.append((now, e))
+        segment = run_segment(cell, params, x, start, min(start + length, T), now, e)
+        if start == 0 and memory_budget is not None:
+            keep = nbytes(segment) * T <= memory_budget * (segment.stop - segment.start)
+        if keep:
+            kept.append(segment)
+        now, e = {name: part[-1] for name, part in segment.states.items()}, int(segment.exponent[-1])
+        now = {name: xp.asarray(part, copy=True) for name, part in now.items()}
+    final = {name: plain_if_fits(part.T, e) for name, part in now.items()}
+    return Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None)
+
+
+def backward(
+    tape: Tape,
+    grad_hidden: GradHidden = None,
+    grad_state: dict[str, Array | Scaled] | None = None,
+    window: int | None = None,
+    signal_threshold: float | None = None,
+) -> Gradients:
+    """Gradients of L from the immediate dL/dh_t.
+
+    Args:
+        tape: from ``forward``.
+        grad_hidden: the direct part of dL/dh_t, (T, B, H), without what flows back from later steps; None is zeros; or a
+            function (start, stop) -> rows start … stop - 1 of it, or None where they are zero.
+        grad_state: dL/d(final state) by name, each (B, H), added to the last step; None is zeros.
+        window: truncated backpropagation: the signal is dropped every ``window`` steps, counted from the last one, as if the
+            state had been detached there (Williams & Peng 1990; Sutskever 2013, section 2.8.6, with k1 = k2).
+        signal_threshold: every entry of the backward signal is moved into ±threshold at every step (Graves 2013); the results
+            are then no longer the gradients of L.
+
+    Raises:
+        ValueError: a shape does not fit, naming the argument, its shape and the shape expected; ``window`` below 1; ``signal_threshold``
+            not above 0.
+    """
+    check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
+    window, signal_threshold = as_python(window), as_python(signal_threshold)
+    with np.errstate(all="ignore"):  # the steps themselves ask for the flags where they need them
+        back = BackwardPass(tape, window, signal_threshold)
+        results, signal = Results(back), back.nothing_sent()
+        for name, value in (grad_state or {}).items():
+            signal = signal.plus(name, *_columns(value))
+        for segment in tape.segments(backward=True, several=back.compiled and not callable(grad_hidden)):
+            g = _direct_part(tape, grad_hidden, segment)
+            results.add_direct_part(segment.start, g.log_norm)
+            stop, taken = len(segment.saved), None
+            while stop:
+                compilable = taken is None or taken.compiled_can_go_on
+                taken = compiled_steps(back, signal, segment, stop, g, results.kept) if compilable else None
+                taken = taken or readable_steps(back, signal, segment, stop, g)
+                results.add(taken)
+                signal, stop = taken.sent, stop - taken.number
+        return results.gradients(signal)
+
+
+def _columns(value: Array | Scaled) -> tuple[Array, int]:
+    """(B, H), plain or scaled, as (columns, exponent)."""
+    if isinstance(value, Scaled):
+        if not isinstance(value.exponent, int):
+            raise ValueError("a state has one exponent for all its entries")
+        return constant(value.mantissa).T, value.exponent
+    return constant(value).T, 0
+
+
+def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> DirectPart:
+    """The direct part of dL/dh_t at the segment's steps."""
+    rows = _rows_of(tape, grad_hidden, segment)
+    if rows is None:
+        steps = len(segment.saved)
+        return DirectPart(None, np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=bool), np.full(steps, -np.inf))
+    mantissa, exponent = mantissa_and_exponents(rows)
+    norms = log_norms(mantissa)  # -inf for zeros only
+    return DirectPart(swap(mantissa), exponent, norms != -np.inf, norms + exponent * LN2)
+
+
+def _rows_of(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
+    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H); None for zeros."""
+    if grad_hidden is None:
+        return None
+    if callable(grad_hidden):
+        rows = grad_hidden(segment.start, segment.stop)
+        if rows is None:
+            return None
+        check_like_x("grad_hidden(start, stop)", rows, tape.x)
+        check_shape("grad_hidden(start, stop)", rows, (segment.stop - segment.start, *state_shape(tape)))
+        return rows if isinstance(rows, Scaled) else constant(rows)
+    steps = slice(segment.start, segment.stop)
+    if isinstance(grad_hidden, Scaled):
+        mantissa, exponents = mantissa_and_exponents(grad_hidden)
+        return Scaled(constant(mantissa[steps]), exponents[steps])
+    return constant(grad_hidden[steps])

@@ -1,0 +1,194 @@
+"""What a backward pass returns: ``Gradients``, and ``Results``, which collects them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from rnn_core.arrays import Array, namespace
+from rnn_core.bptt.signal import Layer, Signal, Wide
+from rnn_core.bptt.steps import BackwardPass, Taken
+from rnn_core.compiled.memory import empty_aligned
+from rnn_core.formats import lost_fractions
+from rnn_core.scaling import LN2, Scaled, add, log_norms_of_columns, plain_if_fits
+from rnn_core.tape import pieces, swap
+
+LARGEST_PIECE = 2**16  # entries that are looked at together
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gradients:
+    """Gradients of L, summed over the batch. Plain floats where they fit, ``Scaled`` where they do not.
+
+    Attributes:
+        params: dL/d(parameter), by name, shaped as the parameters.
+        x: dL/dx, (T, B, D).
+        state: dL/d(initial state), by name, each (B, H).
+        hidden: total dL/dh_t (direct loss and future steps), (T, B, H).
+        log_norm: ln ‖dL/dh_t‖ over the batch and units, float64 (T,), exact beyond float range; -inf where it is zero.
+        log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
+        cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
+        log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
+        find_lost, find_log_norm_samples: what ``lost`` and ``log_norm_samples`` are found by.
+
+    Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
+    """
+
+    params: dict[str, Array | Scaled]
+    x: Array | Scaled
+    state: dict[str, Array | Scaled]
+    hidden: Array | Scaled
+    log_norm: np.ndarray
+    log_norm_immediate: np.ndarray
+    cell: Array | Scaled = None
+    log_norm_cell: np.ndarray | None = None
+    find_lost: Callable[[], dict[str, np.ndarray]] = dict
+    find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
+
+    @cached_property
+    def lost(self) -> dict[str, np.ndarray]:
+        """What float32, bfloat16 and float16 would lose of ``hidden`` at each step (``formats.lost``), each float64 (T,).
+
+        Found when it is asked for: training looks at it only where a trace is recorded.
+        """
+        return self.find_lost()
+
+    @cached_property
+    def log_norm_samples(self) -> np.ndarray:
+        """ln ‖dL/dh_t^(b)‖ of each sample over its units, float64 (T, B); -inf where it is exactly zero.
+
+        A sample far below the largest of its step is right too, as far as the backward pass holds it: with NumPy always, with
+        torch down to the smallest number of the dtype. Found when it is asked for, as ``lost`` is.
+        """
+        return self.find_log_norm_samples()
+
+    def __repr__(self) -> str:
+        return f"Gradients(params: {', '.join(self.params)}; T = {len(self.log_norm)})"
+
+
+class NotKept:
+    """Stands for an array that a memory budget had no room for; any use of it raises LookupError."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise LookupError(
+            f"grads.{self._name} was not kept: the tape's memory_budget has no room for it; "
+            "log_norm, params and state are there. Raise the budget to keep it."
+        )
+
+    __getattr__ = __getitem__ = __len__ = __iter__ = __array__ = _refuse
+
+
+class Results:
+    """Collects what the steps of a backward pass give, whichever way they were taken.
+
+    Attributes:
+        kept: by name dL/dstate_t and dL/dx_t of every step, (T, rows, B); empty where a memory budget cannot hold them.
+    """
+
+    def __init__(self, back: BackwardPass) -> None:
+        tape, names = back.tape, back.tape.cell.state_names
+        T, B = tape.x.shape[:2]
+        self._keeps = back.keeps
+        self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
+        self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
+        self._sums: dict[str, Array | Scaled] = {}
+        self._layers: dict[
+            int, list[Layer]
+        ] = {}  # by step: dL/dh_t as a sum, where one exponent does not hold its entries
+        self._lost: list[dict[str, np.ndarray]] = []
+        self._log_norm_samples: list[np.ndarray] = []
+        self.kept = {name: _empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
+
+    def add_direct_part(self, start: int, log_norm: np.ndarray) -> None:
+        """The norms of the direct parts of steps from ``start`` on."""
+        self._log_norm["immediate"][start : start + len(log_norm)] = log_norm
+
+    def add(self, taken: Taken) -> None:
+        """What some steps gave."""
+        start, steps = taken.start, slice(taken.start, taken.start + taken.number)
+        for name, norms in taken.log_norm.items():
+            self._log_norm[name][steps] = norms
+        for name, exponent in taken.exponent.items():
+            self._exponent[name][steps] = exponent
+        for name, columns in taken.columns.items() if self._keeps else ():
+            self.kept[name][steps] = columns
+        self._layers |= taken.layers
+        for part, shares in taken.shares:
+            for name, share in shares.items():
+                self._sums[name] = add(self._sums[name], share) if name in self._sums else share
+            if not self._keeps:  # now or never
+                self._look(start + part.start, taken.columns["hidden"][part])
+
+    def _look(self, start: int, columns: Array) -> None:
+        """Notes what is wanted of dL/dh_t, (steps, H, B), where it is not kept."""
+        exponent = self._exponent["hidden"][start : start + columns.shape[0]]
+        self._lost.append(lost_fractions(columns, exponent))
+        self._log_norm_samples.append(_log_norms_of_samples(columns, exponent, self._layers, start))
+        self._layers.clear()
+
+    def gradients(self, signal: Signal) -> Gradients:
+        """All results; ``signal`` is what the state before the first step receives."""
+        kept = {name: self._public(name) for name in self._exponent}
+        if self._keeps:
+            hidden = (self.kept["hidden"], self._exponent["hidden"])
+            find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._layers)
+        else:
+            find_lost = partial(_one_after_another, self._lost[::-1])
+            find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
+        return Gradients(
+            params=self._sums,
+            x=kept["x"],
+            state=signal.gradients(),
+            hidden=kept["hidden"],
+            log_norm=self._log_norm["hidden"],
+            log_norm_immediate=self._log_norm["immediate"],
+            cell=kept.get("cell"),
+            log_norm_cell=self._log_norm.get("cell"),
+            find_lost=find_lost,
+            find_log_norm_samples=find_samples,
+        )
+
+    def _public(self, name: str) -> Any:
+        """A kept array as (T, B, rows), plain or ``Scaled``."""
+        if not self._keeps:
+            return NotKept(name)
+        value = plain_if_fits(self.kept[name], self._exponent[name])
+        return Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
+
+
+def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+    if type(x) is np.ndarray:
+        return empty_aligned(shape, x.dtype)
+    return namespace(x).empty(shape, dtype=x.dtype, device=x.device)
+
+
+def _lost_of(columns: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
+    """``formats.lost_fractions``, a few steps at a time."""
+    parts = pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE)
+    return _one_after_another([lost_fractions(columns[piece], exponent[piece]) for piece in parts])
+
+
+def _log_norms_of_samples(
+    columns: Array, exponent: np.ndarray, layers: dict[int, list[Layer]], first: int = 0
+) -> np.ndarray:
+    """ln of the norm of every sample of ``columns[k] * 2**exponent[k]``, (steps, H, B) to (steps, B).
+
+    Where step ``first + k`` has ``layers``, their sum is taken instead.
+    """
+    parts = pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE)
+    norms = np.concatenate([log_norms_of_columns(columns[piece]) for piece in parts]) + exponent[:, None] * LN2
+    for t, of_step in layers.items():
+        norms[t - first] = Wide.sum_of(of_step).log_norms("hidden")
+    return norms
+
+
+def _one_after_another(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,250 @@
+"""Ways to take steps backwards: compiled, by the textbook loop, and with care where numbers leave the range of plain floats.
+
+Each takes the signal that the future sends and gives what the steps did, with the signal that they send on.
+Derivation: rnn_core/README.md, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnn_core import compiled
+from rnn_core.arrays import Array, namespace
+from rnn_core.bptt.careful import careful_step
+from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
+from rnn_core.bptt.signal import Layer, Signal
+from rnn_core.compiled.memory import empty_aligned
+from rnn_core.scaling import LN2, plain_if_fits, square_limits
+from rnn_core.tape import Segment, Tape, part_of, segment_length
+
+STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
+TOGETHER = 32  # steps that are computed before any is looked at, where looking means waiting for a GPU
+
+
+class BackwardPass:
+    """What holds for a whole backward pass.
+
+    Attributes:
+        window: steps after which the signal is dropped, counted from the last one; None is never.
+        signal_threshold: that every entry of the signal is clipped to; None is not at all.
+        rows: of what is wanted of every step, by name: of each part of dL/dstate_t, and of dL/dx_t.
+        keeps: whether the tape's memory budget holds that.
+        compiled: whether compiled steps may be tried.
+        sums_over: sums over time are taken apart at multiples of so many steps.
+        square_limits: between which a squared norm says that magnitudes are well in range.
+    """
+
+    def __init__(self, tape: Tape, window: int | None, signal_threshold: float | None) -> None:
+        self.tape, self.window, self.signal_threshold = tape, window, signal_threshold
+        (T, B, D), H = tape.x.shape, tape.params["weight_hh"].shape[1]
+        self.rows = {**dict.fromkeys(tape.cell.state_names, H), "x": D}
+        size = T * B * sum(self.rows.values()) * tape.x.dtype.itemsize
+        self.keeps = tape.memory_budget is None or size <= tape.memory_budget
+        self.compiled = signal_threshold is None and compiled.covers(tape.cell, tape.x)
+        self.sums_over = segment_length(T)
+        self.square_limits = square_limits(tape.x)
+
+    def compiles(self, segment: Segment) -> bool:
+        """Whether compiled steps may be tried on ``segment``: its states must be plain floats."""
+        return self.compiled and not segment.exponent.any()
+
+    def first_summed(self, t: int) -> int:
+        """The first step whose share is summed together with that of step t."""
+        return t // self.sums_over * self.sums_over
+
+    def nothing_sent(self) -> Signal:
+        """The signal behind the last step: zero."""
+        x, H = self.tape.x, self.rows["hidden"]
+        zeros = namespace(x).zeros
+        return Signal.of(
+            {name: zeros((H, x.shape[1]), dtype=x.dtype, device=x.device) for name in self.tape.cell.state_names}
+        )
+
+    def arriving(self, signal: Signal, t: int) -> Signal:
+        """``signal`` as it arrives at step t: zero where truncated backpropagation has cut the state off from what follows."""
+        after = self.tape.x.shape[0] - 1 - t
+        return signal.dropped() if self.window is not None and after and after % self.window == 0 else signal
+
+    def first_reached(self, t: int) -> int:
+        """The first step that what arrives at step t flows to."""
+        return 0 if self.window is None else t + 1 - (self.window - (self.tape.x.shape[0] - 1 - t) % self.window)
+
+
+class Taken(NamedTuple):
+    """What some steps gave; arrays are over these steps, in the order of time.
+
+    Attributes:
+        start, number: which steps.
+        sent: what the step before them receives.
+        log_norm: ln ‖dL/dstate_t‖ by part.
+        exponent: of dL/dstate_t by part, and of dL/dx_t ("x"); one number, or one a step.
+        columns: dL/dstate_t by part and dL/dx_t, (steps, rows, B), where they are not in their places yet.
+        shares: what they add to the parameter gradients, with the steps, counted from ``start``; the last first.
+        layers: by step dL/dh_t as a sum, where one exponent does not hold its entries.
+        compiled_can_go_on: whether compiled steps may be tried next.
+    """
+
+    start: int
+    number: int
+    sent: Signal
+    log_norm: dict[str, np.ndarray]
+    exponent: dict[str, int | np.ndarray]
+    columns: dict[str, Array]
+    shares: list[tuple[slice, Shares]]
+    layers: dict[int, list[Layer]]
+    compiled_can_go_on: bool = True
+
+
+# ---- by the textbook loop, and with care where that ends early ------------------------------------------------------------
+
+
+def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart) -> Taken:
+    """The steps before ``stop``, as far as sums over time are taken together: by the textbook loop, or else with care."""
+    start = max(0, back.first_summed(segment.start + stop - 1) - segment.start)
+    if back.compiles(segment):
+        start = max(start, stop - STEPS_BETWEEN)
+    looks_are_free = isinstance(back.tape.x, np.ndarray)
+    pause = 1 if looks_are_free else STEPS_BETWEEN
+    now, ended_at = stop, stop + pause  # the step before which the textbook loop last ended early
+    runs: list[Steps] = []
+    while now > start:
+        t = segment.start + now - 1
+        signal, run = back.arriving(signal, t), None
+        if now <= ended_at - pause and signal.wide is None and back.signal_threshold is None:
+            first = max(start, back.first_reached(t) - segment.start)
+            if not looks_are_free:
+                first = g.plain_from(signal.layers[0].exponent, max(first, now - TOGETHER), now)
+            run = back_through_time(back.tape.cell, back.tape.params, segment, g, signal, first, now)
+            if run is None or run.number < now - first:
+                ended_at = now - (run.number if run else 0)
+        run = run or _one_step(back, signal, segment, now - 1, g, failed=now == ended_at)
+        runs.append(run)
+        signal, now = run.sent, now - run.number
+    return _collected(back, part_of(segment, start, stop), runs)
+
+
+def _one_step(back: BackwardPass, signal: Signal, segment: Segment, t: int, g: DirectPart, failed: bool) -> Steps:
+    """Step t of ``segment``: g_t joins, at any exponent; then in plain floats unless that has ``failed``, or with care."""
+    if g.joins[t]:
+        signal, failed = signal.plus("hidden", g.columns[t], int(g.exponent[t])), False
+    if back.signal_threshold is not None:
+        signal = signal.clipped(back.signal_threshold)
+    if not failed and signal.wide is None:
+        step = back_through_time(back.tape.cell, back.tape.params, segment, None, signal, t, t + 1)
+        if step is not None:
+            return step
+    return careful_step(back.tape.cell, back.tape.params, segment.saved[t], signal)
+
+
+def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken:
+    """What the steps of ``segment`` gave, from runs of them, the last first."""
+    xp, names = namespace(back.tape.x), back.tape.cell.state_names
+    du, dv = (xp.stack([of_step for run in runs for of_step in getattr(run, which)][::-1]) for which in ("du", "dv"))
+    log_norm = np.concatenate([run.log_norm for run in runs])[::-1]
+    exponents = np.concatenate([run.exponent for run in runs])[::-1]
+    totals = [total for run in runs for total in run.totals][::-1]
+    columns = {name: xp.stack([total[name] for total in totals]) for name in names}
+    exponent: dict[str, Any] = {name: exponents[:, i] for i, name in enumerate(names)}
+    if back.keeps:
+        columns["x"], exponent["x"] = input_gradients(back.tape.params["weight_ih"], du, exponents[:, -1])
+    layers, t = {}, segment.stop
+    for run in runs:
+        t -= run.number
+        if run.layers:
+            layers[t] = run.layers
+    return Taken(
+        start=segment.start,
+        number=len(totals),
+        sent=runs[-1].sent,
+        log_norm={name: log_norm[:, i] for i, name in enumerate(names)},
+        exponent=exponent,
+        columns=columns,
+        shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
+        layers=layers,
+    )
+
+
+# ---- compiled ------------------------------------------------------------------------------------------------------------
+
+
+def compiled_steps(
+    back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart, kept: dict[str, Array]
+) -> Taken | None:
+    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``.
+
+    They add the direct part in plain floats, so they go no further than a step where either has an exponent.
+    """
+    if not back.compiles(segment):
+        return None
+    t = segment.start + stop - 1
+    signal = back.arriving(signal, t)
+    if signal.wide is not None:
+        return None
+    [(dstate, e)] = signal.layers
+    first = max(0, back.first_reached(t) - segment.start)
+    first = g.plain_from(e, first, stop)
+    if first == stop:
+        return None
+    part, steps = part_of(segment, first, stop), slice(segment.start + first, segment.start + stop)
+    if kept:
+        dh, dx = kept["hidden"][steps], kept["x"][steps]
+    else:
+        B, dtype = back.tape.x.shape[1], back.tape.x.dtype
+        dh, dx = (empty_aligned((stop - first, back.rows[name], B), dtype) for name in ("hidden", "x"))
+    result = compiled.run_backward(
+        compiled.BackwardTask(
+            back.tape.cell, back.tape.params, x=back.tape.x[steps], states=part.states["hidden"], saved=np.asarray(part.saved),
+            direct=None if g.columns is None else g.columns[first:stop], joins=g.joins[first:stop], dh=dh, dx=dx,
+            limits=back.square_limits, first=part.start, sums_over=back.sums_over,
+        ),
+        dstate["hidden"],
+    )  # fmt: skip
+    return _taken_by_compiled(back, part, dh, e, result, reaches=segment.start) if result.number else None
+
+
+def _taken_by_compiled(
+    back: BackwardPass, part: Segment, dh: np.ndarray, e: int, result: compiled.Steps, reaches: int
+) -> Taken:
+    """What compiled steps gave, the last ``result.number`` of ``part``; on the way to step ``reaches``."""
+    before = len(dh) - result.number
+    sent, start = Signal.of({"hidden": result.sent}, e), part.start + before
+    can_go_on = True
+    if start > reaches:  # they have stopped: the signal may need another exponent
+        moved = sent.renormalised()
+        sent, can_go_on = moved, moved.layers[0].exponent != e
+    shares = [
+        _shares_of(back.tape, sums, e) if sums.hold else _careful_shares(back.tape, part, dh, e, sums.steps)
+        for sums in result.sums
+    ]
+    return Taken(
+        start=start,
+        number=result.number,
+        sent=sent,
+        log_norm={"hidden": 0.5 * np.log(result.squares) + e * LN2},
+        exponent={"hidden": e, "x": e},
+        columns={} if back.keeps else {"hidden": dh[before:]},
+        shares=[
+            (slice(sums.steps.start - before, sums.steps.stop - before), each)
+            for sums, each in zip(result.sums, shares, strict=True)
+        ],
+        layers={},
+        compiled_can_go_on=can_go_on,
+    )
+
+
+def _shares_of(tape: Tape, sums: compiled.Sums, e: int) -> Shares:
+    """What some compiled steps add to the parameter gradients."""
+    H = len(sums.bias)
+    shares: Shares = {"weight_ih": sums.weights[:, H:], "weight_hh": sums.weights[:, :H]}
+    shares |= {name: sums.bias for name in ("bias_ih", "bias_hh") if name in tape.params}
+    return {name: plain_if_fits(value, e) for name, value in shares.items()} if e else shares
+
+
+def _careful_shares(tape: Tape, part: Segment, dh: np.ndarray, e: int, steps: slice) -> Shares:
+    """The same where compiled sums over- or underflow."""
+    segment = part_of(part, steps.start, steps.stop)
+    pairs = zip(segment.saved, dh[steps], strict=True)
+    da = np.stack([tape.cell.backward(tape.params, a, {"hidden": dh_t})[0] for a, dh_t in pairs])
+    return parameter_gradients(tape, segment, da, da, np.full(len(da), e, dtype=np.int64))

@@ -1,0 +1,33 @@
+"""One point of a sweep: what it is (``Experiment``), and what running it measures (``run``).
+
+The way of a run: ``settings`` -> ``problem`` -> ``evaluation`` of one batch -> ``measures`` -> ``runs`` -> ``result``.
+"""
+
+from __future__ import annotations
+
+from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, loss_of
+from rnn_core.experiment.measures import COLUMNS, SATURATED_BELOW, SOLVED_AT, growth_of
+from rnn_core.experiment.problem import Problem, prepare
+from rnn_core.experiment.result import Result
+from rnn_core.experiment.runs import Watcher, run, run_many
+from rnn_core.experiment.settings import RANGES, Experiment, axes
+
+__all__ = [
+    "COLUMNS",
+    "DirectPart",
+    "Evaluation",
+    "Experiment",
+    "Problem",
+    "RANGES",
+    "Result",
+    "SATURATED_BELOW",
+    "SOLVED_AT",
+    "Watcher",
+    "axes",
+    "evaluate",
+    "growth_of",
+    "loss_of",
+    "prepare",
+    "run",
+    "run_many",
+]

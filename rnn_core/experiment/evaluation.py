@@ -1,0 +1,191 @@
+"""Loss and gradients of one batch: the network, its readout and the loss function together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from rnn_core import bptt, ragged, readout
+from rnn_core.arrays import Array, Params, namespace, to_numpy
+from rnn_core.bptt import Gradients
+from rnn_core.clipping import Gradient
+from rnn_core.experiment.arguments import check_problem, check_readout, check_target
+from rnn_core.experiment.problem import Problem
+from rnn_core.losses import LOSSES, carries_target, scaled_squared_error
+from rnn_core.scaling import Scaled, concat, parts, plain, plain_if_fits, plus
+from rnn_core.tape import Tape
+from rnn_core.tasks import Task
+
+
+class DirectPart:
+    """The immediate dL/dh_t = W_ho^T dL/dy_t, computed for the steps that are asked for.
+
+    Called with (start, stop) it gives the rows start … stop - 1, shape (steps, B, H), or None where none of them carries a
+    loss. Outputs at fewer steps than the sequence has are those of its last steps.
+    """
+
+    def __init__(self, params: Params, dy: Array | Scaled, steps: int) -> None:
+        self.params, self.dy, self.first = params, dy, steps - dy.shape[0]
+
+    def __call__(self, start: int, stop: int) -> Array | Scaled | None:
+        if stop <= self.first:
+            return None
+        rows = readout.input_gradient(self.params, self.dy[max(start - self.first, 0) : stop - self.first])
+        missing = max(self.first - start, 0)
+        if not missing:
+            return rows
+        m, e = parts(rows)
+        xp = namespace(m)
+        zeros = xp.zeros((missing, *m.shape[1:]), dtype=m.dtype, device=m.device)
+        return plain_if_fits(xp.concat([zeros, m]), np.concatenate([np.zeros(missing, dtype=np.int64), e]))
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """Loss and gradients of one batch.
+
+    Attributes:
+        update: the number of updates made before it.
+        loss: mean over the samples and steps that carry a target.
+        accuracy: fraction of right labels; nan for a regression.
+        tape: the forward pass.
+        output, grad_output: y and dL/dy of the steps with an output, (T, B, C) or (1, B, C).
+        grad_hidden: the direct part of dL/dh_t.
+        gradients: from ``backward``.
+        param_grads: of all parameters, those of the readout included.
+        ends: for ragged sequences, the number of steps until the last target of each, (B,). Otherwise None.
+    """
+
+    update: int
+    loss: float
+    accuracy: float
+    tape: Tape
+    output: Array | Scaled
+    grad_output: Array | Scaled
+    grad_hidden: DirectPart
+    gradients: Gradients
+    param_grads: Gradient
+    ends: np.ndarray | None = None
+
+    def first_nonfinite_step(self) -> int | None:
+        """The step t = 1 … T where a number stopped being finite; None where all are.
+
+        It is the first t whose state or output plain floats do not hold. Where there is none, it is the first on the way
+        back, the largest t, whose gradient is not finite.
+        """
+        xp = namespace(self.tape.x)
+        finite = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=2))
+        if self.ends is not None:
+            finite = finite | (np.arange(len(finite))[:, None] >= self.ends)
+        broken_outputs = np.flatnonzero(~finite.all(axis=1))
+        steps = [self.grad_hidden.first + int(t) + 1 for t in broken_outputs[:1]]
+        if (state := self.tape.first_nonfinite_step) is not None:
+            steps.append(state)
+        if steps:
+            return min(steps)
+        norms = self.gradients.log_norm
+        broken = np.flatnonzero(np.isnan(norms) | (norms == np.inf))
+        return int(broken[-1]) + 1 if broken.size else None
+
+    def __repr__(self) -> str:
+        T, B, _ = self.tape.x.shape
+        return f"Evaluation(update={self.update}, loss={self.loss:.4g}, accuracy={self.accuracy:.4g}, T={T}, B={B})"
+
+
+def evaluate(
+    problem: Problem,
+    params: Params,
+    x: Array,
+    target: Array,
+    update: int = 0,
+    memory_budget: int | None = None,
+    tape: Tape | None = None,
+) -> Evaluation:
+    """Loss and all gradients of one batch, by the engine.
+
+    Args:
+        problem: from ``prepare``.
+        params: those of the cell and of the readout, as in ``problem.params``.
+        x: (T, B, D).
+        target: as ``problem.batch`` gives it for this task.
+        memory_budget: in bytes, for the tape: see ``forward``.
+        tape: of the same parameters and x, where there is one already.
+
+    Raises:
+        TypeError: an argument is not what its name says.
+        ValueError: a shape, dtype or name does not fit.
+    """
+    loss, accuracy, tape, y, dy = loss_of(problem, params, x, target, memory_budget, tape)
+    grad_hidden = DirectPart(params, dy, x.shape[0])
+    gradients = bptt.backward(tape, grad_hidden)
+    param_grads, start = dict(gradients.params), 0
+    for h in _states_with_output(tape, problem.task.outputs_at):
+        stop = start + h.shape[0]
+        for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
+            param_grads[name] = plus(param_grads[name], share) if start else share
+        start = stop
+    ends = ragged.ends_of(target) if problem.task.ragged else None
+    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads, ends)
+
+
+class Loss(NamedTuple):
+    """The forward half of ``Evaluation``: its loss, accuracy, tape, output and grad_output."""
+
+    loss: float
+    accuracy: float
+    tape: Tape
+    output: Array | Scaled
+    grad_output: Array | Scaled
+
+
+def loss_of(
+    problem: Problem,
+    params: Params,
+    x: Array,
+    target: Array,
+    memory_budget: int | None = None,
+    tape: Tape | None = None,
+) -> Loss:
+    """The loss of one batch, without its gradients. Arguments and errors are those of ``evaluate``."""
+    check_problem(problem, params, Problem)
+    if tape is None:
+        tape = bptt.run_forward(problem.cell, params, x, memory_budget=memory_budget)
+    check_readout(params, problem.task)
+    check_target(target, problem.task, x)
+    states = _states_with_output(tape, problem.task.outputs_at)
+    y = concat([readout.forward(params, h) for h in states])
+    loss, accuracy, dy = _mean_loss(problem.task, y, target)
+    return Loss(loss, accuracy, tape, y, dy)
+
+
+def _states_with_output(tape: Tape, outputs_at: str) -> Iterator[Array | Scaled]:
+    """h_t of the steps with an output, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits."""
+    if outputs_at == "last":
+        h = tape.state["hidden"]
+        yield Scaled(h.mantissa[None], h.exponent) if isinstance(h, Scaled) else h[None]
+    else:
+        yield from (segment.hidden for segment in tape.segments())
+
+
+def _mean_loss(task: Task, y: Array | Scaled, target: Array) -> tuple[float, float, Array | Scaled]:
+    """(mean loss, accuracy, dL/dy) of outputs y (T, B, C) or (1, B, C)."""
+    xp = namespace(target)
+    goal = target if task.outputs_at == "every" else target[None]
+    carries = carries_target(goal) if task.ragged else None
+    if carries is not None:
+        goal = ragged.only(goal, carries)
+    if isinstance(y, Scaled) and task.loss == "squared_error":
+        losses, dy = scaled_squared_error(y, goal)
+    else:
+        losses, dy = LOSSES[task.loss](plain(y), goal)
+    right = None if task.loss != "softmax_cross_entropy" else xp.argmax(plain(y), axis=-1) == goal
+    count = math.prod(losses.shape)
+    if carries is not None:
+        losses, dy, count = ragged.only(losses, carries), ragged.only(dy, carries), int(xp.count_nonzero(carries))
+        right = None if right is None else right & carries
+    accuracy = math.nan if right is None else float(xp.sum(right)) / count
+    return float(xp.sum(losses)) / count, accuracy, dy / count

@@ -1,0 +1,37 @@
+"""What a run measures, and the columns that it comes in.
+
+To add a measured column: a ``Column`` and its value, next to each other in one of these files. Tables, their documentation
+and the ``Result`` follow. A test names a column that is declared and not measured, or measured and not declared.
+"""
+
+from __future__ import annotations
+
+from rnn_core.columns import Column
+from rnn_core.experiment.measures.end import BREAKDOWN, END, SOLVED_AT, breakdown_columns, end_columns
+from rnn_core.experiment.measures.growth import GROWTH, growth_of
+from rnn_core.experiment.measures.prediction import PREDICTION
+from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
+from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
+from rnn_core.experiment.measures.traces import TRACE, trace_columns
+from rnn_core.experiment.measures.updates import UPDATE, update_columns
+
+# By table, in the order of its columns.
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "traces": TRACE,
+    "updates": UPDATE,
+    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *END, *BREAKDOWN),
+}
+
+__all__ = [
+    "COLUMNS",
+    "SATURATED_BELOW",
+    "SOLVED_AT",
+    "StateMeasures",
+    "breakdown_columns",
+    "end_columns",
+    "growth_of",
+    "measure_states",
+    "start_columns",
+    "trace_columns",
+    "update_columns",
+]

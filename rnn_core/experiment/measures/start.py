@@ -1,0 +1,86 @@
+"""What a run says of its network before training: the task, the recurrent matrix, growth, theory and narrower formats."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rnn_core.arrays import to_numpy
+from rnn_core.columns import Column
+from rnn_core.experiment.evaluation import Evaluation
+from rnn_core.experiment.measures.growth import growth_columns
+from rnn_core.experiment.measures.prediction import prediction_columns, sigma_w2
+from rnn_core.experiment.measures.states import StateMeasures
+from rnn_core.experiment.problem import Problem
+from rnn_core.formats import FORMATS, first_lost
+from rnn_core.initializers import sigma_max, spectral_radius
+from rnn_core.theory import settled_window
+
+TASK = (
+    Column("task_input_size", "integer", "inputs", "D: inputs per step, as the task has them"),
+    Column("task_loss_at", "name", "name", "Steps that carry a loss, as the task has them: last or every"),
+)
+
+
+def task_columns(problem: Problem) -> dict[str, Any]:
+    """What the task decided where the experiment left it open."""
+    return {"task_input_size": problem.task.input_size, "task_loss_at": problem.task.loss_at}
+
+
+MATRIX = (
+    Column("measured_spectral_radius", "number", "1",
+           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates"),
+    Column("sigma_max", "number", "1",
+           "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates"),
+    Column("sigma_w", "number", "1",
+           "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates"),
+)  # fmt: skip
+
+
+def matrix_columns(W: np.ndarray) -> dict[str, float]:
+    """The recurrent matrix (G·H, H), gate by gate."""
+    blocks = np.split(W, W.shape[0] // W.shape[1])
+    return {
+        "measured_spectral_radius": max(map(spectral_radius, blocks)),
+        "sigma_max": max(map(sigma_max, blocks)),
+        "sigma_w": max(math.sqrt(sigma_w2(block)) for block in blocks),
+    }
+
+
+NARROWER_FORMATS = tuple(
+    Column(f"{format.name}_{what}_at", "integer", "steps",
+           f"At the start, the first t on the way back at which {format.name} would {verb}", null="there is none")
+    for format in FORMATS
+    for what, verb in (("flushed", "round all of ∂L/∂h_t to zero"), ("overflowed", "turn an entry of ∂L/∂h_t into inf"))
+)  # fmt: skip
+
+DEVIATION = (
+    Column("deviation", "number", "ln per step", "growth_rate − predicted_rate", null="as either of them"),
+)  # fmt: skip
+
+
+def start_columns(
+    problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray], states: StateMeasures
+) -> dict[str, Any]:
+    """Everything that a run measures before its first update.
+
+    Args:
+        evaluation: of the first batch, with the parameters as drawn.
+        trace: of that evaluation.
+        states: the same, with slopes where there are any.
+    """
+    windows = states.windows or [settled_window(states.hidden_rms)]
+    W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+    matrix = matrix_columns(W)
+    growth = growth_columns(problem, evaluation, windows)
+    prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"])
+    return {
+        **task_columns(problem),
+        **matrix,
+        **growth,
+        **prediction,
+        "deviation": growth["growth_rate"] - prediction["predicted_rate"],
+        **first_lost(trace),
+    }

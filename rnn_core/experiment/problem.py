@@ -1,0 +1,116 @@
+"""An experiment with its arrays: ``prepare`` draws the parameters and sets up the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnn_core import readout
+from rnn_core.arrays import Array, Params, namespace, place
+from rnn_core.cells import CELLS, Cell, make_cell
+from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
+from rnn_core.experiment.settings import RANGES, Experiment
+from rnn_core.scaling import all_finite
+from rnn_core.streams import stream
+from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
+
+
+@dataclass(frozen=True, repr=False)
+class Problem:
+    """What a run starts from, or an oracle: settings, equations, task and parameters.
+
+    Attributes:
+        experiment: the settings.
+        cell: the recurrent cell.
+        task: where batches come from.
+        params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    experiment: Experiment
+    cell: Cell
+    task: Task
+    params: Params
+    device: str
+
+    def batch(self, update: int) -> tuple[Array, Array]:
+        """The training batch of ``update``: x (T, B, D) and its target, on the device."""
+        return self._place(*self.task.batch(update))
+
+    def held_out(self) -> tuple[Array, Array]:
+        """The held-out sequences, on the device."""
+        return self._place(*self.task.held_out())
+
+    def _place(self, x: np.ndarray, target: np.ndarray) -> tuple[Array, Array]:
+        placed = place(x, self.experiment.dtype, self.device)
+        if target.dtype.kind != "i":
+            return placed, place(target, self.experiment.dtype, self.device)
+        return placed, namespace(placed).asarray(target, device=placed.device)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.params.items())
+        return f"Problem({self.experiment!r} on {self.device}; params: {shapes})"
+
+
+@takes_an_experiment
+def prepare(experiment: Experiment, data: Sequences | None = None, device: str = "cpu") -> Problem:
+    """Draw the parameters of ``experiment`` and set up its task.
+
+    Args:
+        data: the sequences of a task that is not generated.
+        device: ``cpu`` (NumPy) or ``cuda`` (torch).
+
+    Raises:
+        TypeError: an argument is not what its name says.
+        ValueError: the task is unknown, needs ``data``, or does not fit the experiment; the device is unknown; a weight is
+            beyond the range of the dtype.
+    """
+    check_experiment("prepare", experiment)
+    check_data(data)
+    check_device(device)
+    task, cell = _make_task(experiment, data), _make_cell(experiment)
+    params = cell.init_params(
+        stream(experiment.seed, "weights"),
+        task.input_size,
+        experiment.hidden_size,
+        experiment.initializer,
+        experiment.spectral_radius,
+        experiment.input_scale,
+    )
+    params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
+    with np.errstate(over="ignore"):  # the check below says so
+        placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
+    for field, name in (("spectral_radius", "weight_hh"), ("input_scale", "weight_ih")):
+        if not all_finite(placed[name]):
+            raise ValueError(
+                f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
+                f"entries of {name} leave its range"
+            )
+    return Problem(experiment, cell, task, placed, device)
+
+
+def _make_cell(experiment: Experiment) -> Cell:
+    """The cell with those of its options that the experiment sets."""
+    options = {option: getattr(experiment, f"{experiment.cell}_{option}") for option in CELLS[experiment.cell].options}
+    given = {option: value for option, value in options.items() if value is not None}
+    return make_cell(experiment.cell, experiment.activation, **given)
+
+
+def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
+    e = experiment
+    if data is None:
+        if e.task not in GENERATED:
+            raise ValueError(
+                f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences"
+            )
+        kind = GENERATED[e.task]
+        D = e.input_size or kind.default_input_size
+        return kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
+    if e.input_size not in (None, data.inputs.shape[2]):
+        raise ValueError(
+            f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"
+        )
+    if data.largest > RANGES[e.dtype][1]:
+        raise ValueError(f"dtype: {e.dtype!r} does not hold the sequences, whose largest number is {data.largest:.3g}")
+    return SequenceTask(data, e.seed, e.sequence_length, e.batch_size, e.loss_at or data.loss_at)

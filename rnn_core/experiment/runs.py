@@ -1,0 +1,215 @@
+"""``run``: one experiment from its draw to its summary. ``run_many``: several, which share work where they can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnn_core.arrays import Array, Params, namespace
+from rnn_core.experiment.arguments import (
+    check_data,
+    check_data_by_task,
+    check_experiment,
+    check_experiments,
+    check_watch,
+    takes_an_experiment,
+)
+from rnn_core.experiment.evaluation import Evaluation, evaluate
+from rnn_core.experiment.measures import (
+    StateMeasures,
+    breakdown_columns,
+    end_columns,
+    measure_states,
+    start_columns,
+    trace_columns,
+    update_columns,
+)
+from rnn_core.experiment.problem import Problem, prepare
+from rnn_core.experiment.result import Result
+from rnn_core.experiment.settings import Experiment
+from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.scaling import all_finite
+from rnn_core.tape import Tape
+from rnn_core.tasks import Sequences
+
+Watcher = Callable[[Problem, Params, Array, Array, Evaluation], None]
+
+
+@takes_an_experiment
+def run(
+    experiment: Experiment,
+    data: Sequences | None = None,
+    device: str = "cpu",
+    watch: Watcher | None = None,
+    memory_budget: int | None = None,
+) -> Result:
+    """Run one experiment: measure gradients at the start, then train for ``updates`` updates and measure on the way.
+
+    A loss, gradient or parameter that is not finite ends the training. The result says at which update and time step.
+
+    Args:
+        data: the sequences of a task that is not generated.
+        device: ``cpu`` (NumPy) or ``cuda`` (torch).
+        watch: is called with every evaluation whose trace is recorded, as (problem, params, x, target, evaluation).
+        memory_budget: in bytes, for the states of one batch: see ``forward``.
+
+    Raises:
+        TypeError: an argument is not what its name says.
+        ValueError: the experiment and its task do not fit (see ``prepare``).
+    """
+    check_experiment("run", experiment)
+    check_data(data)
+    check_watch(watch)
+    return _run(experiment, SharedStarts(data, device, memory_budget), watch)
+
+
+def run_many(
+    experiments: Iterable[Experiment],
+    data: Mapping[str, Sequences] | None = None,
+    device: str = "cpu",
+    watch: Watcher | None = None,
+    memory_budget: int | None = None,
+) -> Iterator[tuple[Experiment, Result]]:
+    """Every experiment with its result, bit for bit as by ``run``, in an order that shares work.
+
+    Untrained runs that differ only in sequence length share one forward pass: the states of a shorter sequence are the
+    first of the longer one. Those that differ only in clipping share their gradient as well.
+
+    Args:
+        data: by task, the sequences of those that are not generated.
+        device: as for ``run``.
+        watch: as for ``run``.
+        memory_budget: as for ``run``.
+
+    Raises:
+        TypeError: an argument is not what its name says.
+        ValueError: an experiment and its task do not fit (see ``prepare``).
+    """
+    checked = check_experiments(experiments)
+    check_data_by_task(data)
+    check_watch(watch)
+    return _run_groups(checked, data or {}, device, watch, memory_budget)
+
+
+def _run_groups(
+    experiments: list[Experiment],
+    data: Mapping[str, Sequences],
+    device: str,
+    watch: Watcher | None,
+    memory_budget: int | None,
+) -> Iterator[tuple[Experiment, Result]]:
+    """The runs of ``run_many``, group by group; those of a group differ only in sequence length and clipping."""
+    groups: dict[Experiment, list[Experiment]] = {}
+    for experiment in experiments:
+        groups.setdefault(replace(experiment, sequence_length=1, clipping="none"), []).append(experiment)
+    for key, group in groups.items():
+        starts = SharedStarts(data.get(key.task), device, memory_budget)
+        for experiment in sorted(group, key=lambda e: -e.sequence_length):
+            yield experiment, _run(experiment, starts, watch)
+
+
+def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) -> Result:
+    """One run, from its draw to its summary. Without training it is update 0 without a step of the optimiser."""
+    problem, batch, trace, start = starts.start_of(experiment)
+    params, optimizer = problem.params, OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
+    traces, rows = [], []
+    for update in range(max(1, experiment.updates)):
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
+            if update > 0:
+                batch = _evaluate_update(problem, params, update, starts.memory_budget)
+            row, grads = update_columns(experiment, batch.evaluation, params)
+            if update % experiment.trace_every == 0 or update == experiment.updates - 1:
+                if update > 0:
+                    trace = trace_columns(batch.evaluation, measure_states(problem.cell, batch.evaluation))
+                traces.append(trace)
+                if watch is not None:
+                    watch(problem, params, *batch)
+            following = optimizer.step(params, grads) if experiment.updates else params
+            row["finite"] = row["finite"] and all_finite(*following.values())
+        rows.append(row)
+        if not row["finite"]:
+            break
+        params = following
+    end = end_columns(problem, params, row["finite"], starts.memory_budget)
+    breakdown = breakdown_columns(batch.evaluation, row["finite"])
+    return Result(
+        traces={name: np.concatenate([each[name] for each in traces]) for name in traces[0]},  # a copy
+        updates={name: np.array([row[name] for row in rows]) for name in rows[0]},
+        summary={**start, **end, **breakdown},
+        experiment=experiment,
+    )
+
+
+class EvaluatedBatch(NamedTuple):
+    """A batch of one update, and what the engine says of it."""
+
+    x: Array
+    target: Array
+    evaluation: Evaluation
+
+
+def _evaluate_update(problem: Problem, params: Params, update: int, memory_budget: int | None) -> EvaluatedBatch:
+    x, target = problem.batch(update)
+    return EvaluatedBatch(x, target, evaluate(problem, params, x, target, update, memory_budget))
+
+
+class Start(NamedTuple):
+    """A run before its first update. Clipping has no part in it.
+
+    Attributes:
+        batch: the first, evaluated with the parameters as drawn.
+        trace: of that evaluation.
+        summary: what is measured of the network before training.
+    """
+
+    problem: Problem
+    batch: EvaluatedBatch
+    trace: dict[str, np.ndarray]
+    summary: dict[str, Any]
+
+
+class SharedStarts:
+    """The starts of runs that differ only in sequence length and clipping, asked for from the longest to the shortest.
+
+    Untrained runs share the tape of the longest, and with the same length everything. A run that trains shares nothing: what
+    is kept for others would take memory until its end.
+    """
+
+    def __init__(self, data: Sequences | None, device: str, memory_budget: int | None) -> None:
+        self.data, self.device, self.memory_budget = data, device, memory_budget
+        self._longest: tuple[Tape, StateMeasures] | None = None
+        self._last: tuple[Experiment, Start] | None = None
+
+    def start_of(self, experiment: Experiment) -> Start:
+        """The start of one run, from what is kept where it can be."""
+        unclipped = replace(experiment, clipping="none")
+        if self._last is not None and self._last[0] == unclipped:
+            return self._last[1]
+        problem = prepare(experiment, self.data, self.device)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
+            x, target = problem.batch(0)
+            tape = self._tape_of(x)
+            evaluation = evaluate(problem, problem.params, x, target, 0, self.memory_budget, tape)
+            if tape is not None and self._longest is not None and evaluation.ends is None:
+                states = self._longest[1].first(len(x))
+            else:
+                states = measure_states(problem.cell, evaluation, slopes=True)
+            trace = trace_columns(evaluation, states)
+            summary = start_columns(problem, evaluation, trace, states)
+        start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)
+        if not experiment.updates:
+            self._longest = self._longest or (evaluation.tape, states)
+            self._last = unclipped, start
+        return start
+
+    def _tape_of(self, x: Array) -> Tape | None:
+        """The tape of x, if x is the beginning of the longest sequence."""
+        if self._longest is None:
+            return None
+        tape, T = self._longest[0], x.shape[0]
+        if tape.x.shape[0] < T or not bool(namespace(x).all(tape.x[:T] == x)):
+            return None
+        return tape.prefix(T)

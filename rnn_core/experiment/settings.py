@@ -1,0 +1,118 @@
+"""What a run is: ``Experiment``. Every field describes itself by its ``axis``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from rnn_core.activations import ACTIVATIONS
+from rnn_core.arrays import DTYPES
+from rnn_core.axes import Axis, axis, described_by_axes
+from rnn_core.cells import CELLS
+from rnn_core.clipping import RULES, parse_clipping
+from rnn_core.initializers import INITIALIZERS
+from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.scalars import as_python
+
+
+@described_by_axes
+@dataclass(frozen=True, repr=False)
+class Experiment:
+    """The settings of one run. Every field is a config key, a Parquet column and an axis label.
+
+    A NumPy scalar is taken as the Python number that equals it. ``rc.run(experiment)`` makes the run.
+
+    Raises:
+        ValueError: a value is not allowed. The message names the field, the value, what is allowed and the nearest name.
+        TypeError: there is no such field. The message names the nearest one.
+    """
+
+    task: str = axis("white_noise", "name", "What the network sees and is asked for", "name", "task")
+    cell: str = axis("vanilla", "choice", "Recurrent cell", "name", "cell", choices=CELLS)
+    activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS)
+    residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1")  # fmt: skip
+    residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0")  # fmt: skip
+    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initializer", choices=INITIALIZERS)  # fmt: skip
+    spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends")  # fmt: skip
+    hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
+    input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
+    input_scale: float = axis(1.0, "number", "Standard deviation that unit-variance inputs give the preactivations", "1", "input scale", above=0, checked="ends")  # fmt: skip
+    sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1, checked="ends")  # fmt: skip
+    batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1, checked="ends")  # fmt: skip
+    loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
+    truncation: int | None = axis(None, "integer", "Window of truncated backpropagation: training drops the backward signal every so many steps (default: never)", "steps", "truncation window", minimum=1, unset="the full gradient is used", training=True, checked="first")  # fmt: skip
+    clipping: str = axis("none", "rule", "Gradient clipping: none, or RULE:THRESHOLD", "rule", "clipping", choices=RULES, training=True, checked="first")  # fmt: skip
+    optimizer: str = axis("sgd", "choice", "Optimiser", "name", "optimiser", choices=OPTIMIZERS, training=True, checked="first")  # fmt: skip
+    learning_rate: float = axis(0.1, "number", "Step size of the optimiser", "1", "learning rate", above=0, training=True, checked="first")  # fmt: skip
+    updates: int = axis(0, "integer", "Training updates; 0 measures gradients at the start and trains nothing", "updates", "updates", minimum=0, training=True, checked="first")  # fmt: skip
+    trace_every: int = axis(25, "integer", "Updates between two recorded gradient-norm traces", "updates", "trace every", minimum=1, training=True, checked="first")  # fmt: skip
+    dtype: str = axis("float64", "choice", "Floating-point type of the run", "name", "dtype", choices=DTYPES)
+    seed: int = axis(0, "integer", "Seed of the run's random streams", "1", "seed", minimum=0, checked="first")
+
+    def __post_init__(self) -> None:
+        values = self.__dict__  # a frozen object sets its own fields here
+        for name, described, default in _FIELDS:
+            if values[name] is not default:  # a default needs no check: a test has made it
+                described.check(name, values[name])
+                values[name] = as_python(values[name])
+        clipping = parse_clipping(self.clipping)
+        values["clipping"] = str(clipping)  # norm:1 and norm:1.0 are one run
+        self._check_options()
+        self._check_range(clipping.threshold)
+
+    def _check_options(self) -> None:
+        """The settings of one kind of cell must not be given with another."""
+        for name, cell in _OPTION_OF.items():
+            value = self.__dict__[name]
+            if value is not None and cell != self.cell:
+                raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; only {cell!r} has it")
+
+    def _check_range(self, threshold: float | None) -> None:
+        """Every number that enters the arithmetic must be a normal number of ``dtype``, or 0."""
+        smallest, largest = RANGES[self.dtype]
+        numbers = [(name, self.__dict__[name]) for name in _NUMBERS]
+        for name, number in [*numbers, ("clipping", threshold)]:
+            if number and not smallest <= number <= largest:
+                raise ValueError(
+                    f"{name}: {self.__dict__[name]!r} is not allowed with dtype {self.dtype!r}; "
+                    f"its numbers go from {smallest:.3g} to {largest:.3g}"
+                )
+
+    def __repr__(self) -> str:
+        """What makes it again: the fields that differ from their defaults."""
+        given = [f"{name}={self.__dict__[name]!r}" for name, _, default in _FIELDS if self.__dict__[name] != default]
+        return f"Experiment({', '.join(given)})"
+
+    @property
+    def key(self) -> str:
+        """The run key: 16 hexadecimal digits of the SHA-256 of all fields. Equal experiments have equal keys."""
+        return self.key_with(None)
+
+    def key_with(self, data_digest: str | None) -> str:
+        """``key`` of a run on given sequences: the digits also depend on ``digest`` of its ``Sequences``.
+
+        Without a digest, None or empty, it is ``key``.
+        """
+        canonical = {
+            k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
+        }
+        if data_digest:
+            canonical["data"] = data_digest
+        return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def axes() -> dict[str, Axis]:
+    """Every field of ``Experiment`` with its description, in order."""
+    return {name: described for name, described, _ in _FIELDS}
+
+
+# Looked up once: a study makes an Experiment of each of its runs.
+_FIELDS = tuple((f.name, f.metadata["axis"], f.default) for f in fields(Experiment))
+_NUMBERS = tuple(sorted(name for name, described, _ in _FIELDS if described.kind == "number"))
+_OPTION_OF = {f"{name}_{option}": name for name, cell in CELLS.items() for option in cell.options}
+
+# The smallest normal and the largest number of each floating-point type.
+RANGES = {name: (float(np.finfo(name).smallest_normal), float(np.finfo(name).max)) for name in DTYPES}

@@ -1,0 +1,100 @@
+"""Copies of the project that tests may run, break and edit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COPIED = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
+REPEATABLE_TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    root: Path
+
+    def snakemake(self, *arguments: str, check: bool = True, cores: int = 2) -> subprocess.CompletedProcess[str]:
+        """Run snakemake in the copy, as a user would."""
+        done = subprocess.run(
+            self.command(*arguments, cores=cores),
+            cwd=self.root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def command(self, *arguments: str, cores: int = 2) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """Without what a test runner adds, so that the copy and not this tree is imported."""
+        return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTEST_CURRENT_TEST")}
+
+    def rules_to_run(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule the next call would run."""
+        done = self.snakemake("--dry-run", "--quiet=host", *arguments)
+        text = done.stdout + done.stderr
+        table = text.split("Job stats:")[1].split("total")[0] if "Job stats:" in text else ""
+        rows = [line.split() for line in table.splitlines()]
+        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+    def config(self, name: str = "tiny") -> dict[str, Any]:
+        return dict(yaml.safe_load((self.root / "studies" / f"{name}.yaml").read_text()))
+
+    def write_config(self, name: str, config: dict[str, Any]) -> list[str]:
+        """The arguments that run it."""
+        file = self.root / "studies" / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        return [f"--configfile={file.relative_to(self.root)}"]
+
+    def table(self, name: str, study: str = "tiny") -> pd.DataFrame:
+        return pd.read_parquet(self.root / "results" / study / "tables" / f"{name}.parquet")
+
+
+def copy(target: Path) -> Project:
+    """The project as it is in this tree, without results."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / name)
+    return Project(target)
+
+
+def without_figures(config: dict[str, Any]) -> dict[str, Any]:
+    """The same study with the cheapest figure alone."""
+    return {**config, "figures": ["engine_checks"]}
+
+
+def of_four_blocks(config: dict[str, Any], study: str) -> dict[str, Any]:
+    """The tiny study under another name, without data of its own: four blocks and the cheapest figure."""
+    small = without_figures(copy_of(config))
+    small["study"] = study
+    del small["sequences"]
+    small["sweeps"]["propagation"]["grid"] |= {"activation": ["tanh", "identity"], "spectral_radius": [0.5, 1.5]}
+    small["sweeps"]["propagation"]["seeds"] = 3
+    small["sweeps"]["clipping"]["grid"] |= {"task": "input_mean", "activation": ["tanh", "relu"], "updates": 100}
+    small["sweeps"]["clipping"]["jobs_over"] = ["activation"]
+    return small
+
+
+def copy_of(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy that shares nothing with the original."""
+    return dict(yaml.safe_load(yaml.safe_dump(config)))

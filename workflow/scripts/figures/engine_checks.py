@@ -1,0 +1,264 @@
+"""How closely the engine agrees with independent programs: every check's worst relative error, and the tolerance."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from study.report import drawing, layout, reader
+from study.report import style as figure_style
+from study.report.findings import Study
+from study.report.words import in_order, listed, marked, marked_count, number, percent, plural
+
+NOTHING = drawing.Nothing(
+    "No comparison of the engine with an independent program is recorded.",
+    "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
+    "checked_runs_per_job: 1 or more, too.",
+)
+STAGES = {"gate": (-0.16, "full: gate, before the sweeps"), "sweep": (0.16, "open: runs of the sweeps, checked again")}
+MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
+UNKNOWN = "not a number"
+ABOVE = 2.4  # rows above the first that are for labels, where no dot can be
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """One row a check, with its ``program`` and its ``network`` (cell and activation, as they vary).
+
+    ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
+    """
+    settings = ["stage", "oracle", "run_key", "cell", "activation", "spectral_radius", "sequence_length", "dtype"]
+    data = tables.read("checks", [*settings, "update", "regime", "relative_error", "where", "tolerance"])
+    if data.empty:
+        return pd.DataFrame()
+    data["regime"] = data["regime"].fillna(UNKNOWN)
+    data["program"] = data["oracle"]
+    cell, activation = data["cell"], data["activation"]
+    several = cell.nunique() > 1, activation.nunique() > 1
+    data["network"] = cell + ", " + activation if all(several) else cell if several[0] else activation
+    data["exact"] = data["relative_error"] == 0
+    order = ["dtype", "program", "network", "stage", "regime", "relative_error"]
+    return data.sort_values(order, ignore_index=True)
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    known = data.dropna(subset=["relative_error"])
+    neither, exact = len(data) - len(known), int(data["exact"].sum())
+    shown = [
+        *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
+        *(stage for stage in STAGES if (data["stage"] == stage).any()),
+        *(["exact"] if exact else []),
+        *(["training"] if (data.loc[data["stage"] == "sweep", "update"] > 0).any() else []),
+    ]
+    claims = [
+        *([_worst(known)] if len(known) and not data["exact"].all() else []),
+        f"In {marked_count(neither, 'checks_without_error')} of them neither program found a finite result."
+        if neither
+        else "",
+        f"{marked_count(exact, 'checks_exact')} of them agreed to the last bit." if exact else "",
+    ]
+    title = _title(data, known)
+    alt = f"Dot plot of relative errors on a logarithmic axis, by program and network, with the tolerance and machine ε. {title}"
+    return drawing.facts(title, alt, claims, shown)
+
+
+def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
+    one = len(data) == 1
+    compared = f"{marked_count(len(data), 'checks')} comparison{'' if one else 's'} with PyTorch"
+    if known.empty:
+        return f"In {'the only comparison' if one else f'none of {compared}'} was there a finite result to compare."
+    share = known["relative_error"] / known["tolerance"]
+    failed, largest = int((share > 1).sum()), float(known["relative_error"].max())
+    error = marked(number(largest, 2), "largest_error", largest)
+    if failed:
+        exceed = "exceeds" if failed == 1 else "exceed"
+        return f"{marked_count(failed, 'checks_failed')} of {compared} {exceed} the tolerance; the largest relative error is {error}."
+    if share.max() == 0:
+        return f"{compared} agrees to the last bit." if one else f"All of {compared} agree to the last bit."
+    which = "The" if one else "The largest"
+    if known["tolerance"].nunique() == 1:
+        times = marked(number(1 / share.max(), 2), "tolerance_over_error", 1 / share.max())
+        return f"{which} relative error in {compared} is {error}; the tolerance is {times} times larger."
+    part = percent(share.max()) if share.max() >= 0.01 else f"{number(100 * share.max(), 1)} %"
+    return f"{which} error in {compared} is {marked(part, 'error_over_tolerance', share.max())} of what is allowed."
+
+
+def _nearest(known: pd.DataFrame) -> pd.Series:
+    """The check that comes nearest to its tolerance."""
+    return known.loc[(known["relative_error"] / known["tolerance"]).idxmax()]
+
+
+def _worst(known: pd.DataFrame) -> str:
+    row = _nearest(known)
+    network = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
+    error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
+    settings = [
+        f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
+        for name, axis in (("ρ", "spectral_radius"), ("T", "sequence_length"))
+    ]
+    return (
+        f"{'Nearest to its tolerance is' if len(known) > 1 else 'The error is'} {error}: {_gradient(str(row['where']))}, of {network} at "
+        f"{listed(settings)}, against {row['oracle']}."
+    )
+
+
+def _gradient(where: str) -> str:
+    """What the checks' table calls ``x, t = 12``, in words."""
+    what, _, step = where.partition(", t = ")
+    norm = what.startswith("log_norm of ")
+    what = what.removeprefix("log_norm of ")
+    state = what.startswith("initial state, ")
+    what = what.removeprefix("initial state, ")
+    words = {"x": "the input x", "hidden": "the hidden state", "cell": "the cell state"}.get(what, what)
+    if state:
+        words = words.replace("the ", "the initial ", 1) if words != what else f"the initial state {what}"
+    at = f", at t = {marked(step, 'nearest_step', float(step))}" if step else ""
+    return f"{'the logarithmic norm of ' if norm else ''}the gradient with respect to {words}{at}"
+
+
+# ---- drawing
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    dtypes = list(data["dtype"].unique())
+    rows = {dtype: _rows(data[data["dtype"] == dtype]) for dtype in dtypes}
+    most = max(map(len, rows.values()))
+    columns = min(len(dtypes), layout.columns(2))
+    height = 0.9 + (0.29 if most <= 24 else 0.22) * (most + ABOVE)
+    figure, axes = layout.grid(len(dtypes), columns, height, extra=1.0, sharex=False)
+    for ax, dtype in zip(axes, dtypes, strict=True):
+        own = data[data["dtype"] == dtype]
+        _panel(ax, own, rows[dtype])
+        if len(dtypes) > 1:
+            layout.panel_title(ax, dtype, 40)
+    layout.label_below(
+        axes, columns, "worst relative error" + ("" if layout.on_phone() else " over all steps and parameters")
+    )
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(3, 1))
+    return figure
+
+
+Row = tuple[str, str]  # program and network; a program's heading has no network
+
+
+def _rows(own: pd.DataFrame) -> list[Row]:
+    """From above: a heading for every program, and below it its networks, cells from the simplest."""
+    found: list[Row] = []
+    for program, checks in own.groupby("program", sort=True):
+        found.append((str(program), ""))
+        found += [
+            (str(program), name) for name in in_order(checks, ["cell", "activation"])["network"].drop_duplicates()
+        ]
+    return found
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """From below the rounding error of a type to above its tolerance."""
+    errors = rows.loc[rows["relative_error"] > 0, "relative_error"]
+    return min([*errors, _epsilon(rows)]) / 24, max([*errors, *rows["tolerance"]]) * 4
+
+
+def _epsilon(rows: pd.DataFrame) -> float:
+    return float(np.finfo(rows["dtype"].iloc[0]).eps)
+
+
+def _panel(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
+    low, high = _limits(own)
+    ax.set(xscale="log", xlim=(low, high), ylim=(len(rows) - 0.4, -0.5 - ABOVE))
+    ax.set_yticks([i for i, (_, network) in enumerate(rows) if network], [network for _, network in rows if network])
+    ax.tick_params(axis="y", length=0)
+    for i, (program, network) in enumerate(rows):
+        if network:
+            ax.axhline(i, color="#eeeeee", lw=0.8, zorder=0)
+        else:
+            count = plural(int((own["program"] == program).sum()), "comparison")
+            ax.text(0.01, i + 0.1, f"{program}: {count}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5,
+                    fontweight="bold", gid="program", bbox={"facecolor": "white", "lw": 0, "pad": 1.5}, zorder=2.5)  # fmt: skip
+    _limits_drawn(ax, own, len(rows))
+    _dots(ax, own, rows, low * 3)
+    _name_worst(ax, own, rows)
+
+
+def _limits_drawn(ax: Axes, own: pd.DataFrame, count: int) -> None:
+    """Tolerance and rounding error, named above all dots."""
+    for value in own["tolerance"].unique():
+        ax.plot([value, value], [-ABOVE - 0.2, count], color="#b2001d", lw=2, gid="tolerance")
+        ax.text(value, -ABOVE + 0.2, "tolerance ", ha="right", va="center", color="#b2001d", fontsize=9.5)
+    ax.plot([_epsilon(own)] * 2, [-ABOVE - 0.2, count], color=figure_style.FAINT, lw=1.2, ls=":", gid="epsilon")
+    ax.text(_epsilon(own), -ABOVE + 0.2, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
+
+
+def _dots(ax: Axes, own: pd.DataFrame, rows: list[Row], zero: float) -> None:
+    """Regimes by colour and marker; the gate full, the sweeps open and a little lower."""
+    x = own["relative_error"].mask(own["exact"], zero)
+    place = pd.Series(list(zip(own["program"], own["network"], strict=True)), index=own.index).map(rows.index)
+    for stage, (offset, _) in STAGES.items():
+        for regime, marker in [*MARKS.items(), (UNKNOWN, "X")]:
+            here = (own["stage"] == stage) & (own["regime"] == regime)
+            if here.any():
+                colour = figure_style.REGIME_COLOURS.get(regime, figure_style.FAINT)
+                style: dict[str, Any] = {"facecolors": colour if stage == "gate" else "none", "edgecolors": colour}
+                ax.scatter(
+                    x[here], place[here] + offset, marker=marker, s=36, linewidths=1.1, gid=stage, zorder=3, **style
+                )
+
+
+def _name_worst(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
+    """A ring around the check that comes nearest to its tolerance, and its number above all dots."""
+    known = own[own["relative_error"] > 0]
+    if known.empty:
+        return
+    row = _nearest(known)
+    x, y = row["relative_error"], rows.index((row["program"], row["network"])) + STAGES[row["stage"]][0]
+    left, right = np.log(ax.get_xlim())
+    side = "left" if (np.log(x) - left) / (right - left) < 0.5 else "right"
+    ax.plot([x, x], [-1.15, y - 0.3], color=figure_style.INK, lw=0.8, zorder=1, gid="worst line")
+    ax.plot([x], [y], marker="o", ms=11, mfc="none", mec=figure_style.INK, mew=1.2, ls="", zorder=4, gid="worst")
+    text = f" worst {number(x, 2)}" if side == "left" else f"worst {number(x, 2)} "
+    ax.text(x, -1.5, text, ha=side, va="center", fontsize=10, fontweight="bold", gid="worst name")
+
+
+def _legend(data: pd.DataFrame) -> list[Line2D]:
+    """Only what is drawn."""
+    regimes = [
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker=marker,
+            ms=7,
+            color=figure_style.REGIME_COLOURS.get(name, figure_style.FAINT),
+            label=_called(name),
+        )
+        for name, marker in [*MARKS.items(), (UNKNOWN, "X")]
+        if (data["regime"] == name).any()
+    ]
+    stages = [
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker="s",
+            ms=6,
+            mec=figure_style.INK,
+            mfc=figure_style.INK if stage == "gate" else "none",
+            label=label,
+        )
+        for stage, (_, label) in STAGES.items()
+        if (data["stage"] == stage).any()
+    ]
+    exact = [Line2D([], [], ls="", label="leftmost: exactly 0")] if data["exact"].any() else []
+    return [*regimes, *stages, *exact]
+
+
+def _called(regime: str) -> str:
+    return "gradient is not a number" if regime == UNKNOWN else f"{regime} gradient"

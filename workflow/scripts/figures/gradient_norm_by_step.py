@@ -1,0 +1,478 @@
+"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from study.report import drawing, facets, layout, reader, style
+from study.report import measures as sm
+from study.report import statistics as stat
+from study.report.findings import Study
+from study.report.words import decimals, marked, marked_count, name_of, number, plain, power
+from study.settings import described_axes
+
+NOTHING = drawing.Nothing(
+    "No run of this study has a gradient of numbers that travels back from the last step alone.",
+    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step, or sequences that end at different steps, would mix "
+    "gradients of different age).",
+)
+MOST_LAGS = 200
+MOST_VALUES = 4_000_000  # runs × lags in memory at once
+OUTSIDE = 0.1  # share of the lines that may leave the scale, where with them the others would be flat
+FLAT = 3.0  # times as long a scale flattens
+LIMITS = (  # log10 of the smallest positive and of the largest number
+    ("float32", -44.9, 38.5),
+    ("float64", -323.3, 308.3),
+)
+PURPLE = "#8f3a6d"
+RESTRAINT = 1.25  # times as long a scale still holds the linear laws
+THIN, THICK = 1.1, 2.2  # lines of radii below 1, and of the others: grey print tells 0.5 from 1.8
+LAW: dict[str, Any] = {"lw": 1.0, "ls": (0, (4, 2.5)), "alpha": 0.75}
+GROUP = ["panel", "hue"]
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the linear law.
+
+    ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
+    """
+    runs = tables.runs(
+        "linear_rate", "growth_rate", "task_loss_at"
+    )  # what the task decides where the config says nothing
+    runs = sm.starts(runs[runs["task_loss_at"] == "last"])
+    if runs.empty:
+        return pd.DataFrame()
+    axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis != "sequence_length"]
+    runs = _laid_out(sm.at_longest(runs, axes), axes)
+    lags, ratio = _ratios(tables, runs)
+    found = [_line(rows, lags, ratio[rows["place"]]) for _, rows in runs.groupby(GROUP, observed=True)]
+    data = pd.concat(found, ignore_index=True)
+    if data.loc[data["lag"] > 0, "median"].isna().all():
+        return pd.DataFrame()  # no gradient is a number
+    for name in GROUP:
+        data[name] = pd.Categorical(data[name], categories=runs[name].cat.categories, ordered=True)
+    return data.sort_values([*GROUP, "lag"], ignore_index=True)
+
+
+def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """Panels and hues: spectral radii side by side; where another axis is compared, at most three radii make panels."""
+    radius = "spectral_radius" in axes
+    others = [axis for axis in axes if axis != "spectral_radius"]
+    hue, rest = facets.start_axes(others)
+    chosen, all_radii = radius and bool(hue), runs["spectral_radius"].nunique()
+    if chosen:
+        runs = pd.concat([_three_radii(rows) for _, rows in sm.grouped(runs, rest)])
+        rest = [*rest, "spectral_radius"]
+    elif radius:
+        hue = ["spectral_radius"]
+    elif not hue:
+        hue, rest = [axis for axis in rest if axis == "activation"], []
+    fewer = chosen and all_radii > 3
+    runs = facets.start_hues(facets.panels(runs, rest), hue).reset_index(drop=True)
+    return runs.assign(by=hue[0] if hue else "", chosen=chosen, fewer=fewer, place=np.arange(len(runs)))
+
+
+def _three_radii(runs: pd.DataFrame) -> pd.DataFrame:
+    """The smallest, the largest, and of those between them the one whose growth is nearest to zero."""
+    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
+    inner = mean.iloc[1:-1]
+    between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]
+    return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
+
+
+def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
+    most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
+    grids = [np.linspace(0, T - 1, min(T, most + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
+    lags = np.unique(np.concatenate(grids))
+    row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
+    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
+    ours = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
+    norm = np.full((len(runs), len(lags)), np.nan)
+    for piece in tables.pieces("traces", ["run_key", "lag", "log10_grad_norm"], ours):
+        norm[row[piece["run_key"]].to_numpy(), np.searchsorted(lags, piece["lag"])] = piece["log10_grad_norm"]
+    first = np.where(np.isfinite(norm[:, :1]), norm[:, :1], np.nan)  # a gradient of zero at the end has no ratio
+    return lags, norm - first
+
+
+def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFrame:
+    """One line with its band, at the lags of its own length."""
+    own, T = rows.iloc[0], int(rows["sequence_length"].iloc[0])
+    # of a shorter sequence's grid all lags are kept, of a longer one's those that it has a value at
+    has = (lags < T) & ~np.isnan(ratio).all(axis=0) | (lags == T - 1) | (lags == 0)
+    lags, ratio = lags[has], ratio[:, has]
+    nothing = np.isnan(ratio).all(axis=0)
+    known = np.where(nothing, 0.0, ratio)
+    each = (
+        ("median", np.nanmedian(known, axis=0)),
+        ("low", np.nanmin(known, axis=0)),
+        ("high", np.nanmax(known, axis=0)),
+    )
+    found = {name: np.where(nothing, np.nan, value) for name, value in each}
+    keep = ["panel", "hue", "colour", "spectral_radius", "by", "chosen", "fewer", "left_out", "cell"]
+    return pd.DataFrame(found).assign(
+        **{name: own[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
+        zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
+        linear=lags * rows["linear_rate"].mean() / math.log(10),  # null where the cell has no such law
+    )  # fmt: skip
+
+
+def ends(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first time step."""
+    return data[data["lag"] == data["sequence_length"] - 1]
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    title, last = _title(study), ends(data)
+    laws = data["linear"].notna().any()
+    shown = [
+        *(["linear"] if laws else []),
+        *(["residual"] if laws and data["cell"].eq("residual").any() else []),
+        *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
+        *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
+        *(["three radii"] if data["fewer"].any() else ["all radii"] if data["chosen"].any() else []),
+        *(["band"] if data["seeds"].max() > 1 else []),
+        *(["zeros"] if last["zeros"].any() else []),
+        *(["limits"] if _limits(data) else []),
+        *(["leaving"] if len(leaving(data)) else []),
+        *(["several"] if len(data["panel"].cat.categories) > 1 else []),
+        *(["law leaves"] if _law_leaves(data) else []),
+    ]
+    kinds = facets.alt_list(data["panel"].cat.categories)
+    alt = (
+        f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
+        f"back from the end{_hues_in_words(data)}{', with the linear law dashed' if laws else ''}. {title}"
+    )
+    return drawing.facts(title, alt, [*(_linear(study) if laws else ()), *_lost(study), facets.left_out(data)], shown)
+
+
+def _hues_in_words(data: pd.DataFrame) -> str:
+    by = data["by"].iloc[0]
+    return f", one line for each {described_axes()[by]['label']}" if by else ""
+
+
+def _longest(part: sm.Part) -> pd.DataFrame:
+    """A part's runs at the longest sequence of their kind."""
+    return sm.at_longest(part.runs, [axis for axis in part.axes if axis != "sequence_length"])
+
+
+def _ends_of(study: Study) -> list[tuple[float, str, dict[str, Any], int]]:
+    """Median decades of every kind of start at every spectral radius: value, name, address and T, at the longest sequence."""
+    found = []
+    for part in study.parts:
+        if part.trains:
+            continue
+        for chosen, runs in sm.grouped(_longest(part), part.axes):
+            known = runs["log10_gradient_ratio"].dropna().to_numpy()
+            if len(known):
+                settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
+                where = {"sweep": part.sweep, **part.fixed, **chosen}
+                name = name_of({**part.fixed, **settings}) if part.fixed or settings else ""
+                found.append((stat.median(known).value, name, where, int(runs["sequence_length"].iloc[0])))
+    return found
+
+
+def _title(study: Study) -> str:
+    """From the smallest to the largest factor of all that the study holds."""
+    found = sorted(_ends_of(study), key=lambda each: each[0])
+    if not found:
+        return "No gradient of this study is a number when it arrives at the first time step."
+    low, high = found[0], found[-1]
+    length = marked_count(high[3], "setting", axis="sequence_length")
+    going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
+    whose = "the median network's gradient" if _has_medians(study) else "the gradient"
+    sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
+    if low[0] == -np.inf:
+        sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
+    if low[0] == high[0]:
+        return f"{going} multiplies {whose} by {sizes[0]}."
+    names = [facets.inside(each[1]) for each in (low, high)]
+    text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
+    short = f"{going} multiplies {whose} by anything from {sizes[0]} to {sizes[1]}."
+    return text if all(names) and len(plain(text)) <= drawing.LONGEST_TITLE else short
+
+
+def _has_medians(study: Study) -> bool:
+    """Whether some kind of network has several networks, so that its line is a median."""
+    return any(
+        rows["log10_gradient_ratio"].notna().sum() > 1
+        for part in study.parts
+        if not part.trains
+        for _, rows in sm.grouped(_longest(part), part.axes)
+    )
+
+
+def _linear(study: Study) -> list[str]:
+    """How far the linear law is off at the first time step, by activation function: the best and the worst."""
+    starts = pd.concat([_longest(part) for part in study.parts if not part.trains])
+    starts = starts.drop_duplicates("run_key")
+    starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float)) & starts["linear_rate"].notna()]
+    if starts.empty:
+        return []
+    law = starts["linear_rate"] * (starts["sequence_length"] - 1) / math.log(10)
+    off = (starts["log10_gradient_ratio"] - law).abs().groupby(starts["activation"]).median().sort_values()
+    said = [(marked(number(value, 2), "linear_law_miss", value, activation=name), name) for name, value in off.items()]
+    miss = f"{said[0][0]} {'decade' if plain(said[0][0]) == '1' else 'decades'}"
+    if len(said) > 1:
+        miss += f" ({said[0][1]}) up to {said[-1][0]} ({said[-1][1]})"
+    return [f"{'In the median, the' if len(starts) > 1 else 'The'} linear law misses by {miss}."]
+
+
+def _lost(study: Study) -> list[str]:
+    """Networks with a gradient of exactly zero, or without a number."""
+    starts = sm.starts(study.all_runs)
+    zero, total = int((starts["log10_gradient_ratio"] == -np.inf).sum()), len(starts)
+    broken = int(starts["log10_gradient_ratio"].isna().sum())
+    of = f" of {marked_count(total, 'starts_in_all')} networks"
+    said = []
+    if zero:
+        said.append(f"In {marked_count(zero, 'exactly_zero')}{of} the gradient is exactly zero at the first time step.")
+    if broken:
+        said.append(f"In {marked_count(broken, 'without_ratio')}{of} it is not a number.")
+    return said
+
+
+# ---- drawing
+
+
+def scale(data: pd.DataFrame) -> tuple[float, float]:
+    """One y scale for all panels; if a few lines would flatten all others, at least 90 % of the lines end inside."""
+    whole = _span(data[["low", "high", "median"]].to_numpy())
+    with_law = _span(data[["low", "high", "median", "linear"]].to_numpy(dtype=float))
+    if with_law[1] - with_law[0] <= RESTRAINT * (whole[1] - whole[0]):
+        whole = with_law
+    last = ends(data)["median"].to_numpy()
+    last = np.sort(last[np.isfinite(last)])
+    spare = math.floor(OUTSIDE * len(last))
+    if not spare:
+        return whole
+    windows = [(last[i], last[len(last) - 1 - spare + i]) for i in range(spare + 1)]
+    low, high = min(windows, key=lambda w: max(w[1], 0.0) - min(w[0], 0.0))
+    inner = _span(np.array([low, high]))
+    return inner if whole[1] - whole[0] > FLAT * (inner[1] - inner[0]) else whole
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    known = np.append(values[np.isfinite(values)], 0.0)  # lines begin at 0
+    low, high = float(known.min()), float(known.max())
+    room = 0.06 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def _law_leaves(data: pd.DataFrame) -> bool:
+    """Whether some linear law runs out of the scale."""
+    low, high = scale(data)
+    last = ends(data)["linear"].astype(float)
+    return bool(((last < low) | (last > high)).any())
+
+
+def leaving(data: pd.DataFrame) -> pd.DataFrame:
+    """Ends of lines that lie outside the scale."""
+    low, high = scale(data)
+    last = ends(data)
+    return last[np.isfinite(last["median"]) & ((last["median"] < low) | (last["median"] > high))]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    columns = min(len(names), layout.columns(3 if data["chosen"].any() or len(names) > 4 else 2))
+    height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or layout.on_phone() else 3.3
+    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
+    axes[0].set_ylim(*scale(data))
+    direct = _direct(data, columns)
+    for ax, name in zip(axes, names, strict=True):
+        rows = data[data["panel"] == name]
+        _panel(ax, rows, markers=not direct)
+        if len(names) > 1:
+            layout.panel_title(ax, name, 30 if columns < 3 else 24)
+        if direct:
+            layout.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
+    layout.label_below(
+        axes, columns, "lag: steps back from the end, T − t" if columns < 3 else "lag: steps back, T − t"
+    )
+    figure.supylabel(style.RATIO % "t" + " (decades)", fontsize=10.5)
+    hues = [] if direct else _hue_legend(data)
+    figure.legend(
+        handles=[*hues, *_legend(data)], loc="outside lower center", ncols=layout.columns(3 if hues else 4, 1)
+    )
+    _label_limits(figure, axes, data)
+    return figure
+
+
+def _direct(data: pd.DataFrame, columns: int) -> bool:
+    """Whether names fit at the lines' ends; a line that leaves the scale is always named there."""
+    longest = max(map(len, data["hue"].cat.categories))
+    return longest <= (22 if columns == 1 and not layout.on_phone() else 13) or bool(len(leaving(data)))
+
+
+def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
+    """Rows, colour, width and marker of every line; names get ever thinner lines, so that lines that coincide all show."""
+    names = list(rows["hue"].cat.categories)
+    by, found = rows["by"].iloc[0], []
+    widths = np.linspace(3.6, 1.1, len(names)) if len(names) > 1 else [THICK]
+    for hue, line in rows.groupby("hue", observed=True):
+        i = names.index(hue)
+        width = 2.0 if by in sm.NUMBERS and len(names) > 3 else float(widths[i])
+        if by == "spectral_radius":
+            width = THIN if line["spectral_radius"].iloc[0] < 1 else THICK
+        found.append((line, line["colour"].iloc[0], width, style.MARKERS[i % 8]))
+    return found
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
+    ax.axhline(0.0, color=style.FAINT, lw=0.8, zorder=0)
+    low, _ = ax.get_ylim()
+    laws = rows.groupby("lag")["linear"].agg(lambda law: law.max() - law.min())  # they differ by rounding, at least
+    one_law = rows["hue"].nunique() > 1 and not (laws > 1e-3 * np.ptp(ax.get_ylim())).any()
+    for i, (line, colour, width, marker) in enumerate(_hues(rows)):
+        if line["linear"].notna().any() and not (one_law and i):
+            paint = style.INK if one_law else colour
+            _law(ax, line, paint)
+        band = line[["low", "high"]].clip(lower=low - 1e6)  # one network at exactly zero opens it downwards
+        ax.fill_between(line["lag"], band["low"], band["high"], color=colour, lw=0, alpha=0.22)
+        solid = line.assign(median=line["median"].where(np.isfinite(line["median"])))
+        above = {"zorder": 2.3 if width == THIN else 2.2}  # a thin line is seen on a thick one
+        sns.lineplot(solid, x="lag", y="median", ax=ax, color=colour, lw=width, estimator=None, legend=False, **above)
+        ax.lines[-1].set_gid("median")
+        if markers:
+            end = solid.iloc[[-1]]
+            ax.plot(end["lag"], end["median"], marker=marker, ms=7, color=colour, mec="white", clip_on=False, gid="end")
+        if line["zeros"].any():
+            first = line.loc[line["zeros"].gt(0).idxmax(), "lag"]
+            triangle: dict[str, Any] = {"marker": "v", "ms": 8, "clip_on": False, "mec": "white", "gid": "zero"}
+            ax.plot([first], [0.03 + 0.05 * i], color=colour, transform=ax.get_xaxis_transform(), **triangle)
+    ax.set(xlabel="", ylabel="")
+    ax.margins(x=0.01)
+
+
+def _law(ax: Axes, line: pd.DataFrame, colour: Any) -> None:
+    """The linear law, lighter than what was measured; a triangle where it leaves the scale."""
+    ax.plot(line["lag"], line["linear"], color=colour, gid="linear", zorder=2.1, **LAW)
+    last, (low, high) = line.iloc[-1], ax.get_ylim()
+    if low <= last["linear"] <= high:
+        return
+    edge = high if last["linear"] > high else low
+    at = last["lag"] * edge / last["linear"]  # the law is a straight line from 0
+    triangle: dict[str, Any] = {"marker": "^" if edge == high else "v", "ms": 6, "clip_on": False, "mec": colour}
+    ax.plot([at], [edge], color=colour, mfc="white", ls="", gid="law leaves", **triangle)
+
+
+def _hue_legend(data: pd.DataFrame) -> list[Line2D]:
+    """Names of lines that are too long to stand beside them."""
+    return [
+        Line2D([], [], color=colour, lw=width, marker=marker, ms=7, mec="white", label=str(line["hue"].iloc[0]))
+        for line, colour, width, marker in _hues(data)
+    ]
+
+
+def _labels(ax: Axes, rows: pd.DataFrame) -> list[tuple[float, str, Any]]:
+    """Names at the lines' ends; with an arrow and its value where a line leaves the scale."""
+    low, high = ax.get_ylim()
+    last = ends(rows)
+    kept = set(facets.spread(list(last["hue"]), 12))
+    found = []
+    for row in last[last["hue"].isin(kept)].to_dict("records"):
+        y = row["median"]
+        text = str(row["hue"])
+        if row["by"] == "spectral_radius":
+            text = f"ρ = {number(row['spectral_radius'])}"
+        if y == -np.inf:
+            text, y = f"{text} ▼ 0".strip(), low
+        elif not np.isfinite(y):
+            continue
+        elif not low <= y <= high:
+            text = f"{text} {'↓' if y < low else '↑'} {decimals(y, 0)}".strip()
+        if text:
+            found.append((y, text, row["colour"]))
+    return found
+
+
+def _legend(data: pd.DataFrame) -> list[Any]:
+    """Only what is drawn."""
+    several = int(data["seeds"].max()) > 1
+    seeds = _range(data["seeds"])
+    law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
+    zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
+    median = f"median of {seeds} networks" if several else "one network"
+    leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}
+    entries = [
+        (True, Line2D([], [], color=style.FAINT, lw=2.2, label=median)),
+        (several, Patch(color=style.FAINT, alpha=0.3, label="lowest to highest")),
+        (data["linear"].notna().any(), Line2D([], [], color=style.FAINT, label=law, **LAW)),
+        (_law_leaves(data), Line2D([], [], label="it leaves the scale", **leaves)),
+        (bool(_limits(data)), Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where plain floats end")),
+        (data["zeros"].any(), Line2D([], [], label="a network is exactly 0 from here", **zero)),
+    ]
+    return [handle for there, handle in entries if there]
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _limits(data: pd.DataFrame) -> list[tuple[str, float]]:
+    """Where plain floats run out, of a gradient of norm 1 at the last step, as far as the scale reaches."""
+    low, high = scale(data)
+    return [
+        (f"{dtype} {word}", y)
+        for dtype, *ys in LIMITS
+        for word, y in zip(("min", "max"), ys, strict=True)
+        if low < y < high
+    ]
+
+
+def _label_limits(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
+    """The limits of floats as lines, named where no line of the data is in the way."""
+    there = _limits(data)
+    if not there:
+        return
+    for ax in axes:
+        for _, y in there:
+            ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
+    figure.draw_without_rendering()
+    for ax, (_, rows) in zip(axes, data.groupby("panel", observed=True), strict=True):
+        for text, y in there:
+            _name_limit(ax, text, y, rows)
+
+
+def _name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
+    """The first place along a limit, above or below it, where no line runs through its name."""
+    box = ax.get_window_extent()
+    inches = box.width / ax.figure.dpi, box.height / ax.figure.dpi
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    wide, tall = 0.08 * len(text) / inches[0] * (right - left), 0.16 / inches[1] * (high - low)
+    lines = [line for _, line in rows.groupby("hue", observed=True)]
+    for start in np.linspace(left + 0.01 * (right - left), right - wide, 40):
+        for bottom, align in ((y, "bottom"), (y - tall, "top")):
+            room = bottom >= low and bottom + tall <= high
+            if room and not any(_crosses(line, (start, start + wide), (bottom, bottom + tall)) for line in lines):
+                ax.text(start, y, text, va=align, ha="left", fontsize=9, color=PURPLE, gid="limit name")
+                return
+
+
+def _crosses(line: pd.DataFrame, across: tuple[float, float], up: tuple[float, float]) -> bool:
+    """Whether a line, its band or its law passes through a rectangle."""
+    at = np.linspace(*across, 12)
+    for lower, upper in (("low", "high"), ("linear", "linear"), ("median", "median")):
+        below, above = (np.interp(at, line["lag"], line[name].clip(-1e9, 1e9)) for name in (lower, upper))
+        inside = at <= line["lag"].max()
+        if bool((inside & (np.minimum(below, above) <= up[1]) & (np.maximum(below, above) >= up[0])).any()):
+            return True
+    return False

@@ -1,0 +1,290 @@
+"""Where gradients vanish, stay or explode: spectral radius × sequence length, and the border between shrinking and growing."""
+
+import math
+from typing import Any
+
+import matplotlib.patches
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from study.report import drawing, facets, layout, reader, style
+from study.report import measures as sm
+from study.report import statistics as stat
+from study.report.findings import Study
+from study.report.words import decimals, listed, marked_count, number, signed
+from study.settings import axis_label, described_axes
+
+NOTHING = drawing.Nothing(
+    "There is no map, because no sweep of this study has several sequence lengths and several values of another number.",
+    "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
+)
+BOUNDS = (2, 10, 30, 100)  # decades; the first is where "stable" ends
+COLOURS = {"blue": "blue vanishing", "pale": "white stable", "red": "red exploding"}
+GROUP = ["panel", "row", "sequence_length"]
+MOST_COLUMNS = 16  # more have no room for numbers
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
+
+    A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values. An exactly zero gradient counts as
+    −∞. ``agree``: all networks are of one regime.
+    """
+    runs = sm.starts(tables.runs("log10_gradient_ratio", "regime"))
+    axes = sm.varied(runs, sm.TRAINING) if len(runs) else []
+    axis = row_axis(runs, axes)
+    if not axis or "sequence_length" not in axes:
+        return pd.DataFrame()
+    runs = facets.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
+    runs = runs.assign(row=runs[axis])
+    runs = runs[_has_map(runs)]
+    if runs.empty or runs["log10_gradient_ratio"].isna().all():
+        return pd.DataFrame()
+    found = [_cell(rows) | dict(zip(GROUP, key, strict=True)) for key, rows in runs.groupby(GROUP, observed=True)]
+    data = pd.DataFrame(found).assign(axis=axis, left_out=runs["left_out"].iloc[0])
+    panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
+    data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
+    return data[[*GROUP, "axis", "median", "networks", *sm.REGIMES, "lost", "agree", "left_out"]]
+
+
+def row_axis(runs: pd.DataFrame, axes: list[str]) -> str:
+    """Spectral radius, else the number with the most values; empty if no number varies."""
+    numbers = [name for name in sm.NUMBERS if name in axes and name != "sequence_length" and runs[name].notna().all()]
+    if "spectral_radius" in numbers:
+        return "spectral_radius"
+    return max(numbers, key=lambda name: runs[name].nunique(), default="")
+
+
+def _has_map(runs: pd.DataFrame) -> pd.Series:
+    """Runs of panels with two rows and two columns at least."""
+    by = runs.groupby("panel", observed=True)
+    return (by["row"].transform("nunique") > 1) & (by["sequence_length"].transform("nunique") > 1)
+
+
+def _cell(rows: pd.DataFrame) -> dict[str, Any]:
+    counts = sm.regime_counts(rows)
+    known = rows["log10_gradient_ratio"].dropna().to_numpy()
+    return {
+        "median": stat.median(known).value if len(known) else math.nan,
+        "networks": len(rows),
+        **{regime: counts[regime] for regime in sm.REGIMES},
+        "lost": counts["not finite"],
+        "agree": max(counts.values()) == len(rows),
+    }
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    cells = _cells(study)
+    title = _title(cells)
+    lost = int(sm.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
+    shown = [
+        *(["border"] if any(_borders(table) for table in _tables(data)) else []),
+        *(["split"] if not data["agree"].all() else []),
+        *(["several"] if data["networks"].max() > 1 else []),
+        *_colours_there(data),
+        *(["one"] if data["axis"].iloc[0] == "spectral_radius" and data["row"].min() < 1 < data["row"].max() else []),
+        *(["zeros"] if (data["median"] == -np.inf).any() else []),
+        *(["radius"] if data["axis"].iloc[0] == "spectral_radius" else ["other"]),
+    ]
+    split = cells[~cells["agree"]]
+    disagree = (
+        f"Networks of one kind disagree about it in {marked_count(len(split), 'settings_split')} of "
+        f"{marked_count(len(cells), 'settings')} settings."
+        if len(split)
+        else ""
+    )
+    gone = f"Without a number to show: {marked_count(lost, 'without_ratio')} networks." if lost else ""
+    alt = (
+        f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
+        "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
+        f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
+    )
+    return drawing.facts(title, alt, [disagree, gone, facets.left_out(data)], shown)
+
+
+def _colours_there(data: pd.DataFrame) -> list[str]:
+    """Which of the map's three kinds of colour there are."""
+    value, stable = data["median"], BOUNDS[0]
+    there = {"blue": value < -stable, "pale": value.abs() <= stable, "red": value > stable}
+    return [colour for colour in COLOURS if there[colour].any()]
+
+
+def _cells(study: Study) -> pd.DataFrame:
+    """Every setting of the study's networks before training: its T, whether all its networks stay, and whether they agree."""
+    starts = sm.starts(study.all_runs)
+    axes = sm.varied(starts, sm.TRAINING)
+    found = []
+    for chosen, rows in sm.grouped(starts, axes):
+        counts = sm.regime_counts(rows)
+        T = chosen.get("sequence_length", starts["sequence_length"].iloc[0])
+        found.append({"T": int(T), "stay": counts["stable"] == len(rows), "agree": max(counts.values()) == len(rows)})
+    return pd.DataFrame(found)
+
+
+def _title(cells: pd.DataFrame) -> str:
+    """In how many settings every network keeps its gradient, at the shortest and at the longest sequence."""
+    ends, said, shares = [int(cells["T"].min()), int(cells["T"].max())], [], []
+    for T in ends:
+        here = cells[cells["T"] == T]
+        stay = int(here["stay"].sum())
+        length = marked_count(T, "setting", axis="sequence_length")
+        said.append(
+            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(here), 'settings', sequence_length=T)} at T = {length}"
+        )
+        shares.append(stay / len(here))
+    short, long = shares
+    change = "fewer" if long < short else "more" if long > short else "as many"
+    return f"Longer sequences leave {change} settings in which every network keeps its gradient: {said[0]}, {said[1]}."
+
+
+# ---- drawing
+
+
+def colours() -> tuple[ListedColormap, BoundaryNorm]:
+    """Diverging, in steps: the two palest on either side of 0 are the stable band, the arrows hold what lies beyond."""
+    bounds = [-b for b in reversed(BOUNDS)] + [0, *BOUNDS]
+    shades = np.array([0.06, 0.3, 0.5, 0.7, 0.92])
+    palette = sns.color_palette("RdBu_r", as_cmap=True)(np.concatenate([0.5 - shades[::-1] / 2, 0.5 + shades / 2]))
+    return ListedColormap(palette), BoundaryNorm(bounds, len(palette), extend="both")
+
+
+def _tables(data: pd.DataFrame) -> list[pd.DataFrame]:
+    """Median decades of every panel, rows × T, the largest value on top."""
+    return [
+        rows.pivot(index="row", columns="sequence_length", values="median").sort_index(ascending=False)
+        for _, rows in data.groupby("panel", observed=True)
+    ]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names, tables = list(data["panel"].cat.categories), _tables(data)
+    columns = min(len(names), layout.columns(2 if len(names) <= 4 else 3))
+    rows = max(len(table) for table in tables)
+    height = min(3.8, max(1.9, 0.75 + 0.25 * rows))
+    if len(names) <= columns and not layout.on_phone():
+        height = max(height, 2.7)  # the colour bar's labels need that
+    figure, axes = layout.grid(len(names), columns, height, extra=1.7 if layout.on_phone() else 1.0, sharex=False)
+    cmap, norm = colours()
+    for ax, (name, cells), table in zip(axes, data.groupby("panel", observed=True), tables, strict=True):
+        _panel(ax, table, cells, cmap, norm, table.shape[1] <= MOST_COLUMNS // columns and rows <= 14)
+        if len(names) > 1:
+            layout.panel_title(ax, str(name), 30 if columns == 2 else 24)
+    layout.label_below(axes, columns, axis_label("sequence_length"))
+    for ax in axes[::columns]:
+        ax.set_ylabel(axis_label(str(data["axis"].iloc[0])))
+    _colour_bar(figure, axes, cmap, norm)
+    _legend(figure, data, tables, cmap, norm)
+    return figure
+
+
+def _colour_bar(figure: Figure, axes: list[Axes], cmap: ListedColormap, norm: BoundaryNorm) -> None:
+    """Beside the panels; on a phone below them."""
+    place = (
+        {"location": "bottom", "aspect": 30, "fraction": 0.05}
+        if layout.on_phone()
+        else {"aspect": 35, "fraction": 0.05}
+    )
+    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, ticks=norm.boundaries, **place)
+    labels = [signed(b) for b in norm.boundaries]
+    (bar.ax.set_xticklabels if layout.on_phone() else bar.ax.set_yticklabels)(labels)
+    bar.set_label(style.RATIO % "1" + " (decades)")
+
+
+def _panel(
+    ax: Axes, table: pd.DataFrame, cells: pd.DataFrame, cmap: ListedColormap, norm: BoundaryNorm, numbers: bool
+) -> None:
+    """Cells of equal size, whatever the step between the values."""
+    values = table.to_numpy(dtype=float)
+    finite = np.where(np.isneginf(values), -1e300, values)  # exactly zero: the colour of the most vanishing
+    texts = np.vectorize(_cell_text, otypes=[object])(values)
+    ax.set_facecolor("#dddddd")
+    ax.patch.set(hatch="///", edgecolor=style.FAINT)
+    sns.heatmap(
+        pd.DataFrame(finite, index=table.index, columns=table.columns), ax=ax, cmap=cmap, norm=norm, cbar=False, linewidths=0.8,
+        linecolor="white", annot=texts if numbers else False, fmt="", annot_kws={"fontsize": 9},
+        xticklabels=False, yticklabels=False,  # seaborn would lay out the figure once for each label, and keep it all
+    )  # fmt: skip
+    ax.add_collection(
+        LineCollection(_borders(table), colors=style.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)
+    )
+    corners = _corners(table, cells)
+    ax.add_collection(PatchCollection(corners, facecolor="#6a3d9a", edgecolor="white", lw=0.6, gid="split", zorder=3))
+    ax.set(xlabel="", ylabel="")
+    ax.set_xticks(*_ticks(table.columns, 12), rotation=0)
+    ax.set_yticks(*_ticks(table.index, 14), rotation=0)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _borders(table: pd.DataFrame) -> list[list[tuple[float, float]]]:
+    """Edges between a cell that shrinks and a neighbour that does not: never through a number."""
+    values = table.to_numpy(dtype=float)
+    grows = np.where(np.isnan(values), np.nan, np.where(values >= 0, 1.0, 0.0))
+    rows, columns = values.shape
+    found = []
+    for i in range(rows):
+        for j in range(columns):
+            if i + 1 < rows and abs(grows[i, j] - grows[i + 1, j]) == 1:
+                found.append([(float(j), i + 1.0), (j + 1.0, i + 1.0)])
+            if j + 1 < columns and abs(grows[i, j] - grows[i, j + 1]) == 1:
+                found.append([(j + 1.0, float(i)), (j + 1.0, i + 1.0)])
+    return found
+
+
+def _corners(table: pd.DataFrame, cells: pd.DataFrame) -> list[matplotlib.patches.Polygon]:
+    """A triangle in the corner of cells whose networks disagree about the regime."""
+    found = []
+    for cell in cells[~cells["agree"]].to_dict("records"):
+        i, j = table.index.get_loc(cell["row"]), table.columns.get_loc(cell["sequence_length"])
+        found.append(matplotlib.patches.Polygon([(j + 0.82, i), (j + 1, i), (j + 1, i + 0.42)]))
+    return found
+
+
+def _cell_text(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "0"
+    return decimals(value, 1 if abs(value) < 9.95 else 0).replace("−0.0", "0.0")
+
+
+def _ticks(values: pd.Index, most: int) -> tuple[list[float], list[str]]:
+    """Centres and labels of at most so many cells."""
+    shown = facets.spread(list(range(len(values))), most)
+    return [i + 0.5 for i in shown], [number(float(values[i])) for i in shown]
+
+
+def _legend(
+    figure: Figure, data: pd.DataFrame, tables: list[pd.DataFrame], cmap: ListedColormap, norm: BoundaryNorm
+) -> None:
+    """Only what is there."""
+    band = tuple(Patch(facecolor=cmap(norm(side)), edgecolor=style.FAINT) for side in (-1.0, 1.0))
+    corner = Line2D([], [], marker=[(-1, 1), (1, 1), (1, -1), (-1, 1)], ms=9, ls="", mfc="#6a3d9a", mec="white")
+    several = data["networks"].max() > 1
+    entries: list[tuple[bool, Any, str]] = [
+        (any(_borders(t) for t in tables), Line2D([], [], color=style.INK, lw=3.0), "border between shrinking and growing"),
+        ("pale" in _colours_there(data), band, f"stable: {'median ' if several else ''}within ±2 decades"),
+        (not data["agree"].all(), corner, "networks disagree about the regime"),
+        (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=style.FAINT), "no run, or not a number"),
+    ]  # fmt: skip
+    handles, labels = [entry[1] for entry in entries if entry[0]], [entry[2] for entry in entries if entry[0]]
+    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    if handles:
+        figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=layout.columns(2, 1))

@@ -1,0 +1,417 @@
+"""How far networks of one kind differ, and of which kinds a longer sequence averages that away."""
+
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from study.report import drawing, facets, layout, reader, style
+from study.report import measures as sm
+from study.report.findings import Study
+from study.report.phrases import LN10
+from study.report.words import listed, marked, marked_count, name_of, number, plain
+
+NOTHING = drawing.Nothing(
+    "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
+    "Set seeds: 3 or more in a sweep whose sequence_length is 2 or more, so that there are several networks to compare.",
+)
+MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
+SLOPES = ((-1.0, r"$T^{-1}$", ": ends only"), (-0.5, r"$T^{-1/2}$", ": chance"), (0.0, "flat", ": they differ"))
+SETTING = ["panel", "spectral_radius", "sequence_length"]
+GOLDEN = 0.6180339887
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """One row a network: its ``growth_rate`` and regime, its ``offset`` from the mean over the networks of its setting, and their
+    standard deviation ``spread``.
+
+    ``near``: it is at the longest sequence and at the spectral radius at which the mean rate of its kind (``panel``) is nearest to zero.
+    Only settings with several networks; rates that are not finite are in no mean.
+    """
+    runs = sm.starts(tables.runs("growth_rate", "regime"))
+    if runs.empty:
+        return pd.DataFrame()
+    axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis not in ("spectral_radius", "sequence_length")]
+    runs = facets.panels(runs, axes)
+    runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
+    networks = runs.groupby(SETTING, observed=True)["known"]
+    runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std")
+    runs["offset"] = runs["known"] - runs["mean"]
+    runs = runs[runs["spread"].notna()].copy()
+    if runs.empty:
+        return pd.DataFrame()
+    runs["panel"] = runs["panel"].cat.remove_unused_categories()
+    runs["regime"] = runs["regime"].fillna("not a number")
+    runs["near"] = _near(runs)
+    columns = [*SETTING, "seed", "growth_rate", "regime", "offset", "spread", "near", "left_out"]
+    return runs[columns].sort_values([*SETTING, "seed"], ignore_index=True)
+
+
+def _near(runs: pd.DataFrame) -> pd.Series:
+    """Of every kind the rows at its longest sequence and nearest to where it turns."""
+    found = pd.Series(False, index=runs.index)
+    for _, own in runs.groupby("panel", observed=True):
+        longest = own[own["sequence_length"] == own["sequence_length"].max()]
+        radius = longest.loc[longest["mean"].abs().idxmin(), "spectral_radius"]
+        found[longest.index[longest["spectral_radius"] == radius]] = True
+    return found
+
+
+def typical(data: pd.DataFrame) -> pd.DataFrame:
+    """The standard deviation of every kind at every length, the median over spectral radii."""
+    settings = data.drop_duplicates(SETTING)
+    return settings.groupby(["panel", "sequence_length"], observed=True, as_index=False)["spread"].median()
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    settings = _settings(study)
+    title = _title(settings)
+    near = data[data["near"]]
+    shown = [
+        *(["lengths"] if _has_lengths(data) else []),
+        *(["regimes"] if near["regime"].nunique() > 1 else []),
+        *(["radius"] if data["spectral_radius"].nunique() > 1 else []),
+        *(["zeros"] if (near["growth_rate"] == -np.inf).any() else []),
+    ]
+    left = "on the left, their standard deviation against sequence length; on the right, " if "lengths" in shown else ""
+    alt = (
+        f"Charts of growth rates of networks that differ in their seed alone: {left}each network's difference from the mean of its "
+        f"kind at the longest sequence. {title}"
+    )
+    return drawing.facts(
+        title,
+        alt,
+        [_decades(settings), _widest(settings, title), _split(study), _zeros(study), facets.left_out(data)],
+        shown,
+    )
+
+
+def _settings(study: Study) -> pd.DataFrame:
+    """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
+    starts = sm.starts(study.all_runs)
+    axes = sm.varied(starts, sm.TRAINING)
+    found = []
+    for chosen, rows in sm.grouped(starts, axes):
+        known = rows.loc[np.isfinite(rows["growth_rate"].astype(float)), "growth_rate"]
+        if len(known) > 1:
+            T = int(rows["sequence_length"].iloc[0])
+            others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
+            kind = {axis: value for axis, value in others.items() if axis != "spectral_radius"}
+            row = {"T": T, "radius": others.get("spectral_radius"), "spread": float(known.std())}
+            found.append(row | {"kind": name_of(kind) if kind else "", "where": kind})
+    return pd.DataFrame(found)
+
+
+def _at(T: int) -> str:
+    return f"T = {marked_count(T, 'setting', axis='sequence_length')}"
+
+
+def _spread(value: float, T: int, **kind: Any) -> str:
+    return marked(number(value, 2), "spread", value, sequence_length=T, **kind)
+
+
+def _by_kind(settings: pd.DataFrame, T: int) -> pd.DataFrame:
+    """The typical spread of every kind at one length, from the smallest."""
+    here = settings[settings["T"] == T]
+    return here.groupby("kind").agg(spread=("spread", "median"), where=("where", "first")).sort_values("spread")
+
+
+def _title(settings: pd.DataFrame) -> str:
+    """For which kinds the spread falls to less than half from the shortest to the longest sequence."""
+    first, last = int(settings["T"].min()), int(settings["T"].max())
+    places = [set(settings.loc[settings["T"] == T, ["kind", "radius"]].itertuples(index=False)) for T in (first, last)]
+    before, after = _by_kind(settings, first), _by_kind(settings, last)
+    if first == last or places[0] != places[1] or not (before["spread"] > 0).all() or not (after["spread"] > 0).all():
+        return _at_one_length(after, last)
+    factor = before["spread"] / after["spread"]
+    factor = factor.sort_values(ascending=False)
+    times = {
+        kind: marked(number(value, 2), "spread_factor", value, first=first, last=last, **after.loc[kind, "where"])
+        for kind, value in factor.items()
+    }
+    fall, others = list(factor.index[factor > 2]), list(factor.index[~(factor > 2)])
+    head = f"From {_at(first)} to {_at(last)} the spread of rates over networks"
+    if len(factor) == 1:
+        if fall:
+            return f"{head} falls by a factor of {times[fall[0]]}."
+        return f"{head} does not halve: it is {_spread(before['spread'].iloc[0], first)}, then {_spread(after['spread'].iloc[0], last)}."
+    texts = [_of_each(each, times, fall, others) for each in (head, head.replace(" of rates", ""))]
+    texts.append(_of_many(head, times, fall, len(factor)))
+    return next((text for text in texts if len(plain(text)) <= drawing.LONGEST_TITLE), texts[-1])
+
+
+def _of_each(head: str, times: dict[str, str], fall: list[str], others: list[str]) -> str:
+    """Kinds by name, with the largest factor."""
+    if not fall:
+        return f"{head} halves for none of {listed(others)}."
+    most = f"{head} falls by a factor of {times[fall[0]]} for {fall[0]}"
+    more = f", and more than halves for {listed(fall[1:])}" if fall[1:] else ""
+    return f"{most}{more}" + (f"; it does not halve for {listed(others)}." if others else ".")
+
+
+def _of_many(head: str, times: dict[str, str], fall: list[str], kinds: int) -> str:
+    """Kinds by their number."""
+    total = marked_count(kinds, "kinds_spread")
+    if not fall:
+        return f"{head} halves in none of {total} kinds of network."
+    count = marked_count(len(fall), "kinds_halving")
+    factor = f"{'at most ' if len(fall) > 1 else ''}by a factor of {times[fall[0]]}"
+    return f"{head} more than halves in {count} of {total} kinds of network, {factor}."
+
+
+def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
+    """The smallest and the largest spread of any kind, at one length."""
+    low, high = spreads.iloc[0], spreads.iloc[-1]
+    if high["spread"] == 0:
+        return f"Networks of one kind all have the same growth rate at {_at(T)}."
+    ends = [_spread(each["spread"], T, **each["where"]) for each in (low, high)]
+    head = f"Growth rates of networks of one kind spread by {ends[0]}"
+    if plain(ends[0]) == plain(ends[1]):
+        return f"{head} a step (standard deviation) at {_at(T)}."
+    text = f"{head} ({facets.inside(low.name)}) up to {ends[1]} ({facets.inside(high.name)}) a step at {_at(T)}."
+    short = f"{head} to {ends[1]} a step (standard deviation) at {_at(T)}."
+    return text if len(plain(text)) <= drawing.LONGEST_TITLE else short
+
+
+def _decades(settings: pd.DataFrame) -> str:
+    """What the typical spread makes of the whole sequence."""
+    T = int(settings["T"].max())
+    spread = float(settings.loc[settings["T"] == T, "spread"].median())
+    decades = spread * (T - 1) / LN10
+    factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
+    unit = "decade" if plain(factor) == "1" else "decades"
+    return f"At {_at(T)} a rate higher by one standard deviation, kept at every step, makes {factor} {unit} over the whole sequence{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
+
+
+def _widest(settings: pd.DataFrame, title: str) -> str:
+    """The kind of network that differs most at the longest sequence, unless the title has it."""
+    by_kind = _by_kind(settings, T := int(settings["T"].max()))
+    if len(by_kind) < 2 or by_kind["spread"].max() < 1.2 * by_kind["spread"].min():
+        return ""
+    widest = by_kind.iloc[-1]
+    if f"({facets.inside(widest.name)})" in title:
+        return ""
+    return f"There networks differ most for {widest.name}: by {_spread(widest['spread'], T, **widest['where'])} a step."
+
+
+def _split(study: Study) -> str:
+    """In how many settings at the longest sequence networks of one kind end in different regimes."""
+    starts = sm.starts(study.all_runs)
+    T = int(starts["sequence_length"].max())
+    here = starts[starts["sequence_length"] == T]
+    groups = [rows for _, rows in sm.grouped(here, sm.varied(here, sm.TRAINING))]
+    split = sum(max(sm.regime_counts(rows).values()) < len(rows) for rows in groups)
+    if not split:
+        return ""
+    disagree = "do not even agree whether gradients vanish, stay or explode."
+    if len(groups) == 1:
+        return f"They {disagree}"
+    counts = [
+        marked_count(n, kind, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
+    ]
+    return f"In {counts[0]} of {counts[1]} settings they {disagree}"
+
+
+def _zeros(study: Study) -> str:
+    """Networks without a finite rate, which are in no standard deviation."""
+    rate = sm.starts(study.all_runs)["growth_rate"].astype(float)
+    count = int((~np.isfinite(rate)).sum())
+    return (
+        f"Not in it: {marked_count(count, 'without_finite_rate')} networks whose rate is not finite." if count else ""
+    )
+
+
+# ---- drawing
+
+
+def _has_lengths(data: pd.DataFrame) -> bool:
+    """Whether some kind has a spread at several lengths."""
+    known = typical(data).query("spread > 0")
+    return bool((known.groupby("panel", observed=True)["sequence_length"].nunique() > 1).any())
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    kinds, both = len(data["panel"].cat.categories), _has_lengths(data)
+    lines = max(name.count("\n") + 1 for name in _kind_names(data).values())
+    right = max(2.2, 0.9 + max(0.42, 0.08 + 0.16 * lines) * kinds)
+    if not both:
+        figure, (ax,) = layout.grid(1, 1, right, extra=0.9)
+        _networks(ax, data)
+    elif layout.on_phone():
+        figure = Figure(
+            figsize=(layout.width(), 3.4 + right + (1.1 if _direct(data) else 0.8 + 0.22 * kinds)), layout="constrained"
+        )
+        upper, lower = figure.subplots(2, 1, height_ratios=[3.4, right])
+        _lengths(upper, data)
+        _networks(lower, data)
+    else:
+        figure = Figure(
+            figsize=(layout.width(), max(3.6, right) + (0.8 if _direct(data) else 1.5)), layout="constrained"
+        )
+        left, beside = figure.subplots(1, 2, width_ratios=[1.0, 1.15])
+        _lengths(left, data)
+        _networks(beside, data)
+    figure.legend(
+        handles=_legend(data),
+        loc="outside lower center",
+        ncols=layout.columns(5 if not both or _direct(data) else 4, 2),
+    )
+    return figure
+
+
+def _direct(data: pd.DataFrame) -> bool:
+    """Whether names of kinds fit at the lines' ends."""
+    names = data["panel"].cat.categories
+    return max(map(len, names)) <= 16 and len(names) <= 8
+
+
+def _looks(data: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every kind."""
+    names = list(data["panel"].cat.categories)
+    return {
+        n: (style.CATEGORIES[i % len(style.CATEGORIES)], style.MARKERS[i % len(style.MARKERS)])
+        for i, n in enumerate(names)
+    }
+
+
+def _lengths(ax: Axes, data: pd.DataFrame) -> None:
+    """Standard deviation against length, with the slopes to compare with."""
+    known = typical(data).query("spread > 0")
+    ax.set(xscale="log", yscale="log")
+    lengths = np.sort(known["sequence_length"].unique())
+    labels: list[tuple[float, str, Any]] = []
+    start = float(known.loc[known["sequence_length"] == lengths[0], "spread"].median())
+    for slope, short, words in SLOPES:
+        line = start * (lengths / lengths[0]) ** slope
+        ax.plot(lengths, line, color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), gid=f"slope {slope:g}", zorder=1)
+        labels.append((line[-1], short if layout.on_phone() else f"{short}{words}", "#6f6f6f"))
+    looks = _looks(data)
+    for name, (colour, marker) in looks.items():
+        own = known[known["panel"] == name]
+        if len(own):
+            sns.lineplot(
+                own,
+                x="sequence_length",
+                y="spread",
+                ax=ax,
+                color=colour,
+                marker=marker,
+                markersize=7,
+                lw=2.0,
+                legend=False,
+            )
+            ax.lines[-1].set_gid("spread")
+            if len(data["panel"].cat.categories) > 1 and _direct(data):
+                labels.append((own["spread"].iloc[-1], name, colour))
+    low, high = min(known["spread"].min(), start * (lengths[-1] / lengths[0]) ** -1.0), known["spread"].max()
+    ax.set_ylim(low / 1.4, high * 1.4)
+    ax.minorticks_off()
+    ax.set_xticks(facets.spread(list(lengths), 5), [str(T) for T in facets.spread(list(lengths), 5)])
+    layout.plain_log_ticks(ax)
+    ax.set_xlabel("sequence length T (steps)")
+    ax.set_ylabel("standard deviation of growth rates\nover networks (per step)")
+    layout.label_lines(ax, labels, gap=0.06, leaders=True)
+
+
+def _networks(ax: Axes, data: pd.DataFrame) -> None:
+    """Every network's difference from the mean of its kind, by regime; behind, one standard deviation."""
+    near = data[data["near"]]
+    kinds = list(data["panel"].cat.categories)
+    ax.axvline(0.0, color=style.FAINT, lw=0.8, zorder=0)
+    for place, kind in enumerate(kinds):
+        own = near[near["panel"] == kind]
+        spread = float(own["spread"].iloc[0])
+        ax.barh(place, 2 * spread, left=-spread, height=0.62, color="#e4e4e4", zorder=0.5, gid="deviation")
+        zero = int((own["growth_rate"] == -np.inf).sum())
+        if zero:
+            ax.annotate(
+                f"◄ {zero} exactly 0",
+                (0.01, place - 0.38),
+                xycoords=ax.get_yaxis_transform(),
+                fontsize=9,
+                va="center",
+                gid="zero",
+            )
+    shown = near[near["offset"].notna()]
+    # beside each other by a rule instead of by chance: the same bytes from the same tables
+    jitter = ((np.arange(len(shown)) * GOLDEN) % 1.0 - 0.5) * 0.46
+    shown = shown.assign(place=[kinds.index(kind) for kind in shown["panel"]] + jitter)
+    order = [name for name in (*MARKS, "not a number") if (shown["regime"] == name).any()]
+    sns.scatterplot(
+        shown, x="offset", y="place", hue="regime", style="regime", hue_order=order, style_order=order, ax=ax, s=44, legend=False,
+        palette=[style.REGIME_COLOURS.get(name, style.FAINT) for name in order], markers=[MARKS.get(name, "X") for name in order],
+        edgecolor="white", linewidth=0.5, zorder=3,
+    )  # fmt: skip
+    ax.collections[-1].set_gid("networks")
+    ax.set_ylim(len(kinds) - 0.5, -0.5)
+    ax.set_yticks(range(len(kinds)), [_kind_names(data)[kind] for kind in kinds])
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="growth rate of each network\n− mean of its kind (per step)", ylabel="")
+    ax.margins(x=0.08)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    lengths = near["sequence_length"].unique()
+    if len(lengths) == 1:
+        _decade_axis(ax, int(lengths[0]))
+
+
+def _kind_names(data: pd.DataFrame) -> dict[str, str]:
+    """What stands beside the rows on the right: the kind, and the radius and length that are drawn of it."""
+    near = data[data["near"]]
+    return {kind: _kind_name(data, near[near["panel"] == kind], kind) for kind in data["panel"].cat.categories}
+
+
+def _kind_name(data: pd.DataFrame, own: pd.DataFrame, kind: str) -> str:
+    radius, T = own["spectral_radius"].iloc[0], own["sequence_length"].iloc[0]
+    known = [
+        *([_wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
+        *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 else []),
+        *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
+    ]
+    return "\n".join(known)
+
+
+def _wrapped(name: str, wide: int) -> str:
+    """A name in lines; what an equals sign joins stays on one."""
+    return textwrap.fill(name.replace(" = ", "\u00a0=\u00a0"), wide, break_on_hyphens=False)
+
+
+def _decade_axis(ax: Axes, T: int) -> None:
+    """The same in decades over the whole sequence, on top."""
+    steps = (T - 1) / LN10
+    functions = (lambda x: np.asarray(x) * steps, lambda x: np.asarray(x) / steps)
+    top = ax.secondary_xaxis("top", functions=functions)
+    top.set_xlabel(f"decades over the whole sequence, T = {T}")
+    top.spines["top"].set_visible(True)
+    top.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _legend(data: pd.DataFrame) -> list[Any]:
+    near = data[data["near"]]
+    regimes = [
+        Line2D([], [], color=style.REGIME_COLOURS[name], marker=marker, ls="", ms=7, mec="white", label=name)
+        for name, marker in MARKS.items()
+        if (near["regime"] == name).any()
+    ]
+    spread = Patch(color="#e4e4e4", label="± one standard deviation")
+    if not _has_lengths(data):
+        return [*regimes, spread]
+    slope = Line2D([], [], color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), label="slopes to compare with")
+    kinds = [
+        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=_wrapped(name, 24))
+        for name, (colour, marker) in _looks(data).items()
+    ]
+    return [*regimes, spread, slope, *([] if _direct(data) else kinds)]

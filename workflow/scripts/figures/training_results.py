@@ -1,0 +1,483 @@
+"""What every trained run achieves on held-out sequences, beside what a prediction gets that has learnt nothing."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from study.report import drawing, facets, layout, reader
+from study.report import measures as sm
+from study.report.findings import Study
+from study.report.phrases import key_of
+from study.report.training_sentences import depends
+from study.report.words import (
+    capital,
+    few,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    named,
+    number,
+    ordered,
+    percent,
+    plain,
+    plural_of,
+    spelled,
+)
+from study.settings import axis_label, described_axes
+
+NOTHING = drawing.Nothing(
+    "No run of this study trains, so there is no result of training.",
+    'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
+)
+LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
+LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
+FEW = "too few seeds to tell"
+LONGEST = 140  # characters of a title
+MOST_WORDS = 6  # settings in a panel that have room for words
+SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
+
+
+# ---- what is drawn
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """One row a trained run: its result, and where its dot is (``at``): by the x axis, by colour, and by seed."""
+    data = facets.trained_panels(tables.study, within)
+    if data.empty:
+        return data
+    return pd.concat([_placed(part, rows) for part, rows in _drawn_parts(tables.study, data)], ignore_index=True)
+
+
+def within(part: sm.Part) -> list[str | None]:
+    """The axes that one panel shows: colour and x."""
+    return [part.column, x_axis(part)]
+
+
+def x_axis(part: sm.Part) -> str | None:
+    """The number that takes the most values; if no other varies, the axis that the part asks about."""
+    numeric = [
+        axis
+        for axis in (*sm.NUMBERS, "learning_rate")
+        if axis in part.axes and axis != part.column and part.runs[axis].notna().all()
+    ]
+    return max(numeric, key=lambda axis: int(part.runs[axis].nunique()), default=part.column)
+
+
+def _drawn_parts(study: Study, data: pd.DataFrame) -> list[tuple[sm.Part, pd.DataFrame]]:
+    trained = [part for part in study.parts if part.trains]
+    return [(trained[int(i)], rows) for i, rows in data.groupby("part", sort=True)]
+
+
+def _placed(part: sm.Part, rows: pd.DataFrame) -> pd.DataFrame:
+    """With ``x`` (the axis), ``tick`` (its value in words), ``at`` (where the dot is) and ``middle`` (where the mean is)."""
+    axis = x_axis(part)
+    values = ordered(axis, part.runs[axis]) if axis else [None]
+    hues = part.columns if axis != part.column else [None]
+    width = SLOT / len(hues)
+    rows = rows.sort_values(["panel", "seed"])
+    index = _places(rows, axis, values)
+    left = index - SLOT / 2 + (_places(rows, part.column, hues) if len(hues) > 1 else 0.0) * width
+    rows = rows.assign(
+        x=axis or "",
+        tick=[tick(axis, value) for value in rows[axis]] if axis else "",
+        tick_at=index,
+    )
+    group = rows.groupby(["panel", "tick_at", "hue"], observed=True)["seed"]
+    count, rank = group.transform("size"), group.cumcount()
+    dots = (0.06 + DOTS * (rank + 0.5) / count).where(
+        count > 1, 0.5
+    )  # a seed keeps its place: equal results lie side by side
+    mean = pd.Series(DOTS + 0.2, rows.index).where(count > 1, 0.5)
+    return rows.assign(at=left + dots * width, middle=left + mean * width)
+
+
+def _places(rows: pd.DataFrame, axis: str | None, values: list[Any]) -> pd.Series:
+    """Which of ``values`` every row has: 0, 1, …"""
+    place = {key_of(value): float(i) for i, value in enumerate(values)}
+    return pd.Series([place[key_of(value)] for value in rows[axis]] if axis else 0.0, index=rows.index, dtype=float)
+
+
+def tick(axis: str, value: Any) -> str:
+    """A value on an axis that has its label: the number alone."""
+    known = isinstance(value, int | float | np.number) and not pd.isna(value)
+    return number(float(value)) if known else named(axis, value)
+
+
+def means(data: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds of every group of dots, as in the page's table; where there are two seeds or more, and a result."""
+    found = []
+    for (panel, at, hue), rows in data.groupby(["panel", "middle", "hue"], observed=True, sort=True):
+        outcome = sm.outcome(rows)
+        if rows["seed"].nunique() > 1 and math.isfinite(outcome.value) and not rows["broken"].all():
+            found.append((panel, at, hue, *outcome))
+    return pd.DataFrame(found, columns=["panel", "middle", "hue", "value", "low", "high"])
+
+
+# ---- what is said
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    parts = [part for part in study.parts if part.trains]
+    text = title(study, parts)
+    broken, known = data["broken"].any(), len(means(data)) > 0
+    asked = few([plural_of(axis) for axis in data["asked"].unique() if axis] or [""])
+    alt = (
+        f"Dot plots of {listed(LABELS[m] for m in data['metric'].unique())}, a dot a trained run"
+        + (f", by {asked}" if asked else "")
+        + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
+    )
+    claims = [*_baselines(parts), *(_broken(part, parts) for part in parts)]
+    claims += [_singly(study, part, parts) for part in parts] + [facets.left_out(data)]
+    settings = data.groupby(["panel", "middle", "hue"], observed=True)
+    shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
+    shown += ["all broken"] if settings["broken"].all().any() else []
+    return drawing.facts(text, alt, claims, shown)
+
+
+def title(study: Study, parts: list[sm.Part]) -> str:
+    """The clearest finding on every task; shorter where there are too many."""
+    said = [(part, findings(study, part)) for part in parts]
+    if len(parts) == 1:
+        first, *more = said[0][1]
+        more = [each for each in more if not each.startswith(FEW)]  # said once
+        whole = [f"On {parts[0].runs['task'].iloc[0]}, {'; '.join(texts)}." for texts in ([first, *more[:1]], [first])]
+        return next((text for text in whole if len(plain(text)) <= LONGEST), _neutral(parts))
+    tasks = {str(part.runs["task"].iloc[0]) for part in parts}
+    place = "on" if len(tasks) > 1 else f"on {tasks.pop()}, sweep"
+    grouped: dict[str, list[str]] = {}
+    for part, texts in said:
+        grouped.setdefault(texts[0], []).append(facets.part_name(part, parts))
+    text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
+    if len(plain(text)) > LONGEST and len(grouped) == 1:
+        text = f"On every task, {next(iter(grouped))}."
+    if len(plain(text)) > LONGEST:  # the part with the most runs speaks for itself
+        (part, (first, *_)), *_ = said
+        text = capital(f"{place} {facets.part_name(part, parts)}, {first}.")
+    return text if len(plain(text)) <= LONGEST else _neutral(parts)
+
+
+def _neutral(parts: list[sm.Part]) -> str:
+    """For findings that differ, and have too many names for a headline."""
+    tasks = ": the clear differences are not the same on every task" if len(parts) > 1 else ""
+    return f"What every trained run achieves on held-out sequences{tasks}."
+
+
+def findings(study: Study, part: sm.Part) -> list[str]:
+    """What the comparisons along every axis amount to, clear ones first, the axis that is asked about before the others."""
+    if part.runs["broken"].all():
+        return ["no run comes to the end of its training"]
+    if not part.axes:
+        return [_reached(part)]
+    metric = str(part.runs["metric"].iloc[0])
+    said = [(axis, _along(study, part, axis, metric)) for axis in part.axes]
+    known = [(text, clear) for _, (text, clear) in said if text]
+    return [text for text, clear in sorted(known, key=lambda each: not each[1])] or [_reached(part)]
+
+
+def _reached(part: sm.Part) -> str:
+    where, found = _where(part), sm.outcome(part.runs)
+    metric, nothing = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
+    write = _write(metric)
+    least = marked(write(nothing), "baseline", nothing, **where)
+    got = marked(write(found.value), "outcome", found.value, **where)
+    if metric == "held_out_accuracy":
+        return f"training ends with {got} of held-out sequences right; naming the commonest class gets {least}"
+    return f"training ends with a held-out loss of {got}; the best constant prediction has {least}"
+
+
+def _write(metric: str) -> Callable[[float], str]:
+    return percent if metric == "held_out_accuracy" else lambda value: number(value, 2)
+
+
+def _along(study: Study, part: sm.Part, axis: str, metric: str) -> tuple[str, bool]:
+    """A phrase for one axis, and whether it says that something is clear."""
+    compared = study.of(part, axis, metric, pooled=True)
+    if not compared:
+        return "", False
+    values = ordered(axis, part.runs[axis])
+    singly = study.of(part, axis, metric, pooled=False) if axis == part.column else []
+    if on_what := depends(part, singly):
+        return f"{named(axis, singly[0].a)} {on_what}", True
+    won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
+    over = " on average" if any(each.settings > 1 for each in compared) else ""
+    if won:
+        beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
+        best = max(values, key=lambda value: len(beaten[key_of(value)]))
+        less = [value for value in values if key_of(value) in beaten[key_of(best)]]
+        alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
+        if 2 < len(values) == len(less) + 1:
+            return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
+        first = few([named(axis, value) for value in alike], 3)
+        return (
+            f"{first} {'is' if len(alike) == 1 else 'are'}{over} clearly better than {few([named(axis, v) for v in less], 2)}",
+            True,
+        )
+    if all(each.verdict == "few" for each in compared):
+        return f"{FEW} which {_label(axis)} learns best", False
+    return f"no clear difference between {_all(axis, values)}", False
+
+
+def _all(axis: str, values: list[Any]) -> str:
+    return (
+        listed(named(axis, value) for value in values)
+        if len(values) < 4
+        else f"the {spelled(len(values))} {plural_of(axis)}"
+    )
+
+
+def _label(axis: str) -> str:
+    return {"clipping": "clipping rule"}.get(axis, str(described_axes()[axis]["label"]))
+
+
+def _where(part: sm.Part) -> dict[str, Any]:
+    return {"sweep": part.sweep, **part.fixed}
+
+
+def _of(part: sm.Part, parts: list[sm.Part]) -> str:
+    name = facets.part_name(part, parts)
+    return f" ({name})" if name else ""
+
+
+def _baselines(parts: list[sm.Part]) -> list[str]:
+    """What the dashed lines are, task by task."""
+    said: dict[str, list[str]] = {}
+    for part in parts:
+        metric, nothing = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
+        if math.isfinite(nothing) and part.axes:
+            value = marked(_write(metric)(nothing), "baseline", nothing, **_where(part))
+            said.setdefault(metric, []).append(f"{value}{_of(part, parts)}")
+    words = {
+        "held_out_accuracy": "Always naming the commonest class is right in",
+        "held_out_loss": "The best constant prediction has a loss of",
+    }
+    same = {metric: len({plain(value).split(" (")[0] for value in values}) == 1 for metric, values in said.items()}
+    return [
+        f"{words[metric]} {values[0].removesuffix(_of(parts[0], parts)) if same[metric] else few(values)}."
+        for metric, values in said.items()
+    ]
+
+
+def _broken(part: sm.Part, parts: list[sm.Part]) -> str:
+    broken, where = int(part.runs["broken"].sum()), _where(part)
+    if not broken:
+        return ""
+    total = marked_count(len(part.runs), "trained_runs", **where)
+    return f"Crosses are runs that broke down: {marked_count(broken, 'broken', **where)} of {total}{_of(part, parts)}."
+
+
+def _singly(study: Study, part: sm.Part, parts: list[sm.Part]) -> str:
+    """At which single settings the axis that is asked about makes a clear difference."""
+    if not part.column or not part.rows:
+        return ""
+    compared = study.of(part, part.column, str(part.runs["metric"].iloc[0]), pooled=False)
+    clear = [each for each in compared if each.better]
+    place = _place(part, parts)
+    if separating := _separating(part, clear):
+        return place + _by_other_axis(part, clear, separating)
+    by_pair: dict[str, list[str]] = {}
+    for each in clear:
+        one, other = (each.a, each.b) if each.better == "a" else (each.b, each.a)
+        pair = f"{named(part.column, one)} is clearly better than {named(part.column, other)}"
+        by_pair.setdefault(pair, []).append(name_of({k: v for k, v in each.fixed.items() if k not in part.fixed}))
+    said = [f"{pair} for {few(names, 3)}" for pair, names in list(by_pair.items())[:2]]
+    return place + "; ".join(said) + "." if said else ""
+
+
+def _separating(part: sm.Part, clear: list[sm.Comparison]) -> str:
+    """Of two values, each clearly better somewhere: the one other axis that tells where; empty where none does."""
+    if len(part.columns) != 2 or {each.better for each in clear} != {"a", "b"}:
+        return ""
+    for axis in part.rows:
+        better, worse = ({key_of(each.fixed[axis]) for each in clear if each.better == side} for side in "ab")
+        if not better & worse:
+            return axis
+    return ""
+
+
+def _by_other_axis(part: sm.Part, clear: list[sm.Comparison], axis: str) -> str:
+    """norm:1.0 clearly harms at learning rate = 0.01, for ρ = 1.2 and ρ = 1.6. It clearly helps at …"""
+    asked, a, b = str(part.column), clear[0].a, named(str(part.column), clear[0].b)
+    helps, harms = ("helps", "harms") if asked in sm.REFERENCE else (f"beats {b}", f"loses to {b}")
+    said: list[str] = []
+    for value in ordered(axis, [each.fixed[axis] for each in clear]):
+        own = [each for each in clear if key_of(each.fixed[axis]) == key_of(value)]
+        rest = [{k: v for k, v in each.fixed.items() if k not in (*part.fixed, axis)} for each in own]
+        names = f", for {few(map(name_of, rest), 3)}" if any(rest) else ""
+        verb = helps if own[0].better == "a" else harms
+        said.append(f"{'It' if said else named(asked, a)} clearly {verb} at {named(axis, value)}{names}.")
+    return " ".join(said)
+
+
+def _place(part: sm.Part, parts: list[sm.Part]) -> str:
+    """The beginning of a sentence about single settings: which part of the study they are of."""
+    name, task = facets.part_name(part, parts), str(part.runs["task"].iloc[0])
+    if not name:
+        return "Setting by setting, "
+    on, sweep = name.startswith(task), name.endswith(part.sweep)
+    return (
+        capital(" ".join(filter(None, (f"on {task}" if on else "", f"in sweep {part.sweep}" if sweep else "")))) + ", "
+    )
+
+
+# ---- how it is drawn
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
+    slots = int(data.groupby("panel", observed=True)["middle"].nunique().max())
+    figure, axes = layout.grid_by_part(counts, layout.columns(3 if slots <= 12 else 2 if slots <= 36 else 1), 2.6, 1.1)
+    paint, found = facets.hues(data), means(data)
+    scales = {metric: limits(rows) for metric, rows in data.groupby("metric")}
+    for ax, panel in zip(axes, data["panel"].cat.categories, strict=True):
+        rows = data[data["panel"] == panel]
+        _panel(ax, rows, found[found["panel"] == panel], paint[str(rows["asked"].iloc[0])])
+        _scale(ax, rows, scales[rows["metric"].iloc[0]])
+        _all_broken(ax, rows)
+        broken = int(rows["broken"].sum())
+        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        if broken:
+            layout.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
+    _finish(figure, axes, data, paint)
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, found: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
+    """Dots, crosses, means with intervals, and the level of what has learnt nothing."""
+    nothing = float(rows["baseline"].mean())
+    if math.isfinite(nothing):
+        ax.axhline(nothing, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
+    present = [hue for hue in paint if (rows["hue"] == hue).any()]
+    small = rows["middle"].nunique() > 24 or layout.on_phone()
+    for broken, marker, size in ((False, "o", 16 if small else 26), (True, "X", 34 if small else 46)):
+        some = rows[(rows["broken"] == broken) & np.isfinite(rows["result"])]
+        if len(some):
+            sns.scatterplot(
+                some, x="at", y="result", hue="hue", hue_order=present, palette={h: paint[h][0] for h in present},
+                marker=marker, s=size, alpha=0.55 if not broken else 1.0, linewidth=0.4, edgecolor="white",
+                legend=False, clip_on=False, zorder=3, ax=ax, gid="broken" if broken else "run",
+            )  # fmt: skip
+    for hue in present:
+        own = found[found["hue"] == hue].sort_values("middle")
+        if len(own):
+            reach = np.abs(own[["low", "high"]].to_numpy().T - own["value"].to_numpy())
+            colour, marker = paint[hue]
+            ax.errorbar(
+                own["middle"], own["value"], yerr=np.nan_to_num(reach), color=colour, marker=marker, ms=6, mec="white",
+                mew=0.8, ls="", lw=1.8, capsize=2.5, zorder=4, gid=f"mean {hue}",
+            )  # fmt: skip
+
+
+def _all_broken(ax: Axes, rows: pd.DataFrame) -> None:
+    """In words where no run of a setting came to its end: their crosses have no mean. To be called when the scale is final."""
+    places = rows.groupby(["middle", "hue"], observed=True)
+    if len(places) > MOST_WORDS:
+        return
+    for _, own in places:
+        if own["broken"].all() and np.isfinite(own["result"]).any():
+            at = float(own["at"].mean()), float(own["result"].max())
+            above = ax.transAxes.inverted().transform(ax.transData.transform(at))[1] < 0.6
+            ax.annotate(
+                "broke\ndown" if len(own) == 1 else f"all {len(own)}\nbroke\ndown", at, (0, 8 if above else -8),
+                textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=9, color="#555555",
+                linespacing=1.0, gid="all broken",
+            )  # fmt: skip
+
+
+def limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """One scale for all panels of a metric. Of losses it holds intervals, too, up to a decade beyond the runs."""
+    if rows["metric"].iloc[0] == "held_out_accuracy":
+        return -0.03, 1.03
+    values = pd.concat([rows["result"], rows["baseline"]])
+    values = values[np.isfinite(values) & (values > 0)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.1, 1.0)
+    found = means(rows)
+    low, high = max(low / 10, min(low, found["low"].min())), min(high * 10, max(high, found["high"].max()))
+    room = max(1.25, (high / low) ** 0.08)
+    return low / room, high * room
+
+
+def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
+    """Both axes of a panel: results from 0 to 100 %, or losses on a logarithmic scale."""
+    if rows["metric"].iloc[0] == "held_out_accuracy":
+        ax.set_ylim(*scale)
+        ax.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, 0, " %"))
+    else:
+        ax.set_yscale("log")
+        ax.set_ylim(*scale)
+        layout.plain_log_ticks(ax)
+    ticks = rows[["tick_at", "tick"]].drop_duplicates().sort_values("tick_at")
+    last = float(ticks["tick_at"].max())
+    ax.set_xlim(-0.55, last + 0.55)
+    some = facets.spread(
+        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*sm.NUMBERS, "learning_rate") else len(ticks)
+    )
+    words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
+    ax.set_xticks(ticks["tick_at"].iloc[some], words)
+    if ticks["tick"].iloc[0] == "":
+        ax.set_xticks([])
+    ax.set(xlabel="", ylabel="")
+
+
+def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> None:
+    """Labels of both axes, of the baseline at the right end of every row, crowded ticks at a slant, and the legend."""
+    inches = figure.get_size_inches()[0] / len({ax.get_position().x0 for ax in axes})
+    for ax, panel, (first, last, lowest) in zip(
+        axes, data["panel"].cat.categories, layout.edges(axes, data), strict=True
+    ):
+        rows = data[data["panel"] == panel]
+        metric, nothing, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
+        if last and math.isfinite(nothing):
+            words = LEARNT_NOTHING[metric].format(_write(metric)(nothing))
+            ax.annotate(
+                words, (1, nothing), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+                fontsize=9, color="#555555", gid="baseline",
+            )  # fmt: skip
+        ax.tick_params(labelleft=first)
+        ax.set_ylabel(LABELS[metric] if first else "")
+        ax.set_xlabel(axis_label(axis) if axis and lowest else "")
+        _slant(ax, inches)
+    handles = _legend(data, paint)
+    if handles:
+        ncols = 2 if layout.on_phone() else min(5, len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+
+
+def _slant(ax: Axes, inches: float) -> None:
+    words = [max(label.get_text().split("\n"), key=len) for label in ax.get_xticklabels()]
+    if words and len(words) * (max(map(len, words)) + 1) * 0.085 > inches - 0.8:
+        ax.tick_params(axis="x", labelrotation=35)
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Line2D]:
+    """What colours mean, where the x axis does not say it; what else there is to see."""
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=hue)
+        for asked, values in paint.items()
+        if asked and (data.loc[data["asked"] == asked, "x"] != asked).any()
+        for hue, (colour, marker) in values.items()
+    ]
+    grey: dict[str, Any] = {"ls": "", "color": "#777777", "mec": "white"}
+    handles.append(Line2D([], [], marker="o", ms=5.5, label="one run", **grey))
+    if data["broken"].any():
+        handles.append(Line2D([], [], marker="X", ms=7.5, label="run broke down", **grey))
+    if len(means(data)):
+        handles.append(
+            Line2D([], [], color="#777777", marker="o", ms=7, mec="white", lw=1.8, label="mean, 95 % interval")
+        )
+    return handles

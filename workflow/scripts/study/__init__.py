@@ -1,0 +1,6 @@
+"""What a study is apart from its rules: config, plan, data, tables, files, cost, screen, report and command-line tools."""
+
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+PROJECT = SCRIPTS.parent.parent

@@ -1,0 +1,77 @@
+"""One form for a config that may be written in several: a range becomes the list of its values, 2.0 becomes 2."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from study.config.mistakes import Problem
+from study.settings import described_axes
+
+LONGEST_RANGE = 10_000  # values
+
+
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config that the workflow goes by. It says nothing about this one call (``confirm_runs``).
+
+    Args:
+        config: it has the form of a study (``approval.check_form``).
+    """
+    plain = copy.deepcopy(dict(config))
+    plain.pop("confirm_runs", None)
+    kinds = {axis: described["kind"] for axis, described in described_axes().items()}
+    for described in plain["sweeps"].values():
+        described["seeds"] = _whole(described["seeds"])
+        grid = described["grid"]
+        for axis, values in grid.items():
+            if isinstance(values, Mapping):
+                grid[axis] = values_of_range(values)
+            if kinds[axis] == "integer":
+                values = grid[axis]
+                grid[axis] = [_whole(value) for value in values] if isinstance(values, list) else _whole(values)
+    plain["gate"]["checked_runs_per_job"] = _whole(plain["gate"]["checked_runs_per_job"])
+    return plain
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def values_of_range(described: Mapping[str, Any]) -> list[Any]:
+    """``{from: 0.1, to: 0.3, step: 0.1}`` as [0.1, 0.2, 0.3]. It counts in decimals, so no value has a rounding error."""
+    start, stop, step = _ends_and_step(described)
+    whole = all(isinstance(described[key], int) for key in ("from", "to", "step"))
+    count = int((stop - start) / step) + 1
+    return [int(value) if whole else float(value) for value in (start + step * index for index in range(count))]
+
+
+def range_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with ranges: each must go upwards, and its steps must meet its end."""
+    for sweep, described in config["sweeps"].items():
+        for axis, given in described["grid"].items():
+            if isinstance(given, Mapping) and (mistake := _range_mistake(given)):
+                yield ("sweeps", sweep, "grid", axis), mistake
+
+
+def _range_mistake(given: Mapping[str, Any]) -> str:
+    """What is wrong with one range; empty if nothing is."""
+    if not all(math.isfinite(value) for value in given.values()):
+        return "from, to and step must be finite"
+    start, stop, step = _ends_and_step(given)
+    if stop < start:
+        return f"to: {given['to']} is below from: {given['from']}; give the smaller value first"
+    steps = (stop - start) / step
+    if steps > LONGEST_RANGE:
+        return f"has {int(steps) + 1:,} values; at most {LONGEST_RANGE:,} are allowed"
+    if steps != int(steps):
+        below = start + int(steps) * step
+        return f"steps of {given['step']} from {given['from']} do not meet to: {given['to']}; write {below} or {below + step}"
+    return ""
+
+
+def _ends_and_step(described: Mapping[str, Any]) -> tuple[Decimal, Decimal, Decimal]:
+    start, stop, step = (Decimal(str(described[key])) for key in ("from", "to", "step"))
+    return start, stop, step

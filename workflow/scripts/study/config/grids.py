@@ -1,0 +1,111 @@
+"""What the schema cannot say of a sweep's grid: whether its values exist, and whether they go together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rnn_core.experiment import RANGES
+from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
+from study.config.mistakes import Problem, hint
+from study.plan import as_list
+from study.settings import axis_defaults, described_axes, generated_tasks
+
+KeyPath = tuple[Any, ...]
+
+
+def not_finite(config: Any, path: KeyPath = ()) -> Iterator[Problem]:
+    """Numbers that are inf or nan. YAML reads both as numbers."""
+    if isinstance(config, float) and not math.isfinite(config):
+        yield path, f"{config!r} is not allowed; it must be finite"
+    elif isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from not_finite(value, (*path, key))
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from not_finite(value, (*path, index))
+
+
+def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with the sweeps of a canonical config."""
+    built_in = [*generated_tasks(), "digits"]
+    for name in config.get("sequences", {}):
+        if name in built_in:
+            yield ("sequences", name), "this name is taken by a built-in task; choose another"
+    known_tasks = [*built_in, *config.get("sequences", {})]
+    for sweep, described in config["sweeps"].items():
+        yield from _jobs_over(("sweeps", sweep, "jobs_over"), described)
+        path, grid = ("sweeps", sweep, "grid"), described["grid"]
+        values = {axis: as_list(grid.get(axis, default)) for axis, default in axis_defaults().items()}
+        yield from _tasks(path, grid, values, known_tasks)
+        yield from _cells(path, grid, values["cell"])
+        yield from _rules((*path, "clipping"), values["clipping"])
+        yield from _formats(path, grid, values["dtype"])
+
+
+def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every axis of ``jobs_over`` must be an axis of the sweep."""
+    for index, axis in enumerate(described.get("jobs_over", [])):
+        if axis not in described["grid"]:
+            yield (*path, index), f"{axis!r} is not an axis of this sweep; {hint(axis, described['grid'])}"
+
+
+def _tasks(
+    path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]], known_tasks: list[str]
+) -> Iterator[Problem]:
+    """Every task must be a generated one, the digits, or one of the config's own."""
+    for index, task in enumerate(values["task"]):
+        place = (*path, "task", index) if isinstance(grid.get("task"), list) else (*path, "task")
+        if task not in known_tasks:
+            yield place, f"{task!r} is not known; {hint(task, known_tasks, 'task')}"
+        if task == "digits":
+            yield from _digits(path, grid, values["sequence_length"])
+
+
+def _digits(path: KeyPath, grid: Mapping[str, Any], lengths: list[int]) -> Iterator[Problem]:
+    """The limits of the digits: one pixel a step, one label an image, and as many images as there are."""
+    if max(lengths) > DIGIT_STEPS:
+        default = "" if "sequence_length" in grid else f", which is the default; write sequence_length: {DIGIT_STEPS}"
+        yield (*path, "sequence_length"), f"{max(lengths)} is too long{default}; a digit has {DIGIT_STEPS} pixels"
+    if max(as_list(grid.get("batch_size", 1))) > DIGITS_TO_TRAIN_ON:
+        yield (*path, "batch_size"), f"there are {DIGITS_TO_TRAIN_ON} digits to train on"
+    if not {1, None} >= set(as_list(grid.get("input_size", 1))):
+        yield (*path, "input_size"), "a digit has 1 input a step; leave input_size out"
+    if "every" in as_list(grid.get("loss_at", "last")):
+        yield (*path, "loss_at"), "a digit has one label, at the last step; leave loss_at out"
+
+
+def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
+    """A setting of one cell must not stand beside another cell."""
+    for axis, values in grid.items():
+        owner = described_axes()[axis]["cell"]
+        if owner and cells != [owner] and any(value is not None for value in as_list(values)):
+            others = ", ".join(cell for cell in cells if cell != owner)
+            yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
+
+
+def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
+    """A threshold must be finite and above 0. A rule must stand there once, however its threshold is written."""
+    seen: dict[tuple[str, float], str] = {}
+    for rule in rules:
+        kind, _, threshold = rule.partition(":")
+        value = float(threshold or math.nan)
+        if rule != "none" and not 0.0 < value < math.inf:
+            yield path, f"{rule!r} is not allowed; the threshold must be above 0 and finite"
+        elif (kind, value) in seen:
+            yield path, f"{seen[kind, value]!r} and {rule!r} are the same rule; leave one out"
+        seen[kind, value] = rule
+
+
+def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
+    """A run's own floats must hold its settings. ``Experiment`` would refuse them in the middle of the study."""
+    numbers = [axis for axis, described in described_axes().items() if described["kind"] in ("number", "rule")]
+    for dtype in dtypes:
+        smallest, largest = RANGES[dtype]
+        for axis in numbers:
+            for value in as_list(grid.get(axis, [])):
+                number = float(value.partition(":")[2] or 1.0) if isinstance(value, str) else value
+                if number and not smallest <= number <= largest:
+                    held = f"which holds {smallest:.3g} to {largest:.3g}"
+                    yield (*path, axis), f"{value!r} is not allowed with dtype {dtype}, {held}"

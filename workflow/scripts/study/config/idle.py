@@ -1,0 +1,56 @@
+"""What is allowed and may not be meant: settings that change nothing, and tolerances that check nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rnn_core.experiment import axes
+from study.plan import as_list
+from study.settings import axis_defaults
+
+LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
+# Settings of training that show at the first gradient already: it is clipped and truncated even if nothing trains.
+_SHOW_UNTRAINED = ("updates", "clipping", "truncation")
+
+
+def without_effect(config: Mapping[str, Any]) -> list[str]:
+    """A sentence for each setting of a canonical config that changes nothing, and for each tolerance that checks nothing."""
+    lenient = [
+        f"gate.tolerance.{dtype}: {value:g} lets errors of {100 * value:g} % pass; the default study has 1e-10 and 1e-3"
+        for dtype, value in config["gate"]["tolerance"].items()
+        if value > LENIENT
+    ]
+    idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
+    return [*lenient, *idle, *_unused_tasks(config)]
+
+
+def _unused_tasks(config: Mapping[str, Any]) -> Iterator[str]:
+    used = {task for described in config["sweeps"].values() for task in as_list(described["grid"].get("task", []))}
+    for name in config.get("sequences", {}):
+        if name not in used:
+            yield f"sequences.{name}: no sweep uses it; write task: {name} in one"
+
+
+def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
+    defaults = axis_defaults()
+    grid = {axis: as_list(values) for axis, values in described["grid"].items()}
+    where = f"sweeps.{sweep}.grid"
+    longest = max(grid.get("sequence_length", [defaults["sequence_length"]]))
+    for window in grid.get("truncation", []):
+        if window is not None and window >= longest:
+            yield f"{where}.truncation: {window} changes nothing; no sequence of this sweep is longer than {longest} steps"
+    updates = max(grid.get("updates", [defaults["updates"]]))
+    if not updates:
+        yield from _idle_without_training(where, grid)
+        return
+    for every in grid.get("trace_every", []):
+        if every > updates:
+            yield f"{where}.trace_every: {every} is more than the {updates} updates; only the first and the last update are traced"
+
+
+def _idle_without_training(where: str, grid: Mapping[str, list[Any]]) -> Iterator[str]:
+    for name, axis in axes().items():
+        if name in grid and axis.training and name not in _SHOW_UNTRAINED:
+            repeated = f", and every run is made {len(grid[name])} times" if len(grid[name]) > 1 else ""
+            yield f"{where}.{name}: it changes nothing; no run of this sweep trains (updates: 0){repeated}"

@@ -1,0 +1,165 @@
+"""A config's violations of the schema in plain words: what was given, what is allowed, and the nearest name."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from study.config.schema import schema
+
+Problem = tuple[tuple[Any, ...], str]  # the path of the key, and what is wrong with it
+NAME_RULE = "use lower-case letters, digits, _ and -, at most 64 of them, and begin with a letter or digit"
+NOUNS = {"number": "a number", "integer": "a whole number", "string": "text", "object": "a mapping of keys", "array": "a list", "null": "null"}  # fmt: skip
+COMPARED = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+# Other words for keys of a config, beside those for the settings of a run
+KEY_ALIASES = {
+    "name": "study", "headline": "title", "sweep": "sweeps", "experiments": "sweeps", "data": "sequences", "dataset": "sequences",
+    "datasets": "sequences", "plots": "figures", "figure": "figures", "checks": "gate", "memory": "memory_mb", "params": "grid",
+    "parameters": "grid", "repeats": "seeds", "n_seeds": "seeds", "seed": "seeds", "jobs": "jobs_over", "description": "meaning",
+    "path": "file", "x": "inputs", "features": "inputs", "y": "targets", "labels": "targets", "label": "targets", "id": "sequence",
+    "tol": "tolerance", "atol": "tolerance", "rtol": "tolerance", "start": "from", "stop": "to", "end": "to", "by": "step",
+}  # fmt: skip
+
+
+def violations(config: Mapping[str, Any]) -> list[Problem]:
+    """All that the schema has against a config, in the order of the config's keys."""
+    errors = sorted(Draft202012Validator(schema()).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    return list(dict.fromkeys(problem for error in errors for problem in _explain(error)))
+
+
+def hint(given: object, allowed: Iterable[object], key: str = "") -> str:
+    """What is allowed, and the nearest of it; ``key`` is whose value was given, empty where a key itself was."""
+    names = [str(name) for name in allowed if name is not None]
+    from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value  # only where there is a mistake: it takes 0.2 s
+
+    meant = nearest_value(key, given, names) if key else nearest(given, names, {**FIELD_ALIASES, **KEY_ALIASES})
+    return f"allowed: {', '.join(names)}" + (f". Did you mean {meant!r}?" if meant else "")
+
+
+def _explain(error: ValidationError) -> Iterator[Problem]:
+    """A schema violation in plain words."""
+    path, given, wanted = tuple(error.absolute_path), error.instance, error.validator_value
+    if error.validator == "anyOf":
+        yield from _of_meant_branch(error)
+    elif error.validator == "additionalProperties":
+        allowed = list(error.schema["properties"])
+        for key in given:
+            if key not in allowed:
+                yield (*path, key), f"no such key; {hint(key, allowed)}"
+    elif "propertyNames" in (error.validator, getattr(error.parent, "validator", None)):
+        yield path, f"{_short(given)} is not a usable name; {NAME_RULE}"
+    elif error.validator == "required":
+        missing = [key for key in wanted if key not in given]
+        example = "" if path else f"; a study needs {', '.join(wanted)}, as studies/tiny.yaml has them"
+        yield path, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{example}"
+    elif error.validator == "enum":
+        yield path, _not_a_choice(given, wanted, _key_of(path))
+    elif error.validator == "pattern":
+        yield path, _not_of_the_pattern(given, error.schema)
+    elif error.validator == "type":
+        yield path, f"{_short(given)} is not allowed; {_of_another_type(given, error)}"
+    elif error.validator in ("minItems", "minProperties"):
+        yield path, "is empty; give at least one value"
+    elif error.validator == "uniqueItems":
+        yield path, f"{_short(given)} names a value twice"
+    elif error.validator == "maxLength":
+        yield path, f"{_short(given)} is too long; at most {wanted} characters are allowed"
+    elif error.validator in COMPARED:
+        yield path, f"{_short(given)} is not allowed; it must be {COMPARED[error.validator]} {wanted}"
+    else:
+        yield path, error.message
+
+
+def _of_meant_branch(error: ValidationError) -> Iterator[Problem]:
+    """A grid's entry is one value, a list of values or a range: only what was meant is explained."""
+    branches, given = list(error.validator_value), error.instance
+    kinds = [
+        "list" if b.get("type") == "array" else "range" if b.get("type") == "object" else "value" for b in branches
+    ]
+    meant = "list" if isinstance(given, list) else "range" if isinstance(given, Mapping) else "value"
+    chosen = kinds.index(meant) if meant in kinds else 0
+    for inner in error.context or []:
+        if inner.schema_path[0] == chosen:
+            yield from _explain(inner)
+
+
+def _key_of(path: tuple[Any, ...]) -> str:
+    """The last key of a path: whose value, or whose list's entry, it leads to."""
+    return next((str(part) for part in reversed(path) if not isinstance(part, int)), "")
+
+
+def _not_a_choice(given: object, allowed: list[Any], key: str) -> str:
+    if isinstance(given, bool):
+        return f"{given!r} is not known; YAML reads yes, no, on and off as true and false: put the word in quotes; {hint(given, allowed)}"
+    return f"{_short(given)} is not known; {hint(given, allowed, key)}"
+
+
+def _not_of_the_pattern(given: str, described: Mapping[str, Any]) -> str:
+    if "x-allowed" not in described:
+        return f"{_short(given)} is not allowed; {NAME_RULE}"
+    from rnn_core.choices import nearest_value
+
+    meant = nearest_value("clipping", given, described["x-names"])
+    needs = " it needs a threshold;" if ":" not in given and meant not in (None, "none") else ""
+    return f"{_short(given)} is not allowed;{needs} {described['x-allowed']}." + (
+        f' Did you mean "{meant}"?' if meant else ""
+    )
+
+
+def _of_another_type(given: object, error: ValidationError) -> str:
+    """``it must be …``, with the way to write it where the slip is a common one."""
+    types = [error.validator_value] if isinstance(error.validator_value, str) else list(error.validator_value)
+    must = f"it must be {' or '.join(NOUNS.get(t, t) for t in types if t != 'null')}"
+    if error.schema.get("x-names"):  # a clipping rule
+        return f"{must}: {_as_rule(given, list(error.schema['x-names']))}"
+    if isinstance(given, str) and {"number", "integer"} & set(types):
+        return f"{must}, and this is text ({_as_number(given)})"
+    if isinstance(given, int | float | datetime.date) and not isinstance(given, bool) and "string" in types:
+        return f'{must}: put it in quotes, "{given}"'
+    if isinstance(given, bool) and "string" in types:
+        return f"{must} (YAML reads yes, no, on and off as true and false: put the word in quotes)"
+    if given is None:
+        return f"{must}, and nothing stands there"
+    return must
+
+
+def _as_number(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        if "," in text:
+            return f"write a list, with decimal points: [{text.strip('[] ')}]"
+        number, gigabytes = text[: len(text.rstrip("GgIiBb "))], text.lower().rstrip("ib ").endswith("g")
+        if gigabytes and number.strip().replace(".", "", 1).isdigit():
+            return f"write it in MiB, without the unit: {float(number) * 1024:g}"
+        digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ% ")
+        return f"write the number alone: {digits}" if digits != text and digits.replace(".", "", 1).isdigit() else "a number is written in digits"  # fmt: skip
+    dotted = text if "." in text or "e" not in text.lower() else text.lower().replace("e", ".0e")
+    return f"no quotes; YAML reads 1e-3 as text, write {dotted if dotted != text else '1.0e-3' if 'e' in text.lower() else f'{value:g}'}"
+
+
+def _as_rule(given: object, rules: list[str]) -> str:
+    """How a clipping rule is written that came as a number, a mapping or a word that YAML took for another thing."""
+    from rnn_core.choices import nearest_value
+
+    meant = nearest_value("clipping", given, rules) or "norm:1.0"
+    return (
+        "write none where nothing is clipped" if meant == "none" else f'write "{meant}", in quotes and without a blank'
+    )
+
+
+def _short(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 200 else f"{text[:120]} … ({len(text)} characters)"
+
+
+def dotted(path: Iterable[Any]) -> str:
+    """``sweeps.one.grid.activation[1]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

@@ -1,0 +1,196 @@
+"""The JSON schema of a study's config: its axes follow from ``rnn_core.Experiment``, its figures from the modules in ``figures/``.
+
+``workflow/schemas/config.schema.json`` is this schema for editors, written by ``make docs``; nothing here reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from rnn_core.arrays import DEVICES, DTYPES
+from rnn_core.axes import Axis
+from rnn_core.clipping import RULES
+from rnn_core.experiment import axes
+from rnn_core.losses import LOSSES
+from study import SCRIPTS
+
+# (?!\\n): "$" alone lets a line break at the end pass
+NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$(?!\\n)", "maxLength": 64}
+LARGEST = 2**31 - 1  # whole numbers become columns of 32 bits
+
+
+def figures() -> list[str]:
+    """Every figure that there is a module for."""
+    return sorted(file.stem for file in (SCRIPTS / "figures").glob("[!_]*.py"))
+
+
+def _object(description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": description,
+        "propertyNames": NAME,
+        "additionalProperties": value,
+        **limits,
+    }
+
+
+TEXTS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
+RULE = (
+    f"write none, {', '.join(f'{rule}:THRESHOLD' for rule in RULES if rule != 'none')}, "
+    "with a threshold above 0, as norm:1.0"
+)
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description}
+
+
+def _choice(choices: Iterable[str], description: str) -> dict[str, Any]:
+    return {"enum": list(choices), "description": description}
+
+
+def _grid() -> dict[str, Any]:
+    """Every axis of an experiment: one value, or a list of values. Sweeps say how many seeds, not which."""
+    grid = {}
+    for name, axis in axes().items():
+        if name == "seed":
+            continue
+        one = _one_value(axis)
+        several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
+        ranges = [_range(axis.kind)] if axis.kind in ("integer", "number") else []
+        grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several, *ranges]}
+    return grid
+
+
+def _one_value(axis: Axis) -> dict[str, Any]:
+    """One value of an axis in a config: null, where the setting may be left unset, stands beside the others."""
+    one = axis.json_schema()
+    if axis.kind == "rule":
+        one |= {
+            "x-names": list(axis.choices),
+            "x-allowed": RULE,
+            "pattern": one["pattern"] + r"(?!\n)",
+            "maxLength": 64,
+        }
+    if axis.kind == "integer":
+        one.setdefault("maximum", LARGEST)
+    if axis.unset and "enum" in one:
+        one["enum"] = [*one["enum"], None]
+    elif axis.unset:
+        one["type"] = [one["type"], "null"]
+    return one
+
+
+def _range(kind: str) -> dict[str, Any]:
+    """Values with equal steps, both ends included."""
+    ends = {key: {"type": kind, "description": text} for key, text in (("from", "First value"), ("to", "Last value"))}
+    step = {"type": kind, "exclusiveMinimum": 0, "description": "From one value to the next; it must meet the last"}
+    return _object(
+        "Values from … to, step by step, computed in decimals", {**ends, "step": step}, ["from", "to", "step"]
+    )
+
+
+def _sweep() -> dict[str, Any]:
+    jobs_over = "Axes whose values make separate jobs; all other values of a job run one after the other"
+    keys = {
+        "meaning": _text("What the sweep is for, shown in the report"),
+        "seeds": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": LARGEST,
+            "description": "Number of seeds, counted from 0. Unit: seeds.",
+        },
+        "jobs_over": {"type": "array", "uniqueItems": True, "items": {"type": "string"}, "description": jobs_over},
+        "grid": _object("Axis: a value, a list of values, or a range. What is not named has its default", _grid(), []),
+    }
+    return _object("One sweep: the product of all values in its grid, for every seed", keys, ["seeds", "grid"])
+
+
+def _sequences() -> dict[str, Any]:
+    def or_null(described: dict[str, Any]) -> dict[str, Any]:
+        return {"description": described.pop("description"), "anyOf": [described, {"type": "null"}]}
+
+    targets = (
+        "Columns that are the targets, numbers; for softmax_cross_entropy one column of classes: names or whole numbers"
+    )
+    held_out = "Share of the sequences that no update sees. Unit: fraction."
+    time = "Column that gives the order of a sequence's steps, numbers or dates; null keeps the file's order. Without it the file's order stands, and a column that looks like time must agree with it"
+    mask = "Column that is 1 or true in rows that carry a target, else 0 or false; without it every row does"
+    keys = {
+        "file": _text(
+            "A .csv, .tsv, .txt or .parquet file, counted from the folder of the call, the project's, or the config's"
+        ),
+        "sequence": _text("Column that tells the sequences apart; they may differ in length"),
+        "inputs": {**TEXTS, "description": "Columns that are the inputs x_t, numbers"},
+        "targets": {**TEXTS, "description": targets},
+        "loss": _choice(LOSSES, "Loss function"),
+        "loss_at": _choice(["last", "every"], "Whether the target of the last row counts, or that of every row"),
+        "held_out": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": held_out},
+        "time": or_null(_text(time)),
+        "mask": or_null(_text(mask)),
+        "delimiter": _text(
+            'What stands between the columns of a text file, as ";" or "\\t" (default: a comma in .csv, a tab in .tsv)'
+        ),
+        "encoding": _text("How a text file is encoded, as utf-16 or latin-1 (default: utf-8)"),
+        "decimal": _choice([".", ","], "Decimal mark of a text file (default: a point)"),
+    }
+    required = ["file", "sequence", "inputs", "targets", "loss", "loss_at"]
+    return _object("A task made of the user's own sequences, in a tidy file with one row a time step", keys, required)
+
+
+def _gate() -> dict[str, Any]:
+    tolerance = {
+        name: {"type": "number", "exclusiveMinimum": 0, "description": f"For runs in {name}. Unit: relative."}
+        for name in DTYPES
+    }
+    checked = "Runs of every job that are verified once more. Unit: runs."
+    passes = "Largest relative error, per time step and parameter, that passes"
+    keys = {
+        "tolerance": _object(passes, tolerance, list(DTYPES)),
+        "checked_runs_per_job": {"type": "integer", "minimum": 0, "description": checked},
+    }
+    return _object("How the engine is checked against PyTorch", keys, list(keys))
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of a study's config."""
+    order = "Figures of the report, in order"
+    keys = {
+        "study": {**NAME, "description": "Name of the study and of its folder under results/"},
+        "title": _text("Headline of the report"),
+        "question": _text("The question that the study answers, shown at the top of the report"),
+        "device": _choice(DEVICES, "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)"),
+        "memory_mb": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "Memory for the states of one run; a longer run keeps checkpoints and computes the rest twice, "
+            "to the same rows. Without it every run keeps all. Unit: MiB.",
+        },
+        "confirm_runs": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "That so many runs are meant; wanted of studies beyond 200,000 runs or 10,000 jobs. Unit: runs.",
+        },
+        "gate": _gate(),
+        "sequences": _named("The user's own tasks, by name", _sequences()),
+        "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
+        "figures": {**TEXTS, "items": {"enum": figures()}, "description": order},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A gradient stability study. Written from the code by make docs; do not edit",
+        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "confirm_runs")]),
+    }

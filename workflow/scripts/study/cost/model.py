@@ -1,0 +1,197 @@
+"""What a block costs before it is run: processor time, memory, disk. Counted work times measured rates; a pure function of the config.
+
+The rates are ``study/cost/rates.py``, written by ``study/tools/measure_rates.py`` (``make rates``) from blocks run on one machine. Another
+machine is faster or slower by a factor, which ``snakemake plan`` measures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnn_core import ACTIVATIONS, CELLS
+from rnn_core.arrays import DTYPES
+from rnn_core.compiled import COVERED
+from rnn_core.initializers import REMEMBERED_MATRICES
+from rnn_core.tasks import GENERATED, WhiteNoise
+from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
+from study.cost.rates import RATES
+from study.plan import Block, Settings
+from study.settings import described_axes
+
+GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
+BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
+SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
+FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
+STRAIGHT = tuple(
+    name for name, phi in ACTIVATIONS.items() if phi.piecewise_linear
+)  # no exponential to take, forward or backward
+HOMOGENEOUS = tuple(
+    name for name, phi in ACTIVATIONS.items() if phi.homogeneous
+)  # mean-field theory has a closed form; for the others it iterates
+VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
+MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
+MIB = 2.0**20
+FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
+
+# the settings that work depends on; of all others only their number counts
+_COUNTED = (
+    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
+    *SHARED,
+)  # fmt: skip
+_DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
+
+Work = Counter[str]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Attributes:
+    seconds: processor time of the job, from its start to its end (seconds on one core).
+    memory_mb: most memory that its process holds (MiB, resident).
+    disk_mb: its files: cache entries and block tables (MiB).
+    """
+
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+
+
+def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
+    """What the job ``run_block`` costs if none of its runs is finished yet."""
+    work = block_work(block)
+    return Cost(
+        seconds=RATES["job_seconds"] + seconds(work),
+        memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
+        disk_mb=(work["kept"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
+        / MIB,
+    )
+
+
+def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
+    """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
+    values, _ = _values(block)
+    matrices: float = max(GATES[cell] for cell in values["cell"]) * max(values["hidden_size"]) ** 2 * 8 / MIB
+    return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
+
+
+def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cost:
+    """What the job ``verify_runs`` of these blocks costs: their samples run again, and compared with PyTorch."""
+    found, checked = list(blocks), config["gate"]["checked_runs_per_job"]
+    total, memory = 0.0, 0.0
+    for block in found:
+        share = min(1.0, checked / len(block))
+        alone = block_work(block, shared=False)
+        total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
+        memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
+    return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
+
+
+def seconds(work: Work) -> float:
+    """Processor time of counted work, in the engine and in keeping its results."""
+    return math.fsum(float(count) * RATES[f"{kind}_seconds"] for kind, count in work.items())
+
+
+def block_work(block: Block, shared: bool = True) -> Work:
+    """The work of all runs of a block, counted; ``shared``: as ``run_many`` computes them, not one by one."""
+    total: Work = Counter({"block": 1})
+    for settings, times, lengths, clippings in _alike(block):
+        for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():
+            total[kind] += times * count
+    total["cubed"] += _eigenvalues(block)
+    return total
+
+
+def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]:
+    """(settings, how many, lengths, clippings): runs that cost the same; every one has all of the lengths and clippings."""
+    values, given = _values(block)
+    others = math.prod(len(found) for axis, found in given.items() if axis not in values) * block.seeds
+    own = [axis for axis in _COUNTED if axis not in SHARED]
+    for point in itertools.product(*(values[axis] for axis in own)):
+        yield dict(zip(own, point, strict=True)), others, values["sequence_length"], values["clipping"]
+
+
+def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """(values of the settings that work depends on, values of all that are given)."""
+    described = described_axes()
+    given = {**{axis: [value] for axis, value in block.shared.items()}, **block.grid}
+    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _COUNTED}, given
+
+
+def _eigenvalues(block: Block) -> int:
+    """H³ for every matrix whose eigenvalues are computed: every draw, and every draw at its spectral radius.
+
+    The engine remembers some of them: if the block has no more than that, each is computed once, whatever else varies.
+    """
+    values, given = _values(block)
+    gates = [GATES[cell] for cell in values["cell"]]
+    # the first gates of all cells have the same matrices
+    draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
+    matrices = draws * (1 + len(given.get("spectral_radius", [None])))
+    if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
+        apart = (*SHARED, "hidden_size", "cell")
+        matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
+    cubes: int = sum(H**3 for H in values["hidden_size"])
+    return matrices * cubes
+
+
+def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
+    """The work of one run a length and clipping; if it is shared, of one forward pass for all of them."""
+    gates, H, B = GATES[settings["cell"]], settings["hidden_size"], settings["batch_size"]
+    D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
+    updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
+    passes = max(1, updates)
+    traced = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
+    forward = max(lengths) if shared else steps * len(clippings) * passes
+    held_out = steps * len(clippings) * (updates > 0)  # forward only, of more sequences
+    different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
+    gradients, networks = steps * different, len(lengths) * different
+    backward = gradients * (passes + (settings["loss_at"] == "every"))
+    backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
+    backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
+    width = gates * H
+    fast = settings["cell"] in FAST
+    path = "fast" if fast else "readable"
+    sequences = B * (forward + 2 * backward) + HELD_OUT_SEQUENCES * held_out  # × steps
+    recorded = gradients * traced * width * B * scale
+    found = {
+        "network": networks,
+        "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
+        f"{path}_step": forward + held_out + backward,
+        f"{path}_flop": 2.0 * (H + D) * width * sequences * scale,
+        f"{path}_element": width * sequences * scale,
+        "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
+        "trace": recorded,
+        "cubed": networks * H**3 * (fast and settings["activation"] != "identity"),  # at the operating point
+        "parameter": runs * updates * width * (H + D),
+        "update": runs * passes,
+        "kept": runs,
+        "row": steps * len(clippings) * traced,
+    }  # fmt: skip
+    return Counter({kind: count for kind, count in found.items() if count})
+
+
+def _inputs_of(task: str) -> int:
+    """D where no ``input_size`` is given. A plan does not read files: their columns count as white noise's inputs do."""
+    return GENERATED[task].default_input_size if task in GENERATED else WhiteNoise.default_input_size
+
+
+def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
+    """The states of the largest run; the engine keeps some of them, unless ``memory_mb`` bounds them."""
+    most: int = max(
+        max(lengths) * settings["batch_size"] * GATES[settings["cell"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
+        for settings, _, lengths, _ in _alike(block)
+    )  # fmt: skip
+    limit = float(config.get("memory_mb") or math.inf)
+    return min(copies * most / MIB, limit + most / MIB)
+
+
+def _listed_mb(block: Block) -> float:
+    """The list of the block's runs."""
+    return len(block) * RATES["run_bytes"] / MIB

@@ -1,0 +1,258 @@
+"""What a study will take, told before anything starts: runs, jobs, processor time, wall time, memory, disk, and what is left of it.
+
+The cost model knows how much work there is, not how fast this machine does it: a few of the study's own runs, spread over its
+settings, are timed here (10 seconds at most), and the model's times of the engine are multiplied by measured over predicted, sweep
+by sweep. What was not timed (starts of jobs, keeping rows, tables, figures) stands as in the model: a machine without a compiler
+is many times slower in the engine, and not in the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import rnn_core as rc
+from study import plan as planning
+from study.cost import model
+from study.cost.rates import RATES
+from study.counts import counted
+from study.plan import Block
+from study.runs import gate
+from study.runs.runner import BlockRunner
+from study.settings import axis_defaults, described_axes
+from study.tables.columns import TABLES
+
+SAMPLE_SECONDS = 10.0  # for all sweeps together
+NOT_TIMED = (
+    "block",
+    "kept",
+    "row",
+    "cubed",
+)  # not the engine's; and eigenvalues, which are remembered when a sample is timed
+
+
+@dataclass(frozen=True)
+class Times:
+    """Processor seconds by the model: in the engine, whose speed is measured here, and in the rest, which is not."""
+
+    engine: float
+    rest: float
+
+    def at(self, factor: float) -> float:
+        """On a machine that takes ``factor`` times as long in the engine."""
+        return self.engine * factor + self.rest
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What one sweep takes.
+
+    Attributes:
+        blocks: times of every block.
+        open: share of every block's runs that are not finished.
+        factor, sampled: measured over predicted time in the engine; runs that this was measured on.
+        memory_mb, disk_mb: of the largest job; of all (MiB).
+    """
+
+    sweep: str
+    runs: int
+    finished: int
+    blocks: list[Times]
+    open: list[float]
+    factor: float
+    sampled: int
+    memory_mb: float
+    disk_mb: float
+
+    @property
+    def engine(self) -> float:
+        """Seconds in the engine by the model."""
+        return sum(block.engine for block in self.blocks)
+
+    @property
+    def predicted(self) -> float:
+        """Seconds by the model alone."""
+        return sum(block.at(1.0) for block in self.blocks)
+
+    @property
+    def spent(self) -> float:
+        """Seconds on this machine."""
+        return sum(block.at(self.factor) for block in self.blocks)
+
+    @property
+    def left(self) -> float:
+        """Seconds on this machine for what is not finished."""
+        return sum(block.at(self.factor) * share for block, share in zip(self.blocks, self.open, strict=True))
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest job on this machine."""
+        return max(block.at(self.factor) for block in self.blocks)
+
+
+def small_parts(block: Block, budget: float) -> Iterator[Block]:
+    """Parts of a block that take at most ``budget`` seconds: one point of its grid each, with all lengths if they fit."""
+    rng = np.random.default_rng(0)
+    axes = {axis: [value] for axis, value in block.shared.items()} | block.grid
+    while True:
+        point = {axis: [values[int(rng.integers(len(values)))]] for axis, values in axes.items()}
+        whole = point | {axis: axes[axis] for axis in model.SHARED if axis in axes}
+        trained = point.get("updates", [0])[0]
+        for grid in (point if trained else whole, point, point | {"updates": [min(trained, 2)]}):
+            part = Block(block.sweep, "sample", {}, grid, 1)
+            if model.seconds(engine_work(part)) <= budget:
+                yield part
+                break
+        else:
+            return
+
+
+def engine_work(block: Block, shared: bool = True) -> model.Work:
+    """The work that is timed here."""
+    work = model.block_work(block, shared)
+    for kind in NOT_TIMED:
+        del work[kind]
+    return work
+
+
+def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[float, int]:
+    """(measured over predicted time, runs timed) of blocks evenly spread; (1, 0) if none is small enough."""
+    parts = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
+    start, measured, predicted, runs = time.perf_counter(), 0.0, 0.0, 0
+    while parts:
+        for part in list(parts):
+            block = next(part, None)
+            if block is None:
+                parts.remove(part)
+                continue
+            list(runner.compute(experiments_of(block)))  # finds eigenvalues and warms up
+            begun = time.process_time()
+            runs += len(list(runner.compute(experiments_of(block))))
+            measured += time.process_time() - begun
+            predicted += model.seconds(engine_work(block))
+            if time.perf_counter() - start > budget:
+                return measured / predicted, runs
+    return (measured / predicted, runs) if runs else (1.0, 0)
+
+
+def experiments_of(block: Block) -> list[rc.Experiment]:
+    return [rc.Experiment(**run) for run in block.runs()]
+
+
+def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner, budget: float) -> SweepPlan:
+    costs = [model.block_cost(block, config) for block in blocks]
+    factor, sampled = speed(blocks, runner, budget)
+    kept = runner.cache.keys()
+    finished = [sum(runner.name(e) in kept for e in experiments_of(block)) if kept else 0 for block in blocks]
+    engine = [model.seconds(engine_work(block)) for block in blocks]
+    return SweepPlan(
+        sweep=blocks[0].sweep,
+        runs=sum(map(len, blocks)),
+        finished=sum(finished),
+        blocks=[Times(inside, cost.seconds - inside) for inside, cost in zip(engine, costs, strict=True)],
+        open=[1.0 - done / len(block) for done, block in zip(finished, blocks, strict=True)],
+        factor=factor,
+        sampled=sampled,
+        memory_mb=max(cost.memory_mb for cost in costs),
+        disk_mb=sum(cost.disk_mb for cost in costs),
+    )
+
+
+def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
+    """Times of a job that verifies these blocks: their samples once more in the engine; the rest is PyTorch's."""
+    checked = config["gate"]["checked_runs_per_job"]
+    engine = sum(min(1.0, checked / len(block)) * model.seconds(engine_work(block, shared=False)) for block in blocks)
+    return Times(engine, model.verification_cost(blocks, config).seconds - engine)
+
+
+def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
+    """What surrounds the sweeps: jobs and times of the gate, verification, tables and figures."""
+    checked = config["gate"]["checked_runs_per_job"]
+    verifications = planning.verification_jobs(blocks) if checked else {}
+    verifying = [verification_times(group, config) for group in verifications.values()]
+    cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in gate.cases(config["sweeps"])]
+    once = {"gate": {"checked_runs_per_job": 1}}
+    checking = [verification_times([case], once) for case in cases]
+    starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
+    rows = sum(model.block_work(block)["row"] for block in blocks.values())
+    tables, figures = len(TABLES), len(config["figures"]) + 1
+    return {
+        "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
+        "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),
+        "tables": (tables, Times(0.0, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"])),
+        "figures, page": (figures, Times(0.0, figures * RATES["figure_seconds"])),
+    }
+
+
+def _grid(experiment: rc.Experiment) -> dict[str, list[Any]]:
+    settings = {name: [getattr(experiment, name)] for name in described_axes()}
+    return {**settings, "updates": [0]}
+
+
+def shown(seconds: float) -> str:
+    """4.2 s, 3 min, 5.1 h."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Columns right-aligned, but for the first."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    )  # fmt: skip
+
+
+def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple[int, Times]], cores: int) -> str:
+    """The whole plan as text."""
+    sampled = sum(plan.sampled for plan in plans)
+    factor = sum(p.engine * p.factor for p in plans) / sum(p.engine for p in plans)
+    rows = [["", "runs", "finished", "jobs", "CPU time", "left", "model", "memory", "disk"]]
+    for p in plans:
+        times = [shown(p.spent), shown(p.left), shown(p.predicted)]
+        space = [f"{p.memory_mb:.0f} MiB", f"{p.disk_mb:.0f} MiB"]
+        rows.append([p.sweep, f"{p.runs:,}", f"{p.finished:,}", str(len(p.blocks)), *times, *space])
+    for name, (jobs, times_around) in rest.items():
+        rows.append([name, "", "", str(jobs), shown(times_around.at(factor)), "", shown(times_around.at(1.0)), "", ""])
+    sweeps, others = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
+    runs, done, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
+    total = [f"{runs:,}", f"{done:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
+    rows.append(["all", *total, shown(sweeps + others), "", "", "", f"{disk * 1.3:.0f} MiB"])  # the tables once more
+    gate = rest["engine check"][1].at(factor)  # alone, and before all others
+    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (others - gate) / cores
+    lines = [
+        f"Study {config['study']}: the plan",
+        table(rows),
+        f"Wall time of the whole study on {counted(cores, 'core')}: about {shown(RATES['snakemake_seconds'] + wall)}.",
+    ]
+    if sampled:
+        lines.append(
+            f"Short runs with the study's settings were timed here, {sampled:,} in all with repeats: in the engine this machine takes {factor:.2f} times what the model says."
+        )
+    else:
+        lines.append(
+            "No run of the study is short enough to be timed here: the model's own times stand (another machine's)."
+        )
+    defaults = axis_defaults()
+    for (one, other), count in planning.shared_runs(config, defaults).items():
+        lines.append(f"The sweeps {one} and {other} share {count:,} runs; these are computed once.")
+    return "\n".join(lines)
+
+
+def of_study(config: dict[str, Any], runner: BlockRunner, cores: int) -> str:
+    """The plan of a study as text, after timing some of its runs."""
+    blocks = planning.blocks(config)
+    by_sweep = [[block for (sweep, _), block in blocks.items() if sweep == name] for name in config["sweeps"]]
+    plans = [plan_sweep(own, config, runner, SAMPLE_SECONDS / len(by_sweep)) for own in by_sweep]
+    known = [plan.factor for plan in plans if plan.sampled]
+    typical = math.exp(float(np.mean(np.log(known)))) if known else 1.0
+    plans = [plan if plan.sampled else replace(plan, factor=typical) for plan in plans]
+    return report(config, plans, around(config, blocks), cores)

@@ -1,0 +1,145 @@
+"""A study's data, read, checked and split: scikit-learn's digits, and a user's own sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import rnn_core as rc
+from rnn_core.tasks.sequences import HELD_OUT_FRACTION, split
+from study.counts import counted
+from study.data import gathering
+from study.data.fit import Fit
+from study.data.locating import folder_of, require_one_file
+from study.data.messages import DataError
+from study.data.order import Notes
+from study.data.task import Arrays, Task, class_lines, class_warnings, double_use, last_lines, report_of
+from study.plan import as_list
+from study.settings import axis_defaults
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be said of a study's data before any job.
+
+    Attributes:
+        problems: what must be mended; each begins with its key in the config.
+        warnings: what may not be meant; likewise.
+        reports: task -> what its data are, a line each.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reports: dict[str, list[str]] = field(default_factory=dict)
+
+
+def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> Inspection:
+    """Read every file that the config declares, once, and hold the sweeps against what was read.
+
+    Args:
+        config: a study that agrees with the schema.
+        folders: where relative file names are looked for, one after the other.
+    """
+    found = Inspection()
+    tasks: dict[str, Task] = {}
+    for name, described in config.get("sequences", {}).items():
+        try:
+            require_one_file(name, described["file"], folders)
+            tasks[name] = read(name, described, folder_of(described["file"], folders))
+        except DataError as error:
+            found.problems.append(str(error))
+        else:
+            found.warnings.extend(tasks[name].warnings)
+            found.reports[name] = tasks[name].report
+    if tasks:
+        for fit in _fits(config, tasks):
+            found.problems.extend(fit.problems())
+            found.warnings.extend(fit.warnings())
+    return found
+
+
+def _fits(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Iterator[Any]:
+    """Every sweep beside every task of it that was read."""
+
+    defaults = axis_defaults()
+    for sweep, described in config["sweeps"].items():
+        for task in as_list(described["grid"].get("task", [])):
+            if task in tasks:
+                yield Fit(sweep, described["grid"], task, tasks[task], defaults)
+
+
+def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> Arrays:
+    """The arrays of ``read``: the fields of ``rnn_core.Sequences``.
+
+    Raises:
+        DataError: see ``read``.
+    """
+    return read(name, described, root).arrays
+
+
+def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
+    """Sequences as the config's ``sequences`` section describes them: a tidy file, one row a time step.
+
+    Raises:
+        DataError: the file, a column or a cell is not what it must be; the sentence begins with ``sequences.NAME``.
+    """
+
+    notes = Notes()
+    where = f"sequences.{name} ({described['file']})"
+    try:
+        found = gathering.gather(name, described, root, notes)
+    except MemoryError as error:
+        raise DataError(f"{where}: the sequences do not fit into memory; use fewer, or shorter ones") from error
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: the file cannot be read ({str(error).splitlines()[0]})") from error
+    fraction = described.get("held_out", HELD_OUT_FRACTION)
+    held_out = _held_out(where, len(found.names), fraction)
+    task = Task(
+        found.inputs,
+        found.targets,
+        held_out,
+        described["loss"],
+        described["loss_at"],
+        found.mask,
+        found.ends,
+        found.starts,
+        found.names,
+        found.classes,
+    )
+    task.report.extend(report_of(described, found, task, notes.report))
+    task.warnings.extend([*notes.warnings, *class_warnings(where, task), *double_use(where, described)])
+    return task
+
+
+def digits() -> Arrays:
+    """The arrays of ``digits_task``."""
+    return digits_task().arrays
+
+
+def digits_task() -> Task:
+    """The digits of ``rnn_core.tasks``, with what is said of them."""
+
+    data = rc.tasks.digits()
+    N, T, _ = data.inputs.shape
+    ends = np.full(N, T)
+    classes = list(range(data.output_size))
+    own = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
+    task = Task(*own, ends, ends, list(range(N)), classes)
+    task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of {T} pixels")
+    task.report.extend([*class_lines(task), *last_lines(task)])
+    return task
+
+
+def _held_out(where: str, N: int, fraction: float) -> np.ndarray:
+    """(N,) bool, drawn once for the data set, so that every run of every seed has the same split."""
+    held_out = split(N, fraction)
+    if not 0 < held_out.sum() < N:
+        raise DataError(
+            f"{where}: holding out {fraction:g} of {counted(N, 'sequence')} leaves none on one side; change held_out, or add sequences"
+        )
+    return held_out

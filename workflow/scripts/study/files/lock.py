@@ -1,0 +1,104 @@
+"""Who holds Snakemake's lock on a study, so that a lock whose holder was killed can be told from one that is in use.
+
+Snakemake's lock says nothing of its holder. So a call that has the lock leaves a record beside it; when a lock is met later, its
+record tells whether that process still lives. Snakemake refuses a second call only where their files overlap: several calls may hold
+locks in one folder, of several studies or of one (other targets), and the first of them that ends would remove the locks of all, were
+it not for ``keep_other_locks``. A record stays its writer's as long as the writer lives, and locks that are younger than the record
+may be another's: nothing is known of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from study.files.writing import is_running, place, written_aside
+
+SNAKEMAKE = Path(".snakemake")
+
+
+def record(study: str) -> None:
+    """Leave word of who holds the lock. ``study`` is its name; to be called with the lock held.
+
+    The record of another process stays if that lives: its locks are older than ours and would pass for ours, were we killed.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError):  # no record, or half a one
+        holder = json.loads(_record(study).read_text())
+        if holder["place"] == place() and _lives(holder):
+            return
+    with written_aside(_record(study)) as aside:
+        aside.write_text(json.dumps(_myself()))
+
+
+def forget(study: str) -> None:
+    """Take the record back, at the end of a call; only this process's own."""
+    with suppress(OSError, ValueError):
+        if json.loads(_record(study).read_text()) == _myself():
+            _record(study).unlink()
+
+
+def keep_other_locks() -> None:
+    """Let Snakemake, in this process, take back its own locks at its end, and not those of all calls. ``--unlock`` still takes all."""
+    try:
+        from snakemake.persistence.file import FilePersistence  # type: ignore[import-untyped]
+
+        FilePersistence.cleanup_locks = FilePersistence._delete_locks
+        FilePersistence.unlock = _take_back
+    except (ImportError, AttributeError):  # another Snakemake than this was written for: it does as it always did
+        return
+
+
+def _take_back(persistence: Any) -> None:
+    """The folder stays: another call may be about to write into it."""
+    for lock in persistence._lockfile.values():
+        Path(lock).unlink(missing_ok=True)
+    persistence._lockfile.clear()
+
+
+def is_stale(study: str) -> bool:
+    """Whether this study is locked, and the holder of its lock is known to be dead.
+
+    False wherever that is not certain: no record, another machine's record, a lock younger than the record.
+    """
+    try:
+        locks = _locks(study)
+        holder, recorded = json.loads(_record(study).read_text()), _record(study).stat().st_mtime_ns
+        younger = any(lock.stat().st_mtime_ns > recorded for lock in locks)
+    except (OSError, ValueError):
+        return False
+    return bool(locks) and not younger and holder["place"] == place() and not _lives(holder)
+
+
+def release(study: str) -> None:
+    """Take this study's locks away, and no other's; only for one that ``is_stale``."""
+    for lock in _locks(study):
+        lock.unlink(missing_ok=True)
+
+
+def _locks(study: str) -> list[Path]:
+    """Snakemake's locks on files of this study: it notes one name a line."""
+    found = sorted((SNAKEMAKE / "locks").glob("*.lock"))
+    return [lock for lock in found if any(f"results/{study}/" in line for line in lock.read_text().splitlines())]
+
+
+def _myself() -> dict[str, Any]:
+    return {"place": place(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    """Whether the process of a record of this place exists: that one, not a later one with its number."""
+    return is_running(holder["pid"]) and _started(holder["pid"]) == holder["started"]
+
+
+def _record(study: str) -> Path:
+    return SNAKEMAKE / "holders" / f"{study}.json"
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's count: numbers of processes are used again. Empty where the kernel does not say."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""

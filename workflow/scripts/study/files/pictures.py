@@ -1,0 +1,38 @@
+"""A figure's files: its pictures, and its facts, which hold the pictures' digests and a seal of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from study.files import seal
+from study.files.writing import Misplaced, written_aside
+
+KINDS = {"png": "png", "svg": "svg", "phone": "phone.svg"}  # kind of picture -> what its file's name ends in
+
+Facts = dict[str, Any]
+
+
+def write_facts(file: str | Path, facts: Mapping[str, Any]) -> None:
+    """Facts with their seal. They must have ``study``, ``figure`` and ``pictures``: kind -> digest."""
+    sealed = {"sealed": seal.BLANK.decode(), **facts}
+    text = seal.sealed_text(json.dumps(sealed, ensure_ascii=False, indent=1) + "\n")
+    with written_aside(file) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def facts_of(file: str | Path, study: str, figure: str) -> Facts:
+    """What a figure of a study states, from its file.
+
+    Raises:
+        Damaged: the file is not what was written.
+        Misplaced: it is another figure's, or another study's.
+        FileTrouble: it cannot be read.
+    """
+    found: Facts = json.loads(seal.check_text(file))
+    for name, own in (("study", study), ("figure", figure)):
+        if found[name] != own:
+            raise Misplaced(file, f"it is of the {name} {found[name]!r}, not {own!r}")
+    return found

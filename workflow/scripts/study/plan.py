@@ -1,0 +1,151 @@
+"""From a config to blocks of runs: a pure function of the config, cheap, and blind to what lies on disk.
+
+A block is one job: all runs of a sweep that share the values of the axes named in ``jobs_over``. Because blocks are named
+after those values, a grown axis adds blocks and leaves the others' files as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rnn_core.experiment import axes
+
+Settings = dict[str, Any]
+
+LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
+BLOCKS_VERIFIED_TOGETHER = 8  # about; a job that verifies imports torch, which takes as long as verifying five runs
+
+
+@dataclass(frozen=True)
+class Block:
+    """One job of a sweep.
+
+    Attributes:
+        name: the shared values, fit for a path: ``activation=tanh,spectral_radius=0.9``.
+        shared: axis -> value, for the axes in ``jobs_over``.
+        grid: axis -> values, for the others.
+        seeds: how many seeds, counted from 0.
+    """
+
+    sweep: str
+    name: str
+    shared: Settings
+    grid: dict[str, list[Any]]
+    seeds: int
+
+    def runs(self) -> Iterator[Settings]:
+        """The settings of every run, in the grid's order, seeds innermost."""
+        for values in itertools.product(*self.grid.values(), range(self.seeds)):
+            yield {**self.shared, **dict(zip([*self.grid, "seed"], values, strict=True))}
+
+    def __len__(self) -> int:
+        size = self.seeds
+        for values in self.grid.values():
+            size *= len(values)
+        return size
+
+
+def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str, str], int]:
+    """(sweep, other sweep) -> how many runs both have, where they have any. Such runs are computed once, and stand in both."""
+    sweeps = config["sweeps"]
+    grids = {
+        sweep: {axis: set(as_list(described["grid"].get(axis, default))) for axis, default in defaults.items()}
+        for sweep, described in sweeps.items()
+    }
+    found = {}
+    for one, other in itertools.combinations(sweeps, 2):
+        count = min(sweeps[one]["seeds"], sweeps[other]["seeds"])
+        for axis in defaults.keys() - {"seed"}:
+            count *= len(grids[one][axis] & grids[other][axis])
+        if count:
+            found[one, other] = count
+    return found
+
+
+def as_list(value: Any) -> list[Any]:
+    """A grid entry as a list: a single value stands for an axis of one."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def checked_grid(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The part of a sweep's grid that the engine check takes. Every setting says itself which of its values that are."""
+    return {axis: _checked_values(as_list(given), axes()[axis].checked) for axis, given in grid.items()}
+
+
+def _checked_values(values: list[Any], checked: str) -> list[Any]:
+    """``all`` values, the ``first``, or both ``ends``; a value that is not set belongs to the ends."""
+    if checked != "ends":
+        return values if checked == "all" else values[:1]
+    numbers = [value for value in values if value is not None]
+    ends = sorted({min(numbers), max(numbers)}) if numbers else []
+    return [*ends, None] if None in values else ends
+
+
+def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
+    """All blocks of a study by (sweep, name), in the config's order."""
+    found: dict[tuple[str, str], Block] = {}
+    for sweep, described in config["sweeps"].items():
+        grid = {axis: as_list(values) for axis, values in described["grid"].items()}
+        outer = described.get("jobs_over", [])
+        inner = {axis: values for axis, values in grid.items() if axis not in outer}
+        for values in itertools.product(*(grid[axis] for axis in outer)):
+            shared = dict(zip(outer, values, strict=True))
+            block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
+            assert (sweep, block.name) not in found, f"two blocks of {sweep} are called {block.name}"
+            found[sweep, block.name] = block
+    return found
+
+
+def count(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(runs, blocks) of a study, without making them."""
+    runs = jobs = 0
+    for described in config["sweeps"].values():
+        sizes = {axis: len(as_list(values)) for axis, values in described["grid"].items()}
+        runs += described["seeds"] * math.prod(sizes.values())
+        jobs += math.prod(sizes[axis] for axis in described.get("jobs_over", []))
+    return runs, jobs
+
+
+def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
+    """(sweep, group) -> the blocks whose samples one job verifies.
+
+    A block's group follows from its name, and the number of groups is a power of two: a grown axis leaves most groups as
+    they are, but for their new blocks.
+    """
+    jobs: dict[tuple[str, str], list[Block]] = {}
+    of_sweep = {sweep: [b for b in found.values() if b.sweep == sweep] for sweep, _ in found}
+    for sweep, blocks in of_sweep.items():
+        groups = 1
+        while len(blocks) > groups * BLOCKS_VERIFIED_TOGETHER:
+            groups *= 2
+        for block in blocks:
+            group = zlib.crc32(block.name.encode()) % groups
+            jobs.setdefault((sweep, f"{group + 1}-of-{groups}"), []).append(block)
+    return jobs
+
+
+def block_name(shared: Settings) -> str:
+    """Values as a file name; ``:`` is not allowed in names on every file system, and a long name ends in a digest of all of it."""
+    name = ",".join(f"{axis}={str(value).replace(':', '-')}" for axis, value in shared.items()) or "all"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def values_of(config: Mapping[str, Any], axis: str) -> list[Any]:
+    """All values that any sweep gives an axis, in order of appearance."""
+    found: dict[Any, None] = {}
+    for described in config["sweeps"].values():
+        found |= dict.fromkeys(as_list(described["grid"][axis]) if axis in described["grid"] else [])
+    return list(found)
+
+
+def tasks_from_data(config: Mapping[str, Any]) -> list[str]:
+    """Tasks that need sequences: the digits, and those that the config declares under ``sequences``."""
+    return [task for task in values_of(config, "task") if task == "digits" or task in config.get("sequences", {})]

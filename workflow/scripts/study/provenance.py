@@ -1,0 +1,105 @@
+"""What made a table: digests of code and config, versions of the libraries, the device. No time of day, no machine path."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from study import PROJECT, SCRIPTS
+
+LIBRARIES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "pandas",
+    "pyarrow",
+    "seaborn",
+    "matplotlib",
+    "snakemake",
+    "scikit-learn",
+    "array-api-compat",
+)
+
+
+def digest(files: Iterable[Path]) -> str:
+    """16 hexadecimal digits over names and contents of source files."""
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update("/".join(file.parts[-2:]).encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def engine_digest() -> str:
+    """The digest of ``rnn_core``: a run made by other sources is another run."""
+    return digest(file for kind in ("*.py", "*.c", "*.h") for file in (PROJECT / "rnn_core").rglob(kind))
+
+
+def script_digest(*names: str) -> str:
+    """The digest of scripts (``run_block``, ``figures.growth_rate``) and of what they import in this folder, directly or through others.
+
+    Snakemake watches a rule's script by itself, but not what the script imports; and what is kept across calls must know both.
+    """
+    modules = {name: _module(name) for name in names}
+    if missing := [name for name, file in modules.items() if file is None]:
+        raise ValueError(f"there is no module {', '.join(missing)} in workflow/scripts")
+    seen = {file for file in modules.values() if file is not None}
+    for file in sorted(seen):
+        _imports(file, seen)
+    return digest(seen)
+
+
+def _imports(file: Path, seen: set[Path]) -> set[Path]:
+    """The files of all modules in this folder that ``file`` imports, added to ``seen``."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:  # what is imported may be a module of a package
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for imported in map(_module, names):
+            if imported is not None and imported not in seen:
+                seen.add(imported)
+                _imports(imported, seen)
+    return seen
+
+
+def _module(name: str) -> Path | None:
+    """The file of a module in this folder; None where another library brings it."""
+    place = SCRIPTS / name.replace(".", "/")
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """The digest of a config's values, whatever their order and comments."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def commit() -> str:
+    """The git commit, with ``+changes`` if the tree differs from it; ``unknown`` outside a repository."""
+    try:
+        call = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def provenance(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """What goes into a table's footer and into the report; ``device`` by its name."""
+    return {
+        "study": config["study"],
+        "config": dict(config),
+        "config_digest": config_digest(config),
+        "engine": engine_digest(),
+        "commit": commit(),
+        "device": device,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in LIBRARIES},
+    }

@@ -1,0 +1,1 @@
+"""What the page says and shows: measures, findings, sentences, and the drawing that all figures share."""

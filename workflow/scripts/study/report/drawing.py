@@ -1,0 +1,95 @@
+"""Drawing one figure: from the tables to its pictures and its facts.
+
+A figure is ``figures/<figure>.py``: ``frame`` (what is drawn, tidy), ``facts`` (headline and sentences, from the frame) and
+``draw`` (artists, from the frame); ``render`` does the rest. If a study lacks what a figure shows, the frame is empty.
+
+``draw`` is called twice: for a page of 900 px, and for a phone, where panels stand below each other (``layout.columns``).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from study.files import pictures as sealed_pictures
+from study.files import seal
+from study.files.writing import written_aside
+from study.report.findings import Study
+from study.report.layout import headline, wide, width
+from study.report.reader import Tables
+from study.report.style import DPI, PAGE_WIDTH, PHONE_WIDTH, theme
+from study.report.words import plain, spoken
+from study.tables.columns import TABLES
+
+matplotlib.use("Agg")
+
+LONGEST_TITLE = 140  # letters of a headline
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Why a study has nothing to show in a figure, and what to add to the config."""
+
+    why: str
+    add: str
+
+    def facts(self) -> Facts:
+        return facts(title=self.why, alt=f"An empty panel. {self.why} {self.add}", claims=[self.add], drawn=False)
+
+    def draw(self) -> Figure:
+        figure = Figure(figsize=(width(), 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.set_axis_off()
+        words = textwrap.fill(self.add, 78 if width() == PAGE_WIDTH else 36)
+        axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=11.5, color="#444444")
+        return figure
+
+
+def facts(title: str, alt: str, claims: Iterable[str] = (), shown: Iterable[str] = (), drawn: bool = True) -> Facts:
+    """What a figure states: ``title``, ``alt`` and ``claims`` are sentences with marked numbers; empty ones go.
+
+    ``shown`` names what is drawn, for captions that explain only what is there.
+    """
+    said = [claim for claim in claims if claim]
+    return {"title": title, "alt": spoken(plain(alt)), "claims": said, "shown": list(shown), "drawn": drawn}
+
+
+def render(
+    snakemake: Any,
+    frame: Callable[[Tables], pd.DataFrame],
+    facts: Callable[[pd.DataFrame, Study], Facts],
+    draw: Callable[[pd.DataFrame], Figure],
+) -> None:
+    """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables."""
+    files = {table: getattr(snakemake.input, table) for table in TABLES}
+    tables = Tables(files, own={"study": snakemake.params.study})
+    data = frame(tables)
+    found, pictures = facts(data, tables.study), {}
+    with theme():
+        figure = draw(data)
+        pictures["svg"] = _save(figure, snakemake.output.svg)
+        headline(figure, found["title"])
+        pictures["png"] = _save(figure, snakemake.output.png)
+        with wide(PHONE_WIDTH):
+            pictures["phone"] = _save(draw(data), snakemake.output.phone)
+    place = {"study": snakemake.params.study, "figure": Path(snakemake.output.png).stem}
+    sealed_pictures.write_facts(snakemake.output.facts, {**place, "pictures": pictures, **found})
+
+
+def _save(figure: Figure, file: str) -> str:
+    """Write a picture; its digest."""
+    kind, metadata = ("svg", {"Date": None}) if file.endswith(".svg") else ("png", {"Software": None})
+    content = BytesIO()
+    figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    with written_aside(file) as aside:
+        aside.write_bytes(content.getvalue())
+    return seal.digest_of(content.getvalue())

@@ -1,0 +1,175 @@
+"""What a study varies, as panels and hues: which runs stand in one panel, and which values are compared within it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_hex
+
+from study.report.findings import Study
+from study.report.measures import Part, grouped
+from study.report.style import CATEGORIES, INK, MARKERS, colours
+from study.report.words import few, in_order, listed, name_of, named, ordered
+
+MOST_PANELS = 12
+HUE_FIRST = (
+    "initializer",
+    "cell",
+    "dtype",
+    "residual_step",
+    "residual_leak",
+    "hidden_size",
+    "input_scale",
+    "activation",
+)
+
+
+def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | None:
+    """Of the axes that vary, the one whose values are compared within a panel: the first of ``first``, else the first."""
+    return next((axis for axis in (*first, *axes) if axis in axes), None)
+
+
+def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> pd.DataFrame:
+    """The runs with their ``panel``: the values of ``axes`` in a name. ``left_out`` names the panels that do not fit.
+
+    Where there are more than ``most``, every value of the first axis keeps a panel.
+    """
+    if not axes:
+        name = pd.Categorical(["all networks"] * len(runs), categories=["all networks"])
+        return runs.assign(panel=name, left_out="")
+    order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
+    names = _names(order, axes)
+    order["panel"] = pd.Categorical(names, categories=names, ordered=True)
+    kept = order.iloc[_spread_over_first(order[axes[0]], most)]
+    out = [name for name in names if name not in set(kept["panel"])]
+    shown = runs.merge(kept, on=list(axes))
+    shown["panel"] = shown["panel"].cat.remove_unused_categories()
+    return shown.assign(left_out=few(out, 6) if out else "")
+
+
+def _names(order: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """A name for every row; of a row without any setting, what it lacks."""
+    return [
+        name_of(row, first=axes[0]) if order[list(axes)].notna().iloc[i].any() else listed(named(a, None) for a in axes)
+        for i, row in enumerate(order[list(axes)].to_dict("records"))
+    ]
+
+
+def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of networks before training: the axes whose values are compared within a panel (a cell's own settings go with the cell), and those that make panels.
+
+    Activation functions make panels.
+    """
+    first = hue_axis([axis for axis in axes if axis != "activation"])
+    own = [axis for axis in axes if first == "cell" and axis.startswith("residual_")]
+    hue = [first, *own] if first else []
+    return hue, [axis for axis in axes if axis not in hue]
+
+
+def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """The runs with their ``hue``, what is compared within a panel, in a name (empty without axes), and its ``colour``."""
+    if not axes:
+        return runs.assign(hue=pd.Categorical([""] * len(runs), categories=[""], ordered=True), colour=INK)
+    order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
+    names = _names(order, axes)
+    single = len(axes) == 1 and order[axes[0]].notna().all()
+    keys = order[axes[0]].tolist() if single else names
+    paint = colours(axes[0] if single else None, keys)
+    order["colour"] = [to_hex(paint[key]) for key in keys]
+    order["hue"] = pd.Categorical(names, categories=names, ordered=True)
+    return runs.merge(order, on=list(axes))
+
+
+def _spread_over_first(first: pd.Series, most: int) -> list[int]:
+    """Rows to keep, in order: of every value of the first axis as many as there is room for, evenly spread."""
+    if len(first) <= most:
+        return list(range(len(first)))
+    groups = [np.flatnonzero(first.isna() if pd.isna(value) else first == value) for value in first.drop_duplicates()]
+    if len(groups) > most:
+        groups = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, most).round().astype(int))]
+    room = max(1, most // len(groups))
+    chosen = [g[np.unique(np.linspace(0, len(g) - 1, min(room, len(g))).round().astype(int))] for g in groups]
+    return sorted(int(i) for group in chosen for i in group)
+
+
+def trained_panels(
+    study: Study, within: Callable[[Part], Iterable[str | None]], most: int = MOST_PANELS, every: bool = False
+) -> pd.DataFrame:
+    """The trained runs with their results, part by part of the study (``part``: 0, 1 …), and their ``panel``.
+
+    ``within(part)`` are the axes that one panel holds all values of; the part's other axes make panels. ``asked`` is the axis that the
+    part asks about (empty: nothing varies), ``hue`` its value in words. Runs whose panel does not fit are left out, or, if ``every``
+    run is wanted, have no panel.
+    """
+    trained = [part for part in study.parts if part.trains]
+    if not trained:
+        return pd.DataFrame()
+    found, names, out = [], [], [part_name(part, trained) for part in trained[most:]]
+    wanted = [len(grouped(part.runs, [axis for axis in part.axes if axis not in within(part)])) for part in trained]
+    for i, part in enumerate(trained):
+        axes = [axis for axis in part.axes if axis not in within(part)]
+        own = part.runs.assign(panel=None)
+        if i < most:
+            prefix = part_name(part, trained) or ("" if axes else str(part.runs["task"].iloc[0]))
+            own = panels(part.runs, axes, wanted[i] if sum(wanted) <= most else max(1, most // len(trained)))
+            names += (
+                new := [
+                    f"{prefix}: {name}" if prefix and axes else prefix or str(name)
+                    for name in own["panel"].cat.categories
+                ]
+            )
+            out += [f"{prefix}: {rest}" if prefix else rest for rest in [own["left_out"].iloc[0]] if rest]
+            own["panel"] = own["panel"].cat.rename_categories(new).astype(str)
+            rest = part.runs[~part.runs["run_key"].isin(own["run_key"])]
+            own = pd.concat([own, rest.assign(panel=None)]) if every and len(rest) else own
+        hues = [named(part.column, value) for value in own[part.column]] if part.column else ""
+        if every or i < most:
+            found.append(own.assign(part=i, asked=part.column or "", hue=hues))
+    data = pd.concat(found, ignore_index=True)
+    data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
+    return data.assign(left_out="; ".join(out))
+
+
+def part_name(part: Part, trained: Sequence[Part]) -> str:
+    """What tells a trained part from the others: its task, its sweep, or both; empty if there is no other."""
+    task = str(part.runs["task"].iloc[0])
+    tasks = [str(other.runs["task"].iloc[0]) for other in trained]
+    return ", ".join([*([task] if len(set(tasks)) > 1 else []), *([part.sweep] if tasks.count(task) > 1 else [])])
+
+
+def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
+    """By the axis that is asked about: its values in words and in order, each with its colour and marker."""
+    found = {}
+    for asked in data["asked"].unique():
+        values = ordered(asked, data[asked]) if asked else [""]
+        paint = colours(asked, values) if asked else {"": CATEGORIES[0]}
+        words = [named(asked, value) if asked else "" for value in values]
+        found[asked] = {
+            w: (paint[v], MARKERS[i % len(MARKERS)]) for i, (w, v) in enumerate(zip(words, values, strict=True))
+        }
+    return found
+
+
+def left_out(data: pd.DataFrame) -> str:
+    """A sentence that names the panels that did not fit; empty if all did."""
+    names = str(data["left_out"].iloc[0])
+    return f"Not drawn, because there is no room: {names}; the tables have them." if names else ""
+
+
+def alt_list(panels: Iterable[Any]) -> str:
+    """Names of panels for an alternative text: nothing of one, some of many."""
+    names = [str(name) for name in panels]
+    return f", one each for {few(names, 8)}" if len(names) > 1 else ""
+
+
+def inside(name: str) -> str:
+    """A name that can stand in brackets: tanh, ρ = 1 of tanh (ρ = 1)."""
+    return name.removesuffix(")").replace(" (", ", ", 1) if " (" in name else name
+
+
+def spread(values: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the values, evenly spread, the first and last among them."""
+    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))]

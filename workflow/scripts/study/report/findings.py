@@ -1,0 +1,227 @@
+"""The report's answers, for whatever the study varies: its findings in order, and its tables; every number is one of ``study.report.measures``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from study.report import measures as sm
+from study.report.answer_tables import Row, Table, outcome_cell, shortened, start_table, winner
+from study.report.phrases import at_value
+from study.report.start_sentences import (
+    formats_sentence,
+    growth_sentence,
+    split_sentence,
+    staying_sentence,
+    theory_sentence,
+    turning_sentence,
+)
+from study.report.training_sentences import (
+    breakdown_sentence,
+    few_seeds_sentence,
+    learnt_sentence,
+    result_sentence,
+    truncation_sentence,
+)
+from study.report.words import plain
+
+MOST_SENTENCES = 8  # of the answer in short: a finding has one or two
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A finding; those with the lowest ``place`` are said first."""
+
+    place: int
+    text: str
+
+
+class Study:
+    """Everything that the page says of a study's runs.
+
+    Args:
+        runs: the table ``runs``.
+        updates: of the table ``updates``, run_key, update and truncation_bias of at least every run's first and last.
+    """
+
+    def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None) -> None:
+        self.all_runs = runs
+        self.runs = runs.drop_duplicates(["sweep", "run_key"])
+        self.updates = updates
+        self.parts = sm.parts(self.runs)
+
+    @cached_property
+    def _judged(self) -> tuple[list[sm.Comparison], dict[tuple[int, int], tuple[pd.Series, float]]]:
+        """All comparisons of the study, and every row's deviation from theory, judged together."""
+        comparisons = [each for part in self.parts for each in sm.comparisons_of(part)]
+        rows = [
+            ((i, j), series)
+            for i, part in enumerate(self.parts)
+            if not part.trains
+            for j, (_, series) in enumerate(sm.deviations(part))
+        ]
+        judged, p = sm.judged(comparisons, [series for _, series in rows])
+        return judged, {key: (series, each) for (key, series), each in zip(rows, p, strict=True)}
+
+    @property
+    def comparisons(self) -> list[sm.Comparison]:
+        return self._judged[0]
+
+    @property
+    def tests(self) -> int:
+        """How many tests the study makes, all judged together."""
+        return len(self._judged[0]) + len(self._judged[1])
+
+    def theory_tests(self, part: sm.Part) -> list[tuple[dict[str, Any], pd.Series, float]]:
+        """Of every row of a part: its settings, its networks' deviations from theory, and their p value."""
+        index, found = self.parts.index(part), self._judged[1]
+        return [(chosen, *found[index, j]) for j, (chosen, _) in enumerate(sm.deviations(part))]
+
+    @cached_property
+    def networks(self) -> pd.DataFrame:
+        """All networks before training at the longest sequence of their kind, each once."""
+        starts = [part.runs for part in self.parts if not part.trains]
+        return pd.concat(starts).drop_duplicates("run_key") if starts else self.runs.iloc[:0]
+
+    def of(self, part: sm.Part, axis: str | None, measure: str = "", pooled: bool | None = None) -> list[sm.Comparison]:
+        """Comparisons of a part along ``axis``: over all its settings (``pooled``), at every single one (False), or both."""
+        trains = part.trains
+        return [
+            each
+            for each in self.comparisons
+            if each.sweep == part.sweep
+            and each.axis == axis
+            and (each.measure != "growth_rate") == trains
+            and each.fixed.get("task") == part.fixed.get("task")
+            and (not measure or each.measure == measure)
+            and (pooled is None or (set(each.fixed) == set(part.fixed)) == pooled)
+        ]
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """All findings, the most important first."""
+        found: list[Sentence] = []
+        for part in self.parts:
+            of_part = self._of_training(part) if part.trains else self._of_starts(part)
+            later = 20 if self.all_train and not part.trains else 0
+            found += [Sentence(each.place + later, self._of_sweep(part, each.text)) for each in of_part]
+        found += self._formats() + self._truncation()
+        texts = [each.text for each in sorted(found, key=lambda each: each.place) if each.text]
+        return list(dict.fromkeys(texts))
+
+    def _of_sweep(self, part: sm.Part, text: str) -> str:
+        """The sentence, with its sweep where another sweep has sentences of this kind."""
+        alike = [each for each in self.parts if each.trains == part.trains and each.fixed == part.fixed]
+        if not text or len(alike) < 2:
+            return text
+        first = text.split(" ")[0]
+        return f"Sweep {part.sweep}: {text[0].lower() + text[1:] if first in ('On', 'No', 'Runs') else text}"
+
+    @cached_property
+    def answer(self) -> list[str]:
+        """The answer in short: the first findings, as many as make about seven sentences."""
+        said: list[str] = []
+        room = MOST_SENTENCES
+        for text in self.sentences:
+            room -= count_sentences(text)
+            if room < 0 and said:
+                break
+            said.append(text)
+        return said
+
+    @property
+    def more(self) -> list[str]:
+        """What else was found."""
+        return self.sentences[len(self.answer) :]
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """One table a part, in the order of the answers."""
+        ordered_parts = sorted(self.parts, key=lambda part: not part.trains) if self.all_train else self.parts
+        return [self._training_table(part) if part.trains else start_table(part) for part in ordered_parts]
+
+    @property
+    def all_train(self) -> bool:
+        """Whether every run trains: then what was learnt is the question, and how the networks started comes after it."""
+        return bool((self.runs["updates"] > 0).all())
+
+    # ---- how gradients travel back
+
+    def _of_starts(self, part: sm.Part) -> Iterator[Sentence]:
+        if part.column == "spectral_radius":
+            yield Sentence(10, turning_sentence(part))
+        yield Sentence(11, staying_sentence(part, self.runs))
+        if part.column != "spectral_radius":
+            yield Sentence(12, split_sentence(part))
+        crowded, trained = len(part.axes) > 3, any(each.trains for each in self.parts)
+        for axis in part.axes:
+            pooled = self.of(part, axis, "growth_rate", pooled=True)
+            if pooled:
+                obvious = axis == "activation" and part.column == "spectral_radius"  # each has its own critical radius
+                singly = self.of(part, axis, "growth_rate", pooled=False)
+                place = 45 if obvious or crowded else 25 if trained else 14  # what was learnt has to find room
+                yield Sentence(place, growth_sentence(part, axis, pooled, singly))
+        yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
+
+    # ---- what was learnt
+
+    def _of_training(self, part: sm.Part) -> Iterator[Sentence]:
+        metric = str(part.runs["metric"].iloc[0])
+        largest = next(each for each in self.parts if each.trains)
+        later = 0 if part is largest else 10  # it speaks first
+        yield Sentence(20 + later, learnt_sentence(part))
+        own = [each for axis in part.axes for each in self.of(part, axis)]
+        if own and all(each.verdict == "few" for each in own) and not part.runs["broken"].all():
+            yield Sentence(21 + later, few_seeds_sentence(part, self.of(part, part.column, metric, pooled=True)))
+        for axis in part.axes if any(each.verdict != "few" for each in own) else ():
+            pooled = self.of(part, axis, metric, pooled=True)
+            singly = self.of(part, axis, metric, pooled=False)
+            clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
+            place = later + (21 if axis == part.column else 31)
+            place = min(place, 23) if clear else max(place, 24)
+            yield Sentence(place, result_sentence(part, axis, pooled, singly))
+        place = 22 if part.runs["broken"].any() else 43
+        yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))
+
+    def _training_table(self, part: sm.Part) -> Table:
+        metric = str(part.runs["metric"].iloc[0])
+        axes, notes = shortened(part)
+        rows = []
+        for chosen, runs in sm.grouped(part.runs, axes):
+            cells = [outcome_cell(part, chosen, value, at_value(runs, part.column, value)) for value in part.columns]
+            here = [c for c in self.of(part, part.column) if _same(c.fixed, {**part.fixed, **chosen})]
+            own, broken = ([c for c in here if c.measure == measure] for measure in (metric, "broken"))
+            rows.append(
+                Row(
+                    chosen,
+                    cells,
+                    winner(part, runs, own, broken) if part.column and len(axes) == len(part.rows) else "",
+                )
+            )
+        return Table(part, axes, rows, notes)
+
+    # ---- the whole study
+
+    def _formats(self) -> list[Sentence]:
+        return [Sentence(50, formats_sentence(self.runs))]
+
+    def _truncation(self) -> list[Sentence]:
+        if self.updates is None:
+            return []
+        return [Sentence(35, truncation_sentence(self.runs, self.updates))]
+
+
+def count_sentences(text: str) -> int:
+    """How many sentences a finding has."""
+    return plain(text).count(". ") + 1
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Equal settings; a setting that is not set equals itself."""
+    if set(one) != set(other):
+        return False
+    return all(one[k] == other[k] or (pd.isna(one[k]) and pd.isna(other[k])) for k in one)

@@ -1,0 +1,191 @@
+"""How a figure is laid out, on a page of 900 px and on a phone: grids of panels, titles, labels at the ends of lines, legends."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from study.report.facets import spread
+from study.report.style import INK, MARKERS, PAGE_WIDTH, colours
+from study.report.words import named, number, plain
+
+_WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
+
+
+def width() -> float:
+    """Inches that the figure is wide."""
+    return _WIDTH.get()
+
+
+def on_phone() -> bool:
+    """Whether the figure is for a narrow screen."""
+    return width() < PAGE_WIDTH
+
+
+def columns(on_page: int, on_a_phone: int = 1) -> int:
+    """How many panels stand side by side."""
+    return on_a_phone if on_phone() else on_page
+
+
+@contextmanager
+def wide(inches: float) -> Iterator[None]:
+    token = _WIDTH.set(inches)
+    try:
+        yield
+    finally:
+        _WIDTH.reset(token)
+
+
+def label_lines(ax: Axes, labels: Sequence[tuple[float, str, Any]], gap: float = 0.075, leaders: bool = False) -> None:
+    """Names at the right end of lines, instead of a legend: (y, text, colour), moved apart where they would overlap.
+
+    ``gap`` is the least distance, as a share of the axes' height; ``leaders`` lead from a line's end to its name. To be called
+    when the limits are final.
+    """
+    scale = ax.yaxis.get_transform().transform  # a logarithmic axis has its own
+    low, high = (float(scale(end)) for end in ax.get_ylim())
+    place = sorted(
+        ((min(max((float(scale(y)) - low) / (high - low), 0.0), 1.0), text, colour) for y, text, colour in labels),
+        key=lambda p: p[0],
+    )
+    at = [p[0] for p in place]
+    for _ in range(200):  # push neighbours apart, and back into the axes
+        moved = False
+        for i in range(len(at) - 1):
+            short = gap - (at[i + 1] - at[i])
+            if short > 1e-4:
+                at[i], at[i + 1], moved = at[i] - short / 2, at[i + 1] + short / 2, True
+        if at and at[0] < 0:
+            at = [y - at[0] if i == 0 else y for i, y in enumerate(at)]
+        if at and at[-1] > 1:
+            at = [1.0 if i == len(at) - 1 else y for i, y in enumerate(at)]
+        if not moved:
+            break
+    for (end, text, colour), y in zip(place, at, strict=True):
+        x = 1.035 if leaders else 1.0
+        if leaders:
+            style: dict[str, Any] = {"transform": ax.transAxes, "clip_on": False, "gid": "leader"}
+            ax.add_artist(Line2D([1.004, x], [end, y], color=colour, lw=0.8, **style))
+        ax.annotate(
+            text, (x, y), (2 if leaders else 5, 0), xycoords="axes fraction", textcoords="offset points",
+            ha="left", va="center", fontsize=9.5, color=colour, fontweight="bold", gid="direct",
+        )  # fmt: skip
+
+
+def grid(
+    count: int,
+    columns: int,
+    height: float,
+    extra: float = 1.3,
+    sharex: bool | Literal["all", "row", "col"] = True,
+    sharey: bool | Literal["all", "row", "col"] = False,
+    widths: Sequence[float] | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` axes in rows of ``columns``, ``height`` inches each, and ``extra`` inches around."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width(), rows * height + extra), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False, width_ratios=widths).flatten()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    for above in axes[max(0, count - columns) : count]:
+        above.tick_params(labelbottom=True)
+    return figure, list(axes[:count])
+
+
+def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: float = 1.3) -> tuple[Figure, list[Axes]]:
+    """As ``grid`` without shared axes; every part of the study, of ``counts`` panels, begins a row of its own if parts have several."""
+    if columns > 1 and max(counts) == 1:
+        counts = [len(counts)]
+    columns = min(columns, max(counts))
+    rows = [math.ceil(count / columns) for count in counts]
+    high = height if on_phone() else min(height, 10.5 / sum(rows)) if columns > 1 else height
+    figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
+    axes = figure.subplots(sum(rows), columns, squeeze=False)
+    kept: list[Axes] = []
+    for part, count in enumerate(counts):
+        own = axes[sum(rows[:part]) : sum(rows[: part + 1])].flatten()
+        kept += list(own[:count])
+        for unused in own[count:]:
+            unused.remove()
+    return figure, kept
+
+
+def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
+    """Of every panel of ``grid_by_part``: whether its row, or its part of the study, begins and ends with it, and whether it is the
+    lowest of its column and part."""
+    parts = data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    places = [ax.get_subplotspec() for ax in axes]
+    columns = [place.colspan.start if place else 0 for place in places]
+    found = []
+    for i, column in enumerate(columns):
+        first = column == 0 or parts[i - 1] != parts[i]
+        last = i + 1 == len(columns) or columns[i + 1] == 0 or parts[i + 1] != parts[i]
+        below = [j for j in range(i + 1, len(columns)) if columns[j] == column]
+        found.append((first, last, not below or parts[below[0]] != parts[i]))
+    return found
+
+
+def under_title(ax: Axes, words: str) -> None:
+    """A line, or several, between a panel's name and its axes."""
+    ax.set_title(ax.get_title(loc="left") + "\n" * (words.count("\n") + 1), loc="left")
+    ax.annotate(
+        words, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, va="bottom",
+        color="#444444", gid="under title",
+    )  # fmt: skip
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """Ticks of a logarithmic y axis that stay readable where it spans little: 0.2, 0.5, 1."""
+    low, high = axes.get_ylim()
+    steps = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.2 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
+    """The x label under the lowest panel of every column."""
+    for ax in axes[max(0, len(axes) - columns) :]:
+        ax.set_xlabel(text)
+
+
+def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
+    """A panel's name above its left corner, wrapped."""
+    axes.set_title(textwrap.fill(_joined(str(text)), wide, break_on_hyphens=False), loc="left")
+
+
+def _joined(text: str) -> str:
+    """What an equals sign, or a times sign, joins stays on one line."""
+    for sign in (" = ", " × ", " %"):
+        text = text.replace(sign, sign.replace(" ", "\u00a0"))
+    return text
+
+
+def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool = True) -> list[Line2D]:
+    """Legend entries of a hue: all values, or some evenly spread."""
+    paint = colours(axis, values)
+    return [
+        Line2D(
+            [], [], color=paint[value], lw=2.2 if line else 0, marker="" if line else MARKERS[i % len(MARKERS)],
+            label=named(axis, value) if axis else str(value),
+        )
+        for i, value in enumerate(spread(list(values), most))
+    ]  # fmt: skip
+
+
+def headline(figure: Figure, text: str) -> None:
+    """The finding, above everything."""
+    figure.suptitle(
+        textwrap.fill(_joined(plain(text)), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK
+    )

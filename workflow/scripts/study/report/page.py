@@ -1,0 +1,163 @@
+"""The study's own page: one self-contained HTML file, from the tables and the figures' facts."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from study import PROJECT, SCRIPTS
+from study.files import pictures as sealed_pictures
+from study.files import places
+from study.files import seal as seals
+from study.files.writing import reading
+from study.report.findings import Study
+from study.report.page_tables import check_summary, example_run, how_measured, time_spent
+from study.report.start_sentences import check_sentence
+from study.report.words import html, value_of
+from study.settings import described_axes
+from study.tables.columns import MEANING, TABLES
+
+TEMPLATES = PROJECT / "workflow" / "report"
+LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
+_RST = re.compile(r"([\\*`|_])")
+
+
+# ---- figures
+
+
+def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Markup:
+    """A figure's caption, its sentences filled in, as HTML. A mistake in the text is an error, not a box on the page."""
+    source = (SCRIPTS / "figures" / f"{figure}.rst").read_text(encoding="utf-8")
+    escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
+    text = Environment(undefined=StrictUndefined).from_string(source).render(facts=escaped, config=config)
+    settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
+    return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
+
+
+def figure(name: str, svg: str, phone: str, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the template needs of one figure; ``svg`` and ``phone`` are its pictures."""
+    return {
+        "name": name,
+        "title": Markup(html(facts["title"])),
+        "contents": _short(facts["title"]),
+        "drawn": facts["drawn"],
+        "wide": inline_svg(svg, name, facts["alt"]),
+        "phone": inline_svg(phone, f"{name}-phone", facts["alt"]),
+        "caption": caption(name, facts, config) if facts["drawn"] else "",
+    }
+
+
+def _short(title: str) -> Markup:
+    """A claim as a line of the table of contents."""
+    return Markup(re.sub(r"</?data[^>]*>", "", html(title.removesuffix("."))))
+
+
+def inline_svg(text: str, prefix: str, alt: str) -> Markup:
+    """An SVG as part of the page: no size of its own, only identifiers that are needed and that no other figure has, coordinates to a
+    hundredth of a point."""
+    if len(text) > LIGHT:
+        data = base64.b64encode(text.encode()).decode()
+        return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, alt)
+    text = re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
+    needed = {"figure_1", *re.findall(r'href="#([^"]*)"', text), *re.findall(r"url\(#([^)]*)\)", text)}
+    text = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in needed else "", text)
+    text = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', text)
+    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
+    text = text.replace('<style type="text/css">*{', f'<style type="text/css">#{prefix}-figure_1 *{{')
+    text = re.sub(r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), text)
+    label = Markup(' role="img" aria-label="{}"').format(alt)
+    return Markup(text.replace("<svg", f"<svg{label}", 1))
+
+
+# ---- the page
+
+
+def page(
+    tables: dict[str, pd.DataFrame],
+    sizes: dict[str, int],
+    figures: list[dict[str, Any]],
+    shares: list[dict[str, Any]],
+    provenance: dict[str, Any],
+    dated: datetime,
+) -> str:
+    """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters["said"] = lambda text: Markup(html(text))
+    environment.globals["value_of"] = value_of
+    runs, config = tables["runs"], provenance["config"]
+    study = Study(runs, tables["updates"])
+    return environment.get_template("page.html.j2").render(
+        config=config,
+        config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        axes=described_axes(),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        study=study,
+        how=how_measured(study),
+        figures=[each for each in figures if each["drawn"]],
+        not_drawn=[each for each in figures if not each["drawn"]],
+        checks=check_summary(tables["checks"]),
+        checked=check_sentence(tables["checks"]),
+        runs=len(runs.drop_duplicates("run_key")),
+        sizes=sizes,
+        meanings=MEANING,
+        timings=time_spent(tables["timings"]),
+        shares=shares,
+        example=example_run(runs),
+        provenance=provenance,
+        dated=dated,
+    )
+
+
+def figures_of(files: Any, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every figure as the template needs it, from its files (``png``, ``svg``, ``phone``, ``facts``: one each a figure).
+
+    Raises:
+        Damaged: one of the files is not what was written, or another figure's.
+        FileTrouble: one cannot be read.
+    """
+    kinds = (files.png, files.svg, files.phone, files.facts)
+    for name, png, svg, phone, facts in zip(config["figures"], *kinds, strict=True):
+        found = sealed_pictures.facts_of(facts, config["study"], name)
+        pictures = found["pictures"]
+        seals.check_content(png, pictures["png"])  # the page has none of it, Snakemake's own report has
+        wide = seals.check_content(svg, pictures["svg"]).decode()
+        narrow = seals.check_content(phone, pictures["phone"]).decode()
+        yield figure(name, wide, narrow, found, config)
+
+
+def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """The tables as far as the page needs them, and the rows of each.
+
+    Raises:
+        Damaged: one is not what was written, or another one's.
+        FileTrouble: one cannot be read.
+    """
+    places.require_all([files[table] for table in TABLES], config)
+    tables = {}
+    for name in ("runs", "checks", "timings"):
+        with reading(files[name]):
+            tables[name] = pd.read_parquet(files[name])
+    ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
+    columns = ["run_key", "update", "truncation_bias"]
+    with reading(files["updates"]):
+        updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
+    tables["updates"] = updates.to_pandas()
+    sizes = {}
+    for name in TABLES:
+        with reading(files[name]):
+            sizes[name] = pq.read_metadata(files[name]).num_rows
+    return tables, sizes

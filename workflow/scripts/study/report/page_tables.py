@@ -1,0 +1,144 @@
+"""What the page tells besides findings and figures: the checks, the time, an example run, and how it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.report import measures, statistics
+from study.report.findings import Study
+from study.report.words import listed, marked, marked_count, number, spelled
+from study.screen import progress
+from study.settings import described_axes, generated_tasks
+
+RESULTS = {
+    "held_out_accuracy": "Accuracy on held-out sequences",
+    "held_out_loss": "Loss on held-out sequences (smaller is better)",
+}
+CLIPPING = {  # what each rule does, in a sentence
+    "norm": "The rule norm scales a gradient whose norm over all parameters exceeds the threshold down to it.",
+    "value": "The rule value moves every entry into ± the threshold.",
+    "parameter": "The rule parameter scales each parameter's gradient by itself down to the threshold.",
+    "adaptive": "The rule adaptive scales each unit's gradient down to a fraction of the norm of its weights.",
+    "signal": "The rule signal moves the entries of the backward signal into ± the threshold at every step.",
+}
+
+
+def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
+    """Worst relative error by stage, oracle and dtype."""
+    rows = []
+    for (stage, oracle, dtype), group in checks.groupby(["stage", "oracle", "dtype"], sort=True):
+        finite = group["relative_error"].dropna()
+        worst = group.loc[finite.idxmax()] if len(finite) else None
+        rows.append(
+            {
+                "stage": stage,
+                "oracle": oracle,
+                "dtype": dtype,
+                "count": len(group),
+                "nonfinite": len(group) - len(finite),
+                "worst": None if worst is None else float(worst["relative_error"]),
+                "where": "" if worst is None else _where(worst),
+                "tolerance": float(group["tolerance"].iloc[0]),
+            }
+        )
+    return rows
+
+
+def _where(row: pd.Series) -> str:
+    network = row["activation"] if row["cell"] == "vanilla" else f"{row['cell']}, {row['activation']}"
+    return f"{network}, ρ = {row['spectral_radius']:g}, T = {row['sequence_length']}: {row['where']}"
+
+
+def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
+    """Seconds in the engine and in verification, by sweep."""
+    rows = []
+    for sweep, group in timings.groupby("sweep", sort=False):
+        rows.append(
+            {
+                "sweep": sweep,
+                "runs": len(group),
+                "seconds": float(group["seconds"].sum()),
+                "per_run": float(group["seconds"].median()),
+                "slowest": float(group["seconds"].max()),
+                "verify": float(group["verify_seconds"].sum()),
+            }
+        )
+    return rows
+
+
+def share_of_time(logs: Path) -> list[dict[str, Any]]:
+    """Where the cores' time went until now, in the call of Snakemake that renders this page."""
+    return [{"part": part, "seconds": seconds, "share": share} for part, seconds, share in progress.spent(logs)]
+
+
+def example_run(runs: pd.DataFrame) -> dict[str, Any]:
+    """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
+    generated = runs[runs["task"].isin(generated_tasks())]  # these need no data= to be prepared again
+    row = (generated if len(generated) else runs).iloc[0]
+    described = described_axes()
+    defaults = {name: axis["default"] for name, axis in described.items()}
+    chosen = {}
+    for name, default in defaults.items():
+        value = row[name].item() if hasattr(row[name], "item") else row[name]
+        if value != default and not pd.isna(value):
+            nullable = described[name]["kind"] == "integer"  # pandas makes those floats
+            chosen[name] = int(value) if nullable else value
+    return {
+        "data": not len(generated),
+        "task": row["task"],
+        "key": row["run_key"],
+        "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items()),
+    }
+
+
+def how_measured(study: Study) -> dict[str, Any]:
+    """What the page says of window, ruler and tests: only of what this study has."""
+    networks = study.networks
+    dead = int((networks["dead_samples"] > 0).sum())
+    unsettled = len(measures.never_settled(networks))
+    unpredicted = int(networks["predicted_by"].isna().sum())
+    bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
+    return {
+        "networks": len(networks),
+        "lengths": [
+            marked_count(T, "setting", axis="sequence_length")
+            for T in sorted({networks["sequence_length"].min(), networks["sequence_length"].max()})
+        ]
+        if len(networks)
+        else [],
+        "window": [
+            marked(number(networks[name].median(), 3), name, networks[name].median())
+            for name in ("settled_from", "settled_to")
+        ]
+        if len(networks)
+        else [],
+        "rulers": [
+            name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
+        ],
+        "bistable": marked_count(bistable, "bistable") if bistable else "",
+        "dead": marked_count(dead, "with_dead_samples") if dead else "",
+        "several": study.tests > 1,
+        "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
+        "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
+        "turning": any(part.column == "spectral_radius" for part in study.parts if not part.trains),
+        "breakdowns": any(
+            part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
+        ),
+        "clipped": [
+            words for rule, words in CLIPPING.items() if study.runs["clipping"].str.startswith(f"{rule}:").any()
+        ],
+        "results": listed(
+            [
+                words
+                for metric, words in RESULTS.items()
+                if any((part.runs["metric"] == metric).any() for part in study.parts if part.trains)
+            ]
+            or [""]
+        ),
+        "tests": marked_count(study.tests, "tests") if study.tests else "",
+        "fewest": spelled(statistics.FEWEST_SEEDS),
+        "level": statistics.LEVEL,
+    }

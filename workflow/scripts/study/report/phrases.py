@@ -1,0 +1,154 @@
+"""Phrases that the page's sentences and tables share: counts, intervals, differences, and the addresses of comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from study.report import measures as sm
+from study.report import statistics as stat
+from study.report.words import listed, marked, marked_count, number, percent, signed, spelled
+
+LN10 = math.log(10.0)
+WORTH_SAYING = 0.5  # decades over the whole sequence: a smaller difference in growth changes nothing for a reader
+Write = Callable[[float], str]  # a number in words
+VERBS = {"vanishing": ("vanishes", "vanish"), "stable": ("stays", "stay"), "exploding": ("explodes", "explode")}
+
+
+def count_of(count: int, kind: str, **where: Any) -> str:
+    return marked_count(count, kind, **where) if count else marked("none", kind, 0, **where)
+
+
+def of_networks(counts: Mapping[str, int], **where: Any) -> str:
+    """all 8 vanish; 2 vanish, 1 stays and 5 explode."""
+    total = sum(counts.values())
+    known = {name: count for name, count in counts.items() if count}
+    words = []
+    for name, count in known.items():
+        verb = VERBS[name][count != 1] if name in VERBS else ("has no number" if count == 1 else "have no number")
+        whole = f"all {count_of(count, 'regime_count', regime=name, **where)}" if count == total and total > 1 else ""
+        words.append(f"{whole or count_of(count, 'regime_count', regime=name, **where)} {verb}")
+    return listed(words)
+
+
+def interval_words(interval: stat.Interval, write: Write, kind: str, **where: Any) -> str:
+    """1.15 to 1.22, a 95 % interval; empty where there is none."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return ""
+    ends = [
+        marked(write(end), f"{kind}_{side}", end, **where)
+        for side, end in (("low", interval.low), ("high", interval.high))
+    ]
+    return f"{ends[0]} to {ends[1]}"
+
+
+def bracketed(*words: str) -> str:
+    known = [word for word in words if word]
+    return f" ({'; '.join(known)})" if known else ""
+
+
+def where_of(part: sm.Part, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sweep": part.sweep, **part.fixed, **chosen}
+
+
+def task_of(part: sm.Part) -> str:
+    return str(part.runs["task"].iloc[0])
+
+
+def writer_of(metric: str) -> Write:
+    """How a result is written."""
+    return percent if metric == "held_out_accuracy" else partial(number, digits=3)
+
+
+def at_value(runs: pd.DataFrame, axis: str | None, value: Any) -> pd.DataFrame:
+    return sm.where(runs, **{axis: value}) if axis else runs
+
+
+def key_of(value: Any) -> Any:
+    return None if pd.isna(value) else value
+
+
+def has_value(runs: pd.DataFrame, axis: str, value: Any) -> pd.Series:
+    return runs[axis].isna() if key_of(value) is None else runs[axis] == value
+
+
+def sides_of(found: sm.Comparison) -> dict[str, Any]:
+    """The address of a comparison."""
+    return {"sweep": found.sweep, "axis": found.axis, "a": found.a, "b": found.b, **found.fixed}
+
+
+def seeds_of(found: sm.Comparison) -> str:
+    kind = "seeds_of_growth" if found.measure == "growth_rate" else "seeds_of_results"
+    return count_of(found.seeds, kind, **sides_of(found)) + (" seed" if found.seeds == 1 else " seeds")
+
+
+def over_settings(found: sm.Comparison) -> str:
+    """, the mean over 12 settings; nothing where there is one."""
+    if found.settings == 1:
+        return ""
+    return f", the mean over {count_of(found.settings, 'settings_of_results', **sides_of(found))} settings"
+
+
+def too_few(found: sm.Comparison) -> str:
+    return f"Too few seeds to tell ({seeds_of(found)}; at least {spelled(stat.FEWEST_SEEDS)} are needed)"
+
+
+def _points(value: float) -> str:
+    """A difference of accuracies in percentage points: +12.3."""
+    return signed(round(100 * value, 1), 3)
+
+
+def effect_words(found: sm.Comparison, sign: float, seeds: bool = True) -> str:
+    """By how much the first value is ahead: +12 points; a loss 3.2 times lower."""
+    effect = found.effect
+    where = sides_of(found)
+    if found.measure == "held_out_loss":
+        return _loss_words(found, sign, seeds)
+    low, high = sorted((sign * effect.low, sign * effect.high))
+    points = stat.Interval(sign * effect.value, low, high)
+    write = _points
+    kind = "accuracy_difference" if sign > 0 else "accuracy_difference_back"
+    return f"{marked(write(points.value), kind, points.value, **where)} points" + bracketed(
+        interval_words(points, write, kind, **where), seeds_of(found) if seeds else ""
+    )
+
+
+def _loss_words(found: sm.Comparison, sign: float, seeds: bool) -> str:
+    """a loss 3.2 times lower; of small differences, a loss 1.5 % lower."""
+    ends = [10.0 ** (-sign * end) for end in found.effect]  # how many times lower the loss is
+    times = stat.Interval(ends[0], *sorted(ends[1:]))
+    number_of_seeds, side = seeds_of(found) if seeds else "", "" if sign > 0 else "_back"
+    if 1 / _SMALL < times.value < _SMALL:
+        share = stat.Interval(*(1.0 - 1.0 / end for end in times))
+        spread = interval_words(share, _percent, f"loss_lower{side}", **sides_of(found))
+        value = marked(_percent(share.value), f"loss_lower{side}", share.value, **sides_of(found))
+        return f"a loss {value} lower{bracketed(spread, number_of_seeds)}"
+    spread = interval_words(times, partial(number, digits=3), f"loss_ratio{side}", **sides_of(found))
+    value = marked(number(times.value, 3), f"loss_ratio{side}", times.value, **sides_of(found))
+    return f"a loss {value} times lower{bracketed(spread, number_of_seeds)}"
+
+
+def _percent(share: float) -> str:
+    """1.5 %, −0.3 %."""
+    return f"{number(100 * share, 2)} %"
+
+
+_SMALL = 1.5  # a ratio below it is written in per cent
+
+
+def between(compared: list[sm.Comparison], one: Any, other: Any) -> tuple[sm.Comparison, float] | None:
+    """The comparison of two values, and +1 if ``one`` is its first."""
+    for each in compared:
+        if (key_of(each.a), key_of(each.b)) == (key_of(one), key_of(other)):
+            return each, 1.0
+        if (key_of(each.a), key_of(each.b)) == (key_of(other), key_of(one)):
+            return each, -1.0
+    return None
+
+
+def is_better(found: sm.Comparison, sign: float) -> bool:
+    return found.better == ("a" if sign > 0 else "b")

@@ -1,0 +1,88 @@
+"""Reading a study's tables for its figures: only the columns and rows that are asked for, of files that are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from study.files.writing import reading
+from study.report.findings import Study
+from study.settings import described_axes
+from study.tables import store
+
+MOST_UPDATES = 300
+MOST_ROWS = 500_000  # of a large table, in memory at once
+Filter = list[tuple[str, str, Any]] | list[list[tuple[str, str, Any]]]  # all of these; or any of such lists
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The study's tables by name; only the columns and rows asked for are read, of files that are whole."""
+
+    files: Mapping[str, str | Path]
+    own: Mapping[str, Any] = field(default_factory=dict)  # what every table's footer says of itself
+    checked: set[str] = field(default_factory=set)
+
+    def read(self, table: str, columns: Sequence[str], where: Filter | None = None) -> pd.DataFrame:
+        with reading(self.files[table]):
+            return pq.read_table(self.whole(table), columns=list(columns), filters=where).to_pandas()
+
+    def whole(self, table: str) -> str | Path:
+        """The file of a table, checked before it is first read."""
+        if table not in self.checked:
+            store.require(self.files[table], table=table, **self.own)
+            self.checked.add(table)
+        return self.files[table]
+
+    def pieces(
+        self, table: str, columns: Sequence[str], where: pc.Expression, most: int = MOST_ROWS
+    ) -> Iterator[pd.DataFrame]:
+        """The rows that ``where`` picks, about ``most`` at a time, for what would not fit into memory at once."""
+        held: list[pa.RecordBatch] = []
+        scan = {"use_threads": False, "batch_readahead": 1, "fragment_readahead": 1}
+        for batch in self._batches(table, columns=list(columns), filter=where, **scan):
+            held.append(batch)
+            if sum(each.num_rows for each in held) >= most:
+                yield pa.Table.from_batches(held).to_pandas()
+                held = []
+        if any(batch.num_rows for batch in held):
+            yield pa.Table.from_batches(held).to_pandas()
+
+    def _batches(self, table: str, **scan: Any) -> Iterator[pa.RecordBatch]:
+        with reading(self.files[table]):
+            yield from ds.dataset(self.whole(table), format="parquet").to_batches(**scan)
+
+    def runs(self, *measured: str) -> pd.DataFrame:
+        """All settings and the measured columns asked for, each run once even if two sweeps share it."""
+        return self.read("runs", ["sweep", "run_key", *described_axes(), *measured]).drop_duplicates("run_key")
+
+    @cached_property
+    def study(self) -> Study:
+        """What the page says of these runs, for sentences."""
+        with reading(self.files["runs"]):
+            return Study(pd.read_parquet(self.whole("runs")))
+
+
+def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:
+    """These columns of the runs' updates, sorted; of long trainings ``most`` evenly spread, and every breakdown.
+
+    Of so many runs that these would be more than ``MOST_ROWS``, fewer updates, but eight at least.
+    """
+    last = int(runs["updates"].max()) - 1
+    most = max(8, min(most, MOST_ROWS // len(runs)))
+    spread = np.unique(np.linspace(0, last, min(last + 1, most)).round().astype(int)).tolist()
+    ours = ("run_key", "in", set(runs["run_key"]))
+    rows = tables.read(
+        "updates", ["run_key", "update", *columns], [[ours, ("update", "in", spread)], [ours, ("finite", "==", False)]]
+    )
+    return rows.drop_duplicates(["run_key", "update"]).sort_values(["run_key", "update"], ignore_index=True)

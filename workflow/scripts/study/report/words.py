@@ -1,0 +1,267 @@
+"""Numbers, settings and lists in words; and numbers that say where they come from.
+
+A number on the page carries its address: what it is (``kind``), its value, and the rows that it was computed from. ``marked`` puts
+the address into the text, in characters that no text uses; ``plain`` takes it out again, ``html`` turns it into a ``<data>`` element.
+"""
+
+from __future__ import annotations
+
+import html as markup
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from study.settings import described_axes
+
+_OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
+_MARKED = re.compile(f"{_OPEN}([0-9a-f]*){_BAR}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
+_SUPERSCRIPT = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+PLAIN_AXES = (
+    "task",
+    "cell",
+    "activation",
+    "dtype",
+    "initializer",
+    "optimizer",
+)  # a value that says which setting it is
+CELLS = ("vanilla", "residual", "gru", "gru_reset_before", "lstm")  # from the simplest
+RULES = ("none", "norm", "value", "parameter", "adaptive", "signal")
+
+
+# ---- numbers with an address
+
+
+def marked(text: str, kind: str, value: float, **where: Any) -> str:
+    """``text`` with its address: the number's kind, its unrounded value, and the settings of the rows it was computed from."""
+    address = {"kind": kind, "value": float(value), "where": {name: _plain_value(v) for name, v in where.items()}}
+    return f"{_OPEN}{json.dumps(address).encode().hex()}{_BAR}{text}{_CLOSE}"
+
+
+def marked_count(count: int, kind: str, **where: Any) -> str:
+    """A whole number with its address."""
+    return marked(str(count), kind, count, **where)
+
+
+def _plain_value(value: Any) -> Any:
+    """A NumPy scalar as Python's, nan and NA as None."""
+    if isinstance(value, list | tuple):
+        return [_plain_value(each) for each in value]
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def plain(text: str) -> str:
+    """The text alone."""
+    return _MARKED.sub(lambda found: found[2], text)
+
+
+def addresses(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """(text, address) of every marked number."""
+    return [(found[2], json.loads(bytes.fromhex(found[1]))) for found in _MARKED.finditer(text)]
+
+
+def html(text: str, escape: bool = True) -> str:
+    """The text as HTML; a marked number is a ``<data>`` element, and pointing at it says what it is.
+
+    ``escape=False`` for what is HTML already.
+    """
+    escaped = markup.escape if escape else str
+    parts, end = [], 0
+    for found in _MARKED.finditer(text):
+        parts.append(escaped(text[end : found.start()]))
+        parts.append(_data_element(escaped(found[2]), json.loads(bytes.fromhex(found[1]))))
+        end = found.end()
+    return "".join([*parts, escaped(text[end:])])
+
+
+def _data_element(shown: str, address: dict[str, Any]) -> str:
+    where = ", ".join(f"{name} = {value}" for name, value in address["where"].items())
+    about = f"{address['kind'].replace('_', ' ')}: {address['value']:.6g}" + (f" ({where})" if where else "")
+    where_json = markup.escape(json.dumps(address["where"], ensure_ascii=False))
+    return (
+        f'<data value="{address["value"]!r}" data-kind="{address["kind"]}" data-where="{where_json}" '
+        f'title="{markup.escape(about)}">{shown}</data>'
+    )
+
+
+# ---- words for numbers
+
+
+def number(value: float, digits: int = 6) -> str:
+    """``digits`` significant digits, with a true minus: 0.0034, −363, 3.4 × 10⁻¹⁴, ∞."""
+    value = value + 0.0  # −0 is 0
+    if math.isfinite(value) and (value == 0 or 1e-4 <= abs(value) < 1e6):
+        decimals = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+        text = f"{round(value, decimals):.{max(0, decimals)}f}"
+        return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+    if not math.isfinite(value):
+        return str(value).replace("inf", "∞").replace("-", "−")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.').replace('-', '−')} × {_ten_to(int(exponent))}"
+
+
+def signed(value: float, digits: int = 6) -> str:
+    """As ``number``, with a plus where it is positive."""
+    return ("+" if value > 0 else "") + number(value, digits)
+
+
+def decimals(value: float, places: int) -> str:
+    """``places`` digits after the point, with a true minus: 1.20."""
+    text = f"{value:.{places}f}"
+    return "0" if places == 0 and text == "-0" else text.replace("-", "−")
+
+
+def power(log10: float) -> str:
+    """10⁻¹²³ for −123.4, 10⁻⁹·⁵ for −9.5; small changes as plain factors: 3.2 for 0.5."""
+    if not math.isfinite(log10):
+        return "0" if log10 < 0 else number(log10)
+    if abs(log10) < 2:
+        return number(10.0**log10, 2)
+    return _ten_to(round(log10)) if abs(log10) >= 20 else _ten_to(f"{log10:.1f}".removesuffix(".0"))
+
+
+def _ten_to(exponent: int | str) -> str:
+    return "10" + str(exponent).translate(_SUPERSCRIPT)
+
+
+def spoken(text: str) -> str:
+    """For screen readers: 10⁻³ as 10 to the power of −3."""
+    plain_digits = str.maketrans("⁻·⁰¹²³⁴⁵⁶⁷⁸⁹", "−.0123456789")
+    return re.sub("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain_digits)}", text)
+
+
+def percent(fraction: float) -> str:
+    """0.123 as 12 %."""
+    return f"{round(100 * fraction):d} %".replace("-", "−")
+
+
+def plural(count: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def spelled(count: int) -> str:
+    """two, three; numerals from eleven."""
+    return _SPELLED[count] if 0 <= count < len(_SPELLED) else str(count)
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """a, b and c; where a word holds a comma of its own: a, b; c; and d."""
+    *head, tail = words
+    if any("," in re.sub(r"\([^)]*\)", "", plain(word)) for word in [*head, tail]) and head:
+        return f"{'; '.join(head)}; {last} {tail}"
+    return f"{', '.join(head)} {last} {tail}" if head else tail
+
+
+def few(words: Iterable[str], most: int = 4, last: str = "and") -> str:
+    """All of them, or the first ones and how many more."""
+    known = list(words)
+    if len(known) <= most:
+        return listed(known, last)
+    more = len(known) - most + 1
+    return listed([*known[: most - 1], f"{spelled(more)} more" if more < len(_SPELLED) else "many more"], last)
+
+
+def capital(text: str) -> str:
+    """The first letter of a sentence as a capital; a name that begins it, and a marked number, stay."""
+    return text[:1].upper() + text[1:]
+
+
+# ---- settings in words, and their order
+
+
+# What it means that a setting is not set, where it means something
+UNSET = {"truncation": "full gradient", "input_size": "the task's own D", "loss_at": "the task's own loss steps"}
+
+
+def named(axis: str, value: Any) -> str:
+    """A setting in a name: tanh, H = 8, η = 0.1, no clipping."""
+    if value is None or pd.isna(value):
+        return UNSET.get(axis, f"no {described_axes()[axis]['label']}")
+    if axis == "clipping":
+        return "no clipping" if value == "none" else str(value)
+    if axis in PLAIN_AXES:
+        return str(value)
+    label = described_axes()[axis]["label"]
+    *_, last = label.split()
+    symbol = last if len(last) == 1 and (last.isupper() or not last.isascii()) else label
+    return f"{symbol} {value}" if isinstance(value, str) else f"{symbol} = {number(value)}"
+
+
+def value_of(axis: str, value: Any) -> str:
+    """A setting's value alone, below the axis' name."""
+    plain_number = not isinstance(value, str) and value is not None and not pd.isna(value)
+    return number(value) if plain_number else named(axis, value)
+
+
+def name_of(settings: Mapping[str, Any], first: str = "") -> str:
+    """Settings as one name that can stand in a list: tanh (orthogonal, H = 64).
+
+    Another cell's setting that is not set names nothing. ``first`` leads; without it the cell does, then whatever comes first.
+    """
+    known = {axis: value for axis, value in settings.items() if axis in UNSET or not pd.isna(value)}
+    lead = next((axis for axis in (first, "cell", "activation") if axis in known), "")
+    inside = sorted(known, key=lambda axis: (axis != lead, axis not in PLAIN_AXES))
+    return in_brackets([named(axis, known[axis]) for axis in inside])
+
+
+def in_brackets(words: list[str]) -> str:
+    """residual (η = 0.1, λ = 0)."""
+    if not words:
+        return "all networks"
+    return words[0] + (f" ({', '.join(words[1:])})" if len(words) > 1 else "")
+
+
+def plural_of(axis: str) -> str:
+    """What several values of an axis are called: cells, learning rates."""
+    irregular = {"spectral_radius": "spectral radii", "clipping": "clipping rules", "dtype": "floating-point types"}
+    label = str(described_axes()[axis]["label"])
+    *words, last = label.split()
+    stem = " ".join(words) if words and len(last) == 1 else label
+    return irregular.get(axis, f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s")
+
+
+def in_order(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Sorted by these settings: cells from the simplest, rules from none, the rest by value; what is not set comes first."""
+    return rows.sort_values(
+        by,
+        key=lambda column: (
+            column.map(lambda value: place_of(column.name, value)) if column.name in ("cell", "clipping") else column
+        ),
+        na_position="first",
+    )
+
+
+def place_of(axis: str, value: Any) -> tuple[Any, ...]:
+    """What a value of an axis is sorted by."""
+    if pd.isna(value):
+        return (-1,)
+    if axis == "cell":
+        return (CELLS.index(value) if value in CELLS else len(CELLS), value)
+    if axis == "clipping":
+        kind = kind_of(value)
+        return (RULES.index(kind) if kind in RULES else len(RULES), kind, -(threshold(value) or 0.0))
+    return (0, value)
+
+
+def ordered(axis: str, values: Iterable[Any]) -> list[Any]:
+    """The distinct values of an axis in their order."""
+    distinct = {None if pd.isna(value) else value for value in values}
+    return sorted(distinct, key=lambda value: place_of(axis, value))
+
+
+def kind_of(rule: str) -> str:
+    """norm of ``norm:1.0``."""
+    return rule.partition(":")[0]
+
+
+def threshold(rule: str) -> float | None:
+    """1.0 of ``norm:1.0``; None of ``none``."""
+    return float(rule.partition(":")[2]) if ":" in rule else None

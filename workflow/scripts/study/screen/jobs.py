@@ -1,0 +1,51 @@
+"""The jobs of a call of Snakemake as the study knows them: what they are called, what they compute, how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from study.cost import forecast, model
+from study.cost.forecast import Job
+from study.plan import Block
+
+_NAMES = {
+    "read_sequences": "sequences of {task}",
+    "check_engine": "engine check",
+    "run_block": "block {sweep}/{block}",
+    "verify_runs": "verification of {sweep}, group {group}",
+    "gather_table": "table {table}",
+    "draw_figure": "figure {figure}",
+    "render_report": "report page",
+}
+
+
+def jobs_of(
+    workflow: Any,
+    blocks: Mapping[tuple[str, str], Block],
+    verifications: Mapping[tuple[str, str], list[Block]],
+    config: Mapping[str, Any],
+) -> dict[int, Job]:
+    """The jobs that this call will run, by Snakemake's numbers."""
+    rows = sum(model.block_work(block)["row"] for block in blocks.values())
+    jobs = {}
+    for job in workflow.dag.needrun_jobs():
+        kind = forecast.kind_of(job.rule.name)
+        if kind is None:
+            continue
+        wildcards = dict(job.wildcards.items())
+        its_blocks: list[Block] = []
+        if kind == "runs":
+            its_blocks = [blocks[wildcards["sweep"], wildcards["block"]]]
+        elif kind == "verification":
+            its_blocks = verifications[wildcards["sweep"], wildcards["group"]]
+        seconds, starts = forecast.predicted(job.rule.name, its_blocks, config, rows)
+        runs = sum(map(len, its_blocks)) if kind == "runs" else 0
+        name = name_of(job.rule.name, wildcards)
+        jobs[workflow.dag.jobid(job)] = Job(kind, name, seconds, starts, tuple(map(str, job.log)), runs)
+    return jobs
+
+
+def name_of(rule: str, wildcards: Mapping[str, str]) -> str:
+    """What a person calls a job."""
+    return _NAMES[rule].format(**wildcards)

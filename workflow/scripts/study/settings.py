@@ -1,0 +1,50 @@
+"""The settings of a run as the study needs them: each with its kind, default, unit, label and meaning, from ``rnn_core.Experiment``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from typing import Any
+
+from rnn_core.cells import CELLS
+from rnn_core.experiment import Experiment, axes
+from rnn_core.tasks import GENERATED
+
+
+@cache
+def described_axes() -> dict[str, dict[str, Any]]:
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, cell}.
+
+    ``training``: it acts on training alone. ``cell``: the one that has it, or None.
+    """
+    defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
+    return {
+        name: {
+            "kind": axis.kind,
+            "default": defaults[name],
+            "unit": axis.unit,
+            "label": axis.label,
+            "meaning": axis.meaning,
+            "unset": axis.unset,
+            "training": axis.training,
+            "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
+        }
+        for name, axis in axes().items()
+    }
+
+
+def axis_defaults() -> dict[str, Any]:
+    """The value of every setting that a sweep does not name."""
+    return {name: axis["default"] for name, axis in described_axes().items()}
+
+
+def generated_tasks() -> list[str]:
+    """Tasks whose sequences are drawn, not read."""
+    return list(GENERATED)
+
+
+def axis_label(name: str) -> str:
+    """How a figure names a setting, with its unit where it has one."""
+    described = described_axes()[name]
+    unit = described["unit"]
+    return str(described["label"]) + (f" ({unit})" if unit in ("steps", "updates", "units", "sequences") else "")

@@ -1,0 +1,1 @@
+"""The Parquet tables: their columns, reading and writing, and putting blocks together in bounded memory."""

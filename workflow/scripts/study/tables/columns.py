@@ -1,0 +1,159 @@
+"""What the columns of every table are: name, type, unit and meaning.
+
+The columns of a run are not listed here. Its settings follow from ``Experiment``. What it measures follows from the columns that
+the engine declares (``rnn_core.experiment.COLUMNS``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import pyarrow as pa
+
+from rnn_core import formats
+from rnn_core.experiment import COLUMNS
+from study.settings import described_axes
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``null`` says when it is null; empty if it never is."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+    null: str = ""
+
+
+_INT, _FLOAT, _BOOL, _TEXT = pa.int32(), pa.float64(), pa.bool_(), pa.string()
+
+_SWEEP = Column("sweep", _TEXT, "name", "Sweep of the config that the run belongs to")
+_KEY = Column(
+    "run_key", _TEXT, "hex", "Run: digest of all its settings, the seed included, and of the sequences that it read"
+)
+
+FORMATS = tuple(format.name for format in formats.FORMATS)  # whose losses are recorded beside the exact gradient
+_TYPES = {"integer": _INT, "number": _FLOAT, "flag": _BOOL, "name": _TEXT}
+
+
+def _measured(table: str) -> tuple[Column, ...]:
+    """What a run measures, as the engine declares it."""
+    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null) for c in COLUMNS[table])
+
+
+_TRACES, _UPDATES = _measured("traces"), _measured("updates")
+_MEASURED = (
+    *_measured("runs"),
+    Column(
+        "verified_error",
+        _FLOAT,
+        "relative",
+        "Worst relative error against PyTorch autograd",
+        null="not in the sample that was verified, or not finite (PyTorch agreed)",
+    ),
+    Column("data", _TEXT, "hex", "Digest of the sequences that the run read", null="a generated task"),
+    Column("device", _TEXT, "name", "Device that the run was made on"),
+    Column("engine", _TEXT, "hex", "Digest of the sources of rnn_core that made the run"),
+)
+
+# What every comparison with an oracle says of itself, in a study (checks) or in ``make verify`` (verification).
+_ORACLE = Column("oracle", _TEXT, "name", "Independent program that the engine was compared with")
+_NETWORK = (
+    Column("cell", _TEXT, "name", "Recurrent cell"),
+    Column("activation", _TEXT, "name", "Activation function"),
+)
+_LENGTH = Column("sequence_length", _INT, "steps", "Sequence length T")
+_DEVICE = Column("device", _TEXT, "name", "Device")
+_TOLERANCE = Column("tolerance", _FLOAT, "relative", "Largest error that passes")
+
+
+def _relative_error(null: str) -> Column:
+    meaning = "Worst relative error over all time steps and parameters, atol = 0"
+    return Column("relative_error", _FLOAT, "relative", meaning, null=null)
+
+
+_CHECKS = (
+    Column("stage", _TEXT, "name", "gate: before the sweeps; sweep: a run verified inside its job"),
+    _ORACLE,
+    Column("run_key", _TEXT, "hex", "The run that was checked"),
+    Column("sweep", _TEXT, "name", "The sweep it belongs to"),
+    Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
+    Column("task", _TEXT, "name", "Task"),
+    *_NETWORK,
+    Column("spectral_radius", _FLOAT, "1", "Spectral radius"),
+    _LENGTH,
+    Column("dtype", _TEXT, "name", "Floating-point type"),
+    _DEVICE,
+    Column("regime", _TEXT, "name", "vanishing, stable or exploding", null="not a number"),
+    _relative_error(null="not finite, on both sides; or memory_mb has no room for every step"),
+    Column("where", _TEXT, "name", "The time step or parameter that it was found at"),
+    _TOLERANCE,
+)
+
+_TIMINGS = (
+    Column("seconds", _FLOAT, "s", "Wall time of the run inside its job"),
+    Column("verify_seconds", _FLOAT, "s", "Wall time of its verification", null="not in the sample"),
+)
+
+_VERIFICATION = (
+    *_NETWORK,
+    Column("regime", _TEXT, "name", "What the network was drawn for: vanishing, critical or exploding gradients"),
+    _LENGTH,
+    Column("loss_at", _TEXT, "name", "Steps that carry a loss: last or every"),
+    _DEVICE,
+    _ORACLE,
+    Column(
+        "growth_rate",
+        _FLOAT,
+        "ln per step",
+        "Measured mean change of ln ‖∂L/∂h_t‖ per step back, over max(T, 50) steps, for the last step's loss alone",
+    ),
+    _relative_error(null="the oracle abstains: there was nothing that it can compare"),
+    Column("where", _TEXT, "name", "The time step or parameter that it was found at; or why the oracle abstains"),
+    _TOLERANCE,
+    Column("passed", _BOOL, "true/false", "The error is at most the tolerance", null="the oracle abstains"),
+)
+
+TABLES = ("traces", "updates", "runs", "checks", "timings")
+MEANING = {
+    "traces": "Gradient norm at every time step: run × recorded update × t",
+    "updates": "Every training update: run × update; of an untrained run its one gradient",
+    "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "checks": "Every comparison of the engine with an independent program",
+    "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
+}
+
+
+@cache
+def columns_of(table: str) -> tuple[Column, ...]:
+    """All columns of a table, in order."""
+    if table == "runs":
+        return (_SWEEP, _KEY, *_settings(), *_MEASURED)
+    if table == "checks":
+        return _CHECKS
+    if table == "verification":  # of ``make verify``, no table of a study
+        return _VERIFICATION
+    return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "timings": _TIMINGS}[table])
+
+
+def _settings() -> tuple[Column, ...]:
+    """One column for each setting of a run."""
+    return tuple(
+        Column(
+            name,
+            _TYPES.get(axis["kind"], _TEXT),
+            axis["unit"],
+            axis["meaning"],
+            f"not set: {axis['unset']}" if axis["unset"] else "",
+        )
+        for name, axis in described_axes().items()
+    )
+
+
+def schema_of(table: str) -> pa.Schema:
+    """The Arrow schema of a table; meaning and unit travel in the field metadata."""
+    return pa.schema(
+        [pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns_of(table)]
+    )

@@ -1,0 +1,160 @@
+"""Reading and writing the tables of a study, each with its seal and with its provenance in the footer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from study.files import seal
+from study.files.writing import Misplaced, reading, written_aside
+from study.tables.columns import Column, columns_of, schema_of
+
+PROVENANCE_KEY = b"gradient_study"
+
+
+_SORT = {
+    "traces": ["sweep", "run_key", "update", "t"],
+    "updates": ["sweep", "run_key", "update"],
+    "runs": ["sweep", "run_key"],
+    "checks": ["stage", "sweep", "run_key", "oracle", "update"],
+    "timings": ["sweep", "run_key"],
+    "verification": ["oracle", "cell", "activation", "regime", "sequence_length", "loss_at", "device"],
+}
+
+
+def leave_pandas_out() -> None:
+    """Let pyarrow do without pandas, which it imports for its first array (0.35 s) if it can; for jobs that use none."""
+    sys.meta_path.insert(0, _NoPandas())
+
+
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """As ``leave_pandas_out``, where others in the process may want pandas: pyarrow asks inside the block, and never again."""
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.scalar(0)  # it asks
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _NoPandas(MetaPathFinder):
+    """Says that pandas is not installed; pyarrow asks once."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is left out of this job", name=fullname)
+
+
+def build(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
+    """A sorted table from its columns. A float that is nan counts as null where the column says when it is null.
+
+    Raises:
+        KeyError: a column is missing.
+        ValueError: there is a column that the table does not have.
+    """
+    return sort(table, unsorted(table, data))
+
+
+def unsorted(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
+    """As ``build``, with the rows in the order given."""
+    described = columns_of(table)
+    extra = set(data) - {c.name for c in described}
+    if extra:
+        raise ValueError(
+            f"table {table} has no column {', '.join(sorted(extra))}; declare it where it is measured, in rnn_core/experiment/measures/"
+        )
+    arrays = [_array(data[c.name], c) for c in described]
+    return pa.Table.from_arrays(arrays, schema=schema_of(table))
+
+
+def _array(values: Any, column: Column) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
+    return pa.array(values, type=column.type, from_pandas=bool(column.null))
+
+
+def sort(table: str, rows: pa.Table) -> pa.Table:
+    """Rows in the table's order, which does not depend on who finished first."""
+    return rows.take(pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _SORT[table]]))
+
+
+def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Write aside, seal and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
+    with sealed(file) as aside, writer(aside, rows.schema, provenance) as parquet:
+        parquet.write_table(rows)
+
+
+@contextmanager
+def sealed(target: str | Path) -> Iterator[Path]:
+    """``written_aside`` for a ``writer``'s file, which must be closed when the block ends: it gets its seal and takes its place."""
+    with written_aside(target) as aside:
+        yield aside
+        seal.seal(aside)
+
+
+@contextmanager
+def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
+    """Writes tables of these fields one after the other, with a blank seal, for ``sealed``.
+
+    The file is opened here and not by Arrow, which loses an error's number where closing fails.
+
+    A dictionary pays for names and counts: numbers seldom repeat. Page checksums are for other readers than ours:
+    ``pandas.read_parquet(file, page_checksum_verification=True)``.
+    """
+    own = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
+    repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
+    with file.open("wb") as opened:
+        parquet = pq.ParquetWriter(
+            opened,
+            fields.with_metadata({**(fields.metadata or {}), **own}),
+            compression="zstd",
+            use_dictionary=repeating,
+            write_page_checksum=True,
+        )
+        try:
+            yield parquet
+            parquet.close()
+        finally:
+            parquet.is_open = False  # or, after an error, Arrow would try to close it once more when it is forgotten
+
+
+def provenance_of(file: str | Path) -> dict[str, Any]:
+    """What ``write`` put into the footer."""
+    with reading(file):
+        return dict(json.loads(pq.read_schema(file).metadata[PROVENANCE_KEY]))
+
+
+def require(file: str | Path, **own: Any) -> None:
+    """That a table is whole and the one that belongs in its place: its footer says the same as ``own`` (name -> value).
+
+    Raises:
+        Damaged: its content is not what was written.
+        Misplaced: it was written for another place; the message says for which.
+        FileTrouble: it cannot be read.
+    """
+    seal.check(file)
+    made, wanted = provenance_of(file), json.loads(json.dumps(own))
+    other = [_difference(name, made.get(name), value) for name, value in wanted.items() if made.get(name) != value]
+    if other:
+        raise Misplaced(file, f"its footer {' and '.join(other)}")
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """How two values of the footer differ; of two blocks, where they do first."""
+    if isinstance(found, dict) and isinstance(wanted, dict) and found.keys() == wanted.keys():
+        key = next(key for key in wanted if found[key] != wanted[key])
+        return f"{_difference(key, found[key], wanted[key])} of the {name}"
+    if isinstance(found, str) and isinstance(wanted, str):
+        return f"says {found!r} where {wanted!r} belongs, as the {name}"
+    return f"{'does not name' if found is None else 'holds other values for'} the {name}"
