@@ -1,16 +1,11 @@
 """Small synthetic studies: settings in, the five tables out, through study.tables as the workflow writes them."""
 
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import pytest
 
 from study.report import reader
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "page")]
-
-from drawn import PROPAGATION, TRAINING, Settings, grid, write_tables  # noqa: E402
+from tests.figures.drawn import PROPAGATION, TRAINING, Settings, grid, write_tables
 
 MakeStudy = Callable[..., reader.Tables]
 

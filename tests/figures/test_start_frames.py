@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import PROPAGATION, TRAINING, grid, lines, render, show
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from second_opinion_start import KINDS
 
 from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution
 from rnn_core.theory import REGIME_DECADES
 from study.report import layout, reader, style
 from study.report.findings import Study
 from study.report.words import addresses, plain, spoken
+from tests.figures.drawn import PROPAGATION, TRAINING, grid, lines, render, show
+from tests.page.second_opinion_start import KINDS
 
 LN10 = math.log(10.0)
 FIGURES = (

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import second_opinion_training as second
-from drawn import TRAINING, Settings, grid, lines, render, show
 from matplotlib.axes import Axes
 
 from figures import clipping_norms, learning_curves, training_results, training_traces
@@ -19,6 +17,8 @@ from study.report import facets, layout, reader, style
 from study.report import measures as sm
 from study.report.words import addresses, plain, spoken
 from study.tables import store
+from tests.figures.drawn import TRAINING, Settings, grid, lines, render, show
+from tests.page import second_opinion_training as second
 
 FIGURES = (training_results, learning_curves, clipping_norms, training_traces)
 RULES = ["none", "norm:1.0", "value:0.1", "parameter:0.5", "adaptive:0.1", "signal:0.001"]

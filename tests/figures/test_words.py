@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from drawn import render
 
 from study.report import drawing, reader, style, words
+from tests.figures.drawn import render
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow" / "scripts"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import second_opinion_start
-import second_opinion_training
+
+from tests.page import second_opinion_start, second_opinion_training
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from frames import frame, regressed, start, trained
 
 from study.report import measures as sm
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
 from study.report.words import few, listed, name_of, plain
+from tests.page.frames import frame, regressed, start, trained
 
 
 def said(runs: list[dict[str, Any]]) -> str:

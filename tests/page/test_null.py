@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frames import frame, regressed, start, trained
 from scipy.stats import binom
 
 from study.report import statistics as stat
 from study.report.findings import Study
 from study.report.words import plain
+from tests.page.frames import frame, regressed, start, trained
 
 CLAIMS = re.compile(
     r"learns be|is ahead|clearly (?:helps|harms|beats|loses)|clearly (?:better|worse) in [1-9]|difference is clear|better than [^;]*:|"

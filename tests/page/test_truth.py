@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import drawn_studies
 import pandas as pd
 import pytest
-from drawn import write_tables
-from reading import Reader, read
-from second_opinion import KINDS
 
 from study.report import page as page_of_study
 from study.report import reader as figure_reader
 from study.report import words
 from study.settings import described_axes
+from tests.figures.drawn import write_tables
+from tests.page import drawn_studies
+from tests.page.reading import Reader, read
+from tests.page.second_opinion import KINDS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 FIGURES = sorted(path.stem for path in (SCRIPTS / "figures").glob("[!_]*.py"))

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,9 @@ from typing import Any
 import pytest
 
 from study.report.words import plain
+from tests.page.reading import read
+from tests.page.second_opinion import KINDS
 from tests.support.study_project import Project
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "page"))
-
-from reading import read
-from second_opinion import KINDS
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("tiny")]
 OPTIONS = (

@@ -25,7 +25,7 @@ from rnn_core import compiled
 from rnn_core.compiled import build
 from tests.support.arrays import DTYPES, EPS, quick
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 AGREE = {"float64": 1e-13, "float32": 1e-4}
 CELLS = [
     rc.VanillaCell,

@@ -16,7 +16,7 @@ import pytest
 import rnn_core as rc
 from rnn_core.oracles import activations, equations
 from study.tools.write_docs import SCHEMA_FILE
-from tests.rnn_core import test_activations
+from tests.rnn_core.cells import test_activations
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["properties"]["sweeps"]["additionalProperties"]
@@ -24,7 +24,7 @@ SETTINGS = SETTINGS["properties"]["grid"]["properties"]
 
 ACTIVATION_PLACES = {
     "ACTIVATIONS in rnn_core/oracles/activations.py": activations.ACTIVATIONS,
-    "REFERENCE in tests/rnn_core/test_activations.py": test_activations.REFERENCE,
+    "REFERENCE in tests/rnn_core/cells/test_activations.py": test_activations.REFERENCE,
     "the config schema: make docs": SETTINGS["activation"]["anyOf"][0]["enum"],
 }
 CELL_PLACES = {

@@ -17,7 +17,7 @@ from rnn_core.arrays import to_numpy
 from rnn_core.bptt import NotKept
 from tests.support.arrays import LIBRARIES, array
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 CELLS = list(rc.CELLS)
 
 
