@@ -70,7 +70,7 @@ def test_shapes_that_fit_only_with_axes_swapped_say_so() -> None:
     x: Any = noise(6, 9)
     with pytest.raises(
         ValueError,
-        match=r"state\['hidden'\]: shape \(6, 5\) does not fit; expected \(9, 5\); x \(6, 9, 3\) looks batch-first: swap",
+        match=r"state\['hidden'\]: shape \(6, 5\) does not fit; expected \(9, 5\), which is \(B, H\); x \(6, 9, 3\) looks batch-first: swap",
     ):
         rc.forward(CELL, PARAMS, x, {"hidden": np.zeros((6, 5))})
     tape = rc.forward(CELL, PARAMS, x)
