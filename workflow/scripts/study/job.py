@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from study.files.writing import plainly
+from study.files.writing import ending_in_words
 from study.screen.progress import Record, recorded
 from study.tables import store
 
@@ -28,8 +28,8 @@ def running(
     if not pandas:
         store.leave_pandas_out()
     with ExitStack() as stack:
-        stack.enter_context(plainly())
+        stack.enter_context(ending_in_words())
         for error, words in (expected or {}).items():
-            stack.enter_context(plainly(error, before=words))
+            stack.enter_context(ending_in_words(error, before=words))
         stack.enter_context(threadpool_limits(1))
         yield stack.enter_context(recorded(snakemake))

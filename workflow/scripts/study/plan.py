@@ -58,14 +58,14 @@ def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str
         sweep: {axis: set(as_list(described["grid"].get(axis, default))) for axis, default in defaults.items()}
         for sweep, described in sweeps.items()
     }
-    found = {}
-    for one, other in itertools.combinations(sweeps, 2):
-        count = min(sweeps[one]["seeds"], sweeps[other]["seeds"])
+    shared = {}
+    for first, second in itertools.combinations(sweeps, 2):
+        count = min(sweeps[first]["seeds"], sweeps[second]["seeds"])
         for axis in defaults.keys() - {"seed"}:
-            count *= len(grids[one][axis] & grids[other][axis])
+            count *= len(grids[first][axis] & grids[second][axis])
         if count:
-            found[one, other] = count
-    return found
+            shared[first, second] = count
+    return shared
 
 
 def as_list(value: Any) -> list[Any]:
@@ -89,7 +89,7 @@ def _checked_values(values: list[Any], checked: str) -> list[Any]:
 
 def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
     """All blocks of a study by (sweep, name), in the config's order."""
-    found: dict[tuple[str, str], Block] = {}
+    planned: dict[tuple[str, str], Block] = {}
     for sweep, described in config["sweeps"].items():
         grid = {axis: as_list(values) for axis, values in described["grid"].items()}
         outer = described.get("jobs_over", [])
@@ -97,9 +97,9 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
         for values in itertools.product(*(grid[axis] for axis in outer)):
             shared = dict(zip(outer, values, strict=True))
             block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
-            assert (sweep, block.name) not in found, f"two blocks of {sweep} are called {block.name}"
-            found[sweep, block.name] = block
-    return found
+            assert (sweep, block.name) not in planned, f"two blocks of {sweep} are called {block.name}"
+            planned[sweep, block.name] = block
+    return planned
 
 
 def count(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -112,14 +112,14 @@ def count(config: Mapping[str, Any]) -> tuple[int, int]:
     return runs, jobs
 
 
-def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
+def verification_jobs(planned: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
     """(sweep, group) -> the blocks whose samples one job verifies.
 
     A block's group follows from its name, and the number of groups is a power of two: a grown axis leaves most groups as
     they are, but for their new blocks.
     """
     jobs: dict[tuple[str, str], list[Block]] = {}
-    of_sweep = {sweep: [b for b in found.values() if b.sweep == sweep] for sweep, _ in found}
+    of_sweep = {sweep: [b for b in planned.values() if b.sweep == sweep] for sweep, _ in planned}
     for sweep, blocks in of_sweep.items():
         groups = 1
         while len(blocks) > groups * BLOCKS_VERIFIED_TOGETHER:
@@ -140,10 +140,10 @@ def block_name(shared: Settings) -> str:
 
 def values_of(config: Mapping[str, Any], axis: str) -> list[Any]:
     """All values that any sweep gives an axis, in order of appearance."""
-    found: dict[Any, None] = {}
+    values: dict[Any, None] = {}
     for described in config["sweeps"].values():
-        found |= dict.fromkeys(as_list(described["grid"][axis]) if axis in described["grid"] else [])
-    return list(found)
+        values |= dict.fromkeys(as_list(described["grid"][axis]) if axis in described["grid"] else [])
+    return list(values)
 
 
 def tasks_from_data(config: Mapping[str, Any]) -> list[str]:

@@ -124,13 +124,13 @@ class Progress:
 
     def line(self) -> str:
         """24 of 72 runs (33 %), 69.3 runs/s, about 25 s left: runs, verification."""
-        parts = [f"{self.done:,} of {self.runs:,} runs ({100 * self.done // self.runs} %)"] if self.runs else []
+        phrases = [f"{self.done:,} of {self.runs:,} runs ({100 * self.done // self.runs} %)"] if self.runs else []
         if self.rate is not None and self.done < self.runs:
-            parts.append(f"{self.rate:.3g} runs/s")
+            phrases.append(f"{self.rate:.3g} runs/s")
         if self.left is not None and self.phase:
-            parts.append(f"about {duration(self.left)} left")
-        said = ", ".join(parts)
-        return f"{said}: {self.phase}" if said and self.phase else said or self.phase
+            phrases.append(f"about {duration(self.left)} left")
+        sentence = ", ".join(phrases)
+        return f"{sentence}: {self.phase}" if sentence and self.phase else sentence or self.phase
 
 
 class Estimate:

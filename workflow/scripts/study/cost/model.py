@@ -83,9 +83,9 @@ def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
 
 def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cost:
     """What the job ``verify_runs`` of these blocks costs: their samples run again, and compared with PyTorch."""
-    found, checked = list(blocks), config["gate"]["checked_runs_per_job"]
+    verified, checked = list(blocks), config["gate"]["checked_runs_per_job"]
     total, memory = 0.0, 0.0
-    for block in found:
+    for block in verified:
         share = min(1.0, checked / len(block))
         alone = block_work(block, shared=False)
         total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
@@ -111,10 +111,10 @@ def block_work(block: Block, shared: bool = True) -> Work:
 def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]:
     """(settings, how many, lengths, clippings): runs that cost the same; every one has all of the lengths and clippings."""
     values, given = _values(block)
-    others = math.prod(len(found) for axis, found in given.items() if axis not in values) * block.seeds
-    own = [axis for axis in _COUNTED if axis not in SHARED]
-    for point in itertools.product(*(values[axis] for axis in own)):
-        yield dict(zip(own, point, strict=True)), others, values["sequence_length"], values["clipping"]
+    alike = math.prod(len(values_of_axis) for axis, values_of_axis in given.items() if axis not in values) * block.seeds
+    counted_axes = [axis for axis in _COUNTED if axis not in SHARED]
+    for point in itertools.product(*(values[axis] for axis in counted_axes)):
+        yield dict(zip(counted_axes, point, strict=True)), alike, values["sequence_length"], values["clipping"]
 
 
 def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
@@ -160,7 +160,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + HELD_OUT_SEQUENCES * held_out  # × steps
     recorded = gradients * traced * width * B * scale
-    found = {
+    work = {
         "network": networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
         f"{path}_step": forward + held_out + backward,
@@ -174,7 +174,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
         "kept": runs,
         "row": steps * len(clippings) * traced,
     }  # fmt: skip
-    return Counter({kind: count for kind, count in found.items() if count})
+    return Counter({kind: count for kind, count in work.items() if count})
 
 
 def _inputs_of(task: str) -> int:

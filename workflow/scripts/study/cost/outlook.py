@@ -122,13 +122,13 @@ def engine_work(block: Block, shared: bool = True) -> model.Work:
 
 def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[float, int]:
     """(measured over predicted time, runs timed) of blocks evenly spread; (1, 0) if none is small enough."""
-    parts = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
+    open_samples = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
     start, measured, predicted, runs = time.perf_counter(), 0.0, 0.0, 0
-    while parts:
-        for part in list(parts):
-            block = next(part, None)
+    while open_samples:
+        for samples in list(open_samples):
+            block = next(samples, None)
             if block is None:
-                parts.remove(part)
+                open_samples.remove(samples)
                 continue
             list(runner.compute(experiments_of(block)))  # finds eigenvalues and warms up
             begun = time.process_time()
@@ -147,15 +147,17 @@ def experiments_of(block: Block) -> list[rc.Experiment]:
 def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner, budget: float) -> SweepPlan:
     costs = [model.block_cost(block, config) for block in blocks]
     factor, sampled = speed(blocks, runner, budget)
-    kept = runner.cache.keys()
-    finished = [sum(runner.name(e) in kept for e in experiments_of(block)) if kept else 0 for block in blocks]
+    finished_keys = runner.cache.keys()
+    finished = [
+        sum(runner.name(e) in finished_keys for e in experiments_of(block)) if finished_keys else 0 for block in blocks
+    ]
     engine = [model.seconds(engine_work(block)) for block in blocks]
     return SweepPlan(
         sweep=blocks[0].sweep,
         runs=sum(map(len, blocks)),
         finished=sum(finished),
         blocks=[Times(inside, cost.seconds - inside) for inside, cost in zip(engine, costs, strict=True)],
-        open=[1.0 - done / len(block) for done, block in zip(finished, blocks, strict=True)],
+        open=[1.0 - finished_runs / len(block) for finished_runs, block in zip(finished, blocks, strict=True)],
         factor=factor,
         sampled=sampled,
         memory_mb=max(cost.memory_mb for cost in costs),
@@ -222,12 +224,14 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
         rows.append([p.sweep, f"{p.runs:,}", f"{p.finished:,}", str(len(p.blocks)), *times, *space])
     for name, (jobs, times_around) in rest.items():
         rows.append([name, "", "", str(jobs), shown(times_around.at(factor)), "", shown(times_around.at(1.0)), "", ""])
-    sweeps, others = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
-    runs, done, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
-    total = [f"{runs:,}", f"{done:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
-    rows.append(["all", *total, shown(sweeps + others), "", "", "", f"{disk * 1.3:.0f} MiB"])  # the tables once more
+    sweeps, around_sweeps = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
+    runs, finished, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
+    total = [f"{runs:,}", f"{finished:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
+    rows.append(
+        ["all", *total, shown(sweeps + around_sweeps), "", "", "", f"{disk * 1.3:.0f} MiB"]
+    )  # the tables once more
     gate = rest["engine check"][1].at(factor)  # alone, and before all others
-    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (others - gate) / cores
+    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (around_sweeps - gate) / cores
     lines = [
         f"Study {config['study']}: the plan",
         table(rows),
@@ -242,8 +246,8 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
             "No run of the study is short enough to be timed here: the model's own times stand (another machine's)."
         )
     defaults = axis_defaults()
-    for (one, other), count in planning.shared_runs(config, defaults).items():
-        lines.append(f"The sweeps {one} and {other} share {count:,} runs; these are computed once.")
+    for (first, second), count in planning.shared_runs(config, defaults).items():
+        lines.append(f"The sweeps {first} and {second} share {count:,} runs; these are computed once.")
     return "\n".join(lines)
 
 
@@ -251,8 +255,8 @@ def of_study(config: dict[str, Any], runner: BlockRunner, cores: int) -> str:
     """The plan of a study as text, after timing some of its runs."""
     blocks = planning.blocks(config)
     by_sweep = [[block for (sweep, _), block in blocks.items() if sweep == name] for name in config["sweeps"]]
-    plans = [plan_sweep(own, config, runner, SAMPLE_SECONDS / len(by_sweep)) for own in by_sweep]
-    known = [plan.factor for plan in plans if plan.sampled]
-    typical = math.exp(float(np.mean(np.log(known)))) if known else 1.0
+    plans = [plan_sweep(sweep_blocks, config, runner, SAMPLE_SECONDS / len(by_sweep)) for sweep_blocks in by_sweep]
+    factors = [plan.factor for plan in plans if plan.sampled]
+    typical = math.exp(float(np.mean(np.log(factors)))) if factors else 1.0
     plans = [plan if plan.sampled else replace(plan, factor=typical) for plan in plans]
     return report(config, plans, around(config, blocks), cores)

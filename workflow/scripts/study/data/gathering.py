@@ -102,10 +102,12 @@ def _require_roles(name: str, described: Mapping[str, Any]) -> None:
         )
     columns_of = {"inputs": described["inputs"], "targets": targets}
     columns_of |= {key: [described[key]] for key in ("sequence", "time", "mask") if described.get(key) is not None}
-    for one, other in (("sequence", "inputs"), ("sequence", "targets"), ("sequence", "time"), ("sequence", "mask"), ("mask", "time"), ("mask", "targets")):  # fmt: skip
-        both = [column for column in columns_of.get(other, []) if column in columns_of.get(one, [])]
-        if both:
-            raise DataError(f"{where}.{other}: {both[0]!r} is the column of {one}: already; a column cannot be both")
+    for role, other_role in (("sequence", "inputs"), ("sequence", "targets"), ("sequence", "time"), ("sequence", "mask"), ("mask", "time"), ("mask", "targets")):  # fmt: skip
+        shared = [column for column in columns_of.get(other_role, []) if column in columns_of.get(role, [])]
+        if shared:
+            raise DataError(
+                f"{where}.{other_role}: {shared[0]!r} is the column of {role}: already; a column cannot be both"
+            )
 
 
 def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[str]:
@@ -171,9 +173,9 @@ def _require_memory(where: str, N: int, T: int, D: int) -> None:
 
 def _input(table: Table, column: str, order: Order, notes: Notes) -> np.ndarray:
     """(rows,) one input in the order of the steps, with what is remarkable about it."""
-    found = finite(table.cells(column), "every input needs a number in every row")
-    values = found.values
-    notes.report += [f"input {column!r}: {line}" for line in found.notes]
+    numbers = finite(table.cells(column), "every input needs a number in every row")
+    values = numbers.values
+    notes.report += [f"input {column!r}: {line}" for line in numbers.notes]
     notes.report.append(f"input {column!r}: {_spread(values)}")
     key = table.where
     if values.min() == values.max():
@@ -196,17 +198,17 @@ def _targets(
     """(targets of these data rows, classes): (rows,) labels or (rows, C) numbers."""
     if described["loss"] == "softmax_cross_entropy":
         cells = table.cells(described["targets"][0], rows)
-        found = labels(cells, f"every row that carries a target needs its class{_remedy(described)}")
-        notes.warnings += found.warnings
-        _require_few_classes(cells, found)
-        return found.codes, found.names
+        names = labels(cells, f"every row that carries a target needs its class{_remedy(described)}")
+        notes.warnings += names.warnings
+        _require_few_classes(cells, names)
+        return names.codes, names.names
     need = f"a squared error needs a number in every row that carries a target{_remedy(described)}"
     values = []
     for column in described["targets"]:
-        found_numbers = finite(table.cells(column, rows), need)
-        notes.report += [f"target {column!r}: {line}" for line in found_numbers.notes]
-        notes.report.append(f"target {column!r}: {_spread(found_numbers.values)}")
-        values.append(found_numbers.values)
+        numbers = finite(table.cells(column, rows), need)
+        notes.report += [f"target {column!r}: {line}" for line in numbers.notes]
+        notes.report.append(f"target {column!r}: {_spread(numbers.values)}")
+        values.append(numbers.values)
     return np.stack(values, axis=1), None
 
 
@@ -219,9 +221,9 @@ def _remedy(described: Mapping[str, Any]) -> str:
     return "; where some have none, name a column under mask: that is 1 in rows with a target, else 0"
 
 
-def _require_few_classes(cells: Cells, found: Names) -> None:
+def _require_few_classes(cells: Cells, names: Names) -> None:
     """That a column of classes is none of identifiers: at most 1000, and beyond 20 fewer than half the targets."""
-    classes, targets = len(found.names), len(found.codes)
+    classes, targets = len(names.names), len(names.codes)
     if classes > MOST_CLASSES or (classes > FEW_CLASSES and 2 * classes >= targets):
         raise DataError(
             f"{cells.where} has too many classes, {classes:,} in {counted(targets, 'target')}, as identifiers do; allowed are {MOST_CLASSES:,}, "

@@ -45,22 +45,22 @@ def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> I
         config: a study that agrees with the schema.
         folders: where relative file names are looked for, one after the other.
     """
-    found = Inspection()
+    inspection = Inspection()
     tasks: dict[str, Task] = {}
     for name, described in config.get("sequences", {}).items():
         try:
             require_one_file(name, described["file"], folders)
             tasks[name] = read(name, described, folder_of(described["file"], folders))
         except DataError as error:
-            found.problems.append(str(error))
+            inspection.problems.append(str(error))
         else:
-            found.warnings.extend(tasks[name].warnings)
-            found.reports[name] = tasks[name].report
+            inspection.warnings.extend(tasks[name].warnings)
+            inspection.reports[name] = tasks[name].report
     if tasks:
         for fit in _fits(config, tasks):
-            found.problems.extend(fit.problems())
-            found.warnings.extend(fit.warnings())
-    return found
+            inspection.problems.extend(fit.problems())
+            inspection.warnings.extend(fit.warnings())
+    return inspection
 
 
 def _fits(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Iterator[Any]:
@@ -92,26 +92,26 @@ def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
     notes = Notes()
     where = f"sequences.{name} ({described['file']})"
     try:
-        found = gathering.gather(name, described, root, notes)
+        gathered = gathering.gather(name, described, root, notes)
     except MemoryError as error:
         raise DataError(f"{where}: the sequences do not fit into memory; use fewer, or shorter ones") from error
     except pa.ArrowException as error:
         raise DataError(f"{where}: the file cannot be read ({str(error).splitlines()[0]})") from error
     fraction = described.get("held_out", HELD_OUT_FRACTION)
-    held_out = _held_out(where, len(found.names), fraction)
+    held_out = _held_out(where, len(gathered.names), fraction)
     task = Task(
-        found.inputs,
-        found.targets,
+        gathered.inputs,
+        gathered.targets,
         held_out,
         described["loss"],
         described["loss_at"],
-        found.mask,
-        found.ends,
-        found.starts,
-        found.names,
-        found.classes,
+        gathered.mask,
+        gathered.ends,
+        gathered.starts,
+        gathered.names,
+        gathered.classes,
     )
-    task.report.extend(report_of(described, found, task, notes.report))
+    task.report.extend(report_of(described, gathered, task, notes.report))
     task.warnings.extend([*notes.warnings, *class_warnings(where, task), *double_use(where, described)])
     return task
 
@@ -128,8 +128,8 @@ def digits_task() -> Task:
     N, T, _ = data.inputs.shape
     ends = np.full(N, T)
     classes = list(range(data.output_size))
-    own = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
-    task = Task(*own, ends, ends, list(range(N)), classes)
+    fields = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
+    task = Task(*fields, ends, ends, list(range(N)), classes)
     task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of {T} pixels")
     task.report.extend([*class_lines(task), *last_lines(task)])
     return task

@@ -24,11 +24,11 @@ def _holding(file: str, folders: Sequence[Path]) -> list[Path]:
 
 def require_one_file(name: str, file: str, folders: Sequence[Path]) -> None:
     """That no two different files answer to the name."""
-    first, *others = [folder / file for folder in _holding(file, folders)] or [Path()]
-    for other in others:
-        if not (first.samefile(other) or filecmp.cmp(first, other, shallow=False)):
+    first, *further = [folder / file for folder in _holding(file, folders)] or [Path()]
+    for file_elsewhere in further:
+        if not (first.samefile(file_elsewhere) or filecmp.cmp(first, file_elsewhere, shallow=False)):
             raise DataError(
-                f"sequences.{name}.file: {file!r} is two different files, {first} and {other}; write the path of the one that is meant"
+                f"sequences.{name}.file: {file!r} is two different files, {first} and {file_elsewhere}; write the path of the one that is meant"
             )
 
 

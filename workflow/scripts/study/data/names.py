@@ -130,22 +130,24 @@ def _labels_meant(cells: Cells, codes: np.ndarray, raw: list[Any]) -> tuple[list
 
 def _labels_of_text(cells: Cells, codes: np.ndarray, raw: list[str | None]) -> tuple[list[Any], list[str]]:
     text = [None if value is None else value.strip() for value in raw]
-    said = [value for value in text if not is_blank(value)]
-    plain = {value: value.replace(",", ".") if cells.decimal == "," else value for value in said if value is not None}
-    if said and all(matches(value, _LABEL) for value in plain.values()):
-        fraction = np.array([value in plain and float(plain[value]) % 1 != 0 for value in text])[codes]
+    filled = [value for value in text if not is_blank(value)]
+    decimal_text = {
+        value: value.replace(",", ".") if cells.decimal == "," else value for value in filled if value is not None
+    }
+    if filled and all(matches(value, _LABEL) for value in decimal_text.values()):
+        fraction = np.array([value in decimal_text and float(decimal_text[value]) % 1 != 0 for value in text])[codes]
         if fraction.any():
             raise DataError(_fraction(cells, fraction))
-        return [int(plain[value].partition(".")[0]) if value in plain else None for value in text], []
-    if said and all(value is not None and value.lower() in ("true", "false") for value in said):
-        return [value.lower() == "true" if value in plain else None for value in text], []  # type: ignore[union-attr]
+        return [int(decimal_text[value].partition(".")[0]) if value in decimal_text else None for value in text], []
+    if filled and all(value is not None and value.lower() in ("true", "false") for value in filled):
+        return [value.lower() == "true" if value in decimal_text else None for value in text], []  # type: ignore[union-attr]
     names = [value or None for value in text]
     blank = sorted({value for value in names if value and is_blank(value)})
     warnings = [
         f"{cells.where}: {value!r} is taken as the name of a class; if it means a missing value, leave the cell empty"
         for value in blank
     ]
-    if not said:  # nothing but words for missing values
+    if not filled:  # nothing but words for missing values
         return [None] * len(names), []
     folded: dict[str, str] = {}
     for name in filter(None, names):

@@ -67,9 +67,9 @@ class Order:
 
 
 def order_of(table: Table, described: Mapping[str, Any], notes: Notes) -> Order:
-    found = identifiers(table.cells(described["sequence"]))
-    notes.warnings += found.warnings
-    codes, names = found.codes, found.names
+    identified = identifiers(table.cells(described["sequence"]))
+    notes.warnings += identified.warnings
+    codes, names = identified.codes, identified.names
     time = described.get("time")
     if time is None:
         rows = np.argsort(codes, kind="stable")

@@ -60,10 +60,10 @@ def sequences_of(task: Task) -> Any:
     return rc.Sequences(**{name: getattr(task, name) for name in FIELDS})
 
 
-def report_of(described: Mapping[str, Any], found: Any, task: Task, of_columns: list[str]) -> Iterator[str]:
+def report_of(described: Mapping[str, Any], gathered: Any, task: Task, of_columns: list[str]) -> Iterator[str]:
     """What the data are, a line each."""
     N, ends = len(task.names), task.ends
-    yield f"{described['file']}: {counted(found.file_rows, 'row')}, {counted(N, 'sequence')} (column {described['sequence']!r})"
+    yield f"{described['file']}: {counted(gathered.file_rows, 'row')}, {counted(N, 'sequence')} (column {described['sequence']!r})"
     if ends.min() == ends.max():
         yield f"all sequences have {counted(int(ends[0]), 'step')}"
     else:
@@ -71,8 +71,8 @@ def report_of(described: Mapping[str, Any], found: Any, task: Task, of_columns: 
         yield f"sequences have {int(ends.min()):,} to {int(ends.max()):,} steps, median {median}; shorter ones end earlier"
     yield from of_columns
     yield from class_lines(task)
-    if found.unused:
-        yield f"not used: {listed(map(repr, found.unused))}"
+    if gathered.unused:
+        yield f"not used: {listed(map(repr, gathered.unused))}"
     yield from last_lines(task)
 
 
@@ -111,10 +111,10 @@ def class_warnings(where: str, task: Task) -> Iterator[str]:
         return
     if len(task.classes) == 1:
         yield f"{where}: there is one class alone, {class_name(task.classes[0])}"
-    for count, said in zip(counts, ("to train on", "held out"), strict=True):
-        without = [class_name(name) for name, here in zip(task.classes, count, strict=True) if not here]
+    for count, use in zip(counts, ("to train on", "held out"), strict=True):
+        without = [class_name(name) for name, members in zip(task.classes, count, strict=True) if not members]
         if without:
-            yield f"{where}: no sequence that is {said} has the class {listed(map(repr, without))}"
+            yield f"{where}: no sequence that is {use} has the class {listed(map(repr, without))}"
 
 
 def double_use(where: str, described: Mapping[str, Any]) -> Iterator[str]:

@@ -29,9 +29,9 @@ def save_task(task: Task, arrays: str | Path, report: str | Path, facts: str | P
         aside.write_text(
             "\n".join([*task.report, *(f"warning: {line}" for line in task.warnings), ""]), encoding="utf-8"
         )
-    said = {"classes": task.class_names, "report": task.report, "warnings": task.warnings}
+    facts_of_task = {"classes": task.class_names, "report": task.report, "warnings": task.warnings}
     with written_aside(facts) as aside:
-        aside.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(facts_of_task, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _place(file: str | Path) -> str:
