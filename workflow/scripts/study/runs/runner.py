@@ -39,7 +39,7 @@ class BlockRunner:
     def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
         """Compute those that are not in the cache, and keep each as soon as it is ready."""
         missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
-        record.done = record.found = record.runs - len(missing)
+        record.finished = record.reused = record.runs - len(missing)
         record.write()
         before = time.perf_counter()
         for experiment, entry in self.compute(missing):

@@ -32,7 +32,7 @@ class Record:
 
     Attributes:
         rule: its rule, or of what kind it is.
-        runs, done, found: runs of the block, those finished, and those that were finished before.
+        runs, finished, reused: runs of the block, those finished, and of these those that were finished before.
         engine: seconds in the engine, by the clock (asking for processor time costs as much as writing a run).
         cpu: processor seconds of the process since its start; ``before`` of them had passed when the record began.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
@@ -42,8 +42,8 @@ class Record:
     rule: str
     file: Path
     runs: int = 0
-    done: int = 0
-    found: int = 0
+    finished: int = 0
+    reused: int = 0
     engine: float = 0.0
     cpu: float = 0.0
     memory_mb: float = 0.0
@@ -53,7 +53,7 @@ class Record:
 
     def ran(self, seconds: float) -> None:
         """One more run is done, after so many seconds in the engine."""
-        self.done += 1
+        self.finished += 1
         self.engine += seconds
         if time.time() - self.updated > EVERY:
             self.write()
