@@ -17,13 +17,13 @@ from study.tables import store
 def running(
     snakemake: Any, expected: Mapping[type[Exception], str] | None = None, pandas: bool = False
 ) -> Iterator[Record]:
-    """A job, from its first line to its last: one thread, a record of time and memory, and plain words for what goes wrong.
+    """A job from its first line to its last: one thread, a record of time and memory, and an error's words without traceback.
 
     One thread gives the same bits at any ``--cores``, and takes no more than the job was given.
 
     Args:
-        expected: errors that need no traceback, and the words before theirs; empty words are the error's own name.
-        pandas: whether the job uses it. Otherwise it is left out: pyarrow would import it, which takes 0.35 s.
+        expected: errors that need no traceback -> the words before the error's own. Empty words become the error's name.
+        pandas: whether the job uses pandas. If not, pyarrow does not import it, which saves 0.35 s.
     """
     if not pandas:
         store.leave_pandas_out()

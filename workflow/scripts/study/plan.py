@@ -1,7 +1,7 @@
-"""From a config to blocks of runs: a pure function of the config, cheap, and blind to what lies on disk.
+"""From a config to blocks of runs. The plan is a function of the config alone, whatever lies on disk.
 
-A block is one job: all runs of a sweep that share the values of the axes named in ``jobs_over``. Because blocks are named
-after those values, a grown axis adds blocks and leaves the others' files as they are.
+A block is one job: all runs of a sweep that share the values of the axes named in ``jobs_over``. A block is named after those
+values, so a grown axis adds blocks and leaves the files of the others as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rnn_core.experiment import axes
 Settings = dict[str, Any]
 
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
-BLOCKS_VERIFIED_TOGETHER = 8  # about; a job that verifies imports torch, which takes as long as verifying five runs
+BLOCKS_VERIFIED_TOGETHER = 8  # about; importing torch takes a job as long as verifying five runs
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Block:
     """One job of a sweep.
 
     Attributes:
-        name: the shared values, fit for a path: ``activation=tanh,spectral_radius=0.9``.
+        sweep: the sweep that it belongs to.
+        name: the shared values as part of a path: ``activation=tanh,spectral_radius=0.9``.
         shared: axis -> value, for the axes in ``jobs_over``.
-        grid: axis -> values, for the others.
+        grid: axis -> values, for all other axes.
         seeds: how many seeds, counted from 0.
     """
 
@@ -52,7 +53,7 @@ class Block:
 
 
 def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str, str], int]:
-    """(sweep, other sweep) -> how many runs both have, where they have any. Such runs are computed once, and stand in both."""
+    """(sweep, other sweep) -> how many runs both have, if any. Such a run is computed once and stands in both."""
     sweeps = config["sweeps"]
     grids = {
         sweep: {axis: set(as_list(described["grid"].get(axis, default))) for axis, default in defaults.items()}
@@ -69,7 +70,7 @@ def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str
 
 
 def as_list(value: Any) -> list[Any]:
-    """A grid entry as a list: a single value stands for an axis of one."""
+    """A grid's entry as a list. A single value is a list of one."""
     return list(value) if isinstance(value, list) else [value]
 
 
@@ -115,8 +116,8 @@ def count(config: Mapping[str, Any]) -> tuple[int, int]:
 def verification_jobs(planned: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
     """(sweep, group) -> the blocks whose samples one job verifies.
 
-    A block's group follows from its name, and the number of groups is a power of two: a grown axis leaves most groups as
-    they are, but for their new blocks.
+    A block's group follows from its name, and the number of groups is a power of two. So a grown axis adds blocks to some groups
+    and leaves most as they are.
     """
     jobs: dict[tuple[str, str], list[Block]] = {}
     of_sweep = {sweep: [b for b in planned.values() if b.sweep == sweep] for sweep, _ in planned}
@@ -131,7 +132,7 @@ def verification_jobs(planned: Mapping[tuple[str, str], Block]) -> dict[tuple[st
 
 
 def block_name(shared: Settings) -> str:
-    """Values as a file name; ``:`` is not allowed in names on every file system, and a long name ends in a digest of all of it."""
+    """Values as a file name. Not every file system allows ``:``. A long name is cut and ends in a digest of all of it."""
     name = ",".join(f"{axis}={str(value).replace(':', '-')}" for axis, value in shared.items()) or "all"
     if len(name) <= LONGEST_NAME:
         return name

@@ -62,7 +62,7 @@ def _choice(choices: Iterable[str], description: str) -> dict[str, Any]:
 
 
 def _grid() -> dict[str, Any]:
-    """Every axis of an experiment: one value, or a list of values. Sweeps say how many seeds, not which."""
+    """Every axis of an experiment: a value, a list of values or a range. A sweep says how many seeds it has, not which."""
     grid = {}
     for name, axis in axes().items():
         if name == "seed":
@@ -75,7 +75,7 @@ def _grid() -> dict[str, Any]:
 
 
 def _value_schema(axis: Axis) -> dict[str, Any]:
-    """One value of an axis in a config: null, where the setting may be left unset, stands beside the others."""
+    """One value of an axis in a config. It may be null where the setting may be left unset."""
     schema_of_value = axis.json_schema()
     if axis.kind == "rule":
         schema_of_value |= {

@@ -1,9 +1,9 @@
-"""What a study will take, told before anything starts: runs, jobs, processor time, wall time, memory, disk, and what is left of it.
+"""What a study will take, told before it starts: runs, jobs, processor time, wall time, memory, disk, and what is left.
 
-The cost model knows how much work there is, not how fast this machine does it: a few of the study's own runs, spread over its
-settings, are timed here (10 seconds at most), and the model's times of the engine are multiplied by measured over predicted, sweep
-by sweep. What was not timed (starts of jobs, keeping rows, tables, figures) stands as in the model: a machine without a compiler
-is many times slower in the engine, and not in the rest.
+The cost model knows how much work there is. It does not know how fast this machine is. So some short runs of the study are timed
+here, for 10 seconds at most. In each sweep the engine's predicted time is multiplied by measured over predicted. What was not timed
+stands as in the model: starts of jobs, keeping rows, tables, figures. A machine without a compiler is many times slower in the engine
+alone.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from study.settings import axis_defaults, described_axes
 from study.tables.columns import TABLES
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
-NOT_TIMED = (
-    "block",
-    "kept",
-    "row",
-    "cubed",
-)  # not the engine's; and eigenvalues, which are remembered when a sample is timed
+# Work that is not the engine's; and eigenvalues, which are remembered when a sample is timed.
+NOT_TIMED = ("block", "kept", "row", "cubed")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Processor seconds by the model: in the engine, whose speed is measured here, and in the rest, which is not."""
+    """Processor seconds by the model.
+
+    Attributes:
+        engine: in the engine, whose speed is measured here.
+        rest: in everything else.
+    """
 
     engine: float
     rest: float
@@ -53,10 +54,13 @@ class SweepPlan:
     """What one sweep takes.
 
     Attributes:
+        runs, finished: how many it has, and how many are in the cache.
         blocks: times of every block.
         open: share of every block's runs that are not finished.
-        factor, sampled: measured over predicted time in the engine; runs that this was measured on.
-        memory_mb, disk_mb: of the largest job; of all (MiB).
+        factor: measured over predicted time in the engine.
+        sampled: how many runs that was measured on.
+        memory_mb: of the largest job (MiB).
+        disk_mb: of all jobs (MiB).
     """
 
     sweep: str
@@ -96,7 +100,7 @@ class SweepPlan:
 
 
 def small_parts(block: Block, budget: float) -> Iterator[Block]:
-    """Parts of a block that take at most ``budget`` seconds: one point of its grid each, with all lengths if they fit."""
+    """Small blocks out of a block, each of at most ``budget`` seconds: a point of its grid, with all lengths if they fit."""
     rng = np.random.default_rng(0)
     axes = {axis: [value] for axis, value in block.shared.items()} | block.grid
     while True:
@@ -166,14 +170,14 @@ def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner,
 
 
 def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
-    """Times of a job that verifies these blocks: their samples once more in the engine; the rest is PyTorch's."""
+    """Times of a job that verifies these blocks. The engine runs their samples once more; the rest is PyTorch's."""
     checked = config["gate"]["checked_runs_per_job"]
     engine = sum(min(1.0, checked / len(block)) * model.seconds(engine_work(block, shared=False)) for block in blocks)
     return Times(engine, model.verification_cost(blocks, config).seconds - engine)
 
 
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
-    """What surrounds the sweeps: jobs and times of the gate, verification, tables and figures."""
+    """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
     checked = config["gate"]["checked_runs_per_job"]
     verifications = planning.verification_jobs(blocks) if checked else {}
     verifying = [verification_times(group, config) for group in verifications.values()]
@@ -239,11 +243,11 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     ]
     if sampled:
         lines.append(
-            f"Short runs with the study's settings were timed here, {sampled:,} in all with repeats: in the engine this machine takes {factor:.2f} times what the model says."
+            f"Short runs with the study's settings were timed here ({sampled:,} with repeats): in the engine this machine takes {factor:.2f} times what the model says."
         )
     else:
         lines.append(
-            "No run of the study is short enough to be timed here: the model's own times stand (another machine's)."
+            "No run of the study is short enough to be timed here. The times are the model's, for another machine."
         )
     defaults = axis_defaults()
     for (first, second), count in planning.shared_runs(config, defaults).items():

@@ -31,8 +31,9 @@ class Gathered:
     Attributes:
         inputs: (N, T, D) float64, 0 after a sequence's end.
         targets: (N,) int64 or (N, C) float64 for a loss at the last step, with T as second axis for one at every step.
-        mask: (N, T) bool, steps that carry a target; None where that is the last step of all, or every step of all.
+        mask: (N, T) bool, steps that carry a target. None if that is the last step of all sequences, or every step.
         ends, starts: (N,) the steps up to the last target, and up to the first.
+        names: (N,) identifiers.
         classes: what the labels 0, 1, … are called; None for a regression.
         file_rows: rows of the file.
         unused: columns that nothing uses.
@@ -50,7 +51,7 @@ class Gathered:
 
 
 def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) -> Gathered:
-    """The sequences of a file as the config's ``sequences`` section describes them: one row a time step.
+    """The sequences of a file with one row a time step, as the config's ``sequences`` section describes them.
 
     Raises:
         DataError: the file, a column or a cell is not what it must be.
@@ -93,7 +94,7 @@ def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) ->
 
 
 def _require_roles(name: str, described: Mapping[str, Any]) -> None:
-    """That no column is asked to be two things that exclude each other."""
+    """Refuse a column that has two roles which exclude each other."""
     where, targets = f"sequences.{name}", list(described["targets"])
     if described["loss"] == "softmax_cross_entropy" and len(targets) != 1:
         raise DataError(
@@ -111,7 +112,7 @@ def _require_roles(name: str, described: Mapping[str, Any]) -> None:
 
 
 def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[str]:
-    """The columns that are read: all that the config names, and those that look like time where it names none."""
+    """The columns to read: all that the config names. If it names no time, also those that look like time."""
     roles = [("sequence", described["sequence"]), ("time", described.get("time")), ("mask", described.get("mask"))]
     roles += [(key, column) for key in ("inputs", "targets") for column in described[key]]
     missing = list(dict.fromkeys(column for _, column in roles if column is not None and column not in names))
@@ -162,7 +163,7 @@ def _say_unused_rows(inside: np.ndarray, notes: Notes) -> None:
 
 
 def _require_memory(where: str, N: int, T: int, D: int) -> None:
-    """That sequences as long as the longest fit into this machine."""
+    """Refuse sequences that do not fit into this machine, each as long as the longest."""
     wanted, there = N * T * D * 8, memory_of_machine_mb() * 2**20
     if wanted > there / 2:
         raise DataError(
@@ -172,7 +173,7 @@ def _require_memory(where: str, N: int, T: int, D: int) -> None:
 
 
 def _input(table: Table, column: str, order: Order, notes: Notes) -> np.ndarray:
-    """(rows,) one input in the order of the steps, with what is remarkable about it."""
+    """(rows,) one input in the order of the steps. Notes tell what is remarkable about it."""
     numbers = finite(table.cells(column), "every input needs a number in every row")
     values = numbers.values
     notes.report += [f"input {column!r}: {line}" for line in numbers.notes]
@@ -222,7 +223,7 @@ def _remedy(described: Mapping[str, Any]) -> str:
 
 
 def _require_few_classes(cells: Cells, names: Names) -> None:
-    """That a column of classes is none of identifiers: at most 1000, and beyond 20 fewer than half the targets."""
+    """Refuse classes that look like identifiers: more than 1000, or more than 20 and half as many as targets."""
     classes, targets = len(names.names), len(names.codes)
     if classes > MOST_CLASSES or (classes > FEW_CLASSES and 2 * classes >= targets):
         raise DataError(
@@ -232,14 +233,14 @@ def _require_few_classes(cells: Cells, names: Names) -> None:
 
 
 def _by_step(targets: np.ndarray, mask: np.ndarray, order: Order, carry: np.ndarray) -> np.ndarray:
-    """Targets (N, T, …) from those of the rows that carry one; 0 elsewhere."""
+    """Targets (N, T, …), 0 at steps without one, from the targets of the rows that carry one."""
     spread = np.zeros((*mask.shape, *targets.shape[1:]), dtype=targets.dtype)
     spread[order.of_row[carry], order.step[carry]] = targets
     return spread
 
 
 def _varied(table: Table, described: Mapping[str, Any], order: Order, carry: np.ndarray) -> bool:
-    """Whether rows hold targets that are neither blank nor that of the one row of their sequence that counts."""
+    """Whether a row that does not count holds another target than the one row of its sequence that counts."""
     for column in described["targets"]:
         codes, values = distinct(table.cells(column, order.rows))
         blank = np.array([is_blank(value) for value in values])[codes]

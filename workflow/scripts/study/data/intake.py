@@ -25,12 +25,12 @@ from study.settings import axis_defaults
 
 @dataclass(frozen=True)
 class Inspection:
-    """What can be said of a study's data before any job.
+    """What a study's data are, known before any job.
 
     Attributes:
-        problems: what must be mended; each begins with its key in the config.
-        warnings: what may not be meant; likewise.
-        reports: task -> what its data are, a line each.
+        problems: what must be mended. Each begins with its key in the config.
+        warnings: what may be a mistake. Each begins with its key, too.
+        reports: task -> lines on what its data are.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Inspection:
 
 
 def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> Inspection:
-    """Read every file that the config declares, once, and hold the sweeps against what was read.
+    """Read every file that the config declares, once, and compare the sweeps with what was read.
 
     Args:
         config: a study that agrees with the schema.
@@ -83,7 +83,7 @@ def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> A
 
 
 def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
-    """Sequences as the config's ``sequences`` section describes them: a tidy file, one row a time step.
+    """Sequences from a tidy file with one row a time step, as the config's ``sequences`` section describes them.
 
     Raises:
         DataError: the file, a column or a cell is not what it must be; the sentence begins with ``sequences.NAME``.
@@ -122,7 +122,7 @@ def digits() -> Arrays:
 
 
 def digits_task() -> Task:
-    """The digits of ``rnn_core.tasks``, with what is said of them."""
+    """The digits of ``rnn_core.tasks``, with their report."""
 
     data = rc.tasks.digits()
     N, T, _ = data.inputs.shape
@@ -136,7 +136,7 @@ def digits_task() -> Task:
 
 
 def _held_out(where: str, N: int, fraction: float) -> np.ndarray:
-    """(N,) bool, drawn once for the data set, so that every run of every seed has the same split."""
+    """(N,) bool. It is drawn once for the data set, so runs of all seeds have the same split."""
     held_out = split(N, fraction)
     if not 0 < held_out.sum() < N:
         raise DataError(

@@ -34,7 +34,10 @@ class Names:
 
 
 def labels(cells: Cells, need: str) -> Names:
-    """Cells as class labels: text, booleans or integers, counted from 0 in sorted order; ``need`` says why none may be blank.
+    """Cells as class labels: text, booleans or integers, counted from 0 in sorted order.
+
+    Args:
+        need: why no cell may be blank.
 
     Raises:
         DataError: some are blank, fractions, or look like identifiers; or two differ in blanks alone.
@@ -80,7 +83,9 @@ def identifiers(cells: Cells) -> Names:
 
 
 def distinct(cells: Cells) -> tuple[np.ndarray, list[Any]]:
-    """(index of every cell into the different values, these values in the order of their first cells); None is a blank cell.
+    """(index of every cell into the different values, the different values in the order of their first cells).
+
+    A blank cell is the value None.
 
     Raises:
         DataError: cells hold several values, or bytes.
@@ -104,7 +109,7 @@ def _require_named(cells: Cells, codes: np.ndarray, meant: Sequence[Any], need: 
 
 
 def _require_apart(cells: Cells, raw: Sequence[Any], meant: Sequence[Any], what: str) -> None:
-    """That no two values are written differently and mean the same to a reader: ``a`` and ``a `` or ``1`` and ``01``."""
+    """Refuse two values that a reader takes for the same: ``a`` and ``a ``, or ``1`` and ``01``."""
     first: dict[Any, Any] = {}
     for given, value in zip(raw, meant, strict=True):
         same = float(value) if isinstance(value, str) and matches(value, r"^[+-]?[0-9]+(\.0*)?$") else value
@@ -115,7 +120,7 @@ def _require_apart(cells: Cells, raw: Sequence[Any], meant: Sequence[Any], what:
 
 
 def _labels_meant(cells: Cells, codes: np.ndarray, raw: list[Any]) -> tuple[list[Any], list[str]]:
-    """(every different value as a label, or None if it is blank; warnings)."""
+    """(every different value as a label, None where it is blank; warnings)."""
     if is_text(cells.values.type):
         return _labels_of_text(cells, codes, raw)
     if all(value is None or isinstance(value, bool) for value in raw):

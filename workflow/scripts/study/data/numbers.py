@@ -17,7 +17,7 @@ EXACT = 2**53  # integers up to this size are float64 numbers, all of them
 _YES, _NO = ("true", "yes"), ("false", "no")
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _DATE = r"^([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$)"
-_DATES = "a date is no input: write it as a number, such as hours since the start, or name the column under time: if it orders the rows"
+_DATES = "a date is no input. Write it as a number, such as hours since the start, or name the column under time: if it orders the rows"
 _THOUSANDS = {".": r"^[+-]?[0-9]{1,3}(,[0-9]{3})+\.[0-9]*$", ",": r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]*)?$"}
 
 
@@ -28,7 +28,7 @@ class Numbers:
     Attributes:
         values: (cells,) float64; nan where the cell is blank or not a number.
         blank: (cells,) bool.
-        notes: what was done to get them, for the report.
+        notes: for the report, what was done to get the numbers.
     """
 
     values: np.ndarray
@@ -122,7 +122,11 @@ def _numbers_of_text(cells: Cells) -> Numbers:
 
 
 def _numbers_of_yes_and_no(cells: Cells, text: pa.Array, wrong: np.ndarray) -> Numbers:
-    """Cells of which some are no numbers: 1 and 0 if all that are not blank say yes or no."""
+    """Words as numbers: 1 for yes or true, 0 for no or false.
+
+    Raises:
+        DataError: a cell that is not blank says neither.
+    """
     small, blank = pc.utf8_lower(text), np.asarray(text.is_null())
     yes, no = (np.asarray(pc.is_in(small, pa.array(words))) for words in (_YES, _NO))
     if not (yes | no | blank).all():
@@ -131,7 +135,7 @@ def _numbers_of_yes_and_no(cells: Cells, text: pa.Array, wrong: np.ndarray) -> N
 
 
 def _rounded_in_text(decimal_text: pa.Array, values: np.ndarray) -> int:
-    """How many of these whole numbers, as they are written, float64 does not hold exactly."""
+    """How many whole numbers in this text float64 does not hold exactly."""
     large = np.flatnonzero(np.abs(values) >= EXACT)
     whole = [text for text in decimal_text.take(pa.array(large)).to_pylist() if re.search(r"^\s*[+-]?[0-9]+\s*$", text)]
     return sum(int(float(text)) != int(text) for text in whole)
@@ -150,11 +154,11 @@ def _rounded_integers(exact: np.ndarray) -> int:
 def _note_on_rounding(count: int) -> list[str]:
     if not count:
         return []
-    return [f"{counted(count, 'integer')} beyond 2^53 lost their last digits in float64; take an offset away before"]
+    return [f"{counted(count, 'integer')} beyond 2^53 lost their last digits in float64; subtract an offset first"]
 
 
 def _unreadable(cells: Cells, text: pa.Array, wrong: np.ndarray) -> str:
-    """What stands where a number should, and what would be right."""
+    """The text that stands where a number should, and what would be right."""
     cell = str(text[int(np.flatnonzero(wrong)[0])].as_py())
     fault = f"{cells.where} holds {quoted(cell)} in {cells.in_rows(wrong)}, and must hold numbers"
     comma = cells.decimal == ","

@@ -1,4 +1,4 @@
-"""The sequences of one task, and what is said of them: a report for people, and what may not be meant."""
+"""The sequences of one task, with a report on them and warnings of what may be a mistake."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask")  # of ``rn
 
 @dataclass(frozen=True)
 class Task:
-    """The sequences of one task, split into training and held-out ones, with what is said of them.
+    """The sequences of one task, split into training and held-out ones, with a report.
 
     Attributes:
         inputs, targets, held_out, loss, loss_at, mask: as in ``rnn_core.Sequences``.
         ends, starts: (N,) steps of every sequence up to its last target, and up to its first.
-        names: (N,) what the sequences are called in the file.
+        names: (N,) the names of the sequences in the file.
         classes: what the labels 0, 1, … are called; None for a regression.
-        report: what the data are, a line each.
-        warnings: what may not be meant; each begins with the key in the config.
+        report: lines on what the data are.
+        warnings: what may be a mistake. Each begins with the key in the config.
     """
 
     inputs: np.ndarray
@@ -94,7 +94,7 @@ def class_lines(task: Task) -> Iterator[str]:
 
 
 def _class_counts(task: Task) -> tuple[Any, Any] | None:
-    """(targets of every class among training sequences, among held-out ones), each (C,); None for a regression."""
+    """(targets of every class among training sequences, among held-out sequences), each (C,); None for a regression."""
     if task.classes is None:
         return None
     carrying = task.mask if task.loss_at == "every" else None
@@ -118,7 +118,7 @@ def class_warnings(where: str, task: Task) -> Iterator[str]:
 
 
 def double_use(where: str, described: Mapping[str, Any]) -> Iterator[str]:
-    """Columns that are two things at once, which is allowed and may not be meant."""
+    """Warnings of columns with two roles, which is allowed and may be a mistake."""
     inputs, targets = described["inputs"], described["targets"]
     for column in inputs:
         if column in targets:

@@ -22,7 +22,7 @@ def save(arrays: Mapping[str, Any], file: str | Path) -> None:
 
 
 def save_task(task: Task, arrays: str | Path, report: str | Path, facts: str | Path) -> None:
-    """Write the sequences for the runs, what is said of them as text for people, and the same with the classes' names as JSON."""
+    """Write the sequences for the runs, their report as text, and the report with the classes' names as JSON."""
     names = {} if task.class_names is None else {"classes": task.class_names}
     save({**task.arrays, **names, "place": _place(arrays)}, arrays)
     with written_aside(report) as aside:

@@ -31,7 +31,10 @@ class TextOptions:
     """How a text file is written.
 
     Attributes:
+        delimiter: what stands between the columns.
+        encoding: Python's name of it.
         encoding_given: whether the config names the encoding.
+        decimal: the decimal mark.
     """
 
     delimiter: str
@@ -91,7 +94,7 @@ def read_text(stream: BinaryIO, where: str, options: TextOptions, wanted: Wanted
 
 
 def _require_text(head: bytes, where: str, options: TextOptions) -> None:
-    """That a file begins like text in the encoding that was named."""
+    """Refuse a file that does not begin like text in its encoding."""
     if not head.strip():
         raise DataError(
             f"{where}: the file is empty; it needs a header with the columns' names, and one row a time step"
@@ -110,7 +113,7 @@ def _require_text(head: bytes, where: str, options: TextOptions) -> None:
 
 
 def _header(stream: BinaryIO, where: str, options: TextOptions) -> list[str]:
-    """The names in the first row that is not empty, as they stand there."""
+    """The names in the first row that is not empty, with their blanks."""
     encoding = "utf-8-sig" if options.encoding == "utf-8" else options.encoding
     text = io.TextIOWrapper(stream, encoding=encoding, newline="")
     try:
@@ -166,7 +169,7 @@ def _uneven(wrong: list[csv.InvalidRow], where: str, options: TextOptions) -> st
 
 
 def _undecodable(stream: BinaryIO, where: str, options: TextOptions) -> str:
-    """Where the file is not in its encoding, and what would help."""
+    """A sentence on where the file is not in its encoding, and what would help."""
     stream.seek(0)
     fault = f"{where}: the file is not text in {options.encoding}"
     if options.encoding == "utf-8":
