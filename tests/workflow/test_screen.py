@@ -581,7 +581,7 @@ JOB = """
     from study.files import writing
     if sys.argv[1] != "/dev/full":
         print("a library's words", flush=True)
-    with writing.plainly(ValueError):
+    with writing.ending_in_words(ValueError):
         raise ValueError("the last words")
 """
 

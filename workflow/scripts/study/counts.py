@@ -1,10 +1,10 @@
-"""Counts and times in a sentence, for modules that import nothing."""
+"""Counts and times as a sentence has them."""
 
 from __future__ import annotations
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """``1 row``, ``1,200 rows``; ``plural`` where an s does not make it."""
+    """``1 row``, ``1,200 rows``. Give ``plural`` where it does not end in s."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 

@@ -87,13 +87,13 @@ def is_sound(file: Path) -> bool:
 def _packed(entry: Entry, name: str) -> bytes:
     columns = [
         (table, name, np.ascontiguousarray(values))
-        for table, found in (("traces", entry.traces), ("updates", entry.updates))
-        for name, values in found.items()
+        for table, columns_of_table in (("traces", entry.traces), ("updates", entry.updates))
+        for name, values in columns_of_table.items()
     ]
     described = [(table, name, values.dtype.str, len(values)) for table, name, values in columns]
-    own = {"name": name, "columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
+    header = {"name": name, "columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
     blob = b"".join(values.tobytes() for _, _, values in columns)
-    body = json.dumps(own).encode() + b"\n" + _CODEC.compress(blob, asbytes=True)
+    body = json.dumps(header).encode() + b"\n" + _CODEC.compress(blob, asbytes=True)
     return bytes(zlib.crc32(body).to_bytes(_CHECKSUM) + body)
 
 
@@ -103,15 +103,15 @@ def _unpacked(content: bytes, name: str) -> Entry | None:
     if not body or zlib.crc32(body) != int.from_bytes(content[:_CHECKSUM]):
         return None
     text, _, compressed = body.partition(b"\n")
-    own = json.loads(text)
-    if own.pop("name", None) != name:
+    header = json.loads(text)
+    if header.pop("name", None) != name:
         return None
-    described = own.pop("columns")
+    described = header.pop("columns")
     size = sum(np.dtype(kind).itemsize * length for *_, kind, length in described)
     blob = _CODEC.decompress(compressed, size, asbytes=True)
-    found: dict[str, Columns] = {"traces": {}, "updates": {}}
+    tables: dict[str, Columns] = {"traces": {}, "updates": {}}
     start = 0
     for table, name, kind, length in described:
-        found[table][name] = np.frombuffer(blob, kind, length, start)
-        start += found[table][name].nbytes
-    return Entry(found["traces"], found["updates"], **own)
+        tables[table][name] = np.frombuffer(blob, kind, length, start)
+        start += tables[table][name].nbytes
+    return Entry(tables["traces"], tables["updates"], **header)

@@ -80,8 +80,8 @@ def release(study: str) -> None:
 
 def _locks(study: str) -> list[Path]:
     """Snakemake's locks on files of this study: it notes one name a line."""
-    found = sorted((SNAKEMAKE / "locks").glob("*.lock"))
-    return [lock for lock in found if any(f"results/{study}/" in line for line in lock.read_text().splitlines())]
+    locks = sorted((SNAKEMAKE / "locks").glob("*.lock"))
+    return [lock for lock in locks if any(f"results/{study}/" in line for line in lock.read_text().splitlines())]
 
 
 def _myself() -> dict[str, Any]:

@@ -31,8 +31,8 @@ def facts_of(file: str | Path, study: str, figure: str) -> Facts:
         Misplaced: it is another figure's, or another study's.
         FileTrouble: it cannot be read.
     """
-    found: Facts = json.loads(seal.check_text(file))
-    for name, own in (("study", study), ("figure", figure)):
-        if found[name] != own:
-            raise Misplaced(file, f"it is of the {name} {found[name]!r}, not {own!r}")
-    return found
+    facts: Facts = json.loads(seal.check_text(file))
+    for name, expected in (("study", study), ("figure", figure)):
+        if facts[name] != expected:
+            raise Misplaced(file, f"it is of the {name} {facts[name]!r}, not {expected!r}")
+    return facts

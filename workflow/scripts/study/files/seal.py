@@ -104,8 +104,8 @@ def _place(file: Path) -> int | None:
         if length > size:
             return None
         opened.seek(size - length)
-        found = list(_SEAL.finditer(opened.read()))
-    return size - length + found[0].start() if len(found) == 1 else None
+        seals = list(_SEAL.finditer(opened.read()))
+    return size - length + seals[0].start() if len(seals) == 1 else None
 
 
 def _digest(file: Path, start: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Writing files so that no reader, and no killed job, ever leaves or sees half of one; and saying plainly what went wrong with a file."""
+"""Writing files so that no reader, and no killed job, ever leaves or sees half of one; and saying ending_in_words what went wrong with a file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Damaged(FileTrouble):
 
     def put_aside(self) -> str:
         """Rename the files, so that Snakemake makes them anew, and say so. They are not deleted: somebody may have edited them."""
-        return "\n  ".join([self._renamed(), *(other.put_aside() for other in self.others)])
+        return "\n  ".join([self._renamed(), *(damaged.put_aside() for damaged in self.others)])
 
     def _renamed(self) -> str:
         aside = self.file.with_name(f"{self.file.name}.damaged")
@@ -83,7 +83,7 @@ class Misplaced(Damaged):
 
 
 @contextmanager
-def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
+def ending_in_words(*expected: type[Exception], before: str = "") -> Iterator[None]:
     """End a job with what is wrong and what to do, without a traceback; ``before`` precedes the ``expected`` errors' words."""
     try:
         yield
@@ -124,8 +124,8 @@ def _refused(error: OSError) -> str:
 
 def _advice(error: OSError) -> str:
     """What is wrong with reading, and what to do."""
-    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
-    return _READING.get(error.errno or 0, other)
+    unknown = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
+    return _READING.get(error.errno or 0, unknown)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class BlockRunner:
     def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
         """Compute those that are not in the cache, and keep each as soon as it is ready."""
         missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
-        record.done = record.found = record.runs - len(missing)
+        record.finished = record.reused = record.runs - len(missing)
         record.write()
         before = time.perf_counter()
         for experiment, entry in self.compute(missing):
@@ -61,8 +61,8 @@ class BlockRunner:
 
     def finished(self, experiment: rc.Experiment) -> Entry:
         """Its entry, computed again if its file was lost or damaged meanwhile."""
-        found = self.cache.get(self.name(experiment))
-        return found if found is not None else next(self.compute([experiment]))[1]
+        entry = self.cache.get(self.name(experiment))
+        return entry if entry is not None else next(self.compute([experiment]))[1]
 
     def name(self, experiment: rc.Experiment) -> str:
         """The run's key, in the cache and in every table: a digest of its settings and of the sequences it reads."""
@@ -87,17 +87,19 @@ def finish(
             entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
-            writer.tables["runs"].add(key, _one({**entry.row, "engine": provenance["engine"], "verified_error": None}))
-            writer.tables["timings"].add(key, _one({**entry.timing, "verify_seconds": None}))
+            writer.tables["runs"].add(
+                key, _as_columns({**entry.row, "engine": provenance["engine"], "verified_error": None})
+            )
+            writer.tables["timings"].add(key, _as_columns({**entry.timing, "verify_seconds": None}))
 
 
-def _one(row: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _as_columns(row: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: [value] for name, value in row.items()}
 
 
 def identity(device: str) -> str:
     """What besides a run's settings and sequences decides its entry: the code, the libraries, the device and the path."""
-    parts = (
+    ingredients = (
         engine_digest(),
         script_digest("run_block"),
         version("numpy"),
@@ -105,7 +107,7 @@ def identity(device: str) -> str:
         version("torch"),
         made_on(device),
     )
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("|".join(ingredients).encode()).hexdigest()[:16]
 
 
 def prepared(snakemake: Any, cache: str = "") -> BlockRunner:

@@ -35,9 +35,9 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
         CheckFailed: it disagrees with PyTorch by more than the tolerance.
     """
     name = runner.name(experiment)
-    found = runner.cache.get(name)
-    if found is not None and found.checks and all(check["tolerance"] == tolerance for check in found.checks):
-        return found
+    cached = runner.cache.get(name)
+    if cached is not None and cached.checks and all(check["tolerance"] == tolerance for check in cached.checks):
+        return cached
     verifier, start = Verifier(tolerance), time.perf_counter()
     data = runner.data.get(experiment.task)
     result = rc.run(experiment, data, runner.device, watch=verifier, memory_budget=runner.memory_budget)
@@ -49,7 +49,7 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
     return entry
 
 
-def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
+def require_same_rows(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
     """That the block's table ``traces`` holds under ``key`` what was verified: the same gradient norms, within the tolerance.
 
     Raises:
@@ -57,16 +57,16 @@ def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry,
     """
     where = [("run_key", "==", key)]
     with reading(traces):
-        kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
-    steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
+        rows = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
+    steps = [np.array_equal(rows[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
     if not all(steps):
         raise CheckFailed(
             f"the rows in {traces} are not those of the run that was verified, {describe(experiment, key)}"
         )
-    ours, theirs = entry.traces["log10_grad_norm"], kept["log10_grad_norm"].to_numpy()
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    computed, stored = entry.traces["log10_grad_norm"], rows["log10_grad_norm"].to_numpy()
+    same = (computed == stored) | (np.isnan(computed) & np.isnan(stored))
     with np.errstate(all="ignore"):
-        error = np.where(same, 0.0, np.abs(np.expm1((theirs - ours) * math.log(10.0))))
+        error = np.where(same, 0.0, np.abs(np.expm1((stored - computed) * math.log(10.0))))
     if not (error <= tolerance).all():
         at = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
         raise CheckFailed(
@@ -84,7 +84,7 @@ def rows_of(
         for experiment in sample(block, size):
             limit = tolerance[experiment.dtype]
             key, entry = runner.name(experiment), verified(experiment, runner, limit)
-            require_kept(key, experiment, file, entry, limit)
+            require_same_rows(key, experiment, file, entry, limit)
             name = {"sweep": block.sweep, "run_key": key}
             for check in entry.checks or []:
                 yield {**check, **name}, {**entry.timing, **name}

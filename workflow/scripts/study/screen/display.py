@@ -104,9 +104,9 @@ class Screen:
         """The live line, cut to the terminal's width, so that it never wraps, not even when the terminal adds a ``^C``."""
         if not (self.live and self._line):
             return ""
-        room = min(self._columns() - FREE, WIDEST)
-        line = self._line[: max(room, 0)]
-        width = min(room - len(line) - 4, BAR[1])
+        columns = min(self._columns() - FREE, WIDEST)
+        line = self._line[: max(columns, 0)]
+        width = min(columns - len(line) - 4, BAR[1])
         if self._share is None or width < BAR[0]:
             return line
         full = round(min(max(self._share, 0.0), 1.0) * width)
@@ -140,11 +140,11 @@ class _CaughtWriters:
     """
 
     def __init__(self, screen: Screen) -> None:
-        own = screen.stream.fileno()
-        self.terminal = open(os.dup(own), "w", encoding=screen.stream.encoding, errors="replace")  # noqa: PTH123, SIM115 - a descriptor, kept open
+        descriptor = screen.stream.fileno()
+        self.terminal = open(os.dup(descriptor), "w", encoding=screen.stream.encoding, errors="replace")  # noqa: PTH123, SIM115 - a descriptor, kept open
         self.silenced = threading.Event()
         self._screen, self._given = screen, screen.stream
-        self._standard = {number: os.dup(number) for number in {1, 2, own} if os.isatty(number)}
+        self._standard = {number: os.dup(number) for number in {1, 2, descriptor} if os.isatty(number)}
         read, write = os.pipe()
         for number in self._standard:
             os.dup2(write, number)

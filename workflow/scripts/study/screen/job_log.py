@@ -49,17 +49,17 @@ def last_words(text: str) -> SystemExit:
     return SystemExit(1)
 
 
-def reason(own: Iterable[str | Path], executors: Iterable[str | Path] = ()) -> tuple[str, str]:
+def reason(job_logs: Iterable[str | Path], executor_logs: Iterable[str | Path] = ()) -> tuple[str, str]:
     """(why a job failed, the log that says so), both empty if no log does. Further lines of a reason are indented.
 
     Args:
         own: logs that the job writes: their last words count.
         executors: a cluster's, which hold Snakemake's words too: the first line of an error counts, one of memory before others.
     """
-    for log in own:
+    for log in job_logs:
         if lines := _lines(log):
             return _last_words(lines), str(log)
-    for log in executors:
+    for log in executor_logs:
         if errors := [line for line in _lines(log) if _CLUSTERS_ERROR.search(line)]:
             of_memory = [line for line in errors if _MEMORY.search(line)]
             return cut((of_memory or errors)[0].strip()), str(log)

@@ -17,7 +17,7 @@ from typing import Any
 from study.files.writing import written_aside
 
 EVERY = 1.0  # seconds between two records of a job
-PARTS = {
+WORK_OF_RULE = {
     "run_block": "starting jobs, cache and block tables",
     "verify_runs": "verification",
     "check_engine": "engine check",
@@ -32,7 +32,7 @@ class Record:
 
     Attributes:
         rule: its rule, or of what kind it is.
-        runs, done, found: runs of the block, those finished, and those that were finished before.
+        runs, finished, reused: runs of the block, those finished, and of these those that were finished before.
         engine: seconds in the engine, by the clock (asking for processor time costs as much as writing a run).
         cpu: processor seconds of the process since its start; ``before`` of them had passed when the record began.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
@@ -42,8 +42,8 @@ class Record:
     rule: str
     file: Path
     runs: int = 0
-    done: int = 0
-    found: int = 0
+    finished: int = 0
+    reused: int = 0
     engine: float = 0.0
     cpu: float = 0.0
     memory_mb: float = 0.0
@@ -53,7 +53,7 @@ class Record:
 
     def ran(self, seconds: float) -> None:
         """One more run is done, after so many seconds in the engine."""
-        self.done += 1
+        self.finished += 1
         self.engine += seconds
         if time.time() - self.updated > EVERY:
             self.write()
@@ -95,8 +95,8 @@ def most_memory() -> float:
 def read(file: Path) -> Record | None:
     """A record, or None where there is none that can be read."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return Record(**{**found, "file": file})
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return Record(**{**stored, "file": file})
     except (OSError, ValueError, TypeError):
         return None
 
@@ -132,14 +132,14 @@ def spent(folder: str | Path) -> list[tuple[str, float, float | None]]:
         session = Session(**json.loads((Path(folder) / "session.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return []
-    found = map(read, sorted(Path(folder).rglob("*.json")))
-    records = [record for record in found if record is not None and record.started >= session.started]
-    parts = {"engine": sum(r.engine_cpu for r in records)}
-    for rule, name in PARTS.items():
-        parts[name] = sum(r.cpu - r.engine_cpu for r in records if r.rule == rule)
+    stored = map(read, sorted(Path(folder).rglob("*.json")))
+    records = [record for record in stored if record is not None and record.started >= session.started]
+    seconds_of = {"engine": sum(r.engine_cpu for r in records)}
+    for rule, name in WORK_OF_RULE.items():
+        seconds_of[name] = sum(r.cpu - r.engine_cpu for r in records if r.rule == rule)
     whole = session.cores * (time.time() - session.started)
-    rest = whole - sum(parts.values())
-    if rest < 0:  # jobs ran elsewhere too, on a cluster's nodes
-        return [(name, seconds, None) for name, seconds in parts.items()]
-    parts["Snakemake, and cores without a job"] = rest
-    return [(name, seconds, seconds / whole) for name, seconds in parts.items()]
+    idle = whole - sum(seconds_of.values())
+    if idle < 0:  # jobs ran elsewhere too, on a cluster's nodes
+        return [(name, seconds, None) for name, seconds in seconds_of.items()]
+    seconds_of["Snakemake, and cores without a job"] = idle
+    return [(name, seconds, seconds / whole) for name, seconds in seconds_of.items()]

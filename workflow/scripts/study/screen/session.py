@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,7 +57,7 @@ class Listener(logging.Handler):
         self.shows_study = self.decided = self.runs_study = False
         self.well: bool | None = None
         self.nothing_to_do = self.stopping = False
-        self._began, self._closed = time.time(), threading.Event()
+        self._began, self._told_all = time.time(), False
         self._unexplained: dict[int | None, logging.LogRecord] = {}  # thread -> an error; the next words may explain it
         self._early: list[logging.LogRecord] = []
         self._told_failures: set[tuple[str, str]] = set()
@@ -214,8 +213,8 @@ class Listener(logging.Handler):
 
     def close(self) -> None:
         """Called by Snakemake when it has said everything."""
-        if not self._closed.is_set():
-            self._closed.set()
+        if not self._told_all:
+            self._told_all = True
             if self.follower is not None:
                 self.follower.end()
             with suppress(Exception):

@@ -112,12 +112,12 @@ def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iter
     A dictionary pays for names and counts: numbers seldom repeat. Page checksums are for other readers than ours:
     ``pandas.read_parquet(file, page_checksum_verification=True)``.
     """
-    own = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
+    footer = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
     repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
     with file.open("wb") as opened:
         parquet = pq.ParquetWriter(
             opened,
-            fields.with_metadata({**(fields.metadata or {}), **own}),
+            fields.with_metadata({**(fields.metadata or {}), **footer}),
             compression="zstd",
             use_dictionary=repeating,
             write_page_checksum=True,
@@ -135,7 +135,7 @@ def provenance_of(file: str | Path) -> dict[str, Any]:
         return dict(json.loads(pq.read_schema(file).metadata[PROVENANCE_KEY]))
 
 
-def require(file: str | Path, **own: Any) -> None:
+def require(file: str | Path, **footer: Any) -> None:
     """That a table is whole and the one that belongs in its place: its footer says the same as ``own`` (name -> value).
 
     Raises:
@@ -144,17 +144,19 @@ def require(file: str | Path, **own: Any) -> None:
         FileTrouble: it cannot be read.
     """
     seal.check(file)
-    made, wanted = provenance_of(file), json.loads(json.dumps(own))
-    other = [_difference(name, made.get(name), value) for name, value in wanted.items() if made.get(name) != value]
-    if other:
-        raise Misplaced(file, f"its footer {' and '.join(other)}")
+    written, expected = provenance_of(file), json.loads(json.dumps(footer))
+    differences = [
+        _difference(name, written.get(name), value) for name, value in expected.items() if written.get(name) != value
+    ]
+    if differences:
+        raise Misplaced(file, f"its footer {' and '.join(differences)}")
 
 
-def _difference(name: str, found: Any, wanted: Any) -> str:
+def _difference(name: str, written: Any, expected: Any) -> str:
     """How two values of the footer differ; of two blocks, where they do first."""
-    if isinstance(found, dict) and isinstance(wanted, dict) and found.keys() == wanted.keys():
-        key = next(key for key in wanted if found[key] != wanted[key])
-        return f"{_difference(key, found[key], wanted[key])} of the {name}"
-    if isinstance(found, str) and isinstance(wanted, str):
-        return f"says {found!r} where {wanted!r} belongs, as the {name}"
-    return f"{'does not name' if found is None else 'holds other values for'} the {name}"
+    if isinstance(written, dict) and isinstance(expected, dict) and written.keys() == expected.keys():
+        key = next(key for key in expected if written[key] != expected[key])
+        return f"{_difference(key, written[key], expected[key])} of the {name}"
+    if isinstance(written, str) and isinstance(expected, str):
+        return f"says {written!r} where {expected!r} belongs, as the {name}"
+    return f"{'does not name' if written is None else 'holds other values for'} the {name}"

@@ -72,10 +72,10 @@ class TableWriter:
         return {name: pa.array(values, pa.string()).take(pa.array(runs)) for name, values in named.items()}
 
 
-def _joined(parts: Mapping[str, list[Any]]) -> dict[str, Any]:
+def _joined(columns: Mapping[str, list[Any]]) -> dict[str, Any]:
     return {
         name: np.concatenate(values) if isinstance(values[0], np.ndarray) else [v for part in values for v in part]
-        for name, values in parts.items()
+        for name, values in columns.items()
     }
 
 
@@ -91,9 +91,9 @@ class BlockWriter:
         with ExitStack() as stack:  # which takes the files away if one of them cannot be opened
             asides = {table: stack.enter_context(sealed(file)) for table, file in self._files.items()}
             for table, aside in asides.items():  # after all of those, so that all are closed before one takes its place
-                made = {**self._provenance, "table": table}
+                footer = {**self._provenance, "table": table}
                 stack.enter_context(writing(self._files[table]))  # else an error would be the last file's
-                parquet = stack.enter_context(store.writer(aside, schema_of(table), made))
+                parquet = stack.enter_context(store.writer(aside, schema_of(table), footer))
                 self.tables[table] = TableWriter(table, self._sweep, parquet, self._files[table])
             self._stack = stack.pop_all()
         return self
@@ -121,19 +121,19 @@ def gather(
     """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
     pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
     fields = schema_of(table)
-    made = {**provenance, "table": table}
-    with sealed(target) as aside, store.writer(aside, fields, made) as parquet:
+    footer = {**provenance, "table": table}
+    with sealed(target) as aside, store.writer(aside, fields, footer) as parquet:
         for rows in pieces:
             if rows.num_rows:
                 parquet.write_table(change(rows), row_group_size=ROWS_AT_ONCE // 8)
 
 
 def _whole(files: Iterable[str | Path], table: str) -> pa.Table:
-    parts = []
+    tables = []
     for file in files:
         with reading(file):
-            parts.append(pq.read_table(file, schema=schema_of(table)))
-    return store.sort(table, pa.concat_tables(parts)) if parts else schema_of(table).empty_table()
+            tables.append(pq.read_table(file, schema=schema_of(table)))
+    return store.sort(table, pa.concat_tables(tables)) if tables else schema_of(table).empty_table()
 
 
 def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
@@ -151,20 +151,22 @@ def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
         for inside in _shares(rows[sweep]):
             rows_wanted = inside & (pc.field("sweep") == sweep)
             with reading(f"One of the {len(by_sweep[sweep])} tables of {table}"):  # Arrow does not say which
-                found = dataset.to_table(filter=rows_wanted, use_threads=False, fragment_readahead=1, batch_readahead=1)
-            yield _by_run(found)
+                in_range = dataset.to_table(
+                    filter=rows_wanted, use_threads=False, fragment_readahead=1, batch_readahead=1
+                )
+            yield _by_run(in_range)
 
 
 def _sweeps(file: str | Path) -> list[tuple[str, int]]:
     """(sweep, rows) of a file, from its footer alone; a block has one sweep."""
     with reading(file):
         metadata = pq.read_metadata(file)
-    found: dict[str, int] = defaultdict(int)
+    rows: dict[str, int] = defaultdict(int)
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         if group.num_rows:
-            found[group.column(0).statistics.min] += group.num_rows
-    return list(found.items())
+            rows[group.column(0).statistics.min] += group.num_rows
+    return list(rows.items())
 
 
 def _shares(rows: int) -> list[pc.Expression]:

@@ -135,13 +135,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not study.is_dir():
         print(f"{study}: there are no results of this study here yet. Run it first: snakemake --cores all --configfile {given.config}")  # fmt: skip
         return 1
-    found = list(results(study, plan_of(study, config)))
-    bad = {file: trouble for file, trouble in found if trouble is not None}
+    results_of_files = list(results(study, plan_of(study, config)))
+    bad = {file: trouble for file, trouble in results_of_files if trouble is not None}
     lines = put_aside(study, bad) if given.put_aside else ()
-    others = [trouble for trouble in bad.values() if not (given.put_aside and isinstance(trouble, Damaged))]
-    for line in (*lines, *(getattr(trouble, "fault", str(trouble)) for trouble in others)):
+    remaining = [trouble for trouble in bad.values() if not (given.put_aside and isinstance(trouble, Damaged))]
+    for line in (*lines, *(getattr(trouble, "fault", str(trouble)) for trouble in remaining)):
         print(line)
-    print(f"{len(found) - len(bad)} of {len(found)} files in {study} are good.")
+    print(f"{len(results_of_files) - len(bad)} of {len(results_of_files)} files in {study} are good.")
     if bad:
         print(_advice(given.config, given.put_aside or not any(isinstance(t, Damaged) for t in bad.values())))
     return 1 if bad else 0
