@@ -14,8 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing, facets, layout, reader, style
-from study.report import measures as sm
+from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import count_of
 from study.report.words import (
@@ -94,16 +93,16 @@ def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """With ``panel``, the row that a run is drawn in: all settings besides the rule; of many those that differ, and ``some`` says which."""
     trained = [part for part in study.parts if part.trains]
     groups: list[tuple[str, pd.DataFrame]] = []
-    for i, own in runs.groupby("part", sort=True):
+    for i, part_runs in runs.groupby("part", sort=True):
         part = trained[int(i)]
         prefix = facets.part_name(part, trained)
-        for chosen, rows in sm.grouped(own, [axis for axis in part.axes if axis != "clipping"]):
+        for chosen, rows in measures.grouped(part_runs, [axis for axis in part.axes if axis != "clipping"]):
             name = name_of(chosen) if chosen else ""
             groups.append((": ".join(filter(None, (prefix, name))) or str(part.runs["task"].iloc[0]), rows))
-    kept, some = _choice([rows for _, rows in groups])
-    found = [rows.assign(panel=groups[j][0] if j in kept else None) for j, (_, rows) in enumerate(groups)]
-    data = pd.concat(found, ignore_index=True)
-    names = list(dict.fromkeys(groups[j][0] for j in kept))
+    chosen_groups, some = _choice([rows for _, rows in groups])
+    placed = [rows.assign(panel=groups[j][0] if j in chosen_groups else None) for j, (_, rows) in enumerate(groups)]
+    data = pd.concat(placed, ignore_index=True)
+    names = list(dict.fromkeys(groups[j][0] for j in chosen_groups))
     data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
     return data.assign(some=some)
 
@@ -135,11 +134,11 @@ def _share_clipped(rows: pd.DataFrame) -> float:
 
 def by_rule(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a rule: runs, how many broke down, and the share of updates that were clipped."""
-    found = runs.drop_duplicates("run_key").groupby("clipping")[["clipped", "going"]].sum()
+    rules = runs.drop_duplicates("run_key").groupby("clipping")[["clipped", "going"]].sum()
     each = runs.drop_duplicates("run_key").groupby("clipping")["broken"].agg(runs="size", broken="sum")
-    found = found.join(each)
-    return found.assign(share=found["clipped"] / found["going"].where(found["going"] > 0)).reindex(
-        ordered("clipping", found.index)
+    rules = rules.join(each)
+    return rules.assign(share=rules["clipped"] / rules["going"].where(rules["going"] > 0)).reindex(
+        ordered("clipping", rules.index)
     )
 
 
@@ -216,9 +215,9 @@ def _shares(rules: pd.DataFrame, title: str) -> str:
     if not rules["broken"].any() and not known:  # none ever clips
         return ""
     cutting, idle = clipping[clipping["clipped"] > 0], clipping[(clipping["clipped"] == 0) & (clipping["going"] > 0)]
-    said = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
-    said += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
-    return f"Over all runs, {few(said, 6)}." if said else ""
+    phrases = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
+    phrases += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
+    return f"Over all runs, {few(phrases, 6)}." if phrases else ""
 
 
 def _highest(runs: pd.DataFrame) -> str:
@@ -238,8 +237,8 @@ def _highest(runs: pd.DataFrame) -> str:
 
 
 def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
-    out = [rule for rule in rules.index if rule not in drawn]
-    return f"Not drawn, because there is no room: {few(out)}; the tables have them." if out else ""
+    left_out = [rule for rule in rules.index if rule not in drawn]
+    return f"Not drawn, because there is no room: {few(left_out)}; the tables have them." if left_out else ""
 
 
 def drawn_rules(data: pd.DataFrame) -> list[str]:
@@ -353,8 +352,8 @@ def limits(data: pd.DataFrame) -> tuple[float, float]:
     low, bulk, most = (float(norms.quantile(q)) for q in (0.0005, 0.98, 1.0)) if len(norms) else (-1.0, 1.0, 1.0)
     low, bulk = min([low, *lines]), max([bulk, *lines])
     high = min(max(most, bulk), bulk + 0.6 * (bulk - low) + 0.3)
-    room = 0.06 * (high - low) + 0.05
-    return low - room, high + room
+    margin = 0.06 * (high - low) + 0.05
+    return low - margin, high + margin
 
 
 def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:

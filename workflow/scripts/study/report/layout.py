@@ -112,28 +112,30 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
     high = height if on_phone() else min(height, 10.5 / sum(rows)) if columns > 1 else height
     figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)
-    kept: list[Axes] = []
+    used: list[Axes] = []
     for part, count in enumerate(counts):
-        own = axes[sum(rows[:part]) : sum(rows[: part + 1])].flatten()
-        kept += list(own[:count])
-        for unused in own[count:]:
+        part_axes = axes[sum(rows[:part]) : sum(rows[: part + 1])].flatten()
+        used += list(part_axes[:count])
+        for unused in part_axes[count:]:
             unused.remove()
-    return figure, kept
+    return figure, used
 
 
 def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
     """Of every panel of ``grid_by_part``: whether its row, or its part of the study, begins and ends with it, and whether it is the
     lowest of its column and part."""
-    parts = data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    part_of_panel = (
+        data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    )
     places = [ax.get_subplotspec() for ax in axes]
     columns = [place.colspan.start if place else 0 for place in places]
-    found = []
+    panel_edges = []
     for i, column in enumerate(columns):
-        first = column == 0 or parts[i - 1] != parts[i]
-        last = i + 1 == len(columns) or columns[i + 1] == 0 or parts[i + 1] != parts[i]
+        first = column == 0 or part_of_panel[i - 1] != part_of_panel[i]
+        last = i + 1 == len(columns) or columns[i + 1] == 0 or part_of_panel[i + 1] != part_of_panel[i]
         below = [j for j in range(i + 1, len(columns)) if columns[j] == column]
-        found.append((first, last, not below or parts[below[0]] != parts[i]))
-    return found
+        panel_edges.append((first, last, not below or part_of_panel[below[0]] != part_of_panel[i]))
+    return panel_edges
 
 
 def under_title(ax: Axes, words: str) -> None:

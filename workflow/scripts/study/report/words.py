@@ -59,12 +59,12 @@ def _plain_value(value: Any) -> Any:
 
 def plain(text: str) -> str:
     """The text alone."""
-    return _MARKED.sub(lambda found: found[2], text)
+    return _MARKED.sub(lambda match: match[2], text)
 
 
 def addresses(text: str) -> list[tuple[str, dict[str, Any]]]:
     """(text, address) of every marked number."""
-    return [(found[2], json.loads(bytes.fromhex(found[1]))) for found in _MARKED.finditer(text)]
+    return [(match[2], json.loads(bytes.fromhex(match[1]))) for match in _MARKED.finditer(text)]
 
 
 def html(text: str, escape: bool = True) -> str:
@@ -73,12 +73,12 @@ def html(text: str, escape: bool = True) -> str:
     ``escape=False`` for what is HTML already.
     """
     escaped = markup.escape if escape else str
-    parts, end = [], 0
-    for found in _MARKED.finditer(text):
-        parts.append(escaped(text[end : found.start()]))
-        parts.append(_data_element(escaped(found[2]), json.loads(bytes.fromhex(found[1]))))
-        end = found.end()
-    return "".join([*parts, escaped(text[end:])])
+    pieces, end = [], 0
+    for match in _MARKED.finditer(text):
+        pieces.append(escaped(text[end : match.start()]))
+        pieces.append(_data_element(escaped(match[2]), json.loads(bytes.fromhex(match[1]))))
+        end = match.end()
+    return "".join([*pieces, escaped(text[end:])])
 
 
 def _data_element(shown: str, address: dict[str, Any]) -> str:
@@ -134,7 +134,7 @@ def _ten_to(exponent: int | str) -> str:
 def spoken(text: str) -> str:
     """For screen readers: 10⁻³ as 10 to the power of −3."""
     plain_digits = str.maketrans("⁻·⁰¹²³⁴⁵⁶⁷⁸⁹", "−.0123456789")
-    return re.sub("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain_digits)}", text)
+    return re.sub("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda match: f"10 to the power of {match[1].translate(plain_digits)}", text)
 
 
 def percent(fraction: float) -> str:
