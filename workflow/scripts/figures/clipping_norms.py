@@ -1,7 +1,6 @@
 """What clipping does to the gradient through training: its global norm before and after, rule by rule."""
 
 import math
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ NOTHING = drawing.Nothing(
 )
 UNCLIPPED = drawing.Nothing("No run of this study clips its gradient.", NOTHING.add)
 BEFORE = "#9a9a9a"
-MOST_ROWS, MOST_RULES, MOST_LINES, LONGEST = 3, 6, 10, 140
+MOST_ROWS, MOST_RULES, MOST_LINES = 3, 6, 10
 THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
 CUT = 1e-9  # decades that clipping must take off a norm to count
 OF_RUN = ("clipped", "going", "highest", "highest_at")
@@ -51,8 +50,9 @@ OF_RUN = ("clipped", "going", "highest", "highest_at")
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × update: log10 of the global gradient norm before and after clipping, of the runs that are drawn.
 
-    Every row repeats what holds for its run over all its updates: ``clipped`` of ``going`` updates that did not end it, the ``highest``
-    finite norm before clipping and the update that it was ``highest_at``, ``broken``. A run that is not drawn has one row, without update.
+    Every row repeats what holds for its run over all its updates. ``going`` counts the updates that did not end it, ``clipped`` those
+    of them that were clipped. ``highest`` is the highest finite norm before clipping, ``highest_at`` its update. ``broken``: it broke down.
+    A run that is not drawn has one row, without update.
     """
     study = tables.study
     runs = facets.trained_panels(study, lambda part: part.axes, most=10**6, every=True)
@@ -91,7 +91,7 @@ def of_runs(tables: reader.Tables, keys: pd.Series) -> pd.DataFrame:
 
 def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """With ``panel``, the row that a run is drawn in: all settings besides the rule; of many those that differ, and ``some`` says which."""
-    trained = [part for part in study.parts if part.trains]
+    trained = study.trained_parts
     groups: list[tuple[str, pd.DataFrame]] = []
     for i, part_runs in runs.groupby("part", sort=True):
         part = trained[int(i)]
@@ -238,7 +238,7 @@ def _highest(runs: pd.DataFrame) -> str:
 
 def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
     left_out = [rule for rule in rules.index if rule not in drawn]
-    return f"Not drawn, because there is no room: {few(left_out)}; the tables have them." if left_out else ""
+    return facets.not_drawn(few(left_out) if left_out else "")
 
 
 def drawn_rules(data: pd.DataFrame) -> list[str]:
@@ -398,7 +398,7 @@ def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: di
 def _name_above(ax: Axes, rule: str, panel: str, colour: str) -> None:
     """The rule, its settings below it, and below them what there is to count."""
     counted = ax.get_title(loc="left")
-    settings = textwrap.fill(_joined(panel), 42)
+    settings = layout.wrapped(panel, 42)
     words = "\n".join(filter(None, (settings, counted)))
     ax.set_title(named("clipping", rule), loc="left", color=colour)
     if words:
@@ -407,12 +407,7 @@ def _name_above(ax: Axes, rule: str, panel: str, colour: str) -> None:
 
 def _wrapped(panel: str) -> str:
     """A row's name, the task on a line of its own."""
-    return "\n".join(textwrap.fill(_joined(line), 24) for line in panel.replace(": ", ":\n").split("\n"))
-
-
-def _joined(name: str) -> str:
-    """What an equals sign joins stays together."""
-    return name.replace(" = ", "\u00a0=\u00a0").replace("learning rate", "learning\u00a0rate")
+    return "\n".join(layout.wrapped(line, 24) for line in panel.replace(": ", ":\n").split("\n"))
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Any]:

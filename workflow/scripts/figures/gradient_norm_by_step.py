@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import decimals, marked, marked_count, name_of, number, plain, power
+from study.report.float_limits import LIMITS, PURPLE, name_limit
+from study.report.words import LONGEST_TITLE, decimals, marked, marked_count, name_of, number, plain, power
 from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
@@ -27,11 +28,6 @@ MOST_LAGS = 200
 MOST_VALUES = 4_000_000  # runs × lags in memory at once
 OUTSIDE = 0.1  # share of the lines that may leave the scale, where with them the others would be flat
 FLAT = 3.0  # times as long a scale flattens
-LIMITS = (  # log10 of the smallest positive and of the largest number
-    ("float32", -44.9, 38.5),
-    ("float64", -323.3, 308.3),
-)
-PURPLE = "#8f3a6d"
 RESTRAINT = 1.25  # times as long a scale still holds the linear laws
 THIN, THICK = 1.1, 2.2  # lines of radii below 1, and of the others: grey print tells 0.5 from 1.8
 LAW: dict[str, Any] = {"lw": 1.0, "ls": (0, (4, 2.5)), "alpha": 0.75}
@@ -201,7 +197,7 @@ def _title(study: Study) -> str:
     names = [facets.inside(each[1]) for each in (low, high)]
     text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
     short = f"{going} multiplies {whose} by anything from {sizes[0]} to {sizes[1]}."
-    return text if all(names) and len(plain(text)) <= drawing.LONGEST_TITLE else short
+    return text if all(names) and len(plain(text)) <= LONGEST_TITLE else short
 
 
 def _has_medians(study: Study) -> bool:
@@ -216,7 +212,7 @@ def _has_medians(study: Study) -> bool:
 
 def _linear(study: Study) -> list[str]:
     """How far the linear law is off at the first time step, by activation function: the best and the worst."""
-    starts = pd.concat([_longest(part) for part in study.parts if not part.trains])
+    starts = pd.concat([_longest(part) for part in study.start_parts])
     starts = starts.drop_duplicates("run_key")
     starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float)) & starts["linear_rate"].notna()]
     if starts.empty:
@@ -451,30 +447,4 @@ def _label_limits(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
     figure.draw_without_rendering()
     for ax, (_, rows) in zip(axes, data.groupby("panel", observed=True), strict=True):
         for text, y in there:
-            _name_limit(ax, text, y, rows)
-
-
-def _name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
-    """The first place along a limit, above or below it, where no line runs through its name."""
-    box = ax.get_window_extent()
-    inches = box.width / ax.figure.dpi, box.height / ax.figure.dpi
-    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    wide, tall = 0.08 * len(text) / inches[0] * (right - left), 0.16 / inches[1] * (high - low)
-    lines = [line for _, line in rows.groupby("hue", observed=True)]
-    for start in np.linspace(left + 0.01 * (right - left), right - wide, 40):
-        for bottom, align in ((y, "bottom"), (y - tall, "top")):
-            inside = bottom >= low and bottom + tall <= high
-            if inside and not any(_crosses(line, (start, start + wide), (bottom, bottom + tall)) for line in lines):
-                ax.text(start, y, text, va=align, ha="left", fontsize=9, color=PURPLE, gid="limit name")
-                return
-
-
-def _crosses(line: pd.DataFrame, across: tuple[float, float], up: tuple[float, float]) -> bool:
-    """Whether a line, its band or its law passes through a rectangle."""
-    at = np.linspace(*across, 12)
-    for lower, upper in (("low", "high"), ("linear", "linear"), ("median", "median")):
-        below, above = (np.interp(at, line["lag"], line[name].clip(-1e9, 1e9)) for name in (lower, upper))
-        inside = at <= line["lag"].max()
-        if bool((inside & (np.minimum(below, above) <= up[1]) & (np.maximum(below, above) >= up[0])).any()):
-            return True
-    return False
+            name_limit(ax, text, y, rows)

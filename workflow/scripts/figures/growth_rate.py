@@ -1,9 +1,7 @@
 """The gradient's growth per step back in time beside what theory says; and measured minus predicted."""
 
 import math
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,17 @@ from matplotlib.lines import Line2D
 from study.report import drawing, facets, layout, measures, reader, statistics
 from study.report import style as figure_style
 from study.report.findings import Study
-from study.report.sentences.theory import clearly_off
-from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
+from study.report.sentences.growth_claims import (
+    THEORIES,
+    bound_sentence,
+    clear_deviations,
+    extremes_headline,
+    left_out_of_means,
+    prediction_sentences,
+    turning_headline,
+    window_sentence,
+)
+from study.report.words import listed, number
 from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
@@ -35,10 +42,7 @@ BARS = {"mean_field_rate": 34, "operating_rate": 24, "linear_rate": 44}  # point
 USED: dict[str, Any] = {"marker": "x", "ms": 5.5, "mew": 1.1, "ls": ""}
 CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
-NAMES = {"operating point": "the operating point", "mean field": "mean field", "linear law": "the linear law"}
-ROUNDING = 1e-9
 MOST_DOTS = 600  # single networks drawn of one line
-LN2 = math.log(2.0)
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
 
@@ -52,7 +56,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     if runs["growth_rate"].isna().all():
         return pd.DataFrame()
     axes = measures.varied(runs, measures.TRAINING)
-    x = x_axis(runs, axes)
+    x = measures.number_axis(runs, axes) or ""
     if x != "sequence_length":
         axes = [axis for axis in axes if axis != "sequence_length"]
         runs = measures.at_longest(runs, axes)
@@ -86,25 +90,17 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     return runs.assign(x_axis=x)[order].sort_values(["panel", "hue", "x", "seed"], ignore_index=True)
 
 
-def x_axis(runs: pd.DataFrame, axes: list[str]) -> str:
-    """Spectral radius, else the number with the most values, else nothing."""
-    numbers = [axis for axis in measures.NUMBERS if axis in axes and runs[axis].notna().all()]
-    if "spectral_radius" in numbers:
-        return "spectral_radius"
-    return max(numbers, key=lambda axis: runs[axis].nunique(), default="")
-
-
 # ---- facts
 
 
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = _turning(study) if data["x_axis"].iloc[0] == "spectral_radius" else _extremes(study)
+    title = turning_headline(study) if data["x_axis"].iloc[0] == "spectral_radius" else extremes_headline(study)
     theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
     shown = [
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
-        *(f"by {name}" for name in NAMES if study.networks["predicted_by"].eq(name).any()),
+        *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
         *(["turning"] if _turns(data) else []),
@@ -123,8 +119,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
     networks = study.networks
-    bound = _bound(networks) if "bound" in shown else ""
-    claims = [_off(study), *_ruler(networks), _window(networks), bound, _lost(networks), facets.left_out(data)]
+    bound = bound_sentence(networks) if "bound" in shown else ""
+    claims = [
+        clear_deviations(study),
+        *prediction_sentences(networks),
+        window_sentence(networks),
+        bound,
+        left_out_of_means(networks),
+        facets.left_out(data),
+    ]
     return drawing.facts(title, alt, claims, shown)
 
 
@@ -147,179 +150,6 @@ def _critical(
 def _theory_turns(data: pd.DataFrame) -> bool:
     radius = data["x_axis"].iloc[0] == "spectral_radius"
     return radius and any(_critical(rows, measures.theory_critical) for rows in _lines(data))
-
-
-@dataclass
-class _Turning:
-    """Kinds of network by how growth depends on ρ: those that turn (ρ, ρ in words, name), and names of the others."""
-
-    turn: list[tuple[float, str, str]] = field(default_factory=list)
-    never: list[str] = field(default_factory=list)
-    always: list[str] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
-
-
-def _by_turning(study: Study) -> _Turning:
-    kinds = _Turning()
-    for part in study.parts:
-        for chosen, runs in [] if part.trains or part.column != "spectral_radius" else part.groups():
-            critical, name, where = (
-                measures.critical(runs),
-                name_of(chosen),
-                {"sweep": part.sweep, **part.fixed, **chosen},
-            )
-            if critical is None:
-                kinds.unclear.append(name)
-            elif math.isfinite(critical.radius.value):
-                at = marked(
-                    f"{critical.radius.value:.{critical.places}f}", "critical_radius", critical.radius.value, **where
-                )
-                if (plain(at), name) not in [
-                    (plain(known), known_name) for _, known, known_name in kinds.turn
-                ]:  # two sweeps may share it
-                    kinds.turn.append((critical.radius.value, at, name))
-            else:
-                all_shrink, all_grow = (count == critical.networks for count in (critical.shrinking, critical.growing))
-                (kinds.never if all_shrink else kinds.always if all_grow else kinds.unclear).append(name)
-    kinds.turn.sort()
-    return kinds
-
-
-def _turning(study: Study) -> str:
-    """Between which radii kinds of network turn, and which do not."""
-    kinds = _by_turning(study)
-    turn, others = kinds.turn, [kinds.never, kinds.always, kinds.unclear]
-    ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
-    at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
-    phrases = [
-        *([f"turns positive at ρ = {at}"] if turn else []),
-        *(
-            [f"{'never does' if turn else 'stays negative at every ρ'} for {few(kinds.never, 3)}"]
-            if kinds.never
-            else []
-        ),
-        *([f"is positive at every ρ for {few(kinds.always, 3)}"] if kinds.always else []),
-        *([f"turns at no single ρ for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
-    ]
-    text = f"Growth per step back {'; it '.join(phrases)}."
-    if len(plain(text)) <= drawing.LONGEST_TITLE and not any(len(names) > 3 for names in others):
-        return text
-    if turn:
-        same = plain(turn[0][1]) == plain(turn[-1][1])
-        between = f"= {turn[0][1]}" if same else f"from {turn[0][1]} to {turn[-1][1]}"
-        apart = [
-            *(["at no single ρ"] if kinds.unclear else []),
-            *(["not at all"] if kinds.never or kinds.always else []),
-        ]
-        elsewhere = f"; in other kinds of network {' or '.join(apart)}" if apart else ""
-        return f"Growth per step back turns positive at ρ {between}{elsewhere}."
-    if not kinds.unclear and not (kinds.never and kinds.always):
-        return (
-            f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
-        )
-    return "In no kind of network does growth per step back turn positive at one ρ that most networks share."
-
-
-def _extremes(study: Study) -> str:
-    """The settings with the highest and with the lowest mean rate."""
-    mean_rates, several = [], False
-    where: dict[str, Any] = {}
-    for part in study.parts:
-        for chosen, runs in [] if part.trains else measures.grouped(part.runs, part.axes):
-            known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
-            if len(known):
-                several = several or len(known) > 1
-                where = {"sweep": part.sweep, **part.fixed, **chosen}
-                value = float(known.mean())
-                mean_rates.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(chosen)))
-    if not mean_rates:
-        return "Every gradient of this study is exactly zero, or not a number, on its way back."
-    (_, lowest, low), (_, highest, high) = min(mean_rates), max(mean_rates)
-    if len(mean_rates) == 1:
-        return _each_step(mean_rates[0][0], several, **where)
-    if plain(lowest) == plain(highest):
-        return f"Growth per step back is about {lowest} in every kind of network."
-    text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
-    return (
-        text
-        if len(plain(text)) <= drawing.LONGEST_TITLE
-        else f"Growth per step back is between {lowest} and {highest}."
-    )
-
-
-def _each_step(rate: float, several: bool, **where: Any) -> str:
-    """What one step back does to the gradient of the only kind of network."""
-    mean = " on average" if several else ""
-    change = abs(math.expm1(min(rate, 1.0)))
-    if 0.005 <= change <= 0.99 and rate < LN2:
-        size = marked(f"{number(100 * change, 2)} %", "growth_percent", change, **where)
-        return f"Each step back {'shrinks' if rate < 0 else 'stretches'} the gradient by {size}{mean}."
-    factor = math.exp(min(rate, 700.0))
-    return f"Each step back multiplies the gradient by {marked(number(factor, 3), 'growth_factor', factor, **where)}{mean}."
-
-
-def _off(study: Study) -> str:
-    """Which kinds of network theory is clearly off for, where that is worth saying; one test a kind."""
-    deviations = []
-    for part in study.parts:
-        for chosen, off in [] if part.trains else clearly_off(study.theory_tests(part)):
-            where = {"sweep": part.sweep, **part.fixed, **chosen}
-            middle, low, high = (
-                marked(signed(value, 2), f"mean_deviation{side}", value, **where)
-                for side, value in zip(("", "_low", "_high"), off, strict=True)
-            )
-            of = f" for {name_of(chosen)}" if chosen or part.fixed else ""
-            deviations.append(f"{middle} a step{of} (95 % interval {low} to {high})")
-    return f"Measured and predicted clearly part: by {few(deviations, 3)}." if deviations else ""
-
-
-def _ruler(networks: pd.DataFrame) -> list[str]:
-    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
-    counts = networks["predicted_by"].value_counts()
-    order = [name for name in NAMES if name in counts]
-    shares = [
-        f"by {NAMES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order
-    ]
-    everywhere = len(order) == 1 and counts[order[0]] == len(networks)
-    total = marked_count(len(networks), "networks_at_longest")
-    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}."] if shares else []
-    if everywhere:
-        sentences = [f"The rate is predicted by {NAMES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."]
-    both = int(networks["bistable"].fillna(False).astype(bool).sum())
-    if both:
-        of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
-        sentences.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
-    return sentences
-
-
-def _window(networks: pd.DataFrame) -> str:
-    known = networks.dropna(subset=["settled_from", "settled_to"])
-    if known.empty:
-        return ""
-    first, last = float(known["settled_from"].median()), float(known["settled_to"].median())
-    return (
-        f"Rates are measured from step t = {marked(number(first), 'settled_from', first)} to "
-        f"t = {marked(number(last), 'settled_to', last)}{', in the median of the networks' if len(known) > 1 else ''}."
-    )
-
-
-def _bound(networks: pd.DataFrame) -> str:
-    bounded = networks[networks["bound_rate"].notna() & networks["growth_rate"].notna()]
-    above = int((bounded["growth_rate"] > bounded["bound_rate"] + ROUNDING).sum())
-    if bounded.empty:
-        return ""
-    total = marked_count(len(bounded), "bounded")
-    return f"Networks above the upper bound: {marked_count(above, 'above_bound')} of {total}."
-
-
-def _lost(networks: pd.DataFrame) -> str:
-    """Networks that have no place in a mean."""
-    zero, broken = int((networks["growth_rate"] == -np.inf).sum()), int(networks["growth_rate"].isna().sum())
-    phrases = [
-        *([f"{marked_count(zero, 'dead')} with a gradient of exactly zero"] if zero else []),
-        *([f"{marked_count(broken, 'without_rate')} without a number"] if broken else []),
-    ]
-    return f"Not in the means: {listed(phrases)}." if phrases else ""
 
 
 # ---- drawing
@@ -433,7 +263,7 @@ def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
         ax.set_xlim(-0.35, 0.35)
     elif rows["x_axis"].iloc[0] != "spectral_radius":
         places = rows.drop_duplicates("x").sort_values("x")
-        names = [textwrap.fill(name, 14, break_on_hyphens=False) for name in places["x_name"]]
+        names = [layout.wrapped(name, 14) for name in places["x_name"]]
         ax.set_xticks(places["x"], names)
         ax.set_xlim(places["x"].min() - 0.6, places["x"].max() + 0.6)
 
@@ -586,7 +416,7 @@ def _alike(texts: list[str]) -> list[str]:
 def _title(ax: Axes, name: str, words: str, columns: int) -> None:
     """The panel's name, and below it where its networks turn."""
     below = 6 + (14 * (words.count("\n") + 1) if words else 0)  # points that the words need
-    ax.set_title(textwrap.fill(name, 30 if columns < 4 else 20, break_on_hyphens=False), loc="left", pad=below)
+    ax.set_title(layout.wrapped(name, 30 if columns < 4 else 20), loc="left", pad=below)
     if words.strip():
         ax.annotate(
             words, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, gid="turns"

@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.words import few, listed, marked_count, named, plain, spelled
-from study.settings import described_axes
+from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, singular_of, spelled
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so no loss falls or rises.",
@@ -24,7 +23,7 @@ NOTHING = drawing.Nothing(
 BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss at the end
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
 SAME = 1e-6  # relative difference of curves that coincide
-LONGEST, HEIGHT = 140, 2.2
+HEIGHT = 2.2
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
 
 
@@ -107,7 +106,7 @@ def coinciding(medians: pd.DataFrame, hues: list[str]) -> list[list[str]]:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    trained_parts = [part for part in study.parts if part.trains]
+    trained_parts = study.trained_parts
     losses = data.drop_duplicates("run_key").set_index("run_key")["last_loss"]
     text = title(trained_parts, losses)
     drawn = data.dropna(subset=["panel"])
@@ -149,7 +148,7 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
         for part, word in zip(trained_parts, runs, strict=True)
     ]
     text = f"{listed(texts)} end below the loss of a network that has learnt nothing."
-    if len(plain(text)) <= LONGEST:
+    if len(plain(text)) <= LONGEST_TITLE:
         return text
     shares = [_learnt(part, losses).mean() for part in trained_parts]
     if min(shares) == 1:
@@ -203,11 +202,7 @@ def _asked(data: pd.DataFrame, panel: Any) -> str:
 
 
 def _axes(data: pd.DataFrame) -> list[str]:
-    return [_label(axis) for axis in data["asked"].unique() if axis]
-
-
-def _label(axis: str) -> str:
-    return {"clipping": "clipping rule"}.get(axis, str(described_axes()[axis]["label"]))
+    return [singular_of(axis) for axis in data["asked"].unique() if axis]
 
 
 def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
@@ -217,7 +212,7 @@ def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
 
 def _not_all_hues(data: pd.DataFrame) -> str:
     drawn = drawn_hues(data)
-    some = [_label(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
+    some = [singular_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
     return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn; the tables have all." if some else ""
 
 
@@ -250,7 +245,7 @@ def draw(data: pd.DataFrame) -> Figure:
         _baseline(ax, rows)
         _curves(ax, panel_curves, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
         runs = rows.drop_duplicates("run_key")
-        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        layout.panel_title(ax, str(panel), 34)
         if broken := int(runs["broken"].sum()):
             layout.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
         _labels(ax, rows, panel_curves, paint[asked], last)

@@ -39,7 +39,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """
     runs = measures.starts(tables.runs("log10_gradient_ratio", "regime"))
     axes = measures.varied(runs, measures.TRAINING) if len(runs) else []
-    axis = row_axis(runs, axes)
+    axis = measures.number_axis(runs, [name for name in axes if name != "sequence_length"])
     if not axis or "sequence_length" not in axes:
         return pd.DataFrame()
     runs = facets.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
@@ -52,16 +52,6 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
     return data[[*GROUP, "axis", "median", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
-
-
-def row_axis(runs: pd.DataFrame, axes: list[str]) -> str:
-    """Spectral radius, else the number with the most values; empty if no number varies."""
-    numbers = [
-        name for name in measures.NUMBERS if name in axes and name != "sequence_length" and runs[name].notna().all()
-    ]
-    if "spectral_radius" in numbers:
-        return "spectral_radius"
-    return max(numbers, key=lambda name: runs[name].nunique(), default="")
 
 
 def _has_map(runs: pd.DataFrame) -> pd.Series:

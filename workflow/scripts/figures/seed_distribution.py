@@ -1,6 +1,5 @@
 """How far networks of one kind differ, and of which kinds a longer sequence averages that away."""
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import LN10
-from study.report.words import listed, marked, marked_count, name_of, number, plain
+from study.report.words import LONGEST_TITLE, listed, marked, marked_count, name_of, number, plain
 
 NOTHING = drawing.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
@@ -150,7 +149,7 @@ def _title(settings: pd.DataFrame) -> str:
         return f"{head} does not halve: it is {_spread(before['spread'].iloc[0], first)}, then {_spread(after['spread'].iloc[0], last)}."
     texts = [_of_each(each, times, fall, others) for each in (head, head.replace(" of rates", ""))]
     texts.append(_of_many(head, times, fall, len(factor)))
-    return next((text for text in texts if len(plain(text)) <= drawing.LONGEST_TITLE), texts[-1])
+    return next((text for text in texts if len(plain(text)) <= LONGEST_TITLE), texts[-1])
 
 
 def _of_each(head: str, times: dict[str, str], fall: list[str], others: list[str]) -> str:
@@ -183,7 +182,7 @@ def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
         return f"{head} a step (standard deviation) at {_at(T)}."
     text = f"{head} ({facets.inside(low.name)}) up to {ends[1]} ({facets.inside(high.name)}) a step at {_at(T)}."
     short = f"{head} to {ends[1]} a step (standard deviation) at {_at(T)}."
-    return text if len(plain(text)) <= drawing.LONGEST_TITLE else short
+    return text if len(plain(text)) <= LONGEST_TITLE else short
 
 
 def _decades(settings: pd.DataFrame) -> str:
@@ -378,16 +377,11 @@ def _kind_names(data: pd.DataFrame) -> dict[str, str]:
 def _kind_name(data: pd.DataFrame, kind_rows: pd.DataFrame, kind: str) -> str:
     radius, T = kind_rows["spectral_radius"].iloc[0], kind_rows["sequence_length"].iloc[0]
     known = [
-        *([_wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
+        *([layout.wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
         *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 else []),
         *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
     ]
     return "\n".join(known)
-
-
-def _wrapped(name: str, wide: int) -> str:
-    """A name in lines; what an equals sign joins stays on one."""
-    return textwrap.fill(name.replace(" = ", "\u00a0=\u00a0"), wide, break_on_hyphens=False)
 
 
 def _decade_axis(ax: Axes, T: int) -> None:
@@ -412,7 +406,7 @@ def _legend(data: pd.DataFrame) -> list[Any]:
         return [*regimes, spread]
     slope = Line2D([], [], color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), label="slopes to compare with")
     kinds = [
-        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=_wrapped(name, 24))
+        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=layout.wrapped(name, 24))
         for name, (colour, marker) in _looks(data).items()
     ]
     return [*regimes, spread, slope, *([] if _direct(data) else kinds)]

@@ -1,7 +1,6 @@
 """What every trained run achieves on held-out sequences, beside what a prediction gets that has learnt nothing."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from matplotlib.ticker import PercentFormatter
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.phrases import key_of
-from study.report.sentences.training import depends
+from study.report.phrases import key_of, where_of, writer_of
+from study.report.sentences.training_headline import training_headline
 from study.report.words import (
     capital,
     few,
@@ -26,12 +25,10 @@ from study.report.words import (
     named,
     number,
     ordered,
-    percent,
     plain,
     plural_of,
-    spelled,
 )
-from study.settings import axis_label, described_axes
+from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so there is no result of training.",
@@ -39,8 +36,6 @@ NOTHING = drawing.Nothing(
 )
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
-FEW = "too few seeds to tell"
-LONGEST = 140  # characters of a title
 MOST_WORDS = 6  # settings in a panel that have room for words
 SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
 
@@ -72,7 +67,7 @@ def x_axis(part: measures.Part) -> str | None:
 
 
 def _drawn_parts(study: Study, data: pd.DataFrame) -> list[tuple[measures.Part, pd.DataFrame]]:
-    trained = [part for part in study.parts if part.trains]
+    trained = study.trained_parts
     return [(trained[int(i)], rows) for i, rows in data.groupby("part", sort=True)]
 
 
@@ -123,8 +118,8 @@ def means(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    trained_parts = [part for part in study.parts if part.trains]
-    text = title(study, trained_parts)
+    trained_parts = study.trained_parts
+    text = training_headline(study, trained_parts)
     broken, known = data["broken"].any(), len(means(data)) > 0
     asked = few([plural_of(axis) for axis in data["asked"].unique() if axis] or [""])
     alt = (
@@ -140,108 +135,6 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     return drawing.facts(text, alt, claims, shown)
 
 
-def title(study: Study, trained_parts: list[measures.Part]) -> str:
-    """The clearest finding on every task; shorter where there are too many."""
-    findings_of = [(part, findings(study, part)) for part in trained_parts]
-    if len(trained_parts) == 1:
-        first, *more = findings_of[0][1]
-        more = [each for each in more if not each.startswith(FEW)]  # said once
-        whole = [
-            f"On {trained_parts[0].runs['task'].iloc[0]}, {'; '.join(texts)}."
-            for texts in ([first, *more[:1]], [first])
-        ]
-        return next((text for text in whole if len(plain(text)) <= LONGEST), _neutral(trained_parts))
-    tasks = {str(part.runs["task"].iloc[0]) for part in trained_parts}
-    place = "on" if len(tasks) > 1 else f"on {tasks.pop()}, sweep"
-    grouped: dict[str, list[str]] = {}
-    for part, texts in findings_of:
-        grouped.setdefault(texts[0], []).append(facets.part_name(part, trained_parts))
-    text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
-    if len(plain(text)) > LONGEST and len(grouped) == 1:
-        text = f"On every task, {next(iter(grouped))}."
-    if len(plain(text)) > LONGEST:  # the part with the most runs speaks for itself
-        (part, (first, *_)), *_ = findings_of
-        text = capital(f"{place} {facets.part_name(part, trained_parts)}, {first}.")
-    return text if len(plain(text)) <= LONGEST else _neutral(trained_parts)
-
-
-def _neutral(trained_parts: list[measures.Part]) -> str:
-    """For findings that differ, and have too many names for a headline."""
-    tasks = ": the clear differences are not the same on every task" if len(trained_parts) > 1 else ""
-    return f"What every trained run achieves on held-out sequences{tasks}."
-
-
-def findings(study: Study, part: measures.Part) -> list[str]:
-    """What the comparisons along every axis amount to, clear ones first, the axis that is asked about before the others."""
-    if part.runs["broken"].all():
-        return ["no run comes to the end of its training"]
-    if not part.axes:
-        return [_reached(part)]
-    metric = str(part.runs["metric"].iloc[0])
-    phrases = [(axis, _along(study, part, axis, metric)) for axis in part.axes]
-    known = [(text, clear) for _, (text, clear) in phrases if text]
-    return [text for text, clear in sorted(known, key=lambda each: not each[1])] or [_reached(part)]
-
-
-def _reached(part: measures.Part) -> str:
-    where, mean_result = _where(part), measures.outcome(part.runs)
-    metric, baseline = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
-    write = _write(metric)
-    baseline_words = marked(write(baseline), "baseline", baseline, **where)
-    result_words = marked(write(mean_result.value), "outcome", mean_result.value, **where)
-    if metric == "held_out_accuracy":
-        return f"training ends with {result_words} of held-out sequences right; naming the commonest class gets {baseline_words}"
-    return f"training ends with a held-out loss of {result_words}; the best constant prediction has {baseline_words}"
-
-
-def _write(metric: str) -> Callable[[float], str]:
-    return percent if metric == "held_out_accuracy" else lambda value: number(value, 2)
-
-
-def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[str, bool]:
-    """A phrase for one axis, and whether it says that something is clear."""
-    compared = study.of(part, axis, metric, pooled=True)
-    if not compared:
-        return "", False
-    values = ordered(axis, part.runs[axis])
-    singly = study.of(part, axis, metric, pooled=False) if axis == part.column else []
-    if on_what := depends(part, singly):
-        return f"{named(axis, singly[0].a)} {on_what}", True
-    won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
-    over = " on average" if any(each.settings > 1 for each in compared) else ""
-    if won:
-        beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
-        best = max(values, key=lambda value: len(beaten[key_of(value)]))
-        less = [value for value in values if key_of(value) in beaten[key_of(best)]]
-        alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
-        if 2 < len(values) == len(less) + 1:
-            return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
-        first = few([named(axis, value) for value in alike], 3)
-        return (
-            f"{first} {'is' if len(alike) == 1 else 'are'}{over} clearly better than {few([named(axis, v) for v in less], 2)}",
-            True,
-        )
-    if all(each.verdict == "few" for each in compared):
-        return f"{FEW} which {_label(axis)} learns best", False
-    return f"no clear difference between {_all(axis, values)}", False
-
-
-def _all(axis: str, values: list[Any]) -> str:
-    return (
-        listed(named(axis, value) for value in values)
-        if len(values) < 4
-        else f"the {spelled(len(values))} {plural_of(axis)}"
-    )
-
-
-def _label(axis: str) -> str:
-    return {"clipping": "clipping rule"}.get(axis, str(described_axes()[axis]["label"]))
-
-
-def _where(part: measures.Part) -> dict[str, Any]:
-    return {"sweep": part.sweep, **part.fixed}
-
-
 def _of(part: measures.Part, trained_parts: list[measures.Part]) -> str:
     name = facets.part_name(part, trained_parts)
     return f" ({name})" if name else ""
@@ -253,7 +146,7 @@ def _baselines(trained_parts: list[measures.Part]) -> list[str]:
     for part in trained_parts:
         metric, nothing = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
         if math.isfinite(nothing) and part.axes:
-            value = marked(_write(metric)(nothing), "baseline", nothing, **_where(part))
+            value = marked(writer_of(metric, digits=2)(nothing), "baseline", nothing, **where_of(part))
             baselines.setdefault(metric, []).append(f"{value}{_of(part, trained_parts)}")
     words = {
         "held_out_accuracy": "Always naming the commonest class is right in",
@@ -267,7 +160,7 @@ def _baselines(trained_parts: list[measures.Part]) -> list[str]:
 
 
 def _broken(part: measures.Part, trained_parts: list[measures.Part]) -> str:
-    broken, where = int(part.runs["broken"].sum()), _where(part)
+    broken, where = int(part.runs["broken"].sum()), where_of(part)
     if not broken:
         return ""
     total = marked_count(len(part.runs), "trained_runs", **where)
@@ -345,7 +238,7 @@ def draw(data: pd.DataFrame) -> Figure:
         _scale(ax, rows, scales[rows["metric"].iloc[0]])
         _all_broken(ax, rows)
         broken = int(rows["broken"].sum())
-        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        layout.panel_title(ax, str(panel), 34)
         if broken:
             layout.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
     _finish(figure, axes, data, paint)
@@ -439,7 +332,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         rows = data[data["panel"] == panel]
         metric, baseline, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
         if last and math.isfinite(baseline):
-            words = LEARNT_NOTHING[metric].format(_write(metric)(baseline))
+            words = LEARNT_NOTHING[metric].format(writer_of(metric, digits=2)(baseline))
             ax.annotate(
                 words, (1, baseline), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
                 fontsize=9, color="#555555", gid="baseline",

@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import pyarrow.dataset as ds
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,19 +19,16 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.phrases import count_of
+from study.report.sentences.training_change import DOUBLE, change_headline, changes_by_value, split_axis
+from study.report.training_gradients import first_step_ends, recorded_updates, relative_norms
 from study.report.words import (
-    capital,
     few,
-    listed,
     marked,
     marked_count,
     name_of,
     named,
-    ordered,
     plain,
     power,
-    value_of,
 )
 
 NOTHING = drawing.Nothing(
@@ -47,11 +43,7 @@ WHEN = ("before", "middle", "after")
 COLOURS = dict(zip(WHEN, ("#7cb9de", "#3383bd", "#08306b"), strict=True))  # light to dark
 WIDTHS = dict(zip(WHEN, (3.2, 2.2, 1.6), strict=True))
 DASHES: dict[str, Any] = {"before": (1, 0), "middle": (4, 1.5), "after": (1, 0)}
-MOST_LAGS, LONGEST = 200, 140
 MOST_PANELS = 16  # small ones: every rule at every setting of a usual study
-MOST = 0.8  # of the runs: what so many do is the headline
-DOUBLE = math.log10(2.0)  # decades; a smaller change is none
-APART, MOST_VALUES = 0.3, 4  # shares of runs that differ so much are told by value, of so few values
 UNLIKE, FLAT = 5.0, 0.5  # scales that differ by this factor are not shared; decades that count as no range
 BANDS = {"before": 0.4, "after": 0.2}  # opacity; a third band would hide the other two
 
@@ -96,26 +88,22 @@ class Cell:
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × when × lag: log10 of ‖∂L/∂h_t‖ relative to the last step's, of the runs that are drawn.
 
-    Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. A run that is not drawn,
-    or broke down and has no gradient after training, has one row without lag. ``beside`` are the settings that panels side by side
-    share, ``group`` their number.
+    Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. ``beside`` are the
+    settings that panels side by side share, ``group`` is their number. A run that is not drawn has one row without lag.
+    So has a run that broke down: it has no gradient after training.
     """
     runs = facets.trained_panels(tables.study, lambda part: part.axes, most=10**6, every=True)
     if runs.empty:
         return runs
-    moments = _moments(tables, runs)
+    moments = recorded_updates(tables, runs)
     if not (moments["when"] == "after").any():
         return pd.DataFrame()
-    ends = _ends(tables, runs, moments)
-    runs = _placed(_parts(tables.study), runs.merge(ends, on="run_key", how="left"))
+    ends = first_step_ends(tables, runs, moments)
+    runs = _placed(tables.study.trained_parts, runs.merge(ends, on="run_key", how="left"))
     drawn = runs.dropna(subset=["panel", "final"])
-    with_lags = drawn.merge(_traces(tables, drawn, moments), on="run_key")
+    with_lags = drawn.merge(relative_norms(tables, drawn, moments), on="run_key")
     without_lags = runs[~runs["run_key"].isin(with_lags["run_key"])]
     return pd.concat([with_lags, without_lags], ignore_index=True)
-
-
-def _parts(study: Study) -> list[measures.Part]:
-    return [part for part in study.parts if part.trains]
 
 
 def cells(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> list[Cell]:
@@ -178,79 +166,6 @@ def _spread(places: list[int], most: int, wanted: int | None) -> list[int]:
     return chosen
 
 
-def _moments(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
-    """run_key, update, when: the first recorded update, the one nearest to the middle, and the last if training came to its end."""
-    keys = runs["run_key"].unique().tolist()
-    pieces = [
-        rows.drop_duplicates()
-        for rows in tables.pieces(
-            "traces", ["run_key", "update"], ds.field("run_key").isin(keys) & (ds.field("lag") == 0)
-        )
-    ]
-    recorded = (
-        pd.concat(pieces, ignore_index=True).drop_duplicates()
-        if pieces
-        else pd.DataFrame(columns=["run_key", "update"])
-    )
-    broken = set(runs.loc[runs["broken"], "run_key"])
-    moments = []
-    for key, rows in recorded.groupby("run_key"):
-        updates = sorted(rows["update"])
-        if len(updates) < 2 or key in broken:
-            continue
-        between = updates[1:-1]
-        half = updates[-1] / 2
-        middle = between[int(np.abs(np.array(between) - half).argmin())] if between else None
-        moments += [(key, updates[0], "before"), (key, updates[-1], "after")]
-        moments += [(key, middle, "middle")] if middle is not None else []
-    return pd.DataFrame(moments, columns=["run_key", "update", "when"])
-
-
-def _ends(tables: reader.Tables, runs: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
-    """By run: the gradient at the first step relative to the last step's, before training (first) and after it (final)."""
-    two = moments[moments["when"] != "middle"]
-    wanted = (
-        ds.field("run_key").isin(two["run_key"].unique().tolist())
-        & ds.field("update").isin(two["update"].unique().tolist())
-        & ((ds.field("t") == 1) | (ds.field("lag") == 0))
-    )
-    rows = pd.concat(list(tables.pieces("traces", ["run_key", "update", "t", "lag", "log10_grad_norm"], wanted)))
-    rows = rows.drop_duplicates(["run_key", "update", "t"]).merge(two, on=["run_key", "update"])
-    first = rows[rows["t"] == 1].set_index(["run_key", "when"])["log10_grad_norm"]
-    last = rows[rows["lag"] == 0].set_index(["run_key", "when"])["log10_grad_norm"]
-    wide = _relative(first, last.reindex(first.index)).unstack()
-    updates = two[two["when"] == "after"].set_index("run_key")["update"].rename("last_update")
-    return wide.rename(columns={"before": "first", "after": "final"}).join(updates).reset_index()
-
-
-def _relative(norm: pd.Series, last: pd.Series) -> pd.Series:
-    """Decades; −∞ where a gradient is exactly zero, no number where the last step's is."""
-    return (norm - last.where(np.isfinite(last))).where(np.isfinite(last))
-
-
-def _traces(tables: reader.Tables, drawn: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
-    """run_key, when, update, lag, relative; of long sequences some lags evenly spread."""
-    moments = moments[moments["run_key"].isin(drawn["run_key"])]
-    lags = {
-        int(lag)
-        for T in drawn["sequence_length"].unique()
-        for lag in np.unique(np.linspace(0, T - 1, min(T, MOST_LAGS)).round().astype(int))
-    }
-    wanted = (
-        ds.field("run_key").isin(moments["run_key"].unique().tolist())
-        & ds.field("update").isin(moments["update"].unique().tolist())
-        & ds.field("lag").isin(sorted(lags))
-    )
-    rows = pd.concat(list(tables.pieces("traces", ["run_key", "update", "lag", "log10_grad_norm"], wanted)))
-    rows = rows.drop_duplicates(["run_key", "update", "lag"]).merge(moments, on=["run_key", "update"])
-    last = rows[rows["lag"] == 0].set_index(["run_key", "when"])["log10_grad_norm"]
-    index = pd.MultiIndex.from_frame(rows[["run_key", "when"]])
-    relative = _relative(rows["log10_grad_norm"].reset_index(drop=True), last.reindex(index).reset_index(drop=True))
-    return (
-        rows.assign(relative=relative.to_numpy()).drop(columns="log10_grad_norm").rename(columns={"update": "moment"})
-    )
-
-
 def curves(data: pd.DataFrame) -> pd.DataFrame:
     """Panel × when × lag: median over the runs, lowest and highest; −∞ where the median gradient is exactly zero."""
     rows = data.dropna(subset=["lag", "relative"])
@@ -264,10 +179,10 @@ def curves(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return (AT_START_ONLY if (study.runs["updates"] > 0).any() else NOTHING).facts()
-    trained_parts = _parts(study)
+    trained_parts = study.trained_parts
     runs = data.drop_duplicates("run_key")
     axis = split_axis(trained_parts, runs)
-    text = title(runs, axis)
+    text = change_headline(runs, axis)
     panels = list(data["panel"].cat.categories)
     alt = (
         f"Line charts of the decimal logarithm of the gradient's norm at every step, relative to the last step's, against steps back; "
@@ -276,7 +191,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
     claims = [
         *(
-            _by_value(runs, each)
+            changes_by_value(runs, each)
             for each in dict.fromkeys(part.column for part in trained_parts)
             if each and each != axis
         ),
@@ -297,109 +212,6 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["cut"] if _cut(drawn, scale) else []),
     ]
     return drawing.facts(text, alt, claims, shown)
-
-
-def changes(runs: pd.DataFrame) -> pd.Series:
-    """Decades that training adds to the gradient at the first step, relative to the last step's; of −∞ on both sides none."""
-    known = runs.dropna(subset=["first", "final"])
-    with np.errstate(invalid="ignore"):
-        change = known["final"] - known["first"]
-    return change.where(known["first"] != known["final"], 0.0)
-
-
-KINDS = {"raises": "first_step_raised", "lowers": "first_step_lowered", "hardly changes": "first_step_kept"}
-
-
-def counted(change: pd.Series) -> dict[str, int]:
-    """In how many runs the gradient at the first step grew, shrank, or did neither, relative to that at the last step."""
-    counts = {"raises": int((change > DOUBLE).sum()), "lowers": int((change < -DOUBLE).sum())}
-    return counts | {"hardly changes": len(change) - sum(counts.values())}
-
-
-def title(runs: pd.DataFrame, axis: str | None = None) -> str:
-    """What training does to the gradient at the first step in most runs; else in how many, by the values of an axis if that decides."""
-    change = changes(runs)
-    counts = counted(change)
-    if not len(change):
-        return "No run has a gradient after training whose first and last step can be compared."
-    if len(change) == 1:
-        row = runs.dropna(subset=["first", "final"]).iloc[0]
-        ends = [marked(power(row[name]), f"first_step_{name}", row[name]) for name in ("first", "final")]
-        return f"Training takes the gradient at the first step from {ends[0]} to {ends[1]} times that at the last step."
-    first, *others = sorted(counts, key=lambda name: -counts[name])
-    written = {name: marked_count(count, KINDS[name]) for name, count in counts.items()}
-    total = marked_count(len(change), "runs_traced_to_end")
-    share = f"all {written[first]}" if counts[first] == len(change) else f"{written[first]} of {total}"
-    text = f"Training {first} the share of the gradient that reaches the first step in {share} runs"
-    if counts[first] < MOST * len(change):
-        by_value = _split_title(runs, first, axis) if axis else ""
-        rest = [f"{name} it in {written[name]}" for name in others if counts[name]]
-        return by_value or f"{listed([text, *rest])}."
-    middle = float(change.median())
-    if first == "hardly changes" or math.isinf(middle):
-        return f"{text}."
-    return f"{text}: by a factor of {marked(power(abs(middle)), 'first_step_change', middle)} in the median."
-
-
-def split_axis(trained_parts: Sequence[measures.Part], runs: pd.DataFrame) -> str | None:
-    """The axis along which the runs differ most in what training does to them; none where the same is done to most, or it decides little."""
-    counts = counted(changes(runs))
-    first = max(counts, key=lambda name: counts[name])
-    if counts[first] >= MOST * max(1, sum(counts.values())):
-        return None
-    differences = {}
-    for axis in dict.fromkeys(axis for part in trained_parts for axis in part.axes):
-        shares = [counts_of_value[first] / total for _, counts_of_value, total in _counts(runs, axis) if total]
-        if 1 < len(shares) <= MOST_VALUES:
-            differences[axis] = max(shares) - min(shares)
-    best = max(differences, key=lambda axis: differences[axis], default=None)
-    return best if best and differences[best] >= APART else None
-
-
-def _counts(runs: pd.DataFrame, axis: str) -> list[tuple[Any, dict[str, int], int]]:
-    """By value of an axis, how many runs grew, shrank, or did neither, and of how many."""
-    known = runs.dropna(subset=["first", "final"])
-    counts = []
-    for value in ordered(axis, known[axis]):
-        change = changes(measures.where(known, **{axis: value}))
-        counts.append((value, counted(change), len(change)))
-    return counts
-
-
-def _split_title(runs: pd.DataFrame, verb: str, axis: str) -> str:
-    """32 of 40 runs with ρ = 0.5, 1 of 50 with ρ = 1.6; empty where that is too long."""
-    whats = ("the share of the gradient that reaches the first step", "the gradient's share at the first step")
-    for what, short in itertools.product(whats, (False, True)):
-        words = []
-        for i, (value, counts, total) in enumerate(_counts(runs, axis)):
-            name = value_of(axis, value) if short and i else named(axis, value)
-            run = " runs" if not i else ""
-            words.append(f"{_of_total(verb, counts, total, axis, value)}{run} with {name}")
-        text = f"Training {verb} {what} in {listed(words)}."
-        if len(plain(text)) <= LONGEST:
-            return text
-    return ""
-
-
-def _of_total(verb: str, counts: Mapping[str, int], total: int, axis: str, value: Any) -> str:
-    """32 of 40."""
-    count = count_of(counts[verb], KINDS[verb], **{axis: value})
-    return f"{count} of {marked_count(total, 'runs_traced_to_end', **{axis: value})}"
-
-
-def _by_value(runs: pd.DataFrame, axis: str) -> str:
-    """How many runs grew and shrank, for every value of the axis that is asked about, where they differ."""
-    known = _counts(runs, axis)
-    shares = {tuple(count / total for count in counts.values()) for _, counts, total in known if total}
-    if len(shares) < 2 or len(known) > MOST_VALUES:
-        return ""
-    words = []
-    for i, (value, counts, total) in enumerate(known):
-        raised = _of_total("raises", counts, total, axis, value)
-        lowered = count_of(counts["lowers"], KINDS["lowers"], **{axis: value})
-        start, runs_ = (", training raises this share", " runs") if not i else (" it raises it", "")
-        words.append(f"with {named(axis, value)}{start} in {raised}{runs_} and lowers it in {lowered}")
-    return capital("; ".join(words)) + "."
 
 
 def _largest(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
@@ -542,7 +354,6 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
         runs = rows.drop_duplicates("run_key")
         part, prefix, group, beside, hue = runs[["part", "prefix", "group", "beside", "hue"]].iloc[0]
         heading = ": ".join(filter(None, ("" if part in named_parts else prefix, beside or hue))) or str(panel)
-        heading = heading.replace("learning rate", "learning\u00a0rate")  # wrapped before, not within
         size = shown.loc[shown["group"] == group, "panel"].nunique() if beside else 1
         with matplotlib.rc_context({"axes.titlesize": 10}):
             layout.panel_title(

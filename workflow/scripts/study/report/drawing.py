@@ -31,7 +31,6 @@ from study.tables import store
 
 matplotlib.use("Agg")
 
-LONGEST_TITLE = 140  # letters of a headline
 Facts = dict[str, Any]
 
 

@@ -59,9 +59,9 @@ def _names(order: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 
 
 def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of networks before training: the axes whose values are compared within a panel (a cell's own settings go with the cell), and those that make panels.
+    """Of networks before training: the axes that are compared within a panel, and those that make panels.
 
-    Activation functions make panels.
+    A cell's own settings go with the cell. Activation functions make panels.
     """
     first = hue_axis([axis for axis in axes if axis != "activation"])
     of_cell = [axis for axis in axes if first == "cell" and axis.startswith("residual_")]
@@ -100,11 +100,11 @@ def trained_panels(
 ) -> pd.DataFrame:
     """The trained runs with their results, part by part of the study (``part``: 0, 1 …), and their ``panel``.
 
-    ``within(part)`` are the axes that one panel holds all values of; the part's other axes make panels. ``asked`` is the axis that the
-    part asks about (empty: nothing varies), ``hue`` its value in words. Runs whose panel does not fit are left out, or, if ``every``
-    run is wanted, have no panel.
+    ``within(part)`` names the axes whose values share one panel. The part's other axes make panels.
+    ``asked`` is the axis that the part asks about; it is empty where nothing varies. ``hue`` is that axis' value in words.
+    Runs whose panel does not fit are left out. If ``every`` run is wanted, they stay and have no panel.
     """
-    trained = [part for part in study.parts if part.trains]
+    trained = study.trained_parts
     if not trained:
         return pd.DataFrame()
     placed_parts, names, unplaced = [], [], [part_name(part, trained) for part in trained[most:]]
@@ -161,7 +161,11 @@ def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
 
 def left_out(data: pd.DataFrame) -> str:
     """A sentence that names the panels that did not fit; empty if all did."""
-    names = str(data["left_out"].iloc[0])
+    return not_drawn(str(data["left_out"].iloc[0]))
+
+
+def not_drawn(names: str) -> str:
+    """A sentence that names what did not fit; empty where all did."""
     return f"Not drawn, because there is no room: {names}; the tables have them." if names else ""
 
 

@@ -77,10 +77,20 @@ class Study:
         index, tested = self.parts.index(part), self._judged[1]
         return [(chosen, *tested[index, j]) for j, (chosen, _) in enumerate(measures.deviations(part))]
 
+    @property
+    def trained_parts(self) -> list[measures.Part]:
+        """The parts that train."""
+        return [part for part in self.parts if part.trains]
+
+    @property
+    def start_parts(self) -> list[measures.Part]:
+        """The parts of networks before training."""
+        return [part for part in self.parts if not part.trains]
+
     @cached_property
     def networks(self) -> pd.DataFrame:
         """All networks before training at the longest sequence of their kind, each once."""
-        starts = [part.runs for part in self.parts if not part.trains]
+        starts = [part.runs for part in self.start_parts]
         return pd.concat(starts).drop_duplicates("run_key") if starts else self.runs.iloc[:0]
 
     def of(
@@ -155,7 +165,7 @@ class Study:
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column != "spectral_radius":
             yield Sentence(12, split_sentence(part))
-        crowded, trained = len(part.axes) > 3, any(each.trains for each in self.parts)
+        crowded, trained = len(part.axes) > 3, bool(self.trained_parts)
         for axis in part.axes:
             pooled = self.of(part, axis, "growth_rate", pooled=True)
             if pooled:
@@ -169,7 +179,7 @@ class Study:
 
     def _of_training(self, part: measures.Part) -> Iterator[Sentence]:
         metric = str(part.runs["metric"].iloc[0])
-        largest = next(each for each in self.parts if each.trains)
+        largest = self.trained_parts[0]
         later = 0 if part is largest else 10  # it speaks first
         yield Sentence(20 + later, learnt_sentence(part))
         comparisons = [each for axis in part.axes for each in self.of(part, axis)]

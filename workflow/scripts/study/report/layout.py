@@ -122,8 +122,7 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
 
 
 def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
-    """Of every panel of ``grid_by_part``: whether its row, or its part of the study, begins and ends with it, and whether it is the
-    lowest of its column and part."""
+    """Of every panel of ``grid_by_part``: (is it the first of its row or part, is it the last, is it the lowest of its column in its part)."""
     part_of_panel = (
         data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
     )
@@ -164,14 +163,14 @@ def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
 
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
     """A panel's name above its left corner, wrapped."""
-    axes.set_title(textwrap.fill(_joined(str(text)), wide, break_on_hyphens=False), loc="left")
+    axes.set_title(wrapped(str(text), wide), loc="left")
 
 
-def _joined(text: str) -> str:
-    """What an equals sign, or a times sign, joins stays on one line."""
-    for sign in (" = ", " × ", " %"):
-        text = text.replace(sign, sign.replace(" ", "\u00a0"))
-    return text
+def wrapped(text: str, wide: int) -> str:
+    """A text in lines of at most ``wide`` letters; what belongs together stays on one line."""
+    for words in (" = ", " × ", " %", "learning rate"):
+        text = text.replace(words, words.replace(" ", "\u00a0"))
+    return textwrap.fill(text, wide, break_on_hyphens=False)
 
 
 def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool = True) -> list[Line2D]:
@@ -188,6 +187,4 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
 
 def headline(figure: Figure, text: str) -> None:
     """The finding, above everything."""
-    figure.suptitle(
-        textwrap.fill(_joined(plain(text)), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK
-    )
+    figure.suptitle(wrapped(plain(text), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)

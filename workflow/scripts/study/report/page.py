@@ -64,8 +64,11 @@ def _short(title: str) -> Markup:
 
 
 def inline_svg(text: str, prefix: str, alt: str) -> Markup:
-    """An SVG as part of the page: no size of its own, only identifiers that are needed and that no other figure has, coordinates to a
-    hundredth of a point."""
+    """An SVG as part of the page.
+
+    It loses its own size. It keeps only the identifiers that are needed, each with a prefix that no other figure has.
+    Coordinates are rounded to a hundredth of a point.
+    """
     if len(text) > LIGHT:
         data = base64.b64encode(text.encode()).decode()
         return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, alt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -50,7 +51,8 @@ def bracketed(*words: str) -> str:
     return f" ({'; '.join(known)})" if known else ""
 
 
-def where_of(part: measures.Part, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def where_of(part: measures.Part, chosen: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The address of a part's runs with these settings."""
     return {"sweep": part.sweep, **part.fixed, **chosen}
 
 
@@ -58,9 +60,9 @@ def task_of(part: measures.Part) -> str:
     return str(part.runs["task"].iloc[0])
 
 
-def writer_of(metric: str) -> Write:
-    """How a result is written."""
-    return percent if metric == "held_out_accuracy" else partial(number, digits=3)
+def writer_of(metric: str, digits: int = 3) -> Write:
+    """How a result is written: an accuracy in per cent, a loss with so many digits."""
+    return percent if metric == "held_out_accuracy" else partial(number, digits=digits)
 
 
 def at_value(runs: pd.DataFrame, axis: str | None, value: Any) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Numbers, settings and lists in words; and numbers that say where they come from.
 
-A number on the page carries its address: what it is (``kind``), its value, and the rows that it was computed from. ``marked`` puts
-the address into the text, in characters that no text uses; ``plain`` takes it out again, ``html`` turns it into a ``<data>`` element.
+A number on the page carries its address: what it is (``kind``), its value, and the rows that it was computed from.
+``marked`` puts the address into the text, in characters that no text uses. ``plain`` takes it out again.
+``html`` turns it into a ``<data>`` element.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from study.settings import described_axes
 _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
 _MARKED = re.compile(f"{_OPEN}([0-9a-f]*){_BAR}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 _SUPERSCRIPT = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+LONGEST_TITLE = 140  # letters of a headline
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 PLAIN_AXES = (
@@ -217,6 +219,11 @@ def in_brackets(words: list[str]) -> str:
     if not words:
         return "all networks"
     return words[0] + (f" ({', '.join(words[1:])})" if len(words) > 1 else "")
+
+
+def singular_of(axis: str) -> str:
+    """What one value of an axis is called: cell, learning rate."""
+    return {"clipping": "clipping rule", "dtype": "floating-point type"}.get(axis, str(described_axes()[axis]["label"]))
 
 
 def plural_of(axis: str) -> str:

@@ -27,9 +27,9 @@ UNSET = "unset"  # a null among values that are matched
 class Comparison:
     """Two values of an axis compared seed by seed: ``a`` minus ``b``, the mean over all other settings of each seed.
 
-    ``measure``: growth_rate (ln per step), held_out_accuracy (fraction), held_out_loss (log10) or broken (share of runs).
-    ``fixed``: settings that are the same on both sides, besides the ``settings`` that are averaged over. ``p``: of all comparisons
-    of the study together.
+    ``measure`` is growth_rate (ln per step), held_out_accuracy (fraction), held_out_loss (log10) or broken (share of runs).
+    ``fixed`` holds the settings that are the same on both sides. ``settings`` counts the combinations of the others, which are averaged over.
+    ``p`` is the p value, with all comparisons of the study taken into account.
     """
 
     sweep: str
@@ -141,10 +141,11 @@ def _finite(differences: pd.Series) -> pd.Series:
 
 
 def comparisons_of(part: Part) -> list[Comparison]:
-    """Every pair of values of every axis that is compared: of starts by growth, of trained runs by result and by breakdowns.
+    """Every pair of values of every axis that is compared: starts by growth, trained runs by result and by breakdowns.
 
-    Starts, and trained runs along the axis that the study asks about or one of two values, are compared at every single setting of the
-    other axes, too: an effect may have another sign there. More tests would cost all of them their power.
+    All are compared in the mean over the other axes. Some are compared at every single setting too, because an effect may have another
+    sign there: starts, and trained runs along the axis that the study asks about or along an axis of two values.
+    More tests would cost all of them their power.
     """
     compared = []
     for axis in part.axes:

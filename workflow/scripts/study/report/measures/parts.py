@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from study.report.measures.outcomes import per_seed, results
-from study.report.measures.selection import NUMBERS, TRAINING, at_longest, grouped, starts, varied
+from study.report.measures.selection import TRAINING, at_longest, grouped, number_axis, starts, varied
 from study.report.words import ordered
 
 # Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
@@ -55,7 +55,7 @@ def parts_of(runs: pd.DataFrame) -> list[Part]:
         part_runs = starts(rows) if len(untrained) or not any_untrained else rows.iloc[:0]
         if len(part_runs):
             axes = varied(part_runs, TRAINING)
-            column = _start_column(part_runs, axes)
+            column = number_axis(part_runs, axes)
             shown = (
                 part_runs
                 if column == "sequence_length"
@@ -71,14 +71,6 @@ def parts_of(runs: pd.DataFrame) -> list[Part]:
             fixed = {"task": task} if measured["task"].nunique() > 1 else {}
             study_parts.append(Part(str(sweep), True, part_runs, column, [a for a in axes if a != column], fixed))
     return sorted(study_parts, key=lambda part: (part.trains, -len(part.runs)))
-
-
-def _start_column(runs: pd.DataFrame, axes: list[str]) -> str | None:
-    """Spectral radius, else the number with the most values, else nothing."""
-    numeric = [axis for axis in NUMBERS if axis in axes and runs[axis].notna().all()]
-    if "spectral_radius" in numeric:
-        return "spectral_radius"
-    return max(numeric, key=lambda axis: runs[axis].nunique(), default=None)
 
 
 def alike(part: Part, axes: list[str], axis: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -91,3 +91,11 @@ def grouped(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], p
     by_key = {tuple(None if pd.isna(v) else v for v in key): rows for key, rows in runs.groupby(axes, dropna=False)}
     keys = [key for key in itertools.product(*values) if key in by_key]
     return [(dict(zip(axes, key, strict=True)), by_key[key]) for key in keys]
+
+
+def number_axis(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
+    """The spectral radius if it is among these axes; else the number with the most values; None if no number is."""
+    numbers = [axis for axis in NUMBERS if axis in axes and runs[axis].notna().all()]
+    if "spectral_radius" in numbers:
+        return "spectral_radius"
+    return max(numbers, key=lambda axis: int(runs[axis].nunique()), default=None)

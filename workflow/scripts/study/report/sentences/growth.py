@@ -22,9 +22,9 @@ from study.report.words import (
     ordered,
     plural_of,
     signed,
+    singular_of,
     spelled,
 )
-from study.settings import described_axes
 
 
 def growth_sentence(
@@ -49,7 +49,7 @@ def growth_sentence(
     of = f"of the {spelled(len(values))} {plural_of(axis)}, " if len(values) > 2 else ""
     high = f"{fastest}'s growth rate is {'highest' if of else 'higher'} and {slowest}'s {'lowest' if of else 'lower'}"
     if comparison.verdict == "few":
-        return f"{too_few(comparison)} which {axis_word(axis)} makes gradients grow more per step back. {capital(of)}{high}; they differ by {size}."
+        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {capital(of)}{high}; they differ by {size}."
     clear = "clearly " if comparison.verdict != "none" else ""
     return f"Per step back, {of}{high}: they {clear}differ by {size}{'' if clear else '; that is not clear'}." + _stays(
         part, axis, values
@@ -65,11 +65,6 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
         if 0 < len(dead) < len(values)
         else ""
     )
-
-
-def axis_word(axis: str) -> str:
-    """What one value of an axis is called."""
-    return {"clipping": "clipping rule", "dtype": "floating-point type"}.get(axis, str(described_axes()[axis]["label"]))
 
 
 def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
