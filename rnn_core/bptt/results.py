@@ -101,9 +101,6 @@ class NotKept:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __repr__(self) -> str:
-        return f"NotKept({self._name!r})"
-
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise LookupError(
             f"grads.{self._name} was not kept: the tape's memory_budget has no room for it; "
