@@ -9,15 +9,15 @@ import pandas as pd
 from study.report import measures
 from study.report.phrases import count_of
 from study.report.words import listed
-from study.tables import store
+from study.tables.columns import FORMATS
 
 
 def formats_sentence(runs: pd.DataFrame) -> str:
     """What narrower formats would have done to the gradients of all distinct starts."""
     starts = measures.distinct_starts(runs)
     total = count_of(len(starts), "distinct_starts")
-    flushed = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(store.FORMATS)}
-    overflowed = {name: int(starts[f"{name}_overflowed_at"].notna().sum()) for name in reversed(store.FORMATS)}
+    flushed = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMATS)}
+    overflowed = {name: int(starts[f"{name}_overflowed_at"].notna().sum()) for name in reversed(FORMATS)}
     if len(starts) == 1:
         return _formats_of_one(flushed, overflowed)
     if not any(flushed.values()) and not any(overflowed.values()):
