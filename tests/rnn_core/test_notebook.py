@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.rnn_core.engine_helpers import LIBRARIES, array
 
 import rnn_core as rc
 from rnn_core.scaling import in_powers_of_ten
+from tests.support.arrays import LIBRARIES, array
 
 T, B, D, H = 7, 4, 3, 5
 
