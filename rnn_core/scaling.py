@@ -263,14 +263,14 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
 
     With one exponent for all, "every leading entry" is the whole array. inf and nan stay what they are.
     """
+    if not (exponent if isinstance(exponent, int) else exponent.any()):
+        return x
     scaled = Scaled(x, exponent)
     try:
         if isinstance(exponent, int):
-            return x if exponent == 0 else scaled.to_float() if _fits(x, exponent) else scaled
+            return scaled.to_float() if _fits(x, exponent) else scaled
     except FloatingPointError:
         return scaled.to_float()
-    if not exponent.any():
-        return x
     exponents = exponents_of(x) + exponent
     smallest, largest = _exponent_range(x)
     outside = (exponents < smallest) | (exponents > largest)  # nan, for 0, inf and nan, is neither
