@@ -63,16 +63,16 @@ def show_progress():
         return  # the session is the running study's, whose report reads it
     cores = workflow.resource_settings.cores or 1
     progress.start_session(f"{STUDY}/logs", cores)
-    LISTENER.start(
+    LISTENER.view.start(
         jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
         cores if workflow.local_exec else workflow.nodes,
         Path(f"{STUDY}/logs/progress.log"),
         queued=not workflow.local_exec,
     )
-    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.stop)
+    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.view.stop)
 
 
 def end_progress(well):
     """The jobs of this call have ended; the last words follow when Snakemake has said all of its own."""
     if workflow.is_main_process:
-        LISTENER.well = well
+        LISTENER.view.well = well
