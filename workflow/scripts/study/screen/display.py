@@ -160,14 +160,14 @@ class _CaughtWriters:
 
     def _pass_on(self, read: int) -> None:
         """Show what arrives, a moment later. A Ctrl-C makes jobs speak before anybody knows that it was one."""
-        rest = b""
+        incomplete = b""
         while chunk := os.read(read, 65536):
             if self.silenced.wait(HOLD):
                 continue  # somebody must read, or the writers wait for ever
-            *lines, rest = (rest + chunk).split(b"\n")
+            *lines, incomplete = (incomplete + chunk).split(b"\n")
             for line in lines:
                 self._show(line)
-        self._show(rest)
+        self._show(incomplete)
         os.close(read)
 
     def _show(self, line: bytes) -> None:

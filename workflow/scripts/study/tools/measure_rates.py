@@ -172,8 +172,8 @@ def job(script: str, tables: tuple[str, ...], folder: Path, **grid: Any) -> tupl
     block = Block("rates", "all", {}, {name: [value] for name, value in grid.items()}, 1)
     path = [str(PROJECT), str(SCRIPTS)]
     code = JOB.format(path=path, script=script, block=asdict(block), tables=tables)
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    spent, memory = json.loads(done.stdout.splitlines()[-1])
+    ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    spent, memory = json.loads(ended.stdout.splitlines()[-1])
     return float(spent), float(memory)
 
 
