@@ -1,4 +1,4 @@
-"""The gate: compare the engine with PyTorch on the study's own settings. Above the tolerance no sweep starts."""
+"""The gate: compare the engine with PyTorch on the study's own settings. No sweep starts if an error is above the tolerance."""
 
 from pathlib import Path
 from typing import Any

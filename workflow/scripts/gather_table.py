@@ -20,7 +20,7 @@ FROM_VERIFICATION = {
 
 
 def with_verification(table: str, files: list[str]) -> streams.Change:
-    """Fills in, for runs that were verified, what only their verification knows: the worst value of each run."""
+    """A change that fills in what verification alone knows: the worst value of each verified run."""
     column, _, source = FROM_VERIFICATION[table]
     verified = []
     for file in files:

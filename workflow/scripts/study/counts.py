@@ -10,6 +10,8 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 def duration(seconds: float) -> str:
     """25 s, 1 min 25 s, 2 h 5 min."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, left_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {left_seconds} s" if minutes else f"{left_seconds} s"
+    )

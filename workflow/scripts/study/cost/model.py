@@ -41,7 +41,7 @@ MIB = 2.0**20
 FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
 
 # Settings that work depends on. Of all others only the number of values counts.
-_COUNTED = (
+_DECIDE_WORK = (
     "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
     *SHARED,
 )  # fmt: skip
@@ -118,7 +118,7 @@ def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]
     """(settings, how many, lengths, clippings) of runs that cost the same. Each stands for all of its lengths and clippings."""
     values, given = _values(block)
     alike = math.prod(len(values_of_axis) for axis, values_of_axis in given.items() if axis not in values) * block.seeds
-    counted_axes = [axis for axis in _COUNTED if axis not in SHARED]
+    counted_axes = [axis for axis in _DECIDE_WORK if axis not in SHARED]
     for point in itertools.product(*(values[axis] for axis in counted_axes)):
         yield dict(zip(counted_axes, point, strict=True)), alike, values["sequence_length"], values["clipping"]
 
@@ -127,7 +127,7 @@ def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     """(values of the settings that work depends on, values of all that are given)."""
     described = described_axes()
     given = {**{axis: [value] for axis, value in block.shared.items()}, **block.grid}
-    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _COUNTED}, given
+    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _DECIDE_WORK}, given
 
 
 def _eigenvalues(block: Block) -> int:

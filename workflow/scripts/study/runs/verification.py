@@ -1,4 +1,4 @@
-"""Checking a sample of every block's runs: run again under the eyes of PyTorch, and compared with the rows that were kept."""
+"""Checking a sample of every block's runs. They are run again beside PyTorch and compared with the rows on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from study.tables import store
 
 
 def sample(block: Block, size: int) -> list[rc.Experiment]:
-    """The runs that are verified: others in every block, the same ones every time, and a larger sample holds a smaller one."""
+    """The runs that are verified. Each block has its own, always the same. A larger sample holds a smaller one."""
     rng = np.random.default_rng(zlib.crc32(f"{block.sweep}/{block.name}".encode()))
     chosen = {int(index) for index in rng.permutation(len(block))[:size]}
     return [rc.Experiment(**run) for index, run in enumerate(block.runs()) if index in chosen]
@@ -50,10 +50,10 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
 
 
 def require_same_rows(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
-    """That the block's table ``traces`` holds under ``key`` what was verified: the same gradient norms, within the tolerance.
+    """Refuse a block whose table ``traces`` holds other gradient norms under ``key`` than the run that was verified.
 
     Raises:
-        CheckFailed: it does not.
+        CheckFailed: they differ by more than the tolerance.
     """
     where = [("run_key", "==", key)]
     with reading(traces):
@@ -78,7 +78,7 @@ def require_same_rows(key: str, experiment: rc.Experiment, traces: str, entry: E
 def rows_of(
     blocks: list[Block], traces: list[str], runner: BlockRunner, tolerance: dict[str, float], size: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(check, timing) of every comparison; the timing is the run's, and so repeats."""
+    """(check, timing) of every comparison. Comparisons of one run have the same timing."""
     for block, file in zip(blocks, traces, strict=True):
         store.require(file, table="traces", block=asdict(block))
         for experiment in sample(block, size):

@@ -1,7 +1,7 @@
-"""How far a study is, and what its jobs took: every job keeps a small record beside its log, and who is interested reads the records.
+"""Records of jobs: each job keeps a small file beside its log, which tells how far it is and what it took.
 
-A record is rewritten once a second at most and whole or not at all, so that it works on a cluster's shared file system, from
-any number of jobs at once. ``study.cost.forecast`` counts how far the study is from them, and the report where the time went.
+A record is rewritten once a second at most, whole or not at all. So it works on a cluster's shared file system, from any number of
+jobs at once. ``study.cost.forecast`` counts from them how far the study is. The report tells from them where the time went.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ WORK_OF_RULE = {
 
 @dataclass
 class Record:
-    """What a job has done so far.
+    """How far a job is.
 
     Attributes:
-        rule: its rule, or of what kind it is.
+        rule: its rule.
+        file: where the record is kept.
         runs, finished, reused: runs of the block, those finished, and of these those that were finished before.
         engine: seconds in the engine, by the clock (asking for processor time costs as much as writing a run).
-        cpu: processor seconds of the process since its start; ``before`` of them had passed when the record began.
+        cpu: processor seconds of the process since its start.
+        before: of these, the seconds that had passed when the record began.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
         started, updated: seconds since 1970.
     """
@@ -60,7 +62,7 @@ class Record:
 
     @property
     def engine_cpu(self) -> float:
-        """Processor seconds in the engine: by the clock, less the share of the time in which the job did not have its core."""
+        """Processor seconds in the engine: by the clock, times the share of the time in which the job had its core."""
         wall = self.updated - self.started
         return self.engine * min(1.0, (self.cpu - self.before) / wall) if wall > 0 else 0.0
 
@@ -124,9 +126,9 @@ def start_session(folder: str | Path, cores: int) -> Session:
 
 
 def spent(folder: str | Path) -> list[tuple[str, float, float | None]]:
-    """(part, seconds, share of cores × wall time) of the call of Snakemake that is going on; share None if nobody knows.
+    """(work, seconds, share of cores × wall time) of this call of Snakemake; the share is None if nobody knows.
 
-    Jobs of earlier calls are left out: what they did was found finished.
+    Jobs of earlier calls are left out.
     """
     try:
         session = Session(**json.loads((Path(folder) / "session.json").read_text(encoding="utf-8")))

@@ -1,8 +1,8 @@
 """Tables of any size in bounded memory: a block's, written run by run; a study's, gathered from its blocks range by range.
 
-Rows are sorted by sweep, run key, update and t. A block is written in the order of its run keys, and its row groups end
-where the first digit of the key changes, so that gathering can read a range of keys without reading the rest. Keys
-are digests, spread evenly: a range of keys is a share of the rows.
+Rows are sorted by sweep, run key, update and t. A block is written in the order of its run keys. Its row groups end where the first
+digit of the key changes. So gathering can read a range of keys alone. Keys are digests and spread evenly: a range of keys is a share of
+the rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; s
 
 
 class TableWriter:
-    """A block's table, given run by run in the order of the run keys; in memory are the runs of one row group."""
+    """A block's table, given run by run in the order of the run keys. Memory holds the runs of one row group."""
 
     def __init__(self, table: str, sweep: str, parquet: pq.ParquetWriter, target: str | Path) -> None:
         self.table, self.sweep, self._parquet, self._target = table, sweep, parquet, target
@@ -80,7 +80,7 @@ def _joined(columns: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 
 class BlockWriter:
-    """All tables of one block. They take their places together, once all are whole; after an error none does."""
+    """All tables of one block. They take their places together when all are whole. After an error none does."""
 
     def __init__(self, sweep: str, files: Mapping[str, str | Path], provenance: Mapping[str, Any]) -> None:
         self._sweep, self._files, self._provenance = sweep, files, provenance
@@ -118,7 +118,7 @@ def gather(
     provenance: Mapping[str, Any],
     change: Change = lambda rows: rows,
 ) -> None:
-    """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
+    """All blocks of a table as one, sorted. ``change`` may alter each piece before it is written."""
     pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
     fields = schema_of(table)
     footer = {**provenance, "table": table}
@@ -158,7 +158,7 @@ def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
 
 
 def _sweeps(file: str | Path) -> list[tuple[str, int]]:
-    """(sweep, rows) of a file, from its footer alone; a block has one sweep."""
+    """(sweep, rows) of a file, from its footer alone. A block has one sweep."""
     with reading(file):
         metadata = pq.read_metadata(file)
     rows: dict[str, int] = defaultdict(int)
@@ -170,7 +170,7 @@ def _sweeps(file: str | Path) -> list[tuple[str, int]]:
 
 
 def _shares(rows: int) -> list[pc.Expression]:
-    """Ranges of run keys with about as many rows each; their number is a power of two, so that they end at digits."""
+    """Ranges of run keys with about equally many rows. Their number is a power of two, so they end at digits."""
     count, key = 1, pc.field("run_key")
     while rows > count * ROWS_AT_ONCE and count < 256:
         count *= 2
@@ -182,7 +182,7 @@ def _shares(rows: int) -> list[pc.Expression]:
 
 
 def _by_run(rows: pa.Table) -> pa.Table:
-    """Sorted by run key. Within a run, rows are in order already: a run lies in one block, written update by update."""
+    """Rows sorted by run key. Within a run they are in order already: one block holds it, update by update."""
     keys = rows["run_key"].combine_chunks().dictionary_encode()
     names = keys.dictionary.to_numpy(zero_copy_only=False)
     place = np.empty(len(names), dtype=np.int32)

@@ -73,9 +73,9 @@ def shapes() -> Iterator[dict[str, list[Any]]]:
 
 
 def measured(block: Block, folder: Path, first_seed: int) -> tuple[float, float]:
-    """(engine, everything else) in processor seconds, the fastest of a few times.
+    """(engine, everything else) in processor seconds, the fastest of several times.
 
-    Every time is for seeds of its own, whose eigenvalues the engine does not remember.
+    Each time has other seeds, whose eigenvalues the engine does not remember.
     """
     times = []
     for index in range(REPEATS):
@@ -94,9 +94,9 @@ def measured(block: Block, folder: Path, first_seed: int) -> tuple[float, float]
 
 
 def fitted(rows: list[dict[str, float]], seconds: list[float]) -> dict[str, float]:
-    """Non-negative rates with the smallest absolute relative errors, of which a few large ones count for little.
+    """Non-negative rates with the smallest absolute relative errors. A few large errors count for little.
 
-    Found by least squares whose weights are the square roots of the errors before.
+    The method is least squares, repeated with weights from the errors before.
     """
     names = sorted({name for row in rows for name in row})
     work = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / np.array(seconds)[:, None]
@@ -172,8 +172,8 @@ def job(script: str, tables: tuple[str, ...], folder: Path, **grid: Any) -> tupl
     block = Block("rates", "all", {}, {name: [value] for name, value in grid.items()}, 1)
     path = [str(PROJECT), str(SCRIPTS)]
     code = JOB.format(path=path, script=script, block=asdict(block), tables=tables)
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    spent, memory = json.loads(done.stdout.splitlines()[-1])
+    ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    spent, memory = json.loads(ended.stdout.splitlines()[-1])
     return float(spent), float(memory)
 
 
@@ -225,7 +225,7 @@ print(time.process_time())
 
 
 def table_rates(folder: Path) -> dict[str, float]:
-    """What gathering a row of traces takes, and drawing a figure; and Snakemake, which plans and starts the jobs."""
+    """What gathering a row of traces takes, drawing a figure, and Snakemake, which plans and starts the jobs."""
     block = Block("rates", "all", {}, {"sequence_length": [400], "spectral_radius": [0.9, 1.1]}, 32)
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     record = Record("", folder / "x.json")
