@@ -29,12 +29,10 @@ GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
-STRAIGHT = tuple(
-    name for name, phi in ACTIVATIONS.items() if phi.piecewise_linear
-)  # no exponential to take, forward or backward
-HOMOGENEOUS = tuple(
-    name for name, phi in ACTIVATIONS.items() if phi.homogeneous
-)  # mean-field theory has a closed form; for the others it iterates
+# Activations without an exponential to take, forward or backward.
+STRAIGHT = tuple(name for name, phi in ACTIVATIONS.items() if phi.piecewise_linear)
+# Activations for which mean-field theory has a closed form; for the others it iterates.
+HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous)
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20

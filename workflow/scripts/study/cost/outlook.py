@@ -231,9 +231,8 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     sweeps, around_sweeps = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
     runs, finished, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
     total = [f"{runs:,}", f"{finished:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
-    rows.append(
-        ["all", *total, shown(sweeps + around_sweeps), "", "", "", f"{disk * 1.3:.0f} MiB"]
-    )  # the tables once more
+    with_tables = f"{disk * 1.3:.0f} MiB"  # the tables hold the rows once more
+    rows.append(["all", *total, shown(sweeps + around_sweeps), "", "", "", with_tables])
     gate = rest["engine check"][1].at(factor)  # alone, and before all others
     wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (around_sweeps - gate) / cores
     lines = [

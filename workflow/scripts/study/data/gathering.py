@@ -167,8 +167,8 @@ def _require_memory(where: str, N: int, T: int, D: int) -> None:
     wanted, there = N * T * D * 8, memory_of_machine_mb() * 2**20
     if wanted > there / 2:
         raise DataError(
-            f"{where}: {N:,} sequences, the longest of {T:,} steps with {counted(D, 'input')}, take {wanted / 2**30:.1f} GiB, and this machine "
-            f"has {there / 2**30:.1f}; cut the longest sequences, or use fewer"
+            f"{where}: {N:,} sequences, the longest of {T:,} steps with {counted(D, 'input')}, take {wanted / 2**30:.1f} GiB. "
+            f"This machine has {there / 2**30:.1f} GiB; cut the longest sequences, or use fewer"
         )
 
 
@@ -227,8 +227,8 @@ def _require_few_classes(cells: Cells, names: Names) -> None:
     classes, targets = len(names.names), len(names.codes)
     if classes > MOST_CLASSES or (classes > FEW_CLASSES and 2 * classes >= targets):
         raise DataError(
-            f"{cells.where} has too many classes, {classes:,} in {counted(targets, 'target')}, as identifiers do; allowed are {MOST_CLASSES:,}, "
-            f"and beyond {FEW_CLASSES} fewer than half the targets"
+            f"{cells.where} has too many classes, {classes:,} in {counted(targets, 'target')}: it looks like identifiers. "
+            f"At most {MOST_CLASSES:,} are allowed; more than {FEW_CLASSES} must be fewer than half the targets"
         )
 
 

@@ -28,7 +28,7 @@ def require_one_file(name: str, file: str, folders: Sequence[Path]) -> None:
     for file_elsewhere in further:
         if not (first.samefile(file_elsewhere) or filecmp.cmp(first, file_elsewhere, shallow=False)):
             raise DataError(
-                f"sequences.{name}.file: {file!r} is two different files, {first} and {file_elsewhere}; write the path of the one that is meant"
+                f"sequences.{name}.file: {file!r} is two different files, {first} and {file_elsewhere}. Write the path of the right one"
             )
 
 

@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 from study.data.cells import NUMBER, Cells, all_true, is_text, trimmed, with_decimal_points
 from study.data.messages import DataError, quoted
 
-_DATE_TYPES = tuple(
-    pa.timestamp(unit, zone) for unit in ("ns", "us") for zone in (None, "UTC")
-)  # how dates are written
+# Types that dates in text are read as.
+_DATE_TYPES = tuple(pa.timestamp(unit, zone) for unit in ("ns", "us") for zone in (None, "UTC"))
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "D": 86400.0}
 
 

@@ -49,9 +49,9 @@ def labels(cells: Cells, need: str) -> Names:
     names = sorted(set(meant) - {None})
     if names and isinstance(names[0], int) and max(abs(names[0]), abs(names[-1])) > LARGEST_LABEL:
         raise DataError(
-            f"{cells.where} looks like identifiers or timestamps, and as classes they are too many: labels run from "
-            f"{names[0]} to {names[-1]} ({counted(len(names), 'different value')} in {counted(len(codes), 'target')}); "
-            "number the classes 0, 1, 2, …, or write their names"
+            f"{cells.where} looks like identifiers or timestamps: as classes they are too many. Labels run from "
+            f"{names[0]} to {names[-1]} ({counted(len(names), 'different value')} in {counted(len(codes), 'target')}). "
+            "Number the classes 0, 1, 2, …, or write their names"
         )
     place = {name: index for index, name in enumerate(names)}
     number = np.array([place.get(value, -1) for value in meant], dtype=np.int64)

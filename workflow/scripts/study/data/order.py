@@ -113,7 +113,7 @@ def _require_one_moment_each(
         pair = np.sort(rows[first : first + 2])
         raise DataError(
             f"{table.where}: column {time!r} gives two rows of sequence {quoted(names[of_row[first]])} the same time, {data_rows(pair)}"
-            f" ({counted(int(same.sum()), 'such pair')}); every step of a sequence needs a time of its own"
+            f" ({counted(int(same.sum()), 'such pair')}). Every step of a sequence needs a time of its own"
         )
 
 
@@ -147,7 +147,7 @@ def _check_time_order(
             first = int(np.flatnonzero(back)[0])
             raise DataError(
                 f"{table.where}: column {column!r} looks like time and goes back from data row {rows[first] + 1} to {rows[first + 1] + 1} of one sequence"
-                f" ({counted(int(back.sum()), 'such place')}); add time: {column} to sort the rows by it, or time: null to keep the file's order"
+                f" ({counted(int(back.sum()), 'such place')}). Add time: {column} to sort the rows by it, or time: null to keep the file's order"
             )
         same = (np.diff(of_row) == 0) & (np.diff(ranks) == 0)
         if same.any():

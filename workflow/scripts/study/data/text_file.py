@@ -53,7 +53,7 @@ class TextOptions:
         if len(delimiter) != 1 or not delimiter.isascii() or delimiter.isalnum() or delimiter in "\"'\r\n.+-":
             tab = ' For tabs write "\\t", in double quotes.' if delimiter.strip("\\").lower() in ("t", "tab") else ""
             raise DataError(
-                f"{key}.delimiter: {delimiter!r} is not allowed; it must be one character that stands in no number, as ; or |.{tab}"
+                f"{key}.delimiter: {delimiter!r} is not allowed; it must be one character that no number holds, as ; or |.{tab}"
             )
         if decimal not in (".", ","):
             raise DataError(f'{key}.decimal: {decimal!r} is not allowed; it must be "." or ","')
@@ -106,7 +106,7 @@ def _require_text(head: bytes, where: str, options: TextOptions) -> None:
         raise DataError(f"{where}: the file is text in UTF-16; add encoding: utf-16, or save it as UTF-8")
     if b"\0" in head and not wide:
         raise DataError(
-            f"{where}: the file has zero bytes, so it is no text, or text in UTF-16; save it as UTF-8 or add encoding: utf-16-le"
+            f"{where}: the file has zero bytes: it is no text, or text in UTF-16. Save it as UTF-8 or add encoding: utf-16-le"
         )
     if head.startswith(_UTF8_MARK) and options.encoding != "utf-8":
         raise DataError(f"{where}: the file is marked as UTF-8, not {options.encoding}; leave encoding out")
@@ -126,7 +126,7 @@ def _header(stream: BinaryIO, where: str, options: TextOptions) -> list[str]:
     if delimiter:
         shown = quoted(delimiter).replace("'", '"')
         raise DataError(
-            f"{where}: the header is one name, {quoted(names[0])}; if {shown} stands between the columns, add delimiter: {shown}"
+            f"{where}: the header is one name, {quoted(names[0])}. If {shown} stands between the columns, add delimiter: {shown}"
         )
     return names
 

@@ -42,7 +42,7 @@ _READING = {
     errno.ENOENT: "it has gone. Run the same command again and it is made anew.",
 }
 _NO_MEMORY = (
-    "There is not enough memory: {}. Run the same command with fewer --cores; or give memory_mb in the config,"
+    "There is not enough memory: {}. Run the same command with fewer --cores. Or give memory_mb in the config,"
     f" or a smaller hidden_size, batch_size or sequence_length. {_KEPT}"
 )
 
@@ -103,7 +103,7 @@ def ending_in_words(*expected: type[Exception], before: str = "") -> Iterator[No
         raise job_log.last_words(f"{before or f'{type(error).__name__}: '}{error}") from error
     except MemoryError as error:
         raise job_log.last_words(_NO_MEMORY.format(str(error).rstrip(".") or "the system refuses more")) from error
-    except OSError as error:  # of what no `reading` or `written_aside` stands around
+    except OSError as error:  # outside any `reading` or `written_aside`
         raise job_log.last_words(cannot_read(error.filename, error) if error.filename else _refused(error)) from error
 
 

@@ -42,9 +42,8 @@ def check(
         evaluation = rc.evaluate(problem, problem.params, x, target)
         common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
-        module = module_row(
-            problem, x, plain(evaluation.tape.hidden), tolerance
-        )  # any dL/dh_t will do: here L = ½ Σ h²
+        grad_hidden = plain(evaluation.tape.hidden)  # any dL/dh_t will do; this is that of L = ½ Σ h²
+        module = module_row(problem, x, grad_hidden, tolerance)
     if module is not None:
         yield {**common, **module}
 

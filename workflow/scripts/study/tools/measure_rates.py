@@ -202,10 +202,8 @@ def disk_rates(folder: Path) -> dict[str, float]:
     block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
     run_maker.finish(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
     entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
-    rows, header_bytes = (
-        400 * len(entries),
-        1500,
-    )  # bytes of an entry that are not columns: they fit into its first disk block
+    rows = 400 * len(entries)
+    header_bytes = 1500  # of an entry: what is no column fits into its first disk block
     return {
         "row_bytes": round((sum(entries) - header_bytes * len(entries) + files["traces"].stat().st_size) / rows, 1),
         "update_bytes": 130,  # ten columns, kept twice, hardly compressed
