@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 import numpy as np
@@ -33,6 +33,10 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
     if not isinstance(cell, Cell):
         given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
         raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.VanillaCell()")
+    if not isinstance(params, Mapping):
+        raise ValueError(
+            f"params: {type(params).__name__} is not allowed; it must be {{name: array}}, as cell.init_params gives it"
+        )
     check_alike("x", x, "x", x)
     if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
@@ -44,12 +48,13 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
         if params[name].ndim != 2:
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
-    H = rows // len(cell.gates)
-    if rows != len(cell.gates) * H or H < 1:
-        raise ValueError(
-            f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {len(cell.gates)} blocks of H rows"
-        )
+    gates = len(cell.gates)
+    H = rows // gates
+    if rows != gates * H or H < 1:
+        raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {gates} blocks of H rows")
+    blocks = "H" if gates == 1 else f"{gates}H"
     expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    letters = {"weight_hh": f"({blocks}, H)", "bias_ih": f"({blocks},)", "bias_hh": f"({blocks},)"}
     for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
         missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
         if name not in expected and name != "weight_ih" and missing and get_close_matches(name, missing, cutoff=0.85):
@@ -57,8 +62,8 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
     for name, shape in expected.items():
         if name in params:  # biases may be left out
             check_alike(name, params[name], "x", x)
-            check_shape(name, params[name], shape)
-    check_shape("x", x, (x.shape[0], x.shape[1], D))
+            check_shape(name, params[name], shape, letters[name])
+    check_shape("x", x, (x.shape[0], x.shape[1], D), "(T, B, D)")
     check_state("state", cell, state, (x.shape[1], H), x)
 
 
@@ -95,10 +100,12 @@ def check_gradients(
     tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None, signal_threshold: float | None
 ) -> None:
     """The arguments of ``backward``."""
+    if not isinstance(tape, Tape):
+        raise ValueError(f"tape: {type(tape).__name__} is not allowed; it must be what rc.forward returns")
     shape = state_shape(tape)
     if grad_hidden is not None and not callable(grad_hidden):
         check_like_x("grad_hidden", grad_hidden, tape.x)
-        check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape), _swapped(grad_hidden, tape.x))
+        check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape), "(T, B, H)", _swapped(grad_hidden, tape.x))
     check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
     if window is not None and not (is_integer(window) and window >= 1):
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
@@ -125,7 +132,11 @@ def check_state(
         hint = ""
         if state[name].shape[:1] == x.shape[:1] != x.shape[1:2]:
             hint = f"; x {tuple(x.shape)} looks batch-first: swap its first two axes"
-        check_shape(f"{argument}[{name!r}]", state[name], shape, hint)
+        check_shape(f"{argument}[{name!r}]", state[name], shape, "(B, H)", hint)
+        if isinstance(state[name], Scaled) and not isinstance(state[name].exponent, int):
+            raise ValueError(
+                f"{argument}[{name!r}]: one exponent a row is not allowed; a state has one for all its entries"
+            )
     missing = set(cell.state_names) - set(state)
     if whole and missing:
         raise ValueError(f"{argument}: {', '.join(sorted(missing))} is missing; the cell {cell.name!r} needs all parts")
@@ -136,10 +147,10 @@ def check_like_x(name: str, value: Array | Scaled, x: Array) -> None:
     check_alike(name, value.mantissa if isinstance(value, Scaled) else value, "x", x)
 
 
-def check_shape(name: str, array: Array | Scaled, shape: tuple[int, ...], hint: str = "") -> None:
-    """ValueError naming the argument, its shape and the shape expected."""
+def check_shape(name: str, array: Array | Scaled, shape: tuple[int, ...], letters: str, hint: str = "") -> None:
+    """ValueError naming the argument, its shape, the shape expected and what its numbers are."""
     if tuple(array.shape) != shape:
-        raise ValueError(f"{name}: shape {tuple(array.shape)} does not fit; expected {shape}{hint}")
+        raise ValueError(f"{name}: shape {tuple(array.shape)} does not fit; expected {shape}, which is {letters}{hint}")
 
 
 def _swapped(grad_hidden: Array | Scaled, x: Array) -> str:

@@ -26,7 +26,7 @@ Gradient = dict[str, "Array | Scaled"]
 SMALLEST_WEIGHT_NORM = 1e-3  # Brock et al. 2021, eq. 3: lest a unit whose weights are 0 can never leave 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Clipped:
     """What a rule returns.
 
@@ -44,6 +44,10 @@ class Clipped:
     log_norm_before: float
     log_norm_after: float
     finite: bool
+
+    def __repr__(self) -> str:
+        norms = f"log_norm {self.log_norm_before:.4g} to {self.log_norm_after:.4g}"
+        return f"Clipped({', '.join(self.grads)}; factor={self.factor:.4g}, {norms}, finite={self.finite})"
 
 
 def global_log_norm(grads: Gradient) -> float:

@@ -30,6 +30,9 @@ class SGD:
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = as_python(learning_rate)  # a NumPy scalar would decide the dtype of the parameters
 
+    def __repr__(self) -> str:
+        return f"SGD(learning_rate={self.learning_rate!r})"
+
     def step(self, params: Params, grads: Gradient) -> Params:
         """New parameters. A gradient beyond float range makes its parameters inf: the caller looks at ``finite``."""
         return {name: p - self.learning_rate * plain(grads[name]) for name, p in params.items()}
@@ -45,6 +48,9 @@ class Momentum:
     def __init__(self, learning_rate: float, momentum: float = 0.9) -> None:
         self.learning_rate, self.momentum = as_python(learning_rate), as_python(momentum)
         self._velocity: dict[str, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"Momentum(learning_rate={self.learning_rate!r}, momentum={self.momentum!r})"
 
     def step(self, params: Params, grads: Gradient) -> Params:
         """New parameters."""
@@ -72,6 +78,11 @@ class Adam:
         self._steps = 0
         self._mean: dict[str, Array] = {}
         self._root: dict[str, Array] = {}  # √v
+
+    def __repr__(self) -> str:
+        return (
+            f"Adam(learning_rate={self.learning_rate!r}, beta1={self.beta1!r}, beta2={self.beta2!r}, eps={self.eps!r})"
+        )
 
     def step(self, params: Params, grads: Gradient) -> Params:
         """New parameters."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_core.arrays import Array, State, dtype_name, like, namespace, to_numpy
 
-LN2 = math.log(2.0)
+LN2, LN10 = math.log(2.0), math.log(10.0)
 Outcome = TypeVar("Outcome")
 
 # Magnitudes within 2**±WINDOW are left alone: their squares still sum without overflow or underflow.
@@ -112,7 +112,7 @@ def log_norms_of_columns(x: Array) -> np.ndarray:
     return norms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scaled:
     """An array whose entries do not fit in plain floats: ``mantissa * 2**exponent``.
 
@@ -125,10 +125,26 @@ class Scaled:
     exponent: int | np.ndarray
 
     def __post_init__(self) -> None:
+        if not hasattr(self.mantissa, "dtype"):
+            raise ValueError(
+                f"mantissa: {type(self.mantissa).__name__} is not allowed; it must be a NumPy array or a torch tensor"
+            )
         exponent = np.asarray(self.exponent)
         if exponent.dtype.kind not in "iu" or exponent.shape not in ((), tuple(self.mantissa.shape[:1])):
-            raise ValueError("exponent: it must be an integer, or one for every leading index of the mantissa")
+            raise ValueError(
+                f"exponent: shape {exponent.shape} of {exponent.dtype} is not allowed; it must be one integer, "
+                f"or one for every leading index of the mantissa, whose shape is {self.shape}"
+            )
         object.__setattr__(self, "exponent", exponent.astype(np.int64) if exponent.ndim else int(exponent))
+
+    def __repr__(self) -> str:
+        """A number as 2.5·10^6020; of an array the shape, the dtype and the norm."""
+        if self.ndim == 0:
+            sign = "-" if float(self.mantissa) < 0.0 else ""
+            return f"Scaled({sign}{in_powers_of_ten(self.log_norm())})"
+        which = f"exponent {self.exponent}" if isinstance(self.exponent, int) else "an exponent a row"
+        norm = in_powers_of_ten(self.log_norm())
+        return f"Scaled(shape {self.shape}, {dtype_name(self.mantissa)}, {which}, norm {norm})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -178,6 +194,22 @@ class Scaled:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(to_numpy(self.to_float()), dtype=dtype)
+
+
+def in_powers_of_ten(log: float) -> str:
+    """A number by its natural logarithm, as 2.5·10^6020."""
+    if not math.isfinite(log):
+        return "0" if log == -math.inf else str(log)
+    power = math.floor(log / LN10)
+    digits = f"{math.exp(log - power * LN10):.6g}"
+    if digits == "10":  # 9.9999999 is rounded up
+        digits, power = "1", power + 1
+    return f"{digits}·10^{power}"
+
+
+def described_shape(x: Array | Scaled) -> str:
+    """The shape, and whether plain floats do not hold the values."""
+    return f"{tuple(x.shape)}{' Scaled' if isinstance(x, Scaled) else ''}"
 
 
 def plain(x: Array | Scaled) -> Array:
@@ -231,14 +263,14 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
 
     With one exponent for all, "every leading entry" is the whole array. inf and nan stay what they are.
     """
+    if not (exponent if isinstance(exponent, int) else exponent.any()):
+        return x
     scaled = Scaled(x, exponent)
     try:
         if isinstance(exponent, int):
-            return x if exponent == 0 else scaled.to_float() if _fits(x, exponent) else scaled
+            return scaled.to_float() if _fits(x, exponent) else scaled
     except FloatingPointError:
         return scaled.to_float()
-    if not exponent.any():
-        return x
     exponents = exponents_of(x) + exponent
     smallest, largest = _exponent_range(x)
     outside = (exponents < smallest) | (exponents > largest)  # nan, for 0, inf and nan, is neither

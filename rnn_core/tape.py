@@ -17,6 +17,7 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
+from rnn_core.choices import unknown
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
     WINDOW,
@@ -80,7 +81,9 @@ class Tape:
     kept: Segment | None
 
     def __repr__(self) -> str:
-        return f"Tape({self.cell!r}, x {tuple(self.x.shape)}, {'whole' if self.kept else 'checkpointed'})"
+        (T, B, D), H = self.x.shape, self.params["weight_hh"].shape[1]
+        keeps = "every step" if self.kept else f"a checkpoint every {segment_length(T)} steps"
+        return f"Tape({self.cell!r}, T={T}, B={B}, D={D}, H={H}, {dtype_name(self.x)}, keeps {keeps})"
 
     @property
     def hidden(self) -> Array:
@@ -88,7 +91,13 @@ class Tape:
         return self.states("hidden")
 
     def states(self, name: str) -> Array:
-        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H); a copy."""
+        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H); a copy.
+
+        Raises:
+            ValueError: the cell's state has no such part.
+        """
+        if name not in self.cell.state_names:
+            raise ValueError(unknown("states", name, self.cell.state_names))
         whole = self._whole().after(name)
         return whole if isinstance(whole, Scaled) else namespace(whole).asarray(whole, copy=True)
 

@@ -47,11 +47,12 @@ def back_through_time(
             if g is not None and g.joins[t]:  # dh_t = g_t + what the future sent
                 dstate, e = joined(dstate, e, g.columns[t], int(g.exponent[t]))
             total = cell.total(segment.saved[t], dstate)  # dh_t, and of an LSTM dc_t, which acts through h_t too
-            du, dv, dstate = cell.backward(params, segment.saved[t], total)  # du_t, dv_t; to h_{t-1} goes W_hh^T dv_t
-            if not watch.passes(total, du, dv, dstate):
+            if not watch.total_passes(total):
                 break
+            du, dv, dstate = cell.backward(params, segment.saved[t], total)  # du_t, dv_t; to h_{t-1} goes W_hh^T dv_t
+            watch.note_results(du, dv, dstate)
             steps.append(Step(total, du, dv, dstate, e))
-    squares = watch.squares()  # ‖dh_t‖² as stored, of the steps that have passed
+    squares = watch.squares()[: len(steps)]  # ‖dh_t‖² as stored, of the steps that have passed
     return Steps.of(steps[: len(squares)], squares) if len(squares) else None
 
 

@@ -133,11 +133,9 @@ def backward(
 
 def _columns(value: Array | Scaled) -> tuple[Array, int]:
     """(B, H), plain or scaled, as (columns, exponent)."""
-    if isinstance(value, Scaled):
-        if not isinstance(value.exponent, int):
-            raise ValueError("a state has one exponent for all its entries")
-        return constant(value.mantissa).T, value.exponent
-    return constant(value).T, 0
+    mantissa, exponent = (value.mantissa, value.exponent) if isinstance(value, Scaled) else (value, 0)
+    assert isinstance(exponent, int)  # ``check_state`` has seen to it
+    return constant(mantissa).T, exponent
 
 
 def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> DirectPart:
@@ -160,7 +158,9 @@ def _rows_of(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | S
         if rows is None:
             return None
         check_like_x("grad_hidden(start, stop)", rows, tape.x)
-        check_shape("grad_hidden(start, stop)", rows, (segment.stop - segment.start, *state_shape(tape)))
+        check_shape(
+            "grad_hidden(start, stop)", rows, (segment.stop - segment.start, *state_shape(tape)), "(stop - start, B, H)"
+        )
         return rows if isinstance(rows, Scaled) else constant(rows)
     steps = slice(segment.start, segment.stop)
     if isinstance(grad_hidden, Scaled):

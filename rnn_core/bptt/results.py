@@ -10,12 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, namespace
+from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Layer, Signal, Wide
 from rnn_core.bptt.steps import BackwardPass, Taken
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
-from rnn_core.scaling import LN2, Scaled, add, log_norms_of_columns, plain_if_fits
+from rnn_core.scaling import (
+    LN2,
+    LN10,
+    Scaled,
+    add,
+    described_shape,
+    log_norms_of_columns,
+    mantissa_and_exponents,
+    plain_if_fits,
+)
 from rnn_core.tape import pieces, swap
 
 LARGEST_PIECE = 2**16  # entries that are looked at together
@@ -68,7 +77,22 @@ class Gradients:
         return self.find_log_norm_samples()
 
     def __repr__(self) -> str:
-        return f"Gradients(params: {', '.join(self.params)}; T = {len(self.log_norm)})"
+        """Sizes, shapes, and between what the norms of dL/dh_t lie."""
+        initial = self.state["hidden"]
+        of_steps = {"hidden": self.hidden, "cell": self.cell, "x": self.x}
+        lines = {
+            "params": ", ".join(f"{name} {described_shape(value)}" for name, value in self.params.items()),
+            "steps": ", ".join(
+                f"{name} {'not kept' if isinstance(value, NotKept) else described_shape(value)}"
+                for name, value in of_steps.items()
+                if value is not None
+            ),
+            "state": ", ".join(f"{name} {described_shape(value)}" for name, value in self.state.items()),
+            "log10 ‖dL/dh_t‖": _described_norms(self.log_norm),
+        }
+        B, H = initial.shape
+        sizes = f"T={len(self.log_norm)}, B={B}, H={H}, {dtype_name(mantissa_and_exponents(initial)[0])}"
+        return "\n".join([f"Gradients({sizes}", *(f"  {name}: {text}" for name, text in lines.items())]) + ")"
 
 
 class NotKept:
@@ -84,6 +108,9 @@ class NotKept:
         )
 
     __getattr__ = __getitem__ = __len__ = __iter__ = __array__ = _refuse
+
+    def __repr__(self) -> str:
+        return f"NotKept({self._name!r}: more than the tape's memory_budget holds)"
 
 
 class Results:
@@ -162,6 +189,20 @@ class Results:
             return NotKept(name)
         value = plain_if_fits(self.kept[name], self._exponent[name])
         return Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
+
+
+def _described_norms(log_norm: np.ndarray) -> str:
+    """The smallest and the largest norm with their steps t = 1 … T, and how many steps have none."""
+    plain, texts = np.isfinite(log_norm), []
+    if plain.any():
+        steps = np.flatnonzero(plain)
+        for word, t in (("smallest", steps[log_norm[steps].argmin()]), ("largest", steps[log_norm[steps].argmax()])):
+            texts.append(f"{word} {log_norm[t] / LN10:.2f} at t={t + 1}")
+    zero = np.isneginf(log_norm)
+    for word, count in (("zero", zero.sum()), ("not finite", (~plain & ~zero).sum())):
+        if count:
+            texts.append(f"{word} at {count} of {len(log_norm)} steps")
+    return ", ".join(texts)
 
 
 def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:

@@ -21,7 +21,7 @@ class FlagWatch:
         self._lowest, self._highest = lowest, highest
         self._squares: list[list[float]] = []
 
-    def passes(self, total: State, du: Array, dv: Array, sent: State) -> bool:
+    def total_passes(self, total: State) -> bool:
         """Whether the squared norm of every part of dL/dstate_t is well in range, or the part is zero."""
         squares = []
         for part in total.values():
@@ -33,8 +33,11 @@ class FlagWatch:
         self._squares.append(squares)
         return True
 
+    def note_results(self, du: Array, dv: Array, sent: State) -> None:
+        """Nothing: the flags have told of every operation."""
+
     def squares(self) -> np.ndarray:
-        """The squared norms of the parts of dL/dstate_t, float64 (steps, parts), of the steps that have passed."""
+        """The squared norms of the parts of dL/dstate_t, float64 (steps, parts), of the steps whose total has passed."""
         return np.array(self._squares)
 
 
@@ -43,41 +46,49 @@ class SizeWatch:
 
     def __init__(self, lowest: float, highest: float) -> None:
         self._lowest, self._highest = lowest, highest
-        self._numbers: list[Array] = []
-        self._parts = 0
+        self._total: list[Array] = []
+        self._numbers: list[
+            Array
+        ] = []  # of every step: whether each part of the total is not zero, then all squared norms
 
-    def passes(self, total: State, du: Array, dv: Array, sent: State) -> bool:
+    def total_passes(self, total: State) -> bool:
         """True; ``squares`` says later which steps have passed."""
-        self._parts = len(total)
-        flat = [part.reshape(-1) for part in (*total.values(), du, dv, *sent.values())]
-        squares, nonzero = [part @ part for part in flat], [part.any().to(part.dtype) for part in flat]
-        self._numbers.append(namespace(du).stack(squares + nonzero))
+        self._total = list(total.values())
         return True
+
+    def note_results(self, du: Array, dv: Array, sent: State) -> None:
+        """Computes what ``squares`` will look at."""
+        nonzero = [part.any().to(part.dtype) for part in self._total]
+        flat = [part.reshape(-1) for part in (*self._total, du, dv, *sent.values())]
+        self._numbers.append(namespace(du).stack(nonzero + [part @ part for part in flat]))
 
     def squares(self) -> np.ndarray:
         """As ``FlagWatch.squares``, of the steps before the first whose total or results have a size that is not usual."""
         if not self._numbers:
             return np.empty((0, 0))
-        numbers = to_numpy(namespace(self._numbers[0]).stack(self._numbers)).astype(np.float64)
-        squares, nonzero = np.split(numbers, 2, axis=1)
-        usual = self._usual(squares) | ((squares == 0.0) & (nonzero == 0.0))
-        good = usual[:, : self._parts].all(axis=1) & self._hold(squares)
-        return squares[: len(good) if good.all() else int(np.argmin(good)), : self._parts]
+        nonzero, totals, results = self._looked_at()
+        good = (self._usual(totals) | ((totals == 0.0) & (nonzero == 0.0))).all(axis=1) & self._hold(totals, results)
+        return totals[: len(good) if good.all() else int(np.argmin(good))]
 
     def results_hold(self) -> bool:
         """Whether no result of the steps shows a sign of over- or underflow, whatever the size of their totals."""
+        _, totals, results = self._looked_at()
+        return bool(self._hold(totals, results).all())
+
+    def _looked_at(self) -> list[np.ndarray]:
+        """Whether the totals are not zero, their squared norms, and those of the results, each (steps, …)."""
         numbers = to_numpy(namespace(self._numbers[0]).stack(self._numbers)).astype(np.float64)
-        return bool(self._hold(np.split(numbers, 2, axis=1)[0]).all())
+        parts = len(self._total)
+        return np.split(numbers, [parts, 2 * parts], axis=1)
 
     def _usual(self, squares: np.ndarray) -> np.ndarray:
         return (squares >= self._lowest) & (squares <= self._highest)
 
-    def _hold(self, squares: np.ndarray) -> Any:
+    def _hold(self, totals: np.ndarray, results: np.ndarray) -> Any:
         """Zeros come from dead units or from no signal, unless the total was so small that they may be what has underflowed."""
-        usual, zero = self._usual(squares), squares == 0.0
-        total, results = slice(0, self._parts), slice(self._parts, None)
-        large_enough = (zero | (squares > self._lowest**0.5))[:, total].all(axis=1)
-        return usual[:, results].all(axis=1) | ((usual | zero)[:, results].all(axis=1) & large_enough)
+        usual = self._usual(results)
+        large_enough = ((totals == 0.0) | (totals > self._lowest**0.5)).all(axis=1)
+        return usual.all(axis=1) | ((usual | (results == 0.0)).all(axis=1) & large_enough)
 
 
 def watch_of(dstate: State) -> FlagWatch | SizeWatch:
@@ -91,5 +102,6 @@ def results_hold(total: State, du: Array, dv: Array, sent: State) -> bool:
     watch = watch_of(total)
     if isinstance(watch, FlagWatch):
         return True
-    watch.passes(total, du, dv, sent)
+    watch.total_passes(total)
+    watch.note_results(du, dv, sent)
     return watch.results_hold()

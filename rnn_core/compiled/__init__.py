@@ -1,7 +1,7 @@
 """The fast path: steps of vanilla and residual cells in C (kernel.c), forward and backward.
 
-The readable engine is its oracle: wherever this path declines (another cell, library or activation, no compiler) or stops (a step
-beyond the range of plain floats), the loop in bptt.py goes on by itself. There are only these two.
+The readable engine is its oracle. Where this path declines (another cell, library or activation, no compiler) or stops (a step
+beyond the range of plain floats), readable steps go on by themselves (bptt/steps.py). There are only these two.
 """
 
 from __future__ import annotations

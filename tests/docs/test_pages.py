@@ -108,6 +108,16 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert eval(last, names).tolist() == pytest.approx([0.2])
 
 
+def test_modules_of_the_page_exist() -> None:
+    """docs/extending.md sends a reader to a module of the report that is called otherwise."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    listed = text[text.index("What the page says is computed in") :]
+    folder = ROOT / "workflow" / "scripts" / "study" / "report"
+    names = set(re.findall(r"`(\w+/?)`", listed)) - {"tests/"}
+    assert len(names) > 10
+    assert not [name for name in names if not (folder / (name if name.endswith("/") else f"{name}.py")).exists()]
+
+
 def test_names_in_the_derivation_exist() -> None:
     """The derivation points to a function or class that is called otherwise, or is in another file."""
     text = (ROOT / "rnn_core" / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from study.data import task_file
 from study.files import seal
-from study.files.writing import Damaged, FileTrouble, plainly
+from study.files.writing import Damaged, FileTrouble, ending_in_words
 from study.tables import store
 from study.tables.columns import columns_of
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip, footer_of
@@ -81,7 +81,7 @@ def reads_something_else(file: Path, expected: object) -> bool:
 def test_a_damaged_file_is_put_aside_and_said_so(tmp_path: Path) -> None:
     file = tmp_path / "runs.parquet"
     file.write_text("edited by hand")
-    with pytest.raises(SystemExit) as ended, plainly():
+    with pytest.raises(SystemExit) as ended, ending_in_words():
         seal.check(file)
     assert str(ended.value).startswith(f"{file} is damaged: it has no whole footer (of 14 bytes), or no seal.")
     assert str(ended.value).endswith(f"It was renamed to runs.parquet{SAME_COMMAND}")
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_put_aside_and_said_so(tmp_path: Path) -> None:
 def test_a_file_that_another_job_has_put_aside_is_no_traceback(tmp_path: Path) -> None:
     with (
         pytest.raises(SystemExit, match=r"runs\.parquet cannot be read: it has gone\. Run the same command again"),
-        plainly(),
+        ending_in_words(),
     ):
         seal.check(tmp_path / "runs.parquet")
 

@@ -114,7 +114,7 @@ def test_every_error_in_writing_names_the_file_and_what_to_do(tmp_path: Path, nu
     target = tmp_path / "deep" / "runs.parquet"
     with (
         pytest.raises(SystemExit, match=words) as ended,
-        writing.plainly(),
+        writing.ending_in_words(),
         writing.written_aside(target) as aside,
     ):
         aside.write_text("half")

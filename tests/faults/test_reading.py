@@ -12,7 +12,7 @@ import pytest
 
 from study.data import task_file
 from study.files import seal
-from study.files.writing import Damaged, FileTrouble, plainly, reading
+from study.files.writing import Damaged, FileTrouble, ending_in_words, reading
 from study.tables import store, streams
 from study.tables.columns import schema_of
 
@@ -30,7 +30,7 @@ def test_every_error_names_the_file_and_what_to_do(tmp_path: Path, number: int) 
     file = tmp_path / "runs.parquet"
     file.write_text("whole")
     for named in (True, False):  # Arrow's errors have no file's name; and where nobody says which file is read
-        with pytest.raises(SystemExit) as ended, plainly():
+        with pytest.raises(SystemExit) as ended, ending_in_words():
             if named:
                 with reading(file):
                     raise OSError(number, os.strerror(number))
@@ -42,14 +42,14 @@ def test_every_error_names_the_file_and_what_to_do(tmp_path: Path, number: int) 
 def test_an_error_that_names_no_file_is_no_traceback() -> None:
     with (
         pytest.raises(SystemExit, match="The operating system refuses something: the disk reports an error"),
-        plainly(),
+        ending_in_words(),
     ):
         raise OSError(errno.EIO, "Input/output error")
 
 
 @pytest.mark.parametrize("words", ["", "Unable to allocate 7.28 TiB for an array with shape (1000000, 1000000)"])
 def test_too_little_memory_says_what_to_make_smaller(words: str) -> None:
-    with pytest.raises(SystemExit) as ended, plainly(ValueError):
+    with pytest.raises(SystemExit) as ended, ending_in_words(ValueError):
         raise MemoryError(words)
     said = str(ended.value)
     assert said.startswith(f"There is not enough memory: {words or 'the system refuses more'}.")
@@ -111,7 +111,7 @@ def test_too_little_memory_is_no_damage_of_sequences(tmp_path: Path, monkeypatch
         raise MemoryError
 
     monkeypatch.setattr(np, "load", refuse)
-    with pytest.raises(SystemExit, match="There is not enough memory"), plainly():
+    with pytest.raises(SystemExit, match="There is not enough memory"), ending_in_words():
         task_file.load(file)
     assert file.exists()
 
@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_to_open_a_blocks_table_is_named(
         return usual(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", opened)
-    with pytest.raises(SystemExit) as ended, plainly(), streams.BlockWriter("s", files, {}):
+    with pytest.raises(SystemExit) as ended, ending_in_words(), streams.BlockWriter("s", files, {}):
         raise AssertionError("a block without tables was begun")
     assert str(ended.value).startswith(f"{files[refused]} cannot be written: the disk is full. Free some space there")
     assert list((tmp_path / "block").iterdir()) == []

@@ -82,10 +82,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
 
     Keys that are not settings: rate, predicted, breaks_at, norm, accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
     """
-    settings = axis_defaults() | {
-        "loss_at": "last",
-        "input_size": 1,
-    }
+    settings = axis_defaults() | {"loss_at": "last", "input_size": 1}
     settings |= {name: value for name, value in given.items() if name in settings}
     key = "|".join(map(str, settings.values()))
     sweep, T = given.get("sweep", "one"), settings["sequence_length"]

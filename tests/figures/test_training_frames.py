@@ -13,8 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from figures import clipping_norms, learning_curves, training_results, training_traces
-from study.report import facets, layout, reader, style
-from study.report import measures as sm
+from study.report import facets, layout, measures, reader, style
 from study.report.words import addresses, plain, spoken
 from study.tables import store
 from tests.figures.drawn import TRAINING, Settings, grid, lines, render, show
@@ -79,14 +78,14 @@ def test_means_are_those_of_the_pages_table(study: reader.Tables) -> None:
         len(found) == 2 * 3 + 3 - 1
     )  # two radii under three rules, and one radius; all runs of one setting broke down
     for part in (part for part in study.study.parts if part.trains):
-        for chosen, runs in sm.grouped(part.runs, part.axes):
+        for chosen, runs in measures.grouped(part.runs, part.axes):
             hue = "no clipping" if chosen["clipping"] == "none" else chosen["clipping"]
             if runs["broken"].all():
                 continue
             rows = data[data["run_key"].isin(runs["run_key"])]
             own = found[(found["middle"] == rows["middle"].iloc[0]) & (found["panel"] == rows["panel"].iloc[0])]
             assert own["hue"].tolist() == [hue]
-            np.testing.assert_allclose(own[["value", "low", "high"]].iloc[0].tolist(), list(sm.outcome(runs)))
+            np.testing.assert_allclose(own[["value", "low", "high"]].iloc[0].tolist(), list(measures.outcome(runs)))
     marks = {line.get_label(): line for line in axes[0].lines}
     drawn = sorted(y for line in axes[0].containers for y in line[0].get_ydata())
     assert drawn == pytest.approx(sorted(found.loc[found["panel"] == "digits", "value"])) and marks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
@@ -27,8 +28,9 @@ class Number:
 class Reader(HTMLParser):
     """Collects blocks of text (with their section), every marked number, and what digits are left without a mark."""
 
-    def __init__(self) -> None:
+    def __init__(self, not_read: Sequence[str] = NOT_READ) -> None:
         super().__init__()
+        self.not_read = not_read
         self.numbers: list[Number] = []
         self.blocks: list[tuple[str, str, str]] = []  # (section, tag, text)
         self.unmarked: list[str] = []  # text of blocks without their numbers
@@ -78,13 +80,38 @@ class Reader(HTMLParser):
 
     def _finish(self) -> None:
         text = re.sub(r"\s+", " ", "".join(self._text)).strip()
-        if text and self._tag and self._section not in NOT_READ:
+        if text and self._tag and self._section not in self.not_read:
             self.blocks.append((self._section, self._tag, text))
             self.unmarked.append(re.sub(r"\s+", " ", "".join(self._bare)).strip())
         self._text, self._bare, self._tag = [], [], ""
 
 
-def read(page: str) -> Reader:
-    reader = Reader()
+def read(page: str, not_read: Sequence[str] = NOT_READ) -> Reader:
+    reader = Reader(not_read)
     reader.feed(page)
     return reader
+
+
+_BRACKETS = re.compile(r"\s?\([^()]*\)|\s?\[[^\]]*\]")
+_SETTING = re.compile(r"(?:[a-z]+ )?\S+ [=×] \S+")  # learning rate = 0.1, 3.4 × 10⁻¹⁴
+_NAMES = re.compile(r"(?:[\w:.=+−-]+, )+[\w:.=+−-]+(?:,? (?:and|or) (?:\w+ more|[\w:.=+−-]+))?")
+_QUANTITY = re.compile(r"[+−]?\d[\d.,]*(?: (?:%|points|decades))?")
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a paragraph; the point of a number, and of what abbreviates, ends none."""
+    return [each for each in re.split(r"(?<=[.!?])\s+(?=[A-ZΑ-Ω“‖−+\d])", text) if each]
+
+
+def count_words(sentence: str) -> int:
+    """The words that a reader has to hold in mind.
+
+    What stands in brackets counts as one word: it can be skipped. So does a quantity with its unit, a setting (ρ = 0.5), and a list
+    of single names (relu, sigmoid and tanh).
+    """
+    text = sentence
+    while (shorter := _BRACKETS.sub(" bracket", text)) != text:
+        text = shorter
+    for pattern, word in ((_SETTING, "setting"), (_NAMES, "names"), (_QUANTITY, "quantity")):
+        text = pattern.sub(word, text)
+    return len(re.findall(r"[^\W_]+(?:[’'./:_-][^\W_]+)*", text))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.report import measures as sm
+from study.report import measures
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
 from study.report.words import few, listed, name_of, plain
@@ -42,7 +42,7 @@ def test_the_critical_radius_is_the_median_of_the_networks_own_crossings() -> No
         for s, r in enumerate(own)
         for rho in radii
     ]
-    found = sm.critical(frame(runs))
+    found = measures.critical(frame(runs))
     assert found is not None
     assert found.radius.value == pytest.approx(np.median(own), rel=1e-12)
     assert (found.turning, found.networks, found.places) == (6, 6, 2)

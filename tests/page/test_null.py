@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from study.report import statistics as stat
+from study.report import statistics
 from study.report.findings import Study
 from study.report.words import plain
 from tests.page.frames import frame, regressed, start, trained
@@ -55,8 +55,8 @@ def drawn(rng: np.random.Generator, seeds: int, effect: float, start_effect: flo
 def test_no_effect_is_claimed_in_at_most_one_study_in_twenty(seeds: int, breaks: float, studies: int) -> None:
     rng = np.random.default_rng(seeds)
     wrong = sum(bool(claims(drawn(rng, seeds, 0.0, 0.0, breaks))) for _ in range(studies))
-    assert wrong <= binom.ppf(0.999, studies, stat.LEVEL)
-    if seeds < stat.FEWEST_SEEDS:
+    assert wrong <= binom.ppf(0.999, studies, statistics.LEVEL)
+    if seeds < statistics.FEWEST_SEEDS:
         assert wrong == 0
 
 

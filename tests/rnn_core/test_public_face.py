@@ -95,6 +95,9 @@ def test_the_help_begins_with_what_the_package_is() -> None:
         *CELLS,
         rc.Experiment(),
         rc.Experiment(cell="residual", residual_step=0.5, clipping="norm:1", seed=3),
+        rc.SGD(0.5),
+        rc.Momentum(0.5, 0.8),
+        rc.Adam(0.5, beta1=0.8),
     ],
     ids=repr,
 )

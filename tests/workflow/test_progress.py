@@ -21,11 +21,11 @@ def record(folder: Path, name: str, rule: str = "run_block", **known: float) -> 
 
 
 def test_a_record_survives_its_file_and_a_damaged_one_is_none(tmp_path: Path) -> None:
-    one = record(tmp_path, "a", runs=10, found=2, done=5)
+    one = record(tmp_path, "a", runs=10, reused=2, finished=5)
     one.write()
     found = progress.read(one.file)
     assert found is not None
-    assert (found.runs, found.found, found.done, found.started) == (10, 2, 5, one.started)
+    assert (found.runs, found.reused, found.finished, found.started) == (10, 2, 5, one.started)
     assert found.cpu > 0
     assert found.memory_mb > 1
     one.file.write_text(one.file.read_text()[:-10])
@@ -39,7 +39,7 @@ def test_a_record_is_written_once_a_second_at_most(tmp_path: Path, monkeypatch: 
     one = record(tmp_path, "a")
     for _ in range(1000):
         one.ran(0.001)
-    assert one.done == 1000
+    assert one.finished == 1000
     assert one.engine == pytest.approx(1.0)
     assert len(written) == 1
 

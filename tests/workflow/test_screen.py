@@ -18,9 +18,10 @@ from types import SimpleNamespace
 import pytest
 
 from study.cost.forecast import Job
-from study.screen import display, job_log, session
+from study.screen import display, job_log, session, view
 from study.screen.display import Screen
 from study.screen.session import Listener
+from study.screen.view import StudyView
 from tests.support.study_project import ROOT, Project, copy, of_four_blocks
 from tests.support.terminal import Ended, Terminal, run_in_terminal
 
@@ -444,12 +445,12 @@ def hear(listener: Listener, text: str | None, level: int = logging.INFO, **know
 @pytest.fixture
 def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listener:
     """One that has taken over, with two blocks to come; signals stay as they are."""
-    monkeypatch.setattr(session.stopping, "interrupt_on_signals", lambda: None)
+    monkeypatch.setattr(view.stopping, "interrupt_on_signals", lambda: None)
     monkeypatch.setattr(sys, "argv", ["snakemake", "--cores", "2"])
-    found = Listener(workflow(), Theirs(), str(tmp_path / "results" / "x" / "report.html"))
+    found = Listener(workflow(), StudyView(workflow(), Theirs(), str(tmp_path / "results" / "x" / "report.html")))
     hear(found, "Workflow has started!", event="workflow_started")
     jobs = {n: Job("runs", f"block x/{n}", 1.0, logs=(str(tmp_path / f"{n}.log"),), runs=3) for n in (1, 2)}
-    found.start(jobs, 2, tmp_path / "progress.log")
+    found.view.start(jobs, 2, tmp_path / "progress.log")
     return found
 
 
@@ -459,7 +460,7 @@ def failing(listener: Listener, number: int, log: str) -> None:
 
 
 def said(listener: Listener) -> list[str]:
-    return [line for line in listener.snakemakes.said() if not line.startswith("0 of 6 runs")]
+    return [line for line in listener.view.snakemakes.said() if not line.startswith("0 of 6 runs")]
 
 
 def test_only_what_matters_is_said(listener: Listener, tmp_path: Path) -> None:
@@ -486,12 +487,12 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
     for _ in range(2):
         failing(listener, 1, log)
         hear(listener, "Trying to restart job 1.")
-        assert listener.estimate is not None and listener.estimate.failed() == []
+        assert listener.view.estimate is not None and listener.view.estimate.failed() == []
     hear(listener, "Finished jobid: 1", event="job_finished", job_id=1)
     failing(listener, 2, log)
     hear(listener, "Exiting because a job execution failed. Look above for error messages", logging.ERROR)
     hear(listener, "WorkflowError:\nAt least one job did not complete successfully.", logging.ERROR, event="error", exception="WorkflowError")  # fmt: skip
-    listener.well = False
+    listener.view.well = False
     listener.close()
     again = "Tried again: block x/1"
     failure = ["  It ended with exit status 3 and left no words in its log.", f"  Log: {log}"]
@@ -501,11 +502,11 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
 
 def test_a_snakemake_that_speaks_otherwise_speaks_for_itself(listener: Listener, tmp_path: Path) -> None:
     """An event without what it always had: from then on Snakemake's own words, and plain lines of ours between them."""
-    assert listener.shows_study
+    assert listener.view.in_place
     hear(listener, "Finished job", event="job_finished")  # no number
     hear(listener, "Select jobs to execute...")
-    assert not listener.shows_study
-    listener.well = True
+    assert not listener.view.in_place
+    listener.view.well = True
     hear(listener, "Finished jobid: 1", event="job_finished", job_id=1)
     listener.close()
     assert said(listener)[1:4] == ["Finished job", "Select jobs to execute...", "Finished jobid: 1"]
@@ -522,12 +523,12 @@ def test_without_snakemakes_handler_nothing_is_taken_over(
     monkeypatch.setattr(logger, "handlers", [other])
     found = session.listen(workflow(), str(tmp_path / "x" / "report.html"))
     assert logger.handlers == [other, found]
-    found.start({1: Job("runs", "block", 1.0, runs=3)}, 1, tmp_path / "progress.log")
+    found.view.start({1: Job("runs", "block", 1.0, runs=3)}, 1, tmp_path / "progress.log")
     logger.warning("a warning")
     hear(found, "Rule: run_block", event="job_info", jobid=1)
-    assert found.follower is not None
-    found.follower.show()
-    found.well = True
+    assert found.view.follower is not None
+    found.view.follower.show()
+    found.view.well = True
     found.close()
     assert other.said() == ["a warning"]
     lines = capsys.readouterr().err.splitlines()
@@ -581,7 +582,7 @@ JOB = """
     from study.files import writing
     if sys.argv[1] != "/dev/full":
         print("a library's words", flush=True)
-    with writing.plainly(ValueError):
+    with writing.ending_in_words(ValueError):
         raise ValueError("the last words")
 """
 

@@ -191,7 +191,7 @@ class TestResults:
             "read_sequences",
             "render_report",
         }
-        assert sum(r["done"] for r in records) == 72
+        assert sum(r["finished"] for r in records) == 72
 
     def test_nothing_is_left_to_do(self, tiny: Project) -> None:
         assert tiny.rules_to_run(*TINY) == {}

@@ -1,4 +1,4 @@
-# Names that the other files share: where things are, the study's blocks, digests of code that Snakemake does not watch.
+# Names that the other files share: where things are, the study's blocks, and digests of code that Snakemake does not watch.
 import dataclasses
 import os
 import shlex
@@ -10,7 +10,7 @@ from snakemake.exceptions import CliException, WorkflowError
 from snakemake.logging import logger
 
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-# Where the config's file names are looked for: here, in the project's top folder (for a call with --directory), beside the config.
+# Where files that the config names are looked for: here, in the project's top folder (for a call with --directory), beside the config.
 FOLDERS = [
     Path(),
     *(
@@ -20,7 +20,7 @@ FOLDERS = [
 ]
 sys.path += [str(WORKFLOW / "scripts"), str(WORKFLOW.parent)]
 
-from study.screen import stop  # first: it takes a second to read the rest
+from study.screen import stop  # first, for the other imports take a second
 
 if workflow.is_main_process:
     stop.end_in_words()
@@ -38,13 +38,13 @@ from study.config import reader
 
 
 class Refused(CliException):
-    """A mistake of the user's. Snakemake prints it without this file's name and line, which are none of the mistake."""
+    """A mistake of the user's. Snakemake prints it without the name and line of this file."""
 
     __traceback__ = None
 
 
 def config_file():
-    """The one config file of this call, with the lines of its keys."""
+    """The config file of this call, with the lines of its keys."""
     if len(workflow.overwrite_configfiles) > 1:
         raise Refused(
             "A study is one config file, and more were given: "
@@ -52,7 +52,7 @@ def config_file():
             + ". A target stands before --configfile, which takes every word behind it."
         )
     document = reader.read(workflow.configfiles[-1])
-    given = workflow.config_settings.config  # by --config; these have no line
+    given = workflow.config_settings.config  # by --config; these keys have no line
     lines = {
         path: line
         for path, line in document.lines.items()
@@ -65,7 +65,7 @@ def check_config():
     """Refuse what cannot become a study, before any job."""
     if shlex.quote(sys.executable) != sys.executable:
         raise Refused(
-            "The folder of the Python environment has a blank or a sign of the shell's in its name, and Snakemake cannot start jobs from there. "
+            "The folder of the Python environment has a blank or a special character of the shell in its name. Snakemake cannot start jobs from there. "
             "Rename the folder, or set up the environment in another one (python3 -m venv ELSEWHERE)."
         )
     try:
@@ -87,16 +87,16 @@ def check_config():
 
 
 def tell(approved):
-    """What the user's data are, if this study has not read them yet, and what of the config may not be meant."""
+    """Tell what the user's data are, if this study has not read them yet, and what may be a mistake."""
     for task, report in approved.reports.items():
-        kept = f"results/{approved.config['study']}/sequences/{task}.txt"
-        if not task_file.is_told(report, kept):
+        told = f"results/{approved.config['study']}/sequences/{task}.txt"
+        if not task_file.is_told(report, told):
             logger.info("\n    ".join([f"Task {task}:", *report]))
     for note in approved.notes:
         logger.warning(f"Note: {note}.")
 
 
-# Jobs get a config that was checked here, perhaps where the user's files are not.
+# Jobs get a config that was checked here. The user's files may not be where a job runs.
 if workflow.is_main_process:
     APPROVED = check_config()
     tell(APPROVED)

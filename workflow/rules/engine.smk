@@ -1,4 +1,4 @@
-# The gate: no sweep starts before the engine agrees with PyTorch on the study's own settings.
+# The user's sequences and the gate: no sweep starts before the engine agrees with PyTorch on the study's own settings.
 rule read_sequences:
     input:
         file=lambda wildcards: [
@@ -16,7 +16,7 @@ rule read_sequences:
     params:
         described=lambda wildcards: config.get("sequences", {}).get(wildcards.task),
         folder=lambda wildcards: place_of(wildcards.task)[0],
-        # a file that was put back with its old date is another file, too
+        # so that a file is read again if another with the same date takes its place
         content=lambda wildcards: locating.content_digest(place_of(wildcards.task)[1]),
         code=code("read_sequences"),
     script:

@@ -1,5 +1,5 @@
-# Before the first job and after the last: can results be written, what did killed jobs leave behind, who holds the lock.
-# Only the Snakemake that was called does this, not those that it starts for its jobs.
+# Before the first job and after the last: whether results can be written, what killed jobs left behind, who holds the lock.
+# Only the Snakemake that was called does this. Those that it starts for its jobs do not.
 from snakemake.logging import logger
 
 from study.files import writing
@@ -18,15 +18,15 @@ if workflow.is_main_process:
 
 
 def only_plans():
-    """Whether this call writes no results: `plan` alone, which may be asked while a study runs and leaves all of it alone."""
+    """Whether `plan` alone is asked for. It writes no results, and may be asked while a study runs."""
     return set(workflow.dag_settings.targets) == {"plan"}
 
 
 def may_plan():
-    """True, or an error for a plan that would take a running study's lock away at its end.
+    """True, or an error for a plan that would remove a running study's lock at its end.
 
-    Snakemake refuses only calls whose files overlap, and a plan has none: it would say nothing of the study that runs.
-    To be called for the plan's input: then the command line has been read, and Snakemake has not locked yet.
+    Snakemake refuses only calls whose files overlap, and a plan has none. To be called for the plan's input: then the command
+    line has been read, and Snakemake has not locked yet.
     """
     locked = any(Path(".snakemake/locks").glob("*.lock"))
     if workflow.is_main_process and workflow.execution_settings.lock and locked:
@@ -58,21 +58,21 @@ def tidy_files():
 
 
 def show_progress():
-    """From now on the study's own screen tells how far it is, and signals end it in good order."""
+    """From now on the study's screen tells how far it is, and signals end it in good order."""
     if only_plans() or not workflow.is_main_process:
-        return  # the session is the running study's, whose report reads it
+        return  # the record of the call is the running study's
     cores = workflow.resource_settings.cores or 1
     progress.start_session(f"{STUDY}/logs", cores)
-    LISTENER.start(
+    LISTENER.view.start(
         jobs_of(workflow, BLOCKS, VERIFICATIONS, config),
         cores if workflow.local_exec else workflow.nodes,
         Path(f"{STUDY}/logs/progress.log"),
         queued=not workflow.local_exec,
     )
-    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.stop)
+    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.view.stop)
 
 
 def end_progress(well):
-    """The jobs of this call have ended; the last words follow when Snakemake has said all of its own."""
+    """The jobs of this call have ended. The last words follow when Snakemake has said everything."""
     if workflow.is_main_process:
-        LISTENER.well = well
+        LISTENER.view.well = well

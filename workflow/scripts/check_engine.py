@@ -1,4 +1,4 @@
-"""The gate: compare the engine with PyTorch on the study's own settings. Above the tolerance no sweep starts."""
+"""The gate: compare the engine with PyTorch on the study's own settings. No sweep starts if an error is above the tolerance."""
 
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ def main(snakemake: Any) -> None:
     device = resolve_device(p.device)
     data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
     rows = gate.table(p.sweeps, data, device, p.tolerance)
-    made = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
-    store.write(store.build("checks", rows), snakemake.output.checks, made)
+    footer = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
+    store.write(store.build("checks", rows), snakemake.output.checks, footer)
 
 
 if __name__ == "__main__":

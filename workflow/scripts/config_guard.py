@@ -1,7 +1,7 @@
-"""Snakemake reads its config files through ``config_reader``: from then on none of them can run code.
+"""Snakemake reads its config files through ``study.config.reader``: from then on none of them can run code.
 
-Snakemake executes a config that says ``__use_yte__``, before the workflow can object. Only a profile is read earlier, so that
-the workflow's profiles call ``install``.
+Snakemake executes a config that says ``__use_yte__`` before the workflow can object. Only a profile is read earlier. So the profiles of
+the workflow call ``install``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from study.config import reader as config_reader
 
 
 def install() -> None:
-    """Replace Snakemake's reading of config files by ours, with our words for what is wrong with one."""
+    """Let Snakemake read config files by ``config_reader``, which tells in its own words what is wrong with one."""
     reader._load_configfile = _load
 
 

@@ -20,21 +20,21 @@ FROM_VERIFICATION = {
 
 
 def with_verification(table: str, files: list[str]) -> streams.Change:
-    """Fills in, for runs that were verified, what only their verification knows: the worst value of each run."""
+    """A change that fills in what verification alone knows: the worst value of each verified run."""
     column, _, source = FROM_VERIFICATION[table]
-    parts = []
+    verified = []
     for file in files:
         with reading(file):
-            parts.append(pq.read_table(file, columns=["sweep", "run_key", source]))
-    worst = pa.concat_tables(parts).group_by(["sweep", "run_key"]).aggregate([(source, "max")])
-    known = dict(zip(_names(worst), worst[f"{source}_max"].to_pylist(), strict=True))
+            verified.append(pq.read_table(file, columns=["sweep", "run_key", source]))
+    worst = pa.concat_tables(verified).group_by(["sweep", "run_key"]).aggregate([(source, "max")])
+    worst_of_run = dict(zip(_names(worst), worst[f"{source}_max"].to_pylist(), strict=True))
 
     def fill(rows: pa.Table) -> pa.Table:
         index = rows.schema.get_field_index(column)
-        values = pa.array([known.get(name) for name in _names(rows)], pa.float64())
+        values = pa.array([worst_of_run.get(name) for name in _names(rows)], pa.float64())
         return rows.set_column(index, rows.schema.field(index), values)
 
-    return fill if known else lambda rows: rows
+    return fill if worst_of_run else lambda rows: rows
 
 
 def _names(rows: pa.Table) -> list[str]:
@@ -46,9 +46,9 @@ def main(snakemake: Any) -> None:
     verified = list(snakemake.input.get("verified", []))
     places.require_all([*blocks, *verified], snakemake.params.config)
     devices = {store.provenance_of(file)["device"] for file in blocks}
-    made = provenance(snakemake.params.config, ", ".join(sorted(devices)))
+    footer = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     change = with_verification(table, verified) if verified else lambda rows: rows
-    streams.gather(table, blocks, snakemake.output.table, made, change)
+    streams.gather(table, blocks, snakemake.output.table, footer, change)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Print what a study will take before anything starts: runs, jobs, processor and wall time, memory, disk, and what is left."""
+"""Print what a study will take: runs, jobs, processor and wall time, memory, disk, and what is left."""
 
 from pathlib import Path
 from typing import Any

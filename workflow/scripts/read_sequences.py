@@ -1,4 +1,4 @@
-"""Read the sequences of one task that is not generated, check and split them, and store them for the runs, with a report."""
+"""Read the sequences of one task that is not generated; check, split and store them for the runs, with a report."""
 
 from pathlib import Path
 from typing import Any

@@ -19,9 +19,9 @@ def main(snakemake: Any) -> None:
     provenance = store.provenance_of(snakemake.input.runs)
     dated = datetime.fromtimestamp(Path(snakemake.input.runs).stat().st_mtime, UTC)
     text = page(tables, sizes, figures, share_of_time(Path(snakemake.log[0]).parent), provenance, dated)
-    own = f'<meta name="study" content="{config["study"]}">\n<meta name="sealed" content="{seal.BLANK.decode()}">'
+    marks = f'<meta name="study" content="{config["study"]}">\n<meta name="sealed" content="{seal.BLANK.decode()}">'
     with written_aside(snakemake.output.page) as aside:
-        aside.write_text(seal.sealed_text(text.replace("<head>", f"<head>\n{own}", 1)), encoding="utf-8")
+        aside.write_text(seal.sealed_text(text.replace("<head>", f"<head>\n{marks}", 1)), encoding="utf-8")
 
 
 if __name__ == "__main__":

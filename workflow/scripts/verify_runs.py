@@ -1,6 +1,6 @@
 """Check a sample of every block's runs once more, beside PyTorch.
 
-In jobs of their own, several blocks each, so that a block need not import torch.
+A job verifies several blocks. So the jobs that make runs need not import torch.
 """
 
 from typing import Any

@@ -70,17 +70,17 @@ def test_shapes_that_fit_only_with_axes_swapped_say_so() -> None:
     x: Any = noise(6, 9)
     with pytest.raises(
         ValueError,
-        match=r"state\['hidden'\]: shape \(6, 5\) does not fit; expected \(9, 5\); x \(6, 9, 3\) looks batch-first: swap",
+        match=r"state\['hidden'\]: shape \(6, 5\) does not fit; expected \(9, 5\), which is \(B, H\); x \(6, 9, 3\) looks batch-first: swap",
     ):
         rc.forward(CELL, PARAMS, x, {"hidden": np.zeros((6, 5))})
     tape = rc.forward(CELL, PARAMS, x)
     with pytest.raises(
         ValueError,
-        match=r"grad_hidden: shape \(9, 6, 5\) .* expected \(6, 9, 5\); x \(6, 9, 3\) looks batch-first, or this does",
+        match=r"grad_hidden: shape \(9, 6, 5\) .* expected \(6, 9, 5\), which is \(T, B, H\); x \(6, 9, 3\) looks batch-first, or this does",
     ):
         rc.backward(tape, np.zeros((9, 6, 5)))
     for shape in ((6, 8, 5), (6, 9, 4)):
-        with pytest.raises(ValueError, match=r"expected \(6, 9, 5\)$"):
+        with pytest.raises(ValueError, match=r"expected \(6, 9, 5\), which is \(T, B, H\)$"):
             rc.backward(tape, np.zeros(shape))
-    with pytest.raises(ValueError, match=r"expected \(9, 5\)$"):
+    with pytest.raises(ValueError, match=r"expected \(9, 5\), which is \(B, H\)$"):
         rc.forward(CELL, PARAMS, x, {"hidden": np.zeros((7, 5))})

@@ -1,7 +1,6 @@
 """What clipping does to the gradient through training: its global norm before and after, rule by rule."""
 
 import math
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing, facets, layout, reader, style
-from study.report import measures as sm
+from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import count_of
 from study.report.words import (
@@ -40,7 +38,7 @@ NOTHING = drawing.Nothing(
 )
 UNCLIPPED = drawing.Nothing("No run of this study clips its gradient.", NOTHING.add)
 BEFORE = "#9a9a9a"
-MOST_ROWS, MOST_RULES, MOST_LINES, LONGEST = 3, 6, 10, 140
+MOST_ROWS, MOST_RULES, MOST_LINES = 3, 6, 10
 THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
 CUT = 1e-9  # decades that clipping must take off a norm to count
 OF_RUN = ("clipped", "going", "highest", "highest_at")
@@ -52,8 +50,9 @@ OF_RUN = ("clipped", "going", "highest", "highest_at")
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × update: log10 of the global gradient norm before and after clipping, of the runs that are drawn.
 
-    Every row repeats what holds for its run over all its updates: ``clipped`` of ``going`` updates that did not end it, the ``highest``
-    finite norm before clipping and the update that it was ``highest_at``, ``broken``. A run that is not drawn has one row, without update.
+    Every row repeats what holds for its run over all its updates. ``going`` counts the updates that did not end it, ``clipped`` those
+    of them that were clipped. ``highest`` is the highest finite norm before clipping, ``highest_at`` its update. ``broken``: it broke down.
+    A run that is not drawn has one row, without update.
     """
     study = tables.study
     runs = facets.trained_panels(study, lambda part: part.axes, most=10**6, every=True)
@@ -92,18 +91,18 @@ def of_runs(tables: reader.Tables, keys: pd.Series) -> pd.DataFrame:
 
 def _rows(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """With ``panel``, the row that a run is drawn in: all settings besides the rule; of many those that differ, and ``some`` says which."""
-    trained = [part for part in study.parts if part.trains]
+    trained = study.trained_parts
     groups: list[tuple[str, pd.DataFrame]] = []
-    for i, own in runs.groupby("part", sort=True):
+    for i, part_runs in runs.groupby("part", sort=True):
         part = trained[int(i)]
         prefix = facets.part_name(part, trained)
-        for chosen, rows in sm.grouped(own, [axis for axis in part.axes if axis != "clipping"]):
+        for chosen, rows in measures.grouped(part_runs, [axis for axis in part.axes if axis != "clipping"]):
             name = name_of(chosen) if chosen else ""
             groups.append((": ".join(filter(None, (prefix, name))) or str(part.runs["task"].iloc[0]), rows))
-    kept, some = _choice([rows for _, rows in groups])
-    found = [rows.assign(panel=groups[j][0] if j in kept else None) for j, (_, rows) in enumerate(groups)]
-    data = pd.concat(found, ignore_index=True)
-    names = list(dict.fromkeys(groups[j][0] for j in kept))
+    chosen_groups, some = _choice([rows for _, rows in groups])
+    placed = [rows.assign(panel=groups[j][0] if j in chosen_groups else None) for j, (_, rows) in enumerate(groups)]
+    data = pd.concat(placed, ignore_index=True)
+    names = list(dict.fromkeys(groups[j][0] for j in chosen_groups))
     data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
     return data.assign(some=some)
 
@@ -135,11 +134,11 @@ def _share_clipped(rows: pd.DataFrame) -> float:
 
 def by_rule(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a rule: runs, how many broke down, and the share of updates that were clipped."""
-    found = runs.drop_duplicates("run_key").groupby("clipping")[["clipped", "going"]].sum()
+    rules = runs.drop_duplicates("run_key").groupby("clipping")[["clipped", "going"]].sum()
     each = runs.drop_duplicates("run_key").groupby("clipping")["broken"].agg(runs="size", broken="sum")
-    found = found.join(each)
-    return found.assign(share=found["clipped"] / found["going"].where(found["going"] > 0)).reindex(
-        ordered("clipping", found.index)
+    rules = rules.join(each)
+    return rules.assign(share=rules["clipped"] / rules["going"].where(rules["going"] > 0)).reindex(
+        ordered("clipping", rules.index)
     )
 
 
@@ -216,9 +215,9 @@ def _shares(rules: pd.DataFrame, title: str) -> str:
     if not rules["broken"].any() and not known:  # none ever clips
         return ""
     cutting, idle = clipping[clipping["clipped"] > 0], clipping[(clipping["clipped"] == 0) & (clipping["going"] > 0)]
-    said = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
-    said += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
-    return f"Over all runs, {few(said, 6)}." if said else ""
+    phrases = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
+    phrases += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
+    return f"Over all runs, {few(phrases, 6)}." if phrases else ""
 
 
 def _highest(runs: pd.DataFrame) -> str:
@@ -238,8 +237,8 @@ def _highest(runs: pd.DataFrame) -> str:
 
 
 def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
-    out = [rule for rule in rules.index if rule not in drawn]
-    return f"Not drawn, because there is no room: {few(out)}; the tables have them." if out else ""
+    left_out = [rule for rule in rules.index if rule not in drawn]
+    return facets.not_drawn(few(left_out) if left_out else "")
 
 
 def drawn_rules(data: pd.DataFrame) -> list[str]:
@@ -353,8 +352,8 @@ def limits(data: pd.DataFrame) -> tuple[float, float]:
     low, bulk, most = (float(norms.quantile(q)) for q in (0.0005, 0.98, 1.0)) if len(norms) else (-1.0, 1.0, 1.0)
     low, bulk = min([low, *lines]), max([bulk, *lines])
     high = min(max(most, bulk), bulk + 0.6 * (bulk - low) + 0.3)
-    room = 0.06 * (high - low) + 0.05
-    return low - room, high + room
+    margin = 0.06 * (high - low) + 0.05
+    return low - margin, high + margin
 
 
 def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
@@ -399,7 +398,7 @@ def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: di
 def _name_above(ax: Axes, rule: str, panel: str, colour: str) -> None:
     """The rule, its settings below it, and below them what there is to count."""
     counted = ax.get_title(loc="left")
-    settings = textwrap.fill(_joined(panel), 42)
+    settings = layout.wrapped(panel, 42)
     words = "\n".join(filter(None, (settings, counted)))
     ax.set_title(named("clipping", rule), loc="left", color=colour)
     if words:
@@ -408,12 +407,7 @@ def _name_above(ax: Axes, rule: str, panel: str, colour: str) -> None:
 
 def _wrapped(panel: str) -> str:
     """A row's name, the task on a line of its own."""
-    return "\n".join(textwrap.fill(_joined(line), 24) for line in panel.replace(": ", ":\n").split("\n"))
-
-
-def _joined(name: str) -> str:
-    """What an equals sign joins stays together."""
-    return name.replace(" = ", "\u00a0=\u00a0").replace("learning rate", "learning\u00a0rate")
+    return "\n".join(layout.wrapped(line, 24) for line in panel.replace(": ", ":\n").split("\n"))
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, str], single: bool) -> list[Any]:

@@ -70,10 +70,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 
 def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
-    one = len(data) == 1
-    compared = f"{marked_count(len(data), 'checks')} comparison{'' if one else 's'} with PyTorch"
+    only_one = len(data) == 1
+    compared = f"{marked_count(len(data), 'checks')} comparison{'' if only_one else 's'} with PyTorch"
     if known.empty:
-        return f"In {'the only comparison' if one else f'none of {compared}'} was there a finite result to compare."
+        return (
+            f"In {'the only comparison' if only_one else f'none of {compared}'} was there a finite result to compare."
+        )
     share = known["relative_error"] / known["tolerance"]
     failed, largest = int((share > 1).sum()), float(known["relative_error"].max())
     error = marked(number(largest, 2), "largest_error", largest)
@@ -81,13 +83,13 @@ def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
         exceed = "exceeds" if failed == 1 else "exceed"
         return f"{marked_count(failed, 'checks_failed')} of {compared} {exceed} the tolerance; the largest relative error is {error}."
     if share.max() == 0:
-        return f"{compared} agrees to the last bit." if one else f"All of {compared} agree to the last bit."
-    which = "The" if one else "The largest"
+        return f"{compared} agrees to the last bit." if only_one else f"All of {compared} agree to the last bit."
+    which = "The" if only_one else "The largest"
     if known["tolerance"].nunique() == 1:
         times = marked(number(1 / share.max(), 2), "tolerance_over_error", 1 / share.max())
         return f"{which} relative error in {compared} is {error}; the tolerance is {times} times larger."
-    part = percent(share.max()) if share.max() >= 0.01 else f"{number(100 * share.max(), 1)} %"
-    return f"{which} error in {compared} is {marked(part, 'error_over_tolerance', share.max())} of what is allowed."
+    share_of_tolerance = percent(share.max()) if share.max() >= 0.01 else f"{number(100 * share.max(), 1)} %"
+    return f"{which} error in {compared} is {marked(share_of_tolerance, 'error_over_tolerance', share.max())} of what is allowed."
 
 
 def _nearest(known: pd.DataFrame) -> pd.Series:
@@ -136,8 +138,8 @@ def draw(data: pd.DataFrame) -> Figure:
     height = 0.9 + (0.29 if most <= 24 else 0.22) * (most + ABOVE)
     figure, axes = layout.grid(len(dtypes), columns, height, extra=1.0, sharex=False)
     for ax, dtype in zip(axes, dtypes, strict=True):
-        own = data[data["dtype"] == dtype]
-        _panel(ax, own, rows[dtype])
+        checks = data[data["dtype"] == dtype]
+        _panel(ax, checks, rows[dtype])
         if len(dtypes) > 1:
             layout.panel_title(ax, dtype, 40)
     layout.label_below(
@@ -150,15 +152,15 @@ def draw(data: pd.DataFrame) -> Figure:
 Row = tuple[str, str]  # program and network; a program's heading has no network
 
 
-def _rows(own: pd.DataFrame) -> list[Row]:
+def _rows(checks: pd.DataFrame) -> list[Row]:
     """From above: a heading for every program, and below it its networks, cells from the simplest."""
-    found: list[Row] = []
-    for program, checks in own.groupby("program", sort=True):
-        found.append((str(program), ""))
-        found += [
-            (str(program), name) for name in in_order(checks, ["cell", "activation"])["network"].drop_duplicates()
+    rows: list[Row] = []
+    for program, of_program in checks.groupby("program", sort=True):
+        rows.append((str(program), ""))
+        rows += [
+            (str(program), name) for name in in_order(of_program, ["cell", "activation"])["network"].drop_duplicates()
         ]
-    return found
+    return rows
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -171,8 +173,8 @@ def _epsilon(rows: pd.DataFrame) -> float:
     return float(np.finfo(rows["dtype"].iloc[0]).eps)
 
 
-def _panel(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
-    low, high = _limits(own)
+def _panel(ax: Axes, checks: pd.DataFrame, rows: list[Row]) -> None:
+    low, high = _limits(checks)
     ax.set(xscale="log", xlim=(low, high), ylim=(len(rows) - 0.4, -0.5 - ABOVE))
     ax.set_yticks([i for i, (_, network) in enumerate(rows) if network], [network for _, network in rows if network])
     ax.tick_params(axis="y", length=0)
@@ -180,41 +182,41 @@ def _panel(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
         if network:
             ax.axhline(i, color="#eeeeee", lw=0.8, zorder=0)
         else:
-            count = plural(int((own["program"] == program).sum()), "comparison")
+            count = plural(int((checks["program"] == program).sum()), "comparison")
             ax.text(0.01, i + 0.1, f"{program}: {count}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5,
                     fontweight="bold", gid="program", bbox={"facecolor": "white", "lw": 0, "pad": 1.5}, zorder=2.5)  # fmt: skip
-    _limits_drawn(ax, own, len(rows))
-    _dots(ax, own, rows, low * 3)
-    _name_worst(ax, own, rows)
+    _limits_drawn(ax, checks, len(rows))
+    _dots(ax, checks, rows, low * 3)
+    _name_worst(ax, checks, rows)
 
 
-def _limits_drawn(ax: Axes, own: pd.DataFrame, count: int) -> None:
+def _limits_drawn(ax: Axes, checks: pd.DataFrame, count: int) -> None:
     """Tolerance and rounding error, named above all dots."""
-    for value in own["tolerance"].unique():
+    for value in checks["tolerance"].unique():
         ax.plot([value, value], [-ABOVE - 0.2, count], color="#b2001d", lw=2, gid="tolerance")
         ax.text(value, -ABOVE + 0.2, "tolerance ", ha="right", va="center", color="#b2001d", fontsize=9.5)
-    ax.plot([_epsilon(own)] * 2, [-ABOVE - 0.2, count], color=figure_style.FAINT, lw=1.2, ls=":", gid="epsilon")
-    ax.text(_epsilon(own), -ABOVE + 0.2, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
+    ax.plot([_epsilon(checks)] * 2, [-ABOVE - 0.2, count], color=figure_style.FAINT, lw=1.2, ls=":", gid="epsilon")
+    ax.text(_epsilon(checks), -ABOVE + 0.2, " machine ε", ha="left", va="center", color="#666666", fontsize=9.5)
 
 
-def _dots(ax: Axes, own: pd.DataFrame, rows: list[Row], zero: float) -> None:
+def _dots(ax: Axes, checks: pd.DataFrame, rows: list[Row], zero: float) -> None:
     """Regimes by colour and marker; the gate full, the sweeps open and a little lower."""
-    x = own["relative_error"].mask(own["exact"], zero)
-    place = pd.Series(list(zip(own["program"], own["network"], strict=True)), index=own.index).map(rows.index)
+    x = checks["relative_error"].mask(checks["exact"], zero)
+    place = pd.Series(list(zip(checks["program"], checks["network"], strict=True)), index=checks.index).map(rows.index)
     for stage, (offset, _) in STAGES.items():
         for regime, marker in [*MARKS.items(), (UNKNOWN, "X")]:
-            here = (own["stage"] == stage) & (own["regime"] == regime)
-            if here.any():
+            chosen = (checks["stage"] == stage) & (checks["regime"] == regime)
+            if chosen.any():
                 colour = figure_style.REGIME_COLOURS.get(regime, figure_style.FAINT)
                 style: dict[str, Any] = {"facecolors": colour if stage == "gate" else "none", "edgecolors": colour}
                 ax.scatter(
-                    x[here], place[here] + offset, marker=marker, s=36, linewidths=1.1, gid=stage, zorder=3, **style
+                    x[chosen], place[chosen] + offset, marker=marker, s=36, linewidths=1.1, gid=stage, zorder=3, **style
                 )
 
 
-def _name_worst(ax: Axes, own: pd.DataFrame, rows: list[Row]) -> None:
+def _name_worst(ax: Axes, checks: pd.DataFrame, rows: list[Row]) -> None:
     """A ring around the check that comes nearest to its tolerance, and its number above all dots."""
-    known = own[own["relative_error"] > 0]
+    known = checks[checks["relative_error"] > 0]
     if known.empty:
         return
     row = _nearest(known)

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from study.report import drawing, facets, layout, reader, style
-from study.report import measures as sm
-from study.report import statistics as stat
+from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import decimals, marked, marked_count, name_of, number, plain, power
+from study.report.float_limits import LIMITS, PURPLE, name_limit
+from study.report.words import LONGEST_TITLE, decimals, marked, marked_count, name_of, number, plain, power
 from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
@@ -29,11 +28,6 @@ MOST_LAGS = 200
 MOST_VALUES = 4_000_000  # runs × lags in memory at once
 OUTSIDE = 0.1  # share of the lines that may leave the scale, where with them the others would be flat
 FLAT = 3.0  # times as long a scale flattens
-LIMITS = (  # log10 of the smallest positive and of the largest number
-    ("float32", -44.9, 38.5),
-    ("float64", -323.3, 308.3),
-)
-PURPLE = "#8f3a6d"
 RESTRAINT = 1.25  # times as long a scale still holds the linear laws
 THIN, THICK = 1.1, 2.2  # lines of radii below 1, and of the others: grey print tells 0.5 from 1.8
 LAW: dict[str, Any] = {"lw": 1.0, "ls": (0, (4, 2.5)), "alpha": 0.75}
@@ -48,14 +42,14 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = tables.runs(
         "linear_rate", "growth_rate", "task_loss_at"
     )  # what the task decides where the config says nothing
-    runs = sm.starts(runs[runs["task_loss_at"] == "last"])
+    runs = measures.starts(runs[runs["task_loss_at"] == "last"])
     if runs.empty:
         return pd.DataFrame()
-    axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis != "sequence_length"]
-    runs = _laid_out(sm.at_longest(runs, axes), axes)
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
+    runs = _laid_out(measures.at_longest(runs, axes), axes)
     lags, ratio = _ratios(tables, runs)
-    found = [_line(rows, lags, ratio[rows["place"]]) for _, rows in runs.groupby(GROUP, observed=True)]
-    data = pd.concat(found, ignore_index=True)
+    lines = [_line(rows, lags, ratio[rows["place"]]) for _, rows in runs.groupby(GROUP, observed=True)]
+    data = pd.concat(lines, ignore_index=True)
     if data.loc[data["lag"] > 0, "median"].isna().all():
         return pd.DataFrame()  # no gradient is a number
     for name in GROUP:
@@ -70,7 +64,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     hue, rest = facets.start_axes(others)
     chosen, all_radii = radius and bool(hue), runs["spectral_radius"].nunique()
     if chosen:
-        runs = pd.concat([_three_radii(rows) for _, rows in sm.grouped(runs, rest)])
+        runs = pd.concat([_three_radii(rows) for _, rows in measures.grouped(runs, rest)])
         rest = [*rest, "spectral_radius"]
     elif radius:
         hue = ["spectral_radius"]
@@ -96,9 +90,9 @@ def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.n
     lags = np.unique(np.concatenate(grids))
     row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
-    ours = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
+    wanted_rows = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
     norm = np.full((len(runs), len(lags)), np.nan)
-    for piece in tables.pieces("traces", ["run_key", "lag", "log10_grad_norm"], ours):
+    for piece in tables.pieces("traces", ["run_key", "lag", "log10_grad_norm"], wanted_rows):
         norm[row[piece["run_key"]].to_numpy(), np.searchsorted(lags, piece["lag"])] = piece["log10_grad_norm"]
     first = np.where(np.isfinite(norm[:, :1]), norm[:, :1], np.nan)  # a gradient of zero at the end has no ratio
     return lags, norm - first
@@ -106,7 +100,7 @@ def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.n
 
 def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFrame:
     """One line with its band, at the lags of its own length."""
-    own, T = rows.iloc[0], int(rows["sequence_length"].iloc[0])
+    first, T = rows.iloc[0], int(rows["sequence_length"].iloc[0])
     # of a shorter sequence's grid all lags are kept, of a longer one's those that it has a value at
     has = (lags < T) & ~np.isnan(ratio).all(axis=0) | (lags == T - 1) | (lags == 0)
     lags, ratio = lags[has], ratio[:, has]
@@ -117,10 +111,10 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
         ("low", np.nanmin(known, axis=0)),
         ("high", np.nanmax(known, axis=0)),
     )
-    found = {name: np.where(nothing, np.nan, value) for name, value in each}
+    over_networks = {name: np.where(nothing, np.nan, value) for name, value in each}
     keep = ["panel", "hue", "colour", "spectral_radius", "by", "chosen", "fewer", "left_out", "cell"]
-    return pd.DataFrame(found).assign(
-        **{name: own[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
+    return pd.DataFrame(over_networks).assign(
+        **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
         linear=lags * rows["linear_rate"].mean() / math.log(10),  # null where the cell has no such law
     )  # fmt: skip
@@ -165,33 +159,33 @@ def _hues_in_words(data: pd.DataFrame) -> str:
     return f", one line for each {described_axes()[by]['label']}" if by else ""
 
 
-def _longest(part: sm.Part) -> pd.DataFrame:
+def _longest(part: measures.Part) -> pd.DataFrame:
     """A part's runs at the longest sequence of their kind."""
-    return sm.at_longest(part.runs, [axis for axis in part.axes if axis != "sequence_length"])
+    return measures.at_longest(part.runs, [axis for axis in part.axes if axis != "sequence_length"])
 
 
 def _ends_of(study: Study) -> list[tuple[float, str, dict[str, Any], int]]:
     """Median decades of every kind of start at every spectral radius: value, name, address and T, at the longest sequence."""
-    found = []
+    medians = []
     for part in study.parts:
         if part.trains:
             continue
-        for chosen, runs in sm.grouped(_longest(part), part.axes):
+        for chosen, runs in measures.grouped(_longest(part), part.axes):
             known = runs["log10_gradient_ratio"].dropna().to_numpy()
             if len(known):
                 settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
                 name = name_of({**part.fixed, **settings}) if part.fixed or settings else ""
-                found.append((stat.median(known).value, name, where, int(runs["sequence_length"].iloc[0])))
-    return found
+                medians.append((statistics.median(known).value, name, where, int(runs["sequence_length"].iloc[0])))
+    return medians
 
 
 def _title(study: Study) -> str:
     """From the smallest to the largest factor of all that the study holds."""
-    found = sorted(_ends_of(study), key=lambda each: each[0])
-    if not found:
+    medians = sorted(_ends_of(study), key=lambda each: each[0])
+    if not medians:
         return "No gradient of this study is a number when it arrives at the first time step."
-    low, high = found[0], found[-1]
+    low, high = medians[0], medians[-1]
     length = marked_count(high[3], "setting", axis="sequence_length")
     going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
     whose = "the median network's gradient" if _has_medians(study) else "the gradient"
@@ -203,7 +197,7 @@ def _title(study: Study) -> str:
     names = [facets.inside(each[1]) for each in (low, high)]
     text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
     short = f"{going} multiplies {whose} by anything from {sizes[0]} to {sizes[1]}."
-    return text if all(names) and len(plain(text)) <= drawing.LONGEST_TITLE else short
+    return text if all(names) and len(plain(text)) <= LONGEST_TITLE else short
 
 
 def _has_medians(study: Study) -> bool:
@@ -212,38 +206,42 @@ def _has_medians(study: Study) -> bool:
         rows["log10_gradient_ratio"].notna().sum() > 1
         for part in study.parts
         if not part.trains
-        for _, rows in sm.grouped(_longest(part), part.axes)
+        for _, rows in measures.grouped(_longest(part), part.axes)
     )
 
 
 def _linear(study: Study) -> list[str]:
     """How far the linear law is off at the first time step, by activation function: the best and the worst."""
-    starts = pd.concat([_longest(part) for part in study.parts if not part.trains])
+    starts = pd.concat([_longest(part) for part in study.start_parts])
     starts = starts.drop_duplicates("run_key")
     starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float)) & starts["linear_rate"].notna()]
     if starts.empty:
         return []
     law = starts["linear_rate"] * (starts["sequence_length"] - 1) / math.log(10)
     off = (starts["log10_gradient_ratio"] - law).abs().groupby(starts["activation"]).median().sort_values()
-    said = [(marked(number(value, 2), "linear_law_miss", value, activation=name), name) for name, value in off.items()]
-    miss = f"{said[0][0]} {'decade' if plain(said[0][0]) == '1' else 'decades'}"
-    if len(said) > 1:
-        miss += f" ({said[0][1]}) up to {said[-1][0]} ({said[-1][1]})"
+    misses = [
+        (marked(number(value, 2), "linear_law_miss", value, activation=name), name) for name, value in off.items()
+    ]
+    miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
+    if len(misses) > 1:
+        miss += f" ({misses[0][1]}) up to {misses[-1][0]} ({misses[-1][1]})"
     return [f"{'In the median, the' if len(starts) > 1 else 'The'} linear law misses by {miss}."]
 
 
 def _lost(study: Study) -> list[str]:
     """Networks with a gradient of exactly zero, or without a number."""
-    starts = sm.starts(study.all_runs)
+    starts = measures.starts(study.all_runs)
     zero, total = int((starts["log10_gradient_ratio"] == -np.inf).sum()), len(starts)
     broken = int(starts["log10_gradient_ratio"].isna().sum())
     of = f" of {marked_count(total, 'starts_in_all')} networks"
-    said = []
+    sentences = []
     if zero:
-        said.append(f"In {marked_count(zero, 'exactly_zero')}{of} the gradient is exactly zero at the first time step.")
+        sentences.append(
+            f"In {marked_count(zero, 'exactly_zero')}{of} the gradient is exactly zero at the first time step."
+        )
     if broken:
-        said.append(f"In {marked_count(broken, 'without_ratio')}{of} it is not a number.")
-    return said
+        sentences.append(f"In {marked_count(broken, 'without_ratio')}{of} it is not a number.")
+    return sentences
 
 
 # ---- drawing
@@ -269,8 +267,8 @@ def scale(data: pd.DataFrame) -> tuple[float, float]:
 def _span(values: np.ndarray) -> tuple[float, float]:
     known = np.append(values[np.isfinite(values)], 0.0)  # lines begin at 0
     low, high = float(known.min()), float(known.max())
-    room = 0.06 * (high - low) or 0.5
-    return low - room, high + room
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def _law_leaves(data: pd.DataFrame) -> bool:
@@ -324,15 +322,15 @@ def _direct(data: pd.DataFrame, columns: int) -> bool:
 def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
     """Rows, colour, width and marker of every line; names get ever thinner lines, so that lines that coincide all show."""
     names = list(rows["hue"].cat.categories)
-    by, found = rows["by"].iloc[0], []
+    by, lines = rows["by"].iloc[0], []
     widths = np.linspace(3.6, 1.1, len(names)) if len(names) > 1 else [THICK]
     for hue, line in rows.groupby("hue", observed=True):
         i = names.index(hue)
-        width = 2.0 if by in sm.NUMBERS and len(names) > 3 else float(widths[i])
+        width = 2.0 if by in measures.NUMBERS and len(names) > 3 else float(widths[i])
         if by == "spectral_radius":
             width = THIN if line["spectral_radius"].iloc[0] < 1 else THICK
-        found.append((line, line["colour"].iloc[0], width, style.MARKERS[i % 8]))
-    return found
+        lines.append((line, line["colour"].iloc[0], width, style.MARKERS[i % 8]))
+    return lines
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
@@ -385,9 +383,9 @@ def _labels(ax: Axes, rows: pd.DataFrame) -> list[tuple[float, str, Any]]:
     """Names at the lines' ends; with an arrow and its value where a line leaves the scale."""
     low, high = ax.get_ylim()
     last = ends(rows)
-    kept = set(facets.spread(list(last["hue"]), 12))
-    found = []
-    for row in last[last["hue"].isin(kept)].to_dict("records"):
+    named_hues = set(facets.spread(list(last["hue"]), 12))
+    labels = []
+    for row in last[last["hue"].isin(named_hues)].to_dict("records"):
         y = row["median"]
         text = str(row["hue"])
         if row["by"] == "spectral_radius":
@@ -399,8 +397,8 @@ def _labels(ax: Axes, rows: pd.DataFrame) -> list[tuple[float, str, Any]]:
         elif not low <= y <= high:
             text = f"{text} {'↓' if y < low else '↑'} {decimals(y, 0)}".strip()
         if text:
-            found.append((y, text, row["colour"]))
-    return found
+            labels.append((y, text, row["colour"]))
+    return labels
 
 
 def _legend(data: pd.DataFrame) -> list[Any]:
@@ -449,30 +447,4 @@ def _label_limits(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
     figure.draw_without_rendering()
     for ax, (_, rows) in zip(axes, data.groupby("panel", observed=True), strict=True):
         for text, y in there:
-            _name_limit(ax, text, y, rows)
-
-
-def _name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
-    """The first place along a limit, above or below it, where no line runs through its name."""
-    box = ax.get_window_extent()
-    inches = box.width / ax.figure.dpi, box.height / ax.figure.dpi
-    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    wide, tall = 0.08 * len(text) / inches[0] * (right - left), 0.16 / inches[1] * (high - low)
-    lines = [line for _, line in rows.groupby("hue", observed=True)]
-    for start in np.linspace(left + 0.01 * (right - left), right - wide, 40):
-        for bottom, align in ((y, "bottom"), (y - tall, "top")):
-            room = bottom >= low and bottom + tall <= high
-            if room and not any(_crosses(line, (start, start + wide), (bottom, bottom + tall)) for line in lines):
-                ax.text(start, y, text, va=align, ha="left", fontsize=9, color=PURPLE, gid="limit name")
-                return
-
-
-def _crosses(line: pd.DataFrame, across: tuple[float, float], up: tuple[float, float]) -> bool:
-    """Whether a line, its band or its law passes through a rectangle."""
-    at = np.linspace(*across, 12)
-    for lower, upper in (("low", "high"), ("linear", "linear"), ("median", "median")):
-        below, above = (np.interp(at, line["lag"], line[name].clip(-1e9, 1e9)) for name in (lower, upper))
-        inside = at <= line["lag"].max()
-        if bool((inside & (np.minimum(below, above) <= up[1]) & (np.maximum(below, above) >= up[0])).any()):
-            return True
-    return False
+            name_limit(ax, text, y, rows)

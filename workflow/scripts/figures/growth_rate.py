@@ -1,9 +1,7 @@
 """The gradient's growth per step back in time beside what theory says; and measured minus predicted."""
 
 import math
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study.report import drawing, facets, layout, reader
-from study.report import measures as sm
-from study.report import statistics as stat
+from study.report import drawing, facets, layout, measures, reader, statistics
 from study.report import style as figure_style
 from study.report.findings import Study
-from study.report.start_sentences import clearly_off
-from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
+from study.report.sentences.growth_claims import (
+    THEORIES,
+    bound_sentence,
+    clear_deviations,
+    extremes_headline,
+    left_out_of_means,
+    prediction_sentences,
+    turning_headline,
+    window_sentence,
+)
+from study.report.words import listed, number
 from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
@@ -37,10 +42,7 @@ BARS = {"mean_field_rate": 34, "operating_rate": 24, "linear_rate": 44}  # point
 USED: dict[str, Any] = {"marker": "x", "ms": 5.5, "mew": 1.1, "ls": ""}
 CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
-NAMES = {"operating point": "the operating point", "mean field": "mean field", "linear law": "the linear law"}
-ROUNDING = 1e-9
 MOST_DOTS = 600  # single networks drawn of one line
-LN2 = math.log(2.0)
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
 
@@ -50,17 +52,17 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
     Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there.
     """
-    runs = sm.starts(tables.runs(*MEASURED_COLUMNS))
+    runs = measures.starts(tables.runs(*MEASURED_COLUMNS))
     if runs["growth_rate"].isna().all():
         return pd.DataFrame()
-    axes = sm.varied(runs, sm.TRAINING)
-    x = x_axis(runs, axes)
+    axes = measures.varied(runs, measures.TRAINING)
+    x = measures.number_axis(runs, axes) or ""
     if x != "sequence_length":
         axes = [axis for axis in axes if axis != "sequence_length"]
-        runs = sm.at_longest(runs, axes)
-    hue, rest = facets.start_axes([axis for axis in axes if axis != x])
+        runs = measures.at_longest(runs, axes)
+    hue, panel_axes = facets.start_axes([axis for axis in axes if axis != x])
     if not x:  # names alone: they stand side by side
-        names, rest = (hue, rest) if hue else (rest[:1], rest[1:])
+        names, panel_axes = (hue, panel_axes) if hue else (panel_axes[:1], panel_axes[1:])
         runs = facets.start_hues(runs, names).rename(columns={"hue": "name"}).drop(columns="colour")
         runs = runs.assign(x=runs["name"].cat.codes.astype(float), x_name=runs["name"].astype(str))
         x, hue = names[0] if names else "", []
@@ -69,8 +71,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     else:
         values = sorted(runs[x].unique())
         runs = runs.assign(x=runs[x].map(values.index).astype(float), x_name=runs[x].map(number))
-    runs = facets.start_hues(facets.panels(runs, rest), hue)
-    keep = [
+    runs = facets.start_hues(facets.panels(runs, panel_axes), hue)
+    kept_columns = [
         "panel",
         "hue",
         "colour",
@@ -84,16 +86,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         "activation",
         "left_out",
     ]
-    order = [*keep, *MEASURED_COLUMNS]
+    order = [*kept_columns, *MEASURED_COLUMNS]
     return runs.assign(x_axis=x)[order].sort_values(["panel", "hue", "x", "seed"], ignore_index=True)
-
-
-def x_axis(runs: pd.DataFrame, axes: list[str]) -> str:
-    """Spectral radius, else the number with the most values, else nothing."""
-    numbers = [axis for axis in sm.NUMBERS if axis in axes and runs[axis].notna().all()]
-    if "spectral_radius" in numbers:
-        return "spectral_radius"
-    return max(numbers, key=lambda axis: runs[axis].nunique(), default="")
 
 
 # ---- facts
@@ -102,18 +96,18 @@ def x_axis(runs: pd.DataFrame, axes: list[str]) -> str:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = _turning(study) if data["x_axis"].iloc[0] == "spectral_radius" else _extremes(study)
+    title = turning_headline(study) if data["x_axis"].iloc[0] == "spectral_radius" else extremes_headline(study)
     theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
     shown = [
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
-        *(f"by {name}" for name in NAMES if study.networks["predicted_by"].eq(name).any()),
+        *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
         *(["turning"] if _turns(data) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if _theory_turns(data) else []),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
-        *(["one test"] if data["x_axis"].iloc[0] in sm.NUMBERS and data["x"].nunique() > 1 else []),
+        *(["one test"] if data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1 else []),
         *(["interval"] if data["seed"].nunique() > 1 else []),
         *(["hues"] if len(data["hue"].cat.categories) > 1 else []),
         *(["radius"] if data["x_axis"].iloc[0] == "spectral_radius" else []),
@@ -125,8 +119,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
     networks = study.networks
-    bound = _bound(networks) if "bound" in shown else ""
-    claims = [_off(study), *_ruler(networks), _window(networks), bound, _lost(networks), facets.left_out(data)]
+    bound = bound_sentence(networks) if "bound" in shown else ""
+    claims = [
+        clear_deviations(study),
+        *prediction_sentences(networks),
+        window_sentence(networks),
+        bound,
+        left_out_of_means(networks),
+        facets.left_out(data),
+    ]
     return drawing.facts(title, alt, claims, shown)
 
 
@@ -138,182 +139,17 @@ def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in data.groupby(["panel", "hue"], observed=True)]
 
 
-def _critical(rows: pd.DataFrame, find: Callable[..., sm.Critical | None] = sm.critical) -> sm.Critical | None:
+def _critical(
+    rows: pd.DataFrame, find: Callable[..., measures.Critical | None] = measures.critical
+) -> measures.Critical | None:
     """Where a kind of network turns; None if less than half of its networks do."""
-    found = find(rows)
-    return found if found and math.isfinite(found.radius.value) else None
+    critical = find(rows)
+    return critical if critical and math.isfinite(critical.radius.value) else None
 
 
 def _theory_turns(data: pd.DataFrame) -> bool:
     radius = data["x_axis"].iloc[0] == "spectral_radius"
-    return radius and any(_critical(rows, sm.theory_critical) for rows in _lines(data))
-
-
-@dataclass
-class _Turning:
-    """Kinds of network by how growth depends on ρ: those that turn (ρ, ρ in words, name), and names of the others."""
-
-    turn: list[tuple[float, str, str]] = field(default_factory=list)
-    never: list[str] = field(default_factory=list)
-    always: list[str] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
-
-
-def _by_turning(study: Study) -> _Turning:
-    kinds = _Turning()
-    for part in study.parts:
-        for chosen, runs in [] if part.trains or part.column != "spectral_radius" else part.groups():
-            found, name, where = sm.critical(runs), name_of(chosen), {"sweep": part.sweep, **part.fixed, **chosen}
-            if found is None:
-                kinds.unclear.append(name)
-            elif math.isfinite(found.radius.value):
-                at = marked(f"{found.radius.value:.{found.places}f}", "critical_radius", found.radius.value, **where)
-                if (plain(at), name) not in [
-                    (plain(known), other) for _, known, other in kinds.turn
-                ]:  # two sweeps may share it
-                    kinds.turn.append((found.radius.value, at, name))
-            else:
-                all_shrink, all_grow = (count == found.networks for count in (found.shrinking, found.growing))
-                (kinds.never if all_shrink else kinds.always if all_grow else kinds.unclear).append(name)
-    kinds.turn.sort()
-    return kinds
-
-
-def _turning(study: Study) -> str:
-    """Between which radii kinds of network turn, and which do not."""
-    kinds = _by_turning(study)
-    turn, others = kinds.turn, [kinds.never, kinds.always, kinds.unclear]
-    ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
-    at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
-    said = [
-        *([f"turns positive at ρ = {at}"] if turn else []),
-        *(
-            [f"{'never does' if turn else 'stays negative at every ρ'} for {few(kinds.never, 3)}"]
-            if kinds.never
-            else []
-        ),
-        *([f"is positive at every ρ for {few(kinds.always, 3)}"] if kinds.always else []),
-        *([f"turns at no single ρ for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
-    ]
-    text = f"Growth per step back {'; it '.join(said)}."
-    if len(plain(text)) <= drawing.LONGEST_TITLE and not any(len(names) > 3 for names in others):
-        return text
-    if turn:
-        same = plain(turn[0][1]) == plain(turn[-1][1])
-        between = f"= {turn[0][1]}" if same else f"from {turn[0][1]} to {turn[-1][1]}"
-        apart = [
-            *(["at no single ρ"] if kinds.unclear else []),
-            *(["not at all"] if kinds.never or kinds.always else []),
-        ]
-        rest = f"; in other kinds of network {' or '.join(apart)}" if apart else ""
-        return f"Growth per step back turns positive at ρ {between}{rest}."
-    if not kinds.unclear and not (kinds.never and kinds.always):
-        return (
-            f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
-        )
-    return "In no kind of network does growth per step back turn positive at one ρ that most networks share."
-
-
-def _extremes(study: Study) -> str:
-    """The settings with the highest and with the lowest mean rate."""
-    found, several = [], False
-    where: dict[str, Any] = {}
-    for part in study.parts:
-        for chosen, runs in [] if part.trains else sm.grouped(part.runs, part.axes):
-            known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
-            if len(known):
-                several = several or len(known) > 1
-                where = {"sweep": part.sweep, **part.fixed, **chosen}
-                value = float(known.mean())
-                found.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(chosen)))
-    if not found:
-        return "Every gradient of this study is exactly zero, or not a number, on its way back."
-    (_, lowest, low), (_, highest, high) = min(found), max(found)
-    if len(found) == 1:
-        return _each_step(found[0][0], several, **where)
-    if plain(lowest) == plain(highest):
-        return f"Growth per step back is about {lowest} in every kind of network."
-    text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
-    return (
-        text
-        if len(plain(text)) <= drawing.LONGEST_TITLE
-        else f"Growth per step back is between {lowest} and {highest}."
-    )
-
-
-def _each_step(rate: float, several: bool, **where: Any) -> str:
-    """What one step back does to the gradient of the only kind of network."""
-    mean = " on average" if several else ""
-    change = abs(math.expm1(min(rate, 1.0)))
-    if 0.005 <= change <= 0.99 and rate < LN2:
-        size = marked(f"{number(100 * change, 2)} %", "growth_percent", change, **where)
-        return f"Each step back {'shrinks' if rate < 0 else 'stretches'} the gradient by {size}{mean}."
-    factor = math.exp(min(rate, 700.0))
-    return f"Each step back multiplies the gradient by {marked(number(factor, 3), 'growth_factor', factor, **where)}{mean}."
-
-
-def _off(study: Study) -> str:
-    """Which kinds of network theory is clearly off for, where that is worth saying; one test a kind."""
-    found = []
-    for part in study.parts:
-        for chosen, off in [] if part.trains else clearly_off(study.theory_tests(part)):
-            where = {"sweep": part.sweep, **part.fixed, **chosen}
-            middle, low, high = (
-                marked(signed(value, 2), f"mean_deviation{side}", value, **where)
-                for side, value in zip(("", "_low", "_high"), off, strict=True)
-            )
-            of = f" for {name_of(chosen)}" if chosen or part.fixed else ""
-            found.append(f"{middle} a step{of} (95 % interval {low} to {high})")
-    return f"Measured and predicted clearly part: by {few(found, 3)}." if found else ""
-
-
-def _ruler(networks: pd.DataFrame) -> list[str]:
-    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
-    counts = networks["predicted_by"].value_counts()
-    order = [name for name in NAMES if name in counts]
-    said = [
-        f"by {NAMES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}" for name in order
-    ]
-    everywhere = len(order) == 1 and counts[order[0]] == len(networks)
-    total = marked_count(len(networks), "networks_at_longest")
-    found = [f"Of {total} networks, the rate is predicted {listed(said)}."] if said else []
-    if everywhere:
-        found = [f"The rate is predicted by {NAMES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."]
-    both = int(networks["bistable"].fillna(False).astype(bool).sum())
-    if both:
-        of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
-        found.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
-    return found
-
-
-def _window(networks: pd.DataFrame) -> str:
-    known = networks.dropna(subset=["settled_from", "settled_to"])
-    if known.empty:
-        return ""
-    first, last = float(known["settled_from"].median()), float(known["settled_to"].median())
-    return (
-        f"Rates are measured from step t = {marked(number(first), 'settled_from', first)} to "
-        f"t = {marked(number(last), 'settled_to', last)}{', in the median of the networks' if len(known) > 1 else ''}."
-    )
-
-
-def _bound(networks: pd.DataFrame) -> str:
-    bounded = networks[networks["bound_rate"].notna() & networks["growth_rate"].notna()]
-    above = int((bounded["growth_rate"] > bounded["bound_rate"] + ROUNDING).sum())
-    if bounded.empty:
-        return ""
-    total = marked_count(len(bounded), "bounded")
-    return f"Networks above the upper bound: {marked_count(above, 'above_bound')} of {total}."
-
-
-def _lost(networks: pd.DataFrame) -> str:
-    """Networks that have no place in a mean."""
-    zero, broken = int((networks["growth_rate"] == -np.inf).sum()), int(networks["growth_rate"].isna().sum())
-    said = [
-        *([f"{marked_count(zero, 'dead')} with a gradient of exactly zero"] if zero else []),
-        *([f"{marked_count(broken, 'without_rate')} without a number"] if broken else []),
-    ]
-    return f"Not in the means: {listed(said)}." if said else ""
+    return radius and any(_critical(rows, measures.theory_critical) for rows in _lines(data))
 
 
 # ---- drawing
@@ -354,11 +190,11 @@ def draw(data: pd.DataFrame) -> Figure:
     columns = min(len(names), layout.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
     figure, pairs = _grid(len(names), columns, strip)
-    said = _alike([_turning_words(data[data["panel"] == name]) for name in names])
+    turning_words = _alike([_turning_words(data[data["panel"] == name]) for name in names])
     for i, ((upper, lower), name) in enumerate(zip(pairs, names, strict=True)):
         rows = data[data["panel"] == name]
         _panel(upper, rows, _is_marked(data))
-        _title(upper, name if len(names) > 1 else "", said[i], columns)
+        _title(upper, name if len(names) > 1 else "", turning_words[i], columns)
         _ticks(upper, rows)
         if lower is not None:
             _strip(lower, rows)
@@ -409,13 +245,13 @@ def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axe
         for ax in pair:
             if ax is not None:
                 ax.set_axis_off()
-    for one, other in pairs[1:count]:
-        one.sharey(pairs[0][0])
-        if other is not None:
-            other.sharey(pairs[0][1])
-    for one, other in pairs[:count]:
-        if other is not None:
-            other.sharex(one)
+    for upper_axes, lower_axes in pairs[1:count]:
+        upper_axes.sharey(pairs[0][0])
+        if lower_axes is not None:
+            lower_axes.sharey(pairs[0][1])
+    for upper_axes, lower_axes in pairs[:count]:
+        if lower_axes is not None:
+            lower_axes.sharex(upper_axes)
     return figure, pairs[:count]
 
 
@@ -427,7 +263,7 @@ def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
         ax.set_xlim(-0.35, 0.35)
     elif rows["x_axis"].iloc[0] != "spectral_radius":
         places = rows.drop_duplicates("x").sort_values("x")
-        names = [textwrap.fill(name, 14, break_on_hyphens=False) for name in places["x_name"]]
+        names = [layout.wrapped(name, 14) for name in places["x_name"]]
         ax.set_xticks(places["x"], names)
         ax.set_xlim(places["x"].min() - 0.6, places["x"].max() + 0.6)
 
@@ -438,30 +274,32 @@ def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
     places = np.sort(rows["x"].unique())
     step = float(np.diff(places).min()) if len(places) > 1 else 1.0
     shift = (np.arange(len(hues)) - (len(hues) - 1) / 2) * min(0.12, 0.32 / len(hues)) * step
-    found = []
-    for hue, own in rows.groupby("hue", observed=True):
+    dodged = []
+    for hue, hue_rows in rows.groupby("hue", observed=True):
         i = hues.index(hue)
-        colour = MEASURED if len(hues) == 1 else own["colour"].iloc[0]
-        found.append((own.assign(x=own["x"] + shift[i]), colour, figure_style.MARKERS[i % len(figure_style.MARKERS)]))
-    return found
+        colour = MEASURED if len(hues) == 1 else hue_rows["colour"].iloc[0]
+        dodged.append(
+            (hue_rows.assign(x=hue_rows["x"] + shift[i]), colour, figure_style.MARKERS[i % len(figure_style.MARKERS)])
+        )
+    return dodged
 
 
 def _interval(values: Any) -> tuple[float, float]:
     """The 95 % interval of a mean over networks, for seaborn."""
-    found = stat.mean(np.asarray(values, dtype=float))
-    return (found.low, found.high) if math.isfinite(found.low) else (found.value, found.value)
+    average = statistics.mean(np.asarray(values, dtype=float))
+    return (average.low, average.high) if math.isfinite(average.low) else (average.value, average.value)
 
 
 def _aside(rows: pd.DataFrame) -> float:
     """How far beside its mean a network stands, where x is a name; not so far that it meets the next hue."""
-    one = len(rows["hue"].cat.categories) == 1
-    return {"spectral_radius": 0.0, "": 0.03}.get(str(rows["x_axis"].iloc[0]), 0.1 if one else 0.05)
+    single_hue = len(rows["hue"].cat.categories) == 1
+    return {"spectral_radius": 0.0, "": 0.03}.get(str(rows["x_axis"].iloc[0]), 0.1 if single_hue else 0.05)
 
 
 def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
     """Means with their intervals, hue by hue; behind them every network, light."""
-    for own, colour, marker in _dodged(rows):
-        known = own[np.isfinite(own[column].astype(float))]
+    for hue_rows, colour, marker in _dodged(rows):
+        known = hue_rows[np.isfinite(hue_rows[column].astype(float))]
         if known.empty:
             continue
         if column == "growth_rate" and known.groupby("x").size().max() > 1:
@@ -488,9 +326,9 @@ def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
 def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
     ax.axhline(0.0, color="#444444", lw=0.8, zorder=0)
     _theory(ax, rows)
-    for own, colour, _ in _dodged(rows) if mark else []:
-        measured = own[
-            np.isfinite(own["growth_rate"].astype(float))
+    for hue_rows, colour, _ in _dodged(rows) if mark else []:
+        measured = hue_rows[
+            np.isfinite(hue_rows["growth_rate"].astype(float))
         ]  # a mean of other networks than the dot's would mislead
         predicted = measured["predicted_rate"].astype(float)
         mean = (
@@ -501,10 +339,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
         ax.plot(mean.index, mean, color=CROSS if colour == MEASURED else colour, gid="used", zorder=3, **USED)
     _points(ax, rows, "growth_rate", "measured")
     if rows["x_axis"].iloc[0] == "spectral_radius":
-        for own, colour, _ in _dodged(rows):
-            _turning_marks(ax, own.assign(x=own["spectral_radius"]), colour)
-    for i, (own, colour, _) in enumerate(_dodged(rows)):
-        zero = own.loc[own["growth_rate"] == -np.inf, "x"].unique()
+        for hue_rows, colour, _ in _dodged(rows):
+            _turning_marks(ax, hue_rows.assign(x=hue_rows["spectral_radius"]), colour)
+    for i, (hue_rows, colour, _) in enumerate(_dodged(rows)):
+        zero = hue_rows.loc[hue_rows["growth_rate"] == -np.inf, "x"].unique()
         if len(zero):
             triangle: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "mec": "white", "clip_on": False}
             ax.plot(zero, [0.03 + 0.05 * i] * len(zero), "v", ms=7, color=colour, gid="zero", **triangle)
@@ -512,16 +350,16 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
 
 def _theory(ax: Axes, rows: pd.DataFrame) -> None:
     """Means over the networks; lines where x is a number, bars where it is a name."""
-    hues = [own for _, own in rows.groupby("hue", observed=True)]
-    joined = rows["x_axis"].iloc[0] in sm.NUMBERS and rows["x"].nunique() > 1
+    hues = [hue_rows for _, hue_rows in rows.groupby("hue", observed=True)]
+    joined = rows["x_axis"].iloc[0] in measures.NUMBERS and rows["x"].nunique() > 1
     for column, (_, line) in THEORY.items():
         if not _is_drawn(rows, column):
             continue
-        for i, own in enumerate(hues):
-            drawn = own[_drawn(rows, column)].astype(float)
-            mean = drawn.where(np.isfinite(drawn)).groupby(own["x"]).mean()
+        for i, hue_rows in enumerate(hues):
+            drawn = hue_rows[_drawn(rows, column)].astype(float)
+            mean = drawn.where(np.isfinite(drawn)).groupby(hue_rows["x"]).mean()
             thinner = np.linspace(1.6, 0.8, len(hues))[i]  # so that lines that coincide all show
-            style = line | ({"color": own["colour"].iloc[0], "lw": thinner} if len(hues) > 1 else {})
+            style = line | ({"color": hue_rows["colour"].iloc[0], "lw": thinner} if len(hues) > 1 else {})
             if not joined:
                 style |= _bar(column, 1.0 if len(hues) == 1 else 0.5)
             ax.plot(mean.index, mean, gid=column.removesuffix("_rate"), zorder=2, **style)
@@ -532,21 +370,21 @@ def _bar(column: str, size: float = 1.0) -> dict[str, Any]:
     return {"ls": "", "marker": "_", "ms": size * BARS[column], "mew": 2.0}
 
 
-def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
+def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
     """On the zero line: a tick a network, the median with its interval; dotted, where theory turns."""
-    at = [each.at for each in sm.crossings(own).values() if math.isfinite(each.at)]
+    at = [each.at for each in measures.crossings(hue_rows).values() if math.isfinite(each.at)]
     if at:
         ax.plot(
             at, [0.0] * len(at), ls="", marker="|", ms=11, mew=1.1, color=colour, alpha=0.75, gid="turning", zorder=4.5
         )
-    found, theory = _critical(own), _critical(own, sm.theory_critical)
+    measured, theory = _critical(hue_rows), _critical(hue_rows, measures.theory_critical)
     if theory:
         paint = TURN if colour == MEASURED else TURN | {"color": colour}
         ax.axvline(theory.radius.value, zorder=1, gid="theory turning", **paint)
-    if found:
-        low, high = found.radius.low, found.radius.high
+    if measured:
+        low, high = measured.radius.low, measured.radius.high
         if math.isfinite(low):
-            high = high if math.isfinite(high) else own["spectral_radius"].max()
+            high = high if math.isfinite(high) else hue_rows["spectral_radius"].max()
             ax.plot(
                 [low, high],
                 [0.0, 0.0],
@@ -557,23 +395,31 @@ def _turning_marks(ax: Axes, own: pd.DataFrame, colour: Any) -> None:
                 gid="critical interval",
             )
         ax.plot(
-            [found.radius.value], [0.0], marker="D", ms=7.5, mfc="white", mec=colour, mew=1.8, zorder=5, gid="critical"
+            [measured.radius.value],
+            [0.0],
+            marker="D",
+            ms=7.5,
+            mfc="white",
+            mec=colour,
+            mew=1.8,
+            zorder=5,
+            gid="critical",
         )
 
 
-def _alike(said: list[str]) -> list[str]:
+def _alike(texts: list[str]) -> list[str]:
     """Texts of as many lines each, so that the names above them stand in a row."""
-    most = max(text.count("\n") + 1 if text else 0 for text in said)
-    return [text + "\n " * (most - 1 - text.count("\n")) if most else "" for text in said]
+    most = max(text.count("\n") + 1 if text else 0 for text in texts)
+    return [text + "\n " * (most - 1 - text.count("\n")) if most else "" for text in texts]
 
 
-def _title(ax: Axes, name: str, said: str, columns: int) -> None:
+def _title(ax: Axes, name: str, words: str, columns: int) -> None:
     """The panel's name, and below it where its networks turn."""
-    below = 6 + (14 * (said.count("\n") + 1) if said else 0)  # points that the words need
-    ax.set_title(textwrap.fill(name, 30 if columns < 4 else 20, break_on_hyphens=False), loc="left", pad=below)
-    if said.strip():
+    below = 6 + (14 * (words.count("\n") + 1) if words else 0)  # points that the words need
+    ax.set_title(layout.wrapped(name, 30 if columns < 4 else 20), loc="left", pad=below)
+    if words.strip():
         ax.annotate(
-            said, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, gid="turns"
+            words, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, gid="turns"
         )
 
 
@@ -581,21 +427,21 @@ def _turning_words(rows: pd.DataFrame) -> str:
     """turns at 1.49 (1.33–1.50), 3 of 5 never."""
     if len(rows["hue"].cat.categories) > 1 or rows["x_axis"].iloc[0] != "spectral_radius":
         return ""
-    found = sm.critical(rows)
-    if not found:
+    critical = measures.critical(rows)
+    if not critical:
         return ""
-    if found.shrinking == found.networks:
+    if critical.shrinking == critical.networks:
         return "negative at every ρ"
-    if found.growing == found.networks:
+    if critical.growing == critical.networks:
         return "positive at every ρ"
-    never = found.networks - found.turning
-    some = f"{never} of {found.networks} networks never turn" if never else ""
-    if not math.isfinite(found.radius.value):
+    never = critical.networks - critical.turning
+    some = f"{never} of {critical.networks} networks never turn" if never else ""
+    if not math.isfinite(critical.radius.value):
         return some
-    write: Callable[[float], str] = lambda value: f"{value:.{found.places}f}" if math.isfinite(value) else "∞"  # noqa: E731
-    low, high = write(found.radius.low), write(found.radius.high)
-    spread = f" ({low}–{high})" if found.networks > 1 and low != high else ""
-    return f"turns at ρ = {write(found.radius.value)}{spread}" + (f"\n{some}" if some else "")
+    write: Callable[[float], str] = lambda value: f"{value:.{critical.places}f}" if math.isfinite(value) else "∞"  # noqa: E731
+    low, high = write(critical.radius.low), write(critical.radius.high)
+    spread = f" ({low}–{high})" if critical.networks > 1 and low != high else ""
+    return f"turns at ρ = {write(critical.radius.value)}{spread}" + (f"\n{some}" if some else "")
 
 
 def _strip(ax: Axes, rows: pd.DataFrame) -> None:
@@ -631,28 +477,28 @@ def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
 
 def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
     """Bars where bars are drawn, lines where lines are."""
-    joined = data["x_axis"].iloc[0] in sm.NUMBERS and data["x"].nunique() > 1
-    found = []
+    joined = data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1
+    handles = []
     for column, (words, line) in THEORY.items():
         if _is_drawn(data, column):
             style = line | ({"color": figure_style.FAINT, "lw": 1.4} if several else {})
             if not joined:
                 style |= _bar(column, 0.5)
             words = "predicted" if _drawn(data, column) == "predicted_rate" else words
-            found.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))
+            handles.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))
     if _is_marked(data):
-        found.append(
+        handles.append(
             Line2D([], [], color=figure_style.FAINT if several else CROSS, label="prediction: theory used", **USED)
         )
-    return found
+    return handles
 
 
 def _legend_of_turning(data: pd.DataFrame, mark: str) -> list[Line2D]:
-    found = []
+    handles = []
     if _turns(data):
-        found.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point: one network"))
+        handles.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point: one network"))
         median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": figure_style.INK}
-        found.append(Line2D([], [], marker="D", ms=7, label="turning point: median, 95 % interval", **median))
+        handles.append(Line2D([], [], marker="D", ms=7, label="turning point: median, 95 % interval", **median))
     if _theory_turns(data):
-        found.append(Line2D([], [], label="turning point: theory", **TURN))
-    return found
+        handles.append(Line2D([], [], label="turning point: theory", **TURN))
+    return handles

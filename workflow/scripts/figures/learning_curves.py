@@ -12,11 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing, facets, layout, reader
-from study.report import measures as sm
+from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.words import few, listed, marked_count, named, plain, spelled
-from study.settings import described_axes
+from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, singular_of, spelled
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so no loss falls or rises.",
@@ -25,7 +23,7 @@ NOTHING = drawing.Nothing(
 BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss at the end
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
 SAME = 1e-6  # relative difference of curves that coincide
-LONGEST, HEIGHT = 140, 2.2
+HEIGHT = 2.2
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
 
 
@@ -44,8 +42,10 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     drawn = runs.dropna(subset=["panel"])
     rows = reader.updates_of(tables, drawn.drop_duplicates("run_key"), ["loss", "finite"])
     binned = [_binned(rows, own) for _, own in drawn.groupby("part")]
-    found = pd.concat([*binned, runs[runs["panel"].isna()]], ignore_index=True)
-    return found.assign(last_loss=found["run_key"].map(_last_losses(tables, runs.drop_duplicates("run_key"))))
+    curves_of_runs = pd.concat([*binned, runs[runs["panel"].isna()]], ignore_index=True)
+    return curves_of_runs.assign(
+        last_loss=curves_of_runs["run_key"].map(_last_losses(tables, runs.drop_duplicates("run_key")))
+    )
 
 
 def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -59,9 +59,9 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     wide = wide.reindex(range(-(-updates // width)))
     ends = runs.drop_duplicates("run_key").set_index("run_key")["first_nonfinite_update"].reindex(wide.columns)
     ended = wide.index.to_numpy()[:, None] >= (ends.to_numpy(dtype=float) // width)[None, :]  # nan: never
-    long = wide.mask(ended, np.inf).melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
-    long["update"] = long.pop("bin") * width + (width - 1) / 2
-    return runs.merge(long, on="run_key", how="left")
+    by_bin = wide.mask(ended, np.inf).melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
+    by_bin["update"] = by_bin.pop("bin") * width + (width - 1) / 2
+    return runs.merge(by_bin, on="run_key", how="left")
 
 
 def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
@@ -77,22 +77,22 @@ def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
 def curves(data: pd.DataFrame) -> pd.DataFrame:
     """Panel × hue × update: median over the runs, lowest and highest; ``ends`` where half of the runs have broken down."""
     bins = data.dropna(subset=["update"])
-    found = bins.groupby(["panel", "hue", "update"], observed=True, sort=True)["loss"].agg(
+    summary = bins.groupby(["panel", "hue", "update"], observed=True, sort=True)["loss"].agg(
         ["median", "min", "max", "size"]
     )
-    return found.reset_index().rename(columns={"median": "middle", "min": "low", "max": "high"})
+    return summary.reset_index().rename(columns={"median": "middle", "min": "low", "max": "high"})
 
 
-def coinciding(found: pd.DataFrame, hues: list[str]) -> list[list[str]]:
+def coinciding(medians: pd.DataFrame, hues: list[str]) -> list[list[str]]:
     """The curves of one panel, those that lie on each other together, in order."""
-    wide = found.pivot(index="update", columns="hue", values="middle")
+    wide = medians.pivot(index="update", columns="hue", values="middle")
     groups: list[list[str]] = []
     for hue in hues:
         if hue not in wide:
             continue
         for group in groups:
-            one, other = wide[group[0]].to_numpy(), wide[hue].to_numpy()
-            if np.allclose(one, other, rtol=SAME, atol=0.0, equal_nan=True):
+            known_curve, curve = wide[group[0]].to_numpy(), wide[hue].to_numpy()
+            if np.allclose(known_curve, curve, rtol=SAME, atol=0.0, equal_nan=True):
                 group.append(hue)
                 break
         else:
@@ -106,14 +106,14 @@ def coinciding(found: pd.DataFrame, hues: list[str]) -> list[list[str]]:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    parts = [part for part in study.parts if part.trains]
+    trained_parts = study.trained_parts
     losses = data.drop_duplicates("run_key").set_index("run_key")["last_loss"]
-    text = title(parts, losses)
+    text = title(trained_parts, losses)
     drawn = data.dropna(subset=["panel"])
-    found, paint = curves(drawn), facets.hues(drawn)
-    same = [
+    medians, paint = curves(drawn), facets.hues(drawn)
+    coincident = [
         group
-        for panel, rows in found.groupby("panel", observed=True)
+        for panel, rows in medians.groupby("panel", observed=True)
         for group in coinciding(rows, list(paint[_asked(drawn, panel)]))
         if len(group) > 1
     ]
@@ -123,45 +123,45 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         if any(data["asked"])
         else "A line chart of training loss against update"
     ) + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
-    claims = [_by_value(part, parts, losses) for part in parts]
+    claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
     claims += [
-        f"Where curves lie on each other, one is dashed: {few(dict.fromkeys(few(group) for group in same), 3)}."
-        if same
+        f"Where curves lie on each other, one is dashed: {few(dict.fromkeys(few(group) for group in coincident), 3)}."
+        if coincident
         else "",
         _not_all_hues(data),
         facets.left_out(data),
     ]
-    shown = [*(["broken"] if broken else []), *(["band"] if _banded(data) else []), *(["same"] if same else [])]
+    shown = [*(["broken"] if broken else []), *(["band"] if _banded(data) else []), *(["same"] if coincident else [])]
     return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
 
 
-def title(parts: list[sm.Part], losses: pd.Series) -> str:
+def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     """How many runs end their training below the loss of what has learnt nothing, and how many break down, task by task."""
-    if all(part.runs["broken"].all() for part in parts):
-        total = sum(len(part.runs) for part in parts)
+    if all(part.runs["broken"].all() for part in trained_parts):
+        total = sum(len(part.runs) for part in trained_parts)
         return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
-    if len(parts) == 1:
-        return _counted(parts[0], losses, single=True)
-    runs = [" runs", *[""] * (len(parts) - 1)]
+    if len(trained_parts) == 1:
+        return _counted(trained_parts[0], losses, single=True)
+    runs = [" runs", *[""] * (len(trained_parts) - 1)]
     texts = [
-        f"{_counted(part, losses)}{word} ({facets.part_name(part, parts)})"
-        for part, word in zip(parts, runs, strict=True)
+        f"{_counted(part, losses)}{word} ({facets.part_name(part, trained_parts)})"
+        for part, word in zip(trained_parts, runs, strict=True)
     ]
     text = f"{listed(texts)} end below the loss of a network that has learnt nothing."
-    if len(plain(text)) <= LONGEST:
+    if len(plain(text)) <= LONGEST_TITLE:
         return text
-    shares = [_learnt(part, losses).mean() for part in parts]
+    shares = [_learnt(part, losses).mean() for part in trained_parts]
     if min(shares) == 1:
         return "Every run ends its training below the loss of a network that has learnt nothing."
     return "On some tasks runs end their training no better than a network that has learnt nothing."
 
 
-def _learnt(part: sm.Part, losses: pd.Series) -> pd.Series:
+def _learnt(part: measures.Part, losses: pd.Series) -> pd.Series:
     """Of every run, whether it came to the end of its training with a loss below the baseline."""
     return ~part.runs["broken"] & (part.runs["run_key"].map(losses) < part.runs["baseline_loss"])
 
 
-def _counted(part: sm.Part, losses: pd.Series, single: bool = False) -> str:
+def _counted(part: measures.Part, losses: pd.Series, single: bool = False) -> str:
     where = {"sweep": part.sweep, **part.fixed}
     learnt, total, broken = int(_learnt(part, losses).sum()), len(part.runs), int(part.runs["broken"].sum())
     count = marked_count(learnt, "runs_below_baseline", **where)
@@ -169,31 +169,31 @@ def _counted(part: sm.Part, losses: pd.Series, single: bool = False) -> str:
         every = "both" if total == 2 else f"all {count}"
         return f"On {part.runs['task'].iloc[0]}, {every} runs end below the loss of a network that has learnt nothing."
     of = marked_count(total, "trained_runs", **where)
-    lost = f"; {marked_count(broken, 'broken', **where)} break{'s' if broken == 1 else ''} down" if broken else ""
+    breakdowns = f"; {marked_count(broken, 'broken', **where)} break{'s' if broken == 1 else ''} down" if broken else ""
     if not single:
         return f"{count} of {of}"
     task = part.runs["task"].iloc[0]
     if total == 1:
         below = "below" if learnt else "no lower than"
         return f"On {task}, training ends with a loss {below} that of a network that has learnt nothing."
-    return f"On {task}, {count} of {of} runs end below the loss of a network that has learnt nothing{lost}."
+    return f"On {task}, {count} of {of} runs end below the loss of a network that has learnt nothing{breakdowns}."
 
 
-def _by_value(part: sm.Part, parts: list[sm.Part], losses: pd.Series) -> str:
+def _by_value(part: measures.Part, trained_parts: list[measures.Part], losses: pd.Series) -> str:
     """The same count for every value of the axis that is asked about, where they differ."""
     if not part.column or part.runs["broken"].all():
         return ""
     learnt = part.runs.assign(learnt=_learnt(part, losses))
     words, shares = [], set()
     for value in part.columns:
-        rows = sm.where(learnt, **{part.column: value})
+        rows = measures.where(learnt, **{part.column: value})
         where = {"sweep": part.sweep, **part.fixed, part.column: value}
         count = marked_count(int(rows["learnt"].sum()), "runs_below_baseline", **where)
         words.append(f"{count} of {marked_count(len(rows), 'trained_runs', **where)} with {named(part.column, value)}")
         shares.add(float(rows["learnt"].mean()))
     if len(shares) == 1:
         return ""
-    name = facets.part_name(part, parts)
+    name = facets.part_name(part, trained_parts)
     return f"Below that loss end{f' on {name}' if name else ''}: {few(words, 6)}."
 
 
@@ -202,11 +202,7 @@ def _asked(data: pd.DataFrame, panel: Any) -> str:
 
 
 def _axes(data: pd.DataFrame) -> list[str]:
-    return [_label(axis) for axis in data["asked"].unique() if axis]
-
-
-def _label(axis: str) -> str:
-    return {"clipping": "clipping rule"}.get(axis, str(described_axes()[axis]["label"]))
+    return [singular_of(axis) for axis in data["asked"].unique() if axis]
 
 
 def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
@@ -216,7 +212,7 @@ def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
 
 def _not_all_hues(data: pd.DataFrame) -> str:
     drawn = drawn_hues(data)
-    some = [_label(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
+    some = [singular_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
     return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn; the tables have all." if some else ""
 
 
@@ -235,53 +231,53 @@ def draw(data: pd.DataFrame) -> Figure:
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     panels, paint, drawn = list(data["panel"].cat.categories), facets.hues(data), drawn_hues(data)
     figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
-    found, banded = curves(data), _banded(data)
+    medians, banded = curves(data), _banded(data)
     for ax, panel, (_, last, _) in zip(axes, panels, layout.edges(axes, data), strict=True):
         rows = data[data["panel"] == panel]
         part = data[data["part"] == rows["part"].iloc[0]]
         asked = str(rows["asked"].iloc[0])
-        own = found[(found["panel"] == panel) & found["hue"].isin(drawn[asked])]
+        panel_curves = medians[(medians["panel"] == panel) & medians["hue"].isin(drawn[asked])]
         ax.set_yscale("log")
-        ax.set_ylim(*limits(part, found[found["panel"].isin(part["panel"].unique())]))
+        ax.set_ylim(*limits(part, medians[medians["panel"].isin(part["panel"].unique())]))
         layout.plain_log_ticks(ax)
         ax.set_xlim(-0.02 * part["updates"].max(), part["updates"].max())
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _baseline(ax, rows)
-        _curves(ax, own, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
+        _curves(ax, panel_curves, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
         runs = rows.drop_duplicates("run_key")
-        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        layout.panel_title(ax, str(panel), 34)
         if broken := int(runs["broken"].sum()):
             layout.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
-        _labels(ax, rows, own, paint[asked], last)
+        _labels(ax, rows, panel_curves, paint[asked], last)
     _finish(figure, axes, data, paint)
     return figure
 
 
-def limits(part: pd.DataFrame, found: pd.DataFrame) -> tuple[float, float]:
+def limits(part: pd.DataFrame, medians: pd.DataFrame) -> tuple[float, float]:
     """One loss scale for all panels of a part: from the lowest median to the highest, of explosions only the beginning."""
-    nothing = part["baseline_loss"].dropna()
-    middle = found["middle"][np.isfinite(found["middle"]) & (found["middle"] > 0)]
-    known = [*middle, *nothing]
+    baseline = part["baseline_loss"].dropna()
+    middle = medians["middle"][np.isfinite(medians["middle"]) & (medians["middle"] > 0)]
+    known = [*middle, *baseline]
     if not known:
         return 0.1, 1.0
-    typical = max([*nothing, float(middle.median()) if len(middle) else 0.0])
-    high = max(*nothing, min(float(max(known)), 10 * typical), 0.0) or typical
+    typical = max([*baseline, float(middle.median()) if len(middle) else 0.0])
+    high = max(*baseline, min(float(max(known)), 10 * typical), 0.0) or typical
     return min(known) / 1.25, high * 1.35
 
 
 def _baseline(ax: Axes, rows: pd.DataFrame) -> None:
-    nothing = float(rows["baseline_loss"].mean())
-    if math.isfinite(nothing):
-        ax.axhline(nothing, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
+    baseline = float(rows["baseline_loss"].mean())
+    if math.isfinite(baseline):
+        ax.axhline(baseline, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
 
 
-def _curves(ax: Axes, own: pd.DataFrame, paint: dict[str, tuple[Any, str]], banded: bool) -> None:
+def _curves(ax: Axes, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], banded: bool) -> None:
     """Median lines with markers; × where half of the runs are lost, ▲ where a line leaves the scale."""
     low, high = ax.get_ylim()
-    groups = coinciding(own, list(paint))
+    groups = coinciding(panel_curves, list(paint))
     place = {hue: (i, len(group)) for group in groups for i, hue in enumerate(group)}
     order = [hue for hue in paint if hue in place]
-    finite = own[np.isfinite(own["middle"])]
+    finite = panel_curves[np.isfinite(panel_curves["middle"])]
     if banded:
         for hue in order:
             rows = finite[finite["hue"] == hue]
@@ -302,10 +298,10 @@ def _curves(ax: Axes, own: pd.DataFrame, paint: dict[str, tuple[Any, str]], band
         for line, hue in zip(ax.lines[-len(present) :], present, strict=True):
             line.set_gid(f"loss {hue}")
     for hue in present:
-        rows = own[own["hue"] == hue].sort_values("update")
+        rows = panel_curves[panel_curves["hue"] == hue].sort_values("update")
         _marks(ax, rows, paint[hue][0], low, high)
     for hue in (hue for hue in order if hue not in present):  # lost at once
-        at = float(own.loc[own["hue"] == hue, "update"].min())
+        at = float(panel_curves.loc[panel_curves["hue"] == hue, "update"].min())
         ax.plot([at], [high], "X", ms=11, mec="white", color=paint[hue][0], clip_on=False, zorder=6, gid="lost")
     ax.set(xlabel="", ylabel="")
 
@@ -321,17 +317,19 @@ def _marks(ax: Axes, rows: pd.DataFrame, colour: Any, low: float, high: float) -
         ax.plot([above["update"].iloc[0]], [high], marker="^", ms=7, gid="above", **mark)
 
 
-def _labels(ax: Axes, rows: pd.DataFrame, own: pd.DataFrame, paint: dict[str, tuple[Any, str]], last: bool) -> None:
+def _labels(
+    ax: Axes, rows: pd.DataFrame, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], last: bool
+) -> None:
     """Names at the ends of curves, of coinciding ones together, and what the dashed line is."""
-    nothing, asked = float(rows["baseline_loss"].mean()), str(rows["asked"].iloc[0])
+    baseline, asked = float(rows["baseline_loss"].mean()), str(rows["asked"].iloc[0])
     labels: list[tuple[float, str, Any]] = []
-    if math.isfinite(nothing) and last:
-        labels.append((nothing, "learnt nothing", "#555555"))
-    hues = [hue for hue in paint if (own["hue"] == hue).any()]
+    if math.isfinite(baseline) and last:
+        labels.append((baseline, "learnt nothing", "#555555"))
+    hues = [hue for hue in paint if (panel_curves["hue"] == hue).any()]
     if asked and len(hues) <= MOST_DIRECT:
         high = ax.get_ylim()[1]
-        for group in coinciding(own, hues):
-            ends = own[(own["hue"] == group[0])].sort_values("update")["middle"]
+        for group in coinciding(panel_curves, hues):
+            ends = panel_curves[(panel_curves["hue"] == group[0])].sort_values("update")["middle"]
             known = ends[np.isfinite(ends)]
             end = float(known.iloc[-1]) if len(known) else high
             words = [_short(asked, rows, hue) for hue in group]

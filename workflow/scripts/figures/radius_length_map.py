@@ -16,9 +16,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from study.report import drawing, facets, layout, reader, style
-from study.report import measures as sm
-from study.report import statistics as stat
+from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.words import decimals, listed, marked_count, number, signed
 from study.settings import axis_label, described_axes
@@ -39,9 +37,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values. An exactly zero gradient counts as
     −∞. ``agree``: all networks are of one regime.
     """
-    runs = sm.starts(tables.runs("log10_gradient_ratio", "regime"))
-    axes = sm.varied(runs, sm.TRAINING) if len(runs) else []
-    axis = row_axis(runs, axes)
+    runs = measures.starts(tables.runs("log10_gradient_ratio", "regime"))
+    axes = measures.varied(runs, measures.TRAINING) if len(runs) else []
+    axis = measures.number_axis(runs, [name for name in axes if name != "sequence_length"])
     if not axis or "sequence_length" not in axes:
         return pd.DataFrame()
     runs = facets.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
@@ -49,19 +47,11 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = runs[_has_map(runs)]
     if runs.empty or runs["log10_gradient_ratio"].isna().all():
         return pd.DataFrame()
-    found = [_cell(rows) | dict(zip(GROUP, key, strict=True)) for key, rows in runs.groupby(GROUP, observed=True)]
-    data = pd.DataFrame(found).assign(axis=axis, left_out=runs["left_out"].iloc[0])
+    cells = [_cell(rows) | dict(zip(GROUP, key, strict=True)) for key, rows in runs.groupby(GROUP, observed=True)]
+    data = pd.DataFrame(cells).assign(axis=axis, left_out=runs["left_out"].iloc[0])
     panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
-    return data[[*GROUP, "axis", "median", "networks", *sm.REGIMES, "lost", "agree", "left_out"]]
-
-
-def row_axis(runs: pd.DataFrame, axes: list[str]) -> str:
-    """Spectral radius, else the number with the most values; empty if no number varies."""
-    numbers = [name for name in sm.NUMBERS if name in axes and name != "sequence_length" and runs[name].notna().all()]
-    if "spectral_radius" in numbers:
-        return "spectral_radius"
-    return max(numbers, key=lambda name: runs[name].nunique(), default="")
+    return data[[*GROUP, "axis", "median", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
 
 
 def _has_map(runs: pd.DataFrame) -> pd.Series:
@@ -71,12 +61,12 @@ def _has_map(runs: pd.DataFrame) -> pd.Series:
 
 
 def _cell(rows: pd.DataFrame) -> dict[str, Any]:
-    counts = sm.regime_counts(rows)
+    counts = measures.regime_counts(rows)
     known = rows["log10_gradient_ratio"].dropna().to_numpy()
     return {
-        "median": stat.median(known).value if len(known) else math.nan,
+        "median": statistics.median(known).value if len(known) else math.nan,
         "networks": len(rows),
-        **{regime: counts[regime] for regime in sm.REGIMES},
+        **{regime: counts[regime] for regime in measures.REGIMES},
         "lost": counts["not finite"],
         "agree": max(counts.values()) == len(rows),
     }
@@ -90,7 +80,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         return NOTHING.facts()
     cells = _cells(study)
     title = _title(cells)
-    lost = int(sm.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
+    without_number = int(measures.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
     shown = [
         *(["border"] if any(_borders(table) for table in _tables(data)) else []),
         *(["split"] if not data["agree"].all() else []),
@@ -107,7 +97,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         if len(split)
         else ""
     )
-    gone = f"Without a number to show: {marked_count(lost, 'without_ratio')} networks." if lost else ""
+    gone = (
+        f"Without a number to show: {marked_count(without_number, 'without_ratio')} networks." if without_number else ""
+    )
     alt = (
         f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
         "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
@@ -125,30 +117,32 @@ def _colours_there(data: pd.DataFrame) -> list[str]:
 
 def _cells(study: Study) -> pd.DataFrame:
     """Every setting of the study's networks before training: its T, whether all its networks stay, and whether they agree."""
-    starts = sm.starts(study.all_runs)
-    axes = sm.varied(starts, sm.TRAINING)
-    found = []
-    for chosen, rows in sm.grouped(starts, axes):
-        counts = sm.regime_counts(rows)
+    starts = measures.starts(study.all_runs)
+    axes = measures.varied(starts, measures.TRAINING)
+    settings = []
+    for chosen, rows in measures.grouped(starts, axes):
+        counts = measures.regime_counts(rows)
         T = chosen.get("sequence_length", starts["sequence_length"].iloc[0])
-        found.append({"T": int(T), "stay": counts["stable"] == len(rows), "agree": max(counts.values()) == len(rows)})
-    return pd.DataFrame(found)
+        settings.append(
+            {"T": int(T), "stay": counts["stable"] == len(rows), "agree": max(counts.values()) == len(rows)}
+        )
+    return pd.DataFrame(settings)
 
 
 def _title(cells: pd.DataFrame) -> str:
     """In how many settings every network keeps its gradient, at the shortest and at the longest sequence."""
-    ends, said, shares = [int(cells["T"].min()), int(cells["T"].max())], [], []
+    ends, phrases, shares = [int(cells["T"].min()), int(cells["T"].max())], [], []
     for T in ends:
-        here = cells[cells["T"] == T]
-        stay = int(here["stay"].sum())
+        at_length = cells[cells["T"] == T]
+        stay = int(at_length["stay"].sum())
         length = marked_count(T, "setting", axis="sequence_length")
-        said.append(
-            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(here), 'settings', sequence_length=T)} at T = {length}"
+        phrases.append(
+            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(at_length), 'settings', sequence_length=T)} at T = {length}"
         )
-        shares.append(stay / len(here))
+        shares.append(stay / len(at_length))
     short, long = shares
     change = "fewer" if long < short else "more" if long > short else "as many"
-    return f"Longer sequences leave {change} settings in which every network keeps its gradient: {said[0]}, {said[1]}."
+    return f"Longer sequences leave {change} settings in which every network keeps its gradient: {phrases[0]}, {phrases[1]}."
 
 
 # ---- drawing
@@ -238,23 +232,23 @@ def _borders(table: pd.DataFrame) -> list[list[tuple[float, float]]]:
     values = table.to_numpy(dtype=float)
     grows = np.where(np.isnan(values), np.nan, np.where(values >= 0, 1.0, 0.0))
     rows, columns = values.shape
-    found = []
+    segments = []
     for i in range(rows):
         for j in range(columns):
             if i + 1 < rows and abs(grows[i, j] - grows[i + 1, j]) == 1:
-                found.append([(float(j), i + 1.0), (j + 1.0, i + 1.0)])
+                segments.append([(float(j), i + 1.0), (j + 1.0, i + 1.0)])
             if j + 1 < columns and abs(grows[i, j] - grows[i, j + 1]) == 1:
-                found.append([(j + 1.0, float(i)), (j + 1.0, i + 1.0)])
-    return found
+                segments.append([(j + 1.0, float(i)), (j + 1.0, i + 1.0)])
+    return segments
 
 
 def _corners(table: pd.DataFrame, cells: pd.DataFrame) -> list[matplotlib.patches.Polygon]:
     """A triangle in the corner of cells whose networks disagree about the regime."""
-    found = []
+    triangles = []
     for cell in cells[~cells["agree"]].to_dict("records"):
         i, j = table.index.get_loc(cell["row"]), table.columns.get_loc(cell["sequence_length"])
-        found.append(matplotlib.patches.Polygon([(j + 0.82, i), (j + 1, i), (j + 1, i + 0.42)]))
-    return found
+        triangles.append(matplotlib.patches.Polygon([(j + 0.82, i), (j + 1, i), (j + 1, i + 0.42)]))
+    return triangles
 
 
 def _cell_text(value: float) -> str:

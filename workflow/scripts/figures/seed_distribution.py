@@ -1,6 +1,5 @@
 """How far networks of one kind differ, and of which kinds a longer sequence averages that away."""
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from study.report import drawing, facets, layout, reader, style
-from study.report import measures as sm
+from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import LN10
-from study.report.words import listed, marked, marked_count, name_of, number, plain
+from study.report.words import LONGEST_TITLE, listed, marked, marked_count, name_of, number, plain
 
 NOTHING = drawing.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
@@ -35,10 +33,12 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     ``near``: it is at the longest sequence and at the spectral radius at which the mean rate of its kind (``panel``) is nearest to zero.
     Only settings with several networks; rates that are not finite are in no mean.
     """
-    runs = sm.starts(tables.runs("growth_rate", "regime"))
+    runs = measures.starts(tables.runs("growth_rate", "regime"))
     if runs.empty:
         return pd.DataFrame()
-    axes = [axis for axis in sm.varied(runs, sm.TRAINING) if axis not in ("spectral_radius", "sequence_length")]
+    axes = [
+        axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("spectral_radius", "sequence_length")
+    ]
     runs = facets.panels(runs, axes)
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
     networks = runs.groupby(SETTING, observed=True)["known"]
@@ -56,12 +56,12 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
 def _near(runs: pd.DataFrame) -> pd.Series:
     """Of every kind the rows at its longest sequence and nearest to where it turns."""
-    found = pd.Series(False, index=runs.index)
-    for _, own in runs.groupby("panel", observed=True):
-        longest = own[own["sequence_length"] == own["sequence_length"].max()]
+    near = pd.Series(False, index=runs.index)
+    for _, kind_rows in runs.groupby("panel", observed=True):
+        longest = kind_rows[kind_rows["sequence_length"] == kind_rows["sequence_length"].max()]
         radius = longest.loc[longest["mean"].abs().idxmin(), "spectral_radius"]
-        found[longest.index[longest["spectral_radius"] == radius]] = True
-    return found
+        near[longest.index[longest["spectral_radius"] == radius]] = True
+    return near
 
 
 def typical(data: pd.DataFrame) -> pd.DataFrame:
@@ -100,18 +100,18 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _settings(study: Study) -> pd.DataFrame:
     """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
-    starts = sm.starts(study.all_runs)
-    axes = sm.varied(starts, sm.TRAINING)
-    found = []
-    for chosen, rows in sm.grouped(starts, axes):
+    starts = measures.starts(study.all_runs)
+    axes = measures.varied(starts, measures.TRAINING)
+    settings = []
+    for chosen, rows in measures.grouped(starts, axes):
         known = rows.loc[np.isfinite(rows["growth_rate"].astype(float)), "growth_rate"]
         if len(known) > 1:
             T = int(rows["sequence_length"].iloc[0])
             others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
             kind = {axis: value for axis, value in others.items() if axis != "spectral_radius"}
             row = {"T": T, "radius": others.get("spectral_radius"), "spread": float(known.std())}
-            found.append(row | {"kind": name_of(kind) if kind else "", "where": kind})
-    return pd.DataFrame(found)
+            settings.append(row | {"kind": name_of(kind) if kind else "", "where": kind})
+    return pd.DataFrame(settings)
 
 
 def _at(T: int) -> str:
@@ -124,8 +124,8 @@ def _spread(value: float, T: int, **kind: Any) -> str:
 
 def _by_kind(settings: pd.DataFrame, T: int) -> pd.DataFrame:
     """The typical spread of every kind at one length, from the smallest."""
-    here = settings[settings["T"] == T]
-    return here.groupby("kind").agg(spread=("spread", "median"), where=("where", "first")).sort_values("spread")
+    at_length = settings[settings["T"] == T]
+    return at_length.groupby("kind").agg(spread=("spread", "median"), where=("where", "first")).sort_values("spread")
 
 
 def _title(settings: pd.DataFrame) -> str:
@@ -149,7 +149,7 @@ def _title(settings: pd.DataFrame) -> str:
         return f"{head} does not halve: it is {_spread(before['spread'].iloc[0], first)}, then {_spread(after['spread'].iloc[0], last)}."
     texts = [_of_each(each, times, fall, others) for each in (head, head.replace(" of rates", ""))]
     texts.append(_of_many(head, times, fall, len(factor)))
-    return next((text for text in texts if len(plain(text)) <= drawing.LONGEST_TITLE), texts[-1])
+    return next((text for text in texts if len(plain(text)) <= LONGEST_TITLE), texts[-1])
 
 
 def _of_each(head: str, times: dict[str, str], fall: list[str], others: list[str]) -> str:
@@ -182,7 +182,7 @@ def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
         return f"{head} a step (standard deviation) at {_at(T)}."
     text = f"{head} ({facets.inside(low.name)}) up to {ends[1]} ({facets.inside(high.name)}) a step at {_at(T)}."
     short = f"{head} to {ends[1]} a step (standard deviation) at {_at(T)}."
-    return text if len(plain(text)) <= drawing.LONGEST_TITLE else short
+    return text if len(plain(text)) <= LONGEST_TITLE else short
 
 
 def _decades(settings: pd.DataFrame) -> str:
@@ -208,11 +208,11 @@ def _widest(settings: pd.DataFrame, title: str) -> str:
 
 def _split(study: Study) -> str:
     """In how many settings at the longest sequence networks of one kind end in different regimes."""
-    starts = sm.starts(study.all_runs)
+    starts = measures.starts(study.all_runs)
     T = int(starts["sequence_length"].max())
-    here = starts[starts["sequence_length"] == T]
-    groups = [rows for _, rows in sm.grouped(here, sm.varied(here, sm.TRAINING))]
-    split = sum(max(sm.regime_counts(rows).values()) < len(rows) for rows in groups)
+    at_longest = starts[starts["sequence_length"] == T]
+    groups = [rows for _, rows in measures.grouped(at_longest, measures.varied(at_longest, measures.TRAINING))]
+    split = sum(max(measures.regime_counts(rows).values()) < len(rows) for rows in groups)
     if not split:
         return ""
     disagree = "do not even agree whether gradients vanish, stay or explode."
@@ -226,7 +226,7 @@ def _split(study: Study) -> str:
 
 def _zeros(study: Study) -> str:
     """Networks without a finite rate, which are in no standard deviation."""
-    rate = sm.starts(study.all_runs)["growth_rate"].astype(float)
+    rate = measures.starts(study.all_runs)["growth_rate"].astype(float)
     count = int((~np.isfinite(rate)).sum())
     return (
         f"Not in it: {marked_count(count, 'without_finite_rate')} networks whose rate is not finite." if count else ""
@@ -301,10 +301,10 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
         labels.append((line[-1], short if layout.on_phone() else f"{short}{words}", "#6f6f6f"))
     looks = _looks(data)
     for name, (colour, marker) in looks.items():
-        own = known[known["panel"] == name]
-        if len(own):
+        kind_rows = known[known["panel"] == name]
+        if len(kind_rows):
             sns.lineplot(
-                own,
+                kind_rows,
                 x="sequence_length",
                 y="spread",
                 ax=ax,
@@ -316,7 +316,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
             )
             ax.lines[-1].set_gid("spread")
             if len(data["panel"].cat.categories) > 1 and _direct(data):
-                labels.append((own["spread"].iloc[-1], name, colour))
+                labels.append((kind_rows["spread"].iloc[-1], name, colour))
     low, high = min(known["spread"].min(), start * (lengths[-1] / lengths[0]) ** -1.0), known["spread"].max()
     ax.set_ylim(low / 1.4, high * 1.4)
     ax.minorticks_off()
@@ -333,10 +333,10 @@ def _networks(ax: Axes, data: pd.DataFrame) -> None:
     kinds = list(data["panel"].cat.categories)
     ax.axvline(0.0, color=style.FAINT, lw=0.8, zorder=0)
     for place, kind in enumerate(kinds):
-        own = near[near["panel"] == kind]
-        spread = float(own["spread"].iloc[0])
+        kind_rows = near[near["panel"] == kind]
+        spread = float(kind_rows["spread"].iloc[0])
         ax.barh(place, 2 * spread, left=-spread, height=0.62, color="#e4e4e4", zorder=0.5, gid="deviation")
-        zero = int((own["growth_rate"] == -np.inf).sum())
+        zero = int((kind_rows["growth_rate"] == -np.inf).sum())
         if zero:
             ax.annotate(
                 f"◄ {zero} exactly 0",
@@ -374,19 +374,14 @@ def _kind_names(data: pd.DataFrame) -> dict[str, str]:
     return {kind: _kind_name(data, near[near["panel"] == kind], kind) for kind in data["panel"].cat.categories}
 
 
-def _kind_name(data: pd.DataFrame, own: pd.DataFrame, kind: str) -> str:
-    radius, T = own["spectral_radius"].iloc[0], own["sequence_length"].iloc[0]
+def _kind_name(data: pd.DataFrame, kind_rows: pd.DataFrame, kind: str) -> str:
+    radius, T = kind_rows["spectral_radius"].iloc[0], kind_rows["sequence_length"].iloc[0]
     known = [
-        *([_wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
+        *([layout.wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
         *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 else []),
         *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
     ]
     return "\n".join(known)
-
-
-def _wrapped(name: str, wide: int) -> str:
-    """A name in lines; what an equals sign joins stays on one."""
-    return textwrap.fill(name.replace(" = ", "\u00a0=\u00a0"), wide, break_on_hyphens=False)
 
 
 def _decade_axis(ax: Axes, T: int) -> None:
@@ -411,7 +406,7 @@ def _legend(data: pd.DataFrame) -> list[Any]:
         return [*regimes, spread]
     slope = Line2D([], [], color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), label="slopes to compare with")
     kinds = [
-        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=_wrapped(name, 24))
+        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=layout.wrapped(name, 24))
         for name, (colour, marker) in _looks(data).items()
     ]
     return [*regimes, spread, slope, *([] if _direct(data) else kinds)]

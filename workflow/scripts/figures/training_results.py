@@ -1,7 +1,6 @@
 """What every trained run achieves on held-out sequences, beside what a prediction gets that has learnt nothing."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from study.report import drawing, facets, layout, reader
-from study.report import measures as sm
+from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.phrases import key_of
-from study.report.training_sentences import depends
+from study.report.phrases import key_of, where_of, writer_of
+from study.report.sentences.training_headline import training_headline
 from study.report.words import (
     capital,
     few,
@@ -27,12 +25,10 @@ from study.report.words import (
     named,
     number,
     ordered,
-    percent,
     plain,
     plural_of,
-    spelled,
 )
-from study.settings import axis_label, described_axes
+from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so there is no result of training.",
@@ -40,8 +36,6 @@ NOTHING = drawing.Nothing(
 )
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
-FEW = "too few seeds to tell"
-LONGEST = 140  # characters of a title
 MOST_WORDS = 6  # settings in a panel that have room for words
 SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
 
@@ -57,27 +51,27 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     return pd.concat([_placed(part, rows) for part, rows in _drawn_parts(tables.study, data)], ignore_index=True)
 
 
-def within(part: sm.Part) -> list[str | None]:
+def within(part: measures.Part) -> list[str | None]:
     """The axes that one panel shows: colour and x."""
     return [part.column, x_axis(part)]
 
 
-def x_axis(part: sm.Part) -> str | None:
+def x_axis(part: measures.Part) -> str | None:
     """The number that takes the most values; if no other varies, the axis that the part asks about."""
     numeric = [
         axis
-        for axis in (*sm.NUMBERS, "learning_rate")
+        for axis in (*measures.NUMBERS, "learning_rate")
         if axis in part.axes and axis != part.column and part.runs[axis].notna().all()
     ]
     return max(numeric, key=lambda axis: int(part.runs[axis].nunique()), default=part.column)
 
 
-def _drawn_parts(study: Study, data: pd.DataFrame) -> list[tuple[sm.Part, pd.DataFrame]]:
-    trained = [part for part in study.parts if part.trains]
+def _drawn_parts(study: Study, data: pd.DataFrame) -> list[tuple[measures.Part, pd.DataFrame]]:
+    trained = study.trained_parts
     return [(trained[int(i)], rows) for i, rows in data.groupby("part", sort=True)]
 
 
-def _placed(part: sm.Part, rows: pd.DataFrame) -> pd.DataFrame:
+def _placed(part: measures.Part, rows: pd.DataFrame) -> pd.DataFrame:
     """With ``x`` (the axis), ``tick`` (its value in words), ``at`` (where the dot is) and ``middle`` (where the mean is)."""
     axis = x_axis(part)
     values = ordered(axis, part.runs[axis]) if axis else [None]
@@ -86,11 +80,7 @@ def _placed(part: sm.Part, rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values(["panel", "seed"])
     index = _places(rows, axis, values)
     left = index - SLOT / 2 + (_places(rows, part.column, hues) if len(hues) > 1 else 0.0) * width
-    rows = rows.assign(
-        x=axis or "",
-        tick=[tick(axis, value) for value in rows[axis]] if axis else "",
-        tick_at=index,
-    )
+    rows = rows.assign(x=axis or "", tick=[tick(axis, value) for value in rows[axis]] if axis else "", tick_at=index)
     group = rows.groupby(["panel", "tick_at", "hue"], observed=True)["seed"]
     count, rank = group.transform("size"), group.cumcount()
     dots = (0.06 + DOTS * (rank + 0.5) / count).where(
@@ -114,12 +104,12 @@ def tick(axis: str, value: Any) -> str:
 
 def means(data: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over seeds of every group of dots, as in the page's table; where there are two seeds or more, and a result."""
-    found = []
+    averages = []
     for (panel, at, hue), rows in data.groupby(["panel", "middle", "hue"], observed=True, sort=True):
-        outcome = sm.outcome(rows)
+        outcome = measures.outcome(rows)
         if rows["seed"].nunique() > 1 and math.isfinite(outcome.value) and not rows["broken"].all():
-            found.append((panel, at, hue, *outcome))
-    return pd.DataFrame(found, columns=["panel", "middle", "hue", "value", "low", "high"])
+            averages.append((panel, at, hue, *outcome))
+    return pd.DataFrame(averages, columns=["panel", "middle", "hue", "value", "low", "high"])
 
 
 # ---- what is said
@@ -128,8 +118,8 @@ def means(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    parts = [part for part in study.parts if part.trains]
-    text = title(study, parts)
+    trained_parts = study.trained_parts
+    text = training_headline(study, trained_parts)
     broken, known = data["broken"].any(), len(means(data)) > 0
     asked = few([plural_of(axis) for axis in data["asked"].unique() if axis] or [""])
     alt = (
@@ -137,164 +127,65 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         + (f", by {asked}" if asked else "")
         + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
     )
-    claims = [*_baselines(parts), *(_broken(part, parts) for part in parts)]
-    claims += [_singly(study, part, parts) for part in parts] + [facets.left_out(data)]
+    claims = [*_baselines(trained_parts), *(_broken(part, trained_parts) for part in trained_parts)]
+    claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data)]
     settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
     shown += ["all broken"] if settings["broken"].all().any() else []
     return drawing.facts(text, alt, claims, shown)
 
 
-def title(study: Study, parts: list[sm.Part]) -> str:
-    """The clearest finding on every task; shorter where there are too many."""
-    said = [(part, findings(study, part)) for part in parts]
-    if len(parts) == 1:
-        first, *more = said[0][1]
-        more = [each for each in more if not each.startswith(FEW)]  # said once
-        whole = [f"On {parts[0].runs['task'].iloc[0]}, {'; '.join(texts)}." for texts in ([first, *more[:1]], [first])]
-        return next((text for text in whole if len(plain(text)) <= LONGEST), _neutral(parts))
-    tasks = {str(part.runs["task"].iloc[0]) for part in parts}
-    place = "on" if len(tasks) > 1 else f"on {tasks.pop()}, sweep"
-    grouped: dict[str, list[str]] = {}
-    for part, texts in said:
-        grouped.setdefault(texts[0], []).append(facets.part_name(part, parts))
-    text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
-    if len(plain(text)) > LONGEST and len(grouped) == 1:
-        text = f"On every task, {next(iter(grouped))}."
-    if len(plain(text)) > LONGEST:  # the part with the most runs speaks for itself
-        (part, (first, *_)), *_ = said
-        text = capital(f"{place} {facets.part_name(part, parts)}, {first}.")
-    return text if len(plain(text)) <= LONGEST else _neutral(parts)
-
-
-def _neutral(parts: list[sm.Part]) -> str:
-    """For findings that differ, and have too many names for a headline."""
-    tasks = ": the clear differences are not the same on every task" if len(parts) > 1 else ""
-    return f"What every trained run achieves on held-out sequences{tasks}."
-
-
-def findings(study: Study, part: sm.Part) -> list[str]:
-    """What the comparisons along every axis amount to, clear ones first, the axis that is asked about before the others."""
-    if part.runs["broken"].all():
-        return ["no run comes to the end of its training"]
-    if not part.axes:
-        return [_reached(part)]
-    metric = str(part.runs["metric"].iloc[0])
-    said = [(axis, _along(study, part, axis, metric)) for axis in part.axes]
-    known = [(text, clear) for _, (text, clear) in said if text]
-    return [text for text, clear in sorted(known, key=lambda each: not each[1])] or [_reached(part)]
-
-
-def _reached(part: sm.Part) -> str:
-    where, found = _where(part), sm.outcome(part.runs)
-    metric, nothing = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
-    write = _write(metric)
-    least = marked(write(nothing), "baseline", nothing, **where)
-    got = marked(write(found.value), "outcome", found.value, **where)
-    if metric == "held_out_accuracy":
-        return f"training ends with {got} of held-out sequences right; naming the commonest class gets {least}"
-    return f"training ends with a held-out loss of {got}; the best constant prediction has {least}"
-
-
-def _write(metric: str) -> Callable[[float], str]:
-    return percent if metric == "held_out_accuracy" else lambda value: number(value, 2)
-
-
-def _along(study: Study, part: sm.Part, axis: str, metric: str) -> tuple[str, bool]:
-    """A phrase for one axis, and whether it says that something is clear."""
-    compared = study.of(part, axis, metric, pooled=True)
-    if not compared:
-        return "", False
-    values = ordered(axis, part.runs[axis])
-    singly = study.of(part, axis, metric, pooled=False) if axis == part.column else []
-    if on_what := depends(part, singly):
-        return f"{named(axis, singly[0].a)} {on_what}", True
-    won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
-    over = " on average" if any(each.settings > 1 for each in compared) else ""
-    if won:
-        beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
-        best = max(values, key=lambda value: len(beaten[key_of(value)]))
-        less = [value for value in values if key_of(value) in beaten[key_of(best)]]
-        alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
-        if 2 < len(values) == len(less) + 1:
-            return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
-        first = few([named(axis, value) for value in alike], 3)
-        return (
-            f"{first} {'is' if len(alike) == 1 else 'are'}{over} clearly better than {few([named(axis, v) for v in less], 2)}",
-            True,
-        )
-    if all(each.verdict == "few" for each in compared):
-        return f"{FEW} which {_label(axis)} learns best", False
-    return f"no clear difference between {_all(axis, values)}", False
-
-
-def _all(axis: str, values: list[Any]) -> str:
-    return (
-        listed(named(axis, value) for value in values)
-        if len(values) < 4
-        else f"the {spelled(len(values))} {plural_of(axis)}"
-    )
-
-
-def _label(axis: str) -> str:
-    return {"clipping": "clipping rule"}.get(axis, str(described_axes()[axis]["label"]))
-
-
-def _where(part: sm.Part) -> dict[str, Any]:
-    return {"sweep": part.sweep, **part.fixed}
-
-
-def _of(part: sm.Part, parts: list[sm.Part]) -> str:
-    name = facets.part_name(part, parts)
+def _of(part: measures.Part, trained_parts: list[measures.Part]) -> str:
+    name = facets.part_name(part, trained_parts)
     return f" ({name})" if name else ""
 
 
-def _baselines(parts: list[sm.Part]) -> list[str]:
+def _baselines(trained_parts: list[measures.Part]) -> list[str]:
     """What the dashed lines are, task by task."""
-    said: dict[str, list[str]] = {}
-    for part in parts:
+    baselines: dict[str, list[str]] = {}
+    for part in trained_parts:
         metric, nothing = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
         if math.isfinite(nothing) and part.axes:
-            value = marked(_write(metric)(nothing), "baseline", nothing, **_where(part))
-            said.setdefault(metric, []).append(f"{value}{_of(part, parts)}")
+            value = marked(writer_of(metric, digits=2)(nothing), "baseline", nothing, **where_of(part))
+            baselines.setdefault(metric, []).append(f"{value}{_of(part, trained_parts)}")
     words = {
         "held_out_accuracy": "Always naming the commonest class is right in",
         "held_out_loss": "The best constant prediction has a loss of",
     }
-    same = {metric: len({plain(value).split(" (")[0] for value in values}) == 1 for metric, values in said.items()}
+    same = {metric: len({plain(value).split(" (")[0] for value in values}) == 1 for metric, values in baselines.items()}
     return [
-        f"{words[metric]} {values[0].removesuffix(_of(parts[0], parts)) if same[metric] else few(values)}."
-        for metric, values in said.items()
+        f"{words[metric]} {values[0].removesuffix(_of(trained_parts[0], trained_parts)) if same[metric] else few(values)}."
+        for metric, values in baselines.items()
     ]
 
 
-def _broken(part: sm.Part, parts: list[sm.Part]) -> str:
-    broken, where = int(part.runs["broken"].sum()), _where(part)
+def _broken(part: measures.Part, trained_parts: list[measures.Part]) -> str:
+    broken, where = int(part.runs["broken"].sum()), where_of(part)
     if not broken:
         return ""
     total = marked_count(len(part.runs), "trained_runs", **where)
-    return f"Crosses are runs that broke down: {marked_count(broken, 'broken', **where)} of {total}{_of(part, parts)}."
+    return f"Crosses are runs that broke down: {marked_count(broken, 'broken', **where)} of {total}{_of(part, trained_parts)}."
 
 
-def _singly(study: Study, part: sm.Part, parts: list[sm.Part]) -> str:
+def _singly(study: Study, part: measures.Part, trained_parts: list[measures.Part]) -> str:
     """At which single settings the axis that is asked about makes a clear difference."""
     if not part.column or not part.rows:
         return ""
     compared = study.of(part, part.column, str(part.runs["metric"].iloc[0]), pooled=False)
     clear = [each for each in compared if each.better]
-    place = _place(part, parts)
+    place = _place(part, trained_parts)
     if separating := _separating(part, clear):
         return place + _by_other_axis(part, clear, separating)
     by_pair: dict[str, list[str]] = {}
     for each in clear:
-        one, other = (each.a, each.b) if each.better == "a" else (each.b, each.a)
-        pair = f"{named(part.column, one)} is clearly better than {named(part.column, other)}"
+        better, worse = (each.a, each.b) if each.better == "a" else (each.b, each.a)
+        pair = f"{named(part.column, better)} is clearly better than {named(part.column, worse)}"
         by_pair.setdefault(pair, []).append(name_of({k: v for k, v in each.fixed.items() if k not in part.fixed}))
-    said = [f"{pair} for {few(names, 3)}" for pair, names in list(by_pair.items())[:2]]
-    return place + "; ".join(said) + "." if said else ""
+    phrases = [f"{pair} for {few(names, 3)}" for pair, names in list(by_pair.items())[:2]]
+    return place + "; ".join(phrases) + "." if phrases else ""
 
 
-def _separating(part: sm.Part, clear: list[sm.Comparison]) -> str:
+def _separating(part: measures.Part, clear: list[measures.Comparison]) -> str:
     """Of two values, each clearly better somewhere: the one other axis that tells where; empty where none does."""
     if len(part.columns) != 2 or {each.better for each in clear} != {"a", "b"}:
         return ""
@@ -305,23 +196,23 @@ def _separating(part: sm.Part, clear: list[sm.Comparison]) -> str:
     return ""
 
 
-def _by_other_axis(part: sm.Part, clear: list[sm.Comparison], axis: str) -> str:
+def _by_other_axis(part: measures.Part, clear: list[measures.Comparison], axis: str) -> str:
     """norm:1.0 clearly harms at learning rate = 0.01, for ρ = 1.2 and ρ = 1.6. It clearly helps at …"""
     asked, a, b = str(part.column), clear[0].a, named(str(part.column), clear[0].b)
-    helps, harms = ("helps", "harms") if asked in sm.REFERENCE else (f"beats {b}", f"loses to {b}")
-    said: list[str] = []
+    helps, harms = ("helps", "harms") if asked in measures.REFERENCE else (f"beats {b}", f"loses to {b}")
+    sentences: list[str] = []
     for value in ordered(axis, [each.fixed[axis] for each in clear]):
-        own = [each for each in clear if key_of(each.fixed[axis]) == key_of(value)]
-        rest = [{k: v for k, v in each.fixed.items() if k not in (*part.fixed, axis)} for each in own]
-        names = f", for {few(map(name_of, rest), 3)}" if any(rest) else ""
-        verb = helps if own[0].better == "a" else harms
-        said.append(f"{'It' if said else named(asked, a)} clearly {verb} at {named(axis, value)}{names}.")
-    return " ".join(said)
+        at_value = [each for each in clear if key_of(each.fixed[axis]) == key_of(value)]
+        other_settings = [{k: v for k, v in each.fixed.items() if k not in (*part.fixed, axis)} for each in at_value]
+        names = f", for {few(map(name_of, other_settings), 3)}" if any(other_settings) else ""
+        verb = helps if at_value[0].better == "a" else harms
+        sentences.append(f"{'It' if sentences else named(asked, a)} clearly {verb} at {named(axis, value)}{names}.")
+    return " ".join(sentences)
 
 
-def _place(part: sm.Part, parts: list[sm.Part]) -> str:
+def _place(part: measures.Part, trained_parts: list[measures.Part]) -> str:
     """The beginning of a sentence about single settings: which part of the study they are of."""
-    name, task = facets.part_name(part, parts), str(part.runs["task"].iloc[0])
+    name, task = facets.part_name(part, trained_parts), str(part.runs["task"].iloc[0])
     if not name:
         return "Setting by setting, "
     on, sweep = name.startswith(task), name.endswith(part.sweep)
@@ -339,26 +230,26 @@ def draw(data: pd.DataFrame) -> Figure:
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     slots = int(data.groupby("panel", observed=True)["middle"].nunique().max())
     figure, axes = layout.grid_by_part(counts, layout.columns(3 if slots <= 12 else 2 if slots <= 36 else 1), 2.6, 1.1)
-    paint, found = facets.hues(data), means(data)
+    paint, averages = facets.hues(data), means(data)
     scales = {metric: limits(rows) for metric, rows in data.groupby("metric")}
     for ax, panel in zip(axes, data["panel"].cat.categories, strict=True):
         rows = data[data["panel"] == panel]
-        _panel(ax, rows, found[found["panel"] == panel], paint[str(rows["asked"].iloc[0])])
+        _panel(ax, rows, averages[averages["panel"] == panel], paint[str(rows["asked"].iloc[0])])
         _scale(ax, rows, scales[rows["metric"].iloc[0]])
         _all_broken(ax, rows)
         broken = int(rows["broken"].sum())
-        layout.panel_title(ax, str(panel).replace("learning rate", "learning\u00a0rate"), 34)
+        layout.panel_title(ax, str(panel), 34)
         if broken:
             layout.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
     _finish(figure, axes, data, paint)
     return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, found: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
     """Dots, crosses, means with intervals, and the level of what has learnt nothing."""
-    nothing = float(rows["baseline"].mean())
-    if math.isfinite(nothing):
-        ax.axhline(nothing, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
+    baseline = float(rows["baseline"].mean())
+    if math.isfinite(baseline):
+        ax.axhline(baseline, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
     present = [hue for hue in paint if (rows["hue"] == hue).any()]
     small = rows["middle"].nunique() > 24 or layout.on_phone()
     for broken, marker, size in ((False, "o", 16 if small else 26), (True, "X", 34 if small else 46)):
@@ -370,12 +261,12 @@ def _panel(ax: Axes, rows: pd.DataFrame, found: pd.DataFrame, paint: dict[str, t
                 legend=False, clip_on=False, zorder=3, ax=ax, gid="broken" if broken else "run",
             )  # fmt: skip
     for hue in present:
-        own = found[found["hue"] == hue].sort_values("middle")
-        if len(own):
-            reach = np.abs(own[["low", "high"]].to_numpy().T - own["value"].to_numpy())
+        hue_means = averages[averages["hue"] == hue].sort_values("middle")
+        if len(hue_means):
+            reach = np.abs(hue_means[["low", "high"]].to_numpy().T - hue_means["value"].to_numpy())
             colour, marker = paint[hue]
             ax.errorbar(
-                own["middle"], own["value"], yerr=np.nan_to_num(reach), color=colour, marker=marker, ms=6, mec="white",
+                hue_means["middle"], hue_means["value"], yerr=np.nan_to_num(reach), color=colour, marker=marker, ms=6, mec="white",
                 mew=0.8, ls="", lw=1.8, capsize=2.5, zorder=4, gid=f"mean {hue}",
             )  # fmt: skip
 
@@ -385,12 +276,12 @@ def _all_broken(ax: Axes, rows: pd.DataFrame) -> None:
     places = rows.groupby(["middle", "hue"], observed=True)
     if len(places) > MOST_WORDS:
         return
-    for _, own in places:
-        if own["broken"].all() and np.isfinite(own["result"]).any():
-            at = float(own["at"].mean()), float(own["result"].max())
+    for _, setting_runs in places:
+        if setting_runs["broken"].all() and np.isfinite(setting_runs["result"]).any():
+            at = float(setting_runs["at"].mean()), float(setting_runs["result"].max())
             above = ax.transAxes.inverted().transform(ax.transData.transform(at))[1] < 0.6
             ax.annotate(
-                "broke\ndown" if len(own) == 1 else f"all {len(own)}\nbroke\ndown", at, (0, 8 if above else -8),
+                "broke\ndown" if len(setting_runs) == 1 else f"all {len(setting_runs)}\nbroke\ndown", at, (0, 8 if above else -8),
                 textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=9, color="#555555",
                 linespacing=1.0, gid="all broken",
             )  # fmt: skip
@@ -403,10 +294,10 @@ def limits(rows: pd.DataFrame) -> tuple[float, float]:
     values = pd.concat([rows["result"], rows["baseline"]])
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.1, 1.0)
-    found = means(rows)
-    low, high = max(low / 10, min(low, found["low"].min())), min(high * 10, max(high, found["high"].max()))
-    room = max(1.25, (high / low) ** 0.08)
-    return low / room, high * room
+    averages = means(rows)
+    low, high = max(low / 10, min(low, averages["low"].min())), min(high * 10, max(high, averages["high"].max()))
+    margin = max(1.25, (high / low) ** 0.08)
+    return low / margin, high * margin
 
 
 def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
@@ -423,7 +314,7 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
     last = float(ticks["tick_at"].max())
     ax.set_xlim(-0.55, last + 0.55)
     some = facets.spread(
-        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*sm.NUMBERS, "learning_rate") else len(ticks)
+        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*measures.NUMBERS, "learning_rate") else len(ticks)
     )
     words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
     ax.set_xticks(ticks["tick_at"].iloc[some], words)
@@ -439,11 +330,11 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         axes, data["panel"].cat.categories, layout.edges(axes, data), strict=True
     ):
         rows = data[data["panel"] == panel]
-        metric, nothing, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
-        if last and math.isfinite(nothing):
-            words = LEARNT_NOTHING[metric].format(_write(metric)(nothing))
+        metric, baseline, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
+        if last and math.isfinite(baseline):
+            words = LEARNT_NOTHING[metric].format(writer_of(metric, digits=2)(baseline))
             ax.annotate(
-                words, (1, nothing), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+                words, (1, baseline), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
                 fontsize=9, color="#555555", gid="baseline",
             )  # fmt: skip
         ax.tick_params(labelleft=first)

@@ -1,4 +1,4 @@
-"""What a study is apart from its rules: config, plan, data, tables, files, cost, screen, report and command-line tools."""
+"""Everything about a study but its rules: config, plan, data, tables, files, cost, screen, report, and command-line tools."""
 
 from pathlib import Path
 

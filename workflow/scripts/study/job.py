@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from study.files.writing import plainly
+from study.files.writing import ending_in_words
 from study.screen.progress import Record, recorded
 from study.tables import store
 
@@ -17,19 +17,19 @@ from study.tables import store
 def running(
     snakemake: Any, expected: Mapping[type[Exception], str] | None = None, pandas: bool = False
 ) -> Iterator[Record]:
-    """A job, from its first line to its last: one thread, a record of time and memory, and plain words for what goes wrong.
+    """A job from its first line to its last: one thread, a record of time and memory, and an error's words without traceback.
 
     One thread gives the same bits at any ``--cores``, and takes no more than the job was given.
 
     Args:
-        expected: errors that need no traceback, and the words before theirs; empty words are the error's own name.
-        pandas: whether the job uses it. Otherwise it is left out: pyarrow would import it, which takes 0.35 s.
+        expected: errors that need no traceback -> the words before the error's own. Empty words become the error's name.
+        pandas: whether the job uses pandas. If not, pyarrow does not import it, which saves 0.35 s.
     """
     if not pandas:
         store.leave_pandas_out()
     with ExitStack() as stack:
-        stack.enter_context(plainly())
+        stack.enter_context(ending_in_words())
         for error, words in (expected or {}).items():
-            stack.enter_context(plainly(error, before=words))
+            stack.enter_context(ending_in_words(error, before=words))
         stack.enter_context(threadpool_limits(1))
         yield stack.enter_context(recorded(snakemake))

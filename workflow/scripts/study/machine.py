@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def memory_of_machine_mb() -> float:
-    """What processes may use here (MiB): the machine's memory, or less where a container has a limit; inf if nobody knows."""
+    """The memory that processes may use here (MiB): the machine's, or the limit of a container; inf if the system does not tell."""
     limits = [math.inf]
     try:
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

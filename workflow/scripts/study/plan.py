@@ -1,7 +1,7 @@
-"""From a config to blocks of runs: a pure function of the config, cheap, and blind to what lies on disk.
+"""From a config to blocks of runs. The plan is a function of the config alone, whatever lies on disk.
 
-A block is one job: all runs of a sweep that share the values of the axes named in ``jobs_over``. Because blocks are named
-after those values, a grown axis adds blocks and leaves the others' files as they are.
+A block is one job: all runs of a sweep that share the values of the axes named in ``jobs_over``. A block is named after those
+values, so a grown axis adds blocks and leaves the files of the others as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rnn_core.experiment import axes
 Settings = dict[str, Any]
 
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
-BLOCKS_VERIFIED_TOGETHER = 8  # about; a job that verifies imports torch, which takes as long as verifying five runs
+BLOCKS_VERIFIED_TOGETHER = 8  # about; importing torch takes a job as long as verifying five runs
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Block:
     """One job of a sweep.
 
     Attributes:
-        name: the shared values, fit for a path: ``activation=tanh,spectral_radius=0.9``.
+        sweep: the sweep that it belongs to.
+        name: the shared values as part of a path: ``activation=tanh,spectral_radius=0.9``.
         shared: axis -> value, for the axes in ``jobs_over``.
-        grid: axis -> values, for the others.
+        grid: axis -> values, for all other axes.
         seeds: how many seeds, counted from 0.
     """
 
@@ -52,24 +53,24 @@ class Block:
 
 
 def shared_runs(config: Mapping[str, Any], defaults: Settings) -> dict[tuple[str, str], int]:
-    """(sweep, other sweep) -> how many runs both have, where they have any. Such runs are computed once, and stand in both."""
+    """(sweep, other sweep) -> how many runs both have, if any. Such a run is computed once and stands in both."""
     sweeps = config["sweeps"]
     grids = {
         sweep: {axis: set(as_list(described["grid"].get(axis, default))) for axis, default in defaults.items()}
         for sweep, described in sweeps.items()
     }
-    found = {}
-    for one, other in itertools.combinations(sweeps, 2):
-        count = min(sweeps[one]["seeds"], sweeps[other]["seeds"])
+    shared = {}
+    for first, second in itertools.combinations(sweeps, 2):
+        count = min(sweeps[first]["seeds"], sweeps[second]["seeds"])
         for axis in defaults.keys() - {"seed"}:
-            count *= len(grids[one][axis] & grids[other][axis])
+            count *= len(grids[first][axis] & grids[second][axis])
         if count:
-            found[one, other] = count
-    return found
+            shared[first, second] = count
+    return shared
 
 
 def as_list(value: Any) -> list[Any]:
-    """A grid entry as a list: a single value stands for an axis of one."""
+    """A grid's entry as a list. A single value is a list of one."""
     return list(value) if isinstance(value, list) else [value]
 
 
@@ -89,7 +90,7 @@ def _checked_values(values: list[Any], checked: str) -> list[Any]:
 
 def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
     """All blocks of a study by (sweep, name), in the config's order."""
-    found: dict[tuple[str, str], Block] = {}
+    planned: dict[tuple[str, str], Block] = {}
     for sweep, described in config["sweeps"].items():
         grid = {axis: as_list(values) for axis, values in described["grid"].items()}
         outer = described.get("jobs_over", [])
@@ -97,9 +98,9 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
         for values in itertools.product(*(grid[axis] for axis in outer)):
             shared = dict(zip(outer, values, strict=True))
             block = Block(sweep, block_name(shared), shared, inner, described["seeds"])
-            assert (sweep, block.name) not in found, f"two blocks of {sweep} are called {block.name}"
-            found[sweep, block.name] = block
-    return found
+            assert (sweep, block.name) not in planned, f"two blocks of {sweep} are called {block.name}"
+            planned[sweep, block.name] = block
+    return planned
 
 
 def count(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -112,14 +113,14 @@ def count(config: Mapping[str, Any]) -> tuple[int, int]:
     return runs, jobs
 
 
-def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
+def verification_jobs(planned: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
     """(sweep, group) -> the blocks whose samples one job verifies.
 
-    A block's group follows from its name, and the number of groups is a power of two: a grown axis leaves most groups as
-    they are, but for their new blocks.
+    A block's group follows from its name, and the number of groups is a power of two. So a grown axis adds blocks to some groups
+    and leaves most as they are.
     """
     jobs: dict[tuple[str, str], list[Block]] = {}
-    of_sweep = {sweep: [b for b in found.values() if b.sweep == sweep] for sweep, _ in found}
+    of_sweep = {sweep: [b for b in planned.values() if b.sweep == sweep] for sweep, _ in planned}
     for sweep, blocks in of_sweep.items():
         groups = 1
         while len(blocks) > groups * BLOCKS_VERIFIED_TOGETHER:
@@ -131,7 +132,7 @@ def verification_jobs(found: Mapping[tuple[str, str], Block]) -> dict[tuple[str,
 
 
 def block_name(shared: Settings) -> str:
-    """Values as a file name; ``:`` is not allowed in names on every file system, and a long name ends in a digest of all of it."""
+    """Values as a file name. Not every file system allows ``:``. A long name is cut and ends in a digest of all of it."""
     name = ",".join(f"{axis}={str(value).replace(':', '-')}" for axis, value in shared.items()) or "all"
     if len(name) <= LONGEST_NAME:
         return name
@@ -140,10 +141,10 @@ def block_name(shared: Settings) -> str:
 
 def values_of(config: Mapping[str, Any], axis: str) -> list[Any]:
     """All values that any sweep gives an axis, in order of appearance."""
-    found: dict[Any, None] = {}
+    values: dict[Any, None] = {}
     for described in config["sweeps"].values():
-        found |= dict.fromkeys(as_list(described["grid"][axis]) if axis in described["grid"] else [])
-    return list(found)
+        values |= dict.fromkeys(as_list(described["grid"][axis]) if axis in described["grid"] else [])
+    return list(values)
 
 
 def tasks_from_data(config: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What made a table: digests of code and config, versions of the libraries, the device. No time of day, no machine path."""
+"""What made a table: digests of code and config, versions of the libraries, the device. It holds no date and no path."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def engine_digest() -> str:
 
 
 def script_digest(*names: str) -> str:
-    """The digest of scripts (``run_block``, ``figures.growth_rate``) and of what they import in this folder, directly or through others.
+    """The digest of scripts (``run_block``, ``figures.growth_rate``) and of all modules of this folder that they import.
 
-    Snakemake watches a rule's script by itself, but not what the script imports; and what is kept across calls must know both.
+    Snakemake watches a rule's script, but not what the script imports. What is kept across calls depends on both.
     """
     modules = {name: _module(name) for name in names}
     if missing := [name for name, file in modules.items() if file is None]:

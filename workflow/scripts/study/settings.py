@@ -1,4 +1,4 @@
-"""The settings of a run as the study needs them: each with its kind, default, unit, label and meaning, from ``rnn_core.Experiment``."""
+"""The settings of a run with kind, default, unit, label and meaning, as ``rnn_core.Experiment`` describes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rnn_core.tasks import GENERATED
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:
-    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, cell}.
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, cell}.
 
-    ``training``: it acts on training alone. ``cell``: the one that has it, or None.
+    ``cell`` is the one cell that has the setting; None if all have it.
     """
     defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
     return {

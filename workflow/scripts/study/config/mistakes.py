@@ -1,4 +1,4 @@
-"""A config's violations of the schema in plain words: what was given, what is allowed, and the nearest name."""
+"""A config's violations of the schema in words: what was given, what is allowed, and the nearest name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def violations(config: Mapping[str, Any]) -> list[Problem]:
 
 
 def hint(given: object, allowed: Iterable[object], key: str = "") -> str:
-    """What is allowed, and the nearest of it; ``key`` is whose value was given, empty where a key itself was."""
+    """What is allowed, and the nearest name.
+
+    Args:
+        key: the key whose value was given; empty if a key itself was given.
+    """
     names = [str(name) for name in allowed if name is not None]
     from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value  # only where there is a mistake: it takes 0.2 s
 
@@ -75,7 +79,7 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
 
 
 def _of_meant_branch(error: ValidationError) -> Iterator[Problem]:
-    """A grid's entry is one value, a list of values or a range: only what was meant is explained."""
+    """The faults of a grid's entry as what it was meant to be: one value, a list of values, or a range."""
     branches, given = list(error.validator_value), error.instance
     kinds = [
         "list" if b.get("type") == "array" else "range" if b.get("type") == "object" else "value" for b in branches
@@ -88,7 +92,7 @@ def _of_meant_branch(error: ValidationError) -> Iterator[Problem]:
 
 
 def _key_of(path: tuple[Any, ...]) -> str:
-    """The last key of a path: whose value, or whose list's entry, it leads to."""
+    """The last key of a path; list indices are none."""
     return next((str(part) for part in reversed(path) if not isinstance(part, int)), "")
 
 
@@ -111,7 +115,7 @@ def _not_of_the_pattern(given: str, described: Mapping[str, Any]) -> str:
 
 
 def _of_another_type(given: object, error: ValidationError) -> str:
-    """``it must be …``, with the way to write it where the slip is a common one."""
+    """``it must be …``, with the right way to write it where the mistake is a common one."""
     types = [error.validator_value] if isinstance(error.validator_value, str) else list(error.validator_value)
     must = f"it must be {' or '.join(NOUNS.get(t, t) for t in types if t != 'null')}"
     if error.schema.get("x-names"):  # a clipping rule
@@ -143,7 +147,7 @@ def _as_number(text: str) -> str:
 
 
 def _as_rule(given: object, rules: list[str]) -> str:
-    """How a clipping rule is written that came as a number, a mapping or a word that YAML took for another thing."""
+    """How to write a clipping rule. It was given as a number, as a mapping, or as a word that YAML took for something else."""
     from rnn_core.choices import nearest_value
 
     meant = nearest_value("clipping", given, rules) or "norm:1.0"

@@ -1,7 +1,7 @@
-"""Reading a config file: its values, the line of every key, and a clear word where YAML itself was not understood.
+"""Reading a config file: its values, and the line of every key. What YAML does not understand is told in a sentence.
 
-A config is data. It cannot run code: Snakemake would execute a file that says ``__use_yte__``, so that such a file is refused
-(``config_guard.py``), and no YAML tag makes anything but plain values.
+A config is data and cannot run code. Snakemake would execute a file that says ``__use_yte__``: such a file is refused
+(``config_guard.py``). No YAML tag makes anything but plain values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def read(file: str | Path) -> Document:
     """The config in ``file``.
 
     Raises:
-        ReadError: there is no such file, it is not text, not YAML, empty, no mapping, names a key twice, or could run code.
+        ReadError: there is no such file; it is not text, not YAML, empty or no mapping; it names a key twice.
+        RunsCode: it could run code.
     """
     name = _shown(file)
     text = _text(file, name)
@@ -115,7 +116,7 @@ def _place(error: yaml.YAMLError) -> str:
 
 
 def _reason(error: yaml.YAMLError, text: str) -> str:
-    """PyYAML's words, with what most often lies behind them."""
+    """PyYAML's words, and the most frequent cause."""
     problem, mark = getattr(error, "problem", None) or str(error), getattr(error, "problem_mark", None)
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
@@ -129,7 +130,11 @@ def _reason(error: yaml.YAMLError, text: str) -> str:
 
 
 def _require_plain(root: yaml.Node, name: str) -> None:
-    """ReadError for what YAML has and a config should not: keys that are lists, aliases without end, 010 for 8."""
+    """Refuse what YAML allows and a config does not need: keys that are lists, aliases without end, 010 for 8.
+
+    Raises:
+        ReadError: the config has one of these.
+    """
     entries, open_nodes = 0, [(root, frozenset({id(root)}))]
     while open_nodes:
         node, around = open_nodes.pop()
@@ -151,7 +156,7 @@ def _require_plain(root: yaml.Node, name: str) -> None:
 
 
 def _twice(node: yaml.Node, path: KeyPath) -> Iterator[str]:
-    """A sentence for every key that one mapping holds twice: YAML would keep the last one."""
+    """A sentence for every key that one mapping holds twice. YAML would keep the last of them."""
     for key, value in _children(node):
         yield from _twice(value, (*path, key))
     if isinstance(node, yaml.MappingNode):
@@ -173,7 +178,7 @@ def _children(node: yaml.Node) -> Iterator[tuple[Hashable, yaml.Node]]:
 
 
 def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-    """The lines of everything below ``node``: of a key's own, not of its value's."""
+    """The line of every key and list entry below ``node``. A key's line counts, not that of its value."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*path, key.value), _line(key)
@@ -185,7 +190,7 @@ def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
 
 
 def line_of(document: Document, path: KeyPath) -> int | None:
-    """The line of a key, or of the nearest thing around it that has one; None for an empty path or a key of no file."""
+    """The line of a key, or of the nearest key around it that has one; None if there is none in the file."""
     for length in range(len(path), 0, -1):
         if path[:length] in document.lines:
             return document.lines[path[:length]]

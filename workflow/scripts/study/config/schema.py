@@ -62,35 +62,35 @@ def _choice(choices: Iterable[str], description: str) -> dict[str, Any]:
 
 
 def _grid() -> dict[str, Any]:
-    """Every axis of an experiment: one value, or a list of values. Sweeps say how many seeds, not which."""
+    """Every axis of an experiment: a value, a list of values or a range. A sweep says how many seeds it has, not which."""
     grid = {}
     for name, axis in axes().items():
         if name == "seed":
             continue
-        one = _one_value(axis)
-        several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
+        value = _value_schema(axis)
+        values = {"type": "array", "minItems": 1, "uniqueItems": True, "items": value}
         ranges = [_range(axis.kind)] if axis.kind in ("integer", "number") else []
-        grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [one, several, *ranges]}
+        grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [value, values, *ranges]}
     return grid
 
 
-def _one_value(axis: Axis) -> dict[str, Any]:
-    """One value of an axis in a config: null, where the setting may be left unset, stands beside the others."""
-    one = axis.json_schema()
+def _value_schema(axis: Axis) -> dict[str, Any]:
+    """One value of an axis in a config. It may be null where the setting may be left unset."""
+    schema_of_value = axis.json_schema()
     if axis.kind == "rule":
-        one |= {
+        schema_of_value |= {
             "x-names": list(axis.choices),
             "x-allowed": RULE,
-            "pattern": one["pattern"] + r"(?!\n)",
+            "pattern": schema_of_value["pattern"] + r"(?!\n)",
             "maxLength": 64,
         }
     if axis.kind == "integer":
-        one.setdefault("maximum", LARGEST)
-    if axis.unset and "enum" in one:
-        one["enum"] = [*one["enum"], None]
+        schema_of_value.setdefault("maximum", LARGEST)
+    if axis.unset and "enum" in schema_of_value:
+        schema_of_value["enum"] = [*schema_of_value["enum"], None]
     elif axis.unset:
-        one["type"] = [one["type"], "null"]
-    return one
+        schema_of_value["type"] = [schema_of_value["type"], "null"]
+    return schema_of_value
 
 
 def _range(kind: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""How far one call of Snakemake is, and how long it will still take: counted from its jobs, the cost model and the jobs' records.
+"""How far one call of Snakemake is, and how long it will still take.
 
-The model predicts every job's seconds; jobs that have ended, or are under way, tell how much slower this machine is than the
-model's, kind by kind. What is left is then spread over the cores, stage by stage: the verification, tables, figures and the page
-are part of it, and the time in which a core verifies counts as the verification's, never as the runs'.
+The cost model predicts the seconds of every job. Jobs that have ended, or run, tell how much slower this machine is than the
+model's, kind by kind. What is left is then spread over the cores, stage by stage. A core that verifies works for the verification,
+not for the runs.
 """
 
 from __future__ import annotations
@@ -11,30 +11,12 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from study import plan
-from study.cost import model
-from study.cost.rates import RATES
+from study.cost.kinds import KINDS, STAGES
 from study.counts import counted, duration
-from study.plan import Block
-from study.runs.gate import LONGEST as LONGEST_CHECKED
 from study.screen import progress
 from study.screen.progress import Record
-from study.tables.columns import TABLES
 
-# Kinds of jobs, in the order of the study; kinds of one stage run beside each other, and a stage waits for the one before.
-STAGES = (("sequences",), ("engine check",), ("runs", "verification"), ("tables",), ("figures",), ("page",))
-KINDS = tuple(kind for stage in STAGES for kind in stage)
-KIND_OF_RULE = {
-    "read_sequences": "sequences",
-    "check_engine": "engine check",
-    "run_block": "runs",
-    "verify_runs": "verification",
-    "gather_table": "tables",
-    "draw_figure": "figures",
-    "render_report": "page",
-}
 # How fast libraries are imported decides how long these take.
 IMPORTING = ("sequences", "tables", "figures", "page")
 CONFIDENCE = 0.5  # jobs that the model's own speed counts for, beside those that were measured
@@ -51,7 +33,7 @@ class Job:
         seconds: what the model predicts for it, on one core.
         starts: of these, the seconds that pass before the first run (blocks only).
         logs: its log files.
-        runs: how many it computes (blocks only); ``record`` is where it tells how many are done.
+        runs: how many it computes (blocks only); ``record`` is where it tells how many are finished.
         submitted: whether Snakemake has given it to its executor.
         began, ended: seconds since 1970; None before that, and where nobody knows how long it waited in a queue.
     """
@@ -70,14 +52,14 @@ class Job:
 
     @property
     def computed(self) -> int:
-        """Runs that were computed, not found."""
-        return self.record.done - self.record.found if self.record else 0
+        """Runs that this call computed."""
+        return self.record.finished - self.record.reused if self.record else 0
 
     @property
-    def done(self) -> int:
-        """Runs that are done, found or computed; of a block that ended where its record cannot be seen, all."""
+    def finished(self) -> int:
+        """Runs that are finished, by this call or before. A block that ended where its record cannot be seen counts whole."""
         if self.record is not None:
-            return self.record.done
+            return self.record.finished
         return self.runs if self.ended is not None and not self.failed else 0
 
     @property
@@ -85,7 +67,7 @@ class Job:
         """Predicted seconds, less those of the runs that earlier calls have finished."""
         if self.record is None or not self.record.runs:
             return self.seconds
-        return self.starts + (self.seconds - self.starts) * (1.0 - self.record.found / self.record.runs)
+        return self.starts + (self.seconds - self.starts) * (1.0 - self.record.reused / self.record.runs)
 
     def passed(self, now: float) -> float:
         """Seconds since it began; 0 if nobody knows when that was."""
@@ -97,7 +79,7 @@ class Job:
             return self.open_seconds
         if self.record is None or not self.computed:
             return 0.0
-        share = self.computed / max(self.record.runs - self.record.found, 1)
+        share = self.computed / max(self.record.runs - self.record.reused, 1)
         return self.starts + share * (self.open_seconds - self.starts)
 
 
@@ -106,15 +88,15 @@ class Progress:
     """A moment of a call.
 
     Attributes:
-        done, runs: runs that are done, of all.
+        finished, runs: runs that are finished, of all.
         rate: runs a second while all cores compute runs; None as long as none was computed.
-        left: seconds until everything is done, page included; None if nobody knows.
+        left: seconds until everything is finished, page included; None if nobody knows.
         share: of all work that is done, 0 to 1.
         phase: what is going on.
         stage: the number of the first stage that is not finished; it never falls.
     """
 
-    done: int
+    finished: int
     runs: int
     rate: float | None
     left: float | None
@@ -124,13 +106,15 @@ class Progress:
 
     def line(self) -> str:
         """24 of 72 runs (33 %), 69.3 runs/s, about 25 s left: runs, verification."""
-        parts = [f"{self.done:,} of {self.runs:,} runs ({100 * self.done // self.runs} %)"] if self.runs else []
-        if self.rate is not None and self.done < self.runs:
-            parts.append(f"{self.rate:.3g} runs/s")
+        phrases = (
+            [f"{self.finished:,} of {self.runs:,} runs ({100 * self.finished // self.runs} %)"] if self.runs else []
+        )
+        if self.rate is not None and self.finished < self.runs:
+            phrases.append(f"{self.rate:.3g} runs/s")
         if self.left is not None and self.phase:
-            parts.append(f"about {duration(self.left)} left")
-        said = ", ".join(parts)
-        return f"{said}: {self.phase}" if said and self.phase else said or self.phase
+            phrases.append(f"about {duration(self.left)} left")
+        sentence = ", ".join(phrases)
+        return f"{sentence}: {self.phase}" if sentence and self.phase else sentence or self.phase
 
 
 class Estimate:
@@ -208,7 +192,7 @@ class Estimate:
         left = {id(job): remaining(job, slower[job.kind], now) for job in jobs}
         work = sum(job.open_seconds * slower[job.kind] for job in jobs)
         return Progress(
-            done=sum(job.done for job in blocks),
+            finished=sum(job.finished for job in blocks),
             runs=sum(job.runs for job in blocks),
             rate=self._rate(blocks, now),
             left=None if self.failed() or not jobs else self._wall(left),
@@ -283,41 +267,3 @@ def _ratio(jobs: Iterable[Job], usual: float, now: float) -> float:
             measured, predicted = measured + job.passed(now), predicted + expected
     believed = CONFIDENCE * math.fsum(job.seconds for job in jobs) / len(jobs) if jobs else 1.0
     return (measured + usual * believed) / (predicted + believed) if predicted + believed else usual
-
-
-def kind_of(rule: str) -> str | None:
-    """What the jobs of a rule do; None for a rule that only collects files."""
-    return KIND_OF_RULE.get(rule)
-
-
-def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: float) -> tuple[float, float]:
-    """(seconds of a job by the model, those of them before its first run).
-
-    Args:
-        blocks: those that it computes or verifies.
-        rows: rows of all tables together, of the whole study.
-    """
-    start = RATES["job_seconds"]
-    kind = kind_of(rule)
-    if kind == "runs":
-        return model.block_cost(blocks[0], config).seconds, start
-    if kind == "verification":
-        return model.verification_cost(blocks, config).seconds, 0.0
-    if kind == "engine check":
-        return check_seconds(config), 0.0
-    if kind == "tables":
-        return start + rows / len(TABLES) * RATES["gathered_row_seconds"], 0.0
-    return (start if kind == "sequences" else RATES["figure_seconds"]), 0.0
-
-
-def check_seconds(config: Mapping[str, Any]) -> float:
-    """What the model predicts for the engine check: about the networks that ``gate.cases`` takes, each compared once."""
-    start = RATES["verify_job_seconds"]
-    total = start
-    for sweep, described in config["sweeps"].items():
-        grid = plan.checked_grid(described["grid"])
-        if "sequence_length" in grid:
-            grid["sequence_length"] = sorted({min(length, LONGEST_CHECKED) for length in grid["sequence_length"]})
-        block = Block(sweep, "checked", {}, grid | {"updates": [0]}, 1)
-        total += model.verification_cost([block], {"gate": {"checked_runs_per_job": len(block)}}).seconds - start
-    return total

@@ -1,6 +1,6 @@
-"""What a block costs before it is run: processor time, memory, disk. Counted work times measured rates; a pure function of the config.
+"""What a block costs before it is run: processor time, memory, disk. It is counted work times measured rates.
 
-The rates are ``study/cost/rates.py``, written by ``study/tools/measure_rates.py`` (``make rates``) from blocks run on one machine. Another
+``study/tools/measure_rates.py`` (``make rates``) measured the rates on one machine and wrote them to ``study/cost/rates.py``. Another
 machine is faster or slower by a factor, which ``snakemake plan`` measures.
 """
 
@@ -40,8 +40,8 @@ MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work spac
 MIB = 2.0**20
 FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
 
-# the settings that work depends on; of all others only their number counts
-_COUNTED = (
+# Settings that work depends on. Of all others only the number of values counts.
+_DECIDE_WORK = (
     "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
     *SHARED,
 )  # fmt: skip
@@ -52,10 +52,12 @@ Work = Counter[str]
 
 @dataclass(frozen=True)
 class Cost:
-    """Attributes:
-    seconds: processor time of the job, from its start to its end (seconds on one core).
-    memory_mb: most memory that its process holds (MiB, resident).
-    disk_mb: its files: cache entries and block tables (MiB).
+    """What a job takes.
+
+    Attributes:
+        seconds: processor time from its start to its end, on one core.
+        memory_mb: most resident memory of its process (MiB).
+        disk_mb: its files, that is cache entries and block tables (MiB).
     """
 
     seconds: float
@@ -82,10 +84,10 @@ def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
 
 
 def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cost:
-    """What the job ``verify_runs`` of these blocks costs: their samples run again, and compared with PyTorch."""
-    found, checked = list(blocks), config["gate"]["checked_runs_per_job"]
+    """What the job ``verify_runs`` of these blocks costs. It runs their samples again and compares them with PyTorch."""
+    verified, checked = list(blocks), config["gate"]["checked_runs_per_job"]
     total, memory = 0.0, 0.0
-    for block in found:
+    for block in verified:
         share = min(1.0, checked / len(block))
         alone = block_work(block, shared=False)
         total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
@@ -99,7 +101,11 @@ def seconds(work: Work) -> float:
 
 
 def block_work(block: Block, shared: bool = True) -> Work:
-    """The work of all runs of a block, counted; ``shared``: as ``run_many`` computes them, not one by one."""
+    """The work of all runs of a block, counted.
+
+    Args:
+        shared: the runs are computed as by ``run_many``, not one by one.
+    """
     total: Work = Counter({"block": 1})
     for settings, times, lengths, clippings in _alike(block):
         for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():
@@ -109,25 +115,25 @@ def block_work(block: Block, shared: bool = True) -> Work:
 
 
 def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]:
-    """(settings, how many, lengths, clippings): runs that cost the same; every one has all of the lengths and clippings."""
+    """(settings, how many, lengths, clippings) of runs that cost the same. Each stands for all of its lengths and clippings."""
     values, given = _values(block)
-    others = math.prod(len(found) for axis, found in given.items() if axis not in values) * block.seeds
-    own = [axis for axis in _COUNTED if axis not in SHARED]
-    for point in itertools.product(*(values[axis] for axis in own)):
-        yield dict(zip(own, point, strict=True)), others, values["sequence_length"], values["clipping"]
+    alike = math.prod(len(values_of_axis) for axis, values_of_axis in given.items() if axis not in values) * block.seeds
+    counted_axes = [axis for axis in _DECIDE_WORK if axis not in SHARED]
+    for point in itertools.product(*(values[axis] for axis in counted_axes)):
+        yield dict(zip(counted_axes, point, strict=True)), alike, values["sequence_length"], values["clipping"]
 
 
 def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     """(values of the settings that work depends on, values of all that are given)."""
     described = described_axes()
     given = {**{axis: [value] for axis, value in block.shared.items()}, **block.grid}
-    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _COUNTED}, given
+    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _DECIDE_WORK}, given
 
 
 def _eigenvalues(block: Block) -> int:
-    """H³ for every matrix whose eigenvalues are computed: every draw, and every draw at its spectral radius.
+    """H³ for every matrix whose eigenvalues are computed: each draw, and each draw at its spectral radius.
 
-    The engine remembers some of them: if the block has no more than that, each is computed once, whatever else varies.
+    The engine remembers a number of matrices. In a block with no more than that, each is computed once.
     """
     values, given = _values(block)
     gates = [GATES[cell] for cell in values["cell"]]
@@ -142,7 +148,7 @@ def _eigenvalues(block: Block) -> int:
 
 
 def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
-    """The work of one run a length and clipping; if it is shared, of one forward pass for all of them."""
+    """The work of one run for each length and clipping. If it is shared, one forward pass serves all of them."""
     gates, H, B = GATES[settings["cell"]], settings["hidden_size"], settings["batch_size"]
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
@@ -160,7 +166,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + HELD_OUT_SEQUENCES * held_out  # × steps
     recorded = gradients * traced * width * B * scale
-    found = {
+    work = {
         "network": networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
         f"{path}_step": forward + held_out + backward,
@@ -174,7 +180,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
         "kept": runs,
         "row": steps * len(clippings) * traced,
     }  # fmt: skip
-    return Counter({kind: count for kind, count in found.items() if count})
+    return Counter({kind: count for kind, count in work.items() if count})
 
 
 def _inputs_of(task: str) -> int:
@@ -183,7 +189,7 @@ def _inputs_of(task: str) -> int:
 
 
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
-    """The states of the largest run; the engine keeps some of them, unless ``memory_mb`` bounds them."""
+    """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
     most: int = max(
         max(lengths) * settings["batch_size"] * GATES[settings["cell"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
@@ -193,5 +199,5 @@ def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
 
 
 def _listed_mb(block: Block) -> float:
-    """The list of the block's runs."""
+    """MiB that the list of the block's runs takes."""
     return len(block) * RATES["run_bytes"] / MIB

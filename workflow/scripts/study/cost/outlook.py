@@ -1,9 +1,9 @@
-"""What a study will take, told before anything starts: runs, jobs, processor time, wall time, memory, disk, and what is left of it.
+"""What a study will take, told before it starts: runs, jobs, processor time, wall time, memory, disk, and what is left.
 
-The cost model knows how much work there is, not how fast this machine does it: a few of the study's own runs, spread over its
-settings, are timed here (10 seconds at most), and the model's times of the engine are multiplied by measured over predicted, sweep
-by sweep. What was not timed (starts of jobs, keeping rows, tables, figures) stands as in the model: a machine without a compiler
-is many times slower in the engine, and not in the rest.
+The cost model knows how much work there is. It does not know how fast this machine is. So some short runs of the study are timed
+here, for 10 seconds at most. In each sweep the engine's predicted time is multiplied by measured over predicted. What was not timed
+stands as in the model: starts of jobs, keeping rows, tables, figures. A machine without a compiler is many times slower in the engine
+alone.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from study.settings import axis_defaults, described_axes
 from study.tables.columns import TABLES
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
-NOT_TIMED = (
-    "block",
-    "kept",
-    "row",
-    "cubed",
-)  # not the engine's; and eigenvalues, which are remembered when a sample is timed
+# Work that is not the engine's; and eigenvalues, which are remembered when a sample is timed.
+NOT_TIMED = ("block", "kept", "row", "cubed")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Processor seconds by the model: in the engine, whose speed is measured here, and in the rest, which is not."""
+    """Processor seconds by the model.
+
+    Attributes:
+        engine: in the engine, whose speed is measured here.
+        rest: in everything else.
+    """
 
     engine: float
     rest: float
@@ -53,10 +54,13 @@ class SweepPlan:
     """What one sweep takes.
 
     Attributes:
+        runs, finished: how many it has, and how many are in the cache.
         blocks: times of every block.
         open: share of every block's runs that are not finished.
-        factor, sampled: measured over predicted time in the engine; runs that this was measured on.
-        memory_mb, disk_mb: of the largest job; of all (MiB).
+        factor: measured over predicted time in the engine.
+        sampled: how many runs that was measured on.
+        memory_mb: of the largest job (MiB).
+        disk_mb: of all jobs (MiB).
     """
 
     sweep: str
@@ -96,7 +100,7 @@ class SweepPlan:
 
 
 def small_parts(block: Block, budget: float) -> Iterator[Block]:
-    """Parts of a block that take at most ``budget`` seconds: one point of its grid each, with all lengths if they fit."""
+    """Small blocks out of a block, each of at most ``budget`` seconds: a point of its grid, with all lengths if they fit."""
     rng = np.random.default_rng(0)
     axes = {axis: [value] for axis, value in block.shared.items()} | block.grid
     while True:
@@ -122,13 +126,13 @@ def engine_work(block: Block, shared: bool = True) -> model.Work:
 
 def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[float, int]:
     """(measured over predicted time, runs timed) of blocks evenly spread; (1, 0) if none is small enough."""
-    parts = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
+    open_samples = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
     start, measured, predicted, runs = time.perf_counter(), 0.0, 0.0, 0
-    while parts:
-        for part in list(parts):
-            block = next(part, None)
+    while open_samples:
+        for samples in list(open_samples):
+            block = next(samples, None)
             if block is None:
-                parts.remove(part)
+                open_samples.remove(samples)
                 continue
             list(runner.compute(experiments_of(block)))  # finds eigenvalues and warms up
             begun = time.process_time()
@@ -147,15 +151,17 @@ def experiments_of(block: Block) -> list[rc.Experiment]:
 def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner, budget: float) -> SweepPlan:
     costs = [model.block_cost(block, config) for block in blocks]
     factor, sampled = speed(blocks, runner, budget)
-    kept = runner.cache.keys()
-    finished = [sum(runner.name(e) in kept for e in experiments_of(block)) if kept else 0 for block in blocks]
+    finished_keys = runner.cache.keys()
+    finished = [
+        sum(runner.name(e) in finished_keys for e in experiments_of(block)) if finished_keys else 0 for block in blocks
+    ]
     engine = [model.seconds(engine_work(block)) for block in blocks]
     return SweepPlan(
         sweep=blocks[0].sweep,
         runs=sum(map(len, blocks)),
         finished=sum(finished),
         blocks=[Times(inside, cost.seconds - inside) for inside, cost in zip(engine, costs, strict=True)],
-        open=[1.0 - done / len(block) for done, block in zip(finished, blocks, strict=True)],
+        open=[1.0 - finished_runs / len(block) for finished_runs, block in zip(finished, blocks, strict=True)],
         factor=factor,
         sampled=sampled,
         memory_mb=max(cost.memory_mb for cost in costs),
@@ -164,14 +170,14 @@ def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner,
 
 
 def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
-    """Times of a job that verifies these blocks: their samples once more in the engine; the rest is PyTorch's."""
+    """Times of a job that verifies these blocks. The engine runs their samples once more; the rest is PyTorch's."""
     checked = config["gate"]["checked_runs_per_job"]
     engine = sum(min(1.0, checked / len(block)) * model.seconds(engine_work(block, shared=False)) for block in blocks)
     return Times(engine, model.verification_cost(blocks, config).seconds - engine)
 
 
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
-    """What surrounds the sweeps: jobs and times of the gate, verification, tables and figures."""
+    """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
     checked = config["gate"]["checked_runs_per_job"]
     verifications = planning.verification_jobs(blocks) if checked else {}
     verifying = [verification_times(group, config) for group in verifications.values()]
@@ -222,12 +228,14 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
         rows.append([p.sweep, f"{p.runs:,}", f"{p.finished:,}", str(len(p.blocks)), *times, *space])
     for name, (jobs, times_around) in rest.items():
         rows.append([name, "", "", str(jobs), shown(times_around.at(factor)), "", shown(times_around.at(1.0)), "", ""])
-    sweeps, others = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
-    runs, done, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
-    total = [f"{runs:,}", f"{done:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
-    rows.append(["all", *total, shown(sweeps + others), "", "", "", f"{disk * 1.3:.0f} MiB"])  # the tables once more
+    sweeps, around_sweeps = sum(p.spent for p in plans), sum(t.at(factor) for _, t in rest.values())
+    runs, finished, disk = (sum(getattr(p, n) for p in plans) for n in ("runs", "finished", "disk_mb"))
+    total = [f"{runs:,}", f"{finished:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
+    rows.append(
+        ["all", *total, shown(sweeps + around_sweeps), "", "", "", f"{disk * 1.3:.0f} MiB"]
+    )  # the tables once more
     gate = rest["engine check"][1].at(factor)  # alone, and before all others
-    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (others - gate) / cores
+    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (around_sweeps - gate) / cores
     lines = [
         f"Study {config['study']}: the plan",
         table(rows),
@@ -235,15 +243,15 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     ]
     if sampled:
         lines.append(
-            f"Short runs with the study's settings were timed here, {sampled:,} in all with repeats: in the engine this machine takes {factor:.2f} times what the model says."
+            f"Short runs with the study's settings were timed here ({sampled:,} with repeats): in the engine this machine takes {factor:.2f} times what the model says."
         )
     else:
         lines.append(
-            "No run of the study is short enough to be timed here: the model's own times stand (another machine's)."
+            "No run of the study is short enough to be timed here. The times are the model's, for another machine."
         )
     defaults = axis_defaults()
-    for (one, other), count in planning.shared_runs(config, defaults).items():
-        lines.append(f"The sweeps {one} and {other} share {count:,} runs; these are computed once.")
+    for (first, second), count in planning.shared_runs(config, defaults).items():
+        lines.append(f"The sweeps {first} and {second} share {count:,} runs; these are computed once.")
     return "\n".join(lines)
 
 
@@ -251,8 +259,8 @@ def of_study(config: dict[str, Any], runner: BlockRunner, cores: int) -> str:
     """The plan of a study as text, after timing some of its runs."""
     blocks = planning.blocks(config)
     by_sweep = [[block for (sweep, _), block in blocks.items() if sweep == name] for name in config["sweeps"]]
-    plans = [plan_sweep(own, config, runner, SAMPLE_SECONDS / len(by_sweep)) for own in by_sweep]
-    known = [plan.factor for plan in plans if plan.sampled]
-    typical = math.exp(float(np.mean(np.log(known)))) if known else 1.0
+    plans = [plan_sweep(sweep_blocks, config, runner, SAMPLE_SECONDS / len(by_sweep)) for sweep_blocks in by_sweep]
+    factors = [plan.factor for plan in plans if plan.sampled]
+    typical = math.exp(float(np.mean(np.log(factors)))) if factors else 1.0
     plans = [plan if plan.sampled else replace(plan, factor=typical) for plan in plans]
     return report(config, plans, around(config, blocks), cores)

@@ -21,8 +21,8 @@ MEMORY_HEAD_ROOM = 1.5  # the prediction is within 30 %; allocators and librarie
 SLOWER = 3.0  # how much slower than the machine on which the rates were measured a node may be
 START_MINUTES = 3  # starting two Snakemakes and importing torch from a busy file server
 GATE_MB, GATE_MINUTES = 400, 30  # with PyTorch imported
-# How often the gate holds all states, by gate, of its largest network: in the engine, in autograd and in torch.nn, values and
-# gradients. Measured at T = 1000, B = 160, H = 64: vanilla 10.7, GRU 10.9 and LSTM 9.4 a gate.
+# How many copies of all states the gate holds for each gate of its largest network: in the engine, in autograd and in torch.nn,
+# values and gradients. Measured at T = 1000, B = 160, H = 64: vanilla 10.7, GRU 10.9, LSTM 9.4.
 COPIES = 11
 TABLE_MB, TABLE_LIMIT_MB = 800, 2500  # tables and figures are streamed: their memory stays bounded
 REPORT_MINUTES = 10
@@ -81,17 +81,17 @@ def of_tables(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]
 
 
 def gpu(config: Mapping[str, Any]) -> dict[str, Resource]:
-    """One GPU for every job that computes, unless the study is for the CPU; then the key is absent, which every executor understands."""
+    """One GPU for every job that computes. If the study is for the CPU the key is absent, which every executor understands."""
     return {} if config["device"] == "cpu" else {"gpu": 1}
 
 
 def memory(predicted_mb: float, attempt: int) -> int:
-    """MiB to ask for: the prediction with head-room, what stands around the script, and as much again for every further attempt."""
+    """MiB to ask for: the prediction with head-room, and what stands around the script. Each attempt asks for as much again."""
     return _rounded((MEMORY_HEAD_ROOM * predicted_mb + AROUND_MB) * attempt)
 
 
 def minutes(predicted_seconds: float, attempt: int) -> int:
-    """Minutes to ask for: a slow node's, and as many again for every further attempt."""
+    """Minutes to ask for on a slow node. Each attempt asks for as many again."""
     return math.ceil((START_MINUTES + SLOWER * predicted_seconds / 60) * attempt)
 
 

@@ -26,9 +26,9 @@ class Cells:
     """Cells of one column.
 
     Attributes:
-        where: task, file and column, the beginning of every sentence about them.
+        where: task, file and column: the beginning of every sentence about the cells.
         values: one a cell; dictionaries are decoded.
-        rows: (cells,) their data rows, counted from 0.
+        rows: (cells,) the data rows of the cells, counted from 0.
         decimal: the decimal mark of a text file.
     """
 
@@ -38,7 +38,7 @@ class Cells:
     decimal: str
 
     def in_rows(self, cells: np.ndarray) -> str:
-        """The data rows of these cells, for a sentence; ``cells`` are indices or booleans."""
+        """The data rows of these cells, for a sentence. ``cells`` are indices or booleans."""
         return data_rows(np.sort(self.rows[cells]))
 
 
@@ -51,7 +51,7 @@ def matches(text: str, pattern: str) -> bool:
 
 
 def all_true(matched: pa.Array) -> bool:
-    """Whether all that are not null are true, and there are some."""
+    """Whether all values that are not null are true, and there is at least one."""
     return bool(pc.all(matched, min_count=1).as_py())
 
 
@@ -68,7 +68,7 @@ def trimmed(values: pa.Array) -> pa.Array:
 
 
 def with_decimal_points(text: pa.Array, decimal: str) -> pa.Array:
-    """Numbers in text as programs write them. With a decimal comma a point is no part of a number, and stays unreadable."""
+    """Numbers in text with decimal points. Where the decimal mark is a comma, a point makes the text unreadable, as it should."""
     if decimal == ".":
         return text
     return pc.replace_substring(pc.replace_substring(text, ".", "point"), ",", ".")

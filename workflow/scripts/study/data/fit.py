@@ -1,4 +1,4 @@
-"""Whether the sweeps of a config fit the user's sequences: every value of the grid that a run would be refused for."""
+"""Whether the sweeps of a config fit the user's sequences. Every value that a run would be refused for is told."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Fit:
 
     Args:
         sweep, grid: of the config.
-        task, data: the task's name; what was read for it, a ``intake.Task``.
-        defaults: axis -> value where the grid does not name it.
+        task, data: the task's name, and its sequences as a ``Task``.
+        defaults: axis -> value, for axes that the grid does not name.
     """
 
     def __init__(self, sweep: str, grid: Mapping[str, Any], task: str, data: Any, defaults: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Fit:
         yield from self._range()
 
     def warnings(self) -> Iterator[str]:
-        """What can be run, and may not be meant."""
+        """What can be run and may be a mistake."""
         ends = self.data.ends
         for length in self._values("sequence_length"):
             early = int((ends < length).sum())

@@ -31,8 +31,9 @@ class Gathered:
     Attributes:
         inputs: (N, T, D) float64, 0 after a sequence's end.
         targets: (N,) int64 or (N, C) float64 for a loss at the last step, with T as second axis for one at every step.
-        mask: (N, T) bool, steps that carry a target; None where that is the last step of all, or every step of all.
+        mask: (N, T) bool, steps that carry a target. None if that is the last step of all sequences, or every step.
         ends, starts: (N,) the steps up to the last target, and up to the first.
+        names: (N,) identifiers.
         classes: what the labels 0, 1, … are called; None for a regression.
         file_rows: rows of the file.
         unused: columns that nothing uses.
@@ -50,7 +51,7 @@ class Gathered:
 
 
 def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) -> Gathered:
-    """The sequences of a file as the config's ``sequences`` section describes them: one row a time step.
+    """The sequences of a file with one row a time step, as the config's ``sequences`` section describes them.
 
     Raises:
         DataError: the file, a column or a cell is not what it must be.
@@ -93,7 +94,7 @@ def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) ->
 
 
 def _require_roles(name: str, described: Mapping[str, Any]) -> None:
-    """That no column is asked to be two things that exclude each other."""
+    """Refuse a column that has two roles which exclude each other."""
     where, targets = f"sequences.{name}", list(described["targets"])
     if described["loss"] == "softmax_cross_entropy" and len(targets) != 1:
         raise DataError(
@@ -102,14 +103,16 @@ def _require_roles(name: str, described: Mapping[str, Any]) -> None:
         )
     columns_of = {"inputs": described["inputs"], "targets": targets}
     columns_of |= {key: [described[key]] for key in ("sequence", "time", "mask") if described.get(key) is not None}
-    for one, other in (("sequence", "inputs"), ("sequence", "targets"), ("sequence", "time"), ("sequence", "mask"), ("mask", "time"), ("mask", "targets")):  # fmt: skip
-        both = [column for column in columns_of.get(other, []) if column in columns_of.get(one, [])]
-        if both:
-            raise DataError(f"{where}.{other}: {both[0]!r} is the column of {one}: already; a column cannot be both")
+    for role, other_role in (("sequence", "inputs"), ("sequence", "targets"), ("sequence", "time"), ("sequence", "mask"), ("mask", "time"), ("mask", "targets")):  # fmt: skip
+        shared = [column for column in columns_of.get(other_role, []) if column in columns_of.get(role, [])]
+        if shared:
+            raise DataError(
+                f"{where}.{other_role}: {shared[0]!r} is the column of {role}: already; a column cannot be both"
+            )
 
 
 def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[str]:
-    """The columns that are read: all that the config names, and those that look like time where it names none."""
+    """The columns to read: all that the config names. If it names no time, also those that look like time."""
     roles = [("sequence", described["sequence"]), ("time", described.get("time")), ("mask", described.get("mask"))]
     roles += [(key, column) for key in ("inputs", "targets") for column in described[key]]
     missing = list(dict.fromkeys(column for _, column in roles if column is not None and column not in names))
@@ -160,7 +163,7 @@ def _say_unused_rows(inside: np.ndarray, notes: Notes) -> None:
 
 
 def _require_memory(where: str, N: int, T: int, D: int) -> None:
-    """That sequences as long as the longest fit into this machine."""
+    """Refuse sequences that do not fit into this machine, each as long as the longest."""
     wanted, there = N * T * D * 8, memory_of_machine_mb() * 2**20
     if wanted > there / 2:
         raise DataError(
@@ -170,10 +173,10 @@ def _require_memory(where: str, N: int, T: int, D: int) -> None:
 
 
 def _input(table: Table, column: str, order: Order, notes: Notes) -> np.ndarray:
-    """(rows,) one input in the order of the steps, with what is remarkable about it."""
-    found = finite(table.cells(column), "every input needs a number in every row")
-    values = found.values
-    notes.report += [f"input {column!r}: {line}" for line in found.notes]
+    """(rows,) one input in the order of the steps. Notes tell what is remarkable about it."""
+    numbers = finite(table.cells(column), "every input needs a number in every row")
+    values = numbers.values
+    notes.report += [f"input {column!r}: {line}" for line in numbers.notes]
     notes.report.append(f"input {column!r}: {_spread(values)}")
     key = table.where
     if values.min() == values.max():
@@ -196,17 +199,17 @@ def _targets(
     """(targets of these data rows, classes): (rows,) labels or (rows, C) numbers."""
     if described["loss"] == "softmax_cross_entropy":
         cells = table.cells(described["targets"][0], rows)
-        found = labels(cells, f"every row that carries a target needs its class{_remedy(described)}")
-        notes.warnings += found.warnings
-        _require_few_classes(cells, found)
-        return found.codes, found.names
+        names = labels(cells, f"every row that carries a target needs its class{_remedy(described)}")
+        notes.warnings += names.warnings
+        _require_few_classes(cells, names)
+        return names.codes, names.names
     need = f"a squared error needs a number in every row that carries a target{_remedy(described)}"
     values = []
     for column in described["targets"]:
-        found_numbers = finite(table.cells(column, rows), need)
-        notes.report += [f"target {column!r}: {line}" for line in found_numbers.notes]
-        notes.report.append(f"target {column!r}: {_spread(found_numbers.values)}")
-        values.append(found_numbers.values)
+        numbers = finite(table.cells(column, rows), need)
+        notes.report += [f"target {column!r}: {line}" for line in numbers.notes]
+        notes.report.append(f"target {column!r}: {_spread(numbers.values)}")
+        values.append(numbers.values)
     return np.stack(values, axis=1), None
 
 
@@ -219,9 +222,9 @@ def _remedy(described: Mapping[str, Any]) -> str:
     return "; where some have none, name a column under mask: that is 1 in rows with a target, else 0"
 
 
-def _require_few_classes(cells: Cells, found: Names) -> None:
-    """That a column of classes is none of identifiers: at most 1000, and beyond 20 fewer than half the targets."""
-    classes, targets = len(found.names), len(found.codes)
+def _require_few_classes(cells: Cells, names: Names) -> None:
+    """Refuse classes that look like identifiers: more than 1000, or more than 20 and half as many as targets."""
+    classes, targets = len(names.names), len(names.codes)
     if classes > MOST_CLASSES or (classes > FEW_CLASSES and 2 * classes >= targets):
         raise DataError(
             f"{cells.where} has too many classes, {classes:,} in {counted(targets, 'target')}, as identifiers do; allowed are {MOST_CLASSES:,}, "
@@ -230,14 +233,14 @@ def _require_few_classes(cells: Cells, found: Names) -> None:
 
 
 def _by_step(targets: np.ndarray, mask: np.ndarray, order: Order, carry: np.ndarray) -> np.ndarray:
-    """Targets (N, T, …) from those of the rows that carry one; 0 elsewhere."""
+    """Targets (N, T, …), 0 at steps without one, from the targets of the rows that carry one."""
     spread = np.zeros((*mask.shape, *targets.shape[1:]), dtype=targets.dtype)
     spread[order.of_row[carry], order.step[carry]] = targets
     return spread
 
 
 def _varied(table: Table, described: Mapping[str, Any], order: Order, carry: np.ndarray) -> bool:
-    """Whether rows hold targets that are neither blank nor that of the one row of their sequence that counts."""
+    """Whether a row that does not count holds another target than the one row of its sequence that counts."""
     for column in described["targets"]:
         codes, values = distinct(table.cells(column, order.rows))
         blank = np.array([is_blank(value) for value in values])[codes]

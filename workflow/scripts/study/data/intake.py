@@ -25,12 +25,12 @@ from study.settings import axis_defaults
 
 @dataclass(frozen=True)
 class Inspection:
-    """What can be said of a study's data before any job.
+    """What a study's data are, known before any job.
 
     Attributes:
-        problems: what must be mended; each begins with its key in the config.
-        warnings: what may not be meant; likewise.
-        reports: task -> what its data are, a line each.
+        problems: what must be mended. Each begins with its key in the config.
+        warnings: what may be a mistake. Each begins with its key, too.
+        reports: task -> lines on what its data are.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -39,28 +39,28 @@ class Inspection:
 
 
 def inspect(config: Mapping[str, Any], folders: Sequence[Path] = (Path(),)) -> Inspection:
-    """Read every file that the config declares, once, and hold the sweeps against what was read.
+    """Read every file that the config declares, once, and compare the sweeps with what was read.
 
     Args:
         config: a study that agrees with the schema.
         folders: where relative file names are looked for, one after the other.
     """
-    found = Inspection()
+    inspection = Inspection()
     tasks: dict[str, Task] = {}
     for name, described in config.get("sequences", {}).items():
         try:
             require_one_file(name, described["file"], folders)
             tasks[name] = read(name, described, folder_of(described["file"], folders))
         except DataError as error:
-            found.problems.append(str(error))
+            inspection.problems.append(str(error))
         else:
-            found.warnings.extend(tasks[name].warnings)
-            found.reports[name] = tasks[name].report
+            inspection.warnings.extend(tasks[name].warnings)
+            inspection.reports[name] = tasks[name].report
     if tasks:
         for fit in _fits(config, tasks):
-            found.problems.extend(fit.problems())
-            found.warnings.extend(fit.warnings())
-    return found
+            inspection.problems.extend(fit.problems())
+            inspection.warnings.extend(fit.warnings())
+    return inspection
 
 
 def _fits(config: Mapping[str, Any], tasks: Mapping[str, Task]) -> Iterator[Any]:
@@ -83,7 +83,7 @@ def from_file(name: str, described: Mapping[str, Any], root: Path = Path()) -> A
 
 
 def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
-    """Sequences as the config's ``sequences`` section describes them: a tidy file, one row a time step.
+    """Sequences from a tidy file with one row a time step, as the config's ``sequences`` section describes them.
 
     Raises:
         DataError: the file, a column or a cell is not what it must be; the sentence begins with ``sequences.NAME``.
@@ -92,26 +92,26 @@ def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
     notes = Notes()
     where = f"sequences.{name} ({described['file']})"
     try:
-        found = gathering.gather(name, described, root, notes)
+        gathered = gathering.gather(name, described, root, notes)
     except MemoryError as error:
         raise DataError(f"{where}: the sequences do not fit into memory; use fewer, or shorter ones") from error
     except pa.ArrowException as error:
         raise DataError(f"{where}: the file cannot be read ({str(error).splitlines()[0]})") from error
     fraction = described.get("held_out", HELD_OUT_FRACTION)
-    held_out = _held_out(where, len(found.names), fraction)
+    held_out = _held_out(where, len(gathered.names), fraction)
     task = Task(
-        found.inputs,
-        found.targets,
+        gathered.inputs,
+        gathered.targets,
         held_out,
         described["loss"],
         described["loss_at"],
-        found.mask,
-        found.ends,
-        found.starts,
-        found.names,
-        found.classes,
+        gathered.mask,
+        gathered.ends,
+        gathered.starts,
+        gathered.names,
+        gathered.classes,
     )
-    task.report.extend(report_of(described, found, task, notes.report))
+    task.report.extend(report_of(described, gathered, task, notes.report))
     task.warnings.extend([*notes.warnings, *class_warnings(where, task), *double_use(where, described)])
     return task
 
@@ -122,21 +122,21 @@ def digits() -> Arrays:
 
 
 def digits_task() -> Task:
-    """The digits of ``rnn_core.tasks``, with what is said of them."""
+    """The digits of ``rnn_core.tasks``, with their report."""
 
     data = rc.tasks.digits()
     N, T, _ = data.inputs.shape
     ends = np.full(N, T)
     classes = list(range(data.output_size))
-    own = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
-    task = Task(*own, ends, ends, list(range(N)), classes)
+    fields = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
+    task = Task(*fields, ends, ends, list(range(N)), classes)
     task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of {T} pixels")
     task.report.extend([*class_lines(task), *last_lines(task)])
     return task
 
 
 def _held_out(where: str, N: int, fraction: float) -> np.ndarray:
-    """(N,) bool, drawn once for the data set, so that every run of every seed has the same split."""
+    """(N,) bool. It is drawn once for the data set, so runs of all seeds have the same split."""
     held_out = split(N, fraction)
     if not 0 < held_out.sum() < N:
         raise DataError(

@@ -23,17 +23,17 @@ def _holding(file: str, folders: Sequence[Path]) -> list[Path]:
 
 
 def require_one_file(name: str, file: str, folders: Sequence[Path]) -> None:
-    """That no two different files answer to the name."""
-    first, *others = [folder / file for folder in _holding(file, folders)] or [Path()]
-    for other in others:
-        if not (first.samefile(other) or filecmp.cmp(first, other, shallow=False)):
+    """Refuse a name that leads to two different files."""
+    first, *further = [folder / file for folder in _holding(file, folders)] or [Path()]
+    for file_elsewhere in further:
+        if not (first.samefile(file_elsewhere) or filecmp.cmp(first, file_elsewhere, shallow=False)):
             raise DataError(
-                f"sequences.{name}.file: {file!r} is two different files, {first} and {other}; write the path of the one that is meant"
+                f"sequences.{name}.file: {file!r} is two different files, {first} and {file_elsewhere}; write the path of the one that is meant"
             )
 
 
 def place_of(config: Mapping[str, Any], task: str, folders: Sequence[Path]) -> tuple[str, str] | None:
-    """(folder, file) of a task on the user's data: where it was found, and its name from here; None for another task."""
+    """(folder, file) of a task on the user's data, the file's name as seen from here; None for another task."""
     described = config.get("sequences", {}).get(task)
     if not described:
         return None
@@ -42,7 +42,7 @@ def place_of(config: Mapping[str, Any], task: str, folders: Sequence[Path]) -> t
 
 
 def watched(file: str | None) -> list[str]:
-    """The file, if there is one whose date Snakemake can watch: to it a name with braces is a pattern, no file."""
+    """The file, if Snakemake can watch its date. A name with braces is a pattern to Snakemake, no file."""
     return [] if file is None or "{" in file else [file]
 
 

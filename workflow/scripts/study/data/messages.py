@@ -1,4 +1,4 @@
-"""How a fault in the user's data is said: the task, the file, the rows, what is wrong, what would be right."""
+"""Words for a fault in the user's data: the task, the file, the rows, what is wrong and what would be right."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def quoted(value: Any) -> str:
 
 
 def column_name(name: str) -> str:
-    """A column's name as a sentence can hold it: on one line, cut where it is long, with a word where there is none."""
+    """A column's name for a sentence: on one line, cut where it is long, ``(no name)`` where it is empty."""
     line = " ".join(name.split()) or "(no name)"
     return line if len(line) <= WIDTH else f"{line[:WIDTH]}…"
 

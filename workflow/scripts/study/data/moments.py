@@ -77,7 +77,7 @@ def _moment_values(cells: Cells) -> tuple[pa.Array, str]:
 
 
 def _first_unread(text: pa.Array, decimal: str) -> int:
-    """The first cell of a text that cannot be read together with those before it: in doubt the first of another kind."""
+    """The first cell that cannot be read as the cells before it can."""
     low, high = 0, len(text)  # the first ``low`` cells can be read, the first ``high`` cannot
     while high - low > 1:
         middle = (low + high) // 2
@@ -88,7 +88,7 @@ def _first_unread(text: pa.Array, decimal: str) -> int:
 
 
 def _first_cast(text: pa.Array, *kinds: pa.DataType) -> pa.Array | None:
-    """The text in the first type that all cells read as; None if there is none."""
+    """The text in the first type that all cells can be read as; None if there is none."""
     for kind in kinds:
         try:
             return text.cast(kind)

@@ -34,7 +34,10 @@ class Names:
 
 
 def labels(cells: Cells, need: str) -> Names:
-    """Cells as class labels: text, booleans or integers, counted from 0 in sorted order; ``need`` says why none may be blank.
+    """Cells as class labels: text, booleans or integers, counted from 0 in sorted order.
+
+    Args:
+        need: why no cell may be blank.
 
     Raises:
         DataError: some are blank, fractions, or look like identifiers; or two differ in blanks alone.
@@ -80,7 +83,9 @@ def identifiers(cells: Cells) -> Names:
 
 
 def distinct(cells: Cells) -> tuple[np.ndarray, list[Any]]:
-    """(index of every cell into the different values, these values in the order of their first cells); None is a blank cell.
+    """(index of every cell into the different values, the different values in the order of their first cells).
+
+    A blank cell is the value None.
 
     Raises:
         DataError: cells hold several values, or bytes.
@@ -104,7 +109,7 @@ def _require_named(cells: Cells, codes: np.ndarray, meant: Sequence[Any], need: 
 
 
 def _require_apart(cells: Cells, raw: Sequence[Any], meant: Sequence[Any], what: str) -> None:
-    """That no two values are written differently and mean the same to a reader: ``a`` and ``a `` or ``1`` and ``01``."""
+    """Refuse two values that a reader takes for the same: ``a`` and ``a ``, or ``1`` and ``01``."""
     first: dict[Any, Any] = {}
     for given, value in zip(raw, meant, strict=True):
         same = float(value) if isinstance(value, str) and matches(value, r"^[+-]?[0-9]+(\.0*)?$") else value
@@ -115,7 +120,7 @@ def _require_apart(cells: Cells, raw: Sequence[Any], meant: Sequence[Any], what:
 
 
 def _labels_meant(cells: Cells, codes: np.ndarray, raw: list[Any]) -> tuple[list[Any], list[str]]:
-    """(every different value as a label, or None if it is blank; warnings)."""
+    """(every different value as a label, None where it is blank; warnings)."""
     if is_text(cells.values.type):
         return _labels_of_text(cells, codes, raw)
     if all(value is None or isinstance(value, bool) for value in raw):
@@ -130,22 +135,24 @@ def _labels_meant(cells: Cells, codes: np.ndarray, raw: list[Any]) -> tuple[list
 
 def _labels_of_text(cells: Cells, codes: np.ndarray, raw: list[str | None]) -> tuple[list[Any], list[str]]:
     text = [None if value is None else value.strip() for value in raw]
-    said = [value for value in text if not is_blank(value)]
-    plain = {value: value.replace(",", ".") if cells.decimal == "," else value for value in said if value is not None}
-    if said and all(matches(value, _LABEL) for value in plain.values()):
-        fraction = np.array([value in plain and float(plain[value]) % 1 != 0 for value in text])[codes]
+    filled = [value for value in text if not is_blank(value)]
+    decimal_text = {
+        value: value.replace(",", ".") if cells.decimal == "," else value for value in filled if value is not None
+    }
+    if filled and all(matches(value, _LABEL) for value in decimal_text.values()):
+        fraction = np.array([value in decimal_text and float(decimal_text[value]) % 1 != 0 for value in text])[codes]
         if fraction.any():
             raise DataError(_fraction(cells, fraction))
-        return [int(plain[value].partition(".")[0]) if value in plain else None for value in text], []
-    if said and all(value is not None and value.lower() in ("true", "false") for value in said):
-        return [value.lower() == "true" if value in plain else None for value in text], []  # type: ignore[union-attr]
+        return [int(decimal_text[value].partition(".")[0]) if value in decimal_text else None for value in text], []
+    if filled and all(value is not None and value.lower() in ("true", "false") for value in filled):
+        return [value.lower() == "true" if value in decimal_text else None for value in text], []  # type: ignore[union-attr]
     names = [value or None for value in text]
     blank = sorted({value for value in names if value and is_blank(value)})
     warnings = [
         f"{cells.where}: {value!r} is taken as the name of a class; if it means a missing value, leave the cell empty"
         for value in blank
     ]
-    if not said:  # nothing but words for missing values
+    if not filled:  # nothing but words for missing values
         return [None] * len(names), []
     folded: dict[str, str] = {}
     for name in filter(None, names):

@@ -17,7 +17,7 @@ EXACT = 2**53  # integers up to this size are float64 numbers, all of them
 _YES, _NO = ("true", "yes"), ("false", "no")
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _DATE = r"^([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}|[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$)"
-_DATES = "a date is no input: write it as a number, such as hours since the start, or name the column under time: if it orders the rows"
+_DATES = "a date is no input. Write it as a number, such as hours since the start, or name the column under time: if it orders the rows"
 _THOUSANDS = {".": r"^[+-]?[0-9]{1,3}(,[0-9]{3})+\.[0-9]*$", ",": r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]*)?$"}
 
 
@@ -28,7 +28,7 @@ class Numbers:
     Attributes:
         values: (cells,) float64; nan where the cell is blank or not a number.
         blank: (cells,) bool.
-        notes: what was done to get them, for the report.
+        notes: for the report, what was done to get the numbers.
     """
 
     values: np.ndarray
@@ -49,16 +49,16 @@ def numbers(cells: Cells) -> Numbers:
     if pa.types.is_null(kind):
         return Numbers(np.full(len(values), np.nan), blank)
     if pa.types.is_boolean(kind):
-        found = values.cast(pa.uint8()).cast(pa.float64())
-        return Numbers(_floats(found), blank, ["true and false are read as 1 and 0"])
+        floats = values.cast(pa.uint8()).cast(pa.float64())
+        return Numbers(_floats(floats), blank, ["true and false are read as 1 and 0"])
     if pa.types.is_integer(kind):
         exact = values.fill_null(0).to_numpy(zero_copy_only=False)
-        found, lost = exact.astype(np.float64), _lost(exact)
-        return Numbers(np.where(blank, np.nan, found), blank, _said_of_lost(lost))
+        floats, rounded = exact.astype(np.float64), _rounded_integers(exact)
+        return Numbers(np.where(blank, np.nan, floats), blank, _note_on_rounding(rounded))
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        found = _floats(values.cast(pa.float64()))
-        lost = int((np.abs(found) > EXACT).sum()) if pa.types.is_decimal(kind) else 0
-        return Numbers(found, blank, _said_of_lost(lost))
+        floats = _floats(values.cast(pa.float64()))
+        rounded = int((np.abs(floats) > EXACT).sum()) if pa.types.is_decimal(kind) else 0
+        return Numbers(floats, blank, _note_on_rounding(rounded))
     raise DataError(_no_number(cells))
 
 
@@ -68,12 +68,12 @@ def finite(cells: Cells, need: str) -> Numbers:
     Raises:
         DataError: some are not.
     """
-    found = numbers(cells)
+    column = numbers(cells)
     faults = []
     kinds = {
-        "blank": found.blank,
-        "not a number (nan)": np.isnan(found.values) & ~found.blank,
-        "infinite": np.isinf(found.values),
+        "blank": column.blank,
+        "not a number (nan)": np.isnan(column.values) & ~column.blank,
+        "infinite": np.isinf(column.values),
     }
     for kind, wrong in kinds.items():
         if wrong.any():
@@ -82,7 +82,7 @@ def finite(cells: Cells, need: str) -> Numbers:
             )
     if faults:
         raise DataError(f"{cells.where} is {listed(faults)}; {need}")
-    return found
+    return column
 
 
 def flags(cells: Cells) -> np.ndarray:
@@ -91,34 +91,42 @@ def flags(cells: Cells) -> np.ndarray:
     Raises:
         DataError: some are neither.
     """
-    found = numbers(cells)
-    wrong = found.blank | ~np.isin(found.values, (0.0, 1.0))
+    column = numbers(cells)
+    wrong = column.blank | ~np.isin(column.values, (0.0, 1.0))
     if wrong.any():
         given = quoted(cells.values[int(np.flatnonzero(wrong)[0])].as_py())
         raise DataError(
             f"{cells.where} holds {given} in {cells.in_rows(wrong)}; a mask is 1 or true where the row carries a target, else 0 or false"
         )
-    return np.asarray(found.values == 1.0)
+    return np.asarray(column.values == 1.0)
 
 
 def _numbers_of_text(cells: Cells) -> Numbers:
     try:  # cells that are all plain numbers, as nearly always: four times as fast
-        plain, text = with_decimal_points(cells.values, cells.decimal), None
-        values = plain.cast(pa.float64())
+        decimal_text, text = with_decimal_points(cells.values, cells.decimal), None
+        values = decimal_text.cast(pa.float64())
     except pa.ArrowInvalid:
         text = trimmed(cells.values)
-        plain = with_decimal_points(text, cells.decimal)
-        good = pc.or_(pc.match_substring_regex(plain, NUMBER), pc.match_substring_regex(plain, _INFINITE))
-        wrong = ~np.asarray(pc.fill_null(good, True))
+        decimal_text = with_decimal_points(text, cells.decimal)
+        readable = pc.or_(
+            pc.match_substring_regex(decimal_text, NUMBER), pc.match_substring_regex(decimal_text, _INFINITE)
+        )
+        wrong = ~np.asarray(pc.fill_null(readable, True))
         if wrong.any():
-            return _of_words(cells, text, wrong)
-        values = plain.cast(pa.float64())
-    found = _floats(values)
-    return Numbers(found, np.asarray(plain.is_null()), _said_of_lost(_lost_in_text(plain, found)))
+            return _numbers_of_yes_and_no(cells, text, wrong)
+        values = decimal_text.cast(pa.float64())
+    floats = _floats(values)
+    return Numbers(
+        floats, np.asarray(decimal_text.is_null()), _note_on_rounding(_rounded_in_text(decimal_text, floats))
+    )
 
 
-def _of_words(cells: Cells, text: pa.Array, wrong: np.ndarray) -> Numbers:
-    """Cells of which some are no numbers: 1 and 0 if all that are not blank say yes or no."""
+def _numbers_of_yes_and_no(cells: Cells, text: pa.Array, wrong: np.ndarray) -> Numbers:
+    """Words as numbers: 1 for yes or true, 0 for no or false.
+
+    Raises:
+        DataError: a cell that is not blank says neither.
+    """
     small, blank = pc.utf8_lower(text), np.asarray(text.is_null())
     yes, no = (np.asarray(pc.is_in(small, pa.array(words))) for words in (_YES, _NO))
     if not (yes | no | blank).all():
@@ -126,10 +134,10 @@ def _of_words(cells: Cells, text: pa.Array, wrong: np.ndarray) -> Numbers:
     return Numbers(np.where(blank, np.nan, yes.astype(np.float64)), blank, ["true and false are read as 1 and 0"])
 
 
-def _lost_in_text(plain: pa.Array, values: np.ndarray) -> int:
-    """How many of these whole numbers, as they are written, float64 does not hold exactly."""
+def _rounded_in_text(decimal_text: pa.Array, values: np.ndarray) -> int:
+    """How many whole numbers in this text float64 does not hold exactly."""
     large = np.flatnonzero(np.abs(values) >= EXACT)
-    whole = [text for text in plain.take(pa.array(large)).to_pylist() if re.search(r"^\s*[+-]?[0-9]+\s*$", text)]
+    whole = [text for text in decimal_text.take(pa.array(large)).to_pylist() if re.search(r"^\s*[+-]?[0-9]+\s*$", text)]
     return sum(int(float(text)) != int(text) for text in whole)
 
 
@@ -137,32 +145,32 @@ def _floats(values: pa.Array) -> np.ndarray:
     return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _lost(exact: np.ndarray) -> int:
+def _rounded_integers(exact: np.ndarray) -> int:
     """How many integers float64 does not hold exactly."""
     large = [value for value in exact[np.abs(exact.astype(np.float64)) >= EXACT].tolist() if int(float(value)) != value]
     return len(large)
 
 
-def _said_of_lost(count: int) -> list[str]:
+def _note_on_rounding(count: int) -> list[str]:
     if not count:
         return []
-    return [f"{counted(count, 'integer')} beyond 2^53 lost their last digits in float64; take an offset away before"]
+    return [f"{counted(count, 'integer')} beyond 2^53 lost their last digits in float64; subtract an offset first"]
 
 
 def _unreadable(cells: Cells, text: pa.Array, wrong: np.ndarray) -> str:
-    """What stands where a number should, and what would be right."""
+    """The text that stands where a number should, and what would be right."""
     cell = str(text[int(np.flatnonzero(wrong)[0])].as_py())
-    said = f"{cells.where} holds {quoted(cell)} in {cells.in_rows(wrong)}, and must hold numbers"
+    fault = f"{cells.where} holds {quoted(cell)} in {cells.in_rows(wrong)}, and must hold numbers"
     comma = cells.decimal == ","
     if matches(cell, _DATE):
-        return f"{said}; {_DATES}"
+        return f"{fault}; {_DATES}"
     if matches(cell, _THOUSANDS[cells.decimal]):
-        return f"{said}; write them without separators of thousands"
+        return f"{fault}; write them without separators of thousands"
     if not comma and matches(cell, r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"):
-        return f'{said}; for decimal commas add decimal: ",", and write thousands without separators'
+        return f'{fault}; for decimal commas add decimal: ",", and write thousands without separators'
     if comma and matches(cell, NUMBER):
-        return f'{said}; with decimal: "," a number has no point'
-    return said
+        return f'{fault}; with decimal: "," a number has no point'
+    return fault
 
 
 def _no_number(cells: Cells) -> str:

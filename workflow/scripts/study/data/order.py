@@ -41,7 +41,7 @@ _TIME_ADDITIONS = frozenset({"s", "ms", "us", "ns", "sec", "secs", "seconds", "m
 
 @dataclass
 class Notes:
-    """What is said of the data: in its report, and as a warning."""
+    """What is told of the data: lines of its report, and warnings."""
 
     report: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Order:
     """Rows by sequence and step.
 
     Attributes:
-        rows: (rows,) data rows, sequence after sequence, each in its order of steps.
-        of_row: (rows,) the sequence that each of ``rows`` belongs to.
-        step: (rows,) its step in the sequence, counted from 0.
+        rows: (rows,) data rows, sequence after sequence, and step after step within each.
+        of_row: (rows,) the sequence of each of ``rows``.
+        step: (rows,) the step of each of ``rows`` in its sequence, counted from 0.
         lengths: (N,) rows of every sequence.
         names: (N,) identifiers.
     """
@@ -67,9 +67,9 @@ class Order:
 
 
 def order_of(table: Table, described: Mapping[str, Any], notes: Notes) -> Order:
-    found = identifiers(table.cells(described["sequence"]))
-    notes.warnings += found.warnings
-    codes, names = found.codes, found.names
+    identified = identifiers(table.cells(described["sequence"]))
+    notes.warnings += identified.warnings
+    codes, names = identified.codes, identified.names
     time = described.get("time")
     if time is None:
         rows = np.argsort(codes, kind="stable")
@@ -118,7 +118,7 @@ def _require_one_moment_each(
 
 
 def _spacing(time: str, of_row: np.ndarray, values: np.ndarray, unit: str) -> list[str]:
-    """A line on steps that are not equally long."""
+    """A line for the report if steps are not equally long."""
     gaps = np.diff(values)[np.diff(of_row) == 0]
     if not gaps.size or np.allclose(gaps, gaps[0], rtol=1e-6, atol=0.0):
         return []
@@ -132,13 +132,13 @@ def _spacing(time: str, of_row: np.ndarray, values: np.ndarray, unit: str) -> li
 def _check_time_order(
     table: Table, described: Mapping[str, Any], rows: np.ndarray, of_row: np.ndarray, notes: Notes
 ) -> None:
-    """Where no ``time`` is named: that columns that look like time agree with the order of the file."""
+    """Where no ``time`` is named: columns that look like time must agree with the order of the file."""
     for column in table.columns:
         if column == described["sequence"] or column in described["targets"] or not looks_like_time(column):
             continue
         try:
             ranks = moments(table.cells(column)).ranks[rows]
-        except DataError as error:  # a single blank cell must not let the rest of a time pass unread
+        except DataError as error:  # one blank cell must not keep the whole column from being checked
             raise DataError(
                 f"{error}. It looks like time; if it is none, add time: null to keep the file's order"
             ) from error
@@ -159,7 +159,7 @@ def _check_time_order(
 
 
 def _say_apart(table: Table, rows: np.ndarray, codes: np.ndarray, names: list[Any], notes: Notes) -> None:
-    """A warning where rows of one sequence lie apart in the file: two sequences may have the same identifier by mistake."""
+    """Warn if rows of one sequence lie apart in the file. Two sequences may have the same identifier by mistake."""
     apart = np.flatnonzero((np.diff(codes[rows]) == 0) & (np.diff(rows) > 1))
     if apart.size:
         sequences = len(set(codes[rows[apart]].tolist()))

@@ -53,7 +53,11 @@ def _suffix(name: str, described: Mapping[str, Any]) -> str:
 
 
 def _opened(file: Path, where: str) -> BinaryIO:
-    """The file, or one sentence on why there is none."""
+    """The open file.
+
+    Raises:
+        DataError: there is none, or it may not be read.
+    """
     if file.is_dir():
         raise DataError(f"{where}: this is a folder; name one file in it")
     if os.path.exists(file) and not file.is_file():  # noqa: PTH110 - of a name that no file can have, Path.exists makes an error
@@ -69,7 +73,7 @@ def _opened(file: Path, where: str) -> BinaryIO:
 
 
 def _hint(file: Path) -> str:
-    """What may have been meant by a file that is not there."""
+    """What may help where there is no such file."""
     if "~" in file.parts:
         return " ~ is not understood here; write the whole path."
     if any(part in ("http:", "https:", "s3:", "gs:", "file:") for part in file.parts):

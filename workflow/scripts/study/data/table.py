@@ -34,8 +34,8 @@ class Table:
 
     Attributes:
         where: task and file.
-        names: of all columns of the file, in order, without surrounding blanks.
-        columns: those that are wanted; of a text file all are text.
+        names: the names of all columns of the file, in order, without surrounding blanks.
+        columns: the wanted ones; of a text file all are text.
         rows: how many rows there are below the header.
         decimal: the decimal mark of a text file.
     """

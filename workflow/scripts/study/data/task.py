@@ -1,4 +1,4 @@
-"""The sequences of one task, and what is said of them: a report for people, and what may not be meant."""
+"""The sequences of one task, with a report on them and warnings of what may be a mistake."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask")  # of ``rn
 
 @dataclass(frozen=True)
 class Task:
-    """The sequences of one task, split into training and held-out ones, with what is said of them.
+    """The sequences of one task, split into training and held-out ones, with a report.
 
     Attributes:
         inputs, targets, held_out, loss, loss_at, mask: as in ``rnn_core.Sequences``.
         ends, starts: (N,) steps of every sequence up to its last target, and up to its first.
-        names: (N,) what the sequences are called in the file.
+        names: (N,) the names of the sequences in the file.
         classes: what the labels 0, 1, … are called; None for a regression.
-        report: what the data are, a line each.
-        warnings: what may not be meant; each begins with the key in the config.
+        report: lines on what the data are.
+        warnings: what may be a mistake. Each begins with the key in the config.
     """
 
     inputs: np.ndarray
@@ -60,10 +60,10 @@ def sequences_of(task: Task) -> Any:
     return rc.Sequences(**{name: getattr(task, name) for name in FIELDS})
 
 
-def report_of(described: Mapping[str, Any], found: Any, task: Task, of_columns: list[str]) -> Iterator[str]:
+def report_of(described: Mapping[str, Any], gathered: Any, task: Task, of_columns: list[str]) -> Iterator[str]:
     """What the data are, a line each."""
     N, ends = len(task.names), task.ends
-    yield f"{described['file']}: {counted(found.file_rows, 'row')}, {counted(N, 'sequence')} (column {described['sequence']!r})"
+    yield f"{described['file']}: {counted(gathered.file_rows, 'row')}, {counted(N, 'sequence')} (column {described['sequence']!r})"
     if ends.min() == ends.max():
         yield f"all sequences have {counted(int(ends[0]), 'step')}"
     else:
@@ -71,8 +71,8 @@ def report_of(described: Mapping[str, Any], found: Any, task: Task, of_columns: 
         yield f"sequences have {int(ends.min()):,} to {int(ends.max()):,} steps, median {median}; shorter ones end earlier"
     yield from of_columns
     yield from class_lines(task)
-    if found.unused:
-        yield f"not used: {listed(map(repr, found.unused))}"
+    if gathered.unused:
+        yield f"not used: {listed(map(repr, gathered.unused))}"
     yield from last_lines(task)
 
 
@@ -94,7 +94,7 @@ def class_lines(task: Task) -> Iterator[str]:
 
 
 def _class_counts(task: Task) -> tuple[Any, Any] | None:
-    """(targets of every class among training sequences, among held-out ones), each (C,); None for a regression."""
+    """(targets of every class among training sequences, among held-out sequences), each (C,); None for a regression."""
     if task.classes is None:
         return None
     carrying = task.mask if task.loss_at == "every" else None
@@ -111,14 +111,14 @@ def class_warnings(where: str, task: Task) -> Iterator[str]:
         return
     if len(task.classes) == 1:
         yield f"{where}: there is one class alone, {class_name(task.classes[0])}"
-    for count, said in zip(counts, ("to train on", "held out"), strict=True):
-        without = [class_name(name) for name, here in zip(task.classes, count, strict=True) if not here]
+    for count, use in zip(counts, ("to train on", "held out"), strict=True):
+        without = [class_name(name) for name, members in zip(task.classes, count, strict=True) if not members]
         if without:
-            yield f"{where}: no sequence that is {said} has the class {listed(map(repr, without))}"
+            yield f"{where}: no sequence that is {use} has the class {listed(map(repr, without))}"
 
 
 def double_use(where: str, described: Mapping[str, Any]) -> Iterator[str]:
-    """Columns that are two things at once, which is allowed and may not be meant."""
+    """Warnings of columns with two roles, which is allowed and may be a mistake."""
     inputs, targets = described["inputs"], described["targets"]
     for column in inputs:
         if column in targets:

@@ -22,16 +22,16 @@ def save(arrays: Mapping[str, Any], file: str | Path) -> None:
 
 
 def save_task(task: Task, arrays: str | Path, report: str | Path, facts: str | Path) -> None:
-    """Write the sequences for the runs, what is said of them as text for people, and the same with the classes' names as JSON."""
+    """Write the sequences for the runs, their report as text, and the report with the classes' names as JSON."""
     names = {} if task.class_names is None else {"classes": task.class_names}
     save({**task.arrays, **names, "place": _place(arrays)}, arrays)
     with written_aside(report) as aside:
         aside.write_text(
             "\n".join([*task.report, *(f"warning: {line}" for line in task.warnings), ""]), encoding="utf-8"
         )
-    said = {"classes": task.class_names, "report": task.report, "warnings": task.warnings}
+    facts_of_task = {"classes": task.class_names, "report": task.report, "warnings": task.warnings}
     with written_aside(facts) as aside:
-        aside.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(facts_of_task, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _place(file: str | Path) -> str:

@@ -31,7 +31,10 @@ class TextOptions:
     """How a text file is written.
 
     Attributes:
+        delimiter: what stands between the columns.
+        encoding: Python's name of it.
         encoding_given: whether the config names the encoding.
+        decimal: the decimal mark.
     """
 
     delimiter: str
@@ -60,15 +63,15 @@ class TextOptions:
 def _encoding(key: str, given: str | None) -> str:
     """The name that Python has for an encoding."""
     try:
-        found = codecs.lookup(given or "utf-8")
+        codec = codecs.lookup(given or "utf-8")
     except (LookupError, ValueError):
-        found = None
-    if found is None or not getattr(found, "_is_text_encoding", True):
+        codec = None
+    if codec is None or not getattr(codec, "_is_text_encoding", True):
         common = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1250", "shift_jis", "gb18030")
         raise DataError(
             f"{key}.encoding: {given!r} is not known; common ones are {', '.join(common)}.{nearest(str(given), common)}"
         )
-    return "utf-8" if found.name == "utf-8-sig" else found.name
+    return "utf-8" if codec.name == "utf-8-sig" else codec.name
 
 
 def read_text(stream: BinaryIO, where: str, options: TextOptions, wanted: Wanted) -> Table:
@@ -91,7 +94,7 @@ def read_text(stream: BinaryIO, where: str, options: TextOptions, wanted: Wanted
 
 
 def _require_text(head: bytes, where: str, options: TextOptions) -> None:
-    """That a file begins like text in the encoding that was named."""
+    """Refuse a file that does not begin like text in its encoding."""
     if not head.strip():
         raise DataError(
             f"{where}: the file is empty; it needs a header with the columns' names, and one row a time step"
@@ -110,7 +113,7 @@ def _require_text(head: bytes, where: str, options: TextOptions) -> None:
 
 
 def _header(stream: BinaryIO, where: str, options: TextOptions) -> list[str]:
-    """The names in the first row that is not empty, as they stand there."""
+    """The names in the first row that is not empty, with their blanks."""
     encoding = "utf-8-sig" if options.encoding == "utf-8" else options.encoding
     text = io.TextIOWrapper(stream, encoding=encoding, newline="")
     try:
@@ -119,11 +122,11 @@ def _header(stream: BinaryIO, where: str, options: TextOptions) -> list[str]:
         raise DataError(f"{where}: the header cannot be read ({error}); is a quotation mark missing?") from error
     finally:
         text.detach()  # the stream stays open
-    other = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None) if len(names) == 1 else None
-    if other:
-        said = quoted(other).replace("'", '"')
+    delimiter = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None) if len(names) == 1 else None
+    if delimiter:
+        shown = quoted(delimiter).replace("'", '"')
         raise DataError(
-            f"{where}: the header is one name, {quoted(names[0])}; if {said} stands between the columns, add delimiter: {said}"
+            f"{where}: the header is one name, {quoted(names[0])}; if {shown} stands between the columns, add delimiter: {shown}"
         )
     return names
 
@@ -166,16 +169,16 @@ def _uneven(wrong: list[csv.InvalidRow], where: str, options: TextOptions) -> st
 
 
 def _undecodable(stream: BinaryIO, where: str, options: TextOptions) -> str:
-    """Where the file is not in its encoding, and what would help."""
+    """A sentence on where the file is not in its encoding, and what would help."""
     stream.seek(0)
-    said = f"{where}: the file is not text in {options.encoding}"
+    fault = f"{where}: the file is not text in {options.encoding}"
     if options.encoding == "utf-8":
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
-                said = f"{said}: line {number} holds {quoted(line.decode('latin-1').strip())}"
+                fault = f"{fault}: line {number} holds {quoted(line.decode('latin-1').strip())}"
                 break
     if options.encoding_given:
-        return f"{said}; name the encoding that it was written in, or leave encoding out for UTF-8"
-    return f"{said}; add its encoding, for example encoding: latin-1, or save it as UTF-8"
+        return f"{fault}; name the encoding that it was written in, or leave encoding out for UTF-8"
+    return f"{fault}; add its encoding, for example encoding: latin-1, or save it as UTF-8"

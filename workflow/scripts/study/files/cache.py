@@ -1,10 +1,11 @@
-"""Finished runs, kept one file a run, so that an interrupted or grown study computes only what is missing.
+"""Finished runs, one file a run. An interrupted or grown study computes only what is missing.
 
-A run is found again by its key (its settings and the sequences it read) and what made it: code, libraries, device. Snakemake deletes the output of a
-job before it runs it again; this folder is nobody's output and is never deleted. It may be removed at any time.
+A run is known by its key (its settings and the sequences that it read) and by what made it: code, libraries, device. Snakemake deletes
+the output of a job before it runs the job again. This folder is no job's output and is never deleted. It may be removed at any time.
 
-A file is a line of JSON (the entry's name, the run's own row, and name, type and length of every column), then the columns' bytes,
-compressed. The first bytes are a checksum of the rest. The name tells a file that was copied into another one's place. Written and read in a tenth of a millisecond, where a zip archive of arrays takes two.
+A file begins with a checksum of the rest. Then come a line of JSON and the compressed bytes of all columns. The JSON holds the entry's
+name, the run's row, and name, type and length of every column. The name exposes a file that was copied to another one's place. Writing
+and reading take a tenth of a millisecond; a zip archive of arrays takes two.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ class Entry:
 
 
 class Cache:
-    """Entries in ``folder`` that were made by the same code, libraries and device, whose digest ``identity`` is."""
+    """Entries in ``folder`` of one ``identity``: the digest of the code, libraries and device that made them."""
 
     def __init__(self, folder: str | Path, identity: str) -> None:
         self.folder = Path(folder) / identity
 
     def get(self, key: str) -> Entry | None:
-        """The entry, or None if there is none that can be read: a damaged file, or another entry's, is as good as no file."""
+        """The entry, or None. A damaged file, or one that holds another entry, counts as no file."""
         try:
             content = self._file(key).read_bytes()
         except OSError:
@@ -65,7 +66,7 @@ class Cache:
             aside.write_bytes(content)
 
     def keys(self) -> set[str]:
-        """The keys of all files, be they damaged or not: for a plan, not for a run."""
+        """The keys of all files, whether damaged or not: for a plan, not for a run."""
         return {file.stem for file in self.folder.glob(f"??/[!.]*{SUFFIX}")}
 
     def _file(self, key: str) -> Path:
@@ -87,13 +88,13 @@ def is_sound(file: Path) -> bool:
 def _packed(entry: Entry, name: str) -> bytes:
     columns = [
         (table, name, np.ascontiguousarray(values))
-        for table, found in (("traces", entry.traces), ("updates", entry.updates))
-        for name, values in found.items()
+        for table, columns_of_table in (("traces", entry.traces), ("updates", entry.updates))
+        for name, values in columns_of_table.items()
     ]
     described = [(table, name, values.dtype.str, len(values)) for table, name, values in columns]
-    own = {"name": name, "columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
+    header = {"name": name, "columns": described, "row": entry.row, "checks": entry.checks, "timing": entry.timing}
     blob = b"".join(values.tobytes() for _, _, values in columns)
-    body = json.dumps(own).encode() + b"\n" + _CODEC.compress(blob, asbytes=True)
+    body = json.dumps(header).encode() + b"\n" + _CODEC.compress(blob, asbytes=True)
     return bytes(zlib.crc32(body).to_bytes(_CHECKSUM) + body)
 
 
@@ -103,15 +104,15 @@ def _unpacked(content: bytes, name: str) -> Entry | None:
     if not body or zlib.crc32(body) != int.from_bytes(content[:_CHECKSUM]):
         return None
     text, _, compressed = body.partition(b"\n")
-    own = json.loads(text)
-    if own.pop("name", None) != name:
+    header = json.loads(text)
+    if header.pop("name", None) != name:
         return None
-    described = own.pop("columns")
+    described = header.pop("columns")
     size = sum(np.dtype(kind).itemsize * length for *_, kind, length in described)
     blob = _CODEC.decompress(compressed, size, asbytes=True)
-    found: dict[str, Columns] = {"traces": {}, "updates": {}}
+    tables: dict[str, Columns] = {"traces": {}, "updates": {}}
     start = 0
     for table, name, kind, length in described:
-        found[table][name] = np.frombuffer(blob, kind, length, start)
-        start += found[table][name].nbytes
-    return Entry(found["traces"], found["updates"], **own)
+        tables[table][name] = np.frombuffer(blob, kind, length, start)
+        start += tables[table][name].nbytes
+    return Entry(tables["traces"], tables["updates"], **header)

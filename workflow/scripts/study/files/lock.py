@@ -1,10 +1,11 @@
-"""Who holds Snakemake's lock on a study, so that a lock whose holder was killed can be told from one that is in use.
+"""Who holds Snakemake's lock on a study. It tells a lock whose holder was killed from one that is in use.
 
-Snakemake's lock says nothing of its holder. So a call that has the lock leaves a record beside it; when a lock is met later, its
-record tells whether that process still lives. Snakemake refuses a second call only where their files overlap: several calls may hold
-locks in one folder, of several studies or of one (other targets), and the first of them that ends would remove the locks of all, were
-it not for ``keep_other_locks``. A record stays its writer's as long as the writer lives, and locks that are younger than the record
-may be another's: nothing is known of them.
+Snakemake's lock does not name its holder. So a call that has the lock leaves a record beside it. A later call reads there whether that
+process still lives.
+
+Snakemake refuses a second call only where their files overlap. So several calls may hold locks in one folder, of several studies or of
+one. The first of them that ends would remove the locks of all; ``keep_other_locks`` prevents that. A record belongs to its writer as
+long as the writer lives. Locks younger than the record may be another call's: nothing is known of them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ SNAKEMAKE = Path(".snakemake")
 
 
 def record(study: str) -> None:
-    """Leave word of who holds the lock. ``study`` is its name; to be called with the lock held.
+    """Record that this process holds the lock of ``study``. To be called with the lock held.
 
-    The record of another process stays if that lives: its locks are older than ours and would pass for ours, were we killed.
+    The record of another living process stays. Its locks are older, and would seem to be this process's if this one were killed.
     """
     with suppress(OSError, ValueError, LookupError, TypeError):  # no record, or half a one
         holder = json.loads(_record(study).read_text())
@@ -34,20 +35,20 @@ def record(study: str) -> None:
 
 
 def forget(study: str) -> None:
-    """Take the record back, at the end of a call; only this process's own."""
+    """Remove this process's record, at the end of a call."""
     with suppress(OSError, ValueError):
         if json.loads(_record(study).read_text()) == _myself():
             _record(study).unlink()
 
 
 def keep_other_locks() -> None:
-    """Let Snakemake, in this process, take back its own locks at its end, and not those of all calls. ``--unlock`` still takes all."""
+    """Let Snakemake remove only its own locks at the end of this process, not those of all calls. ``--unlock`` removes all."""
     try:
         from snakemake.persistence.file import FilePersistence  # type: ignore[import-untyped]
 
         FilePersistence.cleanup_locks = FilePersistence._delete_locks
         FilePersistence.unlock = _take_back
-    except (ImportError, AttributeError):  # another Snakemake than this was written for: it does as it always did
+    except (ImportError, AttributeError):  # another version of Snakemake: it does as it always did
         return
 
 
@@ -59,9 +60,9 @@ def _take_back(persistence: Any) -> None:
 
 
 def is_stale(study: str) -> bool:
-    """Whether this study is locked, and the holder of its lock is known to be dead.
+    """Whether this study is locked and the holder of its lock is dead.
 
-    False wherever that is not certain: no record, another machine's record, a lock younger than the record.
+    False where that is not certain: there is no record, the record is another machine's, or a lock is younger than it.
     """
     try:
         locks = _locks(study)
@@ -73,15 +74,15 @@ def is_stale(study: str) -> bool:
 
 
 def release(study: str) -> None:
-    """Take this study's locks away, and no other's; only for one that ``is_stale``."""
+    """Remove the locks of this study alone. Only for one that ``is_stale``."""
     for lock in _locks(study):
         lock.unlink(missing_ok=True)
 
 
 def _locks(study: str) -> list[Path]:
-    """Snakemake's locks on files of this study: it notes one name a line."""
-    found = sorted((SNAKEMAKE / "locks").glob("*.lock"))
-    return [lock for lock in found if any(f"results/{study}/" in line for line in lock.read_text().splitlines())]
+    """Snakemake's locks on files of this study. A lock holds one file's name a line."""
+    locks = sorted((SNAKEMAKE / "locks").glob("*.lock"))
+    return [lock for lock in locks if any(f"results/{study}/" in line for line in lock.read_text().splitlines())]
 
 
 def _myself() -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _myself() -> dict[str, Any]:
 
 
 def _lives(holder: dict[str, Any]) -> bool:
-    """Whether the process of a record of this place exists: that one, not a later one with its number."""
+    """Whether the process of a record exists on this machine: that process, not a later one with the same number."""
     return is_running(holder["pid"]) and _started(holder["pid"]) == holder["started"]
 
 
@@ -98,7 +99,7 @@ def _record(study: str) -> Path:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in the kernel's count: numbers of processes are used again. Empty where the kernel does not say."""
+    """When a process started, in the kernel's count, for its number may be used again. Empty where the kernel does not say."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return ""

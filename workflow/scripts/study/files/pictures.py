@@ -1,4 +1,4 @@
-"""A figure's files: its pictures, and its facts, which hold the pictures' digests and a seal of their own."""
+"""A figure's files: its pictures, and its facts. The facts hold the digests of the pictures, and have a seal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Facts = dict[str, Any]
 
 
 def write_facts(file: str | Path, facts: Mapping[str, Any]) -> None:
-    """Facts with their seal. They must have ``study``, ``figure`` and ``pictures``: kind -> digest."""
+    """Write facts with a seal. They must have ``study``, ``figure`` and ``pictures`` (kind -> digest)."""
     sealed = {"sealed": seal.BLANK.decode(), **facts}
     text = seal.sealed_text(json.dumps(sealed, ensure_ascii=False, indent=1) + "\n")
     with written_aside(file) as aside:
@@ -24,15 +24,15 @@ def write_facts(file: str | Path, facts: Mapping[str, Any]) -> None:
 
 
 def facts_of(file: str | Path, study: str, figure: str) -> Facts:
-    """What a figure of a study states, from its file.
+    """The facts of a figure, from their file.
 
     Raises:
         Damaged: the file is not what was written.
-        Misplaced: it is another figure's, or another study's.
+        Misplaced: it belongs to another figure or study.
         FileTrouble: it cannot be read.
     """
-    found: Facts = json.loads(seal.check_text(file))
-    for name, own in (("study", study), ("figure", figure)):
-        if found[name] != own:
-            raise Misplaced(file, f"it is of the {name} {found[name]!r}, not {own!r}")
-    return found
+    facts: Facts = json.loads(seal.check_text(file))
+    for name, expected in (("study", study), ("figure", figure)):
+        if facts[name] != expected:
+            raise Misplaced(file, f"it is of the {name} {facts[name]!r}, not {expected!r}")
+    return facts

@@ -1,6 +1,6 @@
-"""What belongs in a file of a study: what its footer says, if it is the file that was written to this place.
+"""Whether a table is the one that belongs in its place. Its footer must say so.
 
-The seal says that a file is whole; a whole file may still have been copied, restored or written over another one.
+The seal shows that a file is whole. A whole file may still have been copied, restored or written over another one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Plan = Mapping[str, Any]
 
 
 def require(file: str | Path, config: Plan) -> None:
-    """That a table of the study, of a block or of a verification is whole and belongs where it lies.
+    """Refuse a table of the study, of a block or of a verification that is not whole, or is not in its place.
 
     Raises:
         Damaged: its content is not what was written.
@@ -29,13 +29,13 @@ def require(file: str | Path, config: Plan) -> None:
 
 
 def require_all(files: Iterable[str | Path], config: Plan) -> None:
-    """As ``require``, for many files: the study is planned once, and all that are bad are told at once."""
+    """As ``require``, for many files. The study is planned once, and all bad files are told at once."""
     blocks = plan.blocks(config)
     groups = plan.verification_jobs(blocks)
     bad: list[Damaged] = []
     for file in files:
         try:
-            store.require(file, **_own(Path(file), config, blocks, groups))
+            store.require(file, **_expected_footer(Path(file), config, blocks, groups))
         except Damaged as damaged:
             bad.append(damaged)
     if bad:
@@ -43,13 +43,13 @@ def require_all(files: Iterable[str | Path], config: Plan) -> None:
         raise bad[0]
 
 
-def _own(
+def _expected_footer(
     file: Path,
     config: Plan,
     blocks: Mapping[tuple[str, str], plan.Block],
     groups: Mapping[tuple[str, str], list[plan.Block]],
 ) -> dict[str, Any]:
-    """What the footer of the table in this place says of itself."""
+    """What the footer of the table in this place must say."""
     kind, *name = file.parts[-4:-1] if file.parts[-2] not in ("tables", "checks") else file.parts[-2:-1]
     if kind == "tables":
         return {"table": file.stem, "study": config["study"]}

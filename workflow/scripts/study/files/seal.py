@@ -1,8 +1,8 @@
-"""A seal on every file that a study is made of: the SHA-256 of all its bytes.
+"""A seal on every file of a study: the SHA-256 of all its bytes.
 
-A Parquet file keeps it in its own footer. Parquet's page checksums cover the pages' data alone: a flipped bit in a page's header or in
-the footer (a count, an offset, a unit, a line of provenance) passes them; the seal covers the whole file. A text (a figure's facts, the
-report) keeps it in a line of its own; a picture's stands in the facts beside it.
+A Parquet file keeps it in its footer. Parquet's page checksums cover the data of the pages alone. They miss a flipped bit in a page's
+header or in the footer: in a count, an offset, a unit, a line of provenance. The seal covers the whole file. A text (the facts of a
+figure, the report) keeps it in a line of its own. A picture's seal stands in the facts beside it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def seal(file: Path) -> None:
 
 
 def check(file: str | Path) -> None:
-    """That every byte of ``file`` is the one that was written.
+    """Refuse a file that does not hold the bytes that were written.
 
     Raises:
-        Damaged: it is not.
-        FileTrouble: it cannot be read; or there is no such file, be it that another job has just put it aside.
+        Damaged: a byte differs.
+        FileTrouble: it cannot be read, or there is no such file. Another job may just have put it aside.
     """
     file = Path(file)
     with reading(file):
@@ -104,8 +104,8 @@ def _place(file: Path) -> int | None:
         if length > size:
             return None
         opened.seek(size - length)
-        found = list(_SEAL.finditer(opened.read()))
-    return size - length + found[0].start() if len(found) == 1 else None
+        seals = list(_SEAL.finditer(opened.read()))
+    return size - length + seals[0].start() if len(seals) == 1 else None
 
 
 def _digest(file: Path, start: int) -> bytes:

@@ -1,4 +1,7 @@
-"""Writing files so that no reader, and no killed job, ever leaves or sees half of one; and saying plainly what went wrong with a file."""
+"""Writing files whole or not at all, and telling in words what went wrong with a file.
+
+No reader sees half a file, and no killed job leaves one.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class FileTrouble(RuntimeError):
 
 
 class Damaged(FileTrouble):
-    """A file that does not hold what was written to it; ``others`` are damaged too, and were noticed at the same time."""
+    """A file that does not hold what was written to it. ``others`` were noticed at the same time."""
 
     verdict = "is damaged"
 
@@ -60,12 +63,12 @@ class Damaged(FileTrouble):
 
     @property
     def fault(self) -> str:
-        """Which file it is and what is wrong with it: a sentence."""
+        """A sentence: the file, and what is wrong with it."""
         return f"{self.file} {self.verdict}: {self.why}."
 
     def put_aside(self) -> str:
-        """Rename the files, so that Snakemake makes them anew, and say so. They are not deleted: somebody may have edited them."""
-        return "\n  ".join([self._renamed(), *(other.put_aside() for other in self.others)])
+        """Rename the files, so that Snakemake makes them anew, and say so. Somebody may have edited them: none is deleted."""
+        return "\n  ".join([self._renamed(), *(damaged.put_aside() for damaged in self.others)])
 
     def _renamed(self) -> str:
         aside = self.file.with_name(f"{self.file.name}.damaged")
@@ -83,8 +86,13 @@ class Misplaced(Damaged):
 
 
 @contextmanager
-def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
-    """End a job with what is wrong and what to do, without a traceback; ``before`` precedes the ``expected`` errors' words."""
+def ending_in_words(*expected: type[Exception], before: str = "") -> Iterator[None]:
+    """End a job with what is wrong and what to do, without a traceback.
+
+    Args:
+        expected: errors whose own words are enough.
+        before: what precedes their words; the error's name if empty.
+    """
     try:
         yield
     except Damaged as damaged:
@@ -101,7 +109,7 @@ def plainly(*expected: type[Exception], before: str = "") -> Iterator[None]:
 
 @contextmanager
 def reading(file: str | Path) -> Iterator[None]:
-    """For a block that reads ``file``: an error of the disk is said to be one, and says nothing against the file.
+    """For a block that reads ``file``: an error of the disk is told as such. It says nothing against the file.
 
     Raises:
         FileTrouble: in the place of an ``OSError``; the message names ``file`` and what to do.
@@ -124,15 +132,15 @@ def _refused(error: OSError) -> str:
 
 def _advice(error: OSError) -> str:
     """What is wrong with reading, and what to do."""
-    other = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
-    return _READING.get(error.errno or 0, other)
+    unknown = f"{error.strerror or error}. When that is mended, run the same command again. {_KEPT}"
+    return _READING.get(error.errno or 0, unknown)
 
 
 @contextmanager
 def written_aside(target: str | Path) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it becomes ``target`` if the block ends well and is removed if it does not.
+    """A path beside ``target`` to write to. It becomes ``target`` if the block ends well; otherwise it is removed.
 
-    Its name tells who writes, so that ``remove_leftovers`` knows the files of writers that were killed.
+    Its name tells who writes. So ``remove_leftovers`` knows the files of writers that were killed.
 
     Raises:
         FileTrouble: the file system refuses; the message names ``target`` and what to do.
@@ -154,7 +162,7 @@ def written_aside(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(target: str | Path) -> Iterator[None]:
-    """For a block that writes what becomes ``target``, among other files: its errors are said to be this file's.
+    """For a block that writes ``target``, among other files: its errors are told as this file's.
 
     Raises:
         FileTrouble: in the place of an ``OSError``; the message names ``target`` and what to do.
@@ -166,7 +174,7 @@ def writing(target: str | Path) -> Iterator[None]:
 
 
 def cannot_write(target: str | Path, error: BaseException | None, full: bool = False) -> str:
-    """What an error in writing ``target`` means. Libraries lose the error's number on the way: ``full`` says what the disk said."""
+    """What an error in writing ``target`` means. ``full`` says that the disk is full, for libraries lose the error's number."""
     number = getattr(error, "errno", None)
     number = errno.ENOSPC if full and number not in _ADVICE else number
     advice = _ADVICE.get(number or 0, f"{error}. When that is mended, run the same command again. {_KEPT}")
@@ -183,7 +191,7 @@ def is_full(folder: Path) -> bool:
 
 
 def refusal(folder: str | Path) -> str:
-    """Why nothing can be written in ``folder``, or in the folder that it would be made in; empty if it can. Nothing is tried."""
+    """Why nothing can be written in ``folder``, or above it if it does not exist; empty if it can. Nothing is tried."""
     nearest = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.isdir(path))  # noqa: PTH112 - Path.is_dir fails behind a closed door
     if os.access(nearest, os.W_OK | os.X_OK):
         return ""
@@ -192,7 +200,11 @@ def refusal(folder: str | Path) -> str:
 
 
 def require_writable(folder: str | Path) -> None:
-    """Raise ``FileTrouble`` unless a file can be written in ``folder``. Only the attempt tells of a full disk or a remote one."""
+    """Write a file in ``folder`` and remove it. Only the attempt shows that a disk is full or out of reach.
+
+    Raises:
+        FileTrouble: nothing can be written there.
+    """
     try:
         with written_aside(Path(folder) / "writable") as aside:
             aside.write_bytes(4096 * b"0")
@@ -203,9 +215,9 @@ def require_writable(folder: str | Path) -> None:
 
 @cache
 def place() -> str:
-    """8 hexadecimal digits for the set of processes that this one's process number is unique in: machine, its boot, and container.
+    """8 hexadecimal digits for the machine, its boot and the container: within these a process number is unique.
 
-    Machines may share a name, and the first container of every Linux has the same number: only the boot's tells them apart.
+    Machines may share a name, and the first container of every Linux has the same number. Only the boot's number tells them apart.
     """
     name = socket.gethostname()
     with suppress(OSError):
@@ -216,7 +228,7 @@ def place() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this place exists."""
+    """Whether a process of this machine and container exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -227,7 +239,7 @@ def is_running(pid: int) -> bool:
 
 
 def remove_leftovers(*folders: str | Path) -> int:
-    """Remove the files that killed writers left below ``folders``, and say how many. Those of living writers stay."""
+    """Remove files that killed writers left below ``folders``; how many. Those of living writers stay."""
     removed = 0
     for folder in folders:
         for parent, _, names in os.walk(folder):

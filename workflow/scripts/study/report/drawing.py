@@ -31,7 +31,6 @@ from study.tables.columns import TABLES
 
 matplotlib.use("Agg")
 
-LONGEST_TITLE = 140  # letters of a headline
 Facts = dict[str, Any]
 
 
@@ -59,8 +58,8 @@ def facts(title: str, alt: str, claims: Iterable[str] = (), shown: Iterable[str]
 
     ``shown`` names what is drawn, for captions that explain only what is there.
     """
-    said = [claim for claim in claims if claim]
-    return {"title": title, "alt": spoken(plain(alt)), "claims": said, "shown": list(shown), "drawn": drawn}
+    known = [claim for claim in claims if claim]
+    return {"title": title, "alt": spoken(plain(alt)), "claims": known, "shown": list(shown), "drawn": drawn}
 
 
 def render(
@@ -73,16 +72,16 @@ def render(
     files = {table: getattr(snakemake.input, table) for table in TABLES}
     tables = Tables(files, own={"study": snakemake.params.study})
     data = frame(tables)
-    found, pictures = facts(data, tables.study), {}
+    stated, pictures = facts(data, tables.study), {}
     with theme():
         figure = draw(data)
         pictures["svg"] = _save(figure, snakemake.output.svg)
-        headline(figure, found["title"])
+        headline(figure, stated["title"])
         pictures["png"] = _save(figure, snakemake.output.png)
         with wide(PHONE_WIDTH):
             pictures["phone"] = _save(draw(data), snakemake.output.phone)
     place = {"study": snakemake.params.study, "figure": Path(snakemake.output.png).stem}
-    sealed_pictures.write_facts(snakemake.output.facts, {**place, "pictures": pictures, **found})
+    sealed_pictures.write_facts(snakemake.output.facts, {**place, "pictures": pictures, **stated})
 
 
 def _save(figure: Figure, file: str) -> str:

@@ -43,11 +43,11 @@ def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> 
     order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
     names = _names(order, axes)
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
-    kept = order.iloc[_spread_over_first(order[axes[0]], most)]
-    out = [name for name in names if name not in set(kept["panel"])]
-    shown = runs.merge(kept, on=list(axes))
+    drawn = order.iloc[_spread_over_first(order[axes[0]], most)]
+    unplaced = [name for name in names if name not in set(drawn["panel"])]
+    shown = runs.merge(drawn, on=list(axes))
     shown["panel"] = shown["panel"].cat.remove_unused_categories()
-    return shown.assign(left_out=few(out, 6) if out else "")
+    return shown.assign(left_out=few(unplaced, 6) if unplaced else "")
 
 
 def _names(order: pd.DataFrame, axes: Sequence[str]) -> list[str]:
@@ -59,13 +59,13 @@ def _names(order: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 
 
 def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of networks before training: the axes whose values are compared within a panel (a cell's own settings go with the cell), and those that make panels.
+    """Of networks before training: the axes that are compared within a panel, and those that make panels.
 
-    Activation functions make panels.
+    A cell's own settings go with the cell. Activation functions make panels.
     """
     first = hue_axis([axis for axis in axes if axis != "activation"])
-    own = [axis for axis in axes if first == "cell" and axis.startswith("residual_")]
-    hue = [first, *own] if first else []
+    of_cell = [axis for axis in axes if first == "cell" and axis.startswith("residual_")]
+    hue = [first, *of_cell] if first else []
     return hue, [axis for axis in axes if axis not in hue]
 
 
@@ -90,8 +90,8 @@ def _spread_over_first(first: pd.Series, most: int) -> list[int]:
     groups = [np.flatnonzero(first.isna() if pd.isna(value) else first == value) for value in first.drop_duplicates()]
     if len(groups) > most:
         groups = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, most).round().astype(int))]
-    room = max(1, most // len(groups))
-    chosen = [g[np.unique(np.linspace(0, len(g) - 1, min(room, len(g))).round().astype(int))] for g in groups]
+    most_each = max(1, most // len(groups))
+    chosen = [g[np.unique(np.linspace(0, len(g) - 1, min(most_each, len(g))).round().astype(int))] for g in groups]
     return sorted(int(i) for group in chosen for i in group)
 
 
@@ -100,37 +100,43 @@ def trained_panels(
 ) -> pd.DataFrame:
     """The trained runs with their results, part by part of the study (``part``: 0, 1 …), and their ``panel``.
 
-    ``within(part)`` are the axes that one panel holds all values of; the part's other axes make panels. ``asked`` is the axis that the
-    part asks about (empty: nothing varies), ``hue`` its value in words. Runs whose panel does not fit are left out, or, if ``every``
-    run is wanted, have no panel.
+    ``within(part)`` names the axes whose values share one panel. The part's other axes make panels.
+    ``asked`` is the axis that the part asks about; it is empty where nothing varies. ``hue`` is that axis' value in words.
+    Runs whose panel does not fit are left out. If ``every`` run is wanted, they stay and have no panel.
     """
-    trained = [part for part in study.parts if part.trains]
+    trained = study.trained_parts
     if not trained:
         return pd.DataFrame()
-    found, names, out = [], [], [part_name(part, trained) for part in trained[most:]]
-    wanted = [len(grouped(part.runs, [axis for axis in part.axes if axis not in within(part)])) for part in trained]
+    placed_parts, names, unplaced = [], [], [part_name(part, trained) for part in trained[most:]]
+    panels_wanted = [
+        len(grouped(part.runs, [axis for axis in part.axes if axis not in within(part)])) for part in trained
+    ]
     for i, part in enumerate(trained):
         axes = [axis for axis in part.axes if axis not in within(part)]
-        own = part.runs.assign(panel=None)
+        part_runs = part.runs.assign(panel=None)
         if i < most:
             prefix = part_name(part, trained) or ("" if axes else str(part.runs["task"].iloc[0]))
-            own = panels(part.runs, axes, wanted[i] if sum(wanted) <= most else max(1, most // len(trained)))
+            part_runs = panels(
+                part.runs, axes, panels_wanted[i] if sum(panels_wanted) <= most else max(1, most // len(trained))
+            )
             names += (
                 new := [
                     f"{prefix}: {name}" if prefix and axes else prefix or str(name)
-                    for name in own["panel"].cat.categories
+                    for name in part_runs["panel"].cat.categories
                 ]
             )
-            out += [f"{prefix}: {rest}" if prefix else rest for rest in [own["left_out"].iloc[0]] if rest]
-            own["panel"] = own["panel"].cat.rename_categories(new).astype(str)
-            rest = part.runs[~part.runs["run_key"].isin(own["run_key"])]
-            own = pd.concat([own, rest.assign(panel=None)]) if every and len(rest) else own
-        hues = [named(part.column, value) for value in own[part.column]] if part.column else ""
+            unplaced += [
+                f"{prefix}: {others}" if prefix else others for others in [part_runs["left_out"].iloc[0]] if others
+            ]
+            part_runs["panel"] = part_runs["panel"].cat.rename_categories(new).astype(str)
+            others = part.runs[~part.runs["run_key"].isin(part_runs["run_key"])]
+            part_runs = pd.concat([part_runs, others.assign(panel=None)]) if every and len(others) else part_runs
+        hues = [named(part.column, value) for value in part_runs[part.column]] if part.column else ""
         if every or i < most:
-            found.append(own.assign(part=i, asked=part.column or "", hue=hues))
-    data = pd.concat(found, ignore_index=True)
+            placed_parts.append(part_runs.assign(part=i, asked=part.column or "", hue=hues))
+    data = pd.concat(placed_parts, ignore_index=True)
     data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
-    return data.assign(left_out="; ".join(out))
+    return data.assign(left_out="; ".join(unplaced))
 
 
 def part_name(part: Part, trained: Sequence[Part]) -> str:
@@ -142,20 +148,24 @@ def part_name(part: Part, trained: Sequence[Part]) -> str:
 
 def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
     """By the axis that is asked about: its values in words and in order, each with its colour and marker."""
-    found = {}
+    looks = {}
     for asked in data["asked"].unique():
         values = ordered(asked, data[asked]) if asked else [""]
         paint = colours(asked, values) if asked else {"": CATEGORIES[0]}
         words = [named(asked, value) if asked else "" for value in values]
-        found[asked] = {
+        looks[asked] = {
             w: (paint[v], MARKERS[i % len(MARKERS)]) for i, (w, v) in enumerate(zip(words, values, strict=True))
         }
-    return found
+    return looks
 
 
 def left_out(data: pd.DataFrame) -> str:
     """A sentence that names the panels that did not fit; empty if all did."""
-    names = str(data["left_out"].iloc[0])
+    return not_drawn(str(data["left_out"].iloc[0]))
+
+
+def not_drawn(names: str) -> str:
+    """A sentence that names what did not fit; empty where all did."""
     return f"Not drawn, because there is no room: {names}; the tables have them." if names else ""
 
 

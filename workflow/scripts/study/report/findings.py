@@ -9,24 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from study.report import measures as sm
+from study.report import measures
 from study.report.answer_tables import Row, Table, outcome_cell, shortened, start_table, winner
 from study.report.phrases import at_value
-from study.report.start_sentences import (
-    formats_sentence,
-    growth_sentence,
-    split_sentence,
-    staying_sentence,
-    theory_sentence,
-    turning_sentence,
-)
-from study.report.training_sentences import (
+from study.report.sentences.formats import formats_sentence
+from study.report.sentences.growth import growth_sentence
+from study.report.sentences.theory import theory_sentence
+from study.report.sentences.training import (
     breakdown_sentence,
     few_seeds_sentence,
     learnt_sentence,
     result_sentence,
     truncation_sentence,
 )
+from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
 from study.report.words import plain
 
 MOST_SENTENCES = 8  # of the answer in short: a finding has one or two
@@ -52,23 +48,23 @@ class Study:
         self.all_runs = runs
         self.runs = runs.drop_duplicates(["sweep", "run_key"])
         self.updates = updates
-        self.parts = sm.parts(self.runs)
+        self.parts = measures.parts_of(self.runs)
 
     @cached_property
-    def _judged(self) -> tuple[list[sm.Comparison], dict[tuple[int, int], tuple[pd.Series, float]]]:
+    def _judged(self) -> tuple[list[measures.Comparison], dict[tuple[int, int], tuple[pd.Series, float]]]:
         """All comparisons of the study, and every row's deviation from theory, judged together."""
-        comparisons = [each for part in self.parts for each in sm.comparisons_of(part)]
+        comparisons = [each for part in self.parts for each in measures.comparisons_of(part)]
         rows = [
             ((i, j), series)
             for i, part in enumerate(self.parts)
             if not part.trains
-            for j, (_, series) in enumerate(sm.deviations(part))
+            for j, (_, series) in enumerate(measures.deviations(part))
         ]
-        judged, p = sm.judged(comparisons, [series for _, series in rows])
+        judged, p = measures.judged(comparisons, [series for _, series in rows])
         return judged, {key: (series, each) for (key, series), each in zip(rows, p, strict=True)}
 
     @property
-    def comparisons(self) -> list[sm.Comparison]:
+    def comparisons(self) -> list[measures.Comparison]:
         return self._judged[0]
 
     @property
@@ -76,18 +72,30 @@ class Study:
         """How many tests the study makes, all judged together."""
         return len(self._judged[0]) + len(self._judged[1])
 
-    def theory_tests(self, part: sm.Part) -> list[tuple[dict[str, Any], pd.Series, float]]:
+    def theory_tests(self, part: measures.Part) -> list[tuple[dict[str, Any], pd.Series, float]]:
         """Of every row of a part: its settings, its networks' deviations from theory, and their p value."""
-        index, found = self.parts.index(part), self._judged[1]
-        return [(chosen, *found[index, j]) for j, (chosen, _) in enumerate(sm.deviations(part))]
+        index, tested = self.parts.index(part), self._judged[1]
+        return [(chosen, *tested[index, j]) for j, (chosen, _) in enumerate(measures.deviations(part))]
+
+    @property
+    def trained_parts(self) -> list[measures.Part]:
+        """The parts that train."""
+        return [part for part in self.parts if part.trains]
+
+    @property
+    def start_parts(self) -> list[measures.Part]:
+        """The parts of networks before training."""
+        return [part for part in self.parts if not part.trains]
 
     @cached_property
     def networks(self) -> pd.DataFrame:
         """All networks before training at the longest sequence of their kind, each once."""
-        starts = [part.runs for part in self.parts if not part.trains]
+        starts = [part.runs for part in self.start_parts]
         return pd.concat(starts).drop_duplicates("run_key") if starts else self.runs.iloc[:0]
 
-    def of(self, part: sm.Part, axis: str | None, measure: str = "", pooled: bool | None = None) -> list[sm.Comparison]:
+    def of(
+        self, part: measures.Part, axis: str | None, measure: str = "", pooled: bool | None = None
+    ) -> list[measures.Comparison]:
         """Comparisons of a part along ``axis``: over all its settings (``pooled``), at every single one (False), or both."""
         trains = part.trains
         return [
@@ -104,16 +112,16 @@ class Study:
     @cached_property
     def sentences(self) -> list[str]:
         """All findings, the most important first."""
-        found: list[Sentence] = []
+        findings: list[Sentence] = []
         for part in self.parts:
             of_part = self._of_training(part) if part.trains else self._of_starts(part)
             later = 20 if self.all_train and not part.trains else 0
-            found += [Sentence(each.place + later, self._of_sweep(part, each.text)) for each in of_part]
-        found += self._formats() + self._truncation()
-        texts = [each.text for each in sorted(found, key=lambda each: each.place) if each.text]
+            findings += [Sentence(each.place + later, self._of_sweep(part, each.text)) for each in of_part]
+        findings += self._formats() + self._truncation()
+        texts = [each.text for each in sorted(findings, key=lambda each: each.place) if each.text]
         return list(dict.fromkeys(texts))
 
-    def _of_sweep(self, part: sm.Part, text: str) -> str:
+    def _of_sweep(self, part: measures.Part, text: str) -> str:
         """The sentence, with its sweep where another sweep has sentences of this kind."""
         alike = [each for each in self.parts if each.trains == part.trains and each.fixed == part.fixed]
         if not text or len(alike) < 2:
@@ -124,14 +132,14 @@ class Study:
     @cached_property
     def answer(self) -> list[str]:
         """The answer in short: the first findings, as many as make about seven sentences."""
-        said: list[str] = []
-        room = MOST_SENTENCES
+        answers: list[str] = []
+        sentences_left = MOST_SENTENCES
         for text in self.sentences:
-            room -= count_sentences(text)
-            if room < 0 and said:
+            sentences_left -= count_sentences(text)
+            if sentences_left < 0 and answers:
                 break
-            said.append(text)
-        return said
+            answers.append(text)
+        return answers
 
     @property
     def more(self) -> list[str]:
@@ -151,13 +159,13 @@ class Study:
 
     # ---- how gradients travel back
 
-    def _of_starts(self, part: sm.Part) -> Iterator[Sentence]:
+    def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
         if part.column == "spectral_radius":
             yield Sentence(10, turning_sentence(part))
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column != "spectral_radius":
             yield Sentence(12, split_sentence(part))
-        crowded, trained = len(part.axes) > 3, any(each.trains for each in self.parts)
+        crowded, trained = len(part.axes) > 3, bool(self.trained_parts)
         for axis in part.axes:
             pooled = self.of(part, axis, "growth_rate", pooled=True)
             if pooled:
@@ -169,15 +177,15 @@ class Study:
 
     # ---- what was learnt
 
-    def _of_training(self, part: sm.Part) -> Iterator[Sentence]:
+    def _of_training(self, part: measures.Part) -> Iterator[Sentence]:
         metric = str(part.runs["metric"].iloc[0])
-        largest = next(each for each in self.parts if each.trains)
+        largest = self.trained_parts[0]
         later = 0 if part is largest else 10  # it speaks first
         yield Sentence(20 + later, learnt_sentence(part))
-        own = [each for axis in part.axes for each in self.of(part, axis)]
-        if own and all(each.verdict == "few" for each in own) and not part.runs["broken"].all():
+        comparisons = [each for axis in part.axes for each in self.of(part, axis)]
+        if comparisons and all(each.verdict == "few" for each in comparisons) and not part.runs["broken"].all():
             yield Sentence(21 + later, few_seeds_sentence(part, self.of(part, part.column, metric, pooled=True)))
-        for axis in part.axes if any(each.verdict != "few" for each in own) else ():
+        for axis in part.axes if any(each.verdict != "few" for each in comparisons) else ():
             pooled = self.of(part, axis, metric, pooled=True)
             singly = self.of(part, axis, metric, pooled=False)
             clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
@@ -187,19 +195,21 @@ class Study:
         place = 22 if part.runs["broken"].any() else 43
         yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))
 
-    def _training_table(self, part: sm.Part) -> Table:
+    def _training_table(self, part: measures.Part) -> Table:
         metric = str(part.runs["metric"].iloc[0])
         axes, notes = shortened(part)
         rows = []
-        for chosen, runs in sm.grouped(part.runs, axes):
+        for chosen, runs in measures.grouped(part.runs, axes):
             cells = [outcome_cell(part, chosen, value, at_value(runs, part.column, value)) for value in part.columns]
-            here = [c for c in self.of(part, part.column) if _same(c.fixed, {**part.fixed, **chosen})]
-            own, broken = ([c for c in here if c.measure == measure] for measure in (metric, "broken"))
+            at_setting = [c for c in self.of(part, part.column) if _same(c.fixed, {**part.fixed, **chosen})]
+            by_result, by_breakdowns = (
+                [c for c in at_setting if c.measure == measure] for measure in (metric, "broken")
+            )
             rows.append(
                 Row(
                     chosen,
                     cells,
-                    winner(part, runs, own, broken) if part.column and len(axes) == len(part.rows) else "",
+                    winner(part, runs, by_result, by_breakdowns) if part.column and len(axes) == len(part.rows) else "",
                 )
             )
         return Table(part, axes, rows, notes)
@@ -220,8 +230,8 @@ def count_sentences(text: str) -> int:
     return plain(text).count(". ") + 1
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Equal settings; a setting that is not set equals itself."""
-    if set(one) != set(other):
+    if set(first) != set(second):
         return False
-    return all(one[k] == other[k] or (pd.isna(one[k]) and pd.isna(other[k])) for k in one)
+    return all(first[k] == second[k] or (pd.isna(first[k]) and pd.isna(second[k])) for k in first)

@@ -112,28 +112,29 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
     high = height if on_phone() else min(height, 10.5 / sum(rows)) if columns > 1 else height
     figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)
-    kept: list[Axes] = []
+    used: list[Axes] = []
     for part, count in enumerate(counts):
-        own = axes[sum(rows[:part]) : sum(rows[: part + 1])].flatten()
-        kept += list(own[:count])
-        for unused in own[count:]:
+        part_axes = axes[sum(rows[:part]) : sum(rows[: part + 1])].flatten()
+        used += list(part_axes[:count])
+        for unused in part_axes[count:]:
             unused.remove()
-    return figure, kept
+    return figure, used
 
 
 def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
-    """Of every panel of ``grid_by_part``: whether its row, or its part of the study, begins and ends with it, and whether it is the
-    lowest of its column and part."""
-    parts = data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    """Of every panel of ``grid_by_part``: (is it the first of its row or part, is it the last, is it the lowest of its column in its part)."""
+    part_of_panel = (
+        data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    )
     places = [ax.get_subplotspec() for ax in axes]
     columns = [place.colspan.start if place else 0 for place in places]
-    found = []
+    panel_edges = []
     for i, column in enumerate(columns):
-        first = column == 0 or parts[i - 1] != parts[i]
-        last = i + 1 == len(columns) or columns[i + 1] == 0 or parts[i + 1] != parts[i]
+        first = column == 0 or part_of_panel[i - 1] != part_of_panel[i]
+        last = i + 1 == len(columns) or columns[i + 1] == 0 or part_of_panel[i + 1] != part_of_panel[i]
         below = [j for j in range(i + 1, len(columns)) if columns[j] == column]
-        found.append((first, last, not below or parts[below[0]] != parts[i]))
-    return found
+        panel_edges.append((first, last, not below or part_of_panel[below[0]] != part_of_panel[i]))
+    return panel_edges
 
 
 def under_title(ax: Axes, words: str) -> None:
@@ -162,14 +163,14 @@ def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
 
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
     """A panel's name above its left corner, wrapped."""
-    axes.set_title(textwrap.fill(_joined(str(text)), wide, break_on_hyphens=False), loc="left")
+    axes.set_title(wrapped(str(text), wide), loc="left")
 
 
-def _joined(text: str) -> str:
-    """What an equals sign, or a times sign, joins stays on one line."""
-    for sign in (" = ", " × ", " %"):
-        text = text.replace(sign, sign.replace(" ", "\u00a0"))
-    return text
+def wrapped(text: str, wide: int) -> str:
+    """A text in lines of at most ``wide`` letters; what belongs together stays on one line."""
+    for words in (" = ", " × ", " %", "learning rate"):
+        text = text.replace(words, words.replace(" ", "\u00a0"))
+    return textwrap.fill(text, wide, break_on_hyphens=False)
 
 
 def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool = True) -> list[Line2D]:
@@ -186,6 +187,4 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
 
 def headline(figure: Figure, text: str) -> None:
     """The finding, above everything."""
-    figure.suptitle(
-        textwrap.fill(_joined(plain(text)), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK
-    )
+    figure.suptitle(wrapped(plain(text), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)

@@ -23,7 +23,7 @@ from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
-from study.report.start_sentences import check_sentence
+from study.report.sentences.checks import check_sentence
 from study.report.words import html, value_of
 from study.settings import described_axes
 from study.tables.columns import MEANING, TABLES
@@ -64,8 +64,11 @@ def _short(title: str) -> Markup:
 
 
 def inline_svg(text: str, prefix: str, alt: str) -> Markup:
-    """An SVG as part of the page: no size of its own, only identifiers that are needed and that no other figure has, coordinates to a
-    hundredth of a point."""
+    """An SVG as part of the page.
+
+    It loses its own size. It keeps only the identifiers that are needed, each with a prefix that no other figure has.
+    Coordinates are rounded to a hundredth of a point.
+    """
     if len(text) > LIGHT:
         data = base64.b64encode(text.encode()).decode()
         return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}">').format(data, alt)
@@ -73,7 +76,7 @@ def inline_svg(text: str, prefix: str, alt: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
     needed = {"figure_1", *re.findall(r'href="#([^"]*)"', text), *re.findall(r"url\(#([^)]*)\)", text)}
-    text = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in needed else "", text)
+    text = re.sub(r' id="([^"]*)"', lambda match: f' id="{prefix}-{match[1]}"' if match[1] in needed else "", text)
     text = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
     text = text.replace('<style type="text/css">*{', f'<style type="text/css">#{prefix}-figure_1 *{{')
@@ -130,13 +133,13 @@ def figures_of(files: Any, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
         FileTrouble: one cannot be read.
     """
     kinds = (files.png, files.svg, files.phone, files.facts)
-    for name, png, svg, phone, facts in zip(config["figures"], *kinds, strict=True):
-        found = sealed_pictures.facts_of(facts, config["study"], name)
-        pictures = found["pictures"]
+    for name, png, svg, phone, facts_file in zip(config["figures"], *kinds, strict=True):
+        stated = sealed_pictures.facts_of(facts_file, config["study"], name)
+        pictures = stated["pictures"]
         seals.check_content(png, pictures["png"])  # the page has none of it, Snakemake's own report has
         wide = seals.check_content(svg, pictures["svg"]).decode()
         narrow = seals.check_content(phone, pictures["phone"]).decode()
-        yield figure(name, wide, narrow, found, config)
+        yield figure(name, wide, narrow, stated, config)
 
 
 def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:

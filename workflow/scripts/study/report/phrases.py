@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from study.report import measures as sm
-from study.report import statistics as stat
+from study.report import measures, statistics
 from study.report.words import listed, marked, marked_count, number, percent, signed, spelled
 
 LN10 = math.log(10.0)
@@ -35,7 +35,7 @@ def of_networks(counts: Mapping[str, int], **where: Any) -> str:
     return listed(words)
 
 
-def interval_words(interval: stat.Interval, write: Write, kind: str, **where: Any) -> str:
+def interval_words(interval: statistics.Interval, write: Write, kind: str, **where: Any) -> str:
     """1.15 to 1.22, a 95 % interval; empty where there is none."""
     if math.isnan(interval.low) or math.isnan(interval.high):
         return ""
@@ -51,21 +51,22 @@ def bracketed(*words: str) -> str:
     return f" ({'; '.join(known)})" if known else ""
 
 
-def where_of(part: sm.Part, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def where_of(part: measures.Part, chosen: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The address of a part's runs with these settings."""
     return {"sweep": part.sweep, **part.fixed, **chosen}
 
 
-def task_of(part: sm.Part) -> str:
+def task_of(part: measures.Part) -> str:
     return str(part.runs["task"].iloc[0])
 
 
-def writer_of(metric: str) -> Write:
-    """How a result is written."""
-    return percent if metric == "held_out_accuracy" else partial(number, digits=3)
+def writer_of(metric: str, digits: int = 3) -> Write:
+    """How a result is written: an accuracy in per cent, a loss with so many digits."""
+    return percent if metric == "held_out_accuracy" else partial(number, digits=digits)
 
 
 def at_value(runs: pd.DataFrame, axis: str | None, value: Any) -> pd.DataFrame:
-    return sm.where(runs, **{axis: value}) if axis else runs
+    return measures.where(runs, **{axis: value}) if axis else runs
 
 
 def key_of(value: Any) -> Any:
@@ -76,25 +77,31 @@ def has_value(runs: pd.DataFrame, axis: str, value: Any) -> pd.Series:
     return runs[axis].isna() if key_of(value) is None else runs[axis] == value
 
 
-def sides_of(found: sm.Comparison) -> dict[str, Any]:
+def sides_of(comparison: measures.Comparison) -> dict[str, Any]:
     """The address of a comparison."""
-    return {"sweep": found.sweep, "axis": found.axis, "a": found.a, "b": found.b, **found.fixed}
+    return {
+        "sweep": comparison.sweep,
+        "axis": comparison.axis,
+        "a": comparison.a,
+        "b": comparison.b,
+        **comparison.fixed,
+    }
 
 
-def seeds_of(found: sm.Comparison) -> str:
-    kind = "seeds_of_growth" if found.measure == "growth_rate" else "seeds_of_results"
-    return count_of(found.seeds, kind, **sides_of(found)) + (" seed" if found.seeds == 1 else " seeds")
+def seeds_of(comparison: measures.Comparison) -> str:
+    kind = "seeds_of_growth" if comparison.measure == "growth_rate" else "seeds_of_results"
+    return count_of(comparison.seeds, kind, **sides_of(comparison)) + (" seed" if comparison.seeds == 1 else " seeds")
 
 
-def over_settings(found: sm.Comparison) -> str:
+def over_settings(comparison: measures.Comparison) -> str:
     """, the mean over 12 settings; nothing where there is one."""
-    if found.settings == 1:
+    if comparison.settings == 1:
         return ""
-    return f", the mean over {count_of(found.settings, 'settings_of_results', **sides_of(found))} settings"
+    return f", the mean over {count_of(comparison.settings, 'settings_of_results', **sides_of(comparison))} settings"
 
 
-def too_few(found: sm.Comparison) -> str:
-    return f"Too few seeds to tell ({seeds_of(found)}; at least {spelled(stat.FEWEST_SEEDS)} are needed)"
+def too_few(comparison: measures.Comparison) -> str:
+    return f"Too few seeds to tell ({seeds_of(comparison)}; at least {spelled(statistics.FEWEST_SEEDS)} are needed)"
 
 
 def _points(value: float) -> str:
@@ -102,33 +109,33 @@ def _points(value: float) -> str:
     return signed(round(100 * value, 1), 3)
 
 
-def effect_words(found: sm.Comparison, sign: float, seeds: bool = True) -> str:
+def effect_words(comparison: measures.Comparison, sign: float, seeds: bool = True) -> str:
     """By how much the first value is ahead: +12 points; a loss 3.2 times lower."""
-    effect = found.effect
-    where = sides_of(found)
-    if found.measure == "held_out_loss":
-        return _loss_words(found, sign, seeds)
+    effect = comparison.effect
+    where = sides_of(comparison)
+    if comparison.measure == "held_out_loss":
+        return _loss_words(comparison, sign, seeds)
     low, high = sorted((sign * effect.low, sign * effect.high))
-    points = stat.Interval(sign * effect.value, low, high)
+    points = statistics.Interval(sign * effect.value, low, high)
     write = _points
     kind = "accuracy_difference" if sign > 0 else "accuracy_difference_back"
     return f"{marked(write(points.value), kind, points.value, **where)} points" + bracketed(
-        interval_words(points, write, kind, **where), seeds_of(found) if seeds else ""
+        interval_words(points, write, kind, **where), seeds_of(comparison) if seeds else ""
     )
 
 
-def _loss_words(found: sm.Comparison, sign: float, seeds: bool) -> str:
+def _loss_words(comparison: measures.Comparison, sign: float, seeds: bool) -> str:
     """a loss 3.2 times lower; of small differences, a loss 1.5 % lower."""
-    ends = [10.0 ** (-sign * end) for end in found.effect]  # how many times lower the loss is
-    times = stat.Interval(ends[0], *sorted(ends[1:]))
-    number_of_seeds, side = seeds_of(found) if seeds else "", "" if sign > 0 else "_back"
+    ends = [10.0 ** (-sign * end) for end in comparison.effect]  # how many times lower the loss is
+    times = statistics.Interval(ends[0], *sorted(ends[1:]))
+    number_of_seeds, side = seeds_of(comparison) if seeds else "", "" if sign > 0 else "_back"
     if 1 / _SMALL < times.value < _SMALL:
-        share = stat.Interval(*(1.0 - 1.0 / end for end in times))
-        spread = interval_words(share, _percent, f"loss_lower{side}", **sides_of(found))
-        value = marked(_percent(share.value), f"loss_lower{side}", share.value, **sides_of(found))
+        share = statistics.Interval(*(1.0 - 1.0 / end for end in times))
+        spread = interval_words(share, _percent, f"loss_lower{side}", **sides_of(comparison))
+        value = marked(_percent(share.value), f"loss_lower{side}", share.value, **sides_of(comparison))
         return f"a loss {value} lower{bracketed(spread, number_of_seeds)}"
-    spread = interval_words(times, partial(number, digits=3), f"loss_ratio{side}", **sides_of(found))
-    value = marked(number(times.value, 3), f"loss_ratio{side}", times.value, **sides_of(found))
+    spread = interval_words(times, partial(number, digits=3), f"loss_ratio{side}", **sides_of(comparison))
+    value = marked(number(times.value, 3), f"loss_ratio{side}", times.value, **sides_of(comparison))
     return f"a loss {value} times lower{bracketed(spread, number_of_seeds)}"
 
 
@@ -140,15 +147,15 @@ def _percent(share: float) -> str:
 _SMALL = 1.5  # a ratio below it is written in per cent
 
 
-def between(compared: list[sm.Comparison], one: Any, other: Any) -> tuple[sm.Comparison, float] | None:
+def between(compared: list[measures.Comparison], first: Any, second: Any) -> tuple[measures.Comparison, float] | None:
     """The comparison of two values, and +1 if ``one`` is its first."""
     for each in compared:
-        if (key_of(each.a), key_of(each.b)) == (key_of(one), key_of(other)):
+        if (key_of(each.a), key_of(each.b)) == (key_of(first), key_of(second)):
             return each, 1.0
-        if (key_of(each.a), key_of(each.b)) == (key_of(other), key_of(one)):
+        if (key_of(each.a), key_of(each.b)) == (key_of(second), key_of(first)):
             return each, -1.0
     return None
 
 
-def is_better(found: sm.Comparison, sign: float) -> bool:
-    return found.better == ("a" if sign > 0 else "b")
+def is_better(comparison: measures.Comparison, sign: float) -> bool:
+    return comparison.better == ("a" if sign > 0 else "b")

@@ -55,9 +55,9 @@ def mean(values: np.ndarray) -> Interval:
 def median(values: np.ndarray) -> Interval:
     """A median over networks with the exact interval of order statistics (Thompson 1936), for values that may be infinite.
 
-    The ranks follow from the binomial distribution, whatever the values' own is. With fewer than six networks no such
-    interval exists: then the ends are the lowest and the highest network, which cover less. (A bootstrap of the median covers 71 % with
-    three networks, 92 % with six and 87 % with ten.)
+    The ranks follow from the binomial distribution, whatever distribution the values have. With fewer than six networks no such
+    interval exists. The ends are then the lowest and the highest network, which cover less.
+    A bootstrap of the median would cover 71 % with three networks, 92 % with six and 87 % with ten.
     """
     values = np.sort(np.asarray(values, dtype=float))
     count = len(values)
@@ -79,8 +79,10 @@ def _between(ordered: np.ndarray, twice_rank: int) -> float:
 
 
 class Crossing(NamedTuple):
-    """Where one network's rate changes from shrinking to growing: +inf if it never grows, −inf if it always does, nan if it does
-    not change in this order; and the values tried on both sides."""
+    """Where one network's rate changes from shrinking to growing, and the values tried on both sides.
+
+    ``at`` is +inf if the rate never grows, −inf if it always does, and nan if it does not change in this order.
+    """
 
     at: float
     below: float
@@ -113,9 +115,9 @@ def crossing(radius: np.ndarray, rate: np.ndarray) -> Crossing:
 def familywise(differences: np.ndarray) -> np.ndarray:
     """The p value of every comparison, all comparisons taken into account: exact paired sign-flip tests with one joint null.
 
-    Without any effect a seed's differences are as likely with the opposite sign, all of them together. So the observed
-    |Σ_s d_s| / √Σ_s d_s² of a comparison is set against the largest one of all comparisons under every pattern of signs (Westfall &
-    Young 1993, maxT). A comparison whose seeds are few cannot reach a small p: with n seeds it is at least 2 / 2^n.
+    Without any effect, a seed's differences are as likely with the opposite sign, all of them together.
+    The statistic of a comparison is |Σ_s d_s| / √Σ_s d_s². It is set against the largest statistic of all comparisons, under every
+    pattern of signs (Westfall & Young 1993, maxT). With n seeds, p is at least 2 / 2^n: few seeds cannot reach a small p.
 
     Args:
         differences: (seeds, comparisons); nan where a seed is not in a comparison.

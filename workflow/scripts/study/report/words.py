@@ -1,7 +1,8 @@
 """Numbers, settings and lists in words; and numbers that say where they come from.
 
-A number on the page carries its address: what it is (``kind``), its value, and the rows that it was computed from. ``marked`` puts
-the address into the text, in characters that no text uses; ``plain`` takes it out again, ``html`` turns it into a ``<data>`` element.
+A number on the page carries its address: what it is (``kind``), its value, and the rows that it was computed from.
+``marked`` puts the address into the text, in characters that no text uses. ``plain`` takes it out again.
+``html`` turns it into a ``<data>`` element.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from study.settings import described_axes
 _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
 _MARKED = re.compile(f"{_OPEN}([0-9a-f]*){_BAR}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 _SUPERSCRIPT = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+LONGEST_TITLE = 140  # letters of a headline
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 PLAIN_AXES = (
@@ -59,12 +61,12 @@ def _plain_value(value: Any) -> Any:
 
 def plain(text: str) -> str:
     """The text alone."""
-    return _MARKED.sub(lambda found: found[2], text)
+    return _MARKED.sub(lambda match: match[2], text)
 
 
 def addresses(text: str) -> list[tuple[str, dict[str, Any]]]:
     """(text, address) of every marked number."""
-    return [(found[2], json.loads(bytes.fromhex(found[1]))) for found in _MARKED.finditer(text)]
+    return [(match[2], json.loads(bytes.fromhex(match[1]))) for match in _MARKED.finditer(text)]
 
 
 def html(text: str, escape: bool = True) -> str:
@@ -73,12 +75,12 @@ def html(text: str, escape: bool = True) -> str:
     ``escape=False`` for what is HTML already.
     """
     escaped = markup.escape if escape else str
-    parts, end = [], 0
-    for found in _MARKED.finditer(text):
-        parts.append(escaped(text[end : found.start()]))
-        parts.append(_data_element(escaped(found[2]), json.loads(bytes.fromhex(found[1]))))
-        end = found.end()
-    return "".join([*parts, escaped(text[end:])])
+    pieces, end = [], 0
+    for match in _MARKED.finditer(text):
+        pieces.append(escaped(text[end : match.start()]))
+        pieces.append(_data_element(escaped(match[2]), json.loads(bytes.fromhex(match[1]))))
+        end = match.end()
+    return "".join([*pieces, escaped(text[end:])])
 
 
 def _data_element(shown: str, address: dict[str, Any]) -> str:
@@ -134,7 +136,7 @@ def _ten_to(exponent: int | str) -> str:
 def spoken(text: str) -> str:
     """For screen readers: 10⁻³ as 10 to the power of −3."""
     plain_digits = str.maketrans("⁻·⁰¹²³⁴⁵⁶⁷⁸⁹", "−.0123456789")
-    return re.sub("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda found: f"10 to the power of {found[1].translate(plain_digits)}", text)
+    return re.sub("10([⁻·⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda match: f"10 to the power of {match[1].translate(plain_digits)}", text)
 
 
 def percent(fraction: float) -> str:
@@ -217,6 +219,11 @@ def in_brackets(words: list[str]) -> str:
     if not words:
         return "all networks"
     return words[0] + (f" ({', '.join(words[1:])})" if len(words) > 1 else "")
+
+
+def singular_of(axis: str) -> str:
+    """What one value of an axis is called: cell, learning rate."""
+    return {"clipping": "clipping rule", "dtype": "floating-point type"}.get(axis, str(described_axes()[axis]["label"]))
 
 
 def plural_of(axis: str) -> str:

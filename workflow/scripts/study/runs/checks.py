@@ -32,7 +32,7 @@ def autograd_row(problem: Problem, params: Params, x: Array, target: Array, eval
 
 
 def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float) -> Row | None:
-    """The engine against PyTorch's own module; None where it has none, or none that is good for a comparison."""
+    """The engine against PyTorch's own module; None where PyTorch has none that can be compared."""
     from rnn_core.oracles import torch_modules
 
     module = torch_modules.module_of(problem)
@@ -46,7 +46,11 @@ def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float)
 
 
 def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
-    """CheckFailed if the row's error is above the tolerance; nan is."""
+    """Refuse a row whose error is above the tolerance, or nan.
+
+    Raises:
+        CheckFailed: it is.
+    """
     error = row["relative_error"]
     if error is not None and not error <= tolerance:
         raise CheckFailed(
@@ -56,13 +60,13 @@ def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
 
 
 def key_of(problem: Problem) -> str:
-    """The run's key, as in every table: it knows the data of a task that is not generated."""
+    """The run's key, as in every table. It depends on the data of a task that is not generated."""
     data = problem.task.data.digest if isinstance(problem.task, rc.tasks.SequenceTask) else None
     return problem.experiment.key_with(data)
 
 
 def describe(experiment: rc.Experiment, key: str | None = None) -> str:
-    """The settings that tell one check from another, and the run's key; without ``key`` that of the settings alone."""
+    """The settings that tell one check from another, and the run's key; without ``key`` the key of the settings alone."""
     e = experiment
     return (
         f"task={e.task} cell={e.cell} activation={e.activation} initializer={e.initializer} "

@@ -1,4 +1,4 @@
-"""What is checked before any sweep starts: the study's own device, dtypes, cells and activations, at both ends of every range."""
+"""The check before any sweep: the study's own device, dtypes, cells and activations, at both ends of every range."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rnn_core.scaling import plain
 from study import plan
 from study.runs.checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 
-LONGEST = 10_000  # steps; longer sequences are checked at this length, for the oracles keep every step
+LONGEST = 10_000  # steps; the oracles keep every step, so longer sequences are cut to this
 
 
 def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:

@@ -1,4 +1,4 @@
-"""Making the runs of a block: those that are finished come from the cache, and the others go there as soon as they are ready."""
+"""Making the runs of a block. Finished ones come from the cache; each of the others goes there as soon as it is ready."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from study.tables.streams import BlockWriter
 
 
 class BlockRunner:
-    """Runs the runs of a block, or finds them in the cache.
+    """Makes the runs of a block, or takes them from the cache.
 
     Args:
         cache: finished runs.
@@ -37,9 +37,9 @@ class BlockRunner:
         self.digests = {task: data.digest for task, data in self.data.items()}
 
     def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
-        """Compute those that are not in the cache, and keep each as soon as it is ready."""
+        """Compute the runs that are not in the cache, and store each as soon as it is ready."""
         missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
-        record.done = record.found = record.runs - len(missing)
+        record.finished = record.reused = record.runs - len(missing)
         record.write()
         before = time.perf_counter()
         for experiment, entry in self.compute(missing):
@@ -48,7 +48,7 @@ class BlockRunner:
             before = time.perf_counter()
 
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
-        """Every one with what it measured, in an order that shares work; its time is what it added to those before it."""
+        """Each run with its entry, in an order that shares work. Its time is what it added to the runs before it."""
         start = time.perf_counter()
         for experiment, result in rc.run_many(experiments, self.data, self.device, memory_budget=self.memory_budget):
             yield experiment, self.entry(experiment, result, time.perf_counter() - start)
@@ -60,9 +60,9 @@ class BlockRunner:
         return Entry(result.traces, result.updates, row, timing={"seconds": seconds})
 
     def finished(self, experiment: rc.Experiment) -> Entry:
-        """Its entry, computed again if its file was lost or damaged meanwhile."""
-        found = self.cache.get(self.name(experiment))
-        return found if found is not None else next(self.compute([experiment]))[1]
+        """The entry of a run, computed again if its file was lost or damaged meanwhile."""
+        entry = self.cache.get(self.name(experiment))
+        return entry if entry is not None else next(self.compute([experiment]))[1]
 
     def name(self, experiment: rc.Experiment) -> str:
         """The run's key, in the cache and in every table: a digest of its settings and of the sequences it reads."""
@@ -87,17 +87,19 @@ def finish(
             entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
-            writer.tables["runs"].add(key, _one({**entry.row, "engine": provenance["engine"], "verified_error": None}))
-            writer.tables["timings"].add(key, _one({**entry.timing, "verify_seconds": None}))
+            writer.tables["runs"].add(
+                key, _as_columns({**entry.row, "engine": provenance["engine"], "verified_error": None})
+            )
+            writer.tables["timings"].add(key, _as_columns({**entry.timing, "verify_seconds": None}))
 
 
-def _one(row: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _as_columns(row: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: [value] for name, value in row.items()}
 
 
 def identity(device: str) -> str:
-    """What besides a run's settings and sequences decides its entry: the code, the libraries, the device and the path."""
-    parts = (
+    """A digest of what decides an entry besides the run's settings and sequences: code, libraries, device, kernel."""
+    ingredients = (
         engine_digest(),
         script_digest("run_block"),
         version("numpy"),
@@ -105,7 +107,7 @@ def identity(device: str) -> str:
         version("torch"),
         made_on(device),
     )
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("|".join(ingredients).encode()).hexdigest()[:16]
 
 
 def prepared(snakemake: Any, cache: str = "") -> BlockRunner:

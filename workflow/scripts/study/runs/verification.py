@@ -1,4 +1,4 @@
-"""Checking a sample of every block's runs: run again under the eyes of PyTorch, and compared with the rows that were kept."""
+"""Checking a sample of every block's runs. They are run again beside PyTorch and compared with the rows on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from study.tables import store
 
 
 def sample(block: Block, size: int) -> list[rc.Experiment]:
-    """The runs that are verified: others in every block, the same ones every time, and a larger sample holds a smaller one."""
+    """The runs that are verified. Each block has its own, always the same. A larger sample holds a smaller one."""
     rng = np.random.default_rng(zlib.crc32(f"{block.sweep}/{block.name}".encode()))
     chosen = {int(index) for index in rng.permutation(len(block))[:size]}
     return [rc.Experiment(**run) for index, run in enumerate(block.runs()) if index in chosen]
@@ -35,9 +35,9 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
         CheckFailed: it disagrees with PyTorch by more than the tolerance.
     """
     name = runner.name(experiment)
-    found = runner.cache.get(name)
-    if found is not None and found.checks and all(check["tolerance"] == tolerance for check in found.checks):
-        return found
+    cached = runner.cache.get(name)
+    if cached is not None and cached.checks and all(check["tolerance"] == tolerance for check in cached.checks):
+        return cached
     verifier, start = Verifier(tolerance), time.perf_counter()
     data = runner.data.get(experiment.task)
     result = rc.run(experiment, data, runner.device, watch=verifier, memory_budget=runner.memory_budget)
@@ -49,24 +49,24 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
     return entry
 
 
-def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
-    """That the block's table ``traces`` holds under ``key`` what was verified: the same gradient norms, within the tolerance.
+def require_same_rows(key: str, experiment: rc.Experiment, traces: str, entry: Entry, tolerance: float) -> None:
+    """Refuse a block whose table ``traces`` holds other gradient norms under ``key`` than the run that was verified.
 
     Raises:
-        CheckFailed: it does not.
+        CheckFailed: they differ by more than the tolerance.
     """
     where = [("run_key", "==", key)]
     with reading(traces):
-        kept = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
-    steps = [np.array_equal(kept[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
+        rows = pq.read_table(traces, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
+    steps = [np.array_equal(rows[name].to_numpy(), entry.traces[name]) for name in ("update", "t")]
     if not all(steps):
         raise CheckFailed(
             f"the rows in {traces} are not those of the run that was verified, {describe(experiment, key)}"
         )
-    ours, theirs = entry.traces["log10_grad_norm"], kept["log10_grad_norm"].to_numpy()
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    computed, stored = entry.traces["log10_grad_norm"], rows["log10_grad_norm"].to_numpy()
+    same = (computed == stored) | (np.isnan(computed) & np.isnan(stored))
     with np.errstate(all="ignore"):
-        error = np.where(same, 0.0, np.abs(np.expm1((theirs - ours) * math.log(10.0))))
+        error = np.where(same, 0.0, np.abs(np.expm1((stored - computed) * math.log(10.0))))
     if not (error <= tolerance).all():
         at = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
         raise CheckFailed(
@@ -78,13 +78,13 @@ def require_kept(key: str, experiment: rc.Experiment, traces: str, entry: Entry,
 def rows_of(
     blocks: list[Block], traces: list[str], runner: BlockRunner, tolerance: dict[str, float], size: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(check, timing) of every comparison; the timing is the run's, and so repeats."""
+    """(check, timing) of every comparison. Comparisons of one run have the same timing."""
     for block, file in zip(blocks, traces, strict=True):
         store.require(file, table="traces", block=asdict(block))
         for experiment in sample(block, size):
             limit = tolerance[experiment.dtype]
             key, entry = runner.name(experiment), verified(experiment, runner, limit)
-            require_kept(key, experiment, file, entry, limit)
+            require_same_rows(key, experiment, file, entry, limit)
             name = {"sweep": block.sweep, "run_key": key}
             for check in entry.checks or []:
                 yield {**check, **name}, {**entry.timing, **name}

@@ -1,8 +1,8 @@
-"""One owner of what a person sees: lines that stay, and below them one live line that is written over and over.
+"""The screen: lines that stay, and below them one live line that is written over and over.
 
-In a terminal the live line is drawn again whenever it changes, and whatever else writes there (a library's warning, a job that
-cannot reach its log) is caught and set above it, so that no two messages ever share a line. Elsewhere, in a log or a terminal
-that calls itself dumb, there are plain lines only: the live line is written when its phase changes, and every ten seconds.
+In a terminal the live line is drawn again whenever it changes. What others write there (a library's warning, a job that cannot reach
+its log) is caught and set above it. So no two messages share a line. In a log, or in a terminal that calls itself dumb, there are
+plain lines only. There the live line is written when its phase changes, and every ten seconds.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ class Screen:
         self._caught: _CaughtWriters | None = None
 
     def keep_log(self, file: Path) -> None:
-        """From now on, the live lines are kept in this file too, as they are written to a log."""
+        """From now on the live lines are written to this file too, as they are to a log."""
         self._log = file
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
 
     def own_terminal(self) -> None:
-        """Catch what others, this process's jobs included, write to the terminal. Nothing happens where there is no live line."""
+        """Catch what others, and this process's jobs, write to the terminal. Without a live line nothing happens."""
         if self.live and self._caught is None:
             with suppress(OSError, ValueError):  # a stream without a file descriptor
                 self._caught = _CaughtWriters(self)
                 self.stream = self._caught.terminal
 
     def silence_others(self) -> None:
-        """From now on, what others write is dropped: jobs that are stopped have nothing to say that matters."""
+        """From now on drop what others write. Jobs that are stopped have nothing to say that matters."""
         if self._caught is not None:
             self._caught.silenced.set()
 
@@ -73,7 +73,13 @@ class Screen:
             self._write((TO_LINE_START if self.live else "") + shown + "\n" + self._drawn())
 
     def show(self, line: str, phase: str, share: float | None = None) -> None:
-        """The live line; ``phase`` is what is going on, and ``share`` (0 to 1) what the bar shows; None is no bar."""
+        """Show the live line.
+
+        Args:
+            line: its text.
+            phase: what is going on. A new phase is worth a line in a log.
+            share: what the bar shows, 0 to 1; None for no bar.
+        """
         with self._lock:
             due = phase != self._phase or time.monotonic() - self._last >= LINE_EVERY
             changed = (line, share) != (self._line, self._share)
@@ -101,12 +107,12 @@ class Screen:
             self._caught = None
 
     def _drawn(self) -> str:
-        """The live line, cut to the terminal's width, so that it never wraps, not even when the terminal adds a ``^C``."""
+        """The live line, cut to the terminal's width. It never wraps, even if the terminal adds a ``^C``."""
         if not (self.live and self._line):
             return ""
-        room = min(self._columns() - FREE, WIDEST)
-        line = self._line[: max(room, 0)]
-        width = min(room - len(line) - 4, BAR[1])
+        columns = min(self._columns() - FREE, WIDEST)
+        line = self._line[: max(columns, 0)]
+        width = min(columns - len(line) - 4, BAR[1])
         if self._share is None or width < BAR[0]:
             return line
         full = round(min(max(self._share, 0.0), 1.0) * width)
@@ -119,7 +125,7 @@ class Screen:
             return FALLBACK_COLUMNS
 
     def _keep(self, line: str) -> None:
-        if self._log is not None:  # a full disk: the jobs tell of it, and where it is
+        if self._log is not None:  # of a full disk the jobs tell
             with suppress(OSError), self._log.open("a", encoding="utf-8") as log:
                 log.write(line + "\n")
 
@@ -132,19 +138,19 @@ class Screen:
 
 
 class _CaughtWriters:
-    """Standard output and error, as far as they are the terminal, lead into a pipe whose lines a thread gives to the screen.
+    """Standard output and error lead into a pipe where they are the terminal. A thread gives its lines to the screen.
 
     Attributes:
         terminal: the terminal itself, for the screen alone.
-        silenced: set when nothing of the others is to be shown any more.
+        silenced: set when nothing more is to be shown of the others.
     """
 
     def __init__(self, screen: Screen) -> None:
-        own = screen.stream.fileno()
-        self.terminal = open(os.dup(own), "w", encoding=screen.stream.encoding, errors="replace")  # noqa: PTH123, SIM115 - a descriptor, kept open
+        descriptor = screen.stream.fileno()
+        self.terminal = open(os.dup(descriptor), "w", encoding=screen.stream.encoding, errors="replace")  # noqa: PTH123, SIM115 - a descriptor, kept open
         self.silenced = threading.Event()
         self._screen, self._given = screen, screen.stream
-        self._standard = {number: os.dup(number) for number in {1, 2, own} if os.isatty(number)}
+        self._standard = {number: os.dup(number) for number in {1, 2, descriptor} if os.isatty(number)}
         read, write = os.pipe()
         for number in self._standard:
             os.dup2(write, number)
@@ -153,15 +159,15 @@ class _CaughtWriters:
         self._thread.start()
 
     def _pass_on(self, read: int) -> None:
-        """Show what arrives, a moment later: a Ctrl-C makes jobs speak before anybody knows that it was one."""
-        rest = b""
+        """Show what arrives, a moment later. A Ctrl-C makes jobs speak before anybody knows that it was one."""
+        incomplete = b""
         while chunk := os.read(read, 65536):
             if self.silenced.wait(HOLD):
                 continue  # somebody must read, or the writers wait for ever
-            *lines, rest = (rest + chunk).split(b"\n")
+            *lines, incomplete = (incomplete + chunk).split(b"\n")
             for line in lines:
                 self._show(line)
-        self._show(rest)
+        self._show(incomplete)
         os.close(read)
 
     def _show(self, line: bytes) -> None:

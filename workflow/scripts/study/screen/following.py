@@ -43,7 +43,7 @@ class Follower:
         """Bring the line up to date."""
         progress = self.estimate.look()
         line = "stopping" if self._stopping else progress.line()
-        if line and (self.always or self.estimate.hears or progress.done):
+        if line and (self.always or self.estimate.hears or progress.finished):
             self.screen.show(line, f"{self._stopping} {progress.stage}", progress.share)
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
-"""What a job says goes to its own log file, where the one screen of the study can look it up.
+"""What a job prints goes to its log file, where the screen of the study looks it up.
 
-Snakemake gives every job a log file and lets the job write it. Ours do so when ``LOGS_ARE_READ`` stands in the environment: then
-whoever called them shows the reason of a failure from the log. Without it they speak to the terminal, as Snakemake expects.
+Snakemake gives every job a log file and lets the job write it. A job does so if ``LOGS_ARE_READ`` stands in the environment. Then its
+caller shows the reason of a failure from the log. Otherwise a job prints to the terminal, as Snakemake expects.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _terminal: int | None = None  # where standard error led before it led to the lo
 
 
 def write_to_log() -> None:
-    """Send all that this job and its libraries print to the job's log; nothing happens in what is no job, or has no reader."""
+    """Send all that this job and its libraries print to the job's log. Nothing happens if this is no job or nobody reads logs."""
     global _terminal
     job = getattr(sys.modules["__main__"], "snakemake", None)
     if job is None or not job.log or job.rule in FOR_THE_TERMINAL or not os.environ.get(LOGS_ARE_READ):
@@ -38,7 +38,7 @@ def write_to_log() -> None:
 
 
 def last_words(text: str) -> SystemExit:
-    """The exception that ends this job with these words. A full disk, which takes no log, must not swallow them."""
+    """The exception that ends this job with these words. They reach the terminal if a full disk takes no log."""
     if _terminal is None:
         return SystemExit(text)
     line = f"{text}\n".encode()
@@ -49,17 +49,17 @@ def last_words(text: str) -> SystemExit:
     return SystemExit(1)
 
 
-def reason(own: Iterable[str | Path], executors: Iterable[str | Path] = ()) -> tuple[str, str]:
+def reason(job_logs: Iterable[str | Path], executor_logs: Iterable[str | Path] = ()) -> tuple[str, str]:
     """(why a job failed, the log that says so), both empty if no log does. Further lines of a reason are indented.
 
     Args:
-        own: logs that the job writes: their last words count.
-        executors: a cluster's, which hold Snakemake's words too: the first line of an error counts, one of memory before others.
+        job_logs: logs that the job writes. Their last words count.
+        executor_logs: a cluster's, which hold Snakemake's words too. The first line of an error counts, one of memory first.
     """
-    for log in own:
+    for log in job_logs:
         if lines := _lines(log):
             return _last_words(lines), str(log)
-    for log in executors:
+    for log in executor_logs:
         if errors := [line for line in _lines(log) if _CLUSTERS_ERROR.search(line)]:
             of_memory = [line for line in errors if _MEMORY.search(line)]
             return cut((of_memory or errors)[0].strip()), str(log)
@@ -67,7 +67,7 @@ def reason(own: Iterable[str | Path], executors: Iterable[str | Path] = ()) -> t
 
 
 def _last_words(lines: list[str]) -> str:
-    """The last line with those that are indented below it, or the whole message of the exception that a traceback ends with."""
+    """The message of the exception if there is a traceback; else the last line, with those indented below it."""
     frames = [number for number, line in enumerate(lines) if line.lstrip().startswith('File "')]
     begins = [number for number, line in enumerate(lines) if frames and number > frames[-1] and _ERROR.match(line)]
     if begins:
@@ -85,12 +85,12 @@ def _lines(log: str | Path) -> list[str]:
 
 
 def cut(words: str) -> str:
-    """No longer than a person reads."""
+    """Words, cut to what a person reads."""
     return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
 
 
 def first_words(log: str | Path) -> str:
-    """What a job that ended well has to say (a warning), on one line; empty if it is silent, as a job should be."""
+    """The first line that a job that ended well printed: a warning. Empty if it printed nothing, as it should."""
     return cut(next(iter(_lines(log)), "").strip())
 
 

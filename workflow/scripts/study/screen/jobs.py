@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from study.cost import forecast, model
+from study.cost import kinds, model
 from study.cost.forecast import Job
 from study.plan import Block
 
@@ -30,7 +30,7 @@ def jobs_of(
     rows = sum(model.block_work(block)["row"] for block in blocks.values())
     jobs = {}
     for job in workflow.dag.needrun_jobs():
-        kind = forecast.kind_of(job.rule.name)
+        kind = kinds.kind_of(job.rule.name)
         if kind is None:
             continue
         wildcards = dict(job.wildcards.items())
@@ -39,7 +39,7 @@ def jobs_of(
             its_blocks = [blocks[wildcards["sweep"], wildcards["block"]]]
         elif kind == "verification":
             its_blocks = verifications[wildcards["sweep"], wildcards["group"]]
-        seconds, starts = forecast.predicted(job.rule.name, its_blocks, config, rows)
+        seconds, starts = kinds.predicted(job.rule.name, its_blocks, config, rows)
         runs = sum(map(len, its_blocks)) if kind == "runs" else 0
         name = name_of(job.rule.name, wildcards)
         jobs[workflow.dag.jobid(job)] = Job(kind, name, seconds, starts, tuple(map(str, job.log)), runs)

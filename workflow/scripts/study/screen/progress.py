@@ -1,7 +1,7 @@
-"""How far a study is, and what its jobs took: every job keeps a small record beside its log, and who is interested reads the records.
+"""Records of jobs: each job keeps a small file beside its log, which tells how far it is and what it took.
 
-A record is rewritten once a second at most and whole or not at all, so that it works on a cluster's shared file system, from
-any number of jobs at once. ``study.cost.forecast`` counts how far the study is from them, and the report where the time went.
+A record is rewritten once a second at most, whole or not at all. So it works on a cluster's shared file system, from any number of
+jobs at once. ``study.cost.forecast`` counts from them how far the study is. The report tells from them where the time went.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from study.files.writing import written_aside
 
 EVERY = 1.0  # seconds between two records of a job
-PARTS = {
+WORK_OF_RULE = {
     "run_block": "starting jobs, cache and block tables",
     "verify_runs": "verification",
     "check_engine": "engine check",
@@ -28,13 +28,15 @@ PARTS = {
 
 @dataclass
 class Record:
-    """What a job has done so far.
+    """How far a job is.
 
     Attributes:
-        rule: its rule, or of what kind it is.
-        runs, done, found: runs of the block, those finished, and those that were finished before.
+        rule: its rule.
+        file: where the record is kept.
+        runs, finished, reused: runs of the block, those finished, and of these those that were finished before.
         engine: seconds in the engine, by the clock (asking for processor time costs as much as writing a run).
-        cpu: processor seconds of the process since its start; ``before`` of them had passed when the record began.
+        cpu: processor seconds of the process since its start.
+        before: of these, the seconds that had passed when the record began.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
         started, updated: seconds since 1970.
     """
@@ -42,8 +44,8 @@ class Record:
     rule: str
     file: Path
     runs: int = 0
-    done: int = 0
-    found: int = 0
+    finished: int = 0
+    reused: int = 0
     engine: float = 0.0
     cpu: float = 0.0
     memory_mb: float = 0.0
@@ -53,14 +55,14 @@ class Record:
 
     def ran(self, seconds: float) -> None:
         """One more run is done, after so many seconds in the engine."""
-        self.done += 1
+        self.finished += 1
         self.engine += seconds
         if time.time() - self.updated > EVERY:
             self.write()
 
     @property
     def engine_cpu(self) -> float:
-        """Processor seconds in the engine: by the clock, less the share of the time in which the job did not have its core."""
+        """Processor seconds in the engine: by the clock, times the share of the time in which the job had its core."""
         wall = self.updated - self.started
         return self.engine * min(1.0, (self.cpu - self.before) / wall) if wall > 0 else 0.0
 
@@ -95,8 +97,8 @@ def most_memory() -> float:
 def read(file: Path) -> Record | None:
     """A record, or None where there is none that can be read."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return Record(**{**found, "file": file})
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return Record(**{**stored, "file": file})
     except (OSError, ValueError, TypeError):
         return None
 
@@ -124,22 +126,22 @@ def start_session(folder: str | Path, cores: int) -> Session:
 
 
 def spent(folder: str | Path) -> list[tuple[str, float, float | None]]:
-    """(part, seconds, share of cores × wall time) of the call of Snakemake that is going on; share None if nobody knows.
+    """(work, seconds, share of cores × wall time) of this call of Snakemake; the share is None if nobody knows.
 
-    Jobs of earlier calls are left out: what they did was found finished.
+    Jobs of earlier calls are left out.
     """
     try:
         session = Session(**json.loads((Path(folder) / "session.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return []
-    found = map(read, sorted(Path(folder).rglob("*.json")))
-    records = [record for record in found if record is not None and record.started >= session.started]
-    parts = {"engine": sum(r.engine_cpu for r in records)}
-    for rule, name in PARTS.items():
-        parts[name] = sum(r.cpu - r.engine_cpu for r in records if r.rule == rule)
+    stored = map(read, sorted(Path(folder).rglob("*.json")))
+    records = [record for record in stored if record is not None and record.started >= session.started]
+    seconds_of = {"engine": sum(r.engine_cpu for r in records)}
+    for rule, name in WORK_OF_RULE.items():
+        seconds_of[name] = sum(r.cpu - r.engine_cpu for r in records if r.rule == rule)
     whole = session.cores * (time.time() - session.started)
-    rest = whole - sum(parts.values())
-    if rest < 0:  # jobs ran elsewhere too, on a cluster's nodes
-        return [(name, seconds, None) for name, seconds in parts.items()]
-    parts["Snakemake, and cores without a job"] = rest
-    return [(name, seconds, seconds / whole) for name, seconds in parts.items()]
+    idle = whole - sum(seconds_of.values())
+    if idle < 0:  # jobs ran elsewhere too, on a cluster's nodes
+        return [(name, seconds, None) for name, seconds in seconds_of.items()]
+    seconds_of["Snakemake, and cores without a job"] = idle
+    return [(name, seconds, seconds / whole) for name, seconds in seconds_of.items()]

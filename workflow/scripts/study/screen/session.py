@@ -12,70 +12,42 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
-import threading
-import time
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from study.cost.forecast import Estimate, Job
-from study.counts import counted
-from study.screen import job_log, telling
-from study.screen import stop as stopping
-from study.screen.display import Screen
-from study.screen.following import Follower
+from study.screen.view import StudyView
 
 SWITCH = "STUDY_SCREEN"  # =off: Snakemake's own view
-PAGE_RULE = "render_report"
-REPEATED = (  # errors that only repeat what was told already
-    "Exiting because a job execution failed",
-    "WorkflowError:\nAt least one job did not complete successfully",
-)
 
 
 class Listener(logging.Handler):
-    """Hears what Snakemake says, and passes on what matters of it.
+    """Hears what Snakemake says, and decides who shows it: Snakemake, or the study's own view.
 
     Args:
         workflow: Snakemake's.
-        snakemakes: Snakemake's own handler. None if it was not found; then nothing is taken over.
-        page: the study's report.
-
-    Attributes:
-        shows_study: whether the study's lines stand in the place of Snakemake's words.
-        well: how the call ended; None if it did not come so far.
+        view: the study's.
     """
 
-    def __init__(self, workflow: Any, snakemakes: Any, page: str) -> None:
+    def __init__(self, workflow: Any, view: StudyView) -> None:
         super().__init__()
-        self.workflow, self.snakemakes, self.page = workflow, snakemakes, Path(page)
-        self.screen: Screen | None = None
-        self.estimate: Estimate | None = None
-        self.follower: Follower | None = None
-        self.shows_study = self.decided = self.runs_study = False
-        self.well: bool | None = None
-        self.nothing_to_do = self.stopping = False
-        self._began, self._closed = time.time(), threading.Event()
-        self._unexplained: dict[int | None, logging.LogRecord] = {}  # thread -> an error; the next words may explain it
+        self.workflow, self.view = workflow, view
+        self.decided = self.runs_study = self._told_all = False
         self._early: list[logging.LogRecord] = []
-        self._told_failures: set[tuple[str, str]] = set()
-
-    # ---- who shows what
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by Snakemake's logger, with this handler's lock held."""
         try:
             self._decide(record)
             if not self._early or self._early[-1] is not record:
-                self._hear(record)
+                self.view.hear(record)
         except Exception:  # Snakemake speaks otherwise than expected: let it speak for itself
             with suppress(Exception):
-                self._give_way()
-            if self.snakemakes is not None:
-                self.snakemakes.handle(record)
+                self.decided = True
+                self.view.give_way()
+                self._tell_early()
+            if self.view.snakemakes is not None:
+                self.view.snakemakes.handle(record)
 
     def _decide(self, record: logging.LogRecord) -> None:
         """Whether this call runs a study. That is known as soon as Snakemake has chosen how jobs are executed."""
@@ -89,165 +61,25 @@ class Listener(logging.Handler):
         self.decided = True
         common, targets = plugin.common_settings, set(self.workflow.dag_settings.targets)
         self.runs_study = not (common.dryrun_exec or common.touch_exec or targets == {"plan"})
-        if self.runs_study and self.snakemakes is not None and not wants_snakemakes_view(self.workflow):
-            self._take_over()
-        self._tell_early()
-
-    def _take_over(self) -> None:
-        self.shows_study = True
-        self.screen = Screen(self.snakemakes.stream, not self.snakemakes.nocolor)
-        self.screen.own_terminal()
-        if any(each.name == "INPUT_OUTPUT" for each in self.workflow.storage_settings.shared_fs_usage):
-            os.environ[job_log.LOGS_ARE_READ] = "1"  # elsewhere, a job's log stays where it ran
-        stopping.interrupt_on_signals()
-        if self.screen.live:
-            self.screen.show("finding out what is to be done", "", share=None)
-
-    def _give_way(self) -> None:
-        """From now on Snakemake speaks for itself."""
-        if self.shows_study and self.screen is not None:
-            self.screen.close()
-        self.shows_study, self.decided = False, True
-        self.screen = self._plain_screen()
-        if self.follower is not None:
-            self.follower.screen, self.follower.always = self.screen, False
-        os.environ.pop(job_log.LOGS_ARE_READ, None)
+        if self.runs_study and self.view.snakemakes is not None and not wants_snakemakes_view(self.workflow):
+            self.view.take_over()
         self._tell_early()
 
     def _tell_early(self) -> None:
+        """Let Snakemake say what it said before it was known who shows it."""
         early, self._early = self._early, []
         for record in early:
-            if not self.shows_study and self.snakemakes is not None:
-                self.snakemakes.handle(record)
-
-    def _plain_screen(self) -> Screen:
-        """For words between Snakemake's; nowhere at all if it was told to be silent."""
-        quiet = {str(getattr(each, "name", each)).lower() for each in self.workflow.output_settings.quiet or ()}
-        stream = self.snakemakes.stream if self.snakemakes is not None else sys.stderr
-        screen = Screen(open(os.devnull, "w") if "all" in quiet else stream)  # noqa: PTH123, SIM115 - open to the end
-        screen.live = False
-        return screen
-
-    def _say(self, text: str, colour: str | None = None) -> None:
-        if self.screen is not None:
-            self.screen.say(text, colour)
-
-    # ---- Snakemake's words
-
-    def _hear(self, record: logging.LogRecord) -> None:
-        event, text = getattr(record, "event", None), record.getMessage()
-        if text.startswith("Nothing to be done"):
-            self.nothing_to_do = True
-        if self.estimate is not None:
-            self._hear_of_job(record, event, text)
-        error = self._unexplained.pop(record.thread, None)
-        if event == "job_error":
-            self._job_failed(record, error)
-        elif error is not None:
-            self._tell_error(error)
-        if not self.shows_study:
-            if self.snakemakes is not None:
-                self.snakemakes.handle(record)
-        elif event == "error":
-            self._unexplained[record.thread] = record
-        elif event is None and record.levelno >= logging.WARNING and not text.startswith(REPEATED):
-            without_blanks = "\n".join(line for line in text.splitlines() if line.strip())
-            self._say(without_blanks, "red" if record.levelno >= logging.ERROR else "yellow")
-
-    def _hear_of_job(self, record: Any, event: str | None, text: str) -> None:
-        """A job begins, ends well, or is tried again."""
-        assert self.estimate is not None
-        if event == "job_info":
-            self.estimate.begin(record.jobid)
-        elif event == "job_finished":
-            self.estimate.end(record.job_id)
-            job = self.estimate.jobs.get(record.job_id)
-            for sentence in telling.warnings_of(job) if self.shows_study and job is not None else ():
-                self._say(sentence, "yellow")
-        elif event is None and (again := re.fullmatch(r"Trying to restart job (\d+)\.", text)):
-            job = self.estimate.restart(int(again[1]))
-            if self.shows_study and job is not None:
-                self._say(f"Tried again: {job.name}", "yellow")
-
-    def _job_failed(self, record: Any, error: logging.LogRecord | None) -> None:
-        if self.estimate is not None:
-            self.estimate.end(record.jobid, failed=True)
-        if not self.shows_study or self.stopping:
-            return
-        job = self.estimate.jobs.get(record.jobid) if self.estimate else None
-        name, reason, log = telling.failure_of(record, job, error)
-        if (name, reason) not in self._told_failures:
-            self._told_failures.add((name, reason))
-            self._say(f"Failed: {name}\n  {reason}\n  Log: {log}", "red")
-
-    def _tell_error(self, record: logging.LogRecord) -> None:
-        """An error that is no job's."""
-        text = record.getMessage()
-        if not (self.stopping or text.startswith(REPEATED)):
-            self._say(telling.without_frames(text), "red")
-
-    # ---- beginning and end
-
-    def start(self, jobs: Mapping[int, Job], cores: int, progress_log: Path, queued: bool = False) -> None:
-        """The study runs: follow its jobs. Arguments as of ``Estimate``."""
-        keeps_going = self.workflow.execution_settings.keep_going
-        self.estimate = Estimate(jobs, cores, self._began, keeps_going, queued)
-        if self.screen is None:
-            self.screen = self._plain_screen()
-        self.screen.keep_log(progress_log)
-        if self.shows_study:
-            self.screen.clear()
-            runs = sum(job.runs for job in jobs.values())
-            size = f"{counted(len(jobs), 'job')}, {counted(runs, 'run')}" if runs else counted(len(jobs), "job")
-            hint = " Ctrl-C stops it, and the same command goes on." if self.screen.live else ""
-            self._say(f"Study {self.page.parent.name}: {size}.{hint}")
-        self.follower = Follower(self.estimate, self.screen, always=self.shows_study)
-        self.follower.start()
-
-    def stop(self) -> None:
-        """A signal asks the call to stop: what fails from now on fails for that reason."""
-        self.stopping = True
-        if self.screen is not None and self.screen.live:
-            self.screen.silence_others()
-        if self.follower is not None:
-            self.follower.stop()
+            if not self.view.in_place and self.view.snakemakes is not None:
+                self.view.snakemakes.handle(record)
 
     def close(self) -> None:
         """Called by Snakemake when it has said everything."""
-        if not self._closed.is_set():
-            self._closed.set()
-            if self.follower is not None:
-                self.follower.end()
+        if not self._told_all:
+            self._told_all = True
             with suppress(Exception):
                 self._tell_early()
-                for error in self._unexplained.values():
-                    self._tell_error(error)
-                if self.runs_study:
-                    self._end()
-            if self.screen is not None:
-                self.screen.close()
+            self.view.end(last_words=self.runs_study)
         super().close()
-
-    def _end(self) -> None:
-        if self.well and self.follower is not None:
-            self.follower.show()
-        screen = self.screen = self.screen or self._plain_screen()
-        screen.close()  # what others wrote stands before the last words
-        ending = telling.Ending(
-            self.well, self.stopping, self.nothing_to_do, time.time() - self._began, report=self._report()
-        )
-        if self.estimate is not None:
-            ending.jobs, ending.failed = len(self.estimate.jobs), self.estimate.failed()
-        text, colour = ending.last_words()
-        if text:
-            screen.say(text, colour)
-
-    def _report(self) -> str:
-        """Where the page is, and its size; empty if this call was not asked for it."""
-        with suppress(OSError):
-            if any(job.rule.name == PAGE_RULE for job in self.workflow.dag.jobs):
-                return f"Report: {self.page} ({self.page.stat().st_size / 1e6:.1f} MB)"
-        return ""
 
 
 def listen(workflow: Any, page: str) -> Listener:
@@ -256,7 +88,7 @@ def listen(workflow: Any, page: str) -> Listener:
     snakemakes = next((handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"), None)
     if not (hasattr(snakemakes, "stream") and hasattr(snakemakes, "nocolor")):
         snakemakes = None
-    listener = Listener(workflow, snakemakes, page)
+    listener = Listener(workflow, StudyView(workflow, snakemakes, page))
     if snakemakes is not None:
         logger.removeHandler(snakemakes)
     logger.addHandler(listener)

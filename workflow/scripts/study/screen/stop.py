@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal end a call of Snakemake, always and fast, whatever it was doing at that moment.
+"""Ctrl-C, SIGTERM and a closed terminal end a call of Snakemake fast, whatever it is doing at that moment.
 
-Snakemake's own handler of SIGTERM takes a lock inside the signal handler. If the interrupted main thread holds that lock it waits for
-itself, for ever. Here the handler only leaves word, and a thread of its own does the work.
+Snakemake's own handler of SIGTERM takes a lock inside the signal handler. If the interrupted main thread holds that lock, it waits for
+itself for ever. Here the handler only leaves word, and a thread does the work.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ STOPPED = "Stopped. What is finished is kept; the same command goes on."
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_AGAIN = 0.1  # seconds between two looks for living jobs
 GENTLE = 1.0  # seconds that a job has between SIGTERM and SIGKILL
-PATIENCE = {
-    True: 30.0,
-    False: 300.0,
-}  # seconds for Snakemake to end by itself, with jobs of this machine only or with others'
+# Seconds for Snakemake to end by itself: where all jobs run on this machine, and where they do not.
+PATIENCE = {True: 30.0, False: 300.0}
 
 
 def end_in_words() -> None:
@@ -52,7 +50,7 @@ def interrupt_on_signals() -> None:
 
 
 def _heeded() -> list[int]:
-    """The signals that this process may be stopped by; not those that ``nohup`` or a shell's background job ignores."""
+    """The signals that may stop this process. A process under ``nohup`` or in a shell's background ignores some."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -61,8 +59,8 @@ def stop_on_signals(scheduler: Any, local: bool, told: Callable[[], None]) -> No
 
     Args:
         scheduler: Snakemake's; its ``executor_error_callback`` ends the scheduling at the next safe place.
-        local: whether all jobs are this process's children; otherwise its executor cancels those that are elsewhere.
-        told: called first, once.
+        local: whether all jobs are this process's children. Otherwise its executor cancels those that are elsewhere.
+        told: called once, before anything ends.
     """
     asked: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may be called in a signal handler; it is reentrant
     for number in _heeded():
@@ -84,9 +82,8 @@ def _wait_and_end(asked: queue.SimpleQueue[int], scheduler: Any, local: bool, to
         end_children(hard=time.monotonic() - begun > GENTLE)
         time.sleep(LOOK_AGAIN)
     end_children(hard=True)
-    os._exit(
-        1
-    )  # something holds Snakemake up for good; its lock stays, and study/tools/release_lock.py knows that its holder is dead
+    # Something holds Snakemake up for good. Its lock stays; study/tools/release_lock.py sees that its holder is dead.
+    os._exit(1)
 
 
 def end_children(hard: bool) -> None:

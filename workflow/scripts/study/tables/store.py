@@ -32,13 +32,13 @@ _SORT = {
 
 
 def leave_pandas_out() -> None:
-    """Let pyarrow do without pandas, which it imports for its first array (0.35 s) if it can; for jobs that use none."""
+    """Let pyarrow do without pandas, for jobs that do not use it. It would import pandas for its first array, in 0.35 s."""
     sys.meta_path.insert(0, _NoPandas())
 
 
 @contextmanager
 def without_pandas() -> Iterator[None]:
-    """As ``leave_pandas_out``, where others in the process may want pandas: pyarrow asks inside the block, and never again."""
+    """As ``leave_pandas_out``, where others in the process may want pandas. pyarrow asks within the block, and never again."""
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)
     try:
@@ -85,19 +85,19 @@ def _array(values: Any, column: Column) -> pa.Array:
 
 
 def sort(table: str, rows: pa.Table) -> pa.Table:
-    """Rows in the table's order, which does not depend on who finished first."""
+    """Rows in the table's order, whichever run finished first."""
     return rows.take(pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _SORT[table]]))
 
 
 def write(rows: pa.Table, file: str | Path, provenance: Mapping[str, Any]) -> None:
-    """Write aside, seal and rename, so that no reader ever sees half a table. ``provenance`` goes to the Parquet footer."""
+    """Write aside, seal and rename: no reader sees half a table. ``provenance`` goes to the Parquet footer."""
     with sealed(file) as aside, writer(aside, rows.schema, provenance) as parquet:
         parquet.write_table(rows)
 
 
 @contextmanager
 def sealed(target: str | Path) -> Iterator[Path]:
-    """``written_aside`` for a ``writer``'s file, which must be closed when the block ends: it gets its seal and takes its place."""
+    """``written_aside`` for the file of a ``writer``. When the block ends the file must be closed; then it gets its seal."""
     with written_aside(target) as aside:
         yield aside
         seal.seal(aside)
@@ -107,17 +107,15 @@ def sealed(target: str | Path) -> Iterator[Path]:
 def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
     """Writes tables of these fields one after the other, with a blank seal, for ``sealed``.
 
-    The file is opened here and not by Arrow, which loses an error's number where closing fails.
-
-    A dictionary pays for names and counts: numbers seldom repeat. Page checksums are for other readers than ours:
-    ``pandas.read_parquet(file, page_checksum_verification=True)``.
+    The file is opened here. Arrow would lose the error's number where closing fails. Names and counts repeat, and get a dictionary;
+    numbers seldom do. Page checksums serve other readers: ``pandas.read_parquet(file, page_checksum_verification=True)``.
     """
-    own = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
+    footer = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
     repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
     with file.open("wb") as opened:
         parquet = pq.ParquetWriter(
             opened,
-            fields.with_metadata({**(fields.metadata or {}), **own}),
+            fields.with_metadata({**(fields.metadata or {}), **footer}),
             compression="zstd",
             use_dictionary=repeating,
             write_page_checksum=True,
@@ -135,26 +133,28 @@ def provenance_of(file: str | Path) -> dict[str, Any]:
         return dict(json.loads(pq.read_schema(file).metadata[PROVENANCE_KEY]))
 
 
-def require(file: str | Path, **own: Any) -> None:
-    """That a table is whole and the one that belongs in its place: its footer says the same as ``own`` (name -> value).
+def require(file: str | Path, **footer: Any) -> None:
+    """Refuse a table that is damaged, or whose footer does not say ``footer`` (name -> value).
 
     Raises:
         Damaged: its content is not what was written.
-        Misplaced: it was written for another place; the message says for which.
+        Misplaced: it was written for another place. The message says for which.
         FileTrouble: it cannot be read.
     """
     seal.check(file)
-    made, wanted = provenance_of(file), json.loads(json.dumps(own))
-    other = [_difference(name, made.get(name), value) for name, value in wanted.items() if made.get(name) != value]
-    if other:
-        raise Misplaced(file, f"its footer {' and '.join(other)}")
+    written, expected = provenance_of(file), json.loads(json.dumps(footer))
+    differences = [
+        _difference(name, written.get(name), value) for name, value in expected.items() if written.get(name) != value
+    ]
+    if differences:
+        raise Misplaced(file, f"its footer {' and '.join(differences)}")
 
 
-def _difference(name: str, found: Any, wanted: Any) -> str:
-    """How two values of the footer differ; of two blocks, where they do first."""
-    if isinstance(found, dict) and isinstance(wanted, dict) and found.keys() == wanted.keys():
-        key = next(key for key in wanted if found[key] != wanted[key])
-        return f"{_difference(key, found[key], wanted[key])} of the {name}"
-    if isinstance(found, str) and isinstance(wanted, str):
-        return f"says {found!r} where {wanted!r} belongs, as the {name}"
-    return f"{'does not name' if found is None else 'holds other values for'} the {name}"
+def _difference(name: str, written: Any, expected: Any) -> str:
+    """How two values of the footer differ. Of two blocks the first difference is told."""
+    if isinstance(written, dict) and isinstance(expected, dict) and written.keys() == expected.keys():
+        key = next(key for key in expected if written[key] != expected[key])
+        return f"{_difference(key, written[key], expected[key])} of the {name}"
+    if isinstance(written, str) and isinstance(expected, str):
+        return f"says {written!r} where {expected!r} belongs, as the {name}"
+    return f"{'does not name' if written is None else 'holds other values for'} the {name}"

@@ -1,8 +1,8 @@
 """Tables of any size in bounded memory: a block's, written run by run; a study's, gathered from its blocks range by range.
 
-Rows are sorted by sweep, run key, update and t. A block is written in the order of its run keys, and its row groups end
-where the first digit of the key changes, so that gathering can read a range of keys without reading the rest. Keys
-are digests, spread evenly: a range of keys is a share of the rows.
+Rows are sorted by sweep, run key, update and t. A block is written in the order of its run keys. Its row groups end where the first
+digit of the key changes. So gathering can read a range of keys alone. Keys are digests and spread evenly: a range of keys is a share of
+the rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; s
 
 
 class TableWriter:
-    """A block's table, given run by run in the order of the run keys; in memory are the runs of one row group."""
+    """A block's table, given run by run in the order of the run keys. Memory holds the runs of one row group."""
 
     def __init__(self, table: str, sweep: str, parquet: pq.ParquetWriter, target: str | Path) -> None:
         self.table, self.sweep, self._parquet, self._target = table, sweep, parquet, target
@@ -72,15 +72,15 @@ class TableWriter:
         return {name: pa.array(values, pa.string()).take(pa.array(runs)) for name, values in named.items()}
 
 
-def _joined(parts: Mapping[str, list[Any]]) -> dict[str, Any]:
+def _joined(columns: Mapping[str, list[Any]]) -> dict[str, Any]:
     return {
         name: np.concatenate(values) if isinstance(values[0], np.ndarray) else [v for part in values for v in part]
-        for name, values in parts.items()
+        for name, values in columns.items()
     }
 
 
 class BlockWriter:
-    """All tables of one block. They take their places together, once all are whole; after an error none does."""
+    """All tables of one block. They take their places together when all are whole. After an error none does."""
 
     def __init__(self, sweep: str, files: Mapping[str, str | Path], provenance: Mapping[str, Any]) -> None:
         self._sweep, self._files, self._provenance = sweep, files, provenance
@@ -91,9 +91,9 @@ class BlockWriter:
         with ExitStack() as stack:  # which takes the files away if one of them cannot be opened
             asides = {table: stack.enter_context(sealed(file)) for table, file in self._files.items()}
             for table, aside in asides.items():  # after all of those, so that all are closed before one takes its place
-                made = {**self._provenance, "table": table}
+                footer = {**self._provenance, "table": table}
                 stack.enter_context(writing(self._files[table]))  # else an error would be the last file's
-                parquet = stack.enter_context(store.writer(aside, schema_of(table), made))
+                parquet = stack.enter_context(store.writer(aside, schema_of(table), footer))
                 self.tables[table] = TableWriter(table, self._sweep, parquet, self._files[table])
             self._stack = stack.pop_all()
         return self
@@ -118,22 +118,22 @@ def gather(
     provenance: Mapping[str, Any],
     change: Change = lambda rows: rows,
 ) -> None:
-    """All blocks of a table as one, sorted; ``change`` is shown every piece before it is written."""
+    """All blocks of a table as one, sorted. ``change`` may alter each piece before it is written."""
     pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
     fields = schema_of(table)
-    made = {**provenance, "table": table}
-    with sealed(target) as aside, store.writer(aside, fields, made) as parquet:
+    footer = {**provenance, "table": table}
+    with sealed(target) as aside, store.writer(aside, fields, footer) as parquet:
         for rows in pieces:
             if rows.num_rows:
                 parquet.write_table(change(rows), row_group_size=ROWS_AT_ONCE // 8)
 
 
 def _whole(files: Iterable[str | Path], table: str) -> pa.Table:
-    parts = []
+    tables = []
     for file in files:
         with reading(file):
-            parts.append(pq.read_table(file, schema=schema_of(table)))
-    return store.sort(table, pa.concat_tables(parts)) if parts else schema_of(table).empty_table()
+            tables.append(pq.read_table(file, schema=schema_of(table)))
+    return store.sort(table, pa.concat_tables(tables)) if tables else schema_of(table).empty_table()
 
 
 def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
@@ -151,24 +151,26 @@ def _ranges(files: Iterable[str | Path], table: str) -> Iterator[pa.Table]:
         for inside in _shares(rows[sweep]):
             rows_wanted = inside & (pc.field("sweep") == sweep)
             with reading(f"One of the {len(by_sweep[sweep])} tables of {table}"):  # Arrow does not say which
-                found = dataset.to_table(filter=rows_wanted, use_threads=False, fragment_readahead=1, batch_readahead=1)
-            yield _by_run(found)
+                in_range = dataset.to_table(
+                    filter=rows_wanted, use_threads=False, fragment_readahead=1, batch_readahead=1
+                )
+            yield _by_run(in_range)
 
 
 def _sweeps(file: str | Path) -> list[tuple[str, int]]:
-    """(sweep, rows) of a file, from its footer alone; a block has one sweep."""
+    """(sweep, rows) of a file, from its footer alone. A block has one sweep."""
     with reading(file):
         metadata = pq.read_metadata(file)
-    found: dict[str, int] = defaultdict(int)
+    rows: dict[str, int] = defaultdict(int)
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         if group.num_rows:
-            found[group.column(0).statistics.min] += group.num_rows
-    return list(found.items())
+            rows[group.column(0).statistics.min] += group.num_rows
+    return list(rows.items())
 
 
 def _shares(rows: int) -> list[pc.Expression]:
-    """Ranges of run keys with about as many rows each; their number is a power of two, so that they end at digits."""
+    """Ranges of run keys with about equally many rows. Their number is a power of two, so they end at digits."""
     count, key = 1, pc.field("run_key")
     while rows > count * ROWS_AT_ONCE and count < 256:
         count *= 2
@@ -180,7 +182,7 @@ def _shares(rows: int) -> list[pc.Expression]:
 
 
 def _by_run(rows: pa.Table) -> pa.Table:
-    """Sorted by run key. Within a run, rows are in order already: a run lies in one block, written update by update."""
+    """Rows sorted by run key. Within a run they are in order already: one block holds it, update by update."""
     keys = rows["run_key"].combine_chunks().dictionary_encode()
     names = keys.dictionary.to_numpy(zero_copy_only=False)
     place = np.empty(len(names), dtype=np.int32)

@@ -73,30 +73,30 @@ def shapes() -> Iterator[dict[str, list[Any]]]:
 
 
 def measured(block: Block, folder: Path, first_seed: int) -> tuple[float, float]:
-    """(engine, everything else) in processor seconds, the fastest of a few times.
+    """(engine, everything else) in processor seconds, the fastest of several times.
 
-    Every time is for seeds of its own, whose eigenvalues the engine does not remember.
+    Each time has other seeds, whose eigenvalues the engine does not remember.
     """
-    found = []
+    times = []
     for index in range(REPEATS):
-        here, offset = folder / str(index), first_seed + index * SEEDS
-        runner = BlockRunner(Cache(here / "cache", "x"), {}, "cpu")
-        files = {table: here / f"{table}.parquet" for table in BLOCK_TABLES}
+        run_folder, offset = folder / str(index), first_seed + index * SEEDS
+        runner = BlockRunner(Cache(run_folder / "cache", "x"), {}, "cpu")
+        files = {table: run_folder / f"{table}.parquet" for table in BLOCK_TABLES}
         experiments = [rc.Experiment(**{**run, "seed": run["seed"] + offset}) for run in block.runs()]
         start = time.process_time()
         results = list(runner.compute(experiments))
         computed = time.process_time()
         for experiment, entry in results:
             runner.cache.put(runner.name(replace(experiment, seed=experiment.seed - offset)), entry)
-        run_maker.finish(block, runner, Record("", here / "x.json"), files, {"engine": "x"})
-        found.append((computed - start, time.process_time() - computed))
-    return min(engine for engine, _ in found), min(rest for _, rest in found)
+        run_maker.finish(block, runner, Record("", run_folder / "x.json"), files, {"engine": "x"})
+        times.append((computed - start, time.process_time() - computed))
+    return min(engine for engine, _ in times), min(rest for _, rest in times)
 
 
 def fitted(rows: list[dict[str, float]], seconds: list[float]) -> dict[str, float]:
-    """Non-negative rates with the smallest absolute relative errors, of which a few large ones count for little.
+    """Non-negative rates with the smallest absolute relative errors. A few large errors count for little.
 
-    Found by least squares whose weights are the square roots of the errors before.
+    The method is least squares, repeated with weights from the errors before.
     """
     names = sorted({name for row in rows for name in row})
     work = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / np.array(seconds)[:, None]
@@ -111,16 +111,16 @@ def fitted(rows: list[dict[str, float]], seconds: list[float]) -> dict[str, floa
 
 def engine_rates(folder: Path) -> dict[str, float]:
     """Rates of the engine, and of keeping what it measured."""
-    works, engine, rest = [], [], []
+    works, engine, keeping_seconds = [], [], []
     for index, grid in enumerate(shapes()):
         block = Block("rates", "all", {}, grid, SEEDS)
-        spent, kept = measured(block, folder / str(index), SEEDS * REPEATS * index)
+        spent, kept_seconds = measured(block, folder / str(index), SEEDS * REPEATS * index)
         works.append(model.block_work(block))
         engine.append(spent)
-        rest.append(kept)
+        keeping_seconds.append(kept_seconds)
     rates = fitted([{k: float(count) for k, count in w.items() if k not in KEEPING} for w in works], engine)
     keeping = [{"block": 1.0, "kept": float(work["kept"]), "row": float(work["row"])} for work in works]
-    return rates | fitted(keeping, rest)
+    return rates | fitted(keeping, keeping_seconds)
 
 
 def processor_time(work: Callable[[], object]) -> float:
@@ -172,8 +172,8 @@ def job(script: str, tables: tuple[str, ...], folder: Path, **grid: Any) -> tupl
     block = Block("rates", "all", {}, {name: [value] for name, value in grid.items()}, 1)
     path = [str(PROJECT), str(SCRIPTS)]
     code = JOB.format(path=path, script=script, block=asdict(block), tables=tables)
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    spent, memory = json.loads(done.stdout.splitlines()[-1])
+    ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    spent, memory = json.loads(ended.stdout.splitlines()[-1])
     return float(spent), float(memory)
 
 
@@ -202,9 +202,12 @@ def disk_rates(folder: Path) -> dict[str, float]:
     block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
     run_maker.finish(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
     entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
-    rows, own = 400 * len(entries), 1500  # bytes of an entry that are not columns: they fit into its first disk block
+    rows, header_bytes = (
+        400 * len(entries),
+        1500,
+    )  # bytes of an entry that are not columns: they fit into its first disk block
     return {
-        "row_bytes": round((sum(entries) - own * len(entries) + files["traces"].stat().st_size) / rows, 1),
+        "row_bytes": round((sum(entries) - header_bytes * len(entries) + files["traces"].stat().st_size) / rows, 1),
         "update_bytes": 130,  # ten columns, kept twice, hardly compressed
     }
 
@@ -222,7 +225,7 @@ print(time.process_time())
 
 
 def table_rates(folder: Path) -> dict[str, float]:
-    """What gathering a row of traces takes, and drawing a figure; and Snakemake, which plans and starts the jobs."""
+    """What gathering a row of traces takes, drawing a figure, and Snakemake, which plans and starts the jobs."""
     block = Block("rates", "all", {}, {"sequence_length": [400], "spectral_radius": [0.9, 1.1]}, 32)
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     record = Record("", folder / "x.json")
@@ -252,10 +255,10 @@ def memory_of_a_run() -> float:
     """Bytes that a run takes in the list of a block's runs."""
     tracemalloc.start()
     block = Block("rates", "all", {}, {"spectral_radius": [1.0 + i / 1e5 for i in range(50_000)]}, 1)
-    kept = {experiment.key: experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
+    experiments = {experiment.key: experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return round(most / len(kept))
+    return round(most / len(experiments))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Unlock a study whose Snakemake was killed, and only then: ``python -m study.tools.release_lock config.yaml``."""
+"""Unlock a study if its Snakemake was killed: ``python -m study.tools.release_lock config.yaml``."""
 
 import sys
 
@@ -13,7 +13,7 @@ def main(config: str) -> int:
         print(error, file=sys.stderr)
         return 1
     if not lock.is_stale(study):
-        return 0  # nothing is locked, or a lock that Snakemake itself has to speak about
+        return 0  # nothing is locked, or Snakemake itself tells of the lock
     print(
         f"The last run of the study {study} was killed and left its lock behind. Unlocking; what is finished is kept."
     )

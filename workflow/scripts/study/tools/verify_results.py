@@ -1,9 +1,9 @@
-"""Check every file of a finished study: whole, and the one that belongs in its place. ``make verify-results CONFIG=config.yaml``
+"""Check that every file of a finished study is whole and in its place. ``make verify-results CONFIG=config.yaml``
 
     python -m study.tools.verify_results config.yaml [--put-aside]
 
-prints a line for each file that is damaged, in another one's place, unreadable or missing, and how many are good. The exit status is 1
-if any is not. ``--put-aside`` renames the damaged ones; then the study's own command makes them anew from the runs that are finished.
+It prints a line for each file that is damaged, misplaced, unreadable or missing, and how many are good. The exit status is 1 if one is
+not. ``--put-aside`` renames the damaged ones. Then the study's own command makes them anew from finished runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Missing(FileTrouble):
 
 
 def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
-    """Every file of the study in this folder; what is made on the way to its tables may be missing."""
+    """Every file of the study in this folder. Files on the way to its tables may be missing."""
     for table in TABLES:
         yield _tried(study / "tables" / f"{table}.parquet", lambda file: result_places.require(file, config))
     for figure in config["figures"]:
@@ -55,9 +55,7 @@ def _figure(folder: Path, study: str, figure: str) -> Iterator[Result]:
     yield _tried(facts, lambda file: known.update(pictures.facts_of(file, study, figure)["pictures"]))
     for kind, suffix in pictures.KINDS.items():
         picture = folder / f"{figure}.{suffix}"
-        if (
-            known or not picture.exists()
-        ):  # nothing is known of a picture whose facts are bad; it is made anew with them
+        if known or not picture.exists():  # a picture whose facts are bad is made anew with them
             yield _tried(picture, lambda file, kind=kind: seal.check_content(file, known[kind]))
 
 
@@ -98,7 +96,7 @@ def _tried(file: Path, check: Any) -> Result:
 
 
 def plan_of(study: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config that the tables were made with; the file's own if no table can say. It may have been edited since."""
+    """The config that the tables were made with: the file may have been edited since. If no table can say, the file's."""
     for table in TABLES:
         file = study / "tables" / f"{table}.parquet"
         if file.exists():
@@ -111,7 +109,7 @@ def plan_of(study: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def put_aside(study: Path, bad: Mapping[Path, FileTrouble]) -> Iterator[str]:
-    """Rename the damaged files; what happened to each. A figure's files are made only when the report asks for them."""
+    """Rename the damaged files, and tell of each. With a figure's file goes the report, which asks for it."""
     for trouble in bad.values():
         if isinstance(trouble, Damaged):
             yield trouble.put_aside()
@@ -135,13 +133,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not study.is_dir():
         print(f"{study}: there are no results of this study here yet. Run it first: snakemake --cores all --configfile {given.config}")  # fmt: skip
         return 1
-    found = list(results(study, plan_of(study, config)))
-    bad = {file: trouble for file, trouble in found if trouble is not None}
+    results_of_files = list(results(study, plan_of(study, config)))
+    bad = {file: trouble for file, trouble in results_of_files if trouble is not None}
     lines = put_aside(study, bad) if given.put_aside else ()
-    others = [trouble for trouble in bad.values() if not (given.put_aside and isinstance(trouble, Damaged))]
-    for line in (*lines, *(getattr(trouble, "fault", str(trouble)) for trouble in others)):
+    remaining = [trouble for trouble in bad.values() if not (given.put_aside and isinstance(trouble, Damaged))]
+    for line in (*lines, *(getattr(trouble, "fault", str(trouble)) for trouble in remaining)):
         print(line)
-    print(f"{len(found) - len(bad)} of {len(found)} files in {study} are good.")
+    print(f"{len(results_of_files) - len(bad)} of {len(results_of_files)} files in {study} are good.")
     if bad:
         print(_advice(given.config, given.put_aside or not any(isinstance(t, Damaged) for t in bad.values())))
     return 1 if bad else 0

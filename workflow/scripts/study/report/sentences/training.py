@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.report import measures as sm
-from study.report import statistics as stat
+from study.report import measures, statistics
 from study.report.phrases import (
     at_value,
     between,
@@ -34,7 +33,7 @@ def _called(metric: str) -> str:
     return "held-out accuracy" if metric == "held_out_accuracy" else "held-out loss"
 
 
-def learnt_sentence(part: sm.Part) -> str:
+def learnt_sentence(part: measures.Part) -> str:
     """The best setting's result, with its interval, beside what a prediction gets that has learnt nothing."""
     metric, runs = str(part.runs["metric"].iloc[0]), part.runs
     if not np.isfinite(runs["result"]).any():
@@ -43,13 +42,13 @@ def learnt_sentence(part: sm.Part) -> str:
         total = count_of(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
         return f"On {task_of(part)} no run comes to the end of its training: all {total} break down at a value that is not finite."
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
-    groups = sm.grouped(runs, part.axes)
-    chosen, best = max(groups, key=lambda group: sign * sm.outcome(group[1]).value)
-    found, where, write = sm.outcome(best), where_of(part, chosen), writer_of(metric)
-    nothing = float(runs["baseline"].mean())
+    groups = measures.grouped(runs, part.axes)
+    chosen, best = max(groups, key=lambda group: sign * measures.outcome(group[1]).value)
+    mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
+    baseline = float(runs["baseline"].mean())
     seeds = best["seed"].nunique()
-    value = marked(write(found.value), "outcome", found.value, **where) + bracketed(
-        interval_words(found, write, "outcome", **where),
+    value = marked(write(mean_result.value), "outcome", mean_result.value, **where) + bracketed(
+        interval_words(mean_result, write, "outcome", **where),
         count_of(seeds, "seeds_trained", **where) + (" seeds" if seeds > 1 else " seed"),
     )
     text = f"On {task_of(part)}, training reaches {_called(metric)} {value}"
@@ -58,7 +57,7 @@ def learnt_sentence(part: sm.Part) -> str:
         text = (
             f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {name_of(chosen)}"
         )
-    least = marked(write(nothing), "baseline", nothing, sweep=part.sweep, **part.fixed)
+    least = marked(write(baseline), "baseline", baseline, sweep=part.sweep, **part.fixed)
     return text + (
         f"; always naming the commonest class gets {least}."
         if metric == "held_out_accuracy"
@@ -66,102 +65,102 @@ def learnt_sentence(part: sm.Part) -> str:
     )
 
 
-def few_seeds_sentence(part: sm.Part, pooled: list[sm.Comparison]) -> str:
+def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -> str:
     """That nothing can be compared, with the largest difference along the axis that is asked about."""
     if not pooled:
         return ""
     largest = max(pooled, key=lambda each: abs(each.effect.value))
     sign = 1.0 if (largest.effect.value >= 0) == (largest.measure == "held_out_accuracy") else -1.0
-    one, other = (largest.a, largest.b) if sign > 0 else (largest.b, largest.a)
+    leader, behind = (largest.a, largest.b) if sign > 0 else (largest.b, largest.a)
     axis = str(part.column)
     return (
         f"With {seeds_of(largest)}, no difference in what was learnt on {task_of(part)} can be told from chance; at least "
-        f"{spelled(stat.FEWEST_SEEDS)} seeds are needed. The largest mean difference between {plural_of(axis)} is {effect_words(largest, sign)} "
-        f"for {named(axis, one)} against {named(axis, other)}."
+        f"{spelled(statistics.FEWEST_SEEDS)} seeds are needed. The largest mean difference between {plural_of(axis)} is {effect_words(largest, sign)} "
+        f"for {named(axis, leader)} against {named(axis, behind)}."
     )
 
 
-def _ranked(part: sm.Part, axis: str, runs: pd.DataFrame) -> list[Any]:
+def _ranked(part: measures.Part, axis: str, runs: pd.DataFrame) -> list[Any]:
     """The values of an axis, best result first."""
     metric = str(part.runs["metric"].iloc[0])
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
     values = ordered(axis, runs[axis])
-    results = {key_of(v): sm.outcome(runs[has_value(runs, axis, v)]).value for v in values}
+    results = {key_of(v): measures.outcome(runs[has_value(runs, axis, v)]).value for v in values}
     return sorted(values, key=lambda v: -sign * results[key_of(v)])
 
 
-def result_sentence(part: sm.Part, axis: str, pooled: list[sm.Comparison], singly: list[sm.Comparison]) -> str:
+def result_sentence(
+    part: measures.Part, axis: str, pooled: list[measures.Comparison], singly: list[measures.Comparison]
+) -> str:
     """Which value of an axis learns best, by how much, with interval; or that there is no clear difference."""
     if not pooled:
         return ""
     if depends(part, singly):
         return depends_sentence(part, singly)
     first, *rest = _ranked(part, axis, part.runs)
-    pairs = [(other, found) for other in rest if (found := between(pooled, first, other))]
+    pairs = [(other, compared) for other in rest if (compared := between(pooled, first, other))]
     if not pairs:
         return ""
-    task, one = task_of(part), named(axis, first)
+    task, leader = task_of(part), named(axis, first)
     over = over_settings(pairs[0][1][0])
-    ahead = [(other, found) for other, found in pairs if is_better(*found)]
+    ahead = [(other, compared) for other, compared in pairs if is_better(*compared)]
     elsewhere = [each for each in pooled if each.better]
     if ahead:
-        against = few([f"{effect_words(*found)} against {named(axis, other)}" for other, found in ahead], 3)
-        open_ = [named(axis, other) for other, found in pairs if (other, found) not in ahead]
+        against = few([f"{effect_words(*compared)} against {named(axis, other)}" for other, compared in ahead], 3)
+        open_ = [named(axis, other) for other, compared in pairs if (other, compared) not in ahead]
         if open_:
-            text = f"On {task}, {one} is ahead: {against}{over}. It cannot be told from {few(open_, last='or')}."
+            text = f"On {task}, {leader} is ahead: {against}{over}. It cannot be told from {few(open_, last='or')}."
             text += _also_ahead(
                 axis, [each for each in elsewhere if key_of(first) not in (key_of(each.a), key_of(each.b))]
             )
         else:
             of = f" of the {spelled(len(rest) + 1)} {plural_of(axis)}" if len(rest) > 1 else ""
-            text = f"On {task}, {one} learns {'best' if of else 'better'}{of}: {against}{over}."
+            text = f"On {task}, {leader} learns {'best' if of else 'better'}{of}: {against}{over}."
     elif elsewhere:
         largest = max(elsewhere, key=lambda each: abs(each.effect.value))
         sign = 1.0 if largest.better == "a" else -1.0
         better, worse = (largest.a, largest.b) if sign > 0 else (largest.b, largest.a)
         text = f"On {task}, {named(axis, better)} is ahead of {named(axis, worse)}: {effect_words(largest, sign)}{over}. No one of the {spelled(len(rest) + 1)} {plural_of(axis)} is clearly best."
-    elif any(found.verdict == "few" for _, (found, _) in pairs):
-        other, found = pairs[-1]
-        text = f"{too_few(found[0])} whether {one} learns {task} better than {named(axis, other)}: the mean difference is {effect_words(*found)}{over}."
+    elif any(compared.verdict == "few" for _, (compared, _) in pairs):
+        other, compared = pairs[-1]
+        text = f"{too_few(compared[0])} whether {leader} learns {task} better than {named(axis, other)}: the mean difference is {effect_words(*compared)}{over}."
     else:
         values = [named(axis, v) for v in (first, *rest)]
         names = listed(values) if len(rest) < 4 else f"the {spelled(len(values))} {plural_of(axis)}"
         shown = pairs if len(pairs) <= 3 else [pairs[0], pairs[-1]]
-        sizes = listed(f"{effect_words(*found)} against {named(axis, other)}" for other, found in shown)
-        text = (
-            f"On {task}, there is no clear difference between {names}. The best mean is that of {one}: {sizes}{over}."
-        )
+        sizes = listed(f"{effect_words(*compared)} against {named(axis, other)}" for other, compared in shown)
+        text = f"On {task}, there is no clear difference between {names}. The best mean is that of {leader}: {sizes}{over}."
     return text + _singly(part, axis, first, singly)
 
 
-def _also_ahead(axis: str, clear: list[sm.Comparison]) -> str:
+def _also_ahead(axis: str, clear: list[measures.Comparison]) -> str:
     """Clear differences among the values that are not the best."""
     pairs = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in clear]
     words = few([f"{named(axis, better)} of {named(axis, worse)}" for better, worse in pairs], 3) if pairs else ""
     return f" Clearly ahead, too: {words}." if words else ""
 
 
-def _others(part: sm.Part, axis: str) -> list[str]:
+def _others(part: measures.Part, axis: str) -> list[str]:
     return [each for each in part.axes if each != axis]
 
 
-def depends(part: sm.Part, singly: list[sm.Comparison]) -> str:
+def depends(part: measures.Part, singly: list[measures.Comparison]) -> str:
     """Of two values, each clearly better in some settings: what that depends on, in words; empty where it is not so."""
     if not singly or part.runs[singly[0].axis].nunique(dropna=False) != 2:
         return ""
     if not {"a", "b"} <= {each.better for each in singly}:
         return ""
     axis, b = singly[0].axis, named(singly[0].axis, singly[0].b)
-    helps, harms = ("helps", "harms") if axis in sm.REFERENCE else (f"beats {b}", "loses to it")
+    helps, harms = ("helps", "harms") if axis in measures.REFERENCE else (f"beats {b}", "loses to it")
     for name in _others(part, axis):
         better, worse = ({key_of(each.fixed[name]) for each in singly if each.better == side} for side in "ab")
         if not better & worse:
-            one, other = (listed(named(name, v) for v in ordered(name, values)) for values in (better, worse))
-            return f"clearly {helps} at {one} and clearly {harms} at {other}"
+            helped, harmed = (listed(named(name, v) for v in ordered(name, values)) for values in (better, worse))
+            return f"clearly {helps} at {helped} and clearly {harms} at {harmed}"
     return f"clearly {helps} in some settings and clearly {harms} in others"
 
 
-def depends_sentence(part: sm.Part, singly: list[sm.Comparison]) -> str:
+def depends_sentence(part: measures.Part, singly: list[measures.Comparison]) -> str:
     """Of two values, each clearly better in some settings: where, by how much at most, and which other setting decides."""
     axis, a, b = singly[0].axis, singly[0].a, singly[0].b
     where = {"sweep": part.sweep, "axis": axis, "a": a, "b": b, **part.fixed}
@@ -180,12 +179,12 @@ def depends_sentence(part: sm.Part, singly: list[sm.Comparison]) -> str:
     )
 
 
-def _setting(part: sm.Part, found: sm.Comparison) -> str:
+def _setting(part: measures.Part, comparison: measures.Comparison) -> str:
     """The settings that a comparison is made at."""
-    return name_of({name: value for name, value in found.fixed.items() if name not in part.fixed})
+    return name_of({name: value for name, value in comparison.fixed.items() if name not in part.fixed})
 
 
-def _singly(part: sm.Part, axis: str, first: Any, singly: list[sm.Comparison]) -> str:
+def _singly(part: measures.Part, axis: str, first: Any, singly: list[measures.Comparison]) -> str:
     """What holds at the single settings of the other axes, of which the sentence before is the mean."""
     if part.runs[axis].nunique(dropna=False) > 2:
         return _best_in(part, axis, first)
@@ -204,9 +203,9 @@ def _singly(part: sm.Part, axis: str, first: Any, singly: list[sm.Comparison]) -
     return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total}, and clearly worse in {worse}."
 
 
-def _best_in(part: sm.Part, axis: str, first: Any) -> str:
+def _best_in(part: measures.Part, axis: str, first: Any) -> str:
     """In how many of the other settings the value that is best on average has the best mean, too."""
-    groups = sm.grouped(part.runs, _others(part, axis)) if _others(part, axis) else []
+    groups = measures.grouped(part.runs, _others(part, axis)) if _others(part, axis) else []
     if len(groups) < 2:
         return ""
     best = sum(key_of(_ranked(part, axis, rows)[0]) == key_of(first) for _, rows in groups)
@@ -214,7 +213,7 @@ def _best_in(part: sm.Part, axis: str, first: Any) -> str:
     return f" Its mean is the best one in {count_of(best, 'best_in', **where)} of {count_of(len(groups), 'settings_beside', **where)} single settings."
 
 
-def breakdown_sentence(part: sm.Part, compared: list[sm.Comparison]) -> str:
+def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison]) -> str:
     """How many runs break down, by the axis that is asked about, and whether that differs clearly."""
     runs = part.runs
     where = {"sweep": part.sweep, **part.fixed}
@@ -241,32 +240,32 @@ def breakdown_sentence(part: sm.Part, compared: list[sm.Comparison]) -> str:
     return f"Runs on {task_of(part)} that break down, because a value is no longer finite: {few(words, 6)}{tail}."
 
 
-def _breakdowns(part: sm.Part, runs: pd.DataFrame, values: list[Any], where: Mapping[str, Any]) -> str:
+def _breakdowns(part: measures.Part, runs: pd.DataFrame, values: list[Any], where: Mapping[str, Any]) -> str:
     """5 of 18 (12 % to 51 %) with no clipping."""
     axis = part.column
     rows = pd.concat([at_value(runs, axis, value) for value in values])
-    here = {**where, **({axis: values[0] if len(values) == 1 else values} if axis else {})}
+    address = {**where, **({axis: values[0] if len(values) == 1 else values} if axis else {})}
     count = int(rows["broken"].sum())
-    share = interval_words(stat.proportion(count / len(rows), rows["seed"].nunique()), percent, "broken_share", **here)
-    with_ = f" with {few([named(axis, value) for value in values])}" if axis else ""
-    return (
-        f"{count_of(count, 'broken', **here)} of {count_of(len(rows), 'trained_runs', **here)}{bracketed(share)}{with_}"
+    share = interval_words(
+        statistics.proportion(count / len(rows), rows["seed"].nunique()), percent, "broken_share", **address
     )
+    with_ = f" with {few([named(axis, value) for value in values])}" if axis else ""
+    return f"{count_of(count, 'broken', **address)} of {count_of(len(rows), 'trained_runs', **address)}{bracketed(share)}{with_}"
 
 
 def truncation_sentence(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
     """How far truncated gradients are from the full ones, at the first update and at the last; empty where nothing is truncated."""
     truncated = runs.drop_duplicates("run_key").dropna(subset=["truncation"])
-    said = {}
+    sizes = {}
     for kind, update in (("truncation_bias", 0), ("truncation_bias_last", truncated["updates"] - 1)):
         known = truncated.assign(update=update).merge(
             updates.drop_duplicates(["run_key", "update"]), on=["run_key", "update"]
         )
         medians = known.groupby("truncation")["truncation_bias"].median().dropna()
-        said[kind] = [
+        sizes[kind] = [
             f"{marked(f'{100 * bias:.2g} %', kind, bias, truncation=k)} (k = {int(k)})" for k, bias in medians.items()
         ]
-    first, last = said.values()
+    first, last = sizes.values()
     if not first:
         return ""
     later = f", and that of the last update by {listed(last)}" if last else ""

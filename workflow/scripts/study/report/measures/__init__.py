@@ -1,0 +1,63 @@
+"""What the page says, measured from the tables: every number of a sentence, title, caption or table has its one definition here.
+
+A *start* is a network before training. Runs that differ only in how they are trained share one.
+A seed is one network. Whatever is compared is compared seed by seed.
+"""
+
+from study.report.measures.comparisons import REFERENCE, Comparison, comparisons_of, difference, judged, side_by_side
+from study.report.measures.outcomes import outcome, per_seed, results
+from study.report.measures.parts import Part, alike, deviations, parts_of
+from study.report.measures.regimes import (
+    REGIMES,
+    Critical,
+    critical,
+    crossings,
+    never_settled,
+    regime_counts,
+    theory_critical,
+)
+from study.report.measures.selection import (
+    NUMBERS,
+    TRAINING,
+    at_longest,
+    distinct_starts,
+    grouped,
+    number_axis,
+    starts,
+    trained,
+    varied,
+    where,
+)
+
+__all__ = [
+    "NUMBERS",
+    "REFERENCE",
+    "REGIMES",
+    "TRAINING",
+    "Comparison",
+    "Critical",
+    "Part",
+    "alike",
+    "at_longest",
+    "comparisons_of",
+    "critical",
+    "crossings",
+    "deviations",
+    "difference",
+    "distinct_starts",
+    "grouped",
+    "judged",
+    "never_settled",
+    "number_axis",
+    "outcome",
+    "parts_of",
+    "per_seed",
+    "regime_counts",
+    "results",
+    "side_by_side",
+    "starts",
+    "theory_critical",
+    "trained",
+    "varied",
+    "where",
+]

@@ -1,0 +1,44 @@
+"""What training achieved: a result for every run, and its mean over seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from study.report import statistics
+from study.report.measures.selection import trained
+
+
+def results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Trained runs with ``metric`` (accuracy where the task has one, else loss), ``broken`` and ``result``.
+
+    A run that broke down has no result of its own: it counts with that of a prediction that has learnt nothing.
+    """
+    runs = trained(runs)
+    classified = runs["baseline_accuracy"].notna()
+    achieved = runs["held_out_accuracy"].where(classified, runs["held_out_loss"])
+    baseline = runs["baseline_accuracy"].where(classified, runs["baseline_loss"])
+    broken = runs["first_nonfinite_update"].notna() | ~np.isfinite(achieved.astype(float))
+    metric = np.where(classified, "held_out_accuracy", "held_out_loss")
+    return runs.assign(
+        metric=metric, broken=broken, result=achieved.where(~broken, baseline).astype(float), baseline=baseline
+    )
+
+
+def per_seed(runs: pd.DataFrame, column: str) -> pd.Series:
+    """One number a seed: the mean over the settings."""
+    return runs.groupby("seed")[column].mean()
+
+
+def outcome(runs: pd.DataFrame) -> statistics.Interval:
+    """Mean result over seeds of runs of one metric, with its interval; of losses the geometric mean."""
+    loss = (runs["metric"] == "held_out_loss").all()
+    values = runs.assign(value=log10(runs["result"]) if loss else runs["result"])
+    average = statistics.mean(per_seed(values, "value").to_numpy())
+    if loss:
+        return statistics.Interval(*(10.0**end for end in average))
+    return statistics.Interval(average.value, *(min(max(end, 0.0), 1.0) if end == end else end for end in average[1:]))
+
+
+def log10(values: pd.Series) -> pd.Series:
+    return np.log10(values.clip(lower=1e-300))

@@ -1,0 +1,102 @@
+"""The parts of a study: the networks of one sweep before training, or the trained runs of one sweep and task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.report.measures.outcomes import per_seed, results
+from study.report.measures.selection import TRAINING, at_longest, grouped, number_axis, starts, varied
+from study.report.words import ordered
+
+# Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
+ASKED_FIRST = ("clipping", "truncation", "optimizer", "learning_rate", "cell", "initializer", "activation")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sweep's starts, or one task's trained runs of a sweep, and what varies in it.
+
+    ``column``: the axis whose values are the columns of its table; ``rows``: the other axes that vary.
+    """
+
+    sweep: str
+    trains: bool
+    runs: pd.DataFrame
+    column: str | None
+    rows: list[str]
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> list[str]:
+        return [*([self.column] if self.column else []), *self.rows]
+
+    @property
+    def columns(self) -> list[Any]:
+        return ordered(self.column, self.runs[self.column]) if self.column else [None]
+
+    def groups(self) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+        """Settings and runs of every row."""
+        return grouped(self.runs, self.rows)
+
+
+def parts_of(runs: pd.DataFrame) -> list[Part]:
+    """The starts of every sweep that trains nothing (of all sweeps, if all train), then the trained runs of every sweep and task.
+
+    Of each kind, the part with the most runs comes first.
+    """
+    study_parts: list[Part] = []
+    any_untrained = bool((runs["updates"] == 0).any())
+    for sweep, rows in runs.groupby("sweep", sort=False):
+        untrained = rows[rows["updates"] == 0]
+        part_runs = starts(rows) if len(untrained) or not any_untrained else rows.iloc[:0]
+        if len(part_runs):
+            axes = varied(part_runs, TRAINING)
+            column = number_axis(part_runs, axes)
+            shown = (
+                part_runs
+                if column == "sequence_length"
+                else at_longest(part_runs, [a for a in axes if a != "sequence_length"])
+            )
+            row_axes = [axis for axis in axes if axis not in (column, "sequence_length")]
+            study_parts.append(Part(str(sweep), False, shown, column, row_axes))
+    for sweep, rows in runs.groupby("sweep", sort=False):
+        measured = results(rows)
+        for task, part_runs in measured.groupby("task", sort=True):
+            axes = varied(part_runs, ("updates", "task"))
+            column = next((a for a in (*ASKED_FIRST, *axes) if a in axes), None)
+            fixed = {"task": task} if measured["task"].nunique() > 1 else {}
+            study_parts.append(Part(str(sweep), True, part_runs, column, [a for a in axes if a != column], fixed))
+    return sorted(study_parts, key=lambda part: (part.trains, -len(part.runs)))
+
+
+def alike(part: Part, axes: list[str], axis: str) -> bool:
+    """Whether the values of ``axis`` have the same regimes everywhere and the same decades to a tenth."""
+    others = [each for each in axes if each != axis] + ([part.column] if part.column else [])
+    runs = part.runs.assign(
+        shown=part.runs["log10_gradient_ratio"].round(1).astype(str) + part.runs["regime"].fillna("").astype(str)
+    )
+    keys = ["seed", *others]
+    groups = runs.groupby(keys, dropna=False)
+    return bool(
+        (groups["shown"].nunique() == 1).all()
+        and (groups[axis].nunique(dropna=False) == part.runs[axis].nunique(dropna=False)).all()
+    )
+
+
+def deviations(part: Part) -> list[tuple[dict[str, Any], pd.Series]]:
+    """Of every row, one number a network: growth_rate − predicted_rate, the mean over the columns; where there is a prediction.
+
+    Not where that is the linear law, which is exact in the long run: what is left of it are the sequence's ends.
+
+    The seeds are the same networks at every spectral radius, so a row is one test, not one a radius.
+    """
+    by_row = []
+    for chosen, rows in part.groups():
+        known = rows[np.isfinite(rows["deviation"].astype(float)) & (rows["predicted_by"] != "linear law")]
+        if len(known):
+            by_row.append((chosen, per_seed(known, "deviation")))
+    return by_row

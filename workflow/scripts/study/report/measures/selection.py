@@ -1,0 +1,94 @@
+"""Which runs: those with some settings, the networks before training, the longest sequences; and which settings tell runs apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from study.report.words import ordered
+from study.settings import described_axes
+
+TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])  # without effect on a start
+NOT_COMPARED = ("seed", "trace_every")
+NUMBERS = (
+    "spectral_radius",
+    "residual_step",
+    "residual_leak",
+    "input_scale",
+    "hidden_size",
+    "batch_size",
+    "sequence_length",
+)
+
+
+def settings() -> list[str]:
+    """All settings of a run, in order."""
+    return list(described_axes())
+
+
+def where(runs: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
+    """The runs with these settings; None is a setting that is not set."""
+    for name, value in chosen.items():
+        if isinstance(value, list | tuple):
+            runs = runs[runs[name].isin(value)]
+        else:
+            runs = runs[runs[name].isna() if value is None or pd.isna(value) else runs[name] == value]
+    return runs
+
+
+def varied(runs: pd.DataFrame, without: Iterable[str] = ()) -> list[str]:
+    """Settings that tell these runs apart; one that follows from those before it (a task's learning rate) is not needed."""
+    telling: list[str] = []
+    for name in settings():
+        if name in NOT_COMPARED or name in without or runs[name].nunique(dropna=False) < 2:
+            continue
+        groups = runs.groupby(telling, dropna=False)[name] if telling else runs.groupby(lambda _: 0)[name]
+        if groups.nunique(dropna=False).gt(1).any():
+            telling.append(name)
+    return telling
+
+
+def distinct_starts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every start once, whatever sweeps and ways of training share it."""
+    return runs.drop_duplicates([name for name in settings() if name not in TRAINING])
+
+
+def starts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Starts whose gradient has a way back (two steps at least): of the runs that train nothing; if there are none, of the others."""
+    runs = runs[runs["sequence_length"] > 1]
+    untrained = runs[runs["updates"] == 0]
+    return distinct_starts(untrained if len(untrained) else runs)
+
+
+def trained(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs that train."""
+    return runs[runs["updates"] > 0]
+
+
+def at_longest(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The runs at the longest sequence of their kind."""
+    T = runs["sequence_length"]
+    if not by:
+        return runs[T.max() == T]
+    return runs[T.groupby([runs[name] for name in by], dropna=False).transform("max") == T]
+
+
+def grouped(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Settings and runs for every combination of values of ``axes``, in order; a null setting is None."""
+    if not axes:
+        return [({}, runs)]
+    values = [ordered(axis, runs[axis]) for axis in axes]
+    by_key = {tuple(None if pd.isna(v) else v for v in key): rows for key, rows in runs.groupby(axes, dropna=False)}
+    keys = [key for key in itertools.product(*values) if key in by_key]
+    return [(dict(zip(axes, key, strict=True)), by_key[key]) for key in keys]
+
+
+def number_axis(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
+    """The spectral radius if it is among these axes; else the number with the most values; None if no number is."""
+    numbers = [axis for axis in NUMBERS if axis in axes and runs[axis].notna().all()]
+    if "spectral_radius" in numbers:
+        return "spectral_radius"
+    return max(numbers, key=lambda axis: int(runs[axis].nunique()), default=None)

@@ -1,0 +1,21 @@
+"""A sentence about how well the engine agrees with independent programs."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from study.report.phrases import count_of
+from study.report.words import listed, marked, number
+
+
+def check_sentence(checks: pd.DataFrame) -> str:
+    """How well the engine agreed with the independent programs."""
+    finite = checks.dropna(subset=["relative_error"])
+    total = count_of(len(checks), "checks")
+    if finite.empty:
+        return f"no check of {total} had a finite result to compare"
+    worst = finite.groupby("dtype")["relative_error"].max().sort_values()
+    errors = [
+        f"{marked(number(error, 2), 'worst_check', error, dtype=dtype)} in {dtype}" for dtype, error in worst.items()
+    ]
+    return f"engine compared with PyTorch {total} times, worst relative error {listed(errors)}"

@@ -1,0 +1,155 @@
+"""Sentences about which value of a setting makes gradients grow more per step back."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from study.report import measures, statistics
+from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
+from study.report.words import (
+    capital,
+    few,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    named,
+    number,
+    ordered,
+    plural_of,
+    signed,
+    singular_of,
+    spelled,
+)
+
+
+def growth_sentence(
+    part: measures.Part, axis: str, pooled: list[measures.Comparison], singly: list[measures.Comparison]
+) -> str:
+    """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
+    values = ordered(axis, part.runs[axis])
+    means = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"].clip(lower=-1e3).mean() for v in values}
+    highest, lowest = (pick(values, key=lambda v: means[key_of(v)]) for pick in (max, min))
+    comparison = next((c for c in pooled if {key_of(c.a), key_of(c.b)} == {key_of(highest), key_of(lowest)}), None)
+    if comparison is None or math.isnan(
+        comparison.effect.value
+    ):  # nothing finite to compare: every gradient is exactly zero
+        return _dead_values(part, axis, values)
+    fastest, slowest = named(axis, highest), named(axis, lowest)
+    singly = [each for each in singly if not math.isnan(each.effect.value)]
+    if _same_growth(part, axis, pooled):
+        return _same_sentence(part, axis, values)
+    if len(values) == 2 and 2 <= len(singly) <= 4:
+        return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
+    size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
+    of = f"of the {spelled(len(values))} {plural_of(axis)}, " if len(values) > 2 else ""
+    high = f"{fastest}'s growth rate is {'highest' if of else 'higher'} and {slowest}'s {'lowest' if of else 'lower'}"
+    if comparison.verdict == "few":
+        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {capital(of)}{high}; they differ by {size}."
+    clear = "clearly " if comparison.verdict != "none" else ""
+    return f"Per step back, {of}{high}: they {clear}differ by {size}{'' if clear else '; that is not clear'}." + _stays(
+        part, axis, values
+    )
+
+
+def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
+    """Values with which every gradient is exactly zero, where others keep one."""
+    rates = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"] for v in values}
+    dead = [named(axis, v) for v in values if (rates[key_of(v)] == -math.inf).all()]
+    return (
+        f"With {few(dead)} every gradient is exactly zero, with {few([named(axis, v) for v in values if named(axis, v) not in dead])} not."
+        if 0 < len(dead) < len(values)
+        else ""
+    )
+
+
+def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
+    """The largest difference between two networks that differ in nothing but the value of ``axis``."""
+    wide = measures.side_by_side(part.runs.assign(value=part.runs[measure]), axis)
+    with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
+        return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
+
+
+def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Comparison]) -> bool:
+    """Whether no two networks that differ in this value alone end up half a decade apart."""
+    return bool(pooled) and _spread_of_values(part, axis, "log10_gradient_ratio") < WORTH_SAYING
+
+
+def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
+    most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
+    return (
+        f"{listed(named(axis, v) for v in values)} give the same gradients: over T = {length_of(part)} steps no network differs by more "
+        f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
+    )
+
+
+def length_of(part: measures.Part) -> str:
+    T = int(part.runs["sequence_length"].max())
+    return marked_count(T, "setting", axis="sequence_length")
+
+
+def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, b: Any) -> str:
+    """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured, with its interval."""
+    rows = measures.where(part.runs, **comparison.fixed)
+    wide = measures.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), comparison.axis)
+    measured = measures.difference(wide, part.sweep, comparison.axis, a, b, "log10_gradient_ratio", comparison.fixed)
+    if measured is None or math.isnan(measured.effect.value):
+        return ""
+    where = {"sweep": part.sweep, "axis": comparison.axis, "a": a, "b": b, **comparison.fixed}
+    spread = interval_words(measured.effect, partial(signed, digits=3), "decades_difference", **where)
+    value = marked(signed(measured.effect.value, 3), "decades_difference", measured.effect.value, **where)
+    return f"{value} decades{bracketed(spread)} over T = {length_of(part)} steps"
+
+
+def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: float, over: bool = True) -> str:
+    """0.02 a step (0.018 to 0.022; 8 seeds), or 8.7 decades over 999 steps."""
+    a, b = (comparison.a, comparison.b) if sign > 0 else (comparison.b, comparison.a)
+    where = {"sweep": part.sweep, "axis": comparison.axis, "a": a, "b": b, **comparison.fixed}
+    low, high = sorted((sign * comparison.effect.low, sign * comparison.effect.high))
+    effect = statistics.Interval(sign * comparison.effect.value, low, high)
+    zeros = (
+        f"{count_of(comparison.left_out, 'zero_pairs', **where)} left out, where a gradient is exactly zero"
+        if comparison.left_out
+        else ""
+    )
+    text = f"{marked(signed(effect.value, 3) if not over else number(effect.value, 3), 'growth_difference', effect.value, **where)} a step"
+    text += bracketed(
+        interval_words(effect, partial(signed if not over else number, digits=3), "growth_difference", **where),
+        seeds_of(comparison),
+        zeros,
+    )
+    decades_ = decades_words(part, comparison, a, b) if over else ""
+    return f"{text}, and {decades_}" if decades_ else text
+
+
+def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Comparison]) -> str:
+    """The difference of two values at each of a few settings, which may have other signs."""
+    a, b = singly[0].a, singly[0].b
+    words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
+    clear = [name_of(each.fixed) for each in singly if each.verdict in ("higher", "lower")]
+    few_seeds = all(each.verdict == "few" for each in singly)
+    tail = f"clear for {few(clear)}" if 0 < len(clear) < len(singly) else "all clear" if clear else "none is clear"
+    if few_seeds:
+        tail = f"with fewer than {spelled(statistics.FEWEST_SEEDS)} seeds none can be clear"
+    largest = max(singly, key=lambda each: abs(each.effect.value))
+    decades_ = decades_words(part, largest, a, b)
+    text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {few(words, 4)}; {tail}."
+    return f"{text} The largest goes with {decades_}." if decades_ else text
+
+
+def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
+    """How many networks of each value keep their gradient at the longest sequence."""
+    if len(values) > 4:
+        return ""
+    words = []
+    for value in values:
+        rows, where = part.runs[has_value(part.runs, axis, value)], {"sweep": part.sweep, axis: value}
+        stay = int((rows["regime"] == "stable").sum())
+        words.append(
+            f"{count_of(stay, 'regime_count', regime='stable', **where)} of {count_of(len(rows), 'starts_at_longest', **where)} with {named(axis, value)}"
+        )
+    return f" Networks that keep their gradient within a factor of 100: {listed(words)}."

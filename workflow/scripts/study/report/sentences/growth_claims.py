@@ -1,0 +1,193 @@
+"""What the figure of growth rates says: where growth turns, which kinds of network are extreme, and how far theory is off."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.report import measures
+from study.report.findings import Study
+from study.report.sentences.theory import clearly_off
+from study.report.words import LONGEST_TITLE, few, listed, marked, marked_count, name_of, number, plain, signed
+
+LN2 = math.log(2.0)
+
+
+THEORIES = {"operating point": "the operating point", "mean field": "mean field", "linear law": "the linear law"}
+ROUNDING = 1e-9
+
+
+@dataclass
+class _Turning:
+    """Kinds of network by how growth depends on ρ: those that turn (ρ, ρ in words, name), and names of the others."""
+
+    turn: list[tuple[float, str, str]] = field(default_factory=list)
+    never: list[str] = field(default_factory=list)
+    always: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+
+
+def _by_turning(study: Study) -> _Turning:
+    kinds = _Turning()
+    for part in study.parts:
+        for chosen, runs in [] if part.trains or part.column != "spectral_radius" else part.groups():
+            critical, name, where = (
+                measures.critical(runs),
+                name_of(chosen),
+                {"sweep": part.sweep, **part.fixed, **chosen},
+            )
+            if critical is None:
+                kinds.unclear.append(name)
+            elif math.isfinite(critical.radius.value):
+                at = marked(
+                    f"{critical.radius.value:.{critical.places}f}", "critical_radius", critical.radius.value, **where
+                )
+                if (plain(at), name) not in [
+                    (plain(known), known_name) for _, known, known_name in kinds.turn
+                ]:  # two sweeps may share it
+                    kinds.turn.append((critical.radius.value, at, name))
+            else:
+                all_shrink, all_grow = (count == critical.networks for count in (critical.shrinking, critical.growing))
+                (kinds.never if all_shrink else kinds.always if all_grow else kinds.unclear).append(name)
+    kinds.turn.sort()
+    return kinds
+
+
+def turning_headline(study: Study) -> str:
+    """Between which radii kinds of network turn, and which do not."""
+    kinds = _by_turning(study)
+    turn, others = kinds.turn, [kinds.never, kinds.always, kinds.unclear]
+    ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
+    at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
+    phrases = [
+        *([f"turns positive at ρ = {at}"] if turn else []),
+        *(
+            [f"{'never does' if turn else 'stays negative at every ρ'} for {few(kinds.never, 3)}"]
+            if kinds.never
+            else []
+        ),
+        *([f"is positive at every ρ for {few(kinds.always, 3)}"] if kinds.always else []),
+        *([f"turns at no single ρ for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
+    ]
+    text = f"Growth per step back {'; it '.join(phrases)}."
+    if len(plain(text)) <= LONGEST_TITLE and not any(len(names) > 3 for names in others):
+        return text
+    if turn:
+        same = plain(turn[0][1]) == plain(turn[-1][1])
+        between = f"= {turn[0][1]}" if same else f"from {turn[0][1]} to {turn[-1][1]}"
+        apart = [
+            *(["at no single ρ"] if kinds.unclear else []),
+            *(["not at all"] if kinds.never or kinds.always else []),
+        ]
+        elsewhere = f"; in other kinds of network {' or '.join(apart)}" if apart else ""
+        return f"Growth per step back turns positive at ρ {between}{elsewhere}."
+    if not kinds.unclear and not (kinds.never and kinds.always):
+        return (
+            f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
+        )
+    return "In no kind of network does growth per step back turn positive at one ρ that most networks share."
+
+
+def extremes_headline(study: Study) -> str:
+    """The settings with the highest and with the lowest mean rate."""
+    mean_rates, several = [], False
+    where: dict[str, Any] = {}
+    for part in study.parts:
+        for chosen, runs in [] if part.trains else measures.grouped(part.runs, part.axes):
+            known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
+            if len(known):
+                several = several or len(known) > 1
+                where = {"sweep": part.sweep, **part.fixed, **chosen}
+                value = float(known.mean())
+                mean_rates.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(chosen)))
+    if not mean_rates:
+        return "Every gradient of this study is exactly zero, or not a number, on its way back."
+    (_, lowest, low), (_, highest, high) = min(mean_rates), max(mean_rates)
+    if len(mean_rates) == 1:
+        return _each_step(mean_rates[0][0], several, **where)
+    if plain(lowest) == plain(highest):
+        return f"Growth per step back is about {lowest} in every kind of network."
+    text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
+    return text if len(plain(text)) <= LONGEST_TITLE else f"Growth per step back is between {lowest} and {highest}."
+
+
+def _each_step(rate: float, several: bool, **where: Any) -> str:
+    """What one step back does to the gradient of the only kind of network."""
+    mean = " on average" if several else ""
+    change = abs(math.expm1(min(rate, 1.0)))
+    if 0.005 <= change <= 0.99 and rate < LN2:
+        size = marked(f"{number(100 * change, 2)} %", "growth_percent", change, **where)
+        return f"Each step back {'shrinks' if rate < 0 else 'stretches'} the gradient by {size}{mean}."
+    factor = math.exp(min(rate, 700.0))
+    return f"Each step back multiplies the gradient by {marked(number(factor, 3), 'growth_factor', factor, **where)}{mean}."
+
+
+def clear_deviations(study: Study) -> str:
+    """Which kinds of network theory is clearly off for, where that is worth saying; one test a kind."""
+    deviations = []
+    for part in study.parts:
+        for chosen, off in [] if part.trains else clearly_off(study.theory_tests(part)):
+            where = {"sweep": part.sweep, **part.fixed, **chosen}
+            middle, low, high = (
+                marked(signed(value, 2), f"mean_deviation{side}", value, **where)
+                for side, value in zip(("", "_low", "_high"), off, strict=True)
+            )
+            of = f" for {name_of(chosen)}" if chosen or part.fixed else ""
+            deviations.append(f"{middle} a step{of} (95 % interval {low} to {high})")
+    return f"Measured and predicted clearly part: by {few(deviations, 3)}." if deviations else ""
+
+
+def prediction_sentences(networks: pd.DataFrame) -> list[str]:
+    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
+    counts = networks["predicted_by"].value_counts()
+    order = [name for name in THEORIES if name in counts]
+    shares = [
+        f"by {THEORIES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}"
+        for name in order
+    ]
+    everywhere = len(order) == 1 and counts[order[0]] == len(networks)
+    total = marked_count(len(networks), "networks_at_longest")
+    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}."] if shares else []
+    if everywhere:
+        sentences = [
+            f"The rate is predicted by {THEORIES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."
+        ]
+    both = int(networks["bistable"].fillna(False).astype(bool).sum())
+    if both:
+        of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
+        sentences.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
+    return sentences
+
+
+def window_sentence(networks: pd.DataFrame) -> str:
+    known = networks.dropna(subset=["settled_from", "settled_to"])
+    if known.empty:
+        return ""
+    first, last = float(known["settled_from"].median()), float(known["settled_to"].median())
+    return (
+        f"Rates are measured from step t = {marked(number(first), 'settled_from', first)} to "
+        f"t = {marked(number(last), 'settled_to', last)}{', in the median of the networks' if len(known) > 1 else ''}."
+    )
+
+
+def bound_sentence(networks: pd.DataFrame) -> str:
+    bounded = networks[networks["bound_rate"].notna() & networks["growth_rate"].notna()]
+    above = int((bounded["growth_rate"] > bounded["bound_rate"] + ROUNDING).sum())
+    if bounded.empty:
+        return ""
+    total = marked_count(len(bounded), "bounded")
+    return f"Networks above the upper bound: {marked_count(above, 'above_bound')} of {total}."
+
+
+def left_out_of_means(networks: pd.DataFrame) -> str:
+    """Networks that have no place in a mean."""
+    zero, broken = int((networks["growth_rate"] == -np.inf).sum()), int(networks["growth_rate"].isna().sum())
+    phrases = [
+        *([f"{marked_count(zero, 'dead')} with a gradient of exactly zero"] if zero else []),
+        *([f"{marked_count(broken, 'without_rate')} without a number"] if broken else []),
+    ]
+    return f"Not in the means: {listed(phrases)}." if phrases else ""

@@ -1,0 +1,206 @@
+"""Sentences about where gradients vanish, stay and explode before training, and where their growth turns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from study.report import measures, statistics
+from study.report.phrases import VERBS, bracketed, count_of, interval_words, of_networks, where_of
+from study.report.words import decimals, few, listed, marked, marked_count, name_of, number
+
+
+def turning_words(critical: measures.Critical, **where: Any) -> str:
+    """ρ, its interval, and the networks that never turn: 1.19 (95 % interval 1.15 to 1.22)."""
+
+    def write(value: float) -> str:
+        return radius_words(value, critical)
+
+    spread = interval_words(critical.radius, write, "critical_radius", **where) if critical.networks > 1 else ""
+    if (
+        spread and critical.networks < statistics.FEWEST_SEEDS
+    ):  # of so few, the interval is from the lowest to the highest
+        spread = f"{spread}, all {count_of(critical.networks, 'networks', **where)} networks"
+    if len({write(end) for end in critical.radius}) == 1 and critical.turning == critical.networks:
+        spread = f"alike in all {count_of(critical.networks, 'networks', **where)} networks"
+    never = critical.networks - critical.turning
+    missing = (
+        f"{count_of(never, 'never_turning', **where)} of {count_of(critical.networks, 'networks', **where)} networks never {'turns' if never == 1 else 'turn'}"
+        if never
+        else ""
+    )
+    return marked(write(critical.radius.value), "critical_radius", critical.radius.value, **where) + bracketed(
+        spread, missing
+    )
+
+
+def radius_words(value: float, critical: measures.Critical) -> str:
+    """A radius no finer than the values tried can bear; where networks never turn, beyond those."""
+    if math.isinf(value):
+        return "beyond the largest ρ" if value > 0 else "below the smallest ρ"
+    return decimals(value, critical.places)
+
+
+def turning_sentence(part: measures.Part) -> str:
+    """At which spectral radius growth turns, kind by kind of network; which never turn."""
+    turn, shrink, grow, unclear = [], [], [], []
+    radii = sorted(part.runs["spectral_radius"].unique())
+    for chosen, runs in part.groups():
+        name, critical, where = name_of(chosen), measures.critical(runs), where_of(part, chosen)
+        if critical is None:
+            unclear.append(f"{name}: no rate is a number")
+        elif math.isfinite(critical.radius.value):
+            turn.append((critical.radius.value, f"{turning_words(critical, **where)} for {name}"))
+        elif critical.shrinking == critical.networks:
+            shrink.append(name)
+        elif critical.growing == critical.networks:
+            grow.append(name)
+        else:
+            turns = count_of(critical.turning, "turning", **where)
+            unclear.append(
+                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks turn within the ρ tried"
+            )
+    low, high = (marked(number(r), "setting", r, axis="spectral_radius") for r in (radii[0], radii[-1]))
+    sentences = []
+    if len(turn) > 4:
+        (_, first), *_, (_, last) = sorted(turn, key=lambda each: each[0])
+        sentences.append(
+            f"Going back in time, the growth rate turns from negative to positive at a spectral radius ρ between {first} and {last}; "
+            "the table has all of them."
+        )
+    elif turn:
+        sentences.append(
+            f"Going back in time, the growth rate turns from negative to positive at spectral radius ρ = {listed(each for _, each in turn)}."
+        )
+    if shrink:
+        sentences.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
+                     f"Going back in time, the growth rate of {few(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+    if grow:
+        sentences.append(
+            f"The growth rate of {few(grow)} is positive at every ρ from {low} to {high}, in every network."
+        )
+    if unclear:
+        sentences.append(f"No single ρ for {few(unclear, 3)}.")
+    return " ".join(sentences)
+
+
+def regimes_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
+    """How many networks keep their gradient at the longest sequence, and at the shortest."""
+    starts = measures.starts(runs[runs["sweep"] == part.sweep])
+    lengths = sorted(starts["sequence_length"].unique())
+    if len(starts) == 1:
+        return _of_one_network(part, starts)
+    phrases: list[str] = []
+    for T in dict.fromkeys((lengths[-1], lengths[0])):
+        at_length = starts[starts["sequence_length"] == T]
+        where = {"sweep": part.sweep, "sequence_length": T}
+        counts = measures.regime_counts(at_length)
+        total = count_of(len(at_length), "starts", **where)
+        length = marked_count(T, "setting", axis="sequence_length")
+        stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
+        if not phrases:
+            vanish, explode = (
+                count_of(counts[r], "regime_count", regime=r, **where) for r in ("vanishing", "exploding")
+            )
+            without_number = counts["not finite"]
+            no_number = (
+                f", {count_of(without_number, 'regime_count', regime='not finite', **where)} without a number"
+                if without_number
+                else ""
+            )
+            phrases.append(
+                f"At T = {length} steps, {stay} of {total} networks {'keeps its' if counts['stable'] == 1 else 'keep their'} gradient "
+                f"within a factor of 100 on its way back ({vanish} {_verb('vanishing', counts)}, {explode} {_verb('exploding', counts)}{no_number})"
+            )
+        else:
+            phrases.append(f"at T = {length} steps {stay} of {total} {'does' if counts['stable'] == 1 else 'do'}")
+    return "; ".join(phrases) + "."
+
+
+def _verb(regime: str, counts: Mapping[str, int]) -> str:
+    return VERBS[regime][counts[regime] != 1]
+
+
+def _of_one_network(part: measures.Part, starts: pd.DataFrame) -> str:
+    """What became of the gradient of a study's only network."""
+    row = starts.iloc[0]
+    length = marked_count(row["sequence_length"], "setting", axis="sequence_length")
+    ratio = float(row["log10_gradient_ratio"])
+    if math.isnan(ratio):
+        return f"Over T = {length} steps the gradient of the one network is not a number."
+    verb = {"vanishing": "vanishes", "stable": "stays within a factor of 100", "exploding": "explodes"}[
+        str(row["regime"])
+    ]
+    text = f"Over T = {length} steps the gradient of the one network {verb} on its way back"
+    if math.isinf(ratio):
+        return f"{text}: it becomes exactly zero."
+    change = marked(("+" if ratio > 0 else "") + decimals(ratio, 1), "median_decades", ratio, sweep=part.sweep)
+    return f"{text}: it changes by {change} decades."
+
+
+def split_sentence(part: measures.Part) -> str:
+    """Where no spectral radius varies: which kinds of network vanish, stay and explode, and which are split."""
+    if not part.axes:
+        return ""
+    alike: dict[str, list[str]] = {}
+    split = []
+    axes = [axis for axis in part.axes if axis == part.column or not measures.alike(part, part.rows, axis)]
+    for chosen, runs in measures.grouped(part.runs, axes):
+        counts = measures.regime_counts(runs)
+        regime = next((name for name, count in counts.items() if count == len(runs)), "")
+        name = name_of(chosen)
+        if regime:
+            alike.setdefault(regime, []).append(name)
+        else:
+            split.append(f"{name} ({of_networks(counts, **where_of(part, chosen))})")
+    words = {
+        "vanishing": "vanish",
+        "stable": "stay within a factor of 100",
+        "exploding": "explode",
+        "not finite": "are not a number",
+    }
+    phrases = [f"{words[regime]} for {few(names, 6)}" for regime, names in alike.items()]
+    text = f"In every network, gradients {'; they '.join(phrases)}." if phrases else ""
+    return " ".join([text, *([f"Networks of one kind disagree for {few(split, 3)}."] if split else [])]).strip()
+
+
+def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
+    """At which spectral radii every network keeps its gradient, at the longest and at the shortest sequence, kind by kind.
+
+    Of many kinds, or where only one network is of a kind, how many networks keep it.
+    """
+    starts = measures.starts(runs[runs["sweep"] == part.sweep])
+    lengths = sorted(starts["sequence_length"].unique())
+    kinds = measures.grouped(starts, part.rows)
+    if part.column != "spectral_radius" or len(kinds) > 4:
+        return regimes_sentence(part, runs)
+    sentences: list[str] = []
+    for T in dict.fromkeys((lengths[-1], lengths[0])):
+        where: dict[str, list[str]] = {}
+        for chosen, rows in kinds:
+            at_length = rows[rows["sequence_length"] == T]
+            stay = [rho for rho, group in at_length.groupby("spectral_radius") if (group["regime"] == "stable").all()]
+            where.setdefault(_radii(stay, sorted(at_length["spectral_radius"].unique())), []).append(name_of(chosen))
+        places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
+        length = marked_count(T, "setting", axis="sequence_length")
+        every = (
+            "Spectral radii at which every network keeps its gradient within a factor of 100, over"
+            if not sentences
+            else "Over"
+        )
+        sentences.append(f"{every} T = {length} steps: {'; '.join(places)}.")
+    return " ".join(sentences)
+
+
+def _radii(stay: list[float], tried: list[float]) -> str:
+    """ρ = 1; ρ from 0.9 to 1.1; none."""
+    if not stay:
+        return "none"
+    written = [marked(number(rho), "setting", rho, axis="spectral_radius") for rho in stay]
+    if len(stay) == 1:
+        return f"ρ = {written[0]}"
+    inside = [rho for rho in tried if stay[0] <= rho <= stay[-1]]
+    return f"ρ from {written[0]} to {written[-1]}" if inside == stay else f"ρ = {few(written, 6)}"
