@@ -1,4 +1,4 @@
-"""The house: imports point only downward, and every room holds what DESIGN promises."""
+"""The layers: imports point only downward, and every folder holds what it should."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def imports_of_module(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
-def test_benchmarks_stand_beside_the_house(file: Path) -> None:
+def test_benchmarks_use_the_rest_alone(file: Path) -> None:
     """They use it and nothing uses them; each peer imports its own library alone."""
     library = {"torch": {"torch"}, "jax": {"jax"}}.get(file.stem.split("_")[0], set())
     peer = {"numpy", "benchmarks"} | library
@@ -93,14 +93,14 @@ def test_benchmarks_stand_beside_the_house(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "verification").glob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
-def test_verification_stands_beside_the_house(file: Path) -> None:
+def test_verification_uses_the_rest_alone(file: Path) -> None:
     """It uses the engine, and of the workflow only what draws and writes; a case or an oracle uses nothing of the workflow."""
     further = {"run": {"torch", "study"}, "figure": {"pandas", "matplotlib", "study"}}.get(file.stem, set())
     assert imports(file) <= {"numpy", "rnn_core", "verification"} | further
 
 
 @pytest.mark.parametrize("beside", ["benchmarks", "verification"])
-def test_nothing_uses_what_stands_beside_the_house(beside: str) -> None:
+def test_nothing_uses_benchmarks_or_verification(beside: str) -> None:
     """The engine, the workflow and the examples run without it."""
     folders = {"rnn_core", "workflow", "examples", "benchmarks", "verification"} - {beside}
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
