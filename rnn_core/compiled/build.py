@@ -1,6 +1,6 @@
 """The compiled steps as a library: built once for this processor by the C compiler that is there, or done without.
 
-The one place in rnn_core that knows files (decision of 2026-11-22, README section 7): a study must run from a plain checkout, and
+The one place in rnn_core that knows files (docs/decisions.md, decision 68): a study must run from a plain checkout, and
 without a compiler, so nothing is installed and nothing is shipped in binary form.
 """
 

@@ -11,8 +11,11 @@ from rnn_core.tasks.base import Batch, Task, check_loss_at, check_sizes
 HELD_OUT_SEQUENCES = 256
 
 
-class _WhiteNoiseInputs(Task):
-    """x_t ~ N(0, I_D), independent over t and over the batch.
+class GeneratedTask(Task):
+    """A task whose sequences are drawn: a subclass says how, in ``draw``, and what an experiment may leave open.
+
+    Attributes:
+        default_loss_at, default_input_size: of an experiment that names none.
 
     Raises:
         ValueError: a size is below 1, or ``loss_at`` is not ``last`` or ``every``.
@@ -30,35 +33,35 @@ class _WhiteNoiseInputs(Task):
         self.input_size, self.loss_at = input_size, loss_at
 
     def batch(self, update: int) -> Batch:
-        return self._draw("inputs", update, self.B)
+        return self.draw("inputs", update, self.B)
 
     def held_out(self) -> Batch:
-        return self._draw("held_out", 0, HELD_OUT_SEQUENCES)
+        return self.draw("held_out", 0, HELD_OUT_SEQUENCES)
 
     @abstractmethod
-    def _draw(self, name: str, index: int, size: int) -> Batch:
-        """``size`` sequences from the stream ``name``."""
+    def draw(self, name: str, index: int, size: int) -> Batch:
+        """``size`` sequences from the run's stream ``name``, ``index``."""
 
 
-class WhiteNoise(_WhiteNoiseInputs):
-    """White-noise inputs and white-noise targets. There is nothing to learn: it probes how gradients travel."""
+class WhiteNoise(GeneratedTask):
+    """Inputs and targets of white noise, N(0, 1). There is nothing to learn: it probes how gradients travel."""
 
     default_loss_at = "last"
     default_input_size = 8
 
-    def _draw(self, name: str, index: int, size: int) -> Batch:
+    def draw(self, name: str, index: int, size: int) -> Batch:
         x = stream(self.seed, name, index).standard_normal((self.T, size, self.input_size))
         targets = "held_out_targets" if name == "held_out" else "targets"
         target = stream(self.seed, targets, index).standard_normal((size, 1))
         return Batch(x, target if self.loss_at == "last" else target[None].repeat(self.T, axis=0))
 
 
-class InputMean(_WhiteNoiseInputs):
+class InputMean(GeneratedTask):
     """The target at every step is the mean of the inputs of that step. It needs no memory."""
 
     default_loss_at = "every"
     default_input_size = 10
 
-    def _draw(self, name: str, index: int, size: int) -> Batch:
+    def draw(self, name: str, index: int, size: int) -> Batch:
         x = stream(self.seed, name, index).standard_normal((self.T, size, self.input_size))
         return Batch(x, self.at(self.loss_at, x.mean(axis=-1, keepdims=True)))
