@@ -392,7 +392,7 @@ def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: reade
         assert ax.get_ylim() == axes[0].get_ylim()
     one, other = (line.get_xdata() for line in lines(found["relu"], "measured"))
     assert (np.asarray(other) - np.asarray(one) > 0.005).all()  # beside each other
-    off = [plain(c) for c in facts["claims"] if "clearly part" in plain(c)]
+    off = [plain(c) for c in facts["claims"] if "clearly differ" in plain(c)]
     assert len(off) == 1 and "relu" in off[0] and "95 % interval" in off[0] and "tanh" not in off[0].split("(95")[0]
 
 
@@ -652,7 +652,7 @@ def test_the_caption_of_the_map_names_colours_that_are_there(study: reader.Table
         _, facts, _ = show(radius_length_map, tables)
         assert {"blue", "pale", "red", "border"} & set(facts["shown"]) == there
         html = render("radius_length_map", facts=facts | {"claims": []})
-        words = {"blue": "Blue:", "pale": "palest colours", "red": "Red:", "border": "thick line"}
+        words = {"blue": "In blue cells", "pale": "palest colours", "red": "In red cells", "border": "thick line"}
         for name, word in words.items():
             assert (word in html) == (name in there), (rate, name)
             assert name == "border" or ({"pale": "white"}.get(name, name) in facts["alt"]) == (name in there)
@@ -764,7 +764,7 @@ def test_regimes_within_a_kind_have_their_own_marks(make_study: Any) -> None:
     )
     colours = {tuple(np.round(c, 3)) for c in collection(ax, "networks").get_facecolors()}
     assert len(colours) == 2
-    assert plain(facts["claims"][-1]) == "They do not even agree whether gradients vanish, stay or explode."
+    assert plain(facts["claims"][-1]) == "Networks do not even agree on whether gradients vanish, stay or explode."
 
 
 def test_one_network_has_no_spread(make_study: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from figures import clipping_norms, learning_curves, training_results, training_traces
-from study.report import facets, layout, measures, reader, style
+from study.report import facets, layout, measures, reader, style, training_gradients
 from study.report.words import addresses, plain, spoken
 from study.tables import store
 from tests.figures.drawn import TRAINING, Settings, grid, lines, render, show
@@ -261,7 +261,7 @@ def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: reader.Tabl
     assert plain(facts["title"]) == (
         "15 of 18 runs (digits) and 9 of 9 (input_mean) end below the loss of a network that has learnt nothing."
     )
-    assert any(plain(claim) == "Below that loss end on digits: 3 of 6 with no clipping, 6 of 6 with norm:1.0 and 6 of 6 with value:0.1."
+    assert any(plain(claim) == "Runs on digits that end below that loss: 3 of 6 with no clipping, 6 of 6 with norm:1.0 and 6 of 6 with value:0.1."
                for claim in facts["claims"])  # fmt: skip
 
 
@@ -414,8 +414,8 @@ def test_the_settings_drawn_differ_and_are_what_the_caption_says(make_study: Any
     assert list(data["panel"].cat.categories) == ["ρ = 0.2", "ρ = 0.3", "ρ = 0.1"] and len(axes) == 6
     assert "52 % of all updates" in plain(facts["title"])  # of all settings, not of those that are drawn
     assert (
-        "For want of room, the figure draws three of the settings: one with the smallest share of clipped updates, "
-        "one with a middle share, and one with the largest share."
+        "The figure has room for three of the settings. One has the smallest share of clipped updates, "
+        "one has a middle share, and one has the largest share."
     ) in facts["claims"]
 
 
@@ -426,13 +426,13 @@ def test_the_setting_that_breaks_down_is_drawn_and_short_runs_do_not_count_as_cl
     shares = {0.1: 1.0, 0.2: 0.5, 0.3: 0.375, 0.4: 0.25, 0.5: 0.625}
     data, facts, _ = show(clipping_norms, clipped_by(shares, make_study, tmp_path, lost=0.3))
     assert list(data["panel"].cat.categories) == ["ρ = 0.4", "ρ = 0.5", "ρ = 0.3"]
-    assert facts["claims"][-1].endswith("and one with the most runs that broke down.")
+    assert facts["claims"][-1].endswith("and one has the most runs that broke down.")
 
 
 def test_settings_that_all_clip_alike_are_not_ranked(make_study: Any, tmp_path: Path) -> None:
     tables = clipped_by(dict.fromkeys((0.1, 0.2, 0.3, 0.4), 1.0), make_study, tmp_path)
     _, facts, _ = show(clipping_norms, tables)
-    assert "For want of room, the figure draws three of the settings." in facts["claims"]
+    assert "The figure has room for three of the settings." in facts["claims"]
 
 
 def test_a_share_is_said_once(make_study: Any) -> None:
@@ -457,7 +457,7 @@ def test_lines_without_clipping_are_in_the_legend_and_the_caption(make_study: An
         return black, render("clipping_norms", facts=facts)
 
     black, html = words(["none", "norm:1.0"])
-    assert black == ["without clipping"] and "Black are runs without clipping" in html
+    assert black == ["without clipping"] and "Runs without clipping are black" in html
     black, html = words(["norm:1.0", "norm:0.1"])
     assert not black and "without clipping" not in html
 
@@ -571,7 +571,7 @@ def test_changes_of_both_kinds_are_counted(make_study: Any, tmp_path: Path) -> N
     assert plain(facts["title"]) == (
         "Training raises the share of the gradient that reaches the first step in 4 of 4 runs with no clipping and none of 4 with norm:1.0."
     )
-    assert "most for no clipping: from" in plain(" ".join(facts["claims"]))
+    assert "most for no clipping, in the median from" in plain(" ".join(facts["claims"]))
     assert "raises this share" not in plain(" ".join(facts["claims"]))  # the title says it
 
 
@@ -602,8 +602,8 @@ def test_opposite_settings_are_not_pooled(make_study: Any, tmp_path: Path) -> No
     share = "the share of the gradient that reaches the first step"
     assert plain(facts["title"]) == f"Training raises {share} in 7 of 8 runs with ρ = 0.5 and 2 of 8 with ρ = 1.5."
     assert plain(facts["claims"][0]) == (
-        "With no clipping, training raises this share in 5 of 8 runs and lowers it in 3; "
-        "with norm:1.0 it raises it in 4 of 8 and lowers it in 4."
+        "With no clipping, training raises this share in 5 of 8 runs and lowers it in 3. "
+        "With norm:1.0, it raises it in 4 of 8 and lowers it in 4."
     )
     frames = {table: pd.read_parquet(file) for table, file in tables.files.items()}
     for _, address in [each for text in (facts["title"], facts["claims"][0]) for each in addresses(text)]:
@@ -700,7 +700,7 @@ def test_runs_that_broke_down_have_no_line_and_are_counted(make_study: Any, tmp_
     data, facts, axes = show(training_traces, tables)
     assert texts(axes[0], "under title") == ["2 of 3 broke down"] and not texts(axes[1], "under title")
     assert data.loc[data["broken"], "lag"].isna().all()
-    assert "2 of 6 runs, which broke down" in plain(" ".join(facts["claims"])) and "in all 4 runs" in plain(
+    assert "2 of 6 runs broke down before the end." in plain(" ".join(facts["claims"])) and "in all 4 runs" in plain(
         facts["title"]
     )
 
@@ -725,7 +725,7 @@ def test_long_sequences_are_thinned(make_study: Any, tmp_path: Path) -> None:
     tables = make_study([TRAINING | {"sequence_length": 500, "spectral_radius": 0.9}])
     data, _, (ax,) = show(training_traces, traced(tables, tmp_path, lambda *_: 0.5))
     lags = lines(ax, "after")[0].get_xdata()
-    assert len(lags) <= training_traces.MOST_LAGS and {0, 499} <= set(lags) and data["lag"].max() == 499
+    assert len(lags) <= training_gradients.MOST_LAGS and {0, 499} <= set(lags) and data["lag"].max() == 499
 
 
 def test_a_loss_at_every_step_is_named_total(make_study: Any, tmp_path: Path) -> None:

@@ -93,25 +93,29 @@ def read(page: str, not_read: Sequence[str] = NOT_READ) -> Reader:
 
 
 _BRACKETS = re.compile(r"\s?\([^()]*\)|\s?\[[^\]]*\]")
-_SETTING = re.compile(r"(?:[a-z]+ )?\S+ [=×] \S+")  # learning rate = 0.1, 3.4 × 10⁻¹⁴
-_NAMES = re.compile(r"(?:[\w:.=+−-]+, )+[\w:.=+−-]+(?:,? (?:and|or) (?:\w+ more|[\w:.=+−-]+))?")
+_SETTING = re.compile(r"(?:[a-z]+ )?[^\s(]+ [=×] [^\s,;]*[^\s,;:.]")  # learning rate = 0.1, 3.4 × 10⁻¹⁴
+_NAME = r"(?!and\b|or\b|but\b|so\b|which\b|it\b)[\w:=+−-]+(?:\.\d+)?"
+_NAMES = re.compile(rf"(?:{_NAME}, )+{_NAME} (?:and|or) (?:\w+ more|{_NAME})")
 _QUANTITY = re.compile(r"[+−]?\d[\d.,]*(?: (?:%|points|decades))?")
+_WORD = re.compile(r"¶|[^\W_]+(?:[’'./:_-][^\W_]+)*")
 
 
 def sentences_of(text: str) -> list[str]:
-    """The sentences of a paragraph; the point of a number, and of what abbreviates, ends none."""
-    return [each for each in re.split(r"(?<=[.!?])\s+(?=[A-ZΑ-Ω“‖−+\d])", text) if each]
+    """The sentences of a paragraph."""
+    return [each for each in re.split(r"(?<=[.!?])\s+", text) if each]
 
 
 def count_words(sentence: str) -> int:
     """The words that a reader has to hold in mind.
 
-    What stands in brackets counts as one word: it can be skipped. So does a quantity with its unit, a setting (ρ = 0.5), and a list
-    of single names (relu, sigmoid and tanh).
+    What stands in brackets counts as one word, because it can be skipped. So does a quantity with its unit, a setting (ρ = 0.5), and a
+    list of single names (relu, sigmoid and tanh). Of a list behind a colon, with semicolons between its items, the longest item counts.
     """
     text = sentence
-    while (shorter := _BRACKETS.sub(" bracket", text)) != text:
+    while (shorter := _BRACKETS.sub(" ¶", text)) != text:
         text = shorter
     for pattern, word in ((_SETTING, "setting"), (_NAMES, "names"), (_QUANTITY, "quantity")):
         text = pattern.sub(word, text)
-    return len(re.findall(r"[^\W_]+(?:[’'./:_-][^\W_]+)*", text))
+    head, colon, items = text.rpartition(": ") if "; " in text.rpartition(": ")[2] else ("", "", text)
+    listed = items.split("; ") if colon else [items]
+    return len(_WORD.findall(head)) + max(len(_WORD.findall(item)) for item in listed)

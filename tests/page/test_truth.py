@@ -18,7 +18,7 @@ from study.report import words
 from study.settings import described_axes
 from tests.figures.drawn import write_tables
 from tests.page import drawn_studies
-from tests.page.reading import Reader, read
+from tests.page.reading import Reader, count_words, read, sentences_of
 from tests.page.second_opinion import KINDS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -45,6 +45,7 @@ NAMED: dict[str, list[dict[str, Any]]] = {
     ],
 }  # fmt: skip
 DRAWN = 24
+MOST_WORDS = 30  # of a sentence
 DECADES = ("median_decades", "highest_norm", "first_step_first", "first_step_final", "first_step_change")
 
 
@@ -154,6 +155,29 @@ def test_no_sentence_is_empty_or_repeated(shown: Shown) -> None:
         assert not re.search(r"\(\s*\)|\s[,.;]|\.\.|,,|;;|\[\]|  ", text.replace("…", "")), text
         if tag == "li" and section == "answer":
             assert text.endswith("."), text
+
+
+def test_every_sentence_can_be_read_in_one_breath(shown: Shown) -> None:
+    """At most 30 words, in the findings, the captions, the explanations and the checks; a cell of a table is a list, not a sentence."""
+    _, page, _ = shown
+    blocks = read(page, not_read=("references",)).blocks
+    spoken = [text for _, tag, text in blocks if tag not in ("td", "th", "dd", "number", "kicker", "meta")]
+    long = {each: count_words(each) for text in spoken for each in sentences_of(text) if count_words(each) > MOST_WORDS}
+    assert not long, long
+
+
+def test_a_long_sentence_is_seen() -> None:
+    """Brackets, numbers, settings and lists of names count as one word each; all else counts."""
+    assert (
+        count_words("On digits (8 seeds; 3 % to 9 %), relu, sigmoid and tanh reach 12 % at learning rate = 0.1.") == 8
+    )
+    assert count_words("Radii: ρ = 0.5 for λ = 0; ρ from 1 to 2 for λ = 0.1.") == 7
+    assert count_words("It is one of those sentences, and it goes on, and it has no list.") == 15
+    assert sentences_of("One idea. ρ is another! 3 of 4 runs are a third.") == [
+        "One idea.",
+        "ρ is another!",
+        "3 of 4 runs are a third.",
+    ]
 
 
 def test_figures_that_are_not_drawn_are_named_and_no_other(shown: Shown) -> None:

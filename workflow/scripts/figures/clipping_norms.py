@@ -118,11 +118,11 @@ def _choice(groups: list[pd.DataFrame]) -> tuple[list[int], str]:
     last = max((j for j in every if j != first), key=lambda j: (broken[j], share[j], -j))
     low, high = min(share), max(share)
     middle = min((j for j in every if j not in (first, last)), key=lambda j: (abs(share[j] - (low + high) / 2), j))
-    text = "For want of room, the figure draws three of the settings"
+    text = "The figure has room for three of the settings"
     if low < high or any(broken):
-        between = "with a middle share" if low < share[middle] < high else "more"
+        between = "one has a middle share" if low < share[middle] < high else "one lies between"
         most = "the most runs that broke down" if any(broken) else "the largest share"
-        text += f": one with the smallest share of clipped updates, one {between}, and one with {most}"
+        text += f". One has the smallest share of clipped updates, {between}, and one has {most}"
     return [first, middle, last], f"{text}."
 
 

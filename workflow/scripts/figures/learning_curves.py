@@ -194,7 +194,7 @@ def _by_value(part: measures.Part, trained_parts: list[measures.Part], losses: p
     if len(shares) == 1:
         return ""
     name = facets.part_name(part, trained_parts)
-    return f"Below that loss end{f' on {name}' if name else ''}: {few(words, 6)}."
+    return f"Runs{f' on {name}' if name else ''} that end below that loss: {few(words, 6)}."
 
 
 def _asked(data: pd.DataFrame, panel: Any) -> str:
@@ -213,7 +213,7 @@ def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
 def _not_all_hues(data: pd.DataFrame) -> str:
     drawn = drawn_hues(data)
     some = [singular_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
-    return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn; the tables have all." if some else ""
+    return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn. The tables have all." if some else ""
 
 
 def _banded(data: pd.DataFrame) -> bool:

@@ -192,7 +192,7 @@ def _decades(settings: pd.DataFrame) -> str:
     decades = spread * (T - 1) / LN10
     factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
     unit = "decade" if plain(factor) == "1" else "decades"
-    return f"At {_at(T)} a rate higher by one standard deviation, kept at every step, makes {factor} {unit} over the whole sequence{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
+    return f"A rate that is higher by one standard deviation at every step adds {factor} {unit} over the whole sequence at {_at(T)}{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
 
 
 def _widest(settings: pd.DataFrame, title: str) -> str:
@@ -203,7 +203,7 @@ def _widest(settings: pd.DataFrame, title: str) -> str:
     widest = by_kind.iloc[-1]
     if f"({facets.inside(widest.name)})" in title:
         return ""
-    return f"There networks differ most for {widest.name}: by {_spread(widest['spread'], T, **widest['where'])} a step."
+    return f"Networks differ most for {widest.name}: by {_spread(widest['spread'], T, **widest['where'])} a step."
 
 
 def _split(study: Study) -> str:
@@ -215,13 +215,13 @@ def _split(study: Study) -> str:
     split = sum(max(measures.regime_counts(rows).values()) < len(rows) for rows in groups)
     if not split:
         return ""
-    disagree = "do not even agree whether gradients vanish, stay or explode."
+    disagree = "do not even agree on whether gradients vanish, stay or explode."
     if len(groups) == 1:
-        return f"They {disagree}"
+        return f"Networks {disagree}"
     counts = [
         marked_count(n, kind, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
     ]
-    return f"In {counts[0]} of {counts[1]} settings they {disagree}"
+    return f"In {counts[0]} of {counts[1]} settings, networks {disagree}"
 
 
 def _zeros(study: Study) -> str:
@@ -229,7 +229,9 @@ def _zeros(study: Study) -> str:
     rate = measures.starts(study.all_runs)["growth_rate"].astype(float)
     count = int((~np.isfinite(rate)).sum())
     return (
-        f"Not in it: {marked_count(count, 'without_finite_rate')} networks whose rate is not finite." if count else ""
+        f"Networks that are left out, because their rate is not finite: {marked_count(count, 'without_finite_rate')}."
+        if count
+        else ""
     )
 
 

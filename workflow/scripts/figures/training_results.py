@@ -127,7 +127,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         + (f", by {asked}" if asked else "")
         + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
     )
-    claims = [*_baselines(trained_parts), *(_broken(part, trained_parts) for part in trained_parts)]
+    claims = [*_baselines(trained_parts), _crosses(trained_parts)]
     claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data)]
     settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
@@ -159,12 +159,15 @@ def _baselines(trained_parts: list[measures.Part]) -> list[str]:
     ]
 
 
-def _broken(part: measures.Part, trained_parts: list[measures.Part]) -> str:
-    broken, where = int(part.runs["broken"].sum()), where_of(part)
-    if not broken:
-        return ""
-    total = marked_count(len(part.runs), "trained_runs", **where)
-    return f"Crosses are runs that broke down: {marked_count(broken, 'broken', **where)} of {total}{_of(part, trained_parts)}."
+def _crosses(trained_parts: list[measures.Part]) -> str:
+    """How many runs broke down, part by part; empty where none did."""
+    counts = []
+    for part in trained_parts:
+        broken, where = int(part.runs["broken"].sum()), where_of(part)
+        if broken:
+            total = marked_count(len(part.runs), "trained_runs", **where)
+            counts.append(f"{marked_count(broken, 'broken', **where)} of {total}{_of(part, trained_parts)}")
+    return f"Crosses are runs that broke down: {listed(counts)}." if counts else ""
 
 
 def _singly(study: Study, part: measures.Part, trained_parts: list[measures.Part]) -> str:

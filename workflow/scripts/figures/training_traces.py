@@ -38,7 +38,7 @@ NOTHING = drawing.Nothing(
 AT_START_ONLY = drawing.Nothing(
     "No run of this study recorded its gradient at every step after its training had begun.", NOTHING.add
 )
-NO_ROOM = "For want of room some settings have no panel; the counts are of all of them, and so are the tables."
+NO_ROOM = "Some settings have no panel, because there is no room. The counts and the tables hold all of them."
 WHEN = ("before", "middle", "after")
 COLOURS = dict(zip(WHEN, ("#7cb9de", "#3383bd", "#08306b"), strict=True))  # light to dark
 WIDTHS = dict(zip(WHEN, (3.2, 2.2, 1.6), strict=True))
@@ -229,13 +229,13 @@ def _largest(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
     name = ": ".join(
         filter(None, (facets.part_name(part, trained_parts), name_of(largest.chosen) if largest.chosen else ""))
     )
-    return f"It changes most for {name}: from {first} to {final} times the last step's, in the median."
+    return f"The share changes most for {name}, in the median from {first} to {final}."
 
 
 def _lost(runs: pd.DataFrame, broken: int) -> str:
     if not broken:
         return ""
-    return f"Not in it are {marked_count(broken, 'runs_broken')} of {marked_count(len(runs), 'runs_trained')} runs, which broke down before the end."
+    return f"{marked_count(broken, 'runs_broken')} of {marked_count(len(runs), 'runs_trained')} runs broke down before the end. They are not counted here."
 
 
 def _zero(zero: int) -> str:

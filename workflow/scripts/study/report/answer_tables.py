@@ -191,17 +191,21 @@ def winner(
     else:
         clear = [c for c in compared if c.better]
         shown = [max(clear or compared, key=lambda c: abs(c.effect.value))]
-    return "; ".join([*(_versus(axis, each) for each in shown), *less])
+    by_verdict: dict[str, list[str]] = {}
+    for each in shown:
+        verdict, words = _versus(axis, each)
+        by_verdict.setdefault(verdict, []).append(words)
+    return "; ".join([*(verdict + "; ".join(words) for verdict, words in by_verdict.items()), *less])
 
 
-def _versus(axis: str, comparison: measures.Comparison) -> str:
-    """norm:1.0 better: +12 points (…); or the same without a verdict."""
+def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:
+    """(what the comparison amounts to, its values and the size): ("", norm:1.0 better than …: +12 points)."""
     a_leads = comparison.effect.value > 0 if comparison.measure == "held_out_accuracy" else comparison.effect.value < 0
     leader, behind = (comparison.a, comparison.b) if a_leads else (comparison.b, comparison.a)
     size = effect_words(comparison, 1.0 if a_leads else -1.0)
     if not comparison.differences.any():
-        return "the same results, run by run"
+        return "the same results, run by run: ", f"{named(axis, leader)} and {named(axis, behind)}"
     if comparison.better:
-        return f"{named(axis, leader)} better than {named(axis, behind)}: {size}"
-    why = "too few seeds to tell" if comparison.verdict == "few" else "no clear difference"
-    return f"{why}: {named(axis, leader)} against {named(axis, behind)} {size}"
+        return "", f"{named(axis, leader)} better than {named(axis, behind)}: {size}"
+    verdict = "too few seeds to tell: " if comparison.verdict == "few" else "no clear difference: "
+    return verdict, f"{named(axis, leader)} against {named(axis, behind)} {size}"

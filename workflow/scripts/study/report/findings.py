@@ -25,7 +25,20 @@ from study.report.sentences.training import (
 from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
 from study.report.words import plain
 
-MOST_SENTENCES = 8  # of the answer in short: a finding has one or two
+MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
+
+BEGINNINGS = (
+    "Going",
+    "In",
+    "Measured",
+    "No",
+    "Of",
+    "On",
+    "Over",
+    "The",
+    "Too",
+    "With",
+)  # words that may lose their capital
 
 
 @dataclass(frozen=True)
@@ -127,11 +140,11 @@ class Study:
         if not text or len(alike) < 2:
             return text
         first = text.split(" ")[0]
-        return f"Sweep {part.sweep}: {text[0].lower() + text[1:] if first in ('On', 'No', 'Runs') else text}"
+        return f"Sweep {part.sweep}: {text[0].lower() + text[1:] if first in BEGINNINGS else text}"
 
     @cached_property
     def answer(self) -> list[str]:
-        """The answer in short: the first findings, as many as make about seven sentences."""
+        """The answer in short: the first findings, as many as make about ten sentences."""
         answers: list[str] = []
         sentences_left = MOST_SENTENCES
         for text in self.sentences:

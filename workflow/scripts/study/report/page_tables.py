@@ -14,8 +14,8 @@ from study.screen import progress
 from study.settings import described_axes, generated_tasks
 
 RESULTS = {
-    "held_out_accuracy": "Accuracy on held-out sequences",
-    "held_out_loss": "Loss on held-out sequences (smaller is better)",
+    "held_out_accuracy": "accuracy on held-out sequences",
+    "held_out_loss": "loss on held-out sequences (smaller is better)",
 }
 CLIPPING = {  # what each rule does, in a sentence
     "norm": "The rule norm scales a gradient whose norm over all parameters exceeds the threshold down to it.",

@@ -171,6 +171,12 @@ def few(words: Iterable[str], most: int = 4, last: str = "and") -> str:
     return listed([*known[: most - 1], f"{spelled(more)} more" if more < len(_SPELLED) else "many more"], last)
 
 
+def itemized(phrases: Iterable[str]) -> str:
+    """What stands behind a colon: two phrases with and, more with semicolons."""
+    known = list(phrases)
+    return listed(known) if len(known) < 3 else "; ".join(known)
+
+
 def capital(text: str) -> str:
     """The first letter of a sentence as a capital; a name that begins it, and a marked number, stay."""
     return text[:1].upper() + text[1:]

@@ -11,8 +11,8 @@ import numpy as np
 from study.report import measures, statistics
 from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
 from study.report.words import (
-    capital,
     few,
+    itemized,
     listed,
     marked,
     marked_count,
@@ -46,14 +46,14 @@ def growth_sentence(
     if len(values) == 2 and 2 <= len(singly) <= 4:
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
-    of = f"of the {spelled(len(values))} {plural_of(axis)}, " if len(values) > 2 else ""
-    high = f"{fastest}'s growth rate is {'highest' if of else 'higher'} and {slowest}'s {'lowest' if of else 'lower'}"
+    order = f"With {fastest}, the growth rate per step back is higher than with {slowest}."
+    if len(values) > 2:
+        every = f"{spelled(len(values))} {plural_of(axis)}"
+        order = f"Of the {every}, the growth rate per step back is highest with {fastest} and lowest with {slowest}."
     if comparison.verdict == "few":
-        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {capital(of)}{high}; they differ by {size}."
-    clear = "clearly " if comparison.verdict != "none" else ""
-    return f"Per step back, {of}{high}: they {clear}differ by {size}{'' if clear else '; that is not clear'}." + _stays(
-        part, axis, values
-    )
+        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}."
+    clear = "The difference is clear:" if comparison.verdict != "none" else "The difference is not clear:"
+    return f"{order} {clear} {size}." + _stays(part, axis, values)
 
 
 def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
@@ -61,7 +61,7 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
     rates = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"] for v in values}
     dead = [named(axis, v) for v in values if (rates[key_of(v)] == -math.inf).all()]
     return (
-        f"With {few(dead)} every gradient is exactly zero, with {few([named(axis, v) for v in values if named(axis, v) not in dead])} not."
+        f"With {few(dead)}, every gradient is exactly zero. With {few([named(axis, v) for v in values if named(axis, v) not in dead])}, not every one is."
         if 0 < len(dead) < len(values)
         else ""
     )
@@ -82,7 +82,7 @@ def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Compariso
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
     return (
-        f"{listed(named(axis, v) for v in values)} give the same gradients: over T = {length_of(part)} steps no network differs by more "
+        f"{listed(named(axis, v) for v in values)} give the same gradients. Over T = {length_of(part)} steps no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
     )
 
@@ -116,7 +116,7 @@ def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: flo
         if comparison.left_out
         else ""
     )
-    text = f"{marked(signed(effect.value, 3) if not over else number(effect.value, 3), 'growth_difference', effect.value, **where)} a step"
+    text = f"{marked(signed(effect.value, 3) if not over else number(effect.value, 3), 'growth_difference', effect.value, **where)}{' a step' if over else ''}"
     text += bracketed(
         interval_words(effect, partial(signed if not over else number, digits=3), "growth_difference", **where),
         seeds_of(comparison),
@@ -132,13 +132,15 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
     clear = [name_of(each.fixed) for each in singly if each.verdict in ("higher", "lower")]
     few_seeds = all(each.verdict == "few" for each in singly)
-    tail = f"clear for {few(clear)}" if 0 < len(clear) < len(singly) else "all clear" if clear else "none is clear"
+    verdict = "All of these are clear." if clear else "None of these is clear."
+    if 0 < len(clear) < len(singly):
+        verdict = f"Of these, the difference is clear for {few(clear)}."
     if few_seeds:
-        tail = f"with fewer than {spelled(statistics.FEWEST_SEEDS)} seeds none can be clear"
+        verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, none of these can be clear."
     largest = max(singly, key=lambda each: abs(each.effect.value))
     decades_ = decades_words(part, largest, a, b)
-    text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {few(words, 4)}; {tail}."
-    return f"{text} The largest goes with {decades_}." if decades_ else text
+    text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {itemized(words)}. {verdict}"
+    return f"{text} The largest difference makes {decades_}." if decades_ else text
 
 
 def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
@@ -152,4 +154,4 @@ def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
         words.append(
             f"{count_of(stay, 'regime_count', regime='stable', **where)} of {count_of(len(rows), 'starts_at_longest', **where)} with {named(axis, value)}"
         )
-    return f" Networks that keep their gradient within a factor of 100: {listed(words)}."
+    return f" Networks that keep their gradient within a factor of 100: {itemized(words)}."

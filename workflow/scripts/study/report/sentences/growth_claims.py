@@ -138,7 +138,7 @@ def clear_deviations(study: Study) -> str:
             )
             of = f" for {name_of(chosen)}" if chosen or part.fixed else ""
             deviations.append(f"{middle} a step{of} (95 % interval {low} to {high})")
-    return f"Measured and predicted clearly part: by {few(deviations, 3)}." if deviations else ""
+    return f"Measured and predicted growth clearly differ, by {few(deviations, 3)}." if deviations else ""
 
 
 def prediction_sentences(networks: pd.DataFrame) -> list[str]:

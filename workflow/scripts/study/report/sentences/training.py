@@ -59,9 +59,9 @@ def learnt_sentence(part: measures.Part) -> str:
         )
     least = marked(write(baseline), "baseline", baseline, sweep=part.sweep, **part.fixed)
     return text + (
-        f"; always naming the commonest class gets {least}."
+        f". Always naming the commonest class gets {least}."
         if metric == "held_out_accuracy"
-        else f"; the best constant prediction gets {least}."
+        else f". The best constant prediction gets {least}."
     )
 
 
@@ -74,7 +74,7 @@ def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -
     leader, behind = (largest.a, largest.b) if sign > 0 else (largest.b, largest.a)
     axis = str(part.column)
     return (
-        f"With {seeds_of(largest)}, no difference in what was learnt on {task_of(part)} can be told from chance; at least "
+        f"With {seeds_of(largest)}, no difference in what was learnt on {task_of(part)} can be told from chance. At least "
         f"{spelled(statistics.FEWEST_SEEDS)} seeds are needed. The largest mean difference between {plural_of(axis)} is {effect_words(largest, sign)} "
         f"for {named(axis, leader)} against {named(axis, behind)}."
     )
@@ -175,7 +175,7 @@ def depends_sentence(part: measures.Part, singly: list[measures.Comparison]) -> 
         words.append(f"clearly {word} in {count}{of}, most for {_setting(part, most)}: {ahead}{size}")
     return (
         f"On {task_of(part)}, {named(axis, a)} {depends(part, singly)}. "
-        f"Against {named(axis, b)} it is {words[0]}; and {words[1]}."
+        f"Against {named(axis, b)}, it is {words[0]}. It is {words[1]}."
     )
 
 
@@ -200,7 +200,7 @@ def _singly(part: measures.Part, axis: str, first: Any, singly: list[measures.Co
         return f" In no single setting is there a clear difference{', from' if len(singly) > 4 else ':'} {words}."
     better, worse = (count_of(sides[side], f"clearly_{w}", **where) for side, w in (("a", "better"), ("b", "worse")))
     total = count_of(len(singly), "single_settings", **where)
-    return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total}, and clearly worse in {worse}."
+    return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total} and clearly worse in {worse}."
 
 
 def _best_in(part: measures.Part, axis: str, first: Any) -> str:
@@ -231,13 +231,13 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
     tail = ""
     if compared:
         tail = (
-            "; the difference is clear"
+            " The difference is clear."
             if clear
-            else "; too few seeds to tell whether that differs"
+            else " There are too few seeds to tell whether that differs."
             if few_seeds
-            else "; no clear difference"
+            else " The difference is not clear."
         )
-    return f"Runs on {task_of(part)} that break down, because a value is no longer finite: {few(words, 6)}{tail}."
+    return f"On {task_of(part)}, runs break down because a value is no longer finite: {few(words, 6)}.{tail}"
 
 
 def _breakdowns(part: measures.Part, runs: pd.DataFrame, values: list[Any], where: Mapping[str, Any]) -> str:
@@ -268,5 +268,5 @@ def truncation_sentence(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
     first, last = sizes.values()
     if not first:
         return ""
-    later = f", and that of the last update by {listed(last)}" if last else ""
-    return f"Truncation to k steps changes the gradient of the first update by {listed(first)} of its norm{later}, in the median over the runs."
+    later = f" It changes that of the last update by {listed(last)}." if last else ""
+    return f"In the median over the runs, truncation to k steps changes the gradient of the first update by {listed(first)} of its norm.{later}"

@@ -14,7 +14,6 @@ from study.report import measures
 from study.report.phrases import count_of
 from study.report.words import (
     LONGEST_TITLE,
-    capital,
     listed,
     marked,
     marked_count,
@@ -126,6 +125,6 @@ def changes_by_value(runs: pd.DataFrame, axis: str) -> str:
     for i, (value, counts, total) in enumerate(known):
         raised = _of_total("raises", counts, total, axis, value)
         lowered = count_of(counts["lowers"], COUNT_KINDS["lowers"], **{axis: value})
-        start, runs_ = (", training raises this share", " runs") if not i else (" it raises it", "")
-        words.append(f"with {named(axis, value)}{start} in {raised}{runs_} and lowers it in {lowered}")
-    return capital("; ".join(words)) + "."
+        what, runs_ = ("training raises this share", " runs") if not i else ("it raises it", "")
+        words.append(f"With {named(axis, value)}, {what} in {raised}{runs_} and lowers it in {lowered}.")
+    return " ".join(words)

@@ -68,8 +68,8 @@ def turning_sentence(part: measures.Part) -> str:
     if len(turn) > 4:
         (_, first), *_, (_, last) = sorted(turn, key=lambda each: each[0])
         sentences.append(
-            f"Going back in time, the growth rate turns from negative to positive at a spectral radius ρ between {first} and {last}; "
-            "the table has all of them."
+            f"Going back in time, the growth rate turns from negative to positive at a spectral radius ρ between {first} and {last}. "
+            "The table has all of them."
         )
     elif turn:
         sentences.append(
@@ -112,12 +112,12 @@ def regimes_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
                 else ""
             )
             phrases.append(
-                f"At T = {length} steps, {stay} of {total} networks {'keeps its' if counts['stable'] == 1 else 'keep their'} gradient "
-                f"within a factor of 100 on its way back ({vanish} {_verb('vanishing', counts)}, {explode} {_verb('exploding', counts)}{no_number})"
+                f"Over T = {length} steps, {stay} of {total} networks {'keeps its' if counts['stable'] == 1 else 'keep their'} gradient "
+                f"within a factor of 100 ({vanish} {_verb('vanishing', counts)}, {explode} {_verb('exploding', counts)}{no_number})"
             )
         else:
-            phrases.append(f"at T = {length} steps {stay} of {total} {'does' if counts['stable'] == 1 else 'do'}")
-    return "; ".join(phrases) + "."
+            phrases.append(f"Over T = {length} steps, {stay} of {total} {'does' if counts['stable'] == 1 else 'do'}")
+    return ". ".join(phrases) + "."
 
 
 def _verb(regime: str, counts: Mapping[str, int]) -> str:
@@ -163,7 +163,7 @@ def split_sentence(part: measures.Part) -> str:
         "not finite": "are not a number",
     }
     phrases = [f"{words[regime]} for {few(names, 6)}" for regime, names in alike.items()]
-    text = f"In every network, gradients {'; they '.join(phrases)}." if phrases else ""
+    text = f"In every network, gradients {'. They '.join(phrases)}." if phrases else ""
     return " ".join([text, *([f"Networks of one kind disagree for {few(split, 3)}."] if split else [])]).strip()
 
 
@@ -186,12 +186,8 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
             where.setdefault(_radii(stay, sorted(at_length["spectral_radius"].unique())), []).append(name_of(chosen))
         places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
         length = marked_count(T, "setting", axis="sequence_length")
-        every = (
-            "Spectral radii at which every network keeps its gradient within a factor of 100, over"
-            if not sentences
-            else "Over"
-        )
-        sentences.append(f"{every} T = {length} steps: {'; '.join(places)}.")
+        keeps = "" if sentences else ", every network keeps its gradient within a factor of 100 at these spectral radii"
+        sentences.append(f"Over T = {length} steps{keeps}: {'; '.join(places)}.")
     return " ".join(sentences)
 
 
