@@ -47,9 +47,9 @@ class SizeWatch:
     def __init__(self, lowest: float, highest: float) -> None:
         self._lowest, self._highest = lowest, highest
         self._total: list[Array] = []
-        self._numbers: list[
-            Array
-        ] = []  # of every step: whether each part of the total is not zero, then all squared norms
+        self._steps = 0
+        # Of every step in turn: whether each part of the total is not zero, then the squared norms of all.
+        self._numbers: list[Array] = []
 
     def total_passes(self, total: State) -> bool:
         """True; ``squares`` says later which steps have passed."""
@@ -60,11 +60,12 @@ class SizeWatch:
         """Computes what ``squares`` will look at."""
         nonzero = [part.any().to(part.dtype) for part in self._total]
         flat = [part.reshape(-1) for part in (*self._total, du, dv, *sent.values())]
-        self._numbers.append(namespace(du).stack(nonzero + [part @ part for part in flat]))
+        self._numbers += nonzero + [part @ part for part in flat]
+        self._steps += 1
 
     def squares(self) -> np.ndarray:
         """As ``FlagWatch.squares``, of the steps before the first whose total or results have a size that is not usual."""
-        if not self._numbers:
+        if not self._steps:
             return np.empty((0, 0))
         nonzero, totals, results = self._looked_at()
         good = (self._usual(totals) | ((totals == 0.0) & (nonzero == 0.0))).all(axis=1) & self._hold(totals, results)
@@ -79,7 +80,7 @@ class SizeWatch:
         """Whether the totals are not zero, their squared norms, and those of the results, each (steps, …)."""
         numbers = to_numpy(namespace(self._numbers[0]).stack(self._numbers)).astype(np.float64)
         parts = len(self._total)
-        return np.split(numbers, [parts, 2 * parts], axis=1)
+        return np.split(numbers.reshape(self._steps, -1), [parts, 2 * parts], axis=1)
 
     def _usual(self, squares: np.ndarray) -> np.ndarray:
         return (squares >= self._lowest) & (squares <= self._highest)
