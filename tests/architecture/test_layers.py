@@ -25,7 +25,7 @@ LAYERS = {
     "study/data/intake": {"numpy", "pyarrow", "sklearn", "rnn_core", "study"},
     "study/files/lock": {"snakemake", "study"},  # inside the one function that knows its locks
     "study/screen": {"psutil", "study"},
-    "study/report": {*DRAWING, "study"},
+    "study/report": {*DRAWING, "rnn_core", "study"},
     "study/tools": {"numpy", "scipy", "threadpoolctl", "rnn_core", "study"},
     "study/job": {"threadpoolctl", "study"},
     "study/runs": {"numpy", "pyarrow", "rnn_core", "torch", "study"},

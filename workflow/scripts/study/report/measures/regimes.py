@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rnn_core.theory import REGIMES
 from study.report import statistics
-
-REGIMES = ("vanishing", "stable", "exploding")
 
 
 def regime_counts(runs: pd.DataFrame) -> dict[str, int]:
