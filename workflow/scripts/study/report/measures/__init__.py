@@ -4,11 +4,11 @@ A *start* is a network before training. Runs that differ only in how they are tr
 A seed is one network. Whatever is compared is compared seed by seed.
 """
 
+from rnn_core.theory import REGIMES
 from study.report.measures.comparisons import REFERENCE, Comparison, comparisons_of, difference, judged, side_by_side
 from study.report.measures.outcomes import outcome, per_seed, results
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
-    REGIMES,
     Critical,
     critical,
     crossings,
