@@ -46,41 +46,41 @@ class SizeWatch:
 
     def __init__(self, lowest: float, highest: float) -> None:
         self._lowest, self._highest = lowest, highest
-        self._total: list[Array] = []
-        self._steps = 0
-        # Of every step in turn: whether each part of the total is not zero, then the squared norms of all.
-        self._numbers: list[Array] = []
+        self._totals: list[list[Array]] = []  # of every step
+        self._squares: list[Array] = []  # of every step in turn: the squared norms of its totals, then of its results
 
     def total_passes(self, total: State) -> bool:
         """True; ``squares`` says later which steps have passed."""
-        self._total = list(total.values())
+        self._totals.append(list(total.values()))
         return True
 
     def note_results(self, du: Array, dv: Array, sent: State) -> None:
         """Computes what ``squares`` will look at."""
-        nonzero = [part.any().to(part.dtype) for part in self._total]
-        flat = [part.reshape(-1) for part in (*self._total, du, dv, *sent.values())]
-        self._numbers += nonzero + [part @ part for part in flat]
-        self._steps += 1
+        flat = [part.reshape(-1) for part in (*self._totals[-1], du, dv, *sent.values())]
+        self._squares += [part @ part for part in flat]
 
     def squares(self) -> np.ndarray:
         """As ``FlagWatch.squares``, of the steps before the first whose total or results have a size that is not usual."""
-        if not self._steps:
+        if not self._squares:
             return np.empty((0, 0))
-        nonzero, totals, results = self._looked_at()
-        good = (self._usual(totals) | ((totals == 0.0) & (nonzero == 0.0))).all(axis=1) & self._hold(totals, results)
+        totals, results = self._looked_at()
+        usual = self._usual(totals)
+        zeros = np.argwhere(totals == 0.0)  # nothing, or what is too small for its square
+        if len(zeros):
+            nonzero = [self._totals[step][part].any() for step, part in zeros]
+            usual[tuple(zeros.T)] = ~to_numpy(namespace(nonzero[0]).stack(nonzero))
+        good = usual.all(axis=1) & self._hold(totals, results)
         return totals[: len(good) if good.all() else int(np.argmin(good))]
 
     def results_hold(self) -> bool:
         """Whether no result of the steps shows a sign of over- or underflow, whatever the size of their totals."""
-        _, totals, results = self._looked_at()
+        totals, results = self._looked_at()
         return bool(self._hold(totals, results).all())
 
     def _looked_at(self) -> list[np.ndarray]:
-        """Whether the totals are not zero, their squared norms, and those of the results, each (steps, …)."""
-        numbers = to_numpy(namespace(self._numbers[0]).stack(self._numbers)).astype(np.float64)
-        parts = len(self._total)
-        return np.split(numbers.reshape(self._steps, -1), [parts, 2 * parts], axis=1)
+        """The squared norms of the totals, and those of the results, each (steps, …)."""
+        squares = to_numpy(namespace(self._squares[0]).stack(self._squares)).astype(np.float64)
+        return np.split(squares.reshape(len(self._totals), -1), [len(self._totals[0])], axis=1)
 
     def _usual(self, squares: np.ndarray) -> np.ndarray:
         return (squares >= self._lowest) & (squares <= self._highest)
