@@ -11,7 +11,7 @@ import numpy as np
 
 from rnn_core.arrays import Array, namespace
 from rnn_core.choices import Registry
-from rnn_core.scaling import Scaled, parts
+from rnn_core.scaling import Scaled, mantissa_and_exponents
 
 NO_LABEL = -1  # the label of a step that carries no target; where targets are numbers it is nan
 
@@ -26,7 +26,7 @@ def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
 
 def scaled_squared_error(y: Scaled, target: Array) -> tuple[Array, Scaled]:
     """``squared_error`` of outputs beyond float range. The loss is inf where plain floats do not hold it; the gradient is exact."""
-    m, exponents = parts(y)
+    m, exponents = mantissa_and_exponents(y)
     e = m - Scaled(target, -exponents).to_float()
     with np.errstate(over="ignore"):
         error = Scaled(e, exponents).to_float()

@@ -425,7 +425,3 @@ def exponents_of(x: Array) -> np.ndarray:
     rows = xp.reshape(x, (x.shape[0], -1))
     largest = to_numpy(xp.maximum(xp.max(rows, axis=1), -xp.min(rows, axis=1))).astype(np.float64)
     return np.where(np.isfinite(largest) & (largest > 0), np.frexp(largest)[1], np.nan)
-
-
-# The names that the experiment and the oracles still use for these.
-log_norm_of, parts, plus, top_exponent, tops = log_norm, mantissa_and_exponents, add, exponent_of, exponents_of

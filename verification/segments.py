@@ -18,7 +18,7 @@ from rnn_core.experiment import Evaluation
 from rnn_core.oracles import complex_step
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
 from rnn_core.oracles.problems import options_of
-from rnn_core.scaling import LN2, Scaled, parts, plain, plus
+from rnn_core.scaling import LN2, Scaled, add, mantissa_and_exponents, plain
 from verification.cases import Network
 
 WHOLE = 10  # steps that are taken at once; of longer sequences each step is a segment
@@ -49,7 +49,7 @@ def against_complex_step(network: Network, evaluation: Evaluation) -> Error:
         errors += [*segments.errors(derivatives), *segments.initial_errors(derivatives)]
         for name, value in derivatives.params.items():
             share = Scaled(value, segments.exponent)
-            sums[name] = plus(sums[name], share) if name in sums else share
+            sums[name] = add(sums[name], share) if name in sums else share
     errors += [Error(relative_error(evaluation.gradients.params[name], total), name) for name, total in sums.items()]
     return worst(errors)
 
@@ -84,11 +84,11 @@ class _Ends:
     @classmethod
     def of(cls, evaluation: Evaluation) -> _Ends:
         gradients, tape = evaluation.gradients, evaluation.tape
-        hidden, e = parts(gradients.hidden)
+        hidden, e = mantissa_and_exponents(gradients.hidden)
         totals = {"hidden": (to_numpy(hidden), e)}
         if gradients.cell is None:
             return cls(totals)
-        cell, e_cell = parts(gradients.cell)
+        cell, e_cell = mantissa_and_exponents(gradients.cell)
         through_hidden = np.zeros_like(to_numpy(cell))
         zero = like(np.zeros(through_hidden.shape[:0:-1]), tape.x)
         for t, saved in enumerate(tape.saved):

@@ -16,7 +16,7 @@ from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import check_problem, check_readout, check_target
 from rnn_core.experiment.problem import Problem
 from rnn_core.losses import LOSSES, carries_target, scaled_squared_error
-from rnn_core.scaling import Scaled, concat, parts, plain, plain_if_fits, plus
+from rnn_core.scaling import Scaled, add, concat, mantissa_and_exponents, plain, plain_if_fits
 from rnn_core.tape import Tape
 from rnn_core.tasks import Task
 
@@ -38,7 +38,7 @@ class DirectPart:
         missing = max(self.first - start, 0)
         if not missing:
             return rows
-        m, e = parts(rows)
+        m, e = mantissa_and_exponents(rows)
         xp = namespace(m)
         zeros = xp.zeros((missing, *m.shape[1:]), dtype=m.dtype, device=m.device)
         return plain_if_fits(xp.concat([zeros, m]), np.concatenate([np.zeros(missing, dtype=np.int64), e]))
@@ -126,7 +126,7 @@ def evaluate(
     for h in _states_with_output(tape, problem.task.outputs_at):
         stop = start + h.shape[0]
         for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
-            param_grads[name] = plus(param_grads[name], share) if start else share
+            param_grads[name] = add(param_grads[name], share) if start else share
         start = stop
     ends = ragged.ends_of(target) if problem.task.ragged else None
     return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads, ends)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, to_numpy
-from rnn_core.scaling import Scaled, log_norm_of, parts, times_power_of_two, top_exponent
+from rnn_core.scaling import Scaled, exponent_of, log_norm, mantissa_and_exponents, times_power_of_two
 
 
 class Abstains(Exception):
@@ -40,7 +40,7 @@ def relative_error(ours: Array | Scaled, reference: Array | Scaled) -> float:
         raise ValueError(f"shapes {a.shape} and {b.shape} cannot be compared")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.inf
-    top = top_exponent(b)
+    top = exponent_of(b)
     if top is None:
         return 0.0 if not a.any() else math.inf
     common = top + e_b
@@ -66,7 +66,7 @@ def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
 
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
     """(float64 (T, entries), an exponent for every t)."""
-    mantissa, exponent = parts(x)
+    mantissa, exponent = mantissa_and_exponents(x)
     return to_numpy(mantissa).astype(np.float64, copy=False).reshape(len(exponent), -1), exponent
 
 
@@ -88,8 +88,8 @@ def beyond_rounding(ours: Array | Scaled, reference: Array | Scaled, again: list
     """``relative_error`` less what rounding may do: ``ALLOWED`` times by how much ``reference`` moves when it is computed again
     from numbers that differ in their last digit."""
     error = relative_error(ours, reference)
-    if log_norm_of(reference) == -math.inf and again:  # terms that cancel exactly, in one of two programs
-        return 0.0 if log_norm_of(ours) <= max(map(log_norm_of, again)) + math.log(ALLOWED) else error
+    if log_norm(reference) == -math.inf and again:  # terms that cancel exactly, in one of two programs
+        return 0.0 if log_norm(ours) <= max(map(log_norm, again)) + math.log(ALLOWED) else error
     moved = max((relative_error(each, reference) for each in again), default=0.0)
     return max(0.0, error - ALLOWED * moved) if math.isfinite(moved) else error
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from rnn_core.arrays import Array, dtype_name
 from rnn_core.oracles import tensors
 from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, relative_error, step_errors
-from rnn_core.scaling import LN2, Scaled, log_norms, parts, plus, tops
+from rnn_core.scaling import LN2, Scaled, add, exponents_of, log_norms, mantissa_and_exponents
 
 ROWS = 2**18  # numbers of one state that are in work at once
 # Powers of two between the steps of a batch, whose shares of a parameter are added.
@@ -90,7 +90,7 @@ def _sums(chunks: list[_Chunk], noise: torch.Generator | None = None) -> dict[st
     sums: dict[str, Array | Scaled] = {}
     for chunk in chunks:
         for name, share in chunk.shares(noise).items():
-            sums[name] = plus(sums[name], share) if name in sums else share
+            sums[name] = add(sums[name], share) if name in sums else share
     return sums
 
 
@@ -103,7 +103,9 @@ def _chunks(claimed: dict[str, Scaled], hidden: Tensor) -> Iterator[tuple[int, i
     """(start, stop) of batches of steps: not too many rows, and totals of not too different size."""
     T, width = len(hidden), math.prod(hidden.shape[1:])
     most, spread = max(1, ROWS // width), SPREAD[dtype_name(hidden)]
-    sizes = np.fmax.reduce([tops(total.mantissa) + parts(total)[1] for total in claimed.values()])
+    sizes = np.fmax.reduce(
+        [exponents_of(total.mantissa) + mantissa_and_exponents(total)[1] for total in claimed.values()]
+    )
     start = 0
     while start < T:
         stop, low, high = start, math.inf, -math.inf
@@ -188,7 +190,7 @@ class _Chunk:
         if len(following) == n:
             return following
         nothing = torch.zeros_like(sent.mantissa[:1])
-        return Scaled(torch.cat([following.mantissa, nothing]), np.append(parts(following)[1], 0))
+        return Scaled(torch.cat([following.mantissa, nothing]), np.append(mantissa_and_exponents(following)[1], 0))
 
     def _claims(self, stop: int) -> Claims:
         """Totals and the states before of steps start + 1 … stop."""
@@ -217,7 +219,7 @@ class _Chunk:
         """(states after, what is sent to the states before and to x, what h_t sends to c_t) of every step, each (steps, B, …)."""
         given = {name: moved(total.mantissa, noise) for name, total in claims.totals.items()}
         graph = _Graph(self.step, step, claims, noise, fixed_cell)
-        exponent = parts(claims.totals["hidden"])[1]
+        exponent = mantissa_and_exponents(claims.totals["hidden"])[1]
         wanted = [*graph.before.values(), graph.x]
         own = graph.grad(given, wanted)
         shaped = {name: d.reshape(len(exponent), self.B, -1) for name, d in zip([*graph.before, "x"], own, strict=True)}
@@ -233,7 +235,7 @@ class _Chunk:
         kernel = self.step.kernel
         step = kernel or self.step.forward
         claims = self._claims_for_kernel(self.stop, noise) if kernel else self._claims(self.stop)
-        exponent = parts(claims.totals["hidden"])[1]
+        exponent = mantissa_and_exponents(claims.totals["hidden"])[1]
         totals = {
             name: Scaled(moved(t.mantissa, noise), exponent - exponent.max()) for name, t in claims.totals.items()
         }
@@ -288,7 +290,7 @@ def _scaled(x: Tensor, exponent: int | np.ndarray = 0) -> Scaled:
 
 
 def _part(x: Scaled, where: slice) -> Scaled:
-    mantissa, exponent = parts(x)
+    mantissa, exponent = mantissa_and_exponents(x)
     return Scaled(mantissa[where], exponent[where])
 
 
@@ -299,9 +301,11 @@ def _flat(x: Tensor) -> Tensor:
 
 def _joined(arrays: dict[str, Scaled]) -> dict[str, Scaled]:
     """The same values, every step of all parts at one exponent, its largest mantissa between 1/2 and 1."""
-    largest = np.fmax.reduce([tops(each.mantissa) + parts(each)[1] for each in arrays.values()])
+    largest = np.fmax.reduce(
+        [exponents_of(each.mantissa) + mantissa_and_exponents(each)[1] for each in arrays.values()]
+    )
     common = np.nan_to_num(largest).astype(np.int64)
-    return {name: Scaled(Scaled(m, e - common).to_float(), common) for name, (m, e) in ((n, parts(v)) for n, v in arrays.items())}  # fmt: skip
+    return {name: Scaled(Scaled(m, e - common).to_float(), common) for name, (m, e) in ((n, mantissa_and_exponents(v)) for n, v in arrays.items())}  # fmt: skip
 
 
 def _sum(a: Scaled, b: Scaled) -> Scaled:
@@ -320,7 +324,7 @@ def moved(x: Tensor, noise: torch.Generator | None) -> Tensor:
 
 def _log_errors(ours: np.ndarray, total: Scaled) -> np.ndarray:
     """Relative errors of norms given by their logarithms, beyond what rounding does to a logarithm of this size."""
-    expected = log_norms(total.mantissa) + parts(total)[1] * LN2
+    expected = log_norms(total.mantissa) + mantissa_and_exponents(total)[1] * LN2
     rounding = 4.0 * np.maximum(1.0, np.abs(expected)) * float(np.finfo(np.float64).eps)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.maximum(0.0, np.abs(np.expm1(np.minimum(ours - expected, 700.0))) - rounding)

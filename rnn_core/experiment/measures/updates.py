@@ -11,7 +11,7 @@ from rnn_core.clipping import Clipped, Gradient, compare, global_log_norm, parse
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.settings import Experiment
-from rnn_core.scaling import plus
+from rnn_core.scaling import add
 
 LARGEST_LOG = 700.0  # exp of more would overflow
 
@@ -57,7 +57,7 @@ def _truncated(experiment: Experiment, evaluation: Evaluation) -> tuple[Gradient
         return full, math.nan
     recurrent = bptt.backward(evaluation.tape, evaluation.grad_hidden, window=experiment.truncation).params
     used = {**full, **recurrent}
-    difference = {name: plus(used[name], full[name] / -1.0) for name in full}
+    difference = {name: add(used[name], full[name] / -1.0) for name in full}
     return used, math.exp(min(global_log_norm(difference) - global_log_norm(full), LARGEST_LOG))
 
 

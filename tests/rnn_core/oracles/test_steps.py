@@ -15,7 +15,7 @@ from rnn_core.oracles import autograd, steps, torch_modules
 from rnn_core.oracles.compare import Error, beyond_rounding, worst
 from rnn_core.oracles.problems import with_biases
 from rnn_core.oracles.tensors import as_tensor, as_tensors
-from rnn_core.scaling import Scaled, parts
+from rnn_core.scaling import Scaled, mantissa_and_exponents
 
 TOLERANCE = 1e-10  # of the gate
 SOUND = 1e-12
@@ -38,7 +38,7 @@ def errors_of(problem: rc.Problem, change: Callable[[rc.Gradients], rc.Gradients
 
 def edited(g: rc.Gradients, name: str, edit: Callable[[np.ndarray, np.ndarray], None]) -> rc.Gradients:
     """``g`` with the mantissas and exponents of one of its arrays changed in place."""
-    mantissa, exponent = (np.array(part) for part in parts(getattr(g, name)))
+    mantissa, exponent = (np.array(part) for part in mantissa_and_exponents(getattr(g, name)))
     edit(mantissa, exponent)
     return replace(g, **{name: Scaled(mantissa, exponent)})
 
