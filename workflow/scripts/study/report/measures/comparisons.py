@@ -143,8 +143,8 @@ def _finite(differences: pd.Series) -> pd.Series:
 def comparisons_of(part: Part) -> list[Comparison]:
     """Every pair of values of every axis that is compared: starts by growth, trained runs by result and by breakdowns.
 
-    All are compared in the mean over the other axes. Some are compared at every single setting too, because an effect may have another
-    sign there: starts, and trained runs along the axis that the study asks about or along an axis of two values.
+    All are compared in the mean over the other axes. Starts are compared at every single setting too, because an effect may have
+    another sign there. So are trained runs along the axis that the study asks about, and along an axis of two values.
     More tests would cost all of them their power.
     """
     compared = []
