@@ -184,7 +184,7 @@ def _method(results: dict[str, Any]) -> str:
         "- **Targets are against programs that differentiate by themselves** (PyTorch, JAX). A NumPy loop, hand-derived as ours is, is shown beside them and has "
         "no target; it is not exact beyond the range of floats.",
         "- **Peers in their best form.** A peer has several forms; at every size the fastest competes. Of vmap over runs the time is per run. "
-        "`torch.nn.RNN` gives no trace: it is the floor that a user pays without one, and counts as a peer all the same.",
+        "`torch.nn.RNN` gives no trace: it shows the least time that a user without a trace pays. It counts as a peer, too.",
         "- **Matrix-product rate.** 2 · 1024³ operations by the time of one product of 1024 × 1024 matrices, in the same rounds, by the fastest library. A run counts "
         "6 H² B T operations, those of its three recurrent products (W_hh h, W_hhᵀ da, da hᵀ) alone. Input products, tanh and norms cost time and count nothing.",
     ]

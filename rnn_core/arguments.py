@@ -135,7 +135,7 @@ def check_state(
         check_shape(f"{argument}[{name!r}]", state[name], shape, "(B, H)", hint)
         if isinstance(state[name], Scaled) and not isinstance(state[name].exponent, int):
             raise ValueError(
-                f"{argument}[{name!r}]: one exponent a row is not allowed; a state has one for all its entries"
+                f"{argument}[{name!r}]: a state needs one exponent for all its entries, and this has one per row"
             )
     missing = set(cell.state_names) - set(state)
     if whole and missing:
@@ -156,5 +156,5 @@ def check_shape(name: str, array: Array | Scaled, shape: tuple[int, ...], letter
 def _swapped(grad_hidden: Array | Scaled, x: Array) -> str:
     """What to say where the first two axes of one of them are those of the other in turn."""
     if tuple(grad_hidden.shape[:2]) == (x.shape[1], x.shape[0]):
-        return f"; x {tuple(x.shape)} looks batch-first, or this does: time comes first, swap the first two axes"
+        return f"; x {tuple(x.shape)} looks batch-first, or this does. Time comes first: swap the first two axes of the one that is wrong"
     return ""

@@ -83,7 +83,10 @@ def place(values: np.ndarray, dtype: str, device: str) -> Array:
     """Floating-point ``values`` on ``device``: a NumPy array for ``cpu``, a torch tensor for ``cuda``."""
     if device == "cpu":
         return np.asarray(values, dtype=dtype)
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"device: {device!r} needs torch; install it, or use cpu", name="torch") from error
 
     return torch.as_tensor(np.asarray(values, dtype=dtype), device=device)
 

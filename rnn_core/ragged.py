@@ -48,7 +48,7 @@ class LiveStates(NamedTuple):
 
     Attributes:
         hidden_rms: root mean square over the units and the sequences that have not ended; nan where all have, float64 (T,).
-        saturation: as large a part of their units is saturated; nan where all have ended, float64 (T,).
+        saturation: fraction of saturated units, over the sequences that have not ended; nan where all have, float64 (T,).
         windows: of every sequence the steps where growth is a property of the network (``settled_window``).
     """
 

@@ -102,8 +102,11 @@ class Tape:
         return whole if isinstance(whole, Scaled) else namespace(whole).asarray(whole, copy=True)
 
     def prefix(self, T: int) -> Tape | None:
-        """The tape of the first T steps, as views, bit for bit what ``forward`` would return; None where that cannot be promised:
-        it is not kept whole, a shorter sequence would be cut into other segments, or states leave the range of plain floats."""
+        """The tape of the first T steps, as views, bit for bit what ``forward`` would return.
+
+        None where that cannot be promised: this tape is not kept whole, a shorter sequence would be cut into other segments, or
+        states leave the range of plain floats.
+        """
         whole = self.kept
         if whole is None or self.memory_budget is not None or whole.exponent.any():
             return None

@@ -131,7 +131,7 @@ class DirectPart(NamedTuple):
     log_norm: np.ndarray
 
     def plain_from(self, e: int, first: int, stop: int) -> int:
-        """The first of the steps ``first`` … ``stop`` from which on every g_t joins in plain floats a signal with exponent ``e``."""
+        """The earliest of the steps ``first`` … ``stop`` from which on plain floats hold every g_t added to a signal with exponent ``e``."""
         if not (e or self.exponent.any()):
             return first
         apart = np.flatnonzero(self.joins[first:stop] & ((self.exponent[first:stop] != 0) | (e != 0)))

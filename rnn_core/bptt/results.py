@@ -43,7 +43,7 @@ class Gradients:
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
         cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
-        find_lost, find_log_norm_samples: what ``lost`` and ``log_norm_samples`` are found by.
+        find_lost, find_log_norm_samples: compute ``lost`` and ``log_norm_samples`` when they are first asked for.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """

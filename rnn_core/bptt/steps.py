@@ -28,11 +28,11 @@ class BackwardPass:
 
     Attributes:
         window: steps after which the signal is dropped, counted from the last one; None is never.
-        signal_threshold: that every entry of the signal is clipped to; None is not at all.
-        rows: of what is wanted of every step, by name: of each part of dL/dstate_t, and of dL/dx_t.
+        signal_threshold: every entry of the signal is clipped to ± this; None means no clipping.
+        rows: number of rows of each result of a step, by name: the parts of dL/dstate_t, and ``x`` for dL/dx_t.
         keeps: whether the tape's memory budget holds that.
         compiled: whether compiled steps may be tried.
-        sums_over: sums over time are taken apart at multiples of so many steps.
+        sums_over: sums over time are split at multiples of this many steps.
         square_limits: between which a squared norm says that magnitudes are well in range.
     """
 
@@ -101,7 +101,10 @@ class Taken(NamedTuple):
 
 
 def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart) -> Taken:
-    """The steps before ``stop``, as far as sums over time are taken together: by the textbook loop, or else with care."""
+    """The steps before ``stop`` that belong to the same sum over time.
+
+    The textbook loop takes them. Where it ends early, a careful step goes on.
+    """
     start = max(0, back.first_summed(segment.start + stop - 1) - segment.start)
     if back.compiles(segment):
         start = max(start, stop - STEPS_BETWEEN)

@@ -1,6 +1,6 @@
 /* The steps of vanilla and residual cells, forward and backward, as one pass through the cache a step.
  *
- * The readable engine is ../cells/vanilla.py, ../cells/residual.py and ../bptt.py: same letters, same results to rounding, and
+ * The readable engine is ../cells/vanilla.py, ../cells/residual.py and ../bptt/loop.py: same letters, same results to rounding, and
  * the oracle of this file (tests/rnn_core/compiled/test_compiled.py). Here only speed is added: W stays packed for a whole segment, no
  * call costs more than its arithmetic, phi and phi' share one exponential, and each product keeps its sums in registers.
  * Arrays are time first with samples as columns: a (steps, H, B). steps.h is read once for double and once for float.

@@ -6,6 +6,8 @@ its step in the oracles, a section of the derivation. The config schema is writt
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 import sys
@@ -14,7 +16,10 @@ from pathlib import Path
 import pytest
 
 import rnn_core as rc
+from rnn_core.clipping import RULES
 from rnn_core.oracles import activations, equations
+from rnn_core.tasks import GeneratedTask
+from study.report import page_tables
 from study.tools.write_docs import SCHEMA_FILE
 from tests.rnn_core.cells import test_activations
 
@@ -79,3 +84,22 @@ def test_every_cell_has_a_file_of_its_own() -> None:
 def test_every_cell_is_public() -> None:
     """A cell was added that ``__all__`` of rnn_core/cells/__init__.py does not name."""
     assert {cell.__name__ for cell in rc.CELLS.values()} <= set(rc.__all__)
+
+
+def test_every_generated_task_is_in_the_registry() -> None:
+    """A task was added to rnn_core/tasks and not to GENERATED."""
+    for file in (ROOT / "rnn_core" / "tasks").glob("*.py"):
+        importlib.import_module(f"rnn_core.tasks.{file.stem}")
+    concrete = {task for task in _subclasses(GeneratedTask) if not inspect.isabstract(task)}
+    assert concrete == set(rc.GENERATED.values())
+
+
+def _subclasses(kind: type) -> set[type]:
+    return {below for each in kind.__subclasses__() for below in (each, *_subclasses(each))}
+
+
+def test_the_page_explains_every_clipping_rule() -> None:
+    """A rule was added to rnn_core/clipping.py, and the page says nothing of what it does."""
+    assert set(page_tables.CLIPPING) == set(RULES) - {"none"}
+    caption = (ROOT / "workflow" / "scripts" / "figures" / "clipping_norms.rst").read_text(encoding="utf-8")
+    assert not [rule for rule in page_tables.CLIPPING if rule not in caption]

@@ -167,7 +167,8 @@ def test_messages_are_those_of_the_code() -> None:
 def test_every_public_name_has_its_entry() -> None:
     """``rnn_core`` exports a name that the API page leaves out, or the page names one that is gone."""
     entries = re.findall(r"^::: rnn_core\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(entries) == sorted(rc.__all__)
+    cells = set(rc.cells.__all__)  # all of them by one entry, ``rnn_core.cells``
+    assert sorted(entries) == sorted(set(rc.__all__) - cells | {"cells"})
 
 
 def test_every_page_is_in_the_site() -> None:

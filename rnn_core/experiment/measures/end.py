@@ -56,7 +56,8 @@ BREAKDOWN = (
     Column("first_nonfinite_update", "integer", "updates", "First update with a loss, gradient or parameter that is not finite",
            null="all were finite"),
     Column("first_nonfinite_step", "integer", "steps",
-           "There, the first time step whose state or output plain floats do not hold, or going back the first whose gradient is not finite",
+           "In that update, the first time step whose state or output leaves plain floats; if there is none, the first step, going back, "
+           "whose gradient is not finite",
            null="all were finite, or no single step was to blame"),
 )  # fmt: skip
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core import experiment, readout
+from rnn_core import readout
 from rnn_core.arrays import Array, Params, State
 from rnn_core.bptt import loop, results, signal, steps
+from rnn_core.experiment import evaluation
 from rnn_core.losses import LOSSES
 from rnn_core.oracles import autograd, equations, torch_modules
 from rnn_core.oracles.central_differences import best_step, central_difference
@@ -389,7 +390,7 @@ def _wrong_direct_part(params: Params, dy: Array) -> Array:
 
 ORIGINAL_READOUT_GRADIENTS, ORIGINAL_READOUT_INPUT = readout.parameter_gradients, readout.input_gradient
 AROUND: dict[str, tuple[Any, str, Any]] = {
-    "gradient of a loss without its half": (experiment, "LOSSES", {**LOSSES, "squared_error": _half_error}),
+    "gradient of a loss without its half": (evaluation, "LOSSES", {**LOSSES, "squared_error": _half_error}),
     "readout gradient of other units": (readout, "parameter_gradients", _readout_of_other_units),
     "wrong direct part": (readout, "input_gradient", _wrong_direct_part),
 }

@@ -26,7 +26,8 @@ def test_shapes(task: str, loss_at: str) -> None:
     problem = generated(task, loss_at=loss_at, input_size=3)
     for (x, target), size in ((problem.batch(0), 5), (problem.held_out(), 256)):
         assert x.shape == (6, size, 3)
-        assert target.shape == ((size, 1) if loss_at == "last" else (6, size, 1))
+        C = problem.task.output_size
+        assert target.shape == ((size, C) if loss_at == "last" else (6, size, C))
 
 
 @pytest.mark.parametrize("task", list(rc.GENERATED))

@@ -16,6 +16,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from rnn_core.theory import REGIME_DECADES
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.words import decimals, listed, marked_count, number, signed
@@ -25,7 +26,7 @@ NOTHING = drawing.Nothing(
     "There is no map, because no sweep of this study has several sequence lengths and several values of another number.",
     "Add a sweep with several values of spectral_radius and of sequence_length (2 or more).",
 )
-BOUNDS = (2, 10, 30, 100)  # decades; the first is where "stable" ends
+BOUNDS = (int(REGIME_DECADES), 10, 30, 100)  # decades; the first is where "stable" ends
 COLOURS = {"blue": "blue vanishing", "pale": "white stable", "red": "red exploding"}
 GROUP = ["panel", "row", "sequence_length"]
 MOST_COLUMNS = 16  # more have no room for numbers

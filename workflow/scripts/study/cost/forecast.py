@@ -35,7 +35,7 @@ class Job:
         logs: its log files.
         runs: how many it computes (blocks only); ``record`` is where it tells how many are finished.
         submitted: whether Snakemake has given it to its executor.
-        began, ended: seconds since 1970; None before that, and where nobody knows how long it waited in a queue.
+        began, ended: seconds since 1970; None before it happened, or if its time in a queue is unknown.
     """
 
     kind: str

@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_core import CELLS
+from rnn_core.clipping import RULES
 from study.settings import described_axes
 
 _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
@@ -32,8 +34,6 @@ PLAIN_AXES = (
     "initializer",
     "optimizer",
 )  # a value that says which setting it is
-CELLS = ("vanilla", "residual", "gru", "gru_reset_before", "lstm")  # from the simplest
-RULES = ("none", "norm", "value", "parameter", "adaptive", "signal")
 
 
 # ---- numbers with an address
@@ -257,10 +257,10 @@ def place_of(axis: str, value: Any) -> tuple[Any, ...]:
     if pd.isna(value):
         return (-1,)
     if axis == "cell":
-        return (CELLS.index(value) if value in CELLS else len(CELLS), value)
+        return (list(CELLS).index(value) if value in CELLS else len(CELLS), value)
     if axis == "clipping":
         kind = kind_of(value)
-        return (RULES.index(kind) if kind in RULES else len(RULES), kind, -(threshold(value) or 0.0))
+        return (list(RULES).index(kind) if kind in RULES else len(RULES), kind, -(threshold(value) or 0.0))
     return (0, value)
 
 
