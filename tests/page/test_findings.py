@@ -62,7 +62,7 @@ def test_networks_that_never_turn_are_counted() -> None:
         runs += [start(-0.1, seed=seed, spectral_radius=1.0, sequence_length=400)]
         runs += [start(ratio * math.log(10) / 399, seed=seed, spectral_radius=1.5, sequence_length=400)]
     study = Study(frame(runs))
-    assert "No single ρ for all networks: 2 of 5 networks turn within the ρ tried." in said(runs)
+    assert "There is no single ρ for all networks: 2 of 5 networks turn within the ρ tried." in said(runs)
     cell = study.tables[0].rows[0].cells[1]
     assert cell.mark == "split"
     assert list(map(plain, cell.notes)) == ["▼ 2 vanish", "● 1 stays", "▲ 2 explode"]

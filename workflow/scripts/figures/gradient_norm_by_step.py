@@ -135,6 +135,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     laws = data["linear"].notna().any()
     shown = [
         *(["linear"] if laws else []),
+        *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
         *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),

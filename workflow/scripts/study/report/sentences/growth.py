@@ -46,14 +46,19 @@ def growth_sentence(
     if len(values) == 2 and 2 <= len(singly) <= 4:
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
+    every = f"Of the {spelled(len(values))} {plural_of(axis)}, "
+    averaged = " This is a mean over all ρ." if part.runs["spectral_radius"].nunique() > 1 else ""
+    if comparison.verdict == "none":
+        unclear = f"There is no clear difference in the growth rate per step back between {fastest} and {slowest}:"
+        if len(values) > 2:
+            unclear = f"{every}no two clearly differ in the growth rate per step back. The largest difference, {fastest} minus {slowest}, is"
+        return f"{unclear} {size}.{averaged}" + _stays(part, axis, values)
     order = f"With {fastest}, the growth rate per step back is higher than with {slowest}."
     if len(values) > 2:
-        every = f"{spelled(len(values))} {plural_of(axis)}"
-        order = f"Of the {every}, the growth rate per step back is highest with {fastest} and lowest with {slowest}."
+        order = f"{every}the growth rate per step back is highest with {fastest} and lowest with {slowest}."
     if comparison.verdict == "few":
-        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}."
-    clear = "The difference is clear:" if comparison.verdict != "none" else "The difference is not clear:"
-    return f"{order} {clear} {size}." + _stays(part, axis, values)
+        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}.{averaged}"
+    return f"{order} The difference is clear: {size}.{averaged}" + _stays(part, axis, values)
 
 
 def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
@@ -132,7 +137,7 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
     clear = [name_of(each.fixed) for each in singly if each.verdict in ("higher", "lower")]
     few_seeds = all(each.verdict == "few" for each in singly)
-    verdict = "All of these are clear." if clear else "None of these is clear."
+    verdict = "All of these are clear." if clear else "In no setting is the difference clear."
     if 0 < len(clear) < len(singly):
         verdict = f"Of these, the difference is clear for {few(clear)}."
     if few_seeds:

@@ -26,7 +26,7 @@ from study.report.phrases import (
     where_of,
     writer_of,
 )
-from study.report.words import few, listed, marked, name_of, named, ordered, percent, plural_of, spelled
+from study.report.words import few, itemized, listed, marked, name_of, named, ordered, percent, plural_of, spelled
 
 
 def _called(metric: str) -> str:
@@ -106,16 +106,18 @@ def result_sentence(
     ahead = [(other, compared) for other, compared in pairs if is_better(*compared)]
     elsewhere = [each for each in pooled if each.better]
     if ahead:
-        against = few([f"{effect_words(*compared)} against {named(axis, other)}" for other, compared in ahead], 3)
+        effects = [f"{effect_words(*compared)} against {named(axis, other)}" for other, compared in ahead]
+        against = "; ".join(effects) if len(effects) < 4 else few(effects, 3)
+        means = f" {over.removeprefix(', ').replace('the mean', 'Each is the mean')}." if over else ""
         open_ = [named(axis, other) for other, compared in pairs if (other, compared) not in ahead]
         if open_:
-            text = f"On {task}, {leader} is ahead: {against}{over}. It cannot be told from {few(open_, last='or')}."
+            text = f"On {task}, {leader} is ahead: {against}.{means} It cannot be told from {few(open_, last='or')}."
             text += _also_ahead(
                 axis, [each for each in elsewhere if key_of(first) not in (key_of(each.a), key_of(each.b))]
             )
         else:
             of = f" of the {spelled(len(rest) + 1)} {plural_of(axis)}" if len(rest) > 1 else ""
-            text = f"On {task}, {leader} learns {'best' if of else 'better'}{of}: {against}{over}."
+            text = f"On {task}, {leader} learns {'best' if of else 'better'}{of}: {against}.{means}"
     elif elsewhere:
         largest = max(elsewhere, key=lambda each: abs(each.effect.value))
         sign = 1.0 if largest.better == "a" else -1.0
@@ -237,7 +239,7 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
             if few_seeds
             else " The difference is not clear."
         )
-    return f"On {task_of(part)}, runs break down because a value is no longer finite: {few(words, 6)}.{tail}"
+    return f"On {task_of(part)}, runs break down because a value is no longer finite: {itemized(words) if len(words) < 7 else few(words, 6)}.{tail}"
 
 
 def _breakdowns(part: measures.Part, runs: pd.DataFrame, values: list[Any], where: Mapping[str, Any]) -> str:

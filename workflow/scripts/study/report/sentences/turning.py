@@ -10,7 +10,7 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import VERBS, bracketed, count_of, interval_words, of_networks, where_of
-from study.report.words import decimals, few, listed, marked, marked_count, name_of, number
+from study.report.words import decimals, few, listed, marked, marked_count, name_of, number, spelled
 
 
 def turning_words(critical: measures.Critical, **where: Any) -> str:
@@ -83,7 +83,9 @@ def turning_sentence(part: measures.Part) -> str:
             f"The growth rate of {few(grow)} is positive at every ρ from {low} to {high}, in every network."
         )
     if unclear:
-        sentences.append(f"No single ρ for {few(unclear, 3)}.")
+        sentences += [f"There is no single ρ for {kind}." for kind in unclear[:3]]
+        if len(unclear) > 3:
+            sentences.append(f"Nor is there one for {spelled(len(unclear) - 3)} more.")
     return " ".join(sentences)
 
 
