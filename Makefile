@@ -84,6 +84,7 @@ clean: ## remove results and the environment
 
 # The second line makes `import rnn_core` work in every folder, not only in this one.
 $(VENV)/run.stamp: requirements.txt pyproject.toml
+	@echo "Setting up $(VENV): a minute or two"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

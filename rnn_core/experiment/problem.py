@@ -101,8 +101,9 @@ def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
     e = experiment
     if data is None:
         if e.task not in GENERATED:
+            given = "data=rnn_core.tasks.digits()" if e.task == "digits" else "data=Sequences(…)"
             raise ValueError(
-                f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences"
+                f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences: {given}"
             )
         kind = GENERATED[e.task]
         D = e.input_size or kind.default_input_size

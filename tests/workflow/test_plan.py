@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from study import plan as planning
 from study.config import approval
 from study.cost import model, outlook
 from study.plan import Block
-from tests.support.study_project import ROOT
+from tests.support.study_project import ROOT, copy
 
 
 @pytest.fixture
@@ -92,6 +93,22 @@ def test_planning_imports_nothing_slow() -> None:
     path = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "workflow" / "scripts")])}
     done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
+    """A visitor has installed Snakemake alone, and meets a traceback."""
+    import subprocess
+    import sys
+
+    project = copy(tmp_path / "project")
+    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError(\"No module named 'pyarrow'\", name='pyarrow')\n")
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "studies/tiny.yaml"]
+    path = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=project.root, env=path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    printed = done.stdout + done.stderr
+    assert "with pyarrow, which its Python does not have: pip install -r requirements.txt" in printed
+    assert "Traceback" not in printed
 
 
 def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:

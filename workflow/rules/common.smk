@@ -20,21 +20,26 @@ FOLDERS = [
 ]
 sys.path += [str(WORKFLOW / "scripts"), str(WORKFLOW.parent)]
 
-from study.screen import stop  # first, for the other imports take a second
+try:
+    from study.screen import stop  # first, for the other imports take a second
 
-if workflow.is_main_process:
-    stop.end_in_words()
+    if workflow.is_main_process:
+        stop.end_in_words()
 
-from study.config import approval
-from study.config.canonical import canonical
-from study.data import locating
-from study.data import task_file
-from study import plan
-from study.screen import progress
-from study import provenance
-from study.cost import resources
-from study.tables.columns import TABLES
-from study.config import reader
+    from study.config import approval
+    from study.config.canonical import canonical
+    from study.data import locating
+    from study.data import task_file
+    from study import plan
+    from study.screen import progress
+    from study import provenance
+    from study.cost import resources
+    from study.tables.columns import TABLES
+    from study.config import reader
+except ModuleNotFoundError as missing:
+    raise WorkflowError(
+        f"Snakemake reads this workflow with {missing.name}, which its Python does not have: pip install -r requirements.txt"
+    )
 
 
 class Refused(CliException):
