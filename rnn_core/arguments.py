@@ -48,6 +48,8 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
         if params[name].ndim != 2:
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
+    if D == params["weight_hh"].shape[0] != rows:  # it would fit the recurrent matrix the other way round
+        raise ValueError(f"weight_ih: shape {(rows, D)} looks transposed; with this weight_hh it is ({D}, inputs)")
     gates = len(cell.gates)
     H = rows // gates
     if rows != gates * H or H < 1:

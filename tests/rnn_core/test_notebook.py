@@ -139,6 +139,7 @@ BACKWARD: list[tuple[str, Callable[[], object]]] = [
     ("grad_state: ndarray is not allowed; it must be {name: (B, H)}", lambda: rc.backward(tape, ones, ones[0])),  # type: ignore[arg-type]
     ("grad_state['hidden']: shape (5,) does not fit; expected (4, 5), which is (B, H)", lambda: rc.backward(tape, ones, {"hidden": np.ones(H)})),
     ("grad_state['hidden']: torch does not fit; x is NumPy", lambda: rc.backward(tape, ones, {"hidden": torch.ones((B, H)).double()})),
+    ("weight_ih: shape (3, 5) looks transposed; with this weight_hh it is (5, inputs)", lambda: rc.forward(tape.cell, {**tape.params, "weight_ih": tape.params["weight_ih"].T}, tape.x)),
     ("grad_state['hidden']: a state needs one exponent for all its entries, and this has one per row", lambda: rc.backward(tape, ones, {"hidden": rc.Scaled(ones[0], np.ones(B, int))})),
     ("states: 'cell' is not known; allowed: hidden", lambda: tape.states("cell")),
     ("mantissa: list is not allowed; it must be a NumPy array or a torch tensor", lambda: rc.Scaled([1.0], 3)),
