@@ -47,9 +47,11 @@ def _placed(value: np.ndarray, work: Work) -> Any:
     return value if work.device == "cpu" else place(value, str(value.dtype), work.device)
 
 
-def _read(found: rc.Gradients) -> list[Measured]:
-    grads = {name: value.to_float() if isinstance(value, rc.Scaled) else value for name, value in found.params.items()}
-    return [Measured(found.log_norm, {name: _numpy(value) for name, value in grads.items()})]
+def _read(gradients: rc.Gradients) -> list[Measured]:
+    grads = {
+        name: value.to_float() if isinstance(value, rc.Scaled) else value for name, value in gradients.params.items()
+    }
+    return [Measured(gradients.log_norm, {name: _numpy(value) for name, value in grads.items()})]
 
 
 def _numpy(value: Any) -> np.ndarray:

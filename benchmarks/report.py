@@ -43,17 +43,17 @@ def _sizes(results: dict[str, Any], dtype: str) -> list[dict[str, Any]]:
 
 def judged(results: dict[str, Any]) -> list[tuple[str, str, float, float | None]]:
     """(where, what, value, target) of every ratio that has one."""
-    found: list[tuple[str, str, float, float | None]] = []
+    rows: list[tuple[str, str, float, float | None]] = []
     for size in results["single"]:
         H, where = size["hidden_size"], f"{size['dtype']}, H = {size['hidden_size']}"
-        found.append((where, "ours vs best peer", size["ours_vs_best_peer"], targets.RATIO.get(H)))
+        rows.append((where, "ours vs best peer", size["ours_vs_best_peer"], targets.RATIO.get(H)))
         fraction = size["fraction_of_product_rate"]["ours"]
-        found.append((where, "fraction of the matrix-product rate", fraction, targets.FRACTION.get(H)))
+        rows.append((where, "fraction of the matrix-product rate", fraction, targets.FRACTION.get(H)))
     for part, name in (("engine", "engine work"), ("whole", "whole runs")):
         if results.get("sweep"):
             value = results["sweep"][part]["ours_vs_best_peer"]
-            found.append((f"sweep, {name}", "ours vs best peer", value, targets.SWEEP))
-    return found
+            rows.append((f"sweep, {name}", "ours vs best peer", value, targets.SWEEP))
+    return rows
 
 
 def _verdicts(results: dict[str, Any]) -> str:

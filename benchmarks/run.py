@@ -53,12 +53,12 @@ def measure(sizes: list[int], dtypes: list[str], device: str, with_sweep: bool) 
     contenders, missing = peers.load(device)
     for name, why in missing.items():
         print(f"{name} is left out: {why}", flush=True)
-    found = []
+    measured = []
     for dtype in dtypes:
         for size in sizes:
-            found.append(single.measure(size, dtype, contenders, device))
-            _say(found[-1])
-    results: dict[str, Any] = {"machine": machine(device), "missing": missing, "single": found}
+            measured.append(single.measure(size, dtype, contenders, device))
+            _say(measured[-1])
+    results: dict[str, Any] = {"machine": machine(device), "missing": missing, "single": measured}
     if with_sweep:
         results["sweep"] = sweep.measure(contenders)
         for part in ("engine", "whole"):

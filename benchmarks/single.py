@@ -85,8 +85,8 @@ def ratios(rows: dict[str, Any], limit: dict[str, Any], work: Work) -> dict[str,
 
 
 def _only(ready: Prepared) -> Measured:
-    [found] = ready.read(ready.call())
-    return found
+    [measured] = ready.read(ready.call())
+    return measured
 
 
 def fastest(contender: Contender, works: Sequence[Work], expected: Expected, dtype: str) -> Entry:
@@ -98,9 +98,9 @@ def fastest(contender: Contender, works: Sequence[Work], expected: Expected, dty
     tried: list[tuple[float, Entry]] = []
     for form in (form for form in contender.forms if works[0].hidden_size <= form.largest):
         ready = form.prepare(works[: form.runs])
-        found = ready.read(ready.call())
+        measured = ready.read(ready.call())
         name = f"{contender.name} ({form.name})"
-        error = check.check(name, found, expected[: form.runs], dtype, contender.trace)
+        error = check.check(name, measured, expected[: form.runs], dtype, contender.trace)
         alone = len(contender.forms) == 1
         seconds = 0.0 if alone else _trial(ready) / form.runs
         tried.append((seconds, Entry(contender, form, ready, error)))

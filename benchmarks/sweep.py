@@ -59,11 +59,11 @@ def start_of(experiment: rc.Experiment) -> Start:
     """What a run starts from, and for the peers dL/dh_T and the readout's gradients."""
     problem = rc.prepare(experiment)
     x, target = problem.batch(0)
-    found = rc.evaluate(problem, problem.params, x, target)
+    evaluation = rc.evaluate(problem, problem.params, x, target)
     T = experiment.sequence_length
-    cell = {name: value for name, value in problem.params.items() if name in found.gradients.params}
-    readout: dict[str, Any] = {name: value for name, value in found.param_grads.items() if name not in cell}
-    last: Any = found.grad_hidden(T - 1, T)
+    cell = {name: value for name, value in problem.params.items() if name in evaluation.gradients.params}
+    readout: dict[str, Any] = {name: value for name, value in evaluation.param_grads.items() if name not in cell}
+    last: Any = evaluation.grad_hidden(T - 1, T)
     return Start(experiment, problem, x, target, Work(cell, x, last[0]), readout)
 
 
@@ -93,12 +93,12 @@ def ours_engine(starts: Sequence[Start]) -> Iterator[tuple[Start, str, Evaluatio
         tape: Any = None
         for start in sorted(group, key=lambda each: -each.experiment.sequence_length):
             problem, T = start.problem, start.experiment.sequence_length
-            found = rc.evaluate(
+            evaluation = rc.evaluate(
                 problem, problem.params, start.x, start.target, tape=None if tape is None else tape.prefix(T)
             )
-            tape = tape or found.tape
+            tape = tape or evaluation.tape
             for rule in CLIPPING:
-                yield start, rule, found, rc.parse_clipping(rule)(found.param_grads, problem.params)
+                yield start, rule, evaluation, rc.parse_clipping(rule)(evaluation.param_grads, problem.params)
 
 
 def peer_runs(starts: Sequence[Start], ready: Sequence[Prepared]) -> Iterator[tuple[Start, str, Run]]:
@@ -110,9 +110,9 @@ def peer_runs(starts: Sequence[Start], ready: Sequence[Prepared]) -> Iterator[tu
 
 def peer_run(start: Start, ready: Prepared, rule: str) -> Run:
     """One run of a peer, with its clipped norm."""
-    [found] = ready.read(ready.call())
-    assert found.log_norm is not None
-    return found.log_norm, *clipped_norms({**found.params, **start.readout}, rule)
+    [measured] = ready.read(ready.call())
+    assert measured.log_norm is not None
+    return measured.log_norm, *clipped_norms({**measured.params, **start.readout}, rule)
 
 
 def whole_runs(todo: Sequence[rc.Experiment], form: Form, known: dict[rc.Experiment, Start]) -> Iterator[Run]:

@@ -64,7 +64,7 @@ def side_by_side(
     names = list(calls)
     lasts = {name: _seconds(call) if warm_up else math.inf for name, call in calls.items()}
     repeats = {name: max(1, min(MOST_REPEATS, math.ceil(AT_LEAST / seconds))) for name, seconds in lasts.items()}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    timed: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
     try:
@@ -73,10 +73,10 @@ def side_by_side(
             for name in [*names[start:], *names[:start]]:
                 if lasts[name] < WARMED:
                     calls[name]()
-                found[name].append(once(calls[name], repeats[name]))
+                timed[name].append(once(calls[name], repeats[name]))
     finally:
         gc.enable()
-    return {name: _times(name, found[name], (runs or {}).get(name, 1), most) for name in names}
+    return {name: _times(name, timed[name], (runs or {}).get(name, 1), most) for name in names}
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -85,8 +85,8 @@ def _seconds(call: Callable[[], Any]) -> float:
     return first if first > WARMED else once(call)[0]
 
 
-def _times(name: str, found: list[tuple[float, float]], runs: int, most: float = THREADS) -> Times:
-    threads = float(np.median([cpu / wall for wall, cpu in found]))
+def _times(name: str, timed: list[tuple[float, float]], runs: int, most: float = THREADS) -> Times:
+    threads = float(np.median([cpu / wall for wall, cpu in timed]))
     if threads > most:
         raise MoreThanOneThread(f"{name} used {threads:.2f} threads; everybody has one")
-    return Times([wall / runs for wall, _ in found], threads)
+    return Times([wall / runs for wall, _ in timed], threads)

@@ -61,12 +61,12 @@ def first_lost(columns: dict[str, np.ndarray]) -> dict[str, int | None]:
     """By ``<format>_flushed_at`` and ``<format>_overflowed_at``: the first step on the way back, the largest t = 1 … T, at which
     all nonzero entries of the gradient would be flushed to zero, and at which one would overflow; None where there is none.
     ``columns`` are those of ``lost_fractions``."""
-    found: dict[str, int | None] = {}
+    first_steps: dict[str, int | None] = {}
     for format in FORMATS:
         flushed, overflowed = columns[f"{format.name}_flushed"] == 1.0, columns[f"{format.name}_overflowed"] > 0.0
         for name, steps in (("flushed", np.flatnonzero(flushed)), ("overflowed", np.flatnonzero(overflowed))):
-            found[f"{format.name}_{name}_at"] = int(steps[-1]) + 1 if steps.size else None
-    return found
+            first_steps[f"{format.name}_{name}_at"] = int(steps[-1]) + 1 if steps.size else None
+    return first_steps
 
 
 def _limit(number: float, exponent: np.ndarray, reference: Array) -> Array:

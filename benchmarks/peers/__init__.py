@@ -11,7 +11,7 @@ NAMES = ("torch_eager", "torch_rnn", "torch_func", "jax_scan", "jax_vmap", "nump
 
 def load(device: str = "cpu") -> tuple[list[Contender], dict[str, str]]:
     """(the peers of this device that can be imported, why the others cannot, by name)."""
-    found, missing = [], {}
+    installed, missing = [], {}
     for name in NAMES:
         try:
             peer: Contender = import_module(f"benchmarks.peers.{name}").PEER
@@ -19,7 +19,7 @@ def load(device: str = "cpu") -> tuple[list[Contender], dict[str, str]]:
             missing[name] = f"{error.name} is not installed"
             continue
         if device in peer.devices:
-            found.append(peer)
+            installed.append(peer)
         else:
             missing[name] = f"not run on {device}"
-    return found, missing
+    return installed, missing

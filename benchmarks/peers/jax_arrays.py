@@ -93,7 +93,7 @@ def ready(works: Sequence[Work], gradients: Gradients, unroll: int) -> tuple[Cal
     return lambda: jax.block_until_ready(function(params, x, g)), seconds
 
 
-def read(found: Any, run: int | None = None) -> Measured:
+def read(result: Any, run: int | None = None) -> Measured:
     """Results of one run, in NumPy."""
-    norms, grads = found if run is None else (found[0][run], {name: value[run] for name, value in found[1].items()})
+    norms, grads = result if run is None else (result[0][run], {name: value[run] for name, value in result[1].items()})
     return Measured(np.asarray(norms, np.float64), {name: np.asarray(value) for name, value in grads.items()})

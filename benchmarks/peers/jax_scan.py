@@ -11,7 +11,7 @@ from benchmarks.work import Contender, Form, Prepared, Work
 def _prepare(gradients: Gradients, unroll: int) -> Callable[[Sequence[Work]], Prepared]:
     def prepare(works: Sequence[Work]) -> Prepared:
         call, seconds = ready(works, gradients, unroll)
-        return Prepared(call, lambda found: [read(found)], seconds)
+        return Prepared(call, lambda result: [read(result)], seconds)
 
     return prepare
 

@@ -11,7 +11,7 @@ from benchmarks.work import Contender, Form, Prepared, Work
 def _prepare(gradients: Gradients) -> Callable[[Sequence[Work]], Prepared]:
     def prepare(works: Sequence[Work]) -> Prepared:
         call, seconds = ready(works, gradients, 1)
-        return Prepared(call, lambda found: [read(found, run) for run in range(len(works))], seconds)
+        return Prepared(call, lambda result: [read(result, run) for run in range(len(works))], seconds)
 
     return prepare
 

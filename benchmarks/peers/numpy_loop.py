@@ -64,10 +64,10 @@ class Loop:
     def results(self) -> Any:
         H = self.g.shape[1]
         da, signals = self.da.reshape(-1, H), self.dh.reshape(len(self.dh), -1)
-        found = da.T @ self.before[:-1].reshape(len(da), -1)
+        product = da.T @ self.before[:-1].reshape(len(da), -1)
         bias = np.ones(len(da), da.dtype) @ da
-        weight_ih = found[:, H:] if self.joined else (self.x.reshape(len(da), -1).T @ da).T
-        grads = {"weight_ih": weight_ih, "weight_hh": found[:, :H], "bias_ih": bias, "bias_hh": bias}
+        weight_ih = product[:, H:] if self.joined else (self.x.reshape(len(da), -1).T @ da).T
+        grads = {"weight_ih": weight_ih, "weight_hh": product[:, :H], "bias_ih": bias, "bias_hh": bias}
         return 0.5 * np.log(np.einsum("ti,ti->t", signals, signals)), grads
 
     def __call__(self) -> Any:
@@ -79,7 +79,7 @@ class Loop:
 def _prepare(joined: bool) -> Callable[[Sequence[Work]], Prepared]:
     def prepare(works: Sequence[Work]) -> Prepared:
         [work] = works
-        return Prepared(Loop(work, joined), lambda found: [Measured(found[0].astype(np.float64), found[1])])
+        return Prepared(Loop(work, joined), lambda result: [Measured(result[0].astype(np.float64), result[1])])
 
     return prepare
 

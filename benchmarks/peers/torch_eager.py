@@ -35,7 +35,7 @@ def retain_grad(works: Sequence[Work]) -> Prepared:
         states[-1].backward(g)
         return log_norms(torch.stack([h.grad for h in states])), {name: p.grad for name, p in params.items()}
 
-    return Prepared(finished(call, work.device), lambda found: [measured(*found)])
+    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
 
 
 def asked_for(works: Sequence[Work]) -> Prepared:
@@ -45,10 +45,10 @@ def asked_for(works: Sequence[Work]) -> Prepared:
 
     def call() -> Any:
         states = _states(preactivations(params, x), params["weight_hh"], g)
-        found = torch.autograd.grad(states[-1], [*params.values(), *states], g)
-        return log_norms(torch.stack(found[len(params) :])), dict(zip(params, found, strict=False))
+        gradients = torch.autograd.grad(states[-1], [*params.values(), *states], g)
+        return log_norms(torch.stack(gradients[len(params) :])), dict(zip(params, gradients, strict=False))
 
-    return Prepared(finished(call, work.device), lambda found: [measured(*found)])
+    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
 
 
 def one_product(works: Sequence[Work]) -> Prepared:
@@ -60,13 +60,13 @@ def one_product(works: Sequence[Work]) -> Prepared:
     def call() -> Any:
         a = preactivations(params, x)
         states = _states(a, params["weight_hh"].detach(), g)
-        found = torch.autograd.grad(states[-1], [a, *(params[name] for name in others), *states], g)
-        da, grads, signals = found[0], found[1 : 1 + len(others)], found[1 + len(others) :]
+        gradients = torch.autograd.grad(states[-1], [a, *(params[name] for name in others), *states], g)
+        da, grads, signals = gradients[0], gradients[1 : 1 + len(others)], gradients[1 + len(others) :]
         H = g.shape[1]
         weight_hh = da[1:].reshape(-1, H).T @ torch.stack(states[:-1]).detach().reshape(-1, H)
         return log_norms(torch.stack(signals)), {"weight_hh": weight_hh, **dict(zip(others, grads, strict=True))}
 
-    return Prepared(finished(call, work.device), lambda found: [measured(*found)])
+    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
 
 
 PEER = Contender(

@@ -31,8 +31,8 @@ def over_runs(works: Sequence[Work]) -> Prepared:
         grads, signals = gradient(params, zeros, x, g)
         return log_norms(signals), grads
 
-    def read(found: Any) -> list[Any]:
-        norms, grads = found
+    def read(result: Any) -> list[Any]:
+        norms, grads = result
         return [measured(norms[run], {name: value[run] for name, value in grads.items()}) for run in range(len(works))]
 
     return Prepared(finished(call, works[0].device), read)

@@ -26,7 +26,7 @@ def module(works: Sequence[Work]) -> Prepared:
         last[0].backward(g)
         return None, {name: getattr(rnn, f"{name}_l0").grad for name in params}
 
-    return Prepared(finished(call, work.device), lambda found: [measured(*found)])
+    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
 
 
 PEER = Contender(

@@ -64,10 +64,10 @@ def library() -> Library:
         )
     if mode == "off":
         return Library(None, "RNN_CORE_COMPILED=off")
-    found = _load()
-    if mode == "require" and found.handle is None:
-        raise RuntimeError(f"RNN_CORE_COMPILED=require, but {found.why}")
-    return found
+    loaded = _load()
+    if mode == "require" and loaded.handle is None:
+        raise RuntimeError(f"RNN_CORE_COMPILED=require, but {loaded.why}")
+    return loaded
 
 
 def _load() -> Library:
@@ -77,13 +77,13 @@ def _load() -> Library:
     why = "no folder to keep the library in was found"
     for folder in _folders():
         try:
-            found = _built(folder, calls) if calls else _left(folder)
+            loaded = _built(folder, calls) if calls else _left(folder)
         except OSError as error:
             why = f"the library could not be stored or loaded ({error.strerror or error})"
             continue
-        if found.handle is None and calls:  # somebody counts on it
-            warnings.warn(f"rnn_core computes without its compiled steps: {found.why}", RuntimeWarning, stacklevel=4)
-        return found
+        if loaded.handle is None and calls:  # somebody counts on it
+            warnings.warn(f"rnn_core computes without its compiled steps: {loaded.why}", RuntimeWarning, stacklevel=4)
+        return loaded
     return Library(None, why)
 
 
@@ -145,13 +145,13 @@ def _opened(file: Path) -> Library:
 
 def _folders() -> list[Path]:
     """Where the library may lie: the user's cache, or where that is read-only or full, the folder for temporary files."""
-    found = []
+    folders = []
     try:
         home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
-        found.append(Path(home) / "rnn_core")
+        folders.append(Path(home) / "rnn_core")
     except (RuntimeError, KeyError):  # a user without a home, as in a container
         pass
-    return [*found, Path(tempfile.gettempdir()) / f"rnn_core-{os.getuid()}"]
+    return [*folders, Path(tempfile.gettempdir()) / f"rnn_core-{os.getuid()}"]
 
 
 def _is_whole(file: Path) -> bool:
