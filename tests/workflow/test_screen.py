@@ -286,6 +286,32 @@ def test_a_signal_while_the_schedulers_lock_is_held_ends_the_call(whose: str) ->
             subprocess.run(command, timeout=8, **call)  # type: ignore[call-overload]
 
 
+ELSEWHERE = """
+    import signal, threading, time
+    from types import SimpleNamespace
+    from study.screen import stop
+
+    jobs = threading.Semaphore(0)  # the main thread waits for it, without an end
+    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: jobs.release()), True, lambda: None)
+
+    def receive():
+        time.sleep(0.5)
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+
+    threading.Thread(target=receive, daemon=True).start()
+    jobs.acquire()
+    print("ended", flush=True)
+"""
+
+
+def test_a_signal_that_another_thread_receives_ends_the_call() -> None:
+    """The system gives a signal to any thread. Python's handler would run when the main thread wakes, at the end of the next job."""
+    command = [sys.executable, "-c", textwrap.dedent(ELSEWHERE)]
+    scripts = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "scripts")}
+    done = subprocess.run(command, env=scripts, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "ended\n", done.stderr
+
+
 HELD_UP = """
     import os, signal, subprocess, sys, time
     from types import SimpleNamespace

@@ -1,13 +1,13 @@
 """Ctrl-C, SIGTERM and a closed terminal end a call of Snakemake fast, whatever it is doing at that moment.
 
 Snakemake's own handler of SIGTERM takes a lock inside the signal handler. If the interrupted main thread holds that lock, it waits for
-itself for ever. Here the handler only leaves word, and a thread does the work.
+itself for ever. Here the signal only leaves word, and a thread does the work.
 """
 
 from __future__ import annotations
 
 import os
-import queue
+import select
 import signal
 import sys
 import threading
@@ -24,6 +24,7 @@ STOPPED = "Stopped. What is finished is kept; the same command goes on."
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_AGAIN = 0.1  # seconds between two looks for living jobs
 GENTLE = 1.0  # seconds that a job has between SIGTERM and SIGKILL
+MEANT_TWICE = 0.5  # seconds between two signals that mean "at once"; a terminal that closes may send two
 # Seconds for Snakemake to end by itself: where all jobs run on this machine, and where they do not.
 PATIENCE = {True: 30.0, False: 300.0}
 
@@ -62,14 +63,38 @@ def stop_on_signals(scheduler: Any, local: bool, told: Callable[[], None]) -> No
         local: whether all jobs are this process's children. Otherwise its executor cancels those that are elsewhere.
         told: called once, before anything ends.
     """
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may be called in a signal handler; it is reentrant
-    for number in _heeded():
-        signal.signal(number, lambda received, _: asked.put(received))
+    asked = _Asked(_heeded())
     threading.Thread(target=_wait_and_end, args=(asked, scheduler, local, told), daemon=True).start()
 
 
-def _wait_and_end(asked: queue.SimpleQueue[int], scheduler: Any, local: bool, told: Callable[[], None]) -> None:
-    asked.get()
+class _Asked:
+    """Tells a thread that a signal has come, whatever the main thread waits for. To be made in the main thread.
+
+    Python runs a handler in the main thread alone, and the system may give the signal to another one: then a main thread that
+    waits for a lock does not wake. What C writes to the wake-up descriptor comes at once.
+    """
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._numbers = set(numbers)
+        self._read, write = os.pipe()
+        os.set_blocking(write, False)
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def wait(self) -> None:
+        """Until one of the signals comes."""
+        while not self.again(None):
+            pass
+
+    def again(self, seconds: float | None = 0.0) -> bool:
+        """Whether one of them comes within so many seconds; None is for ever."""
+        ready = select.select([self._read], [], [], seconds)[0]
+        return bool(ready) and not self._numbers.isdisjoint(os.read(self._read, 64))
+
+
+def _wait_and_end(asked: _Asked, scheduler: Any, local: bool, told: Callable[[], None]) -> None:
+    asked.wait()
     begun = time.monotonic()
     telling = threading.Thread(target=told, daemon=True)  # a terminal that takes no words must not keep the call alive
     telling.start()
@@ -78,9 +103,10 @@ def _wait_and_end(asked: queue.SimpleQueue[int], scheduler: Any, local: bool, to
         with suppress(Exception):
             scheduler._executor.cancel()
     threading.Thread(target=scheduler.executor_error_callback, args=(KeyboardInterrupt(),), daemon=True).start()
-    while time.monotonic() - begun < PATIENCE[local] and asked.empty():  # asked twice: at once
+    while time.monotonic() - begun < PATIENCE[local]:
         end_children(hard=time.monotonic() - begun > GENTLE)
-        time.sleep(LOOK_AGAIN)
+        if asked.again(LOOK_AGAIN) and time.monotonic() - begun > MEANT_TWICE:
+            break
     end_children(hard=True)
     # Something holds Snakemake up for good. Its lock stays; study/tools/release_lock.py sees that its holder is dead.
     os._exit(1)
