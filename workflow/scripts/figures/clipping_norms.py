@@ -41,7 +41,6 @@ BEFORE = "#9a9a9a"
 MOST_ROWS, MOST_RULES, MOST_LINES = 3, 6, 10
 THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
 CUT = 1e-9  # decades that clipping must take off a norm to count
-OF_RUN = ("clipped", "going", "highest", "highest_at")
 
 
 # ---- what is drawn

@@ -118,12 +118,9 @@ def _colours_there(data: pd.DataFrame) -> list[str]:
 
 def _cells(study: Study) -> pd.DataFrame:
     """Every setting of the study's networks before training: its T, whether all its networks stay, and whether they agree."""
-    starts = measures.starts(study.all_runs)
-    axes = measures.varied(starts, measures.TRAINING)
     settings = []
-    for chosen, rows in measures.grouped(starts, axes):
-        counts = measures.regime_counts(rows)
-        T = chosen.get("sequence_length", starts["sequence_length"].iloc[0])
+    for _, rows in measures.by_setting(measures.starts(study.all_runs)):
+        counts, T = measures.regime_counts(rows), rows["sequence_length"].iloc[0]
         settings.append(
             {"T": int(T), "stay": counts["stable"] == len(rows), "agree": max(counts.values()) == len(rows)}
         )

@@ -100,10 +100,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _settings(study: Study) -> pd.DataFrame:
     """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
-    starts = measures.starts(study.all_runs)
-    axes = measures.varied(starts, measures.TRAINING)
     settings = []
-    for chosen, rows in measures.grouped(starts, axes):
+    for chosen, rows in measures.by_setting(measures.starts(study.all_runs)):
         known = rows.loc[np.isfinite(rows["growth_rate"].astype(float)), "growth_rate"]
         if len(known) > 1:
             T = int(rows["sequence_length"].iloc[0])
@@ -211,7 +209,7 @@ def _split(study: Study) -> str:
     starts = measures.starts(study.all_runs)
     T = int(starts["sequence_length"].max())
     at_longest = starts[starts["sequence_length"] == T]
-    groups = [rows for _, rows in measures.grouped(at_longest, measures.varied(at_longest, measures.TRAINING))]
+    groups = [rows for _, rows in measures.by_setting(at_longest)]
     split = sum(max(measures.regime_counts(rows).values()) < len(rows) for rows in groups)
     if not split:
         return ""

@@ -8,7 +8,6 @@ from typing import Any
 
 from rnn_core.cells import CELLS
 from rnn_core.experiment import Experiment, axes
-from rnn_core.tasks import GENERATED
 
 
 @cache
@@ -36,11 +35,6 @@ def described_axes() -> dict[str, dict[str, Any]]:
 def axis_defaults() -> dict[str, Any]:
     """The value of every setting that a sweep does not name."""
     return {name: axis["default"] for name, axis in described_axes().items()}
-
-
-def generated_tasks() -> list[str]:
-    """Tasks whose sequences are drawn, not read."""
-    return list(GENERATED)
 
 
 def axis_label(name: str) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_core.experiment import RANGES
+from rnn_core.tasks import GENERATED
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
 from study.plan import as_list
-from study.settings import axis_defaults, described_axes, generated_tasks
+from study.settings import axis_defaults, described_axes
 
 KeyPath = tuple[Any, ...]
 
@@ -29,7 +30,7 @@ def not_finite(config: Any, path: KeyPath = ()) -> Iterator[Problem]:
 
 def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong with the sweeps of a canonical config."""
-    built_in = [*generated_tasks(), "digits"]
+    built_in = [*GENERATED, "digits"]
     for name in config.get("sequences", {}):
         if name in built_in:
             yield ("sequences", name), "this name is taken by a built-in task; choose another"

@@ -23,7 +23,7 @@ from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
 from study.cost.rates import RATES
 from study.plan import Block, Settings
-from study.settings import described_axes
+from study.settings import axis_defaults
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
@@ -123,9 +123,9 @@ def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]
 
 def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     """(values of the settings that work depends on, values of all that are given)."""
-    described = described_axes()
+    defaults = axis_defaults()
     given = {**{axis: [value] for axis, value in block.shared.items()}, **block.grid}
-    return {axis: given.get(axis, [described[axis]["default"]]) for axis in _DECIDE_WORK}, given
+    return {axis: given.get(axis, [defaults[axis]]) for axis in _DECIDE_WORK}, given
 
 
 def _eigenvalues(block: Block) -> int:

@@ -24,7 +24,7 @@ from study.counts import counted
 from study.plan import Block
 from study.runs import gate
 from study.runs.runner import BlockRunner
-from study.settings import axis_defaults, described_axes
+from study.settings import axis_defaults
 from study.tables.columns import TABLES
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
@@ -196,8 +196,7 @@ def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict
 
 
 def _grid(experiment: rc.Experiment) -> dict[str, list[Any]]:
-    settings = {name: [getattr(experiment, name)] for name in described_axes()}
-    return {**settings, "updates": [0]}
+    return {**{name: [value] for name, value in vars(experiment).items()}, "updates": [0]}
 
 
 def shown(seconds: float) -> str:

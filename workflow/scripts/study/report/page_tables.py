@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_core.tasks import GENERATED
 from study.report import measures, statistics
 from study.report.findings import Study
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
-from study.settings import described_axes, generated_tasks
+from study.settings import axis_defaults, described_axes
 
 RESULTS = {
     "held_out_accuracy": "accuracy on held-out sequences",
@@ -76,12 +77,10 @@ def share_of_time(logs: Path) -> list[dict[str, Any]]:
 
 def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
-    generated = runs[runs["task"].isin(generated_tasks())]  # these need no data= to be prepared again
+    generated = runs[runs["task"].isin(list(GENERATED))]  # these need no data= to be prepared again
     row = (generated if len(generated) else runs).iloc[0]
-    described = described_axes()
-    defaults = {name: axis["default"] for name, axis in described.items()}
-    chosen = {}
-    for name, default in defaults.items():
+    described, chosen = described_axes(), {}
+    for name, default in axis_defaults().items():
         value = row[name].item() if hasattr(row[name], "item") else row[name]
         if value != default and not pd.isna(value):
             nullable = described[name]["kind"] == "integer"  # pandas makes those floats

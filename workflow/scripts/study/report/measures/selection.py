@@ -86,6 +86,11 @@ def grouped(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], p
     return [(dict(zip(axes, key, strict=True)), by_key[key]) for key in keys]
 
 
+def by_setting(starts: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """The networks of every setting: ``grouped`` by all that tells starts apart."""
+    return grouped(starts, varied(starts, TRAINING))
+
+
 def number_axis(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
     """The spectral radius if it is among these axes; else the number with the most values; None if no number is."""
     numbers = [axis for axis in NUMBERS if axis in axes and runs[axis].notna().all()]
