@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.bptt.loop import Step, Steps
-from rnn_core.bptt.signal import Layer, Signal
+from rnn_core.bptt.signal import Layer, Signal, Wide
 from rnn_core.bptt.watch import results_hold
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
@@ -40,8 +40,14 @@ def careful_step(cell: Cell, params: Params, saved: Any, signal: Signal) -> Step
         log_norm=np.array([[log_norm(part) + e * LN2 for part, e in total.values()]]),
         exponent=np.array([[*(e for _, e in total.values()), common]]),
         sent=Signal.sum_of([Layer(step.sent, step.exponent) for step in steps]),
-        layers=[Layer({"hidden": step.total["hidden"]}, step.exponent) for step in steps] if len(steps) > 1 else [],
+        log_norm_samples=_log_norms_of_samples(steps) if len(steps) > 1 else None,
+        careful=True,
     )
+
+
+def _log_norms_of_samples(steps: list[Step]) -> np.ndarray:
+    """ln of the norm of every sample of dL/dh_t, (B,)."""
+    return Wide.sum_of([Layer({"hidden": step.total["hidden"]}, step.exponent) for step in steps]).log_norms("hidden")
 
 
 def _side_by_side(cell: Cell, params: Params, saved: Any, layers: list[Layer]) -> list[Step] | None:

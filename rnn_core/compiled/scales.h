@@ -49,11 +49,10 @@ static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long c
         to[i] = from[i] * first * second;
 }
 
-/* Whether every entry of (rows x Bp), first B columns, is at least `bound` in magnitude. */
-static int NAME(all_at_least)(const REAL *a, long rows, long B, long Bp, REAL bound) {
+/* Whether every entry is at least `bound` in magnitude. */
+static int NAME(all_large)(const REAL *a, long n, REAL bound) {
     long small = 0;
-    for (long r = 0; r < rows; r++, a += Bp)
-        for (long b = 0; b < B; b++)
-            small += !(NAME(absolute)(a[b]) >= bound);
+    for (long i = 0; i < n; i++)
+        small += !(NAME(absolute)(a[i]) >= bound);
     return small == 0;
 }
