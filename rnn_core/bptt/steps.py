@@ -196,13 +196,13 @@ def compiled_steps(
         direct_exponent=g.exponent[first:stop], joins=g.joins[first:stop], results=results, first=part.start, sums_over=back.sums_over,
     )  # fmt: skip
     done = compiled.run_backward(task, *columns)
-    return _taken_by_compiled(back, part, task, done, reaches=segment.start) if done.number else None
+    return _taken_by_compiled(back, part, task, done) if done.number else None
 
 
 def _taken_by_compiled(
-    back: BackwardPass, part: Segment, task: compiled.BackwardTask, done: compiled.Steps, reaches: int
+    back: BackwardPass, part: Segment, task: compiled.BackwardTask, done: compiled.Steps
 ) -> Taken:
-    """What compiled steps gave, the last ``done.number`` of ``part``; on the way to step ``reaches``."""
+    """What compiled steps gave, the last ``done.number`` of ``part``."""
     before = len(task.x) - done.number
     exponents: dict[str, int | np.ndarray] = dict.fromkeys((*done.log_norm, "x"), done.exponent)
     shares = []
@@ -219,7 +219,7 @@ def _taken_by_compiled(
         columns={} if back.keeps else {name: task.results[name][before:] for name in done.log_norm},
         shares=shares,
         log_norm_samples={part.start + before + t: norms for t, norms in done.log_norm_samples.items()},
-        compiled_can_go_on=part.start + before <= reaches,
+        compiled_can_go_on=before == 0,
     )
 
 

@@ -37,6 +37,10 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
 /* to = from 2^n (n vectors or a rest), in two factors where one would leave the range. */
 static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
     if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
+        if (NAME(size)(from, count) != NOTHING) { /* memset tells no one: whoever asks must learn that something underflowed */
+            volatile REAL smallest = (REAL)ldexp(1.0, 1 - BIAS);
+            smallest *= smallest;
+        }
         memset(to, 0, count * sizeof(REAL));
         return;
     }
