@@ -44,8 +44,12 @@ static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long c
         memset(to, 0, count * sizeof(REAL));
         return;
     }
-    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n, other = n - one;
-    REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(other > BIAS ? BIAS : other));
+    if (n > 2 * BIAS) { /* only the smallest numbers stay finite */
+        NAME(times_power)(from, count, 2 * BIAS, to);
+        from = to, n = n < 4 * BIAS ? n - 2 * BIAS : 2 * BIAS;
+    }
+    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n;
+    REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(n - one));
     long i = 0;
     for (; i + LANES <= count; i += LANES)
         *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
