@@ -178,8 +178,7 @@ def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray) -> Ste
     back = _Back(task, signal, exponent)
     number = _call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed)
     own = slice(len(task.x) - number, None)
-    with np.errstate(divide="ignore"):
-        norms = 0.5 * np.log(back.squares[:, own]) + back.square_exponent[:, own] * LN2
+    norms = _log_norms(back.squares[:, own], back.square_exponent[:, own])
     return Steps(
         number,
         back.sent,
@@ -291,8 +290,7 @@ class _Back:
     def log_norm_samples(self, own: slice) -> dict[int, np.ndarray]:
         """``Steps.log_norm_samples`` of some of the steps."""
         squares, exponents = self._column_squares[own], self._column_exponent[own]
-        with np.errstate(divide="ignore"):
-            return {int(t): 0.5 * np.log(squares[t]) + exponents[t] * LN2 for t in np.flatnonzero(self._apart[own])}
+        return {int(t): _log_norms(squares[t], exponents[t]) for t in np.flatnonzero(self._apart[own])}
 
     def sums(self, number: int) -> list[Sums]:
         """The sums of the parts of the last ``number`` steps, the last part first."""
@@ -350,6 +348,13 @@ def part_of_task(task: BackwardTask, steps: slice) -> BackwardTask:
 def W_hh_columns(params: Params) -> int:
     """H."""
     return int(params["weight_hh"].shape[1])
+
+
+def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """ln of norms whose squares are ``squares * 4**exponent``. Two large logarithms that cancel would cost digits."""
+    mantissa, of_square = np.where(exponent == 0, (squares, 0 * exponent), np.frexp(squares))
+    with np.errstate(divide="ignore"):
+        return 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2
 
 
 def _joined(blocks: np.ndarray, which: tuple[int, ...]) -> np.ndarray:
