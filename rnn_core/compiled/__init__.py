@@ -354,7 +354,8 @@ def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     """ln of norms whose squares are ``squares * 4**exponent``. Two large logarithms that cancel would cost digits."""
     mantissa, of_square = np.where(exponent == 0, (squares, 0 * exponent), np.frexp(squares))
     with np.errstate(divide="ignore"):
-        return 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2
+        norms: np.ndarray = 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2
+    return norms
 
 
 def _joined(blocks: np.ndarray, which: tuple[int, ...]) -> np.ndarray:

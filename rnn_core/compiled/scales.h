@@ -34,12 +34,14 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
     return exponent;
 }
 
-/* to = from 2^n (n vectors or a rest), in two factors where one would leave the range. */
-static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
+/* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
+static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
     if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
+        int lost = NAME(size)(from, count) == NOTHING ? 0 : LOST;
         memset(to, 0, count * sizeof(REAL));
-        return;
+        return lost;
     }
+    forget_flags();
     long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n, other = n - one;
     REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(other > BIAS ? BIAS : other));
     long i = 0;
@@ -47,6 +49,7 @@ static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long c
         *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
     for (; i < count; i++)
         to[i] = from[i] * first * second;
+    return flags();
 }
 
 /* Whether every entry is at least `bound` in magnitude. */

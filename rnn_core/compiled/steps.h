@@ -208,6 +208,8 @@ static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const 
         of_factor[1] = NAME(size)(x + step * n->B * n->D, n->B * n->D);
         for (int kind = 0; kind < 3; kind++) {
             s->f[kind][c] = (size == NOT_FINITE ? 0 : size) + s->e[c] + (kind == 0 && e_h ? e_h[step] : 0);
+            if (of_factor[kind] == NOT_FINITE)
+                s->broke = BROKEN; /* inf * 0 would be lost: readable sums decide */
             long product = s->f[kind][c] + (of_factor[kind] == NOT_FINITE ? 0 : of_factor[kind]);
             if (size != NOTHING && of_factor[kind] != NOTHING && product > most[kind])
                 most[kind] = product;
@@ -274,10 +276,10 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
             NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
             NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
                         s->sums[i] + first, s->columns[i]);
+            s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
             first += vectors * LANES;
         }
     }
-    s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
     s->done = 0;
 }
 /* The sums of a part are complete: write them where they belong, the last part first. */
@@ -480,7 +482,7 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     REAL *dh_all = q->dh, *dc_all = q->dc, *dx_all = q->dx;
     long t = p->steps, part = 0;
     int stop = 0;
-    NAME(signal) s = {.e = *q->sent_exponent, .columns = longs + 4 * Bp}, first = {.dh = first_dh, .dc = first_dc, .columns = longs + 5 * Bp};
+    NAME(signal) s = {.e = *q->sent_exponent, .columns = longs + 4 * Bp}, first = {.dh = first_dh, .dc = cells ? first_dc : NULL, .columns = longs + 5 * Bp};
     for (long b = 0; b < Bp; b++) {
         s.columns[b] = b < B && !again ? q->sent_columns[b] : 0;
         s.apart |= s.columns[b] != 0;
@@ -529,7 +531,12 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             int kept = q->joins[now];
             if (kept) {
                 NAME(keep)(&n, &s, &first);
-                stop = !NAME(join)(&n, (const REAL *)q->g + now * q->g_step, q, q->g_exponent[now], &s, room, sizes, dead);
+                const REAL *g = (const REAL *)q->g + now * q->g_step;
+                stop = !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
+                if (stop && !s.apart) { /* one exponent does not hold both */
+                    NAME(keep)(&n, &first, &s);
+                    stop = !NAME(move_apart)(&n, &s, sizes, dead) || !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
+                }
             }
             stop = stop || !NAME(try_scales)(&n, &to, &s, &first, &kept, room, bound, sizes, dead);
             double most = 0;
