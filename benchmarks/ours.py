@@ -48,9 +48,13 @@ def _placed(value: np.ndarray, work: Work) -> Any:
 
 
 def _read(gradients: rc.Gradients) -> list[Measured]:
-    scaled = {name: value for name, value in gradients.params.items() if isinstance(value, rc.Scaled)}
-    params = {name: _numpy(getattr(value, "mantissa", value)) for name, value in gradients.params.items()}
-    return [Measured(gradients.log_norm, params, {name: value.exponent for name, value in scaled.items()})]
+    params, exponents = {}, {}
+    for name, value in gradients.params.items():
+        if isinstance(value, rc.Scaled):
+            exponents[name] = int(value.exponent)
+            value = value.mantissa
+        params[name] = _numpy(value)
+    return [Measured(gradients.log_norm, params, exponents)]
 
 
 def _numpy(value: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,23 @@ def ratio(entry: Entry) -> tuple[float, str]:
     found = least(times(entry, lambda name, row: row.get("right", True) or name in PYTORCH))
     assert found is not None, "PyTorch can do everything"
     return found
+
+
+def by_itself(entry: Entry, peer: str) -> float:
+    """One peer's time by ours, its answer right or wrong."""
+    rows = entry["contenders"]
+    return float(rows[peer]["median_ms"] / rows["ours"]["median_ms"])
+
+
+def some_right(entry: Entry) -> bool:
+    """Whether any other program's answer is right."""
+    return any(name != "ours" and row.get("right", True) for name, row in entry["contenders"].items())
+
+
+def short(value: float) -> str:
+    """A ratio as tables print it; never rounded up to what it does not reach."""
+    digits = 2 if value < 10.0 else 1
+    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
 def where(entry: Entry, peer: str | None = None) -> str:
@@ -108,8 +126,9 @@ def fractions(rates: Sequence[Mapping[str, Any]], width: str) -> list[Judged]:
     ]  # fmt: skip
 
 
-def judged(results: Mapping[str, Any], width: str = "AVX-512") -> dict[str, list[Judged]]:
+def judged(results: Mapping[str, Any]) -> dict[str, list[Judged]]:
     """Every place of every target."""
+    width = results["machine"]["instructions"]
     entries: list[Entry] = results["grid"]
     gated = [entry for entry in entries if entry["cell"] in ("GRU", "LSTM")]
     plain = [entry for entry in entries if entry not in gated]
@@ -135,6 +154,11 @@ def judged(results: Mapping[str, Any], width: str = "AVX-512") -> dict[str, list
 def worst(entries: Sequence[Entry]) -> Entry:
     """The place of the grid with the smallest ratio."""
     return min(entries, key=lambda entry: ratio(entry)[0])
+
+
+def best(entries: Sequence[Entry]) -> Entry:
+    """The place with the largest."""
+    return max(entries, key=lambda entry: ratio(entry)[0])
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:

@@ -12,13 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import AVX2, cases, grid, peers, ratios, timing
+from benchmarks import AVX2, cases, grid, peers, ratios, sweep, timing
 from rnn_core import compiled
 from rnn_core.arrays import device_name
 from study.files.writing import written_aside
 
 LIBRARIES = ("numpy", "torch", "jax")
-QUICK = timing.Rounds(2, 3, 0.5)
+QUICK = timing.Rounds(3, 5, 1.0, by_cpu=True)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -27,9 +27,16 @@ def machine(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "device": "one thread" if device == "cpu" else device_name(device),
+        "instructions": _instructions(),
         "fast_path": compiled.describe(),
         "versions": {"Python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
     }
+
+
+def _instructions() -> str:
+    """The widest that everybody may use, by which the targets differ."""
+    may = not AVX2.items() <= os.environ.items() and "avx512f" in _cpuinfo("flags")
+    return "AVX-512" if may else "AVX2"
 
 
 def _version(name: str) -> str:
@@ -40,12 +47,16 @@ def _version(name: str) -> str:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(what: str) -> str:
+    """A line of Linux's description of the first core; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(what)), "")
 
 
 def measure(groups: Sequence[cases.Group], device: str, rounds: timing.Rounds | None, rates: Sequence[int]) -> dict[str, Any]:  # fmt: skip
@@ -66,6 +77,7 @@ def measure(groups: Sequence[cases.Group], device: str, rounds: timing.Rounds | 
         shares = ", ".join(f"{each['fraction']:.3f} {regime}" for regime, each in fractions[-1]["ours"].items())
         print(f"H = {size}: of the matrix-product rate {shares}", flush=True)
     minutes = round((time.perf_counter() - start) / 60, 2)
+    print(f"CPU time: {time.process_time() / 60:.1f} minutes", flush=True)
     return {"machine": machine(device), "missing": missing, "minutes": minutes, "rates": fractions, "grid": entries}
 
 
@@ -76,7 +88,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=list(cases.DTYPES), choices=cases.DTYPES)
     parser.add_argument("--cells", nargs="+", default=cases.NAMES, choices=cases.NAMES)
     parser.add_argument("--lengths", nargs="+", type=int, help="every length, not the grid's")
-    parser.add_argument("--quick", action="store_true", help="two or three rounds: rough times in a few minutes; the page stays as it is")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="few rounds, by CPU time: rough ratios in a few minutes on a machine that others use; the page stays as it is")  # fmt: skip
     parser.add_argument("--avx2", action="store_true", help="everybody without AVX-512")
     parser.add_argument("--output", type=Path, help="a file for the results alone; the page stays as it is")
     given = parser.parse_args()
@@ -89,6 +101,8 @@ def main() -> None:
         _on_one_core()
         groups = cases.grid(given.sizes, given.dtypes, given.cells, given.lengths)
     results = measure(groups, given.device, QUICK if given.quick else None, given.sizes if given.device == "cpu" else [])  # fmt: skip
+    if not (given.quick or given.avx2 or given.device == "cuda"):
+        results["sweep"] = sweep.measure(peers.load()[0])
     for line in ratios.summary(results):
         print(line)
     if given.quick and given.output is None:

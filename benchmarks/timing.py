@@ -24,11 +24,15 @@ class MoreThanOneThread(Exception):
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often: at least ``least`` rounds, then more until ``seconds`` are over or there are ``most``."""
+    """How often: at least ``least`` rounds, then more until ``seconds`` are over or there are ``most``.
+
+    By CPU time instead of the clock's where a machine is shared with others.
+    """
 
     least: int = 3
     most: int = 9
     seconds: float = 6.0
+    by_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,11 @@ def side_by_side(
                 timed[name].append(once(calls[name], repeats[name]))
     finally:
         gc.enable()
-    return {name: _times(name, timed[name], (runs or {}).get(name, 1), most_threads) for name in names}
+    return {name: _times(name, timed[name], (runs or {}).get(name, 1), most_threads, rounds.by_cpu) for name in names}
 
 
-def _times(name: str, timed: list[tuple[float, float]], runs: int, most: float = THREADS) -> Times:
+def _times(name: str, timed: list[tuple[float, float]], runs: int, most: float = THREADS, by_cpu: bool = False) -> Times:  # fmt: skip
     threads = float(np.median([cpu / wall for wall, cpu in timed]))
     if threads > most:
         raise MoreThanOneThread(f"{name} used {threads:.2f} threads; everybody has one")
-    return Times([wall / runs for wall, _ in timed], threads)
+    return Times([(cpu if by_cpu else wall) / runs for wall, cpu in timed], threads)
