@@ -65,13 +65,11 @@ def _of_param(name: str, measured: Measured, expected: Measured) -> float:
     shift = measured.exponents.get(name, 0) - expected.exponents.get(name, 0)
     with np.errstate(all="ignore"):
         found = np.ldexp(found, max(-4000, min(4000, shift)))
-        largest = max(np.abs(right).max(), np.abs(found).max())
-        if largest == 0.0:
-            return 0.0
-        if not np.isfinite(largest) or not found.any():
+        if not np.isfinite(found).all() or found.any() != right.any():
             return np.inf
+        largest = max(np.abs(right).max(), np.abs(found).max()) or 1.0
         found, right = found / largest, right / largest
-        return float(np.linalg.norm(found - right) / max(np.linalg.norm(found), np.linalg.norm(right)))
+        return float(np.linalg.norm(found - right) / (max(np.linalg.norm(found), np.linalg.norm(right)) or 1.0))
 
 
 class Reference:

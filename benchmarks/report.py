@@ -70,7 +70,7 @@ def _lead(results: Results) -> str:
             "At every place of the grid it is the fastest other program that counts. Every program whose answer is right counts. PyTorch counts whatever its answer.",
             f"`rnn_core` is behind at {sum(value < 1.0 for value in values)} of {len(values)} places. The median ratio is {ratios.short(median(values))}. "
             f"The best is {ratios.short(max(values))}: {ratios.where(high, ratios.ratio(high)[1])}.",
-            f"At {alone} places no other program's answer is right (marked °). Beside programs that are wrong there, the worst ratio is {ratios.short(every)}.",
+            f"At {alone} places no other program's answer is right (marked °). Beside every program, right or wrong, the worst ratio of the grid is {ratios.short(every)}.",
         ]
     )
 
@@ -81,7 +81,7 @@ def _targets(results: Results) -> str:
     lines = [
         "## Targets", "",
         f"{len(judged) - len(missed)} of {len(judged)} targets are met everywhere in the run shown here.", "",
-        "| target | met | at the worst place | its target | which is |", "|---|---|---|---|---|",
+        "| target | met | worst | bound there | where |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name, places in judged.items():
         low = min(places, key=lambda place: place.slack)

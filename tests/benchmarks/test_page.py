@@ -222,6 +222,18 @@ def test_results_name_no_paths() -> None:
     assert str(Path.home()) not in said and str(report.ROOT) not in said
 
 
+def test_a_run_without_avx512_is_judged_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that may not use AVX-512 is held to the targets of one that does."""
+    monkeypatch.setattr(run, "_cpuinfo", lambda what: "avx2 avx512f" if what == "flags" else "a processor")
+    assert run.machine("cpu")["instructions"] == "AVX-512"
+    for name, value in run.AVX2.items():
+        monkeypatch.setenv(name, value)
+    assert run.machine("cpu")["instructions"] == "AVX2"
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    monkeypatch.setattr(run, "_cpuinfo", lambda what: "avx2")
+    assert run.machine("cpu")["instructions"] == "AVX2"
+
+
 def test_no_gpu_ends_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

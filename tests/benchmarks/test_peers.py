@@ -143,6 +143,7 @@ def _with(right: Measured, step: int, value: float) -> Measured:
         lambda right: replace(right, params={**right.params, "weight_hh": right.params["weight_hh"] * (1 + 1e-8)}),
         lambda right: replace(right, params={**right.params, "bias_hh": right.params["bias_hh"] * 0.0}),
         lambda right: replace(right, params={**right.params, "bias_hh": right.params["bias_hh"] * np.inf}),
+        lambda right: replace(right, params={**right.params, "bias_hh": right.params["bias_hh"] * np.nan}),
         lambda right: replace(right, exponents={"weight_hh": 1}),
     ],
 )
@@ -158,6 +159,9 @@ def test_gradients_beyond_floats_are_compared_by_their_exponents() -> None:
     assert check.errors(Measured(None, {"w": np.array([4.0, -8.0])}, {"w": 4998}), right).worst == 0.0
     assert check.errors(Measured(None, {"w": np.array([np.inf, -np.inf])}), right).worst == np.inf
     assert check.errors(Measured(None, {"w": np.array([1.0, -2.0])}), right).worst == np.inf  # 2^5000 too small
+    zero = Measured(None, {"w": np.zeros(2)})
+    assert check.errors(zero, right).worst == np.inf
+    assert check.errors(zero, zero).worst == 0.0
 
 
 def test_where_rounding_is_amplified_a_right_answer_may_differ_by_as_much() -> None:
