@@ -78,7 +78,9 @@ def measure(groups: Sequence[cases.Group], device: str, rounds: timing.Rounds | 
         print(f"H = {size}: of the matrix-product rate {shares}", flush=True)
     minutes = round((time.perf_counter() - start) / 60, 2)
     print(f"CPU time: {time.process_time() / 60:.1f} minutes", flush=True)
-    return {"machine": machine(device), "missing": missing, "minutes": minutes, "rates": fractions, "grid": entries}
+    clock = "CPU time" if rounds is not None and rounds.by_cpu else "wall time"
+    facts = {"machine": machine(device), "missing": missing, "minutes": minutes, "clock": clock}
+    return {**facts, "rates": fractions, "grid": entries}
 
 
 def main() -> None:

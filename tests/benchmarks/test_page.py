@@ -47,6 +47,7 @@ def results(ratio: float = 3.0, fraction: float = 0.9, sweep: float = 5.0) -> di
         "machine": machine,
         "missing": {"jax_scan": "jax is not installed"},
         "minutes": 1.0,
+        "clock": "wall time",
         "rates": rates,
         "grid": grid,
         "sweep": {"runs": 192, "setting": setting, "engine": part, "whole": part},
