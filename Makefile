@@ -7,10 +7,10 @@ SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG) 2>/dev/null)
 
-.PHONY: report plan rates test verify verify-results faults bench bench-avx2 bench-gpu check format docs site gallery lock clean help
+.PHONY: report plan rates test verify verify-results faults bench bench-narrow bench-gpu check format docs site gallery lock clean help
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
 	$(TOOL).release_lock $(CONFIG)
@@ -34,7 +34,7 @@ faults: $(VENV)/dev.stamp ## every write, rename, open and read of a study fails
 bench: $(VENV)/bench.stamp ## time the engine beside its peers on one thread, over a grid; writes docs/benchmarks.md (15 minutes)
 	$(BIN)/python -m benchmarks.run
 
-bench-avx2: $(VENV)/bench.stamp ## the same without AVX-512, on a machine that has it
+bench-narrow: $(VENV)/bench.stamp ## the same without AVX-512, on a machine that has it
 	$(BIN)/python -m benchmarks.run --avx2
 
 bench-gpu: $(VENV)/bench.stamp ## the same on a CUDA device

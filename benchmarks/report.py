@@ -241,7 +241,7 @@ def _machine(results: Results) -> str:
         "## The machine that was measured\n\n"
         f"{machine['processor']}, {machine['cores']} cores, {machine['device']}, {machine['instructions']}; {versions}; rnn_core's fast path: {machine['fast_path']}. "
         f"The benchmark took {results['minutes']:.1f} minutes.\n\n"
-        "Ratios carry over to other machines better than times do. `make bench` measures yours and writes this page again. `make bench-avx2` keeps everybody to AVX2, `make bench-gpu` measures a GPU."
+        "Ratios carry over to other machines better than times do. `make bench` measures yours and writes this page again. `make bench-narrow` keeps everybody to AVX2, `make bench-gpu` measures a GPU."
     )
 
 
