@@ -18,7 +18,10 @@ RESULTS, RESULTS_AVX2, RESULTS_GPU = (ROOT / "benchmarks" / f"results{which}.jso
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "benchmarks.png"
 QUOTING = (ROOT / "README.md", ROOT / "docs" / "engine.md")  # pages that have the sentence about speed
-_SENTENCE = "On one CPU thread, over a grid of {} settings, a run was from {} as fast as the fastest other program."
+_SENTENCE = (
+    "On one CPU thread, over a grid of {} settings, a run was {} times as fast as the fastest other program. "
+    "The worst was {}; the best was {}."
+)
 Results = dict[str, Any]
 
 
@@ -45,16 +48,10 @@ def page(results: Results, avx2: Results | None = None, gpu: Results | None = No
 
 def sentence(results: Results) -> str:
     """What other pages say of speed: the range over the whole grid."""
-    low, high = ratios.worst(results["grid"]), ratios.best(results["grid"])
-    return _SENTENCE.format(len(results["grid"]), _worst_and_best(low, high))
-
-
-def _worst_and_best(low: ratios.Entry, high: ratios.Entry) -> str:
-    ends = (
-        f"{ratios.short(ratios.ratio(end)[0])} times ({end['cell']}, {end['regime']}, {end['dtype']})"
-        for end in (low, high)
-    )
-    return " to ".join(ends)
+    ends = ratios.worst(results["grid"]), ratios.best(results["grid"])
+    span = " to ".join(ratios.short(ratios.ratio(end)[0]) for end in ends)
+    worst, best = (f"{end['cell']}, {end['regime']}, {end['dtype']}" for end in ends)
+    return _SENTENCE.format(len(results["grid"]), span, worst, best)
 
 
 def _lead(results: Results) -> str:
@@ -285,7 +282,7 @@ def as_json(results: Results) -> str:
 
 def with_sentence(text: str, results: Results) -> str:
     """A page with its sentence about speed as these results have it."""
-    return re.sub(_SENTENCE.format("[0-9]+", ".+?"), lambda _: sentence(results), text)
+    return re.sub(_SENTENCE.format("[0-9]+", ".+?", "[^;]+", "[^.]+"), lambda _: sentence(results), text)
 
 
 def load(file: Path) -> Results | None:

@@ -31,7 +31,7 @@ class Rounds:
 
     least: int = 3
     most: int = 9
-    seconds: float = 6.0
+    seconds: float = 4.0
     by_cpu: bool = False
 
 

@@ -213,8 +213,8 @@ def test_the_sentence_names_both_ends() -> None:
     for row in place(given, cell="GRU", regime="vanishing", dtype="float64")["contenders"].values():
         row["median_ms"] = 10.0 if row["label"] == "rnn_core" else 95.0
     assert report.sentence(given) == (
-        "On one CPU thread, over a grid of 216 settings, a run was from 0.25 times (LSTM, exploding, float32) "
-        "to 9.50 times (GRU, vanishing, float64) as fast as the fastest other program."
+        "On one CPU thread, over a grid of 216 settings, a run was 0.25 to 9.50 times as fast as the fastest other program. "
+        "The worst was LSTM, exploding, float32; the best was GRU, vanishing, float64."
     )
 
 
