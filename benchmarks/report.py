@@ -204,7 +204,7 @@ def _method(results: Results) -> str:
         f"At H = {cases.LARGEST} there are two of the four regimes. What is missing would take too long.",
         *_regimes(),
         "- **Side by side.** All programs run in one process, one after the other, round after round, in an order that changes. All regimes of one network take part in the same rounds. "
-        f"Every ratio is one of medians of {results['clock']}, of {min(rounds, default=0)} to {max(rounds, default=0)} rounds. A short call is repeated, and preceded by an untimed one that refills the caches.",
+        f"Every ratio is one of medians of {results['clock']}, of {_span(rounds)} rounds. A short call is repeated, and preceded by an untimed one that refills the caches.",
         f"- **One thread each.** The process is bound to one core. CPU time by wall time confirms it: at most {max((row['threads'] for row in rows), default=0):.2f} here. Above 1.1 the benchmark stops.",
         f"- **Right or wrong.** Our answer is compared with the readable engine's over {CHECKED} steps. Other answers are compared with ours over all steps: each ‖∂L/∂h_t‖, and each parameter's gradient. "
         f"An answer is right if it is within {TOLERANCE['float64']:.0e} in float64, {TOLERANCE['float32']:.0e} in float32. An answer with 0, inf or nan is wrong. "
@@ -220,6 +220,11 @@ def _method(results: Results) -> str:
         *(f"- `{name}` was not run: {why}." for name, why in results.get("missing", {}).items()),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _span(values: Sequence[int]) -> str:
+    ends = sorted({min(values, default=0), max(values, default=0)})
+    return " to ".join(str(end) for end in ends)
 
 
 def _regimes() -> list[str]:
@@ -257,7 +262,7 @@ def _gpu(results: Results | None) -> str:
     entries = results.get("grid") or results["single"]
     parts = [
         f"## On a GPU, one run at a time: {results['machine']['device']}",
-        "The engine's torch path, vanilla tanh, critical. Milliseconds a run, median (quartiles).",
+        "The engine's torch path, vanilla tanh, in range, T = 500. Milliseconds a run, median (quartiles).",
     ]
     for dtype in dict.fromkeys(entry["dtype"] for entry in entries):
         mine = [entry for entry in entries if entry["dtype"] == dtype]
