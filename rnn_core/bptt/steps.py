@@ -14,9 +14,9 @@ from rnn_core import compiled
 from rnn_core.arrays import Array, namespace
 from rnn_core.bptt.careful import careful_step
 from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
-from rnn_core.bptt.signal import Layer, Signal
+from rnn_core.bptt.signal import Signal
 from rnn_core.compiled.memory import empty_aligned
-from rnn_core.scaling import plain_if_fits
+from rnn_core.scaling import all_finite, plain_if_fits
 from rnn_core.tape import Segment, Tape, part_of, segment_length
 
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
@@ -80,7 +80,8 @@ class Taken(NamedTuple):
         exponent: of dL/dstate_t by part, and of dL/dx_t ("x"); one number, or one a step.
         columns: dL/dstate_t by part and dL/dx_t, (steps, rows, B), where they are not in their places yet.
         shares: what they add to the parameter gradients, with the steps, counted from ``start``; the last first.
-        layers: by step dL/dh_t as a sum, where one exponent does not hold its entries.
+        log_norm_samples: by step ln ‖dL/dh_t^(b)‖ (B,), where one exponent does not hold its entries.
+        careful: the number of steps that were taken layer by layer.
         compiled_can_go_on: whether compiled steps may be tried next.
     """
 
@@ -91,7 +92,8 @@ class Taken(NamedTuple):
     exponent: dict[str, int | np.ndarray]
     columns: dict[str, Array]
     shares: list[tuple[slice, Shares]]
-    layers: dict[int, list[Layer]]
+    log_norm_samples: dict[int, np.ndarray]
+    careful: int = 0
     compiled_can_go_on: bool = True
 
 
@@ -104,8 +106,8 @@ def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: i
     The textbook loop takes them. Where it ends early, a careful step goes on.
     """
     start = max(0, back.first_summed(segment.start + stop - 1) - segment.start)
-    if back.compiles(segment):
-        start = max(start, stop - STEPS_BETWEEN)
+    if back.compiles(segment):  # they have stopped: for a step that needs care, or at what is not finite and stays so
+        start = max(start, stop - (1 if all_finite(*signal.layers[0].parts.values()) else STEPS_BETWEEN))
     looks_are_free = isinstance(back.tape.x, np.ndarray)
     pause = 1 if looks_are_free else STEPS_BETWEEN
     now, ended_at = stop, stop + pause  # the step before which the textbook loop last ended early
@@ -150,11 +152,11 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
     exponent: dict[str, Any] = {name: exponents[:, i] for i, name in enumerate(names)}
     if back.keeps:
         columns["x"], exponent["x"] = input_gradients(back.tape.params["weight_ih"], du, exponents[:, -1])
-    layers, t = {}, segment.stop
+    samples, t = {}, segment.stop
     for run in runs:
         t -= run.number
-        if run.layers:
-            layers[t] = run.layers
+        if run.log_norm_samples is not None:
+            samples[t] = run.log_norm_samples
     return Taken(
         start=segment.start,
         number=len(totals),
@@ -163,7 +165,8 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         exponent=exponent,
         columns=columns,
         shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
-        layers=layers,
+        log_norm_samples=samples,
+        careful=sum(run.careful for run in runs),
     )
 
 
@@ -177,10 +180,9 @@ def compiled_steps(
     if not back.compiles(segment):
         return None
     t = segment.start + stop - 1
-    signal = back.arriving(signal, t)
-    if signal.wide is not None:
+    columns = back.arriving(signal, t).by_columns()
+    if columns is None:
         return None
-    [(dstate, e)] = signal.layers
     first = max(0, back.first_reached(t) - segment.start)
     part, steps = part_of(segment, first, stop), slice(segment.start + first, segment.start + stop)
     if kept:
@@ -193,7 +195,7 @@ def compiled_steps(
         kept=compiled.kept_array(part.saved), direct=None if g.columns is None else g.columns[first:stop],
         direct_exponent=g.exponent[first:stop], joins=g.joins[first:stop], results=results, first=part.start, sums_over=back.sums_over,
     )  # fmt: skip
-    done = compiled.run_backward(task, dstate, e)
+    done = compiled.run_backward(task, *columns)
     return _taken_by_compiled(back, part, task, done, reaches=segment.start) if done.number else None
 
 
@@ -211,12 +213,12 @@ def _taken_by_compiled(
     return Taken(
         start=part.start + before,
         number=done.number,
-        sent=Signal.of(done.sent, done.sent_exponent),
+        sent=Signal.of_columns(done.sent, done.sent_exponent),
         log_norm=done.log_norm,
         exponent=exponents,
         columns={} if back.keeps else {name: task.results[name][before:] for name in done.log_norm},
         shares=shares,
-        layers={},
+        log_norm_samples={part.start + before + t: norms for t, norms in done.log_norm_samples.items()},
         compiled_can_go_on=part.start + before <= reaches,
     )
 

@@ -153,43 +153,46 @@ class Steps(NamedTuple):
     """What ``run_backward`` did: the last ``number`` steps of the task.
 
     Attributes:
-        sent: what they send to the step before, by name (H, B), times 2**sent_exponent.
+        sent: what they send to the step before, by name (H, B); column b counts times 2**sent_exponent[b].
         exponent: of their results, int64 (number,).
         log_norm: ln ‖dL/dstate_t‖ by name, float64 (number,).
+        log_norm_samples: ln ‖dL/dh_t^(b)‖, float64 (B,), of those steps, counted from the first of them, whose samples lie too
+            far apart for one exponent.
         sums: part by part, the last first.
     """
 
     number: int
     sent: State
-    sent_exponent: int
+    sent_exponent: np.ndarray
     exponent: np.ndarray
     log_norm: dict[str, np.ndarray]
+    log_norm_samples: dict[int, np.ndarray]
     sums: list[Sums]
 
 
-def run_backward(task: BackwardTask, signal: State, exponent: int) -> Steps:
-    """Steps from last to first, until one exponent does not hold all entries of one, or one is not finite.
+def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray) -> Steps:
+    """Steps from last to first, until an exponent a sample does not hold all entries of one, or one is not finite.
 
-    ``signal`` times 2**exponent is what the future sends to the last step, by name (H, B).
+    ``signal``, by name (H, B), is what the future sends to the last step; column b counts times 2**exponent[b].
     """
     back = _Back(task, signal, exponent)
     number = _call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed)
     own = slice(len(task.x) - number, None)
-    with np.errstate(divide="ignore"):
-        norms = 0.5 * np.log(back.squares[:, own]) + back.square_exponent[:, own] * LN2
+    norms = _log_norms(back.squares[:, own], back.square_exponent[:, own])
     return Steps(
         number,
         back.sent,
-        int(back.sent_exponent[0]),
+        back.sent_exponent + back.sent_columns,
         back.exponent[own],
         dict(zip(task.cell.state_names, norms, strict=True)),
+        back.log_norm_samples(own),
         back.sums(number),
     )
 
 
 def sums_again(task: BackwardTask, exponent: np.ndarray) -> Sums:
     """The sums of all steps of ``task`` as one part, from its results times 2**exponent, at scales at which nothing that counts is lost."""
-    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, 0, exponent)
+    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, np.zeros(task.x.shape[1], np.int64), exponent)
     return back.sums(_call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed))[0]
 
 
@@ -213,7 +216,8 @@ class _Backward(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                "joins", "g_exponent", "sent", "sent_memory", "sent_exponent", "dh", "dc", "dx", "exponent", "squares", "square_exponent",
+                "joins", "g_exponent", "sent", "sent_memory", "sent_exponent", "sent_columns", "dh", "dc", "dx", "exponent", "squares", "column_squares", "square_exponent",
+                "column_exponent", "apart",
             )
         ),
         *((name, ctypes.c_long) for name in ("before", "part")),
@@ -242,17 +246,23 @@ class _Arrays:
 class _Back:
     """What the backward pass is given besides, and what it gives."""
 
-    def __init__(self, task: BackwardTask, signal: State, exponent: int, again: np.ndarray | None = None) -> None:
+    def __init__(
+        self, task: BackwardTask, signal: State, exponent: np.ndarray, again: np.ndarray | None = None
+    ) -> None:
         cell, dtype, steps = task.cell, task.x.dtype, len(task.x)
-        H, D, form, names = W_hh_columns(task.params), task.x.shape[2], _FORMS[type(cell)], cell.state_names
+        H, form, names = W_hh_columns(task.params), _FORMS[type(cell)], cell.state_names
+        _, B, D = task.x.shape
         self._task, self._form = task, form
         self.arrays = _Arrays(cell, task.params, task.x, task.states, task.exponent, task.kept)
         self._edges = [0, *range(task.sums_over - task.first % task.sums_over, steps, task.sums_over), steps]
         count, rows = len(self._edges) - 1, len(cell.gates) * H
         self.sent = {name: np.array(part, order="C") for name, part in signal.items()}
-        self.sent_exponent = np.array([exponent], np.int64)
+        self.sent_exponent = np.max(exponent, keepdims=True).astype(np.int64)
+        self.sent_columns = exponent.astype(np.int64) - self.sent_exponent
         self.squares = np.empty((len(names), steps))
         self.square_exponent = np.empty((len(names), steps), np.int64)
+        self._column_squares = np.empty((steps, B))
+        self._column_exponent, self._apart = np.empty((steps, B), np.int64), np.zeros(steps, np.uint8)
         self.exponent = np.empty(steps, np.int64) if again is None else np.ascontiguousarray(again, np.int64)
         self._dW_hh, self._dW_ih = np.empty((count, rows, H), dtype), np.empty((count, rows, D), dtype)
         self._db = np.empty((count, form.da * H), dtype)
@@ -269,12 +279,18 @@ class _Back:
         results = task.results
         self.passed = _Backward(
             None if direct is None else direct.ctypes.data, *strides, _address(joins), _address(g_exponent),
-            _address(self.sent.get("hidden")), _address(self.sent.get("cell")), _address(self.sent_exponent),
+            _address(self.sent.get("hidden")), _address(self.sent.get("cell")), _address(self.sent_exponent), _address(self.sent_columns),
             _address(results["hidden"]), _address(results.get("cell")), _address(results.get("x")),
-            _address(self.exponent), _address(self.squares), _address(self.square_exponent), task.first, task.sums_over,
+            _address(self.exponent), _address(self.squares), _address(self._column_squares), _address(self.square_exponent),
+            _address(self._column_exponent), _address(self._apart), task.first, task.sums_over,
             _address(self._dW_hh), _address(self._dW_ih), _address(self._db), _address(self._sum_exponent), _address(self._broke),
             again is not None,
         )  # fmt: skip
+
+    def log_norm_samples(self, own: slice) -> dict[int, np.ndarray]:
+        """``Steps.log_norm_samples`` of some of the steps."""
+        squares, exponents = self._column_squares[own], self._column_exponent[own]
+        return {int(t): _log_norms(squares[t], exponents[t]) for t in np.flatnonzero(self._apart[own])}
 
     def sums(self, number: int) -> list[Sums]:
         """The sums of the parts of the last ``number`` steps, the last part first."""
@@ -332,6 +348,14 @@ def part_of_task(task: BackwardTask, steps: slice) -> BackwardTask:
 def W_hh_columns(params: Params) -> int:
     """H."""
     return int(params["weight_hh"].shape[1])
+
+
+def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """ln of norms whose squares are ``squares * 4**exponent``. Two large logarithms that cancel would cost digits."""
+    mantissa, of_square = np.where(exponent == 0, (squares, 0 * exponent), np.frexp(squares))
+    with np.errstate(divide="ignore"):
+        norms: np.ndarray = 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2
+    return norms
 
 
 def _joined(blocks: np.ndarray, which: tuple[int, ...]) -> np.ndarray:

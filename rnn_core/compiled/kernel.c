@@ -6,7 +6,7 @@
  * range of floats goes on with an exponent apart. Arrays are time first with samples as columns: h (steps, H, B).
  *
  * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h   one step of a cell
- * products.h packed products         memory.h   buffers, packing      steps.h                    the two passes
+ * products.h packed products         memory.h   buffers, packing      signal.h, steps.h          what flows back; the passes
  * All but this file are read once for double and once for float.
  */
 #include <float.h>
@@ -108,9 +108,9 @@ struct pass {
 
 /* What the backward pass is given besides, and gives.
  * g: the direct part g_t[i, s] at g + t g_step + i g_row + s g_column, times 2^g_exponent[t], where joins[t].
- * sent, sent_memory (H, B) times 2^sent_exponent: in and out, what flows to the step before.
+ * sent, sent_memory (H, B) times 2^sent_exponent, column b times 2^sent_columns[b] besides: in and out, what flows to the step before.
  * dh, dc (steps, H, B), dx (steps, D, B), times 2^exponent[t]; squares (parts, steps) of the norms of dh and dc, times
- * 4^square_exponent. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
+ * 4^square_exponent; where apart[t], of the columns of dh, too (steps, B), for one exponent does not hold them. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
  * dW_hh (gates H, H), dW_ih (gates H, D) and db (rows of da) have one place for each part, from the last to the first, with
  * sum_exponent (3); sums_broke is 1 where too much underflowed, 2 where something overflowed or was invalid. again: dh and dc are given, and only the sums are taken. */
 struct backward {
@@ -119,11 +119,12 @@ struct backward {
     const unsigned char *joins;
     const int64_t *g_exponent;
     void *sent, *sent_memory;
-    int64_t *sent_exponent;
+    int64_t *sent_exponent, *sent_columns;
     void *dh, *dc, *dx;
     int64_t *exponent;
-    double *squares;
-    int64_t *square_exponent;
+    double *squares, *column_squares;
+    int64_t *square_exponent, *column_exponent;
+    unsigned char *apart;
     long before, part;
     void *dW_hh, *dW_ih, *db;
     int64_t *sum_exponent, *sums_broke;

@@ -34,12 +34,14 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
     return exponent;
 }
 
-/* to = from 2^n (n vectors or a rest), in two factors where one would leave the range. */
-static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
+/* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
+static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
     if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
+        int lost = NAME(size)(from, count) == NOTHING ? 0 : LOST;
         memset(to, 0, count * sizeof(REAL));
-        return;
+        return lost;
     }
+    forget_flags();
     long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n, other = n - one;
     REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(other > BIAS ? BIAS : other));
     long i = 0;
@@ -47,13 +49,13 @@ static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long c
         *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
     for (; i < count; i++)
         to[i] = from[i] * first * second;
+    return flags();
 }
 
-/* Whether every entry of (rows x Bp), first B columns, is at least `bound` in magnitude. */
-static int NAME(all_at_least)(const REAL *a, long rows, long B, long Bp, REAL bound) {
+/* Whether every entry is at least `bound` in magnitude. */
+static int NAME(all_large)(const REAL *a, long n, REAL bound) {
     long small = 0;
-    for (long r = 0; r < rows; r++, a += Bp)
-        for (long b = 0; b < B; b++)
-            small += !(NAME(absolute)(a[b]) >= bound);
+    for (long i = 0; i < n; i++)
+        small += !(NAME(absolute)(a[i]) >= bound);
     return small == 0;
 }

@@ -14,14 +14,7 @@
 
 #include "gru.h"
 
-/* Sizes, as powers of two. A plain signal whose norm is within ±WINDOW stays plain. Beyond it the norm is kept between LOW and HIGH,
- * near the top of the range: there is most room below for the small entries. One that has fallen is lifted to TOP. */
-#define WINDOW (BIAS > 127 ? 480 : 48)
-#define LOW (BIAS > 127 ? 500 : 56)
-#define TOP (BIAS > 127 ? 900 : 96)
-#define HIGH (BIAS > 127 ? 960 : 112)
-/* An underflow adds at most half the smallest subnormal number to a sum. Where the sum is above this, that is far below its rounding. */
-#define HARMLESS ((REAL)ldexp(1.0, BIAS > 127 ? -1000 : -108))
+#include "signal.h"
 
 /* ---- forward ---- */
 
@@ -38,13 +31,6 @@ static void NAME(step_forward)(const NAME(net) *n, const NAME(forward_step) *s) 
     case LSTM: NAME(lstm_forward)(n, s); break;
     default: NAME(gru_forward)(n, s);
     }
-}
-
-/* The exponent at which terms are added whose largest has size `top`; e is that of the last step. */
-static long NAME(exponent_for)(long top, long e) {
-    if (labs(top) <= WINDOW || top == NOTHING)
-        return 0;
-    return e && top - e >= LOW && top - e <= HIGH ? e : top - (top > 0 ? LOW + 8 : TOP);
 }
 
 /* Step t of a homogeneous cell, phi(2^e a) = 2^e phi(a), from h_{t-1} times 2^e; returns the exponent of h_t, or NOT_FINITE. `size` is
@@ -222,6 +208,8 @@ static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const 
         of_factor[1] = NAME(size)(x + step * n->B * n->D, n->B * n->D);
         for (int kind = 0; kind < 3; kind++) {
             s->f[kind][c] = (size == NOT_FINITE ? 0 : size) + s->e[c] + (kind == 0 && e_h ? e_h[step] : 0);
+            if (of_factor[kind] == NOT_FINITE)
+                s->broke = BROKEN; /* inf * 0 would be lost: readable sums decide */
             long product = s->f[kind][c] + (of_factor[kind] == NOT_FINITE ? 0 : of_factor[kind]);
             if (size != NOTHING && of_factor[kind] != NOTHING && product > most[kind])
                 most[kind] = product;
@@ -288,10 +276,10 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
             NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
             NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
                         s->sums[i] + first, s->columns[i]);
+            s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
             first += vectors * LANES;
         }
     }
-    s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
     s->done = 0;
 }
 /* The sums of a part are complete: write them where they belong, the last part first. */
@@ -307,7 +295,7 @@ static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backw
         for (long r = 0; r < share->count * n->H; r++)
             memcpy(to + r * width, s->sums[i] + r * s->columns[i], width * sizeof(REAL));
         if (s->broke == LOST)
-            harmless &= NAME(all_at_least)(to, share->count * n->H, width, width, HARMLESS);
+            harmless &= NAME(all_large)(to, share->count * n->H * width, HARMLESS);
     }
     for (long r = 0; r < of->da * n->H; r++) {
         db[r] = 0;
@@ -336,98 +324,124 @@ static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s)
     }
 }
 
-/* The sum of squares times 4^by. */
-static __attribute__((noinline)) double NAME(square_sum)(const REAL *a, long n, long by) {
-    vec sum[4] = {};
-    REAL factor = (REAL)ldexp(1.0, (int)by);
-    long i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            vec here = CONST_AT(a, i + k * LANES) * factor;
-            sum[k] += here * here;
+/* The step back from `s`: at the scale that it has, or else with the largest entry at the top of the range or, after an overflow, in its
+ * middle, or with every sample at the top. `first` keeps what arrived, unless it is kept already; `given` has room for dc. Returns whether
+ * one of them holds. */
+static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(signal) *s, NAME(signal) *first, int *kept, REAL *given,
+                            REAL bound, long *sizes, char *dead) {
+    const long all = n->H * n->Bp;
+    if (s->dc)
+        memcpy(given, s->dc, all * sizeof(REAL));
+    for (int tried = 0;; tried++) {
+        int raised = NAME(step_backward)(n, to), lost = 0;
+        if (raised & LOST) {
+            memset(dead, 1, n->Bp);
+            NAME(find_dead)(n, s->dh, dead);
+            NAME(find_dead)(n, s->dc, dead);
+            lost = !(NAME(all_at_least)(n, to->dh_prev, n->H, bound, dead) && NAME(all_at_least)(n, to->dx, n->D, bound, dead) &&
+                     NAME(all_at_least)(n, to->dc_prev, n->H, bound, dead));
         }
-    for (; i < n; i += LANES) {
-        vec here = CONST_AT(a, i) * factor;
-        sum[0] += here * here;
+        if (!(raised & BROKEN) && !lost)
+            return 1;
+        if (s->dc)
+            memcpy(s->dc, given, all * sizeof(REAL));
+        if (!*kept)
+            NAME(keep)(n, s, first), *kept = 1;
+        long size = NAME(larger_size)(n, s->dh, s->dc);
+        if (labs(size) >= NOT_FINITE || tried == 3)
+            return 0;
+        if (raised & BROKEN && !s->apart && size > 2) {
+            if (!NAME(move)(n, s, -size, NULL, dead))
+                return 0;
+        } else if (raised & BROKEN || s->apart) {
+            return 0;
+        } else if (size < TOP - 2 && tried == 0) {
+            if (!NAME(move)(n, s, TOP - size, NULL, dead))
+                return 0;
+        } else if (!NAME(move_apart)(n, s, sizes, dead))
+            return 0;
+        if (s->dc)
+            memcpy(given, s->dc, all * sizeof(REAL));
     }
-    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    double square = 0;
-    for (long l = 0; l < LANES; l++)
-        square += sum[0][l];
-    return square;
-}
-/* ‖a‖^2 is the result times 4^by. `by` is a guess first; one that does not hold is mended. Returns inf where an entry is not finite. */
-static double NAME(square)(const REAL *a, long n, long *by) {
-    const double lowest = ldexp(1.0, -2 * WINDOW), highest = ldexp(1.0, 2 * WINDOW);
-    double square = NAME(square_sum)(a, n, -*by);
-    if (square >= lowest && square <= highest)
-        return square;
-    long size = NAME(size)(a, n);
-    if (size == NOT_FINITE)
-        return INFINITY;
-    if (size == NOTHING)
-        return 0;
-    long one = size > BIAS - 1 ? BIAS - 1 : size < 2 - BIAS ? 2 - BIAS : size; /* 2^-one must be a number, too */
-    *by = one;
-    return NAME(square_sum)(a, n, -one);
 }
 
-/* Multiply dh and dc (H x Bp) by 2^by. Returns whether nothing that counts is lost. */
-static int NAME(move)(const NAME(net) *n, REAL *dh, REAL *dc, long by) {
-    int sound = 1;
-    for (int i = 0; i < 2; i++) {
-        REAL *part = i ? dc : dh;
-        if (!part)
-            continue;
-        forget_flags();
-        NAME(times_power)(part, n->H * n->Bp, by, part);
-        sound &= !(flags() & BROKEN) && (!(flags() & LOST) || NAME(all_at_least)(part, n->H, n->B, n->Bp, HARMLESS));
+/* The norms of step t, and for the results one exponent: `shift` brings columns to it where they are apart. Returns the exponent, or
+ * NOT_FINITE. `most` is the largest norm, as a power of two, as stored. */
+static long NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct backward *q, long steps, long t, double *most, double *squares,
+                        long *by, long *shift) {
+    long e = s->e, reference = 0;
+    *most = -INFINITY;
+    if (!s->apart) {
+        for (int i = 0; i <= (s->dc != NULL); i++) {
+            long guess = e ? (LOW + HIGH) / 2 : 0;
+            double square = NAME(square)(i ? s->dc : s->dh, n->H * n->Bp, &guess);
+            if (!(square < INFINITY))
+                return NOT_FINITE;
+            q->squares[i * steps + t] = square, q->square_exponent[i * steps + t] = guess + e;
+            if (square > 0)
+                *most = fmax(*most, log2(square) / 2 + guess);
+        }
+        q->apart[t] = 0;
+        return e;
     }
-    return sound;
-}
-static long NAME(larger_size)(const NAME(net) *n, const REAL *dh, const REAL *dc) {
-    long of_h = NAME(size)(dh, n->H * n->Bp), of_c = dc ? NAME(size)(dc, n->H * n->Bp) : NOTHING;
-    return of_h > of_c ? of_h : of_c;
+    double largest = -INFINITY;
+    for (int i = 0; i <= (s->dc != NULL); i++) {
+        NAME(column_squares)(n, i ? s->dc : s->dh, squares, by);
+        double top = -INFINITY, sum = 0;
+        for (long b = 0; b < n->B; b++) {
+            if (!(squares[b] < INFINITY))
+                return NOT_FINITE;
+            double size = squares[b] > 0 ? log2(squares[b]) / 2 + by[b] + s->columns[b] : -INFINITY;
+            top = fmax(top, size);
+            if (size > largest)
+                largest = size, reference = s->columns[b];
+            if (i == 0)
+                q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->columns[b] + e;
+        }
+        long common = top > -INFINITY ? (long)floor(top) : 0;
+        for (long b = 0; b < n->B; b++)
+            if (squares[b] > 0 && by[b] + s->columns[b] - common > -1000)
+                sum += ldexp(squares[b], 2 * (int)(by[b] + s->columns[b] - common));
+        q->squares[i * steps + t] = sum, q->square_exponent[i * steps + t] = common + e;
+    }
+    for (long b = 0; b < n->Bp; b++)
+        shift[b] = b < n->B ? s->columns[b] - reference : 0;
+    q->apart[t] = 1;
+    return e + reference;
 }
 
-static void NAME(keep)(REAL *to, const REAL *dh, const REAL *dc, long n) {
-    memcpy(to, dh, n * sizeof(REAL));
-    if (dc)
-        memcpy(to + n, dc, n * sizeof(REAL));
-}
-
-/* The direct part g 2^e_g joins dh 2^*e: plain where both are, else at the exponent that holds the larger one. Returns whether nothing
- * that counts is lost. */
-static int NAME(join)(const NAME(net) *n, const REAL *g, const struct backward *q, long e_g, REAL *dh, REAL *dc, REAL *room, long *e) {
-    long H = n->H, B = n->B, Bp = n->Bp;
-    if (!*e && !e_g) {
-        for (long i = 0; i < H; i++)
-            for (long b = 0; b < B; b++)
-                dh[i * Bp + b] += g[i * q->g_row + b * q->g_column];
+/* Bring what is sent on back to the top of the range where the last norm has left it. Returns whether nothing that counts is lost. */
+static int NAME(renormalise)(const NAME(net) *n, NAME(signal) *s, NAME(signal) *first, double most, long *sizes, char *dead) {
+    if (s->apart) {
+        int leaves = 0;
+        NAME(signal_sizes)(n, s, sizes);
+        for (long b = 0; b < n->Bp; b++) {
+            long size = sizes[b], inside = labs(size) >= NOT_FINITE || (size >= LOW - 8 && size <= HIGH - 8);
+            sizes[b] = inside ? 0 : (size > TOP ? LOW + 8 : TOP) - size;
+            leaves |= !inside;
+        }
+        if (!leaves)
+            return 1;
+        NAME(keep)(n, s, first);
+        return NAME(move)(n, s, 0, sizes, dead);
+    }
+    if (!(most > -INFINITY) || (s->e ? most >= LOW && most <= HIGH : fabs(most) <= WINDOW))
         return 1;
-    }
-    memset(room, 0, H * Bp * sizeof(REAL));
-    for (long i = 0; i < H; i++)
-        for (long b = 0; b < B; b++)
-            room[i * Bp + b] = g[i * q->g_row + b * q->g_column];
-    long sent = NAME(larger_size)(n, dh, dc), own = NAME(size)(room, H * Bp);
-    if (sent == NOT_FINITE || own == NOT_FINITE)
-        return 0;
-    sent += sent == NOTHING ? 0 : *e, own += own == NOTHING ? 0 : e_g;
-    long common = NAME(exponent_for)(sent > own ? sent : own, *e);
-    forget_flags();
-    NAME(times_power)(room, H * Bp, e_g - common, room);
-    int lost = flags() & LOST;
-    if (flags() & BROKEN || !NAME(move)(n, dh, dc, *e - common))
-        return 0;
-    for (long i = 0; i < H * Bp; i++)
-        dh[i] += room[i];
-    *e = common;
-    return !lost || NAME(all_at_least)(dh, H, B, Bp, HARMLESS);
+    long size = NAME(larger_size)(n, s->dh, s->dc);
+    if (labs(size) >= NOT_FINITE)
+        return 1;
+    NAME(keep)(n, s, first);
+    return NAME(move)(n, s, (most > TOP || (!s->e && most > 0) ? LOW + 8 : TOP) - size, NULL, dead);
 }
 
-/* Steps from the last to the first. It stops before a step for which one exponent does not hold all entries, or that is not finite.
+static void NAME(load)(const NAME(net) *n, const REAL *from, REAL *to) {
+    if (n->Bp != n->B)
+        memset(to, 0, n->H * n->Bp * sizeof(REAL));
+    for (long i = 0; i < n->H; i++)
+        memcpy(to + i * n->Bp, from + i * n->B, n->B * sizeof(REAL));
+}
+
+/* Steps from the last to the first. It stops before a step for which an exponent a sample does not hold all entries, or that is not finite.
  * Returns the number of steps done, -1 without memory. */
 long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     const struct layout *of = &layouts[p->cell];
@@ -436,17 +450,24 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     const long H = p->H, B = p->B, D = p->D, Bp = n.Bp, wide = Bp != B, all = H * Bp, again = q->again;
     const int cells = of->parts > 1;
     NAME(sums) sums = {0};
-    REAL *wide_kept, *wide_h, *wide_c[2], *dh_room[2], *dc_room[2], *dx_room, *before, *room, *r, *dq, *carry;
+    REAL *wide_kept, *wide_h, *wide_c[2], *dh_room[2], *dc_room[2], *dx_room, *first_dh, *first_dc, *room, *r, *dq, *carry;
+    double *column_squares;
+    long *longs;
+    char *dead;
     void *memory = NULL;
     for (int placed = 0; placed < 2; placed++) {
+        const long size = sizeof(REAL);
         n.memory.used = 0;
         wide_kept = NAME(take)(&n.memory, wide * of->kept * all), wide_h = NAME(take)(&n.memory, wide * all);
         for (int i = 0; i < 2; i++) {
             wide_c[i] = NAME(take)(&n.memory, wide * cells * all);
             dh_room[i] = NAME(take)(&n.memory, all), dc_room[i] = NAME(take)(&n.memory, cells * all);
         }
-        dx_room = NAME(take)(&n.memory, D * Bp), before = NAME(take)(&n.memory, (1 + cells) * all), room = NAME(take)(&n.memory, all);
+        dx_room = NAME(take)(&n.memory, D * Bp), room = NAME(take)(&n.memory, all);
+        first_dh = NAME(take)(&n.memory, all), first_dc = NAME(take)(&n.memory, cells * all);
         r = NAME(take)(&n.memory, all), dq = NAME(take)(&n.memory, all), carry = NAME(take)(&n.memory, all);
+        longs = (long *)NAME(take)(&n.memory, 6 * Bp * 8 / size), column_squares = (double *)NAME(take)(&n.memory, Bp * 8 / size);
+        dead = (char *)NAME(take)(&n.memory, Bp);
         NAME(place_sums)(&n, &sums, p->steps);
         NAME(pack_backward)(&n);
         if (!placed) {
@@ -455,123 +476,98 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
         }
     }
+    long *sizes = longs, *by = longs + 2 * Bp, *shift = longs + 3 * Bp;
     const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.Hc * H), NAME(size)(n.W_ih, n.Hc * D))));
     const REAL *hidden = p->hidden, *memories = p->memory, *saved = p->kept, *x = p->x;
     REAL *dh_all = q->dh, *dc_all = q->dc, *dx_all = q->dx;
-    long t = p->steps, e = *q->sent_exponent, by[2] = {0, 0}, part = 0, stop = 0;
-    /* What arrives at step t lies where dL/dh_t is written, or in rows of Bp. */
-    REAL *dh = wide ? dh_room[t & 1] : dh_all + (t - 1) * H * B, *dc = cells ? dc_room[0] : NULL;
-    if (!again) {
-        memset(dh, 0, all * sizeof(REAL));
-        for (long i = 0; i < H; i++)
-            memcpy(dh + i * Bp, (REAL *)q->sent + i * B, B * sizeof(REAL));
-        if (cells)
-            memset(dc, 0, all * sizeof(REAL));
-        for (long i = 0; cells && i < H; i++)
-            memcpy(dc + i * Bp, (REAL *)q->sent_memory + i * B, B * sizeof(REAL));
+    long t = p->steps, part = 0;
+    int stop = 0;
+    NAME(signal) s = {.e = *q->sent_exponent, .columns = longs + 4 * Bp}, first = {.dh = first_dh, .dc = cells ? first_dc : NULL, .columns = longs + 5 * Bp};
+    for (long b = 0; b < Bp; b++) {
+        s.columns[b] = b < B && !again ? q->sent_columns[b] : 0;
+        s.apart |= s.columns[b] != 0;
     }
+    /* What arrives at step t lies where dL/dh_t is written, or in a room of its own. */
+    s.dh = wide || s.apart || again ? dh_room[t & 1] : dh_all + (t - 1) * H * B, s.dc = cells ? dc_room[0] : NULL;
+    if (!again)
+        NAME(load)(&n, q->sent, s.dh);
+    if (cells && !again)
+        NAME(load)(&n, q->sent_memory, s.dc);
     while (t > 0 && !stop) {
         if (t == p->steps || (q->before + t) % q->part == 0)
             NAME(begin_sums)(&n, &sums);
         while (sums.done < sums.chunk && t > 0 && !stop && (sums.done == 0 || (q->before + t) % q->part)) {
-            const long now = t - 1, other = t & 1;
-            NAME(backward_step) s = {.r = r, .dq = dq, .carry = carry, .again = again};
-            s.da = sums.da + sums.done * sums.stride, s.rh = sums.rh + sums.done * all;
-            s.kept = saved + now * of->kept * H * B, s.h_prev = hidden + now * H * B;
-            s.c_prev = cells ? memories + now * H * B : NULL, s.c = cells ? s.c_prev + H * B : NULL;
+            const long now = t - 1;
+            NAME(backward_step) to = {.r = r, .dq = dq, .carry = carry, .again = again};
+            to.da = sums.da + sums.done * sums.stride, to.rh = sums.rh + sums.done * all;
+            to.kept = saved + now * of->kept * H * B, to.h_prev = hidden + now * H * B;
+            to.c_prev = cells ? memories + now * H * B : NULL, to.c = cells ? to.c_prev + H * B : NULL;
+            const REAL *soon[3] = {now > 1 ? dh_all + (now - 2) * H * B : dh_room[0], now ? to.kept - H * B : to.kept, to.h_prev};
             if (wide) {
-                NAME(widen)(s.kept, of->kept * H, B, Bp, wide_kept), s.kept = wide_kept;
-                NAME(widen)(s.h_prev, H, B, Bp, wide_h), s.h_prev = wide_h;
+                NAME(widen)(to.kept, of->kept * H, B, Bp, wide_kept), to.kept = wide_kept;
+                NAME(widen)(to.h_prev, H, B, Bp, wide_h), to.h_prev = wide_h;
                 if (cells) {
-                    NAME(widen)(s.c_prev, H, B, Bp, wide_c[0]), s.c_prev = wide_c[0];
-                    NAME(widen)(s.c, H, B, Bp, wide_c[1]), s.c = wide_c[1];
+                    NAME(widen)(to.c_prev, H, B, Bp, wide_c[0]), to.c_prev = wide_c[0];
+                    NAME(widen)(to.c, H, B, Bp, wide_c[1]), to.c = wide_c[1];
                 }
             }
             if (again) {
-                e = q->exponent[now], dh = dh_room[other];
-                memset(dh, 0, all * sizeof(REAL));
-                for (long i = 0; i < H; i++)
-                    memcpy(dh + i * Bp, dh_all + (now * H + i) * B, B * sizeof(REAL));
+                s.e = q->exponent[now], s.dh = dh_room[t & 1], to.dh = s.dh;
+                NAME(load)(&n, dh_all + now * H * B, s.dh);
                 if (cells)
-                    memset(dc, 0, all * sizeof(REAL));
-                for (long i = 0; cells && i < H; i++)
-                    memcpy(dc + i * Bp, dc_all + (now * H + i) * B, B * sizeof(REAL));
+                    NAME(load)(&n, dc_all + now * H * B, s.dc);
             }
-            /* What this step sends goes where the next one looks for it; the last, and what is wide, into a room of its own. */
-            s.dh_prev = again || wide || !now ? dh_room[!other] : dh_all + (now - 1) * H * B;
-            s.dx = again || wide ? dx_room : dx_all + now * D * B;
-            s.dc_prev = cells ? dc == dc_room[0] ? dc_room[1] : dc_room[0] : NULL, s.dc = dc, s.dh = dh;
-            const REAL *soon[3] = {now > 1 ? dh_all + (now - 2) * H * B : s.dh_prev, now ? s.kept - (wide ? 0 : H * B) : s.da,
-                                   hidden + now * H * B};
-            s.soon = again || wide ? NULL : soon;
-            const long e_before = e, joins = !again && q->joins[now];
-            int kept = joins;
-            if (joins) {
-                NAME(keep)(before, dh, dc, all);
-                stop = !NAME(join)(&n, (const REAL *)q->g + now * q->g_step, q, q->g_exponent[now], dh, dc, room, &e);
+            /* What this step sends goes where the next one looks for it; the last, what is wide, and what is apart, into a room. */
+            const int in_room = wide || s.apart || again;
+            to.dh_prev = in_room || !now ? dh_room[!(t & 1)] : dh_all + (now - 1) * H * B;
+            to.dx = in_room ? dx_room : dx_all + now * D * B;
+            to.dc_prev = !cells ? NULL : s.dc == dc_room[0] ? dc_room[1] : dc_room[0], to.dc = s.dc, to.dh = s.dh;
+            to.soon = in_room ? NULL : soon;
+            if (again) {
+                NAME(step_backward)(&n, &to);
+                sums.e[sums.done++] = s.e, t--;
+                continue;
             }
-            REAL *dc_given = NULL; /* what a second try must begin with */
-            if (cells && !again && !stop) {
-                dc_given = room;
-                memcpy(dc_given, dc, all * sizeof(REAL));
+            int kept = q->joins[now];
+            if (kept) {
+                NAME(keep)(&n, &s, &first);
+                const REAL *g = (const REAL *)q->g + now * q->g_step;
+                stop = !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
+                if (stop && !s.apart) { /* one exponent does not hold both */
+                    NAME(keep)(&n, &first, &s);
+                    stop = !NAME(move_apart)(&n, &s, sizes, dead) || !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
+                }
             }
-            double square[2] = {0, 0};
-            for (int tried = 0; !stop; tried++) {
-                int raised = NAME(step_backward)(&n, &s);
-                int lost = raised & LOST && !again && !(NAME(all_at_least)(s.dh_prev, H, B, Bp, bound) && NAME(all_at_least)(s.dx, D, B, Bp, bound) &&
-                                              (!cells || NAME(all_at_least)(s.dc_prev, H, B, Bp, bound)));
-                if (again || !(raised & BROKEN || lost))
-                    break;
-                /* again with the largest entry at the top of the range, then in its middle */
-                if (cells)
-                    memcpy(dc, dc_given, all * sizeof(REAL));
-                if (!kept)
-                    NAME(keep)(before, dh, dc, all), kept = 1;
-                long size = NAME(larger_size)(&n, dh, dc), to = tried ? 0 : TOP;
-                stop = tried == 2 || labs(size) >= NOT_FINITE || !NAME(move)(&n, dh, dc, to - size);
-                e -= stop ? 0 : to - size;
-                if (cells && !stop)
-                    memcpy(dc_given, dc, all * sizeof(REAL));
-            }
-            for (int i = 0; i <= cells && !stop && !again; i++) {
-                by[i] = e ? (LOW + HIGH) / 2 : 0;
-                square[i] = NAME(square)(i ? dc : dh, all, &by[i]);
-                stop = !(square[i] < INFINITY);
-            }
-            if (stop) { /* what arrived, as it arrived */
+            stop = stop || !NAME(try_scales)(&n, &to, &s, &first, &kept, room, bound, sizes, dead);
+            double most = 0;
+            long e = stop ? NOT_FINITE : NAME(norms)(&n, &s, q, p->steps, now, &most, column_squares, by, shift);
+            if (e == NOT_FINITE) { /* what arrived, as it arrived */
+                stop = 1;
                 if (kept)
-                    dh = before, dc = cells ? before + all : NULL, e = e_before;
+                    s = first;
                 else if (cells)
-                    dc = dc_given;
+                    s.dc = room;
                 break;
             }
-            t--;
-            sums.e[sums.done++] = e;
-            if (again)
-                continue;
-            q->exponent[t] = e;
-            double largest = -INFINITY;
-            for (int i = 0; i <= cells; i++) {
-                q->squares[i * p->steps + t] = square[i], q->square_exponent[i * p->steps + t] = by[i] + e;
-                if (square[i] > 0)
-                    largest = fmax(largest, log2(square[i]) / 2 + by[i]);
+            q->exponent[now] = e, sums.e[sums.done] = e;
+            const REAL *dh = s.dh, *dc = s.dc;
+            if (s.apart) { /* results and da have one exponent a step */
+                NAME(times_powers)(&n, s.dh, H, shift, s.dh), NAME(times_powers)(&n, to.dx, D, shift, to.dx);
+                NAME(times_powers)(&n, to.da, of->da * H, shift, to.da);
+                if (cells)
+                    NAME(times_powers)(&n, s.dc, H, shift, s.dc);
             }
-            if (wide) {
-                NAME(narrow)(dh, H, B, Bp, dh_all + t * H * B);
-                NAME(narrow)(s.dx, D, B, Bp, dx_all + t * D * B);
-            }
+            if (dh != dh_all + now * H * B)
+                NAME(narrow)(dh, H, B, Bp, dh_all + now * H * B);
+            if (to.dx == dx_room)
+                NAME(narrow)(to.dx, D, B, Bp, dx_all + now * D * B);
             if (cells)
-                NAME(narrow)(dc, H, B, Bp, dc_all + t * H * B);
-            dh = s.dh_prev, dc = s.dc_prev;
-            if (largest > -INFINITY && (e ? largest < LOW || largest > HIGH : fabs(largest) > WINDOW)) {
-                long size = NAME(larger_size)(&n, dh, dc), to = largest > TOP || (!e && largest > 0) ? LOW + 8 : TOP;
-                if (labs(size) >= NOT_FINITE)
-                    continue;
-                NAME(keep)(before, dh, dc, all);
-                if ((stop = !NAME(move)(&n, dh, dc, to - size)))
-                    dh = before, dc = cells ? before + all : NULL;
-                else
-                    e -= to - size;
+                NAME(narrow)(dc, H, B, Bp, dc_all + now * H * B);
+            sums.done++, t--;
+            s.dh = to.dh_prev, s.dc = to.dc_prev;
+            if (!NAME(renormalise)(&n, &s, &first, most, sizes, dead)) {
+                stop = 1;
+                s = first;
             }
         }
         NAME(add_steps)(&n, &sums, hidden + t * H * B, x + t * B * D, p->homogeneous ? p->exponent + t : NULL, (int)again);
@@ -579,11 +575,13 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             NAME(end_sums)(&n, &sums, q, part++);
     }
     for (long i = 0; i < H && !again; i++) {
-        memcpy((REAL *)q->sent + i * B, dh + i * Bp, B * sizeof(REAL));
+        memcpy((REAL *)q->sent + i * B, s.dh + i * Bp, B * sizeof(REAL));
         if (cells)
-            memcpy((REAL *)q->sent_memory + i * B, dc + i * Bp, B * sizeof(REAL));
+            memcpy((REAL *)q->sent_memory + i * B, s.dc + i * Bp, B * sizeof(REAL));
     }
-    *q->sent_exponent = e;
+    for (long b = 0; b < B && !again; b++)
+        q->sent_columns[b] = s.apart ? s.columns[b] : 0;
+    *q->sent_exponent = s.e;
     free(memory);
     return p->steps - t;
 }
