@@ -34,20 +34,19 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
     return exponent;
 }
 
-/* to = from 2^n (n vectors or a rest), in two factors where one would leave the range. */
-static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
+/* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
+static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
     if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
-        if (NAME(size)(from, count) != NOTHING) { /* memset tells no one: whoever asks must learn that something underflowed */
-            volatile REAL smallest = (REAL)ldexp(1.0, 1 - BIAS);
-            smallest *= smallest;
-        }
+        int lost = NAME(size)(from, count) == NOTHING ? 0 : LOST;
         memset(to, 0, count * sizeof(REAL));
-        return;
+        return lost;
     }
+    int raised = 0;
     if (n > 2 * BIAS) { /* only the smallest numbers stay finite */
-        NAME(times_power)(from, count, 2 * BIAS, to);
+        raised = NAME(times_power)(from, count, 2 * BIAS, to);
         from = to, n = n < 4 * BIAS ? n - 2 * BIAS : 2 * BIAS;
     }
+    forget_flags();
     long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n;
     REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(n - one));
     long i = 0;
@@ -55,6 +54,7 @@ static __attribute__((noinline)) void NAME(times_power)(const REAL *from, long c
         *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
     for (; i < count; i++)
         to[i] = from[i] * first * second;
+    return raised | flags();
 }
 
 /* Whether every entry is at least `bound` in magnitude. */

@@ -17,6 +17,7 @@ static long NAME(exponent_for)(long top, long e) {
     return e && top - e >= LOW && top - e <= HIGH ? e : top - (top > 0 ? LOW + 8 : TOP);
 }
 
+/* A call is with samples together or apart throughout, so that its sums are of one kind. */
 typedef struct {
     REAL *dh, *dc; /* dc: NULL where there is no cell state */
     long e;
@@ -118,8 +119,13 @@ static void NAME(column_squares)(const NAME(net) *n, const REAL *a, double *squa
 
 /* ---- powers of two ---- */
 
-/* Column b of (rows x Bp) times 2^shift[b]. */
-static void NAME(times_powers)(const NAME(net) *n, const REAL *from, long rows, const long *shift, REAL *to) {
+/* Column b of (rows x Bp) times 2^shift[b]. Returns what was LOST or BROKEN. */
+static int NAME(times_powers)(const NAME(net) *n, const REAL *from, long rows, const long *shift, REAL *to) {
+    int lost = 0;
+    for (long b = 0; b < n->Bp; b++)
+        for (long i = 0; shift[b] < -2 * (BIAS - 1) && i < rows; i++)
+            lost |= from[i * n->Bp + b] != 0 ? LOST : 0;
+    forget_flags();
     for (long b = 0; b < n->Bp; b += LANES) {
         vec first, second;
         for (long l = 0; l < LANES; l++) {
@@ -130,6 +136,7 @@ static void NAME(times_powers)(const NAME(net) *n, const REAL *from, long rows, 
         for (long i = 0; i < rows; i++)
             AT(to, i * n->Bp + b) = CONST_AT(from, i * n->Bp + b) * first * second;
     }
+    return flags() | lost;
 }
 /* Whether every entry of (rows x Bp), first B columns, is at least `bound`, or zero in a column of a signal that `dead` says is zero. */
 static int NAME(all_at_least)(const NAME(net) *n, const REAL *a, long rows, REAL bound, const char *dead) {
@@ -145,8 +152,9 @@ static void NAME(find_dead)(const NAME(net) *n, const REAL *a, char *dead) {
         for (long b = 0; b < n->Bp; b++)
             dead[b] &= a[b] == 0;
 }
-/* Multiply a signal by 2^shift, or its columns by shifts; its exponents take that back. Returns whether nothing that counts is lost. */
-static int NAME(move)(const NAME(net) *n, NAME(signal) *s, long shift, const long *shifts, char *dead) {
+/* Multiply a signal by 2^shift, or its columns by shifts; its exponents take that back. Then add g to dh, in whose making `lost` was raised.
+ * Returns whether nothing that counts is lost. */
+static int NAME(move_and_add)(const NAME(net) *n, NAME(signal) *s, long shift, const long *shifts, const REAL *g, int lost, char *dead) {
     int sound = 1;
     for (int i = 0; i < 2; i++) {
         REAL *part = i ? s->dc : s->dh;
@@ -154,17 +162,20 @@ static int NAME(move)(const NAME(net) *n, NAME(signal) *s, long shift, const lon
             continue;
         memset(dead, 1, n->Bp);
         NAME(find_dead)(n, part, dead);
-        forget_flags();
-        if (shifts)
-            NAME(times_powers)(n, part, n->H, shifts, part);
-        else
-            NAME(times_power)(part, n->H * n->Bp, shift, part);
-        sound &= !(flags() & BROKEN) && (!(flags() & LOST) || NAME(all_at_least)(n, part, n->H, HARMLESS, dead));
+        int raised = shifts ? NAME(times_powers)(n, part, n->H, shifts, part) : NAME(times_power)(part, n->H * n->Bp, shift, part);
+        sound &= !(raised & BROKEN) && (!(raised & LOST) || (!i && g) || NAME(all_at_least)(n, part, n->H, HARMLESS, dead));
+        lost |= !i ? raised : 0;
     }
+    for (long i = 0; g && i < n->H * n->Bp; i++)
+        s->dh[i] += g[i];
+    memset(dead, 0, n->Bp);
     for (long b = 0; shifts && b < n->Bp; b++)
         s->columns[b] -= shifts[b];
     s->e -= shifts ? 0 : shift;
-    return sound;
+    return sound && (!g || !(lost & LOST) || NAME(all_at_least)(n, s->dh, n->H, HARMLESS, dead));
+}
+static int NAME(move)(const NAME(net) *n, NAME(signal) *s, long shift, const long *shifts, char *dead) {
+    return NAME(move_and_add)(n, s, shift, shifts, NULL, 0, dead);
 }
 /* Lift every column to the top of the range, one by one; `sizes` is room. */
 static int NAME(move_apart)(const NAME(net) *n, NAME(signal) *s, long *sizes, char *dead) {
@@ -172,11 +183,8 @@ static int NAME(move_apart)(const NAME(net) *n, NAME(signal) *s, long *sizes, ch
     for (long b = 0; b < n->Bp; b++) {
         if (sizes[b] == NOT_FINITE)
             return 0;
-        if (!s->apart)
-            s->columns[b] = 0;
         sizes[b] = sizes[b] == NOTHING ? 0 : TOP - sizes[b];
     }
-    s->apart = 1;
     return NAME(move)(n, s, 0, sizes, dead);
 }
 static void NAME(keep)(const NAME(net) *n, const NAME(signal) *s, NAME(signal) *copy) {
@@ -204,7 +212,6 @@ static int NAME(join)(const NAME(net) *n, const REAL *g, const struct backward *
     for (long i = 0; i < H; i++)
         for (long b = 0; b < B; b++)
             room[i * Bp + b] = g[i * q->g_row + b * q->g_column];
-    int sound;
     if (s->apart) {
         long *own = sizes + Bp;
         NAME(signal_sizes)(n, s, sizes);
@@ -219,23 +226,15 @@ static int NAME(join)(const NAME(net) *n, const REAL *g, const struct backward *
             long to = top == NOTHING || (top - is >= LOW && top - is <= HIGH) ? is : top - TOP;
             sizes[b] = is - to, own[b] = e_g - s->e - to;
         }
-        sound = NAME(move)(n, s, 0, sizes, dead);
-        forget_flags();
-        NAME(times_powers)(n, room, H, own, room);
+        int raised = NAME(times_powers)(n, room, H, own, room);
+        return !(raised & BROKEN) && NAME(move_and_add)(n, s, 0, sizes, room, raised, dead);
     } else {
         long sent = NAME(larger_size)(n, s->dh, s->dc), own = NAME(size)(room, H * Bp);
         if (sent == NOT_FINITE || own == NOT_FINITE)
             return 0;
         sent += sent == NOTHING ? 0 : s->e, own += own == NOTHING ? 0 : e_g;
         long common = NAME(exponent_for)(sent > own ? sent : own, s->e);
-        sound = NAME(move)(n, s, s->e - common, NULL, dead);
-        forget_flags();
-        NAME(times_power)(room, H * Bp, e_g - common, room);
+        int raised = NAME(times_power)(room, H * Bp, e_g - common, room);
+        return !(raised & BROKEN) && NAME(move_and_add)(n, s, s->e - common, NULL, room, raised, dead);
     }
-    int raised = flags();
-    for (long i = 0; i < H * Bp; i++)
-        s->dh[i] += room[i];
-    memset(dead, 0, Bp);
-    sound &= !(raised & LOST) || NAME(all_at_least)(n, s->dh, H, HARMLESS, dead);
-    return sound && !(raised & BROKEN);
 }
