@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,11 +170,21 @@ PLANTED = "a planted refusal"
 
 def plant(project: Project, *faults: tuple[str, str]) -> None:
     """(block, statement that it runs instead of its runs) for some of the four blocks."""
-    file = project.root / "workflow" / "scripts" / "study" / "runs" / "runner.py"
-    text, line = file.read_text(), "    runner.finish(by_name.values(), record)\n"
-    assert text.count(line) == 1
     planted = [f'    if block.name == "{name}":\n        import os\n        {what}\n' for name, what in faults]
-    file.write_text(text.replace(line, "".join(planted) + line))
+    line = "    runner.finish(by_name.values(), record)\n"
+    edit(project, "runs/runner.py", line, "".join(planted) + line)
+
+
+def hear_late(project: Project) -> None:
+    """The call notices a signal half a second after its jobs could, as it may on a loaded machine."""
+    edit(project, "screen/stop.py", "    asked.wait()\n", "    asked.wait()\n    time.sleep(0.5)\n")
+
+
+def edit(project: Project, module: str, line: str, other: str) -> None:
+    file = project.root / "workflow" / "scripts" / "study" / module
+    text = file.read_text()
+    assert text.count(line) == 1
+    file.write_text(text.replace(line, other))
 
 
 @pytest.mark.workflow
@@ -215,6 +226,7 @@ def test_failed_jobs_are_told_once_each_with_block_reason_and_log(project: Proje
 def test_a_call_that_is_stopped_ends_fast_and_says_that_the_same_command_goes_on(project: Project, how: str) -> None:
     """SIGTERM and SIGHUP go to Snakemake alone; its jobs end all the same, one of which would take ten minutes. It takes a second."""
     plant(project, ("activation=relu", "time.sleep(600)"))
+    hear_late(project)
 
     def act(process: int, terminal: int) -> None:
         if how == "Ctrl-C":
@@ -263,7 +275,7 @@ HELD_LOCK = """
     scheduler._user_kill = None
     signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
     if sys.argv[1] == "ours":
-        stop.stop_on_signals(scheduler, True, lambda: print("told", flush=True))
+        stop.stop_on_signals(scheduler, True, threading.Event(), lambda: print("told", flush=True))
     with scheduler._lock:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
@@ -291,14 +303,14 @@ ELSEWHERE = """
     from types import SimpleNamespace
     from study.screen import stop
 
-    jobs = threading.Semaphore(0)  # the main thread waits for it, without an end
-    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: jobs.release()), True, lambda: None)
-
     def receive():
         time.sleep(0.5)
         signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
 
     threading.Thread(target=receive, daemon=True).start()
+    jobs = threading.Semaphore(0)  # the main thread waits for it, without an end
+    scheduler = SimpleNamespace(executor_error_callback=lambda error: jobs.release())
+    stop.stop_on_signals(scheduler, True, threading.Event(), lambda: None)
     jobs.acquire()
     print("ended", flush=True)
 """
@@ -312,15 +324,49 @@ def test_a_signal_that_another_thread_receives_ends_the_call() -> None:
     assert done.stdout == "ended\n", done.stderr
 
 
+TO_ALL = """
+    import os, signal, subprocess, sys, threading, time
+    from types import SimpleNamespace
+    from study.screen import stop
+
+    heard = stop._Asked.wait  # this process hears of the signal late, as on a loaded machine
+    stop._Asked.wait = lambda asked: (heard(asked), time.sleep(1.0))
+    ended, stopping = threading.Event(), threading.Event()
+    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: ended.wait()), True, stopping, lambda: None)
+
+    def work():
+        job = subprocess.Popen(["bash", "-c", f"set -e; {sys.executable} -S -c 'print(1, flush=True); import time; time.sleep(600)'"], stdout=-1)
+        job.stdout.readline()
+        os.killpg(0, getattr(signal, sys.argv[1]))
+        status = job.wait()
+        print(stopping.is_set(), status in (-signal.SIGTERM, 128 + signal.SIGTERM), flush=True)
+        ended.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGHUP"])
+def test_what_a_terminal_sends_to_all_ends_no_job_before_the_call_knows_of_it(number: str) -> None:
+    """The call ends its jobs, with SIGTERM. One that ended of itself would be told as a failure, and cut the call's work short."""
+    command = [sys.executable, "-c", textwrap.dedent(TO_ALL), number]
+    scripts = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "scripts")}
+    done = subprocess.run(command, env=scripts, capture_output=True, text=True, timeout=60, start_new_session=True)
+    assert done.stdout == "True True\n", done.stderr
+
+
 HELD_UP = """
-    import os, signal, subprocess, sys, time
+    import os, signal, subprocess, sys, threading, time
     from types import SimpleNamespace
     from study.screen import stop
 
     stop.PATIENCE = {True: 3.0}
     job = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
     print(job.pid, flush=True)
-    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: time.sleep(600)), True, lambda: None)
+    scheduler = SimpleNamespace(executor_error_callback=lambda error: time.sleep(600))
+    stop.stop_on_signals(scheduler, True, threading.Event(), lambda: None)
     time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
@@ -480,8 +526,8 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listener:
     return found
 
 
-def failing(listener: Listener, number: int, log: str) -> None:
-    hear(listener, "RuleException:\nCalledProcessError in file x, line 3:\nCommand 'python x' returned non-zero exit status 3.", logging.ERROR, event="error", exception="RuleException")  # fmt: skip
+def failing(listener: Listener, number: int, log: str, how: str = "returned non-zero exit status 3") -> None:
+    hear(listener, f"RuleException:\nCalledProcessError in file x, line 3:\nCommand 'python x' {how}.", logging.ERROR, event="error", exception="RuleException")  # fmt: skip
     hear(listener, "Error in rule", logging.ERROR, event="job_error", jobid=number, rule_name="run_block", rule_msg=None, log=[log])  # fmt: skip
 
 
@@ -524,6 +570,44 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
     failure = ["  It ended with exit status 3 and left no words in its log.", f"  Log: {log}"]
     assert said(listener)[1:-1] == ["Failed: block x/1", *failure, again, again, "Failed: block x/2", *failure]
     assert said(listener)[-1].startswith("1 of 2 jobs failed: block x/2. What is finished is kept;")
+
+
+@pytest.mark.parametrize(
+    ("how", "signal_name"),
+    [
+        ("died with <Signals.SIGTERM: 15>", "SIGTERM"),
+        ("returned non-zero exit status 143", "SIGTERM"),
+        ("died with <Signals.SIGINT: 2>", "SIGINT"),
+        ("returned non-zero exit status 129", "SIGHUP"),
+    ],
+)
+def test_a_job_that_the_stop_of_the_call_killed_has_not_failed_even_if_it_ends_first(
+    how: str, signal_name: str, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch system sends SIGTERM to all processes. Where nothing else stops, somebody killed the job, and that is told."""
+    told_late = threading.Timer(0.3, listener.view.stopping.set)
+    told_late.start()
+    failing(listener, 1, str(tmp_path / "1.log"), how)
+    told_late.join()
+    hear(listener, "Trying to restart job 1.")
+    assert said(listener) == ["Study x: 2 jobs, 6 runs."]
+
+    listener.view.stopping.clear()
+    monkeypatch.setattr(view.stopping, "HEARD_LATER", 0.1)
+    failing(listener, 2, str(tmp_path / "2.log"), how)
+    assert said(listener)[1:3] == [
+        "Failed: block x/2",
+        f"  It was killed ({signal_name}): by hand, or by the system for want of memory.",
+    ]
+
+
+@pytest.mark.parametrize("how", ["returned non-zero exit status 3", "died with <Signals.SIGKILL: 9>"])
+def test_a_failure_that_no_stop_explains_is_told_at_once(how: str, listener: Listener, tmp_path: Path) -> None:
+    told_late = threading.Timer(0.3, listener.view.stopping.set)
+    told_late.start()
+    failing(listener, 1, str(tmp_path / "1.log"), how)
+    told_late.join()
+    assert said(listener)[1] == "Failed: block x/1"
 
 
 def test_a_snakemake_that_speaks_otherwise_speaks_for_itself(listener: Listener, tmp_path: Path) -> None:
