@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +22,11 @@ from study.screen import display, job_log, session, view
 from study.screen.display import Screen
 from study.screen.session import Listener
 from study.screen.view import StudyView
-from tests.support.study_project import ROOT, Project, copy, of_four_blocks
+from tests.faults.disturbed import SAID, STUDY, Disturbed, fresh
+from tests.support.python_server import run_module
+from tests.support.study_project import ROOT, Project
 from tests.support.terminal import Ended, Terminal, run_in_terminal
 
-STUDY = "seen"
 STOPPED = "Stopped. What is finished is kept; the same command goes on."
 LEFT = r"(about (\d+ h )?(\d+ min )?(\d+ s )?left)"
 LIVE = re.compile(rf"\d+ of 48 runs \(\d+ %\)(, [\d.e+]+ runs/s)?(, {LEFT})?(: [a-z0-9(), ]+)?(  \[#*\.*\])?")
@@ -40,13 +40,7 @@ MESSAGES = re.compile(
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A copy with a study of four blocks and one figure that was not run."""
-    return small(tmp_path / "project")
-
-
-def small(root: Path) -> Project:
-    project = copy(root)
-    project.write_config(STUDY, of_four_blocks(project.config(), STUDY))
-    return project
+    return fresh(tmp_path / "project")
 
 
 def environment(project: Project, **more: str) -> dict[str, str]:
@@ -60,12 +54,9 @@ def in_terminal(project: Project, *more: str, columns: int = 100, when: str | No
 
 
 def in_log(project: Project, *more: str, **variables: str) -> tuple[int, str]:
-    command = [*project.command(*more), f"--configfile=studies/{STUDY}.yaml"]
-    with (project.root / "said.log").open("w") as log:
-        done = subprocess.run(
-            command, cwd=project.root, env=environment(project, **variables), stdout=log, stderr=log, timeout=300
-        )
-    return done.returncode, (project.root / "said.log").read_bytes().decode()
+    words = [*project.command(*more)[2:], f"--configfile=studies/{STUDY}.yaml"]
+    done = run_module(*words, folder=project.root, environment=environment(project, **variables))
+    return done.returncode, done.stdout + done.stderr
 
 
 def assert_nothing_mixed(terminal: Terminal, *allowed: str, columns: int = 100) -> None:
@@ -88,16 +79,14 @@ def _is_cut(line: str, columns: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ended, str]:
-    """A project whose study was run in a terminal, deleted, and run into a log: (project, terminal session, log)."""
-    project = small(tmp_path_factory.mktemp("seen") / "project")
+def seen(undisturbed: Disturbed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ended, str]:
+    """A project whose study was run in a terminal, that session, and the log of the same study run into a log."""
+    project = fresh(tmp_path_factory.mktemp("seen") / "project")
     ended = in_terminal(project)
-    kept = (project.root / "results" / STUDY / "logs" / "progress.log").read_text()
-    assert kept.splitlines()[-1].startswith("48 of 48 runs (100 %)")
-    shutil.rmtree(project.root / "results")
-    status, said = in_log(project)
-    assert status == 0, said
-    return project, ended, said
+    for each in (project, undisturbed):
+        kept = (each.root / "results" / STUDY / "logs" / "progress.log").read_text()
+        assert kept.splitlines()[-1].startswith("48 of 48 runs (100 %)")
+    return project, ended, (undisturbed.root.parent / SAID).read_bytes().decode()
 
 
 @pytest.mark.workflow
