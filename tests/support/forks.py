@@ -15,6 +15,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -69,11 +70,12 @@ def become(
     for standard, file in enumerate(files):
         os.dup2(file, standard)
         os.close(file)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     more = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    sys.path[:1] = [first, *more]  # the first was this file's folder
+    sys.path[:0] = [first, *more]
     sys.argv = list(arguments)
 
 
@@ -190,6 +192,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     if len(sys.argv) > 2:
         sys.exit(ask_for_job(folder, sys.argv[2:]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for pytest; this ends when pytest does
+    del sys.path[0]  # this file's folder, in which nobody should look for modules
     python = folder / "python"
     python.write_text(PYTHON.format(python=sys.executable, forks=Path(__file__).resolve(), folder=folder))
     python.chmod(0o755)
@@ -205,6 +209,7 @@ def main() -> None:
         os.close(owner)
         place.close()
         serve_calls(folder)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
