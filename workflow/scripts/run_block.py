@@ -7,6 +7,7 @@ from study.files.writing import Damaged, FileTrouble
 from study.job import running
 from study.plan import Block
 from study.runs import runner
+from study.runs.checks import CheckFailed
 from study.screen.progress import Record
 
 
@@ -25,5 +26,5 @@ def main(snakemake: Any, record: Record) -> None:
 
 
 if __name__ == "__main__":
-    with running(snakemake, {ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, {CheckFailed: "", ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
         main(snakemake, its_record)  # type: ignore[name-defined]  # noqa: F821

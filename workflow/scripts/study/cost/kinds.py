@@ -21,7 +21,7 @@ KIND_OF_RULE = {
     "run_block": "runs",
     "verify_runs": "verification",
     "gather_table": "tables",
-    "draw_figure": "figures",
+    "draw_figures": "figures",
     "render_report": "page",
 }
 

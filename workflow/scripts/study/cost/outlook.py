@@ -26,6 +26,7 @@ from study.runs import gate
 from study.runs.runner import BlockRunner
 from study.settings import axis_defaults
 from study.tables.columns import TABLES
+from study.verifications import verification_jobs
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
 # Work that is not the engine's; and eigenvalues, which are remembered when a sample is timed.
@@ -178,8 +179,7 @@ def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
 
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
     """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
-    checked = config["gate"]["checked_runs_per_job"]
-    verifications = planning.verification_jobs(blocks) if checked else {}
+    verifications = verification_jobs(blocks, config)
     verifying = [verification_times(group, config) for group in verifications.values()]
     cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in gate.cases(config["sweeps"])]
     once = {"gate": {"checked_runs_per_job": 1}}

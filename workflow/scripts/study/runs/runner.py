@@ -16,6 +16,7 @@ from study.data import task_file
 from study.files.cache import Cache, Entry
 from study.plan import Block
 from study.provenance import engine_digest, script_digest
+from study.runs import gate
 from study.screen.progress import Record
 from study.tables.streams import BlockWriter
 
@@ -114,9 +115,11 @@ def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
     """A runner as a rule's params and input describe it.
 
     Raises:
+        CheckFailed: the engine check of this call has failed already.
         RuntimeError: the engine is no longer the one that the study was planned with.
     """
     p = snakemake.params
+    gate.require_not_refused(p.refused)
     if engine_digest() != p.engine:
         raise RuntimeError("rnn_core was edited while the study ran; run snakemake again")
     device = resolve_device(p.device)

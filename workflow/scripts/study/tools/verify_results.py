@@ -23,6 +23,7 @@ from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
 from study.tables import store
 from study.tables.columns import TABLES
+from study.verifications import verification_jobs
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -64,7 +65,7 @@ def _on_the_way(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     planned = plan.blocks(config)
     places = {
         *(study / "blocks" / sweep / block for sweep, block in planned),
-        *(study / "verified" / sweep / group for sweep, group in plan.verification_jobs(planned)),
+        *(study / "verified" / group for group in verification_jobs(planned, config)),
         study / "checks",
     }
     for folder in ("checks", "blocks", "verified"):
