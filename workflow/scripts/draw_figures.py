@@ -8,12 +8,13 @@ from study.files import pictures
 from study.forks import share_out
 from study.job import running
 from study.report.drawing import render
+from study.report.reader import Tables
 from study.tables.columns import TABLES
 
 
 def main(snakemake: Any) -> None:
     p, output = snakemake.params, snakemake.output
-    tables = {table: snakemake.input[table] for table in TABLES}
+    tables = Tables({table: snakemake.input[table] for table in TABLES}, own={"study": p.study})
     files = {
         figure: {kind: output[kind][place] for kind in (*pictures.KINDS, "facts")}
         for place, figure in enumerate(p.figures)
@@ -21,7 +22,7 @@ def main(snakemake: Any) -> None:
     modules = {figure: import_module(f"figures.{figure}") for figure in p.figures}
 
     def draw(figure: str) -> None:
-        made_from, kept = pictures.made_from(p.code[figure], tables.values()), Path(p.cache) / figure
+        made_from, kept = pictures.made_from(p.code[figure], tables.files.values()), Path(p.cache) / figure
         if not pictures.restored(kept, files[figure], p.study, figure, made_from):
             module, stated = modules[figure], {"study": p.study, "figure": figure, "made_from": made_from}
             render(tables, stated, files[figure], module.frame, module.facts, module.draw)

@@ -62,7 +62,7 @@ def facts(title: str, alt: str, claims: Iterable[str] = (), shown: Iterable[str]
 
 
 def render(
-    tables: Mapping[str, str | Path],
+    tables: Tables,
     place: Mapping[str, str],
     files: Mapping[str, str | Path],
     frame: Callable[[Tables], pd.DataFrame],
@@ -72,13 +72,11 @@ def render(
     """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables.
 
     Args:
-        tables: the study's, by name.
         place: what the facts say of themselves besides, with the study's name.
         files: ``png``, ``svg``, ``phone`` and ``facts``.
     """
-    read = Tables(tables, own={"study": place["study"]})
-    data = frame(read)
-    stated, pictures = facts(data, read.study), {}
+    data = frame(tables)
+    stated, pictures = facts(data, tables.study), {}
     with theme():
         figure = draw(data)
         pictures["svg"] = _save(figure, files["svg"])
