@@ -36,7 +36,7 @@ Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # lags, and the lower and the
 def _curves(line: pd.DataFrame) -> list[Curve]:
     """The band of a line, its law, and the line itself."""
     lag = line["lag"].to_numpy()
-    edges = {name: line[name].clip(-1e9, 1e9).to_numpy() for name in ("low", "high", "linear", "median")}
+    edges = {name: np.clip(line[name].to_numpy(), -1e9, 1e9) for name in ("low", "high", "linear", "median")}
     pairs = (("low", "high"), ("linear", "linear"), ("median", "median"))
     return [(lag, edges[lower], edges[upper]) for lower, upper in pairs]
 
