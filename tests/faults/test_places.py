@@ -15,6 +15,7 @@ from study import plan
 from study.files import places
 from study.files.cache import Cache, Entry
 from study.files.writing import Misplaced
+from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import schema_of
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 CONFIG: dict[str, Any] = {
     "study": "mine",
+    "gate": {"checked_runs_per_job": 1},
     "sweeps": {
         "one": {"seeds": 2, "jobs_over": ["activation"], "grid": {"activation": ["tanh", "relu"]}},
         "two": {"seeds": 2, "jobs_over": ["activation"], "grid": {"activation": ["tanh", "relu"]}},
@@ -61,7 +63,7 @@ def block(sweep: str, name: str, config: dict[str, Any] = CONFIG) -> dict[str, A
     return asdict(plan.blocks(config)[sweep, name])
 
 
-GROUPS = plan.verification_jobs(plan.blocks(CONFIG))
+GROUPS = verification_jobs(plan.blocks(CONFIG), CONFIG)
 GROWN = {**CONFIG, "sweeps": {name: {**sweep, "seeds": 3} for name, sweep in CONFIG["sweeps"].items()}}
 TANH, RELU = "activation=tanh", "activation=relu"
 PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
@@ -78,11 +80,11 @@ PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] 
         ],
     ),
     (
-        "verified/one/1-of-1/checks.parquet",
+        "verified/1-of-1/checks.parquet",
         "checks",
-        {"table": "checks", "blocks": [asdict(each) for each in GROUPS["one", "1-of-1"]]},
+        {"table": "checks", "blocks": [asdict(each) for each in GROUPS["1-of-1"]]},
         [
-            ({"table": "checks", "blocks": [asdict(each) for each in GROUPS["two", "1-of-1"]]}, "holds other values for the blocks"),
+            ({"table": "checks", "blocks": [asdict(each) for each in GROUPS["1-of-1"][1:]]}, "holds other values for the blocks"),
             ({"table": "checks", "sweeps": CONFIG["sweeps"]}, "does not name the blocks"),
         ],
     ),

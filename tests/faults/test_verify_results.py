@@ -27,8 +27,9 @@ KINDS = (
     "report.html",
     "checks/gate.parquet",
     "blocks/*/*/updates.parquet",
-    "verified/*/*/checks.parquet",
+    "verified/*/checks.parquet",
     "cache/*/*/*.run",
+    "cache/figures/*/svg",
 )
 
 
@@ -150,7 +151,7 @@ def test_beside_a_finished_study_one_damaged_file_is_put_aside_and_made_anew(
     assert status == 1
     assert f"results/{STUDY}/{kind} is damaged: its {DAMAGED}. It was renamed to {Path(kind).name}.damaged" in said
     jobs = project.rules_to_run(*project.arguments)
-    assert jobs.get("render_report") == 1 and jobs.get("draw_figure", 0) == ("figures" in kind)
+    assert jobs.get("render_report") == 1 and jobs.get("draw_figures", 0) == ("figures" in kind)
     project.run()
     assert verify(project)[0] == 0
     assert_whole(project, undisturbed)

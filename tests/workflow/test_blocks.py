@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,9 +60,13 @@ def run(block: Block, runner: BlockRunner, folder: Path) -> dict[str, pa.Table]:
 def verify(
     block: Block, runner: BlockRunner, folder: Path, size: int, tolerance: dict[str, float] = TOLERANCE
 ) -> list[dict[str, Any]]:
-    """The checks of a sample of a block whose tables lie in ``folder``."""
-    found = verification.rows_of([block], [str(folder / "traces.parquet")], runner, tolerance, size)
-    return [check for check, _ in found]
+    """The checks of a sample of a block whose tables lie in ``folder``, as they are written."""
+    files = {table: folder / f"verified-{table}.parquet" for table in ("checks", "timings", "traces")}
+    verification.write(list(verification.rows_of([block], runner, tolerance, size)), files, {"blocks": [asdict(block)]})
+    (folder / "sweep" / "all").mkdir(parents=True, exist_ok=True)
+    traces = Path(shutil.copy(folder / "traces.parquet", folder / "sweep" / "all"))
+    verification.require_same_rows([traces], [files["traces"]])
+    return list(pq.read_table(files["checks"]).to_pylist())
 
 
 def assert_same(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> None:
@@ -322,7 +327,7 @@ from study.provenance import engine_digest
 
 block = Block("s", "all", {{}}, {grid!r}, 1)
 files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
-params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache")
+params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache", refused="no")
 job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule="run_block")
 runpy.run_path({path!r}[1] + "/run_block.py", {{"snakemake": job}}, "__main__")
 print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))

@@ -187,7 +187,7 @@ class TestResults:
             "verify_runs",
             "check_engine",
             "gather_table",
-            "draw_figure",
+            "draw_figures",
             "read_sequences",
             "render_report",
         }
@@ -315,13 +315,32 @@ class TestEdits:
         assert jobs["run_block"] == 3
         assert jobs["render_report"] == 1
 
-    def test_editing_a_figure_script_reruns_that_figure_alone(self, built: tuple[Project, list[str]]) -> None:
-        jobs = self.edited(*built, "workflow/scripts/figures/growth_rate.py")
-        assert jobs == {"study": 1, "draw_figure": 1, "render_report": 1}
+    def test_editing_a_figure_script_draws_that_figure_alone(self, built: tuple[Project, list[str]]) -> None:
+        """The job runs again, for Snakemake knows no part of a job. It takes the other figures from what it has kept."""
+        project, arguments = built
+        kept = project.root / "results" / "edited" / "cache" / "figures"
+        before = {file: file.stat().st_mtime_ns for file in kept.rglob("*") if file.is_file()}
+        script = project.root / "workflow/scripts/figures/growth_rate.py"
+        sound = script.read_text(encoding="utf-8")
+        script.write_text(sound + "\n# edited\n", encoding="utf-8")
+        try:
+            jobs = project.rules_to_run(*arguments)
+            project.snakemake(*arguments)
+        finally:
+            script.write_text(sound, encoding="utf-8")
+        assert jobs == {"study": 1, "draw_figures": 1, "render_report": 1}
+        changed = {file.parent.name for file, time in before.items() if file.stat().st_mtime_ns != time}
+        assert changed == {"growth_rate"}
+        figures = project.root / "results" / "edited" / "figures"
+        for name, suffix in (("engine_checks", "png"), ("engine_checks", "svg"), ("engine_checks", "json")):
+            kind = "facts" if suffix == "json" else suffix
+            assert (figures / f"{name}.{suffix}").read_bytes() == (kept / name / kind).read_bytes()
+        project.snakemake(*arguments)
+        assert project.rules_to_run(*arguments) == {}
 
     def test_editing_what_scripts_share_reruns_those_that_import_it(self, built: tuple[Project, list[str]]) -> None:
         jobs = self.edited(*built, "workflow/scripts/study/report/drawing.py")
-        assert jobs["draw_figure"] == 2  # the figures of this config
+        assert jobs["draw_figures"] == 1
         assert "run_block" not in jobs
 
     def test_editing_the_page_reruns_the_page_alone(self, built: tuple[Project, list[str]]) -> None:
@@ -345,7 +364,7 @@ class TestEdits:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The derivative of tanh off by one part in a million: no sweep starts, and the worst case is named."""
+        """The derivative of tanh off by one part in a million: no table is made, and the worst case is named."""
         if mode == "auto" and (found := build.library()).handle is None:
             pytest.skip(f"no fast path here: {found.why}")
         monkeypatch.setenv("RNN_CORE_COMPILED", mode)
@@ -362,8 +381,9 @@ class TestEdits:
             assert "The engine check stopped the study" in message
             assert "activation=tanh" in message
             assert "above the tolerance 1e-10" in message
-            assert "rule run_block" not in message
-            assert project.rules_to_run(*arguments)["check_engine"] == 1
+            assert "rule gather_table" not in message and "rule render_report" not in message
+            left = project.rules_to_run(*arguments)
+            assert left["check_engine"] == left["render_report"] == 1 and left["gather_table"] == 5
         finally:
             path.write_text(before, encoding="utf-8")
 

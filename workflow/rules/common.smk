@@ -33,7 +33,7 @@ try:
     from study import plan
     from study.screen import progress
     from study import provenance
-    from study import verifications
+    from study import sampling
     from study.cost import model, resources
     from study.tables.columns import TABLES
     from study.config import reader
@@ -113,7 +113,7 @@ else:
 STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
-VERIFICATIONS = verifications.verification_jobs(BLOCKS, config)
+VERIFICATIONS = sampling.verification_jobs(BLOCKS, config)
 # Where the engine check says that it failed: jobs that start later then end at once. Each call begins without it.
 REFUSED = f"{STUDY}/checks/refused"
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-MOST = 255  # items; the number of each is one byte in a pipe
+MOST = 256  # items; the number of each is one byte in a pipe
 
 
 def share_out(work: Callable[[str], None], items: Sequence[str], processes: int) -> None:
@@ -20,6 +20,8 @@ def share_out(work: Callable[[str], None], items: Sequence[str], processes: int)
         SystemExit: a fork failed.
         ValueError: there are more than ``MOST`` items.
     """
+    if len(items) > MOST:
+        raise ValueError(f"{len(items)} items are more than {MOST}")
     if sys.platform != "linux":  # elsewhere libraries may not survive a fork
         processes = 1
     queue, end = os.pipe()

@@ -20,6 +20,19 @@ KINDS = {"png": "png", "svg": "svg", "phone": "phone.svg"}  # kind of picture ->
 Facts = dict[str, Any]
 
 
+def files(folder: Path, figure: str) -> dict[str, Path]:
+    """Kind -> file of a figure in the results' folder of figures."""
+    return {
+        **{kind: folder / f"{figure}.{suffix}" for kind, suffix in KINDS.items()},
+        "facts": folder / f"{figure}.json",
+    }
+
+
+def kept_files(folder: Path) -> dict[str, Path]:
+    """Kind -> file of a figure that is kept in a folder of its own."""
+    return {kind: folder / kind for kind in (*KINDS, "facts")}
+
+
 def write_facts(file: str | Path, facts: Mapping[str, Any]) -> None:
     """Write facts with a seal. They must have ``study``, ``figure`` and ``pictures`` (kind -> digest)."""
     sealed = {"sealed": seal.BLANK.decode(), **facts}
@@ -50,21 +63,22 @@ def made_from(code: str, tables: Iterable[str | Path]) -> str:
 
 def keep(folder: Path, files: Mapping[str, str | Path]) -> None:
     """Keep a copy of a figure's files (kind -> file), the facts last."""
-    for kind, file in files.items():
-        with reading(file):
-            content = Path(file).read_bytes()
-        _write(folder / kind, content)
+    for kind, kept in kept_files(folder).items():
+        with reading(files[kind]):
+            content = Path(files[kind]).read_bytes()
+        _write(kept, content)
 
 
 def restored(folder: Path, files: Mapping[str, str | Path], study: str, figure: str, made_from: str) -> bool:
     """Put the kept files in their places, if they are whole and were made from the same; whether they were."""
+    kept = kept_files(folder)
     try:
-        facts = facts_of(folder / "facts", study, figure)
+        facts = facts_of(kept["facts"], study, figure)
         if facts["made_from"] != made_from:
             return False
-        contents = {kind: seal.check_content(folder / kind, facts["pictures"][kind]) for kind in KINDS}
-        with reading(folder / "facts"):
-            contents["facts"] = (folder / "facts").read_bytes()
+        contents = {kind: seal.check_content(kept[kind], facts["pictures"][kind]) for kind in KINDS}
+        with reading(kept["facts"]):
+            contents["facts"] = kept["facts"].read_bytes()
     except FileTrouble:  # none is kept, or it cannot be used
         return False
     for kind, content in contents.items():

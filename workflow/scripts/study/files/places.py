@@ -12,8 +12,8 @@ from typing import Any
 
 from study import plan
 from study.files.writing import Damaged
+from study.sampling import verification_jobs
 from study.tables import store
-from study.verifications import verification_jobs
 
 Plan = Mapping[str, Any]
 

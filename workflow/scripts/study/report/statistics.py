@@ -75,7 +75,7 @@ def binomial_quantile(probability: float, trials: int) -> int:
 
     As ``scipy.stats.binom.ppf``, without its import, which takes longer than to write the page.
     """
-    heads = max(0, math.ceil(special.bdtrik(probability, trials, 0.5)) - 2)  # bdtrik rounds
+    heads = max(0, math.ceil(float(special.bdtrik(probability, trials, 0.5))) - 2)  # bdtrik rounds
     while special.bdtr(heads, trials, 0.5) < probability:
         heads += 1
     return heads

@@ -21,9 +21,9 @@ from study.data import task_file
 from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
+from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import TABLES
-from study.verifications import verification_jobs
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -47,15 +47,20 @@ def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
         yield _tried(study / "sequences" / f"{task}.npz", task_file.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{cache.SUFFIX}")):
         yield _tried(file, _require_entry)
+    for folder in sorted((study / "cache" / "figures").glob("*")):
+        yield from _figure_files(pictures.kept_files(folder), config["study"], folder.name)
 
 
 def _figure(folder: Path, study: str, figure: str) -> Iterator[Result]:
     """Its facts, then its pictures, whose digests the facts have."""
-    facts = folder / f"{figure}.json"
+    yield from _figure_files(pictures.files(folder, figure), study, figure)
+
+
+def _figure_files(files: Mapping[str, Path], study: str, figure: str) -> Iterator[Result]:
     known: dict[str, str] = {}
-    yield _tried(facts, lambda file: known.update(pictures.facts_of(file, study, figure)["pictures"]))
-    for kind, suffix in pictures.KINDS.items():
-        picture = folder / f"{figure}.{suffix}"
+    yield _tried(files["facts"], lambda file: known.update(pictures.facts_of(file, study, figure)["pictures"]))
+    for kind in pictures.KINDS:
+        picture = files[kind]
         if known or not picture.exists():  # a picture whose facts are bad is made anew with them
             yield _tried(picture, lambda file, kind=kind: seal.check_content(file, known[kind]))
 
