@@ -23,7 +23,7 @@ JOBS = (*FIRST, *4 * ("run_block",), *LAST)
 SNAKEMAKES = ("check_engine", *FIRST, *5 * ("run_block",), *LAST)
 
 
-def assert_kept(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
+def assert_kept(before: dict[str, float], after: dict[str, float]) -> None:
     """No finished run was made again."""
     again = [file for file, changed in before.items() if after.get(file) != changed]
     assert not again, f"{len(again)} of {len(before)} finished runs were made again"

@@ -28,7 +28,7 @@ KINDS = (
     "checks/gate.parquet",
     "blocks/*/*/updates.parquet",
     "verified/*/checks.parquet",
-    "cache/*/*/*.run",
+    "cache/*/*/*/*.runs",
     "cache/figures/*/svg",
 )
 
@@ -87,7 +87,7 @@ def test_what_is_missing_is_named(project: Disturbed, kind: str) -> None:
 def test_files_that_changed_places_are_found(project: Disturbed) -> None:
     """Blocks, tables, runs and a figure's files: all whole, and none where it belongs."""
     blocks = sorted((project.results / "blocks").glob("*/*/runs.parquet"))
-    runs = sorted(project.results.glob("cache/*/*/*.run"))
+    runs = project.cache_files()
     tables = [project.results / "tables" / f"{name}.parquet" for name in ("runs", "updates")]
     for one, two in (blocks[:2], runs[:2], tables):
         contents = one.read_bytes(), two.read_bytes()

@@ -165,10 +165,10 @@ def test_jobs_that_start_after_a_failed_check_end_at_once(tmp_path: Any) -> None
         refused=str(mark), engine=engine_digest(), device="cpu", cache=str(tmp_path), memory_mb=None
     )
     job = SimpleNamespace(params=params, input={})
-    runner.prepared(job)
+    runner.prepared(job, "a block")
     gate_of_study.refuse(mark)
     with pytest.raises(CheckFailed, match="the engine check has failed in this call"):
-        runner.prepared(job)
+        runner.prepared(job, "a block")
     gate_of_study.forget(mark)
     gate_of_study.forget(mark)
-    runner.prepared(job)
+    runner.prepared(job, "a block")

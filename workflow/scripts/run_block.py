@@ -13,7 +13,7 @@ from study.screen.progress import Record
 
 def main(snakemake: Any, record: Record) -> None:
     p, block = snakemake.params, Block(**snakemake.params.block)
-    block_runner = runner.prepared(snakemake)
+    block_runner = runner.prepared(snakemake, f"{block.sweep}/{block.name}")
     provenance = {"block": p.block, "engine": p.engine, "device": made_on(block_runner.device)}
     try:
         runner.finish(block, block_runner, record, dict(snakemake.output.items()), provenance)

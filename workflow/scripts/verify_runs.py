@@ -15,7 +15,8 @@ from study.runs.checks import CheckFailed
 
 def main(snakemake: Any) -> None:
     p = snakemake.params
-    block_runner = runner.prepared(snakemake, cache=f"-verified-{script_digest('verify_runs')}")
+    own = f"verification/{snakemake.wildcards.group}"
+    block_runner = runner.prepared(snakemake, own, f"-verified-{script_digest('verify_runs')}")
     samples = list(verification.rows_of([Block(**block) for block in p.blocks], block_runner, p.tolerance, p.checked))
     provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(block_runner.device)}
     verification.write(samples, dict(snakemake.output.items()), provenance)

@@ -80,11 +80,14 @@ def rows_of(
     blocks: list[Block], runner: BlockRunner, tolerance: dict[str, float], size: int
 ) -> Iterator[tuple[Sample, Entry]]:
     """Every run of the samples, verified."""
-    for block in blocks:
-        for experiment in sample(block, size):
-            limit = tolerance[experiment.dtype]
-            key, entry = runner.name(experiment), verified(experiment, runner, limit)
-            yield Sample(block.sweep, block.name, key, limit, describe(experiment, key)), entry
+    try:
+        for block in blocks:
+            for experiment in sample(block, size):
+                limit = tolerance[experiment.dtype]
+                key, entry = runner.name(experiment), verified(experiment, runner, limit)
+                yield Sample(block.sweep, block.name, key, limit, describe(experiment, key)), entry
+    finally:
+        runner.cache.join()
 
 
 def write(samples: list[tuple[Sample, Entry]], files: Mapping[str, str | Path], provenance: Mapping[str, Any]) -> None:

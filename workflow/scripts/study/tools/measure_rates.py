@@ -195,11 +195,9 @@ def disk_rates(folder: Path) -> dict[str, float]:
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
     run_maker.finish(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
-    entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
-    rows = 400 * len(entries)
-    header_bytes = 1500  # of an entry: what is no column fits into its first disk block
+    kept = sum(file.stat().st_size for file in (folder / "disk").rglob("*.runs")) - model.ENTRY_BYTES * len(block)
     return {
-        "row_bytes": round((sum(entries) - header_bytes * len(entries) + files["traces"].stat().st_size) / rows, 1),
+        "row_bytes": round((kept + files["traces"].stat().st_size) / (400 * len(block)), 1),
         "update_bytes": 130,  # ten columns, kept twice, hardly compressed
     }
 

@@ -88,7 +88,7 @@ def _require_entry(file: Path) -> None:
     with reading(file):
         sound = cache.is_sound(file)
     if not sound:
-        raise Damaged(file, "its content is not what was written, or another run's")
+        raise Damaged(file, "its content is not what was written, or other runs'")
 
 
 def _tried(file: Path, check: Any) -> Result:
