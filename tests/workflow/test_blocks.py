@@ -62,7 +62,8 @@ def verify(
 ) -> list[dict[str, Any]]:
     """The checks of a sample of a block whose tables lie in ``folder``, as they are written."""
     files = {table: folder / f"verified-{table}.parquet" for table in ("checks", "timings", "traces")}
-    verification.write(list(verification.rows_of([block], runner, tolerance, size)), files, {"blocks": [asdict(block)]})
+    samples = verification.samples_of([block], runner, tolerance, size)
+    verification.verify(samples, runner, files, {"blocks": [asdict(block)]})
     (folder / "sweep" / "all").mkdir(parents=True, exist_ok=True)
     traces = Path(shutil.copy(folder / "traces.parquet", folder / "sweep" / "all"))
     verification.require_same_rows([traces], [files["traces"]])

@@ -17,9 +17,10 @@ def main(snakemake: Any) -> None:
     p = snakemake.params
     own = f"verification/{snakemake.wildcards.group}"
     block_runner = runner.prepared(snakemake, own, f"-verified-{script_digest('verify_runs')}")
-    samples = list(verification.rows_of([Block(**block) for block in p.blocks], block_runner, p.tolerance, p.checked))
+    blocks = [Block(**block) for block in p.blocks]
+    samples = verification.samples_of(blocks, block_runner, p.tolerance, p.checked)
     provenance = {"blocks": p.blocks, "engine": p.engine, "device": made_on(block_runner.device)}
-    verification.write(samples, dict(snakemake.output.items()), provenance)
+    verification.verify(samples, block_runner, dict(snakemake.output.items()), provenance)
 
 
 if __name__ == "__main__":

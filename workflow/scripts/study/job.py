@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -31,8 +32,9 @@ def running(
         expected: errors that need no traceback -> the words before the error's own. Empty words become the error's name.
         pandas: whether the job uses pandas. If not, pyarrow does not import it, which saves 0.35 s.
     """
-    gc.set_threshold(LOOK_FOR_GARBAGE, 20, 100)
-    if not pandas:
+    if pandas:
+        gc.set_threshold(LOOK_FOR_GARBAGE, 20, 100)
+    else:
         store.leave_pandas_out()
     with ExitStack() as stack:
         stack.enter_context(ending_in_words())
@@ -41,6 +43,7 @@ def running(
         stack.enter_context(threadpool_limits(1))
         yield stack.enter_context(recorded(snakemake))
     if Path(sys.argv[0]).parts[-3:-1] == (".snakemake", "scripts"):  # a process of its own
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # taking libraries down politely takes up to half a second

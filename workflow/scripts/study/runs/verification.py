@@ -9,26 +9,23 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import rnn_core as rc
 from study.files.cache import Entry
-from study.files.writing import reading
+from study.files.writing import reading, writing
 from study.plan import Block
 from study.runs.checks import CheckFailed, Verifier, describe
 from study.runs.runner import BlockRunner
 from study.tables import store
 from study.tables.columns import columns_of, schema_of
-
-COMPARED = ("run_key", "update", "t", "log10_grad_norm")
 
 
 @dataclass(frozen=True)
@@ -76,39 +73,48 @@ def verified(experiment: rc.Experiment, runner: BlockRunner, tolerance: float) -
     return entry
 
 
-def rows_of(
+def samples_of(
     blocks: list[Block], runner: BlockRunner, tolerance: dict[str, float], size: int
-) -> Iterator[tuple[Sample, Entry]]:
-    """Every run of the samples, verified."""
-    try:
-        for block in blocks:
-            for experiment in sample(block, size):
-                limit = tolerance[experiment.dtype]
-                key, entry = runner.name(experiment), verified(experiment, runner, limit)
-                yield Sample(block.sweep, block.name, key, limit, describe(experiment, key)), entry
-    finally:
-        runner.cache.join()
+) -> dict[Sample, rc.Experiment]:
+    """The samples of these blocks."""
+    samples = {}
+    for block in blocks:
+        for experiment in sample(block, size):
+            key, limit = runner.name(experiment), tolerance[experiment.dtype]
+            samples[Sample(block.sweep, block.name, key, limit, describe(experiment, key))] = experiment
+    return samples
 
 
-def write(samples: list[tuple[Sample, Entry]], files: Mapping[str, str | Path], provenance: Mapping[str, Any]) -> None:
-    """The tables ``checks``, ``timings`` and ``traces`` of verified runs. A run of two blocks stands in them once a sweep."""
-    names = {"samples": [asdict(chosen) for chosen, _ in samples]}
-    once = {(chosen.sweep, chosen.run_key): entry for chosen, entry in samples}
+def verify(
+    samples: Mapping[Sample, rc.Experiment],
+    runner: BlockRunner,
+    files: Mapping[str, str | Path],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Verify runs and write their tables ``checks``, ``timings`` and ``traces``, the last run by run.
+
+    Raises:
+        CheckFailed: a run disagrees with PyTorch by more than its tolerance.
+    """
+    footer = {**provenance, "samples": [asdict(chosen) for chosen in samples]}
     rows: dict[str, list[dict[str, Any]]] = {"checks": [], "timings": []}
-    traces = [schema_of("traces").empty_table()]
-    for (sweep, key), entry in once.items():
-        name = {"sweep": sweep, "run_key": key}
-        rows["checks"] += [{**check, **name} for check in entry.checks or []]
-        rows["timings"].append({**entry.timing, **name})
-        steps = len(entry.traces["t"])
-        traces.append(store.unsorted("traces", {**entry.traces, "sweep": steps * [sweep], "run_key": steps * [key]}))
-    tables = {
-        table: store.build(table, {c.name: [row[c.name] for row in rows[table]] for c in columns_of(table)})
-        for table in rows
-    }
-    tables["traces"] = store.sort("traces", pa.concat_tables(traces))
-    for table, content in tables.items():
-        store.write(content, files[table], {**provenance, **names, "table": table})
+    fields = schema_of("traces")
+    with store.sealed(files["traces"]) as aside, store.writer(aside, fields, {**footer, "table": "traces"}) as traces:
+        try:
+            for chosen, experiment in samples.items():
+                entry = verified(experiment, runner, chosen.tolerance)
+                name = {"sweep": chosen.sweep, "run_key": chosen.run_key}
+                rows["checks"] += [{**check, **name} for check in entry.checks or []]
+                rows["timings"].append({**entry.timing, **name})
+                steps = len(entry.traces["t"])
+                names = {column: steps * [value] for column, value in name.items()}
+                with writing(files["traces"]):
+                    traces.write_table(store.unsorted("traces", {**entry.traces, **names}))
+        finally:
+            runner.cache.join()
+    for table, of_table in rows.items():
+        columns = {c.name: [row[c.name] for row in of_table] for c in columns_of(table)}
+        store.write(store.build(table, columns), files[table], {**footer, "table": table})
 
 
 def require_same_rows(blocks: Iterable[str | Path], verifications: Iterable[str | Path]) -> None:
@@ -119,18 +125,13 @@ def require_same_rows(blocks: Iterable[str | Path], verifications: Iterable[str 
     """
     files = {tuple(Path(file).parts[-3:-1]): file for file in blocks}
     for verification in verifications:
-        with reading(verification):
-            rows = pq.read_table(verification, columns=["sweep", *COMPARED])
         for described in store.provenance_of(verification)["samples"]:
             chosen = Sample(**described)
-            own = (pc.field("sweep") == chosen.sweep) & (pc.field("run_key") == chosen.run_key)
-            _require_same_norms(chosen, rows.filter(own), str(files[chosen.sweep, chosen.block]))
+            _require_same_norms(chosen, str(verification), str(files[chosen.sweep, chosen.block]))
 
 
-def _require_same_norms(chosen: Sample, verified_rows: pa.Table, traces: str) -> None:
-    with reading(traces):
-        where = [("run_key", "==", chosen.run_key)]
-        rows = pq.read_table(traces, columns=list(COMPARED), filters=where, use_threads=False)
+def _require_same_norms(chosen: Sample, verification: str, traces: str) -> None:
+    verified_rows, rows = (_rows_of(chosen, file) for file in (verification, traces))
     if not all(rows[name].equals(verified_rows[name]) for name in ("update", "t")):
         raise CheckFailed(f"the rows in {traces} are not those of the run that was verified, {chosen.described}")
     computed, stored = verified_rows["log10_grad_norm"].to_numpy(), rows["log10_grad_norm"].to_numpy()
@@ -143,3 +144,9 @@ def _require_same_norms(chosen: Sample, verified_rows: pa.Table, traces: str) ->
             f"the gradient norm in {traces} differs by {error[at]:.3g} from the one that was verified, "
             f"at t={rows['t'][at].as_py()}, above the tolerance {chosen.tolerance:g}, in {chosen.described}"
         )
+
+
+def _rows_of(chosen: Sample, file: str) -> pa.Table:
+    where = [("sweep", "==", chosen.sweep), ("run_key", "==", chosen.run_key)]
+    with reading(file):
+        return pq.read_table(file, columns=["update", "t", "log10_grad_norm"], filters=where, use_threads=False)
