@@ -13,8 +13,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from study.files.cache import Cache
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
 REPEATABLE_TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next
@@ -82,7 +80,9 @@ def copy(target: Path) -> Project:
 
 def kept_runs(cache: Path) -> dict[str, float]:
     """Identity and key of every whole run in a study's cache -> seconds in the engine, which would differ if it were made again."""
-    found = {}
+    from study.files.cache import Cache  # not for programs that are started without the workflow's folder
+
+    found: dict[str, float] = {}
     for identity in sorted(folder.name for folder in cache.glob("*") if folder.name != "figures"):
         runs = Cache(cache, identity)
         entries = {key: runs.get(key) for key in runs.keys()}  # noqa: SIM118 - a method that looks at files
