@@ -32,7 +32,7 @@ LAYERS = {
     "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study"},
     "figures": {*DRAWING, "rnn_core", "study"},
     "config_guard": {"snakemake", "study"},
-    "draw_figure": {"study"},
+    "draw_figures": {"study"},
     "render_report": {"study"},
     "gather_table": {"pyarrow", "study"},
     "read_sequences": {"study"},
