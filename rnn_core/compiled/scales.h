@@ -57,15 +57,20 @@ static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long co
         memset(to, 0, count * sizeof(REAL));
         return lost;
     }
+    int raised = 0;
+    if (n > 2 * BIAS) { /* only the smallest numbers stay finite */
+        raised = NAME(times_power)(from, count, 2 * BIAS, to);
+        from = to, n = n < 4 * BIAS ? n - 2 * BIAS : 2 * BIAS;
+    }
     forget_flags();
-    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n, other = n - one;
-    REAL first = NAME(factor)(one), second = NAME(factor)(other > BIAS ? BIAS : other);
+    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n;
+    REAL first = NAME(factor)(one), second = NAME(factor)(n - one);
     long i = 0;
     for (; i + LANES <= count; i += LANES)
         *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
     for (; i < count; i++)
         to[i] = from[i] * first * second;
-    return flags();
+    return raised | flags();
 }
 
 /* Whether every entry is at least `bound` in magnitude. */

@@ -48,16 +48,17 @@ static long NAME(homogeneous_step)(NAME(net) *n, NAME(forward_step) *s, long e, 
     for (int i = failed; i < 3; i++) {
         e_t = tries[i];
         s->h_prev = h_prev, s->x = plain_x, n->b[0] = plain_b;
+        int raised = 0; /* an overflow on the way makes an inf, which raises nothing later */
         if (e_t != e)
-            NAME(times_power)(h_prev, n->H * n->Bp, e - e_t, h), s->h_prev = h;
+            raised |= NAME(times_power)(h_prev, n->H * n->Bp, e - e_t, h), s->h_prev = h;
         if (e_t) {
-            NAME(times_power)(plain_x, n->D * n->Bp, -e_t, x), s->x = x;
+            raised |= NAME(times_power)(plain_x, n->D * n->Bp, -e_t, x), s->x = x;
             if (plain_b)
-                NAME(times_power)(plain_b, n->H, -e_t, b), n->b[0] = b;
+                raised |= NAME(times_power)(plain_b, n->H, -e_t, b), n->b[0] = b;
         }
         forget_flags();
         NAME(step_forward)(n, s);
-        if (!(flags() & (e_t ? BROKEN : BROKEN | LOST)) || top == NOTHING)
+        if (!((raised & BROKEN) | (flags() & (e_t ? BROKEN : BROKEN | LOST))) || top == NOTHING)
             break;
     }
     n->b[0] = plain_b;
