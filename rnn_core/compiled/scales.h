@@ -52,7 +52,7 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
 INLINE REAL NAME(factor)(long n) { return n < 1 - BIAS ? (REAL)ldexp(1.0, (int)n) : NAME(power)(n); }
 /* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
 static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
-    if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
+    if (n < 2 - 2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
         int lost = NAME(size)(from, count) == NOTHING ? 0 : LOST;
         memset(to, 0, count * sizeof(REAL));
         return lost;
