@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -73,6 +74,8 @@ class Together:
         self._da: Tensor | None = None
         self._direct: Direct | None = None  # buffers of their own, from the first pass that needs them
         self._joins = False
+        self._fused = _fused_kernels(shape)
+        self._numbers = self._fused.numbers_of(shape, self.W) if self._fused else self.W
         self._play = _graphs(self.W) if self.W.is_cuda else _at_once
 
     @property
@@ -126,6 +129,9 @@ class Together:
 
     def forward(self) -> None:
         """Every h_t, and in the place of a_t what the backward step takes."""
+        if self._fused:
+            self._fused.forward(self.shape, self.W, self.z, self.a, self._numbers)
+            return
         for steps in self.pieces(self.shape.T):
             self._play(("forward", steps.start), partial(self._forward, steps))
 
@@ -155,9 +161,24 @@ class Together:
             keep: False leaves the buffer ``a`` as it is, for another pass; there are no parameter gradients then.
         """
         T = self.shape.T
+        self._start(last, direct)
+        if self._fused:
+            joining = self._direct if direct is not None else None
+            self._fused.backward(
+                self.shape,
+                self.W,
+                self.a,
+                keep,
+                self.dh,
+                self._blocks,
+                self._floor,
+                joining,
+                self._numbers,
+                self.limits,
+            )
+            return
         if self._da is None and not keep:
             self._da = torch.empty_like(self.a[0])
-        self._start(last, direct)
         for steps in reversed(list(self.pieces(T))):
             self._play(("backward", steps.start, direct is None, keep), partial(self._backward, steps, keep))
 
@@ -229,6 +250,17 @@ class Together:
         self._blocks[self._block(t)].copy_(self._now)
         if self._joins:
             self._shrink.copy_(two_to(-self._now, self.shape.dtype))
+
+
+def _fused_kernels(shape: Shape) -> ModuleType | None:
+    """``fused``, where its kernels take the steps of such runs."""
+    if torch.device(shape.device).type != "cuda":
+        return None
+    try:
+        from rnn_core.batched import fused
+    except ModuleNotFoundError:  # torch's builds for CUDA bring triton, on some platforms
+        return None
+    return fused if fused.covers(shape) else None
 
 
 Work = Callable[[], None]

@@ -38,7 +38,7 @@ class Range(NamedTuple):
 
 RANGES = {
     "float64": Range(torch.int64, 52, 1023, top=400, low=-500, slope=-400, state=300, every=16),
-    "float32": Range(torch.int32, 23, 127, top=40, low=-40, slope=-55, state=40, every=8),
+    "float32": Range(torch.int32, 23, 127, top=30, low=-50, slope=-55, state=40, every=4),
 }
 
 

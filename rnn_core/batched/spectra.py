@@ -22,7 +22,9 @@ def log_spectral_radii(matrices: Tensor) -> Tensor:
     Each square is brought back to norm 1, and the logarithm of what was taken out counts half as much as the one before. So the
     rounding errors of later squares hardly count, and the result is as accurate as the eigenvalues are.
     """
-    power, log_radius, weight = matrices.double(), torch.zeros(len(matrices), device=matrices.device).double(), 1.0
+    power = matrices.double()
+    largest = power.abs().amax(dim=(1, 2))
+    power, log_radius, weight = power / torch.where(largest > 0.0, largest, 1.0)[:, None, None], largest.log(), 1.0
     for _ in range(SQUARINGS):
         norm = torch.linalg.matrix_norm(power)
         log_radius += weight * norm.log()
@@ -58,7 +60,9 @@ def _side_by_side(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> tuple[
     z, weights = (torch.as_tensor(each.reshape(-1), device=sigma_w2.device) for each in quadrature(()))
 
     def expected(function: Callable[[Tensor], Tensor], q: Tensor) -> Tensor:
-        return function(q.sqrt()[:, None] * z) ** 2 @ weights
+        return (function(q.sqrt()[:, None] * z) ** 2 * weights).sum(
+            dim=1
+        )  # not @: a row's bits must not depend on its place
 
     def map_of(q: Tensor) -> Tensor:
         return torch.clamp(sigma_w2 * expected(phi.f, q) + sigma_u2, min=AT_REST)

@@ -34,7 +34,7 @@ def parameter_gradients(together: Together) -> ParameterGradients:
     T, R, rows, B = together.a.shape
     K, exponent = together.shape.columns, together.exponent[1:]
     own = torch.full_like(exponent, NOTHING)
-    for dh in filter(None.__ne__, (together.dh, together.dc)):
+    for dh in (together.dh,) if together.dc is None else (together.dh, together.dc):
         largest = torch.linalg.vector_norm(dh[1:], torch.inf, dim=2)
         own = torch.maximum(own, torch.where(largest > 0, exponent_bits(largest, dtype) + exponent, NOTHING))
     common = own.amax(dim=(0, 2))

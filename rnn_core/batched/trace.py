@@ -77,10 +77,21 @@ def read_states(together: Together, saturated_below: float) -> States:
         if step.slopes_first:
             sums.append(torch.stack([slope.sum(dim=3), torch.linalg.vector_norm(slope, dim=3) ** 2]))
     norm = torch.cat(norms)
-    limit = 2.0**together.limits.state
-    hold &= ((norm <= limit) & (norm >= 1.0 / limit)).all(dim=0)
+    hold &= _states_hold(together, norm)
     rms = norm / math.sqrt(shape.H * shape.B)
     return States(rms, torch.cat(saturated), torch.cat(sums, dim=1) if sums else None, hold)
+
+
+def _states_hold(together: Together, norm: Tensor) -> Tensor:
+    """Whether norms of states (T, R) are well in range, bool (R,). Zeros are, unless they are what is left of something."""
+    limit, zero = 2.0**together.limits.state, norm == 0.0
+    if bool(zero.any()):
+        parts = _parts(together, together.shape.H)
+        exact = torch.cat([torch.amax(together.h[1:][steps].abs(), dim=(2, 3)) == 0.0 for steps in parts])
+        if together.shape.cell.homogeneous:  # its states are exact at any size in the readable engine
+            exact[1:] &= zero[:-1]
+        zero &= exact
+    return (((norm <= limit) & (norm >= 1.0 / limit)) | zero).all(dim=0)
 
 
 def _slopes_hold(together: Together, a: Tensor) -> Tensor:

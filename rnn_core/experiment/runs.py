@@ -12,6 +12,7 @@ from rnn_core.arrays import Array, Params, namespace
 from rnn_core.experiment.arguments import (
     check_data,
     check_data_by_task,
+    check_device,
     check_experiment,
     check_experiments,
     check_watch,
@@ -86,10 +87,11 @@ def run_many(
 
     Raises:
         TypeError: an argument is not what its name says.
-        ValueError: an experiment and its task do not fit (see ``prepare``).
+        ValueError: an experiment and its task do not fit (see ``prepare``); the device is unknown.
     """
     checked = check_experiments(experiments)
     check_data_by_task(data)
+    check_device(device)
     check_watch(watch)
     if device != "cpu" and watch is None:
         return _run_on_device(checked, data or {}, device, memory_budget)

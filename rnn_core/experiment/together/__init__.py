@@ -98,10 +98,11 @@ def run_together(
         for start in range(0, len(runs), together.R):
             variants = runs[start : start + together.R]
             some = [each[0] for each in variants]
+            some += some[:1] * (together.R - len(some))  # always as many, so that no bit depends on how many there are
             tasks = [task_of(e, data.get(e.task)) for e in some]
             evaluated = evaluate_together(together, draws, some, tasks)
             yield from results(together, evaluated, some, tasks, variants)
-            for experiments, holds in zip(variants, evaluated.hold, strict=True):
+            for experiments, holds in zip(variants, evaluated.hold, strict=False):
                 if not holds:
                     yield from experiments
         del together  # its memory, before the next shape takes more

@@ -61,7 +61,7 @@ class Evaluated(NamedTuple):
 def evaluate_together(
     together: Together, draws: Draws, experiments: Sequence[Experiment], tasks: Sequence[Task]
 ) -> Evaluated:
-    """Loss and gradients of the first batch of every run. Their number is at most ``together.R``."""
+    """Loss and gradients of the first batch of every run. Their number is ``together.R``."""
     n, task = len(experiments), tasks[0]
     loaded = draws.load(experiments, tasks)
     cell = {name: value for name, value in loaded.params.items() if not name.endswith("_ho")}

@@ -21,7 +21,6 @@ from rnn_core.experiment.settings import Experiment
 from rnn_core.initializers import INITIALIZERS
 from rnn_core.streams import stream
 from rnn_core.tasks import Task
-from rnn_core.tasks.base import Batch
 
 Drawn = TypeVar("Drawn")
 REMEMBERED = 8  # seeds whose draws are kept; runs come sorted by seed
@@ -53,6 +52,7 @@ class Loaded:
         params: by name, with a leading run axis; those of the readout too.
         x: inputs of every batch that was drawn, (batches, T, B, D).
         target: the same of targets, (batches, …).
+        gram: Σ x_t x_t^T over time and samples of every batch, float64 (batches, D, D).
         which: for every run the index of its batch, (runs,).
         networks: of every run.
         scales: by what every block of a run was multiplied, float64 (runs, G).
@@ -61,6 +61,7 @@ class Loaded:
     params: dict[str, Tensor]
     x: Tensor
     target: Tensor
+    gram: Tensor
     which: Tensor
     networks: list[Network]
     scales: np.ndarray
@@ -78,7 +79,7 @@ class Draws:
         self.dtype, self.device = getattr(torch, dtype), torch.device(device)
         self._networks: dict[Hashable, Network] = {}
         self._readouts: dict[Hashable, dict[str, np.ndarray]] = {}
-        self._batches: dict[Hashable, Batch] = {}
+        self._batches: dict[Hashable, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def load(self, experiments: Sequence[Experiment], tasks: Sequence[Task]) -> Loaded:
         """The networks and first batches of some runs."""
@@ -88,7 +89,7 @@ class Draws:
         batches = {e.seed: self._batch(e, task) for e, task in zip(experiments, tasks, strict=True)}
         order = {seed: index for index, seed in enumerate(batches)}
         scales = np.array([e.spectral_radius / net.radius for e, net in zip(experiments, networks, strict=True)])
-        x, target = (np.stack(parts) for parts in zip(*batches.values(), strict=True))
+        x, target, gram = (np.stack(parts) for parts in zip(*batches.values(), strict=True))
         params = self._weights(experiments, networks, scales, D)
         for name in ("weight_ho", "bias_ho"):
             params[name] = self._placed(np.stack([each[name] for each in readouts]))
@@ -97,6 +98,7 @@ class Draws:
             params,
             self._placed(x),
             torch.as_tensor(target, device=self.device) if labels else self._placed(target),
+            torch.as_tensor(gram, device=self.device),
             torch.tensor([order[e.seed] for e in experiments], device=self.device),
             networks,
             scales,
@@ -131,8 +133,15 @@ class Draws:
             self._readouts, e.seed, lambda: readout.init_readout(stream(e.seed, "readout"), e.hidden_size, C)
         )
 
-    def _batch(self, e: Experiment, task: Task) -> Batch:
-        return self._remembered(self._batches, e.seed, lambda: task.batch(0))
+    def _batch(self, e: Experiment, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(x, target, Σ x x^T); the sum is taken here, so that its bits do not depend on other batches."""
+
+        def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            x, target = task.batch(0)
+            rows = x.astype(e.dtype).astype(np.float64).reshape(-1, x.shape[-1])
+            return x, target, rows.T @ rows
+
+        return self._remembered(self._batches, e.seed, draw)
 
     def _remembered(self, known: dict[Hashable, Drawn], key: Hashable, draw: Callable[[], Drawn]) -> Drawn:
         if key not in known:

@@ -40,17 +40,17 @@ def results(
     tasks: Sequence[Task],
     variants: Sequence[Sequence[Experiment]],
 ) -> Iterator[tuple[Experiment, Result]]:
-    """Every run of the batch that has held, with its variants, which differ in clipping."""
-    cell = together.shape.cell
+    """Every run of the batch that has held, with its variants, which differ in clipping; runs without variants fill it up."""
+    cell, n = together.shape.cell, len(variants)
     traces = _traces(evaluated, len(experiments))
     starts, stop = settled_windows(traces["hidden_rms"])
-    grown = _growths(evaluated, starts, stop)
+    grown = _growths(evaluated, starts[:n], stop)
     rates = _rates(cell, together, evaluated, experiments, starts, stop)
     lost_at = _first_lost(traces)
     sigma_max = _sigma_max(evaluated, together.shape.H)
     updates = _Updates(evaluated)
     linear_network = cell.phi.name == "identity" and cell.jacobian(np.ones((1, 1))) is not None
-    for r in np.flatnonzero(evaluated.hold).tolist():
+    for r in np.flatnonzero(evaluated.hold[:n]).tolist():
         measured, network, scale = grown[r], evaluated.loaded.networks[r], evaluated.loaded.scales[r]
         prediction = columns_of_rates(rates(r, float(sigma_max[r])), linear_network)
         summary = {
@@ -202,11 +202,9 @@ def _rates(
     mixing = np.array([e.cell == "vanilla" and e.initializer in MIXING_INITIALIZERS for e in experiments])
     if mixing.any():
         w, u = _variances(evaluated)
-        some = torch.as_tensor(mixing & evaluated.hold, device=w.device)
-        rates.has_mean_field = some.cpu().numpy()
-        rates.mean_field[rates.has_mean_field], rates.bistable[rates.has_mean_field] = mean_fields(
-            cell.phi, w[some], u[some]
-        )
+        some = mixing & evaluated.hold  # the others take part, so that a run's bits do not depend on its company
+        rate, bistable = mean_fields(cell.phi, torch.where(w.isfinite(), w, 1.0), u)
+        rates.mean_field, rates.bistable, rates.has_mean_field = np.where(some, rate, math.nan), bistable, some
     return rates
 
 
@@ -243,9 +241,8 @@ def _slope_fluctuations(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
 def _variances(evaluated: Evaluated) -> tuple[Tensor, Tensor]:
     """(sigma_w², sigma_u²) of every run, float64: ‖W_hh‖²_F / H, and the mean square of W_ih x_t."""
     W, W_ih = (evaluated.loaded.params[name].double() for name in ("weight_hh", "weight_ih"))
-    x = evaluated.loaded.x.double().flatten(1, 2)
-    gram = (x.transpose(1, 2) @ x)[evaluated.loaded.which]
-    mean_square = ((W_ih @ gram) * W_ih).sum(dim=(1, 2)) / (x.shape[1] * W_ih.shape[1])
+    gram, rows = evaluated.loaded.gram[evaluated.loaded.which], evaluated.loaded.x[0, :, :, 0].numel()
+    mean_square = ((W_ih @ gram) * W_ih).sum(dim=(1, 2)) / (rows * W_ih.shape[1])
     return (W**2).sum(dim=(1, 2)) / W.shape[1], mean_square
 
 

@@ -1,0 +1,295 @@
+"""Many runs at once on a GPU: ``python -m benchmarks.many_gpu`` measures, ``section`` makes the part of docs/benchmarks.md of it.
+
+Two comparisons. *Engine work*: trace and all parameter gradients of networks and inputs that are on the device, R runs together,
+against cuDNN run by run (which gives no trace), and against vmap over the same R runs by torch.func and by JAX. *Whole runs*: from
+settings to results by ``run_many``, on the GPU and on one core of the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rnn_core as rc
+from benchmarks import ROOT, check
+from benchmarks.peers.torch_arrays import finished
+from benchmarks.work import BATCH, INPUTS, STEPS, Measured, Prepared, Work, make
+from rnn_core.batched import Shape, Together
+from rnn_core.batched.sums import parameter_gradients
+from rnn_core.batched.trace import read_gradients
+from rnn_core.scaling import plain_if_fits
+
+RESULTS = ROOT / "benchmarks" / "results-many-gpu.json"
+SIZES, DTYPES = (32, 64, 128, 256), ("float32", "float64")
+RUNS = (256, 1024)
+DIFFERENT = (
+    8  # networks with inputs of their own; more runs repeat them, because drawing takes longer than all that is timed
+)
+ALONE = 8  # runs that cuDNN does one after another
+ROUNDS = 5
+GOALS = {"float32": 40.0, "float64": 150.0}  # cuDNN run by run over ours, at H = 64
+JAX_GOAL = 3.0
+SWEEP_RADII, SWEEP_SEEDS, SWEEP_ON_CPU = 32, 32, 12
+
+
+# ---- engine work ---------------------------------------------------------------------------------------------------------
+
+
+class Ours:
+    """R runs by ``Together``: load, forward, backward, norms of every step, parameter gradients."""
+
+    def __init__(self, works: Sequence[Work], device: str) -> None:
+        first = works[0]
+        T, B, D = first.x.shape
+        dtype = str(first.x.dtype)
+        self.shape = Shape(rc.VanillaCell("tanh"), T, B, D, first.hidden_size, dtype, device)
+        self.together = Together(self.shape, len(works))
+        self.params = {name: _stacked([work.params[name] for work in works], device) for name in first.params}
+        self.x, self.g = (_stacked([getattr(work, name) for work in works], device) for name in ("x", "g"))
+
+    def __call__(self) -> Any:
+        together = self.together
+        together.load(self.params, self.x)
+        together.forward()
+        together.backward(self.g.transpose(1, 2))
+        return read_gradients(together, lost=False), parameter_gradients(together)
+
+    def read(self, result: Any) -> list[Measured]:
+        """Of the different runs."""
+        gradients, sums = result
+        norms = gradients.log_norm.cpu().numpy()
+        return [
+            Measured(
+                norms[:, run],
+                {
+                    name: np.asarray(plain_if_fits(value[run].cpu().numpy(), int(sums.exponent[run])))
+                    for name, value in sums.mantissa.items()
+                },
+            )
+            for run in range(min(DIFFERENT, norms.shape[1]))
+        ]
+
+
+def _stacked(values: Sequence[np.ndarray], device: str) -> torch.Tensor:
+    different = torch.tensor(np.stack(values[:DIFFERENT]), device=device)
+    return different.repeat(-(-len(values) // len(different)), *[1] * (different.ndim - 1))[: len(values)].contiguous()
+
+
+def repeated(works: Sequence[Work], runs: int) -> list[Work]:
+    """So many runs of the different works, one after the other and again."""
+    return [works[run % len(works)] for run in range(runs)]
+
+
+def alone(works: Sequence[Work], module: Callable[[Sequence[Work]], Prepared]) -> Callable[[], None]:
+    """A peer that does run after run."""
+    calls = [module([work]).call for work in works]
+
+    def call() -> None:
+        for each in calls:
+            each()
+
+    return call
+
+
+def median_us(call: Callable[[], Any], runs: int, rounds: int = ROUNDS) -> dict[str, float]:
+    """Microseconds a run: median and extremes over rounds, after three calls that are not timed."""
+    for _ in range(3):
+        call()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    low, middle, high = (1e6 / runs * value for value in (min(seconds), float(np.median(seconds)), max(seconds)))
+    return {"us": round(middle, 3), "lowest_us": round(low, 3), "highest_us": round(high, 3), "runs": runs}
+
+
+def expected_of(works: Sequence[Work]) -> list[Measured]:
+    """By the engine in NumPy."""
+    from benchmarks.ours import public_face
+
+    found = []
+    for work in works:
+        ready = public_face([Work(work.params, work.x, work.g)])
+        found += ready.read(ready.call())
+    return found
+
+
+def measure(size: int, dtype: str, device: str, runs: Sequence[int], steps: int, with_jax: bool) -> dict[str, Any]:
+    """Everybody at one size; numbers are checked before times are taken.
+
+    Raises:
+        WrongNumbers: somebody computes something else.
+    """
+    from benchmarks.peers import torch_func, torch_rnn
+
+    works = [make(size, dtype, seed, steps, BATCH, device) for seed in range(DIFFERENT)]
+    expected, row = expected_of(works), {"hidden_size": size, "dtype": dtype, "steps": steps, "ours": {}, "errors": {}}
+    waiting = lambda call: finished(call, device)  # noqa: E731
+    runs = fitting(size, dtype, device, runs, steps)
+    for count in runs:
+        ours = Ours(repeated(works, count), device)
+        row["errors"]["ours"] = check.check("ours", ours.read(ours()), expected[:count], dtype)
+        row["ours"][str(count)] = median_us(waiting(ours), count)
+        row.setdefault("parts", {})[str(count)] = parts_of(ours, device)
+        row["fused"] = ours.together._fused is not None
+        if row["fused"]:
+            ours.together._fused = None
+            row["errors"]["graphs"] = check.check("graphs", ours.read(ours()), expected[:count], dtype)
+            row.setdefault("graphs", {})[str(count)] = median_us(waiting(ours), count)
+        del ours
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    row["torch_rnn"] = median_us(alone(works[:ALONE], torch_rnn.module), min(ALONE, len(works)), 3)
+    row["torch_func"] = vmapped(torch_func.over_runs, works, runs, expected, dtype, row["errors"], "torch_func")
+    if with_jax:
+        try:
+            from benchmarks.peers import jax_many
+
+            row["jax"] = vmapped(jax_many.over_runs, works, runs, expected, dtype, row["errors"], "jax")
+        except Exception as error:
+            row["jax"] = {"missing": f"{type(error).__name__}: {str(error)[:200]}"}
+    return row
+
+
+def fitting(size: int, dtype: str, device: str, runs: Sequence[int], steps: int) -> list[int]:
+    """The numbers of runs that the device's memory holds; the largest that it holds in the place of what is too many."""
+    most = Shape(rc.VanillaCell("tanh"), steps, BATCH, INPUTS, size, dtype, device).runs(size)
+    return sorted({min(count, most) for count in runs})
+
+
+def vmapped(
+    over_runs: Callable[[Sequence[Work]], Prepared],
+    works: Sequence[Work],
+    runs: Sequence[int],
+    expected: list[Measured],
+    dtype: str,
+    errors: dict[str, float],
+    name: str,
+) -> dict[str, Any]:
+    """A peer over many runs at once, for every number of runs that its memory holds."""
+    times: dict[str, Any] = {}
+    for count in runs:
+        try:
+            ready = over_runs(repeated(works, count))
+            measured = ready.read(ready.call())[: len(works)]
+            errors[name] = check.check(name, measured, expected[:count], dtype)
+            times[str(count)] = {**median_us(ready.call, count, 3), "compile_seconds": ready.compile_seconds}
+            del ready, measured
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            times[str(count)] = {"missing": str(error)[:160]}
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return times
+
+
+def parts_of(ours: Ours, device: str) -> dict[str, float]:
+    """Where ours spends its time, microseconds a run."""
+    together, g = ours.together, ours.g.transpose(1, 2)
+    parts = {
+        "load": lambda: together.load(ours.params, ours.x),
+        "forward": together.forward,
+        "backward": lambda: together.backward(g),
+        "norms": lambda: read_gradients(together, lost=False),
+        "sums": lambda: parameter_gradients(together),
+    }
+    return {name: median_us(finished(call, device), together.R, 3)["us"] for name, call in parts.items()}
+
+
+# ---- whole runs ----------------------------------------------------------------------------------------------------------
+
+
+def sweep(size: int, dtype: str, radii: int, seeds: int, steps: int) -> list[rc.Experiment]:
+    """Runs of one shape: every seed at several spectral radii."""
+    return [
+        rc.Experiment(
+            hidden_size=size, batch_size=BATCH, input_size=INPUTS, sequence_length=steps, dtype=dtype, input_scale=0.5,
+            spectral_radius=round(0.5 + 1.5 * k / radii, 6), seed=seed,
+        )
+        for seed in range(seeds)
+        for k in range(radii)
+    ]  # fmt: skip
+
+
+def whole_runs(size: int, dtype: str, device: str, radii: int, seeds: int, steps: int) -> dict[str, Any]:
+    """``run_many`` on the GPU, the first time and again, and on a core of the same machine."""
+    todo = sweep(size, dtype, radii, seeds, steps)
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        there = dict(rc.run_many(todo, device=device))
+        times.append((time.perf_counter() - start) / len(todo) * 1e6)
+    some = todo[:: max(1, len(todo) // SWEEP_ON_CPU)]
+    start = time.perf_counter()
+    here = dict(rc.run_many(some))
+    cpu = (time.perf_counter() - start) / len(some) * 1e6
+    differ = max(
+        float(np.abs(here[e].traces["log10_grad_norm"] - there[e].traces["log10_grad_norm"]).max()) for e in some
+    )
+    return {
+        "hidden_size": size, "dtype": dtype, "runs": len(todo), "seeds": seeds, "first_us": round(times[0], 1),
+        "us": round(times[1], 1), "cpu_us": round(cpu, 1), "log10_norms_differ_by": differ,
+    }  # fmt: skip
+
+
+# ---- all of it -----------------------------------------------------------------------------------------------------------
+
+
+def everything(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(kind, row) of everything that is measured, the most wanted first."""
+    sizes = sorted(arguments.sizes, key=lambda size: (size != 64, size))
+    for size in sizes:
+        for dtype in DTYPES:
+            yield (
+                "engine",
+                measure(size, dtype, arguments.device, arguments.runs, arguments.steps, size in arguments.jax),
+            )
+        if size == 64:
+            for dtype in DTYPES:
+                yield (
+                    "whole",
+                    whole_runs(size, dtype, arguments.device, arguments.radii, arguments.seeds, arguments.steps),
+                )
+
+
+def main() -> None:
+    """Measure until the seconds are over, and keep what there is after every row."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
+    parser.add_argument("--runs", type=int, nargs="*", default=list(RUNS))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--radii", type=int, default=SWEEP_RADII)
+    parser.add_argument("--seeds", type=int, default=SWEEP_SEEDS)
+    parser.add_argument(
+        "--jax", type=int, nargs="*", default=[], help="sizes at which JAX is timed, installed with CUDA"
+    )
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    begun = time.perf_counter()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    results: dict[str, Any] = {
+        "device": device,
+        "versions": {"Python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__},
+        "engine": [],
+        "whole": [],
+    }
+    for kind, row in everything(arguments):
+        results[kind].append(row)
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(kind, json.dumps(row), f"{time.perf_counter() - begun:.0f} s", flush=True)
+        if time.perf_counter() - begun > arguments.seconds:
+            break
+
+
+if __name__ == "__main__":
+    main()
