@@ -10,6 +10,9 @@ from benchmarks.peers.jax_arrays import one_product, read, ready
 from benchmarks.work import Prepared, Work
 
 jax.config.update("jax_platforms", "cuda")
+jax.config.update(
+    "jax_default_matmul_precision", "highest"
+)  # its default for float32 is TF32, wrong in the fourth digit
 
 
 def over_runs(works: Sequence[Work]) -> Prepared:

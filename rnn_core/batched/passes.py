@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rnn_core.batched.columns import Columns
 from rnn_core.batched.powers import RANGES, exponent_bits, two_to
 from rnn_core.batched.shapes import Shape
 from rnn_core.batched.steps import STEPS, Tensors
@@ -47,6 +49,9 @@ class Together:
         z: [h_t; x_{t+1}; 1] for t = 0 … T, (T + 1, R, K, B).
         a: a_t, after the forward pass what the cell's backward step takes, after ``backward`` da_t; (T, R, rows, B).
         dh, dc: dL/dh_t and, of an LSTM, dL/dc_t for t = 0 … T, (T + 1, R, H, B), times 2**exponent.
+        blocks: the exponents of some steps each, int64 (blocks, R, 1, B); ``exponent`` has them step by step.
+        columns: what has been read of dh and dc since the last backward pass (``columns.columns_of``).
+        kernels: ``kernels``, where Triton reads the buffers; else None.
         c: an LSTM's cell state, (T + 1, R, H, B).
     """
 
@@ -61,19 +66,26 @@ class Together:
         def empty(*sizes: int) -> Tensor:
             return torch.empty(sizes, **self._options)
 
-        self.W = empty(R, self.step.rows, shape.columns)
+        self.W = empty(R, self.step.rows, shape.columns)  # load fills it
         self._W_T = self.W[:, : self.step.recurrent, :H].transpose(1, 2)
         self.z, self.a = empty(T + 1, R, shape.columns, B), empty(T, R, self.step.rows, B)
+        self.z[0].zero_()
+        self.z[:, :, H:].zero_()
+        self.z[:, :, H + shape.D] = 1.0
         self.dh = empty(T + 1, R, H, B)
         self.c: Tensor | None = empty(T + 1, R, H, B) if self._has_cell else None
         self.dc: Tensor | None = empty(T + 1, R, H, B) if self._has_cell else None
-        self._blocks = torch.zeros((self._block(T) + 1, R, 1, B), dtype=torch.int64, device=shape.device)
+        self.blocks = torch.zeros((self._block(T) + 1, R, 1, B), dtype=torch.int64, device=shape.device)
         self._now = torch.zeros((R, 1, B), dtype=torch.int64, device=shape.device)
         self._floor = torch.full((R, 1, B), NO_FLOOR, dtype=torch.int64, device=shape.device)
         self._shrink = empty(R, 1, B)
         self._da: Tensor | None = None
         self._direct: Direct | None = None  # buffers of their own, from the first pass that needs them
         self._joins = False
+        if self.c is not None:
+            self.c[0].zero_()
+        self.columns: dict[str, Columns] = {}
+        self.kernels = _kernels(shape)
         self._fused = _fused_kernels(shape)
         self._numbers = self._fused.numbers_of(shape, self.W) if self._fused else self.W
         self._play = _graphs(self.W) if self.W.is_cuda else _at_once
@@ -90,8 +102,8 @@ class Together:
     @property
     def exponent(self) -> Tensor:
         """Of dh and dc, int64 (T + 1, R, B): their values are what is stored times 2**exponent. That of da_t is the one of dh_t."""
-        blocks = torch.tensor([self._block(t) for t in range(self.shape.T + 1)], device=self._blocks.device)
-        return self._blocks[:, :, 0][blocks]
+        blocks = torch.tensor([self._block(t) for t in range(self.shape.T + 1)], device=self.blocks.device)
+        return self.blocks[:, :, 0][blocks]
 
     def _block(self, t: int) -> int:
         """Which exponent dh_t has: it moves where t is a multiple of ``every``, and holds down to the next."""
@@ -112,14 +124,10 @@ class Together:
         which = torch.arange(given, device=x.device) if which is None else which
         self.W.zero_()
         self.W[:given] = self.step.stacked(params, self.shape.columns)
-        self.z[0].zero_()
-        self.z[:, :, H:].zero_()
-        self.z[:, :, H + D] = 1.0
         columns = x.permute(1, 0, 3, 2)  # (T, networks, D, B)
         for steps in self.pieces(T):
             self.z[steps, :given, H : H + D] = columns[steps][:, which]
-        if self.c is not None:
-            self.c[0].zero_()
+        self.z[:, given:, H : H + D] = 0.0
 
     def pieces(self, T: int, most: int = PIECE) -> Iterator[slice]:
         """All steps in order, some at a time."""
@@ -161,6 +169,7 @@ class Together:
             keep: False leaves the buffer ``a`` as it is, for another pass; there are no parameter gradients then.
         """
         T = self.shape.T
+        self.columns.clear()
         self._start(last, direct)
         if self._fused:
             joining = self._direct if direct is not None else None
@@ -170,7 +179,7 @@ class Together:
                 self.a,
                 keep,
                 self.dh,
-                self._blocks,
+                self.blocks,
                 self._floor,
                 joining,
                 self._numbers,
@@ -247,19 +256,26 @@ class Together:
         for part in parts.values():
             part.mul_(factor)
         self._now.sub_(shift)
-        self._blocks[self._block(t)].copy_(self._now)
+        self.blocks[self._block(t)].copy_(self._now)
         if self._joins:
             self._shrink.copy_(two_to(-self._now, self.shape.dtype))
 
 
+def _kernels(shape: Shape) -> ModuleType | None:
+    """``kernels``, on CUDA where Triton is installed: torch's builds for CUDA bring it, on some platforms."""
+    if torch.device(shape.device).type != "cuda" or find_spec("triton") is None:
+        return None
+    from rnn_core.batched import kernels
+
+    return kernels
+
+
 def _fused_kernels(shape: Shape) -> ModuleType | None:
     """``fused``, where its kernels take the steps of such runs."""
-    if torch.device(shape.device).type != "cuda":
+    if _kernels(shape) is None:
         return None
-    try:
-        from rnn_core.batched import fused
-    except ModuleNotFoundError:  # torch's builds for CUDA bring triton, on some platforms
-        return None
+    from rnn_core.batched import fused
+
     return fused if fused.covers(shape) else None
 
 

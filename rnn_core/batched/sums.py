@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rnn_core.batched.columns import columns_of
 from rnn_core.batched.passes import Together
-from rnn_core.batched.powers import exponent_bits, two_to
+from rnn_core.batched.powers import two_to
 from rnn_core.batched.steps import Tensors
 
 ROOM = 2**29  # bytes, for one factor of a product over some steps
-NOTHING = -(2**40)  # the exponent of a zero
 
 
 class ParameterGradients(NamedTuple):
@@ -30,15 +30,17 @@ class ParameterGradients(NamedTuple):
 def parameter_gradients(together: Together) -> ParameterGradients:
     """Σ_t da_t z_t^T, every da_t brought to its size beside the largest signal of its run. What then rounds to zero is too small
     beside the sum to be seen in it."""
-    limits, dtype = together.limits, together.shape.dtype
+    common = torch.stack([part.exponent for part in columns_of(together).values()]).amax(dim=0)
+    kernels = together.kernels
+    by = _by_torch if kernels is None or not kernels.sums_cover(together) else kernels.sums
+    return ParameterGradients(together.step.parameter_gradients(by(together, common), together.shape.D), common)
+
+
+def _by_torch(together: Together, common: Tensor) -> Tensor:
+    """Some steps at a time, copied to stand beside each other, as one product for every run."""
     T, R, rows, B = together.a.shape
-    K, exponent = together.shape.columns, together.exponent[1:]
-    own = torch.full_like(exponent, NOTHING)
-    for dh in (together.dh,) if together.dc is None else (together.dh, together.dc):
-        largest = torch.linalg.vector_norm(dh[1:], torch.inf, dim=2)
-        own = torch.maximum(own, torch.where(largest > 0, exponent_bits(largest, dtype) + exponent, NOTHING))
-    common = own.amax(dim=(0, 2))
-    factor = two_to(torch.clamp(exponent - common[:, None], max=limits.bias), dtype)
+    K, limits = together.shape.columns, together.limits
+    factor = two_to(torch.clamp(together.exponent[1:] - common[:, None], max=limits.bias), together.shape.dtype)
     length = max(1, min(T, ROOM // (R * max(rows, K) * B * together.a.element_size())))
     d, z = (together.a.new_empty((R, n, length, B)) for n in (rows, K))
     sums = together.a.new_zeros((R, rows, K))
@@ -49,7 +51,7 @@ def parameter_gradients(together: Together) -> ParameterGradients:
         torch.mul(together.a[steps].permute(1, 2, 0, 3), factor[steps].permute(1, 0, 2)[:, None], out=d)
         z.copy_(together.z[steps].permute(1, 2, 0, 3))
         sums.baddbmm_(d.view(R, rows, n * B), z.view(R, K, n * B).transpose(1, 2))
-    return ParameterGradients(together.step.parameter_gradients(sums, together.shape.D), common)
+    return sums
 
 
 def input_gradients(together: Together) -> tuple[Tensor, Tensor]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rnn_core.batched.columns import READ, Columns, columns_of, parts_of
 from rnn_core.batched.passes import Together
 from rnn_core.batched.powers import times_two_to
 from rnn_core.formats import FORMATS
-from rnn_core.scaling import LN2
 
-READ = 2**27  # bytes that are looked at together
 LARGEST_GATE = {
     "float64": 100.0,
     "float32": 25.0,
@@ -55,11 +53,6 @@ class Gradients(NamedTuple):
     hold: Tensor
 
 
-def _parts(together: Together, rows: int) -> Iterator[slice]:
-    size = together.R * rows * together.shape.B * together.a.element_size()
-    yield from together.pieces(together.shape.T, max(1, READ // size))
-
-
 # ---- states --------------------------------------------------------------------------------------------------------------
 
 
@@ -68,7 +61,7 @@ def read_states(together: Together, saturated_below: float) -> States:
     shape, step = together.shape, together.step
     norms, saturated, sums = [], [], []
     hold = torch.ones(together.R, dtype=torch.bool, device=together.a.device)
-    for steps in _parts(together, step.rows):
+    for steps in parts_of(together, step.rows):
         a = together.a[steps]
         norms.append(torch.linalg.vector_norm(together.h[1:][steps], dim=(2, 3)).double())
         slope = step.saturation_slopes(a)
@@ -86,7 +79,7 @@ def _states_hold(together: Together, norm: Tensor) -> Tensor:
     """Whether norms of states (T, R) are well in range, bool (R,). Zeros are, unless they are what is left of something."""
     limit, zero = 2.0**together.limits.state, norm == 0.0
     if bool(zero.any()):
-        parts = _parts(together, together.shape.H)
+        parts = parts_of(together, together.shape.H)
         exact = torch.cat([torch.amax(together.h[1:][steps].abs(), dim=(2, 3)) == 0.0 for steps in parts])
         if together.shape.cell.homogeneous:  # its states are exact at any size in the readable engine
             exact[1:] &= zero[:-1]
@@ -108,67 +101,48 @@ def _slopes_hold(together: Together, a: Tensor) -> Tensor:
 
 def read_gradients(together: Together, lost: bool = True) -> Gradients:
     """After ``backward``."""
-    exponent = together.exponent[1:]
-    hidden = _columns(together, together.dh[1:])
-    samples = hidden.norm.log() + exponent.double() * LN2
-    hold, cell = hidden.hold, None
-    if together.dc is not None:
-        of_cell = _columns(together, together.dc[1:])
-        cell, hold = _over_batch(of_cell.norm.log() + exponent.double() * LN2), hold & of_cell.hold
-    fractions = _lost(together.dh[1:], exponent, hidden) if lost else {}
-    log_norm = _over_batch(samples)
-    hold = hold & (log_norm < torch.inf).all(dim=0)  # nan is not
-    return Gradients(samples, log_norm, cell, fractions, hold)
+    columns = columns_of(together)
+    hidden, cell = columns["hidden"], columns.get("cell")
+    log_norm = _over_batch(hidden.log_norm)
+    hold = (log_norm < torch.inf).all(dim=0)  # nan is not
+    for part in columns.values():
+        hold &= _hold(together, part)
+    return Gradients(
+        hidden.log_norm,
+        log_norm,
+        None if cell is None else _over_batch(cell.log_norm),
+        _lost(together.dh[1:], together.exponent[1:], hidden) if lost else {},
+        hold,
+    )
 
 
 def _over_batch(samples: Tensor) -> Tensor:
     return 0.5 * torch.logsumexp(2.0 * samples, dim=-1)
 
 
-class _Columns(NamedTuple):
-    """Of every column as stored, float64 (T, R, B): its norm, its largest and its smallest magnitude that is not 0 (inf where all
-    are), how many are not 0; and whether all are large enough, bool (R,)."""
-
-    norm: Tensor
-    largest: Tensor
-    smallest: Tensor
-    nonzero: Tensor
-    hold: Tensor
+def _hold(together: Together, columns: Columns) -> Tensor:
+    """Whether no entry is so small that others may have been lost, bool (R,). A zero counts unless units may be off."""
+    large = columns.smallest >= 2.0**together.limits.low
+    if not together.shape.phi.piecewise_linear:
+        large &= columns.nonzero == together.shape.H
+    return large.all(dim=2).all(dim=0)
 
 
-def _columns(together: Together, d: Tensor) -> _Columns:
-    zeros_count = not together.shape.phi.piecewise_linear  # else a unit that is off sends exact zeros
-    read: list[tuple[Tensor, ...]] = []
-    for steps in _parts(together, d.shape[2]):
-        part = d[steps]
-        norm, largest = (torch.linalg.vector_norm(part, order, dim=2).double() for order in (2, torch.inf))
-        if zeros_count:
-            smallest = torch.linalg.vector_norm(part, -torch.inf, dim=2).double()
-            nonzero = torch.full_like(smallest, part.shape[2])
-        else:
-            zero = part == 0
-            smallest = part.abs().masked_fill_(zero, torch.inf).amin(dim=2).double()
-            nonzero = part.shape[2] - zero.sum(dim=2).double()
-        read.append((norm, largest, smallest, nonzero))
-    norm, largest, smallest, nonzero = (torch.cat(each) for each in zip(*read, strict=True))
-    hold = (smallest >= 2.0**together.limits.low).all(dim=2).all(dim=0)
-    return _Columns(norm, largest, smallest, nonzero, hold)
-
-
-def _lost(d: Tensor, exponent: Tensor, columns: _Columns) -> dict[str, Tensor]:
+def _lost(d: Tensor, exponent: Tensor, columns: Columns) -> dict[str, Tensor]:
     """Counted entry by entry only in columns whose largest and smallest entries lie on two sides of a limit."""
-    limits, mixed = {}, torch.zeros_like(columns.norm, dtype=torch.bool)
+    limits, mixed = {}, torch.zeros_like(columns.largest, dtype=torch.bool)
+    largest, smallest, nonzero = (each.double() for each in (columns.largest, columns.smallest, columns.nonzero))
     for format in FORMATS:
         for name, number, power in (("flushed", 0.5, format.bottom), ("overflowed", 2.0 - 2.0**-format.digits, format.top - 1)):  # fmt: skip
-            limit = times_two_to(torch.full_like(columns.norm, number), power - exponent)
+            limit = times_two_to(torch.full_like(largest, number), power - exponent)
             limits[f"{format.name}_{name}"] = limit
-            mixed |= (columns.smallest <= limit) & (columns.largest >= limit)
-    mixed &= columns.nonzero > 0
+            mixed |= (smallest <= limit) & (largest >= limit)
+    mixed &= nonzero > 0
     where = mixed.nonzero(as_tuple=True)
     counts = {
-        name: torch.where(columns.largest <= limit, columns.nonzero, 0.0)
+        name: torch.where(largest <= limit, nonzero, 0.0)
         if name.endswith("flushed")
-        else torch.where(columns.smallest >= limit, columns.nonzero, 0.0)
+        else torch.where(smallest >= limit, nonzero, 0.0)
         for name, limit in limits.items()
     }
     at_once = max(1, READ // (8 * d.shape[2]))
@@ -179,5 +153,5 @@ def _lost(d: Tensor, exponent: Tensor, columns: _Columns) -> dict[str, Tensor]:
             bound = limit[some][:, None]
             inside = (entries <= bound) & (entries > 0) if name.endswith("flushed") else entries >= bound
             counts[name][some] = inside.sum(dim=1).double()
-    total = torch.clamp(columns.nonzero.sum(dim=2), min=1.0)
+    total = torch.clamp(nonzero.sum(dim=2), min=1.0)
     return {name: count.sum(dim=2) / total for name, count in counts.items()}
