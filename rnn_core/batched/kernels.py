@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import triton
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 PRECISION = {"float32": "bf16x6", "float64": "ieee"}  # of products: six of bfloat16 hold float32's 24 bits
 STEPS_A_PROGRAM = 8
+# Warps, samples that are multiplied together, and stages were chosen by their times on an H100, H = 64, B = 32.
+COLUMN_WARPS = {"float32": 1, "float64": 2}
+TOGETHER = {"float32": (32, 2), "float64": (16, 3)}  # samples whose products are summed in one operation, and stages
 SPLIT = 4  # parts of the sequence whose products are summed apart, so that few runs fill a GPU too
-LARGEST = 128  # rows and columns of a product that a program holds
+LARGEST = 128  # rows and columns of products that are taken here
 
 
 @triton.jit(do_not_specialize=["T", "R", "EVERY"])
@@ -27,7 +30,7 @@ def _columns(
     d, blocks, log_norm, largest_out, smallest_out, nonzero_out, highest, T, R, H, B, EVERY,
     STEPS: tl.constexpr, ROWS: tl.constexpr, SAMPLES: tl.constexpr, MANTISSA: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
     LN2: tl.constexpr, NOTHING: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """``Columns`` of d (T + 1, R, H, B), whose row 0 does not count."""
     run = tl.program_id(0).to(tl.int64)
     R_long = R.to(tl.int64)
@@ -66,7 +69,8 @@ def _columns(
 
 def columns(together: Together, part: Tensor) -> Columns:
     """``columns.Columns`` of dL/dh_t or dL/dc_t, (T + 1, R, H, B)."""
-    limits, (T, R, H, B) = together.limits, (part.shape[0] - 1, *part.shape[1:])
+    limits, T = together.limits, len(part) - 1
+    _, R, H, B = part.shape
     log_norm = torch.empty((T, R, B), dtype=torch.float64, device=part.device)
     largest, smallest, nonzero = (torch.empty((T, R, B), dtype=part.dtype, device=part.device) for _ in range(3))
     highest = torch.full((R,), NOTHING, dtype=torch.int32, device=part.device)
@@ -75,7 +79,7 @@ def columns(together: Together, part: Tensor) -> Columns:
     _columns[grid](
         part, together.blocks, log_norm, largest, smallest, nonzero, highest, T, R, H, B, limits.every,
         STEPS=STEPS_A_PROGRAM, ROWS=min(64, triton.next_power_of_2(H)), SAMPLES=samples, MANTISSA=limits.mantissa,
-        BIAS=limits.bias, WIDE=tl.int64 if part.dtype == torch.float64 else tl.int32, LN2=LN2, NOTHING=NOTHING,
+        BIAS=limits.bias, WIDE=tl.int64 if part.dtype == torch.float64 else tl.int32, LN2=LN2, NOTHING=NOTHING, num_warps=COLUMN_WARPS[together.shape.dtype],
     )  # fmt: skip
     return Columns(log_norm, largest, smallest, nonzero, highest.to(torch.int64))
 
@@ -83,60 +87,90 @@ def columns(together: Together, part: Tensor) -> Columns:
 @triton.jit(do_not_specialize=["T", "R", "EVERY"])
 def _sums(
     da, z, blocks, common, out, T, R, B, EVERY,
-    M: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, SAMPLES: tl.constexpr, PARTS: tl.constexpr,
-    PRECISION: tl.constexpr, MANTISSA: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Σ_t da_t z_t^T 2**(exponent - common) of one part of the sequence, da (T, R, M, B), z (T + 1, R, K, B), out (PARTS, R, M, K)."""
-    run = tl.program_id(0).to(tl.int64)
-    part = tl.program_id(2)
+    M: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, REST: tl.constexpr, TOGETHER: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, MANTISSA: tl.constexpr, BIAS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Σ_t da_t z_t^T 2**(exponent - common) of one part of the sequence, da (T, R, M, B), z (T + 1, R, K, B), out (PARTS, R, M, K).
+
+    A program has COLS columns, and the last one beside them the REST that is no multiple of COLS.
+    """
+    across = K // COLS
+    tile, part = tl.program_id(0), tl.program_id(2)
+    run = tl.program_id(1).to(tl.int64)
     R_long = R.to(tl.int64)
-    i = (tl.program_id(1) % tl.cdiv(M, ROWS)) * ROWS + tl.arange(0, ROWS)
-    j = (tl.program_id(1) // tl.cdiv(M, ROWS)) * COLS + tl.arange(0, COLS)
-    b = tl.arange(0, SAMPLES)
+    i = (tile // across) * ROWS + tl.arange(0, ROWS)
+    j = (tile % across) * COLS + tl.arange(0, COLS)
+    b = tl.arange(0, TOGETHER)
     highest = tl.load(common + run)
     total = tl.zeros([ROWS, COLS], da.dtype.element_ty)
+    entries_d, entries_z = i[:, None] * B + b[None, :], j[:, None] * B + b[None, :]
+    if REST > 0:
+        j_rest = tl.where(tile % across == across - 1, across * COLS, K) + tl.arange(0, REST)
+        entries_rest = j_rest[:, None] * B + b[None, :]
+        total_rest = tl.zeros([ROWS, REST], da.dtype.element_ty)
     length = tl.cdiv(T, PARTS)
     for t in range(part * length, tl.minimum((part + 1) * length, T)):
-        block = tl.maximum((t + EVERY) // EVERY, 1)
-        for first in range(0, B, SAMPLES):
+        at = t * R_long + run
+        exponents = blocks + (tl.maximum((t + EVERY) // EVERY, 1) * R_long + run) * B
+        for first in range(0, B, TOGETHER):
             inside = first + b < B
-            e = tl.load(blocks + (block * R_long + run) * B + first + b, mask=inside, other=0) - highest
+            e = tl.load(exponents + first + b, mask=inside, other=0) - highest
             power = tl.minimum(tl.maximum(e + BIAS, 0), 2 * BIAS).to(WIDE) << MANTISSA
             factor = power.to(da.dtype.element_ty, bitcast=True)
-            rows = (i[:, None] < M) & inside[None, :]
-            cols = (j[:, None] < K) & inside[None, :]
-            d = tl.load(da + ((t * R_long + run) * M + i[:, None]) * B + first + b[None, :], mask=rows, other=0.0)
-            s = tl.load(z + ((t * R_long + run) * K + j[:, None]) * B + first + b[None, :], mask=cols, other=0.0)
-            total = tl.dot(
-                d * factor[None, :], tl.trans(s), acc=total, input_precision=PRECISION, out_dtype=da.dtype.element_ty
-            )
-    where = out + ((part * R_long + run) * M + i[:, None]) * K + j[None, :]
-    tl.store(where, total, mask=(i[:, None] < M) & (j[None, :] < K))
+            d = tl.load(da + at * M * B + first + entries_d, mask=(i[:, None] < M) & inside[None, :], other=0.0)
+            d = d * factor[None, :]
+            z_t = z + at * K * B + first
+            s = tl.load(z_t + entries_z, mask=inside[None, :], other=0.0)
+            total = tl.dot(d, tl.trans(s), acc=total, input_precision=PRECISION, out_dtype=da.dtype.element_ty)
+            if REST > 0:
+                s = tl.load(z_t + entries_rest, mask=(j_rest[:, None] < K) & inside[None, :], other=0.0)
+                total_rest = tl.dot(
+                    d, tl.trans(s), acc=total_rest, input_precision=PRECISION, out_dtype=da.dtype.element_ty
+                )
+    rows = out + ((part * R_long + run) * M + i[:, None]) * K
+    tl.store(rows + j[None, :], total, mask=i[:, None] < M)
+    if REST > 0:
+        tl.store(rows + j_rest[None, :], total_rest, mask=(i[:, None] < M) & (j_rest[None, :] < K))
+
+
+class Tiles(NamedTuple):
+    """How a product (M, K) is split among programs: rows and columns of each, columns that are left, samples at a time, warps, stages."""
+
+    rows: int
+    cols: int
+    rest: int
+    together: int
+    warps: int
+    stages: int
+
+
+def tiles_of(M: int, K: int, dtype: str) -> Tiles:
+    """For any product: K is a multiple of 8 and above 16."""
+    rows = max(16, min(64, triton.next_power_of_2(M)))
+    cols = min(64, 1 << (K.bit_length() - 1))
+    rest = K % cols
+    return Tiles(
+        rows, cols, max(16, triton.next_power_of_2(rest)) if rest else 0, TOGETHER[dtype][0], 4, TOGETHER[dtype][1]
+    )
 
 
 def sums(together: Together, common: Tensor) -> Tensor:
     """Σ_t da_t z_t^T · 2**(exponent - common), (R, rows, K)."""
     limits, shape = together.limits, together.shape
     T, R, M, B = together.a.shape
-    out = together.a.new_empty((SPLIT, R, M, shape.columns))
-    rows, cols, warps = _tiles(M, shape.columns)
-    grid = (R, triton.cdiv(M, rows) * triton.cdiv(shape.columns, cols), SPLIT)
+    K, tiles = shape.columns, tiles_of(M, shape.columns, shape.dtype)
+    out = together.a.new_empty((SPLIT, R, M, K))
+    grid = (triton.cdiv(M, tiles.rows) * (K // tiles.cols), R, SPLIT)
     _sums[grid](
         together.a, together.z, together.blocks, common, out, T, R, B, limits.every,
-        M=M, K=shape.columns, ROWS=rows, COLS=cols, SAMPLES=max(16, min(32, triton.next_power_of_2(B))), PARTS=SPLIT,
+        M=M, K=K, ROWS=tiles.rows, COLS=tiles.cols, REST=tiles.rest, TOGETHER=tiles.together, PARTS=SPLIT,
         PRECISION=PRECISION[shape.dtype], MANTISSA=limits.mantissa, BIAS=limits.bias,
-        WIDE=tl.int64 if shape.dtype == "float64" else tl.int32, num_warps=warps,
+        WIDE=tl.int64 if shape.dtype == "float64" else tl.int32, num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
     return out.sum(dim=0)
 
 
-def _tiles(M: int, K: int) -> tuple[int, int, int]:
-    """Rows, columns and warps of a program's part of a product (M, K)."""
-    rows = max(16, min(64, triton.next_power_of_2(M)))
-    cols = max(16, triton.next_power_of_2(K)) if K <= LARGEST else 64
-    return rows, cols, 8 if rows * cols > 64 * 64 else 4
-
-
 def sums_cover(together: Together) -> bool:
-    """Whether ``sums`` is faster than torch's product of copies: a large product is not."""
-    return together.a.shape[2] * together.shape.columns <= 2 * LARGEST**2
+    """Whether ``sums`` takes it, and is faster than torch's product of copies: a large product is not."""
+    M, K = together.a.shape[2], together.shape.columns
+    return bool(K >= 16 and M * K <= 2 * LARGEST**2)

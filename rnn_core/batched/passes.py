@@ -121,12 +121,13 @@ class Together:
         """
         T, H, D = self.shape.T, self.shape.H, self.shape.D
         given = len(params["weight_hh"])
-        which = torch.arange(given, device=x.device) if which is None else which
         self.W.zero_()
         self.W[:given] = self.step.stacked(params, self.shape.columns)
         columns = x.permute(1, 0, 3, 2)  # (T, networks, D, B)
         for steps in self.pieces(T):
-            self.z[steps, :given, H : H + D] = columns[steps][:, which]
+            self.z[steps, :given, H : H + D] = (
+                columns[steps] if which is None else columns[steps].index_select(1, which)
+            )
         self.z[:, given:, H : H + D] = 0.0
 
     def pieces(self, T: int, most: int = PIECE) -> Iterator[slice]:

@@ -12,6 +12,7 @@ from rnn_core.cells.base import Cell
 MOST_RUNS = {"cuda": 1024, "cpu": 8}  # runs that go together; more would not make a GPU faster
 MEMORY_SHARE = 0.4  # of a GPU's memory, for the buffers of one batch
 CPU_MEMORY = 2**28  # bytes, for the same on a CPU
+BYTES = {"float64": 8, "float32": 4}
 
 
 class Shape(NamedTuple):
@@ -45,7 +46,7 @@ class Shape(NamedTuple):
         """What the buffers of one run take, where a step's product has ``rows`` rows."""
         parts = len(self.cell.state_names)
         numbers = self.columns + rows + (2 * parts - 1) * self.H
-        return (self.T + 1) * numbers * self.B * torch.empty((), dtype=getattr(torch, self.dtype)).itemsize
+        return (self.T + 1) * numbers * self.B * BYTES[self.dtype]
 
     def runs(self, rows: int) -> int:
         """R: runs that go together, the same however many there are, so that a run's bits do not depend on its company.

@@ -6,7 +6,6 @@ alone finds those of its scaled matrix, which are the same to rounding.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -164,15 +163,3 @@ def _draw(cell: Cell, e: Experiment, D: int) -> Network:
         np.abs(eigenvalues).max(axis=1),
         np.sqrt((blocks**2).sum(axis=(1, 2)) / H),
     )
-
-
-def scaled_rate(cell: Cell, network: Network, scale: float) -> float:
-    """ln of the spectral radius of dh_t/dh_{t-1} where all slopes are 1; nan for a gated cell.
-
-    ``Cell.jacobian`` maps W to a number times W plus a number times the identity, and so the eigenvalues.
-    """
-    shifted, both = (cell.jacobian(np.full((1, 1), value)) for value in (0.0, 1.0))
-    if shifted is None or both is None:
-        return math.nan
-    shift, gain = float(shifted[0, 0]), float(both[0, 0] - shifted[0, 0])
-    return math.log(float(np.abs(shift + gain * scale * network.eigenvalues).max()))

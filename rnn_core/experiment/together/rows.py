@@ -24,7 +24,6 @@ from rnn_core.experiment.measures.states import has_slopes
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
 from rnn_core.experiment.together.batch import Evaluated
-from rnn_core.experiment.together.draws import scaled_rate
 from rnn_core.formats import FORMATS
 from rnn_core.scaling import LN2, LN10, plain_if_fits
 from rnn_core.tasks import Task
@@ -125,28 +124,32 @@ def _growths(evaluated: Evaluated, starts: np.ndarray, stop: int) -> list[Growth
     last, mean = samples[stop - 1].cpu().numpy(), _host(samples.mean(dim=2), n)
     alive = samples.isfinite().all(dim=2).all(dim=0).cpu().numpy()
     ratio = ((over_batch[0] - over_batch[-1]) / LN10).cpu().numpy()
-    measured: list[Growth] = []
-    for r, start in enumerate(starts):
-        if not alive[r]:  # a sample whose gradient is exactly zero
-            measured.append(growth(samples[:, r].cpu().numpy(), slice(int(start), stop)))
-            continue
-        rates = (first[r] - last[r]) / (stop - start - 1)
-        errors = [_error_over_time(mean[r, start:stop]), _error_of_mean(rates) if len(rates) > 1 else math.nan]
-        known = [error for error in errors if not math.isnan(error)]
-        measured.append(Growth(float(rates.mean()), max(known, default=math.nan), float(ratio[r]), 0.0))
+    with np.errstate(invalid="ignore"):  # of runs with a dead sample, which are measured by themselves
+        rates = (first - last) / (stop - starts - 1)[:, None]
+        over_samples = _errors_of_means(rates) if rates.shape[1] > 1 else np.full(n, math.nan)
+        errors = np.fmax(over_samples, _errors_over_time(mean, starts, stop))  # where one is nan, the other
+        means = rates.mean(axis=1)
+    measured = [Growth(float(means[r]), float(errors[r]), float(ratio[r]), 0.0) for r in range(n)]
+    for r in np.flatnonzero(~alive):  # a sample whose gradient is exactly zero
+        measured[r] = growth(samples[:, int(r)].cpu().numpy(), slice(int(starts[r]), stop))
     return measured
 
 
-def _error_over_time(mean: np.ndarray) -> float:
-    """The error by batch means of the steps between the entries of ``mean``: the mean of neighbouring steps is a difference."""
-    steps = len(mean) - 1
-    length = max(1, math.isqrt(steps))
-    count = steps // length
-    return math.nan if count < 4 else _error_of_mean(np.diff(mean[: count * length + 1 : length]) / length)
+def _errors_over_time(mean: np.ndarray, starts: np.ndarray, stop: int) -> np.ndarray:
+    """By batch means: the mean of neighbouring steps of ``mean`` (runs, T) is a difference. nan where the window is short."""
+    errors = np.full(len(mean), math.nan)
+    for start in np.unique(starts):
+        steps = stop - 1 - int(start)
+        length = max(1, math.isqrt(steps))
+        if steps // length >= 4:
+            ends = mean[starts == start, start : start + steps // length * length + 1 : length]
+            errors[starts == start] = _errors_of_means(np.diff(ends, axis=1) / length)
+    return errors
 
 
-def _error_of_mean(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
+def _errors_of_means(values: np.ndarray) -> np.ndarray:
+    """The standard error of the mean of every row."""
+    return np.asarray(values.std(axis=1, ddof=1) / math.sqrt(values.shape[1]))
 
 
 # ---- theory --------------------------------------------------------------------------------------------------------------
@@ -160,18 +163,32 @@ def _sigma_max(evaluated: Evaluated, H: int) -> np.ndarray:
     return np.asarray((0.5 * squared).exp().reshape(len(W), -1).amax(dim=1).cpu())
 
 
+def _affine(cell: Cell) -> tuple[float, float] | None:
+    """(gain, shift): ``Cell.jacobian`` maps W to gain W plus shift times the identity, and eigenvalues likewise. None for a gated cell."""
+    at_0, at_1 = (cell.jacobian(np.full((1, 1), value)) for value in (0.0, 1.0))
+    return None if at_0 is None or at_1 is None else (float(at_1[0, 0] - at_0[0, 0]), float(at_0[0, 0]))
+
+
 class _RatesOfRuns:
     """What theory says of every run; called with a run and its sigma_max."""
 
     def __init__(self, cell: Cell, evaluated: Evaluated) -> None:
         n = len(evaluated.loaded.networks)
-        self.cell, self.loaded = cell, evaluated.loaded
+        self.cell, self.loaded, self.affine = cell, evaluated.loaded, _affine(cell)
         self.operating, self.fluctuation = np.full(n, math.nan), np.full(n, math.nan)
         self.mean_field, self.bistable = np.full(n, math.nan), np.zeros(n, dtype=bool)
         self.has_mean_field = np.zeros(n, dtype=bool)
 
+    def _linear(self, r: int) -> float:
+        """ln of the spectral radius of dh_t/dh_{t-1} where all slopes are 1, by the eigenvalues of W_hh; nan for a gated cell."""
+        if self.affine is None:
+            return math.nan
+        gain, shift = self.affine
+        at_one = gain * self.loaded.scales[r, 0] * self.loaded.networks[r].eigenvalues[0] + shift
+        return math.log(float(np.abs(at_one).max()))
+
     def __call__(self, r: int, sigma_max: float) -> Rates:
-        linear = scaled_rate(self.cell, self.loaded.networks[r], float(self.loaded.scales[r, 0]))
+        linear = self._linear(r)
         bound = self.cell.step_bound(sigma_max)
         operating, fluctuation = float(self.operating[r]), float(self.fluctuation[r])
         if not math.isnan(linear) and not has_slopes(self.cell):  # all slopes are 1
@@ -223,9 +240,9 @@ def _settled_slopes(evaluated: Evaluated, starts: np.ndarray, stop: int, B: int,
 
 def _operating_rates(cell: Cell, W: Tensor, mean: Tensor) -> np.ndarray:
     """``theory.operating_rate`` of every run: the Jacobian at mean slopes is a number times D̄ W plus a number times the identity."""
-    shifted, both = (cell.jacobian(np.full((1, 1), value)) for value in (0.0, 1.0))
-    assert shifted is not None and both is not None
-    shift, gain = float(shifted[0, 0]), float(both[0, 0] - shifted[0, 0])
+    affine = _affine(cell)
+    assert affine is not None
+    gain, shift = affine
     at_mean = gain * mean[:, :, None] * W.double() + shift * torch.eye(W.shape[2], device=W.device, dtype=torch.float64)
     return np.asarray(log_spectral_radii(at_mean).cpu())
 
