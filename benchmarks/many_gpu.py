@@ -124,7 +124,7 @@ def expected_of(works: Sequence[Work]) -> list[Measured]:
     return found
 
 
-def measure(size: int, dtype: str, device: str, runs: Sequence[int], steps: int, with_jax: bool) -> dict[str, Any]:
+def measure(size: int, dtype: str, device: str, runs: Sequence[int], steps: int) -> dict[str, Any]:
     """Everybody at one size; numbers are checked before times are taken.
 
     Raises:
@@ -151,13 +151,18 @@ def measure(size: int, dtype: str, device: str, runs: Sequence[int], steps: int,
             torch.cuda.empty_cache()
     row["torch_rnn"] = median_us(alone(works[:ALONE], torch_rnn.module), min(ALONE, len(works)), 3)
     row["torch_func"] = vmapped(torch_func.over_runs, works, runs, expected, dtype, row["errors"], "torch_func")
-    if with_jax:
-        try:
-            from benchmarks.peers import jax_many
+    return row
 
-            row["jax"] = vmapped(jax_many.over_runs, works, JAX_RUNS, expected, dtype, row["errors"], "jax")
-        except Exception as error:
-            row["jax"] = {"missing": f"{type(error).__name__}: {str(error)[:200]}"}
+
+def measure_jax(size: int, dtype: str, steps: int) -> dict[str, Any]:
+    """vmap over many runs by JAX."""
+    row: dict[str, Any] = {"hidden_size": size, "dtype": dtype, "errors": {}}
+    try:
+        from benchmarks.peers import jax_many
+    except ModuleNotFoundError as error:
+        return {**row, "missing": f"{error.name} is not installed"}
+    works = [make(size, dtype, seed, steps, BATCH, "cuda") for seed in range(DIFFERENT)]
+    row["times"] = vmapped(jax_many.over_runs, works, JAX_RUNS, expected_of(works), dtype, row["errors"], "jax")
     return row
 
 
@@ -199,7 +204,6 @@ def parts_of(ours: Ours, device: str) -> dict[str, float]:
         "load": lambda: together.load(ours.params, ours.x),
         "forward": together.forward,
         "backward": lambda: together.backward(g),
-        "norms": lambda: read_gradients(together, lost=False),
         "sums": lambda: parameter_gradients(together),
     }
     return {name: median_us(finished(call, device), together.R, 3)["us"] for name, call in parts.items()}
@@ -248,20 +252,116 @@ def whole_runs(size: int, dtype: str, device: str, radii: int, seeds: int, steps
 
 
 def everything(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(kind, row) of everything that is measured, the most wanted first."""
+    """(kind, row) of everything that is measured, the most wanted first; JAX last, because it keeps the memory that it has had."""
     sizes = sorted(arguments.sizes, key=lambda size: (size != 64, size))
     for size in sizes:
         for dtype in DTYPES:
-            yield (
-                "engine",
-                measure(size, dtype, arguments.device, arguments.runs, arguments.steps, size in arguments.jax),
-            )
+            yield "engine", measure(size, dtype, arguments.device, arguments.runs, arguments.steps)
         if size == 64:
             for dtype in DTYPES:
-                yield (
-                    "whole",
-                    whole_runs(size, dtype, arguments.device, arguments.radii, arguments.seeds, arguments.steps),
-                )
+                sizes_of_sweep = (arguments.radii, arguments.seeds, arguments.steps)
+                yield "whole", whole_runs(size, dtype, arguments.device, *sizes_of_sweep)
+    for size in arguments.jax:
+        for dtype in DTYPES:
+            yield "jax", measure_jax(size, dtype, arguments.steps)
+
+
+def section(results: dict[str, Any] | None = None) -> list[str]:
+    """The part of docs/benchmarks.md on many runs at once, as lines of Markdown; none without results.
+
+    Args:
+        results: as results-many-gpu.json has them; None reads the file.
+    """
+    if results is None:
+        if not RESULTS.exists():
+            return []
+        results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    engine, whole = results["engine"], results["whole"]
+    lines = [
+        f"## Many runs at once on a GPU: {results['device']}",
+        "",
+        f"`run_many` takes untrained runs of one shape together. Vanilla tanh, T = {engine[0]['steps']}, B = {BATCH}, D = {INPUTS}. Microseconds a run, "
+        "median: forward, backward, every ln ‖∂L/∂h_t‖ and all parameter gradients. Numbers were checked first. "
+        "cuDNN (`torch.nn.RNN`) does one run after another, without a trace. The others take many runs at once; the best number of runs counts.",
+        "",
+        "| | " + " | ".join(f"{row['dtype']}, H = {row['hidden_size']}" for row in engine) + " |",
+        "|---|" + "---|" * len(engine),
+    ]
+    ours = [_best(row["ours"]) for row in engine]
+    cudnn = [float(row["torch_rnn"]["us"]) for row in engine]
+    jax = [_jax_time(results, row) for row in engine]
+    times = {
+        "rnn_core": ours,
+        "rnn_core, without kernels of its own": [_best(row.get("graphs", {})) for row in engine],
+        "cuDNN, run by run": cudnn,
+        "torch.func, vmap over runs": [_best(row["torch_func"]) for row in engine],
+        "JAX, scan and vmap over runs": jax,
+    }
+    lines += [_line(label, [_said(time_us) for time_us in of_rows]) for label, of_rows in times.items()]
+    for label, theirs, goals in (("cuDNN", cudnn, GOALS), ("JAX", jax, dict.fromkeys(GOALS, JAX_GOAL))):
+        ratios = [_ratio(a, b) for a, b in zip(theirs, ours, strict=True)]
+        lines.append(_line(f"**{label} ÷ rnn_core**", ["" if r is None else f"**{r:.1f}**" for r in ratios]))
+        lines.append(_line("goal at H = 64", [_verdict(row, r, goals) for row, r in zip(engine, ratios, strict=True)]))
+    remarks = [f"- {remark}" for remark in results.get("remarks", [])]
+    return [*lines, "", *_parts_said(engine), *_whole_said(whole), *remarks]
+
+
+def _line(label: str, cells: list[str]) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def _best(times: dict[str, Any]) -> float | None:
+    """Of several numbers of runs, the fastest; None where none was timed."""
+    return min((float(each["us"]) for each in times.values() if "us" in each), default=None)
+
+
+def _jax_time(results: dict[str, Any], row: dict[str, Any]) -> float | None:
+    same = [each for each in results.get("jax", []) if all(each[k] == row[k] for k in ("hidden_size", "dtype"))]
+    times = same[0].get("times", {}) if same else row.get("jax", {})
+    return _best(times)
+
+
+def _ratio(theirs: float | None, ours: float | None) -> float | None:
+    return None if theirs is None or ours is None else theirs / ours
+
+
+def _said(time_us: float | None) -> str:
+    return "" if time_us is None else f"{time_us:.0f}" if time_us >= 100 else f"{time_us:.1f}"
+
+
+def _verdict(row: dict[str, Any], ratio: float | None, goals: dict[str, float]) -> str:
+    if row["hidden_size"] != 64 or ratio is None:
+        return ""
+    goal = goals[row["dtype"]]
+    return f"{goal:.0f}: {'met' if ratio >= goal else 'not met'}"
+
+
+def _parts_said(engine: list[dict[str, Any]]) -> list[str]:
+    """Where the time goes, at the largest number of runs."""
+    names = {
+        "load": "loading",
+        "forward": "forward",
+        "backward": "backward",
+        "sums": "parameter gradients",
+    }
+    lines = []
+    for row in engine:
+        runs, parts = max(row["parts"].items(), key=lambda pair: int(pair[0]))
+        said = ", ".join(f"{name} {parts[key]:.1f}" for key, name in names.items())
+        rest = row["ours"][runs]["us"] - sum(parts[key] for key in names)
+        lines.append(f"- {row['dtype']}, H = {row['hidden_size']}, {runs} runs together: {said}, norms {rest:.1f}.")
+    return ["Where the microseconds go:", "", *lines, ""]
+
+
+def _whole_said(whole: list[dict[str, Any]]) -> list[str]:
+    """From settings to results."""
+    lines = []
+    for row in whole:
+        lines.append(
+            f"- Whole runs, {row['dtype']}, H = {row['hidden_size']}, {row['runs']} runs of {row['seeds']} seeds: {row['us'] / 1e3:.2f} ms a run; "
+            f"{row['cpu_us'] / 1e3:.1f} ms by `run_many` on one core of the same machine, {row['alone_us'] / 1e3:.0f} ms by `run` on the GPU."
+        )
+    return lines
 
 
 def main() -> None:
@@ -286,6 +386,7 @@ def main() -> None:
         "versions": {"Python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__},
         "engine": [],
         "whole": [],
+        "jax": [],
     }
     for kind, row in everything(arguments):
         results[kind].append(row)
