@@ -290,7 +290,7 @@ def section(results: dict[str, Any] | None = None) -> list[str]:
     ours = [_best(row["ours"]) for row in engine]
     cudnn = [float(row["torch_rnn"]["us"]) for row in engine]
     jax = [_jax_time(results, row) for row in engine]
-    times = {
+    times: dict[str, Sequence[float | None]] = {
         "rnn_core": ours,
         "rnn_core, without kernels of its own": [_best(row.get("graphs", {})) for row in engine],
         "cuDNN, run by run": cudnn,
