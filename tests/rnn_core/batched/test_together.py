@@ -170,6 +170,17 @@ def test_a_loss_at_every_step_beside_a_signal_that_explodes_or_vanishes(device: 
 
 
 @devices
+def test_a_direct_part_joins_a_signal_that_has_vanished(device: str) -> None:
+    """At the exponent of a signal of 10^-200 the direct part is inf. Here no step but the first and the last ten carries a loss."""
+    cell = rc.VanillaCell("identity")
+    nets = [draw(cell, seed, T=200, rho=0.05, B=16, H=16) for seed in range(2)]
+    for net in nets:
+        net.dy[10:190] = 0.0
+    found = assert_right(cell, nets, device, WHERE[device], every=True)
+    assert found.log_norm[10:, 0].min() < -450
+
+
+@devices
 @pytest.mark.parametrize(
     ("what", "cell", "change"),
     [
