@@ -15,6 +15,8 @@ import torch
 import rnn_core as rc
 from rnn_core.batched import STEPS, Shape, Together
 from rnn_core.batched.trace import read_states
+from rnn_core.oracles.compare import relative_error
+from rnn_core.scaling import Scaled
 from tests.support.many_runs import SATURATED_BELOW, Found, Net, draw, errors, together
 
 LIMIT = 1e-12  # relative, per time step, float64
@@ -140,10 +142,14 @@ def test_a_gradient_beyond_any_float_is_exact(rho: float, T: int, dtype: str, de
     cell, H = rc.VanillaCell(), 16
     net = draw(cell, T=T, B=16, D=1, H=H, dtype=dtype, biases=0.0)
     net.params["weight_hh"][:] = rho * np.eye(H)
-    found = together(cell, [replace(net, x=0.0 * net.x)], device, runs=1)
+    net = replace(net, x=0.0 * net.x)
+    found = together(cell, [net], device, runs=1)
     expected = np.log(np.linalg.norm(net.dy[-1] @ net.W_ho)) + np.log(rho) * np.arange(T - 1, -1, -1)
     np.testing.assert_allclose(found.log_norm[:, 0], expected, rtol=1e-12, atol=1e-6 if dtype == "float32" else 1e-9)
     assert abs(found.log_norm[0, 0]) > 69_000 and found.hold.all()
+    bias = Scaled(found.params["bias_hh"][0], int(found.exponent[0]))
+    gradient = net.readable(cell, every=False).params["bias_hh"]
+    assert relative_error(bias, gradient) < (1e-5 if dtype == "float32" else 1e-12)
 
 
 @devices
