@@ -134,10 +134,11 @@ def test_graphs_give_the_bits_of_single_launches(every: bool, device: str) -> No
 
 
 @devices
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("rho", "T"), [(32.0, 20_000), (2.0**-5, 20_000)])
+@pytest.mark.parametrize(
+    ("rho", "T", "dtype"), [(32.0, 20_000, "float64"), (2.0**-5, 4000, "float64"), (32.0, 4000, "float32"), (2.0**-5, 4000, "float32")]
+)  # fmt: skip
 def test_a_gradient_beyond_any_float_is_exact(rho: float, T: int, dtype: str, device: str) -> None:
-    """At rest tanh is linear: the gradient grows to 10^30103, or vanishes to 10^-30103, along an eigenvector of W."""
+    """At rest tanh is linear: the gradient grows to 10^30103, or vanishes to 10^-6020, by the same factor at every step."""
     cell, H = rc.VanillaCell(), 16
     net = draw(cell, T=T, B=16, D=1, H=H, dtype=dtype, biases=0.0)
     net.params["weight_hh"][:] = rho * np.eye(H)
@@ -145,7 +146,7 @@ def test_a_gradient_beyond_any_float_is_exact(rho: float, T: int, dtype: str, de
     found = together(cell, [net], device, runs=1)
     expected = np.log(np.linalg.norm(net.dy[-1] @ net.W_ho)) + np.log(rho) * np.arange(T - 1, -1, -1)
     np.testing.assert_allclose(found.log_norm[:, 0], expected, rtol=1e-12, atol=1e-6 if dtype == "float32" else 1e-9)
-    assert abs(found.log_norm[0, 0]) > 69_000 and found.hold.all()
+    assert abs(found.log_norm[0, 0]) > 0.999 * T * abs(np.log(rho)) and found.hold.all()
     bias = Scaled(found.params["bias_hh"][0], int(found.exponent[0]))
     geometric = (T - 1) * np.log(rho) - np.log1p(-1.0 / rho) if rho > 1.0 else -np.log1p(-rho)  # ln Σ rho^k
     gradient = np.log(np.linalg.norm((net.dy[-1] @ net.W_ho).sum(axis=0))) + geometric
