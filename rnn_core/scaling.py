@@ -56,10 +56,10 @@ def exponent_or_zero(x: Array) -> int:
         return 0
 
 
-def log_norm(x: Array | Scaled) -> float:
-    """ln of the Euclidean norm of all entries, accurate for any magnitude; -inf for zeros, nan or inf where ``x`` is."""
+def log_norm(x: Array | Scaled, exponent: int = 0) -> float:
+    """ln of the Euclidean norm of all entries times 2**exponent, accurate for any magnitude; -inf for zeros, nan or inf where ``x`` is."""
     if isinstance(x, Scaled):
-        return x.log_norm()
+        return x.log_norm() + exponent * LN2
     xp = namespace(x)
     try:
         e = exponent_of(x)
@@ -68,7 +68,7 @@ def log_norm(x: Array | Scaled) -> float:
     if e is None:
         return -math.inf
     m = times_power_of_two(x, -e).reshape(-1)
-    return 0.5 * math.log(float(m @ m)) + e * LN2
+    return 0.5 * math.log(float(m @ m)) + (e + exponent) * LN2  # two large logarithms that cancel would cost digits
 
 
 def log_norms(x: Array | Scaled) -> np.ndarray:
@@ -189,7 +189,7 @@ class Scaled:
     def log_norm(self) -> float:
         """ln of the Euclidean norm of all entries."""
         if isinstance(self.exponent, int):
-            return log_norm(self.mantissa) + self.exponent * LN2
+            return log_norm(self.mantissa, self.exponent)
         return 0.5 * float(np.logaddexp.reduce(2.0 * (log_norms(self.mantissa) + self.exponent * LN2)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

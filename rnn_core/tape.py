@@ -18,6 +18,7 @@ from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.choices import unknown
+from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
     WINDOW,
@@ -43,14 +44,15 @@ class Segment:
     Attributes:
         states: by name the states before the first step and after each, (steps + 1, H, B).
         exponent: of those states, int64 (steps + 1,); their value is what is stored times 2**exponent.
-        saved: one entry a step, as the cell's forward returned it; an array (steps, H, B) where the fast path ran.
+        saved: one entry a step, as the cell's forward returned it; where the fast path ran, an array (steps, H, B) of a_t, or of
+            a gated cell ``KeptSteps``.
     """
 
     start: int
     stop: int
     states: dict[str, Array]
     exponent: np.ndarray
-    saved: list[Any] | np.ndarray
+    saved: list[Any] | np.ndarray | KeptSteps
 
     @property
     def hidden(self) -> Array:
@@ -136,7 +138,7 @@ class Tape:
     def segments(self, backward: bool = False, several: bool = False) -> Iterator[Segment]:
         """The segments in order, or last first; computed again where they were not kept. ``several``: some as one where they were."""
         T, length = self.x.shape[0], segment_length(self.x.shape[0])
-        length *= 8 if several and self.kept is not None and not self.kept.exponent.any() else 1
+        length *= 8 if several and self.kept is not None else 1
         for start in sorted(range(0, T, length), reverse=backward):
             stop = min(start + length, T)
             if self.kept is None:
@@ -161,15 +163,14 @@ def pieces(steps: int, entries: int, most: int = 2**13) -> Iterator[slice]:
 
 
 def run_whole_compiled(cell: Cell, params: Params, x: Array, state: State, exponent: int) -> Segment | None:
-    """All steps at once by compiled steps, without copying segments together. None where they cannot, or where states leave the
-    range of plain floats: ``run_segment`` then decides. The bits are those of one segment after the other."""
-    if exponent or not compiled.covers(cell, x):
+    """All steps at once by compiled steps, without copying segments together. None where they cannot, or where states of a
+    homogeneous cell are not finite: ``run_segment`` then decides. The bits are those of one segment after the other."""
+    if not compiled.covers(cell, x):
         return None
     try:
-        segment = _by_compiled_steps(cell, params, x, 0, x.shape[0], state)
+        return _by_compiled_steps(cell, params, x, 0, x.shape[0], state, exponent)
     except FloatingPointError:
         return None
-    return None if cell.homogeneous and not _in_range(segment.states["hidden"]) else segment
 
 
 def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
@@ -178,23 +179,17 @@ def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
     It decides on the range: a homogeneous cell whose states leave that of plain floats is run again with an exponent apart.
     """
     with np.errstate(all="ignore"):  # what is not finite is reported by its step
-        if not cell.homogeneous:
-            return _in_plain_floats(cell, params, x, start, stop, state)
         try:
-            with flags_raise():
+            with flags_raise() if cell.homogeneous else np.errstate():
+                if compiled.covers(cell, x):
+                    return _by_compiled_steps(cell, params, x, start, stop, state, exponent)
                 if exponent == 0:
-                    segment = _in_plain_floats(cell, params, x, start, stop, state)
-                    if _in_range(segment.states["hidden"]):
+                    segment = _by_readable_steps(cell, params, x, start, stop, state)
+                    if not cell.homogeneous or _in_range(segment.states["hidden"]):
                         return segment
         except FloatingPointError:
             pass
         return _with_exponents(cell, params, x, start, stop, state, exponent)
-
-
-def _in_plain_floats(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
-    """It decides on the steps: compiled ones where they cover the cell, or else the readable ones."""
-    by = _by_compiled_steps if compiled.covers(cell, x) else _by_readable_steps
-    return by(cell, params, x, start, stop, state)
 
 
 def _by_readable_steps(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
@@ -213,14 +208,19 @@ def _by_readable_steps(cell: Cell, params: Params, x: Array, start: int, stop: i
     return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
 
 
-def _by_compiled_steps(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
-    """The same in C. FloatingPointError where a homogeneous cell's states over- or underflow, as NumPy's flags raise it."""
+def _by_compiled_steps(
+    cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int
+) -> Segment:
+    """The same in C, at any size of a homogeneous cell's states. FloatingPointError where those are not finite."""
     steps, (H, B) = stop - start, state["hidden"].shape
-    states, saved = (empty_aligned((n, H, B), x.dtype) for n in (steps + 1, steps))
-    states[0] = state["hidden"]
-    if not compiled.run_forward(cell, params, x[start:stop], states, saved) and cell.homogeneous:
-        raise FloatingPointError("states over- or underflow")
-    return Segment(start, stop, {"hidden": states}, np.zeros(steps + 1, dtype=np.int64), saved)
+    states = {name: empty_aligned((steps + 1, H, B), x.dtype) for name in cell.state_names}
+    for name, part in state.items():
+        states[name][0] = part
+    exponents, kept = np.zeros(steps + 1, np.int64), empty_aligned((steps, compiled.kept_rows(cell, H), B), x.dtype)
+    exponents[0] = exponent
+    compiled.run_forward(cell, params, x[start:stop], states, exponents, kept)
+    saved = kept if kept.shape[1] == H else KeptSteps(cell, kept, states)
+    return Segment(start, stop, states, exponents, saved)
 
 
 def _with_exponents(
@@ -282,12 +282,16 @@ def joined(segments: list[Segment]) -> Segment:
 
     states = {name: whole([s.states[name] for s in segments], xp.concat) for name in first.states}
     return Segment(
-        first.start,
-        segments[-1].stop,
-        states,
-        whole([s.exponent for s in segments], np.concatenate),
-        [kept for s in segments for kept in s.saved],
-    )
+        first.start, segments[-1].stop, states, whole([s.exponent for s in segments], np.concatenate), _saved_of(segments, states)
+    )  # fmt: skip
+
+
+def _saved_of(segments: list[Segment], states: State) -> list[Any] | KeptSteps:
+    """What segments saved, as one; ``states`` are theirs as one."""
+    saved = [s.saved for s in segments]
+    if isinstance(saved[0], KeptSteps):
+        return KeptSteps(saved[0].cell, np.concatenate([s.rows for s in saved if isinstance(s, KeptSteps)]), states)
+    return [kept for of_segment in saved for kept in of_segment]
 
 
 def part_of(whole: Segment, start: int, stop: int) -> Segment:
@@ -305,6 +309,8 @@ def _store(states: dict[str, Array], t: int, now: State) -> None:
 
 def nbytes(segment: Segment) -> int:
     """Bytes that the segment's arrays take."""
+    if isinstance(segment.saved, KeptSteps):
+        return sum(a.nbytes for a in [*segment.states.values(), segment.saved.rows])
     saved = [a for kept in segment.saved for a in (kept if isinstance(kept, tuple) else (kept,))]
     return sum(a.nbytes for a in [*segment.states.values(), *saved])
 

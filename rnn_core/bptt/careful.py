@@ -12,11 +12,10 @@ import numpy as np
 
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.bptt.loop import Step, Steps
-from rnn_core.bptt.signal import Layer, Signal
+from rnn_core.bptt.signal import Layer, Signal, Wide
 from rnn_core.bptt.watch import results_hold
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
-    LN2,
     at_first_sound_scale,
     common_exponent,
     flags_raise,
@@ -37,11 +36,17 @@ def careful_step(cell: Cell, params: Params, saved: Any, signal: Signal) -> Step
         totals=[{name: part for name, (part, _) in total.items()}],
         du=[times_power_of_two(du[0], du[1] - common)],
         dv=[times_power_of_two(dv[0], dv[1] - common)],
-        log_norm=np.array([[log_norm(part) + e * LN2 for part, e in total.values()]]),
+        log_norm=np.array([[log_norm(part, e) for part, e in total.values()]]),
         exponent=np.array([[*(e for _, e in total.values()), common]]),
         sent=Signal.sum_of([Layer(step.sent, step.exponent) for step in steps]),
-        layers=[Layer({"hidden": step.total["hidden"]}, step.exponent) for step in steps] if len(steps) > 1 else [],
+        log_norm_samples=_log_norms_of_samples(steps) if len(steps) > 1 else None,
+        careful=True,
     )
+
+
+def _log_norms_of_samples(steps: list[Step]) -> np.ndarray:
+    """ln of the norm of every sample of dL/dh_t, (B,)."""
+    return Wide.sum_of([Layer({"hidden": step.total["hidden"]}, step.exponent) for step in steps]).log_norms("hidden")
 
 
 def _side_by_side(cell: Cell, params: Params, saved: Any, layers: list[Layer]) -> list[Step] | None:

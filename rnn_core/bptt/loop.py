@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace
-from rnn_core.bptt.signal import Layer, Signal
+from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.watch import watch_of
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
@@ -163,7 +163,8 @@ class Steps(NamedTuple):
         log_norm: ln of the norm of every part of dL/dstate_t, float64 (steps, parts).
         exponent: of every part of dL/dstate_t, and in the last column of du and dv, int64 (steps, parts + 1).
         sent: what the step before them receives.
-        layers: dL/dh_t as a sum, of a single step where one exponent does not hold its entries; else empty.
+        log_norm_samples: ln ‖dL/dh_t^(b)‖ (B,) of a single step where one exponent does not hold its entries; else None.
+        careful: whether it is a step that was taken layer by layer.
     """
 
     totals: list[State]
@@ -172,7 +173,8 @@ class Steps(NamedTuple):
     log_norm: np.ndarray
     exponent: np.ndarray
     sent: Signal
-    layers: list[Layer]
+    log_norm_samples: np.ndarray | None = None
+    careful: bool = False
 
     @property
     def number(self) -> int:
@@ -185,4 +187,4 @@ class Steps(NamedTuple):
         exponent = np.array(exponents)[:, None]
         log_norm = 0.5 * np.log(squares) + exponent * LN2
         every = np.repeat(exponent, squares.shape[1] + 1, axis=1)
-        return cls(list(totals), list(du), list(dv), log_norm, every, Signal.of(sent[-1], exponents[-1]), [])
+        return cls(list(totals), list(du), list(dv), log_norm, every, Signal.of(sent[-1], exponents[-1]))

@@ -72,7 +72,8 @@ def run_forward(
             now, e = {name: times_power_of_two(part, e) for name, part in now.items()}, 0
 
     if memory_budget is None and (whole := run_whole_compiled(cell, params, x, now, e)):
-        final = {name: xp.asarray(part[-1].T, copy=True) for name, part in whole.states.items()}
+        e = int(whole.exponent[-1])
+        final = {name: plain_if_fits(xp.asarray(part[-1].T, copy=True), e) for name, part in whole.states.items()}
         return Tape(cell, params, x, final, memory_budget, [], whole)
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):

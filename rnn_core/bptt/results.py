@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnn_core.arrays import Array, dtype_name, namespace
-from rnn_core.bptt.signal import Layer, Signal, Wide
+from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
@@ -43,6 +43,8 @@ class Gradients:
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
         cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
+        careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
+            too far apart for one exponent, or were not finite.
         find_lost, find_log_norm_samples: compute ``lost`` and ``log_norm_samples`` when they are first asked for.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
@@ -56,6 +58,7 @@ class Gradients:
     log_norm_immediate: np.ndarray
     cell: Array | Scaled = None
     log_norm_cell: np.ndarray | None = None
+    careful_steps: int = 0
     find_lost: Callable[[], dict[str, np.ndarray]] = dict
     find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
 
@@ -127,9 +130,9 @@ class Results:
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
         self._sums: dict[str, Array | Scaled] = {}
-        self._layers: dict[
-            int, list[Layer]
-        ] = {}  # by step: dL/dh_t as a sum, where one exponent does not hold its entries
+        # by step: ln ‖dL/dh_t^(b)‖, where one exponent does not hold its entries
+        self._samples: dict[int, np.ndarray] = {}
+        self._careful = 0
         self._lost: list[dict[str, np.ndarray]] = []
         self._log_norm_samples: list[np.ndarray] = []
         self.kept = {name: _empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
@@ -147,7 +150,8 @@ class Results:
             self._exponent[name][steps] = exponent
         for name, columns in taken.columns.items() if self._keeps else ():
             self.kept[name][steps] = columns
-        self._layers |= taken.layers
+        self._samples |= taken.log_norm_samples
+        self._careful += taken.careful
         for part, shares in taken.shares:
             for name, share in shares.items():
                 self._sums[name] = add(self._sums[name], share) if name in self._sums else share
@@ -158,15 +162,15 @@ class Results:
         """Notes what is wanted of dL/dh_t, (steps, H, B), where it is not kept."""
         exponent = self._exponent["hidden"][start : start + columns.shape[0]]
         self._lost.append(lost_fractions(columns, exponent))
-        self._log_norm_samples.append(_log_norms_of_samples(columns, exponent, self._layers, start))
-        self._layers.clear()
+        self._log_norm_samples.append(_log_norms_of_samples(columns, exponent, self._samples, start))
+        self._samples.clear()
 
     def gradients(self, signal: Signal) -> Gradients:
         """All results; ``signal`` is what the state before the first step receives."""
         kept = {name: self._public(name) for name in self._exponent}
         if self._keeps:
             hidden = (self.kept["hidden"], self._exponent["hidden"])
-            find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._layers)
+            find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._samples)
         else:
             find_lost = partial(_one_after_another, self._lost[::-1])
             find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
@@ -179,6 +183,7 @@ class Results:
             log_norm_immediate=self._log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self._log_norm.get("cell"),
+            careful_steps=self._careful,
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
         )
@@ -218,16 +223,16 @@ def _lost_of(columns: Array, exponent: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _log_norms_of_samples(
-    columns: Array, exponent: np.ndarray, layers: dict[int, list[Layer]], first: int = 0
+    columns: Array, exponent: np.ndarray, known: dict[int, np.ndarray], first: int = 0
 ) -> np.ndarray:
     """ln of the norm of every sample of ``columns[k] * 2**exponent[k]``, (steps, H, B) to (steps, B).
 
-    Where step ``first + k`` has ``layers``, their sum is taken instead.
+    Those of step ``first + k`` may be ``known`` already.
     """
     parts = pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE)
     norms = np.concatenate([log_norms_of_columns(columns[piece]) for piece in parts]) + exponent[:, None] * LN2
-    for t, of_step in layers.items():
-        norms[t - first] = Wide.sum_of(of_step).log_norms("hidden")
+    for t, of_step in known.items():
+        norms[t - first] = of_step
     return norms
 
 

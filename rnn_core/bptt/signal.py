@@ -57,6 +57,23 @@ class Signal:
         return cls((Layer(parts, exponent),))
 
     @classmethod
+    def of_columns(cls, parts: State, exponent: np.ndarray) -> Signal:
+        """``parts`` with column b times 2**exponent[b], int64 (B,)."""
+        if (exponent == exponent[0]).all():
+            return cls.of(parts, int(exponent[0]))
+        split = {name: np.frexp(part) for name, part in parts.items()}
+        mantissa = {name: m for name, (m, _) in split.items()}
+        exponents = {name: np.where(m == 0, _NOTHING, e.astype(np.int64) + exponent) for name, (m, e) in split.items()}
+        return Wide(mantissa, exponents).signal(parts["hidden"])
+
+    def by_columns(self) -> tuple[State, np.ndarray] | None:
+        """(parts, exponents (B,)): an exponent a sample. None where that does not hold all entries. NumPy only."""
+        parts, e = self.layers[0]
+        if self.wide is None:
+            return parts, np.full(parts["hidden"].shape[1], e, dtype=np.int64)
+        return self.wide.by_columns(parts["hidden"].dtype)
+
+    @classmethod
     def sum_of(cls, layers: list[Layer]) -> Signal:
         """The sum of layers, entry by entry, with one exponent where that holds it."""
         if not all(all_finite(*parts.values()) for parts, _ in layers):  # inf and nan pass through
@@ -151,6 +168,15 @@ class Wide:
             m, more = np.frexp(np.ldexp(m, np.maximum(e - top, -2000)).sum(axis=0))
             mantissa[name], exponent[name] = m, np.where(m == 0, _NOTHING, top + more)
         return Wide(mantissa, exponent)
+
+    def by_columns(self, dtype: np.dtype) -> tuple[State, np.ndarray] | None:
+        """(parts, exponents (B,)): the largest entry of every column brought to size 1; None where another would not be a normal number."""
+        top = np.max([e.max(axis=0) for e in self.exponent.values()], axis=0)
+        top = np.where(top == _NOTHING, 0, top)
+        below = {name: np.where(m == 0, 0, self.exponent[name] - top) for name, m in self.mantissa.items()}
+        if min(int(b.min()) for b in below.values()) < -PLAIN[str(dtype)]:
+            return None
+        return {name: np.ldexp(m, below[name]).astype(dtype) for name, m in self.mantissa.items()}, top
 
     def layers(self, like_this: Array) -> list[Layer]:
         """Parts in the library of ``like_this`` with one exponent each, the largest first; together all nonzero entries.

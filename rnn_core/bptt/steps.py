@@ -14,9 +14,9 @@ from rnn_core import compiled
 from rnn_core.arrays import Array, namespace
 from rnn_core.bptt.careful import careful_step
 from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
-from rnn_core.bptt.signal import Layer, Signal
+from rnn_core.bptt.signal import Signal
 from rnn_core.compiled.memory import empty_aligned
-from rnn_core.scaling import LN2, plain_if_fits, square_limits
+from rnn_core.scaling import all_finite, plain_if_fits
 from rnn_core.tape import Segment, Tape, part_of, segment_length
 
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
@@ -33,7 +33,6 @@ class BackwardPass:
         keeps: whether the tape's memory budget holds that.
         compiled: whether compiled steps may be tried.
         sums_over: sums over time are split at multiples of this many steps.
-        square_limits: between which a squared norm says that magnitudes are well in range.
     """
 
     def __init__(self, tape: Tape, window: int | None, signal_threshold: float | None) -> None:
@@ -44,11 +43,10 @@ class BackwardPass:
         self.keeps = tape.memory_budget is None or size <= tape.memory_budget
         self.compiled = signal_threshold is None and compiled.covers(tape.cell, tape.x)
         self.sums_over = segment_length(T)
-        self.square_limits = square_limits(tape.x)
 
     def compiles(self, segment: Segment) -> bool:
-        """Whether compiled steps may be tried on ``segment``: its states must be plain floats."""
-        return self.compiled and not segment.exponent.any()
+        """Whether compiled steps may be tried on ``segment``: they must know what it saved."""
+        return self.compiled and compiled.knows(self.tape.cell, segment.saved)
 
     def first_summed(self, t: int) -> int:
         """The first step whose share is summed together with that of step t."""
@@ -82,7 +80,8 @@ class Taken(NamedTuple):
         exponent: of dL/dstate_t by part, and of dL/dx_t ("x"); one number, or one a step.
         columns: dL/dstate_t by part and dL/dx_t, (steps, rows, B), where they are not in their places yet.
         shares: what they add to the parameter gradients, with the steps, counted from ``start``; the last first.
-        layers: by step dL/dh_t as a sum, where one exponent does not hold its entries.
+        log_norm_samples: by step ln ‖dL/dh_t^(b)‖ (B,), where one exponent does not hold its entries.
+        careful: the number of steps that were taken layer by layer.
         compiled_can_go_on: whether compiled steps may be tried next.
     """
 
@@ -93,7 +92,8 @@ class Taken(NamedTuple):
     exponent: dict[str, int | np.ndarray]
     columns: dict[str, Array]
     shares: list[tuple[slice, Shares]]
-    layers: dict[int, list[Layer]]
+    log_norm_samples: dict[int, np.ndarray]
+    careful: int = 0
     compiled_can_go_on: bool = True
 
 
@@ -106,8 +106,8 @@ def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: i
     The textbook loop takes them. Where it ends early, a careful step goes on.
     """
     start = max(0, back.first_summed(segment.start + stop - 1) - segment.start)
-    if back.compiles(segment):
-        start = max(start, stop - STEPS_BETWEEN)
+    if back.compiles(segment):  # they have stopped: for a step that needs care, or at what is not finite and stays so
+        start = max(start, stop - (1 if all_finite(*signal.layers[0].parts.values()) else STEPS_BETWEEN))
     looks_are_free = isinstance(back.tape.x, np.ndarray)
     pause = 1 if looks_are_free else STEPS_BETWEEN
     now, ended_at = stop, stop + pause  # the step before which the textbook loop last ended early
@@ -152,11 +152,11 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
     exponent: dict[str, Any] = {name: exponents[:, i] for i, name in enumerate(names)}
     if back.keeps:
         columns["x"], exponent["x"] = input_gradients(back.tape.params["weight_ih"], du, exponents[:, -1])
-    layers, t = {}, segment.stop
+    samples, t = {}, segment.stop
     for run in runs:
         t -= run.number
-        if run.layers:
-            layers[t] = run.layers
+        if run.log_norm_samples is not None:
+            samples[t] = run.log_norm_samples
     return Taken(
         start=segment.start,
         number=len(totals),
@@ -165,7 +165,8 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         exponent=exponent,
         columns=columns,
         shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
-        layers=layers,
+        log_norm_samples=samples,
+        careful=sum(run.careful for run in runs),
     )
 
 
@@ -175,79 +176,74 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
 def compiled_steps(
     back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart, kept: dict[str, Array]
 ) -> Taken | None:
-    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``.
-
-    They add the direct part in plain floats, so they go no further than a step where either has an exponent.
-    """
+    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``."""
     if not back.compiles(segment):
         return None
     t = segment.start + stop - 1
-    signal = back.arriving(signal, t)
-    if signal.wide is not None:
+    columns = back.arriving(signal, t).by_columns()
+    if columns is None:
         return None
-    [(dstate, e)] = signal.layers
     first = max(0, back.first_reached(t) - segment.start)
-    first = g.plain_from(e, first, stop)
-    if first == stop:
-        return None
     part, steps = part_of(segment, first, stop), slice(segment.start + first, segment.start + stop)
     if kept:
-        dh, dx = kept["hidden"][steps], kept["x"][steps]
+        results = {name: array[steps] for name, array in kept.items()}
     else:
         B, dtype = back.tape.x.shape[1], back.tape.x.dtype
-        dh, dx = (empty_aligned((stop - first, back.rows[name], B), dtype) for name in ("hidden", "x"))
-    result = compiled.run_backward(
-        compiled.BackwardTask(
-            back.tape.cell, back.tape.params, x=back.tape.x[steps], states=part.states["hidden"], saved=np.asarray(part.saved),
-            direct=None if g.columns is None else g.columns[first:stop], joins=g.joins[first:stop], dh=dh, dx=dx,
-            limits=back.square_limits, first=part.start, sums_over=back.sums_over,
-        ),
-        dstate["hidden"],
+        results = {name: empty_aligned((stop - first, rows, B), dtype) for name, rows in back.rows.items()}
+    task = compiled.BackwardTask(
+        back.tape.cell, back.tape.params, x=back.tape.x[steps], states=part.states, exponent=part.exponent,
+        kept=compiled.kept_array(part.saved), direct=None if g.columns is None else g.columns[first:stop],
+        direct_exponent=g.exponent[first:stop], joins=g.joins[first:stop], results=results, first=part.start, sums_over=back.sums_over,
     )  # fmt: skip
-    return _taken_by_compiled(back, part, dh, e, result, reaches=segment.start) if result.number else None
+    done = compiled.run_backward(task, *columns)
+    return _taken_by_compiled(back, part, task, done, reaches=segment.start) if done.number else None
 
 
 def _taken_by_compiled(
-    back: BackwardPass, part: Segment, dh: np.ndarray, e: int, result: compiled.Steps, reaches: int
+    back: BackwardPass, part: Segment, task: compiled.BackwardTask, done: compiled.Steps, reaches: int
 ) -> Taken:
-    """What compiled steps gave, the last ``result.number`` of ``part``; on the way to step ``reaches``."""
-    before = len(dh) - result.number
-    sent, start = Signal.of({"hidden": result.sent}, e), part.start + before
-    can_go_on = True
-    if start > reaches:  # they have stopped: the signal may need another exponent
-        moved = sent.renormalised()
-        sent, can_go_on = moved, moved.layers[0].exponent != e
-    shares = [
-        _shares_of(back.tape, sums, e) if sums.hold else _careful_shares(back.tape, part, dh, e, sums.steps)
-        for sums in result.sums
-    ]
+    """What compiled steps gave, the last ``done.number`` of ``part``; on the way to step ``reaches``."""
+    before = len(task.x) - done.number
+    exponents: dict[str, int | np.ndarray] = dict.fromkeys((*done.log_norm, "x"), done.exponent)
+    shares = []
+    for sums in done.sums:
+        sums_exponent = done.exponent[sums.steps.start - before : sums.steps.stop - before]
+        own = slice(sums.steps.start - before, sums.steps.stop - before)
+        shares.append((own, _shares_of(back.tape, part, task, sums, sums_exponent)))
     return Taken(
-        start=start,
-        number=result.number,
-        sent=sent,
-        log_norm={"hidden": 0.5 * np.log(result.squares) + e * LN2},
-        exponent={"hidden": e, "x": e},
-        columns={} if back.keeps else {"hidden": dh[before:]},
-        shares=[
-            (slice(sums.steps.start - before, sums.steps.stop - before), each)
-            for sums, each in zip(result.sums, shares, strict=True)
-        ],
-        layers={},
-        compiled_can_go_on=can_go_on,
+        start=part.start + before,
+        number=done.number,
+        sent=Signal.of_columns(done.sent, done.sent_exponent),
+        log_norm=done.log_norm,
+        exponent=exponents,
+        columns={} if back.keeps else {name: task.results[name][before:] for name in done.log_norm},
+        shares=shares,
+        log_norm_samples={part.start + before + t: norms for t, norms in done.log_norm_samples.items()},
+        compiled_can_go_on=part.start + before <= reaches,
     )
 
 
-def _shares_of(tape: Tape, sums: compiled.Sums, e: int) -> Shares:
-    """What some compiled steps add to the parameter gradients."""
-    H = len(sums.bias)
-    shares: Shares = {"weight_ih": sums.weights[:, H:], "weight_hh": sums.weights[:, :H]}
-    shares |= {name: sums.bias for name in ("bias_ih", "bias_hh") if name in tape.params}
-    return {name: plain_if_fits(value, e) for name, value in shares.items()} if e else shares
+def _shares_of(
+    tape: Tape, part: Segment, task: compiled.BackwardTask, sums: compiled.Sums, exponent: np.ndarray
+) -> Shares:
+    """What some compiled steps add to the parameter gradients; summed again where too much was lost.
+
+    ``exponent`` is that of their results.
+    """
+    if sums.lost:
+        sums = compiled.sums_again(compiled.part_of_task(task, sums.steps), exponent)
+    if sums.broke:
+        return _careful_shares(tape, part_of(part, sums.steps.start, sums.steps.stop), task, sums.steps, exponent)
+    return {name: plain_if_fits(value, e) for name, (value, e) in sums.shares.items()}
 
 
-def _careful_shares(tape: Tape, part: Segment, dh: np.ndarray, e: int, steps: slice) -> Shares:
-    """The same where compiled sums over- or underflow."""
-    segment = part_of(part, steps.start, steps.stop)
-    pairs = zip(segment.saved, dh[steps], strict=True)
-    da = np.stack([tape.cell.backward(tape.params, a, {"hidden": dh_t})[0] for a, dh_t in pairs])
-    return parameter_gradients(tape, segment, da, da, np.full(len(da), e, dtype=np.int64))
+def _careful_shares(
+    tape: Tape, segment: Segment, task: compiled.BackwardTask, steps: slice, exponent: np.ndarray
+) -> Shares:
+    """The same by readable steps, where factors are so large that compiled sums overflow, or not finite."""
+    totals = [{name: task.results[name][t] for name in tape.cell.state_names} for t in range(steps.start, steps.stop)]
+    pairs = [
+        tape.cell.backward(tape.params, saved, total)[:2] for saved, total in zip(segment.saved, totals, strict=True)
+    ]
+    du, dv = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    return parameter_gradients(tape, segment, du, dv, exponent)

@@ -58,6 +58,10 @@ class Cell(ABC):
         only in cells that gate v_t.
         """
 
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        """``saved`` from the rows that compiled steps keep of it (…, rows, B), and the states before and after, each (…, H, B)."""
+        return rows
+
     def total(self, saved: Any, dstate: State) -> State:
         """dstate_t with what one part of the state sends to another within the step: an LSTM's c_t acts through h_t."""
         return dstate
@@ -73,7 +77,7 @@ class Cell(ABC):
     def slope(self, saved: Any) -> Array:
         """The slope of every gate's nonlinearity over its supremum, (G·H, B): saturation is read from it."""
         slopes = [phi.df(a) / phi.gamma for phi, a in self.nonlinearities(saved)[: len(self.gates)]]
-        return slopes[0] if len(slopes) == 1 else namespace(slopes[0]).concat(slopes)
+        return slopes[0] if len(slopes) == 1 else namespace(slopes[0]).concat(slopes, axis=-2)
 
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
         """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
@@ -127,3 +131,8 @@ def product(params: Params, h: Array, rows: slice = slice(None)) -> Array:
     """W_hh h + b_hh, or some rows of it; without the bias where there is none."""
     v = params["weight_hh"][rows] @ h
     return v + params["bias_hh"][rows][:, None] if "bias_hh" in params else v
+
+
+def blocks(rows: Array, height: int) -> list[Array]:
+    """(…, n · height, B) as n blocks of rows, each (…, height, B), views."""
+    return [rows[..., start : start + height, :] for start in range(0, rows.shape[-2], height)]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, product
+from rnn_core.cells.base import Cell, blocks, product
 
 SIGMA = activations.activation("sigmoid")
 
@@ -48,6 +48,11 @@ class GRUCell(Cell):
         dv = concat([da_r, da_z, r * da_n])  # dv_n = r_t ⊙ da_n
         dh_prev = z * dh + params["weight_hh"].T @ dv  # z_t ⊙ dh_t + W_hh^T dv_t
         return du, dv, {"hidden": dh_prev}
+
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        h_prev = before["hidden"]
+        a_r, a_z, a_n, v_n = blocks(rows, h_prev.shape[-2])
+        return a_r, a_z, a_n, SIGMA.f(a_r), SIGMA.f(a_z), SIGMA.f(-a_z), self.phi.f(a_n), v_n, h_prev
 
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         a_r, a_z, a_n, *_ = saved

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, product
+from rnn_core.cells.base import Cell, blocks, product
 
 SIGMA = activations.activation("sigmoid")
 
@@ -54,6 +54,11 @@ class GRUResetBeforeCell(Cell):
     def factors(self, saved: Any, h_prev: Array) -> list[Array]:
         r = saved[3]
         return [h_prev, h_prev, r * h_prev]
+
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        h_prev = before["hidden"]
+        a_r, a_z, a_n = blocks(rows, h_prev.shape[-2])
+        return a_r, a_z, a_n, SIGMA.f(a_r), SIGMA.f(a_z), SIGMA.f(-a_z), self.phi.f(a_n), h_prev
 
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         a_r, a_z, a_n, *_ = saved

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, product
+from rnn_core.cells.base import Cell, blocks, product
 
 SIGMA = activations.activation("sigmoid")
 
@@ -50,10 +50,12 @@ class LSTMCell(Cell):
         dh_prev = params["weight_hh"].T @ da  # W_hh^T da_t
         return da, da, {"hidden": dh_prev, "cell": f * dc}  # dc_{t-1} = f_t ⊙ dc_t
 
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        c_prev, c = before["cell"], after["cell"]
+        a_i, a_f, a_g, a_o = blocks(rows, c.shape[-2])
+        return rows, SIGMA.f(a_i), SIGMA.f(a_f), self.phi.f(a_g), SIGMA.f(a_o), c_prev, c, self.phi.f(c)
+
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         a, i, _, _, _, _, c, _ = saved
-        H = i.shape[0]
-        return [
-            (SIGMA, a[:H]), (SIGMA, a[H : 2 * H]), (self.phi, a[2 * H : 3 * H]), (SIGMA, a[3 * H :]),
-            (self.phi, c),
-        ]  # fmt: skip
+        a_i, a_f, a_g, a_o = blocks(a, i.shape[-2])
+        return [(SIGMA, a_i), (SIGMA, a_f), (self.phi, a_g), (SIGMA, a_o), (self.phi, c)]

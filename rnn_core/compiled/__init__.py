@@ -1,7 +1,7 @@
-"""The fast path: steps of vanilla and residual cells in C (kernel.c), forward and backward.
+"""The fast path: the steps of every cell of ours in C (kernel.c), forward and backward, at any size of the signal.
 
-The readable engine is its oracle. Where this path declines (another cell, library or activation, no compiler) or stops (a step
-beyond the range of plain floats), readable steps go on by themselves (bptt/steps.py). There are only these two.
+The readable engine is its oracle. Where this path declines (a cell, library or activation of somebody's own, no compiler) or stops
+(a step whose entries lie too far apart for one exponent), readable steps go on by themselves (bptt/steps.py). There are only these two.
 """
 
 from __future__ import annotations
@@ -9,25 +9,55 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_core.activations import ACTIVATIONS
-from rnn_core.arrays import Array, Params, device_name
+from rnn_core.arrays import Array, Params, State, device_name
 from rnn_core.cells.base import Cell
+from rnn_core.cells.gru import GRUCell
+from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
+from rnn_core.cells.lstm import LSTMCell
 from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.compiled.build import library
+from rnn_core.compiled.kept import KeptSteps
+from rnn_core.scaling import LN2
 
 # As kernel.c counts them. An activation that is not here takes the readable path.
 PHI = (
     "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "hard_tanh", "sigmoid", "tanh",
 )  # fmt: skip
 _ROWS = {name: ACTIVATIONS[name] for name in PHI}
-COVERED = (VanillaCell, ResidualCell)  # the cells whose steps are compiled code
-_REAL = {np.dtype(np.float64): ("double", ctypes.c_double), np.dtype(np.float32): ("float", ctypes.c_float)}
+
+
+class Form(NamedTuple):
+    """How kernel.c sees a cell, in blocks of H rows.
+
+    Attributes:
+        number: as kernel.c counts the cells.
+        kept: blocks that the forward pass keeps of a step.
+        da: blocks of da_t.
+        bias_ih, bias_hh: which of them, summed, are the gradients of the biases.
+    """
+
+    number: int
+    kept: int
+    da: int
+    bias_ih: tuple[int, ...]
+    bias_hh: tuple[int, ...]
+
+
+_FORMS: dict[type[Cell], Form] = {
+    VanillaCell: Form(0, 1, 1, (0,), (0,)),
+    ResidualCell: Form(0, 1, 1, (0,), (0,)),
+    LSTMCell: Form(1, 4, 4, (0, 1, 2, 3), (0, 1, 2, 3)),
+    GRUCell: Form(2, 4, 4, (0, 1, 3), (0, 1, 2)),
+    GRUResetBeforeCell: Form(3, 3, 3, (0, 1, 2), (0, 1, 2)),
+}
+COVERED = tuple(_FORMS)  # the cells whose steps are compiled code
+_REAL = {np.dtype(np.float64): "double", np.dtype(np.float32): "float"}
 _off = 0
 
 
@@ -43,7 +73,7 @@ def switched_off() -> Iterator[None]:
 
 
 def describe() -> str:
-    """Which path computes vanilla and residual cells on the CPU, in words."""
+    """Which path computes on the CPU, in words."""
     built = library()
     return built.why if built.handle else f"readable ({built.why})"
 
@@ -65,150 +95,285 @@ def covers(cell: Cell, x: Array) -> bool:
     )
 
 
-def run_forward(cell: Cell, params: Params, x: np.ndarray, states: np.ndarray, saved: np.ndarray) -> bool:
-    """The steps of x (steps, B, D): states (steps + 1, H, B), whose first is given, and a_t into saved (steps, H, B).
+def run_forward(
+    cell: Cell, params: Params, x: np.ndarray, states: State, exponent: np.ndarray, kept: np.ndarray
+) -> None:
+    """The steps of x (steps, B, D): states by name (steps + 1, H, B), whose first is given, and what is kept (steps, rows, B).
 
-    Returns:
-        whether nothing over- or underflowed.
+    ``exponent`` (steps + 1,) is that of the states, the first given; it stays zero for cells that are not homogeneous.
+
+    Raises:
+        FloatingPointError: the states of a homogeneous cell are not finite.
     """
-    steps, B, D = x.shape
-    H = states.shape[1]
-    biases = [params[name] for name in ("bias_ih", "bias_hh") if name in params]
-    with np.errstate(all="ignore"):
-        bias = np.ascontiguousarray(sum(biases)) if biases else None
-    flagged = _call(
-        "rnn_forward",
-        x.dtype,
-        *_kind(cell, x),
-        steps,
-        H,
-        B,
-        D,
-        params["weight_hh"],
-        params["weight_ih"],
-        bias,
-        x,
-        states,
-        saved,
-    )
-    return flagged == 0
+    arrays = _Arrays(cell, params, x, states, exponent, kept)
+    if _call("rnn_forward", x.dtype, arrays.passed) == -2:
+        raise FloatingPointError("inf or nan among the states")
 
 
 class BackwardTask(NamedTuple):
     """Steps that ``run_backward`` goes through, the last first.
 
     Attributes:
-        x, states, saved: of these steps, as ``run_forward`` had and left them.
-        direct: g_t (steps, H, B), any strides, or None; used where ``joins`` (steps,) is set.
-        dh, dx: receive dL/dh_t (steps, H, B) and dL/dx_t (steps, D, B).
-        limits: of the squared norm of dL/dh_t; outside them, unless it is 0, the steps end.
+        x, states, exponent, kept: of these steps, as ``run_forward`` had and left them.
+        direct: g_t (steps, H, B), any strides, or None; used where ``joins`` (steps,) is set, times 2**direct_exponent (steps,).
+        results: receive dL/dstate_t by name, each (steps, H, B), and under ``x`` dL/dx_t, (steps, D, B).
         first, sums_over: sums are taken apart at steps whose number, ``first`` for the first, is a multiple of ``sums_over``.
     """
 
     cell: Cell
     params: Params
     x: np.ndarray
-    states: np.ndarray
-    saved: np.ndarray
+    states: State
+    exponent: np.ndarray
+    kept: np.ndarray
     direct: np.ndarray | None
+    direct_exponent: np.ndarray
     joins: np.ndarray
-    dh: np.ndarray
-    dx: np.ndarray
-    limits: tuple[float, float]
+    results: State
     first: int
     sums_over: int
 
 
 class Sums(NamedTuple):
-    """Sums over the steps of one part of the time.
+    """Sums over the steps of one part of the time, each times 2**exponent.
 
     Attributes:
         steps: which of the steps of the task.
-        weights: Σ_t da_t (h_{t-1}; x_t)^T, (H, H + D).
-        bias: Σ_t da_t, (H,).
-        hold: whether nothing over- or underflowed in them.
+        shares: by parameter the sum, and its exponent.
+        lost, broke: whether too much underflowed in them; whether anything overflowed or was invalid.
     """
 
     steps: slice
-    weights: np.ndarray
-    bias: np.ndarray
-    hold: bool
+    shares: dict[str, tuple[np.ndarray, int]]
+    lost: bool
+    broke: bool
 
 
 class Steps(NamedTuple):
     """What ``run_backward`` did: the last ``number`` steps of the task.
 
     Attributes:
-        sent: what they send to the step before, (H, B).
-        squares: of ‖dL/dh_t‖, (number,).
+        sent: what they send to the step before, by name (H, B); column b counts times 2**sent_exponent[b].
+        exponent: of their results, int64 (number,).
+        log_norm: ln ‖dL/dstate_t‖ by name, float64 (number,).
+        log_norm_samples: ln ‖dL/dh_t^(b)‖, float64 (B,), of those steps, counted from the first of them, whose samples lie too
+            far apart for one exponent.
         sums: part by part, the last first.
     """
 
     number: int
-    sent: np.ndarray
-    squares: np.ndarray
+    sent: State
+    sent_exponent: np.ndarray
+    exponent: np.ndarray
+    log_norm: dict[str, np.ndarray]
+    log_norm_samples: dict[int, np.ndarray]
     sums: list[Sums]
 
 
-def run_backward(task: BackwardTask, dstate: np.ndarray) -> Steps:
-    """Steps from last to first until one over- or underflows, or has a squared norm outside the limits.
+def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray) -> Steps:
+    """Steps from last to first, until an exponent a sample does not hold all entries of one, or one is not finite.
 
-    ``dstate`` is what the future sends to the last step, (H, B).
+    ``signal``, by name (H, B), is what the future sends to the last step; column b counts times 2**exponent[b].
     """
-    x, direct = task.x, task.direct
-    steps, B, D = x.shape
-    H, dtype, itemsize = dstate.shape[0], x.dtype, x.itemsize
-    edges = [0, *range(task.sums_over - task.first % task.sums_over, steps, task.sums_over), steps]
-    count = len(edges) - 1  # of sums
-    sent, squares, flagged = np.array(dstate, order="C"), np.empty(steps), np.zeros(count, np.int64)
-    weights, bias = np.empty((count, H, H + D), dtype), np.empty((count, H), dtype)
-    if direct is not None and (not direct.flags.aligned or any(stride % itemsize for stride in direct.strides)):
-        direct = np.ascontiguousarray(direct)  # a field of a record, say
-    strides = (0, 0, 0) if direct is None else tuple(stride // itemsize for stride in direct.strides)
-    g = None if direct is None else _Strided(direct)
-    number = _call(
-        "rnn_backward", dtype, *_kind(task.cell, x), steps, H, B, D, task.params["weight_hh"], task.params["weight_ih"],
-        x, task.states, task.saved, g, *strides, np.ascontiguousarray(task.joins, np.uint8), *task.limits,
-        sent, task.dh, task.dx, squares, task.first, task.sums_over, weights, bias, flagged,
-    )  # fmt: skip
-    first = steps - number
-    own = [slice(max(edges[k], first), edges[k + 1]) for k in reversed(range(count)) if edges[k + 1] > first]
-    per_sum = zip(own, weights, bias, flagged, strict=False)
-    sums = [Sums(part, of_weights, of_bias, not flag) for part, of_weights, of_bias, flag in per_sum]
-    return Steps(number, sent, squares[first:], sums)
+    back = _Back(task, signal, exponent)
+    number = _call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed)
+    own = slice(len(task.x) - number, None)
+    norms = _log_norms(back.squares[:, own], back.square_exponent[:, own])
+    return Steps(
+        number,
+        back.sent,
+        back.sent_exponent + back.sent_columns,
+        back.exponent[own],
+        dict(zip(task.cell.state_names, norms, strict=True)),
+        back.log_norm_samples(own),
+        back.sums(number),
+    )
 
 
-@dataclass(frozen=True)
-class _Strided:
-    """An array whose strides are given apart."""
-
-    array: np.ndarray
-
-
-def _kind(cell: Cell, x: np.ndarray) -> tuple[Any, ...]:
-    """(phi, keep, gain) of h_t = keep h_{t-1} + gain phi(a_t)."""
-    real = _REAL[x.dtype][1]
-    keep, gain = (1.0 - cell.leak, cell.step) if isinstance(cell, ResidualCell) else (0.0, 1.0)
-    return PHI.index(cell.phi.name), real(keep), real(gain)
+def sums_again(task: BackwardTask, exponent: np.ndarray) -> Sums:
+    """The sums of all steps of ``task`` as one part, from its results times 2**exponent, at scales at which nothing that counts is lost."""
+    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, np.zeros(task.x.shape[1], np.int64), exponent)
+    return back.sums(_call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed))[0]
 
 
-def _call(name: str, dtype: np.dtype, *arguments: Any) -> int:
-    """``name`` for ``dtype``; arrays must be, or are made, contiguous, and live until the call is over."""
-    function = getattr(library().handle, f"{name}_{_REAL[dtype][0]}")
+class _Pass(ctypes.Structure):
+    """``struct pass`` of kernel.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("cell", "phi")),
+        *((name, ctypes.c_double) for name in ("keep", "gain")),
+        *((name, ctypes.c_long) for name in ("steps", "H", "B", "D", "homogeneous")),
+        *((name, ctypes.c_void_p) for name in ("W_hh", "W_ih", "b_hh", "b_ih", "x", "hidden", "memory", "kept", "exponent")),
+    ]  # fmt: skip
+
+
+class _Backward(ctypes.Structure):
+    """``struct backward`` of kernel.c."""
+
+    _fields_ = [
+        ("g", ctypes.c_void_p),
+        *((name, ctypes.c_long) for name in ("g_step", "g_row", "g_column")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "joins", "g_exponent", "sent", "sent_memory", "sent_exponent", "sent_columns", "dh", "dc", "dx", "exponent", "squares", "column_squares", "square_exponent",
+                "column_exponent", "apart",
+            )
+        ),
+        *((name, ctypes.c_long) for name in ("before", "part")),
+        *((name, ctypes.c_void_p) for name in ("dW_hh", "dW_ih", "db", "sum_exponent", "sums_broke")),
+        ("again", ctypes.c_long),
+    ]  # fmt: skip
+
+
+class _Arrays:
+    """What both passes are given; the arrays live as long as this does."""
+
+    def __init__(
+        self, cell: Cell, params: Params, x: np.ndarray, states: State, exponent: np.ndarray, kept: np.ndarray
+    ) -> None:
+        steps, B, D = x.shape
+        keep, gain = (1.0 - cell.leak, cell.step) if isinstance(cell, ResidualCell) else (0.0, 1.0)
+        given = [params["weight_hh"], params["weight_ih"], params.get("bias_hh"), params.get("bias_ih"), x]
+        self._alive = [None if a is None else np.ascontiguousarray(a) for a in given]
+        self._alive += [states["hidden"], states.get("cell"), kept, exponent]
+        self.passed = _Pass(
+            _FORMS[type(cell)].number, PHI.index(cell.phi.name), keep, gain, steps, W_hh_columns(params), B, D, cell.homogeneous,
+            *map(_address, self._alive),
+        )  # fmt: skip
+
+
+class _Back:
+    """What the backward pass is given besides, and what it gives."""
+
+    def __init__(
+        self, task: BackwardTask, signal: State, exponent: np.ndarray, again: np.ndarray | None = None
+    ) -> None:
+        cell, dtype, steps = task.cell, task.x.dtype, len(task.x)
+        H, form, names = W_hh_columns(task.params), _FORMS[type(cell)], cell.state_names
+        _, B, D = task.x.shape
+        self._task, self._form = task, form
+        self.arrays = _Arrays(cell, task.params, task.x, task.states, task.exponent, task.kept)
+        self._edges = [0, *range(task.sums_over - task.first % task.sums_over, steps, task.sums_over), steps]
+        count, rows = len(self._edges) - 1, len(cell.gates) * H
+        self.sent = {name: np.array(part, order="C") for name, part in signal.items()}
+        self.sent_exponent = np.max(exponent, keepdims=True).astype(np.int64)
+        self.sent_columns = exponent.astype(np.int64) - self.sent_exponent
+        self.squares = np.empty((len(names), steps))
+        self.square_exponent = np.empty((len(names), steps), np.int64)
+        self._column_squares = np.empty((steps, B))
+        self._column_exponent, self._apart = np.empty((steps, B), np.int64), np.zeros(steps, np.uint8)
+        self.exponent = np.empty(steps, np.int64) if again is None else np.ascontiguousarray(again, np.int64)
+        self._dW_hh, self._dW_ih = np.empty((count, rows, H), dtype), np.empty((count, rows, D), dtype)
+        self._db = np.empty((count, form.da * H), dtype)
+        self._sum_exponent, self._broke = np.zeros((count, 3), np.int64), np.zeros(count, np.int64)
+        direct = task.direct
+        if direct is not None and (not direct.flags.aligned or any(s % direct.itemsize for s in direct.strides)):
+            direct = np.ascontiguousarray(direct)  # a field of a record, say
+        strides = (0, 0, 0) if direct is None else tuple(stride // direct.itemsize for stride in direct.strides)
+        joins, g_exponent = (
+            np.ascontiguousarray(task.joins, np.uint8),
+            np.ascontiguousarray(task.direct_exponent, np.int64),
+        )
+        self._alive = (direct, joins, g_exponent)
+        results = task.results
+        self.passed = _Backward(
+            None if direct is None else direct.ctypes.data, *strides, _address(joins), _address(g_exponent),
+            _address(self.sent.get("hidden")), _address(self.sent.get("cell")), _address(self.sent_exponent), _address(self.sent_columns),
+            _address(results["hidden"]), _address(results.get("cell")), _address(results.get("x")),
+            _address(self.exponent), _address(self.squares), _address(self._column_squares), _address(self.square_exponent),
+            _address(self._column_exponent), _address(self._apart), task.first, task.sums_over,
+            _address(self._dW_hh), _address(self._dW_ih), _address(self._db), _address(self._sum_exponent), _address(self._broke),
+            again is not None,
+        )  # fmt: skip
+
+    def log_norm_samples(self, own: slice) -> dict[int, np.ndarray]:
+        """``Steps.log_norm_samples`` of some of the steps."""
+        squares, exponents = self._column_squares[own], self._column_exponent[own]
+        return {int(t): _log_norms(squares[t], exponents[t]) for t in np.flatnonzero(self._apart[own])}
+
+    def sums(self, number: int) -> list[Sums]:
+        """The sums of the parts of the last ``number`` steps, the last part first."""
+        first, edges = len(self._task.x) - number, self._edges
+        own = [
+            slice(max(start, first), stop)
+            for start, stop in zip(reversed(edges[:-1]), reversed(edges[1:]), strict=True)
+            if stop > first
+        ]
+        return [Sums(steps, self._shares(part), *self._flags(part)) for part, steps in enumerate(own)]
+
+    def _flags(self, part: int) -> tuple[bool, bool]:
+        return bool(self._broke[part] == 1), bool(self._broke[part] == 2)
+
+    def _shares(self, part: int) -> dict[str, tuple[np.ndarray, int]]:
+        of_W_hh, of_W_ih, of_b = (int(e) for e in self._sum_exponent[part])
+        shares = {"weight_ih": (self._dW_ih[part], of_W_ih), "weight_hh": (self._dW_hh[part], of_W_hh)}
+        blocks = self._db[part].reshape(self._form.da, -1)
+        for name, which in (("bias_ih", self._form.bias_ih), ("bias_hh", self._form.bias_hh)):
+            if name in self._task.params:
+                shares[name] = (_joined(blocks, which), of_b)
+        return shares
+
+
+def kept_rows(cell: Cell, hidden_size: int) -> int:
+    """The rows of what the forward pass keeps of a step."""
+    return _FORMS[type(cell)].kept * hidden_size
+
+
+def knows(cell: Cell, saved: Any) -> bool:
+    """Whether ``run_backward`` can use what a segment saved: of a gated cell readable steps save it in a way of their own."""
+    return isinstance(saved, KeptSteps) or _FORMS[type(cell)].kept == 1
+
+
+def kept_array(saved: Any) -> np.ndarray:
+    """It as an array, (steps, rows, B)."""
+    return saved.rows if isinstance(saved, KeptSteps) else np.asarray(saved)
+
+
+def part_of_task(task: BackwardTask, steps: slice) -> BackwardTask:
+    """Some of its steps."""
+    states = slice(steps.start, steps.stop + 1)
+    return task._replace(
+        x=task.x[steps],
+        states={name: part[states] for name, part in task.states.items()},
+        exponent=task.exponent[states],
+        kept=task.kept[steps],
+        direct=None,
+        direct_exponent=task.direct_exponent[steps],
+        joins=task.joins[steps],
+        results={name: array[steps] for name, array in task.results.items()},
+    )
+
+
+def W_hh_columns(params: Params) -> int:
+    """H."""
+    return int(params["weight_hh"].shape[1])
+
+
+def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """ln of norms whose squares are ``squares * 4**exponent``. Two large logarithms that cancel would cost digits."""
+    mantissa, of_square = np.where(exponent == 0, (squares, 0 * exponent), np.frexp(squares))
+    with np.errstate(divide="ignore"):
+        norms: np.ndarray = 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2
+    return norms
+
+
+def _joined(blocks: np.ndarray, which: tuple[int, ...]) -> np.ndarray:
+    return blocks.reshape(-1) if which == tuple(range(len(blocks))) else blocks[list(which)].reshape(-1)
+
+
+def _address(array: np.ndarray | None) -> int | None:
+    if array is None:
+        return None
+    assert array.flags.c_contiguous
+    return int(array.__array_interface__["data"][0])
+
+
+def _call(name: str, dtype: np.dtype, *structures: ctypes.Structure) -> int:
+    """``name`` for ``dtype``."""
+    function = getattr(library().handle, f"{name}_{_REAL[dtype]}")
     function.restype = ctypes.c_long
-    alive = [np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value for value in arguments]
-    result = int(function(*map(_passed, alive)))
-    if result < 0:
+    result = int(function(*map(ctypes.byref, structures)))
+    if result == -1:
         raise MemoryError(f"{name}: no memory for its buffers")
     return result
-
-
-def _passed(value: Any) -> Any:
-    """An argument as C takes it."""
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
-    if isinstance(value, _Strided):
-        return ctypes.c_void_p(value.array.ctypes.data)
-    if isinstance(value, float):
-        return ctypes.c_double(value)
-    return ctypes.c_long(value) if isinstance(value, int) else value

@@ -22,7 +22,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SOURCES = tuple(Path(__file__).resolve().parent / name for name in ("kernel.c", "steps.h"))
+HEADERS = tuple(
+    f"{name}.h" for name in ("gru", "lstm", "memory", "phi", "products", "scales", "signal", "steps", "vanilla")
+)
+SOURCES = tuple(Path(__file__).resolve().parent / name for name in ("kernel.c", *HEADERS))
+# RNN_CORE_CFLAGS adds to these, -mno-avx512f say: what other processors would compute, and how fast.
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
 # No loop becomes a call to memcpy: for the few kilobytes of one step the call costs more than the copy. (clang calls it otherwise.)
 NO_MEMCPY = ("-fno-tree-loop-distribute-patterns", "-fno-builtin-memcpy")
@@ -187,7 +191,7 @@ def _build(file: Path, call: Call) -> str:
     with tempfile.TemporaryDirectory(prefix=f"build-{_place()}-{os.getpid()}-", dir=file.parent) as aside:
         made = Path(aside) / file.name
         for own in NO_MEMCPY:
-            done = _run([*call, *FLAGS, own, "-o", str(made), str(SOURCES[0])], COMPILE_WITHIN)
+            done = _run([*call, *_flags(), own, "-o", str(made), str(SOURCES[0])], COMPILE_WITHIN)
             if done.returncode == 0 and made.exists():
                 content = made.read_bytes()
                 made.write_bytes(content + hashlib.sha256(content).digest())  # what follows a library is not loaded
@@ -269,6 +273,11 @@ def _remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
+def _flags() -> list[str]:
+    """What every compiler is called with."""
+    return [*FLAGS, *shlex.split(os.environ.get("RNN_CORE_CFLAGS", ""))]
+
+
 @cache
 def _place() -> str:
     """8 hexadecimal digits for the machine and container whose process numbers these are."""
@@ -283,7 +292,7 @@ def _place() -> str:
 @cache
 def _digest() -> str:
     """Of the sources, the flags and the processor's features: another node of a cluster may lack some."""
-    total = hashlib.sha256(" ".join([platform.machine(), *FLAGS, *NO_MEMCPY]).encode())
+    total = hashlib.sha256(" ".join([platform.machine(), *_flags(), *NO_MEMCPY]).encode())
     for source in SOURCES:
         total.update(source.read_bytes())
     total.update(_processor().encode())

@@ -1,10 +1,16 @@
-/* The steps of vanilla and residual cells, forward and backward, as one pass through the cache a step.
+/* The steps of every cell, forward and backward, as one pass through the cache a step.
  *
- * The readable engine is ../cells/vanilla.py, ../cells/residual.py and ../bptt/loop.py: same letters, same results to rounding, and
- * the oracle of this file (tests/rnn_core/compiled/test_compiled.py). Here only speed is added: W stays packed for a whole segment, no
- * call costs more than its arithmetic, phi and phi' share one exponential, and each product keeps its sums in registers.
- * Arrays are time first with samples as columns: a (steps, H, B). steps.h is read once for double and once for float.
+ * The readable engine is ../cells and ../bptt/loop.py: same letters, same results to rounding, and the oracle of these files
+ * (tests/rnn_core/compiled/test_compiled.py). Here only speed is added: weights stay packed for a whole segment, no call costs more
+ * than its arithmetic, phi and phi' share one exponential, each product keeps its sums in registers, and a signal that leaves the
+ * range of floats goes on with an exponent apart. Arrays are time first with samples as columns: h (steps, H, B).
+ *
+ * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h   one step of a cell
+ * products.h packed products         memory.h   buffers, packing      signal.h, steps.h          what flows back; the passes
+ * All but this file are read once for double and once for float.
  */
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,12 +40,16 @@
 /* The processor's own record of overflow, underflow and invalid operations. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define LOST 0x10 /* underflow */
+#define BROKEN 0x09 /* invalid, overflow */
 static inline void forget_flags(void) { _mm_setcsr(_mm_getcsr() & ~0x3fu); }
-static inline int flagged(void) { return (_mm_getcsr() & 0x19u) != 0; } /* invalid, overflow, underflow */
+static inline int flags(void) { return _mm_getcsr() & (LOST | BROKEN); }
 #else
 #include <fenv.h>
+#define LOST FE_UNDERFLOW
+#define BROKEN (FE_INVALID | FE_OVERFLOW)
 static inline void forget_flags(void) { feclearexcept(FE_ALL_EXCEPT); }
-static inline int flagged(void) { return fetestexcept(FE_INVALID | FE_OVERFLOW | FE_UNDERFLOW) != 0; }
+static inline int flags(void) { return fetestexcept(LOST | BROKEN); }
 #endif
 
 /* A cache line that will be needed. The compiler's own builtin counts as an access to memory, and would push the sums of a
@@ -63,6 +73,64 @@ static const double erfcx_coefficients[] = {
     3.3478119482868053878e-14, -1.8645628804193131015e-15, -1.2507950530688647085e-15, 7.418235256624043463e-17,
     5.0681489047961113168e-17};
 
+enum cell { VANILLA, LSTM, GRU, GRU_RESET_BEFORE };
+
+/* What a sum over time multiplies da by: h_{t-1}, x_t, or r_t h_{t-1}. */
+enum factor { NOWHERE, FROM_H, FROM_X, FROM_RH };
+
+/* One of the sums over time: rows of da, in units of H, times a factor, into rows of dW_hh or, for x, of dW_ih. */
+struct share {
+    int first, count, into;
+    enum factor factor;
+};
+/* By cell: blocks of H rows of W, of what is kept of a step, and of da; parts of the state; the sums over time. */
+static const struct layout {
+    int gates, kept, da, parts, shares;
+    struct share share[3];
+} layouts[] = {
+    [VANILLA] = {1, 1, 1, 1, 2, {{0, 1, 0, FROM_H}, {0, 1, 0, FROM_X}}},
+    [LSTM] = {4, 4, 4, 2, 2, {{0, 4, 0, FROM_H}, {0, 4, 0, FROM_X}}},
+    [GRU] = {3, 4, 4, 1, 3, {{0, 3, 0, FROM_H}, {0, 2, 0, FROM_X}, {3, 1, 2, FROM_X}}},
+    [GRU_RESET_BEFORE] = {3, 3, 3, 1, 3, {{0, 2, 0, FROM_H}, {2, 1, 2, FROM_RH}, {0, 3, 0, FROM_X}}},
+};
+
+/* What both passes are given; every array is contiguous.
+ * x (steps, B, D); hidden and memory (steps + 1, H, B), the first is given, memory only where there is a cell state; kept (steps, rows, B);
+ * exponent (steps + 1) of the states of a homogeneous cell, NULL otherwise. Biases may be NULL. */
+struct pass {
+    long cell, phi;
+    double keep, gain;
+    long steps, H, B, D, homogeneous;
+    const void *W_hh, *W_ih, *b_hh, *b_ih, *x;
+    void *hidden, *memory, *kept;
+    int64_t *exponent;
+};
+
+/* What the backward pass is given besides, and gives.
+ * g: the direct part g_t[i, s] at g + t g_step + i g_row + s g_column, times 2^g_exponent[t], where joins[t].
+ * sent, sent_memory (H, B) times 2^sent_exponent, column b times 2^sent_columns[b] besides: in and out, what flows to the step before.
+ * dh, dc (steps, H, B), dx (steps, D, B), times 2^exponent[t]; squares (parts, steps) of the norms of dh and dc, times
+ * 4^square_exponent; where apart[t], of the columns of dh, too (steps, B), for one exponent does not hold them. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
+ * dW_hh (gates H, H), dW_ih (gates H, D) and db (rows of da) have one place for each part, from the last to the first, with
+ * sum_exponent (3); sums_broke is 1 where too much underflowed, 2 where something overflowed or was invalid. again: dh and dc are given, and only the sums are taken. */
+struct backward {
+    const void *g;
+    long g_step, g_row, g_column;
+    const unsigned char *joins;
+    const int64_t *g_exponent;
+    void *sent, *sent_memory;
+    int64_t *sent_exponent, *sent_columns;
+    void *dh, *dc, *dx;
+    int64_t *exponent;
+    double *squares, *column_squares;
+    int64_t *square_exponent, *column_exponent;
+    unsigned char *apart;
+    long before, part;
+    void *dW_hh, *dW_ih, *db;
+    int64_t *sum_exponent, *sums_broke;
+    long again;
+};
+
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 #define NAME(name) JOIN(name, REAL)
@@ -73,6 +141,7 @@ static const double erfcx_coefficients[] = {
 #define MANTISSA 52
 #define BIAS 1023
 #define HIGHEST 750.0 /* exp(-750) is 0 */
+#define HUGEST DBL_MAX
 #define SCALE(x, n) _mm512_scalef_pd((__m512d)(x), (__m512d)(n))
 #define LN2_HIGH 0x1.62e42fee00000p-1 /* 21 bits are left free: n * LN2_HIGH is exact */
 #define LN2_LOW 0x1.a39ef35793c76p-33
@@ -85,6 +154,7 @@ static const double erfcx_coefficients[] = {
 #undef MANTISSA
 #undef BIAS
 #undef HIGHEST
+#undef HUGEST
 #undef SCALE
 #undef LN2_HIGH
 #undef LN2_LOW
@@ -97,6 +167,7 @@ static const double erfcx_coefficients[] = {
 #define MANTISSA 23
 #define BIAS 127
 #define HIGHEST 110.0f
+#define HUGEST FLT_MAX
 #define SCALE(x, n) _mm512_scalef_ps((__m512)(x), (__m512)(n))
 #define LN2_HIGH 0x1.62e300p-1f
 #define LN2_LOW 0x1.2fefa2p-17f

@@ -1,525 +1,599 @@
-/* Read by kernel.c with REAL = double and REAL = float. Every array here has Bp columns, B rounded up to whole vectors. */
+/* The two passes: from step to step, whatever the cell. */
 
-#define LANES ((long)(BYTES / sizeof(REAL)))
-#define vec NAME(vec)
-#define ivec NAME(ivec)
-typedef REAL vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-typedef INTEGER ivec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+#include "phi.h"
 
-/* ---- phi and phi', as in ../activations.py ---- */
+#include "products.h"
 
-INLINE vec NAME(select)(ivec condition, vec yes, vec no) {
-    return (vec)((condition & (ivec)yes) | (~condition & (ivec)no));
-}
-INLINE vec NAME(magnitude)(vec a) { return (vec)((ivec)a & ~(ivec)(-(vec){})); } /* -0.0 is the sign alone */
-INLINE vec NAME(with_sign)(vec a, vec sign) { return (vec)((ivec)a | ((ivec)sign & (ivec)(-(vec){}))); }
-/* x 2^n for whole n <= 0, right into the subnormal numbers. */
-INLINE vec NAME(scale)(vec x, vec n) {
-#if defined(__AVX512F__)
-    return (vec)SCALE(x, n);
-#else
-    ivec whole = __builtin_convertvector(n, ivec), half = whole >> 1; /* two factors: 2^n itself may be no normal number */
-    return x * (vec)((half + BIAS) << MANTISSA) * (vec)((whole - half + BIAS) << MANTISSA);
-#endif
-}
+#include "scales.h"
 
-/* exp(-y) and 1 - exp(-y) for y >= 0, both to full relative accuracy: -y = n ln 2 + r, p = exp(r) - 1 by its Taylor series
- * (Cody & Waite 1980, chapter 6); 1 - exp(-y) = (1 - 2^n) - 2^n p, where nothing cancels. */
-INLINE vec NAME(exponential)(vec y, vec *one_minus) {
-    const REAL magic = (REAL)3 * ((INTEGER)1 << (MANTISSA - 1)); /* adding it rounds to an integer */
-    static const REAL inverse_factorial[] = {1., 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320,
-        1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800.};
-    y = NAME(select)(y > (REAL)HIGHEST, (vec){} + (REAL)HIGHEST, y);
-    vec n = (y * (REAL)-1.4426950408889634 + magic) - magic;
-    vec r = -(n * (REAL)LN2_HIGH + y) - n * (REAL)LN2_LOW, q = (vec){} + inverse_factorial[TERMS - 1];
-#pragma GCC unroll 16
-    for (int k = TERMS - 2; k >= 1; k--)
-        q = q * r + inverse_factorial[k];
-    vec p = r * r * q + r, s = NAME(scale)((vec){} + 1, n);
-    *one_minus = (1 - s) - s * p;
-    return NAME(scale)(1 + p, n);
-}
-INLINE vec NAME(decay)(vec y) {
-    vec unused;
-    return NAME(exponential)(y, &unused);
-}
-INLINE vec NAME(nan_or)(vec a, vec value) { return NAME(select)(a == a, value, a); }
-INLINE vec NAME(clip)(vec a, REAL low, REAL high) {
-    return NAME(select)(a < low, (vec){} + low, NAME(select)(a > high, (vec){} + high, a));
-}
-INLINE vec NAME(logistic)(vec a) {
-    vec e = NAME(decay)(NAME(magnitude)(a));
-    return NAME(select)(a >= 0, (vec){} + 1, e) / (1 + e);
-}
-INLINE vec NAME(logistic_slope)(vec a) {
-    vec e = NAME(decay)(NAME(magnitude)(a)), r = 1 / (1 + e);
-    return e * r * r;
-}
-/* ln(1 + e) for 0 <= e <= 1: 2 artanh(z), z = e / (2 + e) <= 1/3, by its Taylor series. */
-INLINE vec NAME(log_one_plus)(vec e) {
-    vec z = e / (2 + e), square = z * z, q = (vec){} + (REAL)(2.0 / (2 * LOG_TERMS - 1));
-#pragma GCC unroll 20
-    for (int k = LOG_TERMS - 2; k >= 0; k--)
-        q = q * square + (REAL)(2.0 / (2 * k + 1));
-    return z * q;
-}
-/* m = |a|, cut at 40, Phi(-m) and the normal density at m; the part of m that its square rounds away is apart. */
-INLINE vec NAME(gaussian_tail)(vec a, vec *tail, vec *density) {
-    const REAL magic = (REAL)3 * ((INTEGER)1 << (MANTISSA - 1));
-    vec m = NAME(magnitude)(a);
-    m = NAME(select)(m > 40, (vec){} + 40, m);
-    vec near = ((m * 256 + magic) - magic) / 256;
-    vec bell = NAME(decay)((REAL)0.5 * near * near) * NAME(decay)((REAL)0.5 * (m - near) * (m + near));
-    vec x = m * (REAL)0.70710678118654752440, t = (x - (REAL)3.75) / (x + (REAL)3.75), next = {}, now = {};
-#pragma GCC unroll 32
-    for (int k = ERFCX_TERMS - 1; k >= 1; k--) { /* Clenshaw 1955 */
-        vec before = 2 * t * now - next + (REAL)erfcx_coefficients[k];
-        next = now;
-        now = before;
+#include "memory.h"
+
+#include "vanilla.h"
+
+#include "lstm.h"
+
+#include "gru.h"
+
+#include "signal.h"
+
+/* ---- forward ---- */
+
+static void NAME(pack_forward)(NAME(net) *n) {
+    switch (n->cell) {
+    case VANILLA: NAME(pack_vanilla)(n); break;
+    case LSTM: NAME(pack_lstm)(n); break;
+    default: NAME(pack_gru)(n);
     }
-    *tail = (REAL)0.5 * (t * now - next + (REAL)erfcx_coefficients[0]) / (1 + 2 * x) * bell;
-    *density = bell * (REAL)0.39894228040143267794;
-    return m;
 }
-INLINE vec NAME(f)(enum phi phi, vec a) {
-    vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, rest;
-    switch (phi) {
-    case IDENTITY: return a;
-    case RELU: return NAME(select)(a < 0, zero, a);
-    case LEAKY_RELU: return NAME(select)(a > 0, a, (REAL)0.01 * a);
-    case ELU: e = NAME(exponential)(m, &rest); return NAME(select)(a > 0, a, -rest);
-    case SELU:
-        e = NAME(exponential)(m, &rest);
-        return (REAL)1.0507009873554805 * NAME(select)(a > 0, a, (REAL)-1.6732632423543772 * rest);
-    case GELU:
-        m = NAME(gaussian_tail)(a, &e, &rest);
-        return NAME(select)(a > 0, a - m * e, -m * e);
-    case SOFTPLUS: return NAME(select)(a > 0, a, zero) + NAME(log_one_plus)(NAME(decay)(m));
-    case SILU: a = NAME(select)(a < (REAL)-1e4, zero - (REAL)1e4, a); return a * NAME(logistic)(a);
-    case SOFTSIGN: a = NAME(clip)(a, (REAL)-1e37, (REAL)1e37); return a / (1 + NAME(magnitude)(a));
-    case HARD_TANH: return NAME(clip)(a, -1, 1);
-    case SIGMOID: return NAME(logistic)(a);
-    case TANH: e = NAME(exponential)(2 * m, &rest); return NAME(with_sign)(rest / (1 + e), a); /* (1 - e)/(1 + e) */
+static void NAME(step_forward)(const NAME(net) *n, const NAME(forward_step) *s) {
+    switch (n->cell) {
+    case VANILLA: NAME(vanilla_forward)(n, s); break;
+    case LSTM: NAME(lstm_forward)(n, s); break;
+    default: NAME(gru_forward)(n, s);
     }
-    return one;
-}
-INLINE vec NAME(df)(enum phi phi, vec a) {
-    vec zero = {}, one = zero + 1, m = NAME(magnitude)(a), e, r, density;
-    switch (phi) {
-    case IDENTITY: return one;
-    case RELU: return NAME(nan_or)(a, NAME(select)(a > 0, one, zero));
-    case LEAKY_RELU: return NAME(nan_or)(a, NAME(select)(a > 0, one, zero + (REAL)0.01));
-    case ELU: return NAME(select)(a > 0, one, NAME(decay)(m));
-    case SELU:
-        return (REAL)1.0507009873554805 * NAME(select)(a > 0, one, (REAL)1.6732632423543772 * NAME(decay)(m));
-    case GELU:
-        m = NAME(gaussian_tail)(a, &e, &density);
-        e = e - m * density; /* Phi(-m) - m phi(m), the derivative at -m; at m it is 1 minus this */
-        return NAME(select)(a > 0, 1 - e, e);
-    case SOFTPLUS: return NAME(logistic)(a);
-    case SILU: a = NAME(clip)(a, (REAL)-1e4, (REAL)1e4); return NAME(logistic)(a) + a * NAME(logistic_slope)(a);
-    case SOFTSIGN: r = 1 / (1 + m); return r * r;
-    case HARD_TANH: return NAME(nan_or)(a, NAME(select)(m < 1, one, zero));
-    case SIGMOID: return NAME(logistic_slope)(a);
-    case TANH: e = NAME(decay)(2 * m); r = 1 / (1 + e); return 4 * e * r * r; /* 1/cosh^2, without cancellation */
-    }
-    return one;
-}
-/* One loop for each phi, so that nothing is decided entry by entry; n is a whole number of vectors. */
-#define EACH_PHI(CASE)                                                                                                 \
-    switch (phi) {                                                                                                     \
-        CASE(IDENTITY) CASE(RELU) CASE(LEAKY_RELU) CASE(ELU) CASE(SELU) CASE(GELU)                                     \
-        CASE(SILU) CASE(SOFTPLUS) CASE(SOFTSIGN) CASE(HARD_TANH) CASE(SIGMOID) CASE(TANH)                                             \
-    }
-#define ENTRY_BY_ENTRY(name, formula)                                                                                  \
-    static __attribute__((noinline)) void NAME(name)(enum phi phi, const REAL *a, REAL *out, long n) {                 \
-        EACH_PHI(formula)                                                                                              \
-    }
-#define LOOP(PHI, formula)                                                                                             \
-    case PHI:                                                                                                          \
-        for (long i = 0; i < n; i += LANES)                                                                            \
-            *(vec *)(out + i) = NAME(formula)(PHI, *(const vec *)(a + i));                                             \
-        break;
-#define VALUE(PHI) LOOP(PHI, f)
-#define SLOPE(PHI) LOOP(PHI, df)
-ENTRY_BY_ENTRY(activate, VALUE)
-ENTRY_BY_ENTRY(differentiate, SLOPE)
-#undef EACH_PHI
-#undef ENTRY_BY_ENTRY
-#undef LOOP
-#undef VALUE
-#undef SLOPE
-
-/* ---- products ---- */
-
-/* How many vectors a product takes side by side for n columns, and how many rows then fit into the registers. */
-static long NAME(width)(long n) {
-    long vectors = (n + LANES - 1) / LANES;
-    return vectors <= 1 ? 1 : vectors <= 2 ? 2 : VECTORS;
-}
-static long NAME(rows)(long width) { return width == 1 ? ROWS_1 : width == VECTORS ? ROWS : ROWS_2; }
-
-/* `count` rows of A, K long, in the order a product reads them: tile by tile, k by k; missing rows are zero. Returns the end of out.*/
-static void NAME(pack)(const REAL *A, long row_stride, long column_stride, long count, long K, long rows, REAL *out,
-                       long tile_size) {
-    for (long first = 0; first < count; first += rows, out += tile_size)
-        for (long k = 0; k < K; k++)
-            for (long r = 0; r < rows; r++)
-                out[k * rows + r] = first + r < count ? A[(first + r) * row_stride + k * column_stride] : 0;
 }
 
-/* sum (rows x vectors, in registers) += A (rows x K) Z (K x vectors): A[r, k] is at A + r * a_row + k * a_k.
- * Meanwhile K cache lines, in turn from the three places `soon` (+ at) on, come from far memory; NULL: none. */
-INLINE void NAME(accumulate)(const int rows, const int vectors, vec (*sum)[VECTORS], const REAL *A, long a_row, long a_k,
-                             const REAL *Z, long ldz, long K, const REAL *const *soon, long at) {
-    const REAL *line = soon ? soon[0] + at : NULL, *then = soon ? soon[1] + at : NULL, *last = soon ? soon[2] + at : NULL;
-    for (long k = 0; k < K; k++, Z += ldz, A += a_k) {
-        vec z[VECTORS];
-        if (soon) {
-            PREFETCH(line);
-            PREFETCH(line + 64 / sizeof(REAL));
-            const REAL *after = line + 128 / sizeof(REAL);
-            line = then;
-            then = last;
-            last = after;
+/* Step t of a homogeneous cell, phi(2^e a) = 2^e phi(a), from h_{t-1} times 2^e; returns the exponent of h_t, or NOT_FINITE. `size` is
+ * the size of h_{t-1} as stored; h, x and b have room for what is scaled. Where flags say that a scale did not hold (that of plain
+ * floats has `failed` already), others are tried. */
+static long NAME(homogeneous_step)(NAME(net) *n, NAME(forward_step) *s, long e, long size, long size_W, long size_b, REAL *h,
+                                   REAL *x, REAL *b, int failed) {
+    const REAL *plain_b = n->b[0], *h_prev = s->h_prev, *plain_x = s->x;
+    long of_x = NAME(size)(plain_x, n->D * n->Bp), of_h = size == NOTHING ? size : size + e;
+    if (of_x == NOT_FINITE)
+        return NOT_FINITE;
+    long top = of_h > of_x + size_W ? of_h : of_x + size_W;
+    top = top > size_b ? top : size_b;
+    long tries[3] = {NAME(exponent_for)(top, e), top - TOP, top}, e_t = 0;
+    for (int i = failed; i < 3; i++) {
+        e_t = tries[i];
+        s->h_prev = h_prev, s->x = plain_x, n->b[0] = plain_b;
+        if (e_t != e)
+            NAME(times_power)(h_prev, n->H * n->Bp, e - e_t, h), s->h_prev = h;
+        if (e_t) {
+            NAME(times_power)(plain_x, n->D * n->Bp, -e_t, x), s->x = x;
+            if (plain_b)
+                NAME(times_power)(plain_b, n->H, -e_t, b), n->b[0] = b;
         }
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            z[v] = *(const vec *)(Z + v * LANES);
-#pragma GCC unroll 32
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                sum[r][v] += A[r * a_row] * z[v];
-    }
-}
-
-/* out (count x Bp) = start[:, None] + A1 Z1 + A2 Z2, with [A1 A2] packed, Z1 (K1 x Bp), Z2 (K2 x Bp); start may be NULL.
- * soon: three places of K1 rows of B that are used after this product. */
-INLINE void NAME(product_of)(const int rows, const int vectors, const REAL *A, const REAL *start, long count, long K1,
-                             const REAL *Z1, long K2, const REAL *Z2, REAL *out, long Bp, const REAL *const *soon, long B) {
-    for (long first = 0; first < count; first += rows, A += rows * (K1 + K2))
-        for (long b = 0; b < Bp; b += vectors * LANES) {
-            vec sum[rows][VECTORS];
-#pragma GCC unroll 32
-            for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    sum[r][v] = (vec){} + (start && first + r < count ? start[first + r] : 0);
-            NAME(accumulate)(rows, vectors, sum, A, 1, rows, Z1 + b, Bp, K1, soon, first < K1 ? first * B : 0);
-            if (K2)
-                NAME(accumulate)(rows, vectors, sum, A + rows * K1, 1, rows, Z2 + b, Bp, K2, NULL, 0);
-#pragma GCC unroll 32
-            for (int r = 0; r < rows; r++)
-                if (first + r < count)
-#pragma GCC unroll 4
-                    for (int v = 0; v < vectors; v++)
-                        *(vec *)(out + (first + r) * Bp + b + v * LANES) = sum[r][v];
-        }
-}
-static __attribute__((noinline)) void NAME(product)(long width, const REAL *A, const REAL *start, long count, long K1,
-                                                    const REAL *Z1, long K2, const REAL *Z2, REAL *out, long Bp,
-                                                    const REAL *const *soon, long B) {
-    if (width == 1)
-        NAME(product_of)(ROWS_1, 1, A, start, count, K1, Z1, K2, Z2, out, Bp, soon, B);
-    else if (width == VECTORS)
-        NAME(product_of)(ROWS, VECTORS, A, start, count, K1, Z1, K2, Z2, out, Bp, soon, B);
-    else
-        NAME(product_of)(ROWS_2, 2, A, start, count, K1, Z1, K2, Z2, out, Bp, soon, B);
-}
-
-/* dW[:, columns] (H x n of ldw) += sum over steps c and samples b of da[c, :, b] z[c, b, :]^T, one panel of columns of z. */
-INLINE void NAME(outer_of)(const int rows, const int vectors, const REAL *da, const REAL *z, long steps, long H, long B,
-                           long Bp, REAL *dW, long ldw) {
-    for (long first = 0; first < H; first += rows) {
-        vec sum[rows][VECTORS];
-        long here = H - first < rows ? H - first : rows;
-#pragma GCC unroll 32
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                sum[r][v] = r < here ? *(const vec *)(dW + (first + r) * ldw + v * LANES) : (vec){};
-        /* rows past the last are read from the buffer's end, which is long enough, and thrown away */
-        for (long c = 0; c < steps; c++)
-            NAME(accumulate)(rows, vectors, sum, da + (c * H + first) * Bp, Bp, 1, z + c * B * vectors * LANES,
-                             vectors * LANES, B, NULL, 0);
-#pragma GCC unroll 32
-        for (int r = 0; r < rows; r++)
-            if (r < here)
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    *(vec *)(dW + (first + r) * ldw + v * LANES) = sum[r][v];
-    }
-}
-static __attribute__((noinline)) void NAME(outer)(long width, const REAL *da, const REAL *z, long steps, long H, long B,
-                                                  long Bp, REAL *dW, long ldw) {
-    if (width == 1)
-        NAME(outer_of)(ROWS_1, 1, da, z, steps, H, B, Bp, dW, ldw);
-    else if (width == VECTORS)
-        NAME(outer_of)(ROWS, VECTORS, da, z, steps, H, B, Bp, dW, ldw);
-    else
-        NAME(outer_of)(ROWS_2, 2, da, z, steps, H, B, Bp, dW, ldw);
-}
-
-/* ---- between the caller's rows of B and rows of Bp ---- */
-
-static void NAME(widen)(const REAL *from, long rows, long B, long Bp, REAL *to) {
-    for (long r = 0; r < rows; r++, from += B, to += Bp)
-        for (long b = 0; b < Bp; b++)
-            to[b] = from[b < B ? b : B - 1]; /* a copy of the last sample: it does nothing that a sample does not */
-}
-static void NAME(narrow)(const REAL *from, long rows, long B, long Bp, REAL *to) {
-    for (long r = 0; r < rows; r++, from += Bp, to += B)
-        for (long b = 0; b < B; b++)
-            to[b] = from[b];
-}
-/* A square of LANES x LANES entries turned over: at each stage, halves of rows change places (Eklundh 1972). */
-#if defined(__clang__) /* it has no shuffle whose places are computed */
-INLINE void NAME(turn)(const REAL *from, long ldf, REAL *to, long ldt) {
-    for (long i = 0; i < LANES; i++)
-        for (long j = 0; j < LANES; j++)
-            to[j * ldt + i] = from[i * ldf + j];
-}
-#else
-INLINE void NAME(turn)(const REAL *from, long ldf, REAL *to, long ldt) {
-    vec row[BYTES / sizeof(REAL)];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++)
-        row[i] = *(const vec *)(from + i * ldf);
-#pragma GCC unroll 4
-    for (int half = 1; half < LANES; half *= 2) {
-        ivec first, second;
-#pragma GCC unroll 16
-        for (int j = 0; j < LANES; j++) {
-            first[j] = j & half ? j - half + LANES : j;
-            second[j] = j & half ? j + LANES : j + half;
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
-            if (!(i & half)) {
-                vec top = row[i], bottom = row[i | half];
-                row[i] = __builtin_shuffle(top, bottom, first);
-                row[i | half] = __builtin_shuffle(top, bottom, second);
-            }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++)
-        *(vec *)(to + i * ldt) = row[i];
-}
-#endif
-/* (n x m) of stride ldf to (m x n) of stride ldt. */
-static __attribute__((noinline)) void NAME(transpose)(const REAL *from, long n, long m, long ldf, REAL *to, long ldt) {
-    long i_whole = n / LANES * LANES, j_whole = m / LANES * LANES;
-    for (long i = 0; i < i_whole; i += LANES)
-        for (long j = 0; j < j_whole; j += LANES)
-            NAME(turn)(from + i * ldf + j, ldf, to + j * ldt + i, ldt);
-    for (long i = 0; i < n; i++)
-        for (long j = i < i_whole ? j_whole : 0; j < m; j++)
-            to[j * ldt + i] = from[i * ldf + j];
-}
-static REAL *NAME(take)(REAL **memory, long size) { /* whole cache lines */
-    REAL *here = *memory;
-    *memory += (size + 15) / 16 * 16;
-    return here;
-}
-
-/* ---- the two passes ---- */
-
-/* h_t = keep h_{t-1} + gain phi(a_t), a_t = W_hh h_{t-1} + W_ih x_t + b, for t = 1 ... steps.
- * x (steps, B, D); states (steps + 1, H, B), the first is given; saved (steps, H, B) receives a_t.
- * Returns 1 if anything over- or underflowed or was invalid, -1 without memory, else 0. */
-long NAME(rnn_forward)(long phi, REAL keep, REAL gain, long steps, long H, long B, long D, const REAL *W_hh,
-                       const REAL *W_ih, const REAL *b, const REAL *x, REAL *states, REAL *saved) {
-    long width = NAME(width)(B), rows = NAME(rows)(width), panel = width * LANES, Bp = (B + panel - 1) / panel * panel;
-    long tiles = (H + rows - 1) / rows, K = H + D;
-    REAL *memory = malloc((tiles * rows * K + (3 * H + D) * Bp + 5 * 16) * sizeof(REAL) + 64), *rest;
-    if (!memory)
-        return -1;
-    rest = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-    REAL *W = NAME(take)(&rest, tiles * rows * K), *x_t = NAME(take)(&rest, D * Bp), *wide_a = NAME(take)(&rest, H * Bp);
-    REAL *wide_h[2] = {NAME(take)(&rest, H * Bp), NAME(take)(&rest, H * Bp)};
-    NAME(pack)(W_hh, H, 1, H, H, rows, W, rows * K);
-    NAME(pack)(W_ih, D, 1, H, D, rows, W + rows * H, rows * K);
-    NAME(widen)(states, H, B, Bp, wide_h[0]);
-    forget_flags();
-    for (long t = 0; t < steps; t++) {
-        REAL *a = Bp == B ? saved + t * H * B : wide_a;
-        const REAL *h_prev = Bp == B ? states + t * H * B : wide_h[t & 1];
-        REAL *h = Bp == B ? states + (t + 1) * H * B : wide_h[(t + 1) & 1];
-        NAME(transpose)(x + t * B * D, B, D, D, x_t, Bp);
-        for (long d = 0; d < D; d++)
-            for (long s = B; s < Bp; s++)
-                x_t[d * Bp + s] = x_t[d * Bp + B - 1];
-        const REAL *soon[3] = {states + (t + 1) * H * B, t + 1 < steps ? saved + (t + 1) * H * B : a, h_prev};
-        NAME(product)(width, W, b, H, H, h_prev, D, x_t, a, Bp, soon, B);
-        NAME(activate)(phi, a, h, H * Bp);
-        if (keep != 0 || gain != 1)
-            for (long i = 0; i < H * Bp; i++)
-                h[i] = keep * h_prev[i] + gain * h[i];
-        if (Bp != B) {
-            NAME(narrow)(a, H, B, Bp, saved + t * H * B);
-            NAME(narrow)(h, H, B, Bp, states + (t + 1) * H * B);
-        }
-    }
-    long found = flagged();
-    free(memory);
-    return found;
-}
-
-static __attribute__((noinline)) double NAME(add_and_square)(const REAL *dstate, const REAL *g, long g_row, long g_column,
-                                                             long H, long B, long Bp, REAL *total) {
-    vec sum = {};
-    for (long i = 0; i < H * Bp; i += LANES)
-        *(vec *)(total + i) = *(const vec *)(dstate + i);
-    for (long i = 0; g && i < H; i++)
-        for (long s = 0; s < B; s++)
-            total[i * Bp + s] += g[i * g_row + s * g_column];
-    for (long i = 0; i < H * Bp; i += LANES)
-        sum += *(vec *)(total + i) * *(vec *)(total + i);
-    double square = 0;
-    for (long l = 0; l < LANES; l++)
-        square += sum[l];
-    return square;
-}
-
-/* da = gain phi'(a) dh, where da holds phi'(a). */
-static __attribute__((noinline)) void NAME(chain)(REAL gain, const REAL *dh, long n, REAL *da) {
-    for (long i = 0; i < n; i += LANES)
-        *(vec *)(da + i) = *(vec *)(da + i) * *(const vec *)(dh + i) * gain;
-}
-
-/* Sums of the rows of da over steps and samples, added to `sums` as vectors. Padding holds zeros. */
-static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps, long H, long Bp, REAL *sums) {
-    for (long c = 0; c < steps; c++)
-        for (long i = 0; i < H; i++, da += Bp) {
-            vec sum = *(vec *)(sums + i * LANES);
-            for (long s = 0; s < Bp; s += LANES)
-                sum += *(const vec *)(da + s);
-            *(vec *)(sums + i * LANES) = sum;
-        }
-}
-
-/* From the last of `steps` to the first, with W = [W_hh W_ih]:
- *     dh_t = dstate + g_t where joins[t],  da_t = gain phi'(a_t) dh_t,  (dstate, dx_t) = W^T da_t + (keep dh_t, 0)
- * and the sums over time dW (H, H + D) and db (H). g_t[i, s] is at g + t g_step + i g_row + s g_column.
- * dstate (H, B) goes in and out; dh (steps, H, B), dx (steps, D, B), squares (steps) of ‖dh_t‖ come out.
- * Stops before a step that over- or underflows, is invalid, or whose square is not in [lowest, highest] (nor all zero).
- * The sums are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`: dW and db have
- * one place for each such part, from the last part to the first, and sums_flagged says which over- or underflowed.
- * Returns the number of steps done, -1 without memory. */
-long NAME(rnn_backward)(long phi, REAL keep, REAL gain, long steps, long H, long B, long D, const REAL *W_hh,
-                        const REAL *W_ih, const REAL *x, const REAL *states, const REAL *saved, const REAL *g, long g_step,
-                        long g_row, long g_column, const unsigned char *joins, double lowest, double highest, REAL *dstate,
-                        REAL *dh, REAL *dx, double *squares, long before, long part, REAL *dW, REAL *db, long *sums_flagged) {
-    long width = NAME(width)(B), rows = NAME(rows)(width), panel = width * LANES, Bp = (B + panel - 1) / panel * panel;
-    long tiles = (H + D + rows - 1) / rows, N = H + D;
-    long chunk = (1 << 17) / (long)sizeof(REAL) / (H * Bp); /* steps whose da stay in the second-level cache */
-    chunk = chunk < 4 ? 4 : chunk > steps ? steps : chunk;
-    long most = VECTORS > 2 ? VECTORS : 2, ldw = (N + most * LANES - 1) / (most * LANES) * most * LANES;
-    long sizes = tiles * rows * H + 2 * N * Bp + 2 * H * Bp + H * LANES + chunk * H * Bp + ROWS_1 * Bp +
-                 chunk * B * most * LANES + H * ldw + 16 * 9;
-    REAL *memory = malloc(sizes * sizeof(REAL) + 64), *rest;
-    if (!memory)
-        return -1;
-    rest = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-    REAL *W = NAME(take)(&rest, tiles * rows * H), *next = NAME(take)(&rest, N * Bp), *now = NAME(take)(&rest, N * Bp);
-    REAL *wide_a = NAME(take)(&rest, H * Bp), *wide_dh = NAME(take)(&rest, H * Bp), *row_sums = NAME(take)(&rest, H * LANES);
-    REAL *z = NAME(take)(&rest, chunk * B * most * LANES), *sums = NAME(take)(&rest, H * ldw);
-    REAL *da_chunk = NAME(take)(&rest, chunk * H * Bp + ROWS_1 * Bp);
-    /* W^T: its row j is column j of [W_hh W_ih] */
-    for (long first = 0; first < N; first += rows)
-        for (long k = 0; k < H; k++)
-            for (long r = first; r < first + rows; r++)
-                W[first * H + k * rows + r - first] = r < H ? W_hh[k * H + r] : r < N ? W_ih[k * D + r - H] : 0;
-    NAME(widen)(dstate, H, B, Bp, now);
-    for (long i = 0; i < H; i++)
-        for (long s = B; s < Bp; s++)
-            now[i * Bp + s] = 0;
-
-    long t = steps, stop = 0;
-    while (t > 0 && !stop) {
-        long done = 0, fresh = t == steps || (before + t) % part == 0;
-        if (fresh) {
-            memset(row_sums, 0, H * LANES * sizeof(REAL));
-            memset(sums, 0, H * ldw * sizeof(REAL));
-            *sums_flagged = 0;
-        }
-        while (done < chunk && t > 0 && (done == 0 || (before + t) % part)) {
-            const REAL *a = saved + (t - 1) * H * B;
-            REAL *total = Bp == B ? dh + (t - 1) * H * B : wide_dh, *da = da_chunk + done * H * Bp;
-            if (Bp != B) {
-                NAME(widen)(a, H, B, Bp, wide_a);
-                a = wide_a;
-            }
-            double square = NAME(add_and_square)(now, joins[t - 1] ? g + (t - 1) * g_step : NULL, g_row, g_column, H, B, Bp, total);
-            int usual = square >= lowest && square <= highest;
-            if (square == 0) {
-                usual = 1;
-                for (long i = 0; i < H * Bp; i++)
-                    usual &= total[i] == 0;
-            }
-            NAME(differentiate)(phi, a, da, H * Bp);
-            forget_flags();
-            NAME(chain)(gain, total, H * Bp, da);
-            const REAL *soon[3] = {t > 1 ? dh + (t - 2) * H * B : total, t > 1 ? saved + (t - 2) * H * B : da, states + (t - 1) * H * B};
-            NAME(product)(width, W, NULL, N, H, da, 0, NULL, next, Bp, soon, B);
-            if (keep != 0)
-                for (long i = 0; i < H * Bp; i++)
-                    next[i] += keep * total[i];
-            if (!usual || flagged()) {
-                stop = 1;
-                break;
-            }
-            t--;
-            squares[t] = square;
-            if (Bp != B)
-                NAME(narrow)(total, H, B, Bp, dh + t * H * B);
-            NAME(narrow)(next + H * Bp, D, B, Bp, dx + t * D * B);
-            REAL *swap = now;
-            now = next;
-            next = swap;
-            done++;
-        }
-        memset(da_chunk + done * H * Bp, 0, ROWS_1 * Bp * sizeof(REAL)); /* past the last row: read, not used */
         forget_flags();
-        NAME(add_rows)(da_chunk, done, H, Bp, row_sums);
-        for (long first = 0; first < N && done;) { /* z = (h_{t-1}; x_t)^T, a panel of its columns at a time */
-            long vectors = NAME(width)(N - first), columns = vectors * LANES;
-            for (long c = 0; c < done; c++) {
-                long step = t + done - 1 - c;
-                REAL *to = z + c * B * columns;
-                long of_h = first < H ? (H - first < columns ? H - first : columns) : 0;
-                NAME(transpose)(states + step * H * B + first * B, of_h, B, B, to, columns);
-                long of_x = N - first - of_h < columns - of_h ? N - first - of_h : columns - of_h;
-                for (long s = 0; s < B && of_h < columns; s++, to += columns) {
-                    const REAL *from = x + (step * B + s) * D + first + of_h - H;
-                    for (long j = 0; j < of_x; j++)
-                        to[of_h + j] = from[j];
-                    for (long j = of_h + of_x; j < columns; j++)
-                        to[j] = 0;
+        NAME(step_forward)(n, s);
+        if (!(flags() & (e_t ? BROKEN : BROKEN | LOST)) || top == NOTHING)
+            break;
+    }
+    n->b[0] = plain_b;
+    return e_t;
+}
+
+/* All steps. Returns 0, -1 without memory, -2 where inf or nan is among the states of a homogeneous cell. */
+long NAME(rnn_forward)(const struct pass *p) {
+    const struct layout *of = &layouts[p->cell];
+    NAME(net) n = {0};
+    NAME(describe)(&n, p);
+    const long H = p->H, B = p->B, D = p->D, Bp = n.Bp, wide = Bp != B;
+    REAL *x_t, *moved_x, *moved_h, *moved_b, *wide_kept, *wide_h[2], *wide_c[2], *rh;
+    void *memory = NULL;
+    for (int placed = 0; placed < 2; placed++) {
+        n.memory.used = 0;
+        x_t = NAME(take)(&n.memory, D * Bp), rh = NAME(take)(&n.memory, H * Bp);
+        moved_x = NAME(take)(&n.memory, D * Bp), moved_h = NAME(take)(&n.memory, H * Bp), moved_b = NAME(take)(&n.memory, H);
+        wide_kept = NAME(take)(&n.memory, wide * of->kept * H * Bp);
+        for (int i = 0; i < 2; i++)
+            wide_h[i] = NAME(take)(&n.memory, wide * H * Bp), wide_c[i] = NAME(take)(&n.memory, wide * H * Bp);
+        NAME(pack_forward)(&n);
+        if (!placed) {
+            if (!(memory = malloc(n.memory.used * sizeof(REAL) + 64)))
+                return -1;
+            n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+        }
+    }
+    REAL *hidden = p->hidden, *cells = p->memory, *saved = p->kept;
+    long e = 0, size = 0, size_W = 0, size_b = NOTHING, status = 0;
+    if (p->homogeneous) {
+        e = p->exponent[0], size = NAME(size)(hidden, H * B), size_W = NAME(size)(n.W_ih, H * D);
+        size_b = n.b[0] ? NAME(size)(n.b[0], H) : NOTHING;
+        if (size == NOT_FINITE || size_W == NOT_FINITE || size_b == NOT_FINITE)
+            status = -2;
+    }
+    if (wide) {
+        NAME(widen)(hidden, H, B, Bp, wide_h[0]);
+        if (cells)
+            NAME(widen)(cells, H, B, Bp, wide_c[0]);
+    }
+    for (long t = 0; t < p->steps && !status; t++) {
+        REAL *kept = saved + t * of->kept * H * B, *h_t = hidden + (t + 1) * H * B, *c_t = cells ? cells + (t + 1) * H * B : NULL;
+        const REAL *soon[3] = {h_t, t + 1 < p->steps ? kept + of->kept * H * B : kept, h_t - H * B};
+        NAME(forward_step) s = {.soon = soon, .rh = rh, .x = x_t};
+        s.h_prev = wide ? wide_h[t & 1] : h_t - H * B, s.h = wide ? wide_h[(t + 1) & 1] : h_t;
+        s.c_prev = !cells ? NULL : wide ? wide_c[t & 1] : c_t - H * B, s.c = wide ? wide_c[(t + 1) & 1] : c_t;
+        s.kept = wide ? wide_kept : kept;
+        NAME(transpose)((const REAL *)p->x + t * B * D, B, D, D, x_t, Bp);
+        for (long d = 0; d < D; d++)
+            for (long b = B; b < Bp; b++)
+                x_t[d * Bp + b] = x_t[d * Bp + B - 1];
+        int plain = !e && (!p->homogeneous || labs(size) <= WINDOW || size == NOTHING);
+        forget_flags();
+        if (plain)
+            NAME(step_forward)(&n, &s);
+        if (p->homogeneous) {
+            if (!plain || flags())
+                e = NAME(homogeneous_step)(&n, &s, e, size, size_W, size_b, moved_h, moved_x, moved_b, plain);
+            p->exponent[t + 1] = e;
+            size = NAME(size)(s.h, H * Bp);
+            status = size == NOT_FINITE || e == NOT_FINITE ? -2 : 0;
+        }
+        if (wide) {
+            NAME(narrow)(s.kept, of->kept * H, B, Bp, kept);
+            NAME(narrow)(s.h, H, B, Bp, h_t);
+            if (cells)
+                NAME(narrow)(s.c, H, B, Bp, c_t);
+        }
+    }
+    free(memory);
+    return status;
+}
+
+/* ---- the sums over time ---- */
+
+/* Sums of a part of the time, and the last steps that are not in them yet. Kinds of exponents: 0 of dW_hh, 1 of dW_ih, 2 of db. */
+typedef struct {
+    long chunk, done, stride, columns[3]; /* most steps, steps that wait, entries of a step of da; by share, the row length of its sums */
+    REAL *da, *rh, *z, *sums[3], *rows;
+    long *e;    /* of the steps that wait */
+    long *f[3]; /* by kind, what to multiply their factors by */
+    long exponent[3];
+    int apart, broke;
+} NAME(sums);
+
+static void NAME(place_sums)(NAME(net) *n, NAME(sums) *s, long steps) {
+    const struct layout *of = &layouts[n->cell];
+    long most = (VECTORS > 2 ? VECTORS : 2) * LANES;
+    s->stride = of->da * n->H * n->Bp;
+    s->chunk = (1 << 17) / (long)sizeof(REAL) / s->stride; /* steps whose da stay in the second-level cache */
+    s->chunk = s->chunk < 4 ? 4 : s->chunk > steps ? steps : s->chunk;
+    s->da = NAME(take)(&n->memory, s->chunk * s->stride + ROWS_1 * n->Bp); /* rows past the last are read, and not used */
+    s->rh = NAME(take)(&n->memory, (n->cell == GRU_RESET_BEFORE) * s->chunk * n->H * n->Bp);
+    s->z = NAME(take)(&n->memory, s->chunk * n->B * most);
+    s->rows = NAME(take)(&n->memory, of->da * n->H * LANES);
+    for (int i = 0; i < of->shares; i++) {
+        s->columns[i] = ((of->share[i].factor == FROM_X ? n->D : n->H) + most - 1) / most * most;
+        s->sums[i] = NAME(take)(&n->memory, of->share[i].count * n->H * s->columns[i]);
+    }
+    s->e = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
+    for (int kind = 0; kind < 3; kind++)
+        s->f[kind] = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
+}
+static void NAME(begin_sums)(const NAME(net) *n, NAME(sums) *s) {
+    const struct layout *of = &layouts[n->cell];
+    memset(s->rows, 0, of->da * n->H * LANES * sizeof(REAL));
+    for (int i = 0; i < of->shares; i++)
+        memset(s->sums[i], 0, of->share[i].count * n->H * s->columns[i] * sizeof(REAL));
+    s->exponent[0] = s->exponent[1] = s->exponent[2] = 0;
+    s->apart = s->broke = 0;
+}
+/* Multiply the sums of a kind by 2^by, or find their size where `by` is NULL. */
+static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const long *by) {
+    const struct layout *of = &layouts[n->cell];
+    long size = NOTHING;
+    for (int i = 0; i <= of->shares; i++) {
+        int bias = i == of->shares;
+        if (kind != (bias ? 2 : of->share[i].factor == FROM_X))
+            continue;
+        REAL *sums = bias ? s->rows : s->sums[i];
+        long entries = bias ? of->da * n->H * LANES : of->share[i].count * n->H * s->columns[i];
+        if (by)
+            NAME(times_power)(sums, entries, *by, sums);
+        long here = by ? size : NAME(size)(sums, entries);
+        size = here > size ? here : size;
+    }
+    return size;
+}
+/* Bring the waiting da to size 1 and find what their factors must be multiplied by, so that no product exceeds 1: steps with sizes of
+ * their own are summed at the largest one's exponent, as in ../scaling.py, `align`. h, x: of the first of the steps. */
+static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h) {
+    if (!s->apart)
+        for (int kind = 0; kind < 3; kind++) {
+            long size = NAME(of_kind)(n, s, kind, NULL), by = -size;
+            s->exponent[kind] = labs(size) < NOT_FINITE ? size : size == NOTHING ? NOTHING : 0;
+            if (labs(size) < NOT_FINITE)
+                NAME(of_kind)(n, s, kind, &by);
+        }
+    s->apart = 1;
+    long most[3] = {s->exponent[0], s->exponent[1], s->exponent[2]};
+    for (long c = 0; c < s->done; c++) {
+        REAL *da = s->da + c * s->stride;
+        long step = s->done - 1 - c, size = NAME(size)(da, s->stride), of_factor[3] = {0, 0, 0};
+        if (labs(size) < NOT_FINITE)
+            NAME(times_power)(da, s->stride, -size, da);
+        of_factor[0] = NAME(size)(h + step * n->H * n->B, n->H * n->B);
+        of_factor[1] = NAME(size)(x + step * n->B * n->D, n->B * n->D);
+        for (int kind = 0; kind < 3; kind++) {
+            s->f[kind][c] = (size == NOT_FINITE ? 0 : size) + s->e[c] + (kind == 0 && e_h ? e_h[step] : 0);
+            if (of_factor[kind] == NOT_FINITE)
+                s->broke = BROKEN; /* inf * 0 would be lost: readable sums decide */
+            long product = s->f[kind][c] + (of_factor[kind] == NOT_FINITE ? 0 : of_factor[kind]);
+            if (size != NOTHING && of_factor[kind] != NOTHING && product > most[kind])
+                most[kind] = product;
+        }
+    }
+    for (int kind = 0; kind < 3; kind++) {
+        long by = s->exponent[kind] - most[kind];
+        if (by && s->exponent[kind] != NOTHING)
+            NAME(of_kind)(n, s, kind, &by);
+        s->exponent[kind] = most[kind];
+        for (long c = 0; c < s->done; c++)
+            s->f[kind][c] -= most[kind];
+    }
+}
+/* The rows of da over steps and samples. Padding holds zeros. */
+static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps, long rows, long Bp, const long *f, REAL *sums) {
+    for (long c = 0; c < steps; c++) {
+        REAL factor = f ? (REAL)ldexp(1.0, f[c] < -4000 ? -4000 : (int)f[c]) : 1;
+        for (long i = 0; i < rows; i++, da += Bp) {
+            vec sum = {};
+            for (long b = 0; b < Bp; b += LANES)
+                sum += *(const vec *)(da + b);
+            AT(sums, i * LANES) += sum * factor;
+        }
+    }
+}
+/* One panel of columns of a factor, (steps, B, width), the steps as da has them. */
+static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, const REAL *h, const REAL *x, long first, long width) {
+    long H = n->H, B = n->B, D = n->D, all = factor == FROM_X ? D : H, here = all - first < width ? all - first : width;
+    for (long c = 0; c < s->done; c++) {
+        long step = s->done - 1 - c;
+        REAL *to = s->z + c * B * width;
+        if (factor == FROM_H)
+            NAME(transpose)(h + step * H * B + first * B, here, B, B, to, width);
+        else if (factor == FROM_RH)
+            NAME(transpose)(s->rh + c * H * n->Bp + first * n->Bp, here, B, n->Bp, to, width);
+        else
+            for (long b = 0; b < B; b++)
+                for (long j = 0; j < here; j++)
+                    to[b * width + j] = x[(step * B + b) * D + first + j];
+        for (long b = 0; b < B && here < width; b++)
+            for (long j = here; j < width; j++)
+                to[b * width + j] = 0;
+        if (s->apart)
+            NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
+    }
+}
+/* Add the waiting steps; h_{t-1}, its exponents and x_t are given from the first of them on. */
+static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h, int again) {
+    const struct layout *of = &layouts[n->cell];
+    int apart = s->apart || again;
+    for (long c = 0; c < s->done; c++)
+        apart |= s->e[c] != 0 || (e_h && e_h[s->done - 1 - c] != 0);
+    memset(s->da + s->done * s->stride, 0, ROWS_1 * n->Bp * sizeof(REAL));
+    if (apart)
+        NAME(align)(n, s, h, x, e_h);
+    forget_flags();
+    NAME(add_rows)(s->da, s->done, of->da * n->H, n->Bp, apart ? s->f[2] : NULL, s->rows);
+    for (int i = 0; i < of->shares; i++) {
+        const struct share *share = &of->share[i];
+        long all = share->factor == FROM_X ? n->D : n->H;
+        for (long first = 0; first < all;) {
+            long vectors = NAME(width)(all - first);
+            NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
+            NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
+                        s->sums[i] + first, s->columns[i]);
+            s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
+            first += vectors * LANES;
+        }
+    }
+    s->done = 0;
+}
+/* The sums of a part are complete: write them where they belong, the last part first. */
+static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backward *q, long part) {
+    const struct layout *of = &layouts[n->cell];
+    REAL *dW_hh = (REAL *)q->dW_hh + part * n->Hc * n->H, *dW_ih = (REAL *)q->dW_ih + part * n->Hc * n->D;
+    REAL *db = (REAL *)q->db + part * of->da * n->H;
+    int harmless = 1;
+    for (int i = 0; i < of->shares; i++) {
+        const struct share *share = &of->share[i];
+        long width = share->factor == FROM_X ? n->D : n->H;
+        REAL *to = (share->factor == FROM_X ? dW_ih : dW_hh) + share->into * n->H * width;
+        for (long r = 0; r < share->count * n->H; r++)
+            memcpy(to + r * width, s->sums[i] + r * s->columns[i], width * sizeof(REAL));
+        if (s->broke == LOST)
+            harmless &= NAME(all_large)(to, share->count * n->H * width, HARMLESS);
+    }
+    for (long r = 0; r < of->da * n->H; r++) {
+        db[r] = 0;
+        for (long l = 0; l < LANES; l++)
+            db[r] += s->rows[r * LANES + l];
+    }
+    for (int kind = 0; kind < 3; kind++)
+        q->sum_exponent[part * 3 + kind] = s->exponent[kind] == NOTHING ? 0 : s->exponent[kind];
+    q->sums_broke[part] = s->broke & BROKEN ? 2 : s->broke && !harmless;
+}
+
+/* ---- backward ---- */
+
+static void NAME(pack_backward)(NAME(net) *n) {
+    switch (n->cell) {
+    case VANILLA: NAME(pack_vanilla_back)(n); break;
+    case LSTM: NAME(pack_lstm_back)(n); break;
+    default: NAME(pack_gru_back)(n);
+    }
+}
+static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
+    switch (n->cell) {
+    case VANILLA: return NAME(vanilla_backward)(n, s);
+    case LSTM: return NAME(lstm_backward)(n, s);
+    default: return NAME(gru_backward)(n, s);
+    }
+}
+
+/* The step back from `s`: at the scale that it has, or else with the largest entry at the top of the range or, after an overflow, in its
+ * middle, or with every sample at the top. `first` keeps what arrived, unless it is kept already; `given` has room for dc. Returns whether
+ * one of them holds. */
+static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(signal) *s, NAME(signal) *first, int *kept, REAL *given,
+                            REAL bound, long *sizes, char *dead) {
+    const long all = n->H * n->Bp;
+    if (s->dc)
+        memcpy(given, s->dc, all * sizeof(REAL));
+    for (int tried = 0;; tried++) {
+        int raised = NAME(step_backward)(n, to), lost = 0;
+        if (raised & LOST) {
+            memset(dead, 1, n->Bp);
+            NAME(find_dead)(n, s->dh, dead);
+            NAME(find_dead)(n, s->dc, dead);
+            lost = !(NAME(all_at_least)(n, to->dh_prev, n->H, bound, dead) && NAME(all_at_least)(n, to->dx, n->D, bound, dead) &&
+                     NAME(all_at_least)(n, to->dc_prev, n->H, bound, dead));
+        }
+        if (!(raised & BROKEN) && !lost)
+            return 1;
+        if (s->dc)
+            memcpy(s->dc, given, all * sizeof(REAL));
+        if (!*kept)
+            NAME(keep)(n, s, first), *kept = 1;
+        long size = NAME(larger_size)(n, s->dh, s->dc);
+        if (labs(size) >= NOT_FINITE || tried == 3)
+            return 0;
+        if (raised & BROKEN && !s->apart && size > 2) {
+            if (!NAME(move)(n, s, -size, NULL, dead))
+                return 0;
+        } else if (raised & BROKEN || s->apart) {
+            return 0;
+        } else if (size < TOP - 2 && tried == 0) {
+            if (!NAME(move)(n, s, TOP - size, NULL, dead))
+                return 0;
+        } else if (!NAME(move_apart)(n, s, sizes, dead))
+            return 0;
+        if (s->dc)
+            memcpy(given, s->dc, all * sizeof(REAL));
+    }
+}
+
+/* The norms of step t, and for the results one exponent: `shift` brings columns to it where they are apart. Returns the exponent, or
+ * NOT_FINITE. `most` is the largest norm, as a power of two, as stored. */
+static long NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct backward *q, long steps, long t, double *most, double *squares,
+                        long *by, long *shift) {
+    long e = s->e, reference = 0;
+    *most = -INFINITY;
+    if (!s->apart) {
+        for (int i = 0; i <= (s->dc != NULL); i++) {
+            long guess = e ? (LOW + HIGH) / 2 : 0;
+            double square = NAME(square)(i ? s->dc : s->dh, n->H * n->Bp, &guess);
+            if (!(square < INFINITY))
+                return NOT_FINITE;
+            q->squares[i * steps + t] = square, q->square_exponent[i * steps + t] = guess + e;
+            if (square > 0)
+                *most = fmax(*most, log2(square) / 2 + guess);
+        }
+        q->apart[t] = 0;
+        return e;
+    }
+    double largest = -INFINITY;
+    for (int i = 0; i <= (s->dc != NULL); i++) {
+        NAME(column_squares)(n, i ? s->dc : s->dh, squares, by);
+        double top = -INFINITY, sum = 0;
+        for (long b = 0; b < n->B; b++) {
+            if (!(squares[b] < INFINITY))
+                return NOT_FINITE;
+            double size = squares[b] > 0 ? log2(squares[b]) / 2 + by[b] + s->columns[b] : -INFINITY;
+            top = fmax(top, size);
+            if (size > largest)
+                largest = size, reference = s->columns[b];
+            if (i == 0)
+                q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->columns[b] + e;
+        }
+        long common = top > -INFINITY ? (long)floor(top) : 0;
+        for (long b = 0; b < n->B; b++)
+            if (squares[b] > 0 && by[b] + s->columns[b] - common > -1000)
+                sum += ldexp(squares[b], 2 * (int)(by[b] + s->columns[b] - common));
+        q->squares[i * steps + t] = sum, q->square_exponent[i * steps + t] = common + e;
+    }
+    for (long b = 0; b < n->Bp; b++)
+        shift[b] = b < n->B ? s->columns[b] - reference : 0;
+    q->apart[t] = 1;
+    return e + reference;
+}
+
+/* Bring what is sent on back to the top of the range where the last norm has left it. Returns whether nothing that counts is lost. */
+static int NAME(renormalise)(const NAME(net) *n, NAME(signal) *s, NAME(signal) *first, double most, long *sizes, char *dead) {
+    if (s->apart) {
+        int leaves = 0;
+        NAME(signal_sizes)(n, s, sizes);
+        for (long b = 0; b < n->Bp; b++) {
+            long size = sizes[b], inside = labs(size) >= NOT_FINITE || (size >= LOW - 8 && size <= HIGH - 8);
+            sizes[b] = inside ? 0 : (size > TOP ? LOW + 8 : TOP) - size;
+            leaves |= !inside;
+        }
+        if (!leaves)
+            return 1;
+        NAME(keep)(n, s, first);
+        return NAME(move)(n, s, 0, sizes, dead);
+    }
+    if (!(most > -INFINITY) || (s->e ? most >= LOW && most <= HIGH : fabs(most) <= WINDOW))
+        return 1;
+    long size = NAME(larger_size)(n, s->dh, s->dc);
+    if (labs(size) >= NOT_FINITE)
+        return 1;
+    NAME(keep)(n, s, first);
+    return NAME(move)(n, s, (most > TOP || (!s->e && most > 0) ? LOW + 8 : TOP) - size, NULL, dead);
+}
+
+static void NAME(load)(const NAME(net) *n, const REAL *from, REAL *to) {
+    if (n->Bp != n->B)
+        memset(to, 0, n->H * n->Bp * sizeof(REAL));
+    for (long i = 0; i < n->H; i++)
+        memcpy(to + i * n->Bp, from + i * n->B, n->B * sizeof(REAL));
+}
+
+/* Steps from the last to the first. It stops before a step for which an exponent a sample does not hold all entries, or that is not finite.
+ * Returns the number of steps done, -1 without memory. */
+long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
+    const struct layout *of = &layouts[p->cell];
+    NAME(net) n = {0};
+    NAME(describe)(&n, p);
+    const long H = p->H, B = p->B, D = p->D, Bp = n.Bp, wide = Bp != B, all = H * Bp, again = q->again;
+    const int cells = of->parts > 1;
+    NAME(sums) sums = {0};
+    REAL *wide_kept, *wide_h, *wide_c[2], *dh_room[2], *dc_room[2], *dx_room, *first_dh, *first_dc, *room, *r, *dq, *carry;
+    double *column_squares;
+    long *longs;
+    char *dead;
+    void *memory = NULL;
+    for (int placed = 0; placed < 2; placed++) {
+        const long size = sizeof(REAL);
+        n.memory.used = 0;
+        wide_kept = NAME(take)(&n.memory, wide * of->kept * all), wide_h = NAME(take)(&n.memory, wide * all);
+        for (int i = 0; i < 2; i++) {
+            wide_c[i] = NAME(take)(&n.memory, wide * cells * all);
+            dh_room[i] = NAME(take)(&n.memory, all), dc_room[i] = NAME(take)(&n.memory, cells * all);
+        }
+        dx_room = NAME(take)(&n.memory, D * Bp), room = NAME(take)(&n.memory, all);
+        first_dh = NAME(take)(&n.memory, all), first_dc = NAME(take)(&n.memory, cells * all);
+        r = NAME(take)(&n.memory, all), dq = NAME(take)(&n.memory, all), carry = NAME(take)(&n.memory, all);
+        longs = (long *)NAME(take)(&n.memory, 6 * Bp * 8 / size), column_squares = (double *)NAME(take)(&n.memory, Bp * 8 / size);
+        dead = (char *)NAME(take)(&n.memory, Bp);
+        NAME(place_sums)(&n, &sums, p->steps);
+        NAME(pack_backward)(&n);
+        if (!placed) {
+            if (!(memory = malloc(n.memory.used * sizeof(REAL) + 64)))
+                return -1;
+            n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+        }
+    }
+    long *sizes = longs, *by = longs + 2 * Bp, *shift = longs + 3 * Bp;
+    const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.Hc * H), NAME(size)(n.W_ih, n.Hc * D))));
+    const REAL *hidden = p->hidden, *memories = p->memory, *saved = p->kept, *x = p->x;
+    REAL *dh_all = q->dh, *dc_all = q->dc, *dx_all = q->dx;
+    long t = p->steps, part = 0;
+    int stop = 0;
+    NAME(signal) s = {.e = *q->sent_exponent, .columns = longs + 4 * Bp}, first = {.dh = first_dh, .dc = cells ? first_dc : NULL, .columns = longs + 5 * Bp};
+    for (long b = 0; b < Bp; b++) {
+        s.columns[b] = b < B && !again ? q->sent_columns[b] : 0;
+        s.apart |= s.columns[b] != 0;
+    }
+    /* What arrives at step t lies where dL/dh_t is written, or in a room of its own. */
+    s.dh = wide || s.apart || again ? dh_room[t & 1] : dh_all + (t - 1) * H * B, s.dc = cells ? dc_room[0] : NULL;
+    if (!again)
+        NAME(load)(&n, q->sent, s.dh);
+    if (cells && !again)
+        NAME(load)(&n, q->sent_memory, s.dc);
+    while (t > 0 && !stop) {
+        if (t == p->steps || (q->before + t) % q->part == 0)
+            NAME(begin_sums)(&n, &sums);
+        while (sums.done < sums.chunk && t > 0 && !stop && (sums.done == 0 || (q->before + t) % q->part)) {
+            const long now = t - 1;
+            NAME(backward_step) to = {.r = r, .dq = dq, .carry = carry, .again = again};
+            to.da = sums.da + sums.done * sums.stride, to.rh = sums.rh + sums.done * all;
+            to.kept = saved + now * of->kept * H * B, to.h_prev = hidden + now * H * B;
+            to.c_prev = cells ? memories + now * H * B : NULL, to.c = cells ? to.c_prev + H * B : NULL;
+            const REAL *soon[3] = {now > 1 ? dh_all + (now - 2) * H * B : dh_room[0], now ? to.kept - H * B : to.kept, to.h_prev};
+            if (wide) {
+                NAME(widen)(to.kept, of->kept * H, B, Bp, wide_kept), to.kept = wide_kept;
+                NAME(widen)(to.h_prev, H, B, Bp, wide_h), to.h_prev = wide_h;
+                if (cells) {
+                    NAME(widen)(to.c_prev, H, B, Bp, wide_c[0]), to.c_prev = wide_c[0];
+                    NAME(widen)(to.c, H, B, Bp, wide_c[1]), to.c = wide_c[1];
                 }
             }
-            NAME(outer)(vectors, da_chunk, z, done, H, B, Bp, sums + first, ldw);
-            first += columns;
-        }
-        *sums_flagged |= flagged();
-        if (t == 0 || stop || (before + t) % part == 0) {
-            for (long i = 0; i < H; i++) {
-                memcpy(dW + i * N, sums + i * ldw, N * sizeof(REAL));
-                db[i] = 0;
-                for (long l = 0; l < LANES; l++)
-                    db[i] += row_sums[i * LANES + l];
+            if (again) {
+                s.e = q->exponent[now], s.dh = dh_room[t & 1], to.dh = s.dh;
+                NAME(load)(&n, dh_all + now * H * B, s.dh);
+                if (cells)
+                    NAME(load)(&n, dc_all + now * H * B, s.dc);
             }
-            dW += H * N;
-            db += H;
-            sums_flagged++;
+            /* What this step sends goes where the next one looks for it; the last, what is wide, and what is apart, into a room. */
+            const int in_room = wide || s.apart || again;
+            to.dh_prev = in_room || !now ? dh_room[!(t & 1)] : dh_all + (now - 1) * H * B;
+            to.dx = in_room ? dx_room : dx_all + now * D * B;
+            to.dc_prev = !cells ? NULL : s.dc == dc_room[0] ? dc_room[1] : dc_room[0], to.dc = s.dc, to.dh = s.dh;
+            to.soon = in_room ? NULL : soon;
+            if (again) {
+                NAME(step_backward)(&n, &to);
+                sums.e[sums.done++] = s.e, t--;
+                continue;
+            }
+            int kept = q->joins[now];
+            if (kept) {
+                NAME(keep)(&n, &s, &first);
+                const REAL *g = (const REAL *)q->g + now * q->g_step;
+                stop = !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
+                if (stop && !s.apart) { /* one exponent does not hold both */
+                    NAME(keep)(&n, &first, &s);
+                    stop = !NAME(move_apart)(&n, &s, sizes, dead) || !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
+                }
+            }
+            stop = stop || !NAME(try_scales)(&n, &to, &s, &first, &kept, room, bound, sizes, dead);
+            double most = 0;
+            long e = stop ? NOT_FINITE : NAME(norms)(&n, &s, q, p->steps, now, &most, column_squares, by, shift);
+            if (e == NOT_FINITE) { /* what arrived, as it arrived */
+                stop = 1;
+                if (kept)
+                    s = first;
+                else if (cells)
+                    s.dc = room;
+                break;
+            }
+            q->exponent[now] = e, sums.e[sums.done] = e;
+            const REAL *dh = s.dh, *dc = s.dc;
+            if (s.apart) { /* results and da have one exponent a step */
+                NAME(times_powers)(&n, s.dh, H, shift, s.dh), NAME(times_powers)(&n, to.dx, D, shift, to.dx);
+                NAME(times_powers)(&n, to.da, of->da * H, shift, to.da);
+                if (cells)
+                    NAME(times_powers)(&n, s.dc, H, shift, s.dc);
+            }
+            if (dh != dh_all + now * H * B)
+                NAME(narrow)(dh, H, B, Bp, dh_all + now * H * B);
+            if (to.dx == dx_room)
+                NAME(narrow)(to.dx, D, B, Bp, dx_all + now * D * B);
+            if (cells)
+                NAME(narrow)(dc, H, B, Bp, dc_all + now * H * B);
+            sums.done++, t--;
+            s.dh = to.dh_prev, s.dc = to.dc_prev;
+            if (!NAME(renormalise)(&n, &s, &first, most, sizes, dead)) {
+                stop = 1;
+                s = first;
+            }
         }
+        NAME(add_steps)(&n, &sums, hidden + t * H * B, x + t * B * D, p->homogeneous ? p->exponent + t : NULL, (int)again);
+        if (t == 0 || stop || (q->before + t) % q->part == 0)
+            NAME(end_sums)(&n, &sums, q, part++);
     }
-    NAME(narrow)(now, H, B, Bp, dstate);
+    for (long i = 0; i < H && !again; i++) {
+        memcpy((REAL *)q->sent + i * B, s.dh + i * Bp, B * sizeof(REAL));
+        if (cells)
+            memcpy((REAL *)q->sent_memory + i * B, s.dc + i * Bp, B * sizeof(REAL));
+    }
+    for (long b = 0; b < B && !again; b++)
+        q->sent_columns[b] = s.apart ? s.columns[b] : 0;
+    *q->sent_exponent = s.e;
     free(memory);
-    return steps - t;
+    return p->steps - t;
 }
 
 #undef LANES
 #undef vec
 #undef ivec
+#undef WINDOW
+#undef LOW
+#undef TOP
+#undef HIGH
+#undef HARMLESS
+#undef AT
+#undef CONST_AT
+#undef BLOCK

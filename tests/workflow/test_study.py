@@ -331,7 +331,7 @@ class TestEdits:
         ("file", "sound", "wrong", "mode"),
         [
             ("activations.py", "return 4.0 * e", "return 4.000004 * e", "off"),
-            ("compiled/steps.h", "return 4 * e", "return (REAL)4.000004 * e", "auto"),
+            ("compiled/phi.h", "return 4 * e", "return (REAL)4.000004 * e", "auto"),
         ],
         ids=["readable", "compiled"],
     )

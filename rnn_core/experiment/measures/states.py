@@ -12,6 +12,7 @@ import numpy as np
 from rnn_core import ragged
 from rnn_core.arrays import Array, like, namespace, to_numpy
 from rnn_core.cells import Cell
+from rnn_core.compiled.kept import KeptSteps
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.scaling import LN2, log_norms, log_norms_of_columns
 from rnn_core.tape import Segment, Tape, pieces
@@ -131,6 +132,8 @@ def _slopes(cell: Cell, segment: Segment) -> Iterator[Array]:
         saved = segment.saved[piece]
         if isinstance(saved, np.ndarray):  # the fast path keeps a_t in one array
             yield cell.slope(saved)
+        elif isinstance(saved, KeptSteps):
+            yield cell.slope(saved.together())
         else:
             yield namespace(segment.states["hidden"]).stack([cell.slope(kept) for kept in saved])
 

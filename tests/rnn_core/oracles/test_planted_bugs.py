@@ -501,6 +501,7 @@ def test_a_bug_that_only_one_cell_can_have_is_caught(bug: type[rc.Cell], activat
     assert_all_catch(with_bug(problem(activation, cell=bug.name), bug))
 
 
+@pytest.mark.usefixtures("readable")
 @pytest.mark.parametrize("cell", GATED)
 def test_a_gates_slope_at_its_value_is_caught(cell: str) -> None:
     """sigma'(sigma(a)) for sigma'(a) passes the gate."""

@@ -1,0 +1,60 @@
+/* c_t = f c_{t-1} + i g, h_t = o phi(c_t): ../cells/lstm.py. Kept: a_t of i, f, g, o. */
+
+static void NAME(pack_lstm)(NAME(net) *n) {
+    n->W[0] = NAME(packed)(n, 0, 4, FROM_H, FROM_X);
+    n->b[0] = NAME(bias)(n, 0, 4, 1, 1);
+}
+static void NAME(lstm_forward)(const NAME(net) *n, const NAME(forward_step) *s) {
+    long size = n->H * n->Bp;
+    REAL g[BLOCK];
+    vec unused, rest;
+    NAME(product)(n->width, n->W[0], n->b[0], 4 * n->H, n->H, s->h_prev, n->D, s->x, s->kept, 4 * n->H, NULL, n->Bp, NULL, 0);
+    for (long k = 0; k < size; k += BLOCK) {
+        long here = size - k < BLOCK ? size - k : BLOCK;
+        NAME(activate)(n->phi, s->kept + 2 * size + k, g, NULL, here);
+        for (long j = 0; j < here; j += LANES) {
+            vec i = NAME(gate)(CONST_AT(s->kept, k + j), &unused, &rest), f = NAME(gate)(CONST_AT(s->kept, size + k + j), &unused, &rest);
+            AT(s->c, k + j) = f * CONST_AT(s->c_prev, k + j) + i * *(vec *)(g + j);
+        }
+        NAME(activate)(n->phi, s->c + k, g, NULL, here);
+        for (long j = 0; j < here; j += LANES)
+            AT(s->h, k + j) = NAME(gate)(CONST_AT(s->kept, 3 * size + k + j), &unused, &rest) * *(vec *)(g + j);
+    }
+}
+
+static void NAME(pack_lstm_back)(NAME(net) *n) { n->W[0] = NAME(packed_back)(n, 0, 4, 1); }
+
+/* dc_t += o phi'(c_t) dh_t, then da_i = i' g dc, da_f = f' c_{t-1} dc, da_g = phi'(a_g) i dc, da_o = o' phi(c_t) dh;
+ * (dh_{t-1}; dx_t) = [W_hh W_ih]^T da_t, dc_{t-1} = f dc_t */
+static int NAME(lstm_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
+    long size = n->H * n->Bp;
+    int raised = 0;
+    REAL g[BLOCK], dg[BLOCK], phi_c[BLOCK], dphi_c[BLOCK], gates[3][BLOCK], slopes[3][BLOCK];
+    for (long k = 0; k < size; k += BLOCK) {
+        long here = size - k < BLOCK ? size - k : BLOCK;
+        NAME(value_and_slope)(n->phi, s->kept + 2 * size + k, g, dg, here);
+        NAME(value_and_slope)(n->phi, s->c + k, phi_c, dphi_c, here);
+        for (int which = 0; which < 3; which++) { /* i, f, o */
+            const REAL *a = s->kept + (which == 2 ? 3 : which) * size + k;
+            vec slope, rest;
+            for (long j = 0; j < here; j += LANES) {
+                *(vec *)(gates[which] + j) = NAME(gate)(CONST_AT(a, j), &slope, &rest);
+                *(vec *)(slopes[which] + j) = slope;
+            }
+        }
+        forget_flags();
+        for (long j = 0; j < here; j += LANES) {
+            vec dh = CONST_AT(s->dh, k + j), dc = AT(s->dc, k + j);
+            if (!s->again)
+                AT(s->dc, k + j) = dc = dc + *(vec *)(dphi_c + j) * (*(vec *)(gates[2] + j) * dh);
+            AT(s->da, k + j) = *(vec *)(slopes[0] + j) * (*(vec *)(g + j) * dc);
+            AT(s->da, size + k + j) = *(vec *)(slopes[1] + j) * (CONST_AT(s->c_prev, k + j) * dc);
+            AT(s->da, 2 * size + k + j) = *(vec *)(dg + j) * (*(vec *)(gates[0] + j) * dc);
+            AT(s->da, 3 * size + k + j) = *(vec *)(slopes[2] + j) * (*(vec *)(phi_c + j) * dh);
+            AT(s->dc_prev, k + j) = *(vec *)(gates[1] + j) * dc;
+        }
+        raised |= flags();
+    }
+    NAME(product)(n->width, n->W[0], NULL, n->H + n->D, 4 * n->H, s->da, 0, NULL, s->dh_prev, n->H, s->dx, n->Bp, NULL, 0);
+    return raised | flags();
+}

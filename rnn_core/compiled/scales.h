@@ -1,0 +1,61 @@
+/* Numbers beyond the range of floats: value = what is stored times 2^e, e apart (../scaling.py). */
+
+#ifndef NOTHING
+#define NOTHING (-(1L << 40))  /* the size of zeros */
+#define NOT_FINITE (1L << 40)  /* the size of an array that holds inf or nan */
+#endif
+
+/* The e with 2^(e-1) <= max|a| < 2^e. Magnitudes order as the integers that their bits are, and inf and nan lie above all. */
+static inline REAL NAME(absolute)(REAL a) { return a < 0 ? -a : a; }
+static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
+    ivec most = {};
+    long i = 0;
+    int exponent;
+    for (; i + LANES <= n; i += LANES) {
+        ivec here = (ivec)NAME(magnitude)(*(const vec *)(a + i));
+        most = (ivec)NAME(select)(here > most, (vec)here, (vec)most);
+    }
+    INTEGER bits = 0, here;
+    for (long l = 0; l < LANES; l++)
+        bits = most[l] > bits ? most[l] : bits;
+    for (; i < n; i++) {
+        REAL magnitude = NAME(absolute)(a[i]);
+        memcpy(&here, &magnitude, sizeof here);
+        here &= ~((INTEGER)1 << (8 * sizeof(REAL) - 1)); /* nan has a sign, too */
+        bits = here > bits ? here : bits;
+    }
+    REAL largest;
+    memcpy(&largest, &bits, sizeof largest);
+    if (!(largest <= HUGEST))
+        return NOT_FINITE;
+    if (largest == 0)
+        return NOTHING;
+    frexp(largest, &exponent);
+    return exponent;
+}
+
+/* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
+static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
+    if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
+        int lost = NAME(size)(from, count) == NOTHING ? 0 : LOST;
+        memset(to, 0, count * sizeof(REAL));
+        return lost;
+    }
+    forget_flags();
+    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n, other = n - one;
+    REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(other > BIAS ? BIAS : other));
+    long i = 0;
+    for (; i + LANES <= count; i += LANES)
+        *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
+    for (; i < count; i++)
+        to[i] = from[i] * first * second;
+    return flags();
+}
+
+/* Whether every entry is at least `bound` in magnitude. */
+static int NAME(all_large)(const REAL *a, long n, REAL bound) {
+    long small = 0;
+    for (long i = 0; i < n; i++)
+        small += !(NAME(absolute)(a[i]) >= bound);
+    return small == 0;
+}
