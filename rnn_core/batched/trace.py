@@ -76,14 +76,11 @@ def read_states(together: Together, saturated_below: float) -> States:
 
 
 def _states_hold(together: Together, norm: Tensor) -> Tensor:
-    """Whether norms of states (T, R) are well in range, bool (R,). Zeros are, unless they are what is left of something."""
+    """Whether norms of states (T, R) are well in range, bool (R,). Zeros are, but not what is too small for its square."""
     limit, zero = 2.0**together.limits.state, norm == 0.0
     if bool(zero.any()):
         parts = parts_of(together, together.shape.H)
-        exact = torch.cat([torch.amax(together.h[1:][steps].abs(), dim=(2, 3)) == 0.0 for steps in parts])
-        if together.shape.cell.homogeneous:  # its states are exact at any size in the readable engine
-            exact[1:] &= zero[:-1]
-        zero &= exact
+        zero &= torch.cat([torch.amax(together.h[1:][steps].abs(), dim=(2, 3)) == 0.0 for steps in parts])
     return (((norm <= limit) & (norm >= 1.0 / limit)) | zero).all(dim=0)
 
 

@@ -187,11 +187,20 @@ def test_a_direct_part_joins_a_signal_that_has_vanished(device: str) -> None:
     assert found.log_norm[10:, 0].min() < -450
 
 
+def part_units(params: dict[str, np.ndarray], x: np.ndarray, factor: float, bias: float = 0.0) -> None:
+    """Fifteen units keep their gradient, and the sixteenth's shrinks by ``factor`` at every step."""
+    params["weight_hh"][:] = np.diag([1.0] * 15 + [factor])
+    x *= 0.0
+    params["bias_hh"][:], params["bias_ih"][:] = bias, 0.0
+
+
 @devices
 @pytest.mark.parametrize(
     ("what", "cell", "change"),
     [
-        ("units decay apart", rc.VanillaCell(), lambda p, x: (p["weight_hh"].__imul__(0.0), np.fill_diagonal(p["weight_hh"], [1.0] * 15 + [1e-4]), x.__imul__(0.0))),
+        ("units decay apart", rc.VanillaCell(), lambda p, x: part_units(p, x, 1e-4)),
+        ("units are about to be lost", rc.VanillaCell(), lambda p, x: part_units(p, x, 0.1)),
+        ("relu's units are lost", rc.VanillaCell("relu"), lambda p, x: part_units(p, x, 0.1, bias=1.0)),
         ("states overflow", rc.VanillaCell("relu"), lambda p, x: p["weight_hh"].__imul__(1e3)),
         ("states vanish", rc.VanillaCell("identity"), lambda p, x: (p["weight_hh"].__imul__(1e-3), x[2:].__imul__(0.0), [p[b].__imul__(0.0) for b in ("bias_ih", "bias_hh")])),
         ("slopes vanish", rc.VanillaCell("sigmoid"), lambda p, x: x.__imul__(1e3)),
