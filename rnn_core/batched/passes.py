@@ -128,7 +128,6 @@ class Together:
             self.z[steps, :given, H : H + D] = (
                 columns[steps] if which is None else columns[steps].index_select(1, which)
             )
-        self.z[:, given:, H : H + D] = 0.0
 
     def pieces(self, T: int, most: int = PIECE) -> Iterator[slice]:
         """All steps in order, some at a time."""

@@ -194,6 +194,29 @@ def part_units(params: dict[str, np.ndarray], x: np.ndarray, factor: float, bias
     params["bias_hh"][:], params["bias_ih"][:] = bias, 0.0
 
 
+def saturate_candidate(params: dict[str, np.ndarray]) -> None:
+    """Of an LSTM's gates the inputs drive the candidate alone, and far."""
+    H = len(params["weight_ih"]) // 4
+    params["weight_ih"][: 2 * H] = params["weight_ih"][3 * H :] = 0.0
+    params["weight_ih"][2 * H : 3 * H] *= 200.0
+
+
+@devices
+def test_a_loss_that_a_renormalisation_hides_is_flagged(device: str) -> None:
+    """One entry of the signal leaves the range of normal numbers in the one step that ends with a renormalisation: the sixteenth
+    from below. All slopes are small there, so the column is brought back, and the entry with it, less some of its digits."""
+    cell, H = rc.VanillaCell("sigmoid"), 16
+    net = draw(cell, T=17, B=16, D=1, H=H, biases=0.0)
+    net.params["weight_hh"][:], net.params["weight_ih"][:] = np.eye(H), 416.0
+    net.x[:] = 0.0
+    net.x[16] = 1.0
+    net.W_ho[:], net.dy[:] = 1.0, 1.0
+    net.W_ho[:, -1] = 2.0**-830
+    assert not together(cell, [net], device, runs=1).hold[0]
+    net.params["weight_ih"][:] = 100.0
+    assert together(cell, [net], device, runs=1).hold[0]
+
+
 @devices
 @pytest.mark.parametrize(
     ("what", "cell", "change"),
@@ -204,6 +227,7 @@ def part_units(params: dict[str, np.ndarray], x: np.ndarray, factor: float, bias
         ("states overflow", rc.VanillaCell("relu"), lambda p, x: p["weight_hh"].__imul__(1e3)),
         ("states vanish", rc.VanillaCell("identity"), lambda p, x: (p["weight_hh"].__imul__(1e-3), x[2:].__imul__(0.0), [p[b].__imul__(0.0) for b in ("bias_ih", "bias_hh")])),
         ("slopes vanish", rc.VanillaCell("sigmoid"), lambda p, x: x.__imul__(1e3)),
+        ("a gate saturates", rc.LSTMCell(), lambda p, x: saturate_candidate(p)),
         ("gates saturate", rc.LSTMCell(), lambda p, x: x.__imul__(1e3)),
         ("not a number", rc.VanillaCell(), lambda p, x: x[3].__imul__(np.nan)),
     ],
