@@ -171,6 +171,16 @@ def test_batches_of_any_size_and_mixed_shapes() -> None:
             assert other == value or (math.isnan(other) and math.isnan(value)), name
 
 
+def test_every_batch_has_as_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library may choose another product for another number of runs, and tie a row to the rows beside it."""
+    sizes, original = [], together.evaluate_together
+    monkeypatch.setattr(
+        together, "evaluate_together", lambda *a: (sizes.append((len(a[2]), len(a[3]))), original(*a))[1]
+    )
+    assert len(list(rc.run_many(sweep(radii=[0.5 + 0.1 * k for k in range(5)]), device="cpu:0"))) == 10
+    assert sizes == [(8, 8), (8, 8)]
+
+
 @pytest.mark.parametrize("cell", ["vanilla", "lstm"])
 @pytest.mark.parametrize("initializer", list(rc.INITIALIZERS))
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
