@@ -7,7 +7,7 @@ SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG) 2>/dev/null)
 
-.PHONY: report plan rates test verify verify-results faults bench bench-gpu check format docs site gallery lock clean help
+.PHONY: report plan rates test verify verify-results faults bench bench-narrow bench-gpu check format docs site gallery lock clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ verify-results: $(VENV)/run.stamp ## check every file of a study (CONFIG=config.
 faults: $(VENV)/dev.stamp ## every write, rename, open and read of a study fails once, one after the other (an hour or so)
 	ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_nth_call.py
 
-bench: $(VENV)/bench.stamp ## time the engine beside its peers on one thread; writes docs/benchmarks.md (10 minutes)
+bench: $(VENV)/bench.stamp ## time the engine beside its peers on one thread, over a grid; writes docs/benchmarks.md (15 minutes)
 	$(BIN)/python -m benchmarks.run
+
+bench-narrow: $(VENV)/bench.stamp ## the same without AVX-512, on a machine that has it
+	$(BIN)/python -m benchmarks.run --avx2
 
 bench-gpu: $(VENV)/bench.stamp ## the same on a CUDA device
 	$(BIN)/python -m benchmarks.run --device cuda

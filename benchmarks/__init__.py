@@ -17,3 +17,14 @@ os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
 os.environ.update({"NPROC": "1", "PJRT_NPROC": "1"})
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 sys.path.append(str(ROOT / "workflow" / "scripts"))  # the figures' style and safe writing, which have no package
+# What keeps a library to AVX2 on a processor that has AVX-512; each reads its own when it is loaded.
+AVX2 = {
+    "RNN_CORE_CFLAGS": "-mno-avx512f",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+if AVX2.items() <= os.environ.items():
+    os.environ["XLA_FLAGS"] += " --xla_cpu_max_isa=AVX2"

@@ -16,7 +16,7 @@ from rnn_core.arrays import place
 def public_face(works: Sequence[Work]) -> Prepared:
     """``forward`` and ``backward``; grad_hidden is a whole array whose rows are zero but for the last."""
     [work] = works
-    cell = rc.VanillaCell("tanh")
+    cell = work.cell()
     dense = np.zeros((*work.x.shape[:2], work.hidden_size), work.x.dtype)
     dense[-1] = work.g
     params = {name: _placed(value, work) for name, value in work.params.items()}
@@ -48,10 +48,13 @@ def _placed(value: np.ndarray, work: Work) -> Any:
 
 
 def _read(gradients: rc.Gradients) -> list[Measured]:
-    grads = {
-        name: value.to_float() if isinstance(value, rc.Scaled) else value for name, value in gradients.params.items()
-    }
-    return [Measured(gradients.log_norm, {name: _numpy(value) for name, value in grads.items()})]
+    params, exponents = {}, {}
+    for name, value in gradients.params.items():
+        if isinstance(value, rc.Scaled):
+            exponents[name] = int(value.exponent)
+            value = value.mantissa
+        params[name] = _numpy(value)
+    return [Measured(gradients.log_norm, params, exponents)]
 
 
 def _numpy(value: Any) -> np.ndarray:

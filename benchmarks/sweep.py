@@ -28,9 +28,8 @@ LENGTHS = (50, 100, 200, 300, 400, 500)
 CLIPPING = ("none", "norm:1.0", "norm:0.01", "value:0.001")
 RADII = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 HIDDEN = 64
-ROUNDS = 3
-CONTENDERS = ("torch_eager", "jax_scan", "numpy_loop")  # of those who give a trace, one run at a time
-MOST = 2  # of them compete: the fastest by a trial run
+ROUNDS = timing.Rounds(3, 3)
+CONTENDERS = ("torch_eager", "numpy_loop")  # of those who give a trace, the fastest of this size
 NORM_TOLERANCE = 1e-9  # of log10 of the norms before and after clipping
 
 
@@ -64,7 +63,7 @@ def start_of(experiment: rc.Experiment) -> Start:
     cell = {name: value for name, value in problem.params.items() if name in evaluation.gradients.params}
     readout: dict[str, Any] = {name: value for name, value in evaluation.param_grads.items() if name not in cell}
     last: Any = evaluation.grad_hidden(T - 1, T)
-    return Start(experiment, problem, x, target, Work(cell, x, last[0]), readout)
+    return Start(experiment, problem, x, target, Work("vanilla", "tanh", cell, x, last[0]), readout)
 
 
 def clipped_norms(grads: dict[str, np.ndarray], rule: str) -> tuple[float, float]:
@@ -122,11 +121,12 @@ def whole_runs(todo: Sequence[rc.Experiment], form: Form, known: dict[rc.Experim
         problem = rc.prepare(experiment)
         x, _ = problem.batch(0)
         params = {name: problem.params[name] for name in start.work.params}
-        yield peer_run(start, form.prepare([Work(params, x, start.work.g)]), experiment.clipping)
+        work = Work("vanilla", "tanh", params, x, start.work.g)
+        yield peer_run(start, form.prepare([work]), experiment.clipping)
 
 
 def measure(
-    peers: Sequence[Contender], todo: Sequence[rc.Experiment] | None = None, rounds: int = ROUNDS
+    peers: Sequence[Contender], todo: Sequence[rc.Experiment] | None = None, rounds: timing.Rounds = ROUNDS
 ) -> dict[str, Any]:
     """The sweep by ours and by the fastest peers that give a trace, as results.json has it.
 
@@ -138,23 +138,20 @@ def measure(
     starts = [start_of(experiment) for experiment in todo if experiment.clipping == "none"]
     known = {start.experiment: start for start in starts}
     calls: dict[str, Any] = {"ours": _again(ours_engine, starts)}
-    competing: dict[str, Form] = {}
+    competing = {peer.name: peer for peer in peers if peer.name in CONTENDERS}
     errors: dict[str, float] = {}
-    trials = {peer.name: _fastest_form(peer, starts) for peer in peers if peer.name in CONTENDERS}
-    for name in sorted(trials, key=lambda name: trials[name][0])[:MOST]:
-        form = trials[name][1]
-        ready = [form.prepare([start.work]) for start in starts]
+    for name, peer in competing.items():
+        ready = [peer.forms[0].prepare([start.work]) for start in starts]
         errors[name] = _check(name, starts, ready, todo)
         calls[name] = _again(peer_runs, starts, ready)
-        competing[name] = form
-    engine = _compared(timing.side_by_side(calls, rounds, warm_up=False), competing, errors)
-    best = engine["best_peer"]
-    whole = {"ours": _again(rc.run_many, todo), best: _again(whole_runs, todo, competing[best], known)}
+    engine = _compared(timing.side_by_side(calls, rounds), competing, errors)
+    best = competing[engine["best_peer"]]
+    whole = {"ours": _again(rc.run_many, todo), best.name: _again(whole_runs, todo, best.forms[0], known)}
     return {
         "runs": len(todo),
         "setting": {"lengths": len({e.sequence_length for e in todo}), "clipping": list(CLIPPING), "radii": len({e.spectral_radius for e in todo}), "hidden_size": todo[0].hidden_size, "dtype": todo[0].dtype},
         "engine": engine,
-        "whole": _compared(timing.side_by_side(whole, rounds, warm_up=False), {best: competing[best]}, errors),
+        "whole": _compared(timing.side_by_side(whole, rounds), {best.name: best}, errors),
     }  # fmt: skip
 
 
@@ -165,17 +162,6 @@ def _again(function: Any, *arguments: Any) -> Any:
 def _exhaust(iterator: Iterator[Any]) -> None:
     for _ in iterator:
         pass
-
-
-def _fastest_form(peer: Contender, starts: Sequence[Start]) -> tuple[float, Form]:
-    """(seconds of a run of median length, the form that took them)."""
-    lengths = sorted({start.experiment.sequence_length for start in starts})
-    work = next(start.work for start in starts if start.experiment.sequence_length == lengths[len(lengths) // 2])
-    tried = []
-    for form in peer.forms:
-        ready = form.prepare([work])
-        tried.append((min(timing.once(ready.call)[0] for _ in range(5)), form))
-    return min(tried, key=lambda pair: pair[0])
 
 
 def _check(name: str, starts: Sequence[Start], ready: Sequence[Prepared], todo: Sequence[rc.Experiment]) -> float:
@@ -193,19 +179,22 @@ def _check(name: str, starts: Sequence[Start], ready: Sequence[Prepared], todo: 
         where = f"{name}, sweep, T = {experiment.sequence_length}, rho = {experiment.spectral_radius}, {rule}"
         if not of_norms <= NORM_TOLERANCE:
             raise check.WrongNumbers(f"{where}: log10 of the clipped norm is off by {of_norms:.1e}")
-        worst = max(worst, check.check(where, [Measured(run[0], {})], [Measured(trace, {})], experiment.dtype))
+        error = check.errors(Measured(run[0], {}), Measured(trace, {})).worst
+        if not error <= check.TOLERANCE[experiment.dtype]:
+            raise check.WrongNumbers(f"{where}: a trace that is {error:.1e} away")
+        worst = max(worst, error)
     return worst
 
 
-def _compared(times: dict[str, timing.Times], forms: dict[str, Form], errors: dict[str, float]) -> dict[str, Any]:
+def _compared(times: dict[str, timing.Times], peers: dict[str, Contender], errors: dict[str, float]) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {
         name: {
-            "form": forms[name].name if name in forms else None,
+            "label": peers[name].label if name in peers else "rnn_core",
             "relative_error": errors.get(name, 0.0),
             **each.summary(),
         }
         for name, each in times.items()
     }
-    best = min(forms, key=lambda name: float(rows[name]["median_ms"]))
+    best = min(peers, key=lambda name: float(rows[name]["median_ms"]))
     ratio = rows[best]["median_ms"] / rows["ours"]["median_ms"]
     return {"contenders": rows, "best_peer": best, "ours_vs_best_peer": round(ratio, 3)}

@@ -11,15 +11,28 @@ from typing import Any
 
 import numpy as np
 
-AT_LEAST = 0.03  # seconds a turn: shorter calls are repeated, and their mean counts
+AT_LEAST = 0.015  # seconds a turn: shorter calls are repeated, and their mean counts
 # Seconds. A shorter call is preceded by an untimed one, because the contender before has emptied the caches.
-WARMED = 0.15
+WARMED = 0.04
 MOST_REPEATS = 16
 THREADS = 1.1  # CPU time by wall time of one thread, with room for the clocks' resolution
 
 
 class MoreThanOneThread(Exception):
     """Somebody used more than one thread."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often: at least ``least`` rounds, then more until ``seconds`` are over or there are ``most``.
+
+    By CPU time instead of the clock's where a machine is shared with others.
+    """
+
+    least: int = 3
+    most: int = 9
+    seconds: float = 4.0
+    by_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,17 @@ class Times:
         """Median and quartiles in milliseconds, and CPU time by wall time."""
         low, middle, high = np.percentile(self.seconds, [25, 50, 75]) * 1e3
         return {
-            "median_ms": round(middle, 4),
-            "lower_quartile_ms": round(low, 4),
-            "upper_quartile_ms": round(high, 4),
+            "median_ms": four_digits(middle),
+            "lower_quartile_ms": four_digits(low),
+            "upper_quartile_ms": four_digits(high),
             "rounds": len(self.seconds),
             "threads": round(self.threads, 3),
         }
+
+
+def four_digits(value: float) -> float:
+    """As many as a time is known to, and one."""
+    return float(f"{value:.4g}")
 
 
 def once(call: Callable[[], Any], repeats: int = 1) -> tuple[float, float]:
@@ -51,42 +69,46 @@ def once(call: Callable[[], Any], repeats: int = 1) -> tuple[float, float]:
 
 def side_by_side(
     calls: Mapping[str, Callable[[], Any]],
-    rounds: int,
+    rounds: Rounds,
+    lasts: Mapping[str, float] | None = None,
     runs: Mapping[str, int] | None = None,
-    warm_up: bool = True,
-    most: float = THREADS,
+    most_threads: float = THREADS,
 ) -> dict[str, Times]:
-    """Times by name; ``runs`` says how many runs a call does, where it is not one.
+    """Times by name.
+
+    Args:
+        calls: who competes.
+        rounds: how often.
+        lasts: seconds that a call took before; without them a call is taken to be long.
+        runs: how many runs a call does, where it is not one.
+        most_threads: CPU time by wall time above which somebody cheats.
 
     Raises:
         MoreThanOneThread: by CPU time.
     """
     names = list(calls)
-    lasts = {name: _seconds(call) if warm_up else math.inf for name, call in calls.items()}
-    repeats = {name: max(1, min(MOST_REPEATS, math.ceil(AT_LEAST / seconds))) for name, seconds in lasts.items()}
+    known = {name: (lasts or {}).get(name, math.inf) for name in names}
+    repeats = {name: max(1, min(MOST_REPEATS, math.ceil(AT_LEAST / known[name]))) for name in names}
     timed: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
+    begun = time.perf_counter()
     try:
-        for number in range(rounds):
-            start = number % len(names)
+        for number in range(rounds.most):
+            if number >= rounds.least and time.perf_counter() - begun > rounds.seconds:
+                break
+            start = number * 7 % len(names)  # not the next one: every contender follows others
             for name in [*names[start:], *names[:start]]:
-                if lasts[name] < WARMED:
+                if known[name] < WARMED:
                     calls[name]()
                 timed[name].append(once(calls[name], repeats[name]))
     finally:
         gc.enable()
-    return {name: _times(name, timed[name], (runs or {}).get(name, 1), most) for name in names}
+    return {name: _times(name, timed[name], (runs or {}).get(name, 1), most_threads, rounds.by_cpu) for name in names}
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """Of one call, and where it is short of the second, because the first may have to find its memory."""
-    first = once(call)[0]
-    return first if first > WARMED else once(call)[0]
-
-
-def _times(name: str, timed: list[tuple[float, float]], runs: int, most: float = THREADS) -> Times:
+def _times(name: str, timed: list[tuple[float, float]], runs: int, most: float = THREADS, by_cpu: bool = False) -> Times:  # fmt: skip
     threads = float(np.median([cpu / wall for wall, cpu in timed]))
     if threads > most:
         raise MoreThanOneThread(f"{name} used {threads:.2f} threads; everybody has one")
-    return Times([wall / runs for wall, _ in timed], threads)
+    return Times([(cpu if by_cpu else wall) / runs for wall, cpu in timed], threads)

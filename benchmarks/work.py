@@ -1,41 +1,38 @@
-"""What everybody is timed on: forward and backward through a tanh network, every ln ‖dL/dh_t‖ and all parameter gradients."""
+"""What everybody is timed on: forward and backward through a network, every ln ‖dL/dh_t‖ and all parameter gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import rnn_core as rc
 
-STEPS, BATCH, INPUTS = 500, 32, 8
-SIZES = (32, 64, 128, 256, 512)
-DTYPES = ("float64", "float32")
-RADIUS = 1.0
-INPUT_SCALE = 0.01
-SETTING = (
-    f"a Gaussian W_hh with spectral radius {RADIUS:g}. Its inputs give preactivations a standard deviation of {INPUT_SCALE:g} a step. "
-    "L = Σ g ∘ h_T with a fixed g. So the network is nearly linear, and its gradient neither grows nor vanishes. No number comes near "
-    "the end of float32's range, where arithmetic with denormal numbers would slow the peers down"
-)
+BATCH, INPUTS = 32, 8
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """One run: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), L = Σ g ∘ h_T.
+    """One run: a cell from a zero state along x, L = Σ g ∘ h_T.
 
     Attributes:
-        params: torch.nn.RNN's, without the ``_l0``.
+        kind: "vanilla", "residual", "gru" or "lstm".
+        activation: of the candidate: "tanh", "relu" or "sigmoid". The peers' gated cells know tanh alone.
+        params: torch.nn's, without the ``_l0``.
         x: (T, B, D).
         g: dL/dh_T, (B, H).
+        options: of a residual cell its ``step`` and ``leak``.
         device: where torch puts it.
     """
 
+    kind: str
+    activation: str
     params: dict[str, np.ndarray]
     x: np.ndarray
     g: np.ndarray
+    options: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
 
     @property
@@ -44,17 +41,37 @@ class Work:
 
     @property
     def flops(self) -> float:
-        """Of the recurrent products alone, W_hh h, W_hhᵀ da and da hᵀ: 2 H² B each a step."""
+        """Of the recurrent products alone, W_hh h, W_hhᵀ dv and dv hᵀ: 2 G H² B each a step."""
         T, B, _ = self.x.shape
-        return float(6 * self.hidden_size**2 * B * T)
+        return float(6 * self.params["weight_hh"].size * B * T)
+
+    def cell(self) -> rc.Cell:
+        """The engine's."""
+        makers: dict[str, Callable[..., rc.Cell]] = {
+            "vanilla": rc.VanillaCell, "residual": rc.ResidualCell, "gru": rc.GRUCell, "lstm": rc.LSTMCell,
+        }  # fmt: skip
+        return makers[self.kind](self.activation, **self.options)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run found: ln ‖dL/dh_t‖ (T,), None of who gives no trace, and the gradients of all parameters."""
+    """What a run found: ln ‖dL/dh_t‖ (T,), None of who gives no trace, and the gradients of all parameters.
+
+    A gradient is mantissa · 2^exponent; ``params`` holds the mantissas.
+    """
 
     log_norm: np.ndarray | None
     params: dict[str, np.ndarray]
+    exponents: Mapping[str, int] = field(default_factory=dict)
+
+
+def log_norms(signals: np.ndarray) -> np.ndarray:
+    """ln ‖dL/dh_t‖ (T,) of all dL/dh_t (T, B, H), by each step's largest entry: what a float holds counts, not what its square does."""
+    rows = signals.reshape(len(signals), -1).astype(np.float64)
+    with np.errstate(all="ignore"):
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        inside = np.where(largest > 0.0, largest, 1.0)
+        return np.asarray(np.log(np.linalg.norm(rows / inside, axis=1)) + np.log(inside[:, 0]))
 
 
 @dataclass(frozen=True)
@@ -89,21 +106,21 @@ class Form:
 
 @dataclass(frozen=True)
 class Contender:
-    """``trace`` is False of who gives parameter gradients alone."""
+    """Who competes.
+
+    Attributes:
+        trace: False of who gives parameter gradients alone.
+        devices: where it runs.
+        knows: (kind, activation) of the cells that it has; empty where it has all.
+    """
 
     name: str
     label: str
     forms: tuple[Form, ...]
     trace: bool = True
     devices: tuple[str, ...] = ("cpu",)
+    knows: tuple[tuple[str, str], ...] = ()
 
-
-def make(
-    hidden_size: int, dtype: str, seed: int = 0, steps: int = STEPS, batch: int = BATCH, device: str = "cpu"
-) -> Work:
-    """The work of one run; other seeds are other networks and inputs."""
-    rng = np.random.default_rng([seed, hidden_size])
-    params = rc.VanillaCell("tanh").init_params(rng, INPUTS, hidden_size, "gaussian", RADIUS, INPUT_SCALE)
-    x = rng.standard_normal((steps, batch, INPUTS))
-    g = rng.standard_normal((batch, hidden_size)) / batch
-    return Work({name: value.astype(dtype) for name, value in params.items()}, x.astype(dtype), g.astype(dtype), device)
+    def has(self, work: Work) -> bool:
+        """Whether it can do the work."""
+        return work.device in self.devices and (not self.knows or (work.kind, work.activation) in self.knows)

@@ -6,20 +6,21 @@ from importlib import import_module
 
 from benchmarks.work import Contender
 
-NAMES = ("torch_eager", "torch_rnn", "torch_func", "jax_scan", "jax_vmap", "numpy_loop")
+NAMES = ("torch_eager", "torch_nn", "torch_func", "jax_scan", "numpy_loop")
 
 
-def load(device: str = "cpu") -> tuple[list[Contender], dict[str, str]]:
-    """(the peers of this device that can be imported, why the others cannot, by name)."""
+def every() -> tuple[list[Contender], dict[str, str]]:
+    """(the peers that can be imported, why the others cannot, by name)."""
     installed, missing = [], {}
     for name in NAMES:
         try:
-            peer: Contender = import_module(f"benchmarks.peers.{name}").PEER
+            installed.append(import_module(f"benchmarks.peers.{name}").PEER)
         except ModuleNotFoundError as error:
             missing[name] = f"{error.name} is not installed"
-            continue
-        if device in peer.devices:
-            installed.append(peer)
-        else:
-            missing[name] = f"not run on {device}"
     return installed, missing
+
+
+def load(device: str = "cpu") -> tuple[list[Contender], dict[str, str]]:
+    """The same, of one device."""
+    installed, missing = every()
+    return [peer for peer in installed if device in peer.devices], missing

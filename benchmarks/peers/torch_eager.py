@@ -1,81 +1,127 @@
-"""PyTorch, a loop over steps: the preactivations are unbound before it (indexed within it they cost O(T²)), and the norms of all
-dL/dh_t are taken in one stacked operation after it."""
+"""PyTorch, a loop over steps, in its best form.
+
+The inputs' products are one product before the loop, and are unbound (indexed within it they cost O(T²)). All gates take one
+product a step. Autograd stops at the preactivations, and every weight's gradient is one large product after it, not a sum of T
+small ones. The norms of all dL/dh_t are one stacked operation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.peers.torch_arrays import finished, log_norms, measured, preactivations, tensors
+from benchmarks.peers.torch_arrays import finished, log_norms, measured, tensors
 from benchmarks.work import Contender, Form, Prepared, Work
 
+Params = dict[str, Tensor]
+Leaves = list[Tensor]  # preactivations that inputs give, in blocks of gates, each (T, B, ·), wanting gradients
+Steps = tuple[list[Tensor], list[Tensor]]  # all h_t, and what else the weights' gradients need
+PHI: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
-def _states(a: Tensor, W: Tensor, g: Tensor) -> list[Tensor]:
-    h, states, W_T = torch.zeros_like(g), [], W.T
-    for a_t in a.unbind(0):
-        h = torch.tanh(torch.addmm(a_t, h, W_T))
+
+def _vanilla(work: Work, params: Params, leaves: Leaves, h: Tensor) -> Steps:
+    W_T, phi, states = params["weight_hh"].T, PHI[work.activation], []
+    for u in leaves[0].unbind(0):
+        h = phi(torch.addmm(u, h, W_T))
         states.append(h)
-    return states
+    return states, []
 
 
-def retain_grad(works: Sequence[Work]) -> Prepared:
-    """As a user writes it: every h_t keeps its gradient."""
-    [work] = works
+def _residual(work: Work, params: Params, leaves: Leaves, h: Tensor) -> Steps:
+    W_T, phi, states = params["weight_hh"].T, PHI[work.activation], []
+    step, kept = work.options["step"], 1.0 - work.options["leak"]
+    for u in leaves[0].unbind(0):
+        h = torch.add(h if kept == 1.0 else h * kept, phi(torch.addmm(u, h, W_T)), alpha=step)
+        states.append(h)
+    return states, []
+
+
+def _gru(work: Work, params: Params, leaves: Leaves, h: Tensor) -> Steps:
+    H, W_T, states, resets = h.shape[1], params["weight_hh"].T, [], []
+    bias = torch.cat([torch.zeros_like(params["bias_hh"][: 2 * H]), params["bias_hh"][2 * H :]])
+    for u_rz, u_n in zip(leaves[0].unbind(0), leaves[1].unbind(0), strict=True):
+        v_rz, v_n = torch.addmm(bias, h, W_T).split([2 * H, H], 1)
+        r, z = torch.sigmoid(u_rz + v_rz).chunk(2, 1)
+        h = torch.lerp(torch.tanh(torch.addcmul(u_n, r, v_n)), h, z)
+        states.append(h)
+        resets.append(r)
+    return states, resets
+
+
+def _lstm(work: Work, params: Params, leaves: Leaves, h: Tensor) -> Steps:
+    H, W_T, c, states = h.shape[1], params["weight_hh"].T, torch.zeros_like(h), []
+    for u in leaves[0].unbind(0):
+        ifo, g = torch.addmm(u, h, W_T).split([3 * H, H], 1)
+        i, f, o = torch.sigmoid(ifo).chunk(3, 1)
+        c = torch.addcmul(f * c, i, torch.tanh(g))
+        h = o * torch.tanh(c)
+        states.append(h)
+    return states, []
+
+
+STEPS: dict[str, Callable[[Work, Params, Leaves, Tensor], Steps]] = {
+    "vanilla": _vanilla, "residual": _residual, "gru": _gru, "lstm": _lstm,
+}  # fmt: skip
+
+
+def _gates_reordered(params: Params, H: int) -> Params:
+    """An LSTM's i, f, g, o as i, f, o, g, or back: the sigmoids lie side by side. The same order brings them back."""
+    return {name: torch.cat([p[: 2 * H], p[3 * H :], p[2 * H : 3 * H]]) for name, p in params.items()}
+
+
+def _leaves(work: Work, params: Params, x: Tensor) -> Leaves:
+    """The inputs' products, as one; a GRU's b_hh of the candidate stays out, because the reset gate multiplies it."""
+    (T, B, D), H = x.shape, work.hidden_size
+    bias = params["bias_ih"] + params["bias_hh"]
+    blocks = [len(bias)]
+    if work.kind == "gru":
+        bias[2 * H :] -= params["bias_hh"][2 * H :]
+        blocks = [2 * H, H]
+    u = torch.addmm(bias, x.reshape(T * B, D), params["weight_ih"].T).reshape(T, B, -1)
+    return [part.requires_grad_() for part in u.split(blocks, 2)]
+
+
+def _grads(u_grads: Sequence[Tensor], x: Tensor, states: list[Tensor], resets: list[Tensor]) -> Params:
+    """Parameter gradients as large products. A GRU's recurrent part gets r times what the candidate gets."""
+    du = u_grads[0] if len(u_grads) == 1 else torch.cat(list(u_grads), 2)
+    dv = torch.cat([u_grads[0], torch.stack(resets) * u_grads[1]], 2) if resets else du
+    T, B, rows = du.shape
+    bias = du.sum((0, 1))
+    return {
+        "weight_ih": du.reshape(T * B, rows).T @ x.reshape(T * B, -1),
+        "weight_hh": dv[1:].reshape((T - 1) * B, rows).T @ torch.cat(states[:-1]),
+        "bias_ih": bias,
+        "bias_hh": dv.sum((0, 1)) if resets else bias,
+    }
+
+
+def run(work: Work) -> Prepared:
+    """Forward, backward and the trace."""
     params, x, g = tensors(work)
+    params = {name: value.detach() for name, value in params.items()}
+    H, is_lstm = work.hidden_size, work.kind == "lstm"
 
     def call() -> Any:
-        for value in params.values():
-            value.grad = None
-        states = _states(preactivations(params, x), params["weight_hh"], g)
-        for h in states:
-            h.retain_grad()
-        states[-1].backward(g)
-        return log_norms(torch.stack([h.grad for h in states])), {name: p.grad for name, p in params.items()}
+        own = _gates_reordered(params, H) if is_lstm else params
+        leaves = _leaves(work, own, x)
+        states, resets = STEPS[work.kind](work, own, leaves, torch.zeros_like(g))
+        found = torch.autograd.grad(states[-1], [*leaves, *states], g)
+        u_grads, signals = found[: len(leaves)], torch.stack(found[len(leaves) :])
+        with torch.no_grad():
+            grads = _grads(u_grads, x, states, resets)
+            return log_norms(signals), signals, _gates_reordered(grads, H) if is_lstm else grads
 
-    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
+    return Prepared(finished(call, work.device), lambda result: [measured(*result[1:])])
 
 
-def asked_for(works: Sequence[Work]) -> Prepared:
-    """The gradients of all h_t asked for in one call of ``autograd.grad``, without hooks."""
+def _only(works: Sequence[Work]) -> Prepared:
     [work] = works
-    params, x, g = tensors(work)
-
-    def call() -> Any:
-        states = _states(preactivations(params, x), params["weight_hh"], g)
-        gradients = torch.autograd.grad(states[-1], [*params.values(), *states], g)
-        return log_norms(torch.stack(gradients[len(params) :])), dict(zip(params, gradients, strict=False))
-
-    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
-
-
-def one_product(works: Sequence[Work]) -> Prepared:
-    """Autograd stops at the preactivations, and dL/dW_hh is one large product afterwards instead of a sum of T small ones."""
-    [work] = works
-    params, x, g = tensors(work)
-    others = [name for name in params if name != "weight_hh"]
-
-    def call() -> Any:
-        a = preactivations(params, x)
-        states = _states(a, params["weight_hh"].detach(), g)
-        gradients = torch.autograd.grad(states[-1], [a, *(params[name] for name in others), *states], g)
-        da, grads, signals = gradients[0], gradients[1 : 1 + len(others)], gradients[1 + len(others) :]
-        H = g.shape[1]
-        weight_hh = da[1:].reshape(-1, H).T @ torch.stack(states[:-1]).detach().reshape(-1, H)
-        return log_norms(torch.stack(signals)), {"weight_hh": weight_hh, **dict(zip(others, grads, strict=True))}
-
-    return Prepared(finished(call, work.device), lambda result: [measured(*result)])
+    return run(work)
 
 
 PEER = Contender(
-    "torch_eager",
-    "PyTorch eager",
-    (
-        Form("retain_grad", retain_grad),
-        Form("autograd.grad of every state", asked_for),
-        Form("weight gradient as one product", one_product),
-    ),
-    devices=("cpu", "cuda"),
+    "torch_eager", "PyTorch eager", (Form("weight gradients as one product", _only),), devices=("cpu", "cuda")
 )

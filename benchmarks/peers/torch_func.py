@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers.torch_arrays import finished, log_norms, measured, preactivations, tensors
+from benchmarks.peers.torch_arrays import finished, log_norms, measured, tensors
 from benchmarks.work import Contender, Form, Prepared, Work
 
 
 def _loss(params: dict[str, Tensor], zeros: Tensor, x: Tensor, g: Tensor) -> Tensor:
-    h, W_T = torch.zeros_like(g), params["weight_hh"].T
-    for a_t, zero in zip(preactivations(params, x).unbind(0), zeros.unbind(0), strict=True):
+    h, W_T, bias = torch.zeros_like(g), params["weight_hh"].T, params["bias_ih"] + params["bias_hh"]
+    for a_t, zero in zip((x @ params["weight_ih"].T + bias).unbind(0), zeros.unbind(0), strict=True):
         h = torch.tanh(a_t + h @ W_T) + zero
     return (h * g).sum()
 
@@ -29,11 +29,13 @@ def over_runs(works: Sequence[Work]) -> Prepared:
 
     def call() -> Any:
         grads, signals = gradient(params, zeros, x, g)
-        return log_norms(signals), grads
+        return log_norms(signals), signals, grads
 
     def read(result: Any) -> list[Any]:
-        norms, grads = result
-        return [measured(norms[run], {name: value[run] for name, value in grads.items()}) for run in range(len(works))]
+        _, signals, grads = result
+        return [
+            measured(signals[run], {name: value[run] for name, value in grads.items()}) for run in range(len(works))
+        ]
 
     return Prepared(finished(call, works[0].device), read)
 
@@ -42,5 +44,6 @@ PEER = Contender(
     "torch_func",
     "torch.func (vmap over runs)",
     (Form("2 runs", over_runs, 2), Form("4 runs", over_runs, 4, 128), Form("8 runs", over_runs, 8, 64)),
-    devices=("cpu", "cuda"),
+    devices=("cuda",),
+    knows=(("vanilla", "tanh"),),
 )

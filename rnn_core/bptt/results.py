@@ -98,6 +98,36 @@ class Gradients:
         return "\n".join([f"Gradients({sizes}", *(f"  {name}: {text}" for name, text in lines.items())]) + ")"
 
 
+class _WhenAsked:
+    """An attribute that may be given as ``_Later``, and is then found when it is first asked for.
+
+    Plain or ``Scaled`` is decided over all steps; most callers ask for norms and parameter gradients alone.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, gradients: Gradients | None, owner: type) -> Any:
+        if gradients is None:
+            return self
+        value = gradients.__dict__[self._name]
+        if isinstance(value, _Later):
+            value = gradients.__dict__[self._name] = value.find()
+        return value
+
+    def __set__(self, gradients: Gradients, value: Any) -> None:
+        gradients.__dict__[self._name] = value
+
+
+@dataclass(frozen=True)
+class _Later:
+    find: Callable[[], Any]
+
+
+for _name in ("hidden", "x", "cell"):
+    setattr(Gradients, _name, _WhenAsked(_name))
+
+
 class NotKept:
     """Stands for an array that a memory budget had no room for; any use of it raises LookupError."""
 
@@ -167,7 +197,7 @@ class Results:
 
     def gradients(self, signal: Signal) -> Gradients:
         """All results; ``signal`` is what the state before the first step receives."""
-        kept = {name: self._public(name) for name in self._exponent}
+        kept = {name: _Later(partial(self._public, name)) for name in self._exponent}
         if self._keeps:
             hidden = (self.kept["hidden"], self._exponent["hidden"])
             find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._samples)

@@ -16,7 +16,7 @@ from rnn_core.bptt.careful import careful_step
 from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
 from rnn_core.bptt.signal import Signal
 from rnn_core.compiled.memory import empty_aligned
-from rnn_core.scaling import all_finite, plain_if_fits
+from rnn_core.scaling import all_finite, plain_if_fits, times_power_of_two
 from rnn_core.tape import Segment, Tape, part_of, segment_length
 
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
@@ -195,55 +195,59 @@ def compiled_steps(
         kept=compiled.kept_array(part.saved), direct=None if g.columns is None else g.columns[first:stop],
         direct_exponent=g.exponent[first:stop], joins=g.joins[first:stop], results=results, first=part.start, sums_over=back.sums_over,
     )  # fmt: skip
-    done = compiled.run_backward(task, *columns)
-    return _taken_by_compiled(back, part, task, done, reaches=segment.start) if done.number else None
+    together = (columns[1] == columns[1][0]).all()
+    done = compiled.run_backward(task, *columns) if together else None
+    if done is None or not done.number:
+        done = compiled.run_backward(task, *columns, apart=True)
+    return _taken_by_compiled(back, part, task, done) if done.number else None
 
 
-def _taken_by_compiled(
-    back: BackwardPass, part: Segment, task: compiled.BackwardTask, done: compiled.Steps, reaches: int
-) -> Taken:
-    """What compiled steps gave, the last ``done.number`` of ``part``; on the way to step ``reaches``."""
-    before = len(task.x) - done.number
-    exponents: dict[str, int | np.ndarray] = dict.fromkeys((*done.log_norm, "x"), done.exponent)
+def _taken_by_compiled(back: BackwardPass, part: Segment, task: compiled.BackwardTask, done: compiled.Steps) -> Taken:
+    """What compiled steps gave, the last ``done.number`` of ``part``."""
+    before, samples = len(task.x) - done.number, done.log_norm_samples
     shares = []
     for sums in done.sums:
-        sums_exponent = done.exponent[sums.steps.start - before : sums.steps.stop - before]
         own = slice(sums.steps.start - before, sums.steps.stop - before)
-        shares.append((own, _shares_of(back.tape, part, task, sums, sums_exponent)))
+        exponent = {name: of_part[own] for name, of_part in done.exponent.items()}
+        shares.append((own, _shares_of(back.tape, part, task, sums, exponent)))
     return Taken(
         start=part.start + before,
         number=done.number,
         sent=Signal.of_columns(done.sent, done.sent_exponent),
         log_norm=done.log_norm,
-        exponent=exponents,
+        exponent={**done.exponent},
         columns={} if back.keeps else {name: task.results[name][before:] for name in done.log_norm},
         shares=shares,
-        log_norm_samples={part.start + before + t: norms for t, norms in done.log_norm_samples.items()},
-        compiled_can_go_on=part.start + before <= reaches,
+        log_norm_samples={} if samples is None else {part.start + before + t: norms for t, norms in enumerate(samples)},
+        compiled_can_go_on=not done.stuck or samples is None,
     )
 
 
 def _shares_of(
-    tape: Tape, part: Segment, task: compiled.BackwardTask, sums: compiled.Sums, exponent: np.ndarray
+    tape: Tape, part: Segment, task: compiled.BackwardTask, sums: compiled.Sums, exponent: dict[str, np.ndarray]
 ) -> Shares:
     """What some compiled steps add to the parameter gradients; summed again where too much was lost.
 
-    ``exponent`` is that of their results.
+    ``exponent`` is that of their results. Parts of the state have the same, but for samples apart, whose sums lose nothing.
     """
     if sums.lost:
-        sums = compiled.sums_again(compiled.part_of_task(task, sums.steps), exponent)
+        sums = compiled.sums_again(compiled.part_of_task(task, sums.steps), exponent["hidden"])
     if sums.broke:
         return _careful_shares(tape, part_of(part, sums.steps.start, sums.steps.stop), task, sums.steps, exponent)
     return {name: plain_if_fits(value, e) for name, (value, e) in sums.shares.items()}
 
 
 def _careful_shares(
-    tape: Tape, segment: Segment, task: compiled.BackwardTask, steps: slice, exponent: np.ndarray
+    tape: Tape, segment: Segment, task: compiled.BackwardTask, steps: slice, exponent: dict[str, np.ndarray]
 ) -> Shares:
     """The same by readable steps, where factors are so large that compiled sums overflow, or not finite."""
-    totals = [{name: task.results[name][t] for name in tape.cell.state_names} for t in range(steps.start, steps.stop)]
+    common = np.max([exponent[name] for name in tape.cell.state_names], axis=0)
+    totals = [
+        {name: times_power_of_two(task.results[name][t], int(exponent[name][k] - common[k])) for name in tape.cell.state_names}
+        for k, t in enumerate(range(steps.start, steps.stop))
+    ]  # fmt: skip
     pairs = [
         tape.cell.backward(tape.params, saved, total)[:2] for saved, total in zip(segment.saved, totals, strict=True)
     ]
     du, dv = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-    return parameter_gradients(tape, segment, du, dv, exponent)
+    return parameter_gradients(tape, segment, du, dv, common)

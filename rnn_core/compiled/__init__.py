@@ -153,46 +153,55 @@ class Steps(NamedTuple):
     """What ``run_backward`` did: the last ``number`` steps of the task.
 
     Attributes:
+        stuck: whether the step before them was given up.
         sent: what they send to the step before, by name (H, B); column b counts times 2**sent_exponent[b].
-        exponent: of their results, int64 (number,).
+        exponent: of their results, by name, int64 (number,).
         log_norm: ln ‖dL/dstate_t‖ by name, float64 (number,).
-        log_norm_samples: ln ‖dL/dh_t^(b)‖, float64 (B,), of those steps, counted from the first of them, whose samples lie too
-            far apart for one exponent.
+        log_norm_samples: ln ‖dL/dh_t^(b)‖, float64 (number, B), where samples lie too far apart for one exponent; else None.
         sums: part by part, the last first.
     """
 
     number: int
+    stuck: bool
     sent: State
     sent_exponent: np.ndarray
-    exponent: np.ndarray
+    exponent: dict[str, np.ndarray]
     log_norm: dict[str, np.ndarray]
-    log_norm_samples: dict[int, np.ndarray]
+    log_norm_samples: np.ndarray | None
     sums: list[Sums]
 
 
-def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray) -> Steps:
-    """Steps from last to first, until an exponent a sample does not hold all entries of one, or one is not finite.
+def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray, apart: bool = False) -> Steps:
+    """Steps from last to first, until one exponent does not hold all entries of one, or one is not finite.
 
     ``signal``, by name (H, B), is what the future sends to the last step; column b counts times 2**exponent[b].
+
+    Args:
+        apart: an exponent for every sample, which is slower. The steps then end where a part of the sums does.
     """
-    back = _Back(task, signal, exponent)
+    back = _Back(task, signal, exponent, apart=apart)
     number = _call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed)
     own = slice(len(task.x) - number, None)
     norms = _log_norms(back.squares[:, own], back.square_exponent[:, own])
+    names = task.cell.state_names
     return Steps(
         number,
+        bool(back.stuck[0]),
         back.sent,
         back.sent_exponent + back.sent_columns,
-        back.exponent[own],
-        dict(zip(task.cell.state_names, norms, strict=True)),
-        back.log_norm_samples(own),
+        dict(zip((*names, "x"), back.exponent[:, own], strict=True)),
+        dict(zip(names, norms, strict=True)),
+        _log_norms(back.column_squares[own], back.column_exponent[own]) if apart else None,
         back.sums(number),
     )
 
 
 def sums_again(task: BackwardTask, exponent: np.ndarray) -> Sums:
-    """The sums of all steps of ``task`` as one part, from its results times 2**exponent, at scales at which nothing that counts is lost."""
-    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, np.zeros(task.x.shape[1], np.int64), exponent)
+    """The sums of all steps of ``task`` as one part, at scales at which nothing that counts is lost.
+
+    They are taken from its results times 2**exponent.
+    """
+    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, np.zeros(task.x.shape[1], np.int64), again=exponent)
     return back.sums(_call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed))[0]
 
 
@@ -217,12 +226,12 @@ class _Backward(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in (
                 "joins", "g_exponent", "sent", "sent_memory", "sent_exponent", "sent_columns", "dh", "dc", "dx", "exponent", "squares", "column_squares", "square_exponent",
-                "column_exponent", "apart",
+                "column_exponent", "stuck",
             )
         ),
         *((name, ctypes.c_long) for name in ("before", "part")),
         *((name, ctypes.c_void_p) for name in ("dW_hh", "dW_ih", "db", "sum_exponent", "sums_broke")),
-        ("again", ctypes.c_long),
+        *((name, ctypes.c_long) for name in ("again", "apart_call")),
     ]  # fmt: skip
 
 
@@ -247,7 +256,12 @@ class _Back:
     """What the backward pass is given besides, and what it gives."""
 
     def __init__(
-        self, task: BackwardTask, signal: State, exponent: np.ndarray, again: np.ndarray | None = None
+        self,
+        task: BackwardTask,
+        signal: State,
+        exponent: np.ndarray,
+        again: np.ndarray | None = None,
+        apart: bool = False,
     ) -> None:
         cell, dtype, steps = task.cell, task.x.dtype, len(task.x)
         H, form, names = W_hh_columns(task.params), _FORMS[type(cell)], cell.state_names
@@ -261,9 +275,11 @@ class _Back:
         self.sent_columns = exponent.astype(np.int64) - self.sent_exponent
         self.squares = np.empty((len(names), steps))
         self.square_exponent = np.empty((len(names), steps), np.int64)
-        self._column_squares = np.empty((steps, B))
-        self._column_exponent, self._apart = np.empty((steps, B), np.int64), np.zeros(steps, np.uint8)
-        self.exponent = np.empty(steps, np.int64) if again is None else np.ascontiguousarray(again, np.int64)
+        self.column_squares = np.empty((steps * apart, B))
+        self.column_exponent, self.stuck = np.empty((steps * apart, B), np.int64), np.zeros(1, np.int64)
+        self.exponent = np.empty((len(names) + 1, steps), np.int64)
+        if again is not None:
+            self.exponent[0] = again
         self._dW_hh, self._dW_ih = np.empty((count, rows, H), dtype), np.empty((count, rows, D), dtype)
         self._db = np.empty((count, form.da * H), dtype)
         self._sum_exponent, self._broke = np.zeros((count, 3), np.int64), np.zeros(count, np.int64)
@@ -281,16 +297,11 @@ class _Back:
             None if direct is None else direct.ctypes.data, *strides, _address(joins), _address(g_exponent),
             _address(self.sent.get("hidden")), _address(self.sent.get("cell")), _address(self.sent_exponent), _address(self.sent_columns),
             _address(results["hidden"]), _address(results.get("cell")), _address(results.get("x")),
-            _address(self.exponent), _address(self.squares), _address(self._column_squares), _address(self.square_exponent),
-            _address(self._column_exponent), _address(self._apart), task.first, task.sums_over,
+            _address(self.exponent), _address(self.squares), _address(self.column_squares), _address(self.square_exponent),
+            _address(self.column_exponent), _address(self.stuck), task.first, task.sums_over,
             _address(self._dW_hh), _address(self._dW_ih), _address(self._db), _address(self._sum_exponent), _address(self._broke),
-            again is not None,
+            again is not None, apart,
         )  # fmt: skip
-
-    def log_norm_samples(self, own: slice) -> dict[int, np.ndarray]:
-        """``Steps.log_norm_samples`` of some of the steps."""
-        squares, exponents = self._column_squares[own], self._column_exponent[own]
-        return {int(t): _log_norms(squares[t], exponents[t]) for t in np.flatnonzero(self._apart[own])}
 
     def sums(self, number: int) -> list[Sums]:
         """The sums of the parts of the last ``number`` steps, the last part first."""
@@ -352,9 +363,11 @@ def W_hh_columns(params: Params) -> int:
 
 def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     """ln of norms whose squares are ``squares * 4**exponent``. Two large logarithms that cancel would cost digits."""
-    mantissa, of_square = np.where(exponent == 0, (squares, 0 * exponent), np.frexp(squares))
     with np.errstate(divide="ignore"):
-        norms: np.ndarray = 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2
+        norms: np.ndarray = 0.5 * np.log(squares)
+        if exponent.any():
+            mantissa, of_square = np.frexp(squares)
+            norms = np.where(exponent == 0, norms, 0.5 * np.log(mantissa) + (0.5 * of_square + exponent) * LN2)
     return norms
 
 

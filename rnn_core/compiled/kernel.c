@@ -109,8 +109,8 @@ struct pass {
 /* What the backward pass is given besides, and gives.
  * g: the direct part g_t[i, s] at g + t g_step + i g_row + s g_column, times 2^g_exponent[t], where joins[t].
  * sent, sent_memory (H, B) times 2^sent_exponent, column b times 2^sent_columns[b] besides: in and out, what flows to the step before.
- * dh, dc (steps, H, B), dx (steps, D, B), times 2^exponent[t]; squares (parts, steps) of the norms of dh and dc, times
- * 4^square_exponent; where apart[t], of the columns of dh, too (steps, B), for one exponent does not hold them. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
+ * dh, dc (steps, H, B), dx (steps, D, B), times 2^exponent[t], in rows of exponent for dh, dc where there is one, and dx; squares (parts, steps) of the norms of dh and dc, times
+ * 4^square_exponent; in an apart_call of the columns of dh, too, (steps, B). stuck: whether a step was given up. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
  * dW_hh (gates H, H), dW_ih (gates H, D) and db (rows of da) have one place for each part, from the last to the first, with
  * sum_exponent (3); sums_broke is 1 where too much underflowed, 2 where something overflowed or was invalid. again: dh and dc are given, and only the sums are taken. */
 struct backward {
@@ -123,12 +123,11 @@ struct backward {
     void *dh, *dc, *dx;
     int64_t *exponent;
     double *squares, *column_squares;
-    int64_t *square_exponent, *column_exponent;
-    unsigned char *apart;
+    int64_t *square_exponent, *column_exponent, *stuck;
     long before, part;
     void *dW_hh, *dW_ih, *db;
     int64_t *sum_exponent, *sums_broke;
-    long again;
+    long again, apart_call;
 };
 
 #define JOIN_(a, b) a##_##b

@@ -17,6 +17,7 @@ static long NAME(exponent_for)(long top, long e) {
     return e && top - e >= LOW && top - e <= HIGH ? e : top - (top > 0 ? LOW + 8 : TOP);
 }
 
+/* A call is with samples together or apart throughout, so that its sums are of one kind. */
 typedef struct {
     REAL *dh, *dc; /* dc: NULL where there is no cell state */
     long e;
@@ -182,11 +183,8 @@ static int NAME(move_apart)(const NAME(net) *n, NAME(signal) *s, long *sizes, ch
     for (long b = 0; b < n->Bp; b++) {
         if (sizes[b] == NOT_FINITE)
             return 0;
-        if (!s->apart)
-            s->columns[b] = 0;
         sizes[b] = sizes[b] == NOTHING ? 0 : TOP - sizes[b];
     }
-    s->apart = 1;
     return NAME(move)(n, s, 0, sizes, dead);
 }
 static void NAME(keep)(const NAME(net) *n, const NAME(signal) *s, NAME(signal) *copy) {

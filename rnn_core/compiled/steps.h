@@ -325,10 +325,9 @@ static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s)
 }
 
 /* The step back from `s`: at the scale that it has, or else with the largest entry at the top of the range or, after an overflow, in its
- * middle, or with every sample at the top. `first` keeps what arrived, unless it is kept already; `given` has room for dc. Returns whether
- * one of them holds. */
+ * middle. `first` keeps what arrived, unless it is kept already; `given` has room for dc. Returns whether one of them holds. */
 static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(signal) *s, NAME(signal) *first, int *kept, REAL *given,
-                            REAL bound, long *sizes, char *dead) {
+                            REAL bound, char *dead) {
     const long all = n->H * n->Bp;
     if (s->dc)
         memcpy(given, s->dc, all * sizeof(REAL));
@@ -348,66 +347,63 @@ static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(si
         if (!*kept)
             NAME(keep)(n, s, first), *kept = 1;
         long size = NAME(larger_size)(n, s->dh, s->dc);
-        if (labs(size) >= NOT_FINITE || tried == 3)
+        long to_top = TOP - size, to_middle = -size, overflows = raised & BROKEN;
+        if (s->apart || tried == 2 || labs(size) >= NOT_FINITE || (overflows ? size < 2 : to_top < 2))
             return 0;
-        if (raised & BROKEN && !s->apart && size > 2) {
-            if (!NAME(move)(n, s, -size, NULL, dead))
-                return 0;
-        } else if (raised & BROKEN || s->apart) {
-            return 0;
-        } else if (size < TOP - 2 && tried == 0) {
-            if (!NAME(move)(n, s, TOP - size, NULL, dead))
-                return 0;
-        } else if (!NAME(move_apart)(n, s, sizes, dead))
+        if (!NAME(move)(n, s, overflows ? to_middle : to_top, NULL, dead))
             return 0;
         if (s->dc)
             memcpy(given, s->dc, all * sizeof(REAL));
     }
 }
 
-/* The norms of step t, and for the results one exponent: `shift` brings columns to it where they are apart. Returns the exponent, or
- * NOT_FINITE. `most` is the largest norm, as a power of two, as stored. */
-static long NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct backward *q, long steps, long t, double *most, double *squares,
-                        long *by, long *shift) {
-    long e = s->e, reference = 0;
+/* The norms of step t. `most` is the largest, as a power of two, as stored; `squares` and `by` are rows of room. Returns whether all
+ * is finite. */
+static int NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct backward *q, long steps, long t, double *most, double *squares,
+                       long *by) {
     *most = -INFINITY;
-    if (!s->apart) {
-        for (int i = 0; i <= (s->dc != NULL); i++) {
-            long guess = e ? (LOW + HIGH) / 2 : 0;
-            double square = NAME(square)(i ? s->dc : s->dh, n->H * n->Bp, &guess);
-            if (!(square < INFINITY))
-                return NOT_FINITE;
-            q->squares[i * steps + t] = square, q->square_exponent[i * steps + t] = guess + e;
-            if (square > 0)
-                *most = fmax(*most, log2(square) / 2 + guess);
-        }
-        q->apart[t] = 0;
-        return e;
-    }
-    double largest = -INFINITY;
     for (int i = 0; i <= (s->dc != NULL); i++) {
-        NAME(column_squares)(n, i ? s->dc : s->dh, squares, by);
-        double top = -INFINITY, sum = 0;
-        for (long b = 0; b < n->B; b++) {
-            if (!(squares[b] < INFINITY))
-                return NOT_FINITE;
-            double size = squares[b] > 0 ? log2(squares[b]) / 2 + by[b] + s->columns[b] : -INFINITY;
-            top = fmax(top, size);
-            if (size > largest)
-                largest = size, reference = s->columns[b];
-            if (i == 0)
-                q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->columns[b] + e;
+        const REAL *part = i ? s->dc : s->dh;
+        double sum = 0, top = -INFINITY;
+        long common = s->e ? (LOW + HIGH) / 2 : 0;
+        if (!s->apart) {
+            sum = NAME(square)(part, n->H * n->Bp, &common);
+            if (!(sum < INFINITY))
+                return 0;
+            if (sum > 0)
+                *most = fmax(*most, log2(sum) / 2 + common);
+        } else {
+            NAME(column_squares)(n, part, squares, by);
+            for (long b = 0; b < n->B; b++) {
+                if (!(squares[b] < INFINITY))
+                    return 0;
+                if (squares[b] > 0)
+                    top = fmax(top, log2(squares[b]) / 2 + by[b] + s->columns[b]);
+                if (i == 0)
+                    q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->columns[b] + s->e;
+            }
+            common = top > -INFINITY ? (long)floor(top) : 0;
+            for (long b = 0; b < n->B; b++)
+                if (squares[b] > 0 && by[b] + s->columns[b] - common > -1000)
+                    sum += ldexp(squares[b], 2 * (int)(by[b] + s->columns[b] - common));
         }
-        long common = top > -INFINITY ? (long)floor(top) : 0;
-        for (long b = 0; b < n->B; b++)
-            if (squares[b] > 0 && by[b] + s->columns[b] - common > -1000)
-                sum += ldexp(squares[b], 2 * (int)(by[b] + s->columns[b] - common));
-        q->squares[i * steps + t] = sum, q->square_exponent[i * steps + t] = common + e;
+        q->squares[i * steps + t] = sum, q->square_exponent[i * steps + t] = common + s->e;
     }
+    return 1;
+}
+/* Bring the columns of a result, (rows x Bp) as the signal has them, to one exponent, with the largest entry at the top. Returns it. */
+static long NAME(bring_together)(const NAME(net) *n, const NAME(signal) *s, REAL *a, long rows, long *sizes) {
+    long top = NOTHING;
     for (long b = 0; b < n->Bp; b++)
-        shift[b] = b < n->B ? s->columns[b] - reference : 0;
-    q->apart[t] = 1;
-    return e + reference;
+        sizes[b] = NOTHING;
+    NAME(column_sizes)(n, a, rows, sizes);
+    for (long b = 0; b < n->B; b++)
+        if (sizes[b] != NOTHING && sizes[b] + s->columns[b] > top)
+            top = sizes[b] + s->columns[b];
+    for (long b = 0; b < n->Bp; b++)
+        sizes[b] = b < n->B && top != NOTHING ? s->columns[b] - top + TOP : 0;
+    NAME(times_powers)(n, a, rows, sizes, a);
+    return top == NOTHING ? s->e : s->e + top - TOP;
 }
 
 /* Bring what is sent on back to the top of the range where the last norm has left it. Returns whether nothing that counts is lost. */
@@ -441,8 +437,8 @@ static void NAME(load)(const NAME(net) *n, const REAL *from, REAL *to) {
         memcpy(to + i * n->Bp, from + i * n->B, n->B * sizeof(REAL));
 }
 
-/* Steps from the last to the first. It stops before a step for which an exponent a sample does not hold all entries, or that is not finite.
- * Returns the number of steps done, -1 without memory. */
+/* Steps from the last to the first. It stops before a step for which one exponent does not hold all entries, or apart an exponent a sample,
+ * or that is not finite; apart also where a part of the sums ends. Returns the number of steps done, -1 without memory. */
 long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     const struct layout *of = &layouts[p->cell];
     NAME(net) n = {0};
@@ -466,7 +462,7 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
         dx_room = NAME(take)(&n.memory, D * Bp), room = NAME(take)(&n.memory, all);
         first_dh = NAME(take)(&n.memory, all), first_dc = NAME(take)(&n.memory, cells * all);
         r = NAME(take)(&n.memory, all), dq = NAME(take)(&n.memory, all), carry = NAME(take)(&n.memory, all);
-        longs = (long *)NAME(take)(&n.memory, 6 * Bp * 8 / size), column_squares = (double *)NAME(take)(&n.memory, Bp * 8 / size);
+        longs = (long *)NAME(take)(&n.memory, 5 * Bp * 8 / size), column_squares = (double *)NAME(take)(&n.memory, Bp * 8 / size);
         dead = (char *)NAME(take)(&n.memory, Bp);
         NAME(place_sums)(&n, &sums, p->steps);
         NAME(pack_backward)(&n);
@@ -476,23 +472,24 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
         }
     }
-    long *sizes = longs, *by = longs + 2 * Bp, *shift = longs + 3 * Bp;
+    long *sizes = longs, *by = longs + 2 * Bp;
     const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.Hc * H), NAME(size)(n.W_ih, n.Hc * D))));
     const REAL *hidden = p->hidden, *memories = p->memory, *saved = p->kept, *x = p->x;
     REAL *dh_all = q->dh, *dc_all = q->dc, *dx_all = q->dx;
     long t = p->steps, part = 0;
     int stop = 0;
-    NAME(signal) s = {.e = *q->sent_exponent, .columns = longs + 4 * Bp}, first = {.dh = first_dh, .dc = cells ? first_dc : NULL, .columns = longs + 5 * Bp};
-    for (long b = 0; b < Bp; b++) {
+    NAME(signal) s = {.e = *q->sent_exponent, .apart = (int)q->apart_call, .columns = longs + 3 * Bp};
+    NAME(signal) first = {.dh = first_dh, .dc = cells ? first_dc : NULL, .columns = longs + 4 * Bp};
+    for (long b = 0; b < Bp; b++)
         s.columns[b] = b < B && !again ? q->sent_columns[b] : 0;
-        s.apart |= s.columns[b] != 0;
-    }
     /* What arrives at step t lies where dL/dh_t is written, or in a room of its own. */
     s.dh = wide || s.apart || again ? dh_room[t & 1] : dh_all + (t - 1) * H * B, s.dc = cells ? dc_room[0] : NULL;
     if (!again)
         NAME(load)(&n, q->sent, s.dh);
     if (cells && !again)
         NAME(load)(&n, q->sent_memory, s.dc);
+    if (s.apart)
+        stop = !NAME(move_apart)(&n, &s, sizes, dead);
     while (t > 0 && !stop) {
         if (t == p->steps || (q->before + t) % q->part == 0)
             NAME(begin_sums)(&n, &sums);
@@ -531,38 +528,34 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             int kept = q->joins[now];
             if (kept) {
                 NAME(keep)(&n, &s, &first);
-                const REAL *g = (const REAL *)q->g + now * q->g_step;
-                stop = !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
-                if (stop && !s.apart) { /* one exponent does not hold both */
-                    NAME(keep)(&n, &first, &s);
-                    stop = !NAME(move_apart)(&n, &s, sizes, dead) || !NAME(join)(&n, g, q, q->g_exponent[now], &s, room, sizes, dead);
-                }
+                stop = !NAME(join)(&n, (const REAL *)q->g + now * q->g_step, q, q->g_exponent[now], &s, room, sizes, dead);
             }
-            stop = stop || !NAME(try_scales)(&n, &to, &s, &first, &kept, room, bound, sizes, dead);
             double most = 0;
-            long e = stop ? NOT_FINITE : NAME(norms)(&n, &s, q, p->steps, now, &most, column_squares, by, shift);
-            if (e == NOT_FINITE) { /* what arrived, as it arrived */
-                stop = 1;
+            stop = stop || !NAME(try_scales)(&n, &to, &s, &first, &kept, room, bound, dead) ||
+                   !NAME(norms)(&n, &s, q, p->steps, now, &most, column_squares, by);
+            if (stop) { /* what arrived, as it arrived */
                 if (kept)
                     s = first;
                 else if (cells)
                     s.dc = room;
                 break;
             }
-            q->exponent[now] = e, sums.e[sums.done] = e;
-            const REAL *dh = s.dh, *dc = s.dc;
-            if (s.apart) { /* results and da have one exponent a step */
-                NAME(times_powers)(&n, s.dh, H, shift, s.dh), NAME(times_powers)(&n, to.dx, D, shift, to.dx);
-                NAME(times_powers)(&n, to.da, of->da * H, shift, to.da);
+            int64_t *exponent = q->exponent + now, *of_x = exponent + (1 + cells) * p->steps;
+            *exponent = *of_x = sums.e[sums.done] = s.e;
+            if (cells)
+                exponent[p->steps] = s.e;
+            if (s.apart) { /* every result of a step has one exponent, and so has da */
+                *exponent = NAME(bring_together)(&n, &s, s.dh, H, sizes), *of_x = NAME(bring_together)(&n, &s, to.dx, D, sizes);
+                sums.e[sums.done] = NAME(bring_together)(&n, &s, to.da, of->da * H, sizes);
                 if (cells)
-                    NAME(times_powers)(&n, s.dc, H, shift, s.dc);
+                    exponent[p->steps] = NAME(bring_together)(&n, &s, s.dc, H, sizes);
             }
-            if (dh != dh_all + now * H * B)
-                NAME(narrow)(dh, H, B, Bp, dh_all + now * H * B);
+            if (s.dh != dh_all + now * H * B)
+                NAME(narrow)(s.dh, H, B, Bp, dh_all + now * H * B);
             if (to.dx == dx_room)
                 NAME(narrow)(to.dx, D, B, Bp, dx_all + now * D * B);
             if (cells)
-                NAME(narrow)(dc, H, B, Bp, dc_all + now * H * B);
+                NAME(narrow)(s.dc, H, B, Bp, dc_all + now * H * B);
             sums.done++, t--;
             s.dh = to.dh_prev, s.dc = to.dc_prev;
             if (!NAME(renormalise)(&n, &s, &first, most, sizes, dead)) {
@@ -571,8 +564,11 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             }
         }
         NAME(add_steps)(&n, &sums, hidden + t * H * B, x + t * B * D, p->homogeneous ? p->exponent + t : NULL, (int)again);
-        if (t == 0 || stop || (q->before + t) % q->part == 0)
+        const int sums_end = t == 0 || stop || (q->before + t) % q->part == 0;
+        if (sums_end)
             NAME(end_sums)(&n, &sums, q, part++);
+        if (s.apart && sums_end)
+            break;
     }
     for (long i = 0; i < H && !again; i++) {
         memcpy((REAL *)q->sent + i * B, s.dh + i * Bp, B * sizeof(REAL));
@@ -580,8 +576,8 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             memcpy((REAL *)q->sent_memory + i * B, s.dc + i * Bp, B * sizeof(REAL));
     }
     for (long b = 0; b < B && !again; b++)
-        q->sent_columns[b] = s.apart ? s.columns[b] : 0;
-    *q->sent_exponent = s.e;
+        q->sent_columns[b] = s.columns[b];
+    *q->sent_exponent = s.e, *q->stuck = stop;
     free(memory);
     return p->steps - t;
 }
