@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 
 from benchmarks import check, many_gpu
-from benchmarks.work import make
 
 
 def test_ours_is_checked_before_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A benchmark of something else than the engine computes."""
-    works = many_gpu.repeated([make(16, "float64", seed, steps=20, batch=4) for seed in range(3)], 5)
+    works = many_gpu.repeated([many_gpu.make(16, "float64", seed, 20, 4, "cpu:0") for seed in range(3)], 5)
     ours = many_gpu.Ours(works, "cpu:0")
-    assert check.check("ours", ours.read(ours()), many_gpu.expected_of(works), "float64") < 1e-12
+    assert many_gpu.worst_of("ours", ours.read(ours()), many_gpu.expected_of(works), "float64") < 1e-12
     ours.params["weight_hh"] *= 1.001
     with pytest.raises(check.WrongNumbers, match="ours: a relative error of"):
-        check.check("ours", ours.read(ours()), many_gpu.expected_of(works), "float64")
+        many_gpu.worst_of("ours", ours.read(ours()), many_gpu.expected_of(works), "float64")
 
 
 def test_the_page_says_what_the_file_holds() -> None:

@@ -120,6 +120,13 @@ def test_a_run_that_one_exponent_does_not_hold_comes_from_the_engine_in_numpy(de
 
 
 @devices
+def test_states_that_grow_too_large_are_enough(device: str) -> None:
+    """Here the gradients hold, and the states, of 10^110, do not: a run is made again where any part of it is in doubt."""
+    experiments = sweep(activation="relu", radii=(1.0, 100.0))
+    assert {e.spectral_radius for e in went_together(experiments, device)} == {1.0}
+
+
+@devices
 def test_dead_samples_are_counted(device: str) -> None:
     """A sample whose gradient is exactly zero from some step on is no growth of -inf for all."""
     experiments = sweep(activation="relu", hidden_size=4, batch_size=6, radii=(0.7, 1.0), sequence_length=30)
