@@ -9,6 +9,9 @@ A GPU needs work for all its processors at every step, and one run has too littl
 | ``powers.py`` | powers of two as tensors, and which magnitudes a pass may hold |
 | ``steps.py`` | one step of each cell with a leading run axis, forward above backward |
 | ``passes.py`` | ``Together``: the buffers, and the passes over them, on CUDA as captured graphs |
+| ``fused.py`` | the passes of small vanilla and residual cells on CUDA: all steps in one kernel, by Triton |
+| ``columns.py`` | what every column of a signal says of itself |
+| ``kernels.py`` | on CUDA the reductions of ``columns`` and ``sums``, by Triton |
 | ``sums.py`` | gradients of parameters and inputs: products over all steps |
 | ``trace.py`` | what is read off the buffers: norms, saturation, slopes, what narrower formats lose |
 | ``spectra.py`` | spectral radii and mean-field rates of many networks at once |

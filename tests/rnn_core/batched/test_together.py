@@ -14,7 +14,8 @@ import torch
 
 import rnn_core as rc
 from rnn_core.batched import STEPS, Shape, Together
-from rnn_core.batched.trace import read_states
+from rnn_core.batched.passes import Direct
+from rnn_core.batched.trace import read_gradients, read_states
 from rnn_core.scaling import Scaled
 from tests.support.many_runs import SATURATED_BELOW, Found, Net, draw, errors, together
 
@@ -121,9 +122,6 @@ def test_graphs_give_the_bits_of_single_launches(every: bool, device: str) -> No
             torch.stack([torch.tensor(net.x, device=device) for net in nets]),
         )
         them.forward()
-        from rnn_core.batched.passes import Direct
-        from rnn_core.batched.trace import read_gradients
-
         them.backward(W.transpose(1, 2) @ dy[-1], keep=False)
         them.backward(W.transpose(1, 2) @ dy[-1], Direct(W, dy) if every else None)
         log_norm = read_gradients(them).log_norm.cpu().numpy()
