@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from study.files import pictures, seal
 from study.files.writing import Damaged, Misplaced
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("verify-results")]
 
 DAMAGED = "content is not what was written"
 KINDS = (
@@ -27,14 +25,14 @@ KINDS = (
     "report.html",
     "checks/gate.parquet",
     "blocks/*/*/updates.parquet",
-    "verified/*/*/checks.parquet",
-    "cache/*/*/*.run",
+    "verified/*/checks.parquet",
+    "cache/*/*/*/*.runs",
+    "cache/figures/*/svg",
 )
 
 
 def verify(project: Disturbed, *more: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "study.tools.verify_results", f"studies/{STUDY}.yaml", *more]
-    done = subprocess.run(command, cwd=project.root, env=project.environment() | {"PYTHONPATH": str(project.root / "workflow" / "scripts")}, capture_output=True, text=True, check=False)  # fmt: skip
+    done = project.tool("verify_results", *more)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -86,7 +84,7 @@ def test_what_is_missing_is_named(project: Disturbed, kind: str) -> None:
 def test_files_that_changed_places_are_found(project: Disturbed) -> None:
     """Blocks, tables, runs and a figure's files: all whole, and none where it belongs."""
     blocks = sorted((project.results / "blocks").glob("*/*/runs.parquet"))
-    runs = sorted(project.results.glob("cache/*/*/*.run"))
+    runs = project.cache_files()
     tables = [project.results / "tables" / f"{name}.parquet" for name in ("runs", "updates")]
     for one, two in (blocks[:2], runs[:2], tables):
         contents = one.read_bytes(), two.read_bytes()
@@ -150,7 +148,7 @@ def test_beside_a_finished_study_one_damaged_file_is_put_aside_and_made_anew(
     assert status == 1
     assert f"results/{STUDY}/{kind} is damaged: its {DAMAGED}. It was renamed to {Path(kind).name}.damaged" in said
     jobs = project.rules_to_run(*project.arguments)
-    assert jobs.get("render_report") == 1 and jobs.get("draw_figure", 0) == ("figures" in kind)
+    assert jobs.get("render_report") == 1 and jobs.get("draw_figures", 0) == ("figures" in kind)
     project.run()
     assert verify(project)[0] == 0
     assert_whole(project, undisturbed)

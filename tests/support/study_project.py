@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from tests.support import python_server
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
 REPEATABLE_TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next
@@ -26,14 +28,8 @@ class Project:
 
     def snakemake(self, *arguments: str, check: bool = True, cores: int = 2) -> subprocess.CompletedProcess[str]:
         """Run snakemake in the copy, as a user would."""
-        done = subprocess.run(
-            self.command(*arguments, cores=cores),
-            cwd=self.root,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        words = self.command(*arguments, cores=cores)[2:]
+        done = python_server.run_module(*words, folder=self.root, environment=self.environment())
         if check and done.returncode:
             raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
         return done
@@ -76,6 +72,18 @@ def copy(target: Path) -> Project:
         else:
             shutil.copy(source, target / name)
     return Project(target)
+
+
+def kept_runs(cache: Path) -> dict[str, float]:
+    """Identity and key of every whole run in a study's cache -> seconds in the engine, which would differ if it were made again."""
+    from study.files.cache import Cache  # not for programs that are started without the workflow's folder
+
+    found: dict[str, float] = {}
+    for identity in sorted(folder.name for folder in cache.glob("*") if folder.name != "figures"):
+        runs = Cache(cache, identity)
+        entries = {key: runs.get(key) for key in runs.keys()}  # noqa: SIM118 - a method that looks at files
+        found |= {f"{identity}/{key}": entry.timing["seconds"] for key, entry in entries.items() if entry is not None}
+    return found
 
 
 def without_figures(config: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from snakemake.logging import logger
 
 from study.files import writing
 from study.files import lock
+from study.runs import gate
 from study.screen import session
 from study.screen.jobs import jobs_of
 
@@ -47,6 +48,7 @@ def prepare_files():
     except writing.FileTrouble as trouble:
         raise WorkflowError(str(trouble))
     writing.remove_leftovers(STUDY, f"{STUDY}/cache", ".snakemake/holders")
+    gate.forget(REFUSED)
 
 
 def tidy_files():
@@ -69,7 +71,10 @@ def show_progress():
         Path(f"{STUDY}/logs/progress.log"),
         queued=not workflow.local_exec,
     )
-    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.view.stop)
+    view = LISTENER.view
+    stop.stop_on_signals(
+        workflow.scheduler, workflow.local_exec, view.stopping, view.stop
+    )
 
 
 def end_progress(well):
