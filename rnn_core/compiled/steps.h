@@ -222,7 +222,7 @@ static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const 
             NAME(of_kind)(n, s, kind, &by);
         s->exponent[kind] = most[kind];
         for (long c = 0; c < s->done; c++)
-            s->f[kind][c] -= most[kind];
+            s->f[kind][c] = most[kind] == NOTHING ? 0 : s->f[kind][c] - most[kind]; /* every product is zero, of any e */
     }
 }
 /* The rows of da over steps and samples. Padding holds zeros. */
@@ -269,6 +269,7 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
         NAME(align)(n, s, h, x, e_h);
     forget_flags();
     NAME(add_rows)(s->da, s->done, of->da * n->H, n->Bp, apart ? s->f[2] : NULL, s->rows);
+    s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST); /* before the flags are used to scale factors */
     for (int i = 0; i < of->shares; i++) {
         const struct share *share = &of->share[i];
         long all = share->factor == FROM_X ? n->D : n->H;

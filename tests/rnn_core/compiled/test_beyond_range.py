@@ -260,6 +260,17 @@ def test_a_sample_far_below_what_joins_is_not_lost() -> None:
     np.testing.assert_allclose(found, [np.log(2) / 2 - LN2, np.log(2) / 2 - 4000 * LN2], rtol=1e-12)
 
 
+def test_a_gradient_that_has_died_far_above_the_range_adds_nothing() -> None:
+    """The exponent lives on when every da is zero: 0 times 2**5000 is nan in the sums."""
+    cell = rc.ResidualCell("relu", 0.5, 0.25)  # keeps a gradient alive beside units that are off
+    params = cell.init_params(np.random.default_rng(0), 1, 3)
+    tape = rc.forward(cell, params, np.zeros((300, 1, 1)))
+    gradients = rc.backward(tape, None, {"hidden": rc.Scaled(np.ones((1, 3)), 5000)})
+    assert np.isfinite(gradients.log_norm).all()
+    for value in gradients.params.values():
+        assert not np.any(value)
+
+
 def test_zeros_far_above_do_not_clear_a_gradient() -> None:
     """Of rows that are zero the exponent counts, and the others become 0: dW_hh where one block of a GRU's rows is zero."""
     tape, given = case(CELLS["gru_reset_before"]("relu"), Regime(exponent=-5000), "float32", (8, 3, 2))
