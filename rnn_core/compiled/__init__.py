@@ -23,6 +23,7 @@ from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.compiled.build import library
 from rnn_core.compiled.kept import KeptSteps
+from rnn_core.compiled.memory import address
 from rnn_core.scaling import LN2
 
 # As kernel.c counts them. An activation that is not here takes the readable path.
@@ -383,7 +384,7 @@ def _address(array: np.ndarray | None) -> int | None:
     if array is None:
         return None
     assert array.flags.c_contiguous
-    return int(array.__array_interface__["data"][0])
+    return address(array)
 
 
 def _call(name: str, dtype: np.dtype, *structures: ctypes.Structure) -> int:
