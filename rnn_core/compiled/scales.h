@@ -42,7 +42,7 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
     for (; i < n; i++) {
         REAL magnitude = NAME(absolute)(a[i]);
         memcpy(&here, &magnitude, sizeof here);
-        here &= ~((INTEGER)1 << (8 * sizeof(REAL) - 1)); /* nan has a sign, too */
+        here &= (INTEGER)(((uint64_t)1 << (8 * sizeof(REAL) - 1)) - 1); /* nan has a sign, too */
         bits = here > bits ? here : bits;
     }
     return NAME(exponent_of_bits)(bits);
