@@ -1,4 +1,4 @@
-"""The study that the fault tests disturb, finished once undisturbed."""
+"""What some fault tests need of the machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import os
 
 import pytest
 
-from tests.faults.disturbed import Disturbed, fresh, has_mount
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
-    """The study after one call that nobody disturbed. Tests must not change it."""
-    project = fresh(tmp_path_factory.mktemp("undisturbed") / "project")
-    project.run()
-    return project
+from tests.faults.disturbed import has_mount
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,9 +19,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from study.files import seal
+from tests.support.python_server import run_module
 from tests.support.study_project import REPEATABLE_TABLES, Project, copy, kept_runs, of_four_blocks
 
 STUDY = "faults"
+SAID = "said.log"  # what Snakemake said
 PATIENCE = 180.0  # seconds, for what takes two
 
 
@@ -46,7 +47,7 @@ class Disturbed(Project):
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """Snakemake in a process group of its own; its words go to a file, for a pipe's reader would be one more thing to kill."""
-        with (self.root / "said.log").open("a") as log:
+        with (self.root / SAID).open("a") as log:
             return subprocess.Popen(
                 self.command(*more, *self.arguments),
                 cwd=self.root,
@@ -58,7 +59,7 @@ class Disturbed(Project):
             )
 
     def said(self) -> str:
-        return (self.root / "said.log").read_text()
+        return (self.root / SAID).read_text()
 
     def jobs(self, session: int | None = None) -> dict[int, str]:
         """Living jobs of this copy: process -> script, found in the kernel's list; of one call only, if its process is given."""
@@ -105,10 +106,15 @@ class Disturbed(Project):
 
     def release_lock(self) -> str:
         """What ``make report`` does first."""
-        command = [sys.executable, "-m", "study.tools.release_lock", f"studies/{STUDY}.yaml"]
-        environment = self.environment() | {"PYTHONPATH": str(self.root / "workflow" / "scripts")}
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=True)
+        done = self.tool("release_lock")
+        assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def tool(self, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """``python -m study.tools.NAME`` of this study."""
+        environment = self.environment() | {"PYTHONPATH": str(self.root / "workflow" / "scripts")}
+        words = (f"study.tools.{name}", f"studies/{STUDY}.yaml", *more)
+        return run_module(*words, folder=self.root, environment=environment)
 
     def is_locked(self) -> bool:
         return any((self.root / ".snakemake" / "locks").glob("*.lock"))
@@ -119,6 +125,11 @@ def fresh(root: Path) -> Disturbed:
     project = Disturbed(copy(root).root)
     project.write_config(STUDY, of_four_blocks(project.config(), STUDY))
     return project
+
+
+def finish(folder: Path) -> None:
+    """Run the study in ``folder / "project"``, and keep what Snakemake said beside it."""
+    (folder / SAID).write_text(fresh(folder / "project").run())
 
 
 def finished(undisturbed: Disturbed, root: Path) -> Disturbed:

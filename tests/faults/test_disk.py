@@ -15,7 +15,7 @@ from study.files import writing
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
 from tests.support.study_project import ROOT
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.xdist_group("disk")
 
 FULL = "cannot be written: the disk is full. Free some space there, then run the same command again. What is finished is kept."
 READ_ONLY = "cannot be written: it is on a file system that can only be read. Make it writable, or work in a copy of the project elsewhere."

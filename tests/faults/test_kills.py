@@ -14,7 +14,7 @@ from study.files import seal
 from study.files.writing import Damaged, FileTrouble
 from tests.faults.disturbed import Disturbed, assert_whole, fresh, kill
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("kills")]
 
 # what is alive at the kill, which comes a random moment after that job has started
 FIRST = ("check_engine", "verify_runs")

@@ -30,7 +30,7 @@ from tests.faults.disturbed import STUDY, Disturbed
 from tests.faults.replay import KEEPER, READS, WRITES, control, counted
 from tests.support.study_project import copy, without_figures
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("failing calls")]
 
 HERE = Path(__file__).parent
 ALL = os.environ.get("ALL_FAULTS") == "1"

@@ -21,7 +21,7 @@ from study.tables import store
 from study.tables.columns import schema_of
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.xdist_group("places")
 
 CONFIG: dict[str, Any] = {
     "study": "mine",

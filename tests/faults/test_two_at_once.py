@@ -18,7 +18,7 @@ from study.files import writing
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, edit_holder, fresh, holder
 from tests.support.study_project import ROOT
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.xdist_group("two at once")
 
 
 @pytest.mark.workflow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from study.files import pictures, seal
 from study.files.writing import Damaged, Misplaced
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, damage, finished, flip
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("verify-results")]
 
 DAMAGED = "content is not what was written"
 KINDS = (
@@ -34,8 +32,7 @@ KINDS = (
 
 
 def verify(project: Disturbed, *more: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "study.tools.verify_results", f"studies/{STUDY}.yaml", *more]
-    done = subprocess.run(command, cwd=project.root, env=project.environment() | {"PYTHONPATH": str(project.root / "workflow" / "scripts")}, capture_output=True, text=True, check=False)  # fmt: skip
+    done = project.tool("verify_results", *more)
     assert done.stderr == ""
     return done.returncode, done.stdout
 

@@ -21,6 +21,8 @@ from tests.page import drawn_studies
 from tests.page.reading import Reader, count_words, read, sentences_of
 from tests.page.second_opinion import KINDS
 
+pytestmark = pytest.mark.xdist_group("drawn pages")  # one set-up for all
+
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 FIGURES = sorted(path.stem for path in (SCRIPTS / "figures").glob("[!_]*.py"))
 PICTURE = '<svg width="1" height="1"></svg>'

@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from tests.support import python_server
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
 REPEATABLE_TABLES = ("traces", "updates", "runs", "checks")  # timings differ from one execution to the next
@@ -26,14 +28,8 @@ class Project:
 
     def snakemake(self, *arguments: str, check: bool = True, cores: int = 2) -> subprocess.CompletedProcess[str]:
         """Run snakemake in the copy, as a user would."""
-        done = subprocess.run(
-            self.command(*arguments, cores=cores),
-            cwd=self.root,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        words = self.command(*arguments, cores=cores)[2:]
+        done = python_server.run_module(*words, folder=self.root, environment=self.environment())
         if check and done.returncode:
             raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
         return done

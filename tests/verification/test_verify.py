@@ -21,6 +21,8 @@ from study.tables.columns import schema_of
 from verification import differences, figure, run, segments
 from verification.cases import Case, all_cases, is_real, network_of
 
+pytestmark = pytest.mark.xdist_group("verification")  # one set-up for all
+
 Rows = list[dict[str, Any]]
 
 

@@ -18,6 +18,8 @@ from study.data import task_file
 from study.settings import described_axes
 from tests.support.study_project import Project, copy, without_figures
 
+pytestmark = pytest.mark.xdist_group("own data")  # one set-up for all
+
 FILE = "data/my {task} {waves} [1] *?.csv"
 DESCRIBED: dict[str, Any] = {
     "file": FILE,

@@ -6,11 +6,11 @@ import io
 import logging
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +22,11 @@ from study.screen import display, job_log, session, view
 from study.screen.display import Screen
 from study.screen.session import Listener
 from study.screen.view import StudyView
-from tests.support.study_project import ROOT, Project, copy, of_four_blocks
+from tests.faults.disturbed import SAID, STUDY, Disturbed, fresh
+from tests.support.python_server import run_module
+from tests.support.study_project import ROOT, Project
 from tests.support.terminal import Ended, Terminal, run_in_terminal
 
-STUDY = "seen"
 STOPPED = "Stopped. What is finished is kept; the same command goes on."
 LEFT = r"(about (\d+ h )?(\d+ min )?(\d+ s )?left)"
 LIVE = re.compile(rf"\d+ of 48 runs \(\d+ %\)(, [\d.e+]+ runs/s)?(, {LEFT})?(: [a-z0-9(), ]+)?(  \[#*\.*\])?")
@@ -39,13 +40,7 @@ MESSAGES = re.compile(
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A copy with a study of four blocks and one figure that was not run."""
-    return small(tmp_path / "project")
-
-
-def small(root: Path) -> Project:
-    project = copy(root)
-    project.write_config(STUDY, of_four_blocks(project.config(), STUDY))
-    return project
+    return fresh(tmp_path / "project")
 
 
 def environment(project: Project, **more: str) -> dict[str, str]:
@@ -59,12 +54,9 @@ def in_terminal(project: Project, *more: str, columns: int = 100, when: str | No
 
 
 def in_log(project: Project, *more: str, **variables: str) -> tuple[int, str]:
-    command = [*project.command(*more), f"--configfile=studies/{STUDY}.yaml"]
-    with (project.root / "said.log").open("w") as log:
-        done = subprocess.run(
-            command, cwd=project.root, env=environment(project, **variables), stdout=log, stderr=log, timeout=300
-        )
-    return done.returncode, (project.root / "said.log").read_bytes().decode()
+    words = [*project.command(*more)[2:], f"--configfile=studies/{STUDY}.yaml"]
+    done = run_module(*words, folder=project.root, environment=environment(project, **variables))
+    return done.returncode, done.stdout + done.stderr
 
 
 def assert_nothing_mixed(terminal: Terminal, *allowed: str, columns: int = 100) -> None:
@@ -87,16 +79,14 @@ def _is_cut(line: str, columns: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ended, str]:
-    """A project whose study was run in a terminal, deleted, and run into a log: (project, terminal session, log)."""
-    project = small(tmp_path_factory.mktemp("seen") / "project")
+def seen(undisturbed: Disturbed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ended, str]:
+    """A project whose study was run in a terminal, that session, and the log of the same study run into a log."""
+    project = fresh(tmp_path_factory.mktemp("seen") / "project")
     ended = in_terminal(project)
-    kept = (project.root / "results" / STUDY / "logs" / "progress.log").read_text()
-    assert kept.splitlines()[-1].startswith("48 of 48 runs (100 %)")
-    shutil.rmtree(project.root / "results")
-    status, said = in_log(project)
-    assert status == 0, said
-    return project, ended, said
+    for each in (project, undisturbed):
+        kept = (each.root / "results" / STUDY / "logs" / "progress.log").read_text()
+        assert kept.splitlines()[-1].startswith("48 of 48 runs (100 %)")
+    return project, ended, (undisturbed.root.parent / SAID).read_bytes().decode()
 
 
 @pytest.mark.workflow
@@ -169,11 +159,21 @@ PLANTED = "a planted refusal"
 
 def plant(project: Project, *faults: tuple[str, str]) -> None:
     """(block, statement that it runs instead of its runs) for some of the four blocks."""
-    file = project.root / "workflow" / "scripts" / "study" / "runs" / "runner.py"
-    text, line = file.read_text(), "    runner.finish(by_name.values(), record)\n"
-    assert text.count(line) == 1
     planted = [f'    if block.name == "{name}":\n        import os\n        {what}\n' for name, what in faults]
-    file.write_text(text.replace(line, "".join(planted) + line))
+    line = "    runner.finish(by_name.values(), record)\n"
+    edit(project, "runs/runner.py", line, "".join(planted) + line)
+
+
+def hear_late(project: Project) -> None:
+    """The call notices a signal half a second after its jobs could, as it may on a loaded machine."""
+    edit(project, "screen/stop.py", "    asked.wait()\n", "    asked.wait()\n    time.sleep(0.5)\n")
+
+
+def edit(project: Project, module: str, line: str, other: str) -> None:
+    file = project.root / "workflow" / "scripts" / "study" / module
+    text = file.read_text()
+    assert text.count(line) == 1
+    file.write_text(text.replace(line, other))
 
 
 @pytest.mark.workflow
@@ -215,6 +215,7 @@ def test_failed_jobs_are_told_once_each_with_block_reason_and_log(project: Proje
 def test_a_call_that_is_stopped_ends_fast_and_says_that_the_same_command_goes_on(project: Project, how: str) -> None:
     """SIGTERM and SIGHUP go to Snakemake alone; its jobs end all the same, one of which would take ten minutes. It takes a second."""
     plant(project, ("activation=relu", "time.sleep(600)"))
+    hear_late(project)
 
     def act(process: int, terminal: int) -> None:
         if how == "Ctrl-C":
@@ -263,7 +264,7 @@ HELD_LOCK = """
     scheduler._user_kill = None
     signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
     if sys.argv[1] == "ours":
-        stop.stop_on_signals(scheduler, True, lambda: print("told", flush=True))
+        stop.stop_on_signals(scheduler, True, threading.Event(), lambda: print("told", flush=True))
     with scheduler._lock:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
@@ -291,14 +292,14 @@ ELSEWHERE = """
     from types import SimpleNamespace
     from study.screen import stop
 
-    jobs = threading.Semaphore(0)  # the main thread waits for it, without an end
-    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: jobs.release()), True, lambda: None)
-
     def receive():
         time.sleep(0.5)
         signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
 
     threading.Thread(target=receive, daemon=True).start()
+    jobs = threading.Semaphore(0)  # the main thread waits for it, without an end
+    scheduler = SimpleNamespace(executor_error_callback=lambda error: jobs.release())
+    stop.stop_on_signals(scheduler, True, threading.Event(), lambda: None)
     jobs.acquire()
     print("ended", flush=True)
 """
@@ -312,15 +313,49 @@ def test_a_signal_that_another_thread_receives_ends_the_call() -> None:
     assert done.stdout == "ended\n", done.stderr
 
 
+TO_ALL = """
+    import os, signal, subprocess, sys, threading, time
+    from types import SimpleNamespace
+    from study.screen import stop
+
+    heard = stop._Asked.wait  # this process hears of the signal late, as on a loaded machine
+    stop._Asked.wait = lambda asked: (heard(asked), time.sleep(1.0))
+    ended, stopping = threading.Event(), threading.Event()
+    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: ended.wait()), True, stopping, lambda: None)
+
+    def work():
+        job = subprocess.Popen(["bash", "-c", f"set -e; {sys.executable} -S -c 'print(1, flush=True); import time; time.sleep(600)'"], stdout=-1)
+        job.stdout.readline()
+        os.killpg(0, getattr(signal, sys.argv[1]))
+        status = job.wait()
+        print(stopping.is_set(), status in (-signal.SIGTERM, 128 + signal.SIGTERM), flush=True)
+        ended.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGHUP"])
+def test_what_a_terminal_sends_to_all_ends_no_job_before_the_call_knows_of_it(number: str) -> None:
+    """The call ends its jobs, with SIGTERM. One that ended of itself would be told as a failure, and cut the call's work short."""
+    command = [sys.executable, "-c", textwrap.dedent(TO_ALL), number]
+    scripts = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "scripts")}
+    done = subprocess.run(command, env=scripts, capture_output=True, text=True, timeout=60, start_new_session=True)
+    assert done.stdout == "True True\n", done.stderr
+
+
 HELD_UP = """
-    import os, signal, subprocess, sys, time
+    import os, signal, subprocess, sys, threading, time
     from types import SimpleNamespace
     from study.screen import stop
 
     stop.PATIENCE = {True: 3.0}
     job = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
     print(job.pid, flush=True)
-    stop.stop_on_signals(SimpleNamespace(executor_error_callback=lambda error: time.sleep(600)), True, lambda: None)
+    scheduler = SimpleNamespace(executor_error_callback=lambda error: time.sleep(600))
+    stop.stop_on_signals(scheduler, True, threading.Event(), lambda: None)
     time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
@@ -480,8 +515,8 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listener:
     return found
 
 
-def failing(listener: Listener, number: int, log: str) -> None:
-    hear(listener, "RuleException:\nCalledProcessError in file x, line 3:\nCommand 'python x' returned non-zero exit status 3.", logging.ERROR, event="error", exception="RuleException")  # fmt: skip
+def failing(listener: Listener, number: int, log: str, how: str = "returned non-zero exit status 3") -> None:
+    hear(listener, f"RuleException:\nCalledProcessError in file x, line 3:\nCommand 'python x' {how}.", logging.ERROR, event="error", exception="RuleException")  # fmt: skip
     hear(listener, "Error in rule", logging.ERROR, event="job_error", jobid=number, rule_name="run_block", rule_msg=None, log=[log])  # fmt: skip
 
 
@@ -524,6 +559,44 @@ def test_a_job_that_is_tried_again_and_ends_well_has_not_failed(listener: Listen
     failure = ["  It ended with exit status 3 and left no words in its log.", f"  Log: {log}"]
     assert said(listener)[1:-1] == ["Failed: block x/1", *failure, again, again, "Failed: block x/2", *failure]
     assert said(listener)[-1].startswith("1 of 2 jobs failed: block x/2. What is finished is kept;")
+
+
+@pytest.mark.parametrize(
+    ("how", "signal_name"),
+    [
+        ("died with <Signals.SIGTERM: 15>", "SIGTERM"),
+        ("returned non-zero exit status 143", "SIGTERM"),
+        ("died with <Signals.SIGINT: 2>", "SIGINT"),
+        ("returned non-zero exit status 129", "SIGHUP"),
+    ],
+)
+def test_a_job_that_the_stop_of_the_call_killed_has_not_failed_even_if_it_ends_first(
+    how: str, signal_name: str, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch system sends SIGTERM to all processes. Where nothing else stops, somebody killed the job, and that is told."""
+    told_late = threading.Timer(0.3, listener.view.stopping.set)
+    told_late.start()
+    failing(listener, 1, str(tmp_path / "1.log"), how)
+    told_late.join()
+    hear(listener, "Trying to restart job 1.")
+    assert said(listener) == ["Study x: 2 jobs, 6 runs."]
+
+    listener.view.stopping.clear()
+    monkeypatch.setattr(view.stopping, "HEARD_LATER", 0.1)
+    failing(listener, 2, str(tmp_path / "2.log"), how)
+    assert said(listener)[1:3] == [
+        "Failed: block x/2",
+        f"  It was killed ({signal_name}): by hand, or by the system for want of memory.",
+    ]
+
+
+@pytest.mark.parametrize("how", ["returned non-zero exit status 3", "died with <Signals.SIGKILL: 9>"])
+def test_a_failure_that_no_stop_explains_is_told_at_once(how: str, listener: Listener, tmp_path: Path) -> None:
+    told_late = threading.Timer(0.3, listener.view.stopping.set)
+    told_late.start()
+    failing(listener, 1, str(tmp_path / "1.log"), how)
+    told_late.join()
+    assert said(listener)[1] == "Failed: block x/1"
 
 
 def test_a_snakemake_that_speaks_otherwise_speaks_for_itself(listener: Listener, tmp_path: Path) -> None:

@@ -71,7 +71,10 @@ def show_progress():
         Path(f"{STUDY}/logs/progress.log"),
         queued=not workflow.local_exec,
     )
-    stop.stop_on_signals(workflow.scheduler, workflow.local_exec, LISTENER.view.stop)
+    view = LISTENER.view
+    stop.stop_on_signals(
+        workflow.scheduler, workflow.local_exec, view.stopping, view.stop
+    )
 
 
 def end_progress(well):

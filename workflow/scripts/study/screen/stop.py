@@ -2,6 +2,9 @@
 
 Snakemake's own handler of SIGTERM takes a lock inside the signal handler. If the interrupted main thread holds that lock, it waits for
 itself for ever. Here the signal only leaves word, and a thread does the work.
+
+A terminal sends its signals to the jobs too. A job that died of one before this process had heard of it would look like a failure. So jobs
+do not receive what a terminal sends: this process ends them, once it knows that it is stopped.
 """
 
 from __future__ import annotations
@@ -22,8 +25,12 @@ import psutil  # type: ignore[import-untyped]  # Snakemake needs it too
 
 STOPPED = "Stopped. What is finished is kept; the same command goes on."
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+A_TERMINALS = (signal.SIGINT, signal.SIGHUP)  # sent to all processes in its foreground
 LOOK_AGAIN = 0.1  # seconds between two looks for living jobs
 GENTLE = 1.0  # seconds that a job has between SIGTERM and SIGKILL
+HEARD_LATER = (
+    2.0  # seconds in which this process hears of a signal of which a job has died; on an idle machine a millisecond
+)
 MEANT_TWICE = 0.5  # seconds between two signals that mean "at once"; a terminal that closes may send two
 # Seconds for Snakemake to end by itself: where all jobs run on this machine, and where they do not.
 PATIENCE = {True: 30.0, False: 300.0}
@@ -55,16 +62,19 @@ def _heeded() -> list[int]:
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def stop_on_signals(scheduler: Any, local: bool, told: Callable[[], None]) -> None:
+def stop_on_signals(scheduler: Any, local: bool, stopping: threading.Event, told: Callable[[], None]) -> None:
     """From now on signals end this process and its jobs. To be called in the main thread, after Snakemake has set its handler.
 
     Args:
         scheduler: Snakemake's; its ``executor_error_callback`` ends the scheduling at the next safe place.
         local: whether all jobs are this process's children. Otherwise its executor cancels those that are elsewhere.
-        told: called once, before anything ends.
+        stopping: set when a signal has come, before anything ends.
+        told: called once after that. Nothing waits for it long.
     """
     asked = _Asked(_heeded())
-    threading.Thread(target=_wait_and_end, args=(asked, scheduler, local, told), daemon=True).start()
+    threading.Thread(target=_wait_and_end, args=(asked, scheduler, local, stopping, told), daemon=True).start()
+    # Threads that begin from now on, and the jobs that they start, inherit this. The thread above has begun already: it receives.
+    signal.pthread_sigmask(signal.SIG_BLOCK, A_TERMINALS)
 
 
 class _Asked:
@@ -93,8 +103,11 @@ class _Asked:
         return bool(ready) and not self._numbers.isdisjoint(os.read(self._read, 64))
 
 
-def _wait_and_end(asked: _Asked, scheduler: Any, local: bool, told: Callable[[], None]) -> None:
+def _wait_and_end(
+    asked: _Asked, scheduler: Any, local: bool, stopping: threading.Event, told: Callable[[], None]
+) -> None:
     asked.wait()
+    stopping.set()
     begun = time.monotonic()
     telling = threading.Thread(target=told, daemon=True)  # a terminal that takes no words must not keep the call alive
     telling.start()

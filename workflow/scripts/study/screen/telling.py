@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from study.cost.forecast import Job
 from study.counts import counted, duration
 from study.screen import job_log
-from study.screen.stop import STOPPED
+from study.screen.stop import SIGNALS, STOPPED
 
 NOTHING = "Nothing to be done: everything is finished."
 NOT_WELL = "The study did not end well. What is finished is kept; the same command goes on."
@@ -47,14 +48,26 @@ def failure_of(record: Any, job: Job | None, error: logging.LogRecord | None) ->
     return name, words or silent_end(error, record.rule_msg), log or ", ".join(map(str, record.log))
 
 
+def died_of_a_stop(error: logging.LogRecord | None) -> bool:
+    """Whether a job ended by a signal that stops a call too, if the call received it as well."""
+    status = _STATUS.search(error.getMessage()) if error is not None else None
+    return status is not None and _killed_by(status) in [number.name for number in SIGNALS]
+
+
+def _killed_by(status: re.Match[str]) -> str:
+    """The signal that ended a job, empty if none did. A shell that waits for a killed process ends with 128 and the signal's number."""
+    number = int(status[1] or 0) - 128
+    known = number in set(signal.Signals)
+    return status[2] or (signal.Signals(number).name if known else f"signal {number}" if number > 0 else "")
+
+
 def silent_end(error: logging.LogRecord | None, message: str | None) -> str:
     """Why a job failed whose log holds no words: its exit status, or what its executor says."""
     status = _STATUS.search(error.getMessage()) if error is not None else None
     if status is not None:
-        number = int(status[1] or 0)
-        if status[2] or number > 128:
-            return f"It was killed ({status[2] or f'signal {number - 128}'}): by hand, or by the system for want of memory."
-        return f"It ended with exit status {number} and left no words in its log."
+        if killed_by := _killed_by(status):
+            return f"It was killed ({killed_by}): by hand, or by the system for want of memory."
+        return f"It ended with exit status {status[1]} and left no words in its log."
     if error is not None:
         message = _FRAME.sub("", error.getMessage())
     return job_log.cut(" ".join((message or "It left no words.").split()))

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,6 +37,7 @@ class StudyView:
 
     Attributes:
         in_place: whether the study's lines stand in the place of Snakemake's words. If not, they stand between these.
+        stopping: set when a signal asks the call to stop: what fails from then on fails for that reason.
         well: how the call ended; None if it did not come so far.
     """
 
@@ -44,7 +46,8 @@ class StudyView:
         self.screen: Screen | None = None
         self.estimate: Estimate | None = None
         self.follower: Follower | None = None
-        self.in_place = self.nothing_to_do = self.stopping = False
+        self.in_place = self.nothing_to_do = False
+        self.stopping = threading.Event()
         self.well: bool | None = None
         self._began = time.time()
         self._unexplained: dict[int | None, logging.LogRecord] = {}  # thread -> an error; the next words may explain it
@@ -118,13 +121,15 @@ class StudyView:
                 self._say(sentence, "yellow")
         elif event is None and (again := re.fullmatch(r"Trying to restart job (\d+)\.", text)):
             job = self.estimate.restart(int(again[1]))
-            if self.in_place and job is not None:
+            if self.in_place and job is not None and not self.stopping.is_set():
                 self._say(f"Tried again: {job.name}", "yellow")
 
     def _job_failed(self, record: Any, error: logging.LogRecord | None) -> None:
         if self.estimate is not None:
             self.estimate.end(record.jobid, failed=True)
-        if not self.in_place or self.stopping:
+        if telling.died_of_a_stop(error):  # was the signal for the whole call? It may not have heard of it yet
+            self.stopping.wait(stopping.HEARD_LATER)
+        if not self.in_place or self.stopping.is_set():
             return
         job = self.estimate.jobs.get(record.jobid) if self.estimate else None
         name, reason, log = telling.failure_of(record, job, error)
@@ -135,7 +140,7 @@ class StudyView:
     def _tell_error(self, record: logging.LogRecord) -> None:
         """An error that is no job's."""
         text = record.getMessage()
-        if not (self.stopping or text.startswith(REPEATED)):
+        if not (self.stopping.is_set() or text.startswith(REPEATED)):
             self._say(telling.without_frames(text), "red")
 
     # ---- beginning and end
@@ -157,8 +162,7 @@ class StudyView:
         self.follower.start()
 
     def stop(self) -> None:
-        """A signal asks the call to stop: what fails from now on fails for that reason."""
-        self.stopping = True
+        """The screen says that the call is stopping."""
         if self.screen is not None and self.screen.live:
             self.screen.silence_others()
         if self.follower is not None:
@@ -182,7 +186,7 @@ class StudyView:
         screen = self.screen = self.screen or self._plain_screen()
         screen.close()  # what others wrote stands before the last words
         ending = telling.Ending(
-            self.well, self.stopping, self.nothing_to_do, time.time() - self._began, report=self._report()
+            self.well, self.stopping.is_set(), self.nothing_to_do, time.time() - self._began, report=self._report()
         )
         if self.estimate is not None:
             ending.jobs, ending.failed = len(self.estimate.jobs), self.estimate.failed()
