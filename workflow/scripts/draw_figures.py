@@ -24,9 +24,9 @@ def main(snakemake: Any) -> None:
     def draw(figure: str) -> None:
         made_from, kept = pictures.made_from(p.code[figure], tables.files.values()), Path(p.cache) / figure
         if not pictures.restored(kept, files[figure], p.study, figure, made_from):
-            module, stated = modules[figure], {"study": p.study, "figure": figure, "made_from": made_from}
+            module, stated = modules[figure], {"study": p.study, "figure": figure}
             render(tables, stated, files[figure], module.frame, module.facts, module.draw)
-            pictures.keep(kept, files[figure])
+            pictures.keep(kept, files[figure], p.study, figure, made_from)
 
     share_out(draw, p.figures, snakemake.threads)
 

@@ -79,7 +79,8 @@ class Cache:
     def __init__(self, folder: str | Path, identity: str, own: str = "runs") -> None:
         self.folder, self.own = Path(folder) / identity, own
         self._waiting: dict[str, bytes] = {}
-        self._bytes = 0
+        self._bytes = self._recent_bytes = 0
+        self._recent: dict[str, Entry] = {}  # so that they need not be read again, as far as memory should hold them
         self._parts: list[Path] = []
         self._places: dict[str, list[Place]] | None = None
         self._written = time.monotonic()
@@ -95,10 +96,12 @@ class Cache:
         assert self._places is not None
         for key, found in _index(file).items():
             if keys is None or key in keys:
-                self._places.setdefault(key, []).append(found)
+                self._places.setdefault(key, []).insert(0, found)  # the newest first: older ones may be gone
 
     def get(self, key: str) -> Entry | None:
         """The entry, or None. A damaged one, or one that is another run's, counts as none."""
+        if key in self._recent:
+            return self._recent[key]
         if key in self._waiting:
             return _unpacked(self._waiting[key], self._name(key))
         if self._places is None:
@@ -113,6 +116,9 @@ class Cache:
         """Store an entry, with those of the same second: a file of its own costs more than the rest of keeping a run."""
         self._waiting[key] = _packed(entry, self._name(key))
         self._bytes += len(self._waiting[key])
+        self._recent_bytes += len(self._waiting[key])
+        if self._recent_bytes <= MOST_BYTES:
+            self._recent[key] = entry
         if time.monotonic() - self._written >= EVERY or self._bytes >= MOST_BYTES:
             self.flush()
 

@@ -61,29 +61,34 @@ def made_from(code: str, tables: Iterable[str | Path]) -> str:
     return hashlib.sha256("|".join([code, *map(seal.seal_of, tables)]).encode()).hexdigest()[:16]
 
 
-def keep(folder: Path, files: Mapping[str, str | Path]) -> None:
-    """Keep a copy of a figure's files (kind -> file), the facts last."""
-    for kind, kept in kept_files(folder).items():
+def keep(folder: Path, files: Mapping[str, str | Path], study: str, figure: str, made_from: str) -> None:
+    """Keep a copy of a figure's files (kind -> file), the facts last. The kept facts say besides what the figure was made from."""
+    facts, kept = facts_of(files["facts"], study, figure), kept_files(folder)
+    for kind in KINDS:
         with reading(files[kind]):
             content = Path(files[kind]).read_bytes()
-        _write(kept, content)
+        _write(kept[kind], content)
+    write_facts(kept["facts"], {**_unsealed(facts), "made_from": made_from})
 
 
 def restored(folder: Path, files: Mapping[str, str | Path], study: str, figure: str, made_from: str) -> bool:
     """Put the kept files in their places, if they are whole and were made from the same; whether they were."""
     kept = kept_files(folder)
     try:
-        facts = facts_of(kept["facts"], study, figure)
-        if facts["made_from"] != made_from:
+        facts = _unsealed(facts_of(kept["facts"], study, figure))
+        if facts.pop("made_from") != made_from:
             return False
         contents = {kind: seal.check_content(kept[kind], facts["pictures"][kind]) for kind in KINDS}
-        with reading(kept["facts"]):
-            contents["facts"] = kept["facts"].read_bytes()
     except FileTrouble:  # none is kept, or it cannot be used
         return False
     for kind, content in contents.items():
         _write(files[kind], content)
+    write_facts(files["facts"], facts)
     return True
+
+
+def _unsealed(facts: Facts) -> Facts:
+    return {name: value for name, value in facts.items() if name != "sealed"}
 
 
 def _write(file: str | Path, content: bytes) -> None:
