@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import ROOT, cases, figure, ratios, work
+from benchmarks import ROOT, cases, figure, many_gpu, ratios, work
 from benchmarks.check import CHECKED, SPREADS, TOLERANCE
 from study.files.writing import written_aside
 
@@ -41,7 +41,7 @@ def page(results: Results, avx2: Results | None = None, gpu: Results | None = No
         _machine(results),
         _avx2(avx2),
         _gpu(gpu),
-        # A further part goes here: a function that returns Markdown, empty where there are no results.
+        "\n".join(many_gpu.section()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -187,6 +187,15 @@ class Clipping:
         """Clip ``grads``; ``params``, the parameters they are of, are needed by ``adaptive`` alone."""
         return RULES[self.rule](grads, self.threshold, params)
 
+    def of_norm(self, log_norm: float) -> Clipped | None:
+        """What the rule does to gradients of this global norm, without the gradients; None where it must see them."""
+        if self.threshold is None:
+            return _result({}, {}, log_norm, log_norm)
+        if self.rule != "norm":
+            return None
+        outside = math.log(self.threshold) < log_norm < math.inf
+        return _result({}, {}, log_norm, math.log(self.threshold) if outside else log_norm)
+
     def __str__(self) -> str:
         """The one spelling of this rule: ``norm:1.0`` for ``norm:1`` and ``norm:1e0``."""
         return self.rule if self.threshold is None else f"{self.rule}:{float(self.threshold)!r}"

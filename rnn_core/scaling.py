@@ -236,7 +236,9 @@ def at_one_exponent(x: Array | Scaled) -> Array | Scaled:
     if not isinstance(x, Scaled) or isinstance(x.exponent, int):
         return x
     zero = to_numpy(~namespace(x.mantissa).any(namespace(x.mantissa).reshape(x.mantissa, (len(x), -1)) != 0, axis=1))
-    largest = int(np.where(zero, np.min(x.exponent), x.exponent).max())  # whatever exponent zeros have, it counts for nothing
+    largest = int(
+        np.where(zero, np.min(x.exponent), x.exponent).max()
+    )  # whatever exponent zeros have, it counts for nothing
     return plain_if_fits(Scaled(x.mantissa, x.exponent - largest).to_float(), largest)
 
 

@@ -183,17 +183,17 @@ def compiled_steps(
     columns = back.arriving(signal, t).by_columns()
     if columns is None:
         return None
-    first = max(0, back.first_reached(t) - segment.start)
-    part, steps = part_of(segment, first, stop), slice(segment.start + first, segment.start + stop)
+    part, steps = part_of(segment, 0, stop), slice(segment.start, segment.start + stop)
     if kept:
         results = {name: array[steps] for name, array in kept.items()}
     else:
         B, dtype = back.tape.x.shape[1], back.tape.x.dtype
-        results = {name: empty_aligned((stop - first, rows, B), dtype) for name, rows in back.rows.items()}
+        results = {name: empty_aligned((stop, rows, B), dtype) for name, rows in back.rows.items()}
     task = compiled.BackwardTask(
         back.tape.cell, back.tape.params, x=back.tape.x[steps], states=part.states, exponent=part.exponent,
-        kept=compiled.kept_array(part.saved), direct=None if g.columns is None else g.columns[first:stop],
-        direct_exponent=g.exponent[first:stop], joins=g.joins[first:stop], results=results, first=part.start, sums_over=back.sums_over,
+        kept=compiled.kept_array(part.saved), direct=None if g.columns is None else g.columns[:stop],
+        direct_exponent=g.exponent[:stop], joins=g.joins[:stop], results=results, first=part.start, sums_over=back.sums_over,
+        window=back.window or 0, after=back.tape.x.shape[0] - 1 - t,
     )  # fmt: skip
     together = (columns[1] == columns[1][0]).all()
     done = compiled.run_backward(task, *columns) if together else None

@@ -23,6 +23,7 @@ from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.compiled.build import library
 from rnn_core.compiled.kept import KeptSteps
+from rnn_core.compiled.memory import address
 from rnn_core.scaling import LN2
 
 # As kernel.c counts them. An activation that is not here takes the readable path.
@@ -117,6 +118,8 @@ class BackwardTask(NamedTuple):
         x, states, exponent, kept: of these steps, as ``run_forward`` had and left them.
         direct: g_t (steps, H, B), any strides, or None; used where ``joins`` (steps,) is set, times 2**direct_exponent (steps,).
         results: receive dL/dstate_t by name, each (steps, H, B), and under ``x`` dL/dx_t, (steps, D, B).
+        window, after: the signal is dropped every ``window`` steps, counted from the last of the sequence, which lies ``after``
+            steps behind the last of these; 0 is never.
         first, sums_over: sums are taken apart at steps whose number, ``first`` for the first, is a multiple of ``sums_over``.
     """
 
@@ -132,6 +135,8 @@ class BackwardTask(NamedTuple):
     results: State
     first: int
     sums_over: int
+    window: int
+    after: int
 
 
 class Sums(NamedTuple):
@@ -231,7 +236,7 @@ class _Backward(ctypes.Structure):
         ),
         *((name, ctypes.c_long) for name in ("before", "part")),
         *((name, ctypes.c_void_p) for name in ("dW_hh", "dW_ih", "db", "sum_exponent", "sums_broke")),
-        *((name, ctypes.c_long) for name in ("again", "apart_call")),
+        *((name, ctypes.c_long) for name in ("again", "apart_call", "window", "after")),
     ]  # fmt: skip
 
 
@@ -300,7 +305,7 @@ class _Back:
             _address(self.exponent), _address(self.squares), _address(self.column_squares), _address(self.square_exponent),
             _address(self.column_exponent), _address(self.stuck), task.first, task.sums_over,
             _address(self._dW_hh), _address(self._dW_ih), _address(self._db), _address(self._sum_exponent), _address(self._broke),
-            again is not None, apart,
+            again is not None, apart, task.window, task.after,
         )  # fmt: skip
 
     def sums(self, number: int) -> list[Sums]:
@@ -379,7 +384,7 @@ def _address(array: np.ndarray | None) -> int | None:
     if array is None:
         return None
     assert array.flags.c_contiguous
-    return int(array.__array_interface__["data"][0])
+    return address(array)
 
 
 def _call(name: str, dtype: np.dtype, *structures: ctypes.Structure) -> int:

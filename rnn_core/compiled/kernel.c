@@ -110,7 +110,8 @@ struct pass {
  * g: the direct part g_t[i, s] at g + t g_step + i g_row + s g_column, times 2^g_exponent[t], where joins[t].
  * sent, sent_memory (H, B) times 2^sent_exponent, column b times 2^sent_columns[b] besides: in and out, what flows to the step before.
  * dh, dc (steps, H, B), dx (steps, D, B), times 2^exponent[t], in rows of exponent for dh, dc where there is one, and dx; squares (parts, steps) of the norms of dh and dc, times
- * 4^square_exponent; in an apart_call of the columns of dh, too, (steps, B). stuck: whether a step was given up. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
+ * 4^square_exponent; in an apart_call of the columns of dh, too, (steps, B). stuck: whether a step was given up. window: the signal is
+ * dropped every so many steps, counted from the last of the sequence, which lies `after` steps behind the last of these; 0 is never. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
  * dW_hh (gates H, H), dW_ih (gates H, D) and db (rows of da) have one place for each part, from the last to the first, with
  * sum_exponent (3); sums_broke is 1 where too much underflowed, 2 where something overflowed or was invalid. again: dh and dc are given, and only the sums are taken. */
 struct backward {
@@ -127,7 +128,7 @@ struct backward {
     long before, part;
     void *dW_hh, *dW_ih, *db;
     int64_t *sum_exponent, *sums_broke;
-    long again, apart_call;
+    long again, apart_call, window, after;
 };
 
 #define JOIN_(a, b) a##_##b

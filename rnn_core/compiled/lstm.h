@@ -58,3 +58,23 @@ static int NAME(lstm_backward)(const NAME(net) *n, const NAME(backward_step) *s)
     NAME(product)(n->width, n->W[0], NULL, n->H + n->D, 4 * n->H, s->da, 0, NULL, s->dh_prev, n->H, s->dx, n->Bp, NULL, 0);
     return raised | flags();
 }
+
+/* Whether every dc_{t-1} is at least `bound`, or will be: what h_{t-1} adds to it, o phi'(c) dh_{t-1}, is. A forget gate that is shut sends
+ * next to nothing, and that does not count beside the rest. */
+static int NAME(lstm_sends_enough)(const NAME(net) *n, const NAME(backward_step) *s, REAL bound, const char *dead) {
+    REAL c[BYTES / sizeof(REAL)] = {0}, slope[BYTES / sizeof(REAL)];
+    for (long i = 0; s->dc_prev && i < n->H; i++)
+        for (long b = 0; b < n->B; b++) {
+            REAL dc = s->dc_prev[i * n->Bp + b];
+            if (NAME(absolute)(dc) >= bound || (dc == 0 && dead[b]))
+                continue;
+            if (!s->kept_before)
+                return 0;
+            c[0] = s->c_prev[i * n->Bp + b];
+            NAME(differentiate)(n->phi, c, slope, NULL, LANES);
+            double o = 1 / (1 + exp(-(double)s->kept_before[(3 * n->H + i) * n->B + b]));
+            if (!(fabs(o * slope[0] * s->dh_prev[i * n->Bp + b]) >= bound))
+                return 0;
+        }
+    return 1;
+}

@@ -32,6 +32,14 @@ def empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return _aligned(np.frombuffer(owner, dtype=np.uint8), size, shape, dtype)
 
 
+def address(array: np.ndarray) -> int:
+    """Where a contiguous array lies. NumPy's own ways take four times as long, and a pass asks forty times."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    except (TypeError, ValueError):  # not to be written to, or empty
+        return int(array.__array_interface__["data"][0])
+
+
 def _left_over(size: int) -> np.ndarray | None:
     for key, memory in list(_free.items()):
         if size <= memory.nbytes - _LINE <= max(2 * size, _LARGE) and _free.pop(key, None) is not None:
@@ -45,5 +53,5 @@ def _give_back(memory: np.ndarray) -> None:
 
 
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    start = -memory.ctypes.data % _LINE
+    start = -address(memory) % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)

@@ -5,12 +5,33 @@
 #define NOT_FINITE (1L << 40)  /* the size of an array that holds inf or nan */
 #endif
 
+/* 2^n, for normal numbers. */
+INLINE REAL NAME(power)(long n) {
+    INTEGER bits = (INTEGER)(n + BIAS) << MANTISSA;
+    REAL power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+/* The e with 2^(e-1) <= largest < 2^e, from the bits of a number that is not negative. */
+INLINE long NAME(exponent_of_bits)(INTEGER bits) {
+    long exponent = (long)(bits >> MANTISSA);
+    REAL largest;
+    int e;
+    if (exponent == 2 * BIAS + 1)
+        return NOT_FINITE;
+    if (exponent)
+        return exponent - BIAS + 1;
+    if (!bits)
+        return NOTHING;
+    memcpy(&largest, &bits, sizeof largest);
+    frexp(largest, &e);
+    return e;
+}
 /* The e with 2^(e-1) <= max|a| < 2^e. Magnitudes order as the integers that their bits are, and inf and nan lie above all. */
 static inline REAL NAME(absolute)(REAL a) { return a < 0 ? -a : a; }
 static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
     ivec most = {};
     long i = 0;
-    int exponent;
     for (; i + LANES <= n; i += LANES) {
         ivec here = (ivec)NAME(magnitude)(*(const vec *)(a + i));
         most = (ivec)NAME(select)(here > most, (vec)here, (vec)most);
@@ -24,32 +45,32 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
         here &= ~((INTEGER)1 << (8 * sizeof(REAL) - 1)); /* nan has a sign, too */
         bits = here > bits ? here : bits;
     }
-    REAL largest;
-    memcpy(&largest, &bits, sizeof largest);
-    if (!(largest <= HUGEST))
-        return NOT_FINITE;
-    if (largest == 0)
-        return NOTHING;
-    frexp(largest, &exponent);
-    return exponent;
+    return NAME(exponent_of_bits)(bits);
 }
 
+/* 2^n, from 2^(1 - BIAS - MANTISSA) on. */
+INLINE REAL NAME(factor)(long n) { return n < 1 - BIAS ? (REAL)ldexp(1.0, (int)n) : NAME(power)(n); }
 /* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
 static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
-    if (n < -2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
+    if (n < 2 - 2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */
         int lost = NAME(size)(from, count) == NOTHING ? 0 : LOST;
         memset(to, 0, count * sizeof(REAL));
         return lost;
     }
+    int raised = 0;
+    if (n > 2 * BIAS) { /* only the smallest numbers stay finite */
+        raised = NAME(times_power)(from, count, 2 * BIAS, to);
+        from = to, n = n < 4 * BIAS ? n - 2 * BIAS : 2 * BIAS;
+    }
     forget_flags();
-    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n, other = n - one;
-    REAL first = (REAL)ldexp(1.0, (int)one), second = (REAL)ldexp(1.0, (int)(other > BIAS ? BIAS : other));
+    long one = n < 1 - BIAS ? 1 - BIAS : n > BIAS ? BIAS : n;
+    REAL first = NAME(factor)(one), second = NAME(factor)(n - one);
     long i = 0;
     for (; i + LANES <= count; i += LANES)
         *(vec *)(to + i) = *(const vec *)(from + i) * first * second;
     for (; i < count; i++)
         to[i] = from[i] * first * second;
-    return flags();
+    return raised | flags();
 }
 
 /* Whether every entry is at least `bound` in magnitude. */

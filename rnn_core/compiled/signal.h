@@ -30,7 +30,7 @@ typedef struct {
 /* The sum of squares times 4^by. */
 static __attribute__((noinline)) double NAME(square_sum)(const REAL *a, long n, long by) {
     vec sum[4] = {};
-    REAL factor = (REAL)ldexp(1.0, (int)by);
+    REAL factor = NAME(factor)(by);
     long i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
 #pragma GCC unroll 4
@@ -75,11 +75,7 @@ static void NAME(column_sizes)(const NAME(net) *n, const REAL *a, long rows, lon
             most = (ivec)NAME(select)(here > most, (vec)here, (vec)most);
         }
         for (long l = 0; l < LANES; l++) {
-            REAL largest = ((vec)most)[l];
-            int exponent = 0;
-            if (largest <= HUGEST)
-                frexp(largest, &exponent);
-            long size = !(largest <= HUGEST) ? NOT_FINITE : largest == 0 ? NOTHING : exponent;
+            long size = NAME(exponent_of_bits)(most[l]);
             sizes[b + l] = size > sizes[b + l] ? size : sizes[b + l];
         }
     }
@@ -131,7 +127,7 @@ static int NAME(times_powers)(const NAME(net) *n, const REAL *from, long rows, c
         for (long l = 0; l < LANES; l++) {
             long by = shift[b + l] < -2 * (BIAS - 1) ? -2 * (BIAS - 1) : shift[b + l] > 2 * BIAS ? 2 * BIAS : shift[b + l];
             long one = by < 1 - BIAS ? 1 - BIAS : by > BIAS ? BIAS : by;
-            first[l] = (REAL)ldexp(1.0, (int)one), second[l] = (REAL)ldexp(1.0, (int)(by - one));
+            first[l] = NAME(factor)(one), second[l] = NAME(factor)(by - one);
         }
         for (long i = 0; i < rows; i++)
             AT(to, i * n->Bp + b) = CONST_AT(from, i * n->Bp + b) * first * second;

@@ -48,16 +48,17 @@ static long NAME(homogeneous_step)(NAME(net) *n, NAME(forward_step) *s, long e, 
     for (int i = failed; i < 3; i++) {
         e_t = tries[i];
         s->h_prev = h_prev, s->x = plain_x, n->b[0] = plain_b;
+        int raised = 0; /* an overflow on the way makes an inf, which raises nothing later */
         if (e_t != e)
-            NAME(times_power)(h_prev, n->H * n->Bp, e - e_t, h), s->h_prev = h;
+            raised |= NAME(times_power)(h_prev, n->H * n->Bp, e - e_t, h), s->h_prev = h;
         if (e_t) {
-            NAME(times_power)(plain_x, n->D * n->Bp, -e_t, x), s->x = x;
+            raised |= NAME(times_power)(plain_x, n->D * n->Bp, -e_t, x), s->x = x;
             if (plain_b)
-                NAME(times_power)(plain_b, n->H, -e_t, b), n->b[0] = b;
+                raised |= NAME(times_power)(plain_b, n->H, -e_t, b), n->b[0] = b;
         }
         forget_flags();
         NAME(step_forward)(n, s);
-        if (!(flags() & (e_t ? BROKEN : BROKEN | LOST)) || top == NOTHING)
+        if (!((raised & BROKEN) | (flags() & (e_t ? BROKEN : BROKEN | LOST))) || top == NOTHING)
             break;
     }
     n->b[0] = plain_b;
@@ -338,7 +339,7 @@ static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(si
             NAME(find_dead)(n, s->dh, dead);
             NAME(find_dead)(n, s->dc, dead);
             lost = !(NAME(all_at_least)(n, to->dh_prev, n->H, bound, dead) && NAME(all_at_least)(n, to->dx, n->D, bound, dead) &&
-                     NAME(all_at_least)(n, to->dc_prev, n->H, bound, dead));
+                     NAME(lstm_sends_enough)(n, to, bound, dead));
         }
         if (!(raised & BROKEN) && !lost)
             return 1;
@@ -378,7 +379,7 @@ static int NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct b
                 if (!(squares[b] < INFINITY))
                     return 0;
                 if (squares[b] > 0)
-                    top = fmax(top, log2(squares[b]) / 2 + by[b] + s->columns[b]);
+                    top = fmax(top, ilogb(squares[b]) / 2 + by[b] + s->columns[b]);
                 if (i == 0)
                     q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->columns[b] + s->e;
             }
@@ -498,6 +499,7 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             NAME(backward_step) to = {.r = r, .dq = dq, .carry = carry, .again = again};
             to.da = sums.da + sums.done * sums.stride, to.rh = sums.rh + sums.done * all;
             to.kept = saved + now * of->kept * H * B, to.h_prev = hidden + now * H * B;
+            to.kept_before = now ? to.kept - of->kept * H * B : NULL;
             to.c_prev = cells ? memories + now * H * B : NULL, to.c = cells ? to.c_prev + H * B : NULL;
             const REAL *soon[3] = {now > 1 ? dh_all + (now - 2) * H * B : dh_room[0], now ? to.kept - H * B : to.kept, to.h_prev};
             if (wide) {
@@ -524,6 +526,12 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
                 NAME(step_backward)(&n, &to);
                 sums.e[sums.done++] = s.e, t--;
                 continue;
+            }
+            const long behind = q->after + p->steps - 1 - now;
+            if (q->window && behind && behind % q->window == 0) { /* the state was cut off from what follows */
+                memset(s.dh, 0, all * sizeof(REAL)), memset(s.columns, 0, Bp * sizeof(long)), s.e = 0;
+                if (cells)
+                    memset(s.dc, 0, all * sizeof(REAL));
             }
             int kept = q->joins[now];
             if (kept) {

@@ -69,7 +69,7 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
     check_experiment("prepare", experiment)
     check_data(data)
     check_device(device)
-    task, cell = _make_task(experiment, data), _make_cell(experiment)
+    task, cell = task_of(experiment, data), cell_of(experiment)
     params = cell.init_params(
         stream(experiment.seed, "weights"),
         task.input_size,
@@ -90,14 +90,14 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
     return Problem(experiment, cell, task, placed, device)
 
 
-def _make_cell(experiment: Experiment) -> Cell:
+def cell_of(experiment: Experiment) -> Cell:
     """The cell with those of its options that the experiment sets."""
     options = {option: getattr(experiment, f"{experiment.cell}_{option}") for option in CELLS[experiment.cell].options}
     given = {option: value for option, value in options.items() if value is not None}
     return make_cell(experiment.cell, experiment.activation, **given)
 
 
-def _make_task(experiment: Experiment, data: Sequences | None) -> Task:
+def task_of(experiment: Experiment, data: Sequences | None) -> Task:
     e = experiment
     if data is None:
         if e.task not in GENERATED:

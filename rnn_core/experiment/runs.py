@@ -12,6 +12,7 @@ from rnn_core.arrays import Array, Params, namespace
 from rnn_core.experiment.arguments import (
     check_data,
     check_data_by_task,
+    check_device,
     check_experiment,
     check_experiments,
     check_watch,
@@ -86,12 +87,32 @@ def run_many(
 
     Raises:
         TypeError: an argument is not what its name says.
-        ValueError: an experiment and its task do not fit (see ``prepare``).
+        ValueError: an experiment and its task do not fit (see ``prepare``); the device is unknown.
     """
     checked = check_experiments(experiments)
     check_data_by_task(data)
+    check_device(device)
     check_watch(watch)
+    if device != "cpu" and watch is None:
+        return _run_on_device(checked, data or {}, device, memory_budget)
     return _run_groups(checked, data or {}, device, watch, memory_budget)
+
+
+def _run_on_device(
+    experiments: list[Experiment], data: Mapping[str, Sequences], device: str, memory_budget: int | None
+) -> Iterator[tuple[Experiment, Result]]:
+    """The runs of ``run_many`` on a torch device: those that can, together; those whose numbers that does not hold, in NumPy."""
+    from rnn_core.experiment import together  # imports torch
+
+    plan = together.planned(experiments, data, device, memory_budget)
+    beyond: list[Experiment] = []
+    for made in together.run_together(plan, data, device):
+        if isinstance(made, Experiment):
+            beyond.append(made)
+        else:
+            yield made
+    yield from _run_groups(beyond, data, "cpu", None, memory_budget)
+    yield from _run_groups(plan.alone, data, device, None, memory_budget)
 
 
 def _run_groups(

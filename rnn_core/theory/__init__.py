@@ -1,7 +1,16 @@
 """What theory says of a growth rate, and how it is measured: bounds, linear law, operating point, mean field, growth."""
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
-from rnn_core.theory.growth import REGIME_DECADES, REGIMES, Growth, growth, ragged_growth, regime, settled_window
+from rnn_core.theory.growth import (
+    REGIME_DECADES,
+    REGIMES,
+    Growth,
+    growth,
+    ragged_growth,
+    regime,
+    settled_window,
+    settled_windows,
+)
 from rnn_core.theory.mean_field import MIXING_INITIALIZERS, MeanField, critical_sigma_w, fixed_point
 from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
 
@@ -22,5 +31,6 @@ __all__ = [
     "ragged_growth",
     "regime",
     "settled_window",
+    "settled_windows",
     "slope_fluctuation",
 ]

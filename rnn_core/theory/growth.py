@@ -42,13 +42,20 @@ def settled_window(hidden_rms: np.ndarray) -> slice:
     A short sequence leaves out at most half of its steps at the end, and then at most half of the rest at the beginning. So do
     states that never settle or are not finite. For T >= 2 at least two steps remain.
     """
-    T = len(hidden_rms)
+    [start], stop = settled_windows(hidden_rms[None])
+    return slice(int(start), stop)
+
+
+def settled_windows(hidden_rms: np.ndarray) -> tuple[np.ndarray, int]:
+    """``settled_window`` of several runs, from (runs, T): where the window of each starts, int (runs,), and where all stop."""
+    T = hidden_rms.shape[1]
     stop = T - min(ALIGNING, (T - 1) // 2)
     with np.errstate(invalid="ignore"):  # inf - inf: such a state has not settled
-        usual = np.median(hidden_rms[T // 2 :])
-        settled = np.flatnonzero(np.abs(hidden_rms - usual) <= SETTLED_WITHIN * usual)
+        usual = np.median(hidden_rms[:, T // 2 :], axis=1, keepdims=True)
+        settled = np.abs(hidden_rms - usual) <= SETTLED_WITHIN * usual
     most = (stop - 1) // 2
-    return slice(min(int(settled[0]) + 1, most) if settled.size and math.isfinite(usual) else most, stop)
+    ever = settled.any(axis=1) & np.isfinite(usual[:, 0])
+    return np.where(ever, np.minimum(settled.argmax(axis=1) + 1, most), most), stop
 
 
 def growth(log_norm: np.ndarray, window: slice | None = None) -> Growth:

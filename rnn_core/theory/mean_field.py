@@ -23,12 +23,13 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = np.linspace(-12.0, 12.0, 97)
 
 MIXING_INITIALIZERS = ("gaussian", "orthogonal")
-_FEW_STEPS = 60  # far from a critical point q has settled by then
+FEW_STEPS = 60  # far from a critical point q has settled by then
 _GRID, _HALVES = 128, 60  # places between which a fixed point is looked for; halvings of the interval that holds it
-_AT_REST = 1e-12  # a smaller q changes no slope
-_FAR_OUT = 1e6  # times sigma_u² + sigma_w²: there phi is in its asymptotic regime
-_LARGEST_Q = 1e100  # beyond it q grows for ever
-_APART = 1e-3  # relative: two ends of q that differ by more are two
+AT_REST = 1e-12  # a smaller q changes no slope
+FAR_OUT = 1e6  # times sigma_u² + sigma_w²: there phi is in its asymptotic regime
+LARGEST_Q = 1e100  # beyond it q grows for ever
+TOLERANCE = 1e-12  # relative: q has settled where a step changes it by no more
+APART = 1e-3  # relative: two ends of q that differ by more are two
 _LARGEST_SIGMA_W = 1e3
 
 
@@ -54,12 +55,12 @@ class MeanField:
 
 def _expect(phi: Activation, q: float, squared: Callable[[np.ndarray], np.ndarray]) -> float:
     """E[squared(√q z)²] by Gauss-Legendre on panels that end where phi' jumps."""
-    z, weights = _quadrature(tuple(min(max(kink / math.sqrt(q), -12.0), 12.0) for kink in phi.kinks))
+    z, weights = quadrature(tuple(min(max(kink / math.sqrt(q), -12.0), 12.0) for kink in phi.kinks))
     return float((weights * squared(math.sqrt(q) * z) ** 2).sum())
 
 
 @lru_cache(maxsize=16)
-def _quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+def quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(nodes, weights times the normal density)."""
     ends = np.union1d(_PANELS, np.array(kinks))
     half = 0.5 * np.diff(ends)[:, None]
@@ -67,7 +68,7 @@ def _quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     return z, half * _WEIGHTS * (np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
 
 
-def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = 1e-12) -> MeanField:
+def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = TOLERANCE) -> MeanField:
     """Iterate q to its fixed point. It starts from sigma_u², the variance of the first step of a run from a zero state.
 
     The map of q can have more than one fixed point: gelu and silu have slope ½ at 0 and 1 far out. Such a run goes to the
@@ -82,18 +83,18 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: fl
         return MeanField(sigma_u2 / (1.0 - gain) if gain < 1.0 else math.inf, sigma_w2 * _expect(phi, 1.0, phi.df))
 
     def map_of(q: float) -> float:
-        return max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, _AT_REST)
+        return max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, AT_REST)
 
-    q = _lowest_end(map_of, max(sigma_u2, _AT_REST), _FAR_OUT * (sigma_u2 + sigma_w2), tolerance)
+    q = _lowest_end(map_of, max(sigma_u2, AT_REST), FAR_OUT * (sigma_u2 + sigma_w2), tolerance)
     chi = sigma_w2 * _expect(phi, q, phi.df)
-    bistable = q <= _LARGEST_Q and _rises_above(map_of, q, _FAR_OUT * (sigma_u2 + sigma_w2))
-    return MeanField(q if q <= _LARGEST_Q else math.inf, chi, bistable)
+    bistable = q <= LARGEST_Q and _rises_above(map_of, q, FAR_OUT * (sigma_u2 + sigma_w2))
+    return MeanField(q if q <= LARGEST_Q else math.inf, chi, bistable)
 
 
 def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tolerance: float) -> float:
-    """Where q ends if it starts below every fixed point: at the lowest one. Above ``_LARGEST_Q`` it grows without limit."""
+    """Where q ends if it starts below every fixed point: at the lowest one. Above ``LARGEST_Q`` it grows without limit."""
     q = start
-    for _ in range(_FEW_STEPS):
+    for _ in range(FEW_STEPS):
         following = map_of(q)
         if abs(following - q) <= tolerance * following:
             return following
@@ -104,7 +105,7 @@ def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tole
         if map_of(high) <= high:
             return _root(map_of, low, float(high))
         low = float(high)
-    return 2.0 * _LARGEST_Q
+    return 2.0 * LARGEST_Q
 
 
 def _root(map_of: Callable[[float], float], low: float, high: float) -> float:
@@ -118,14 +119,14 @@ def _root(map_of: Callable[[float], float], low: float, high: float) -> float:
 def _rises_above(map_of: Callable[[float], float], lower: float, far: float) -> bool:
     """Whether some larger q grows: then a network that starts from there does not come down to ``lower``."""
     q = far
-    for _ in range(_FEW_STEPS):
+    for _ in range(FEW_STEPS):
         following = map_of(q)
-        if following <= (1.0 + _APART) * lower:
+        if following <= (1.0 + APART) * lower:
             return False
         if following >= q:
             return True
         q = following
-    between = np.geomspace((1.0 + _APART) * lower, q, _GRID)
+    between = np.geomspace((1.0 + APART) * lower, q, _GRID)
     return any(map_of(float(each)) >= each for each in between)
 
 

@@ -15,6 +15,7 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 STANDARD = set(__import__("sys").stdlib_module_names)
 
 ENGINE = {"numpy", "scipy", "torch", "array_api_compat", "rnn_core"}
+KERNELS = {"triton"}  # torch brings it with its builds for CUDA
 TABLES = {"numpy", "pyarrow", "jsonschema", "sklearn"}
 DRAWING = {"pandas", "pyarrow", "seaborn", "matplotlib", "numpy", "scipy"}
 # What the modules of a folder, or one module, may import of other libraries and of their own folder's parts above
@@ -32,7 +33,7 @@ LAYERS = {
     "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study"},
     "figures": {*DRAWING, "rnn_core", "study"},
     "config_guard": {"snakemake", "study"},
-    "draw_figure": {"study"},
+    "draw_figures": {"study"},
     "render_report": {"study"},
     "gather_table": {"pyarrow", "study"},
     "read_sequences": {"study"},
@@ -66,7 +67,8 @@ def allowed(file: Path) -> set[str]:
 def test_the_engine_imports_only_mathematics(file: Path) -> None:
     """But for the digits, which scikit-learn brings: imported inside the one function that asks for them."""
     digits = {"sklearn"} if file.parts[-2:] == ("tasks", "sequences.py") else set()
-    assert imports(file) <= ENGINE | digits
+    kernels = KERNELS if file.parts[-2:] in (("batched", "fused.py"), ("batched", "kernels.py")) else set()
+    assert imports(file) <= ENGINE | digits | kernels
     assert not imports_of_module(file) & digits
 
 

@@ -86,4 +86,4 @@ def test_it_can_be_a_module_of_another_workflow(tmp_path: Path) -> None:
     assert done.returncode == 0, said
     jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE)}
     assert jobs["run_block"] == 1
-    assert jobs["draw_figure"] == 3
+    assert jobs["draw_figures"] == 1

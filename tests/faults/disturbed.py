@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from study.files import seal
 from tests.support.python_server import run_module
-from tests.support.study_project import REPEATABLE_TABLES, Project, copy, of_four_blocks
+from tests.support.study_project import REPEATABLE_TABLES, Project, copy, kept_runs, of_four_blocks
 
 STUDY = "faults"
 SAID = "said.log"  # what Snakemake said
@@ -91,10 +91,14 @@ class Disturbed(Project):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def finished_runs(self) -> dict[str, tuple[int, int]]:
-        """Every whole file of the cache, with what would change if it were written again."""
-        files = (self.results / "cache").rglob("[!.]*.run")
-        return {str(file): (file.stat().st_mtime_ns, file.stat().st_ino) for file in files}
+    def finished_runs(self) -> dict[str, float]:
+        """Every whole run of the cache, with what would change if it were made again."""
+        return kept_runs(self.results / "cache")
+
+    def cache_files(self) -> list[Path]:
+        """Where these runs lie; those that were run once more to be verified are not among them."""
+        files = (self.results / "cache").rglob("[!.]*.runs")
+        return sorted(file for file in files if "-verified" not in str(file))
 
     def leftovers(self) -> list[str]:
         """Hidden files: what is being written, or was when its writer died."""

@@ -17,12 +17,13 @@ from tests.faults.disturbed import Disturbed, assert_whole, fresh, kill
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("kills")]
 
 # what is alive at the kill, which comes a random moment after that job has started
-LAST = ("verify_runs", *2 * ("gather_table",), "draw_figure", "render_report")
-JOBS = ("check_engine", *4 * ("run_block",), *LAST)
-SNAKEMAKES = (*2 * ("check_engine",), *5 * ("run_block",), *LAST)
+FIRST = ("check_engine", "verify_runs")
+LAST = (*2 * ("gather_table",), "draw_figures", "render_report")
+JOBS = (*FIRST, *4 * ("run_block",), *LAST)
+SNAKEMAKES = ("check_engine", *FIRST, *5 * ("run_block",), *LAST)
 
 
-def assert_kept(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
+def assert_kept(before: dict[str, float], after: dict[str, float]) -> None:
     """No finished run was made again."""
     again = [file for file, changed in before.items() if after.get(file) != changed]
     assert not again, f"{len(again)} of {len(before)} finished runs were made again"

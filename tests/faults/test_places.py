@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from study import plan
 from study.files import places
 from study.files.cache import Cache, Entry
 from study.files.writing import Misplaced
+from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import schema_of
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("places")
 
 CONFIG: dict[str, Any] = {
     "study": "mine",
+    "gate": {"checked_runs_per_job": 1},
     "sweeps": {
         "one": {"seeds": 2, "jobs_over": ["activation"], "grid": {"activation": ["tanh", "relu"]}},
         "two": {"seeds": 2, "jobs_over": ["activation"], "grid": {"activation": ["tanh", "relu"]}},
@@ -34,20 +37,26 @@ class TestCache:
     ENTRY = Entry({"t": np.arange(3)}, {"finite": np.array([True])}, {"seed": 0})
 
     def test_another_runs_file_is_no_entry(self, tmp_path: Path) -> None:
-        cache = Cache(tmp_path, "e")
+        """Neither a file in another one's place, nor an index that gives an entry another name."""
         for name in ("aa1", "aa2", "bb1"):
+            cache = Cache(tmp_path, "e", own=name)
             cache.put(name, self.ENTRY)
-        (first,) = tmp_path.rglob("aa1.run")
-        for name in ("aa2", "bb1"):
-            (other,) = tmp_path.rglob(f"{name}.run")
-            shutil.copy(first, other)
-            assert cache.get(name) is None
-        assert cache.get("aa1") is not None
+            cache.join()
+        first, second, third = (next(tmp_path.rglob(f"{name}/*.runs")) for name in ("aa1", "aa2", "bb1"))
+        shutil.copy(first, second)
+        content = third.read_bytes().replace(b'"bb1":', b'"cc1":', 1)
+        length = int.from_bytes(content[4:8])
+        third.write_bytes(zlib.crc32(content[8 : 8 + length]).to_bytes(4) + content[4:])
+        cache = Cache(tmp_path, "e")
+        assert cache.keys() == {"aa1", "cc1"}
+        assert [cache.get(name) is None for name in ("aa1", "aa2", "bb1", "cc1")] == [False, True, True, True]
 
     def test_the_same_run_of_another_engine_is_no_entry(self, tmp_path: Path) -> None:
-        Cache(tmp_path, "old").put("aa1", self.ENTRY)
+        old = Cache(tmp_path, "old")
+        old.put("aa1", self.ENTRY)
+        old.join()
         (tmp_path / "old").rename(tmp_path / "new")
-        assert Cache(tmp_path, "new").get("aa1") is None
+        assert Cache(tmp_path, "new").keys() == {"aa1"} and Cache(tmp_path, "new").get("aa1") is None
 
 
 def written(root: Path, place: str, columns: str, **made: Any) -> Path:
@@ -61,7 +70,7 @@ def block(sweep: str, name: str, config: dict[str, Any] = CONFIG) -> dict[str, A
     return asdict(plan.blocks(config)[sweep, name])
 
 
-GROUPS = plan.verification_jobs(plan.blocks(CONFIG))
+GROUPS = verification_jobs(plan.blocks(CONFIG), CONFIG)
 GROWN = {**CONFIG, "sweeps": {name: {**sweep, "seeds": 3} for name, sweep in CONFIG["sweeps"].items()}}
 TANH, RELU = "activation=tanh", "activation=relu"
 PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
@@ -78,11 +87,11 @@ PLACES: list[tuple[str, str, dict[str, Any], list[tuple[dict[str, Any], str]]]] 
         ],
     ),
     (
-        "verified/one/1-of-1/checks.parquet",
+        "verified/1-of-1/checks.parquet",
         "checks",
-        {"table": "checks", "blocks": [asdict(each) for each in GROUPS["one", "1-of-1"]]},
+        {"table": "checks", "blocks": [asdict(each) for each in GROUPS["1-of-1"]]},
         [
-            ({"table": "checks", "blocks": [asdict(each) for each in GROUPS["two", "1-of-1"]]}, "holds other values for the blocks"),
+            ({"table": "checks", "blocks": [asdict(each) for each in GROUPS["1-of-1"][1:]]}, "holds other values for the blocks"),
             ({"table": "checks", "sweeps": CONFIG["sweeps"]}, "does not name the blocks"),
         ],
     ),
@@ -148,7 +157,7 @@ def test_blocks_in_each_others_places_are_made_again(undisturbed: Disturbed, tmp
 def test_a_run_in_another_ones_place_is_computed_again(undisturbed: Disturbed, tmp_path: Path) -> None:
     """As the reviewers did it: one finished run's file copied over another's, and blocks and tables made anew."""
     project = finished(undisturbed, tmp_path / "project")
-    files = sorted(Path(file) for file in project.finished_runs() if "-verified" not in file)
+    files = project.cache_files()
     shutil.copy(files[0], files[1])
     shutil.rmtree(project.results / "blocks")
     shutil.rmtree(project.results / "tables")

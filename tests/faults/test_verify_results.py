@@ -25,8 +25,9 @@ KINDS = (
     "report.html",
     "checks/gate.parquet",
     "blocks/*/*/updates.parquet",
-    "verified/*/*/checks.parquet",
-    "cache/*/*/*.run",
+    "verified/*/checks.parquet",
+    "cache/*/*/*/*.runs",
+    "cache/figures/*/svg",
 )
 
 
@@ -83,7 +84,7 @@ def test_what_is_missing_is_named(project: Disturbed, kind: str) -> None:
 def test_files_that_changed_places_are_found(project: Disturbed) -> None:
     """Blocks, tables, runs and a figure's files: all whole, and none where it belongs."""
     blocks = sorted((project.results / "blocks").glob("*/*/runs.parquet"))
-    runs = sorted(project.results.glob("cache/*/*/*.run"))
+    runs = project.cache_files()
     tables = [project.results / "tables" / f"{name}.parquet" for name in ("runs", "updates")]
     for one, two in (blocks[:2], runs[:2], tables):
         contents = one.read_bytes(), two.read_bytes()
@@ -147,7 +148,7 @@ def test_beside_a_finished_study_one_damaged_file_is_put_aside_and_made_anew(
     assert status == 1
     assert f"results/{STUDY}/{kind} is damaged: its {DAMAGED}. It was renamed to {Path(kind).name}.damaged" in said
     jobs = project.rules_to_run(*project.arguments)
-    assert jobs.get("render_report") == 1 and jobs.get("draw_figure", 0) == ("figures" in kind)
+    assert jobs.get("render_report") == 1 and jobs.get("draw_figures", 0) == ("figures" in kind)
     project.run()
     assert verify(project)[0] == 0
     assert_whole(project, undisturbed)

@@ -155,23 +155,24 @@ def test_what_does_not_fit_is_told(studies: dict[str, reader.Tables]) -> None:
 RENDER = """
 import json, sys
 from types import SimpleNamespace
-import draw_figure
+import draw_figures
 from study.report import drawing
 drawing.DPI = 40
-files, folder, names = json.load(sys.stdin)
-for name in names:
-    output = SimpleNamespace(png=f"{folder}/{name}.png", svg=f"{folder}/{name}.svg", phone=f"{folder}/{name}.phone.svg", facts=f"{folder}/{name}.json")
-    draw_figure.main(SimpleNamespace(wildcards=SimpleNamespace(figure=name), input=SimpleNamespace(**files), output=output, log=[f"{folder}-logs/{name}.log"], params=SimpleNamespace(study="drawn")))
+files, folder, names, processes = json.load(sys.stdin)
+suffixes = {"png": "png", "svg": "svg", "phone": "phone.svg", "facts": "json"}
+output = {kind: [f"{folder}/{name}.{suffix}" for name in names] for kind, suffix in suffixes.items()}
+params = SimpleNamespace(study="drawn", figures=names, cache=f"{folder}-kept", code=dict.fromkeys(names, "c"))
+draw_figures.main(SimpleNamespace(input=files, output=output, params=params, threads=processes))
 """
 
 
-def test_two_processes_write_the_same_bytes(studies: dict[str, reader.Tables], tmp_path: Path) -> None:
+def test_one_process_and_three_write_the_same_bytes(studies: dict[str, reader.Tables], tmp_path: Path) -> None:
     tables, contents, some = studies["all break down later"], [], FIGURES[::3]  # they share what writes
     scripts = ROOT / "workflow" / "scripts"
-    for seed in ("1", "2"):
+    for seed, processes in (("1", 1), ("2", 3)):
         files = {table: str(file) for table, file in tables.files.items()}
         call = [sys.executable, "-W", "error", "-c", RENDER]
-        given = json.dumps([files, str(tmp_path / seed), some])
+        given = json.dumps([files, str(tmp_path / seed), some, processes])
         subprocess.run(
             call,
             input=given,
@@ -187,4 +188,5 @@ def test_two_processes_write_the_same_bytes(studies: dict[str, reader.Tables], t
         module = importlib.import_module(f"figures.{name}")
         found = json.loads(contents[0][f"{name}.json"])
         assert found.pop("sealed").startswith("sha256:") and set(found.pop("pictures")) == {"png", "svg", "phone"}
+        assert len(found.pop("made_from")) == 16
         assert found == {"study": "drawn", "figure": name, **module.facts(module.frame(tables), tables.study)}

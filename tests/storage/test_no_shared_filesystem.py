@@ -117,7 +117,7 @@ def test_nothing_stays_behind(finished: Remote) -> None:
     """Neither results beside the sources, nor folders of jobs; the cache of runs was each job's own and went with it."""
     assert not [path for path in (finished.project.root / "results").rglob("*") if path.suffix in (".parquet", ".npz")]
     assert not [path for path in finished.machines.iterdir() if path.is_dir()]
-    assert not list(finished.storage.rglob("*.run")) and not (finished.results / "cache").exists()
+    assert not list(finished.storage.rglob("*.runs")) and not (finished.results / "cache").exists()
 
 
 def test_nothing_is_left_to_do_and_a_lost_block_is_made_again(finished: Remote, local: Project) -> None:

@@ -74,6 +74,18 @@ def copy(target: Path) -> Project:
     return Project(target)
 
 
+def kept_runs(cache: Path) -> dict[str, float]:
+    """Identity and key of every whole run in a study's cache -> seconds in the engine, which would differ if it were made again."""
+    from study.files.cache import Cache  # not for programs that are started without the workflow's folder
+
+    found: dict[str, float] = {}
+    for identity in sorted(folder.name for folder in cache.glob("*") if folder.name != "figures"):
+        runs = Cache(cache, identity)
+        entries = {key: runs.get(key) for key in runs.keys()}  # noqa: SIM118 - a method that looks at files
+        found |= {f"{identity}/{key}": entry.timing["seconds"] for key, entry in entries.items() if entry is not None}
+    return found
+
+
 def without_figures(config: dict[str, Any]) -> dict[str, Any]:
     """The same study with the cheapest figure alone."""
     return {**config, "figures": ["engine_checks"]}

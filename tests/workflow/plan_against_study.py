@@ -20,7 +20,7 @@ RULES = {
     "engine check": ("check_engine",),
     "verification": ("verify_runs",),
     "tables": ("gather_table",),
-    "figures, page": ("draw_figure", "render_report"),
+    "figures, page": ("draw_figures", "render_report"),
 }  # row of the plan -> its rules
 
 

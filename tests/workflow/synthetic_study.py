@@ -131,10 +131,11 @@ def step(script: str, **arguments: Any) -> tuple[float, float]:
 
 def gather(config: dict[str, Any], folder: Path, table: str) -> tuple[float, float]:
     blocks = [str(folder / "blocks" / b.sweep / b.name / f"{table}.parquet") for b in plan.blocks(config).values()]
+    gate = str(folder / "checks" / "gate.parquet")
     return step(
         "gather_table",
         wildcards={"table": table},
-        input={"blocks": [str(folder / "checks" / "gate.parquet")] if table == "checks" else blocks},
+        input={"blocks": [gate] if table == "checks" else blocks, "gate": gate},
         output={"table": str(folder / "tables" / f"{table}.parquet")},
         params={"config": config},
         log=[str(folder / "log")],
@@ -146,13 +147,13 @@ def tables_of(folder: Path) -> dict[str, str]:
 
 
 def plot(folder: Path, figure: str) -> tuple[float, float]:
-    output = {kind: str(folder / "figures" / f"{figure}.{suffix}") for kind, suffix in (("png", "png"), ("svg", "svg"), ("phone", "phone.svg"), ("facts", "json"))}  # fmt: skip
+    kinds = {"png": "png", "svg": "svg", "phone": "phone.svg", "facts": "json"}
     return step(
-        "draw_figure",
-        wildcards={"figure": figure},
+        "draw_figures",
         input=tables_of(folder),
-        output=output,
-        params={"study": "synthetic"},
+        output={kind: [str(folder / "figures" / f"{figure}.{suffix}")] for kind, suffix in kinds.items()},
+        params={"study": "synthetic", "figures": [figure], "cache": str(folder / "kept"), "code": {figure: "c"}},
+        threads=1,
         log=[str(folder / "log")],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,9 +60,14 @@ def run(block: Block, runner: BlockRunner, folder: Path) -> dict[str, pa.Table]:
 def verify(
     block: Block, runner: BlockRunner, folder: Path, size: int, tolerance: dict[str, float] = TOLERANCE
 ) -> list[dict[str, Any]]:
-    """The checks of a sample of a block whose tables lie in ``folder``."""
-    found = verification.rows_of([block], [str(folder / "traces.parquet")], runner, tolerance, size)
-    return [check for check, _ in found]
+    """The checks of a sample of a block whose tables lie in ``folder``, as they are written."""
+    files = {table: folder / f"verified-{table}.parquet" for table in ("checks", "timings", "traces")}
+    samples = verification.samples_of([block], runner, tolerance, size)
+    verification.verify(samples, runner, files, {"blocks": [asdict(block)]})
+    (folder / "sweep" / "all").mkdir(parents=True, exist_ok=True)
+    traces = Path(shutil.copy(folder / "traces.parquet", folder / "sweep" / "all"))
+    verification.require_same_rows([traces], [files["traces"]])
+    return list(pq.read_table(files["checks"]).to_pylist())
 
 
 def assert_same(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> None:
@@ -260,7 +266,7 @@ def test_a_run_that_disagrees_with_pytorch_stops_the_study_and_does_not_count_as
     checking = BlockRunner(Cache(tmp_path / "verified", "e"), {}, "cpu")
     with pytest.raises(CheckFailed, match=r"disagrees with torch\.autograd: relative error .* activation=tanh"):
         verify(tanh, checking, tmp_path, 1)
-    assert not list((tmp_path / "verified").rglob("*.run"))
+    assert not list((tmp_path / "verified").rglob("*.runs"))
 
 
 ENTRY = Entry(
@@ -276,6 +282,9 @@ def test_an_entry_survives_the_file(tmp_path: Path) -> None:
     cache = Cache(tmp_path, "e")
     assert cache.get("abc") is None
     cache.put("abc", ENTRY)
+    assert cache.get("abc") is not None  # while it waits to be written
+    cache.join()
+    cache = Cache(tmp_path, "e")
     found = cache.get("abc")
     assert found is not None
     for table in ("traces", "updates"):
@@ -292,21 +301,63 @@ def test_a_damaged_entry_is_no_entry(tmp_path: Path) -> None:
     """Every cut, and every flipped bit, is noticed: a wrong number must not come out of a cache."""
     cache = Cache(tmp_path, "e")
     cache.put("abc", ENTRY)
-    (file,) = tmp_path.rglob("*.run")
+    cache.join()
+    (file,) = tmp_path.rglob("*.runs")
     whole = file.read_bytes()
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
-        assert cache.get("abc") is None, length
+        assert Cache(tmp_path, "e").get("abc") is None, length
     for place in range(len(whole)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert Cache(tmp_path, "e").get("abc") is None, place
         assert cache.get("abc") is None, place
     file.write_bytes(whole)
-    assert cache.get("abc") is not None
+    assert Cache(tmp_path, "e").get("abc") is not None
+
+
+def test_runs_are_written_together_and_a_kill_loses_no_more_than_the_last_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve runs, one in 0.3 s: what a killed job leaves is all but its last second. A job that ends leaves one file."""
+    now = [0.0]
+    monkeypatch.setattr("study.files.cache.time.monotonic", lambda: now[0])
+    cache = Cache(tmp_path, "e", own="a block")
+    for number in range(12):
+        now[0] += 0.3
+        cache.put(f"key{number}", ENTRY)
+    kept = Cache(tmp_path, "e").keys()  # what another job finds if this one is killed now
+    assert kept == {f"key{number}" for number in range(12)}
+    now[0] += 0.3
+    cache.put("key12", ENTRY)
+    assert Cache(tmp_path, "e").keys() == kept
+    assert len(list(tmp_path.rglob("*.runs"))) == 3
+    cache.join()
+    assert len(list(tmp_path.rglob("*.runs"))) == 1
+    found = Cache(tmp_path, "e")
+    assert all(found.get(f"key{number}") is not None for number in range(13))
+    now[0] += 5.0
+    long_run = Cache(tmp_path, "e", own="long runs")
+    now[0] += 5.0
+    long_run.put("long", ENTRY)  # a run that took longer than a second does not wait
+    assert Cache(tmp_path, "e").get("long") is not None
+
+
+def test_many_bytes_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("study.files.cache.MOST_BYTES", 1000)
+    monkeypatch.setattr("study.files.cache.time.monotonic", lambda: 0.0)
+    cache = Cache(tmp_path, "e")
+    for number in range(10):
+        cache.put(f"key{number}", ENTRY)
+    kept = Cache(tmp_path, "e").keys()
+    assert 5 < len(kept) <= 10
+    cache.join()
+    assert len(Cache(tmp_path, "e").keys()) == 10
+    assert len(list(tmp_path.rglob("*.runs"))) > 2, "so many bytes were put together in memory"
 
 
 def test_a_damaged_entry_is_computed_again_in_the_block(tmp_path: Path, count: list[str]) -> None:
     first = run(block(), runner(tmp_path), tmp_path)
-    file = sorted((tmp_path / "cache").rglob("*.run"))[3]
+    (file,) = (tmp_path / "cache").rglob("*.runs")
     file.write_bytes(file.read_bytes()[:-1])
     count.clear()
     assert_same(first, run(block(), runner(tmp_path), tmp_path))
@@ -322,7 +373,7 @@ from study.provenance import engine_digest
 
 block = Block("s", "all", {{}}, {grid!r}, 1)
 files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
-params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache")
+params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache", refused="no")
 job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule="run_block")
 runpy.run_path({path!r}[1] + "/run_block.py", {{"snakemake": job}}, "__main__")
 print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))

@@ -12,7 +12,9 @@ from yaml import safe_load
 import check_engine
 import rnn_core as rc
 from rnn_core.cells import vanilla
+from study.provenance import engine_digest
 from study.runs import gate as gate_of_study
+from study.runs import runner
 from study.runs.checks import CheckFailed
 from tests.support.study_project import ROOT
 
@@ -41,7 +43,9 @@ class Outputs(dict):  # type: ignore[type-arg]
 
 
 def gate(path: Any, sweeps: dict[str, Any] = SWEEPS) -> pd.DataFrame:
-    params = SimpleNamespace(device="cpu", sweeps=sweeps, tolerance={"float64": 1e-10, "float32": 1e-3}, engine="e")
+    tolerance = {"float64": 1e-10, "float32": 1e-3}
+    mark = str(path / "refused")
+    params = SimpleNamespace(device="cpu", sweeps=sweeps, tolerance=tolerance, engine="e", refused=mark)
     output, log = Outputs(checks=path / "gate.parquet"), [str(path / "gate.log")]
     check_engine.main(SimpleNamespace(params=params, input={}, output=output, log=log))
     return pd.read_parquet(path / "gate.parquet")
@@ -152,3 +156,19 @@ def test_training_that_succeeds_is_not_stopped() -> None:
     assert result.updates["loss"][-1] < 1e-9
     assert [row["update"] for row in verifier.rows] == [0, 2000, 4000, 5999]
     assert max(row["relative_error"] for row in verifier.rows) < 1e-11
+
+
+def test_jobs_that_start_after_a_failed_check_end_at_once(tmp_path: Any) -> None:
+    """Under --keep-going or on a cluster. The next call begins without the mark."""
+    mark = tmp_path / "checks" / "refused"
+    params = SimpleNamespace(
+        refused=str(mark), engine=engine_digest(), device="cpu", cache=str(tmp_path), memory_mb=None
+    )
+    job = SimpleNamespace(params=params, input={})
+    runner.prepared(job, "a block")
+    gate_of_study.refuse(mark)
+    with pytest.raises(CheckFailed, match="the engine check has failed in this call"):
+        runner.prepared(job, "a block")
+    gate_of_study.forget(mark)
+    gate_of_study.forget(mark)
+    runner.prepared(job, "a block")

@@ -20,6 +20,7 @@ from study import plan as planning
 from study.config import approval
 from study.cost import model, outlook
 from study.plan import Block
+from study.sampling import verification_jobs
 from tests.support.study_project import ROOT, copy
 
 
@@ -118,7 +119,7 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
     start = time.process_time()
     approval.check(config, folders=[ROOT])
     blocks = planning.blocks(config)
-    groups = planning.verification_jobs(blocks)
+    groups = verification_jobs(blocks, config)
     costs = [model.block_cost(block, config) for block in blocks.values()]
     spent = time.process_time() - start
     assert sum(map(len, blocks.values())) >= 100_000
@@ -128,12 +129,13 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
 
 def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: dict[str, Any]) -> None:
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(70)]
-    before = planning.verification_jobs(planning.blocks(config))
-    names = [block.name for (sweep, _), group in before.items() if sweep == "propagation" for block in group]
-    assert len(names) == len(set(names)) == 70
-    assert len([group for group in before if group[0] == "propagation"]) == 16
+    config["sweeps"]["propagation"]["grid"] |= {"sequence_length": 100, "hidden_size": 64, "batch_size": 16}
+    before = verification_jobs(planning.blocks(config), config)
+    names = [(block.sweep, block.name) for group in before.values() for block in group]
+    assert sorted(names) == sorted(planning.blocks(config))
+    assert len(before) == 4
     config["sweeps"]["propagation"]["grid"]["spectral_radius"].append(1.7)
-    after = planning.verification_jobs(planning.blocks(config))
+    after = verification_jobs(planning.blocks(config), config)
     changed = [group for group in after if after[group] != before[group]]
     assert set(before) == set(after)
     assert len(changed) == 1
@@ -280,7 +282,7 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
         times = around[name][1]
         assert times.engine > 0.0
         assert times.rest > job * model.RATES["verify_job_seconds"]
-    groups = planning.verification_jobs(blocks).values()
+    groups = verification_jobs(blocks, config).values()
     expected = sum(model.verification_cost(group, config).seconds for group in groups)
     assert around["verification"][1].at(1.0) == pytest.approx(expected)
 

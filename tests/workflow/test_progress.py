@@ -61,11 +61,11 @@ def test_shares_of_time_add_up_to_cores_times_wall(tmp_path: Path) -> None:
     for job in (
         record(tmp_path, "a", started=now - 90, before=0.0, engine=60.0),
         record(tmp_path, "gate", "check_engine"),
-        record(tmp_path, "f", "draw_figure"),
+        record(tmp_path, "f", "draw_figures"),
         earlier,
     ):
         job.write()
-    for name, rule, cpu in (("a", "run_block", 81.0), ("gate", "check_engine", 5.0), ("f", "draw_figure", 4.0), ("old", "run_block", 400.0)):  # fmt: skip
+    for name, rule, cpu in (("a", "run_block", 81.0), ("gate", "check_engine", 5.0), ("f", "draw_figures", 4.0), ("old", "run_block", 400.0)):  # fmt: skip
         file = tmp_path / rule / f"{name}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu": cpu}))
     rows = {part: (seconds, share) for part, seconds, share in progress.spent(tmp_path)}
@@ -89,7 +89,7 @@ def test_on_a_cluster_there_are_seconds_and_no_shares(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_leaves_no_record_of_its_end(tmp_path: Path) -> None:
-    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")], rule="draw_figure")
+    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")], rule="draw_figures")
     with pytest.raises(ValueError, match="no"), progress.recorded(snakemake):
         raise ValueError("no")
     assert not (tmp_path / "x.json").exists()

@@ -14,6 +14,7 @@ from study import plan
 from study.cost import model
 from study.cost import resources as job_resources
 from study.runs.gate import LONGEST as LONGEST_CHECKED
+from study.sampling import verification_jobs
 from tests.support.study_project import ROOT, copy, without_figures
 
 TINY = yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8"))
@@ -43,11 +44,11 @@ def test_every_block_asks_for_what_it_is_predicted_to_need_with_head_room() -> N
 
 
 def test_a_verification_asks_for_what_it_is_predicted_to_need_with_head_room() -> None:
-    groups = plan.verification_jobs(plan.blocks(TINY))
+    groups = verification_jobs(plan.blocks(TINY), TINY)
     resources = job_resources.of_verifications(groups, TINY)
     assert groups
-    for (sweep, group), blocks in groups.items():
-        cost, job = model.verification_cost(blocks, TINY), SimpleNamespace(sweep=sweep, group=group)
+    for group, blocks in groups.items():
+        cost, job = model.verification_cost(blocks, TINY), SimpleNamespace(group=group)
         assert callable(resources["mem_mb"]) and callable(resources["runtime"])
         assert resources["mem_mb"](job, attempt=1) >= 1.4 * cost.memory_mb + 340
         assert resources["runtime"](job, attempt=1) * 60 >= 2 * cost.seconds + 60

@@ -33,7 +33,8 @@ try:
     from study import plan
     from study.screen import progress
     from study import provenance
-    from study.cost import resources
+    from study import sampling
+    from study.cost import model, resources
     from study.tables.columns import TABLES
     from study.config import reader
 except ModuleNotFoundError as missing:
@@ -112,13 +113,10 @@ else:
 STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
-VERIFICATIONS = plan.verification_jobs(BLOCKS) if CHECKED else {}
+VERIFICATIONS = sampling.verification_jobs(BLOCKS, config)
+# Where the engine check says that it failed: jobs that start later then end at once. Each call begins without it.
+REFUSED = f"{STUDY}/checks/refused"
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
-FIGURE_FILES = [
-    f"{STUDY}/figures/{figure}.{suffix}"
-    for figure in config["figures"]
-    for suffix in ("png", "svg")
-]
 SEQUENCES = [f"{STUDY}/sequences/{task}.npz" for task in plan.tasks_from_data(config)]
 TABLE_RESOURCES = resources.of_tables(BLOCKS, config)
 ENGINE = provenance.engine_digest()
@@ -130,7 +128,6 @@ wildcard_constraints:
     table="[a-z]+",
     block="[^/]+",
     group="[0-9]+-of-[0-9]+",
-    figure="[a-z0-9_]+",
 
 
 def place_of(task):
@@ -147,10 +144,7 @@ def sequences_of(blocks):
 
 def verified(table):
     """This table of every verification."""
-    return [
-        f"{STUDY}/verified/{sweep}/{group}/{table}.parquet"
-        for sweep, group in VERIFICATIONS
-    ]
+    return [f"{STUDY}/verified/{group}/{table}.parquet" for group in VERIFICATIONS]
 
 
 def code(*modules):

@@ -1,4 +1,7 @@
-# The user's sequences and the gate: no sweep starts before the engine agrees with PyTorch on the study's own settings.
+# The user's sequences and the gate: no table is made before the engine agrees with PyTorch on the study's own settings.
+FIRST = 1e9  # priority: above the seconds of any block
+
+
 rule read_sequences:
     input:
         file=lambda wildcards: [
@@ -10,6 +13,7 @@ rule read_sequences:
         facts=f"{STUDY}/sequences/{{task}}.json",
     log:
         f"{STUDY}/logs/read_sequences/{{task}}.log",
+    priority: FIRST
     localrule: True  # the user's file lies where Snakemake was started, and maybe nowhere else
     conda:
         "../envs/environment.yaml"
@@ -30,6 +34,7 @@ rule check_engine:
         checks=f"{STUDY}/checks/gate.parquet",
     log:
         f"{STUDY}/logs/check_engine.log",
+    priority: FIRST
     conda:
         "../envs/environment.yaml"
     resources:
@@ -38,6 +43,7 @@ rule check_engine:
         sweeps=config["sweeps"],
         tolerance=config["gate"]["tolerance"],
         device=config["device"],
+        refused=REFUSED,
         engine=ENGINE,
         code=code("check_engine"),
     script:

@@ -1,25 +1,40 @@
-# One rule for every figure: scripts/figures/<figure>.py draws it, <figure>.rst beside it is its caption on the page.
-rule draw_figure:
+# One job draws all figures, for to import what draws takes as long as to draw one: scripts/figures/<figure>.py says what,
+# <figure>.rst beside it is its caption on the page. Those whose code and tables are as before come from the cache.
+FIGURES = list(config["figures"])
+
+
+def drawn(suffix):
+    """One file of every figure."""
+    return [f"{STUDY}/figures/{figure}.{suffix}" for figure in FIGURES]
+
+
+rule draw_figures:
     input:
         **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
     output:
-        png=report(
-            f"{STUDY}/figures/{{figure}}.png",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels=lambda wildcards: {"figure": wildcards.figure.replace("_", " ")},
-        ),
-        svg=f"{STUDY}/figures/{{figure}}.svg",
-        phone=f"{STUDY}/figures/{{figure}}.phone.svg",
-        facts=f"{STUDY}/figures/{{figure}}.json",
+        png=[
+            report(
+                file,
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": figure.replace("_", " ")},
+            )
+            for figure, file in zip(FIGURES, drawn("png"))
+        ],
+        svg=drawn("svg"),
+        phone=drawn("phone.svg"),
+        facts=drawn("json"),
     log:
-        f"{STUDY}/logs/draw_figure/{{figure}}.log",
+        f"{STUDY}/logs/draw_figures.log",
     conda:
         "../envs/environment.yaml"
+    threads: resources.figure_processes(config)
     resources:
-        **TABLE_RESOURCES,
+        **resources.of_figures(BLOCKS, config),
     params:
         study=config["study"],
-        code=lambda wildcards: code("draw_figure", f"figures.{wildcards.figure}"),
+        figures=FIGURES,
+        cache=f"{STUDY}/cache/figures",
+        code={figure: code("draw_figures", f"figures.{figure}") for figure in FIGURES},
     script:
-        "../scripts/draw_figure.py"
+        "../scripts/draw_figures.py"

@@ -4,6 +4,7 @@ from snakemake.logging import logger
 
 from study.files import writing
 from study.files import lock
+from study.runs import gate
 from study.screen import session
 from study.screen.jobs import jobs_of
 
@@ -47,6 +48,7 @@ def prepare_files():
     except writing.FileTrouble as trouble:
         raise WorkflowError(str(trouble))
     writing.remove_leftovers(STUDY, f"{STUDY}/cache", ".snakemake/holders")
+    gate.forget(REFUSED)
 
 
 def tidy_files():

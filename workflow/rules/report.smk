@@ -8,10 +8,10 @@ REPORT_SOURCES = [
 rule render_report:
     input:
         **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},
-        png=[f"{STUDY}/figures/{figure}.png" for figure in config["figures"]],
-        svg=[f"{STUDY}/figures/{figure}.svg" for figure in config["figures"]],
-        phone=[f"{STUDY}/figures/{figure}.phone.svg" for figure in config["figures"]],
-        facts=[f"{STUDY}/figures/{figure}.json" for figure in config["figures"]],
+        png=drawn("png"),
+        svg=drawn("svg"),
+        phone=drawn("phone.svg"),
+        facts=drawn("json"),
     output:
         page=report(
             f"{STUDY}/report.html",

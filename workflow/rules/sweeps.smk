@@ -1,10 +1,20 @@
-# One job a block of runs; jobs that verify samples of them; then the blocks of every table put together.
+# One job a block of runs; jobs that verify samples of them; then the blocks of every table put together. Blocks and verifications
+# start beside the engine check. Its verdict is waited for before a table is made. The longest jobs start first.
 BLOCK_TABLES = [table for table in TABLES if table != "checks"]
+
+
+def seconds_of_block(wildcards):
+    """What the model predicts for a job ``run_block``."""
+    return model.block_cost(BLOCKS[wildcards.sweep, wildcards.block], config).seconds
+
+
+def seconds_of_verification(wildcards):
+    """What the model predicts for a job ``verify_runs``."""
+    return model.verification_cost(VERIFICATIONS[wildcards.group], config).seconds
 
 
 rule run_block:
     input:
-        gate=rules.check_engine.output.checks,
         sequences=lambda wildcards: sequences_of(
             [BLOCKS[wildcards.sweep, wildcards.block]]
         ),
@@ -15,6 +25,7 @@ rule run_block:
         },
     log:
         f"{STUDY}/logs/run_block/{{sweep}}/{{block}}.log",
+    priority: seconds_of_block
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -24,6 +35,7 @@ rule run_block:
         block=lambda wildcards: asdict(BLOCKS[wildcards.sweep, wildcards.block]),
         device=config["device"],
         memory_mb=config.get("memory_mb"),
+        refused=REFUSED,
         engine=ENGINE,
         cache=f"{STUDY}/cache",
         code=code("run_block"),
@@ -31,21 +43,18 @@ rule run_block:
         "../scripts/run_block.py"
 
 
-# A sample of every block's runs, once more and beside PyTorch, in jobs of their own.
+# A sample of every block's runs, once more and beside PyTorch, in jobs of their own. They need nothing of the blocks.
 rule verify_runs:
     input:
-        sequences=lambda wildcards: sequences_of(
-            VERIFICATIONS[wildcards.sweep, wildcards.group]
-        ),
-        traces=lambda wildcards: [
-            f"{STUDY}/blocks/{block.sweep}/{block.name}/traces.parquet"
-            for block in VERIFICATIONS[wildcards.sweep, wildcards.group]
-        ],
+        sequences=lambda wildcards: sequences_of(VERIFICATIONS[wildcards.group]),
     output:
-        checks=f"{STUDY}/verified/{{sweep}}/{{group}}/checks.parquet",
-        timings=f"{STUDY}/verified/{{sweep}}/{{group}}/timings.parquet",
+        **{
+            table: f"{STUDY}/verified/{{group}}/{table}.parquet"
+            for table in ("checks", "timings", "traces")
+        },
     log:
-        f"{STUDY}/logs/verify_runs/{{sweep}}/{{group}}.log",
+        f"{STUDY}/logs/verify_runs/{{group}}.log",
+    priority: seconds_of_verification
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -53,12 +62,13 @@ rule verify_runs:
         **resources.of_verifications(VERIFICATIONS, config),
     params:
         blocks=lambda wildcards: [
-            asdict(block) for block in VERIFICATIONS[wildcards.sweep, wildcards.group]
+            asdict(block) for block in VERIFICATIONS[wildcards.group]
         ],
         tolerance=config["gate"]["tolerance"],
         checked=CHECKED,
         device=config["device"],
         memory_mb=config.get("memory_mb"),
+        refused=REFUSED,
         engine=ENGINE,
         cache=f"{STUDY}/cache",
         code=code("verify_runs"),
@@ -68,6 +78,7 @@ rule verify_runs:
 
 rule gather_table:
     input:
+        gate=rules.check_engine.output.checks,
         blocks=lambda wildcards: (
             [rules.check_engine.output.checks, *verified("checks")]
             if wildcards.table == "checks"
@@ -76,9 +87,14 @@ rule gather_table:
                 for sweep, block in BLOCKS
             ]
         ),
+        # the norms of verified runs are compared with those of the blocks, and their errors and times stand in the tables
         verified=lambda wildcards: (
-            verified({"runs": "checks", "timings": "timings"}[wildcards.table])
-            if wildcards.table in ("runs", "timings")
+            verified(
+                {"runs": "checks", "timings": "timings", "traces": "traces"}[
+                    wildcards.table
+                ]
+            )
+            if wildcards.table in ("runs", "timings", "traces")
             else []
         ),
     output:

@@ -1,4 +1,4 @@
-"""The gate: compare the engine with PyTorch on the study's own settings. No sweep starts if an error is above the tolerance."""
+"""The gate: compare the engine with PyTorch on the study's own settings. No table is made if an error is above the tolerance."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,11 @@ def main(snakemake: Any) -> None:
     p = snakemake.params
     device = resolve_device(p.device)
     data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
-    rows = gate.table(p.sweeps, data, device, p.tolerance)
+    try:
+        rows = gate.table(p.sweeps, data, device, p.tolerance)
+    except CheckFailed:
+        gate.refuse(p.refused)
+        raise
     footer = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
     store.write(store.build("checks", rows), snakemake.output.checks, footer)
 

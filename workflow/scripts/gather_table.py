@@ -1,4 +1,7 @@
-"""Put the blocks of one table together, sorted, with the study's provenance in the footer."""
+"""Put the blocks of one table together, sorted, with the study's provenance in the footer.
+
+Of a study whose engine check has failed nothing is put together. Gradient norms that are not those that were verified end it here.
+"""
 
 from typing import Any
 
@@ -10,6 +13,8 @@ from study.files import places
 from study.files.writing import reading
 from study.job import running
 from study.provenance import provenance
+from study.runs import verification
+from study.runs.checks import CheckFailed
 from study.tables import store, streams
 
 # table -> (its column that verification knows, the verification's table and column that it comes from)
@@ -44,13 +49,15 @@ def _names(rows: pa.Table) -> list[str]:
 def main(snakemake: Any) -> None:
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
     verified = list(snakemake.input.get("verified", []))
-    places.require_all([*blocks, *verified], snakemake.params.config)
+    places.require_all([*blocks, *verified, snakemake.input.gate], snakemake.params.config)
     devices = {store.provenance_of(file)["device"] for file in blocks}
     footer = provenance(snakemake.params.config, ", ".join(sorted(devices)))
-    change = with_verification(table, verified) if verified else lambda rows: rows
+    if table == "traces":
+        verification.require_same_rows(blocks, verified)
+    change = with_verification(table, verified) if verified and table in FROM_VERIFICATION else lambda rows: rows
     streams.gather(table, blocks, snakemake.output.table, footer, change)
 
 
 if __name__ == "__main__":
-    with running(snakemake):  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, {CheckFailed: ""}):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -7,12 +7,13 @@ from study.files.writing import Damaged, FileTrouble
 from study.job import running
 from study.plan import Block
 from study.runs import runner
+from study.runs.checks import CheckFailed
 from study.screen.progress import Record
 
 
 def main(snakemake: Any, record: Record) -> None:
     p, block = snakemake.params, Block(**snakemake.params.block)
-    block_runner = runner.prepared(snakemake)
+    block_runner = runner.prepared(snakemake, f"{block.sweep}/{block.name}")
     provenance = {"block": p.block, "engine": p.engine, "device": made_on(block_runner.device)}
     try:
         runner.finish(block, block_runner, record, dict(snakemake.output.items()), provenance)
@@ -25,5 +26,5 @@ def main(snakemake: Any, record: Record) -> None:
 
 
 if __name__ == "__main__":
-    with running(snakemake, {ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, {CheckFailed: "", ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
         main(snakemake, its_record)  # type: ignore[name-defined]  # noqa: F821

@@ -35,21 +35,32 @@ def end_columns(problem: Problem, params: Params, finite: bool, memory_budget: i
         params: after the last update.
         finite: whether training came to its end.
     """
-    trained = problem.experiment.updates > 0
-    end: dict[str, Any] = {
-        "held_out_loss": math.nan,
-        "held_out_accuracy": math.nan,
-        "baseline_loss": problem.task.baseline if trained else math.nan,
-        "baseline_accuracy": problem.task.baseline_accuracy if trained else math.nan,
-        "solved": False if trained else None,
+    end = untrained_columns()
+    if problem.experiment.updates == 0:
+        return end
+    end |= {
+        "baseline_loss": problem.task.baseline,
+        "baseline_accuracy": problem.task.baseline_accuracy,
+        "solved": False,
     }
-    if not (trained and finite):
+    if not finite:
         return end
     x, target = problem.held_out()
     with np.errstate(over="ignore", invalid="ignore"):
         held_out = loss_of(problem, params, x, target, memory_budget)
     solved = bool(held_out.loss <= SOLVED_AT * end["baseline_loss"])
     return {**end, "held_out_loss": held_out.loss, "held_out_accuracy": held_out.accuracy, "solved": solved}
+
+
+def untrained_columns() -> dict[str, Any]:
+    """The columns ``END`` of a run that trains nothing."""
+    return {
+        "held_out_loss": math.nan,
+        "held_out_accuracy": math.nan,
+        "baseline_loss": math.nan,
+        "baseline_accuracy": math.nan,
+        "solved": None,
+    }
 
 
 BREAKDOWN = (

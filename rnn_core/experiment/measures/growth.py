@@ -41,11 +41,16 @@ def growth_columns(problem: Problem, evaluation: Evaluation, windows: list[slice
     Args:
         windows: the settled window, as indices t - 1; of ragged sequences one for each.
     """
-    several = evaluation.tape.x.shape[0] > 1
     measured = growth_of(problem, evaluation, windows[0] if evaluation.ends is None else windows)
+    window = slice(min(each.start for each in windows), max(each.stop for each in windows))
+    return columns_of_growth(measured, window, several=evaluation.tape.x.shape[0] > 1)
+
+
+def columns_of_growth(measured: Growth, window: slice, several: bool = True) -> dict[str, Any]:
+    """The same of a growth that has been measured; ``several`` says that sequences have more than one step."""
     return {
-        "settled_from": min(window.start for window in windows) + 1 if several else None,
-        "settled_to": max(window.stop for window in windows) if several else None,
+        "settled_from": window.start + 1 if several else None,
+        "settled_to": window.stop if several else None,
         "growth_rate": measured.rate,
         "growth_rate_error": measured.error,
         "dead_samples": measured.dead,

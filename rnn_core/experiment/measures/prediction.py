@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,25 @@ def prediction_columns(
     elif jacobian is not None:  # all slopes are 1
         operating, fluctuation = linear, 0.0
     mean_field, bistable = _mean_field(problem, W, evaluation)
-    if jacobian is not None and cell.phi.name == "identity":
+    rates = Rates(linear, math.nan if bound is None else math.log(bound), mean_field, bistable, operating, fluctuation)
+    return columns_of_rates(rates, linear_network=jacobian is not None and cell.phi.name == "identity")
+
+
+class Rates(NamedTuple):
+    """What every theory says, in the words of its column; nan where it says nothing."""
+
+    linear: float
+    bound: float
+    mean_field: float
+    bistable: bool | None
+    operating: float
+    fluctuation: float
+
+
+def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
+    """The columns ``PREDICTION``, from what the theories say."""
+    linear, _, mean_field, _, operating, fluctuation = rates
+    if linear_network:
         predicted, by = linear, "linear law"
     elif fluctuation < STEADY_BELOW:
         predicted, by = operating, "operating point"
@@ -84,9 +102,9 @@ def prediction_columns(
         predicted, by = mean_field, "mean field"
     return {
         "linear_rate": linear,
-        "bound_rate": math.nan if bound is None else math.log(bound),
+        "bound_rate": rates.bound,
         "mean_field_rate": mean_field,
-        "bistable": bistable,
+        "bistable": rates.bistable,
         "operating_rate": operating,
         "slope_fluctuation": fluctuation,
         "predicted_rate": predicted,

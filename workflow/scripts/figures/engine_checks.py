@@ -18,7 +18,7 @@ NOTHING = drawing.Nothing(
     "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
     "checked_runs_per_job: 1 or more, too.",
 )
-STAGES = {"gate": (-0.16, "full: gate, before the sweeps"), "sweep": (0.16, "open: runs of the sweeps, checked again")}
+STAGES = {"gate": (-0.16, "full: gate, before any table"), "sweep": (0.16, "open: runs of the sweeps, checked again")}
 MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
 UNKNOWN = "not a number"
 ABOVE = 2.4  # rows above the first that are for labels, where no dot can be

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -346,9 +345,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, markers: bool) -> None:
         band = line[["low", "high"]].clip(lower=low - 1e6)  # one network at exactly zero opens it downwards
         ax.fill_between(line["lag"], band["low"], band["high"], color=colour, lw=0, alpha=0.22)
         solid = line.assign(median=line["median"].where(np.isfinite(line["median"])))
-        above = {"zorder": 2.3 if width == THIN else 2.2}  # a thin line is seen on a thick one
-        sns.lineplot(solid, x="lag", y="median", ax=ax, color=colour, lw=width, estimator=None, legend=False, **above)
-        ax.lines[-1].set_gid("median")
+        above = 2.3 if width == THIN else 2.2  # a thin line is seen on a thick one
+        ax.plot(solid["lag"], solid["median"], color=colour, lw=width, gid="median", zorder=above)
         if markers:
             end = solid.iloc[[-1]]
             ax.plot(end["lag"], end["median"], marker=marker, ms=7, color=colour, mec="white", clip_on=False, gid="end")

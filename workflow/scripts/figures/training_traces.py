@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -323,12 +322,9 @@ def _panel(ax: Axes, panel_curves: pd.DataFrame) -> None:
         known = rows[np.isfinite(rows["middle"])]
         if known.empty:
             continue
-        before = len(ax.lines)
-        sns.lineplot(
-            known, x="lag", y="middle", estimator=None, legend=False, ax=ax, color=COLOURS[when], lw=WIDTHS[when],
-            ls=(0, DASHES[when]) if when == "middle" else "-", zorder=2 + WHEN.index(when),
-        )  # fmt: skip
-        ax.lines[before].set_gid(when)
+        dashes = (0, DASHES[when]) if when == "middle" else "-"
+        order = 2 + WHEN.index(when)
+        ax.plot(known["lag"], known["middle"], color=COLOURS[when], lw=WIDTHS[when], ls=dashes, zorder=order, gid=when)
         bounds = known[(known["low"] < known["high"])]
         if len(bounds) and when in BANDS:
             ax.fill_between(

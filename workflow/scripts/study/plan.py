@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from rnn_core.experiment import axes
 Settings = dict[str, Any]
 
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and Snakemake adds to it
-BLOCKS_VERIFIED_TOGETHER = 8  # about; importing torch takes a job as long as verifying five runs
 
 
 @dataclass(frozen=True)
@@ -111,24 +109,6 @@ def count(config: Mapping[str, Any]) -> tuple[int, int]:
         runs += described["seeds"] * math.prod(sizes.values())
         jobs += math.prod(sizes[axis] for axis in described.get("jobs_over", []))
     return runs, jobs
-
-
-def verification_jobs(planned: Mapping[tuple[str, str], Block]) -> dict[tuple[str, str], list[Block]]:
-    """(sweep, group) -> the blocks whose samples one job verifies.
-
-    A block's group follows from its name, and the number of groups is a power of two. So a grown axis adds blocks to some groups
-    and leaves most as they are.
-    """
-    jobs: dict[tuple[str, str], list[Block]] = {}
-    of_sweep = {sweep: [b for b in planned.values() if b.sweep == sweep] for sweep, _ in planned}
-    for sweep, blocks in of_sweep.items():
-        groups = 1
-        while len(blocks) > groups * BLOCKS_VERIFIED_TOGETHER:
-            groups *= 2
-        for block in blocks:
-            group = zlib.crc32(block.name.encode()) % groups
-            jobs.setdefault((sweep, f"{group + 1}-of-{groups}"), []).append(block)
-    return jobs
 
 
 def block_name(shared: Settings) -> str:

@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def engine_digest() -> str:
     return digest(file for kind in ("*.py", "*.c", "*.h") for file in (PROJECT / "rnn_core").rglob(kind))
 
 
+@cache  # Snakemake asks for it several times a job
 def script_digest(*names: str) -> str:
     """The digest of scripts (``run_block``, ``figures.growth_rate``) and of all modules of this folder that they import.
 
@@ -49,27 +51,28 @@ def script_digest(*names: str) -> str:
     modules = {name: _module(name) for name in names}
     if missing := [name for name, file in modules.items() if file is None]:
         raise ValueError(f"there is no module {', '.join(missing)} in workflow/scripts")
-    seen = {file for file in modules.values() if file is not None}
-    for file in sorted(seen):
-        _imports(file, seen)
-    return digest(seen)
+    found = {file for file in modules.values() if file is not None}
+    open_files = list(found)
+    while open_files:
+        new = _imported(open_files.pop()) - found
+        found |= new
+        open_files += new
+    return digest(found)
 
 
-def _imports(file: Path, seen: set[Path]) -> set[Path]:
-    """The files of all modules in this folder that ``file`` imports, added to ``seen``."""
+@cache
+def _imported(file: Path) -> frozenset[Path]:
+    """The files of the modules in this folder that ``file`` itself imports."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = []
         if isinstance(node, ast.ImportFrom) and node.module:  # what is imported may be a module of a package
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for imported in map(_module, names):
-            if imported is not None and imported not in seen:
-                seen.add(imported)
-                _imports(imported, seen)
-    return seen
+            names += [alias.name for alias in node.names]
+    return frozenset(file for file in map(_module, names) if file is not None)
 
 
+@cache
 def _module(name: str) -> Path | None:
     """The file of a module in this folder; None where another library brings it."""
     place = SCRIPTS / name.replace(".", "/")

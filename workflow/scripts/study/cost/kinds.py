@@ -8,12 +8,13 @@ from typing import Any
 from study import plan
 from study.cost import model
 from study.cost.rates import RATES
+from study.cost.resources import figure_processes
 from study.plan import Block
 from study.runs.gate import LONGEST as LONGEST_CHECKED
 from study.tables.columns import TABLES
 
 # In the order of the study. Kinds of one stage run beside each other; a stage waits for the one before.
-STAGES = (("sequences",), ("engine check",), ("runs", "verification"), ("tables",), ("figures",), ("page",))
+STAGES = (("sequences",), ("engine check", "runs", "verification"), ("tables",), ("figures",), ("page",))
 KINDS = tuple(kind for stage in STAGES for kind in stage)
 KIND_OF_RULE = {
     "read_sequences": "sequences",
@@ -21,7 +22,7 @@ KIND_OF_RULE = {
     "run_block": "runs",
     "verify_runs": "verification",
     "gather_table": "tables",
-    "draw_figure": "figures",
+    "draw_figures": "figures",
     "render_report": "page",
 }
 
@@ -48,7 +49,19 @@ def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: f
         return check_seconds(config), 0.0
     if kind == "tables":
         return start + rows / len(TABLES) * RATES["gathered_row_seconds"], 0.0
-    return (start if kind == "sequences" else RATES["figure_seconds"]), 0.0
+    if kind == "figures":
+        return figures_seconds(config) / figure_processes(config), 0.0
+    return (start if kind == "sequences" else page_seconds()), 0.0
+
+
+def figures_seconds(config: Mapping[str, Any]) -> float:
+    """What the model predicts for all figures, on one core."""
+    return RATES["figures_job_seconds"] + len(config["figures"]) * RATES["figure_seconds"]
+
+
+def page_seconds() -> float:
+    """What the model predicts for the page: about as much as to import what draws."""
+    return RATES["figures_job_seconds"]
 
 
 def check_seconds(config: Mapping[str, Any]) -> float:

@@ -36,7 +36,7 @@ HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
-FILE_BLOCK = 4096  # bytes; a small file takes a whole block of the disk
+ENTRY_BYTES = 2000  # of a kept run: what is no column
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
@@ -69,7 +69,7 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
-        disk_mb=(work["kept"] * FILE_BLOCK + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
+        disk_mb=(work["kept"] * ENTRY_BYTES + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
         / MIB,
     )
 

@@ -19,11 +19,13 @@ import numpy as np
 import rnn_core as rc
 from study import plan as planning
 from study.cost import model
+from study.cost.kinds import figures_seconds, page_seconds
 from study.cost.rates import RATES
 from study.counts import counted
 from study.plan import Block
 from study.runs import gate
 from study.runs.runner import BlockRunner
+from study.sampling import verification_jobs
 from study.settings import axis_defaults
 from study.tables.columns import TABLES
 
@@ -178,20 +180,19 @@ def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
 
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
     """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
-    checked = config["gate"]["checked_runs_per_job"]
-    verifications = planning.verification_jobs(blocks) if checked else {}
+    verifications = verification_jobs(blocks, config)
     verifying = [verification_times(group, config) for group in verifications.values()]
     cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in gate.cases(config["sweeps"])]
     once = {"gate": {"checked_runs_per_job": 1}}
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
     rows = sum(model.block_work(block)["row"] for block in blocks.values())
-    tables, figures = len(TABLES), len(config["figures"]) + 1
+    tables = len(TABLES)
     return {
         "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
         "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),
         "tables": (tables, Times(0.0, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"])),
-        "figures, page": (figures, Times(0.0, figures * RATES["figure_seconds"])),
+        "figures, page": (2, Times(0.0, figures_seconds(config) + page_seconds())),
     }
 
 
@@ -232,8 +233,7 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
     total = [f"{runs:,}", f"{finished:,}", str(sum(len(p.blocks) for p in plans) + sum(j for j, _ in rest.values()))]
     with_tables = f"{disk * 1.3:.0f} MiB"  # the tables hold the rows once more
     rows.append(["all", *total, shown(sweeps + around_sweeps), "", "", "", with_tables])
-    gate = rest["engine check"][1].at(factor)  # alone, and before all others
-    wall = gate + max(sweeps / cores, *(p.longest for p in plans)) + (around_sweeps - gate) / cores
+    wall = max(sweeps / cores, *(p.longest for p in plans)) + around_sweeps / cores
     lines = [
         f"Study {config['study']}: the plan",
         table(rows),

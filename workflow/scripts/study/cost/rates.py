@@ -30,6 +30,7 @@ RATES = {
     "row_bytes": 49.2,
     "update_bytes": 130,
     "gathered_row_seconds": 9.17e-07,
-    "figure_seconds": 2.8,
+    "figures_job_seconds": 1.6,
+    "figure_seconds": 2.2,
     "snakemake_seconds": 2.9,
 }

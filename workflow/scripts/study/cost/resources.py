@@ -25,6 +25,7 @@ GATE_MB, GATE_MINUTES = 400, 30  # with PyTorch imported
 # values and gradients. Measured at T = 1000, B = 160, H = 64: vanilla 10.7, GRU 10.9, LSTM 9.4.
 COPIES = 11
 TABLE_MB, TABLE_LIMIT_MB = 800, 2500  # tables and figures are streamed: their memory stays bounded
+FIGURE_PROCESSES = 4  # at most; with more, the figure that takes longest decides
 REPORT_MINUTES = 10
 ROUND_MB = 50
 
@@ -36,9 +37,9 @@ def of_blocks(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]
     return _of_cost(lambda job: model.block_cost(blocks[job.sweep, job.block], config), config)
 
 
-def of_verifications(groups: Mapping[tuple[str, str], list[Block]], config: Mapping[str, Any]) -> dict[str, Resource]:
+def of_verifications(groups: Mapping[str, list[Block]], config: Mapping[str, Any]) -> dict[str, Resource]:
     """The resources of ``verify_runs``, likewise."""
-    return _of_cost(lambda job: model.verification_cost(groups[job.sweep, job.group], config), config)
+    return _of_cost(lambda job: model.verification_cost(groups[job.group], config), config)
 
 
 def _of_cost(cost: Callable[[Any], model.Cost], config: Mapping[str, Any]) -> dict[str, Resource]:
@@ -65,7 +66,7 @@ def of_gate(config: Mapping[str, Any]) -> dict[str, Resource]:
 
 
 def of_tables(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]) -> dict[str, Resource]:
-    """The resources of what comes after the runs: tables, figures, report."""
+    """The resources of what comes after the runs: tables and report."""
 
     @cache  # asked once a job and resource, and the answer is the same for all
     def size() -> float:
@@ -78,6 +79,23 @@ def of_tables(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]
         return minutes(60 * REPORT_MINUTES + size() / 20, attempt)  # 20 MiB a second
 
     return {"mem_mb": mem_mb, "runtime": runtime}
+
+
+def figure_processes(config: Mapping[str, Any]) -> int:
+    """How many processes draw the figures."""
+    return min(FIGURE_PROCESSES, len(config["figures"]))
+
+
+def of_figures(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]) -> dict[str, Resource]:
+    """The resources of ``draw_figures``: of a job that reads tables, for each of its processes."""
+    one = of_tables(blocks, config)
+    assert callable(one["mem_mb"])
+    memory_of_one = one["mem_mb"]
+
+    def mem_mb(wildcards: Any, attempt: int, threads: int) -> int:
+        return threads * int(memory_of_one(wildcards, attempt))
+
+    return {**one, "mem_mb": mem_mb}
 
 
 def gpu(config: Mapping[str, Any]) -> dict[str, Resource]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from study import plan
 from study.files.writing import Damaged
+from study.sampling import verification_jobs
 from study.tables import store
 
 Plan = Mapping[str, Any]
@@ -31,7 +32,7 @@ def require(file: str | Path, config: Plan) -> None:
 def require_all(files: Iterable[str | Path], config: Plan) -> None:
     """As ``require``, for many files. The study is planned once, and all bad files are told at once."""
     blocks = plan.blocks(config)
-    groups = plan.verification_jobs(blocks)
+    groups = verification_jobs(blocks, config)
     bad: list[Damaged] = []
     for file in files:
         try:
@@ -47,14 +48,14 @@ def _expected_footer(
     file: Path,
     config: Plan,
     blocks: Mapping[tuple[str, str], plan.Block],
-    groups: Mapping[tuple[str, str], list[plan.Block]],
+    groups: Mapping[str, list[plan.Block]],
 ) -> dict[str, Any]:
     """What the footer of the table in this place must say."""
-    kind, *name = file.parts[-4:-1] if file.parts[-2] not in ("tables", "checks") else file.parts[-2:-1]
-    if kind == "tables":
+    above, folder = file.parts[-3:-1]
+    if folder == "tables":
         return {"table": file.stem, "study": config["study"]}
-    if kind == "checks":
+    if folder == "checks":
         return {"table": "checks", "sweeps": config["sweeps"]}
-    if kind == "blocks":
-        return {"table": file.stem, "block": asdict(blocks[name[0], name[1]])}
-    return {"table": file.stem, "blocks": [asdict(block) for block in groups[name[0], name[1]]]}
+    if above == "verified" and folder in groups:  # no block has such a name
+        return {"table": file.stem, "blocks": [asdict(block) for block in groups[folder]]}
+    return {"table": file.stem, "block": asdict(blocks[above, folder])}

@@ -32,6 +32,23 @@ def seal(file: Path) -> None:
         opened.write(digest)
 
 
+def seal_of(file: str | Path) -> str:
+    """What the seal of a file says its content is; nothing is checked.
+
+    Raises:
+        Damaged: it has no seal.
+        FileTrouble: it cannot be read.
+    """
+    file = Path(file)
+    with reading(file):
+        start = _place(file)
+        if start is None:
+            raise Damaged(file, "it has no whole footer, or no seal")
+        with file.open("rb") as opened:
+            opened.seek(start)
+            return opened.read(len(BLANK)).decode()
+
+
 def check(file: str | Path) -> None:
     """Refuse a file that does not hold the bytes that were written.
 

@@ -148,7 +148,8 @@ def written_aside(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     aside = target.with_name(f".{target.stem}.aside-{place()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         aside.replace(target)
     except BaseException as error:

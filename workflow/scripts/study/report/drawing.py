@@ -9,7 +9,7 @@ A figure is ``figures/<figure>.py``: ``frame`` (what is drawn, tidy), ``facts`` 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,6 @@ from study.report.layout import headline, wide, width
 from study.report.reader import Tables
 from study.report.style import DPI, PAGE_WIDTH, PHONE_WIDTH, theme
 from study.report.words import plain, spoken
-from study.tables.columns import TABLES
 
 matplotlib.use("Agg")
 
@@ -63,30 +62,34 @@ def facts(title: str, alt: str, claims: Iterable[str] = (), shown: Iterable[str]
 
 
 def render(
-    snakemake: Any,
+    tables: Tables,
+    place: Mapping[str, str],
+    files: Mapping[str, str | Path],
     frame: Callable[[Tables], pd.DataFrame],
     facts: Callable[[pd.DataFrame, Study], Facts],
     draw: Callable[[pd.DataFrame], Figure],
 ) -> None:
-    """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables."""
-    files = {table: getattr(snakemake.input, table) for table in TABLES}
-    tables = Tables(files, own={"study": snakemake.params.study})
+    """Tables in; PNG with its headline, SVG for the page and SVG for a phone without, and facts out: the same bytes from the same tables.
+
+    Args:
+        place: what the facts say of themselves besides, with the study's name.
+        files: ``png``, ``svg``, ``phone`` and ``facts``.
+    """
     data = frame(tables)
     stated, pictures = facts(data, tables.study), {}
     with theme():
         figure = draw(data)
-        pictures["svg"] = _save(figure, snakemake.output.svg)
+        pictures["svg"] = _save(figure, files["svg"])
         headline(figure, stated["title"])
-        pictures["png"] = _save(figure, snakemake.output.png)
+        pictures["png"] = _save(figure, files["png"])
         with wide(PHONE_WIDTH):
-            pictures["phone"] = _save(draw(data), snakemake.output.phone)
-    place = {"study": snakemake.params.study, "figure": Path(snakemake.output.png).stem}
-    sealed_pictures.write_facts(snakemake.output.facts, {**place, "pictures": pictures, **stated})
+            pictures["phone"] = _save(draw(data), files["phone"])
+    sealed_pictures.write_facts(files["facts"], {**place, "pictures": pictures, **stated})
 
 
-def _save(figure: Figure, file: str) -> str:
+def _save(figure: Figure, file: str | Path) -> str:
     """Write a picture; its digest."""
-    kind, metadata = ("svg", {"Date": None}) if file.endswith(".svg") else ("png", {"Software": None})
+    kind, metadata = ("svg", {"Date": None}) if str(file).endswith(".svg") else ("png", {"Software": None})
     content = BytesIO()
     figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
     with written_aside(file) as aside:

@@ -21,7 +21,7 @@ def name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
     inches = box.width / ax.figure.dpi, box.height / ax.figure.dpi
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     wide, tall = 0.08 * len(text) / inches[0] * (right - left), 0.16 / inches[1] * (high - low)
-    lines = [line for _, line in rows.groupby("hue", observed=True)]
+    lines = [_curves(line) for _, line in rows.groupby("hue", observed=True)]
     for start in np.linspace(left + 0.01 * (right - left), right - wide, 40):
         for bottom, align in ((y, "bottom"), (y - tall, "top")):
             inside = bottom >= low and bottom + tall <= high
@@ -30,12 +30,23 @@ def name_limit(ax: Axes, text: str, y: float, rows: pd.DataFrame) -> None:
                 return
 
 
-def _crosses(line: pd.DataFrame, across: tuple[float, float], up: tuple[float, float]) -> bool:
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # lags, and the lower and the upper edge at each
+
+
+def _curves(line: pd.DataFrame) -> list[Curve]:
+    """The band of a line, its law, and the line itself."""
+    lag = line["lag"].to_numpy()
+    edges = {name: np.clip(line[name].to_numpy(), -1e9, 1e9) for name in ("low", "high", "linear", "median")}
+    pairs = (("low", "high"), ("linear", "linear"), ("median", "median"))
+    return [(lag, edges[lower], edges[upper]) for lower, upper in pairs]
+
+
+def _crosses(curves: list[Curve], across: tuple[float, float], up: tuple[float, float]) -> bool:
     """Whether a line, its band or its law passes through a rectangle."""
     at = np.linspace(*across, 12)
-    for lower, upper in (("low", "high"), ("linear", "linear"), ("median", "median")):
-        below, above = (np.interp(at, line["lag"], line[name].clip(-1e9, 1e9)) for name in (lower, upper))
-        inside = at <= line["lag"].max()
+    for lag, lower, upper in curves:
+        below, above = np.interp(at, lag, lower), np.interp(at, lag, upper)
+        inside = at <= lag.max()
         if bool((inside & (np.minimum(below, above) <= up[1]) & (np.maximum(below, above) >= up[0])).any()):
             return True
     return False

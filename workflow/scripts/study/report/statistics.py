@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.05  # of a whole study: the probability that it claims any difference where there is none
 CONFIDENCE = 0.95  # of every interval, which is about one number by itself
@@ -36,7 +36,7 @@ def proportion(share: float, units: int) -> Interval:
     """
     if not units:
         return Interval(math.nan, math.nan, math.nan)
-    z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+    z = float(special.ndtri(0.5 + CONFIDENCE / 2))
     middle = (share + z * z / (2 * units)) / (1 + z * z / units)
     half = z * math.sqrt(max(0.0, share * (1 - share)) / units + (z / (2 * units)) ** 2) / (1 + z * z / units)
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
@@ -48,7 +48,7 @@ def mean(values: np.ndarray) -> Interval:
     middle = float(values.mean()) if len(values) else math.nan
     if len(values) < 2 or not np.isfinite(values).all():
         return Interval(middle, math.nan, math.nan)
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    half = float(special.stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2) * values.std(ddof=1) / math.sqrt(len(values)))
     return Interval(middle, middle - half, middle + half)
 
 
@@ -66,8 +66,19 @@ def median(values: np.ndarray) -> Interval:
     middle = _between(values, count - 1)
     if count < 2:
         return Interval(middle, math.nan, math.nan)
-    left_out = max(0, int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1)  # ranks beyond each end
+    left_out = max(0, binomial_quantile((1 - CONFIDENCE) / 2, count) - 1)  # ranks beyond each end
     return Interval(middle, float(values[left_out]), float(values[count - 1 - left_out]))
+
+
+def binomial_quantile(probability: float, trials: int) -> int:
+    """The smallest number of heads in ``trials`` tosses that is not exceeded with at least this probability.
+
+    As ``scipy.stats.binom.ppf``, without its import, which takes longer than to write the page.
+    """
+    heads = max(0, math.ceil(float(special.bdtrik(probability, trials, 0.5))) - 2)  # bdtrik rounds
+    while special.bdtr(heads, trials, 0.5) < probability:
+        heads += 1
+    return heads
 
 
 def _between(ordered: np.ndarray, twice_rank: int) -> float:

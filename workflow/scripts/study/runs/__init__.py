@@ -1,1 +1,1 @@
-"""Making runs: a block with its cache, the check before the sweeps, and the check of a sample beside PyTorch."""
+"""Making runs: a block with its cache, the check beside the first blocks, and the check of a sample beside PyTorch."""

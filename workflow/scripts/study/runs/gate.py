@@ -1,4 +1,7 @@
-"""The check before any sweep: the study's own device, dtypes, cells and activations, at both ends of every range."""
+"""The check beside the first runs: the study's own device, dtypes, cells and activations, at both ends of every range.
+
+If it fails, no table is made, and jobs that start later end at once.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +18,31 @@ import rnn_core as rc
 from rnn_core.oracles.problems import with_biases
 from rnn_core.scaling import plain
 from study import plan
+from study.files.writing import written_aside
 from study.runs.checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
 
 LONGEST = 10_000  # steps; the oracles keep every step, so longer sequences are cut to this
+
+
+def refuse(mark: str | Path) -> None:
+    """Leave a mark that this call's check has failed."""
+    with written_aside(mark) as aside:
+        aside.write_text("The engine check of this call has failed.\n", encoding="utf-8")
+
+
+def forget(mark: str | Path) -> None:
+    """Take the mark of an earlier call away."""
+    Path(mark).unlink(missing_ok=True)
+
+
+def require_not_refused(mark: str | Path) -> None:
+    """End a job that starts after the check has failed: its runs would be gathered into no table.
+
+    Raises:
+        CheckFailed: the mark is there.
+    """
+    if Path(mark).exists():
+        raise CheckFailed("the engine check has failed in this call, so nothing more is computed")
 
 
 def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from study.data import task_file
 from study.files.cache import Cache, Entry
 from study.plan import Block
 from study.provenance import engine_digest, script_digest
+from study.runs import gate
 from study.screen.progress import Record
 from study.tables.streams import BlockWriter
 
@@ -36,16 +37,20 @@ class BlockRunner:
         self._names: dict[rc.Experiment, str] = {}
         self.digests = {task: data.digest for task, data in self.data.items()}
 
-    def finish(self, experiments: Iterable[rc.Experiment], record: Record) -> None:
+    def finish(self, experiments: Collection[rc.Experiment], record: Record) -> None:
         """Compute the runs that are not in the cache, and store each as soon as it is ready."""
+        self.cache.look_for(set(map(self.name, experiments)))
         missing = [e for e in experiments if self.cache.get(self.name(e)) is None]
         record.finished = record.reused = record.runs - len(missing)
         record.write()
         before = time.perf_counter()
-        for experiment, entry in self.compute(missing):
-            record.ran(time.perf_counter() - before)
-            self.cache.put(self.name(experiment), entry)
-            before = time.perf_counter()
+        try:
+            for experiment, entry in self.compute(missing):
+                record.ran(time.perf_counter() - before)
+                self.cache.put(self.name(experiment), entry)
+                before = time.perf_counter()
+        finally:
+            self.cache.join()
 
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
         """Each run with its entry, in an order that shares work. Its time is what it added to the runs before it."""
@@ -110,13 +115,19 @@ def identity(device: str) -> str:
     return hashlib.sha256("|".join(ingredients).encode()).hexdigest()[:16]
 
 
-def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
+def prepared(snakemake: Any, own: str, cache: str = "") -> BlockRunner:
     """A runner as a rule's params and input describe it.
 
+    Args:
+        own: the folder of the job's own files in the cache.
+        cache: what tells the identity of its entries from that of a block's.
+
     Raises:
+        CheckFailed: the engine check of this call has failed already.
         RuntimeError: the engine is no longer the one that the study was planned with.
     """
     p = snakemake.params
+    gate.require_not_refused(p.refused)
     if engine_digest() != p.engine:
         raise RuntimeError("rnn_core was edited while the study ran; run snakemake again")
     device = resolve_device(p.device)
@@ -125,4 +136,4 @@ def prepared(snakemake: Any, cache: str = "") -> BlockRunner:
 
         torch.set_num_threads(1)
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
-    return BlockRunner(Cache(p.cache, identity(device) + cache), sequences, device, p.memory_mb)
+    return BlockRunner(Cache(p.cache, identity(device) + cache, own), sequences, device, p.memory_mb)

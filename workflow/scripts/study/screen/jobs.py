@@ -13,9 +13,9 @@ _NAMES = {
     "read_sequences": "sequences of {task}",
     "check_engine": "engine check",
     "run_block": "block {sweep}/{block}",
-    "verify_runs": "verification of {sweep}, group {group}",
+    "verify_runs": "verification, group {group}",
     "gather_table": "table {table}",
-    "draw_figure": "figure {figure}",
+    "draw_figures": "figures",
     "render_report": "report page",
 }
 
@@ -23,7 +23,7 @@ _NAMES = {
 def jobs_of(
     workflow: Any,
     blocks: Mapping[tuple[str, str], Block],
-    verifications: Mapping[tuple[str, str], list[Block]],
+    verifications: Mapping[str, list[Block]],
     config: Mapping[str, Any],
 ) -> dict[int, Job]:
     """The jobs that this call will run, by Snakemake's numbers."""
@@ -38,7 +38,7 @@ def jobs_of(
         if kind == "runs":
             its_blocks = [blocks[wildcards["sweep"], wildcards["block"]]]
         elif kind == "verification":
-            its_blocks = verifications[wildcards["sweep"], wildcards["group"]]
+            its_blocks = verifications[wildcards["group"]]
         seconds, starts = kinds.predicted(job.rule.name, its_blocks, config, rows)
         runs = sum(map(len, its_blocks)) if kind == "runs" else 0
         name = name_of(job.rule.name, wildcards)

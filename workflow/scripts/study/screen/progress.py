@@ -7,6 +7,7 @@ jobs at once. ``study.cost.forecast`` counts from them how far the study is. The
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ WORK_OF_RULE = {
     "verify_runs": "verification",
     "check_engine": "engine check",
     "gather_table": "tables",
-    "draw_figure": "figures",
+    "draw_figures": "figures",
 }  # folder of the logs -> what its jobs do, besides the engine's work
 
 
@@ -35,7 +36,7 @@ class Record:
         file: where the record is kept.
         runs, finished, reused: runs of the block, those finished, and of these those that were finished before.
         engine: seconds in the engine, by the clock (asking for processor time costs as much as writing a run).
-        cpu: processor seconds of the process since its start.
+        cpu: processor seconds of the process since its start, and of those that it started and that have ended.
         before: of these, the seconds that had passed when the record began.
         memory_mb: the most resident memory of the process (MiB); 0 where the system does not tell.
         started, updated: seconds since 1970.
@@ -67,7 +68,7 @@ class Record:
         return self.engine * min(1.0, (self.cpu - self.before) / wall) if wall > 0 else 0.0
 
     def write(self) -> None:
-        self.updated, self.cpu, self.memory_mb = time.time(), time.process_time(), most_memory()
+        self.updated, self.cpu, self.memory_mb = time.time(), time.process_time() + of_children(), most_memory()
         with written_aside(self.file) as aside:
             aside.write_text(json.dumps({**asdict(self), "file": self.file.name}), encoding="utf-8")
 
@@ -83,6 +84,12 @@ def recorded(snakemake: Any) -> Iterator[Record]:
     record = Record(snakemake.rule, record_file(snakemake.log[0]))
     yield record
     record.write()
+
+
+def of_children() -> float:
+    """Processor seconds of the processes that this one has started and awaited."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def most_memory() -> float:

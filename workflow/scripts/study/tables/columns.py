@@ -75,7 +75,12 @@ def _relative_error(null: str) -> Column:
 
 
 _CHECKS = (
-    Column("stage", _TEXT, "name", "gate: before the sweeps; sweep: a run verified inside its job"),
+    Column(
+        "stage",
+        _TEXT,
+        "name",
+        "gate: at the ends of the study's ranges, before any table; sweep: a run of a sweep, verified",
+    ),
     _ORACLE,
     Column("run_key", _TEXT, "hex", "The run that was checked"),
     Column("sweep", _TEXT, "name", "The sweep it belongs to"),

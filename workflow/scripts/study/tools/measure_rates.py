@@ -157,11 +157,9 @@ sys.path[:0] = {path!r}
 from study.provenance import engine_digest
 from study.screen.progress import most_memory
 params = types.SimpleNamespace(blocks=[{block!r}], block={block!r}, device="cpu", memory_mb=None, cache="cache", engine=engine_digest(),
-    tolerance={{"float64": 1e-10, "float32": 1e-3}}, checked=1)
+    refused="refused", tolerance={{"float64": 1e-10, "float32": 1e-3}}, checked=1)
 files = {{t: f"{{t}}.parquet" for t in {tables!r}}}
-class Input(dict):
-    traces = ["traces.parquet"]
-job = types.SimpleNamespace(params=params, input=Input(), output=files, log=["log"], rule={script!r})
+job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule={script!r})
 runpy.run_path({path!r}[1] + "/{script}.py", {{"snakemake": job}}, "__main__")
 print(json.dumps([time.process_time(), most_memory()]))
 """
@@ -180,15 +178,11 @@ def job(script: str, tables: tuple[str, ...], folder: Path, **grid: Any) -> tupl
 def job_rates(folder: Path) -> dict[str, float]:
     """What a job takes before its first run; and how many copies of a run's states it holds."""
     rates: dict[str, float] = {}
-    verified = ("checks", "timings")
+    verified = ("checks", "timings", "traces")
     for script, tables, prefix in (("run_block", BLOCK_TABLES, ""), ("verify_runs", verified, "verify_")):
-        if script == "verify_runs":
-            job("run_block", BLOCK_TABLES, folder, hidden_size=2, sequence_length=2)
         spent, least = job(script, tables, folder, hidden_size=2, sequence_length=2)
         rates |= {f"{prefix}job_seconds": round(spent, 2), f"{prefix}job_mb": round(least)}
         large = {"hidden_size": 64, "batch_size": 64, "sequence_length": 2000}
-        if script == "verify_runs":
-            job("run_block", BLOCK_TABLES, folder, **large)
         most = job(script, tables, folder, **large)[1]
         copies = (most - least) / (64 * 64 * 2000 * 8 / model.MIB)
         rates["verified_states_copies" if prefix else "states_copies"] = round(copies, 1)
@@ -201,11 +195,9 @@ def disk_rates(folder: Path) -> dict[str, float]:
     files = {table: folder / f"{table}.parquet" for table in BLOCK_TABLES}
     block = Block("rates", "all", {}, {"sequence_length": [400], "activation": ["tanh", "relu"]}, 8)
     run_maker.finish(block, runner, Record("", folder / "x.json"), files, {"engine": "x"})
-    entries = [file.stat().st_size for file in (folder / "disk").rglob("*.run")]
-    rows = 400 * len(entries)
-    header_bytes = 1500  # of an entry: what is no column fits into its first disk block
+    kept = sum(file.stat().st_size for file in (folder / "disk").rglob("*.runs")) - model.ENTRY_BYTES * len(block)
     return {
-        "row_bytes": round((sum(entries) - header_bytes * len(entries) + files["traces"].stat().st_size) / rows, 1),
+        "row_bytes": round((kept + files["traces"].stat().st_size) / (400 * len(block)), 1),
         "update_bytes": 130,  # ten columns, kept twice, hardly compressed
     }
 
@@ -215,10 +207,13 @@ import runpy, sys, time, types
 sys.path[:0] = {path!r}
 class Named(dict):
     __getattr__ = dict.__getitem__
-output = Named(png="f.png", svg="f.svg", phone="f.phone.svg", facts="f.json")
-job = types.SimpleNamespace(wildcards=Named(figure="growth_rate"), params=Named(study=None), input=Named({tables!r}), output=output, log=["log"], rule="draw_figure")
-runpy.run_path({path!r}[1] + "/draw_figure.py", {{"snakemake": job}}, "__main__")
-print(time.process_time())
+import draw_figures
+imported = time.process_time()
+output = Named(png=["f.png"], svg=["f.svg"], phone=["f.phone.svg"], facts=["f.json"])
+params = Named(study=None, figures=["growth_rate"], cache="figures", code={{"growth_rate": "c"}})
+job = types.SimpleNamespace(params=params, input=Named({tables!r}), output=output, log=["log"], rule="draw_figures", threads=1)
+runpy.run_path({path!r}[1] + "/draw_figures.py", {{"snakemake": job}}, "__main__")
+print(imported, time.process_time() - imported)
 """
 
 
@@ -238,13 +233,15 @@ def table_rates(folder: Path) -> dict[str, float]:
     gathered = again / (400 * len(block))
     streams.gather("checks", [], tables["checks"], {})
     code = FIGURE.format(path=[str(PROJECT), str(SCRIPTS)], tables=tables)
-    figure = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    drawn = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    imported, figure = map(float, drawn.stdout.split())
     before = os.times().children_user
     command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all"]
     subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
     return {
         "gathered_row_seconds": float(f"{gathered:.3g}"),
-        "figure_seconds": round(float(figure.stdout), 1),
+        "figures_job_seconds": round(imported, 1),
+        "figure_seconds": round(figure, 1),
         "snakemake_seconds": round(os.times().children_user - before, 1),
     }
 

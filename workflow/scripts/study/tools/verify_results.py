@@ -21,6 +21,7 @@ from study.data import task_file
 from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
+from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import TABLES
 
@@ -46,15 +47,20 @@ def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
         yield _tried(study / "sequences" / f"{task}.npz", task_file.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{cache.SUFFIX}")):
         yield _tried(file, _require_entry)
+    for folder in sorted((study / "cache" / "figures").glob("*")):
+        yield from _figure_files(pictures.kept_files(folder), config["study"], folder.name)
 
 
 def _figure(folder: Path, study: str, figure: str) -> Iterator[Result]:
     """Its facts, then its pictures, whose digests the facts have."""
-    facts = folder / f"{figure}.json"
+    yield from _figure_files(pictures.files(folder, figure), study, figure)
+
+
+def _figure_files(files: Mapping[str, Path], study: str, figure: str) -> Iterator[Result]:
     known: dict[str, str] = {}
-    yield _tried(facts, lambda file: known.update(pictures.facts_of(file, study, figure)["pictures"]))
-    for kind, suffix in pictures.KINDS.items():
-        picture = folder / f"{figure}.{suffix}"
+    yield _tried(files["facts"], lambda file: known.update(pictures.facts_of(file, study, figure)["pictures"]))
+    for kind in pictures.KINDS:
+        picture = files[kind]
         if known or not picture.exists():  # a picture whose facts are bad is made anew with them
             yield _tried(picture, lambda file, kind=kind: seal.check_content(file, known[kind]))
 
@@ -64,7 +70,7 @@ def _on_the_way(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     planned = plan.blocks(config)
     places = {
         *(study / "blocks" / sweep / block for sweep, block in planned),
-        *(study / "verified" / sweep / group for sweep, group in plan.verification_jobs(planned)),
+        *(study / "verified" / group for group in verification_jobs(planned, config)),
         study / "checks",
     }
     for folder in ("checks", "blocks", "verified"):
@@ -82,7 +88,7 @@ def _require_entry(file: Path) -> None:
     with reading(file):
         sound = cache.is_sound(file)
     if not sound:
-        raise Damaged(file, "its content is not what was written, or another run's")
+        raise Damaged(file, "its content is not what was written, or other runs'")
 
 
 def _tried(file: Path, check: Any) -> Result:
