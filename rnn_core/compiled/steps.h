@@ -439,33 +439,147 @@ static void NAME(load)(const NAME(net) *n, const REAL *from, REAL *to) {
         memcpy(to + i * n->Bp, from + i * n->B, n->B * sizeof(REAL));
 }
 
+/* ---- the loop backwards ---- */
+
+/* Where a step finds what it needs and leaves what it gives. */
+typedef struct {
+    REAL *kept, *h_prev, *c_prev, *c;             /* as rows of Bp, where those are wider than B */
+    REAL *dh[2], *dc[2], *dx, *r, *dq, *carry, *room; /* sent by turns; room: (H x Bp) for whoever needs it */
+    long *sizes, *by;
+    double *squares;
+    char *dead;
+} NAME(rooms);
+
+static void NAME(place_rooms)(NAME(net) *n, NAME(rooms) *o, NAME(signal) *s, NAME(signal) *first) {
+    const struct layout *of = &layouts[n->cell];
+    const long all = n->H * n->Bp, wide = n->Bp != n->B, cells = of->parts > 1, in_reals = 8 / sizeof(REAL);
+    NAME(arena) *m = &n->memory;
+    o->kept = NAME(take)(m, wide * of->kept * all), o->h_prev = NAME(take)(m, wide * all);
+    o->c_prev = NAME(take)(m, wide * cells * all), o->c = NAME(take)(m, wide * cells * all);
+    for (int i = 0; i < 2; i++)
+        o->dh[i] = NAME(take)(m, all), o->dc[i] = NAME(take)(m, cells * all);
+    o->dx = NAME(take)(m, n->D * n->Bp), o->room = NAME(take)(m, all);
+    o->r = NAME(take)(m, all), o->dq = NAME(take)(m, all), o->carry = NAME(take)(m, all);
+    first->dh = NAME(take)(m, all), first->dc = NAME(take)(m, cells * all);
+    first->dc = cells ? first->dc : NULL;
+    o->sizes = (long *)NAME(take)(m, 2 * n->Bp * in_reals), o->by = (long *)NAME(take)(m, n->Bp * in_reals);
+    s->columns = (long *)NAME(take)(m, n->Bp * in_reals), first->columns = (long *)NAME(take)(m, n->Bp * in_reals);
+    o->squares = (double *)NAME(take)(m, n->Bp * in_reals), o->dead = (char *)NAME(take)(m, n->Bp);
+}
+
+/* What step `now` + 1 needs, and where what it sends goes: where the next one looks for it; the last, what is wide, and what is apart, into a
+ * room. `soon` are places that are needed after it. */
+static NAME(backward_step) NAME(step_at)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q,
+                                         const NAME(signal) *s, const NAME(sums) *sums, long now, const REAL **soon) {
+    const struct layout *of = &layouts[n->cell];
+    const long rows = n->H * n->B, wide = n->Bp != n->B, in_room = wide || s->apart || q->again, turn = now & 1;
+    NAME(backward_step) to = {.r = o->r, .dq = o->dq, .carry = o->carry, .again = q->again, .dh = s->dh, .dc = s->dc};
+    to.da = sums->da + sums->done * sums->stride, to.rh = sums->rh + sums->done * n->H * n->Bp;
+    to.kept = (const REAL *)p->kept + now * of->kept * rows, to.h_prev = (const REAL *)p->hidden + now * rows;
+    to.kept_before = now ? to.kept - of->kept * rows : NULL;
+    to.c_prev = s->dc ? (const REAL *)p->memory + now * rows : NULL, to.c = s->dc ? to.c_prev + rows : NULL;
+    soon[0] = now > 1 ? (REAL *)q->dh + (now - 2) * rows : o->dh[0], soon[1] = now ? to.kept - rows : to.kept, soon[2] = to.h_prev;
+    to.soon = in_room ? NULL : soon;
+    if (wide) {
+        NAME(widen)(to.kept, of->kept * n->H, n->B, n->Bp, o->kept), to.kept = o->kept;
+        NAME(widen)(to.h_prev, n->H, n->B, n->Bp, o->h_prev), to.h_prev = o->h_prev;
+    }
+    if (wide && s->dc) {
+        NAME(widen)(to.c_prev, n->H, n->B, n->Bp, o->c_prev), to.c_prev = o->c_prev;
+        NAME(widen)(to.c, n->H, n->B, n->Bp, o->c), to.c = o->c;
+    }
+    to.dh_prev = in_room || !now ? o->dh[turn] : (REAL *)q->dh + (now - 1) * rows;
+    to.dx = in_room ? o->dx : (REAL *)q->dx + now * n->D * n->B;
+    to.dc_prev = !s->dc ? NULL : s->dc == o->dc[0] ? o->dc[1] : o->dc[0];
+    return to;
+}
+
+/* The results of step `now` + 1 go where they belong, each with one exponent; returns that of da. */
+static long NAME(store)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, const NAME(signal) *s,
+                        const NAME(backward_step) *to, long now) {
+    const long H = n->H, B = n->B, cells = s->dc != NULL;
+    int64_t *of_h = q->exponent + now, *of_c = of_h + p->steps, *of_x = of_h + (1 + cells) * p->steps;
+    long e = s->e;
+    *of_h = *of_x = s->e;
+    if (cells)
+        *of_c = s->e;
+    if (s->apart) {
+        *of_h = NAME(bring_together)(n, s, s->dh, H, o->sizes), *of_x = NAME(bring_together)(n, s, to->dx, n->D, o->sizes);
+        e = NAME(bring_together)(n, s, to->da, layouts[n->cell].da * H, o->sizes);
+        if (cells)
+            *of_c = NAME(bring_together)(n, s, s->dc, H, o->sizes);
+    }
+    REAL *dh = (REAL *)q->dh + now * H * B;
+    if (s->dh != dh)
+        NAME(narrow)(s->dh, H, B, n->Bp, dh);
+    if (to->dx == o->dx)
+        NAME(narrow)(to->dx, n->D, B, n->Bp, (REAL *)q->dx + now * n->D * B);
+    if (cells)
+        NAME(narrow)(s->dc, H, B, n->Bp, (REAL *)q->dc + now * H * B);
+    return e;
+}
+
+/* Step `now` + 1: back, and what it gives is stored. Returns 1; 0 where it is given up, the signal is then as it arrived; -1 where it is done,
+ * and what it sends cannot be brought back into range. */
+static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, NAME(signal) *s,
+                          NAME(signal) *first, NAME(sums) *sums, REAL bound, long now) {
+    const long all = n->H * n->Bp, behind = q->after + p->steps - 1 - now;
+    const REAL *soon[3];
+    if (q->window && behind && behind % q->window == 0) { /* the state was cut off from what follows */
+        memset(s->dh, 0, all * sizeof(REAL)), memset(s->columns, 0, n->Bp * sizeof(long)), s->e = 0;
+        if (s->dc)
+            memset(s->dc, 0, all * sizeof(REAL));
+    }
+    NAME(backward_step) to = NAME(step_at)(n, o, p, q, s, sums, now, soon);
+    int kept = q->joins[now], sound = 1;
+    double most = 0;
+    if (kept) {
+        const REAL *g = (const REAL *)q->g + now * q->g_step;
+        NAME(keep)(n, s, first);
+        sound = NAME(join)(n, g, q, q->g_exponent[now], s, o->room, o->sizes, o->dead);
+    }
+    sound = sound && NAME(try_scales)(n, &to, s, first, &kept, o->room, bound, o->dead) &&
+            NAME(norms)(n, s, q, p->steps, now, &most, o->squares, o->by);
+    if (!sound) {
+        if (kept)
+            *s = *first;
+        else if (s->dc)
+            s->dc = o->room;
+        return 0;
+    }
+    sums->e[sums->done++] = NAME(store)(n, o, p, q, s, &to, now);
+    s->dh = to.dh_prev, s->dc = to.dc_prev;
+    if (NAME(renormalise)(n, s, first, most, o->sizes, o->dead))
+        return 1;
+    *s = *first;
+    return -1;
+}
+/* da of step `now` + 1 again, from the stored dh and dc. */
+static void NAME(one_step_again)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, NAME(signal) *s,
+                                 NAME(sums) *sums, long now) {
+    const REAL *soon[3];
+    s->e = q->exponent[now], s->dh = o->dh[!(now & 1)];
+    NAME(load)(n, (const REAL *)q->dh + now * n->H * n->B, s->dh);
+    if (s->dc)
+        NAME(load)(n, (const REAL *)q->dc + now * n->H * n->B, s->dc);
+    NAME(backward_step) to = NAME(step_at)(n, o, p, q, s, sums, now, soon);
+    NAME(step_backward)(n, &to);
+    sums->e[sums->done++] = s->e;
+}
+
 /* Steps from the last to the first. It stops before a step for which one exponent does not hold all entries, or apart an exponent a sample,
  * or that is not finite; apart also where a part of the sums ends. Returns the number of steps done, -1 without memory. */
 long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
-    const struct layout *of = &layouts[p->cell];
     NAME(net) n = {0};
     NAME(describe)(&n, p);
-    const long H = p->H, B = p->B, D = p->D, Bp = n.Bp, wide = Bp != B, all = H * Bp, again = q->again;
-    const int cells = of->parts > 1;
+    const long H = p->H, B = p->B, D = p->D, cells = layouts[p->cell].parts > 1;
     NAME(sums) sums = {0};
-    REAL *wide_kept, *wide_h, *wide_c[2], *dh_room[2], *dc_room[2], *dx_room, *first_dh, *first_dc, *room, *r, *dq, *carry;
-    double *column_squares;
-    long *longs;
-    char *dead;
+    NAME(rooms) rooms;
+    NAME(signal) s = {.e = *q->sent_exponent, .apart = (int)q->apart_call}, first = {0};
     void *memory = NULL;
     for (int placed = 0; placed < 2; placed++) {
-        const long size = sizeof(REAL);
         n.memory.used = 0;
-        wide_kept = NAME(take)(&n.memory, wide * of->kept * all), wide_h = NAME(take)(&n.memory, wide * all);
-        for (int i = 0; i < 2; i++) {
-            wide_c[i] = NAME(take)(&n.memory, wide * cells * all);
-            dh_room[i] = NAME(take)(&n.memory, all), dc_room[i] = NAME(take)(&n.memory, cells * all);
-        }
-        dx_room = NAME(take)(&n.memory, D * Bp), room = NAME(take)(&n.memory, all);
-        first_dh = NAME(take)(&n.memory, all), first_dc = NAME(take)(&n.memory, cells * all);
-        r = NAME(take)(&n.memory, all), dq = NAME(take)(&n.memory, all), carry = NAME(take)(&n.memory, all);
-        longs = (long *)NAME(take)(&n.memory, 5 * Bp * 8 / size), column_squares = (double *)NAME(take)(&n.memory, Bp * 8 / size);
-        dead = (char *)NAME(take)(&n.memory, Bp);
+        NAME(place_rooms)(&n, &rooms, &s, &first);
         NAME(place_sums)(&n, &sums, p->steps);
         NAME(pack_backward)(&n);
         if (!placed) {
@@ -474,117 +588,45 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
         }
     }
-    long *sizes = longs, *by = longs + 2 * Bp;
     const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.Hc * H), NAME(size)(n.W_ih, n.Hc * D))));
-    const REAL *hidden = p->hidden, *memories = p->memory, *saved = p->kept, *x = p->x;
-    REAL *dh_all = q->dh, *dc_all = q->dc, *dx_all = q->dx;
     long t = p->steps, part = 0;
     int stop = 0;
-    NAME(signal) s = {.e = *q->sent_exponent, .apart = (int)q->apart_call, .columns = longs + 3 * Bp};
-    NAME(signal) first = {.dh = first_dh, .dc = cells ? first_dc : NULL, .columns = longs + 4 * Bp};
-    for (long b = 0; b < Bp; b++)
-        s.columns[b] = b < B && !again ? q->sent_columns[b] : 0;
+    for (long b = 0; b < n.Bp; b++)
+        s.columns[b] = b < B && !q->again ? q->sent_columns[b] : 0;
     /* What arrives at step t lies where dL/dh_t is written, or in a room of its own. */
-    s.dh = wide || s.apart || again ? dh_room[t & 1] : dh_all + (t - 1) * H * B, s.dc = cells ? dc_room[0] : NULL;
-    if (!again)
+    s.dh = n.Bp != B || s.apart || q->again ? rooms.dh[t & 1] : (REAL *)q->dh + (t - 1) * H * B, s.dc = cells ? rooms.dc[0] : NULL;
+    if (!q->again)
         NAME(load)(&n, q->sent, s.dh);
-    if (cells && !again)
+    if (cells && !q->again)
         NAME(load)(&n, q->sent_memory, s.dc);
     if (s.apart)
-        stop = !NAME(move_apart)(&n, &s, sizes, dead);
+        stop = !NAME(move_apart)(&n, &s, rooms.sizes, rooms.dead);
     while (t > 0 && !stop) {
         if (t == p->steps || (q->before + t) % q->part == 0)
             NAME(begin_sums)(&n, &sums);
         while (sums.done < sums.chunk && t > 0 && !stop && (sums.done == 0 || (q->before + t) % q->part)) {
-            const long now = t - 1;
-            NAME(backward_step) to = {.r = r, .dq = dq, .carry = carry, .again = again};
-            to.da = sums.da + sums.done * sums.stride, to.rh = sums.rh + sums.done * all;
-            to.kept = saved + now * of->kept * H * B, to.h_prev = hidden + now * H * B;
-            to.kept_before = now ? to.kept - of->kept * H * B : NULL;
-            to.c_prev = cells ? memories + now * H * B : NULL, to.c = cells ? to.c_prev + H * B : NULL;
-            const REAL *soon[3] = {now > 1 ? dh_all + (now - 2) * H * B : dh_room[0], now ? to.kept - H * B : to.kept, to.h_prev};
-            if (wide) {
-                NAME(widen)(to.kept, of->kept * H, B, Bp, wide_kept), to.kept = wide_kept;
-                NAME(widen)(to.h_prev, H, B, Bp, wide_h), to.h_prev = wide_h;
-                if (cells) {
-                    NAME(widen)(to.c_prev, H, B, Bp, wide_c[0]), to.c_prev = wide_c[0];
-                    NAME(widen)(to.c, H, B, Bp, wide_c[1]), to.c = wide_c[1];
-                }
-            }
-            if (again) {
-                s.e = q->exponent[now], s.dh = dh_room[t & 1], to.dh = s.dh;
-                NAME(load)(&n, dh_all + now * H * B, s.dh);
-                if (cells)
-                    NAME(load)(&n, dc_all + now * H * B, s.dc);
-            }
-            /* What this step sends goes where the next one looks for it; the last, what is wide, and what is apart, into a room. */
-            const int in_room = wide || s.apart || again;
-            to.dh_prev = in_room || !now ? dh_room[!(t & 1)] : dh_all + (now - 1) * H * B;
-            to.dx = in_room ? dx_room : dx_all + now * D * B;
-            to.dc_prev = !cells ? NULL : s.dc == dc_room[0] ? dc_room[1] : dc_room[0], to.dc = s.dc, to.dh = s.dh;
-            to.soon = in_room ? NULL : soon;
-            if (again) {
-                NAME(step_backward)(&n, &to);
-                sums.e[sums.done++] = s.e, t--;
-                continue;
-            }
-            const long behind = q->after + p->steps - 1 - now;
-            if (q->window && behind && behind % q->window == 0) { /* the state was cut off from what follows */
-                memset(s.dh, 0, all * sizeof(REAL)), memset(s.columns, 0, Bp * sizeof(long)), s.e = 0;
-                if (cells)
-                    memset(s.dc, 0, all * sizeof(REAL));
-            }
-            int kept = q->joins[now];
-            if (kept) {
-                NAME(keep)(&n, &s, &first);
-                stop = !NAME(join)(&n, (const REAL *)q->g + now * q->g_step, q, q->g_exponent[now], &s, room, sizes, dead);
-            }
-            double most = 0;
-            stop = stop || !NAME(try_scales)(&n, &to, &s, &first, &kept, room, bound, dead) ||
-                   !NAME(norms)(&n, &s, q, p->steps, now, &most, column_squares, by);
-            if (stop) { /* what arrived, as it arrived */
-                if (kept)
-                    s = first;
-                else if (cells)
-                    s.dc = room;
-                break;
-            }
-            int64_t *exponent = q->exponent + now, *of_x = exponent + (1 + cells) * p->steps;
-            *exponent = *of_x = sums.e[sums.done] = s.e;
-            if (cells)
-                exponent[p->steps] = s.e;
-            if (s.apart) { /* every result of a step has one exponent, and so has da */
-                *exponent = NAME(bring_together)(&n, &s, s.dh, H, sizes), *of_x = NAME(bring_together)(&n, &s, to.dx, D, sizes);
-                sums.e[sums.done] = NAME(bring_together)(&n, &s, to.da, of->da * H, sizes);
-                if (cells)
-                    exponent[p->steps] = NAME(bring_together)(&n, &s, s.dc, H, sizes);
-            }
-            if (s.dh != dh_all + now * H * B)
-                NAME(narrow)(s.dh, H, B, Bp, dh_all + now * H * B);
-            if (to.dx == dx_room)
-                NAME(narrow)(to.dx, D, B, Bp, dx_all + now * D * B);
-            if (cells)
-                NAME(narrow)(s.dc, H, B, Bp, dc_all + now * H * B);
-            sums.done++, t--;
-            s.dh = to.dh_prev, s.dc = to.dc_prev;
-            if (!NAME(renormalise)(&n, &s, &first, most, sizes, dead)) {
-                stop = 1;
-                s = first;
-            }
+            int done = 1;
+            if (q->again)
+                NAME(one_step_again)(&n, &rooms, p, q, &s, &sums, t - 1);
+            else
+                done = NAME(one_step)(&n, &rooms, p, q, &s, &first, &sums, bound, t - 1);
+            t -= done != 0;
+            stop = done != 1;
         }
-        NAME(add_steps)(&n, &sums, hidden + t * H * B, x + t * B * D, p->homogeneous ? p->exponent + t : NULL, (int)again);
+        NAME(add_steps)(&n, &sums, (const REAL *)p->hidden + t * H * B, (const REAL *)p->x + t * B * D, p->homogeneous ? p->exponent + t : NULL,
+                        (int)q->again);
         const int sums_end = t == 0 || stop || (q->before + t) % q->part == 0;
         if (sums_end)
             NAME(end_sums)(&n, &sums, q, part++);
         if (s.apart && sums_end)
             break;
     }
-    for (long i = 0; i < H && !again; i++) {
-        memcpy((REAL *)q->sent + i * B, s.dh + i * Bp, B * sizeof(REAL));
+    for (long i = 0; i < H && !q->again; i++) {
+        memcpy((REAL *)q->sent + i * B, s.dh + i * n.Bp, B * sizeof(REAL));
         if (cells)
-            memcpy((REAL *)q->sent_memory + i * B, s.dc + i * Bp, B * sizeof(REAL));
+            memcpy((REAL *)q->sent_memory + i * B, s.dc + i * n.Bp, B * sizeof(REAL));
     }
-    for (long b = 0; b < B && !again; b++)
+    for (long b = 0; b < B && !q->again; b++)
         q->sent_columns[b] = s.columns[b];
     *q->sent_exponent = s.e, *q->stuck = stop;
     free(memory);

@@ -294,8 +294,8 @@ def test_the_vanished_cost_no_careful_steps() -> None:
 
 # What is between « and » becomes the second text.
 BUGS = {
-    "the exponent of a step is lost": ("*exponent = *of_x = sums.e[sums.done] = «s.e»;", "0"),
-    "the samples' exponent is not given to the sums": ("sums.e[sums.done] = «NAME(bring_together)(&n, &s, to.da, of->da * H, sizes)»;", "s.e"),
+    "the exponent of a step is lost": ("*of_h = *of_x = «s->e»;", "0"),
+    "the samples' exponent is not given to the sums": ("e = «NAME(bring_together)(n, s, to->da, layouts[n->cell].da * H, o->sizes)»;", "s->e"),
     "the direct part is not scaled": ("NAME(times_power)(room, H * Bp, «e_g - common», room)", "0"),
     "the direct part is not scaled beside samples apart": ("own[b] = «e_g - s->e - to»;", "-to"),
     "a sample's exponent is not sent on": ("q->sent_columns[b] = «s.columns[b]»;", "0"),
