@@ -381,8 +381,8 @@ def _whole_said(whole: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in whole:
         lines.append(
-            f"- Whole runs, {row['dtype']}, H = {row['hidden_size']}, {row['runs']} runs of {row['seeds']} seeds: {row['us'] / 1e3:.2f} ms a run; "
-            f"{row['cpu_us'] / 1e3:.1f} ms by `run_many` on one core of the same machine, {row['alone_us'] / 1e3:.0f} ms by `run` on the GPU."
+            f"- Whole runs, {row['dtype']}, H = {row['hidden_size']}, {row['runs']} runs of {row['seeds']} seeds: {row['us'] / 1e3:.2f} ms a run. "
+            f"On one core of the same machine `run_many` took {row['cpu_us'] / 1e3:.1f} ms a run, and `run` on the GPU {row['alone_us'] / 1e3:.0f} ms."
         )
     return lines
 

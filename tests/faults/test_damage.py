@@ -128,7 +128,6 @@ def test_damaged_blocks_gate_and_tables_are_made_again_from_finished_runs(
     said = project.run(check=False)
     assert f"results/{STUDY}/tables/runs.parquet is damaged: its content is not what was written." in said
     assert SAME_COMMAND in said
-    flip(gate, 100)
     blocks = sorted((project.results / "blocks").glob("*/*"))
     files = [block / f"{table}.parquet" for block, table in zip(blocks, ("traces", "updates", "runs", "timings"), strict=True)]  # fmt: skip
     damage(files[0], files[0].read_bytes()[:-100])
@@ -137,6 +136,8 @@ def test_damaged_blocks_gate_and_tables_are_made_again_from_finished_runs(
     flip(files[3], footer_of(files[3]) + 40)
     shutil.rmtree(project.results / "tables")
     said = project.run("--keep-going", check=False)
+    flip(gate, 100)  # whatever gathers asks for it first, so it is found alone
+    said += project.run("--keep-going", check=False)
     for file in (*files, gate):
         assert f"{file.relative_to(project.root)} is damaged: " in said
         assert f"It was renamed to {file.name}{SAME_COMMAND}" in said

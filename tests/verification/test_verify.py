@@ -107,6 +107,7 @@ def test_a_transposed_matrix_fails_and_the_message_names_the_place(monkeypatch: 
     assert {r["where"] for r in found} <= {part.split(" at ")[2].split(", above")[0] for part in lines}
 
 
+@pytest.mark.usefixtures("readable")
 def test_a_segment_boundary_of_the_complex_step_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that forgets the signal at one step is seen wherever that step lies beside a boundary."""
     sound = rc.LSTMCell.total

@@ -29,12 +29,6 @@ UPDATE = (
         "‖truncated − full‖/‖full‖ of all parameters' gradients, before clipping",
         null="truncation is not set",
     ),
-    Column(
-        "careful_steps",
-        "integer",
-        "steps",
-        "Time steps that the backward pass took layer by layer, slowly: one exponent did not hold entries so far apart, or they were not finite",
-    ),
     Column("finite", "flag", "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"),
 )  # fmt: skip
 
@@ -51,7 +45,6 @@ def update_columns(experiment: Experiment, evaluation: Evaluation, params: Param
         "log10_norm_after": clipped.log_norm_after / math.log(10.0),
         "clip_factor": clipped.factor,
         "truncation_bias": bias,
-        "careful_steps": evaluation.gradients.careful_steps,
         "finite": math.isfinite(evaluation.loss) and clipped.finite,
     }
     return row, clipped.grads

@@ -172,7 +172,7 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
-        "cubed": networks * H**3 * (fast and settings["activation"] != "identity"),  # at the operating point
+        "cubed": networks * H**3 * (gates == 1 and settings["activation"] != "identity"),  # at the operating point
         "parameter": runs * updates * width * (H + D),
         "update": runs * passes,
         "kept": runs,
