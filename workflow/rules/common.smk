@@ -147,6 +147,21 @@ def verified(table):
     return [f"{STUDY}/verified/{group}/{table}.parquet" for group in VERIFICATIONS]
 
 
+def drawn(suffix):
+    """One file of every figure."""
+    return [f"{STUDY}/figures/{figure}.{suffix}" for figure in FIGURES]
+
+
+def seconds_of_block(wildcards):
+    """What the model predicts for a job ``run_block``."""
+    return model.block_cost(BLOCKS[wildcards.sweep, wildcards.block], config).seconds
+
+
+def seconds_of_verification(wildcards):
+    """What the model predicts for a job ``verify_runs``."""
+    return model.verification_cost(VERIFICATIONS[wildcards.group], config).seconds
+
+
 def code(*modules):
     """The digest of scripts and of the modules that they import."""
     return provenance.script_digest(*modules)

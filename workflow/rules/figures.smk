@@ -3,11 +3,6 @@
 FIGURES = list(config["figures"])
 
 
-def drawn(suffix):
-    """One file of every figure."""
-    return [f"{STUDY}/figures/{figure}.{suffix}" for figure in FIGURES]
-
-
 rule draw_figures:
     input:
         **{table: f"{STUDY}/tables/{table}.parquet" for table in TABLES},

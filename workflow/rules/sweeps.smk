@@ -3,16 +3,6 @@
 BLOCK_TABLES = [table for table in TABLES if table != "checks"]
 
 
-def seconds_of_block(wildcards):
-    """What the model predicts for a job ``run_block``."""
-    return model.block_cost(BLOCKS[wildcards.sweep, wildcards.block], config).seconds
-
-
-def seconds_of_verification(wildcards):
-    """What the model predicts for a job ``verify_runs``."""
-    return model.verification_cost(VERIFICATIONS[wildcards.group], config).seconds
-
-
 rule run_block:
     input:
         sequences=lambda wildcards: sequences_of(
