@@ -6,7 +6,7 @@
  * range of floats goes on with an exponent apart. Arrays are time first with samples as columns: h (steps, H, B).
  *
  * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h   one step of a cell
- * products.h packed products         memory.h   buffers, packing      signal.h, steps.h          what flows back; the passes
+ * products.h packed products         memory.h   buffers, packing      signal.h, sums.h, steps.h  what flows back; sums; the passes
  * All but this file are read once for double and once for float.
  */
 #include <float.h>

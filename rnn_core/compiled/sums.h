@@ -1,0 +1,175 @@
+/* The sums over time: dW_hh, dW_ih and db, a part of the time after the other. */
+
+/* Sums of a part of the time, and the last steps that are not in them yet. Kinds of exponents: 0 of dW_hh, 1 of dW_ih, 2 of db. */
+typedef struct {
+    long chunk, done, stride, columns[3]; /* most steps, steps that wait, entries of a step of da; by share, the row length of its sums */
+    REAL *da, *rh, *z, *sums[3], *rows;
+    long *e;    /* of the steps that wait */
+    long *f[3]; /* by kind, what to multiply their factors by */
+    long exponent[3];
+    int apart, broke;
+} NAME(sums);
+
+static void NAME(place_sums)(NAME(net) *n, NAME(sums) *s, long steps) {
+    const struct layout *of = &layouts[n->cell];
+    long most = (VECTORS > 2 ? VECTORS : 2) * LANES;
+    s->stride = of->da * n->H * n->Bp;
+    s->chunk = (1 << 17) / (long)sizeof(REAL) / s->stride; /* steps whose da stay in the second-level cache */
+    s->chunk = s->chunk < 4 ? 4 : s->chunk > steps ? steps : s->chunk;
+    s->da = NAME(take)(&n->memory, s->chunk * s->stride + ROWS_1 * n->Bp); /* rows past the last are read, and not used */
+    s->rh = NAME(take)(&n->memory, (n->cell == GRU_RESET_BEFORE) * s->chunk * n->H * n->Bp);
+    s->z = NAME(take)(&n->memory, s->chunk * n->B * most);
+    s->rows = NAME(take)(&n->memory, of->da * n->H * LANES);
+    for (int i = 0; i < of->shares; i++) {
+        s->columns[i] = ((of->share[i].factor == FROM_X ? n->D : n->H) + most - 1) / most * most;
+        s->sums[i] = NAME(take)(&n->memory, of->share[i].count * n->H * s->columns[i]);
+    }
+    s->e = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
+    for (int kind = 0; kind < 3; kind++)
+        s->f[kind] = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
+}
+static void NAME(begin_sums)(const NAME(net) *n, NAME(sums) *s) {
+    const struct layout *of = &layouts[n->cell];
+    memset(s->rows, 0, of->da * n->H * LANES * sizeof(REAL));
+    for (int i = 0; i < of->shares; i++)
+        memset(s->sums[i], 0, of->share[i].count * n->H * s->columns[i] * sizeof(REAL));
+    s->exponent[0] = s->exponent[1] = s->exponent[2] = 0;
+    s->apart = s->broke = 0;
+}
+/* Multiply the sums of a kind by 2^by, or find their size where `by` is NULL. */
+static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const long *by) {
+    const struct layout *of = &layouts[n->cell];
+    long size = NOTHING;
+    for (int i = 0; i <= of->shares; i++) {
+        int bias = i == of->shares;
+        if (kind != (bias ? 2 : of->share[i].factor == FROM_X))
+            continue;
+        REAL *sums = bias ? s->rows : s->sums[i];
+        long entries = bias ? of->da * n->H * LANES : of->share[i].count * n->H * s->columns[i];
+        if (by)
+            NAME(times_power)(sums, entries, *by, sums);
+        long here = by ? size : NAME(size)(sums, entries);
+        size = here > size ? here : size;
+    }
+    return size;
+}
+/* Bring the waiting da to size 1 and find what their factors must be multiplied by, so that no product exceeds 1: steps with sizes of
+ * their own are summed at the largest one's exponent, as in ../scaling.py, `align`. h, x: of the first of the steps. */
+static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h) {
+    if (!s->apart)
+        for (int kind = 0; kind < 3; kind++) {
+            long size = NAME(of_kind)(n, s, kind, NULL), by = -size;
+            s->exponent[kind] = labs(size) < NOT_FINITE ? size : size == NOTHING ? NOTHING : 0;
+            if (labs(size) < NOT_FINITE)
+                NAME(of_kind)(n, s, kind, &by);
+        }
+    s->apart = 1;
+    long most[3] = {s->exponent[0], s->exponent[1], s->exponent[2]};
+    for (long c = 0; c < s->done; c++) {
+        REAL *da = s->da + c * s->stride;
+        long step = s->done - 1 - c, size = NAME(size)(da, s->stride), of_factor[3] = {0, 0, 0};
+        if (labs(size) < NOT_FINITE)
+            NAME(times_power)(da, s->stride, -size, da);
+        of_factor[0] = NAME(size)(h + step * n->H * n->B, n->H * n->B);
+        of_factor[1] = NAME(size)(x + step * n->B * n->D, n->B * n->D);
+        for (int kind = 0; kind < 3; kind++) {
+            s->f[kind][c] = (size == NOT_FINITE ? 0 : size) + s->e[c] + (kind == 0 && e_h ? e_h[step] : 0);
+            if (of_factor[kind] == NOT_FINITE)
+                s->broke = BROKEN; /* inf * 0 would be lost: readable sums decide */
+            long product = s->f[kind][c] + (of_factor[kind] == NOT_FINITE ? 0 : of_factor[kind]);
+            if (size != NOTHING && of_factor[kind] != NOTHING && product > most[kind])
+                most[kind] = product;
+        }
+    }
+    for (int kind = 0; kind < 3; kind++) {
+        long by = s->exponent[kind] - most[kind];
+        if (by && s->exponent[kind] != NOTHING)
+            NAME(of_kind)(n, s, kind, &by);
+        s->exponent[kind] = most[kind];
+        for (long c = 0; c < s->done; c++)
+            s->f[kind][c] = most[kind] == NOTHING ? 0 : s->f[kind][c] - most[kind]; /* every product is zero, of any e */
+    }
+}
+/* The rows of da over steps and samples. Padding holds zeros. */
+static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps, long rows, long Bp, const long *f, REAL *sums) {
+    for (long c = 0; c < steps; c++) {
+        REAL factor = f ? (REAL)ldexp(1.0, f[c] < -4000 ? -4000 : (int)f[c]) : 1;
+        for (long i = 0; i < rows; i++, da += Bp) {
+            vec sum = {};
+            for (long b = 0; b < Bp; b += LANES)
+                sum += *(const vec *)(da + b);
+            AT(sums, i * LANES) += sum * factor;
+        }
+    }
+}
+/* One panel of columns of a factor, (steps, B, width), the steps as da has them. */
+static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, const REAL *h, const REAL *x, long first, long width) {
+    long H = n->H, B = n->B, D = n->D, all = factor == FROM_X ? D : H, here = all - first < width ? all - first : width;
+    for (long c = 0; c < s->done; c++) {
+        long step = s->done - 1 - c;
+        REAL *to = s->z + c * B * width;
+        if (factor == FROM_H)
+            NAME(transpose)(h + step * H * B + first * B, here, B, B, to, width);
+        else if (factor == FROM_RH)
+            NAME(transpose)(s->rh + c * H * n->Bp + first * n->Bp, here, B, n->Bp, to, width);
+        else
+            for (long b = 0; b < B; b++)
+                for (long j = 0; j < here; j++)
+                    to[b * width + j] = x[(step * B + b) * D + first + j];
+        for (long b = 0; b < B && here < width; b++)
+            for (long j = here; j < width; j++)
+                to[b * width + j] = 0;
+        if (s->apart)
+            NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
+    }
+}
+/* Add the waiting steps; h_{t-1}, its exponents and x_t are given from the first of them on. */
+static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h, int again) {
+    const struct layout *of = &layouts[n->cell];
+    int apart = s->apart || again;
+    for (long c = 0; c < s->done; c++)
+        apart |= s->e[c] != 0 || (e_h && e_h[s->done - 1 - c] != 0);
+    memset(s->da + s->done * s->stride, 0, ROWS_1 * n->Bp * sizeof(REAL));
+    if (apart)
+        NAME(align)(n, s, h, x, e_h);
+    forget_flags();
+    NAME(add_rows)(s->da, s->done, of->da * n->H, n->Bp, apart ? s->f[2] : NULL, s->rows);
+    s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST); /* before the flags are used to scale factors */
+    for (int i = 0; i < of->shares; i++) {
+        const struct share *share = &of->share[i];
+        long all = share->factor == FROM_X ? n->D : n->H;
+        for (long first = 0; first < all;) {
+            long vectors = NAME(width)(all - first);
+            NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
+            NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
+                        s->sums[i] + first, s->columns[i]);
+            s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
+            first += vectors * LANES;
+        }
+    }
+    s->done = 0;
+}
+/* The sums of a part are complete: write them where they belong, the last part first. */
+static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backward *q, long part) {
+    const struct layout *of = &layouts[n->cell];
+    REAL *dW_hh = (REAL *)q->dW_hh + part * n->Hc * n->H, *dW_ih = (REAL *)q->dW_ih + part * n->Hc * n->D;
+    REAL *db = (REAL *)q->db + part * of->da * n->H;
+    int harmless = 1;
+    for (int i = 0; i < of->shares; i++) {
+        const struct share *share = &of->share[i];
+        long width = share->factor == FROM_X ? n->D : n->H;
+        REAL *to = (share->factor == FROM_X ? dW_ih : dW_hh) + share->into * n->H * width;
+        for (long r = 0; r < share->count * n->H; r++)
+            memcpy(to + r * width, s->sums[i] + r * s->columns[i], width * sizeof(REAL));
+        if (s->broke == LOST)
+            harmless &= NAME(all_large)(to, share->count * n->H * width, HARMLESS);
+    }
+    for (long r = 0; r < of->da * n->H; r++) {
+        db[r] = 0;
+        for (long l = 0; l < LANES; l++)
+            db[r] += s->rows[r * LANES + l];
+    }
+    for (int kind = 0; kind < 3; kind++)
+        q->sum_exponent[part * 3 + kind] = s->exponent[kind] == NOTHING ? 0 : s->exponent[kind];
+    q->sums_broke[part] = s->broke & BROKEN ? 2 : s->broke && !harmless;
+}
