@@ -252,7 +252,7 @@ class _Arrays:
         self._alive = [None if a is None else np.ascontiguousarray(a) for a in given]
         self._alive += [states["hidden"], states.get("cell"), kept, exponent]
         self.passed = _Pass(
-            _FORMS[type(cell)].number, PHI.index(cell.phi.name), keep, gain, steps, W_hh_columns(params), B, D, cell.homogeneous,
+            _FORMS[type(cell)].number, PHI.index(cell.phi.name), keep, gain, steps, params["weight_hh"].shape[1], B, D, cell.homogeneous,
             *map(_address, self._alive),
         )  # fmt: skip
 
@@ -269,7 +269,7 @@ class _Back:
         apart: bool = False,
     ) -> None:
         cell, dtype, steps = task.cell, task.x.dtype, len(task.x)
-        H, form, names = W_hh_columns(task.params), _FORMS[type(cell)], cell.state_names
+        H, form, names = task.params["weight_hh"].shape[1], _FORMS[type(cell)], cell.state_names
         _, B, D = task.x.shape
         self._task, self._form = task, form
         self.arrays = _Arrays(cell, task.params, task.x, task.states, task.exponent, task.kept)
@@ -359,11 +359,6 @@ def part_of_task(task: BackwardTask, steps: slice) -> BackwardTask:
         joins=task.joins[steps],
         results={name: array[steps] for name, array in task.results.items()},
     )
-
-
-def W_hh_columns(params: Params) -> int:
-    """H."""
-    return int(params["weight_hh"].shape[1])
 
 
 def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:

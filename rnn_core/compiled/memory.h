@@ -15,6 +15,13 @@ static REAL *NAME(take)(NAME(arena) *memory, long entries) {
     return here;
 }
 
+/* The room for what has been counted, on whole cache lines. Returns what is to be freed, NULL without memory. */
+static void *NAME(allot)(NAME(arena) *memory) {
+    void *all = malloc(memory->used * sizeof(REAL) + 64);
+    memory->room = (REAL *)(((uintptr_t)all + 63) & ~(uintptr_t)63);
+    return all;
+}
+
 typedef struct {
     long cell, phi, H, B, D, width, rows, Bp, Hc; /* width, rows: of a tile of products; Hc: rows of W_hh */
     REAL keep, gain;

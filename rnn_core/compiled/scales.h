@@ -40,9 +40,8 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
     for (long l = 0; l < LANES; l++)
         bits = most[l] > bits ? most[l] : bits;
     for (; i < n; i++) {
-        REAL magnitude = NAME(absolute)(a[i]);
-        memcpy(&here, &magnitude, sizeof here);
-        here &= (INTEGER)(((uint64_t)1 << (8 * sizeof(REAL) - 1)) - 1); /* nan has a sign, too */
+        memcpy(&here, a + i, sizeof here);
+        here &= (INTEGER)(((uint64_t)1 << (8 * sizeof(REAL) - 1)) - 1); /* without its sign */
         bits = here > bits ? here : bits;
     }
     return NAME(exponent_of_bits)(bits);

@@ -89,7 +89,7 @@ static void NAME(signal_sizes)(const NAME(net) *n, const NAME(signal) *s, long *
 /* The squared norm of every column, a double times 4^by[b]. */
 static void NAME(column_squares)(const NAME(net) *n, const REAL *a, double *squares, long *by) {
     const double lowest = ldexp(1.0, -2 * WINDOW), highest = ldexp(1.0, 2 * WINDOW);
-    REAL factor = (REAL)ldexp(1.0, -(LOW + HIGH) / 2);
+    REAL factor = NAME(power)(-(LOW + HIGH) / 2);
     for (long b = 0; b < n->Bp; b += LANES) {
         vec sum = {};
         for (long i = 0; i < n->H; i++) {
@@ -224,13 +224,12 @@ static int NAME(join)(const NAME(net) *n, const REAL *g, const struct backward *
         }
         int raised = NAME(times_powers)(n, room, H, own, room);
         return !(raised & BROKEN) && NAME(move_and_add)(n, s, 0, sizes, room, raised, dead);
-    } else {
-        long sent = NAME(larger_size)(n, s->dh, s->dc), own = NAME(size)(room, H * Bp);
-        if (sent == NOT_FINITE || own == NOT_FINITE)
-            return 0;
-        sent += sent == NOTHING ? 0 : s->e, own += own == NOTHING ? 0 : e_g;
-        long common = NAME(exponent_for)(sent > own ? sent : own, s->e);
-        int raised = NAME(times_power)(room, H * Bp, e_g - common, room);
-        return !(raised & BROKEN) && NAME(move_and_add)(n, s, s->e - common, NULL, room, raised, dead);
     }
+    long sent = NAME(larger_size)(n, s->dh, s->dc), own = NAME(size)(room, H * Bp);
+    if (sent == NOT_FINITE || own == NOT_FINITE)
+        return 0;
+    sent += sent == NOTHING ? 0 : s->e, own += own == NOTHING ? 0 : e_g;
+    long common = NAME(exponent_for)(sent > own ? sent : own, s->e);
+    int raised = NAME(times_power)(room, H * Bp, e_g - common, room);
+    return !(raised & BROKEN) && NAME(move_and_add)(n, s, s->e - common, NULL, room, raised, dead);
 }

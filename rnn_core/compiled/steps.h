@@ -83,11 +83,8 @@ long NAME(rnn_forward)(const struct pass *p) {
         for (int i = 0; i < 2; i++)
             wide_h[i] = NAME(take)(&n.memory, wide * H * Bp), wide_c[i] = NAME(take)(&n.memory, wide * H * Bp);
         NAME(pack_forward)(&n);
-        if (!placed) {
-            if (!(memory = malloc(n.memory.used * sizeof(REAL) + 64)))
-                return -1;
-            n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-        }
+        if (!placed && !(memory = NAME(allot)(&n.memory)))
+            return -1;
     }
     REAL *hidden = p->hidden, *cells = p->memory, *saved = p->kept;
     long e = 0, size = 0, size_W = 0, size_b = NOTHING, status = 0;
@@ -408,11 +405,8 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
         NAME(place_rooms)(&n, &rooms, &s, &first);
         NAME(place_sums)(&n, &sums, p->steps);
         NAME(pack_backward)(&n);
-        if (!placed) {
-            if (!(memory = malloc(n.memory.used * sizeof(REAL) + 64)))
-                return -1;
-            n.memory.room = (REAL *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-        }
+        if (!placed && !(memory = NAME(allot)(&n.memory)))
+            return -1;
     }
     const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.Hc * H), NAME(size)(n.W_ih, n.Hc * D))));
     long t = p->steps, part = 0;
