@@ -1,0 +1,52 @@
+"""The rate at rest: a network whose state and inputs are zero multiplies its gradient by one matrix at every step.
+
+The law is exact, at any width, where rest is a fixed point. It covers gated cells too. Derivation: rnn_core/README.md, section 4.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from array_api_compat import is_torch_array
+
+from rnn_core.arrays import Params, to_numpy
+from rnn_core.cells.base import Cell
+from rnn_core.initializers import spectral_radius
+
+
+def rest_rate(cell: Cell, params: Params) -> float:
+    """ln of the spectral radius of ds_t/ds_{t-1} at zero state and zero input; ln per step.
+
+    - vanilla: ln(phi'(0) rho); residual: ln rho((1 - lambda) I + eta phi'(0) W)
+    - GRU, both forms: ln rho(sigma(b_z) I + sigma(-b_z) sigma(b_r) phi'(0) W_n). With zero biases: ln rho(I/2 + W_n/4)
+    - LSTM: ln rho(sigma(b_f) I + sigma(b_i) sigma(b_o) phi'(0)² W_g)
+    - any other cell: the derivative that its own step gives (``Cell.rest_jacobian``)
+
+    b stands for b_ih + b_hh of a gate. A bias scales rows.
+
+    Args:
+        params: the cell's parameters; ``weight_ih`` and biases may be left out.
+
+    Returns:
+        nan where rest is no fixed point (phi(0) is not 0, or the candidate has a bias), or where phi has a kink there (relu).
+        -inf where the spectral radius is 0.
+
+    Raises:
+        ValueError: this is no cell, or the parameters are not those of the cell.
+    """
+    if not isinstance(cell, Cell):
+        given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
+        raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.GRUCell()")
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params: {type(params).__name__} is not allowed; it must be {{name: array}}")
+    jacobian = cell.rest_jacobian({name: _as_float64(value) for name, value in params.items()})
+    if jacobian is None or not np.isfinite(jacobian).all():
+        return math.nan
+    radius = spectral_radius(jacobian)
+    return math.log(radius) if radius > 0.0 else -math.inf
+
+
+def _as_float64(value: object) -> np.ndarray:
+    return np.asarray(to_numpy(value) if is_torch_array(value) else value, dtype=np.float64)
