@@ -8,7 +8,7 @@
 """
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
-from rnn_core.theory.correlation import Correlation, correlation
+from rnn_core.theory.correlation import Correlation, correlation, correlation_at
 from rnn_core.theory.critical import critical_sigma_w
 from rnn_core.theory.dynamic import DynamicRate, dynamic_mean_field, dynamic_rate
 from rnn_core.theory.growth import (
@@ -32,7 +32,7 @@ from rnn_core.theory.nonnormal import (
     peak_growth,
 )
 from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
-from rnn_core.theory.rest import rest_rate
+from rnn_core.theory.rest import rest_affine, rest_rate
 
 __all__ = [
     "MIXING_INITIALIZERS",
@@ -48,6 +48,7 @@ __all__ = [
     "Slopes",
     "bound_rate",
     "correlation",
+    "correlation_at",
     "critical_sigma_w",
     "dynamic_mean_field",
     "dynamic_rate",
@@ -63,6 +64,7 @@ __all__ = [
     "peak_growth",
     "ragged_growth",
     "regime",
+    "rest_affine",
     "rest_rate",
     "settled_window",
     "settled_windows",

@@ -25,9 +25,9 @@ from rnn_core.activations import Activation
 from rnn_core.scalars import is_number
 from rnn_core.theory.mean_field import AT_REST, depth_scale, fixed_point, nodes, quadrature
 
-_ORDERS = (64, 256, 1024)  # coefficients that are found; more where phi' jumps or q is large
-_NEAREST = 2.0**-40  # to 1 that c* is looked for
-_ENOUGH = 1e-12  # of the slope at c = 1, that coefficients not found may carry
+ORDERS = (64, 256, 1024)  # coefficients that are found; more where phi' jumps or q is large
+NEAREST = 2.0**-40  # to 1 that c* is looked for
+ENOUGH = 1e-12  # of the slope at c = 1, that coefficients not found may carry
 
 
 class Correlation(NamedTuple):
@@ -98,7 +98,7 @@ def _root(excess: Callable[[float], float], same: bool) -> float:
     high = 1.0
     if same:  # c = 1 is a zero as well: begin where the map lies below the diagonal
         gap = 0.5
-        while gap > _NEAREST and excess(1.0 - gap) >= 0.0:
+        while gap > NEAREST and excess(1.0 - gap) >= 0.0:
             gap *= 0.5
         high = 1.0 - gap
     if excess(high) >= 0.0:
@@ -120,14 +120,14 @@ class _Series:
         value, slope = float((weights * f * f).sum()), q * float((weights * df * df).sum())  # at c = 1
         weighted = weights * f
         left = slope
-        for orders in _ORDERS[-1:] if phi.kinks else _ORDERS:
+        for orders in ORDERS[-1:] if phi.kinks else ORDERS:
             table = (
                 hermite(orders) if not phi.kinks else _hermite(z, orders)
             )  # without kinks the nodes are always the same
             self.powers = (table @ weighted) ** 2
             self.k = np.arange(orders)
             left = slope - float(self.k @ self.powers)
-            if left <= _ENOUGH * slope:
+            if left <= ENOUGH * slope:
                 break
         beyond = value - float(self.powers.sum())
         self.beyond, self.order = (beyond, left / beyond) if beyond > 0.0 and left > 0.0 else (0.0, 1.0)
@@ -141,7 +141,7 @@ class _Series:
         return float(derivative + self.beyond * self.order * max(c, 0.0) ** (self.order - 1.0)) / self.q
 
 
-@lru_cache(maxsize=len(_ORDERS))
+@lru_cache(maxsize=len(ORDERS))
 def hermite(orders: int) -> np.ndarray:
     """He_k(z)/√(k!) at the nodes of an activation without kinks, (orders, nodes)."""
     return _hermite(quadrature(())[0].reshape(-1), orders)

@@ -48,5 +48,18 @@ def rest_rate(cell: Cell, params: Params) -> float:
     return math.log(radius) if radius > 0.0 else -math.inf
 
 
+def rest_affine(cell: Cell) -> tuple[float, float] | None:
+    """(a, b): at rest and without biases, the derivative of the state has the eigenvalues a + b λ, λ those of the candidate's W.
+
+    So networks that differ in the scale of W share one eigenvalue problem. None where ``rest_rate`` is nan.
+    """
+    gates = len(cell.gates)
+    at_0, at_1 = (cell.rest_jacobian({"weight_hh": np.full((gates, 1), value)}) for value in (0.0, 1.0))
+    if at_0 is None or at_1 is None:
+        return None
+    a, with_b = (float(np.linalg.eigvals(at)[np.argmax(np.abs(np.linalg.eigvals(at)))].real) for at in (at_0, at_1))
+    return a, with_b - a
+
+
 def _as_float64(value: object) -> np.ndarray:
     return np.asarray(to_numpy(value) if is_torch_array(value) else value, dtype=np.float64)
