@@ -32,7 +32,7 @@ from rnn_core.theory.nonnormal import (
     peak_growth,
 )
 from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
-from rnn_core.theory.rest import rest_affine, rest_rate
+from rnn_core.theory.rest import critical_scale, rate_of, rest_affine, rest_eigenvalues, rest_rate
 
 __all__ = [
     "MIXING_INITIALIZERS",
@@ -49,6 +49,7 @@ __all__ = [
     "bound_rate",
     "correlation",
     "correlation_at",
+    "critical_scale",
     "critical_sigma_w",
     "dynamic_mean_field",
     "dynamic_rate",
@@ -64,7 +65,9 @@ __all__ = [
     "peak_growth",
     "ragged_growth",
     "regime",
+    "rate_of",
     "rest_affine",
+    "rest_eigenvalues",
     "rest_rate",
     "settled_window",
     "settled_windows",

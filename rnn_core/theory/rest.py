@@ -13,7 +13,7 @@ from array_api_compat import is_torch_array
 
 from rnn_core.arrays import Params, to_numpy
 from rnn_core.cells.base import Cell
-from rnn_core.initializers import spectral_radius
+from rnn_core.initializers import eigenvalues
 
 
 def rest_rate(cell: Cell, params: Params) -> float:
@@ -41,11 +41,39 @@ def rest_rate(cell: Cell, params: Params) -> float:
         raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.GRUCell()")
     if not isinstance(params, Mapping):
         raise ValueError(f"params: {type(params).__name__} is not allowed; it must be {{name: array}}")
+    at_rest = rest_eigenvalues(cell, params)
+    return math.nan if at_rest is None else rate_of(at_rest)
+
+
+def rest_eigenvalues(cell: Cell, params: Params) -> np.ndarray | None:
+    """The eigenvalues of ds_t/ds_{t-1} at rest, all that are not 0; None where ``rest_rate`` is nan."""
     jacobian = cell.rest_jacobian({name: _as_float64(value) for name, value in params.items()})
-    if jacobian is None or not np.isfinite(jacobian).all():
-        return math.nan
-    radius = spectral_radius(jacobian)
+    return None if jacobian is None or not np.isfinite(jacobian).all() else eigenvalues(jacobian)
+
+
+def rate_of(at_rest: np.ndarray) -> float:
+    """ln of the largest modulus of eigenvalues; -inf where all are 0."""
+    radius = float(np.abs(at_rest).max())
     return math.log(radius) if radius > 0.0 else -math.inf
+
+
+def critical_scale(a: float, part_of_W: np.ndarray) -> float:
+    """The factor of W at which the law at rest turns from shrinking to growing: the smallest s with |a + s μ| = 1 for one of the μ.
+
+    For one μ it is the positive root of |μ|² s² + 2 a Re μ s + a² - 1.
+
+    Args:
+        a: what is left of the state without W, from 0 to 1 (``rest_affine``).
+        part_of_W: the eigenvalues μ that W adds to it.
+
+    Returns:
+        inf where W adds nothing; 0 where any multiple of W grows (a = 1).
+    """
+    part_of_W = part_of_W[part_of_W != 0.0]
+    if not len(part_of_W):
+        return math.inf
+    square, half = np.abs(part_of_W) ** 2, a * part_of_W.real
+    return float(((np.sqrt(half**2 + square * (1.0 - a * a)) - half) / square).min())
 
 
 def rest_affine(cell: Cell) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rnn_core.activations import Activation
 from rnn_core.arrays import to_numpy
+from rnn_core.cells import Cell
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.states import StateMeasures, has_slopes, settled_slopes
@@ -22,11 +23,14 @@ from rnn_core.theory import (
     Correlation,
     MeanField,
     correlation_at,
+    critical_scale,
     critical_sigma_w,
     fixed_point,
     linear_rate,
     operating_rate,
-    rest_rate,
+    rate_of,
+    rest_affine,
+    rest_eigenvalues,
     slope_fluctuation,
 )
 
@@ -59,8 +63,9 @@ PREDICTION = (
            "Mean field: steps in which a difference of two such copies falls by a factor of e, −1/ln χ at that correlation",
            null="as correlation"),
     Column("critical_radius_predicted", "number", "1",
-           "Mean field: spectral radius at which χ₁ would reach 1 for this matrix and these inputs: the critical σ_w times ρ/σ_w; inf if never",
-           null=NO_MEAN_FIELD),
+           "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
+           " the critical σ_w times ρ/σ_w. Other cells: the law at rest, exact. inf if never, 0 if at every radius",
+           null="vanilla: as mean_field_rate; other cells: as rest_rate"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
@@ -107,14 +112,39 @@ def prediction_columns(
     wide = None
     if mean_field_applies(problem.experiment):
         wide = wide_network(cell.phi, sigma_w2(W), sigma_u**2, spectral_radius(W) / math.sqrt(sigma_w2(W)))
-    at_rest = rest_rate(cell, {"weight_hh": W, **_biases(problem)})
-    rates = Rates(linear, math.nan if bound is None else math.log(bound), at_rest, wide, operating, fluctuation)
+    at_rest = AtRest(math.nan, math.nan)
+    spectrum = rest_eigenvalues(cell, {"weight_hh": W, **_biases(problem)})
+    if spectrum is not None:
+        at_rest = law_at_rest(cell, spectrum, problem.experiment.spectral_radius)
+    rates = Rates(
+        linear,
+        math.nan if bound is None else math.log(bound),
+        at_rest,
+        wide,
+        operating,
+        fluctuation,
+        cell.name == "vanilla",
+    )
     return columns_of_rates(rates, linear_network=jacobian is not None and cell.phi.name == "identity")
 
 
 def _biases(problem: Problem) -> dict[str, np.ndarray]:
     names = [name for name in ("bias_ih", "bias_hh") if name in problem.params]
     return {name: to_numpy(problem.params[name]).astype(np.float64) for name in names}
+
+
+class AtRest(NamedTuple):
+    """The law at rest of a run, and the spectral radius at which it would turn; nan where rest is no fixed point."""
+
+    rate: float
+    critical_radius: float
+
+
+def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float) -> AtRest:
+    """From the eigenvalues at rest: those of the candidate's W, scaled, on top of what is left of the state without it."""
+    affine = rest_affine(cell)
+    without = math.nan if affine is None else affine[0]
+    return AtRest(rate_of(spectrum), spectral_radius * critical_scale(without, spectrum - without))
 
 
 class WideNetwork(NamedTuple):
@@ -151,10 +181,11 @@ class Rates(NamedTuple):
 
     linear: float
     bound: float
-    rest: float
+    rest: AtRest
     wide: WideNetwork | None
     operating: float
     fluctuation: float
+    vanilla: bool
 
 
 def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
@@ -167,17 +198,20 @@ def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
         predicted, by = operating, "operating point"
     else:
         predicted, by = mean_field, "mean field"
+    critical = math.nan if rates.vanilla else rates.rest.critical_radius
+    if wide is not None:
+        critical = wide.critical_radius
     return {
         "linear_rate": linear,
         "bound_rate": rates.bound,
-        "rest_rate": rates.rest,
+        "rest_rate": rates.rest.rate,
         "mean_field_rate": mean_field,
         "mean_field_q": math.nan if wide is None else wide.limit.q,
         "chi": math.nan if wide is None else wide.limit.chi,
         "bistable": None if wide is None else wide.limit.bistable,
         "correlation": math.nan if wide is None else wide.copies.c,
         "depth_scale": math.nan if wide is None else wide.copies.scale,
-        "critical_radius_predicted": math.nan if wide is None else wide.critical_radius,
+        "critical_radius_predicted": critical,
         "operating_rate": operating,
         "slope_fluctuation": fluctuation,
         "predicted_rate": predicted,

@@ -20,10 +20,12 @@ from rnn_core.clipping import parse_clipping
 from rnn_core.experiment.measures.end import untrained_columns
 from rnn_core.experiment.measures.growth import columns_of_growth
 from rnn_core.experiment.measures.prediction import (
+    AtRest,
     Rates,
     WideNetwork,
     columns_of_rates,
     critical_of_inputs,
+    law_at_rest,
     mean_field_applies,
 )
 from rnn_core.experiment.measures.states import has_slopes
@@ -195,14 +197,14 @@ class _RatesOfRuns:
         at_one = gain * self.loaded.scales[r, 0] * self.loaded.networks[r].eigenvalues[0] + shift
         return math.log(float(np.abs(at_one).max()))
 
-    def _rest(self, r: int) -> float:
-        """``theory.rest_rate``, by the eigenvalues of the candidate's W_hh."""
+    def _rest(self, r: int) -> AtRest:
+        """The law at rest, by the eigenvalues of the candidate's W_hh."""
         if self.at_rest is None:
-            return math.nan
+            return AtRest(math.nan, math.nan)
         a, b = self.at_rest
-        eigenvalues = self.loaded.scales[r, self.candidate] * self.loaded.networks[r].eigenvalues[self.candidate]
-        radius = float(np.abs(a + b * eigenvalues).max())
-        return math.log(radius) if radius > 0.0 else -math.inf
+        network, scale = self.loaded.networks[r], self.loaded.scales[r, self.candidate]
+        spectrum = a + b * scale * network.eigenvalues[self.candidate]
+        return law_at_rest(self.cell, spectrum, float(scale * network.radius[self.candidate]))
 
     def __call__(self, r: int, sigma_max: float) -> Rates:
         linear = self._linear(r)
@@ -217,6 +219,7 @@ class _RatesOfRuns:
             self.wide.get(r),
             operating,
             fluctuation,
+            self.cell.name == "vanilla",
         )
 
 

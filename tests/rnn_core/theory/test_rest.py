@@ -159,3 +159,47 @@ def test_wrong_arguments_are_named(cell: Any, params: Any, message: str) -> None
     """A wrong call ends somewhere inside NumPy."""
     with pytest.raises(ValueError, match=message):
         rest_rate(cell, params)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "gru"},
+        {"cell": "gru_reset_before", "activation": "gelu"},
+        {"cell": "lstm", "spectral_radius": 0.7},
+        {"cell": "residual", "residual_step": 0.3, "residual_leak": 0.4},
+        {"cell": "residual", "residual_step": 0.1, "initializer": "orthogonal"},
+    ],
+)
+def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: Any) -> None:
+    """The root is of another eigenvalue, or of another scale: the same network, drawn at that radius, has the rate 0 at rest."""
+    experiment = rc.Experiment(hidden_size=20, sequence_length=20, seed=4, **settings)
+    result, problem = rc.run(experiment), rc.prepare(experiment)
+    assert result["rest_rate"] == pytest.approx(rest_rate(problem.cell, problem.params), abs=1e-13)
+    critical = result["critical_radius_predicted"]
+    if critical == 0.0:  # without a leak one eigenvalue with a positive real part grows at any radius
+        assert settings["cell"] == "residual" and "residual_leak" not in settings
+        assert rest_rate(problem.cell, {"weight_hh": 1e-3 * problem.params["weight_hh"]}) > 0.0
+        return
+    for factor, sign in ((1.0, 0), (0.999, -1), (1.001, 1)):
+        again = rc.prepare(rc.Experiment(**{**vars(experiment), "spectral_radius": factor * critical}))
+        rate = rest_rate(again.cell, again.params)
+        assert abs(rate) < 1e-10 if sign == 0 else sign * rate > 0.0
+
+
+def test_a_run_says_what_theory_says_of_it() -> None:
+    """Columns of mean field are those of another sigma, or of another cell."""
+    from rnn_core.theory import correlation, critical_sigma_w, fixed_point
+
+    result = rc.run(rc.Experiment(spectral_radius=1.6, input_scale=0.2, hidden_size=24, sequence_length=40, seed=2))
+    phi, w2, u2 = rc.ACTIVATIONS["tanh"], result["sigma_w"] ** 2, result["sigma_u"] ** 2
+    limit, copies = fixed_point(phi, w2, u2), correlation(phi, w2, u2)
+    assert limit.chi > 1.0
+    assert (result["mean_field_q"], result["chi"]) == pytest.approx((limit.q, limit.chi), rel=1e-9)
+    assert (result["correlation"], result["depth_scale"]) == pytest.approx((copies.c, copies.scale), rel=1e-6)
+    assert result["critical_radius_predicted"] == pytest.approx(
+        critical_sigma_w(phi, u2) * 1.6 / result["sigma_w"], rel=1e-9
+    )
+    assert 0.1 < result["sigma_u"] < 0.3
+    gated = rc.run(rc.Experiment(cell="gru", hidden_size=8, sequence_length=20))
+    assert math.isnan(gated["chi"]) and math.isnan(gated["linear_rate"]) and math.isfinite(gated["rest_rate"])
