@@ -39,6 +39,7 @@ LAYERS = {
     "read_sequences": {"study"},
     "run_block": {"rnn_core", "study"},
     "verify_runs": {"rnn_core", "study"},
+    "sample_theory": {"study"},
     "plan_study": {"threadpoolctl", "rnn_core", "study"},
     "check_engine": {"rnn_core", "study"},
 }

@@ -93,7 +93,10 @@ def finish(
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
             writer.tables["runs"].add(
-                key, _as_columns({**entry.row, "engine": provenance["engine"], "verified_error": None})
+                key,
+                _as_columns(
+                    {**entry.row, "engine": provenance["engine"], "dynamic_rate": None, "verified_error": None}
+                ),
             )
             writer.tables["timings"].add(key, _as_columns({**entry.timing, "verify_seconds": None}))
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from rnn_core import formats
 from rnn_core.experiment import COLUMNS
 from study.settings import described_axes
+from study.wide import SETTING
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,31 @@ def _measured(table: str) -> tuple[Column, ...]:
     return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null) for c in COLUMNS[table])
 
 
+def _settings() -> tuple[Column, ...]:
+    """One column for each setting of a run."""
+    return tuple(
+        Column(
+            name,
+            _TYPES.get(axis["kind"], _TEXT),
+            axis["unit"],
+            axis["meaning"],
+            f"not set: {axis['unset']}" if axis["unset"] else "",
+        )
+        for name, axis in described_axes().items()
+    )
+
+
 _TRACES, _UPDATES = _measured("traces"), _measured("updates")
 _MEASURED = (
     *_measured("runs"),
+    Column(
+        "dynamic_rate",
+        _FLOAT,
+        "ln per step",
+        "Dynamic mean field of the run's setting, from the table theory; for residual, GRU and LSTM cells",
+        null="a vanilla cell, an initialiser other than gaussian, inputs that are not white, a state that does not settle;"
+        " or a study of more than 100 such settings",
+    ),
     Column(
         "verified_error",
         _FLOAT,
@@ -121,11 +144,39 @@ _VERIFICATION = (
     Column("passed", _BOOL, "true/false", "The error is at most the tolerance", null="the oracle abstains"),
 )
 
-TABLES = ("traces", "updates", "runs", "checks", "timings")
+_THEORY = (
+    _SWEEP,
+    Column("seeds", _INT, "seeds", "Networks of the setting, counted from 0"),
+    *(column for name in SETTING for column in _settings() if column.name == name),
+    Column(
+        "sigma_w", _FLOAT, "1", "σ_w of the setting's networks: root mean square over seeds and gates, to three digits"
+    ),
+    Column("sigma_u", _FLOAT, "1", "σ_u: standard deviation of the input part"),
+    Column("forget_bias", _FLOAT, "1", "Bias of the gate that keeps the state"),
+    Column(
+        "dynamic_rate",
+        _FLOAT,
+        "ln per step",
+        "Growth rate of an infinitely wide network by dynamic mean field, from a sample of single units",
+        null="its state does not settle, so that the rate depends on T",
+    ),
+    Column(
+        "dynamic_error",
+        _FLOAT,
+        "ln per step",
+        "Standard error of dynamic_rate",
+        null="as dynamic_rate, or a gradient of zero",
+    ),
+    Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t in that network"),
+    Column("preactivation_rms", _FLOAT, "1", "Root mean square of its preactivations, √(σ_w² hidden_rms² + σ_u²)"),
+)
+
+TABLES = ("traces", "updates", "runs", "theory", "checks", "timings")
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its seeds and lengths",
     "checks": "Every comparison of the engine with an independent program",
     "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
 }
@@ -138,23 +189,11 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return (_SWEEP, _KEY, *_settings(), *_MEASURED)
     if table == "checks":
         return _CHECKS
+    if table == "theory":
+        return _THEORY
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
     return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "timings": _TIMINGS}[table])
-
-
-def _settings() -> tuple[Column, ...]:
-    """One column for each setting of a run."""
-    return tuple(
-        Column(
-            name,
-            _TYPES.get(axis["kind"], _TEXT),
-            axis["unit"],
-            axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else "",
-        )
-        for name, axis in described_axes().items()
-    )
 
 
 def schema_of(table: str) -> pa.Schema:
