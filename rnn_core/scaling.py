@@ -83,8 +83,9 @@ def log_norms(x: Array | Scaled) -> np.ndarray:
         norms: np.ndarray = 0.5 * np.log(squares)
     outside = np.flatnonzero(~((squares >= lowest) & (squares <= highest)))  # what the squares of plain floats do not hold
     if len(outside):  # zeros most often: the last step alone carries a loss
-        few = rows if len(outside) == len(rows) else rows[outside]
-        for k in outside[to_numpy(xp.any(few != 0, axis=1))]:
+        most = 2 * len(outside) > len(rows)  # a copy of most rows takes longer than a look at all
+        nonzero = to_numpy(xp.any((rows if most else rows[outside]) != 0, axis=1))
+        for k in outside[nonzero[outside] if most else nonzero]:
             norms[k] = log_norm(rows[int(k)])
     return norms
 
