@@ -12,7 +12,7 @@ from rnn_core.experiment.measures.growth import GROWTH, growth_of
 from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
-from rnn_core.experiment.measures.traces import TRACE, trace_columns
+from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
 
 # By table, in the order of its columns.
@@ -23,6 +23,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 }
 
 __all__ = [
+    "ASKED",
     "COLUMNS",
     "SATURATED_BELOW",
     "SOLVED_AT",

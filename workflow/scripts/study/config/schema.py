@@ -12,7 +12,7 @@ from typing import Any
 from rnn_core.arrays import DEVICES, DTYPES
 from rnn_core.axes import Axis
 from rnn_core.clipping import RULES
-from rnn_core.experiment import axes
+from rnn_core.experiment import ASKED, axes
 from rnn_core.losses import LOSSES
 from study import SCRIPTS
 
@@ -184,6 +184,14 @@ def schema() -> dict[str, Any]:
             "minimum": 1,
             "description": "That so many runs are meant; wanted of studies beyond 200,000 runs or 10,000 jobs. Unit: runs.",
         },
+        "traces": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"enum": list(ASKED)},
+            "description": "What the table traces holds besides norms, at every recorded step. "
+            + "; ".join(f"{name}: {meaning}" for name, meaning in ASKED.items())
+            + ". Each takes time and room; runs that were made without it are made again",
+        },
         "gate": _gate(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
@@ -192,5 +200,5 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written from the code by make docs; do not edit",
-        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "confirm_runs")]),
+        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "traces", "confirm_runs")]),
     }
