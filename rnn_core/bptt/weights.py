@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, State, like, namespace, to_numpy
+from rnn_core import compiled
+from rnn_core.arrays import Array, Params, State, dtype_name, like, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.scaling import LN2, Scaled, exponent_or_zero, mantissa_and_exponents, times_power_of_two
@@ -21,7 +22,8 @@ from rnn_core.tape import Segment, Tape, pieces
 
 TOP = 500  # dL/dstate_t is brought to size 2**TOP, so that slopes down to 1e-300 leave a normal number
 LOST = 900  # binary digits between dL/dstate_t and dv_t from which on another size is tried
-CANCELLED = 1e-3  # share of ‖G_t‖² in what its samples would have by themselves, from which down a Gram matrix loses digits
+# Share of ‖G_t‖² in what its samples would have by themselves, from which down a Gram matrix loses too many digits.
+CANCELLED = {"float64": 1e-3, "float32": 0.05}
 LARGEST_PIECE = 2**15  # entries that are looked at together
 
 # dL/dstate_t of some steps: their segment, by part of the state the arrays (steps, H, B), and their exponents (steps,)
@@ -73,16 +75,51 @@ def weight_shares(tape: Tape, sums: dict[str, Array | Scaled], totals: Iterable[
     with np.errstate(all="ignore"):
         whole, e_whole = _at_one_size({name: sums[name] for name in names})
         norm_of_whole = np.sqrt(sum(float(np.vdot(to_numpy(part), to_numpy(part))) for part in whole.values()))
-        read = _of_products if cell.weight is not None else _of_gradients
         for segment, parts, exponent in totals:
-            entries = sum(math.prod(part.shape[1:]) for part in parts.values())
-            for piece in pieces(len(segment.saved), entries, LARGEST_PIECE):
-                terms = read(tape, segment, piece, parts, exponent, whole)
-                steps = slice(segment.start + piece.start, segment.start + piece.stop)
-                log_norm[steps] = 0.5 * np.log(terms.squares) + terms.exponent * LN2
-                cosine[steps] = terms.inner / (np.sqrt(terms.squares) * norm_of_whole)
+            terms = _terms(tape, segment, parts, exponent, whole)
+            steps = slice(segment.start, segment.stop)
+            log_norm[steps] = 0.5 * np.log(terms.squares) + terms.exponent * LN2
+            cosine[steps] = terms.inner / (np.sqrt(terms.squares) * norm_of_whole)
         cosine[~np.isfinite(cosine)] = np.nan
         return WeightShares(names, log_norm, np.clip(cosine, -1.0, 1.0), float(np.log(norm_of_whole) + e_whole * LN2))
+
+
+def _terms(
+    tape: Tape, segment: Segment, parts: State, exponent: dict[str, np.ndarray], whole: dict[str, Array]
+) -> _Terms:
+    """Of all steps of a segment: by compiled steps where there are any, and what those give up by readable ones."""
+    steps = len(segment.saved)
+    terms, given_up = _of_compiled(tape, segment, parts, exponent, whole) or (None, np.ones(steps, dtype=bool))
+    terms = terms or _Terms(np.empty(steps), np.empty(steps), np.empty(steps, dtype=np.int64))
+    read = _of_products if tape.cell.weight is not None else _of_gradients
+    entries = sum(math.prod(part.shape[1:]) for part in parts.values())
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], given_up, [False]])))
+    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        for piece in pieces(stop - start, entries, LARGEST_PIECE):
+            own = slice(start + piece.start, start + piece.stop)
+            for array, values in zip(terms, read(tape, segment, own, parts, exponent, whole), strict=True):
+                array[own] = values
+    return terms
+
+
+def _of_compiled(
+    tape: Tape, segment: Segment, parts: State, exponent: dict[str, np.ndarray], whole: dict[str, Array]
+) -> tuple[_Terms, np.ndarray] | None:
+    """The same by compiled steps, with those that they give up. None where there are none, or a Gram matrix would be the larger one."""
+    cell, (_, B, _) = tape.cell, tape.x.shape
+    if not (compiled.covers(cell, tape.x) and compiled.knows(cell, segment.saved)):
+        return None
+    G = whole[str(cell.weight)]
+    if B > 2 * G.shape[1]:
+        return None
+    nothing = np.zeros(len(segment.saved), dtype=np.int64)
+    task = compiled.BackwardTask(
+        cell, tape.params, x=tape.x[segment.start : segment.stop], states=segment.states, exponent=segment.exponent,
+        kept=compiled.kept_array(segment.saved), direct=None, direct_exponent=nothing, joins=nothing.astype(bool), results=parts,
+        first=0, sums_over=len(nothing), window=0, after=0,
+    )  # fmt: skip
+    found = compiled.weight_shares(task, exponent, G, CANCELLED[dtype_name(tape.x)])
+    return _Terms(found.squares, found.inner, found.exponent), found.given_up
 
 
 # ---- cells whose weight multiplies a factor: G_t is a sum of products ------------------------------------------------------
@@ -143,7 +180,7 @@ def _block(d: Array, f: Array, G: Array, B: int) -> _Terms:
     gram = (xp.matrix_transpose(by_step) @ by_step) * (xp.matrix_transpose(factor) @ factor)
     squares = to_numpy(xp.sum(gram, axis=(1, 2)))
     alone = to_numpy(xp.sum(xp.linalg.diagonal(gram), axis=1))  # ‖G_t‖² if its samples were at right angles
-    for t in np.flatnonzero(~(squares > CANCELLED * alone) & (alone > 0.0)):
+    for t in np.flatnonzero(~(squares > CANCELLED["float64"] * alone) & (alone > 0.0)):
         product = by_step[int(t)] @ factor[int(t)].T
         squares[t], inner[t] = float(xp.sum(product**2)), float(xp.sum(product * G))
     return _Terms(squares, inner, np.zeros(len(squares)))

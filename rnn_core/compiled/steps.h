@@ -453,6 +453,8 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     return p->steps - t;
 }
 
+#include "shares.h"
+
 #undef LANES
 #undef vec
 #undef ivec
