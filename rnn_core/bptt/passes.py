@@ -155,7 +155,9 @@ def _totals(
     """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept."""
     for segment, _, taken in _steps(back, grad_hidden, grad_state, {}):
         start = taken.start - segment.start
-        exponent = {n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names}
+        exponent = {
+            n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names
+        }
         yield part_of(segment, start, start + taken.number), taken.columns, exponent
 
 

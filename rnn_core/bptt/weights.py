@@ -110,7 +110,7 @@ def _of_compiled(
     if not (compiled.covers(cell, tape.x) and compiled.knows(cell, segment.saved)):
         return None
     G = whole[str(cell.weight)]
-    if B > 2 * G.shape[1]:
+    if 2 * G.shape[1] < B:
         return None
     nothing = np.zeros(len(segment.saved), dtype=np.int64)
     task = compiled.BackwardTask(
@@ -188,7 +188,9 @@ def _block(d: Array, f: Array, G: Array, B: int) -> _Terms:
 
 def _merged(factors: list[Array], rows: int) -> tuple[list[Array], list[slice]]:
     """The factors with the rows that each multiplies; neighbours that are one array become one block."""
-    height, merged, own = rows // len(factors), [], []
+    height = rows // len(factors)
+    merged: list[Array] = []
+    own: list[slice] = []
     for i, factor in enumerate(factors):
         if merged and merged[-1] is factor:
             own[-1] = slice(own[-1].start, (i + 1) * height)
@@ -289,11 +291,11 @@ def _sizes(x: Array, B: int) -> np.ndarray:
     """By step the e with 2**(e-1) <= max|x| < 2**e, of (rows, steps·B); nan where it is zero, inf or nan."""
     xp = namespace(x)
     largest = to_numpy(xp.max(xp.reshape(xp.max(xp.abs(x), axis=0), (-1, B)), axis=1))
-    return np.where(np.isfinite(largest) & (largest > 0.0), np.frexp(largest)[1], np.nan)
+    return np.asarray(np.where(np.isfinite(largest) & (largest > 0.0), np.frexp(largest)[1], np.nan))
 
 
 def _exponents(sizes: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(sizes).astype(np.int64)
+    return np.asarray(np.nan_to_num(sizes), dtype=np.int64)
 
 
 def _times(x: Array, exponent: np.ndarray, B: int) -> Array:

@@ -100,7 +100,9 @@ def check_traces(traces: Any, known: Collection[str]) -> None:
         ValueError: a name is not known.
     """
     if isinstance(traces, str) or not isinstance(traces, Collection):
-        raise TypeError(f"traces: {_kind(traces)} is not allowed; it must be several names, such as {list(known)[:1]!r}")
+        raise TypeError(
+            f"traces: {_kind(traces)} is not allowed; it must be several names, such as {list(known)[:1]!r}"
+        )
     for name in traces:
         if name not in known:
             raise ValueError(unknown("traces", str(name), tuple(known)))

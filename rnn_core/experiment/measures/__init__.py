@@ -14,12 +14,13 @@ from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMA
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
+from rnn_core.experiment.measures.weights import WEIGHTS
 
 # By table, in the order of its columns.
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "traces": TRACE,
     "updates": UPDATE,
-    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *END, *BREAKDOWN),
+    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *WEIGHTS, *END, *BREAKDOWN),
 }
 
 __all__ = [

@@ -89,9 +89,7 @@ TRACE = (
 )  # fmt: skip
 
 
-def trace_columns(
-    evaluation: Evaluation, states: StateMeasures, also: Collection[str] = ()
-) -> dict[str, np.ndarray]:
+def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collection[str] = ()) -> dict[str, np.ndarray]:
     """The columns ``TRACE`` of one update, each (T,); of those that must be asked for, what is named in ``also``."""
     gradients = evaluation.gradients
     T = len(gradients.log_norm)

@@ -249,22 +249,21 @@ def test_scaling_the_loss_moves_the_norms_alone(cell: str, power: int) -> None:
     shares, expected = moved.weight_shares, gradients.weight_shares
     np.testing.assert_allclose(shares.log_norm - power * math.log(2.0), expected.log_norm, rtol=0, atol=1e-11)
     np.testing.assert_allclose(shares.cosine, expected.cosine, rtol=1e-9)
-    np.testing.assert_allclose(
-        moved.entry_quantiles.log2 - power, gradients.entry_quantiles.log2, rtol=0, atol=1e-11
-    )
+    np.testing.assert_allclose(moved.entry_quantiles.log2 - power, gradients.entry_quantiles.log2, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("a", [300.0, 340.0])
-def test_saturated_units_still_write(a: float) -> None:
-    """A slope of 1e-260 or 1e-294 beside a gradient of 1e-200: in plain floats nothing would be left."""
+@pytest.mark.parametrize(("a", "step"), [(300.0, 1.0), (340.0, 1.0), (300.0, 1e-200)])
+def test_saturated_units_still_write(a: float, step: float) -> None:
+    """A slope of 1e-260 or 1e-294, and a step of 1e-200, beside a gradient of 1e-200: in plain floats nothing would be left."""
     params = {"weight_ih": np.eye(2), "weight_hh": np.eye(2)}
     x = np.full((2, 1, 2), a)
-    tape = rc.forward(rc.VanillaCell("tanh"), params, x, {"hidden": np.array([[0.5, -0.25]])})
+    cell = rc.VanillaCell("tanh") if step == 1.0 else rc.ResidualCell("tanh", step=step, leak=0.5)
+    tape = rc.forward(cell, params, x, {"hidden": np.array([[0.5, -0.25]])})
     grad = np.zeros((2, 1, 2))
     grad[0] = [1e-200, 2e-200]
     shares = rc.backward(tape, grad).weight_shares
     slopes = [4 * mp.exp(-2 * mp.mpf(a + h)) for h in (0.5, -0.25)]
-    dv = [mp.mpf(1e-200) * slopes[0], mp.mpf(2e-200) * slopes[1]]
+    dv = [step * mp.mpf(1e-200) * slopes[0], step * mp.mpf(2e-200) * slopes[1]]
     expected = mp.log(mp.sqrt(dv[0] ** 2 + dv[1] ** 2) * mp.sqrt(mp.mpf(0.5) ** 2 + mp.mpf(0.25) ** 2))
     assert shares.log_norm[0] == pytest.approx(float(expected), rel=1e-13)
     assert shares.cosine[0] == pytest.approx(1.0, rel=1e-12)

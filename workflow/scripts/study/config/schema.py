@@ -200,5 +200,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written from the code by make docs; do not edit",
-        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "traces", "confirm_runs")]),
+        **_object(
+            "One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "traces", "confirm_runs")]
+        ),
     }

@@ -187,9 +187,10 @@ def _work(
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
-        "weight_trace": recorded * ("weight_gradient" in traces),
+        "weight_step": gradients * traced * ("weight_gradient" in traces),
+        "weight_element": recorded * ("weight_gradient" in traces),
         "weight_flop": 2.0 * gradients * traced * width * B * (2 * H + 2 * B) * ("weight_gradient" in traces),
-        "entry_trace": gradients * traced * H * B * ("entry_quantiles" in traces),
+        "entry": gradients * traced * H * B * ("entry_quantiles" in traces),
         "cubed": networks * H**3 * (gates == 1 and settings["activation"] != "identity"),  # at the operating point
         "parameter": runs * updates * width * (H + D),
         "update": runs * passes,

@@ -83,6 +83,14 @@ def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return runs.merge(order, on=list(axes))
 
 
+def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero."""
+    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
+    inner = mean.iloc[1:-1]
+    between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]
+    return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
+
+
 def _spread_over_first(first: pd.Series, most: int) -> list[int]:
     """Rows to keep, in order: of every value of the first axis as many as there is room for, evenly spread."""
     if len(first) <= most:

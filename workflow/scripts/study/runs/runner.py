@@ -63,9 +63,7 @@ class BlockRunner:
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
         """Each run with its entry, in an order that shares work. Its time is what it added to the runs before it."""
         start = time.perf_counter()
-        made = rc.run_many(
-            experiments, self.data, self.device, memory_budget=self.memory_budget, traces=self.traces
-        )
+        made = rc.run_many(experiments, self.data, self.device, memory_budget=self.memory_budget, traces=self.traces)
         for experiment, result in made:
             yield experiment, self.entry(experiment, result, time.perf_counter() - start)
             start = time.perf_counter()

@@ -75,9 +75,7 @@ def unsorted(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
             f"table {table} has no column {', '.join(sorted(extra))}; declare it where it is measured, in rnn_core/experiment/measures/"
         )
     rows = len(data[described[0].name])  # type: ignore[arg-type]  # any sequence
-    arrays = [
-        pa.nulls(rows, c.type) if c.asked and c.name not in data else _array(data[c.name], c) for c in described
-    ]
+    arrays = [pa.nulls(rows, c.type) if c.asked and c.name not in data else _array(data[c.name], c) for c in described]
     return pa.Table.from_arrays(arrays, schema=schema_of(table))
 
 
