@@ -11,7 +11,7 @@ from rnn_core.arrays import Array, namespace, to_numpy
 LEVELS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EntryQuantiles:
     """Of the entries of dL/dh_t, over batch and units, at every step.
 
@@ -25,6 +25,10 @@ class EntryQuantiles:
     levels: tuple[float, ...]
     log2: np.ndarray
     zero: np.ndarray
+
+    def __repr__(self) -> str:
+        """How many steps, and which quantiles."""
+        return f"EntryQuantiles(T={len(self.zero)}, levels {', '.join(f'{level:g}' for level in self.levels)})"
 
 
 def entry_quantiles(mantissa: Array, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

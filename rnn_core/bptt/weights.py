@@ -17,7 +17,7 @@ from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, like, namespace, to_numpy
 from rnn_core.cells.base import Cell
 from rnn_core.compiled.kept import KeptSteps
-from rnn_core.scaling import LN2, Scaled, exponent_or_zero, mantissa_and_exponents, times_power_of_two
+from rnn_core.scaling import LN2, Scaled, exponent_or_zero, in_powers_of_ten, mantissa_and_exponents, times_power_of_two
 from rnn_core.tape import Segment, Tape, pieces
 
 TOP = 500  # dL/dstate_t is brought to size 2**TOP, so that slopes down to 1e-300 leave a normal number
@@ -30,7 +30,7 @@ LARGEST_PIECE = 2**15  # entries that are looked at together
 Totals = tuple[Segment, dict[str, Array], dict[str, np.ndarray]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeightShares:
     """A weight's gradient G = Σ_t G_t, by the steps that it comes from.
 
@@ -52,6 +52,12 @@ class WeightShares:
         with np.errstate(all="ignore"):
             share: np.ndarray = self.cosine * np.exp(self.log_norm - self.log_norm_sum)
         return np.where((self.log_norm == -np.inf) & np.isfinite(self.log_norm_sum), 0.0, share)
+
+    def __repr__(self) -> str:
+        """The parameters, how many steps, the norm of the sum, and how many steps work against it."""
+        against = int((self.cosine < 0.0).sum())
+        norm = f"norm of the sum {in_powers_of_ten(self.log_norm_sum)}"
+        return f"WeightShares({', '.join(self.names)}, T={len(self.cosine)}, {norm}, {against} steps work against it)"
 
 
 class _Terms(NamedTuple):

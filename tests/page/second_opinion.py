@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.page import second_opinion_start, second_opinion_training
+from tests.page import second_opinion_start, second_opinion_training, second_opinion_weights
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
@@ -541,6 +541,24 @@ def with_scale(tables: Tables, where: Where) -> pd.DataFrame:
 # ---- all kinds
 
 
+WEIGHTS = second_opinion_weights.kinds(networks)
+
+
+def weight_settings(tables: Tables, where: Where) -> list[tuple[float, int]]:
+    names = [n for n in columns_of_settings(tables) if n not in [*HOW_TRAINED, "seed"]]
+    settings = WEIGHTS["settings"](tables, {"sweep": where["sweep"]}, names)
+    return [s for s in settings if "steps" not in where or s[0] / s[1] == where["steps"] / where["length"]]
+
+
+def _of_weights(name: str, kind: str) -> dict[str, Kind]:
+    """A median over networks with the ends of its interval."""
+    return {
+        name: lambda t, w: median_of(WEIGHTS[kind](t, w)),
+        f"{name}_low": lambda t, w: median_end(WEIGHTS[kind](t, w), upper=False),
+        f"{name}_high": lambda t, w: median_end(WEIGHTS[kind](t, w), upper=True),
+    }
+
+
 def _three(name: str, function: Callable[[Tables, Where, int], float]) -> dict[str, Kind]:
     """A number and the ends of its interval."""
     ends = {name: 0, f"{name}_low": 1, f"{name}_high": 2}
@@ -555,6 +573,11 @@ def _setting(tables: Tables, where: Where) -> float:
 KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
+    **_of_weights("weight_steps", "steps"),
+    **_of_weights("weight_against", "against"),
+    "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
+    "weight_settings": lambda t, w: float(len(weight_settings(t, w))),
+    "weight_settings_alike": lambda t, w: float(len(weight_settings(t, w))),
     "regime_count": counted_regime,
     "starts": lambda t, w: float(len(networks(t, w))),
     "starts_at_longest": lambda t, w: float(len(networks(t, w))),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from study.report import facets, measures, statistics
+from study.report import measures, statistics
 from study.report.phrases import bracketed, count_of, interval_words, where_of
-from study.report.words import marked, marked_count, name_of, number, percent
+from study.report.words import marked, marked_count, name_of, number, percent, unbracketed
 
 WEIGHT = "∂L/∂W_hh"
 WORTH_SAYING = 0.05  # of all contributions: less than this works against the gradient in passing
@@ -52,9 +52,9 @@ class Kind:
         return text + bracketed(self._spread(self.against, "weight_against", percent))
 
     def _spread(self, interval: statistics.Interval, kind: str, write: Any) -> str:
-        words = interval_words(interval, write, kind, **self.where) if self.networks > 1 else ""
-        if len({write(end) for end in interval}) == 1:
-            return ""  # alike in all
+        words = interval_words(interval, write, kind, **self.where)
+        if not words or len({write(end) for end in interval}) == 1:
+            return ""  # one network, or all alike
         few = words and self.networks < statistics.FEWEST_SEEDS  # then it reaches from the lowest to the highest
         return f"{words}, all {count_of(self.networks, 'weight_networks', **self.where)} networks" if few else words
 
@@ -89,7 +89,8 @@ def weights_sentence(part: measures.Part) -> str:
     text = f"{head} {low.steps_words}{bracketed(_name(kinds, low), low.spread_words)}"
     if high.share > low.share:
         text += f" up to {high.steps_words}{bracketed(_name(kinds, high), high.spread_words)}"
-    return f"{text}.{_against(kinds)}"
+    left_out = "" if part.runs["weight_grad_steps"].notna().all() else " Networks without such a gradient are left out."
+    return f"{text}.{_against(kinds)}{left_out}"
 
 
 def ends_of(kinds: list[Kind]) -> tuple[Kind, Kind]:
@@ -103,7 +104,7 @@ def _name(kinds: list[Kind], kind: Kind) -> str:
     if len(kinds) == 1:
         return ""
     if alike == 1:
-        return facets.inside(kind.name)
+        return unbracketed(kind.name)
     where = {"sweep": kind.where["sweep"]}
     total = marked_count(len(kinds), "weight_settings", **where)
     return f"{marked_count(alike, 'weight_settings_alike', steps=kind.steps.value, length=kind.length, **where)} of {total} settings"
