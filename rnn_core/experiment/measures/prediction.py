@@ -24,10 +24,10 @@ from rnn_core.theory import (
 
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",
-           null="a gated cell"),
+           null="a gated cell, or one of the user's own"),
     Column("bound_rate", "number", "ln per step",
            "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max)",
-           null="a gated cell"),
+           null="a gated cell, or one of the user's own"),
     Column("mean_field_rate", "number", "ln per step",
            "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
            null="another cell than vanilla, or an initialiser whose units never mix (identity)"),
@@ -37,10 +37,10 @@ PREDICTION = (
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
-           null="a gated cell, or not a number"),
+           null="a gated cell, one of the user's own, or not a number"),
     Column("slope_fluctuation", "number", "1",
            "How much slopes change: mean over units of Var φ′(a_t) over settled steps and samples, over the mean over units of E φ′(a_t)²",
-           null="a gated cell, all slopes zero, or not a number"),
+           null="a gated cell, one of the user's own, all slopes zero, or not a number"),
     Column("predicted_rate", "number", "ln per step",
            f"linear_rate for φ = identity; operating_rate where slope_fluctuation is below {STEADY_BELOW:g}; mean_field_rate otherwise",
            null="none of them applies: see predicted_by"),
@@ -78,6 +78,12 @@ def prediction_columns(
     mean_field, bistable = _mean_field(problem, W, evaluation)
     rates = Rates(linear, math.nan if bound is None else math.log(bound), mean_field, bistable, operating, fluctuation)
     return columns_of_rates(rates, linear_network=jacobian is not None and cell.phi.name == "identity")
+
+
+def no_prediction_columns() -> dict[str, Any]:
+    """The columns ``PREDICTION`` of a cell of which nothing but its step is known."""
+    nan = math.nan
+    return columns_of_rates(Rates(nan, nan, nan, None, nan, nan), linear_network=False)
 
 
 class Rates(NamedTuple):
