@@ -30,6 +30,7 @@ What each name is for:
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for.
 - Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``; ``Cell`` is their base.
+  ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
   measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
   ``Adam`` are optimisers.

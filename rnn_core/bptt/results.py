@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class Gradients:
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
         cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
+        log_norms: ln ‖dL/d(part)_t‖ of every part of the state by its name, each as ``log_norm``, which is that of the first.
+        parts: dL/d(part)_t by name, each (T, B, …), found when it is asked for; ``hidden`` is the first.
         careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
             too far apart for one exponent, or were not finite.
         find_lost, find_log_norm_samples: compute ``lost`` and ``log_norm_samples`` when they are first asked for.
@@ -58,6 +60,8 @@ class Gradients:
     log_norm_immediate: np.ndarray
     cell: Array | Scaled = None
     log_norm_cell: np.ndarray | None = None
+    log_norms: dict[str, np.ndarray] = field(default_factory=dict)
+    parts: Mapping[str, Array | Scaled] = field(default_factory=dict)
     careful_steps: int = 0
     find_lost: Callable[[], dict[str, np.ndarray]] = dict
     find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
@@ -81,8 +85,8 @@ class Gradients:
 
     def __repr__(self) -> str:
         """Sizes, shapes, and between what the norms of dL/dh_t lie."""
-        initial = self.state["hidden"]
-        of_steps = {"hidden": self.hidden, "cell": self.cell, "x": self.x}
+        initial = next(iter(self.state.values()))
+        of_steps = {**(self.parts or {"hidden": self.hidden, "cell": self.cell}), "x": self.x}
         lines = {
             "params": ", ".join(f"{name} {described_shape(value)}" for name, value in self.params.items()),
             "steps": ", ".join(
@@ -93,7 +97,8 @@ class Gradients:
             "state": ", ".join(f"{name} {described_shape(value)}" for name, value in self.state.items()),
             "log10 ‖dL/dh_t‖": _described_norms(self.log_norm),
         }
-        B, H = initial.shape
+        B, *units = initial.shape
+        H = "×".join(str(n) for n in units)
         sizes = f"T={len(self.log_norm)}, B={B}, H={H}, {dtype_name(mantissa_and_exponents(initial)[0])}"
         return "\n".join([f"Gradients({sizes}", *(f"  {name}: {text}" for name, text in lines.items())]) + ")"
 
@@ -128,6 +133,24 @@ for _name in ("hidden", "x", "cell"):
     setattr(Gradients, _name, _WhenAsked(_name))
 
 
+class _Parts(Mapping[str, Any]):
+    """Arrays by name, each found when it is first asked for."""
+
+    def __init__(self, arrays: dict[str, _Later]) -> None:
+        self._arrays: dict[str, Any] = arrays
+
+    def __getitem__(self, name: str) -> Any:
+        if isinstance(self._arrays[name], _Later):
+            self._arrays[name] = self._arrays[name].find()
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
 class NotKept:
     """Stands for an array that a memory budget had no room for; any use of it raises LookupError."""
 
@@ -156,7 +179,7 @@ class Results:
     def __init__(self, back: BackwardPass) -> None:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
-        self._keeps = back.keeps
+        self._keeps, self._tape, self._main = back.keeps, tape, names[0]
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
         self._sums: dict[str, Array | Scaled] = {}
@@ -186,33 +209,36 @@ class Results:
             for name, share in shares.items():
                 self._sums[name] = add(self._sums[name], share) if name in self._sums else share
             if not self._keeps:  # now or never
-                self._look(start + part.start, taken.columns["hidden"][part])
+                self._look(start + part.start, taken.columns[self._main][part])
 
     def _look(self, start: int, columns: Array) -> None:
         """Notes what is wanted of dL/dh_t, (steps, H, B), where it is not kept."""
-        exponent = self._exponent["hidden"][start : start + columns.shape[0]]
+        exponent = self._exponent[self._main][start : start + columns.shape[0]]
         self._lost.append(lost_fractions(columns, exponent))
         self._log_norm_samples.append(_log_norms_of_samples(columns, exponent, self._samples, start))
         self._samples.clear()
 
     def gradients(self, signal: Signal) -> Gradients:
         """All results; ``signal`` is what the state before the first step receives."""
-        kept = {name: _Later(partial(self._public, name)) for name in self._exponent}
+        kept = {name: _Later(cache(partial(self._public, name))) for name in self._exponent}
         if self._keeps:
-            hidden = (self.kept["hidden"], self._exponent["hidden"])
+            hidden = (self.kept[self._main], self._exponent[self._main])
             find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._samples)
         else:
             find_lost = partial(_one_after_another, self._lost[::-1])
             find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
+        names = self._tape.cell.state_names
         return Gradients(
             params=self._sums,
             x=kept["x"],
-            state=signal.gradients(),
-            hidden=kept["hidden"],
-            log_norm=self._log_norm["hidden"],
+            state={name: self._tape.shaped(name, value) for name, value in signal.gradients().items()},
+            hidden=kept[self._main],
+            log_norm=self._log_norm[self._main],
             log_norm_immediate=self._log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self._log_norm.get("cell"),
+            log_norms={name: self._log_norm[name] for name in names},
+            parts=_Parts({name: kept[name] for name in names}),
             careful_steps=self._careful,
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
@@ -223,7 +249,8 @@ class Results:
         if not self._keeps:
             return NotKept(name)
         value = plain_if_fits(self.kept[name], self._exponent[name])
-        return Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
+        value = Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
+        return value if name == "x" else self._tape.shaped(name, value)
 
 
 def _described_norms(log_norm: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnn_core as rc
 from rnn_core.choices import Registry
@@ -34,6 +35,7 @@ OBJECTS: dict[str, Any] = {
     "Scaled": rc.Scaled(np.ones((50, 60)), np.array(-2000)),
     "Sequences": rc.Sequences(np.zeros((9, 5, 2)), np.arange(9) % 3, np.arange(9) < 2, "softmax_cross_entropy", "last"),
     "Tape": EVALUATION.tape,
+    "TorchCell": rc.TorchCell(torch.nn.GRUCell(2, 3)),
     **{type(cell).__name__: cell for cell in CELLS},
 }
 PUBLIC = {name: getattr(rc, name) for name in rc.__all__}
