@@ -36,7 +36,9 @@ class DirectPart:
     def __call__(self, start: int, stop: int) -> Array | Scaled | None:
         if stop <= self.first:
             return None
-        rows = self._shaped(readout.input_gradient(self.params, self.dy[max(start - self.first, 0) : stop - self.first]))
+        rows = self._shaped(
+            readout.input_gradient(self.params, self.dy[max(start - self.first, 0) : stop - self.first])
+        )
         missing = max(self.first - start, 0)
         if not missing:
             return rows

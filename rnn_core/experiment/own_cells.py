@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rnn_core.arrays import Array
-from rnn_core.cells import CELLS, Cell
+from rnn_core.cells import CELLS
 from rnn_core.choices import choose
 from rnn_core.streams import stream
 
 if TYPE_CHECKING:
+    from rnn_core.cells import TorchCell
     from rnn_core.experiment.settings import Experiment
 
 SEPARATOR = ":"  # between a cell's name and its variant
@@ -62,7 +63,7 @@ def register(own: OwnCell) -> OwnCell:
     return own
 
 
-def own_cell_of(experiment: Experiment, input_size: int, device: str) -> tuple[Cell, Array]:
+def own_cell_of(experiment: Experiment, input_size: int, device: str) -> tuple[TorchCell, Array]:
     """(the cell with its parameters drawn, an input (1, 1, D) of the run's kind).
 
     They are drawn from the run's stream of weights, by torch's generator, in float64: those of float32 are the same, rounded.
@@ -89,7 +90,7 @@ def own_cell_of(experiment: Experiment, input_size: int, device: str) -> tuple[C
     cell = TorchCell(module)
     cell.name = own.name
     x = torch.zeros((1, 1, input_size), dtype=getattr(torch, experiment.dtype), device=device)
-    bound, _ = cell.bound(cell.params(), x, None)
+    bound: Any = cell.bound(cell.params(), x, None)[0]
     return bound, x
 
 
@@ -106,6 +107,8 @@ def options_of(name: str, variant: str | None) -> dict[str, Any]:
         known = ", ".join(f"{name}{SEPARATOR}{each}" for each in variants)
         raise ValueError(f"cell: {name!r} has several variants; name one of {known}")
     if set(variants) == {None}:
-        raise ValueError(f"cell_options: {variant!r} is not allowed with cell {name!r}, whose options have one value each")
+        raise ValueError(
+            f"cell_options: {variant!r} is not allowed with cell {name!r}, whose options have one value each"
+        )
     choose("cell_options", variant, {str(each): each for each in variants})  # it raises
     raise AssertionError(variant)

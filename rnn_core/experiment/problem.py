@@ -104,7 +104,9 @@ def _of_own_cell(experiment: Experiment, task: Task, device: str) -> Problem:
     drawn = readout.init_readout(stream(experiment.seed, "readout"), units, task.output_size)
     for name in drawn:
         if name in params:
-            raise ValueError(f"cell: {experiment.cell!r} has a parameter {name!r}, which is the readout's name; choose another")
+            raise ValueError(
+                f"cell: {experiment.cell!r} has a parameter {name!r}, which is the readout's name; choose another"
+            )
     return Problem(experiment, cell, task, params | {name: like(value, x) for name, value in drawn.items()}, device)
 
 

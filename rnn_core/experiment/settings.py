@@ -80,18 +80,24 @@ class Experiment:
             if name not in OWN_CELLS:
                 raise ValueError(unknown("cell", given, [*CELLS, *OWN_CELLS]))
             if variant and self.cell_options not in (None, variant):
-                raise ValueError(f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}, which names others")
+                raise ValueError(
+                    f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}, which names others"
+                )
             values["cell"], values["cell_options"] = name, variant or self.cell_options
             options_of(name, self.cell_options)
             return True
         if self.cell_options is not None:
-            raise ValueError(f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}; only a cell of your own has them")
+            raise ValueError(
+                f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}; only a cell of your own has them"
+            )
         return False
 
     def _leave_unset(self, name: str, described: Axis, default: object) -> None:
         """A setting of built-in cells alone: of another cell it must not be given, and is None."""
         if self.__dict__[name] not in (None, default):
-            raise ValueError(f"{name}: {self.__dict__[name]!r} is not allowed with your own cell {self.cell!r}: {described.built_in}")
+            raise ValueError(
+                f"{name}: {self.__dict__[name]!r} is not allowed with your own cell {self.cell!r}: {described.built_in}"
+            )
         self.__dict__[name] = None
 
     def _check_options(self) -> None:

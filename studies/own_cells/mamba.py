@@ -30,7 +30,9 @@ class Mamba(nn.Module):
         self.to_B = nn.Linear(hidden_size, state_size, bias=False)
         self.down, self.up = nn.Linear(hidden_size, rank, bias=False), nn.Linear(rank, hidden_size)
         self.log_A = nn.Parameter(torch.arange(1.0, state_size + 1).log().repeat(hidden_size, 1))
-        duration = torch.exp(math.log(1e-3) + torch.rand(hidden_size) * math.log(100))  # Δ from 0.001 to 0.1, section 3.6
+        duration = torch.exp(
+            math.log(1e-3) + torch.rand(hidden_size) * math.log(100)
+        )  # Δ from 0.001 to 0.1, section 3.6
         self.up.bias = nn.Parameter(duration + torch.log(-torch.expm1(-duration)))  # softplus of this is the duration
 
     def initial_state(self, batch_size: int) -> dict[str, Tensor]:

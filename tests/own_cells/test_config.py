@@ -136,7 +136,14 @@ def test_a_name_that_leads_to_two_files_is_refused(folder: Path) -> None:
         approval.check(CONFIG, folders=[folder, folder / "sub"])
 
 
-@pytest.mark.parametrize("source", ["from torch.nn import GRUCell as Leaky\n", "from torch.nn import *\n", CELL.replace("class Leaky", "Leaky = None\nclass Other")])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from torch.nn import GRUCell as Leaky\n",
+        "from torch.nn import *\n",
+        CELL.replace("class Leaky", "Leaky = None\nclass Other"),
+    ],
+)
 def test_what_the_text_cannot_tell_is_left_to_the_jobs(source: str, folder: Path) -> None:
     """A class that is imported or assigned may take any option."""
     (folder / "leaky.py").write_text(source)
@@ -144,7 +151,9 @@ def test_what_the_text_cannot_tell_is_left_to_the_jobs(source: str, folder: Path
 
 
 def test_a_function_may_stand_for_the_class(folder: Path) -> None:
-    approval.check(changed("cells/leaky", {"file": "leaky.py", "class": "factory", "options": {"any": 1}}), folders=[folder])
+    approval.check(
+        changed("cells/leaky", {"file": "leaky.py", "class": "factory", "options": {"any": 1}}), folders=[folder]
+    )
 
 
 # ---- options that are swept
@@ -167,7 +176,7 @@ def test_a_single_variant_can_be_named(folder: Path) -> None:
     approved = approval.check(config, folders=[folder])
     assert approved.config["sweeps"]["one"]["grid"]["cell"] == ["gru", "leaky:leak=0.5"]
     config["sweeps"]["one"]["grid"]["cell"] = ["leaky:leak=0.4"]
-    with pytest.raises(approval.ConfigError, match="'leaky:leak=0.4' is not known.*Did you mean 'leaky:leak=0.5'"):
+    with pytest.raises(approval.ConfigError, match=r"'leaky:leak=0.4' is not known.*Did you mean 'leaky:leak=0.5'"):
         approval.check(config, folders=[folder])
 
 

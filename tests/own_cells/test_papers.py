@@ -77,7 +77,9 @@ def test_a_gradient_through_mamba_shrinks_by_its_durations() -> None:
     (grad,) = torch.autograd.grad(state["hidden"].sum(), first)
     assert bool((grad > 0).all()) and bool((grad < 1).all())
     ratios = torch.log(grad) / torch.exp(module.log_A)  # type: ignore[arg-type]
-    torch.testing.assert_close(ratios, ratios[..., :1].expand_as(ratios), rtol=1e-10, atol=0)  # − Σ Δ_t, the same for all n
+    torch.testing.assert_close(
+        ratios, ratios[..., :1].expand_as(ratios), rtol=1e-10, atol=0
+    )  # − Σ Δ_t, the same for all n
 
 
 def test_mambas_steps_begin_between_a_thousandth_and_a_tenth() -> None:
@@ -157,4 +159,6 @@ def test_lru_is_drawn_evenly_in_its_ring() -> None:
     assert float(modulus.min()) >= 0.9 - 1e-6 and float(modulus.max()) <= 0.99 + 1e-6
     assert float((1 / (1 - modulus**2)).mean()) == pytest.approx(13.2645757815, rel=5e-3)
     driven = torch.exp(2 * module.log_gamma).detach().double() / (1 - modulus**2)
-    torch.testing.assert_close(driven, torch.ones_like(driven), rtol=1e-4, atol=0)  # γ makes the mean square of every unit 1
+    torch.testing.assert_close(
+        driven, torch.ones_like(driven), rtol=1e-4, atol=0
+    )  # γ makes the mean square of every unit 1

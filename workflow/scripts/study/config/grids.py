@@ -94,12 +94,13 @@ def _swept_options(path: KeyPath, options: Mapping[str, Any]) -> Iterator[Proble
     for option, values in options.items():
         for index, value in enumerate(values if isinstance(values, list) else []):
             if isinstance(value, str) and not _SWEPT_TEXT.fullmatch(value):
-                yield (*path, option, index), f"{value!r} cannot be swept; use letters, digits, _, -, + and ., at most 64 of them"
+                yield (
+                    (*path, option, index),
+                    f"{value!r} cannot be swept; use letters, digits, _, -, + and ., at most 64 of them",
+                )
 
 
-def _known_cells(
-    path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]
-) -> Iterator[Problem]:
+def _known_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]) -> Iterator[Problem]:
     """Every cell must be a built-in one or one of the config's own, in a variant that it has."""
     known = [*CELLS, *expanded(own, {"cells": own})]
     for index, cell in enumerate(cells):

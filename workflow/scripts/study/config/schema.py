@@ -158,8 +158,12 @@ def _cells() -> dict[str, Any]:
     swept = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
     options = "What the class takes besides input_size and hidden_size. A list of values is swept"
     keys = {
-        "file": _text("A Python file of your own, counted from the config's folder, the folder of the call, or the project's"),
-        "class": _text("A class in it: a torch module, made as CLASS(input_size, hidden_size, …), whose call is one step, (x_t, state) -> state"),
+        "file": _text(
+            "A Python file of your own, counted from the config's folder, the folder of the call, or the project's"
+        ),
+        "class": _text(
+            "A class in it: a torch module, made as CLASS(input_size, hidden_size, …), whose call is one step, (x_t, state) -> state"
+        ),
         "options": {
             "type": "object",
             "description": options,
@@ -213,5 +217,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written from the code by make docs; do not edit",
-        **_object("One study", keys, [key for key in keys if key not in ("sequences", "cells", "memory_mb", "confirm_runs")]),
+        **_object(
+            "One study", keys, [key for key in keys if key not in ("sequences", "cells", "memory_mb", "confirm_runs")]
+        ),
     }

@@ -189,7 +189,9 @@ def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict
     """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
     verifications = verification_jobs(blocks, config)
     verifying = [verification_times(group, config) for group in verifications.values()]
-    cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in [*gate.cases(config["sweeps"]), *_own_cases(config)]]
+    cases = [
+        Block(sweep, "case", {}, _grid(case), 1) for sweep, case in [*gate.cases(config["sweeps"]), *_own_cases(config)]
+    ]
     once = {"gate": {"checked_runs_per_job": 1}}
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job

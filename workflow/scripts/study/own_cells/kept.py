@@ -46,9 +46,9 @@ def take(name: str, described: Described, source: str | Path, target: str | Path
     with reading(source):
         text = Path(source).read_bytes().decode("utf-8-sig")
     fields = {"place": _place(target), "name": name, "described": dict(described), "source": text}
-    content = json.dumps({"sealed": seal.BLANK.decode(), **fields}, indent=2, ensure_ascii=False)
+    content = json.dumps({"sealed": seal.BLANK.decode(), **fields}, indent=2, ensure_ascii=False) + "\n"
     with written_aside(target) as aside:
-        aside.write_text(seal.sealed_text(content) + "\n", encoding="utf-8")
+        aside.write_text(seal.sealed_text(content), encoding="utf-8")
 
 
 def load(file: str | Path) -> KeptCell:

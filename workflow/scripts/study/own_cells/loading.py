@@ -52,8 +52,14 @@ def _imported(cell: KeptCell) -> ModuleType:
     try:
         exec(compile(cell.source, cell.file, "exec", dont_inherit=True), module.__dict__)
     except Exception as error:
-        apart = " A cell is one file: what it needs must stand in it, or be installed." if isinstance(error, ImportError) else ""
-        raise CellError(f"{_words(cell)}: its import fails{place_in(cell.file, error)}, {described(error)}.{apart}") from error
+        apart = (
+            " A cell is one file: what it needs must stand in it, or be installed."
+            if isinstance(error, ImportError)
+            else ""
+        )
+        raise CellError(
+            f"{_words(cell)}: its import fails{place_in(cell.file, error)}, {described(error)}.{apart}"
+        ) from error
     return module
 
 

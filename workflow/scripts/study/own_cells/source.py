@@ -48,7 +48,9 @@ def _parsed(file: Path, name: str) -> ast.Module:
     try:
         return ast.parse(file.read_bytes().decode("utf-8-sig"), filename=name)
     except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8 in your editor") from error
+        raise DataError(
+            f"{name} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8 in your editor"
+        ) from error
     except FileNotFoundError as error:
         raise DataError(f"{name!r} does not exist; write its path from the config's folder") from error
     except OSError as error:
@@ -64,7 +66,10 @@ def _mistakes_of_class(path: tuple[str, str], described: Described, tree: ast.Mo
     names = dict(_names(tree.body))
     if described["class"] not in names and "*" not in names:
         callables = [name for name, node in names.items() if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-        yield (*path, "class"), f"{described['file']} has no class {described['class']!r}; {hint(described['class'], callables)}"
+        yield (
+            (*path, "class"),
+            f"{described['file']} has no class {described['class']!r}; {hint(described['class'], callables)}",
+        )
         return
     taken = _taken(names.get(described["class"]))
     for option in described.get("options", {}):
