@@ -156,7 +156,9 @@ def cells_of(blocks):
 
 def proofs_of(blocks):
     """What shows that these cells are sound. A block waits for it, and is not run again because it is newer."""
-    return ancient([f"{STUDY}/checks/cell-{cell}.parquet" for cell in own_cells_of(blocks)])
+    return ancient(
+        [f"{STUDY}/checks/cell-{cell}.parquet" for cell in own_cells_of(blocks)]
+    )
 
 
 def own_cells_of(blocks):
