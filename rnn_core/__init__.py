@@ -54,8 +54,8 @@ from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, 
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
-from rnn_core.quantiles import EntryQuantiles
 from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
+from rnn_core.quantiles import EntryQuantiles
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences

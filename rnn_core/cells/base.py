@@ -116,7 +116,8 @@ class Cell(ABC):
 
         Args:
             saved: as ``forward`` returned it.
-            total: dL/dstate_t by name, as ``backward`` is given it, the largest entry of all at size 1.
+            total: dL/dstate_t by name, as ``backward`` is given it, the largest entry of all at size 1. Of an opaque cell it is without
+                what parts of the state send to each other within the step.
         """
         raise NotImplementedError(f"{type(self).__name__}: weight is None, so step_gradients must be written")
 
