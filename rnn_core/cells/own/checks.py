@@ -75,7 +75,7 @@ def _dropout(program: Program) -> str:
     ]
     if names:
         return (
-            f" (dropout is active in {', '.join(names)}). Call module.eval() first: a gradient is that of one function"
+            f" (dropout is on in {', '.join(names)}). Call module.eval() first: a gradient is that of one function"
         )
     return ". A gradient is that of one function; draw them before, and pass them in x_t"
 
