@@ -270,7 +270,7 @@ class Results:
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
             find_weight_shares=lambda: weight_shares(self._tape, self._sums, find_given()),
-            find_entry_quantiles=lambda: _entry_quantiles(len(self._log_norm["hidden"]), find_totals()),
+            find_entry_quantiles=lambda: _entry_quantiles(len(self._log_norm[self._main]), find_totals()),
         )
 
     def _kept_totals(self, tape: Tape) -> Iterator[Totals]:
