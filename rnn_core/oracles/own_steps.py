@@ -155,9 +155,9 @@ def _along(
     rough, fine = (wide[0] - wide[1]) / (2 * STEP), 2 * (narrow[0] - narrow[1]) / STEP
     measured = fine + (fine - rough) / 15  # Richardson: without the error of second order
     # beside what rounding alone makes of the difference, an error is relative to the derivative
-    return _Difference(
-        name, claimed, measured, abs(claimed - measured) / (max(abs(claimed), abs(measured)) + 4 * rounding / PASS)
-    )
+    scale = max(abs(claimed), abs(measured)) + 4 * rounding / PASS
+    error = abs(claimed - measured) / scale if scale else 0.0
+    return _Difference(name, claimed, measured, error if math.isfinite(claimed) else math.inf)
 
 
 def _after(module: Module, leaves: Parts, parts: Parts) -> Parts:
