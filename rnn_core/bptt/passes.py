@@ -8,7 +8,9 @@ plain pass wherever that one stays in range.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +26,8 @@ from rnn_core.arguments import (
 from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.bptt.loop import DirectPart
 from rnn_core.bptt.results import Gradients, Results
-from rnn_core.bptt.steps import BackwardPass, compiled_steps, readable_steps
+from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
+from rnn_core.bptt.weights import Totals
 from rnn_core.cells.base import Cell
 from rnn_core.scalars import as_python
 from rnn_core.scaling import (
@@ -36,7 +39,7 @@ from rnn_core.scaling import (
     plain_if_fits,
     times_power_of_two,
 )
-from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, run_whole_compiled, segment_length, swap
+from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, run_segment, run_whole_compiled, segment_length, swap
 
 
 def forward(cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None) -> Tape:
@@ -119,22 +122,48 @@ def backward(
     """
     check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
     window, signal_threshold = as_python(window), as_python(signal_threshold)
+    back = BackwardPass(tape, window, signal_threshold)
+    results = Results(back, partial(_totals, back, grad_hidden, grad_state))
     with np.errstate(all="ignore"), tape.cell.holding(tape.params):  # the steps themselves ask for the flags
-        back = BackwardPass(tape, window, signal_threshold)
-        results, signal = Results(back), back.nothing_sent()
-        for name, value in (grad_state or {}).items():
-            signal = signal.plus(name, *_columns(value))
-        for segment in tape.segments(backward=True, several=back.compiled and not callable(grad_hidden)):
-            g = _direct_part(tape, grad_hidden, segment)
-            results.add_direct_part(segment.start, g.log_norm)
-            stop, taken = len(segment.saved), None
-            while stop:
-                compilable = taken is None or taken.compiled_can_go_on
-                taken = compiled_steps(back, signal, segment, stop, g, results.kept) if compilable else None
-                taken = taken or readable_steps(back, signal, segment, stop, g)
-                results.add(taken)
-                signal, stop = taken.sent, stop - taken.number
-        return results.gradients(signal)
+        for segment, g, taken in _steps(back, grad_hidden, grad_state, results.kept):
+            if g is not None:
+                results.add_direct_part(segment.start, g.log_norm)
+            results.add(taken)
+        return results.gradients(taken.sent)
+
+
+def _steps(
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None, kept: State
+) -> Iterator[tuple[Segment, DirectPart | None, Taken]]:
+    """All steps from the last to the first: what some of them gave, with their segment, and when it is new its direct part.
+
+    Compiled ones write into ``kept``, where that is not empty.
+    """
+    tape, signal = back.tape, back.nothing_sent()
+    for name, value in (grad_state or {}).items():
+        signal = signal.plus(name, *_columns(value))
+    for segment in tape.segments(backward=True, several=back.compiled and not callable(grad_hidden)):
+        g = _direct_part(tape, grad_hidden, segment)
+        stop, taken = len(segment.saved), None
+        while stop:
+            compilable, new = taken is None or taken.compiled_can_go_on, taken is None
+            taken = compiled_steps(back, signal, segment, stop, g, kept) if compilable else None
+            taken = taken or readable_steps(back, signal, segment, stop, g)
+            yield segment, g if new else None, taken
+            signal, stop = taken.sent, stop - taken.number
+
+
+def _totals(
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None
+) -> Iterator[Totals]:
+    """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept."""
+    with back.tape.cell.holding(back.tape.params):
+        for segment, _, taken in _steps(back, grad_hidden, grad_state, {}):
+            start = taken.start - segment.start
+            exponent = {
+                n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names
+            }
+            yield part_of(segment, start, start + taken.number), taken.columns, exponent
 
 
 def _columns(value: Array | Scaled) -> tuple[Array, int]:

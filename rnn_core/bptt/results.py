@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import Any
@@ -13,8 +13,10 @@ import numpy as np
 from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
+from rnn_core.bptt.weights import Totals, WeightShares, weight_shares
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
+from rnn_core.quantiles import LEVELS, EntryQuantiles, entry_quantiles
 from rnn_core.scaling import (
     LN2,
     LN10,
@@ -25,7 +27,7 @@ from rnn_core.scaling import (
     mantissa_and_exponents,
     plain_if_fits,
 )
-from rnn_core.tape import pieces, swap
+from rnn_core.tape import Tape, pieces, swap
 
 LARGEST_PIECE = 2**16  # entries that are looked at together
 
@@ -47,7 +49,8 @@ class Gradients:
         parts: dL/d(part)_t by name, each (T, B, …), found when it is asked for; ``hidden`` is the first.
         careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
             too far apart for one exponent, or were not finite.
-        find_lost, find_log_norm_samples: compute ``lost`` and ``log_norm_samples`` when they are first asked for.
+        find_lost, find_log_norm_samples, find_weight_shares, find_entry_quantiles: compute ``lost`` and so on when they are first asked
+            for. Until then gradients hold on to their tape.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """
@@ -65,6 +68,8 @@ class Gradients:
     careful_steps: int = 0
     find_lost: Callable[[], dict[str, np.ndarray]] = dict
     find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
+    find_weight_shares: Callable[[], WeightShares] = lambda: _unknown("weight_shares")
+    find_entry_quantiles: Callable[[], EntryQuantiles] = lambda: _unknown("entry_quantiles")
 
     @cached_property
     def lost(self) -> dict[str, np.ndarray]:
@@ -82,6 +87,23 @@ class Gradients:
         torch down to the smallest number of the dtype. Found when it is asked for, as ``lost`` is.
         """
         return self.find_log_norm_samples()
+
+    @cached_property
+    def weight_shares(self) -> WeightShares:
+        """Which step writes ``params["weight_hh"]``: of every step's contribution its norm, and its cosine with the sum.
+
+        Found when it is asked for, from ``hidden``; where a memory budget had no room for that, by one more backward pass. (A direct part
+        that is a function is then called once more.)
+        """
+        return self.find_weight_shares()
+
+    @cached_property
+    def entry_quantiles(self) -> EntryQuantiles:
+        """How large the entries of dL/dh_t are at every step: quantiles of log2 of their magnitudes, exact beyond float range.
+
+        Found when it is asked for, as ``weight_shares`` is.
+        """
+        return self.find_entry_quantiles()
 
     def __repr__(self) -> str:
         """Sizes, shapes, and between what the norms of dL/dh_t lie."""
@@ -174,12 +196,15 @@ class Results:
 
     Attributes:
         kept: by name dL/dstate_t and dL/dx_t of every step, (T, rows, B); empty where a memory budget cannot hold them.
+
+    Args:
+        once_more: takes all steps again, where they are not kept, for dL/dstate_t.
     """
 
-    def __init__(self, back: BackwardPass) -> None:
+    def __init__(self, back: BackwardPass, once_more: Callable[[], Iterable[Totals]]) -> None:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
-        self._keeps, self._tape, self._main = back.keeps, tape, names[0]
+        self._tape, self._keeps, self._once_more, self._main = tape, back.keeps, once_more, names[0]
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
         self._sums: dict[str, Array | Scaled] = {}
@@ -227,6 +252,7 @@ class Results:
         else:
             find_lost = partial(_one_after_another, self._lost[::-1])
             find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
+        find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
         names = self._tape.cell.state_names
         return Gradients(
             params=self._sums,
@@ -242,7 +268,16 @@ class Results:
             careful_steps=self._careful,
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
+            find_weight_shares=lambda: weight_shares(self._tape, self._sums, find_totals()),
+            find_entry_quantiles=lambda: _entry_quantiles(len(self._log_norm["hidden"]), find_totals()),
         )
+
+    def _kept_totals(self, tape: Tape) -> Iterator[Totals]:
+        """dL/dstate_t as kept, segment by segment."""
+        for segment in tape.segments():
+            steps = slice(segment.start, segment.stop)
+            names = tape.cell.state_names
+            yield segment, {n: self.kept[n][steps] for n in names}, {n: self._exponent[n][steps] for n in names}
 
     def _public(self, name: str) -> Any:
         """A kept array as (T, B, rows), plain or ``Scaled``."""
@@ -251,6 +286,22 @@ class Results:
         value = plain_if_fits(self.kept[name], self._exponent[name])
         value = Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
         return value if name == "x" else self._tape.shaped(name, value)
+
+
+def _unknown(name: str) -> Any:
+    raise LookupError(f"grads.{name}: these gradients do not come from backward, which knows their steps")
+
+
+def _entry_quantiles(T: int, totals: Iterable[Totals]) -> EntryQuantiles:
+    """Of dL/dh_t, a few steps at a time."""
+    found = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
+    for segment, parts, exponent in totals:
+        columns = next(iter(parts.values()))
+        for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
+            steps = slice(segment.start + piece.start, segment.start + piece.stop)
+            of_steps = entry_quantiles(columns[piece], next(iter(exponent.values()))[piece])
+            found.log2[steps], found.zero[steps] = of_steps
+    return found
 
 
 def _described_norms(log_norm: np.ndarray) -> str:

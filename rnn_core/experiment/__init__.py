@@ -6,7 +6,7 @@ The way of a run: ``settings`` -> ``problem`` -> ``evaluation`` of one batch -> 
 from __future__ import annotations
 
 from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, loss_of
-from rnn_core.experiment.measures import COLUMNS, SATURATED_BELOW, SOLVED_AT, growth_of
+from rnn_core.experiment.measures import ASKED, COLUMNS, SATURATED_BELOW, SOLVED_AT, growth_of
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, register
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
@@ -14,6 +14,7 @@ from rnn_core.experiment.runs import Watcher, run, run_many
 from rnn_core.experiment.settings import RANGES, Experiment, axes
 
 __all__ = [
+    "ASKED",
     "COLUMNS",
     "DirectPart",
     "Evaluation",

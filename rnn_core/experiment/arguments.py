@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from rnn_core.arrays import Array, Params, check_alike, dtype_name
-from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value
+from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value, unknown
 from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import Scaled
 from rnn_core.tasks import Sequences, Task
@@ -90,6 +90,22 @@ def check_watch(watch: Any) -> None:
         raise TypeError(
             f"watch: {_kind(watch)} is not allowed; it must be a function of (problem, params, x, target, evaluation)"
         )
+
+
+def check_traces(traces: Any, known: Collection[str]) -> None:
+    """What traces hold besides.
+
+    Raises:
+        TypeError: these are not several names.
+        ValueError: a name is not known.
+    """
+    if isinstance(traces, str) or not isinstance(traces, Collection):
+        raise TypeError(
+            f"traces: {_kind(traces)} is not allowed; it must be several names, such as {list(known)[:1]!r}"
+        )
+    for name in traces:
+        if name not in known:
+            raise ValueError(unknown("traces", str(name), tuple(known)))
 
 
 def check_readout(params: Params, task: Task, x: Array, H: int) -> None:

@@ -20,8 +20,9 @@ def main(snakemake: Any) -> None:
     loading.register_all(snakemake.input.get("cells", []))
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
     with threadpool_limits(1):
-        cache = Cache(snakemake.params.cache, identity(device))
-        runner = BlockRunner(cache, sequences, device, config.get("memory_mb"))
+        traces = config.get("traces", [])
+        cache = Cache(snakemake.params.cache, identity(device, traces))
+        runner = BlockRunner(cache, sequences, device, config.get("memory_mb"), traces)
         print(outlook.of_study(config, runner, snakemake.params.cores))
 
 

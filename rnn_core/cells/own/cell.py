@@ -92,7 +92,7 @@ class TorchCell(Cell):
         if parameters_of is not None and owner is not parameters_of:
             raise ValueError(f"parameters_of: {type(parameters_of).__name__} is not allowed; it must be a torch module")
         self.module, self._source = module, module if isinstance(module, torch.nn.Module) else owner
-        self._names, self._hidden = (tuple(state_names) if state_names else None), hidden
+        self.given_names, self.given_hidden = (tuple(state_names) if state_names else None), hidden
         self._program = Program(module, owner)
         self._default = ("hidden", "cell") if isinstance(module, torch.nn.LSTMCell) else ("hidden",)
         self._form: Form | None = None
@@ -100,11 +100,21 @@ class TorchCell(Cell):
         self.name = (
             type(module).__name__ if isinstance(module, torch.nn.Module) else getattr(module, "__name__", "step")
         )
-        self.state_names = self._names or self._default
+        self.state_names = self.given_names or self._default
 
     def params(self) -> Params:
         """The module's parameters by name. They share its memory, and have no autograd history."""
         return self._program.own_params()
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """The names of the parameters that ask for a gradient."""
+        return self._program.trainable
+
+    def step(self, params: Params, x: Array, parts: State) -> State:
+        """The state after x_t (B, D) from the parts of the state before, each (B, …), all by name. Autograd may go through it."""
+        with self.holding(params):
+            return self._program.step(self._known_form, x, dict(parts))
 
     def init_params(self, *_: Any, **__: Any) -> Params:
         """Not for this cell: a module brings its parameters, ``params()``."""
@@ -158,12 +168,12 @@ class TorchCell(Cell):
 
         B = x.shape[1]
         if isinstance(state, torch.Tensor | tuple | list):  # as the module takes it
-            form = Form.of(state, self._names, self._hidden, self._default)
+            form = Form.of(state, self.given_names, self.given_hidden, self._default)
             values = [state] if isinstance(state, torch.Tensor) else list(state)
             return form, dict(zip(form.order, values, strict=True))
         template, zeros, why = self._template(x, B)
         if template is not None:
-            form = Form.of(template, self._names, self._hidden, self._default)
+            form = Form.of(template, self.given_names, self.given_hidden, self._default)
             if state is not None:
                 return form, state
             parts = form.parts_at_start(template, x[0])
@@ -202,12 +212,12 @@ class TorchCell(Cell):
 
         values = tuple(state.values())
         candidates: list[tuple[Any, Any]] = [
-            (state, self._names),
-            (values[0] if len(values) == 1 else values, self._names or tuple(state)),
+            (state, self.given_names),
+            (values[0] if len(values) == 1 else values, self.given_names or tuple(state)),
         ]
         failures = []
         for candidate, names in candidates:
-            form = Form.of(candidate, names, self._hidden)
+            form = Form.of(candidate, names, self.given_hidden)
             try:
                 self._program.forward(form, x[0], {name: state[name] for name in form.names})
                 return form
@@ -270,7 +280,8 @@ class TorchCell(Cell):
                 self._known_form, u.T, self._parts(dict(zip(self.state_names, before, strict=True))), given
             )
         totals, sents = ({name: columns(part) for name, part in parts.items()} for parts in (total, sent))
-        return totals, dx.T, namespace(u).concat([dstate[name] for name in self.state_names]), sents
+        every = [dstate[name] for name in self.state_names]
+        return totals, dx.T, every[0] if len(every) == 1 else namespace(u).concat(every), sents
 
     def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
         _, du, dv, sent = self.back(params, saved, dstate)
@@ -323,8 +334,8 @@ class TorchCell(Cell):
         return {name: plain_if_fits(value, common - shift) for name, value in found.items()}
 
     def __repr__(self) -> str:
-        names = f", state_names={self.state_names}" if self._names or self._form else ""
-        hidden = f", hidden={self._hidden!r}" if self._hidden else ""
+        names = f", state_names={self.state_names}" if self.given_names or self._form else ""
+        hidden = f", hidden={self.given_hidden!r}" if self.given_hidden else ""
         return f"TorchCell({self.name}{names}{hidden})"
 
 

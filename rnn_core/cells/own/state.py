@@ -172,9 +172,10 @@ def described(value: Any) -> str:
 
 def columns(part: Tensor) -> Tensor:
     """(B, …) as (rows, B), the batch as columns."""
-    return part.reshape(part.shape[0], -1).T
+    return part.T if part.ndim == 2 else part.reshape(part.shape[0], -1).T
 
 
 def batch(column: Tensor, shape: tuple[int, ...]) -> Tensor:
     """(rows, B) as (B, *shape), contiguous."""
-    return column.T.contiguous().reshape(column.shape[1], *shape)
+    rows = column.T.contiguous()
+    return rows if len(shape) == 1 else rows.reshape(-1, *shape)

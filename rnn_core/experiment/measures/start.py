@@ -13,6 +13,7 @@ from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.growth import growth_columns
 from rnn_core.experiment.measures.prediction import no_prediction_columns, prediction_columns, sigma_w2
 from rnn_core.experiment.measures.states import StateMeasures
+from rnn_core.experiment.measures.weights import weight_columns
 from rnn_core.experiment.problem import Problem
 from rnn_core.formats import FORMATS, first_lost
 from rnn_core.initializers import sigma_max, spectral_radius
@@ -94,4 +95,5 @@ def start_columns(
         **prediction,
         "deviation": growth["growth_rate"] - prediction["predicted_rate"],
         **first_lost(trace),
+        **weight_columns(trace),
     }

@@ -13,7 +13,7 @@ from rnn_core.arrays import DEVICES, DTYPES
 from rnn_core.axes import Axis
 from rnn_core.cells import CELLS
 from rnn_core.clipping import RULES
-from rnn_core.experiment import axes
+from rnn_core.experiment import ASKED, axes
 from rnn_core.losses import LOSSES
 from study import SCRIPTS
 
@@ -208,6 +208,14 @@ def schema() -> dict[str, Any]:
             "minimum": 1,
             "description": "That so many runs are meant; wanted of studies beyond 200,000 runs or 10,000 jobs. Unit: runs.",
         },
+        "traces": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"enum": list(ASKED)},
+            "description": "What the table traces holds besides norms, at every recorded step. "
+            + "; ".join(f"{name}: {meaning}" for name, meaning in ASKED.items())
+            + ". Each takes time and room; runs that were made without it are made again",
+        },
         "gate": _gate(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "cells": _named("The user's own cells, by name: their code is run", _cells()),
@@ -218,6 +226,8 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written from the code by make docs; do not edit",
         **_object(
-            "One study", keys, [key for key in keys if key not in ("sequences", "cells", "memory_mb", "confirm_runs")]
+            "One study",
+            keys,
+            [key for key in keys if key not in ("sequences", "cells", "memory_mb", "traces", "confirm_runs")],
         ),
     }

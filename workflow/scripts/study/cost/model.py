@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
 from rnn_core.compiled import COVERED
+from rnn_core.experiment import COLUMNS
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
@@ -39,6 +40,7 @@ HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
+TRACE = COLUMNS["traces"]
 ENTRY_BYTES = 2000  # of a kept run: what is no column
 
 # Settings that work depends on. Of all others only the number of values counts.
@@ -68,11 +70,15 @@ class Cost:
 
 def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     """What the job ``run_block`` costs if none of its runs is finished yet."""
-    work = block_work(block)
+    work = block_work(block, traces=config.get("traces", ()))
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
-        disk_mb=(work["kept"] * ENTRY_BYTES + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
+        disk_mb=(
+            work["kept"] * ENTRY_BYTES
+            + work["row"] * (RATES["row_bytes"] + _asked_bytes(config.get("traces", ())))
+            + work["update"] * RATES["update_bytes"]
+        )
         / MIB,
     )
 
@@ -106,15 +112,22 @@ def seconds(work: Work) -> float:
     return math.fsum(float(count) * RATES[f"{kind}_seconds"] for kind, count in work.items())
 
 
-def block_work(block: Block, shared: bool = True) -> Work:
+def _asked_bytes(traces: Collection[str]) -> float:
+    """Bytes a row that what traces hold besides takes: cache and block, numbers of which each has digits of its own."""
+    return sum(2.0 * 8.0 for column in TRACE if column.asked in traces)
+
+
+def block_work(block: Block, shared: bool = True, traces: Collection[str] = ()) -> Work:
     """The work of all runs of a block, counted.
 
     Args:
         shared: the runs are computed as by ``run_many``, not one by one.
+        traces: what traces hold besides.
     """
     total: Work = Counter({"block": 1})
     for settings, times, lengths, clippings in _alike(block):
-        for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():
+        together = shared and settings["updates"] == 0
+        for kind, count in _work(settings, lengths, clippings, together, traces).items():
             total[kind] += times * count
     total["cubed"] += _eigenvalues(block)
     return total
@@ -153,7 +166,9 @@ def _eigenvalues(block: Block) -> int:
     return matrices * cubes
 
 
-def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
+def _work(
+    settings: Settings, lengths: list[int], clippings: list[str], shared: bool, traces: Collection[str] = ()
+) -> Work:
     """The work of one run for each length and clipping. If it is shared, one forward pass serves all of them."""
     gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
@@ -180,6 +195,10 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
+        "weight_step": gradients * traced * ("weight_gradient" in traces),
+        "weight_element": recorded * ("weight_gradient" in traces),
+        "weight_flop": 2.0 * gradients * traced * width * B * (2 * H + 2 * B) * ("weight_gradient" in traces),
+        "entry": gradients * traced * H * B * ("entry_quantiles" in traces),
         "cubed": networks * H**3 * (gates == 1 and settings["activation"] != "identity"),  # at the operating point
         "parameter": runs * updates * width * (H + D),
         "update": runs * passes,

@@ -227,6 +227,11 @@ def in_brackets(words: list[str]) -> str:
     return words[0] + (f" ({', '.join(words[1:])})" if len(words) > 1 else "")
 
 
+def unbracketed(name: str) -> str:
+    """A name that can stand in brackets: tanh, ρ = 1 of tanh (ρ = 1)."""
+    return name.removesuffix(")").replace(" (", ", ", 1) if " (" in name else name
+
+
 def singular_of(axis: str) -> str:
     """What one value of an axis is called: cell, learning rate."""
     return {"clipping": "clipping rule", "dtype": "floating-point type"}.get(axis, str(described_axes()[axis]["label"]))

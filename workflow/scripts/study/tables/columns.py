@@ -19,13 +19,14 @@ from study.settings import described_axes
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``null`` says when it is null; empty if it never is."""
+    """One column. ``null`` says when it is null; empty if it never is. ``asked``: what a config must ask for; else it is null."""
 
     name: str
     type: pa.DataType
     unit: str
     meaning: str
     null: str = ""
+    asked: str = ""
 
 
 _INT, _FLOAT, _BOOL, _TEXT = pa.int32(), pa.float64(), pa.bool_(), pa.string()
@@ -41,7 +42,7 @@ _TYPES = {"integer": _INT, "number": _FLOAT, "flag": _BOOL, "name": _TEXT}
 
 def _measured(table: str) -> tuple[Column, ...]:
     """What a run measures, as the engine declares it."""
-    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null) for c in COLUMNS[table])
+    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null, c.asked) for c in COLUMNS[table])
 
 
 _TRACES, _UPDATES = _measured("traces"), _measured("updates")

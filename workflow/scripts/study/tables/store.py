@@ -74,7 +74,8 @@ def unsorted(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
         raise ValueError(
             f"table {table} has no column {', '.join(sorted(extra))}; declare it where it is measured, in rnn_core/experiment/measures/"
         )
-    arrays = [_array(data[c.name], c) for c in described]
+    rows = len(data[described[0].name])  # type: ignore[arg-type]  # any sequence
+    arrays = [pa.nulls(rows, c.type) if c.asked and c.name not in data else _array(data[c.name], c) for c in described]
     return pa.Table.from_arrays(arrays, schema=schema_of(table))
 
 
