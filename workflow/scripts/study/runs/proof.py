@@ -21,6 +21,7 @@ from rnn_core.oracles import autograd, samples_apart, step_differences
 from rnn_core.oracles.compare import Error
 from rnn_core.oracles.tensors import as_tensors
 from rnn_core.oracles.unrolled import Module, Parts
+from study.own_cells.described import ALONE, DIFFERENCES
 from study.own_cells.loading import CellError, described, place_in
 from study.runs import gate
 from study.runs.checks import CheckFailed, Row, autograd_row, describe, require, settings_of
@@ -117,8 +118,8 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     }
     alone = samples_apart.sample_error(module, x, before)
     return [
-        {"oracle": "central differences", "relative_error": derivatives.relative, "where": derivatives.where, "tolerance": step_differences.TOLERANCE},
-        {"oracle": "each sample alone", "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
+        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where, "tolerance": step_differences.TOLERANCE},
+        {"oracle": ALONE, "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
     ]  # fmt: skip
 
 
