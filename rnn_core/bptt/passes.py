@@ -154,12 +154,19 @@ def _steps(
 
 
 def _totals(
-    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None, given: bool = False
 ) -> Iterator[Totals]:
-    """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept."""
+    """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept.
+
+    ``given``: of an opaque cell what its steps back were given.
+    """
     with back.tape.cell.holding(back.tape.params):
         for segment, _, taken in _steps(back, grad_hidden, grad_state, {}):
             start = taken.start - segment.start
+            if given and taken.given is not None:
+                parts, e = taken.given
+                yield part_of(segment, start, start + taken.number), parts, dict.fromkeys(parts, e)
+                continue
             exponent = {
                 n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names
             }

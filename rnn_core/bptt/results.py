@@ -198,10 +198,10 @@ class Results:
         kept: by name dL/dstate_t and dL/dx_t of every step, (T, rows, B); empty where a memory budget cannot hold them.
 
     Args:
-        once_more: takes all steps again, where they are not kept, for dL/dstate_t.
+        once_more: takes all steps again, where they are not kept, for dL/dstate_t; ``given=True``: for what steps back were given.
     """
 
-    def __init__(self, back: BackwardPass, once_more: Callable[[], Iterable[Totals]]) -> None:
+    def __init__(self, back: BackwardPass, once_more: Callable[..., Iterable[Totals]]) -> None:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
         self._tape, self._keeps, self._once_more, self._main = tape, back.keeps, once_more, names[0]
@@ -253,6 +253,7 @@ class Results:
             find_lost = partial(_one_after_another, self._lost[::-1])
             find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
+        find_given = partial(self._once_more, given=True) if self._tape.cell.opaque else find_totals
         names = self._tape.cell.state_names
         return Gradients(
             params=self._sums,
@@ -268,8 +269,8 @@ class Results:
             careful_steps=self._careful,
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
-            find_weight_shares=lambda: weight_shares(self._tape, self._sums, find_totals()),
-            find_entry_quantiles=lambda: _entry_quantiles(len(self._log_norm["hidden"]), find_totals()),
+            find_weight_shares=lambda: weight_shares(self._tape, self._sums, find_given()),
+            find_entry_quantiles=lambda: _entry_quantiles(len(self._log_norm[self._main]), find_totals()),
         )
 
     def _kept_totals(self, tape: Tape) -> Iterator[Totals]:

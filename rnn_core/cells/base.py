@@ -116,7 +116,8 @@ class Cell(ABC):
 
         Args:
             saved: as ``forward`` returned it.
-            total: dL/dstate_t by name, as ``backward`` is given it, the largest entry of all at size 1.
+            total: dL/dstate_t by name, as ``backward`` is given it, the largest entry of all at size 1. Of an opaque cell it is without
+                what parts of the state send to each other within the step.
         """
         raise NotImplementedError(f"{type(self).__name__}: weight is None, so step_gradients must be written")
 
@@ -132,6 +133,56 @@ class Cell(ABC):
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
         """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
         return None
+
+    def rest_jacobian(self, params: Params) -> np.ndarray | None:
+        """ds_t/ds_{t-1} at zero state and zero input, or another matrix with the same nonzero eigenvalues, float64.
+
+        None where rest is no fixed point, or where a nonlinearity has a kink there. Here the step is differentiated as it
+        stands: backward with the unit vectors as gradients gives the transposed matrix.
+
+        Args:
+            params: NumPy float64; ``weight_ih`` and the biases may be left out.
+
+        Raises:
+            ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
+        """
+        H = self._hidden_size(params)
+        after, saved = self._step_at_rest(params, H, 1)
+        if any(np.any(part != 0.0) for part in after.values()):
+            return None
+        if any(np.isin(a, phi.kinks).any() for phi, a in self.nonlinearities(saved)):
+            return None
+        if len(self.gates) == 1:
+            [(phi, a)] = self.nonlinearities(saved)
+            known = self.jacobian(params["weight_hh"], phi.df(a)[:, 0])
+            if known is not None:
+                return known
+        S = H * len(self.state_names)
+        _, saved = self._step_at_rest(params, H, S)
+        unit = np.split(np.eye(S), len(self.state_names))
+        gradients = self.total(saved, dict(zip(self.state_names, unit, strict=True)))
+        before = self.backward(params, saved, gradients)[2]
+        return np.asarray(np.concatenate([before[name] for name in self.state_names]).T)
+
+    def _step_at_rest(self, params: Params, H: int, columns: int) -> tuple[State, Any]:
+        """One step from a zero state with zero inputs, in so many equal columns."""
+        u = np.zeros((len(self.gates) * H, columns)) + params.get("bias_ih", np.zeros(1))[:, None]
+        return self.forward(params, u, {name: np.zeros((H, columns)) for name in self.state_names})
+
+    def _hidden_size(self, params: Params) -> int:
+        """H, from a checked ``weight_hh`` and biases."""
+        if "weight_hh" not in params:
+            raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
+        shape, gates = params["weight_hh"].shape, len(self.gates)
+        letters = "H" if gates == 1 else f"{gates}H"
+        if len(shape) != 2 or 0 in shape or shape[0] != gates * shape[1]:
+            raise ValueError(f"weight_hh: shape {tuple(shape)} does not fit; the cell {self.name!r} has ({letters}, H)")
+        for name in ("bias_ih", "bias_hh"):
+            if name in params and params[name].shape != shape[:1]:
+                raise ValueError(
+                    f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({shape[0]},), which is ({letters},)"
+                )
+        return int(shape[1])
 
     def step_bound(self, sigma_max: float) -> float | None:
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""

@@ -11,7 +11,12 @@ from rnn_core.arrays import to_numpy
 from rnn_core.columns import OWN_CELL, Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.growth import growth_columns
-from rnn_core.experiment.measures.prediction import no_prediction_columns, prediction_columns, sigma_w2
+from rnn_core.experiment.measures.prediction import (
+    input_rms,
+    no_prediction_columns,
+    prediction_columns,
+    sigma_w2,
+)
 from rnn_core.experiment.measures.states import StateMeasures
 from rnn_core.experiment.measures.weights import weight_columns
 from rnn_core.experiment.problem import Problem
@@ -40,16 +45,20 @@ MATRIX = (
     Column("sigma_w", "number", "1",
            "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates",
            null=OWN_CELL),
+    Column("sigma_u", "number", "1",
+           "σ_u at the start: root mean square of the input part W_ih x_t over units, steps and samples",
+           null=OWN_CELL),
 )  # fmt: skip
 
 
-def matrix_columns(W: np.ndarray) -> dict[str, float]:
-    """The recurrent matrix (G·H, H), gate by gate."""
+def matrix_columns(W: np.ndarray, sigma_u: float) -> dict[str, float]:
+    """The recurrent matrix (G·H, H), gate by gate, and the size of the input part."""
     blocks = np.split(W, W.shape[0] // W.shape[1])
     return {
         "measured_spectral_radius": max(map(spectral_radius, blocks)),
         "sigma_max": max(map(sigma_max, blocks)),
         "sigma_w": max(math.sqrt(sigma_w2(block)) for block in blocks),
+        "sigma_u": sigma_u,
     }
 
 
@@ -86,8 +95,8 @@ def start_columns(
         matrix, prediction = no_matrix_columns(), no_prediction_columns()
     else:
         W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
-        matrix = matrix_columns(W)
-        prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"])
+        matrix = matrix_columns(W, input_rms(problem, evaluation))
+        prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"], matrix["sigma_u"])
     return {
         **task_columns(problem),
         **matrix,

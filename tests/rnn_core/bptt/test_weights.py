@@ -376,3 +376,27 @@ def test_gradients_made_by_hand_say_that_they_do_not_know() -> None:
     _, gradients = draw_network().run()
     with pytest.raises(LookupError, match="weight_shares"):
         _ = replace(gradients, find_weight_shares=rc.Gradients.find_weight_shares).weight_shares
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+@pytest.mark.parametrize("memory_budget", [None, 1])
+def test_a_module_of_the_users_has_the_shares_of_autograd(kind: str, memory_budget: int | None) -> None:
+    """Every step has parameters of its own; their gradients are G_t. An LSTM's cell state acts through its hidden state, too."""
+    torch.manual_seed(3)
+    module = getattr(torch.nn, kind)(3, 5).double()
+    x, g = torch.randn(30, 4, 3, dtype=torch.float64), torch.randn(30, 4, 5, dtype=torch.float64)
+    cell = rc.TorchCell(module)
+    shares = rc.backward(rc.forward(cell, cell.params(), x, memory_budget=memory_budget), g).weight_shares
+
+    own = [{name: value.detach().clone().requires_grad_() for name, value in module.named_parameters()} for _ in x]
+    state, loss = None, torch.zeros((), dtype=torch.float64)
+    for t, params in enumerate(own):
+        state = torch.func.functional_call(module, params, (x[t], state))
+        loss = loss + ((state[0] if isinstance(state, tuple) else state) * g[t]).sum()
+    loss.backward()
+    by_step = np.array([np.concatenate([value.grad.numpy().ravel() for value in params.values()]) for params in own])
+    norms, whole = np.linalg.norm(by_step, axis=1), by_step.sum(axis=0)
+    np.testing.assert_allclose(shares.log_norm, np.log(norms), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(shares.cosine, by_step @ whole / (norms * np.linalg.norm(whole)), rtol=1e-11, atol=1e-13)
+    assert shares.names == tuple(dict(module.named_parameters()))
+    assert shares.share.sum() == pytest.approx(1.0, rel=1e-12)
