@@ -187,7 +187,9 @@ def probe(
     if grad is None:
         grad = np.random.default_rng(seed).standard_normal(size)
     gradients = backward(tape, grad_state={main: grad if isinstance(grad, Scaled) else like(grad, tape.x)})
-    return _found(cell, tape, gradients, exponents, check_derivatives(cell, x, state) if own and check else None)
+    return _found(
+        cell, tape, gradients, exponents, check_derivatives(cell, x, state, seed=seed) if own and check else None
+    )
 
 
 def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivatives: Error | None) -> Probe:

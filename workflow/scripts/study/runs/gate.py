@@ -46,15 +46,15 @@ def require_not_refused(mark: str | Path) -> None:
         raise CheckFailed("the engine check has failed in this call, so nothing more is computed")
 
 
-def cases(sweeps: dict[str, Any], own_cell: str = "") -> Iterator[tuple[str, rc.Experiment]]:
-    """(sweep, experiment) to be checked, each once: of the built-in cells, or of one of the user's own."""
+def cases(sweeps: dict[str, Any], own_cell: str = "", longest: int = LONGEST) -> Iterator[tuple[str, rc.Experiment]]:
+    """(sweep, experiment) to be checked, each once: of the built-in cells, or of one of the user's own. Sequences are cut to ``longest``."""
     seen = set()
     for sweep, described in sweeps.items():
         grid = plan.checked_grid(described["grid"])
         grid["cell"] = [each for each in grid.get("cell", ["vanilla"]) if _is_meant(each, own_cell)]
         for point in itertools.product(*grid.values()):
             experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
-            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, LONGEST))
+            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, longest))
             if experiment.key not in seen:
                 seen.add(experiment.key)
                 yield sweep, experiment
