@@ -6,7 +6,18 @@ The way of a run: ``settings`` -> ``problem`` -> ``evaluation`` of one batch -> 
 from __future__ import annotations
 
 from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, loss_of
-from rnn_core.experiment.measures import COLUMNS, SATURATED_BELOW, SOLVED_AT, growth_of
+from rnn_core.experiment.measures import (
+    COLUMNS,
+    SATURATED_BELOW,
+    SOLVED_AT,
+    SPECTRA,
+    SPECTRUM,
+    SURVIVES,
+    Request,
+    Spectra,
+    growth_of,
+    measure_spectra,
+)
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
@@ -19,14 +30,20 @@ __all__ = [
     "Experiment",
     "Problem",
     "RANGES",
+    "Request",
     "Result",
     "SATURATED_BELOW",
     "SOLVED_AT",
+    "SPECTRA",
+    "SPECTRUM",
+    "SURVIVES",
+    "Spectra",
     "Watcher",
     "axes",
     "evaluate",
     "growth_of",
     "loss_of",
+    "measure_spectra",
     "prepare",
     "run",
     "run_many",

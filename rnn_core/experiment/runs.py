@@ -144,7 +144,8 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
             row, grads = update_columns(experiment, batch.evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 if update > 0:
-                    trace = trace_columns(batch.evaluation, measure_states(problem.cell, batch.evaluation))
+                    e = batch.evaluation
+                    trace = trace_columns(e, measure_states(problem.cell, e.tape, e.ends))
                 traces.append(trace)
                 if watch is not None:
                     watch(problem, params, *batch)
@@ -217,7 +218,7 @@ class SharedStarts:
             if tape is not None and self._longest is not None and evaluation.ends is None:
                 states = self._longest[1].first(len(x))
             else:
-                states = measure_states(problem.cell, evaluation, slopes=True)
+                states = measure_states(problem.cell, evaluation.tape, evaluation.ends, slopes=True)
             trace = trace_columns(evaluation, states)
             summary = start_columns(problem, evaluation, trace, states)
         start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)

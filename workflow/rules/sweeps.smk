@@ -25,6 +25,7 @@ rule run_block:
         block=lambda wildcards: asdict(BLOCKS[wildcards.sweep, wildcards.block]),
         device=config["device"],
         memory_mb=config.get("memory_mb"),
+        spectra=config.get("spectra"),
         refused=REFUSED,
         engine=ENGINE,
         cache=f"{STUDY}/cache",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from rnn_core.experiment import Request
 from study.config.mistakes import Problem
 from study.settings import described_axes
 
@@ -33,6 +34,17 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
                 values = grid[axis]
                 grid[axis] = [_whole(value) for value in values] if isinstance(values, list) else _whole(values)
     plain["gate"]["checked_runs_per_job"] = _whole(plain["gate"]["checked_runs_per_job"])
+    if "spectra" in plain:
+        given = {
+            key: [_whole(v) for v in value] if isinstance(value, list) else _whole(value)
+            for key, value in plain["spectra"].items()
+        }
+        plain["spectra"] = {
+            "exponents": Request.exponents,
+            "singular_values": list(Request.singular_values),
+            "samples": Request.samples,
+            **given,
+        }
     return plain
 
 

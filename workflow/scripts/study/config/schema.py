@@ -164,6 +164,21 @@ def _gate() -> dict[str, Any]:
     return _object("How the engine is checked against PyTorch", keys, list(keys))
 
 
+def _spectra() -> dict[str, Any]:
+    exponents = "Largest Lyapunov exponents that are measured (default: 8); a network with fewer units has all of its own. Unit: directions."
+    lags = "Steps of the products of Jacobians whose singular values are measured, from a sequence's last step back (default: 1, 10, 100). A longer product takes longer. Unit: steps."
+    samples = "Sequences of the first batch whose spectra are measured (default: 1). Unit: sequences."
+    whole = {"type": "integer", "minimum": 1, "maximum": LARGEST}
+    keys = {
+        "exponents": {**whole, "description": exponents},
+        "singular_values": {"type": "array", "maxItems": 16, "uniqueItems": True, "items": whole, "description": lags},
+        "samples": {**whole, "description": samples},
+    }
+    return _object(
+        "Spectra beside the norms: how many directions of a gradient survive. Without it none are measured", keys, []
+    )
+
+
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of a study's config."""
@@ -185,6 +200,7 @@ def schema() -> dict[str, Any]:
             "description": "That so many runs are meant; wanted of studies beyond 200,000 runs or 10,000 jobs. Unit: runs.",
         },
         "gate": _gate(),
+        "spectra": _spectra(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
         "figures": {**TEXTS, "items": {"enum": figures()}, "description": order},
@@ -192,5 +208,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written from the code by make docs; do not edit",
-        **_object("One study", keys, [key for key in keys if key not in ("sequences", "memory_mb", "confirm_runs")]),
+        **_object(
+            "One study", keys, [key for key in keys if key not in ("sequences", "spectra", "memory_mb", "confirm_runs")]
+        ),
     }
