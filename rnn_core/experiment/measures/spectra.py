@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core import ragged, theory
-from rnn_core.bptt import run_forward
+from rnn_core import theory
 from rnn_core.columns import Column
+from rnn_core.experiment.evaluation import evaluate
+from rnn_core.experiment.measures.growth import norms_of_last_step
 from rnn_core.experiment.measures.states import measure_states
 from rnn_core.experiment.problem import prepare
 from rnn_core.experiment.settings import Experiment
@@ -37,6 +38,9 @@ SPECTRUM = (
            null="a singular value, few steps, or −∞"),
     Column("log10_singular_value", "number", "log10", "log10 of the i-th singular value of the product. −∞ where it is zero",
            null="a Lyapunov exponent, or not a number"),
+    Column("log10_gradient_ratio", "number", "log10",
+           "log10(‖∂L/∂h_{T−lag}‖/‖∂L/∂h_T‖) of this sample, for the last step's loss alone: at most the first singular value",
+           null="a Lyapunov exponent, a product from the initial state on, or not a number"),
 )  # fmt: skip
 
 SPECTRA = (
@@ -103,12 +107,14 @@ def measure_spectra(
     """
     problem = prepare(experiment, data)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
-        x, target = problem.batch(0)
-        tape = run_forward(problem.cell, problem.params, x, memory_budget=memory_budget)
-        ends = ragged.ends_of(target) if problem.task.ragged else None
+        evaluation = evaluate(problem, problem.params, *problem.batch(0), 0, memory_budget)
+        tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)
         states = measure_states(problem.cell, tape, ends)
-        windows = states.windows or [theory.settled_window(states.hidden_rms)] * x.shape[1]
-        found = [_of_sample(tape, b, windows[b], ends, request) for b in range(min(request.samples, x.shape[1]))]
+        windows = states.windows or [theory.settled_window(states.hidden_rms)] * tape.x.shape[1]
+        found = [
+            _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
+            for b in range(min(request.samples, tape.x.shape[1]))
+        ]
     return Spectra(_summary(found), _table(found))
 
 
@@ -117,11 +123,12 @@ class _Sample:
     spectrum: theory.Spectrum
     whole: bool
     log_singular_values: Mapping[int, np.ndarray]
+    log_ratios: Mapping[int, float]
 
 
-def _of_sample(tape: Tape, b: int, window: slice, ends: np.ndarray | None, request: Request) -> _Sample:
+def _of_sample(tape: Tape, b: int, window: slice, end: int, norms: np.ndarray, request: Request) -> _Sample:
     T, size = tape.x.shape[0], sum(math.prod(part.shape[1:]) for part in tape.state.values())
-    end, k = T if ends is None else int(ends[b]), min(request.exponents, size)
+    k = min(request.exponents, size)
     # The window's first and last step are those between which ``growth`` looks at norms: the steps between them count.
     settle, last = window.start + 1, max(window.stop, window.start + 1)
     if last > settle:
@@ -129,7 +136,9 @@ def _of_sample(tape: Tape, b: int, window: slice, ends: np.ndarray | None, reque
     else:
         spectrum = theory.Spectrum(np.full(k, math.nan), np.full(k, math.nan), math.nan, math.nan)
     lags = [lag for lag in request.singular_values if lag <= end]
-    return _Sample(spectrum, k == size, {lag: theory.log_singular_values(tape, end - lag, end, b) for lag in lags})
+    values = {lag: theory.log_singular_values(tape, end - lag, end, b) for lag in lags}
+    ratios = {lag: _difference(norms[end - 1 - lag], norms[end - 1]) if lag < end else math.nan for lag in lags}
+    return _Sample(spectrum, k == size, values, ratios)
 
 
 def _summary(samples: list[_Sample]) -> dict[str, Any]:
@@ -156,9 +165,9 @@ def _summary(samples: list[_Sample]) -> dict[str, Any]:
     }
 
 
-def _difference(largest: float, smallest: float) -> float:
-    """ln of their ratio; nan where all are zero."""
-    return math.nan if largest == -math.inf else largest - smallest
+def _difference(first: float, second: float) -> float:
+    """ln of their ratio; nan where both are zero."""
+    return math.nan if first == second == -math.inf else float(first - second)
 
 
 def _surviving(values: np.ndarray) -> float:
@@ -176,7 +185,13 @@ def _table(samples: list[_Sample]) -> dict[str, np.ndarray]:
     for b, each in enumerate(samples):
         exponents, error = each.spectrum.exponents, each.spectrum.error
         parts += [
-            _rows(b, lag, len(values), log10_singular_value=values / LN10)
+            _rows(
+                b,
+                lag,
+                len(values),
+                log10_singular_value=values / LN10,
+                log10_gradient_ratio=np.full(len(values), each.log_ratios[lag] / LN10),
+            )
             for lag, values in sorted(each.log_singular_values.items())
         ]
         parts.append(_rows(b, None, len(exponents), lyapunov_exponent=exponents, lyapunov_error=error))
