@@ -31,6 +31,9 @@ What each name is for:
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
   gradient, ``EntryQuantiles`` how large its entries are.
 - Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``; ``Cell`` is their base.
+  ``TorchCell`` is any torch module (x_t, state) -> state of your own.
+- A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
+  ``check_derivatives`` finds a wrong backward pass in it.
 - Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
   measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
   ``Adam`` are optimisers.
@@ -50,6 +53,7 @@ from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, 
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
+from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
 from rnn_core.quantiles import EntryQuantiles
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
@@ -68,10 +72,12 @@ __all__ = [
     "GENERATED",
     "Gradients",
     "INITIALIZERS",
+    "InputTrace",
     "LOSSES",
     "Momentum",
     "NotKept",
     "OPTIMIZERS",
+    "Probe",
     "Problem",
     "Result",
     "SGD",
@@ -81,10 +87,12 @@ __all__ = [
     "WeightShares",
     "activation",
     "backward",
+    "check_derivatives",
     "evaluate",
     "forward",
     "parse_clipping",
     "prepare",
+    "probe",
     "recurrent_matrix",
     "run",
     "run_many",

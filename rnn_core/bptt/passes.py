@@ -7,7 +7,9 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +27,7 @@ from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.bptt.loop import DirectPart
 from rnn_core.bptt.results import Gradients, Results
 from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
-from rnn_core.bptt.weights import Totals
+from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
 from rnn_core.scalars import as_python
 from rnn_core.scaling import (
@@ -64,11 +66,12 @@ def run_forward(
     cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
 ) -> Tape:
     """``forward`` of an x whose axes are known to be in order."""
-    check_inputs(cell, params, x, state, memory_budget)
+    cell, state = check_inputs(cell, params, x, state, memory_budget)
     memory_budget = as_python(memory_budget)  # a NumPy integer would overflow in a product
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
-    xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
-    now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
+    xp, T, B, shapes = namespace(x), x.shape[0], x.shape[1], cell.state_shapes(params)
+    sizes = {name: (math.prod(shapes[name]), B) for name in cell.state_names}
+    now, e = {name: xp.zeros(size, dtype=x.dtype, device=x.device) for name, size in sizes.items()}, 0
     with np.errstate(all="ignore"):
         for name, value in (state or {}).items():
             now, e = add_to_part(now, e, name, *_columns(value))
@@ -78,7 +81,7 @@ def run_forward(
     if memory_budget is None and (whole := run_whole_compiled(cell, params, x, now, e)):
         e = int(whole.exponent[-1])
         final = {name: plain_if_fits(xp.asarray(part[-1].T, copy=True), e) for name, part in whole.states.items()}
-        return Tape(cell, params, x, final, memory_budget, [], whole)
+        return Tape(cell, params, x, final, memory_budget, [], whole, shapes)
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):
         checkpoints.append((now, e))
@@ -90,7 +93,8 @@ def run_forward(
         now, e = {name: part[-1] for name, part in segment.states.items()}, int(segment.exponent[-1])
         now = {name: xp.asarray(part, copy=True) for name, part in now.items()}
     final = {name: plain_if_fits(part.T, e) for name, part in now.items()}
-    return Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None)
+    tape = Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None, shapes)
+    return replace(tape, state={name: tape.shaped(name, part) for name, part in final.items()})
 
 
 def backward(
@@ -120,7 +124,7 @@ def backward(
     window, signal_threshold = as_python(window), as_python(signal_threshold)
     back = BackwardPass(tape, window, signal_threshold)
     results = Results(back, partial(_totals, back, grad_hidden, grad_state))
-    with np.errstate(all="ignore"):  # the steps themselves ask for the flags where they need them
+    with np.errstate(all="ignore"), tape.cell.holding(tape.params):  # the steps themselves ask for the flags
         for segment, g, taken in _steps(back, grad_hidden, grad_state, results.kept):
             if g is not None:
                 results.add_direct_part(segment.start, g.log_norm)
@@ -158,14 +162,22 @@ def _totals(
         exponent = {
             n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names
         }
-        yield part_of(segment, start, start + taken.number), taken.columns, exponent
+        parts = dict(taken.columns)
+        if taken.given is not None:
+            parts[GIVEN], exponent[GIVEN] = taken.given
+        yield part_of(segment, start, start + taken.number), parts, exponent
 
 
 def _columns(value: Array | Scaled) -> tuple[Array, int]:
-    """(B, H), plain or scaled, as (columns, exponent)."""
+    """(B, H) or (B, …), plain or scaled, as (columns, exponent)."""
     mantissa, exponent = (value.mantissa, value.exponent) if isinstance(value, Scaled) else (value, 0)
     assert isinstance(exponent, int)  # ``check_state`` has seen to it
-    return constant(mantissa).T, exponent
+    return _flat(constant(mantissa), 1).T, exponent
+
+
+def _flat(array: Array, leading: int) -> Array:
+    """With all axes but the ``leading`` ones as one, (…, rows)."""
+    return array if array.ndim == leading + 1 else namespace(array).reshape(array, (*array.shape[:leading], -1))
 
 
 def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> DirectPart:
@@ -175,12 +187,13 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Direc
         steps = len(segment.saved)
         return DirectPart(None, np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=bool), np.full(steps, -np.inf))
     mantissa, exponent = mantissa_and_exponents(rows)
+    mantissa = _flat(mantissa, 2)
     norms = log_norms(mantissa)  # -inf for zeros only
     return DirectPart(swap(mantissa), exponent, norms != -np.inf, norms + exponent * LN2)
 
 
 def _rows_of(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
-    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H); None for zeros."""
+    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H), or as the first part is shaped; None for zeros."""
     if grad_hidden is None:
         return None
     if callable(grad_hidden):
