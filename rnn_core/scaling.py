@@ -77,18 +77,18 @@ def log_norms(x: Array | Scaled) -> np.ndarray:
         return log_norms(x.mantissa) + x.exponent * LN2
     xp = namespace(x)
     rows = xp.reshape(x, (x.shape[0], -1))
-    (nonzero,) = np.nonzero(to_numpy(xp.any(rows != 0, axis=1)))  # often the last step alone carries a loss
-    norms = np.full(x.shape[0], -np.inf)
-    if not len(nonzero):
-        return norms
-    rows = rows if len(nonzero) == len(rows) else rows[nonzero]
     lowest, highest = square_limits(x)
     with np.errstate(all="ignore"):
         squares = to_numpy(xp.vecdot(rows, rows)).astype(np.float64)
-        norms[nonzero] = 0.5 * np.log(squares)
-    outside = ~((squares >= lowest) & (squares <= highest))  # what the squares of plain floats do not hold
-    for k in np.flatnonzero(outside):
-        norms[nonzero[k]] = log_norm(rows[int(k)])
+        norms: np.ndarray = 0.5 * np.log(squares)
+    outside = np.flatnonzero(
+        ~((squares >= lowest) & (squares <= highest))
+    )  # what the squares of plain floats do not hold
+    if len(outside):  # zeros most often: the last step alone carries a loss
+        most = 2 * len(outside) > len(rows)  # a copy of most rows takes longer than a look at all
+        nonzero = to_numpy(xp.any((rows if most else rows[outside]) != 0, axis=1))
+        for k in outside[nonzero[outside] if most else nonzero]:
+            norms[k] = log_norm(rows[int(k)])
     return norms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 from weakref import finalize
 
@@ -20,7 +21,7 @@ def empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
     Fresh memory of this size comes from the operating system page by page, which takes as long as a tenth of the steps.
     """
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if not _FRESH <= size <= _KEPT:
         return _aligned(np.empty(size + _LINE, dtype=np.uint8), size, shape, dtype)
     memory = _left_over(size)

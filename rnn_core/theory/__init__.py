@@ -5,6 +5,7 @@
 - at the operating point: ``operating_rate``, ``slope_fluctuation``
 - wide networks: ``fixed_point``, ``correlation``, ``critical_sigma_w``; of any cell, by sampling, ``dynamic_rate``
 - measured: ``growth``, ``regime``, ``settled_window``
+- spectra: ``jacobians``, ``lyapunov_spectrum``, ``kaplan_yorke``, ``log_singular_values``
 """
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
@@ -21,6 +22,7 @@ from rnn_core.theory.growth import (
     settled_window,
     settled_windows,
 )
+from rnn_core.theory.jacobians import jacobians
 from rnn_core.theory.mean_field import MIXING_INITIALIZERS, MeanField, fixed_point
 from rnn_core.theory.memory import MemorySensitivity, memory_sensitivity
 from rnn_core.theory.nonnormal import (
@@ -33,6 +35,8 @@ from rnn_core.theory.nonnormal import (
 )
 from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
 from rnn_core.theory.rest import critical_scale, rate_of, rest_affine, rest_eigenvalues, rest_rate
+from rnn_core.theory.singular_values import log_singular_values
+from rnn_core.theory.spectra import Spectrum, kaplan_yorke, lyapunov_spectrum
 
 __all__ = [
     "MIXING_INITIALIZERS",
@@ -46,6 +50,7 @@ __all__ = [
     "MemorySensitivity",
     "PeakGrowth",
     "Slopes",
+    "Spectrum",
     "bound_rate",
     "correlation",
     "correlation_at",
@@ -56,8 +61,12 @@ __all__ = [
     "fixed_point",
     "growth",
     "henrici",
+    "jacobians",
+    "kaplan_yorke",
     "kreiss_constant",
     "linear_rate",
+    "log_singular_values",
+    "lyapunov_spectrum",
     "memory_sensitivity",
     "numerical_abscissa",
     "numerical_radius",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -13,13 +14,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.page import second_opinion_start, second_opinion_training
+from tests.page import second_opinion_start, second_opinion_training, second_opinion_weights
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
 Kind = Callable[[Tables, Where], float]
 
 HOW_TRAINED = ["clipping", "optimizer", "learning_rate", "updates", "trace_every", "truncation"]
+
+
+_last: list[tuple[Tables, dict[str, Any]]] = []  # the study that was asked about last, and what was found
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function(tables, *others)``, computed once a study: a page asks for the mean and both ends of every interval."""
+
+    @functools.wraps(function)
+    def asked(tables: Tables, *others: Any) -> Any:
+        if not _last or _last[0][0] is not tables:
+            _last[:] = [(tables, {})]
+        found, key = _last[0][1], f"{function.__name__}{others!r}"
+        if key not in found:
+            found[key] = function(tables, *others)
+        return found[key]
+
+    return asked
 
 
 def columns_of_settings(tables: Tables) -> list[str]:
@@ -58,10 +77,12 @@ def pick(rows: pd.DataFrame, where: Where) -> pd.DataFrame:
     return rows[keep]
 
 
+@remembered
 def one_each(tables: Tables) -> pd.DataFrame:
     return tables["runs"].drop_duplicates(["sweep", "run_key"])
 
 
+@remembered
 def beginnings(tables: Tables, where: Where) -> pd.DataFrame:
     """The distinct untrained networks of a sweep with a way back (of the trained ones, if the study has no others)."""
     runs = one_each(tables)
@@ -86,6 +107,7 @@ def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     return rows if only_length else rows[rows["sequence_length"] == most]
 
 
+@remembered
 def networks(tables: Tables, where: Where) -> pd.DataFrame:
     rows = beginnings(tables, where)
     return pick(rows if "sequence_length" in where else longest(tables, rows), where)
@@ -169,6 +191,7 @@ def median_end(values: list[float], upper: bool) -> float:
 # ---- training
 
 
+@remembered
 def outcomes(tables: Tables, where: Where) -> pd.DataFrame:
     """Trained runs with their result; broken ones have what knows nothing."""
     runs = pick(one_each(tables)[lambda r: r["updates"] > 0], where).copy()
@@ -265,10 +288,14 @@ def place(where: Where) -> Where:
 
 
 def growth_difference(tables: Tables, where: Where, end: int) -> float:
+    return float(growth_interval(tables, where)[end])
+
+
+@remembered
+def growth_interval(tables: Tables, where: Where) -> tuple[float, float, float]:
     runs = networks(tables, place(where)).dropna(subset=["growth_rate"])
     values = paired(tables, where, runs, "growth_rate")
-    values = values[np.isfinite(values)]
-    return student(values)[end]
+    return student(values[np.isfinite(values)])
 
 
 def count_zero_pairs(tables: Tables, where: Where) -> float:
@@ -308,8 +335,13 @@ def unsettled(tables: Tables) -> list[Any]:
 
 
 def trained_difference(tables: Tables, where: Where, end: int) -> float:
+    return float(trained_interval(tables, where)[end])
+
+
+@remembered
+def trained_interval(tables: Tables, where: Where) -> tuple[float, float, float]:
     runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
-    return student(paired(tables, where, runs.assign(v=scale(runs)), "v"))[end]
+    return student(paired(tables, where, runs.assign(v=scale(runs)), "v"))
 
 
 def loss_ratio(tables: Tables, where: Where, end: int, sign: float) -> float:
@@ -392,6 +424,7 @@ def settings_of(tables: Tables, where: Where) -> float:
     return float(len(has[0] & has[1]))
 
 
+@remembered
 def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
     """Every test of the study: its label, and one difference a seed (nan for seeds that it does not have)."""
     runs = one_each(tables)
@@ -542,6 +575,24 @@ def with_scale(tables: Tables, where: Where) -> pd.DataFrame:
 # ---- all kinds
 
 
+WEIGHTS = second_opinion_weights.kinds(networks)
+
+
+def weight_settings(tables: Tables, where: Where) -> list[tuple[float, int]]:
+    names = [n for n in columns_of_settings(tables) if n not in [*HOW_TRAINED, "seed"]]
+    settings = WEIGHTS["settings"](tables, {"sweep": where["sweep"]}, names)
+    return [s for s in settings if "steps" not in where or s[0] / s[1] == where["steps"] / where["length"]]
+
+
+def _of_weights(name: str, kind: str) -> dict[str, Kind]:
+    """A median over networks with the ends of its interval."""
+    return {
+        name: lambda t, w: median_of(WEIGHTS[kind](t, w)),
+        f"{name}_low": lambda t, w: median_end(WEIGHTS[kind](t, w), upper=False),
+        f"{name}_high": lambda t, w: median_end(WEIGHTS[kind](t, w), upper=True),
+    }
+
+
 def _three(name: str, function: Callable[[Tables, Where, int], float]) -> dict[str, Kind]:
     """A number and the ends of its interval."""
     ends = {name: 0, f"{name}_low": 1, f"{name}_high": 2}
@@ -556,6 +607,11 @@ def _setting(tables: Tables, where: Where) -> float:
 KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
+    **_of_weights("weight_steps", "steps"),
+    **_of_weights("weight_against", "against"),
+    "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
+    "weight_settings": lambda t, w: float(len(weight_settings(t, w))),
+    "weight_settings_alike": lambda t, w: float(len(weight_settings(t, w))),
     "regime_count": counted_regime,
     "starts": lambda t, w: float(len(networks(t, w))),
     "starts_at_longest": lambda t, w: float(len(networks(t, w))),

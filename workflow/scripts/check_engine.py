@@ -11,6 +11,7 @@ from study.job import running
 from study.runs import gate
 from study.runs.checks import CheckFailed
 from study.tables import store
+from study.tables.columns import columns_of
 
 
 def main(snakemake: Any) -> None:
@@ -18,11 +19,12 @@ def main(snakemake: Any) -> None:
     device = resolve_device(p.device)
     data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
     try:
-        rows = gate.table(p.sweeps, data, device, p.tolerance)
+        rows = gate.table(p.sweeps, data, device, p.tolerance, spectra=p.spectra)
     except CheckFailed:
         gate.refuse(p.refused)
         raise
     footer = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
+    rows = rows or {column.name: [] for column in columns_of("checks")}  # every cell is the user's own
     store.write(store.build("checks", rows), snakemake.output.checks, footer)
 
 

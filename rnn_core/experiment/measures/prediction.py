@@ -38,14 +38,14 @@ NO_MEAN_FIELD = "another cell than vanilla, or an initialiser whose units never 
 
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",
-           null="a gated cell"),
+           null="a gated cell, or one of the user's own"),
     Column("bound_rate", "number", "ln per step",
            "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max)",
-           null="a gated cell"),
+           null="a gated cell, or one of the user's own"),
     Column("rest_rate", "number", "ln per step",
            "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
            " I/2 + φ′(0) W/4 (LSTM: φ′(0)²), W that of the candidate. −inf where ρ is zero",
-           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there"),
+           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; one of the user's own cells"),
     Column("mean_field_rate", "number", "ln per step",
            "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
            null=NO_MEAN_FIELD),
@@ -69,10 +69,10 @@ PREDICTION = (
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
-           null="a gated cell, or not a number"),
+           null="a gated cell, one of the user's own, or not a number"),
     Column("slope_fluctuation", "number", "1",
            "How much slopes change: mean over units of Var φ′(a_t) over settled steps and samples, over the mean over units of E φ′(a_t)²",
-           null="a gated cell, all slopes zero, or not a number"),
+           null="a gated cell, one of the user's own, all slopes zero, or not a number"),
     Column("predicted_rate", "number", "ln per step",
            f"linear_rate for φ = identity; operating_rate where slope_fluctuation is below {STEADY_BELOW:g}; mean_field_rate otherwise",
            null="none of them applies: see predicted_by"),
@@ -174,6 +174,12 @@ def wide_network(phi: Activation, w2: float, u2: float, radius_over_sigma_w: flo
 
 
 critical_of_inputs = lru_cache(maxsize=4096)(critical_sigma_w)  # networks that differ in W alone ask for the same
+
+
+def no_prediction_columns() -> dict[str, Any]:
+    """The columns ``PREDICTION`` of a cell of which nothing but its step is known."""
+    nan = math.nan
+    return columns_of_rates(Rates(nan, nan, AtRest(nan, nan), None, nan, nan, vanilla=False), linear_network=False)
 
 
 class Rates(NamedTuple):

@@ -63,7 +63,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     hue, rest = facets.start_axes(others)
     chosen, all_radii = radius and bool(hue), runs["spectral_radius"].nunique()
     if chosen:
-        runs = pd.concat([_three_radii(rows) for _, rows in measures.grouped(runs, rest)])
+        runs = pd.concat([facets.three_radii(rows) for _, rows in measures.grouped(runs, rest)])
         rest = [*rest, "spectral_radius"]
     elif radius:
         hue = ["spectral_radius"]
@@ -72,14 +72,6 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     fewer = chosen and all_radii > 3
     runs = facets.start_hues(facets.panels(runs, rest), hue).reset_index(drop=True)
     return runs.assign(by=hue[0] if hue else "", chosen=chosen, fewer=fewer, place=np.arange(len(runs)))
-
-
-def _three_radii(runs: pd.DataFrame) -> pd.DataFrame:
-    """The smallest, the largest, and of those between them the one whose growth is nearest to zero."""
-    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
-    inner = mean.iloc[1:-1]
-    between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]
-    return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
 
 
 def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,7 @@
-"""One form for a config that may be written in several: a range becomes the list of its values, 2.0 becomes 2."""
+"""One form for a config that may be written in several: a range becomes the list of its values, 2.0 becomes 2.
+
+A cell of the user's own becomes its variants, where its options are swept.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from rnn_core.experiment import Request
 from study.config.mistakes import Problem
+from study.own_cells.described import expanded
+from study.plan import as_list
 from study.settings import described_axes
 
 LONGEST_RANGE = 10_000  # values
@@ -32,7 +38,20 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
             if kinds[axis] == "integer":
                 values = grid[axis]
                 grid[axis] = [_whole(value) for value in values] if isinstance(values, list) else _whole(values)
+        if "cell" in grid and grid["cell"] != (cells := expanded(as_list(grid["cell"]), plain)):
+            grid["cell"] = cells if len(cells) > 1 or isinstance(grid["cell"], list) else cells[0]
     plain["gate"]["checked_runs_per_job"] = _whole(plain["gate"]["checked_runs_per_job"])
+    if "spectra" in plain:
+        given = {
+            key: [_whole(v) for v in value] if isinstance(value, list) else _whole(value)
+            for key, value in plain["spectra"].items()
+        }
+        plain["spectra"] = {
+            "exponents": Request.exponents,
+            "singular_values": list(Request.singular_values),
+            "samples": Request.samples,
+            **given,
+        }
     return plain
 
 

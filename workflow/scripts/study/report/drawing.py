@@ -90,8 +90,12 @@ def render(
 def _save(figure: Figure, file: str | Path) -> str:
     """Write a picture; its digest."""
     kind, metadata = ("svg", {"Date": None}) if str(file).endswith(".svg") else ("png", {"Software": None})
-    content = BytesIO()
+    content, layout = BytesIO(), figure.get_layout_engine()
+    if layout is not None:  # laid out here, for `savefig` would draw everything twice to do it
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    figure.set_layout_engine(layout)
     with written_aside(file) as aside:
         aside.write_bytes(content.getvalue())
     return seal.digest_of(content.getvalue())

@@ -23,6 +23,7 @@ from study.report.sentences.training import (
     truncation_sentence,
 )
 from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
+from study.report.sentences.weights import weights_sentence
 from study.report.words import plain
 
 MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
@@ -188,6 +189,7 @@ class Study:
                 place = 45 if obvious or crowded else 25 if trained else 14  # what was learnt has to find room
                 yield Sentence(place, growth_sentence(part, axis, pooled, singly))
         yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
+        yield Sentence(42, weights_sentence(part))
 
     # ---- what was learnt
 

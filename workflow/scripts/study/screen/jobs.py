@@ -12,6 +12,8 @@ from study.wide import sampling_jobs
 
 _NAMES = {
     "read_sequences": "sequences of {task}",
+    "take_cell": "file of {cell}",
+    "prove_cell": "check of {cell}",
     "check_engine": "engine check",
     "run_block": "block {sweep}/{block}",
     "verify_runs": "verification, group {group}",
