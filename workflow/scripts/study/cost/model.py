@@ -23,7 +23,7 @@ from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
 from study.cost.rates import RATES
 from study.plan import Block, Settings
-from study.settings import axis_defaults
+from study.settings import axis_defaults, described_axes
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
@@ -44,6 +44,13 @@ _DECIDE_WORK = (
     *SHARED,
 )  # fmt: skip
 _DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
+
+# Seconds of spectra, measured on the machine of the rates: of a step with a frame of few or all S columns; of a product of Jacobians, at its
+# end and for each step; and of the gradient beside them.
+SPECTRUM_STEP, SPECTRUM_FEW, SPECTRUM_ALL = 5e-6, 1.5e-10, 2e-9
+PRODUCT_END, PRODUCT_STEP, GRADIENT_STEP = 1.5e-5, 3e-9, 3e-10
+_COUNTED_HERE = ("cell", "hidden_size", "sequence_length", "batch_size")
+TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
 
 Work = Counter[str]
 
@@ -67,11 +74,29 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     """What the job ``run_block`` costs if none of its runs is finished yet."""
     work = block_work(block)
     return Cost(
-        seconds=RATES["job_seconds"] + seconds(work),
+        seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
         disk_mb=(work["kept"] * ENTRY_BYTES + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
         / MIB,
     )
+
+
+def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
+    """Processor time of the spectra that a config asks for: once for each network, whatever its training."""
+    if "spectra" not in config:
+        return 0.0
+    asked, total = config["spectra"], 0.0
+    values, given = _values(block)
+    networks = (
+        math.prod(len(each) for axis, each in given.items() if axis not in (*_COUNTED_HERE, *TRAINING)) * block.seeds
+    )
+    for cell, H, T, B in itertools.product(*(values[axis] for axis in _COUNTED_HERE)):
+        S, samples = H * len(CELLS[cell].state_names), min(asked["samples"], B)
+        k = min(asked["exponents"], S)
+        steps = T * (SPECTRUM_STEP + (SPECTRUM_FEW * k * S**2 if 2 * k < S else SPECTRUM_ALL * S**3))
+        products = sum(PRODUCT_END * S**2 + PRODUCT_STEP * lag * S**3 for lag in asked["singular_values"] if lag <= T)
+        total += samples * (steps + products) + T * GRADIENT_STEP * B * H**2 * GATES[cell]
+    return networks * total
 
 
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
