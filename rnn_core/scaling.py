@@ -81,7 +81,9 @@ def log_norms(x: Array | Scaled) -> np.ndarray:
     with np.errstate(all="ignore"):
         squares = to_numpy(xp.vecdot(rows, rows)).astype(np.float64)
         norms: np.ndarray = 0.5 * np.log(squares)
-    outside = np.flatnonzero(~((squares >= lowest) & (squares <= highest)))  # what the squares of plain floats do not hold
+    outside = np.flatnonzero(
+        ~((squares >= lowest) & (squares <= highest))
+    )  # what the squares of plain floats do not hold
     if len(outside):  # zeros most often: the last step alone carries a loss
         most = 2 * len(outside) > len(rows)  # a copy of most rows takes longer than a look at all
         nonzero = to_numpy(xp.any((rows if most else rows[outside]) != 0, axis=1))
