@@ -158,6 +158,20 @@ def test_starts_are_counted_once_however_they_are_trained() -> None:
     assert "lost on its way back in 2 of 2 starting networks as float16" in said(runs)
 
 
+def test_starts_are_compared_in_every_seed_however_they_are_trained() -> None:
+    """Seeds are lost, and a clear difference with them, because the rows of two networks name different ways of training."""
+    rng = np.random.default_rng(0)
+    runs = [
+        {**trained(0.5, seed=s, cell=cell, clipping=c), "growth_rate": rate, "log10_gradient_ratio": 43 * rate}
+        for s in range(8)
+        for cell, rate in (("vanilla", -0.1 + 0.001 * rng.standard_normal()), ("gru", -0.2))
+        for c in (("none", "norm:1.0") if (s % 2) == (cell == "gru") else ("norm:1.0", "none"))
+    ]
+    text = said(runs)
+    assert "With vanilla, the growth rate per step back is higher than with gru. The difference is clear" in text
+    assert "8 seeds" in text
+
+
 # ---- training
 
 
