@@ -27,7 +27,7 @@ from rnn_core.experiment.together.batch import Evaluated
 from rnn_core.formats import FORMATS
 from rnn_core.scaling import LN2, LN10, plain_if_fits
 from rnn_core.tasks import Task
-from rnn_core.theory import MIXING_INITIALIZERS, Growth, growth, settled_windows
+from rnn_core.theory import MIXING_INITIALIZERS, Growth, growth, linear_rate, settled_windows
 
 Columns = dict[str, np.ndarray]
 
@@ -185,7 +185,7 @@ class _RatesOfRuns:
             return math.nan
         gain, shift = self.affine
         at_one = gain * self.loaded.scales[r, 0] * self.loaded.networks[r].eigenvalues[0] + shift
-        return math.log(float(np.abs(at_one).max()))
+        return linear_rate(float(np.abs(at_one).max()))
 
     def __call__(self, r: int, sigma_max: float) -> Rates:
         linear = self._linear(r)
