@@ -280,7 +280,9 @@ def count_zero_pairs(tables: Tables, where: Where) -> float:
 
 
 def decades_difference(tables: Tables, where: Where, end: int) -> float:
+    longest_of_all = networks(tables, {"sweep": where["sweep"]})["sequence_length"].max()
     runs = networks(tables, place(where)).dropna(subset=["log10_gradient_ratio"])
+    runs = runs[runs["sequence_length"] == longest_of_all]
     values = paired(tables, where, runs, "log10_gradient_ratio")
     return student(values[np.isfinite(values)])[end]
 

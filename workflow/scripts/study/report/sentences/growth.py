@@ -100,6 +100,9 @@ def length_of(part: measures.Part) -> str:
 def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, b: Any) -> str:
     """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured, with its interval."""
     rows = measures.where(part.runs, **comparison.fixed)
+    rows = rows[rows["sequence_length"] == part.runs["sequence_length"].max()]  # of which length_of speaks
+    if rows.empty:
+        return ""
     wide = measures.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), comparison.axis, part.trains)
     measured = measures.difference(wide, part.sweep, comparison.axis, a, b, "log10_gradient_ratio", comparison.fixed)
     if measured is None or math.isnan(measured.effect.value):
