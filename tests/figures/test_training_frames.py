@@ -278,6 +278,7 @@ def test_a_point_is_said_to_be_a_median_only_where_updates_are_put_together(upda
     html = render("learning_curves", facts=facts).replace("\n", " ")
     assert ("the median over a few updates" in html) == (updates == 40)
     assert "last ten updates, or of all if there are fewer" in html
+    assert "on the held-out sequences" in html and "A line that falls below" in html
 
 
 def test_curves_that_coincide_are_all_seen_and_named(make_study: Any) -> None:
