@@ -120,7 +120,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         if len(networks)
         else [],
         "window": [
-            marked(number(networks[name].median(), 3), name, networks[name].median())
+            marked(number(networks[name].median()), name, networks[name].median())
             for name in ("settled_from", "settled_to")
         ]
         if len(networks)
