@@ -27,7 +27,7 @@ from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
 from study.report.words import html, value_of
 from study.settings import described_axes
-from study.tables.columns import MEANING, TABLES
+from study.tables.columns import MEANING, tables_of
 
 TEMPLATES = PROJECT / "workflow" / "report"
 LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
@@ -150,7 +150,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         Damaged: one is not what was written, or another one's.
         FileTrouble: one cannot be read.
     """
-    places.require_all([files[table] for table in TABLES], config)
+    places.require_all([files[table] for table in tables_of(config)], config)
     tables = {}
     for name in ("runs", "checks", "timings"):
         with reading(files[name]):
@@ -162,7 +162,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
     tables["updates"] = updates.to_pandas()
     sizes = {}
-    for name in TABLES:
+    for name in tables_of(config):
         with reading(files[name]):
             sizes[name] = pq.read_metadata(files[name]).num_rows
     return tables, sizes

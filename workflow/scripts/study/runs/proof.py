@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import rnn_core as rc
 from rnn_core.experiment import OWN_CELLS, Evaluation, OwnCell, Problem
 from rnn_core.oracles import autograd, samples_apart, step_differences
 from rnn_core.oracles.compare import Error
 from rnn_core.oracles.tensors import as_tensors
-from rnn_core.oracles.unrolled import Module, Parts
 from study.own_cells.described import ALONE, DIFFERENCES
 from study.own_cells.loading import CellError, described, place_in
 from study.runs import gate
@@ -110,7 +108,13 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     tape = rc.forward(problem.cell, problem.params, x)
     module, start = autograd.module_of(problem, as_tensors(problem.params), x)
     if not derivatives.relative <= step_differences.TOLERANCE:
-        raise CheckFailed(_of_wrong_derivative(experiment, derivatives, _by_hand(module, x[0], start)))
+        raise CheckFailed(
+            _of_wrong_derivative(
+                experiment,
+                derivatives,
+                step_differences.functions_by_hand(lambda _, x_t, before: module.step(x_t, before), {}, x[0], start),
+            )
+        )
     states = {name: tape.states(name) for name in tape.cell.state_names}
     before = {
         t: start if t == 0 else {name: part[t - 1] for name, part in states.items()}
@@ -130,24 +134,6 @@ def _of_wrong_derivative(experiment: rc.Experiment, error: Error, by_hand: list[
         else "Something cuts or replaces the gradient on its way: detach, .data, no_grad, or a hook"
     )
     return f"{_words(OWN_CELLS[experiment.cell])}: its derivative is wrong: {error.where}. {look}; in {describe(experiment)}"
-
-
-def _by_hand(module: Module, x: Tensor, parts: Parts) -> list[str]:
-    """The names of the ``torch.autograd.Function`` that a step uses."""
-    leaves = {name: part.detach().clone().requires_grad_() for name, part in parts.items()}
-    with torch.enable_grad():
-        after = module.step(x.detach().clone().requires_grad_(), leaves)
-    todo: list[Any] = [part.grad_fn for part in after.values()]
-    seen, names = set(), set()
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, torch.autograd.function.BackwardCFunction):
-            names.add(type(node).__name__.removesuffix("Backward"))
-        todo += [following for following, _ in node.next_functions]
-    return sorted(names)
 
 
 def _words(own: OwnCell) -> str:

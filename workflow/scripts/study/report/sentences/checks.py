@@ -20,4 +20,6 @@ def check_sentence(checks: pd.DataFrame) -> str:
     errors = [
         f"{marked(number(error, 2), 'worst_check', error, dtype=dtype)} in {dtype}" for dtype, error in worst.items()
     ]
-    return f"engine compared with PyTorch {total} times, worst relative error {listed(errors)}"
+    identities = checks["oracle"].str.startswith("spectra: ").any()
+    others = "PyTorch, and its spectra with exact identities," if identities else "PyTorch"
+    return f"engine compared with {others} {total} times, worst relative error {listed(errors)}"
