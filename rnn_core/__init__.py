@@ -37,6 +37,7 @@ What each name is for:
 - Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
   measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
   ``Adam`` are optimisers.
+- Spectra: ``theory`` has ``lyapunov_spectrum`` and ``log_singular_values``, which say how many directions survive.
 - Data: ``Sequences`` of your own; ``tasks`` holds the generated ones and ``tasks.digits()``.
 - What there is to choose from: ``ACTIVATIONS``, ``CELLS``, ``GENERATED`` (tasks), ``INITIALIZERS``, ``LOSSES``, ``OPTIMIZERS``.
 
@@ -44,7 +45,7 @@ The equations and their derivation are in ``README.md`` in the folder of this pa
 directly above its backward step.
 """
 
-from rnn_core import cells, tasks
+from rnn_core import cells, tasks, theory
 from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, WeightShares, backward, forward
 from rnn_core.cells import *  # noqa: F403 - CELLS, Cell and every cell
@@ -99,5 +100,6 @@ __all__ = [
     "sigma_max",
     "spectral_radius",
     "tasks",
+    "theory",
 ]
 __all__ += cells.__all__

@@ -110,12 +110,17 @@ def _is_smoother_along_second(x: np.ndarray) -> bool:
     return 0.0 < along_second < 0.1 * along_first < math.inf  # the same sequence all over the batch is no sign
 
 
+def check_tape(tape: Tape) -> None:
+    """ValueError unless it is one."""
+    if not isinstance(tape, Tape):
+        raise ValueError(f"tape: {type(tape).__name__} is not allowed; it must be what rc.forward returns")
+
+
 def check_gradients(
     tape: Tape, grad_hidden: GradHidden, grad_state: State | None, window: int | None, signal_threshold: float | None
 ) -> None:
     """The arguments of ``backward``."""
-    if not isinstance(tape, Tape):
-        raise ValueError(f"tape: {type(tape).__name__} is not allowed; it must be what rc.forward returns")
+    check_tape(tape)
     shape = state_shape(tape)
     if grad_hidden is not None and not callable(grad_hidden):
         check_like_x("grad_hidden", grad_hidden, tape.x)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rnn_core.choices import unknown
 
+OWN_CELL = "a cell of the user's own"  # where a quantity is not known
 KINDS = ("integer", "number", "flag", "name")
 
 

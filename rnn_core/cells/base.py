@@ -35,6 +35,8 @@ class Cell(ABC):
         options: the numbers that the constructor takes besides the activation.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
+        weight: the parameter whose gradient ``Gradients.weight_shares`` takes apart by step. It multiplies ``factors`` in v_t. None
+            where there is no such one: ``step_gradients`` then gives the gradient of all parameters, step by step.
         opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
             dv the gradients that it was given, from which ``parameter_gradients`` of many steps are found together.
         any_batch: several batches may be put side by side, as if they were one.
@@ -47,6 +49,7 @@ class Cell(ABC):
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
     options: ClassVar[tuple[str, ...]] = ()
+    weight: ClassVar[str | None] = "weight_hh"
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
     any_batch: bool = True
@@ -80,8 +83,6 @@ class Cell(ABC):
     ) -> dict[str, Any]:
         """Of an opaque cell the sums over some steps of what they add to the parameter gradients, plain or ``Scaled``.
 
-        A single step is asked for where each one's contribution is looked at (``Gradients.weight_shares``).
-
         Args:
             saved: what each step saved.
             dv: what ``backward`` returned, (steps, rows, B); it counts times 2**exponent[t].
@@ -108,6 +109,18 @@ class Cell(ABC):
         """What the blocks of rows of W_hh are multiplied by in v_t, each (H, B), for blocks of equal height."""
         return [h_prev]
 
+    def step_gradients(self, params: Params, saved: Any, total: State) -> Params:
+        """dL/d(parameters) of one step alone, by name, summed over the batch, for a cell whose ``weight`` is None.
+
+        All steps together give the gradient of the whole sequence. A name may be missing where the step does not use it.
+
+        Args:
+            saved: as ``forward`` returned it.
+            total: dL/dstate_t by name, as ``backward`` is given it, the largest entry of all at size 1. Of an opaque cell it is without
+                what parts of the state send to each other within the step.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: weight is None, so step_gradients must be written")
+
     @abstractmethod
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         """(function, what it acts on (H, B)) of every nonlinearity of a step; first those of the gates, in their order."""
@@ -120,6 +133,56 @@ class Cell(ABC):
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
         """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
         return None
+
+    def rest_jacobian(self, params: Params) -> np.ndarray | None:
+        """ds_t/ds_{t-1} at zero state and zero input, or another matrix with the same nonzero eigenvalues, float64.
+
+        None where rest is no fixed point, or where a nonlinearity has a kink there. Here the step is differentiated as it
+        stands: backward with the unit vectors as gradients gives the transposed matrix.
+
+        Args:
+            params: NumPy float64; ``weight_ih`` and the biases may be left out.
+
+        Raises:
+            ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
+        """
+        H = self._hidden_size(params)
+        after, saved = self._step_at_rest(params, H, 1)
+        if any(np.any(part != 0.0) for part in after.values()):
+            return None
+        if any(np.isin(a, phi.kinks).any() for phi, a in self.nonlinearities(saved)):
+            return None
+        if len(self.gates) == 1:
+            [(phi, a)] = self.nonlinearities(saved)
+            known = self.jacobian(params["weight_hh"], phi.df(a)[:, 0])
+            if known is not None:
+                return known
+        S = H * len(self.state_names)
+        _, saved = self._step_at_rest(params, H, S)
+        unit = np.split(np.eye(S), len(self.state_names))
+        gradients = self.total(saved, dict(zip(self.state_names, unit, strict=True)))
+        before = self.backward(params, saved, gradients)[2]
+        return np.asarray(np.concatenate([before[name] for name in self.state_names]).T)
+
+    def _step_at_rest(self, params: Params, H: int, columns: int) -> tuple[State, Any]:
+        """One step from a zero state with zero inputs, in so many equal columns."""
+        u = np.zeros((len(self.gates) * H, columns)) + params.get("bias_ih", np.zeros(1))[:, None]
+        return self.forward(params, u, {name: np.zeros((H, columns)) for name in self.state_names})
+
+    def _hidden_size(self, params: Params) -> int:
+        """H, from a checked ``weight_hh`` and biases."""
+        if "weight_hh" not in params:
+            raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
+        shape, gates = params["weight_hh"].shape, len(self.gates)
+        letters = "H" if gates == 1 else f"{gates}H"
+        if len(shape) != 2 or 0 in shape or shape[0] != gates * shape[1]:
+            raise ValueError(f"weight_hh: shape {tuple(shape)} does not fit; the cell {self.name!r} has ({letters}, H)")
+        for name in ("bias_ih", "bias_hh"):
+            if name in params and params[name].shape != shape[:1]:
+                raise ValueError(
+                    f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({shape[0]},), which is ({letters},)"
+                )
+        return int(shape[1])
 
     def step_bound(self, sigma_max: float) -> float | None:
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""

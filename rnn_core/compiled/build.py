@@ -24,7 +24,20 @@ from pathlib import Path
 
 HEADERS = tuple(
     f"{name}.h"
-    for name in ("gru", "lstm", "memory", "phi", "products", "scales", "shares", "signal", "steps", "sums", "vanilla")
+    for name in (
+        "frames",
+        "gru",
+        "lstm",
+        "memory",
+        "phi",
+        "products",
+        "scales",
+        "shares",
+        "signal",
+        "steps",
+        "sums",
+        "vanilla",
+    )
 )
 SOURCES = tuple(Path(__file__).resolve().parent / name for name in ("kernel.c", *HEADERS))
 # RNN_CORE_CFLAGS adds to these, -mno-avx512f say: what other processors would compute, and how fast.
@@ -32,7 +45,10 @@ FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
 # No loop becomes a call to memcpy: for the few kilobytes of one step the call costs more than the copy. (clang calls it otherwise.)
 NO_MEMCPY = ("-fno-tree-loop-distribute-patterns", "-fno-builtin-memcpy")
 COMPILERS = ("gcc", "cc", "clang")
-FUNCTIONS = tuple(f"rnn_{which}_{real}" for which in ("forward", "backward") for real in ("double", "float"))
+FUNCTIONS = (
+    *(f"rnn_{which}_{real}" for which in ("forward", "backward") for real in ("double", "float")),
+    "rnn_frame_double",
+)
 _SEAL = hashlib.sha256().digest_size  # bytes at the end of the file: the digest of those before
 MODES = ("auto", "off", "require")
 COMPILE_WITHIN, ANSWER_WITHIN = 120.0, 20.0  # seconds: it takes two, and a hundredth of one

@@ -7,8 +7,8 @@
  *
  * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h   one step of a cell
  * products.h packed products         memory.h   buffers, packing      signal.h, sums.h, steps.h  what flows back; sums; the passes
- * shares.h   what a step adds to dW_hh
- * All but this file are read once for double and once for float.
+ * shares.h   what a step adds to dW_hh   frames.h   orthonormal columns on their way back
+ * All but this file are read once for double and once for float; frames.h for double alone.
  */
 #include <float.h>
 #include <math.h>

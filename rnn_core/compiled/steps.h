@@ -454,6 +454,9 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
 }
 
 #include "shares.h"
+#if MANTISSA == 52
+#include "frames.h"
+#endif
 
 #undef LANES
 #undef vec

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, loss_of
 from rnn_core.experiment.measures import ASKED, COLUMNS, SATURATED_BELOW, SOLVED_AT, growth_of
+from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, register
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
@@ -18,10 +19,13 @@ __all__ = [
     "DirectPart",
     "Evaluation",
     "Experiment",
+    "OWN_CELLS",
+    "OwnCell",
     "Problem",
     "RANGES",
     "Result",
     "SATURATED_BELOW",
+    "SEPARATOR",
     "SOLVED_AT",
     "Watcher",
     "axes",
@@ -29,6 +33,7 @@ __all__ = [
     "growth_of",
     "loss_of",
     "prepare",
+    "register",
     "run",
     "run_many",
 ]

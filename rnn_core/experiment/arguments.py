@@ -108,20 +108,18 @@ def check_traces(traces: Any, known: Collection[str]) -> None:
             raise ValueError(unknown("traces", str(name), tuple(known)))
 
 
-def check_readout(params: Params, task: Task) -> None:
-    """The readout's parameters; ``forward`` has checked those of the cell.
+def check_readout(params: Params, task: Task, x: Array, H: int) -> None:
+    """The readout's parameters, for states of H numbers; ``forward`` has checked those of the cell.
 
     Raises:
         ValueError: a name is missing, or a shape does not fit the task and the cell.
     """
-    W = params["weight_hh"]
-    H = W.shape[1]
     for name, shape in (("weight_ho", (task.output_size, H)), ("bias_ho", (task.output_size,))):
         if name not in params:
             raise ValueError(f"params: {name} is missing; the readout needs it, with shape {shape}")
         value = params[name]
-        if not hasattr(value, "dtype") or value.dtype != W.dtype:
-            check_alike(name, value, "weight_hh", W)
+        if not hasattr(value, "dtype") or value.dtype != x.dtype:
+            check_alike(name, value, "x", x)
         if tuple(value.shape) != shape:
             raise ValueError(f"{name}: shape {tuple(value.shape)} does not fit; expected {shape}")
 

@@ -86,7 +86,7 @@ def growth(log_norm: np.ndarray, window: slice | None = None) -> Growth:
     rates = (living[0] - living[-1]) / (len(inside) - 1)
     with np.errstate(invalid="ignore"):  # inf - inf, where a gradient is not finite
         steps = -np.diff(living.mean(axis=1))
-    error = _larger(_error_over_time(steps), _error_over_samples(rates))
+    error = _larger(error_over_time(steps), _error_over_samples(rates))
     return Growth(float(rates.mean()), error, _ratio(samples), dead)
 
 
@@ -124,7 +124,8 @@ def _larger(*errors: float) -> float:
     return max((error for error in errors if not math.isnan(error)), default=math.nan)
 
 
-def _error_over_time(steps: np.ndarray) -> float:
+def error_over_time(steps: np.ndarray) -> float:
+    """The error of the mean of ``steps`` (n,) by batch means of about √n of them; nan for fewer than four batches, inf or nan."""
     length = max(1, math.isqrt(len(steps)))
     count = len(steps) // length
     if count < 4 or not np.isfinite(steps).all():

@@ -37,6 +37,8 @@ LAYERS = {
     "render_report": {"study"},
     "gather_table": {"pyarrow", "study"},
     "read_sequences": {"study"},
+    "take_cell": {"study"},
+    "prove_cell": {"rnn_core", "study"},
     "run_block": {"rnn_core", "study"},
     "verify_runs": {"rnn_core", "study"},
     "plan_study": {"threadpoolctl", "rnn_core", "study"},

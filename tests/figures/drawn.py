@@ -100,6 +100,14 @@ def weight_row(parts: list[tuple[float, float]]) -> Settings:
     return dict(zip(names, (steps + 1, lag, -sum(a for a in along if a < 0) / sum(map(abs, along))), strict=True))
 
 
+def at_rest(run: Settings, radius: float) -> float | None:
+    """The same at rest: of a gated cell it turns at 2; None where rest is no fixed point, or phi has a kink."""
+    if run["activation"] not in ("tanh", "identity", "softsign"):
+        return None
+    linear = one_step(run, radius)
+    return math.log(0.5 + 0.25 * radius) if linear is None else linear
+
+
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """Append one run to all tables.
 
@@ -127,7 +135,10 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "slope_fluctuation": 0.01 if predicted else None, "bistable": False if predicted else None,
         "predicted_by": "operating point" if predicted else None,
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
-        "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"],
+        "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"], "sigma_u": settings["input_scale"],
+        "rest_rate": at_rest(settings, settings["spectral_radius"]), "mean_field_q": 0.1 if predicted else None,
+        "chi": None if prediction is None else math.exp(2 * prediction), "correlation": 1.0 if predicted else None,
+        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": 1.2 if predicted else None,
         "baseline_loss": 2.3 if trains else None,
         "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
         "deviation": None if prediction is None else rate - prediction,

@@ -30,6 +30,8 @@ try:
     from study.config.canonical import canonical
     from study.data import locating
     from study.data import task_file
+    from study.own_cells import described as cells_described
+    from study.own_cells import source as cell_source
     from study import plan
     from study.screen import progress
     from study import provenance
@@ -118,6 +120,10 @@ VERIFICATIONS = sampling.verification_jobs(BLOCKS, config)
 REFUSED = f"{STUDY}/checks/refused"
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 SEQUENCES = [f"{STUDY}/sequences/{task}.npz" for task in plan.tasks_from_data(config)]
+# The user's own cells that a sweep uses; their files as jobs read them, and what shows that each is sound.
+OWN_CELLS = cells_described.used(config)
+CELLS = [f"{STUDY}/cells/{cell}.json" for cell in OWN_CELLS]
+PROVED = [f"{STUDY}/checks/cell-{cell}.parquet" for cell in OWN_CELLS]
 TABLE_RESOURCES = resources.of_tables(BLOCKS, config)
 ENGINE = provenance.engine_digest()
 
@@ -125,6 +131,7 @@ ENGINE = provenance.engine_digest()
 wildcard_constraints:
     sweep="[a-z0-9_-]+",
     task="[a-z0-9_-]+",
+    cell="[a-z0-9_-]+",
     table="[a-z]+",
     block="[^/]+",
     group="[0-9]+-of-[0-9]+",
@@ -140,6 +147,29 @@ def sequences_of(blocks):
     settings = [{**block.shared, **block.grid} for block in blocks]
     tasks = {task for each in settings for task in plan.as_list(each.get("task", []))}
     return [file for file in SEQUENCES if Path(file).stem in tasks]
+
+
+def cells_of(blocks):
+    """The files of the user's own cells that these blocks run."""
+    return [f"{STUDY}/cells/{cell}.json" for cell in own_cells_of(blocks)]
+
+
+def proofs_of(blocks):
+    """What shows that these cells are sound. A block waits for it, and is not run again because it is newer."""
+    return ancient(
+        [f"{STUDY}/checks/cell-{cell}.parquet" for cell in own_cells_of(blocks)]
+    )
+
+
+def own_cells_of(blocks):
+    """The user's own cells in these blocks."""
+    settings = [{**block.shared, **block.grid} for block in blocks]
+    cells = {
+        cells_described.name_of(cell)
+        for each in settings
+        for cell in plan.as_list(each.get("cell", []))
+    }
+    return [cell for cell in OWN_CELLS if cell in cells]
 
 
 def verified(table):

@@ -8,6 +8,8 @@ rule run_block:
         sequences=lambda wildcards: sequences_of(
             [BLOCKS[wildcards.sweep, wildcards.block]]
         ),
+        cells=lambda wildcards: cells_of([BLOCKS[wildcards.sweep, wildcards.block]]),
+        proved=lambda wildcards: proofs_of([BLOCKS[wildcards.sweep, wildcards.block]]),
     output:
         **{
             table: f"{STUDY}/blocks/{{sweep}}/{{block}}/{table}.parquet"
@@ -38,6 +40,8 @@ rule run_block:
 rule verify_runs:
     input:
         sequences=lambda wildcards: sequences_of(VERIFICATIONS[wildcards.group]),
+        cells=lambda wildcards: cells_of(VERIFICATIONS[wildcards.group]),
+        proved=lambda wildcards: proofs_of(VERIFICATIONS[wildcards.group]),
     output:
         **{
             table: f"{STUDY}/verified/{{group}}/{table}.parquet"
@@ -71,7 +75,7 @@ rule gather_table:
     input:
         gate=rules.check_engine.output.checks,
         blocks=lambda wildcards: (
-            [rules.check_engine.output.checks, *verified("checks")]
+            [rules.check_engine.output.checks, *PROVED, *verified("checks")]
             if wildcards.table == "checks"
             else [
                 f"{STUDY}/blocks/{sweep}/{block}/{wildcards.table}.parquet"

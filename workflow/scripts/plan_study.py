@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 from rnn_core.arrays import resolve_device
 from study.cost import outlook
 from study.files.cache import Cache
+from study.own_cells import loading
 from study.runs.runner import BlockRunner, identity
 from study.tables import store
 
@@ -16,6 +17,7 @@ def main(snakemake: Any) -> None:
     store.leave_pandas_out()
     config = snakemake.params.config
     device = resolve_device(config["device"])
+    loading.register_all(snakemake.input.get("cells", []))
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
     with threadpool_limits(1):
         traces = config.get("traces", [])

@@ -5,6 +5,7 @@ from typing import Any
 from rnn_core.compiled import made_on
 from study.files.writing import Damaged, FileTrouble
 from study.job import running
+from study.own_cells.loading import CellError
 from study.plan import Block
 from study.runs import runner
 from study.runs.checks import CheckFailed
@@ -26,5 +27,5 @@ def main(snakemake: Any, record: Record) -> None:
 
 
 if __name__ == "__main__":
-    with running(snakemake, {CheckFailed: "", ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, {CheckFailed: "", CellError: "", ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
         main(snakemake, its_record)  # type: ignore[name-defined]  # noqa: F821

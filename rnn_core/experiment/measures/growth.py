@@ -79,4 +79,5 @@ def growth_of(problem: Problem, evaluation: Evaluation, window: slice | list[sli
     T = evaluation.tape.x.shape[0]
     last = evaluation.grad_hidden(T - 1, T)
     assert last is not None
-    return growth(bptt.backward(evaluation.tape, grad_state={"hidden": last[0]}).log_norm_samples, window)
+    main = evaluation.tape.cell.state_names[0]
+    return growth(bptt.backward(evaluation.tape, grad_state={main: last[0]}).log_norm_samples, window)

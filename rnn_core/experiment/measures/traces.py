@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from rnn_core.bptt import Gradients
-from rnn_core.columns import Column
+from rnn_core.columns import OWN_CELL, Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.states import StateMeasures
 from rnn_core.formats import FORMATS
@@ -33,7 +33,7 @@ TRACE = (
         "log10_grad_norm",
         "number",
         "log10",
-        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; −inf where it is exactly zero, nan where it is not a number",
+        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; of a cell of the user's own h is the first part of its state; −inf where it is exactly zero, nan where it is not a number",
     ),
     Column(
         "log10_immediate_norm",
@@ -45,8 +45,8 @@ TRACE = (
         "log10_cell_grad_norm",
         "number",
         "log10",
-        "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1)",
-        null="another cell",
+        "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1); of a user's own cell of the part called cell",
+        null="a state without such a part",
     ),
     Column("hidden_rms", "number", "1", "Root mean square of h_t over batch and units"),
     Column(
@@ -54,6 +54,7 @@ TRACE = (
         "number",
         "fraction",
         "Units (of a gated cell: and gates) that are off or saturated: their slope is below a tenth of its supremum",
+        null=OWN_CELL,
     ),
     *(
         Column(f"{format.name}_{what}", "number", "fraction", f"Nonzero entries of ∂L/∂h_t that {format.name} would {verb}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from rnn_core import compiled
 from rnn_core.bptt import Gradients
 from rnn_core.compiled import build
 from rnn_core.scaling import LN2, mantissa_and_exponents
+from tests.rnn_core.compiled.planted import library
 from tests.support.arrays import DTYPES
 
 AGREE = {"float64": 1e-11, "float32": 3e-4}  # after up to 140 steps
@@ -319,28 +319,14 @@ BUGS = {
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The library with all of them, each asleep until ``planted`` is its number."""
-    folder, left = tmp_path_factory.mktemp("planted"), set(BUGS)
-    for source in build.SOURCES:
-        text = source.read_text()
-        for number, (bug, (marked, wrong)) in enumerate(BUGS.items(), start=1):
-            before, right, after = marked.replace("«", "»").split("»")
-            if before + right + after in text:
-                chosen = f"(planted == {number} ? ({wrong}) : ({right}))"
-                text = text.replace(before + right + after, before + chosen + after)
-                left.discard(bug)
-        declared = "int planted;\n" if source.name == "kernel.c" else ""
-        (folder / source.name).write_text(declared + text)
-    assert not left, "nothing was planted"
-    file = folder / "planted.so"
-    subprocess.run(["cc", *build.FLAGS, "-O1", "-o", str(file), str(folder / "kernel.c")], check=True)
-    return ctypes.CDLL(str(file))
+    return library(tmp_path_factory.mktemp("planted"), BUGS)
 
 
 @pytest.fixture
 def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     number = ctypes.c_int.in_dll(planted, "planted")
-    library = build.Library(planted, "a test's own")
-    monkeypatch.setattr(compiled, "library", lambda: library)
+    ours = build.Library(planted, "a test's own")
+    monkeypatch.setattr(compiled, "library", lambda: ours)
     yield lambda bug: setattr(number, "value", bug)
     number.value = 0
 

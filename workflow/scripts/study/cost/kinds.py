@@ -18,6 +18,8 @@ STAGES = (("sequences",), ("engine check", "runs", "verification"), ("tables",),
 KINDS = tuple(kind for stage in STAGES for kind in stage)
 KIND_OF_RULE = {
     "read_sequences": "sequences",
+    "take_cell": "sequences",
+    "prove_cell": "engine check",
     "check_engine": "engine check",
     "run_block": "runs",
     "verify_runs": "verification",

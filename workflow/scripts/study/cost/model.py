@@ -27,6 +27,9 @@ from study.plan import Block, Settings
 from study.settings import axis_defaults
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
+# Of a cell of the user's own nothing is known before it is run. It counts as one with four gates, a step of which takes as long as
+# six of the readable loop; ``snakemake plan`` measures how far that is off.
+OWN_GATES, OWN_STEPS = 4, 6.0
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
@@ -80,10 +83,15 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     )
 
 
+def gates_of(cell: str) -> int:
+    """How many gates a cell has; of one of the user's own, how many it is taken to have."""
+    return GATES.get(cell, OWN_GATES)
+
+
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
     """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
     values, _ = _values(block)
-    matrices: float = max(GATES[cell] for cell in values["cell"]) * max(values["hidden_size"]) ** 2 * 8 / MIB
+    matrices: float = max(map(gates_of, values["cell"])) * max(values["hidden_size"]) ** 2 * 8 / MIB
     return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 
 
@@ -147,7 +155,7 @@ def _eigenvalues(block: Block) -> int:
     The engine remembers a number of matrices. In a block with no more than that, each is computed once.
     """
     values, given = _values(block)
-    gates = [GATES[cell] for cell in values["cell"]]
+    gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
     # the first gates of all cells have the same matrices
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
     matrices = draws * (1 + len(given.get("spectral_radius", [None])))
@@ -162,7 +170,7 @@ def _work(
     settings: Settings, lengths: list[int], clippings: list[str], shared: bool, traces: Collection[str] = ()
 ) -> Work:
     """The work of one run for each length and clipping. If it is shared, one forward pass serves all of them."""
-    gates, H, B = GATES[settings["cell"]], settings["hidden_size"], settings["batch_size"]
+    gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
     passes = max(1, updates)
@@ -182,7 +190,7 @@ def _work(
     work = {
         "network": networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
-        f"{path}_step": forward + held_out + backward,
+        f"{path}_step": (forward + held_out + backward) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
         f"{path}_flop": 2.0 * (H + D) * width * sequences * scale,
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
@@ -208,7 +216,7 @@ def _inputs_of(task: str) -> int:
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
     most: int = max(
-        max(lengths) * settings["batch_size"] * GATES[settings["cell"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
+        max(lengths) * settings["batch_size"] * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)

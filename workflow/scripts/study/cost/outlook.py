@@ -22,6 +22,7 @@ from study.cost import model
 from study.cost.kinds import figures_seconds, page_seconds
 from study.cost.rates import RATES
 from study.counts import counted
+from study.own_cells.described import used
 from study.plan import Block
 from study.runs import gate
 from study.runs.runner import BlockRunner
@@ -178,11 +179,19 @@ def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
     return Times(engine, model.verification_cost(blocks, config).seconds - engine)
 
 
+def _own_cases(config: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
+    """What is checked of the user's own cells."""
+    for cell in used(config):
+        yield from gate.cases(config["sweeps"], cell)
+
+
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
     """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
     verifications = verification_jobs(blocks, config)
     verifying = [verification_times(group, config) for group in verifications.values()]
-    cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in gate.cases(config["sweeps"])]
+    cases = [
+        Block(sweep, "case", {}, _grid(case), 1) for sweep, case in [*gate.cases(config["sweeps"]), *_own_cases(config)]
+    ]
     once = {"gate": {"checked_runs_per_job": 1}}
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job

@@ -118,7 +118,7 @@ def _states_mb(grid: Mapping[str, Any]) -> float:
     largest = {"sequence_length": 100, "batch_size": 16, "hidden_size": 64}
     largest |= {axis: max(as_list(grid[axis])) for axis in largest if axis in grid}
     largest["sequence_length"] = min(largest["sequence_length"], LONGEST_CHECKED)
-    gates = max(model.GATES[cell] for cell in as_list(grid.get("cell", "vanilla")))
+    gates = max(map(model.gates_of, as_list(grid.get("cell", "vanilla"))))
     return math.prod(largest.values()) * 8 / 2**20 * gates * COPIES
 
 

@@ -14,6 +14,7 @@ from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
 from study.data import task_file
 from study.files.cache import Cache, Entry
+from study.own_cells import loading
 from study.plan import Block
 from study.provenance import engine_digest, script_digest
 from study.runs import gate
@@ -145,6 +146,7 @@ def prepared(snakemake: Any, own: str, cache: str = "") -> BlockRunner:
         import torch
 
         torch.set_num_threads(1)
+    loading.register_all(snakemake.input.get("cells", []))
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
     traces = getattr(p, "traces", ())  # a verification records nothing besides
     return BlockRunner(Cache(p.cache, identity(device, traces) + cache, own), sequences, device, p.memory_mb, traces)

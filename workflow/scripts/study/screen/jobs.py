@@ -11,6 +11,8 @@ from study.plan import Block
 
 _NAMES = {
     "read_sequences": "sequences of {task}",
+    "take_cell": "file of {cell}",
+    "prove_cell": "check of {cell}",
     "check_engine": "engine check",
     "run_block": "block {sweep}/{block}",
     "verify_runs": "verification, group {group}",

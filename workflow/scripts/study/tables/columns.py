@@ -12,6 +12,7 @@ from functools import cache
 import pyarrow as pa
 
 from rnn_core import formats
+from rnn_core.columns import OWN_CELL
 from rnn_core.experiment import COLUMNS
 from study.settings import described_axes
 
@@ -63,7 +64,7 @@ _MEASURED = (
 _ORACLE = Column("oracle", _TEXT, "name", "Independent program that the engine was compared with")
 _NETWORK = (
     Column("cell", _TEXT, "name", "Recurrent cell"),
-    Column("activation", _TEXT, "name", "Activation function"),
+    Column("activation", _TEXT, "name", "Activation function", null=OWN_CELL),
 )
 _LENGTH = Column("sequence_length", _INT, "steps", "Sequence length T")
 _DEVICE = Column("device", _TEXT, "name", "Device")
@@ -88,7 +89,7 @@ _CHECKS = (
     Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
     *_NETWORK,
-    Column("spectral_radius", _FLOAT, "1", "Spectral radius"),
+    Column("spectral_radius", _FLOAT, "1", "Spectral radius", null=OWN_CELL),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
     _DEVICE,
@@ -152,7 +153,7 @@ def _settings() -> tuple[Column, ...]:
             _TYPES.get(axis["kind"], _TEXT),
             axis["unit"],
             axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else "",
+            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
         )
         for name, axis in described_axes().items()
     )

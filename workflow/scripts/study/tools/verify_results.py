@@ -21,6 +21,8 @@ from study.data import task_file
 from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
+from study.own_cells import kept
+from study.own_cells.described import used
 from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import TABLES
@@ -45,6 +47,8 @@ def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     yield from _on_the_way(study, config)
     for task in plan.tasks_from_data(config):
         yield _tried(study / "sequences" / f"{task}.npz", task_file.load)
+    for cell in used(config):
+        yield _tried(study / "cells" / f"{cell}.json", kept.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{cache.SUFFIX}")):
         yield _tried(file, _require_entry)
     for folder in sorted((study / "cache" / "figures").glob("*")):

@@ -53,11 +53,16 @@ def settings_page() -> str:
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     for name, axis in axes().items():
         default = f"not set: {axis.unset}" if defaults[name] is None else f"`{defaults[name]}`"
+        default += " (not of your own cell)" if axis.built_in else ""
         lines.append(f"| `{name}` | {default} | {axis.unit} | {axis.meaning} | {_allowed(name, axis)} |")
     return "\n".join([*lines, ""])
 
 
 def _allowed(name: str, axis: Axis) -> str:
+    if name == "cell":
+        return ", ".join(f"`{choice}`" for choice in axis.choices) + ", a name under `cells:`"
+    if name == "cell_options":
+        return "follows from `options:` of a cell under `cells:`"
     if axis.kind in ("choice", "rule"):
         return ", ".join(f"`{choice}`" for choice in axis.choices)
     if name == "task":

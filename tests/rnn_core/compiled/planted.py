@@ -1,0 +1,32 @@
+"""A library of compiled steps with bugs in it, each asleep until it is woken by its number."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from rnn_core.compiled import build
+
+
+def library(folder: Path, bugs: Mapping[str, tuple[str, str]]) -> ctypes.CDLL:
+    """Built in ``folder``. Of each bug, by its name: source in which «these words» are wrong, and what is put in their place.
+
+    The bug number n, from 1, is there while the library's ``planted`` is n.
+    """
+    left = set(bugs)
+    for source in build.SOURCES:
+        text = source.read_text()
+        for number, (bug, (marked, wrong)) in enumerate(bugs.items(), start=1):
+            before, right, after = marked.replace("«", "»").split("»")
+            if before + right + after in text:
+                chosen = f"(planted == {number} ? ({wrong}) : ({right}))"
+                text = text.replace(before + right + after, before + chosen + after)
+                left.discard(bug)
+        declared = "int planted;\n" if source.name == "kernel.c" else ""
+        (folder / source.name).write_text(declared + text)
+    assert not left, "nothing was planted"
+    file = folder / "planted.so"
+    subprocess.run(["cc", *build.FLAGS, "-O1", "-o", str(file), str(folder / "kernel.c")], check=True)
+    return ctypes.CDLL(str(file))
