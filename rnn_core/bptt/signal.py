@@ -125,8 +125,10 @@ class Signal:
         """At least one layer, the largest entry of each brought to size 1. inf, nan and zeros stay as they are."""
         parts, e = self.layers[0]
         if self.wide is not None or not all_finite(*parts.values()):
-            return list(self.layers)
-        return Wide.of(parts, e).layers(any_part(parts)) or [Layer(parts, 0)]
+            layers = list(self.layers)
+        else:
+            layers = Wide.of(parts, e).layers(any_part(parts)) or [Layer(parts, 0)]
+        return [Layer(*renormalise(layer.parts, layer.exponent)) for layer in layers]
 
     def gradients(self) -> dict[str, Array | Scaled]:
         """dL/dstate by name, each (B, H), with one exponent a part; entries too far below the largest become 0."""

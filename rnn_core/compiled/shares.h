@@ -3,7 +3,7 @@
 
 /* K (Bp x Bp) = a^T a for a (rows x Bp); squares of LANES x LANES sums stay in registers, and only those on and right of the diagonal are
  * taken. */
-static __attribute__((noinline)) void NAME(gram)(const REAL *a, long rows, long Bp, REAL *K) {
+static __attribute__((noinline)) void NAME(gram_of_samples)(const REAL *a, long rows, long Bp, REAL *K) {
     for (long first = 0; first < Bp; first += LANES)
         for (long b = first; b < Bp; b += LANES) {
             vec sum[BYTES / sizeof(REAL)] = {};
@@ -65,8 +65,8 @@ static NAME(block_share) NAME(share_of_block)(const NAME(net) *n, const NAME(sha
         return share;
     NAME(times_power)(d, rows * n->Bp, -size_d, d);
     NAME(times_power)(f, all, -size_f, o->f);
-    NAME(gram)(d, rows, n->Bp, o->K1);
-    NAME(gram)(o->f, n->H, n->Bp, o->K2);
+    NAME(gram_of_samples)(d, rows, n->Bp, o->K1);
+    NAME(gram_of_samples)(o->f, n->H, n->Bp, o->K2);
     share.squares = NAME(product_of_grams)(o->K1, o->K2, n->Bp, &share.alone);
     NAME(product)(n->width, W, NULL, rows, n->H, o->f, 0, NULL, o->product, rows, NULL, n->Bp, NULL, 0);
     share.inner = NAME(dot)(d, o->product, rows * n->Bp);

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -195,3 +195,21 @@ def _gradients(output: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     if not output.requires_grad:
         return tuple(map(torch.zeros_like, inputs))
     return tuple(torch.autograd.grad(output, inputs, allow_unused=True, materialize_grads=True))
+
+
+def functions_by_hand(step: Step, params: Params, x: Tensor, before: Parts) -> list[str]:
+    """The names of the ``torch.autograd.Function`` in the graph of a step, from x (rows, D) and the state before, each (rows, …)."""
+    leaves = {name: part.detach().clone().requires_grad_() for name, part in before.items()}
+    with torch.enable_grad():
+        after = step(params, x.detach().clone().requires_grad_(), leaves)
+    todo: list[Any] = [part.grad_fn for part in after.values()]
+    seen, names = set(), set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            names.add(type(node).__name__.removesuffix("Backward"))
+        todo += [following for following, _ in node.next_functions]
+    return sorted(names)

@@ -200,7 +200,8 @@ def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivat
     )  # a part that the last output does not come from starts later
     end = int(reached[-1]) + 1 if reached.size else len(samples)
     window = theory.settled_window(_rms(tape, measured)[:end])
-    growth = theory.growth(samples[:end], window)
+    with np.errstate(invalid="ignore"):  # inf - inf, where a gradient is not finite
+        growth = theory.growth(samples[:end], window)
     spectrum = None
     if exponents and hasattr(theory, "lyapunov_spectrum"):
         total = sum(math.prod(shape) for shape in tape.shapes.values())

@@ -16,6 +16,7 @@ import numpy as np
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, check_alike, dtype_name, namespace
 from rnn_core.cells.base import BadStep, Cell
+from rnn_core.choices import unknown
 from rnn_core.scaling import (
     WINDOW,
     Scaled,
@@ -59,7 +60,6 @@ class TorchCell(Cell):
     """
 
     opaque: ClassVar[bool] = True
-    weight: ClassVar[str | None] = None
     gates: ClassVar[tuple[str, ...]] = ()
     name: str  # type: ignore[misc]
     state_names: tuple[str, ...]  # type: ignore[misc]
@@ -211,13 +211,16 @@ class TorchCell(Cell):
         """The form in which the module takes parts that were given by name: a dict, a tensor, or a tuple."""
         from rnn_core.cells.own.state import Form
 
-        values = tuple(state.values())
-        candidates: list[tuple[Any, Any]] = [
-            (state, self.given_names),
-            (values[0] if len(values) == 1 else values, self.given_names or tuple(state)),
-        ]
+        names = self.given_names or tuple(state)
+        for name in state:
+            if name not in names:
+                raise ValueError(unknown("state", name, names))
+        if missing := [name for name in names if name not in state]:
+            raise ValueError(f"state: {', '.join(missing)} is missing; the cell {self.name!r} needs all parts")
+        values = tuple(state[name] for name in names)
+        candidates = [{name: state[name] for name in names}, *(values if len(values) == 1 else ()), values]
         failures = []
-        for candidate, names in candidates:
+        for candidate in candidates:
             form = Form.of(candidate, names, self.given_hidden)
             try:
                 self._program.forward(form, x[0], {name: state[name] for name in form.names})
@@ -297,11 +300,6 @@ class TorchCell(Cell):
 
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         return []
-
-    def step_gradients(self, params: Params, saved: Any, total: State) -> dict[str, Array | Scaled]:
-        every = [total[name] for name in self.state_names]
-        dv = namespace(every[0]).concat(every)[None]
-        return self.parameter_gradients(params, [saved], dv, np.zeros(1, dtype=np.int64))
 
     # ---- sums over time --------------------------------------------------------------------------------------------------
 

@@ -284,36 +284,7 @@ def test_a_saturated_gate_in_float32_still_writes() -> None:
     assert shares.log_norm[0] == pytest.approx(math.log(math.hypot(dv_r, dv_n)), abs=1e-4)
 
 
-# ---- a cell that gives its gradients by step -------------------------------------------------------------------------------
-
-
-class ByStep(rc.GRUResetBeforeCell):
-    """A cell that says a step's gradients itself, as a user's module does."""
-
-    weight = None
-
-    def step_gradients(self, params: dict[str, Any], saved: Any, total: dict[str, Any]) -> dict[str, Any]:
-        du, dv, _ = self.backward(params, saved, total)
-        factors, H = self.factors(saved, saved[-1]), saved[-1].shape[0]
-        blocks = [dv[i * H : (i + 1) * H] @ factor.T for i, factor in enumerate(factors)]
-        xp = np if isinstance(dv, np.ndarray) else torch
-        return {"weight_hh": xp.concatenate(blocks), "bias_hh": dv.sum(1), "bias_ih": du.sum(1)}
-
-
-@pytest.mark.parametrize("power", [0, 2000])
-def test_by_a_step_gradient_of_all_parameters(power: int) -> None:
-    network = replace(draw_network("gru_reset_before", T=8, B=3, H=4), cell=ByStep())
-    network = replace(network, grad_state=None)
-    tape = rc.forward(network.cell, network.params, network.x, network.state)
-    shares = rc.backward(tape, rc.Scaled(network.grad_hidden, power)).weight_shares
-    assert set(shares.names) == {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
-    copies = copies_of_the_weight(replace(network, cell=rc.GRUResetBeforeCell()))
-    assert (shares.log_norm - power * math.log(2.0) > np.log(np.linalg.norm(copies, axis=(1, 2)))).all()
-    # without dL/dW_ih, which the steps leave out, the shares fall short of one by what it has of the sum
-    grads = {name: value if power == 0 else value.mantissa for name, value in rc.backward(tape, network.grad_hidden).params.items()} if power == 0 else None  # fmt: skip
-    if grads is not None:
-        squares = {name: float(np.sum(value**2)) for name, value in grads.items()}
-        assert shares.share.sum() == pytest.approx(1.0 - squares["weight_ih"] / sum(squares.values()), rel=1e-12)
+# ---- a user's own module -------------------------------------------------------------------------------------------------
 
 
 MODULES = {"vanilla": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}

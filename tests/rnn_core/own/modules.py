@@ -88,3 +88,58 @@ class Oscillator(nn.Module):
     def forward(self, x: Tensor, state: Two) -> Two:
         speed = state.speed - 0.3 * torch.tanh(self.stiffness(state.position)) + self.read(x)
         return Two(state.position + 0.3 * speed, speed)
+
+
+class Decay(nn.Module):
+    """A matrix memory C_t = f ⊙ C_{t-1} + v v^T with fixed rates: every gradient is known exactly, however far it goes."""
+
+    def __init__(self, rates: Any, D: int = 2) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(torch.as_tensor(rates, dtype=torch.float64))
+        self.read = nn.Linear(D, self.rates.shape[0], bias=False)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return self.rates.new_zeros(batch_size, *self.rates.shape)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        v = self.read(x)
+        return self.rates * memory + v[:, :, None] * v[:, None, : memory.shape[2]]
+
+
+class OneBatch(Elman):
+    """Made for three sequences and no other number, as modules with buffers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.arange(12.0).reshape(3, 4) / 12)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        if x.shape[0] != 3:
+            raise ValueError("three sequences")
+        return torch.tanh(self.read(x) + self.turn(h) + self.offset)
+
+
+class Tanh(torch.autograd.Function):
+    """tanh with a backward pass by hand, which is ``slope(h)``."""
+
+    slope: Any = staticmethod(lambda h: 1 - h * h)
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        h = torch.tanh(a)
+        ctx.save_for_backward(h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (h,) = ctx.saved_tensors
+        found: Tensor = g * Tanh.slope(h)
+        return found
+
+
+class ByHand(Elman):
+    """Elman's cell with that."""
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        out: Tensor = Tanh.apply(self.read(x) + self.turn(h))
+        return out

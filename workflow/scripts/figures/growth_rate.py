@@ -109,6 +109,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
         *(["one test"] if data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1 else []),
         *(["interval"] if data["seed"].nunique() > 1 else []),
+        *(["theory"] if theory else []),
         *(["hues"] if len(data["hue"].cat.categories) > 1 else []),
         *(["radius"] if data["x_axis"].iloc[0] == "spectral_radius" else []),
     ]
