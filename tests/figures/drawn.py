@@ -108,6 +108,13 @@ def at_rest(run: Settings, radius: float) -> float | None:
     return math.log(0.5 + 0.25 * radius) if linear is None else linear
 
 
+def critical_radius(run: Settings, predicted: bool) -> float | None:
+    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
+    if run["cell"] in ("vanilla", "residual"):
+        return 1.2 if predicted else None
+    return None if at_rest(run, 1.0) is None else 2.0 + 0.03 * run["seed"]
+
+
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """Append one run to all tables.
 
@@ -123,6 +130,9 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     parts = weight_parts(settings, rate) if given.get("weights", True) else [(math.nan, math.nan)] * T
     predicted = settings["initializer"] != "identity" and settings["cell"] == "vanilla"
     prediction = given.get("predicted", rate_of(settings | {"seed": 0}) - 0.02) if predicted else None
+    by = "operating point" if predicted else None
+    if prediction is None and given.get("dynamic") is not None:
+        prediction, by = given["dynamic"], "dynamic mean field"
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     row = common | settings | {
         "task_input_size": 1, "task_loss_at": settings["loss_at"] or "last",
@@ -131,14 +141,16 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
         "linear_rate": one_step(settings, settings["spectral_radius"]),
         "bound_rate": one_step(settings, 2 * settings["spectral_radius"]),
-        "mean_field_rate": prediction, "predicted_rate": prediction, "operating_rate": prediction,
+        "mean_field_rate": prediction if predicted else None, "predicted_rate": prediction,
+        "operating_rate": prediction if predicted else None,
         "slope_fluctuation": 0.01 if predicted else None, "bistable": False if predicted else None,
-        "predicted_by": "operating point" if predicted else None,
+        "predicted_by": by,
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
         "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"], "sigma_u": settings["input_scale"],
         "rest_rate": at_rest(settings, settings["spectral_radius"]), "mean_field_q": 0.1 if predicted else None,
-        "chi": None if prediction is None else math.exp(2 * prediction), "correlation": 1.0 if predicted else None,
-        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": 1.2 if predicted else None,
+        "chi": math.exp(2 * prediction) if predicted else None, "correlation": 1.0 if predicted else None,
+        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": critical_radius(settings, predicted),
+        "dynamic_rate": given.get("dynamic"),
         "baseline_loss": 2.3 if trains else None,
         "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
         "deviation": None if prediction is None else rate - prediction,
@@ -194,7 +206,7 @@ def extend(columns: dict[str, list[Any]], row: Settings) -> None:
 
 
 def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> dict[str, Path]:
-    """The five tables of a study that nobody ran."""
+    """The tables of a study that nobody ran."""
     found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in TABLES}
     for run in runs:
         make_run(run, found)
