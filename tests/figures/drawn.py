@@ -161,6 +161,8 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
         "verified_error": None, "data": None, "device": "cpu", "engine": "synthetic",
     }  # fmt: skip
+    if given.get("spectra"):
+        row |= make_spectra(common, T, rate, given, found["spectra"])
     extend(found["runs"], row)
     extend(found["timings"], common | {"seconds": 0.1, "verify_seconds": None})
     for t in range(1, T + 1):
@@ -190,6 +192,31 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
             break
 
 
+DIRECTIONS = 6
+
+
+def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: dict[str, list[Any]]) -> Settings:
+    """Append the spectra of one run: λ_i = rate − i/10 for direction i from 0, exactly what its singular values grow by. The columns of ``runs``.
+
+    ``directions`` of the last are dead (−∞). ``lags`` are those of the singular values.
+    """
+    dead, lags = given.get("dead_directions", 0), [lag for lag in given.get("lags", (1, 3)) if lag <= T]
+    exponents = [-math.inf if i >= DIRECTIONS - dead else rate - 0.1 * i for i in range(DIRECTIONS)]
+    for i, exponent in enumerate(exponents, start=1):
+        of_run = common | {"update": 0, "sample": 0, "i": i}
+        for lag in lags:
+            extend(found, of_run | {"lag": lag, "lyapunov_exponent": None, "lyapunov_error": None, "log10_singular_value": exponent * lag / LN10, "log10_gradient_ratio": rate * lag / LN10 - 0.1 if lag < T else None})  # fmt: skip
+        extend(found, of_run | {"lag": None, "lyapunov_exponent": exponent, "lyapunov_error": 0.01, "log10_singular_value": None, "log10_gradient_ratio": None})  # fmt: skip
+    surviving = (
+        sum((exponents[0] - each) * lags[-1] < 2 * LN10 for each in exponents) if lags and math.isfinite(rate) else None
+    )
+    return {
+        "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
+        "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
+        "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
+    }  # fmt: skip
+
+
 def make_check(given: Settings) -> Settings:
     """One row of the table checks."""
     return {
@@ -207,13 +234,15 @@ def extend(columns: dict[str, list[Any]], row: Settings) -> None:
 
 def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> dict[str, Path]:
     """The tables of a study that nobody ran."""
-    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in TABLES}
+    runs = list(runs)
+    tables = (*TABLES, *(["spectra"] if any(run.get("spectra") for run in runs) else []))
+    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in tables}
     for run in runs:
         make_run(run, found)
     for check in checks:
         extend(found["checks"], make_check(check))
-    for table in TABLES:
+    for table in tables:
         rows = len(next(iter(found[table].values()), ()))
         columns = {column.name: [None] * rows for column in columns_of(table)} | found[table]
         store.write(store.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"})
-    return {table: folder / f"{table}.parquet" for table in TABLES}
+    return {table: folder / f"{table}.parquet" for table in tables}
