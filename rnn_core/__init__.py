@@ -28,8 +28,12 @@ What each name is for:
 - A run: ``Experiment`` (its settings), ``run``, ``run_many``, ``Result`` (what it measured).
 - The steps of a run: ``prepare`` gives a ``Problem``, ``evaluate`` the loss and gradients of one batch.
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
-  ``NotKept`` stands for an array that the memory budget had no room for.
+  ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
+  gradient, ``EntryQuantiles`` how large its entries are.
 - Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``; ``Cell`` is their base.
+  ``TorchCell`` is any torch module (x_t, state) -> state of your own.
+- A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
+  ``check_derivatives`` finds a wrong backward pass in it.
 - Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
   measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
   ``Adam`` are optimisers.
@@ -43,13 +47,15 @@ directly above its backward step.
 
 from rnn_core import cells, tasks, theory
 from rnn_core.activations import ACTIVATIONS, Activation, activation
-from rnn_core.bptt import Gradients, NotKept, backward, forward
+from rnn_core.bptt import Gradients, NotKept, WeightShares, backward, forward
 from rnn_core.cells import *  # noqa: F403 - CELLS, Cell and every cell
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
+from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
+from rnn_core.quantiles import EntryQuantiles
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences
@@ -62,26 +68,32 @@ __all__ = [
     "Adam",
     "Clipped",
     "Clipping",
+    "EntryQuantiles",
     "Experiment",
     "GENERATED",
     "Gradients",
     "INITIALIZERS",
+    "InputTrace",
     "LOSSES",
     "Momentum",
     "NotKept",
     "OPTIMIZERS",
+    "Probe",
     "Problem",
     "Result",
     "SGD",
     "Scaled",
     "Sequences",
     "Tape",
+    "WeightShares",
     "activation",
     "backward",
+    "check_derivatives",
     "evaluate",
     "forward",
     "parse_clipping",
     "prepare",
+    "probe",
     "recurrent_matrix",
     "run",
     "run_many",

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,10 @@ LOOKED_AT = 64  # steps and sequences of x from which the order of its axes is g
 GradHidden = Array | Scaled | Callable[[int, int], Array | Scaled | None] | None
 
 
-def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memory_budget: float | None) -> None:
-    """The arguments of ``forward``."""
+def check_inputs(
+    cell: Cell, params: Params, x: Array, state: Any, memory_budget: float | None
+) -> tuple[Cell, State | None]:
+    """The arguments of ``forward``. Returns the cell and the state as the engine takes them: those given, but for a ``TorchCell``."""
     if (
         memory_budget is not None
         and memory_budget != math.inf
@@ -40,6 +43,16 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
     check_alike("x", x, "x", x)
     if x.ndim != 3 or x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"x: shape {tuple(x.shape)} is not allowed; it must be (T, B, D) with T >= 1 and B >= 1")
+    if cell.opaque:
+        cell, state = cell.bound(params, x, state)
+    else:
+        _check_weights(cell, params, x)
+    check_state("state", cell, state, x.shape[1], cell.state_shapes(params), x)
+    return cell, state
+
+
+def _check_weights(cell: Cell, params: Params, x: Array) -> None:
+    """The parameters of a cell of ours, and x beside them."""
     for name in ("weight_ih", "weight_hh"):
         if name not in params:
             hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
@@ -66,7 +79,6 @@ def check_inputs(cell: Cell, params: Params, x: Array, state: State | None, memo
             check_alike(name, params[name], "x", x)
             check_shape(name, params[name], shape, letters[name])
     check_shape("x", x, (x.shape[0], x.shape[1], D), "(T, B, D)")
-    check_state("state", cell, state, (x.shape[1], H), x)
 
 
 def warn_if_batch_first(x: Array, stacklevel: int) -> None:
@@ -113,20 +125,26 @@ def check_gradients(
     if grad_hidden is not None and not callable(grad_hidden):
         check_like_x("grad_hidden", grad_hidden, tape.x)
         check_shape("grad_hidden", grad_hidden, (tape.x.shape[0], *shape), "(T, B, H)", _swapped(grad_hidden, tape.x))
-    check_state("grad_state", tape.cell, grad_state, shape, tape.x, whole=False)
+    check_state("grad_state", tape.cell, grad_state, tape.x.shape[1], tape.shapes, tape.x, whole=False)
     if window is not None and not (is_integer(window) and window >= 1):
         raise ValueError(f"window: {window!r} is not allowed; it must be a number of steps, at least 1")
     if signal_threshold is not None and not (is_number(signal_threshold) and signal_threshold > 0.0):
         raise ValueError(f"signal_threshold: {signal_threshold!r} is not allowed; it must be a number above 0")
 
 
-def state_shape(tape: Tape) -> tuple[int, int]:
-    """(B, H)."""
-    return tape.x.shape[1], tape.params["weight_hh"].shape[1]
+def state_shape(tape: Tape) -> tuple[int, ...]:
+    """(B, H), or the shape of the first part of another state."""
+    return (tape.x.shape[1], *tape.shapes[tape.cell.state_names[0]])
 
 
 def check_state(
-    argument: str, cell: Cell, state: State | None, shape: tuple[int, ...], x: Array, whole: bool = True
+    argument: str,
+    cell: Cell,
+    state: State | None,
+    B: int,
+    shapes: dict[str, tuple[int, ...]],
+    x: Array,
+    whole: bool = True,
 ) -> None:
     if state is None:
         return
@@ -139,7 +157,8 @@ def check_state(
         hint = ""
         if state[name].shape[:1] == x.shape[:1] != x.shape[1:2]:
             hint = f"; x {tuple(x.shape)} looks batch-first: swap its first two axes"
-        check_shape(f"{argument}[{name!r}]", state[name], shape, "(B, H)", hint)
+        letters = "(B, H)" if len(shapes[name]) == 1 else "(B, …)"
+        check_shape(f"{argument}[{name!r}]", state[name], (B, *shapes[name]), letters, hint)
         if isinstance(state[name], Scaled) and not isinstance(state[name].exponent, int):
             raise ValueError(
                 f"{argument}[{name!r}]: a state needs one exponent for all its entries, and this has one per row"

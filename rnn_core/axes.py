@@ -29,6 +29,7 @@ class Axis:
         unset: what None means; empty where None is not allowed.
         training: it acts on training alone. Nothing that is measured at the start depends on it.
         checked: which values of a sweep an engine check must see: ``all``, both ``ends``, or any one, the ``first``.
+        built_in: why only a built-in cell has it, and a user's own has None; empty if every cell has it.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Axis:
     unset: str = ""
     training: bool = False
     checked: str = "all"
+    built_in: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed.

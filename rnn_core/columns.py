@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rnn_core.choices import unknown
 
+OWN_CELL = "a cell of the user's own"  # where a quantity is not known
 KINDS = ("integer", "number", "flag", "name")
 
 
@@ -23,6 +24,7 @@ class Column:
         unit: of a dimensionless number ``1``.
         meaning: what is measured, in a sentence.
         null: when there is no value; empty if there always is one. A run records None then, or nan for a number.
+        asked: the name by which it must be asked for, as it costs something; empty if it is always measured.
 
     Raises:
         ValueError: the kind is not one of the four.
@@ -33,6 +35,7 @@ class Column:
     unit: str
     meaning: str
     null: str = ""
+    asked: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -49,11 +49,11 @@ class _Remembered:
     The runs of a sweep ask for the same matrices again and again, and an eigenvalue problem takes as long as a hundred steps.
     """
 
-    def __init__(self, measure: Callable[[np.ndarray], float], most: int = REMEMBERED_MATRICES) -> None:
+    def __init__(self, measure: Callable[[np.ndarray], Any], most: int = REMEMBERED_MATRICES) -> None:
         self.measure, self.most = measure, most
-        self.values: dict[tuple[bytes, tuple[int, ...], str], float] = {}
+        self.values: dict[tuple[bytes, tuple[int, ...], str], Any] = {}
 
-    def __call__(self, matrix: np.ndarray) -> float:
+    def __call__(self, matrix: np.ndarray) -> Any:
         key = (hashlib.sha256(matrix.tobytes()).digest(), matrix.shape, matrix.dtype.str)
         if key not in self.values:
             while len(self.values) >= self.most:
@@ -62,7 +62,7 @@ class _Remembered:
         return self.values[key]
 
 
-_spectral_radius = _Remembered(lambda matrix: float(np.max(np.abs(np.linalg.eigvals(matrix)))))
+_eigenvalues = _Remembered(np.linalg.eigvals)
 _sigma_max = _Remembered(lambda matrix: float(np.linalg.norm(matrix, 2)))
 
 
@@ -76,8 +76,13 @@ def spectral_radius(matrix: np.ndarray, remember: bool = True) -> float:
     Raises:
         ValueError: it is not a square matrix of finite numbers. A recurrent matrix of G gates has G square blocks.
     """
+    return float(np.abs(eigenvalues(matrix, remember)).max())
+
+
+def eigenvalues(matrix: np.ndarray, remember: bool = True) -> np.ndarray:
+    """All eigenvalues (H,) of a square matrix (H, H), in no order; arguments as for ``spectral_radius``."""
     matrix = _checked(matrix, square=True)
-    return _spectral_radius(matrix) if remember else _spectral_radius.measure(matrix)
+    return np.asarray(_eigenvalues(matrix) if remember else _eigenvalues.measure(matrix))
 
 
 def sigma_max(matrix: np.ndarray) -> float:
@@ -89,7 +94,7 @@ def sigma_max(matrix: np.ndarray) -> float:
     Raises:
         ValueError: it is not a matrix of finite numbers.
     """
-    return _sigma_max(_checked(matrix, square=False))
+    return float(_sigma_max(_checked(matrix, square=False)))
 
 
 def _checked(matrix: Any, square: bool) -> np.ndarray:

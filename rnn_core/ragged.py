@@ -26,7 +26,8 @@ def only(x: Array | Scaled, kept: Array) -> Array | Scaled:
     if isinstance(x, Scaled):
         mantissa, exponent = mantissa_and_exponents(x)
         return Scaled(only(mantissa, kept), exponent)
-    return namespace(x).where(kept if x.ndim == 2 else kept[..., None], x, 0)
+    xp = namespace(x)
+    return xp.where(xp.reshape(kept, (*kept.shape, *(1,) * (x.ndim - 2))), x, 0)
 
 
 def at_ends(direct: Rows, ends: np.ndarray) -> Rows:

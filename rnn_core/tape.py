@@ -16,7 +16,7 @@ import numpy as np
 
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
-from rnn_core.cells.base import Cell
+from rnn_core.cells.base import BadStep, Cell
 from rnn_core.choices import unknown
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import empty_aligned
@@ -56,8 +56,8 @@ class Segment:
 
     @property
     def hidden(self) -> Array:
-        """h_t after each step, (steps, B, H); ``Scaled`` where plain floats do not hold them."""
-        return self.after("hidden")
+        """h_t after each step, (steps, B, H); ``Scaled`` where plain floats do not hold them. Of other states the first part."""
+        return self.after(next(iter(self.states)))
 
     def after(self, name: str) -> Array:
         """One part of the state after each step, (steps, B, H)."""
@@ -72,6 +72,7 @@ class Tape:
         x: the inputs, (T, B, D).
         state: the final state by name, each (B, H); ``Scaled`` where plain floats do not hold it.
         memory_budget: bytes that states may take; None is no limit.
+        shapes: the shape of every part of one sample's state, by name.
     """
 
     cell: Cell
@@ -81,27 +82,40 @@ class Tape:
     memory_budget: int | None
     checkpoints: list[tuple[State, int]]
     kept: Segment | None
+    shapes: dict[str, tuple[int, ...]]
 
     def __repr__(self) -> str:
-        (T, B, D), H = self.x.shape, self.params["weight_hh"].shape[1]
+        (T, B, D), H = (
+            self.x.shape,
+            ", ".join("×".join(map(str, shape)) for shape in dict.fromkeys(self.shapes.values())),
+        )
         keeps = "every step" if self.kept else f"a checkpoint every {segment_length(T)} steps"
         return f"Tape({self.cell!r}, T={T}, B={B}, D={D}, H={H}, {dtype_name(self.x)}, keeps {keeps})"
 
     @property
     def hidden(self) -> Array:
-        """h_1 … h_T, (T, B, H); ``Scaled`` where plain floats do not hold them."""
-        return self.states("hidden")
+        """h_1 … h_T, (T, B, H); ``Scaled`` where plain floats do not hold them. Of a state with other names its first part."""
+        return self.states(self.cell.state_names[0])
 
     def states(self, name: str) -> Array:
-        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H); a copy.
+        """One part of the state after every step, ``hidden`` or an LSTM's ``cell``, (T, B, H) or as the part is shaped; a copy.
 
         Raises:
             ValueError: the cell's state has no such part.
         """
         if name not in self.cell.state_names:
             raise ValueError(unknown("states", name, self.cell.state_names))
-        whole = self._whole().after(name)
+        whole = self.shaped(name, self._whole().after(name))
         return whole if isinstance(whole, Scaled) else namespace(whole).asarray(whole, copy=True)
+
+    def shaped(self, name: str, rows: Array | Scaled) -> Array | Scaled:
+        """(…, B, rows) of one part of the state as (…, B, *its shape)."""
+        shape = self.shapes[name]
+        if len(shape) == 1:
+            return rows
+        if isinstance(rows, Scaled):
+            return Scaled(self.shaped(name, rows.mantissa), rows.exponent)
+        return namespace(rows).reshape(rows, (*rows.shape[:-1], *shape))
 
     def prefix(self, T: int) -> Tape | None:
         """The tape of the first T steps, as views, bit for bit what ``forward`` would return.
@@ -116,7 +130,7 @@ class Tape:
             return None
         kept, xp = part_of(whole, 0, T), namespace(self.x)
         state = {name: xp.asarray(part[-1].T, copy=True) for name, part in kept.states.items()}
-        return Tape(self.cell, self.params, self.x[:T], state, None, self.checkpoints, kept)
+        return Tape(self.cell, self.params, self.x[:T], state, None, self.checkpoints, kept, self.shapes)
 
     @property
     def saved(self) -> list[Any]:
@@ -194,6 +208,8 @@ def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, sta
 
 def _by_readable_steps(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
     """The textbook loop forward: rnn_core/README.md, sections 1 and 2."""
+    if cell.opaque:
+        return _by_opaque_steps(cell, params, x, start, stop, state)
     u = params["weight_ih"] @ swap(x[start:stop])  # u_t = W_ih x_t + b_ih for all t at once, (steps, G·H, B)
     if "bias_ih" in params:
         u = u + params["bias_ih"][:, None]
@@ -206,6 +222,28 @@ def _by_readable_steps(cell: Cell, params: Params, x: Array, start: int, stop: i
         saved.append(kept)
     _store(states, steps, now)
     return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
+
+
+def _by_opaque_steps(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State) -> Segment:
+    """The same by steps of which nothing is known but their program: what they are given is x_t and the state, as it is stored."""
+    xp, steps = namespace(x), stop - start
+    blank = {name: xp.empty((steps + 1, *part.T.shape), dtype=x.dtype, device=x.device) for name, part in state.items()}
+    states, saved = {name: swap(part) for name, part in blank.items()}, []
+    _store(states, 0, state)
+    with cell.holding(params):
+        for t in range(steps):
+            try:
+                after, kept = cell.forward(params, x[start + t].T, {name: part[t] for name, part in states.items()})
+            except BadStep as bad:
+                raise at_step(cell, start + t, bad) from bad.__cause__
+            _store(states, t + 1, after)
+            saved.append(kept)
+    return Segment(start, stop, states, np.zeros(steps + 1, dtype=np.int64), saved)
+
+
+def at_step(cell: Cell, t: int, bad: BadStep) -> ValueError:
+    """What to raise where step t + 1 is not what a step has to be."""
+    return ValueError(f"the cell {cell.name!r} at step t = {t + 1} {bad}")
 
 
 def _by_compiled_steps(
@@ -273,7 +311,7 @@ def _in_range(h: Array) -> bool:
 
 def joined(segments: list[Segment]) -> Segment:
     """Segments that follow each other as one."""
-    first, xp = segments[0], namespace(segments[0].states["hidden"])
+    first, xp = segments[0], namespace(next(iter(segments[0].states.values())))
     if len(segments) == 1:
         return first
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_core.activations import Activation
-from rnn_core.theory import fixed_point
-from rnn_core.theory.mean_field import APART, AT_REST, FAR_OUT, FEW_STEPS, LARGEST_Q, TOLERANCE, quadrature
+from rnn_core.theory import Correlation, MeanField, correlation_at, fixed_point
+from rnn_core.theory.correlation import ENOUGH, NEAREST, ORDERS, hermite
+from rnn_core.theory.mean_field import (
+    APART,
+    AT_REST,
+    FAR_OUT,
+    FEW_STEPS,
+    LARGEST_Q,
+    TOLERANCE,
+    depth_scale,
+    quadrature,
+)
 
+HALVES = 60  # of the interval that holds a root
 SQUARINGS = 52  # 2**52 factors: what is left of the difference to the limit is below the last digit
 
 
@@ -33,8 +43,8 @@ def log_spectral_radii(matrices: Tensor) -> Tensor:
     return log_radius + weight * torch.linalg.matrix_norm(power).log()
 
 
-def mean_fields(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(rate, bistable) of ``theory.fixed_point`` for many networks, float64 and bool (R,).
+def mean_fields(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> list[MeanField]:
+    """``theory.fixed_point`` of many networks.
 
     All of them are iterated side by side. Where that does not settle, and where phi has kinks, which each need nodes of their own,
     ``fixed_point`` is asked.
@@ -42,21 +52,77 @@ def mean_fields(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> tuple[np
     Args:
         sigma_w2, sigma_u2: as for ``fixed_point``, float64 (R,).
     """
-    rate, bistable = np.full(len(sigma_w2), math.nan), np.zeros(len(sigma_w2), dtype=bool)
-    known = np.zeros(len(sigma_w2), dtype=bool)
-    if not (phi.homogeneous or phi.kinks):
-        chi, rises, settled = _side_by_side(phi, sigma_w2, sigma_u2)
-        known = settled.cpu().numpy()
-        rate, bistable = 0.5 * chi.log().cpu().numpy(), rises.cpu().numpy()
     w, u = sigma_w2.cpu().numpy(), sigma_u2.cpu().numpy()
-    for r in np.flatnonzero(~known):
-        limit = fixed_point(phi, float(w[r]), float(u[r]))
-        rate[r], bistable[r] = limit.rate, limit.bistable
-    return rate, bistable
+    if phi.homogeneous or phi.kinks:
+        return [fixed_point(phi, float(a), float(b)) for a, b in zip(w, u, strict=True)]
+    q, chi, rises, settled = (each.cpu().numpy() for each in _side_by_side(phi, sigma_w2, sigma_u2))
+    return [
+        MeanField(float(q[r]), float(chi[r]), bool(rises[r]))
+        if settled[r]
+        else fixed_point(phi, float(w[r]), float(u[r]))
+        for r in range(len(w))
+    ]
 
 
-def _side_by_side(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(chi_1, whether there is another end above, whether both are known)."""
+def correlations(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor, limits: Sequence[MeanField]) -> list[Correlation]:
+    """``theory.correlation`` of many networks, for copies that see the same inputs.
+
+    Where chi_1 is at most 1, copies meet, and nothing is to be found. Of the others the roots are found side by side.
+    """
+    w, u = sigma_w2.cpu().numpy(), sigma_u2.cpu().numpy()
+    together = not (phi.homogeneous or phi.kinks)
+    apart = [r for r, limit in enumerate(limits) if together and limit.chi > 1.0 and math.isfinite(limit.q)]
+    found = (
+        dict(zip(apart, _parted(phi, sigma_w2[apart], sigma_u2[apart], [limits[r].q for r in apart]), strict=True))
+        if apart
+        else {}
+    )
+    return [
+        found[r] if r in found else correlation_at(phi, float(w[r]), float(u[r]), limit.q, limit.chi)
+        for r, limit in enumerate(limits)
+    ]
+
+
+def _parted(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor, variances: list[float]) -> list[Correlation]:
+    """Where copies stay apart: the c below 1 at which the map of c meets the diagonal, by halves."""
+    device = sigma_w2.device
+    q = torch.clamp(torch.tensor(variances, dtype=torch.float64, device=device), min=AT_REST)
+    powers, tail, order = _series(phi, q)
+    k = torch.arange(powers.shape[1], device=device, dtype=torch.float64)
+
+    def value(c: Tensor) -> Tensor:
+        return (powers * c[:, None] ** k).sum(dim=1) + tail * c**order
+
+    low, high = torch.zeros_like(q), torch.full_like(q, 1.0 - NEAREST)
+    for _ in range(HALVES):
+        middle = 0.5 * (low + high)
+        rises = (sigma_w2 * value(middle) + sigma_u2) / q > middle
+        low, high = torch.where(rises, middle, low), torch.where(rises, high, middle)
+    slope = (k * powers)[:, 1:] * low[:, None] ** k[:-1]
+    chi = sigma_w2 * (slope.sum(dim=1) + tail * order * low ** (order - 1.0)) / q
+    return [Correlation(c, x, depth_scale(x)) for c, x in zip(low.tolist(), chi.tolist(), strict=True)]
+
+
+def _series(phi: Activation, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(a_k² (R, orders), what the orders beyond carry, their order (R,)), as in ``theory.correlation``."""
+    z, weights = (torch.as_tensor(each.reshape(-1), device=q.device) for each in quadrature(()))
+    a = q.sqrt()[:, None] * z
+    f, df = phi.f(a), phi.df(a)
+    value, slope = (f**2 * weights).sum(dim=1), q * (df**2 * weights).sum(dim=1)
+    table = torch.as_tensor(hermite(ORDERS[-1]), device=q.device)
+    powers = torch.stack([torch.mv(table, row) for row in f * weights]) ** 2  # row by row, for a row's bits
+    k = torch.arange(ORDERS[-1], device=q.device, dtype=torch.float64)
+    known = (k * powers).cumsum(dim=1)
+    enough = torch.stack([slope - known[:, orders - 1] <= ENOUGH * slope for orders in ORDERS[:-1]], dim=1)
+    for i, orders in reversed(list(enumerate(ORDERS[:-1]))):
+        powers[enough[:, i], orders:] = 0.0
+    beyond, left = value - powers.sum(dim=1), slope - (k * powers).sum(dim=1)
+    some = (beyond > 0.0) & (left > 0.0)
+    return powers, torch.where(some, beyond, 0.0), torch.where(some, left / beyond, 1.0)
+
+
+def _side_by_side(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(q, chi_1, whether there is another end above, whether all are known)."""
     z, weights = (torch.as_tensor(each.reshape(-1), device=sigma_w2.device) for each in quadrature(()))
 
     def expected(function: Callable[[Tensor], Tensor], q: Tensor) -> Tensor:
@@ -82,4 +148,4 @@ def _side_by_side(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor) -> tuple[
         rises, known, far = torch.where(known, rises, stays & ~comes_down), known | comes_down | stays, following
         if bool(known.all()):
             break
-    return sigma_w2 * expected(phi.df, end), rises, settled & known & (end <= LARGEST_Q)
+    return end, sigma_w2 * expected(phi.df, end), rises, settled & known & (end <= LARGEST_Q)

@@ -11,9 +11,11 @@ Read ``loop.py`` first: the loop over steps, last to first, and the sums over ti
 | ``watch.py`` | whether they do |
 | ``steps.py`` | the ways to take steps: by the textbook loop, with care, or compiled |
 | ``results.py`` | ``Gradients``, and what collects them |
+| ``weights.py`` | ``WeightShares``: which step writes a weight's gradient (section 3.3) |
 """
 
 from rnn_core.bptt.passes import backward, forward, run_forward
 from rnn_core.bptt.results import Gradients, NotKept
+from rnn_core.bptt.weights import WeightShares
 
-__all__ = ["Gradients", "NotKept", "backward", "forward", "run_forward"]
+__all__ = ["Gradients", "NotKept", "WeightShares", "backward", "forward", "run_forward"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_core.arrays import Array, Params, State, namespace
 from rnn_core.bptt.loop import Step, Steps
-from rnn_core.bptt.signal import Layer, Signal, Wide
+from rnn_core.bptt.signal import Layer, Signal, Wide, any_part
 from rnn_core.bptt.watch import results_hold
 from rnn_core.cells.base import Cell
 from rnn_core.scaling import (
@@ -39,28 +39,27 @@ def careful_step(cell: Cell, params: Params, saved: Any, signal: Signal) -> Step
         log_norm=np.array([[log_norm(part, e) for part, e in total.values()]]),
         exponent=np.array([[*(e for _, e in total.values()), common]]),
         sent=Signal.sum_of([Layer(step.sent, step.exponent) for step in steps]),
-        log_norm_samples=_log_norms_of_samples(steps) if len(steps) > 1 else None,
+        log_norm_samples=_log_norms_of_samples(cell.state_names[0], steps) if len(steps) > 1 else None,
         careful=True,
     )
 
 
-def _log_norms_of_samples(steps: list[Step]) -> np.ndarray:
-    """ln of the norm of every sample of dL/dh_t, (B,)."""
-    return Wide.sum_of([Layer({"hidden": step.total["hidden"]}, step.exponent) for step in steps]).log_norms("hidden")
+def _log_norms_of_samples(name: str, steps: list[Step]) -> np.ndarray:
+    """ln of the norm of every sample of one part of dL/dstate_t, (B,)."""
+    return Wide.sum_of([Layer({name: step.total[name]}, step.exponent) for step in steps]).log_norms(name)
 
 
 def _side_by_side(cell: Cell, params: Params, saved: Any, layers: list[Layer]) -> list[Step] | None:
     """The step of several layers at once, as if they were samples; None where that over- or underflows somewhere."""
-    xp, count = namespace(params["weight_hh"]), len(layers)
-    if count == 1:
+    xp, count = namespace(any_part(layers[0].parts)), len(layers)
+    if count == 1 or not cell.any_batch:
         return None
     joint = {name: xp.concat([layer.parts[name] for layer in layers], axis=-1) for name in cell.state_names}
     repeated: Any = tuple(xp.concat([a] * count, axis=-1) for a in (saved if isinstance(saved, tuple) else (saved,)))
     repeated = repeated if isinstance(saved, tuple) else repeated[0]
     try:
         with flags_raise():
-            total = cell.total(repeated, joint)
-            du, dv, sent = cell.backward(params, repeated, total)
+            total, du, dv, sent = cell.back(params, repeated, joint)
     except FloatingPointError:
         return None
     if not results_hold(total, du, dv, sent):
@@ -77,13 +76,12 @@ def _of_layer(cell: Cell, params: Params, saved: Any, layer: Layer) -> Step:
     """The step of one layer, at the first scale at which nothing over- or underflows."""
 
     def step(shift: int) -> tuple[State, Array, Array, State]:
-        total = cell.total(saved, {name: times_power_of_two(part, shift) for name, part in layer.parts.items()})
-        return total, *cell.backward(params, saved, total)
+        return cell.back(params, saved, {name: times_power_of_two(part, shift) for name, part in layer.parts.items()})
 
     def arrays(results: tuple[State, Array, Array, State]) -> list[Array]:
         total, du, dv, sent = results
         return [*total.values(), du, dv, *sent.values()]
 
-    like_this = layer.parts["hidden"]
+    like_this = any_part(layer.parts)
     results, shift = at_first_sound_scale(step, arrays, lambda results: results_hold(*results), like_this)
     return Step(*results, layer.exponent - shift)

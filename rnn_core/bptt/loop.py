@@ -13,7 +13,7 @@ import numpy as np
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.watch import watch_of
-from rnn_core.cells.base import Cell
+from rnn_core.cells.base import BadStep, Cell
 from rnn_core.scaling import (
     LN2,
     WINDOW,
@@ -27,7 +27,7 @@ from rnn_core.scaling import (
     sum_of_products,
     times_power_of_two,
 )
-from rnn_core.tape import Segment, Tape, swap
+from rnn_core.tape import Segment, Tape, at_step, swap
 
 Shares = dict[str, "Array | Scaled"]  # what some steps add to the parameter gradients, by name
 
@@ -46,19 +46,29 @@ def back_through_time(
         for t in reversed(range(first, stop)):
             if g is not None and g.joins[t]:  # dh_t = g_t + what the future sent
                 dstate, e = joined(dstate, e, g.columns[t], int(g.exponent[t]))
-            total = cell.total(segment.saved[t], dstate)  # dh_t, and of an LSTM dc_t, which acts through h_t too
+            # dh_t, and of an LSTM dc_t, which acts through h_t too; du_t, dv_t; to h_{t-1} goes W_hh^T dv_t
+            total, du, dv, sent = step_back(cell, params, segment, t, dstate)
             if not watch.total_passes(total):
                 break
-            du, dv, dstate = cell.backward(params, segment.saved[t], total)  # du_t, dv_t; to h_{t-1} goes W_hh^T dv_t
-            watch.note_results(du, dv, dstate)
-            steps.append(Step(total, du, dv, dstate, e))
+            watch.note_results(du, dv, sent)
+            steps.append(Step(total, du, dv, sent, e))
+            dstate = sent
     squares = watch.squares()[: len(steps)]  # ‖dh_t‖² as stored, of the steps that have passed
     return Steps.of(steps[: len(squares)], squares) if len(squares) else None
 
 
+def step_back(cell: Cell, params: Params, segment: Segment, t: int, dstate: State) -> tuple[State, Array, Array, State]:
+    """The total dL/dstate_t, du_t, dv_t and what the state before receives, by step t of ``segment``."""
+    try:
+        return cell.back(params, segment.saved[t], dstate)
+    except BadStep as bad:
+        raise at_step(cell, segment.start + t, bad) from bad.__cause__
+
+
 def joined(dstate: State, e: int, g_t: Array, e_g: int) -> tuple[State, int]:
     """g_t * 2**e_g, the direct part of dL/dh_t, joins what the future sent, dstate * 2**e: the sum of the two, with its exponent."""
-    return add_to_part(dstate, e, "hidden", g_t, e_g)
+    hidden = next(iter(dstate))  # the first part is the one that the loss acts on
+    return add_to_part(dstate, e, hidden, g_t, e_g)
 
 
 def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, exponent: np.ndarray) -> Shares:
@@ -66,6 +76,8 @@ def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, expo
 
     du, dv are (steps, G·H, B); their values are what is stored times 2**exponent[t].
     """
+    if tape.cell.opaque:
+        return tape.cell.parameter_gradients(tape.params, list(segment.saved), dv, exponent)
     x = swap(tape.x[segment.start : segment.stop])
     sums = {"weight_ih": sum_over_time(du, exponent, x), "weight_hh": recurrent_sum(tape.cell, segment, dv, exponent)}
     if "bias_ih" in tape.params:
@@ -101,8 +113,11 @@ def sum_over_time(d: Array, exponent: np.ndarray, factor: Array | None = None) -
     return sum_of_products(d, exponent, factor, contract)
 
 
-def input_gradients(W_ih: Array, du: Array, exponent: np.ndarray) -> tuple[Array, np.ndarray]:
+def input_gradients(tape: Tape, du: Array, exponent: np.ndarray) -> tuple[Array, np.ndarray]:
     """dx_t = W_ih^T du_t, (steps, D, B), and its exponents."""
+    if tape.cell.opaque:  # its u_t is x_t
+        return du, exponent
+    W_ih = tape.params["weight_ih"]
     dx = W_ih.T @ du
     of_du, of_dx = exponents_of(du), exponents_of(dx)  # nan where zero or not finite
     underflowed = np.isnan(of_dx) | (of_dx < -2 * WINDOW[dtype_name(du)])

@@ -7,6 +7,11 @@ plain pass wherever that one stays in range.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 
 from rnn_core.arguments import (
@@ -21,7 +26,8 @@ from rnn_core.arguments import (
 from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.bptt.loop import DirectPart
 from rnn_core.bptt.results import Gradients, Results
-from rnn_core.bptt.steps import BackwardPass, compiled_steps, readable_steps
+from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
+from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
 from rnn_core.scalars import as_python
 from rnn_core.scaling import (
@@ -33,7 +39,7 @@ from rnn_core.scaling import (
     plain_if_fits,
     times_power_of_two,
 )
-from rnn_core.tape import Segment, Tape, joined, nbytes, run_segment, run_whole_compiled, segment_length, swap
+from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, run_segment, run_whole_compiled, segment_length, swap
 
 
 def forward(cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None) -> Tape:
@@ -60,11 +66,12 @@ def run_forward(
     cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
 ) -> Tape:
     """``forward`` of an x whose axes are known to be in order."""
-    check_inputs(cell, params, x, state, memory_budget)
+    cell, state = check_inputs(cell, params, x, state, memory_budget)
     memory_budget = as_python(memory_budget)  # a NumPy integer would overflow in a product
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
-    xp, T, B, H = namespace(x), x.shape[0], x.shape[1], params["weight_hh"].shape[1]
-    now, e = {name: xp.zeros((H, B), dtype=x.dtype, device=x.device) for name in cell.state_names}, 0
+    xp, T, B, shapes = namespace(x), x.shape[0], x.shape[1], cell.state_shapes(params)
+    sizes = {name: (math.prod(shapes[name]), B) for name in cell.state_names}
+    now, e = {name: xp.zeros(size, dtype=x.dtype, device=x.device) for name, size in sizes.items()}, 0
     with np.errstate(all="ignore"):
         for name, value in (state or {}).items():
             now, e = add_to_part(now, e, name, *_columns(value))
@@ -74,7 +81,7 @@ def run_forward(
     if memory_budget is None and (whole := run_whole_compiled(cell, params, x, now, e)):
         e = int(whole.exponent[-1])
         final = {name: plain_if_fits(xp.asarray(part[-1].T, copy=True), e) for name, part in whole.states.items()}
-        return Tape(cell, params, x, final, memory_budget, [], whole)
+        return Tape(cell, params, x, final, memory_budget, [], whole, shapes)
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):
         checkpoints.append((now, e))
@@ -86,7 +93,8 @@ def run_forward(
         now, e = {name: part[-1] for name, part in segment.states.items()}, int(segment.exponent[-1])
         now = {name: xp.asarray(part, copy=True) for name, part in now.items()}
     final = {name: plain_if_fits(part.T, e) for name, part in now.items()}
-    return Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None)
+    tape = Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None, shapes)
+    return replace(tape, state={name: tape.shaped(name, part) for name, part in final.items()})
 
 
 def backward(
@@ -114,29 +122,63 @@ def backward(
     """
     check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
     window, signal_threshold = as_python(window), as_python(signal_threshold)
-    with np.errstate(all="ignore"):  # the steps themselves ask for the flags where they need them
-        back = BackwardPass(tape, window, signal_threshold)
-        results, signal = Results(back), back.nothing_sent()
-        for name, value in (grad_state or {}).items():
-            signal = signal.plus(name, *_columns(value))
-        for segment in tape.segments(backward=True, several=back.compiled and not callable(grad_hidden)):
-            g = _direct_part(tape, grad_hidden, segment)
-            results.add_direct_part(segment.start, g.log_norm)
-            stop, taken = len(segment.saved), None
-            while stop:
-                compilable = taken is None or taken.compiled_can_go_on
-                taken = compiled_steps(back, signal, segment, stop, g, results.kept) if compilable else None
-                taken = taken or readable_steps(back, signal, segment, stop, g)
-                results.add(taken)
-                signal, stop = taken.sent, stop - taken.number
-        return results.gradients(signal)
+    back = BackwardPass(tape, window, signal_threshold)
+    results = Results(back, partial(_totals, back, grad_hidden, grad_state))
+    with np.errstate(all="ignore"), tape.cell.holding(tape.params):  # the steps themselves ask for the flags
+        for segment, g, taken in _steps(back, grad_hidden, grad_state, results.kept):
+            if g is not None:
+                results.add_direct_part(segment.start, g.log_norm)
+            results.add(taken)
+        return results.gradients(taken.sent)
+
+
+def _steps(
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None, kept: State
+) -> Iterator[tuple[Segment, DirectPart | None, Taken]]:
+    """All steps from the last to the first: what some of them gave, with their segment, and when it is new its direct part.
+
+    Compiled ones write into ``kept``, where that is not empty.
+    """
+    tape, signal = back.tape, back.nothing_sent()
+    for name, value in (grad_state or {}).items():
+        signal = signal.plus(name, *_columns(value))
+    for segment in tape.segments(backward=True, several=back.compiled and not callable(grad_hidden)):
+        g = _direct_part(tape, grad_hidden, segment)
+        stop, taken = len(segment.saved), None
+        while stop:
+            compilable, new = taken is None or taken.compiled_can_go_on, taken is None
+            taken = compiled_steps(back, signal, segment, stop, g, kept) if compilable else None
+            taken = taken or readable_steps(back, signal, segment, stop, g)
+            yield segment, g if new else None, taken
+            signal, stop = taken.sent, stop - taken.number
+
+
+def _totals(
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None
+) -> Iterator[Totals]:
+    """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept."""
+    with back.tape.cell.holding(back.tape.params):
+        for segment, _, taken in _steps(back, grad_hidden, grad_state, {}):
+            start = taken.start - segment.start
+            exponent = {
+                n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names
+            }
+            parts = dict(taken.columns)
+            if taken.given is not None:
+                parts[GIVEN], exponent[GIVEN] = taken.given
+            yield part_of(segment, start, start + taken.number), parts, exponent
 
 
 def _columns(value: Array | Scaled) -> tuple[Array, int]:
-    """(B, H), plain or scaled, as (columns, exponent)."""
+    """(B, H) or (B, …), plain or scaled, as (columns, exponent)."""
     mantissa, exponent = (value.mantissa, value.exponent) if isinstance(value, Scaled) else (value, 0)
     assert isinstance(exponent, int)  # ``check_state`` has seen to it
-    return constant(mantissa).T, exponent
+    return _flat(constant(mantissa), 1).T, exponent
+
+
+def _flat(array: Array, leading: int) -> Array:
+    """With all axes but the ``leading`` ones as one, (…, rows)."""
+    return array if array.ndim == leading + 1 else namespace(array).reshape(array, (*array.shape[:leading], -1))
 
 
 def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> DirectPart:
@@ -146,12 +188,13 @@ def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Direc
         steps = len(segment.saved)
         return DirectPart(None, np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=bool), np.full(steps, -np.inf))
     mantissa, exponent = mantissa_and_exponents(rows)
+    mantissa = _flat(mantissa, 2)
     norms = log_norms(mantissa)  # -inf for zeros only
     return DirectPart(swap(mantissa), exponent, norms != -np.inf, norms + exponent * LN2)
 
 
 def _rows_of(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
-    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H); None for zeros."""
+    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H), or as the first part is shaped; None for zeros."""
     if grad_hidden is None:
         return None
     if callable(grad_hidden):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import numpy as np
 from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
+from rnn_core.bptt.weights import Totals, WeightShares, weight_shares
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
+from rnn_core.quantiles import LEVELS, EntryQuantiles, entry_quantiles
 from rnn_core.scaling import (
     LN2,
     LN10,
@@ -25,7 +27,7 @@ from rnn_core.scaling import (
     mantissa_and_exponents,
     plain_if_fits,
 )
-from rnn_core.tape import pieces, swap
+from rnn_core.tape import Tape, pieces, swap
 
 LARGEST_PIECE = 2**16  # entries that are looked at together
 
@@ -43,9 +45,12 @@ class Gradients:
         log_norm_immediate: the same for the direct part alone, as it was given in ``grad_hidden``.
         cell: of an LSTM total dL/dc_t (through h_t and through c_{t+1}), (T, B, H); None for other cells.
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
+        log_norms: ln ‖dL/d(part)_t‖ of every part of the state by its name, each as ``log_norm``, which is that of the first.
+        parts: dL/d(part)_t by name, each (T, B, …), found when it is asked for; ``hidden`` is the first.
         careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
             too far apart for one exponent, or were not finite.
-        find_lost, find_log_norm_samples: compute ``lost`` and ``log_norm_samples`` when they are first asked for.
+        find_lost, find_log_norm_samples, find_weight_shares, find_entry_quantiles: compute ``lost`` and so on when they are first asked
+            for. Until then gradients hold on to their tape.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """
@@ -58,9 +63,13 @@ class Gradients:
     log_norm_immediate: np.ndarray
     cell: Array | Scaled = None
     log_norm_cell: np.ndarray | None = None
+    log_norms: dict[str, np.ndarray] = field(default_factory=dict)
+    parts: Mapping[str, Array | Scaled] = field(default_factory=dict)
     careful_steps: int = 0
     find_lost: Callable[[], dict[str, np.ndarray]] = dict
     find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
+    find_weight_shares: Callable[[tuple[str, ...]], WeightShares] = lambda names: _unknown("weight_shares")
+    find_entry_quantiles: Callable[[], EntryQuantiles] = lambda: _unknown("entry_quantiles")
 
     @cached_property
     def lost(self) -> dict[str, np.ndarray]:
@@ -79,10 +88,37 @@ class Gradients:
         """
         return self.find_log_norm_samples()
 
+    @cached_property
+    def weight_shares(self) -> WeightShares:
+        """Which step writes ``params["weight_hh"]``: of every step's contribution its norm, and its cosine with the sum.
+
+        Of a user's module it is about all of its parameters, side by side; ``weight_shares_of`` picks some.
+
+        Found when it is asked for, from ``hidden``; where a memory budget had no room for that, by one more backward pass. (A direct part
+        that is a function is then called once more.)
+        """
+        return self.find_weight_shares(())
+
+    def weight_shares_of(self, *names: str) -> WeightShares:
+        """``weight_shares`` of some parameters of a user's module, side by side. Of other cells ``weight_hh`` is the only one.
+
+        Raises:
+            ValueError: a name is not that of such a parameter.
+        """
+        return self.find_weight_shares(names)
+
+    @cached_property
+    def entry_quantiles(self) -> EntryQuantiles:
+        """How large the entries of dL/dh_t are at every step: quantiles of log2 of their magnitudes, exact beyond float range.
+
+        Found when it is asked for, as ``weight_shares`` is.
+        """
+        return self.find_entry_quantiles()
+
     def __repr__(self) -> str:
         """Sizes, shapes, and between what the norms of dL/dh_t lie."""
-        initial = self.state["hidden"]
-        of_steps = {"hidden": self.hidden, "cell": self.cell, "x": self.x}
+        initial = next(iter(self.state.values()))
+        of_steps = {**(self.parts or {"hidden": self.hidden, "cell": self.cell}), "x": self.x}
         lines = {
             "params": ", ".join(f"{name} {described_shape(value)}" for name, value in self.params.items()),
             "steps": ", ".join(
@@ -93,7 +129,8 @@ class Gradients:
             "state": ", ".join(f"{name} {described_shape(value)}" for name, value in self.state.items()),
             "log10 ‖dL/dh_t‖": _described_norms(self.log_norm),
         }
-        B, H = initial.shape
+        B, *units = initial.shape
+        H = "×".join(str(n) for n in units)
         sizes = f"T={len(self.log_norm)}, B={B}, H={H}, {dtype_name(mantissa_and_exponents(initial)[0])}"
         return "\n".join([f"Gradients({sizes}", *(f"  {name}: {text}" for name, text in lines.items())]) + ")"
 
@@ -128,6 +165,24 @@ for _name in ("hidden", "x", "cell"):
     setattr(Gradients, _name, _WhenAsked(_name))
 
 
+class _Parts(Mapping[str, Any]):
+    """Arrays by name, each found when it is first asked for."""
+
+    def __init__(self, arrays: dict[str, _Later]) -> None:
+        self._arrays: dict[str, Any] = arrays
+
+    def __getitem__(self, name: str) -> Any:
+        if isinstance(self._arrays[name], _Later):
+            self._arrays[name] = self._arrays[name].find()
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
 class NotKept:
     """Stands for an array that a memory budget had no room for; any use of it raises LookupError."""
 
@@ -151,12 +206,15 @@ class Results:
 
     Attributes:
         kept: by name dL/dstate_t and dL/dx_t of every step, (T, rows, B); empty where a memory budget cannot hold them.
+
+    Args:
+        once_more: takes all steps again, where they are not kept, for dL/dstate_t.
     """
 
-    def __init__(self, back: BackwardPass) -> None:
+    def __init__(self, back: BackwardPass, once_more: Callable[[], Iterable[Totals]]) -> None:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
-        self._keeps = back.keeps
+        self._keeps, self._tape, self._main, self._once_more = back.keeps, tape, names[0], once_more
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
         self._sums: dict[str, Array | Scaled] = {}
@@ -186,44 +244,76 @@ class Results:
             for name, share in shares.items():
                 self._sums[name] = add(self._sums[name], share) if name in self._sums else share
             if not self._keeps:  # now or never
-                self._look(start + part.start, taken.columns["hidden"][part])
+                self._look(start + part.start, taken.columns[self._main][part])
 
     def _look(self, start: int, columns: Array) -> None:
         """Notes what is wanted of dL/dh_t, (steps, H, B), where it is not kept."""
-        exponent = self._exponent["hidden"][start : start + columns.shape[0]]
+        exponent = self._exponent[self._main][start : start + columns.shape[0]]
         self._lost.append(lost_fractions(columns, exponent))
         self._log_norm_samples.append(_log_norms_of_samples(columns, exponent, self._samples, start))
         self._samples.clear()
 
     def gradients(self, signal: Signal) -> Gradients:
         """All results; ``signal`` is what the state before the first step receives."""
-        kept = {name: _Later(partial(self._public, name)) for name in self._exponent}
+        kept = {name: _Later(cache(partial(self._public, name))) for name in self._exponent}
         if self._keeps:
-            hidden = (self.kept["hidden"], self._exponent["hidden"])
+            hidden = (self.kept[self._main], self._exponent[self._main])
             find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._samples)
         else:
             find_lost = partial(_one_after_another, self._lost[::-1])
             find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
+        find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
+        find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
+        names = self._tape.cell.state_names
         return Gradients(
             params=self._sums,
             x=kept["x"],
-            state=signal.gradients(),
-            hidden=kept["hidden"],
-            log_norm=self._log_norm["hidden"],
+            state={name: self._tape.shaped(name, value) for name, value in signal.gradients().items()},
+            hidden=kept[self._main],
+            log_norm=self._log_norm[self._main],
             log_norm_immediate=self._log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self._log_norm.get("cell"),
+            log_norms={name: self._log_norm[name] for name in names},
+            parts=_Parts({name: kept[name] for name in names}),
             careful_steps=self._careful,
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
+            find_weight_shares=lambda names: weight_shares(self._tape, self._sums, find_given(), names),
+            find_entry_quantiles=lambda: _entry_quantiles(self._tape, find_totals()),
         )
+
+    def _kept_totals(self, tape: Tape) -> Iterator[Totals]:
+        """dL/dstate_t as kept, segment by segment."""
+        for segment in tape.segments():
+            steps = slice(segment.start, segment.stop)
+            names = tape.cell.state_names
+            yield segment, {n: self.kept[n][steps] for n in names}, {n: self._exponent[n][steps] for n in names}
 
     def _public(self, name: str) -> Any:
         """A kept array as (T, B, rows), plain or ``Scaled``."""
         if not self._keeps:
             return NotKept(name)
         value = plain_if_fits(self.kept[name], self._exponent[name])
-        return Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
+        value = Scaled(swap(value.mantissa), value.exponent) if isinstance(value, Scaled) else swap(value)
+        return value if name == "x" else self._tape.shaped(name, value)
+
+
+def _unknown(name: str) -> Any:
+    raise LookupError(f"grads.{name}: these gradients do not come from backward, which knows their steps")
+
+
+def _entry_quantiles(tape: Tape, totals: Iterable[Totals]) -> EntryQuantiles:
+    """Of dL/dh_t, a few steps at a time."""
+    T, hidden = tape.x.shape[0], tape.cell.state_names[0]
+    found = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
+    with np.errstate(all="ignore"), tape.cell.holding(tape.params):
+        for segment, parts, exponent in totals:
+            columns = parts[hidden]
+            for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
+                steps = slice(segment.start + piece.start, segment.start + piece.stop)
+                found.log2[steps], found.zero[steps] = entry_quantiles(columns[piece], exponent[hidden][piece])
+    return found
 
 
 def _described_norms(log_norm: np.ndarray) -> str:

@@ -31,6 +31,11 @@ from rnn_core.scaling import (
 _NOTHING = -(2**40)  # the exponent of a zero
 
 
+def any_part(parts: State) -> Array:
+    """One of them, to see their library, dtype and batch."""
+    return next(iter(parts.values()))
+
+
 class Layer(NamedTuple):
     """Named arrays (rows, B); their values are what is stored times 2**exponent."""
 
@@ -64,14 +69,14 @@ class Signal:
         split = {name: np.frexp(part) for name, part in parts.items()}
         mantissa = {name: m for name, (m, _) in split.items()}
         exponents = {name: np.where(m == 0, _NOTHING, e.astype(np.int64) + exponent) for name, (m, e) in split.items()}
-        return Wide(mantissa, exponents).signal(parts["hidden"])
+        return Wide(mantissa, exponents).signal(any_part(parts))
 
     def by_columns(self) -> tuple[State, np.ndarray] | None:
         """(parts, exponents (B,)): an exponent a sample. None where that does not hold all entries. NumPy only."""
         parts, e = self.layers[0]
         if self.wide is None:
-            return parts, np.full(parts["hidden"].shape[1], e, dtype=np.int64)
-        return self.wide.by_columns(parts["hidden"].dtype)
+            return parts, np.full(any_part(parts).shape[1], e, dtype=np.int64)
+        return self.wide.by_columns(any_part(parts).dtype)
 
     @classmethod
     def sum_of(cls, layers: list[Layer]) -> Signal:
@@ -80,7 +85,7 @@ class Signal:
             e = max(layer.exponent for layer in layers)
             names = layers[0].parts
             return cls.of({n: sum(times_power_of_two(parts[n], e_l - e) for parts, e_l in layers) for n in names}, e)
-        return Wide.sum_of(layers).signal(layers[0].parts["hidden"])
+        return Wide.sum_of(layers).signal(any_part(layers[0].parts))
 
     def plus(self, name: str, grad: Array, e_grad: int = 0) -> Signal:
         """With ``grad * 2**e_grad`` added to one part: at the exponent that holds both summands, or else entry by entry."""
@@ -120,8 +125,10 @@ class Signal:
         """At least one layer, the largest entry of each brought to size 1. inf, nan and zeros stay as they are."""
         parts, e = self.layers[0]
         if self.wide is not None or not all_finite(*parts.values()):
-            return list(self.layers)
-        return Wide.of(parts, e).layers(parts["hidden"]) or [Layer(parts, 0)]
+            layers = list(self.layers)
+        else:
+            layers = Wide.of(parts, e).layers(any_part(parts)) or [Layer(parts, 0)]
+        return [Layer(*renormalise(layer.parts, layer.exponent)) for layer in layers]
 
     def gradients(self) -> dict[str, Array | Scaled]:
         """dL/dstate by name, each (B, H), with one exponent a part; entries too far below the largest become 0."""

@@ -6,6 +6,7 @@ Derivation: rnn_core/README.md, section 3.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,10 @@ from rnn_core.arrays import Array, namespace
 from rnn_core.bptt.careful import careful_step
 from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
 from rnn_core.bptt.signal import Signal
+from rnn_core.cells.base import BadStep
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import all_finite, plain_if_fits, times_power_of_two
-from rnn_core.tape import Segment, Tape, part_of, segment_length
+from rnn_core.tape import Segment, Tape, at_step, part_of, segment_length
 
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
 TOGETHER = 32  # steps that are computed before any is looked at, where looking means waiting for a GPU
@@ -37,8 +39,8 @@ class BackwardPass:
 
     def __init__(self, tape: Tape, window: int | None, signal_threshold: float | None) -> None:
         self.tape, self.window, self.signal_threshold = tape, window, signal_threshold
-        (T, B, D), H = tape.x.shape, tape.params["weight_hh"].shape[1]
-        self.rows = {**dict.fromkeys(tape.cell.state_names, H), "x": D}
+        T, B, D = tape.x.shape
+        self.rows = {**{name: math.prod(shape) for name, shape in tape.shapes.items()}, "x": D}
         size = T * B * sum(self.rows.values()) * tape.x.dtype.itemsize
         self.keeps = tape.memory_budget is None or size <= tape.memory_budget
         self.compiled = signal_threshold is None and compiled.covers(tape.cell, tape.x)
@@ -54,11 +56,9 @@ class BackwardPass:
 
     def nothing_sent(self) -> Signal:
         """The signal behind the last step: zero."""
-        x, H = self.tape.x, self.rows["hidden"]
-        zeros = namespace(x).zeros
-        return Signal.of(
-            {name: zeros((H, x.shape[1]), dtype=x.dtype, device=x.device) for name in self.tape.cell.state_names}
-        )
+        x, zeros = self.tape.x, namespace(self.tape.x).zeros
+        sizes = {name: (self.rows[name], x.shape[1]) for name in self.tape.cell.state_names}
+        return Signal.of({name: zeros(size, dtype=x.dtype, device=x.device) for name, size in sizes.items()})
 
     def arriving(self, signal: Signal, t: int) -> Signal:
         """``signal`` as it arrives at step t: zero where truncated backpropagation has cut the state off from what follows."""
@@ -82,6 +82,7 @@ class Taken(NamedTuple):
         shares: what they add to the parameter gradients, with the steps, counted from ``start``; the last first.
         log_norm_samples: by step ln ‖dL/dh_t^(b)‖ (B,), where one exponent does not hold its entries.
         careful: the number of steps that were taken layer by layer.
+        given: of an opaque cell what its steps were given, (steps, rows, B), and its exponents; None of other cells.
         compiled_can_go_on: whether compiled steps may be tried next.
     """
 
@@ -94,6 +95,7 @@ class Taken(NamedTuple):
     shares: list[tuple[slice, Shares]]
     log_norm_samples: dict[int, np.ndarray]
     careful: int = 0
+    given: tuple[Array, np.ndarray] | None = None
     compiled_can_go_on: bool = True
 
 
@@ -131,14 +133,17 @@ def readable_steps(back: BackwardPass, signal: Signal, segment: Segment, stop: i
 def _one_step(back: BackwardPass, signal: Signal, segment: Segment, t: int, g: DirectPart, failed: bool) -> Steps:
     """Step t of ``segment``: g_t joins, at any exponent; then in plain floats unless that has ``failed``, or with care."""
     if g.joins[t]:
-        signal, failed = signal.plus("hidden", g.columns[t], int(g.exponent[t])), False
+        signal, failed = signal.plus(back.tape.cell.state_names[0], g.columns[t], int(g.exponent[t])), False
     if back.signal_threshold is not None:
         signal = signal.clipped(back.signal_threshold)
     if not failed and signal.wide is None:
         step = back_through_time(back.tape.cell, back.tape.params, segment, None, signal, t, t + 1)
         if step is not None:
             return step
-    return careful_step(back.tape.cell, back.tape.params, segment.saved[t], signal)
+    try:
+        return careful_step(back.tape.cell, back.tape.params, segment.saved[t], signal)
+    except BadStep as bad:
+        raise at_step(back.tape.cell, segment.start + t, bad) from bad.__cause__
 
 
 def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken:
@@ -151,7 +156,7 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
     columns = {name: xp.stack([total[name] for total in totals]) for name in names}
     exponent: dict[str, Any] = {name: exponents[:, i] for i, name in enumerate(names)}
     if back.keeps:
-        columns["x"], exponent["x"] = input_gradients(back.tape.params["weight_ih"], du, exponents[:, -1])
+        columns["x"], exponent["x"] = input_gradients(back.tape, du, exponents[:, -1])
     samples, t = {}, segment.stop
     for run in runs:
         t -= run.number
@@ -167,6 +172,7 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
         log_norm_samples=samples,
         careful=sum(run.careful for run in runs),
+        given=(dv, exponents[:, -1]) if back.tape.cell.opaque else None,
     )
 
 

@@ -94,7 +94,7 @@ class SizeWatch:
 
 def watch_of(dstate: State) -> FlagWatch | SizeWatch:
     """The watch for steps in the library of ``dstate``."""
-    part = dstate["hidden"]
+    part = next(iter(dstate.values()))
     return (FlagWatch if isinstance(part, np.ndarray) else SizeWatch)(*square_limits(part))
 
 

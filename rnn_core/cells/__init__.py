@@ -10,6 +10,7 @@ from rnn_core.cells.base import Cell
 from rnn_core.cells.gru import GRUCell
 from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
 from rnn_core.cells.lstm import LSTMCell
+from rnn_core.cells.own import TorchCell
 from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.choices import Registry, choose
@@ -31,5 +32,6 @@ __all__ = [
     "GRUResetBeforeCell",
     "LSTMCell",
     "ResidualCell",
+    "TorchCell",
     "VanillaCell",
 ]

@@ -7,6 +7,8 @@ Inside the kernels a column is a sample: u, a, h are (rows, B), so that code rea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,10 +30,14 @@ class Cell(ABC):
         name: what settings and tables call the cell.
         gates: the names of the G blocks of rows of the weights, in torch.nn's order. ``phi`` acts on the "candidate"; the
             others are sigmoids.
-        state_names: the parts of the state.
+        state_names: the parts of the state. The first is the one that the loss acts on: ``grad_hidden`` joins it, and
+            ``hidden`` and ``log_norm`` are about it.
         options: the numbers that the constructor takes besides the activation.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
+        opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
+            dv the gradients that it was given, from which ``parameter_gradients`` of many steps are found together.
+        any_batch: several batches may be put side by side, as if they were one.
 
     Raises:
         ValueError: the activation is not registered.
@@ -42,6 +48,8 @@ class Cell(ABC):
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
     options: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
+    opaque: ClassVar[bool] = False
+    any_batch: bool = True
 
     def __init__(self, activation: str = "tanh") -> None:
         self.phi = activations.activation(activation)
@@ -57,6 +65,36 @@ class Cell(ABC):
         du = dL/du_t and dv = dL/dv_t, both (G·H, B), where v_t is the recurrent part W_hh h_{t-1} + b_hh; they differ
         only in cells that gate v_t.
         """
+
+    def back(self, params: Params, saved: Any, dstate: State) -> tuple[State, Array, Array, State]:
+        """(total dL/dstate_t, du, dv, dstate_{t-1}) from dL/dstate_t as the future and the loss of step t send it."""
+        total = self.total(saved, dstate)
+        return total, *self.backward(params, saved, total)
+
+    def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
+        """The cell for inputs like x (T, B, D), and the state by name: of an opaque cell, which learns here what its states look like."""
+        return self, state
+
+    def parameter_gradients(
+        self, params: Params, saved: Sequence[Any], dv: Array, exponent: np.ndarray
+    ) -> dict[str, Any]:
+        """Of an opaque cell the sums over some steps of what they add to the parameter gradients, plain or ``Scaled``.
+
+        A single step is asked for where each one's contribution is looked at (``Gradients.weight_shares``).
+
+        Args:
+            saved: what each step saved.
+            dv: what ``backward`` returned, (steps, rows, B); it counts times 2**exponent[t].
+        """
+        raise NotImplementedError
+
+    def holding(self, params: Params) -> AbstractContextManager[None]:
+        """Within it many steps are taken with the same ``params``."""
+        return nullcontext()
+
+    def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
+        """The shape of every part of one sample's state."""
+        return dict.fromkeys(self.state_names, (int(params["weight_hh"].shape[1]),))
 
     def saved_from(self, rows: Array, before: State, after: State) -> Any:
         """``saved`` from the rows that compiled steps keep of it (…, rows, B), and the states before and after, each (…, H, B)."""
@@ -82,6 +120,56 @@ class Cell(ABC):
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
         """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
         return None
+
+    def rest_jacobian(self, params: Params) -> np.ndarray | None:
+        """ds_t/ds_{t-1} at zero state and zero input, or another matrix with the same nonzero eigenvalues, float64.
+
+        None where rest is no fixed point, or where a nonlinearity has a kink there. Here the step is differentiated as it
+        stands: backward with the unit vectors as gradients gives the transposed matrix.
+
+        Args:
+            params: NumPy float64; ``weight_ih`` and the biases may be left out.
+
+        Raises:
+            ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
+        """
+        H = self._hidden_size(params)
+        after, saved = self._step_at_rest(params, H, 1)
+        if any(np.any(part != 0.0) for part in after.values()):
+            return None
+        if any(np.isin(a, phi.kinks).any() for phi, a in self.nonlinearities(saved)):
+            return None
+        if len(self.gates) == 1:
+            [(phi, a)] = self.nonlinearities(saved)
+            known = self.jacobian(params["weight_hh"], phi.df(a)[:, 0])
+            if known is not None:
+                return known
+        S = H * len(self.state_names)
+        _, saved = self._step_at_rest(params, H, S)
+        unit = np.split(np.eye(S), len(self.state_names))
+        gradients = self.total(saved, dict(zip(self.state_names, unit, strict=True)))
+        before = self.backward(params, saved, gradients)[2]
+        return np.asarray(np.concatenate([before[name] for name in self.state_names]).T)
+
+    def _step_at_rest(self, params: Params, H: int, columns: int) -> tuple[State, Any]:
+        """One step from a zero state with zero inputs, in so many equal columns."""
+        u = np.zeros((len(self.gates) * H, columns)) + params.get("bias_ih", np.zeros(1))[:, None]
+        return self.forward(params, u, {name: np.zeros((H, columns)) for name in self.state_names})
+
+    def _hidden_size(self, params: Params) -> int:
+        """H, from a checked ``weight_hh`` and biases."""
+        if "weight_hh" not in params:
+            raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
+        shape, gates = params["weight_hh"].shape, len(self.gates)
+        letters = "H" if gates == 1 else f"{gates}H"
+        if len(shape) != 2 or 0 in shape or shape[0] != gates * shape[1]:
+            raise ValueError(f"weight_hh: shape {tuple(shape)} does not fit; the cell {self.name!r} has ({letters}, H)")
+        for name in ("bias_ih", "bias_hh"):
+            if name in params and params[name].shape != shape[:1]:
+                raise ValueError(
+                    f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({shape[0]},), which is ({letters},)"
+                )
+        return int(shape[1])
 
     def step_bound(self, sigma_max: float) -> float | None:
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
@@ -125,6 +213,10 @@ class Cell(ABC):
         """Python that makes the cell again."""
         numbers = "".join(f", {name}={getattr(self, name)!r}" for name in self.options)
         return f"{type(self).__name__}(activation={self.phi.name!r}{numbers})"
+
+
+class BadStep(Exception):
+    """A step is not what a step has to be. The message goes on after "the cell … at step t = 7"."""
 
 
 def product(params: Params, h: Array, rows: slice = slice(None)) -> Array:

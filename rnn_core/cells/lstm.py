@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
@@ -54,6 +56,17 @@ class LSTMCell(Cell):
         c_prev, c = before["cell"], after["cell"]
         a_i, a_f, a_g, a_o = blocks(rows, c.shape[-2])
         return rows, SIGMA.f(a_i), SIGMA.f(a_f), self.phi.f(a_g), SIGMA.f(a_o), c_prev, c, self.phi.f(c)
+
+    def rest_jacobian(self, params: Params) -> np.ndarray | None:
+        H = self._hidden_size(params)
+        after, (a, i, f, _, o, _, c, _) = self._step_at_rest(params, H, 1)
+        a_g = a[2 * H : 3 * H]
+        kinks = self.phi.kinks
+        if np.any(after["cell"] != 0.0) or np.any(after["hidden"] != 0.0) or np.isin([a_g, c], kinks).any():
+            return None
+        # At rest h_t = o phi'(0) c_t alone, and c_t = f c_{t-1} + i phi'(a_g) W_g h_{t-1}: H eigenvalues of 2H are 0.
+        W_g = params["weight_hh"][2 * H : 3 * H]
+        return np.asarray(np.diag(f[:, 0]) + (i * self.phi.df(a_g)) * W_g * (o * self.phi.df(c))[:, 0])
 
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         a, i, _, _, _, _, c, _ = saved

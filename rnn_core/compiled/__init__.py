@@ -210,6 +210,43 @@ def sums_again(task: BackwardTask, exponent: np.ndarray) -> Sums:
     return back.sums(_call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed))[0]
 
 
+class Shares(NamedTuple):
+    """By step ‖G_t‖² = squares * 4**exponent and <G_t, G> = inner * 2**exponent, each (steps,), where G is at size 1.
+
+    ``given_up``: where neither is known.
+    """
+
+    squares: np.ndarray
+    inner: np.ndarray
+    exponent: np.ndarray
+    given_up: np.ndarray
+
+
+def weight_shares(task: BackwardTask, exponent: dict[str, np.ndarray], whole: np.ndarray, cancelled: float) -> Shares:
+    """What every step of ``task`` adds to dL/dW_hh, from its results, by name times 2**exponent (steps,).
+
+    Args:
+        whole: dL/dW_hh over all steps, its largest entry at size 1.
+        cancelled: a step whose samples cancel to less than this is given up.
+    """
+    steps, parts = len(task.x), task.cell.state_names
+    back = _Back(task, {}, np.zeros(task.x.shape[1], np.int64), again=np.stack([exponent[name] for name in parts]))
+    shares = Shares(np.empty(steps), np.empty(steps), np.empty(steps, np.int64), np.empty(steps, bool))
+    whole = np.ascontiguousarray(whole, task.x.dtype)
+    passed = _Shares(*map(_address, (whole, *shares)), cancelled)
+    _call("rnn_weight_shares", task.x.dtype, back.arrays.passed, back.passed, passed)
+    return shares
+
+
+class _Shares(ctypes.Structure):
+    """``struct shares`` of kernel.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("whole", "squares", "inner", "exponent", "given_up")),
+        ("cancelled", ctypes.c_double),
+    ]
+
+
 class _Pass(ctypes.Structure):
     """``struct pass`` of kernel.c."""
 
@@ -284,7 +321,7 @@ class _Back:
         self.column_exponent, self.stuck = np.empty((steps * apart, B), np.int64), np.zeros(1, np.int64)
         self.exponent = np.empty((len(names) + 1, steps), np.int64)
         if again is not None:
-            self.exponent[0] = again
+            self.exponent[: 1 if again.ndim == 1 else len(again)] = again
         self._dW_hh, self._dW_ih = np.empty((count, rows, H), dtype), np.empty((count, rows, D), dtype)
         self._db = np.empty((count, form.da * H), dtype)
         self._sum_exponent, self._broke = np.zeros((count, 3), np.int64), np.zeros(count, np.int64)

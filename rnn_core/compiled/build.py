@@ -24,7 +24,20 @@ from pathlib import Path
 
 HEADERS = tuple(
     f"{name}.h"
-    for name in ("frames", "gru", "lstm", "memory", "phi", "products", "scales", "signal", "steps", "sums", "vanilla")
+    for name in (
+        "frames",
+        "gru",
+        "lstm",
+        "memory",
+        "phi",
+        "products",
+        "scales",
+        "shares",
+        "signal",
+        "steps",
+        "sums",
+        "vanilla",
+    )
 )
 SOURCES = tuple(Path(__file__).resolve().parent / name for name in ("kernel.c", *HEADERS))
 # RNN_CORE_CFLAGS adds to these, -mno-avx512f say: what other processors would compute, and how fast.

@@ -81,6 +81,8 @@ static int NAME(gru_backward)(const NAME(net) *n, const NAME(backward_step) *s) 
             AT(s->carry, i) = AT(s->carry, i) + AT(s->r, i) * AT(s->dq, i);
         }
     }
+    if (s->again)
+        return raised;
     NAME(product)(n->width, n->W[0], NULL, H, (before ? 2 : 3) * H, s->da, 0, NULL, s->dh_prev, H, NULL, n->Bp, NULL, 0);
     for (long i = 0; i < size; i += LANES)
         AT(s->dh_prev, i) = AT(s->dh_prev, i) + AT(s->carry, i);

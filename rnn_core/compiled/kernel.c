@@ -7,7 +7,7 @@
  *
  * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h   one step of a cell
  * products.h packed products         memory.h   buffers, packing      signal.h, sums.h, steps.h  what flows back; sums; the passes
- * frames.h   orthonormal columns on their way back
+ * shares.h   what a step adds to dW_hh   frames.h   orthonormal columns on their way back
  * All but this file are read once for double and once for float; frames.h for double alone.
  */
 #include <float.h>
@@ -130,6 +130,17 @@ struct backward {
     void *dW_hh, *dW_ih, *db;
     int64_t *sum_exponent, *sums_broke;
     long again, apart_call, window, after;
+};
+
+/* What the shares of steps are told besides (shares.h), and tell. whole: G, (gates H, H), at size 1. By step squares = ‖G_t‖² / 4^exponent,
+ * inner = <G_t, G> / 2^exponent, and whether it was given up: not finite, too much lost, or samples cancel so that less than `cancelled` is
+ * left of the squares that they would have alone. */
+struct shares {
+    const void *whole;
+    double *squares, *inner;
+    int64_t *exponent;
+    unsigned char *given_up;
+    double cancelled;
 };
 
 #define JOIN_(a, b) a##_##b

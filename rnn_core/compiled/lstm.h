@@ -55,6 +55,8 @@ static int NAME(lstm_backward)(const NAME(net) *n, const NAME(backward_step) *s)
         }
         raised |= flags();
     }
+    if (s->again)
+        return raised;
     NAME(product)(n->width, n->W[0], NULL, n->H + n->D, 4 * n->H, s->da, 0, NULL, s->dh_prev, n->H, s->dx, n->Bp, NULL, 0);
     return raised | flags();
 }

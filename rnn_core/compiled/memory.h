@@ -40,7 +40,7 @@ typedef struct {
     const REAL *kept, *h_prev, *c_prev, *c, *dh, *const *soon;
     const REAL *kept_before; /* of the step before, rows of B; NULL where there is none */
     REAL *dc, *da, *dh_prev, *dc_prev, *dx, *rh, *r, *dq, *carry;
-    long again; /* dc is the total already */
+    long again; /* dc is the total already, and only da is wanted */
 } NAME(backward_step);
 
 static void NAME(describe)(NAME(net) *n, const struct pass *p) {

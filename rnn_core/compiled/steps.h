@@ -453,6 +453,7 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     return p->steps - t;
 }
 
+#include "shares.h"
 #if MANTISSA == 52
 #include "frames.h"
 #endif

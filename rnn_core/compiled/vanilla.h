@@ -27,6 +27,8 @@ static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) 
             AT(s->da, i + j) = *(vec *)(slope + j) * CONST_AT(s->dh, i + j) * n->gain;
         raised |= flags();
     }
+    if (s->again)
+        return raised;
     NAME(product)(n->width, n->W[0], NULL, n->H + n->D, n->H, s->da, 0, NULL, s->dh_prev, n->H, s->dx, n->Bp, s->soon, n->B);
     if (n->keep != 0)
         for (long i = 0; i < n->H * n->Bp; i++)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, loss_of
 from rnn_core.experiment.measures import (
+    ASKED,
     COLUMNS,
     SATURATED_BELOW,
     SOLVED_AT,
@@ -18,21 +19,26 @@ from rnn_core.experiment.measures import (
     growth_of,
     measure_spectra,
 )
+from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, register
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
 from rnn_core.experiment.settings import RANGES, Experiment, axes
 
 __all__ = [
+    "ASKED",
     "COLUMNS",
     "DirectPart",
     "Evaluation",
     "Experiment",
+    "OWN_CELLS",
+    "OwnCell",
     "Problem",
     "RANGES",
     "Request",
     "Result",
     "SATURATED_BELOW",
+    "SEPARATOR",
     "SOLVED_AT",
     "SPECTRA",
     "SPECTRUM",
@@ -45,6 +51,7 @@ __all__ = [
     "loss_of",
     "measure_spectra",
     "prepare",
+    "register",
     "run",
     "run_many",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from rnn_core.arrays import Array, Params, check_alike, dtype_name
-from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value
+from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value, unknown
 from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import Scaled
 from rnn_core.tasks import Sequences, Task
@@ -92,20 +92,34 @@ def check_watch(watch: Any) -> None:
         )
 
 
-def check_readout(params: Params, task: Task) -> None:
-    """The readout's parameters; ``forward`` has checked those of the cell.
+def check_traces(traces: Any, known: Collection[str]) -> None:
+    """What traces hold besides.
+
+    Raises:
+        TypeError: these are not several names.
+        ValueError: a name is not known.
+    """
+    if isinstance(traces, str) or not isinstance(traces, Collection):
+        raise TypeError(
+            f"traces: {_kind(traces)} is not allowed; it must be several names, such as {list(known)[:1]!r}"
+        )
+    for name in traces:
+        if name not in known:
+            raise ValueError(unknown("traces", str(name), tuple(known)))
+
+
+def check_readout(params: Params, task: Task, x: Array, H: int) -> None:
+    """The readout's parameters, for states of H numbers; ``forward`` has checked those of the cell.
 
     Raises:
         ValueError: a name is missing, or a shape does not fit the task and the cell.
     """
-    W = params["weight_hh"]
-    H = W.shape[1]
     for name, shape in (("weight_ho", (task.output_size, H)), ("bias_ho", (task.output_size,))):
         if name not in params:
             raise ValueError(f"params: {name} is missing; the readout needs it, with shape {shape}")
         value = params[name]
-        if not hasattr(value, "dtype") or value.dtype != W.dtype:
-            check_alike(name, value, "weight_hh", W)
+        if not hasattr(value, "dtype") or value.dtype != x.dtype:
+            check_alike(name, value, "x", x)
         if tuple(value.shape) != shape:
             raise ValueError(f"{name}: shape {tuple(value.shape)} does not fit; expected {shape}")
 

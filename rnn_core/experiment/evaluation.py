@@ -25,16 +25,20 @@ class DirectPart:
     """The immediate dL/dh_t = W_ho^T dL/dy_t, computed for the steps that are asked for.
 
     Called with (start, stop) it gives the rows start … stop - 1, shape (steps, B, H), or None where none of them carries a
-    loss. Outputs at fewer steps than the sequence has are those of its last steps.
+    loss. Outputs at fewer steps than the sequence has are those of its last steps. Where a state has another shape than (B, H),
+    rows have it too: ``shape`` is that of one sample.
     """
 
-    def __init__(self, params: Params, dy: Array | Scaled, steps: int) -> None:
+    def __init__(self, params: Params, dy: Array | Scaled, steps: int, shape: tuple[int, ...] | None = None) -> None:
         self.params, self.dy, self.first = params, dy, steps - dy.shape[0]
+        self.shape = shape or (params["weight_ho"].shape[1],)
 
     def __call__(self, start: int, stop: int) -> Array | Scaled | None:
         if stop <= self.first:
             return None
-        rows = readout.input_gradient(self.params, self.dy[max(start - self.first, 0) : stop - self.first])
+        rows = self._shaped(
+            readout.input_gradient(self.params, self.dy[max(start - self.first, 0) : stop - self.first])
+        )
         missing = max(self.first - start, 0)
         if not missing:
             return rows
@@ -42,6 +46,14 @@ class DirectPart:
         xp = namespace(m)
         zeros = xp.zeros((missing, *m.shape[1:]), dtype=m.dtype, device=m.device)
         return plain_if_fits(xp.concat([zeros, m]), np.concatenate([np.zeros(missing, dtype=np.int64), e]))
+
+    def _shaped(self, rows: Array | Scaled) -> Array | Scaled:
+        """(steps, B, units) as the states are shaped."""
+        if len(self.shape) == 1:
+            return rows
+        if isinstance(rows, Scaled):
+            return Scaled(self._shaped(rows.mantissa), rows.exponent)
+        return namespace(rows).reshape(rows, (*rows.shape[:2], *self.shape))
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,7 +132,7 @@ def evaluate(
         ValueError: a shape, dtype or name does not fit.
     """
     loss, accuracy, tape, y, dy = loss_of(problem, params, x, target, memory_budget, tape)
-    grad_hidden = DirectPart(params, dy, x.shape[0])
+    grad_hidden = DirectPart(params, dy, x.shape[0], tape.shapes[tape.cell.state_names[0]])
     gradients = bptt.backward(tape, grad_hidden)
     param_grads, start = dict(gradients.params), 0
     for h in _states_with_output(tape, problem.task.outputs_at):
@@ -128,6 +140,8 @@ def evaluate(
         for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
             param_grads[name] = add(param_grads[name], share) if start else share
         start = stop
+    for name in params.keys() - param_grads.keys():  # a user's module may have parameters that it does not train
+        param_grads[name] = namespace(params[name]).zeros_like(params[name])
     ends = ragged.ends_of(target) if problem.task.ragged else None
     return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads, ends)
 
@@ -154,7 +168,7 @@ def loss_of(
     check_problem(problem, params, Problem)
     if tape is None:
         tape = bptt.run_forward(problem.cell, params, x, memory_budget=memory_budget)
-    check_readout(params, problem.task)
+    check_readout(params, problem.task, x, math.prod(tape.shapes[tape.cell.state_names[0]]))
     check_target(target, problem.task, x)
     states = _states_with_output(tape, problem.task.outputs_at)
     y = concat([readout.forward(params, h) for h in states])
@@ -163,12 +177,23 @@ def loss_of(
 
 
 def _states_with_output(tape: Tape, outputs_at: str) -> Iterator[Array | Scaled]:
-    """h_t of the steps with an output, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits."""
+    """h_t of the steps with an output, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits.
+
+    Of another state it is the first part, its numbers side by side.
+    """
     if outputs_at == "last":
-        h = tape.state["hidden"]
-        yield Scaled(h.mantissa[None], h.exponent) if isinstance(h, Scaled) else h[None]
+        h = tape.state[tape.cell.state_names[0]]
+        if isinstance(h, Scaled):
+            yield Scaled(_flat(h.mantissa[None]), h.exponent)
+        else:
+            yield _flat(h[None])
     else:
         yield from (segment.hidden for segment in tape.segments())
+
+
+def _flat(rows: Array) -> Array:
+    """(steps, B, …) as (steps, B, units)."""
+    return rows if rows.ndim == 3 else namespace(rows).reshape(rows, (*rows.shape[:2], -1))
 
 
 def _mean_loss(task: Task, y: Array | Scaled, target: Array) -> tuple[float, float, Array | Scaled]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from rnn_core import readout
-from rnn_core.arrays import Array, Params, namespace, place
+from rnn_core.arrays import Array, Params, like, namespace, place
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
+from rnn_core.experiment.own_cells import OWN_CELLS, own_cell_of
 from rnn_core.experiment.settings import RANGES, Experiment
 from rnn_core.scaling import all_finite
 from rnn_core.streams import stream
@@ -43,9 +45,10 @@ class Problem:
         return self._place(*self.task.held_out())
 
     def _place(self, x: np.ndarray, target: np.ndarray) -> tuple[Array, Array]:
-        placed = place(x, self.experiment.dtype, self.device)
+        parameter = self.params["weight_ho"]
+        placed = like(x, parameter)
         if target.dtype.kind != "i":
-            return placed, place(target, self.experiment.dtype, self.device)
+            return placed, like(target, parameter)
         return placed, namespace(placed).asarray(target, device=placed.device)
 
     def __repr__(self) -> str:
@@ -69,7 +72,10 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
     check_experiment("prepare", experiment)
     check_data(data)
     check_device(device)
-    task, cell = task_of(experiment, data), cell_of(experiment)
+    task = task_of(experiment, data)
+    if experiment.cell in OWN_CELLS:
+        return _of_own_cell(experiment, task, device)
+    cell = cell_of(experiment)
     params = cell.init_params(
         stream(experiment.seed, "weights"),
         task.input_size,
@@ -88,6 +94,20 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
                 f"entries of {name} leave its range"
             )
     return Problem(experiment, cell, task, placed, device)
+
+
+def _of_own_cell(experiment: Experiment, task: Task, device: str) -> Problem:
+    """The same of a cell of the user's own: a module that has drawn its parameters. The readout reads the first part of its state."""
+    cell, x = own_cell_of(experiment, task.input_size, device)
+    params = cell.params()
+    units = math.prod(cell.state_shapes(params)[cell.state_names[0]])
+    drawn = readout.init_readout(stream(experiment.seed, "readout"), units, task.output_size)
+    for name in drawn:
+        if name in params:
+            raise ValueError(
+                f"cell: {experiment.cell!r} has a parameter {name!r}, which is the readout's name; choose another"
+            )
+    return Problem(experiment, cell, task, params | {name: like(value, x) for name, value in drawn.items()}, device)
 
 
 def cell_of(experiment: Experiment) -> Cell:

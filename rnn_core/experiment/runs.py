@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,11 +15,13 @@ from rnn_core.experiment.arguments import (
     check_device,
     check_experiment,
     check_experiments,
+    check_traces,
     check_watch,
     takes_an_experiment,
 )
 from rnn_core.experiment.evaluation import Evaluation, evaluate
 from rnn_core.experiment.measures import (
+    ASKED,
     StateMeasures,
     breakdown_columns,
     end_columns,
@@ -46,6 +48,7 @@ def run(
     device: str = "cpu",
     watch: Watcher | None = None,
     memory_budget: int | None = None,
+    traces: Collection[str] = (),
 ) -> Result:
     """Run one experiment: measure gradients at the start, then train for ``updates`` updates and measure on the way.
 
@@ -56,15 +59,18 @@ def run(
         device: ``cpu`` (NumPy) or ``cuda`` (torch).
         watch: is called with every evaluation whose trace is recorded, as (problem, params, x, target, evaluation).
         memory_budget: in bytes, for the states of one batch: see ``forward``.
+        traces: what traces hold besides, of ``weight_gradient`` (what every step adds to dL/dW_hh) and ``entry_quantiles`` (how
+            large the entries of dL/dh_t are).
 
     Raises:
         TypeError: an argument is not what its name says.
-        ValueError: the experiment and its task do not fit (see ``prepare``).
+        ValueError: the experiment and its task do not fit (see ``prepare``); a name in ``traces`` is not known.
     """
     check_experiment("run", experiment)
     check_data(data)
     check_watch(watch)
-    return _run(experiment, SharedStarts(data, device, memory_budget), watch)
+    check_traces(traces, ASKED)
+    return _run(experiment, SharedStarts(data, device, memory_budget, traces), watch)
 
 
 def run_many(
@@ -73,6 +79,7 @@ def run_many(
     device: str = "cpu",
     watch: Watcher | None = None,
     memory_budget: int | None = None,
+    traces: Collection[str] = (),
 ) -> Iterator[tuple[Experiment, Result]]:
     """Every experiment with its result, bit for bit as by ``run``, in an order that shares work.
 
@@ -84,18 +91,20 @@ def run_many(
         device: as for ``run``.
         watch: as for ``run``.
         memory_budget: as for ``run``.
+        traces: as for ``run``; with any, runs on a GPU go one by one.
 
     Raises:
         TypeError: an argument is not what its name says.
-        ValueError: an experiment and its task do not fit (see ``prepare``); the device is unknown.
+        ValueError: an experiment and its task do not fit (see ``prepare``); the device or a name in ``traces`` is unknown.
     """
     checked = check_experiments(experiments)
     check_data_by_task(data)
     check_device(device)
     check_watch(watch)
-    if device != "cpu" and watch is None:
+    check_traces(traces, ASKED)
+    if device != "cpu" and watch is None and not traces:
         return _run_on_device(checked, data or {}, device, memory_budget)
-    return _run_groups(checked, data or {}, device, watch, memory_budget)
+    return _run_groups(checked, data or {}, device, watch, memory_budget, traces)
 
 
 def _run_on_device(
@@ -121,13 +130,14 @@ def _run_groups(
     device: str,
     watch: Watcher | None,
     memory_budget: int | None,
+    traces: Collection[str] = (),
 ) -> Iterator[tuple[Experiment, Result]]:
     """The runs of ``run_many``, group by group; those of a group differ only in sequence length and clipping."""
     groups: dict[Experiment, list[Experiment]] = {}
     for experiment in experiments:
         groups.setdefault(replace(experiment, sequence_length=1, clipping="none"), []).append(experiment)
     for key, group in groups.items():
-        starts = SharedStarts(data.get(key.task), device, memory_budget)
+        starts = SharedStarts(data.get(key.task), device, memory_budget, traces)
         for experiment in sorted(group, key=lambda e: -e.sequence_length):
             yield experiment, _run(experiment, starts, watch)
 
@@ -145,7 +155,8 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 if update > 0:
                     e = batch.evaluation
-                    trace = trace_columns(e, measure_states(problem.cell, e.tape, e.ends))
+                    states = measure_states(problem.cell, e.tape, e.ends)
+                    trace = trace_columns(e, states, starts.traces)
                 traces.append(trace)
                 if watch is not None:
                     watch(problem, params, *batch)
@@ -200,8 +211,10 @@ class SharedStarts:
     is kept for others would take memory until its end.
     """
 
-    def __init__(self, data: Sequences | None, device: str, memory_budget: int | None) -> None:
-        self.data, self.device, self.memory_budget = data, device, memory_budget
+    def __init__(
+        self, data: Sequences | None, device: str, memory_budget: int | None, traces: Collection[str] = ()
+    ) -> None:
+        self.data, self.device, self.memory_budget, self.traces = data, device, memory_budget, traces
         self._longest: tuple[Tape, StateMeasures] | None = None
         self._last: tuple[Experiment, Start] | None = None
 
@@ -219,7 +232,7 @@ class SharedStarts:
                 states = self._longest[1].first(len(x))
             else:
                 states = measure_states(problem.cell, evaluation.tape, evaluation.ends, slopes=True)
-            trace = trace_columns(evaluation, states)
+            trace = trace_columns(evaluation, states, self.traces)
             summary = start_columns(problem, evaluation, trace, states)
         start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)
         if not experiment.updates:

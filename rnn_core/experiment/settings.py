@@ -12,10 +12,14 @@ from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import DTYPES
 from rnn_core.axes import Axis, axis, described_by_axes
 from rnn_core.cells import CELLS
+from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
+from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
 from rnn_core.initializers import INITIALIZERS
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scalars import as_python
+
+_DRAWN_IN_THE_FILE = "the file draws its own parameters"
 
 
 @described_by_axes
@@ -23,7 +27,8 @@ from rnn_core.scalars import as_python
 class Experiment:
     """The settings of one run. Every field is a config key, a Parquet column and an axis label.
 
-    A NumPy scalar is taken as the Python number that equals it. ``rc.run(experiment)`` makes the run.
+    A NumPy scalar is taken as the Python number that equals it. ``rc.run(experiment)`` makes the run. With a cell of the user's
+    own (``own_cells``), settings that only built-in cells have are None.
 
     Raises:
         ValueError: a value is not allowed. The message names the field, the value, what is allowed and the nearest name.
@@ -32,14 +37,15 @@ class Experiment:
 
     task: str = axis("white_noise", "name", "What the network sees and is asked for", "name", "task")
     cell: str = axis("vanilla", "choice", "Recurrent cell", "name", "cell", choices=CELLS)
-    activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS)
+    activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS, built_in="the file says which functions it uses")  # fmt: skip
     residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1")  # fmt: skip
     residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0")  # fmt: skip
-    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initializer", choices=INITIALIZERS)  # fmt: skip
-    spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends")  # fmt: skip
+    cell_options: str | None = axis(None, "name", "Options of a cell of the user's own that the study varies, as state_size=16", "name", "cell options", unset="the cell has no options that vary")  # fmt: skip
+    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initializer", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
+    spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
-    input_scale: float = axis(1.0, "number", "Standard deviation that unit-variance inputs give the preactivations", "1", "input scale", above=0, checked="ends")  # fmt: skip
+    input_scale: float = axis(1.0, "number", "Standard deviation that unit-variance inputs give the preactivations", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1, checked="ends")  # fmt: skip
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1, checked="ends")  # fmt: skip
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
@@ -54,14 +60,45 @@ class Experiment:
 
     def __post_init__(self) -> None:
         values = self.__dict__  # a frozen object sets its own fields here
+        own = self._is_of_own_cell()
         for name, described, default in _FIELDS:
-            if values[name] is not default:  # a default needs no check: a test has made it
+            if own and described.built_in:
+                self._leave_unset(name, described, default)
+            elif values[name] is not default and not (own and name == "cell"):  # a test has checked the defaults
                 described.check(name, values[name])
                 values[name] = as_python(values[name])
         clipping = parse_clipping(self.clipping)
         values["clipping"] = str(clipping)  # norm:1 and norm:1.0 are one run
         self._check_options()
         self._check_range(clipping.threshold)
+
+    def _is_of_own_cell(self) -> bool:
+        """Whether the cell is the user's own; then its variant stands in ``cell_options``, and exists."""
+        values, given = self.__dict__, self.cell
+        if isinstance(given, str) and given not in CELLS:
+            name, _, variant = given.partition(SEPARATOR)
+            if name not in OWN_CELLS:
+                raise ValueError(unknown("cell", given, [*CELLS, *OWN_CELLS]))
+            if variant and self.cell_options not in (None, variant):
+                raise ValueError(
+                    f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}, which names others"
+                )
+            values["cell"], values["cell_options"] = name, variant or self.cell_options
+            options_of(name, self.cell_options)
+            return True
+        if self.cell_options is not None:
+            raise ValueError(
+                f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}; only a cell of your own has them"
+            )
+        return False
+
+    def _leave_unset(self, name: str, described: Axis, default: object) -> None:
+        """A setting of built-in cells alone: of another cell it must not be given, and is None."""
+        if self.__dict__[name] not in (None, default):
+            raise ValueError(
+                f"{name}: {self.__dict__[name]!r} is not allowed with your own cell {self.cell!r}: {described.built_in}"
+            )
+        self.__dict__[name] = None
 
     def _check_options(self) -> None:
         """The settings of one kind of cell must not be given with another."""
@@ -83,12 +120,17 @@ class Experiment:
 
     def __repr__(self) -> str:
         """What makes it again: the fields that differ from their defaults."""
-        given = [f"{name}={self.__dict__[name]!r}" for name, _, default in _FIELDS if self.__dict__[name] != default]
+        values, own = self.__dict__, self.cell in OWN_CELLS
+        given = [
+            f"{name}={values[name]!r}"
+            for name, described, default in _FIELDS
+            if values[name] != default and not (own and described.built_in)
+        ]
         return f"Experiment({', '.join(given)})"
 
     @property
     def key(self) -> str:
-        """The run key: 16 hexadecimal digits of the SHA-256 of all fields. Equal experiments have equal keys."""
+        """The run key: 16 hexadecimal digits of the SHA-256 of all fields, and of the source of a user's own cell. Equal experiments have equal keys."""
         return self.key_with(None)
 
     def key_with(self, data_digest: str | None) -> str:
@@ -99,9 +141,12 @@ class Experiment:
         canonical = {
             k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
         }
+        del canonical["cell_options"]  # all options of a cell are below, whether they vary in this study or not
+        if own := OWN_CELLS.get(self.cell):
+            canonical["own_cell"] = {"source": own.digest, "options": options_of(self.cell, self.cell_options)}
         if data_digest:
             canonical["data"] = data_digest
-        return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(canonical, sort_keys=True, default=repr).encode()).hexdigest()[:16]
 
 
 def axes() -> dict[str, Axis]:

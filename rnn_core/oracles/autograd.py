@@ -15,6 +15,9 @@ error below the tolerance in every single step, however many there are.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +26,7 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import steps, tensors
+from rnn_core.oracles import steps, tensors, unrolled
 from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
 from rnn_core.oracles.problems import options_of
 from rnn_core.oracles.tensors import as_tensor, as_tensors
@@ -40,8 +43,9 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     Raises:
         Abstains: they are not finite on both sides, so there is nothing to compare.
     """
-    p, xt = as_tensors(params), as_tensor(x)
+    p, xt, main = as_tensors(params), as_tensor(x), evaluation.tape.cell.state_names[0]
     states = states_of(evaluation.tape)
+    hidden = states[main].flatten(2)
     goal = _goal(problem, target, xt)
     if not (
         math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)
@@ -50,15 +54,15 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
             return Error(math.inf, "a result that is finite in PyTorch alone")
         raise Abstains("not finite, on both sides")
     output = as_tensor(plain(evaluation.output))
-    loss, dy, direct, readout_grads = loss_gradients(problem, p, states["hidden"], goal, output)
+    loss, dy, direct, readout_grads = loss_gradients(problem, p, hidden, goal, output)
     ours = evaluation.grad_hidden(0, len(xt))
     assert ours is not None
     errors = [
-        Error(_output_error(plain(evaluation.output), _readout(problem, p, states["hidden"]), goal), "output"),
+        Error(_output_error(plain(evaluation.output), _readout(problem, p, hidden), goal), "output"),
         Error(_relative(evaluation.loss, loss), "loss"),
         Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
-        worst_step("direct part of hidden", ours, direct),
-        *steps.recurrent_errors(evaluation.gradients, states, steps.Step(step_of(problem), p, xt, direct)),
+        worst_step(f"direct part of {main}", ours, direct.reshape(states[main].shape)),
+        *_recurrent_errors(problem, p, evaluation, states, xt, direct),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
     for name, grad in evaluation.gradients.params.items():
@@ -69,12 +73,31 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         for n, g in readout_grads.items()
     ):
         for noise in map(steps.noise, range(steps.TRIALS)):
-            changed = (steps.moved(states["hidden"], noise), steps.moved(dy, noise))
+            changed = (steps.moved(hidden, noise), steps.moved(dy, noise))
             again.append(through_readout(problem, p, *changed)[1])
     for name, grad in readout_grads.items():
         error = beyond_rounding(evaluation.param_grads[name], grad, [each[name] for each in again])
         errors.append(Error(error, name))
     return worst(errors)
+
+
+def _recurrent_errors(
+    problem: Problem, p: dict[str, Tensor], evaluation: Evaluation, states: dict[str, Tensor], x: Tensor, direct: Tensor
+) -> list[Error]:
+    """By the oracles' equations; of a user's own cell by its module, which has the only ones."""
+    if not problem.cell.opaque:
+        return steps.recurrent_errors(evaluation.gradients, states, steps.Step(step_of(problem), p, x, direct))
+    module, start = module_of(problem, p, x)
+    rows = direct.reshape(next(iter(states.values())).shape)
+    return unrolled.recurrent_errors(evaluation.gradients, states, module, start, x, rows)
+
+
+def module_of(problem: Problem, p: dict[str, Tensor], x: Tensor) -> tuple[unrolled.Module, dict[str, Tensor]]:
+    """(the module of a user's own cell, the state that it starts from)."""
+    cell: Any = problem.cell
+    bound, start = cell.bound(p, x, None)
+    own = {name: p[name] for name in cell.params()}
+    return unrolled.Module(cell.module, bound._form, own), {name: start[name].detach() for name in bound.state_names}
 
 
 def states_of(tape: Tape) -> dict[str, Tensor]:
@@ -113,16 +136,25 @@ def _finite(evaluation: Evaluation) -> bool:
 
 def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Tensor) -> bool:
     """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
-    step = step_of(problem)
-    blank = torch.zeros(x.shape[1], p["weight_hh"].shape[1], dtype=x.dtype, device=x.device)
-    state, states = dict.fromkeys(problem.cell.state_names, blank), []
+    step, state = _step_and_start(problem, p, x)
+    states = []
     for x_t in x.unbind(0):
-        state = step(p, x_t, state)
-        states.append(state["hidden"])
+        state = step(x_t, state)
+        states.append(next(iter(state.values())).flatten(1))
     hidden = torch.stack(states)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
     results = [direct, hidden, *readout_grads.values()]
     return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
+
+
+def _step_and_start(
+    problem: Problem, p: dict[str, Tensor], x: Tensor
+) -> tuple[Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]], dict[str, Tensor]]:
+    if problem.cell.opaque:
+        module, start = module_of(problem, p, x)
+        return module.step, start
+    blank = torch.zeros(x.shape[1], p["weight_hh"].shape[1], dtype=x.dtype, device=x.device)
+    return partial(step_of(problem), p), dict.fromkeys(problem.cell.state_names, blank)
 
 
 def loss_gradients(

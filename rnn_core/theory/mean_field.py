@@ -18,6 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from rnn_core.activations import Activation
+from rnn_core.scalars import is_number
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = np.linspace(-12.0, 12.0, 97)
@@ -30,7 +31,6 @@ FAR_OUT = 1e6  # times sigma_u² + sigma_w²: there phi is in its asymptotic reg
 LARGEST_Q = 1e100  # beyond it q grows for ever
 TOLERANCE = 1e-12  # relative: q has settled where a step changes it by no more
 APART = 1e-3  # relative: two ends of q that differ by more are two
-_LARGEST_SIGMA_W = 1e3
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,49 @@ class MeanField:
         q: variance of the preactivations (``inf`` if it grows without limit).
         chi: chi_1, the factor of the squared gradient norm per step back.
         bistable: a network that starts from large states ends at another q.
+        chi_q: the slope of the map of q at its fixed point: what is left of a small error of q after a step; nan where q is inf.
     """
 
     q: float
     chi: float
     bistable: bool = False
+    chi_q: float = math.nan
 
     @property
     def rate(self) -> float:
         """½ ln chi_1, ln per step."""
         return 0.5 * math.log(self.chi) if self.chi > 0.0 else -math.inf
 
+    @property
+    def scale_q(self) -> float:
+        """Steps in which an error of q falls by a factor of e, -1/ln |chi_q|; inf where it does not fall."""
+        return depth_scale(abs(self.chi_q))
+
+
+def depth_scale(factor: float) -> float:
+    """Steps in which what is multiplied by ``factor`` a step falls by a factor of e; inf where it does not fall, nan for nan."""
+    if not factor > 0.0:
+        return factor
+    return -1.0 / math.log(factor) if factor < 1.0 else math.inf
+
+
+def nodes(phi: Activation, q: float) -> tuple[np.ndarray, np.ndarray]:
+    """(z, weights times the normal density), flat: Gauss-Legendre on panels that end where phi' jumps."""
+    z, weights = quadrature(tuple(min(max(kink / math.sqrt(q), -12.0), 12.0) for kink in phi.kinks))
+    return z.reshape(-1), weights.reshape(-1)
+
 
 def _expect(phi: Activation, q: float, squared: Callable[[np.ndarray], np.ndarray]) -> float:
-    """E[squared(√q z)²] by Gauss-Legendre on panels that end where phi' jumps."""
-    z, weights = quadrature(tuple(min(max(kink / math.sqrt(q), -12.0), 12.0) for kink in phi.kinks))
+    """E[squared(√q z)²]."""
+    z, weights = nodes(phi, q)
     return float((weights * squared(math.sqrt(q) * z) ** 2).sum())
+
+
+def _slope_of_map(phi: Activation, q: float) -> float:
+    """d/dq E[phi(√q z)²] = E[phi(√q z) phi'(√q z) z]/√q, which needs no phi'' and so holds at kinks."""
+    z, weights = nodes(phi, q)
+    a = math.sqrt(q) * z
+    return float((weights * phi.f(a) * phi.df(a) * z).sum()) / math.sqrt(q)
 
 
 @lru_cache(maxsize=16)
@@ -68,27 +95,47 @@ def quadrature(kinks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     return z, half * _WEIGHTS * (np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
 
 
-def fixed_point(phi: Activation, sigma_w2: float, sigma_u2: float, tolerance: float = TOLERANCE) -> MeanField:
-    """Iterate q to its fixed point. It starts from sigma_u², the variance of the first step of a run from a zero state.
+def fixed_point(
+    phi: Activation, sigma_w2: float, sigma_u2: float, *, sigma_b2: float = 0.0, tolerance: float = TOLERANCE
+) -> MeanField:
+    """Iterate q to its fixed point. It starts from sigma_u² + sigma_b², the variance of the first step of a run from a zero state.
 
     The map of q can have more than one fixed point: gelu and silu have slope ½ at 0 and 1 far out. Such a run goes to the
     lowest, and that is returned. ``bistable`` says that a start far above ends elsewhere.
 
     Args:
         sigma_w2: ‖W‖²_F / H.
-        sigma_u2: variance of W_ih x_t + b_ih over units and time.
+        sigma_u2: variance of W_ih x_t over units and time; biases may be counted in.
+        sigma_b2: variance of b_ih + b_hh over units.
+
+    Raises:
+        ValueError: a variance is negative, or phi is no activation.
     """
+    check(phi, sigma_w2=sigma_w2, sigma_u2=sigma_u2, sigma_b2=sigma_b2)
+    added = sigma_u2 + sigma_b2
     if phi.homogeneous:  # phi(√q z)² = q phi(z)², so the equation is linear in q and phi' knows no scale
         gain = sigma_w2 * _expect(phi, 1.0, phi.f)
-        return MeanField(sigma_u2 / (1.0 - gain) if gain < 1.0 else math.inf, sigma_w2 * _expect(phi, 1.0, phi.df))
+        q = added / (1.0 - gain) if gain < 1.0 else math.inf
+        return MeanField(q, sigma_w2 * _expect(phi, 1.0, phi.df), chi_q=gain)
 
     def map_of(q: float) -> float:
-        return max(sigma_w2 * _expect(phi, q, phi.f) + sigma_u2, AT_REST)
+        return max(sigma_w2 * _expect(phi, q, phi.f) + added, AT_REST)
 
-    q = _lowest_end(map_of, max(sigma_u2, AT_REST), FAR_OUT * (sigma_u2 + sigma_w2), tolerance)
+    q = _lowest_end(map_of, max(added, AT_REST), FAR_OUT * (added + sigma_w2), tolerance)
     chi = sigma_w2 * _expect(phi, q, phi.df)
-    bistable = q <= LARGEST_Q and _rises_above(map_of, q, FAR_OUT * (sigma_u2 + sigma_w2))
-    return MeanField(q if q <= LARGEST_Q else math.inf, chi, bistable)
+    if q > LARGEST_Q:
+        return MeanField(math.inf, chi)
+    bistable = _rises_above(map_of, q, FAR_OUT * (added + sigma_w2))
+    return MeanField(q, chi, bistable, chi_q=sigma_w2 * _slope_of_map(phi, q))
+
+
+def check(phi: Activation, **numbers: float) -> None:
+    """ValueError unless phi is an activation and the numbers are variances."""
+    if not isinstance(phi, Activation):
+        raise ValueError(f"phi: {phi!r} is not allowed; it must be an activation, such as rc.activation('tanh')")
+    for name, number in numbers.items():
+        if not (is_number(number) and number >= 0.0):
+            raise ValueError(f"{name}: {number!r} is not allowed; it must be a number of at least 0")
 
 
 def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tolerance: float) -> float:
@@ -99,6 +146,8 @@ def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tole
         if abs(following - q) <= tolerance * following:
             return following
         q = following
+        if q > LARGEST_Q:
+            return q
     # Near a critical point q creeps. It only ever rises, so the fixed point lies where map_of(q) - q changes its sign above it.
     low = q
     for high in np.geomspace(q, max(far, 2.0 * q), _GRID)[1:]:
@@ -128,24 +177,3 @@ def _rises_above(map_of: Callable[[float], float], lower: float, far: float) -> 
         q = following
     between = np.geomspace((1.0 + APART) * lower, q, _GRID)
     return any(map_of(float(each)) >= each for each in between)
-
-
-def critical_sigma_w(phi: Activation, sigma_u2: float) -> float:
-    """The smallest sigma_w at which chi_1 reaches 1; inf where none below 1000 does.
-
-    chi_1 may jump past 1, where the branch that a zero state leads to ends. Then it is the place of the jump.
-
-    Args:
-        sigma_u2: variance of W_ih x_t + b_ih over units and time.
-    """
-    from scipy.optimize import brentq  # takes a while to load, and no run asks for it
-
-    def above(sigma_w: float) -> float:
-        return fixed_point(phi, sigma_w**2, sigma_u2).chi - 1.0
-
-    low = high = 0.01
-    while above(high) < 0.0:
-        low, high = high, high * 1.1
-        if high > _LARGEST_SIGMA_W:
-            return math.inf
-    return float(brentq(above, low, high, xtol=1e-12, rtol=1e-12))

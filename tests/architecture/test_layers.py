@@ -37,8 +37,11 @@ LAYERS = {
     "render_report": {"study"},
     "gather_table": {"pyarrow", "study"},
     "read_sequences": {"study"},
+    "take_cell": {"study"},
+    "prove_cell": {"rnn_core", "study"},
     "run_block": {"rnn_core", "study"},
     "verify_runs": {"rnn_core", "study"},
+    "sample_theory": {"study"},
     "plan_study": {"threadpoolctl", "rnn_core", "study"},
     "check_engine": {"rnn_core", "study"},
 }

@@ -77,10 +77,48 @@ def one_step(run: Settings, radius: float) -> float | None:
     return math.log(1 - leak + step * radius)
 
 
+def weight_parts(run: Settings, rate: float) -> list[tuple[float, float]]:
+    """log10 ‖G_t‖ and cosine of every step by lag, as a synthetic run has them: a tenth of its growth, and signs that the seed decides."""
+    if math.isnan(rate):
+        return [(math.nan, math.nan)] * run["sequence_length"]
+    parts = []
+    for lag in range(run["sequence_length"]):
+        norm = -2.0 + (0.1 * rate * lag if lag else 0.0)
+        cosine = math.nan if norm == -math.inf else -0.2 if (lag + run["seed"]) % 4 == 3 else 0.7 - 0.01 * (lag % 5)
+        parts.append((norm, cosine))
+    return parts
+
+
+def weight_row(parts: list[tuple[float, float]]) -> Settings:
+    """What ``runs`` says of them."""
+    names = ("weight_grad_steps", "weight_grad_lag", "weight_grad_against")
+    along = [cosine * 10.0**norm for norm, cosine in parts if not math.isnan(cosine)]
+    if not along or sum(along) <= 0.0:
+        return dict.fromkeys(names)
+    sums = [list(itertools.accumulate(each)) for each in (sorted(along, reverse=True), along)]
+    steps, lag = (next(i for i, total in enumerate(each) if total >= 0.5 * sum(along) * (1 - 1e-12)) for each in sums)
+    return dict(zip(names, (steps + 1, lag, -sum(a for a in along if a < 0) / sum(map(abs, along))), strict=True))
+
+
+def at_rest(run: Settings, radius: float) -> float | None:
+    """The same at rest: of a gated cell it turns at 2; None where rest is no fixed point, or phi has a kink."""
+    if run["activation"] not in ("tanh", "identity", "softsign"):
+        return None
+    linear = one_step(run, radius)
+    return math.log(0.5 + 0.25 * radius) if linear is None else linear
+
+
+def critical_radius(run: Settings, predicted: bool) -> float | None:
+    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
+    if run["cell"] in ("vanilla", "residual"):
+        return 1.2 if predicted else None
+    return None if at_rest(run, 1.0) is None else 2.0 + 0.03 * run["seed"]
+
+
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """Append one run to all tables.
 
-    Keys that are not settings: rate, predicted, breaks_at, norm, accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
+    Keys that are not settings: rate, predicted, breaks_at, norm, weights (False: nobody asked which steps write), accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
     """
     settings = axis_defaults() | {"loss_at": "last", "input_size": 1}
     settings |= {name: value for name, value in given.items() if name in settings}
@@ -89,8 +127,12 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     rate = given.get("rate", rate_of(settings)) if T > 1 else math.nan
     common = {"sweep": sweep, "run_key": key}
     trains, broken = settings["updates"] > 0, given.get("breaks_at")
+    parts = weight_parts(settings, rate) if given.get("weights", True) else [(math.nan, math.nan)] * T
     predicted = settings["initializer"] != "identity" and settings["cell"] == "vanilla"
     prediction = given.get("predicted", rate_of(settings | {"seed": 0}) - 0.02) if predicted else None
+    by = "operating point" if predicted else None
+    if prediction is None and given.get("dynamic") is not None:
+        prediction, by = given["dynamic"], "dynamic mean field"
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     row = common | settings | {
         "task_input_size": 1, "task_loss_at": settings["loss_at"] or "last",
@@ -99,15 +141,21 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
         "linear_rate": one_step(settings, settings["spectral_radius"]),
         "bound_rate": one_step(settings, 2 * settings["spectral_radius"]),
-        "mean_field_rate": prediction, "predicted_rate": prediction, "operating_rate": prediction,
+        "mean_field_rate": prediction if predicted else None, "predicted_rate": prediction,
+        "operating_rate": prediction if predicted else None,
         "slope_fluctuation": 0.01 if predicted else None, "bistable": False if predicted else None,
-        "predicted_by": "operating point" if predicted else None,
+        "predicted_by": by,
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
-        "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"],
+        "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"], "sigma_u": settings["input_scale"],
+        "rest_rate": at_rest(settings, settings["spectral_radius"]), "mean_field_q": 0.1 if predicted else None,
+        "chi": math.exp(2 * prediction) if predicted else None, "correlation": 1.0 if predicted else None,
+        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": critical_radius(settings, predicted),
+        "dynamic_rate": given.get("dynamic"),
         "baseline_loss": 2.3 if trains else None,
         "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
         "deviation": None if prediction is None else rate - prediction,
         **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")},
+        **weight_row(parts),
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
@@ -123,6 +171,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
                                           "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
+                                          "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
                                           **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
     for update in range(max(1, settings["updates"])):

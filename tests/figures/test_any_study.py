@@ -43,6 +43,7 @@ STARTS: Studies = {  # nothing trains: the figures of training say so
     "forty combinations": [ONE | {"activation": f"phi{i}", "initializer": j} for i in range(10) for j in "abcd"],
     "the same run in two sweeps": [ONE | r | {"sweep": sweep} for r in RADII for sweep in ("one", "two")],
     "loss at every step": [ONE | {"loss_at": "every"}],
+    "nobody asked which steps write": [ONE | r | {"weights": False} for r in RADII],
 }  # fmt: skip
 TRAININGS: Studies = {
     "training without clipping": [TRAIN],

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.page import second_opinion_start, second_opinion_training
+from tests.page import second_opinion_start, second_opinion_training, second_opinion_weights
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
@@ -89,7 +89,8 @@ def beginnings(tables: Tables, where: Where) -> pd.DataFrame:
     any_untrained = (runs["updates"] == 0).any()
     runs = pick(runs, {"sweep": where["sweep"]}) if "sweep" in where else runs
     runs = runs[(runs["sequence_length"] > 1) & ((runs["updates"] == 0) | (not any_untrained))]
-    return runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
+    runs = runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
+    return runs.assign(**dict.fromkeys(HOW_TRAINED, None))  # a beginning knows nothing of its training
 
 
 def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
@@ -306,7 +307,9 @@ def count_zero_pairs(tables: Tables, where: Where) -> float:
 
 
 def decades_difference(tables: Tables, where: Where, end: int) -> float:
+    longest_of_all = networks(tables, {"sweep": where["sweep"]})["sequence_length"].max()
     runs = networks(tables, place(where)).dropna(subset=["log10_gradient_ratio"])
+    runs = runs[runs["sequence_length"] == longest_of_all]
     values = paired(tables, where, runs, "log10_gradient_ratio")
     return student(values[np.isfinite(values)])[end]
 
@@ -393,7 +396,8 @@ def best_in(tables: Tables, where: Where) -> float:
 def theory_of(rows: pd.DataFrame) -> str:
     if set(rows["activation"]) == {"identity"} and rows["linear_rate"].notna().all():
         return "linear_rate"
-    return "mean_field_rate" if rows["mean_field_rate"].notna().all() else "operating_rate"
+    order = ["mean_field_rate", "operating_rate", "dynamic_rate", "rest_rate"]
+    return next((rate for rate in order if rows[rate].notna().all()), "rest_rate")
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force
@@ -574,6 +578,24 @@ def with_scale(tables: Tables, where: Where) -> pd.DataFrame:
 # ---- all kinds
 
 
+WEIGHTS = second_opinion_weights.kinds(networks)
+
+
+def weight_settings(tables: Tables, where: Where) -> list[tuple[float, int]]:
+    names = [n for n in columns_of_settings(tables) if n not in [*HOW_TRAINED, "seed"]]
+    settings = WEIGHTS["settings"](tables, {"sweep": where["sweep"]}, names)
+    return [s for s in settings if "steps" not in where or s[0] / s[1] == where["steps"] / where["length"]]
+
+
+def _of_weights(name: str, kind: str) -> dict[str, Kind]:
+    """A median over networks with the ends of its interval."""
+    return {
+        name: lambda t, w: median_of(WEIGHTS[kind](t, w)),
+        f"{name}_low": lambda t, w: median_end(WEIGHTS[kind](t, w), upper=False),
+        f"{name}_high": lambda t, w: median_end(WEIGHTS[kind](t, w), upper=True),
+    }
+
+
 def _three(name: str, function: Callable[[Tables, Where, int], float]) -> dict[str, Kind]:
     """A number and the ends of its interval."""
     ends = {name: 0, f"{name}_low": 1, f"{name}_high": 2}
@@ -588,6 +610,11 @@ def _setting(tables: Tables, where: Where) -> float:
 KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
+    **_of_weights("weight_steps", "steps"),
+    **_of_weights("weight_against", "against"),
+    "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
+    "weight_settings": lambda t, w: float(len(weight_settings(t, w))),
+    "weight_settings_alike": lambda t, w: float(len(weight_settings(t, w))),
     "regime_count": counted_regime,
     "starts": lambda t, w: float(len(networks(t, w))),
     "starts_at_longest": lambda t, w: float(len(networks(t, w))),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnn_core as rc
 from rnn_core.choices import Registry
@@ -24,6 +25,7 @@ OBJECTS: dict[str, Any] = {
     "Adam": rc.Adam(0.001),
     "Clipped": rc.parse_clipping("norm:0.1")(EVALUATION.param_grads),
     "Clipping": rc.parse_clipping("norm:0.1"),
+    "EntryQuantiles": EVALUATION.gradients.entry_quantiles,
     "Experiment": EXPERIMENT,
     "Gradients": EVALUATION.gradients,
     "Momentum": rc.Momentum(0.01),
@@ -34,6 +36,8 @@ OBJECTS: dict[str, Any] = {
     "Scaled": rc.Scaled(np.ones((50, 60)), np.array(-2000)),
     "Sequences": rc.Sequences(np.zeros((9, 5, 2)), np.arange(9) % 3, np.arange(9) < 2, "softmax_cross_entropy", "last"),
     "Tape": EVALUATION.tape,
+    "WeightShares": EVALUATION.gradients.weight_shares,
+    "TorchCell": rc.TorchCell(torch.nn.GRUCell(2, 3)),
     **{type(cell).__name__: cell for cell in CELLS},
 }
 PUBLIC = {name: getattr(rc, name) for name in rc.__all__}

@@ -193,7 +193,9 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
     assert canonical(canonical(written)) == canonical(written)
 
 
-@pytest.mark.parametrize("axis", [name for name, axis in rc.experiment.axes().items() if axis.unset])
+@pytest.mark.parametrize(
+    "axis", [name for name, axis in rc.experiment.axes().items() if axis.unset and name != "cell_options"]
+)
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
     value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
     grid = {"task": "input_mean", "cell": "residual", axis: [None, value]}

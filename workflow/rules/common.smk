@@ -30,10 +30,13 @@ try:
     from study.config.canonical import canonical
     from study.data import locating
     from study.data import task_file
+    from study.own_cells import described as cells_described
+    from study.own_cells import source as cell_source
     from study import plan
     from study.screen import progress
     from study import provenance
     from study import sampling
+    from study import wide
     from study.cost import model, resources
     from study.tables.columns import tables_of
     from study.config import reader
@@ -113,12 +116,17 @@ else:
 STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
+SAMPLINGS = wide.sampling_jobs(config)
 VERIFICATIONS = sampling.verification_jobs(BLOCKS, config)
 # Where the engine check says that it failed: jobs that start later then end at once. Each call begins without it.
 REFUSED = f"{STUDY}/checks/refused"
 TABLES = tables_of(config)
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 SEQUENCES = [f"{STUDY}/sequences/{task}.npz" for task in plan.tasks_from_data(config)]
+# The user's own cells that a sweep uses; their files as jobs read them, and what shows that each is sound.
+OWN_CELLS = cells_described.used(config)
+CELLS = [f"{STUDY}/cells/{cell}.json" for cell in OWN_CELLS]
+PROVED = [f"{STUDY}/checks/cell-{cell}.parquet" for cell in OWN_CELLS]
 TABLE_RESOURCES = resources.of_tables(BLOCKS, config)
 ENGINE = provenance.engine_digest()
 
@@ -126,6 +134,7 @@ ENGINE = provenance.engine_digest()
 wildcard_constraints:
     sweep="[a-z0-9_-]+",
     task="[a-z0-9_-]+",
+    cell="[a-z0-9_-]+",
     table="[a-z]+",
     block="[^/]+",
     group="[0-9]+-of-[0-9]+",
@@ -143,9 +152,37 @@ def sequences_of(blocks):
     return [file for file in SEQUENCES if Path(file).stem in tasks]
 
 
+def cells_of(blocks):
+    """The files of the user's own cells that these blocks run."""
+    return [f"{STUDY}/cells/{cell}.json" for cell in own_cells_of(blocks)]
+
+
+def proofs_of(blocks):
+    """What shows that these cells are sound. A block waits for it, and is not run again because it is newer."""
+    return ancient(
+        [f"{STUDY}/checks/cell-{cell}.parquet" for cell in own_cells_of(blocks)]
+    )
+
+
+def own_cells_of(blocks):
+    """The user's own cells in these blocks."""
+    settings = [{**block.shared, **block.grid} for block in blocks]
+    cells = {
+        cells_described.name_of(cell)
+        for each in settings
+        for cell in plan.as_list(each.get("cell", []))
+    }
+    return [cell for cell in OWN_CELLS if cell in cells]
+
+
 def verified(table):
     """This table of every verification."""
     return [f"{STUDY}/verified/{group}/{table}.parquet" for group in VERIFICATIONS]
+
+
+def sampled():
+    """The theory of every sampling."""
+    return [f"{STUDY}/sampled/{group}/theory.parquet" for group in SAMPLINGS]
 
 
 def drawn(suffix):
@@ -161,6 +198,11 @@ def seconds_of_block(wildcards):
 def seconds_of_verification(wildcards):
     """What the model predicts for a job ``verify_runs``."""
     return model.verification_cost(VERIFICATIONS[wildcards.group], config).seconds
+
+
+def seconds_of_sampling(wildcards):
+    """What the model predicts for a job ``sample_theory``."""
+    return model.sampling_cost(SAMPLINGS[wildcards.group]).seconds
 
 
 def code(*modules):

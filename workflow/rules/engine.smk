@@ -1,4 +1,4 @@
-# The user's sequences and the gate: no table is made before the engine agrees with PyTorch on the study's own settings.
+# The user's sequences and cells, and the gate: no table is made before the engine agrees with PyTorch on the study's own settings.
 FIRST = 1e9  # priority: above the seconds of any block
 
 
@@ -25,6 +25,58 @@ rule read_sequences:
         code=code("read_sequences"),
     script:
         "../scripts/read_sequences.py"
+
+
+rule take_cell:
+    input:
+        file=lambda wildcards: [
+            local(file)
+            for file in locating.watched(
+                cell_source.file_of(config, wildcards.cell, FOLDERS)
+            )
+        ],
+    output:
+        kept=f"{STUDY}/cells/{{cell}}.json",
+    log:
+        f"{STUDY}/logs/take_cell/{{cell}}.log",
+    priority: FIRST
+    localrule: True  # the user's file lies where Snakemake was started, and maybe nowhere else
+    conda:
+        "../envs/environment.yaml"
+    params:
+        described=lambda wildcards: config["cells"][wildcards.cell],
+        file=lambda wildcards: cell_source.file_of(config, wildcards.cell, FOLDERS),
+        content=lambda wildcards: locating.content_digest(
+            cell_source.file_of(config, wildcards.cell, FOLDERS)
+        ),
+        code=code("take_cell"),
+    script:
+        "../scripts/take_cell.py"
+
+
+# Each of the user's own cells is proved before any of its runs: what is wrong with it is then told once, and in its own words.
+rule prove_cell:
+    input:
+        sequences=SEQUENCES,
+        cells=f"{STUDY}/cells/{{cell}}.json",
+    output:
+        checks=f"{STUDY}/checks/cell-{{cell}}.parquet",
+    log:
+        f"{STUDY}/logs/prove_cell/{{cell}}.log",
+    priority: FIRST
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        **resources.of_gate(config),
+    params:
+        sweeps=config["sweeps"],
+        tolerance=config["gate"]["tolerance"],
+        device=config["device"],
+        refused=REFUSED,
+        engine=ENGINE,
+        code=code("prove_cell"),
+    script:
+        "../scripts/prove_cell.py"
 
 
 rule check_engine:

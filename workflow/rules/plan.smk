@@ -3,6 +3,7 @@
 rule plan:
     input:
         sequences=lambda wildcards: SEQUENCES if may_plan() else [],
+        cells=CELLS,
     log:
         f"{STUDY}/logs/plan.log",
     localrule: True  # its answer is for the terminal

@@ -11,6 +11,7 @@ from study.job import running
 from study.runs import gate
 from study.runs.checks import CheckFailed
 from study.tables import store
+from study.tables.columns import columns_of
 
 
 def main(snakemake: Any) -> None:
@@ -23,6 +24,7 @@ def main(snakemake: Any) -> None:
         gate.refuse(p.refused)
         raise
     footer = {"table": "checks", "sweeps": p.sweeps, "engine": p.engine, "device": made_on(device)}
+    rows = rows or {column.name: [] for column in columns_of("checks")}  # every cell is the user's own
     store.write(store.build("checks", rows), snakemake.output.checks, footer)
 
 

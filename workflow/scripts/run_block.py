@@ -7,6 +7,7 @@ from rnn_core.experiment import Request
 from study.files.cache import Cache
 from study.files.writing import Damaged, FileTrouble
 from study.job import running
+from study.own_cells.loading import CellError
 from study.plan import Block
 from study.runs import runner
 from study.runs.checks import CheckFailed
@@ -40,5 +41,5 @@ def spectra(p: Any, block: Block, block_runner: runner.BlockRunner) -> SpectraOf
 
 
 if __name__ == "__main__":
-    with running(snakemake, {CheckFailed: "", ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
+    with running(snakemake, {CheckFailed: "", CellError: "", ValueError: "", RuntimeError: ""}) as its_record:  # type: ignore[name-defined]  # noqa: F821
         main(snakemake, its_record)  # type: ignore[name-defined]  # noqa: F821

@@ -7,6 +7,7 @@ from typing import Any
 
 from rnn_core.compiled import made_on
 from study.job import running
+from study.own_cells.loading import CellError
 from study.plan import Block
 from study.provenance import script_digest
 from study.runs import runner, verification
@@ -24,6 +25,6 @@ def main(snakemake: Any) -> None:
 
 
 if __name__ == "__main__":
-    expected = {CheckFailed: "", ValueError: "", RuntimeError: ""}
+    expected = {CheckFailed: "", CellError: "", ValueError: "", RuntimeError: ""}
     with running(snakemake, expected):  # type: ignore[name-defined]  # noqa: F821
         main(snakemake)  # type: ignore[name-defined]  # noqa: F821

@@ -13,17 +13,19 @@ from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
-from rnn_core.experiment.measures.traces import TRACE, trace_columns
+from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
+from rnn_core.experiment.measures.weights import WEIGHTS
 
 # By table, in the order of its columns.
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "traces": TRACE,
     "updates": UPDATE,
-    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *END, *BREAKDOWN),
+    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *WEIGHTS, *END, *BREAKDOWN),
 }
 
 __all__ = [
+    "ASKED",
     "COLUMNS",
     "Request",
     "SATURATED_BELOW",

@@ -87,4 +87,5 @@ def norms_of_last_step(problem: Problem, evaluation: Evaluation) -> np.ndarray:
     T = evaluation.tape.x.shape[0]
     last = evaluation.grad_hidden(T - 1, T)
     assert last is not None
-    return bptt.backward(evaluation.tape, grad_state={"hidden": last[0]}).log_norm_samples
+    main = evaluation.tape.cell.state_names[0]
+    return bptt.backward(evaluation.tape, grad_state={main: last[0]}).log_norm_samples

@@ -3,44 +3,76 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnn_core.activations import Activation
 from rnn_core.arrays import to_numpy
+from rnn_core.cells import Cell
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.states import StateMeasures, has_slopes, settled_slopes
 from rnn_core.experiment.problem import Problem
+from rnn_core.experiment.settings import Experiment
 from rnn_core.initializers import spectral_radius
 from rnn_core.theory import (
     MIXING_INITIALIZERS,
     STEADY_BELOW,
+    Correlation,
+    MeanField,
+    correlation_at,
+    critical_scale,
+    critical_sigma_w,
     fixed_point,
     linear_rate,
     operating_rate,
+    rate_of,
+    rest_affine,
+    rest_eigenvalues,
     slope_fluctuation,
 )
 
+NO_MEAN_FIELD = "another cell than vanilla, or an initialiser whose units never mix (identity)"
+
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",
-           null="a gated cell"),
+           null="a gated cell, or one of the user's own"),
     Column("bound_rate", "number", "ln per step",
            "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max)",
-           null="a gated cell"),
+           null="a gated cell, or one of the user's own"),
+    Column("rest_rate", "number", "ln per step",
+           "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
+           " I/2 + φ′(0) W/4 (LSTM: φ′(0)²), W that of the candidate. −inf where ρ is zero",
+           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; one of the user's own cells"),
     Column("mean_field_rate", "number", "ln per step",
            "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
-           null="another cell than vanilla, or an initialiser whose units never mix (identity)"),
+           null=NO_MEAN_FIELD),
+    Column("mean_field_q", "number", "1", "Mean field: variance q of the preactivations; inf where it grows without limit",
+           null=NO_MEAN_FIELD),
+    Column("chi", "number", "1", "Mean field: χ₁, what the squared gradient norm is multiplied by per step back", null=NO_MEAN_FIELD),
     Column("bistable", "flag", "true/false",
            "Mean field has another end than that of mean_field_rate, for a network that starts from large states",
            null="as mean_field_rate"),
+    Column("correlation", "number", "1",
+           "Mean field: correlation of the preactivations of two copies that see the same inputs, in the long run. 1: the network forgets"
+           " where it started",
+           null="as mean_field_rate, or q grows without limit"),
+    Column("depth_scale", "number", "steps",
+           "Mean field: steps in which a difference of two such copies falls by a factor of e, −1/ln χ at that correlation",
+           null="as correlation"),
+    Column("critical_radius_predicted", "number", "1",
+           "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
+           " the critical σ_w times ρ/σ_w. Other cells: the law at rest, exact. inf if never, 0 if at every radius",
+           null="vanilla: as mean_field_rate; other cells: as rest_rate"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
-           null="a gated cell, or not a number"),
+           null="a gated cell, one of the user's own, or not a number"),
     Column("slope_fluctuation", "number", "1",
            "How much slopes change: mean over units of Var φ′(a_t) over settled steps and samples, over the mean over units of E φ′(a_t)²",
-           null="a gated cell, all slopes zero, or not a number"),
+           null="a gated cell, one of the user's own, all slopes zero, or not a number"),
     Column("predicted_rate", "number", "ln per step",
            f"linear_rate for φ = identity; operating_rate where slope_fluctuation is below {STEADY_BELOW:g}; mean_field_rate otherwise",
            null="none of them applies: see predicted_by"),
@@ -56,12 +88,14 @@ def prediction_columns(
     windows: list[slice],
     W: np.ndarray,
     sigma_max: float,
+    sigma_u: float,
 ) -> dict[str, Any]:
-    """The columns ``PREDICTION``; nan where theory says nothing, as for gated cells.
+    """The columns ``PREDICTION``; nan where a theory says nothing.
 
     Args:
         W: the recurrent matrix, float64.
         sigma_max: its largest singular value; of a gated cell the largest of its gates.
+        sigma_u: root mean square of the input part.
     """
     cell = problem.cell
     jacobian, bound = cell.jacobian(W), cell.step_bound(sigma_max)
@@ -75,36 +109,115 @@ def prediction_columns(
         operating, fluctuation = operating_rate(at_mean_slopes), slope_fluctuation(slopes)
     elif jacobian is not None:  # all slopes are 1
         operating, fluctuation = linear, 0.0
-    mean_field, bistable = _mean_field(problem, W, evaluation)
-    rates = Rates(linear, math.nan if bound is None else math.log(bound), mean_field, bistable, operating, fluctuation)
+    wide = None
+    if mean_field_applies(problem.experiment):
+        wide = wide_network(cell.phi, sigma_w2(W), sigma_u**2, spectral_radius(W) / math.sqrt(sigma_w2(W)))
+    at_rest = AtRest(math.nan, math.nan)
+    spectrum = rest_eigenvalues(cell, {"weight_hh": W, **_biases(problem)})
+    if spectrum is not None:
+        at_rest = law_at_rest(cell, spectrum, problem.experiment.spectral_radius)
+    rates = Rates(
+        linear,
+        math.nan if bound is None else math.log(bound),
+        at_rest,
+        wide,
+        operating,
+        fluctuation,
+        cell.name == "vanilla",
+    )
     return columns_of_rates(rates, linear_network=jacobian is not None and cell.phi.name == "identity")
 
 
+def _biases(problem: Problem) -> dict[str, np.ndarray]:
+    names = [name for name in ("bias_ih", "bias_hh") if name in problem.params]
+    return {name: to_numpy(problem.params[name]).astype(np.float64) for name in names}
+
+
+class AtRest(NamedTuple):
+    """The law at rest of a run, and the spectral radius at which it would turn; nan where rest is no fixed point."""
+
+    rate: float
+    critical_radius: float
+
+
+def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float) -> AtRest:
+    """From the eigenvalues at rest: those of the candidate's W, scaled, on top of what is left of the state without it."""
+    affine = rest_affine(cell)
+    without = math.nan if affine is None else affine[0]
+    return AtRest(rate_of(spectrum), spectral_radius * critical_scale(without, spectrum - without))
+
+
+class WideNetwork(NamedTuple):
+    """What mean field says of a run.
+
+    Attributes:
+        limit: the fixed point.
+        copies: what becomes of two copies that see the same inputs.
+        critical_radius: the spectral radius at which chi_1 would be 1.
+    """
+
+    limit: MeanField
+    copies: Correlation
+    critical_radius: float
+
+
+def mean_field_applies(experiment: Experiment) -> bool:
+    """Whether the static theory covers the cell and the initializer."""
+    return experiment.cell == "vanilla" and experiment.initializer in MIXING_INITIALIZERS
+
+
+def wide_network(phi: Activation, w2: float, u2: float, radius_over_sigma_w: float) -> WideNetwork:
+    """``WideNetwork`` from sigma_w², sigma_u² and the shape of W."""
+    limit = fixed_point(phi, w2, u2)
+    copies = correlation_at(phi, w2, u2, limit.q, limit.chi)
+    return WideNetwork(limit, copies, critical_of_inputs(phi, u2) * radius_over_sigma_w)
+
+
+critical_of_inputs = lru_cache(maxsize=4096)(critical_sigma_w)  # networks that differ in W alone ask for the same
+
+
+def no_prediction_columns() -> dict[str, Any]:
+    """The columns ``PREDICTION`` of a cell of which nothing but its step is known."""
+    nan = math.nan
+    return columns_of_rates(Rates(nan, nan, AtRest(nan, nan), None, nan, nan, vanilla=False), linear_network=False)
+
+
 class Rates(NamedTuple):
-    """What every theory says, in the words of its column; nan where it says nothing."""
+    """What every theory says, in the words of its column; nan or None where it says nothing."""
 
     linear: float
     bound: float
-    mean_field: float
-    bistable: bool | None
+    rest: AtRest
+    wide: WideNetwork | None
     operating: float
     fluctuation: float
+    vanilla: bool
 
 
 def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
     """The columns ``PREDICTION``, from what the theories say."""
-    linear, _, mean_field, _, operating, fluctuation = rates
+    linear, operating, fluctuation, wide = rates.linear, rates.operating, rates.fluctuation, rates.wide
+    mean_field = math.nan if wide is None else wide.limit.rate
     if linear_network:
         predicted, by = linear, "linear law"
     elif fluctuation < STEADY_BELOW:
         predicted, by = operating, "operating point"
     else:
         predicted, by = mean_field, "mean field"
+    critical = math.nan if rates.vanilla else rates.rest.critical_radius
+    if wide is not None:
+        critical = wide.critical_radius
     return {
         "linear_rate": linear,
         "bound_rate": rates.bound,
+        "rest_rate": rates.rest.rate,
         "mean_field_rate": mean_field,
-        "bistable": rates.bistable,
+        "mean_field_q": math.nan if wide is None else wide.limit.q,
+        "chi": math.nan if wide is None else wide.limit.chi,
+        "bistable": None if wide is None else wide.limit.bistable,
+        "correlation": math.nan if wide is None else wide.copies.c,
+        "depth_scale": math.nan if wide is None else wide.copies.scale,
+        "critical_radius_predicted": critical,
         "operating_rate": operating,
         "slope_fluctuation": fluctuation,
         "predicted_rate": predicted,
@@ -112,18 +225,13 @@ def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
     }
 
 
-def _mean_field(problem: Problem, W: np.ndarray, evaluation: Evaluation) -> tuple[float, bool | None]:
-    """(the mean-field rate, whether there is another); (nan, None) where mean field does not apply."""
-    e = problem.experiment
-    if e.cell != "vanilla" or e.initializer not in MIXING_INITIALIZERS:
-        return math.nan, None
+def input_rms(problem: Problem, evaluation: Evaluation) -> float:
+    """sigma_u, the root mean square of W_ih x_t over units, steps and samples; of ragged sequences without their padding."""
     x = to_numpy(evaluation.tape.x).astype(np.float64)
     ended = np.zeros(1, dtype=bool) if evaluation.ends is None else np.arange(len(x))[:, None] >= evaluation.ends
-    rows = x[~ended] if ended.any() else x.reshape(-1, x.shape[-1])  # of ragged sequences without their padding
+    rows = x[~ended] if ended.any() else x.reshape(-1, x.shape[-1])
     W_ih = to_numpy(problem.params["weight_ih"]).astype(np.float64)
-    sigma_u2 = float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih))  # mean square of W_ih x_t
-    limit = fixed_point(problem.cell.phi, sigma_w2=sigma_w2(W), sigma_u2=sigma_u2)
-    return limit.rate, limit.bistable
+    return math.sqrt(float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih)))
 
 
 def sigma_w2(W: np.ndarray) -> float:

@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 
 from rnn_core.arrays import to_numpy
-from rnn_core.columns import Column
+from rnn_core.columns import OWN_CELL, Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.growth import growth_columns
-from rnn_core.experiment.measures.prediction import prediction_columns, sigma_w2
+from rnn_core.experiment.measures.prediction import (
+    input_rms,
+    no_prediction_columns,
+    prediction_columns,
+    sigma_w2,
+)
 from rnn_core.experiment.measures.states import StateMeasures
+from rnn_core.experiment.measures.weights import weight_columns
 from rnn_core.experiment.problem import Problem
 from rnn_core.formats import FORMATS, first_lost
 from rnn_core.initializers import sigma_max, spectral_radius
@@ -31,22 +37,34 @@ def task_columns(problem: Problem) -> dict[str, Any]:
 
 MATRIX = (
     Column("measured_spectral_radius", "number", "1",
-           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates"),
+           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates",
+           null=OWN_CELL),
     Column("sigma_max", "number", "1",
-           "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates"),
+           "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
+           null=OWN_CELL),
     Column("sigma_w", "number", "1",
-           "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates"),
+           "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates",
+           null=OWN_CELL),
+    Column("sigma_u", "number", "1",
+           "σ_u at the start: root mean square of the input part W_ih x_t over units, steps and samples",
+           null=OWN_CELL),
 )  # fmt: skip
 
 
-def matrix_columns(W: np.ndarray) -> dict[str, float]:
-    """The recurrent matrix (G·H, H), gate by gate."""
+def matrix_columns(W: np.ndarray, sigma_u: float) -> dict[str, float]:
+    """The recurrent matrix (G·H, H), gate by gate, and the size of the input part."""
     blocks = np.split(W, W.shape[0] // W.shape[1])
     return {
         "measured_spectral_radius": max(map(spectral_radius, blocks)),
         "sigma_max": max(map(sigma_max, blocks)),
         "sigma_w": max(math.sqrt(sigma_w2(block)) for block in blocks),
+        "sigma_u": sigma_u,
     }
+
+
+def no_matrix_columns() -> dict[str, float]:
+    """The same where there is no such matrix."""
+    return dict.fromkeys((column.name for column in MATRIX), math.nan)
 
 
 NARROWER_FORMATS = tuple(
@@ -72,10 +90,13 @@ def start_columns(
         states: the same, with slopes where there are any.
     """
     windows = states.windows or [settled_window(states.hidden_rms)]
-    W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
-    matrix = matrix_columns(W)
     growth = growth_columns(problem, evaluation, windows)
-    prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"])
+    if problem.cell.opaque:  # it has no W_hh that could be measured, and no theory speaks of it
+        matrix, prediction = no_matrix_columns(), no_prediction_columns()
+    else:
+        W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+        matrix = matrix_columns(W, input_rms(problem, evaluation))
+        prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"], matrix["sigma_u"])
     return {
         **task_columns(problem),
         **matrix,
@@ -83,4 +104,5 @@ def start_columns(
         **prediction,
         "deviation": growth["growth_rate"] - prediction["predicted_rate"],
         **first_lost(trace),
+        **weight_columns(trace),
     }

@@ -54,9 +54,12 @@ def measure_states(cell: Cell, tape: Tape, ends: np.ndarray | None = None, slope
         return _measure_ragged_states(cell, tape, ends)
     rms, saturation, sums = [], [], []
     wanted = slopes and tape.kept is not None and has_slopes(cell)
+    main = tape.cell.state_names[0]
     for segment in tape.segments():
-        states, exponent = segment.states["hidden"][1:], segment.exponent[1:]
+        states, exponent = segment.states[main][1:], segment.exponent[1:]
         rms.append(np.exp(log_norms(states) + exponent * LN2) / math.sqrt(math.prod(states.shape[1:])))
+        if cell.opaque:  # nobody knows what saturates in it
+            saturation.append(np.full(len(states), math.nan))
         for slope in _slopes(cell, segment):
             xp = namespace(slope)
             saturated = xp.count_nonzero(xp.abs(slope) < SATURATED_BELOW, axis=(1, 2))
@@ -70,8 +73,11 @@ def measure_states(cell: Cell, tape: Tape, ends: np.ndarray | None = None, slope
 def _measure_ragged_states(cell: Cell, tape: Tape, ends: np.ndarray) -> StateMeasures:
     """The same over the sequences that have not ended, with the window of every sequence."""
     log_rms, saturation = [], []
+    main = tape.cell.state_names[0]
     for segment in tape.segments():
-        states, exponent = segment.states["hidden"][1:], segment.exponent[1:]
+        states, exponent = segment.states[main][1:], segment.exponent[1:]
+        if cell.opaque:
+            saturation.append(np.full((len(states), states.shape[2]), math.nan))
         log_rms.append(log_norms_of_columns(states) + exponent[:, None] * LN2 - 0.5 * math.log(states.shape[1]))
         for slope in _slopes(cell, segment):
             xp = namespace(slope)
@@ -85,7 +91,7 @@ def has_slopes(cell: Cell) -> bool:
 
     Those of the identity are all 1. A gated cell has no such point.
     """
-    return cell.phi.name != "identity" and cell.jacobian(np.ones((1, 1))) is not None
+    return not cell.opaque and cell.phi.name != "identity" and cell.jacobian(np.ones((1, 1))) is not None
 
 
 def settled_slopes(cell: Cell, tape: Tape, states: StateMeasures, window: slice) -> Slopes:
@@ -126,7 +132,9 @@ def _ragged_slopes(cell: Cell, tape: Tape, windows: list[slice]) -> Slopes:
 
 
 def _slopes(cell: Cell, segment: Segment) -> Iterator[Array]:
-    """The slopes over their supremum, (steps, rows, B), of one group of steps after the other."""
+    """The slopes over their supremum, (steps, rows, B), of one group of steps after the other; none of a user's own cell."""
+    if cell.opaque:
+        return
     for piece in pieces(len(segment.saved), math.prod(segment.states["hidden"].shape[1:])):
         saved = segment.saved[piece]
         if isinstance(saved, np.ndarray):  # the fast path keeps a_t in one array

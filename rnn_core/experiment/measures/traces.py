@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
-from rnn_core.columns import Column
+from rnn_core.bptt import Gradients
+from rnn_core.columns import OWN_CELL, Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.states import StateMeasures
 from rnn_core.formats import FORMATS
+from rnn_core.quantiles import LEVELS
 
 LN10 = math.log(10.0)
+
+# What a trace holds only where it is asked for: each costs about as much time as the gradient, or as much room as the other columns.
+ASKED = {
+    "weight_gradient": "what every step adds to ∂L/∂W_hh: its norm, and its cosine with the whole",
+    "entry_quantiles": "how large the entries of ∂L/∂h_t are: quantiles of log2 of their magnitudes",
+}
+QUANTILES = {"log2_entry_min": 0.0, "log2_entry_q05": 0.05, "log2_entry_q25": 0.25, "log2_entry_median": 0.5,
+             "log2_entry_q75": 0.75, "log2_entry_q95": 0.95, "log2_entry_max": 1.0}  # fmt: skip
+assert tuple(QUANTILES.values()) == LEVELS
 
 TRACE = (
     Column("update", "integer", "updates", "Updates made before this gradient was taken"),
@@ -21,7 +33,7 @@ TRACE = (
         "log10_grad_norm",
         "number",
         "log10",
-        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; −inf where it is exactly zero, nan where it is not a number",
+        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; of a cell of the user's own h is the first part of its state; −inf where it is exactly zero, nan where it is not a number",
     ),
     Column(
         "log10_immediate_norm",
@@ -33,8 +45,8 @@ TRACE = (
         "log10_cell_grad_norm",
         "number",
         "log10",
-        "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1)",
-        null="another cell",
+        "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1); of a user's own cell of the part called cell",
+        null="a state without such a part",
     ),
     Column("hidden_rms", "number", "1", "Root mean square of h_t over batch and units"),
     Column(
@@ -42,17 +54,44 @@ TRACE = (
         "number",
         "fraction",
         "Units (of a gated cell: and gates) that are off or saturated: their slope is below a tenth of its supremum",
+        null=OWN_CELL,
     ),
     *(
         Column(f"{format.name}_{what}", "number", "fraction", f"Nonzero entries of ∂L/∂h_t that {format.name} would {verb}")
         for format in FORMATS
         for what, verb in (("flushed", "round to zero"), ("overflowed", "turn into inf"))
     ),
+    Column(
+        "log10_weight_grad_norm",
+        "number",
+        "log10",
+        "log10 of the Frobenius norm of what step t adds to ∂L/∂W_hh, summed over the batch; −inf where that is exactly zero",
+        null="not asked for; not a number",
+        asked="weight_gradient",
+    ),
+    Column(
+        "weight_grad_cosine",
+        "number",
+        "1",
+        "Cosine of the angle between that and the whole ∂L/∂W_hh; below 0 step t works against the whole",
+        null="not asked for; one of the two is zero or not a number",
+        asked="weight_gradient",
+    ),
+    *(
+        Column(name, "number", "log2",
+               f"Quantile {level:g} of log2 of the magnitudes of the nonzero entries of ∂L/∂h_t; −inf where all are zero",
+               null="not asked for; an entry is not a number", asked="entry_quantiles")
+        for name, level in QUANTILES.items()
+    ),
+    Column(
+        "zero_entries", "number", "fraction", "Entries of ∂L/∂h_t that are exactly zero",
+        null="not asked for", asked="entry_quantiles",
+    ),
 )  # fmt: skip
 
 
-def trace_columns(evaluation: Evaluation, states: StateMeasures) -> dict[str, np.ndarray]:
-    """The columns ``TRACE`` of one update, each (T,)."""
+def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """The columns ``TRACE`` of one update, each (T,); of those that must be asked for, what is named in ``also``."""
     gradients = evaluation.gradients
     T = len(gradients.log_norm)
     t = np.arange(1, T + 1, dtype=np.int32)
@@ -67,4 +106,16 @@ def trace_columns(evaluation: Evaluation, states: StateMeasures) -> dict[str, np
         "hidden_rms": states.hidden_rms,
         "saturation": states.saturation,
         **gradients.lost,
+        **(_weight_columns(gradients) if "weight_gradient" in also else {}),
+        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
     }
+
+
+def _weight_columns(gradients: Gradients) -> dict[str, np.ndarray]:
+    shares = gradients.weight_shares
+    return {"log10_weight_grad_norm": shares.log_norm / LN10, "weight_grad_cosine": shares.cosine}
+
+
+def _quantile_columns(gradients: Gradients) -> dict[str, np.ndarray]:
+    found = gradients.entry_quantiles
+    return {**dict(zip(QUANTILES, found.log2.T, strict=True)), "zero_entries": found.zero}

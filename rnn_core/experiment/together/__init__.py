@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from rnn_core.batched import STEPS, Shape, Together
 from rnn_core.clipping import parse_clipping
+from rnn_core.experiment.own_cells import OWN_CELLS
 from rnn_core.experiment.problem import cell_of, task_of
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
@@ -71,6 +72,8 @@ def planned(
 
 def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budget: int | None) -> bool:
     """Whether runs of this shape can go together."""
+    if e.cell in OWN_CELLS:
+        return False
     cell = cell_of(e)
     if e.updates or e.truncation is not None or e.sequence_length < FEWEST_STEPS or type(cell) not in STEPS:
         return False

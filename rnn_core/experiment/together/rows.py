@@ -14,12 +14,20 @@ import torch
 from torch import Tensor
 
 from rnn_core.batched import Together
-from rnn_core.batched.spectra import log_spectral_radii, mean_fields
+from rnn_core.batched.spectra import correlations, log_spectral_radii, mean_fields
 from rnn_core.cells import Cell
 from rnn_core.clipping import parse_clipping
 from rnn_core.experiment.measures.end import untrained_columns
 from rnn_core.experiment.measures.growth import columns_of_growth
-from rnn_core.experiment.measures.prediction import Rates, columns_of_rates
+from rnn_core.experiment.measures.prediction import (
+    AtRest,
+    Rates,
+    WideNetwork,
+    columns_of_rates,
+    critical_of_inputs,
+    law_at_rest,
+    mean_field_applies,
+)
 from rnn_core.experiment.measures.states import has_slopes
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
@@ -27,7 +35,7 @@ from rnn_core.experiment.together.batch import Evaluated
 from rnn_core.formats import FORMATS
 from rnn_core.scaling import LN2, LN10, plain_if_fits
 from rnn_core.tasks import Task
-from rnn_core.theory import MIXING_INITIALIZERS, Growth, growth, settled_windows
+from rnn_core.theory import Growth, growth, linear_rate, rest_affine, settled_windows
 
 Columns = dict[str, np.ndarray]
 
@@ -58,6 +66,7 @@ def results(
             "measured_spectral_radius": float((network.radius * scale).max()),
             "sigma_max": float(sigma_max[r]),
             "sigma_w": float((network.sigma_w * scale).max()),
+            "sigma_u": float(rates.sigma_u[r]),
             **columns_of_growth(measured, slice(int(starts[r]), stop)),
             **prediction,
             "deviation": measured.rate - prediction["predicted_rate"],
@@ -176,8 +185,9 @@ class _RatesOfRuns:
         n = len(evaluated.loaded.networks)
         self.cell, self.loaded, self.affine = cell, evaluated.loaded, _affine(cell)
         self.operating, self.fluctuation = np.full(n, math.nan), np.full(n, math.nan)
-        self.mean_field, self.bistable = np.full(n, math.nan), np.zeros(n, dtype=bool)
-        self.has_mean_field = np.zeros(n, dtype=bool)
+        self.sigma_u = np.full(n, math.nan)
+        self.at_rest, self.candidate = rest_affine(cell), cell.gates.index("candidate")
+        self.wide: dict[int, WideNetwork] = {}
 
     def _linear(self, r: int) -> float:
         """ln of the spectral radius of dh_t/dh_{t-1} where all slopes are 1, by the eigenvalues of W_hh; nan for a gated cell."""
@@ -185,7 +195,16 @@ class _RatesOfRuns:
             return math.nan
         gain, shift = self.affine
         at_one = gain * self.loaded.scales[r, 0] * self.loaded.networks[r].eigenvalues[0] + shift
-        return math.log(float(np.abs(at_one).max()))
+        return linear_rate(float(np.abs(at_one).max()))
+
+    def _rest(self, r: int) -> AtRest:
+        """The law at rest, by the eigenvalues of the candidate's W_hh."""
+        if self.at_rest is None:
+            return AtRest(math.nan, math.nan)
+        a, b = self.at_rest
+        network, scale = self.loaded.networks[r], self.loaded.scales[r, self.candidate]
+        spectrum = a + b * scale * network.eigenvalues[self.candidate]
+        return law_at_rest(self.cell, spectrum, float(scale * network.radius[self.candidate]))
 
     def __call__(self, r: int, sigma_max: float) -> Rates:
         linear = self._linear(r)
@@ -196,10 +215,11 @@ class _RatesOfRuns:
         return Rates(
             linear,
             math.nan if bound is None else math.log(bound),
-            float(self.mean_field[r]),
-            bool(self.bistable[r]) if self.has_mean_field[r] else None,
+            self._rest(r),
+            self.wide.get(r),
             operating,
             fluctuation,
+            self.cell.name == "vanilla",
         )
 
 
@@ -216,12 +236,18 @@ def _rates(
         mean, square = _settled_slopes(evaluated, starts, stop, together.shape.B, cell.phi.gamma)
         rates.operating = _operating_rates(cell, evaluated.loaded.params["weight_hh"], mean)
         rates.fluctuation = _slope_fluctuations(mean.cpu().numpy(), square.cpu().numpy())
-    mixing = np.array([e.cell == "vanilla" and e.initializer in MIXING_INITIALIZERS for e in experiments])
+    w, u = _variances(evaluated)
+    rates.sigma_u = u.sqrt().cpu().numpy()
+    mixing = np.array([mean_field_applies(e) for e in experiments])
     if mixing.any():
-        w, u = _variances(evaluated)
-        some = mixing & evaluated.hold  # the others take part, so that a run's bits do not depend on its company
-        rate, bistable = mean_fields(cell.phi, torch.where(w.isfinite(), w, 1.0), u)
-        rates.mean_field, rates.bistable, rates.has_mean_field = np.where(some, rate, math.nan), bistable, some
+        # the others take part, so that a run's bits do not depend on its company
+        limits = mean_fields(cell.phi, torch.where(w.isfinite(), w, 1.0), u)
+        copies = correlations(cell.phi, w, u, limits)
+        shape = evaluated.loaded
+        for r in np.flatnonzero(mixing & evaluated.hold).tolist():
+            ratio = float(shape.networks[r].radius[0] / shape.networks[r].sigma_w[0])
+            critical = critical_of_inputs(cell.phi, float(u[r])) * ratio
+            rates.wide[r] = WideNetwork(limits[r], copies[r], critical)
     return rates
 
 

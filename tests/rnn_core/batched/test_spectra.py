@@ -8,8 +8,8 @@ import torch
 
 import rnn_core as rc
 from rnn_core.batched.powers import RANGES, exponent_bits, times_two_to, two_to
-from rnn_core.batched.spectra import log_spectral_radii, mean_fields
-from rnn_core.theory import fixed_point
+from rnn_core.batched.spectra import correlations, log_spectral_radii, mean_fields
+from rnn_core.theory import correlation, fixed_point
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
@@ -44,10 +44,18 @@ def test_mean_fields_are_those_of_one_network_after_the_other(activation: str, d
     rng, phi = np.random.default_rng(0), rc.ACTIVATIONS[activation]
     w, u = rng.uniform(0.1, 5.0, 24), rng.uniform(0.0, 2.0, 24)
     u[:4], w[4:6] = 0.0, 1.0
-    rate, bistable = mean_fields(phi, torch.tensor(w, device=device), torch.tensor(u, device=device))
+    on_device = torch.tensor(w, device=device), torch.tensor(u, device=device)
+    limits = mean_fields(phi, *on_device)
     one_by_one = [fixed_point(phi, float(a), float(b)) for a, b in zip(w, u, strict=True)]
-    np.testing.assert_allclose(rate, [each.rate for each in one_by_one], rtol=0, atol=1e-11)
-    assert bistable.tolist() == [each.bistable for each in one_by_one]
+    np.testing.assert_allclose([each.rate for each in limits], [each.rate for each in one_by_one], rtol=0, atol=1e-11)
+    np.testing.assert_allclose([each.q for each in limits], [each.q for each in one_by_one], rtol=1e-9)
+    assert [each.bistable for each in limits] == [each.bistable for each in one_by_one]
+    copies = correlations(phi, *on_device, limits)
+    expected = [correlation(phi, float(a), float(b)) for a, b in zip(w, u, strict=True)]
+    for part, tolerance in (("c", 1e-9), ("chi", 1e-9), ("scale", 1e-6)):
+        np.testing.assert_allclose(
+            [getattr(c, part) for c in copies], [getattr(c, part) for c in expected], rtol=tolerance, err_msg=part
+        )
 
 
 @devices

@@ -16,7 +16,7 @@ from torch.nn import functional
 import rnn_core as rc
 from rnn_core import bptt
 from rnn_core.columns import Column
-from rnn_core.experiment import COLUMNS, SATURATED_BELOW, Evaluation, axes
+from rnn_core.experiment import ASKED, COLUMNS, SATURATED_BELOW, Evaluation, axes
 from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.problems import with_biases
@@ -242,8 +242,9 @@ def another_value(name: str) -> Any:
 def test_every_field_is_in_the_key() -> None:
     """Two experiments that differ share a key, and one is taken for the other."""
     of_residual = rc.Experiment(cell="residual", seed=99)
-    bases = [of_residual if name.startswith("residual") else rc.Experiment() for name in axes()]
-    changed = [replace(base, **{name: another_value(name)}) for base, name in zip(bases, axes(), strict=True)]
+    names = [name for name in axes() if name != "cell_options"]  # of a user's own cell: test_own_cells.py
+    bases = [of_residual if name.startswith("residual") else rc.Experiment() for name in names]
+    changed = [replace(base, **{name: another_value(name)}) for base, name in zip(bases, names, strict=True)]
     assert len({e.key for e in [*bases, *changed]}) == len(changed) + 2
 
 
@@ -386,6 +387,21 @@ def test_growth_is_that_of_the_last_steps_loss(loss_at: str) -> None:
     assert summary["dead_samples"] == measured.dead == 0.0
     total = growth(evaluation.gradients.log_norm_samples, window).rate
     assert (total == measured.rate) == (loss_at == "last")
+
+
+@pytest.mark.parametrize("activation", ["identity", "tanh"])
+def test_a_single_unit_whose_weight_cancels_its_state_is_measured(activation: str) -> None:
+    """A study of one unit ends with "math domain error", because the linear law of h_{t-1} - phi(h_{t-1}) is ln 0."""
+    every = [
+        small(cell="residual", activation=activation, hidden_size=1, seed=seed, sequence_length=9) for seed in range(8)
+    ]
+    weights = [float(rc.prepare(each).params["weight_hh"].squeeze()) for each in every]
+    experiment = every[weights.index(-1.0)]
+    for device in (None, "cpu:0"):
+        [(_, result)] = rc.run_many([experiment]) if device is None else rc.run_many([experiment], device=device)
+        assert result.summary["linear_rate"] == -math.inf
+        assert result.summary["bound_rate"] == pytest.approx(math.log(2.0))
+        assert (result.summary["growth_rate"] == -math.inf) == (activation == "identity")
 
 
 @pytest.mark.parametrize("initializer", list(rc.INITIALIZERS))
@@ -710,7 +726,9 @@ def test_a_run_measures_exactly_the_declared_columns(settings: dict[str, Any], c
     data = labelled("every")
     if ragged:
         data = replace(data, mask=np.arange(9) < 4 + np.arange(14)[:, None] % 6)
-    result = rc.run(small(**{**settings, "task": "mine", "cell": cell, "hidden_size": 8, "sequence_length": 9}), data)
+    experiment = small(**{**settings, "task": "mine", "cell": cell, "hidden_size": 8, "sequence_length": 9})
+    result = rc.run(experiment, data, traces=ASKED)
+    assert set(result.traces) - set(rc.run(experiment, data).traces) == {c.name for c in COLUMNS["traces"] if c.asked}
     for table, measured in (("traces", result.traces), ("updates", result.updates), ("runs", result.summary)):
         declared = {column.name: column for column in COLUMNS[table]}
         assert sorted(declared) == sorted(measured), f"{table}: a column without a value, or a value without a column"
@@ -722,6 +740,29 @@ def test_a_run_measures_exactly_the_declared_columns(settings: dict[str, Any], c
                 else:
                     assert isinstance(value, KINDS[column.kind]), (name, value)
                     assert column.kind != "integer" or not isinstance(value, bool), name
+
+
+def test_what_traces_hold_besides_is_asked_for() -> None:
+    """A run records what nobody asked for, or not what was asked for; or run and run_many differ."""
+    trained = small(task="input_mean", updates=3, trace_every=1)
+    for name in ASKED:
+        columns = [column.name for column in COLUMNS["traces"] if column.asked == name]
+        result = rc.run(trained, traces=[name])
+        assert set(result.traces) - set(rc.run(trained).traces) == set(columns)
+        assert all(len(result.traces[column]) == 27 for column in columns)
+        (_, many), *_ = rc.run_many([trained], traces=[name])
+        np.testing.assert_equal(many.traces, result.traces)
+        bounded = rc.run(trained, traces=[name], memory_budget=1)
+        np.testing.assert_equal(bounded.traces, result.traces)
+    shares = rc.run(trained, traces=list(ASKED))
+    size = 10.0 ** shares["log10_weight_grad_norm"] * np.nan_to_num(shares["weight_grad_cosine"])
+    problem = rc.prepare(trained)
+    gradient = rc.evaluate(problem, problem.params, *problem.batch(0)).param_grads["weight_hh"]
+    assert size[:9].sum() == pytest.approx(np.linalg.norm(gradient))  # Σ cos_t ‖G_t‖ = ‖G‖
+    with pytest.raises(TypeError, match="traces: a str is not allowed"):
+        rc.run(trained, traces="weight_gradient")
+    with pytest.raises(ValueError, match=r"traces: 'weight_gradients' is not known; .*Did you mean 'weight_gradient'"):
+        rc.run(trained, traces=["weight_gradients"])
 
 
 def test_columns_are_described_once() -> None:

@@ -12,9 +12,9 @@ from rnn_core.experiment import Experiment, axes
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:
-    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, cell}.
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, built_in, cell}.
 
-    ``cell`` is the one cell that has the setting; None if all have it.
+    ``cell`` is the one cell that has the setting; None if all have it. ``built_in`` is not empty where a user's own cell has not.
     """
     defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
     return {
@@ -26,6 +26,7 @@ def described_axes() -> dict[str, dict[str, Any]]:
             "meaning": axis.meaning,
             "unset": axis.unset,
             "training": axis.training,
+            "built_in": axis.built_in,
             "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
         }
         for name, axis in axes().items()

@@ -15,6 +15,7 @@ from study.config.limits import too_many_runs, too_much_memory
 from study.config.mistakes import Problem, dotted, violations
 from study.config.reader import Document, line_of
 from study.data import intake
+from study.own_cells import source
 from study.tables import store
 
 _KEY = re.compile(r"(?:sequences|sweeps)(?:\.[a-z0-9_-]+)+")
@@ -58,7 +59,7 @@ def check(
     """
     plain = canonical(check_form(config, document))
     problems = violations(plain) or list(not_finite(plain))  # of the values of its ranges
-    problems = problems or list(grid_mistakes(plain))
+    problems = problems or [*grid_mistakes(plain), *source.mistakes(plain, folders)]
     problems = problems or [
         *too_many_runs(plain, config.get("confirm_runs", 0)),
         *(too_much_memory(plain) if local else ()),

@@ -1,4 +1,7 @@
-"""One form for a config that may be written in several: a range becomes the list of its values, 2.0 becomes 2."""
+"""One form for a config that may be written in several: a range becomes the list of its values, 2.0 becomes 2.
+
+A cell of the user's own becomes its variants, where its options are swept.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 
 from rnn_core.experiment import Request
 from study.config.mistakes import Problem
+from study.own_cells.described import expanded
+from study.plan import as_list
 from study.settings import described_axes
 
 LONGEST_RANGE = 10_000  # values
@@ -33,6 +38,8 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
             if kinds[axis] == "integer":
                 values = grid[axis]
                 grid[axis] = [_whole(value) for value in values] if isinstance(values, list) else _whole(values)
+        if "cell" in grid and grid["cell"] != (cells := expanded(as_list(grid["cell"]), plain)):
+            grid["cell"] = cells if len(cells) > 1 or isinstance(grid["cell"], list) else cells[0]
     plain["gate"]["checked_runs_per_job"] = _whole(plain["gate"]["checked_runs_per_job"])
     if "spectra" in plain:
         given = {

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rnn_core.experiment import RANGES
+from rnn_core.cells import CELLS
+from rnn_core.experiment import RANGES, axes
 from rnn_core.tasks import GENERATED
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
+from study.data.messages import listed
+from study.own_cells.described import expanded, name_of, own_cells
 from study.plan import as_list
 from study.settings import axis_defaults, described_axes
 
 KeyPath = tuple[Any, ...]
+_SWEPT_TEXT = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
 
 def not_finite(config: Any, path: KeyPath = ()) -> Iterator[Problem]:
@@ -34,12 +39,19 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
     for name in config.get("sequences", {}):
         if name in built_in:
             yield ("sequences", name), "this name is taken by a built-in task; choose another"
+    own = own_cells(config)
+    for name in own:
+        if name in CELLS:
+            yield ("cells", name), "this name is taken by a built-in cell; choose another"
+        yield from _swept_options(("cells", name, "options"), own[name].get("options", {}))
     known_tasks = [*built_in, *config.get("sequences", {})]
     for sweep, described in config["sweeps"].items():
         yield from _jobs_over(("sweeps", sweep, "jobs_over"), described)
         path, grid = ("sweeps", sweep, "grid"), described["grid"]
         values = {axis: as_list(grid.get(axis, default)) for axis, default in axis_defaults().items()}
         yield from _tasks(path, grid, values, known_tasks)
+        yield from _known_cells(path, grid, values["cell"], own)
+        yield from _own_cells(path, grid, values["cell"], own)
         yield from _cells(path, grid, values["cell"])
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
@@ -75,6 +87,36 @@ def _digits(path: KeyPath, grid: Mapping[str, Any], lengths: list[int]) -> Itera
         yield (*path, "input_size"), "a digit has 1 input a step; leave input_size out"
     if "every" in as_list(grid.get("loss_at", "last")):
         yield (*path, "loss_at"), "a digit has one label, at the last step; leave loss_at out"
+
+
+def _swept_options(path: KeyPath, options: Mapping[str, Any]) -> Iterator[Problem]:
+    """A value that is swept stands in names of files and runs."""
+    for option, values in options.items():
+        for index, value in enumerate(values if isinstance(values, list) else []):
+            if isinstance(value, str) and not _SWEPT_TEXT.fullmatch(value):
+                yield (
+                    (*path, option, index),
+                    f"{value!r} cannot be swept; use letters, digits, _, -, + and ., at most 64 of them",
+                )
+
+
+def _known_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every cell must be a built-in one or one of the config's own, in a variant that it has."""
+    known = [*CELLS, *expanded(own, {"cells": own})]
+    for index, cell in enumerate(cells):
+        if cell not in known:
+            place = (*path, "cell", index) if isinstance(grid.get("cell"), list) else (*path, "cell")
+            yield place, f"{cell!r} is not known; {hint(cell, known, 'cell')}"
+
+
+def _own_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]) -> Iterator[Problem]:
+    """A setting that only built-in cells have must not stand beside a cell of the user's own."""
+    mine = list(dict.fromkeys(name_of(cell) for cell in cells if name_of(cell) in own))
+    others = [cell for cell in cells if name_of(cell) not in own]
+    for axis in grid if mine else ():
+        if why := axes()[axis].built_in:
+            apart = f"; give {listed(mine)} a sweep of its own" if others else "; leave it out"
+            yield (*path, axis), f"it does not apply to your own cell {listed(mine)}: {why}{apart}"
 
 
 def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:

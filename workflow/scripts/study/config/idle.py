@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_core.experiment import axes
+from study.own_cells.described import name_of, own_cells
 from study.plan import as_list
 from study.settings import axis_defaults
 
@@ -22,7 +23,7 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
         if value > LENIENT
     ]
     idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
-    return [*lenient, *idle, *_unused_tasks(config), *_idle_spectra(config)]
+    return [*lenient, *idle, *_unused_tasks(config), *_unused_cells(config), *_idle_spectra(config)]
 
 
 def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
@@ -34,6 +35,13 @@ def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"spectra.singular_values: {lag} changes nothing; no sequence of this study is longer than {longest} steps"
     if "spectra" in config["figures"] and "spectra" not in config:
         yield "figures: spectra shows nothing without the key spectra"
+
+
+def _unused_cells(config: Mapping[str, Any]) -> Iterator[str]:
+    used = {name_of(c) for described in config["sweeps"].values() for c in as_list(described["grid"].get("cell", []))}
+    for name in own_cells(config):
+        if name not in used:
+            yield f"cells.{name}: no sweep uses it; write cell: {name} in one"
 
 
 def _unused_tasks(config: Mapping[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ KEY_ALIASES = {
     "datasets": "sequences", "plots": "figures", "figure": "figures", "checks": "gate", "memory": "memory_mb", "params": "grid",
     "parameters": "grid", "repeats": "seeds", "n_seeds": "seeds", "seed": "seeds", "jobs": "jobs_over", "description": "meaning",
     "path": "file", "x": "inputs", "features": "inputs", "y": "targets", "labels": "targets", "label": "targets", "id": "sequence",
+    "models": "cells", "modules": "cells", "own_cells": "cells", "kwargs": "options", "arguments": "options", "module": "class",
     "tol": "tolerance", "atol": "tolerance", "rtol": "tolerance", "start": "from", "stop": "to", "end": "to", "by": "step",
 }  # fmt: skip
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from rnn_core.arrays import DEVICES, DTYPES
 from rnn_core.axes import Axis
+from rnn_core.cells import CELLS
 from rnn_core.clipping import RULES
-from rnn_core.experiment import axes
+from rnn_core.experiment import ASKED, axes
 from rnn_core.losses import LOSSES
 from study import SCRIPTS
 
@@ -46,6 +47,8 @@ def _named(description: str, value: dict[str, Any], **limits: Any) -> dict[str, 
     }
 
 
+# A cell of the user's own has any name, so which names there are is looked up elsewhere (grids.py).
+CELL = {"type": "string", "examples": list(CELLS), "maxLength": 200}
 TEXTS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
 RULE = (
     f"write none, {', '.join(f'{rule}:THRESHOLD' for rule in RULES if rule != 'none')}, "
@@ -65,9 +68,9 @@ def _grid() -> dict[str, Any]:
     """Every axis of an experiment: a value, a list of values or a range. A sweep says how many seeds it has, not which."""
     grid = {}
     for name, axis in axes().items():
-        if name == "seed":
+        if name in ("seed", "cell_options"):  # the options of a cell of the user's own stand with the cell
             continue
-        value = _value_schema(axis)
+        value = CELL if name == "cell" else _value_schema(axis)
         values = {"type": "array", "minItems": 1, "uniqueItems": True, "items": value}
         ranges = [_range(axis.kind)] if axis.kind in ("integer", "number") else []
         grid[name] = {"description": f"{axis.meaning}. Unit: {axis.unit}.", "anyOf": [value, values, *ranges]}
@@ -150,6 +153,27 @@ def _sequences() -> dict[str, Any]:
     return _object("A task made of the user's own sequences, in a tidy file with one row a time step", keys, required)
 
 
+def _cells() -> dict[str, Any]:
+    one = {"anyOf": [{"type": kind} for kind in ("number", "boolean", "string")]}
+    swept = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
+    options = "What the class takes besides input_size and hidden_size. A list of values is swept"
+    keys = {
+        "file": _text(
+            "A Python file of your own, counted from the config's folder, the folder of the call, or the project's"
+        ),
+        "class": _text(
+            "A class in it: a torch module, made as CLASS(input_size, hidden_size, …), whose call is one step, (x_t, state) -> state"
+        ),
+        "options": {
+            "type": "object",
+            "description": options,
+            "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$(?!\\n)", "maxLength": 64},
+            "additionalProperties": {"anyOf": [*one["anyOf"], {"type": "null"}, swept]},
+        },
+    }
+    return _object("A cell of the user's own: a torch module by its step", keys, ["file", "class"])
+
+
 def _gate() -> dict[str, Any]:
     tolerance = {
         name: {"type": "number", "exclusiveMinimum": 0, "description": f"For runs in {name}. Unit: relative."}
@@ -199,9 +223,18 @@ def schema() -> dict[str, Any]:
             "minimum": 1,
             "description": "That so many runs are meant; wanted of studies beyond 200,000 runs or 10,000 jobs. Unit: runs.",
         },
+        "traces": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"enum": list(ASKED)},
+            "description": "What the table traces holds besides norms, at every recorded step. "
+            + "; ".join(f"{name}: {meaning}" for name, meaning in ASKED.items())
+            + ". Each takes time and room; runs that were made without it are made again",
+        },
         "gate": _gate(),
         "spectra": _spectra(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
+        "cells": _named("The user's own cells, by name: their code is run", _cells()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
         "figures": {**TEXTS, "items": {"enum": figures()}, "description": order},
     }
@@ -209,6 +242,12 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gradient stability study. Written from the code by make docs; do not edit",
         **_object(
-            "One study", keys, [key for key in keys if key not in ("sequences", "spectra", "memory_mb", "confirm_runs")]
+            "One study",
+            keys,
+            [
+                key
+                for key in keys
+                if key not in ("sequences", "cells", "spectra", "memory_mb", "traces", "confirm_runs")
+            ],
         ),
     }

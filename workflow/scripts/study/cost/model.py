@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,19 @@ import numpy as np
 from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
 from rnn_core.compiled import COVERED
+from rnn_core.experiment import COLUMNS
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
+from study import wide
 from study.cost.rates import RATES
 from study.plan import Block, Settings
 from study.settings import axis_defaults, described_axes
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
+# Of a cell of the user's own nothing is known before it is run. It counts as one with four gates, a step of which takes as long as
+# six of the readable loop; ``snakemake plan`` measures how far that is off.
+OWN_GATES, OWN_STEPS = 4, 6.0
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
@@ -36,6 +41,7 @@ HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
+TRACE = COLUMNS["traces"]
 ENTRY_BYTES = 2000  # of a kept run: what is no column
 
 # Settings that work depends on. Of all others only the number of values counts.
@@ -72,11 +78,15 @@ class Cost:
 
 def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     """What the job ``run_block`` costs if none of its runs is finished yet."""
-    work = block_work(block)
+    work = block_work(block, traces=config.get("traces", ()))
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
-        disk_mb=(work["kept"] * ENTRY_BYTES + work["row"] * RATES["row_bytes"] + work["update"] * RATES["update_bytes"])
+        disk_mb=(
+            work["kept"] * ENTRY_BYTES
+            + work["row"] * (RATES["row_bytes"] + _asked_bytes(config.get("traces", ())))
+            + work["update"] * RATES["update_bytes"]
+        )
         / MIB,
     )
 
@@ -99,10 +109,15 @@ def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
     return networks * total
 
 
+def gates_of(cell: str) -> int:
+    """How many gates a cell has; of one of the user's own, how many it is taken to have."""
+    return GATES.get(cell, OWN_GATES)
+
+
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
     """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
     values, _ = _values(block)
-    matrices: float = max(GATES[cell] for cell in values["cell"]) * max(values["hidden_size"]) ** 2 * 8 / MIB
+    matrices: float = max(map(gates_of, values["cell"])) * max(values["hidden_size"]) ** 2 * 8 / MIB
     return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 
 
@@ -118,20 +133,33 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
     return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
 
 
+def sampling_cost(settings: Iterable[Settings]) -> Cost:
+    """What the job ``sample_theory`` of these settings costs."""
+    sampled = list(settings)
+    return Cost(RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + wide.MEMORY_MB, 0.0)
+
+
 def seconds(work: Work) -> float:
     """Processor time of counted work, in the engine and in keeping its results."""
     return math.fsum(float(count) * RATES[f"{kind}_seconds"] for kind, count in work.items())
 
 
-def block_work(block: Block, shared: bool = True) -> Work:
+def _asked_bytes(traces: Collection[str]) -> float:
+    """Bytes a row that what traces hold besides takes: cache and block, numbers of which each has digits of its own."""
+    return sum(2.0 * 8.0 for column in TRACE if column.asked in traces)
+
+
+def block_work(block: Block, shared: bool = True, traces: Collection[str] = ()) -> Work:
     """The work of all runs of a block, counted.
 
     Args:
         shared: the runs are computed as by ``run_many``, not one by one.
+        traces: what traces hold besides.
     """
     total: Work = Counter({"block": 1})
     for settings, times, lengths, clippings in _alike(block):
-        for kind, count in _work(settings, lengths, clippings, shared and settings["updates"] == 0).items():
+        together = shared and settings["updates"] == 0
+        for kind, count in _work(settings, lengths, clippings, together, traces).items():
             total[kind] += times * count
     total["cubed"] += _eigenvalues(block)
     return total
@@ -159,7 +187,7 @@ def _eigenvalues(block: Block) -> int:
     The engine remembers a number of matrices. In a block with no more than that, each is computed once.
     """
     values, given = _values(block)
-    gates = [GATES[cell] for cell in values["cell"]]
+    gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
     # the first gates of all cells have the same matrices
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
     matrices = draws * (1 + len(given.get("spectral_radius", [None])))
@@ -170,9 +198,11 @@ def _eigenvalues(block: Block) -> int:
     return matrices * cubes
 
 
-def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: bool) -> Work:
+def _work(
+    settings: Settings, lengths: list[int], clippings: list[str], shared: bool, traces: Collection[str] = ()
+) -> Work:
     """The work of one run for each length and clipping. If it is shared, one forward pass serves all of them."""
-    gates, H, B = GATES[settings["cell"]], settings["hidden_size"], settings["batch_size"]
+    gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
     passes = max(1, updates)
@@ -192,11 +222,15 @@ def _work(settings: Settings, lengths: list[int], clippings: list[str], shared: 
     work = {
         "network": networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
-        f"{path}_step": forward + held_out + backward,
+        f"{path}_step": (forward + held_out + backward) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
         f"{path}_flop": 2.0 * (H + D) * width * sequences * scale,
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
+        "weight_step": gradients * traced * ("weight_gradient" in traces),
+        "weight_element": recorded * ("weight_gradient" in traces),
+        "weight_flop": 2.0 * gradients * traced * width * B * (2 * H + 2 * B) * ("weight_gradient" in traces),
+        "entry": gradients * traced * H * B * ("entry_quantiles" in traces),
         "cubed": networks * H**3 * (gates == 1 and settings["activation"] != "identity"),  # at the operating point
         "parameter": runs * updates * width * (H + D),
         "update": runs * passes,
@@ -214,7 +248,7 @@ def _inputs_of(task: str) -> int:
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
     most: int = max(
-        max(lengths) * settings["batch_size"] * GATES[settings["cell"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
+        max(lengths) * settings["batch_size"] * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +22,14 @@ from study.cost import model
 from study.cost.kinds import figures_seconds, page_seconds
 from study.cost.rates import RATES
 from study.counts import counted
+from study.own_cells.described import used
 from study.plan import Block
 from study.runs import gate
 from study.runs.runner import BlockRunner
 from study.sampling import verification_jobs
 from study.settings import axis_defaults
 from study.tables.columns import TABLES
+from study.wide import sampling_jobs
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
 # Work that is not the engine's; and eigenvalues, which are remembered when a sample is timed.
@@ -101,7 +103,7 @@ class SweepPlan:
         return max(block.at(self.factor) for block in self.blocks)
 
 
-def small_parts(block: Block, budget: float) -> Iterator[Block]:
+def small_parts(block: Block, budget: float, traces: Collection[str] = ()) -> Iterator[Block]:
     """Small blocks out of a block, each of at most ``budget`` seconds: a point of its grid, with all lengths if they fit."""
     rng = np.random.default_rng(0)
     axes = {axis: [value] for axis, value in block.shared.items()} | block.grid
@@ -111,16 +113,16 @@ def small_parts(block: Block, budget: float) -> Iterator[Block]:
         trained = point.get("updates", [0])[0]
         for grid in (point if trained else whole, point, point | {"updates": [min(trained, 2)]}):
             part = Block(block.sweep, "sample", {}, grid, 1)
-            if model.seconds(engine_work(part)) <= budget:
+            if model.seconds(engine_work(part, traces=traces)) <= budget:
                 yield part
                 break
         else:
             return
 
 
-def engine_work(block: Block, shared: bool = True) -> model.Work:
+def engine_work(block: Block, shared: bool = True, traces: Collection[str] = ()) -> model.Work:
     """The work that is timed here."""
-    work = model.block_work(block, shared)
+    work = model.block_work(block, shared, traces)
     for kind in NOT_TIMED:
         del work[kind]
     return work
@@ -128,7 +130,7 @@ def engine_work(block: Block, shared: bool = True) -> model.Work:
 
 def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[float, int]:
     """(measured over predicted time, runs timed) of blocks evenly spread; (1, 0) if none is small enough."""
-    open_samples = [small_parts(block, budget / 4) for block in blocks[:: max(1, len(blocks) // 16)]]
+    open_samples = [small_parts(block, budget / 4, runner.traces) for block in blocks[:: max(1, len(blocks) // 16)]]
     start, measured, predicted, runs = time.perf_counter(), 0.0, 0.0, 0
     while open_samples:
         for samples in list(open_samples):
@@ -140,7 +142,7 @@ def speed(blocks: list[Block], runner: BlockRunner, budget: float) -> tuple[floa
             begun = time.process_time()
             runs += len(list(runner.compute(experiments_of(block))))
             measured += time.process_time() - begun
-            predicted += model.seconds(engine_work(block))
+            predicted += model.seconds(engine_work(block, traces=runner.traces))
             if time.perf_counter() - start > budget:
                 return measured / predicted, runs
     return (measured / predicted, runs) if runs else (1.0, 0)
@@ -157,7 +159,7 @@ def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner,
     finished = [
         sum(runner.name(e) in finished_keys for e in experiments_of(block)) if finished_keys else 0 for block in blocks
     ]
-    engine = [model.seconds(engine_work(block)) for block in blocks]
+    engine = [model.seconds(engine_work(block, traces=config.get("traces", ()))) for block in blocks]
     return SweepPlan(
         sweep=blocks[0].sweep,
         runs=sum(map(len, blocks)),
@@ -178,19 +180,29 @@ def verification_times(blocks: list[Block], config: dict[str, Any]) -> Times:
     return Times(engine, model.verification_cost(blocks, config).seconds - engine)
 
 
+def _own_cases(config: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
+    """What is checked of the user's own cells."""
+    for cell in used(config):
+        yield from gate.cases(config["sweeps"], cell)
+
+
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
-    """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
+    """(jobs, times) of what surrounds the sweeps: the gate, verification, theory, tables and figures."""
     verifications = verification_jobs(blocks, config)
     verifying = [verification_times(group, config) for group in verifications.values()]
-    cases = [Block(sweep, "case", {}, _grid(case), 1) for sweep, case in gate.cases(config["sweeps"])]
+    cases = [
+        Block(sweep, "case", {}, _grid(case), 1) for sweep, case in [*gate.cases(config["sweeps"]), *_own_cases(config)]
+    ]
     once = {"gate": {"checked_runs_per_job": 1}}
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
+    samplings = [model.sampling_cost(settings).seconds for settings in sampling_jobs(config).values()]
     rows = sum(model.block_work(block)["row"] for block in blocks.values())
     tables = len(TABLES)
     return {
         "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
         "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),
+        **({"theory": (len(samplings), Times(0.0, sum(samplings)))} if samplings else {}),
         "tables": (tables, Times(0.0, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"])),
         "figures, page": (2, Times(0.0, figures_seconds(config) + page_seconds())),
     }

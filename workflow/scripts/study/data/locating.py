@@ -22,13 +22,13 @@ def _holding(file: str, folders: Sequence[Path]) -> list[Path]:
     return [folder for folder in folders if os.path.exists(folder / file)]  # noqa: PTH110 - Path.exists fails on a name too long
 
 
-def require_one_file(name: str, file: str, folders: Sequence[Path]) -> None:
-    """Refuse a name that leads to two different files."""
+def require_one_file(name: str, file: str, folders: Sequence[Path], key: str = "sequences") -> None:
+    """Refuse a name that leads to two different files. ``key`` is where the config has it."""
     first, *further = [folder / file for folder in _holding(file, folders)] or [Path()]
     for file_elsewhere in further:
         if not (first.samefile(file_elsewhere) or filecmp.cmp(first, file_elsewhere, shallow=False)):
             raise DataError(
-                f"sequences.{name}.file: {file!r} is two different files, {first} and {file_elsewhere}. Write the path of the right one"
+                f"{key}.{name}.file: {file!r} is two different files, {first} and {file_elsewhere}. Write the path of the right one"
             )
 
 

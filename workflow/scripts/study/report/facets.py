@@ -12,9 +12,10 @@ from matplotlib.colors import to_hex
 from study.report.findings import Study
 from study.report.measures import Part, grouped
 from study.report.style import CATEGORIES, INK, MARKERS, colours
-from study.report.words import few, in_order, listed, name_of, named, ordered
+from study.report.words import few, in_order, listed, name_of, named, ordered, unbracketed
 
 MOST_PANELS = 12
+inside = unbracketed  # a name that can stand in brackets
 HUE_FIRST = (
     "initializer",
     "cell",
@@ -81,6 +82,14 @@ def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     order["colour"] = [to_hex(paint[key]) for key in keys]
     order["hue"] = pd.Categorical(names, categories=names, ordered=True)
     return runs.merge(order, on=list(axes))
+
+
+def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero."""
+    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
+    inner = mean.iloc[1:-1]
+    between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]
+    return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
 
 
 def _spread_over_first(first: pd.Series, most: int) -> list[int]:
@@ -173,11 +182,6 @@ def alt_list(panels: Iterable[Any]) -> str:
     """Names of panels for an alternative text: nothing of one, some of many."""
     names = [str(name) for name in panels]
     return f", one each for {few(names, 8)}" if len(names) > 1 else ""
-
-
-def inside(name: str) -> str:
-    """A name that can stand in brackets: tanh, ρ = 1 of tanh (ρ = 1)."""
-    return name.removesuffix(")").replace(" (", ", ", 1) if " (" in name else name
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:

@@ -23,6 +23,7 @@ from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
+from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
 from study.report.words import html, value_of
 from study.settings import described_axes
@@ -154,6 +155,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
     for name in ("runs", "checks", "timings"):
         with reading(files[name]):
             tables[name] = pd.read_parquet(files[name])
+    tables["runs"] = variants_as_cells(tables["runs"])
     ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
     columns = ["run_key", "update", "truncation_bias"]
     with reading(files["updates"]):

@@ -7,6 +7,7 @@ from typing import Any
 
 import rnn_core as rc
 from rnn_core.arrays import Array, Params
+from rnn_core.cells import CELLS
 from rnn_core.experiment import Evaluation, Problem, growth_of
 from rnn_core.oracles.compare import Abstains
 from rnn_core.theory import regime
@@ -79,10 +80,11 @@ def key_of(problem: Problem) -> str:
 def describe(experiment: rc.Experiment, key: str | None = None) -> str:
     """The settings that tell one check from another, and the run's key; without ``key`` the key of the settings alone."""
     e = experiment
+    cell = f"cell={e.cell}" + (f" {e.cell_options}" if e.cell_options else "")
+    if e.cell in CELLS:  # a user's own has none of these
+        cell += f" activation={e.activation} initializer={e.initializer} spectral_radius={e.spectral_radius:g}"
     return (
-        f"task={e.task} cell={e.cell} activation={e.activation} initializer={e.initializer} "
-        f"spectral_radius={e.spectral_radius:g} sequence_length={e.sequence_length} dtype={e.dtype} "
-        f"seed={e.seed} (run {key or e.key})"
+        f"task={e.task} {cell} sequence_length={e.sequence_length} dtype={e.dtype} seed={e.seed} (run {key or e.key})"
     )
 
 

@@ -19,6 +19,7 @@ from rnn_core.oracles.problems import with_biases
 from rnn_core.scaling import plain
 from study import plan
 from study.files.writing import written_aside
+from study.own_cells.described import name_of
 from study.runs.checks import CheckFailed, Row, autograd_row, module_row, require, settings_of, spectra_rows
 
 LONGEST = 10_000  # steps; the oracles keep every step, so longer sequences are cut to this
@@ -45,17 +46,22 @@ def require_not_refused(mark: str | Path) -> None:
         raise CheckFailed("the engine check has failed in this call, so nothing more is computed")
 
 
-def cases(sweeps: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
-    """(sweep, experiment) to be checked, each once."""
+def cases(sweeps: dict[str, Any], own_cell: str = "", longest: int = LONGEST) -> Iterator[tuple[str, rc.Experiment]]:
+    """(sweep, experiment) to be checked, each once: of the built-in cells, or of one of the user's own. Sequences are cut to ``longest``."""
     seen = set()
     for sweep, described in sweeps.items():
         grid = plan.checked_grid(described["grid"])
+        grid["cell"] = [each for each in grid.get("cell", ["vanilla"]) if _is_meant(each, own_cell)]
         for point in itertools.product(*grid.values()):
             experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
-            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, LONGEST))
+            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, longest))
             if experiment.key not in seen:
                 seen.add(experiment.key)
                 yield sweep, experiment
+
+
+def _is_meant(cell: str, own_cell: str) -> bool:
+    return name_of(cell) == own_cell if own_cell else cell in rc.CELLS
 
 
 def check(

@@ -14,6 +14,7 @@ from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
 from study.data import task_file
 from study.files.cache import Cache, Entry
+from study.own_cells import loading
 from study.plan import Block
 from study.provenance import engine_digest, script_digest
 from study.runs import gate
@@ -29,10 +30,18 @@ class BlockRunner:
         cache: finished runs.
         sequences: task -> file, for tasks that are not generated.
         memory_mb: MiB that the states of a run may take; None is no limit. It changes no row.
+        traces: what traces hold besides, as the config asks for it. It is part of the cache's identity.
     """
 
-    def __init__(self, cache: Cache, sequences: dict[str, str], device: str, memory_mb: float | None = None) -> None:
-        self.cache, self.device = cache, device
+    def __init__(
+        self,
+        cache: Cache,
+        sequences: dict[str, str],
+        device: str,
+        memory_mb: float | None = None,
+        traces: Collection[str] = (),
+    ) -> None:
+        self.cache, self.device, self.traces = cache, device, traces
         self.memory_budget = None if memory_mb is None else int(memory_mb * 2**20)
         self.data = {task: rc.Sequences(**task_file.load(file)) for task, file in sequences.items()}
         self._names: dict[rc.Experiment, str] = {}
@@ -56,7 +65,8 @@ class BlockRunner:
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
         """Each run with its entry, in an order that shares work. Its time is what it added to the runs before it."""
         start = time.perf_counter()
-        for experiment, result in rc.run_many(experiments, self.data, self.device, memory_budget=self.memory_budget):
+        made = rc.run_many(experiments, self.data, self.device, memory_budget=self.memory_budget, traces=self.traces)
+        for experiment, result in made:
             yield experiment, self.entry(experiment, result, time.perf_counter() - start)
             start = time.perf_counter()
 
@@ -96,7 +106,7 @@ def finish(
             entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
-            row = {**entry.row, **NOTHING, "engine": provenance["engine"], "verified_error": None}
+            row = {**entry.row, **NOTHING, "engine": provenance["engine"], "dynamic_rate": None, "verified_error": None}
             if spectra is not None:
                 row |= spectra.row(by_name[key], entry.row["growth_rate"])
                 writer.tables["spectra"].add(key, spectra.table(by_name[key]))
@@ -108,9 +118,10 @@ def _as_columns(row: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: [value] for name, value in row.items()}
 
 
-def identity(device: str) -> str:
-    """A digest of what decides an entry besides the run's settings and sequences: code, libraries, device, kernel."""
+def identity(device: str, traces: Collection[str] = ()) -> str:
+    """A digest of what decides an entry besides the run's settings and sequences: code, libraries, device, kernel, what is recorded."""
     ingredients = (
+        *sorted(traces),
         engine_digest(),
         script_digest("run_block"),
         version("numpy"),
@@ -141,5 +152,7 @@ def prepared(snakemake: Any, own: str, cache: str = "") -> BlockRunner:
         import torch
 
         torch.set_num_threads(1)
+    loading.register_all(snakemake.input.get("cells", []))
     sequences = {Path(file).stem: file for file in snakemake.input.get("sequences", [])}
-    return BlockRunner(Cache(p.cache, identity(device) + cache, own), sequences, device, p.memory_mb)
+    traces = getattr(p, "traces", ())  # a verification records nothing besides
+    return BlockRunner(Cache(p.cache, identity(device, traces) + cache, own), sequences, device, p.memory_mb, traces)

@@ -14,19 +14,22 @@ from typing import Any
 import pyarrow as pa
 
 from rnn_core import formats
+from rnn_core.columns import OWN_CELL
 from rnn_core.experiment import COLUMNS, SPECTRA, SPECTRUM
 from study.settings import described_axes
+from study.wide import SETTING, sampled_settings
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``null`` says when it is null; empty if it never is."""
+    """One column. ``null`` says when it is null; empty if it never is. ``asked``: what a config must ask for; else it is null."""
 
     name: str
     type: pa.DataType
     unit: str
     meaning: str
     null: str = ""
+    asked: str = ""
 
 
 _INT, _FLOAT, _BOOL, _TEXT = pa.int32(), pa.float64(), pa.bool_(), pa.string()
@@ -42,13 +45,35 @@ _TYPES = {"integer": _INT, "number": _FLOAT, "flag": _BOOL, "name": _TEXT}
 
 def _measured(declared: Iterable[Any]) -> tuple[Column, ...]:
     """What a run measures, as the engine declares it."""
-    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null) for c in declared)
+    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null, c.asked) for c in declared)
+
+
+def _settings() -> tuple[Column, ...]:
+    """One column for each setting of a run."""
+    return tuple(
+        Column(
+            name,
+            _TYPES.get(axis["kind"], _TEXT),
+            axis["unit"],
+            axis["meaning"],
+            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
+        )
+        for name, axis in described_axes().items()
+    )
 
 
 _TRACES, _UPDATES, _SPECTRA = _measured(COLUMNS["traces"]), _measured(COLUMNS["updates"]), _measured(SPECTRUM)
 _MEASURED = (
     *_measured(COLUMNS["runs"]),
     *_measured(SPECTRA),
+    Column(
+        "dynamic_rate",
+        _FLOAT,
+        "ln per step",
+        "Dynamic mean field of the run's setting, from the table theory; for residual, GRU and LSTM cells",
+        null="a vanilla cell, an initialiser other than gaussian, inputs that are not white, a state that does not settle;"
+        " or a study of more than 100 such settings",
+    ),
     Column(
         "verified_error",
         _FLOAT,
@@ -65,7 +90,7 @@ _MEASURED = (
 _ORACLE = Column("oracle", _TEXT, "name", "Independent program that the engine was compared with")
 _NETWORK = (
     Column("cell", _TEXT, "name", "Recurrent cell"),
-    Column("activation", _TEXT, "name", "Activation function"),
+    Column("activation", _TEXT, "name", "Activation function", null=OWN_CELL),
 )
 _LENGTH = Column("sequence_length", _INT, "steps", "Sequence length T")
 _DEVICE = Column("device", _TEXT, "name", "Device")
@@ -90,7 +115,7 @@ _CHECKS = (
     Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
     *_NETWORK,
-    Column("spectral_radius", _FLOAT, "1", "Spectral radius"),
+    Column("spectral_radius", _FLOAT, "1", "Spectral radius", null=OWN_CELL),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
     _DEVICE,
@@ -124,12 +149,41 @@ _VERIFICATION = (
     Column("passed", _BOOL, "true/false", "The error is at most the tolerance", null="the oracle abstains"),
 )
 
+_THEORY = (
+    _SWEEP,
+    Column("seeds", _INT, "seeds", "Networks of the setting, counted from 0"),
+    *(column for name in SETTING for column in _settings() if column.name == name),
+    Column(
+        "sigma_w", _FLOAT, "1", "σ_w of the setting's networks: root mean square over seeds and gates, to three digits"
+    ),
+    Column("sigma_u", _FLOAT, "1", "σ_u: standard deviation of the input part"),
+    Column("forget_bias", _FLOAT, "1", "Bias of the gate that keeps the state"),
+    Column(
+        "dynamic_rate",
+        _FLOAT,
+        "ln per step",
+        "Growth rate of an infinitely wide network by dynamic mean field, from a sample of single units",
+        null="its state does not settle, so that the rate depends on T",
+    ),
+    Column(
+        "dynamic_error",
+        _FLOAT,
+        "ln per step",
+        "Standard error of dynamic_rate",
+        null="as dynamic_rate, or a gradient of zero",
+    ),
+    Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t in that network"),
+    Column("preactivation_rms", _FLOAT, "1", "Root mean square of its preactivations, √(σ_w² hidden_rms² + σ_u²)"),
+)
+
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 ASKED_FOR = {"spectra": "spectra"}  # table -> the key of a config without which there is none
+THEORY = "theory"  # the table of a study with settings that have a dynamic theory
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its lengths. Only of a study that has such cells, with Gaussian weights and white inputs",
     "spectra": "Lyapunov exponents and singular values before training: run × sample × direction. Only of a study whose config has the key `spectra`",
     "checks": "Every comparison of the engine with an independent program",
     "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
@@ -138,7 +192,8 @@ MEANING = {
 
 def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The tables of a study with this config."""
-    return (*TABLES, *(table for table, key in ASKED_FOR.items() if key in config))
+    asked = (table for table, key in ASKED_FOR.items() if key in config)
+    return (*TABLES, *asked, *([THEORY] if sampled_settings(config) else []))
 
 
 @cache
@@ -148,23 +203,11 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return (_SWEEP, _KEY, *_settings(), *_MEASURED)
     if table == "checks":
         return _CHECKS
+    if table == "theory":
+        return _THEORY
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
     return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}[table])
-
-
-def _settings() -> tuple[Column, ...]:
-    """One column for each setting of a run."""
-    return tuple(
-        Column(
-            name,
-            _TYPES.get(axis["kind"], _TEXT),
-            axis["unit"],
-            axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else "",
-        )
-        for name, axis in described_axes().items()
-    )
 
 
 def schema_of(table: str) -> pa.Schema:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from study.files import seal
 from study.files.writing import Misplaced, reading, written_aside
 from study.tables.columns import Column, columns_of, schema_of
+from study.wide import SETTING
 
 PROVENANCE_KEY = b"gradient_study"
 
@@ -25,6 +26,7 @@ _SORT = {
     "traces": ["sweep", "run_key", "update", "t"],
     "updates": ["sweep", "run_key", "update"],
     "runs": ["sweep", "run_key"],
+    "theory": ["sweep", *SETTING],
     "spectra": ["sweep", "run_key", "update", "sample", "lag", "i"],
     "checks": ["stage", "sweep", "run_key", "oracle", "update"],
     "timings": ["sweep", "run_key"],
@@ -75,7 +77,8 @@ def unsorted(table: str, data: Mapping[str, Iterable[Any]]) -> pa.Table:
         raise ValueError(
             f"table {table} has no column {', '.join(sorted(extra))}; declare it where it is measured, in rnn_core/experiment/measures/"
         )
-    arrays = [_array(data[c.name], c) for c in described]
+    rows = len(data[described[0].name])  # type: ignore[arg-type]  # any sequence
+    arrays = [pa.nulls(rows, c.type) if c.asked and c.name not in data else _array(data[c.name], c) for c in described]
     return pa.Table.from_arrays(arrays, schema=schema_of(table))
 
 

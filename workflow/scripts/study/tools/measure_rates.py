@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
+from rnn_core.experiment import ASKED
 from study import PROJECT, SCRIPTS
 from study.cost import model
 from study.files.cache import Cache
@@ -72,7 +73,14 @@ def shapes() -> Iterator[dict[str, list[Any]]]:
     yield trained | {"clipping": ["signal:1.0", "none"]}
 
 
-def measured(block: Block, folder: Path, first_seed: int) -> tuple[float, float]:
+def recording_shapes() -> Iterator[dict[str, list[Any]]]:
+    """Grids whose runs record all that traces can hold."""
+    base: dict[str, list[Any]] = {"input_scale": [0.1]}
+    for cell, H, T, B in (("vanilla", 64, 400, 16), ("vanilla", 32, 400, 8), ("vanilla", 128, 100, 32), ("gru", 64, 200, 16), ("lstm", 96, 100, 32)):  # fmt: skip
+        yield base | {"cell": [cell], "hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
+
+
+def measured(block: Block, folder: Path, first_seed: int, traces: Collection[str] = ()) -> tuple[float, float]:
     """(engine, everything else) in processor seconds, the fastest of several times.
 
     Each time has other seeds, whose eigenvalues the engine does not remember.
@@ -80,7 +88,7 @@ def measured(block: Block, folder: Path, first_seed: int) -> tuple[float, float]
     times = []
     for index in range(REPEATS):
         run_folder, offset = folder / str(index), first_seed + index * SEEDS
-        runner = BlockRunner(Cache(run_folder / "cache", "x"), {}, "cpu")
+        runner = BlockRunner(Cache(run_folder / "cache", "x"), {}, "cpu", traces=traces)
         files = {table: run_folder / f"{table}.parquet" for table in BLOCK_TABLES}
         experiments = [rc.Experiment(**{**run, "seed": run["seed"] + offset}) for run in block.runs()]
         start = time.process_time()
@@ -112,10 +120,11 @@ def fitted(rows: list[dict[str, float]], seconds: list[float]) -> dict[str, floa
 def engine_rates(folder: Path) -> dict[str, float]:
     """Rates of the engine, and of keeping what it measured."""
     works, engine, keeping_seconds = [], [], []
-    for index, grid in enumerate(shapes()):
+    recorded = [(grid, tuple(which)) for grid in recording_shapes() for which in (*zip(ASKED), ASKED)]
+    for index, (grid, traces) in enumerate([*((grid, ()) for grid in shapes()), *recorded]):
         block = Block("rates", "all", {}, grid, SEEDS)
-        spent, kept_seconds = measured(block, folder / str(index), SEEDS * REPEATS * index)
-        works.append(model.block_work(block))
+        spent, kept_seconds = measured(block, folder / str(index), SEEDS * REPEATS * index, traces)
+        works.append(model.block_work(block, traces=traces))
         engine.append(spent)
         keeping_seconds.append(kept_seconds)
     rates = fitted([{k: float(count) for k, count in w.items() if k not in KEEPING} for w in works], engine)

@@ -21,9 +21,12 @@ from study.data import task_file
 from study.files import cache, pictures, seal
 from study.files import places as result_places
 from study.files.writing import Damaged, FileTrouble, Misplaced, reading
+from study.own_cells import kept
+from study.own_cells.described import used
 from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import TABLES, tables_of
+from study.wide import sampling_jobs
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -45,6 +48,8 @@ def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     yield from _on_the_way(study, config)
     for task in plan.tasks_from_data(config):
         yield _tried(study / "sequences" / f"{task}.npz", task_file.load)
+    for cell in used(config):
+        yield _tried(study / "cells" / f"{cell}.json", kept.load)
     for file in sorted((study / "cache").rglob(f"[!.]*{cache.SUFFIX}")):
         yield _tried(file, _require_entry)
     for folder in sorted((study / "cache" / "figures").glob("*")):
@@ -66,14 +71,15 @@ def _figure_files(files: Mapping[str, Path], study: str, figure: str) -> Iterato
 
 
 def _on_the_way(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
-    """The tables of blocks, verifications and the gate. Of a block of an earlier plan only the seal is known."""
+    """The tables of blocks, verifications, samplings and the gate. Of a block of an earlier plan only the seal is known."""
     planned = plan.blocks(config)
     places = {
         *(study / "blocks" / sweep / block for sweep, block in planned),
         *(study / "verified" / group for group in verification_jobs(planned, config)),
+        *(study / "sampled" / group for group in sampling_jobs(config)),
         study / "checks",
     }
-    for folder in ("checks", "blocks", "verified"):
+    for folder in ("checks", "blocks", "verified", "sampled"):
         for file in sorted((study / folder).rglob("[!.]*.parquet")):
             current = file.parent in places
             yield _tried(file, (lambda file: result_places.require(file, config)) if current else seal.check)

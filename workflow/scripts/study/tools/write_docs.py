@@ -13,7 +13,7 @@ from rnn_core.experiment import Experiment, axes
 from rnn_core.tasks import GENERATED
 from study import PROJECT
 from study.config.schema import schema
-from study.tables.columns import ASKED_FOR, MEANING, TABLES, columns_of
+from study.tables.columns import ASKED_FOR, MEANING, TABLES, THEORY, columns_of
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
 COLUMNS_PAGE = PROJECT / "docs" / "tables.md"
@@ -27,7 +27,7 @@ def columns_page() -> str:
         "Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.",
         "",
     ]
-    for table in (*TABLES, *ASKED_FOR):
+    for table in (*TABLES, *ASKED_FOR, THEORY):
         lines += [
             f"## {table}",
             "",
@@ -53,11 +53,16 @@ def settings_page() -> str:
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     for name, axis in axes().items():
         default = f"not set: {axis.unset}" if defaults[name] is None else f"`{defaults[name]}`"
+        default += " (not of your own cell)" if axis.built_in else ""
         lines.append(f"| `{name}` | {default} | {axis.unit} | {axis.meaning} | {_allowed(name, axis)} |")
     return "\n".join([*lines, ""])
 
 
 def _allowed(name: str, axis: Axis) -> str:
+    if name == "cell":
+        return ", ".join(f"`{choice}`" for choice in axis.choices) + ", a name under `cells:`"
+    if name == "cell_options":
+        return "follows from `options:` of a cell under `cells:`"
     if axis.kind in ("choice", "rule"):
         return ", ".join(f"`{choice}`" for choice in axis.choices)
     if name == "task":

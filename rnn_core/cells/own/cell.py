@@ -1,0 +1,375 @@
+"""A recurrent cell of the user's own: any torch function or module (x_t, state) -> state. Derivation: rnn_core/README.md, section 2.6.
+
+Its step is differentiated by autograd, one step at a time. Everything else is the engine's: the exponent that is carried apart,
+norms, checkpoints, truncation. torch is imported when such a cell is made.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rnn_core.activations import Activation
+from rnn_core.arrays import Array, Params, State, check_alike, dtype_name, namespace
+from rnn_core.cells.base import BadStep, Cell
+from rnn_core.choices import unknown
+from rnn_core.scaling import (
+    WINDOW,
+    Scaled,
+    add,
+    all_finite,
+    at_first_sound_scale,
+    exponents_of,
+    plain_if_fits,
+    square_limits,
+    times_power_of_two,
+)
+
+if TYPE_CHECKING:
+    from rnn_core.cells.own.state import Form
+
+STEPS_AHEAD = 4  # the step on which the module is checked
+ROWS = 2**18  # numbers of x and of a state that are in work at once
+SPREAD = {"float64": 256, "float32": 32}  # powers of two between steps whose shares of a parameter are found together
+
+
+class TorchCell(Cell):
+    """A torch function or module (x_t, state) -> state as a cell: ``torch.nn.RNNCell``, ``GRUCell``, ``LSTMCell``, or one's own.
+
+    x_t is (B, D); the state is a tensor, or a tuple or dict of tensors of any shapes, the batch first. ``forward``, ``backward``
+    and everything that they give work as for other cells. Arrays are torch's, on the CPU or CUDA. Parameters are those of the
+    module, by the names of ``named_parameters``; frozen ones have no gradient, and buffers stay as they are.
+
+    Args:
+        module: what is called. Of a method, ``model.step``, the parameters are those of the object.
+        state_names: names for the parts of the state. Those of a dict or named tuple are its own. The default for others is
+            ``hidden``, ``part_2``, …, and ``hidden``, ``cell`` for an LSTMCell.
+        hidden: the part that the loss acts on. ``grad_hidden``, ``grads.hidden`` and ``log_norm`` are about it. The default is
+            the first. ``grads.parts`` and ``grads.log_norms`` have all of them.
+        parameters_of: the module whose parameters a plain function uses.
+
+    Where ``forward`` is given no state, it starts from ``module.initial_state(batch_size)`` if there is such a method, else from
+    zeros. What they look like then comes from ``module(x_t, None)``, or from ``module.hidden_size``.
+
+    Raises:
+        ValueError: ``module`` cannot be called.
+    """
+
+    opaque: ClassVar[bool] = True
+    gates: ClassVar[tuple[str, ...]] = ()
+    name: str  # type: ignore[misc]
+    state_names: tuple[str, ...]  # type: ignore[misc]
+
+    def __init__(
+        self,
+        module: Any,
+        state_names: Sequence[str] | None = None,
+        hidden: str | None = None,
+        parameters_of: Any = None,
+    ) -> None:
+        import torch
+
+        from rnn_core.cells.own.step import Program
+
+        if not callable(module) or isinstance(module, type):
+            given = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+            raise ValueError(
+                f"module: {given} is not allowed; it must be a torch module or a function (x_t, state) -> state"
+            )
+        if isinstance(state_names, str):
+            state_names = (state_names,)
+        owner = next(
+            (
+                each
+                for each in (parameters_of, module, getattr(module, "__self__", None))
+                if isinstance(each, torch.nn.Module)
+            ),
+            None,
+        )
+        if parameters_of is not None and owner is not parameters_of:
+            raise ValueError(f"parameters_of: {type(parameters_of).__name__} is not allowed; it must be a torch module")
+        self.module, self._source = module, module if isinstance(module, torch.nn.Module) else owner
+        self.given_names, self.given_hidden = (tuple(state_names) if state_names else None), hidden
+        self._program = Program(module, owner)
+        self._default = ("hidden", "cell") if isinstance(module, torch.nn.LSTMCell) else ("hidden",)
+        self._form: Form | None = None
+        self._checked: dict[Any, bool] = {}
+        self.name = (
+            type(module).__name__ if isinstance(module, torch.nn.Module) else getattr(module, "__name__", "step")
+        )
+        self.state_names = self.given_names or self._default
+
+    def params(self) -> Params:
+        """The module's parameters by name. They share its memory, and have no autograd history."""
+        return self._program.own_params()
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """The names of the parameters that ask for a gradient."""
+        return self._program.trainable
+
+    def step(self, params: Params, x: Array, parts: State) -> State:
+        """The state after x_t (B, D) from the parts of the state before, each (B, …), all by name. Autograd may go through it."""
+        with self.holding(params):
+            return self._program.step(self._known_form, x, dict(parts))
+
+    def init_params(self, *_: Any, **__: Any) -> Params:
+        """Not for this cell: a module brings its parameters, ``params()``."""
+        raise ValueError(f"init_params: the cell {self.name!r} brings its own parameters; take cell.params()")
+
+    # ---- what it learns from inputs --------------------------------------------------------------------------------------
+
+    def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
+        """The cell for inputs like x, which knows its state's form, and the state to start from, by name.
+
+        Raises:
+            ValueError: a parameter is missing or does not fit, no form of the state is known, or a step is none.
+        """
+        import torch
+
+        self._check_params(params, x)
+        params, x = {name: value.detach() for name, value in params.items()}, x.detach()
+        with self._program.trying_out(x), self.holding(params), torch.no_grad():
+            form, start = self._start(x, state)
+            bound = copy.copy(self)
+            bound._form, bound.state_names = form, form.names
+            if all(
+                isinstance(start.get(name), torch.Tensor) and start[name].shape == (x.shape[1], *form.shapes[name])
+                for name in form.names
+            ):
+                bound.any_batch = self._check_step(form, x, {name: start[name].detach() for name in form.names})
+        return bound, start
+
+    def _check_params(self, params: Params, x: Array) -> None:
+        if isinstance(x, np.ndarray):
+            raise ValueError("x: NumPy does not fit; a TorchCell takes torch tensors: torch.as_tensor(x)")
+        own = self.params()
+        for name, value in own.items():
+            if name not in params:
+                near = [given for given in params if given not in own]
+                hint = f"; {near[0]!r} is none of its names" if len(near) == 1 else ""
+                raise ValueError(
+                    f"params: {name} is missing; the cell {self.name!r} needs it, as cell.params() gives it{hint}"
+                )
+            check_alike(name, params[name], "x", x)
+            if params[name].shape != value.shape:
+                raise ValueError(
+                    f"{name}: shape {tuple(params[name].shape)} does not fit; the module's is {tuple(value.shape)}"
+                )
+
+    def _start(self, x: Array, state: Any) -> tuple[Form, dict[str, Any]]:
+        """(the form of the state, the state that the first step starts from, by name)."""
+        import torch
+
+        from rnn_core.cells.own.state import Form
+
+        B = x.shape[1]
+        if isinstance(state, torch.Tensor | tuple | list):  # as the module takes it
+            form = Form.of(state, self.given_names, self.given_hidden, self._default)
+            values = [state] if isinstance(state, torch.Tensor) else list(state)
+            return form, dict(zip(form.order, values, strict=True))
+        template, zeros, why = self._template(x, B)
+        if template is not None:
+            form = Form.of(template, self.given_names, self.given_hidden, self._default)
+            if state is not None:
+                return form, state
+            parts = form.parts_at_start(template, x[0])
+            return form, {name: torch.zeros_like(part) if zeros else part for name, part in parts.items()}
+        if not isinstance(state, Mapping):
+            raise ValueError(
+                f"state: is needed: nothing says what the states of {self.name!r} look like{why}. Give rc.forward a state, or the module a method initial_state(batch_size)"
+            )
+        return self._form_that_works(x, dict(state)), dict(state)
+
+    def _template(self, x: Array, B: int) -> tuple[Any, bool, str]:
+        """(a state as the module has it, whether zeros are meant, why there is none)."""
+        import torch
+
+        if callable(initial := getattr(self._source, "initial_state", None)):
+            return initial(B), False, ""
+        try:
+            after = self.module(x[0], None)
+            if after is None:
+                return (
+                    None,
+                    True,
+                    " (called with None for a state it returns None: if it returns no state, it is no step)",
+                )
+            return after, True, ""
+        except Exception as error:  # whatever a module does with None, it says that there is no such way to start
+            why = f" (with None for a state it says: {error})"
+        size = getattr(self._source, "hidden_size", None)
+        if isinstance(size, int):
+            return torch.zeros((B, size), dtype=x.dtype, device=x.device), True, ""
+        return None, True, why
+
+    def _form_that_works(self, x: Array, state: dict[str, Any]) -> Form:
+        """The form in which the module takes parts that were given by name: a dict, a tensor, or a tuple."""
+        from rnn_core.cells.own.state import Form
+
+        names = self.given_names or tuple(state)
+        for name in state:
+            if name not in names:
+                raise ValueError(unknown("state", name, names))
+        if missing := [name for name in names if name not in state]:
+            raise ValueError(f"state: {', '.join(missing)} is missing; the cell {self.name!r} needs all parts")
+        values = tuple(state[name] for name in names)
+        candidates = [{name: state[name] for name in names}, *(values if len(values) == 1 else ()), values]
+        failures = []
+        for candidate in candidates:
+            form = Form.of(candidate, names, self.given_hidden)
+            try:
+                self._program.forward(form, x[0], {name: state[name] for name in form.names})
+                return form
+            except BadStep as bad:
+                failures.append(f"given {form.described(x.shape[1])}, it {bad}")
+        raise ValueError(f"the cell {self.name!r} at step t = 1: " + "; ".join(failures))
+
+    def _check_step(self, form: Form, x: Array, parts: State) -> bool:
+        """``checks.check_step``, once for everything that it may depend on, some steps into the sequence."""
+        from rnn_core.cells.own.checks import check_step
+
+        modes = (
+            tuple(module.training for module in self._program.owner.modules())
+            if self._program.owner is not None
+            else ()
+        )
+        key = (x.shape[1:], x.dtype, x.device, tuple(form.shapes.items()), modes)
+        if key not in self._checked:
+            t = 0
+            try:
+                for t in range(min(x.shape[0], STEPS_AHEAD) - 1):
+                    parts = self._program.forward(form, x[t], parts)
+                t = min(x.shape[0], STEPS_AHEAD) - 1
+                self._checked[key] = check_step(self._program, form, x[t], parts)
+            except BadStep as bad:
+                raise ValueError(f"the cell {self.name!r} at step t = {t + 1} {bad}") from bad.__cause__
+        return self._checked[key]
+
+    # ---- a step, forward above backward ----------------------------------------------------------------------------------
+
+    def holding(self, params: Params) -> AbstractContextManager[None]:
+        return self._program.holding(params)
+
+    def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
+        return self._known_form.shapes
+
+    @property
+    def _known_form(self) -> Form:
+        if self._form is None:
+            raise ValueError(
+                f"the cell {self.name!r} has yet to learn what its states look like: take tape.cell of rc.forward"
+            )
+        return self._form
+
+    def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
+        """(state_t, saved) from x_t (D, B) and state_{t-1} (each (rows, B))."""
+        from rnn_core.cells.own.state import columns
+
+        with self.holding(params):
+            after = self._program.forward(self._known_form, u.T, self._parts(state))
+        return {name: columns(part) for name, part in after.items()}, (u, *(state[name] for name in self.state_names))
+
+    def back(self, params: Params, saved: Any, dstate: State) -> tuple[State, Array, Array, State]:
+        from rnn_core.cells.own.state import columns
+
+        u, *before = saved
+        given = self._parts({name: dstate[name] for name in self.state_names})
+        with self.holding(params):
+            total, dx, sent = self._program.back(
+                self._known_form, u.T, self._parts(dict(zip(self.state_names, before, strict=True))), given
+            )
+        totals, sents = ({name: columns(part) for name, part in parts.items()} for parts in (total, sent))
+        every = [dstate[name] for name in self.state_names]
+        return totals, dx.T, every[0] if len(every) == 1 else namespace(u).concat(every), sents
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
+        _, du, dv, sent = self.back(params, saved, dstate)
+        return du, dv, sent
+
+    def _parts(self, state: State) -> dict[str, Array]:
+        """Columns as the module takes them, (B, …), by name."""
+        from rnn_core.cells.own.state import batch
+
+        shapes = self._known_form.shapes
+        return {name: batch(part, shapes[name]) for name, part in state.items()}
+
+    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
+        return []
+
+    # ---- sums over time --------------------------------------------------------------------------------------------------
+
+    def parameter_gradients(
+        self, params: Params, saved: Sequence[Any], dv: Array, exponent: np.ndarray
+    ) -> dict[str, Array | Scaled]:
+        """Steps of similar size are taken as one batch, in which a row is a step of a sample; groups of them are added."""
+        sums: dict[str, Array | Scaled] = {}
+        numbers = sum(part.shape[0] * part.shape[1] for part in saved[0])
+        for steps in groups(dv, exponent, most=max(1, ROWS // numbers) if self.any_batch else 1):
+            for name, share in self._shares(params, saved[steps], dv[steps], exponent[steps]).items():
+                sums[name] = add(sums[name], share) if name in sums else share
+        return sums
+
+    def _shares(
+        self, params: Params, saved: Sequence[Any], dv: Array, exponent: np.ndarray
+    ) -> dict[str, Array | Scaled]:
+        """What some steps of similar size add."""
+        xp, form = namespace(dv), self._known_form
+        rows = [xp.concat(list(parts), axis=-1) for parts in zip(*saved, strict=True)]  # steps side by side, as samples
+        x, before = rows[0].T, self._parts(dict(zip(self.state_names, rows[1:], strict=True)))
+        common = _common(dv, exponent)
+        aligned = Scaled(dv, exponent - common).to_float()
+        given_rows = xp.concat(list(aligned), axis=-1)
+        given, start = {}, 0
+        for name in self.state_names:
+            stop = start + rows[1 + self.state_names.index(name)].shape[0]
+            given[name], start = given_rows[start:stop], stop
+        cotangents = self._parts(given)
+
+        def shares(shift: int) -> dict[str, Array]:
+            scaled = {name: times_power_of_two(part, shift) for name, part in cotangents.items()}
+            return self._program.parameter_gradients(params, form, x, before, scaled)
+
+        found, shift = at_first_sound_scale(shares, lambda found: list(found.values()), _sound, dv)
+        return {name: plain_if_fits(value, common - shift) for name, value in found.items()}
+
+    def __repr__(self) -> str:
+        names = f", state_names={self.state_names}" if self.given_names or self._form else ""
+        hidden = f", hidden={self.given_hidden!r}" if self.given_hidden else ""
+        return f"TorchCell({self.name}{names}{hidden})"
+
+
+def groups(dv: Array, exponent: np.ndarray, most: int) -> list[slice]:
+    """Steps in order, in groups of at most ``most`` whose sizes are less than ``SPREAD`` powers of two apart."""
+    sizes, spread = exponents_of(dv) + exponent, SPREAD[dtype_name(dv)]
+    found, start, low, high = [], 0, np.inf, -np.inf
+    for t, size in enumerate(sizes):  # nan for a step that sends nothing, which fits everywhere
+        low, high = np.fmin(low, size), np.fmax(high, size)
+        if t > start and (high - low > spread or t - start >= most):
+            found.append(slice(start, t))
+            start, low, high = t, np.fmin(np.inf, size), np.fmax(-np.inf, size)
+    return [*found, slice(start, len(sizes))]
+
+
+def _common(dv: Array, exponent: np.ndarray) -> int:
+    """The exponent of the largest step; 0 where all are well in range."""
+    sizes = exponents_of(dv) + exponent
+    known = sizes[~np.isnan(sizes)]
+    if not known.size or np.abs(known).max() <= WINDOW[dtype_name(dv)]:
+        return 0
+    return int(known.max())
+
+
+def _sound(found: dict[str, Array]) -> bool:
+    """Whether no sum shows a sign of over- or underflow; a zero may be a parameter that had no part in it."""
+    for value in found.values():
+        lowest, highest = square_limits(value)
+        flat = value.reshape(-1)
+        square = float(flat @ flat) if len(flat) else 0.0
+        if not (square == 0.0 or lowest <= square <= highest):
+            return False
+    return all_finite(*found.values())

@@ -1,0 +1,83 @@
+"""The derivatives of a module's own steps against central differences of those steps."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from rnn_core.arrays import Array, Params, dtype_name, namespace
+from rnn_core.bptt import run_forward
+from rnn_core.cells.own import TorchCell
+from rnn_core.oracles.compare import Error
+from rnn_core.tape import Tape
+
+STEPS = 64  # that are looked at, evenly spread: a fault at a single one of many may be missed
+
+
+def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None = STEPS, seed: int = 0) -> Error:
+    """The worst difference between autograd's derivatives of a module's steps and central differences of those steps.
+
+    A backward pass that was written by hand (``torch.autograd.Function``) may be wrong, and all of autograd trusts it. Each step is
+    judged by itself, in float64, from the state that the sequence reaches there. Below 1e-5 all is well.
+
+    Args:
+        model: a ``TorchCell``, or a torch module or function (x_t, state) -> state.
+        x: (T, B, D).
+        state: to start from, as ``forward`` takes it.
+        steps: how many of the T steps, evenly spread, the first and the last among them; None is all.
+        seed: of the random directions.
+
+    Returns:
+        ``Error(relative, where)``, whose words name the step, what is wrong there, and both numbers.
+
+    Raises:
+        ValueError: the module has no step, as ``forward`` says.
+    """
+    import torch
+
+    from rnn_core.oracles.step_differences import worst_of_steps
+
+    cell, x = in_float64(model if isinstance(model, TorchCell) else TorchCell(model), torch.as_tensor(x).detach())
+    tape = run_forward(cell, cell.params(), x, _in_dtype_of(x, state))
+    bound: Any = tape.cell
+    T = tape.first_nonfinite_step or len(x)
+    chosen = (
+        np.arange(T) if steps is None or steps >= T else np.unique(np.linspace(0, T - 1, steps).round().astype(int))
+    )
+    before = states_before(tape, chosen)
+    return worst_of_steps(
+        bound.step, tape.params, tape.x[chosen], before, bound.any_batch, seed, bound.trainable, [int(t) for t in chosen]
+    )  # fmt: skip
+
+
+def _in_dtype_of(x: Array, state: Any) -> Any:
+    if state is None or hasattr(state, "dtype"):
+        return state if state is None else state.to(x)
+    if isinstance(state, dict):
+        return {name: part.to(x) for name, part in state.items()}
+    values = [part.to(x) for part in state]
+    return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
+
+
+def in_float64(cell: TorchCell, x: Array) -> tuple[TorchCell, Array]:
+    """A copy of the cell that computes in float64, and x; as they are where a module cannot be copied."""
+    import torch
+
+    if dtype_name(x) == "float64" or not isinstance(cell.module, torch.nn.Module):
+        return cell, x
+    wide = copy.copy(cell)
+    wide.__init__(copy.deepcopy(cell.module).double(), cell.given_names, cell.given_hidden)  # type: ignore[misc]
+    return wide, x.double()
+
+
+def states_before(tape: Tape, chosen: np.ndarray) -> Params:
+    """The state before each of the ``chosen`` steps by name, (steps, B, …)."""
+    found: dict[str, list[Array]] = {name: [] for name in tape.cell.state_names}
+    for segment in tape.segments():
+        own = [int(t) - segment.start for t in chosen if segment.start <= t < segment.stop]
+        for name in found if own else ():
+            found[name].append(segment.states[name][own])
+    xp = namespace(tape.x)
+    return {name: tape.shaped(name, xp.matrix_transpose(xp.concat(parts))) for name, parts in found.items()}

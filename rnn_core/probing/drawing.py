@@ -1,0 +1,103 @@
+"""What a probe draws, on axes that the caller brings: the engine itself imports no plotting library.
+
+Where none are given, new ones come from ``matplotlib.pyplot``, if the caller has imported it, as every notebook with figures has.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"  # Okabe & Ito: seen apart with any colour vision
+FORMATS = {"float32": GREEN, "bfloat16": BLUE, "float16": ORANGE}
+
+
+def new_axes(count: int) -> list[Any]:
+    """New matplotlib axes, side by side.
+
+    Raises:
+        RuntimeError: ``matplotlib.pyplot`` has not been imported.
+    """
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None:
+        raise RuntimeError("plot: import matplotlib.pyplot first, or give matplotlib axes: probe.plot(axes)")
+    _, axes = pyplot.subplots(1, count, figsize=(4.6 * count, 3.4), layout="constrained", squeeze=False)
+    return list(axes[0])
+
+
+def draw_traces(probe: Any, axes: Any) -> Any:
+    """log10 of the norm of the gradient of every part of the state, step by step."""
+    t = np.arange(1, len(probe.log10_grad_norm) + 1)
+    samples = probe.log10_grad_norm_samples
+    for b in range(min(samples.shape[1], 16)):
+        axes.plot(
+            t,
+            _finite(samples[:, b]),
+            color=GREY,
+            linewidth=0.6,
+            alpha=0.5,
+            label="single sequences" if b == 0 else None,
+        )
+    colours = [BLUE, ORANGE, GREEN]
+    for i, (name, norms) in enumerate(probe.log10_grad_norms.items()):
+        axes.plot(t, _finite(norms), color=colours[i % 3], linestyle=("-", "--", ":", "-.")[i % 4], label=name)
+    axes.axvspan(probe.window.start + 1, probe.window.stop, color=GREY, alpha=0.12, linewidth=0)
+    axes.set_xlabel("step t")
+    axes.set_ylabel("log$_{10}$ of the gradient's norm")
+    axes.set_title(
+        f"{probe.regime or 'not finite'}: {probe.growth.rate:+.4f} per step back (shaded)", fontsize="medium"
+    )
+    axes.legend(fontsize="small", frameon=False)
+    return axes
+
+
+def draw_lost(probe: Any, axes: Any) -> Any:
+    """Which part of the gradient's entries narrower formats would lose, step by step."""
+    t = np.arange(1, len(probe.log10_grad_norm) + 1)
+    for name, colour in FORMATS.items():
+        for kind, style in (("flushed", "-"), ("overflowed", "--")):
+            fraction = probe.lost[f"{name}_{kind}"]
+            if fraction.any():
+                axes.plot(
+                    t,
+                    100 * fraction,
+                    color=colour,
+                    linestyle=style,
+                    label=f"{name}, {'to zero' if kind == 'flushed' else 'overflow'}",
+                )
+    axes.set_xlabel("step t")
+    axes.set_ylabel("entries lost (%)")
+    axes.set_ylim(-3, 103)
+    axes.set_title("What narrower formats lose", fontsize="medium")
+    if axes.lines:
+        axes.legend(fontsize="small", frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing", transform=axes.transAxes, ha="center", color=GREY)
+    return axes
+
+
+def draw_spectrum(probe: Any, axes: Any) -> Any:
+    """The Lyapunov exponents that are known, the largest first."""
+    exponents = np.asarray(probe.spectrum.exponents)
+    axes.axhline(0.0, color=GREY, linewidth=0.8)
+    axes.plot(np.arange(1, len(exponents) + 1), _finite(exponents), color=BLUE, marker="o", markersize=3)
+    axes.set_xlabel("index i")
+    axes.set_ylabel("Lyapunov exponent (ln per step)")
+    axes.set_title("How single directions grow", fontsize="medium")
+    return axes
+
+
+def draw_inputs(trace: Any, axes: Any) -> Any:
+    """log10 ‖dL/dx_t‖ step by step."""
+    t = np.arange(1, len(trace.log10_grad_norm_x) + 1)
+    axes.plot(t, _finite(trace.log10_grad_norm_x), color=BLUE)
+    axes.set_xlabel("step t")
+    axes.set_ylabel(r"log$_{10}$ ‖dL/dx$_t$‖, of the inputs")
+    return axes
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """With gaps where a norm is zero or unknown."""
+    return np.where(np.isfinite(values), values, np.nan)

@@ -1,0 +1,145 @@
+"""Torch modules as users write them: right ones of every kind of state, and wrong ones."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Pair = tuple[Tensor, Tensor]
+
+
+def module(kind: Any, *args: Any, seed: int = 0, scale: float = 1.0, **kwargs: Any) -> Any:
+    """A module in float64 from a seed, its weights times ``scale``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = kind(*args, **kwargs).double()
+    with torch.no_grad():
+        for value in made.parameters():
+            value.mul_(scale)
+    return made
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class Elman(nn.Module):
+    """h = tanh(A x + W h), in two layers of torch's."""
+
+    def __init__(self, D: int = 2, H: int = 4) -> None:
+        super().__init__()
+        self.hidden_size = H
+        self.read, self.turn = nn.Linear(D, H), nn.Linear(H, H, bias=False)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.read(x) + self.turn(h))
+
+
+class Memory(nn.Module):
+    """A matrix memory after Beck et al. (2024), eqs. 19-27, and its output, which acts on no later step: a dict of parts of three shapes."""
+
+    def __init__(self, D: int = 2, N: int = 3) -> None:
+        super().__init__()
+        self.N = N
+        self.query, self.key, self.value, self.gates = (
+            nn.Linear(D, N),
+            nn.Linear(D, N),
+            nn.Linear(D, N),
+            nn.Linear(D, 2),
+        )
+
+    def initial_state(self, batch_size: int) -> dict[str, Tensor]:
+        weight = self.gates.weight
+        return {
+            "output": weight.new_zeros(batch_size, self.N),
+            "memory": weight.new_zeros(batch_size, self.N, self.N),
+            "normaliser": weight.new_ones(batch_size, self.N),
+        }
+
+    def forward(self, x: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        i, f = torch.sigmoid(self.gates(x)).unsqueeze(-1).unbind(1)
+        memory = f[..., None] * state["memory"] + (i * v)[..., :, None] * k[..., None, :]
+        normaliser = f * state["normaliser"] + i * k
+        seen = torch.einsum("bij,bj->bi", memory, q)
+        size = (normaliser * q).sum(-1, keepdim=True).abs().clamp_min(1.0)
+        return {"output": torch.tanh(seen / size), "memory": memory, "normaliser": normaliser}
+
+
+class Two(NamedTuple):
+    position: Tensor
+    speed: Tensor
+
+
+class Oscillator(nn.Module):
+    """A named tuple: dv = -K x, after one step of symplectic Euler. The part ``speed`` acts on ``position`` within the step."""
+
+    def __init__(self, D: int = 2, H: int = 3) -> None:
+        super().__init__()
+        self.H = H
+        self.read, self.stiffness = nn.Linear(D, H), nn.Linear(H, H, bias=False)
+
+    def initial_state(self, batch_size: int) -> Two:
+        zero = self.read.weight.new_zeros(batch_size, self.H)
+        return Two(zero, zero)
+
+    def forward(self, x: Tensor, state: Two) -> Two:
+        speed = state.speed - 0.3 * torch.tanh(self.stiffness(state.position)) + self.read(x)
+        return Two(state.position + 0.3 * speed, speed)
+
+
+class Decay(nn.Module):
+    """A matrix memory C_t = f ⊙ C_{t-1} + v v^T with fixed rates: every gradient is known exactly, however far it goes."""
+
+    def __init__(self, rates: Any, D: int = 2) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(torch.as_tensor(rates, dtype=torch.float64))
+        self.read = nn.Linear(D, self.rates.shape[0], bias=False)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return self.rates.new_zeros(batch_size, *self.rates.shape)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        v = self.read(x)
+        return self.rates * memory + v[:, :, None] * v[:, None, : memory.shape[2]]
+
+
+class OneBatch(Elman):
+    """Made for three sequences and no other number, as modules with buffers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.arange(12.0).reshape(3, 4) / 12)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        if x.shape[0] != 3:
+            raise ValueError("three sequences")
+        return torch.tanh(self.read(x) + self.turn(h) + self.offset)
+
+
+class Tanh(torch.autograd.Function):
+    """tanh with a backward pass by hand, which is ``slope(h)``."""
+
+    slope: Any = staticmethod(lambda h: 1 - h * h)
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        h = torch.tanh(a)
+        ctx.save_for_backward(h)
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (h,) = ctx.saved_tensors
+        found: Tensor = g * Tanh.slope(h)
+        return found
+
+
+class ByHand(Elman):
+    """Elman's cell with that."""
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        out: Tensor = Tanh.apply(self.read(x) + self.turn(h))
+        return out

@@ -1,0 +1,181 @@
+"""Which steps write the gradient of the recurrent weights, and which work against it, at the longest sequence."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from rnn_core.experiment.measures.weights import along_the_sum
+from study.report import drawing, facets, layout, measures, reader, style
+from study.report.findings import Study
+from study.report.sentences.weights import WEIGHT, Kind, ends_of, kinds_of, weights_sentence
+from study.report.words import LONGEST_TITLE, number, percent, plain
+
+NOTHING = drawing.Nothing(
+    "No run of this study recorded which steps write the gradient of its recurrent weights.",
+    "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more whose gradient is not zero.",
+)
+BINS = 20  # bars a panel: of a longer sequence, several steps in one
+WITH, AGAINST = style.CATEGORIES[0], style.CATEGORIES[1]
+LEAST_SCALE = 0.1  # of all contributions: a flat panel is not blown up
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """Panel × bar: ``with_it`` and ``against``, of all contributions |⟨G_t, G⟩| the parts of some steps, means over networks.
+
+    Bars are some lags each, ``first`` to ``last``. ``steps`` and ``all_against`` are the medians of ``weight_grad_steps`` and
+    ``weight_grad_against`` over the panel's networks.
+    """
+    runs = measures.starts(tables.runs("growth_rate", "task_loss_at", "weight_grad_steps", "weight_grad_against"))
+    runs = runs[runs["weight_grad_steps"].notna()]
+    if runs.empty:
+        return pd.DataFrame()
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
+    runs = measures.at_longest(runs, axes)
+    others = [axis for axis in axes if axis != "spectral_radius"]
+    fewer = "spectral_radius" in axes and runs["spectral_radius"].nunique() > 3
+    if fewer:
+        runs = pd.concat([facets.three_radii(rows) for _, rows in measures.grouped(runs, others)])
+    order = [*others, "spectral_radius"] if "spectral_radius" in axes else others
+    runs = facets.panels(runs, order).reset_index(drop=True)
+    bars = pd.concat([_bars(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
+    bars["panel"] = pd.Categorical(bars["panel"], categories=runs["panel"].cat.categories, ordered=True)
+    radii = (
+        runs.groupby(others, dropna=False)["spectral_radius"].nunique()
+        if others
+        else runs["spectral_radius"].agg(["nunique"])
+    )
+    return bars.assign(fewer=fewer, across=int(radii.max())).sort_values(["panel", "first"], ignore_index=True)
+
+
+def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
+    """The bars of one panel."""
+    T = int(runs["sequence_length"].iloc[0])
+    along = _contributions(tables, runs, T)
+    edges = np.unique(np.linspace(0, T, min(T, BINS) + 1).round().astype(int))
+    signs = {"with_it": np.maximum(along, 0.0), "against": np.minimum(along, 0.0)}
+    heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
+    first = runs.iloc[0]
+    return pd.DataFrame(heights).assign(
+        panel=first["panel"], left_out=first["left_out"], first=edges[:-1], last=edges[1:] - 1, sequence_length=T,
+        networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
+        all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"),
+    )  # fmt: skip
+
+
+def _contributions(tables: reader.Tables, runs: pd.DataFrame, T: int) -> np.ndarray:
+    """⟨G_t, G⟩ / Σ_s |⟨G_s, G⟩| before training by lag, (runs, T)."""
+    keys = runs["run_key"].tolist()
+    row = pd.Series(np.arange(len(keys)), index=keys)
+    found = np.full((2, len(keys), T), np.nan)
+    names = ["log10_weight_grad_norm", "weight_grad_cosine"]
+    wanted = (pc.field("update") == 0) & pc.field("run_key").isin(pa.array(keys, pa.string()))
+    for piece in tables.pieces("traces", ["run_key", "lag", *names], wanted):
+        found[:, row[piece["run_key"]].to_numpy(), piece["lag"].to_numpy()] = piece[names].to_numpy(dtype=float).T
+    along = np.array([along_the_sum(norm, cosine) for norm, cosine in zip(*found, strict=True)])
+    return np.asarray(along / np.abs(along).sum(axis=1, keepdims=True))
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    title = _title([kind for part in study.start_parts for kind in kinds_of(part)])
+    kinds = facets.alt_list(data["panel"].cat.categories)
+    alt = (
+        f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights, upwards with it and downwards "
+        f"against it, in percent of all contributions. {title}"
+    )
+    shown = [
+        *(["bins"] if (data["last"] > data["first"]).any() else []),
+        *(["three radii"] if data["fewer"].any() else []),
+        *(["mean"] if data["networks"].max() > 1 else []),
+        *(["against"] if (data["against"] < 0).any() else []),
+        *(["every"] if data["every"].any() else []),
+        *(["several"] if len(data["panel"].cat.categories) > 1 else []),
+    ]
+    claims = [weights_sentence(part) for part in study.start_parts]
+    return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data)], shown)
+
+
+def _title(kinds: list[Kind]) -> str:
+    """From the fewest to the most steps that write half of the gradient."""
+    low, high = ends_of(kinds)
+    head = f"Half of {WEIGHT} comes from {low.steps_words}"
+    if high.share == low.share:
+        return f"{head}{' in every setting' if len(kinds) > 1 else ''}."
+    names = [
+        f" ({facets.inside(kind.name)})"
+        if kind.name and [other.share for other in kinds].count(kind.share) == 1
+        else ""
+        for kind in (low, high)
+    ]
+    text = f"{head}{names[0]} up to {high.steps_words}{names[1]}."
+    return text if len(plain(text)) <= LONGEST_TITLE else f"{head} up to {high.steps_words}, depending on the network."
+
+
+# ---- drawing
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    across = int(data["across"].iloc[0])  # radii side by side
+    columns = min(len(names), layout.columns(2 if across == 2 and len(names) > 2 else 3))
+    height = 3.0 if len(names) <= 3 else 2.1
+    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1)
+    for ax, name in zip(axes, names, strict=True):
+        rows = data[data["panel"] == name]
+        _panel(ax, rows)
+        if len(names) > 1:
+            layout.panel_title(ax, name, 30 if columns < 3 else 26)
+        layout.under_title(ax, _words(rows.iloc[0]))
+    layout.label_below(
+        axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
+    )
+    figure.supylabel("part of all contributions to " + r"$\partial L/\partial W_{hh}$", fontsize=10.5)
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(2, 1))
+    return figure
+
+
+def _words(row: Any) -> str:
+    """Half from 5 steps; 12 % against."""
+    steps = f"{number(row['steps'])} {'step' if row['steps'] == 1 else 'steps'}"
+    return f"half from {steps}" + (f"; {percent(row['all_against'])} against" if row["all_against"] >= 0.005 else "")
+
+
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    width = rows["last"] - rows["first"] + 1
+    look: dict[str, Any] = {"align": "edge", "width": 0.86 * width, "linewidth": 0}
+    at = rows["first"] - 0.5 + 0.07 * width
+    ax.bar(at, rows["with_it"], color=WITH, gid="with", **look)
+    ax.bar(at, rows["against"], color=AGAINST, gid="against", hatch="////", edgecolor="white", **look)
+    ax.axhline(0.0, color=style.INK, lw=0.8)
+    high = max(LEAST_SCALE, 1.1 * float(rows["with_it"].max()))
+    low = min(-0.06 * high, 1.15 * float(rows["against"].min()))
+    ax.set(
+        ylim=(low, high),
+        xlim=(-0.5 - 0.01 * rows["sequence_length"].iloc[0], rows["last"].max() + 0.5),
+        xlabel="",
+        ylabel="",
+    )
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _legend(data: pd.DataFrame) -> list[Patch]:
+    over = " (mean over networks)" if data["networks"].max() > 1 else ""
+    handles = [Patch(color=WITH, label=f"works with the whole gradient{over}")]
+    if (data["against"] < 0).any():
+        handles.append(Patch(facecolor=AGAINST, hatch="////", edgecolor="white", label="works against it"))
+    return handles

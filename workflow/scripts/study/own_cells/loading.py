@@ -1,0 +1,95 @@
+"""Importing a user's cell inside a job, and letting the engine know of it. This runs the user's code."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rnn_core.experiment import OwnCell, register
+from study.own_cells import kept
+from study.own_cells.kept import KeptCell
+
+
+class CellError(Exception):
+    """A user's cell cannot be used; the sentence names the cell and its file."""
+
+
+def register_all(files: Iterable[str | Path]) -> list[OwnCell]:
+    """Let the engine know the cells of these files of a study (``kept``).
+
+    Raises:
+        CellError: a file fails when it is imported, or has no such class.
+    """
+    return [register(own_cell(kept.load(file))) for file in files]
+
+
+def own_cell(cell: KeptCell) -> OwnCell:
+    """The cell as experiments know it.
+
+    Raises:
+        CellError: see ``register_all``.
+    """
+    module = _imported(cell)
+    made = getattr(module, cell.class_name, None)
+    if not callable(made):
+        raise CellError(f"{_words(cell)}: the file has no class {cell.class_name!r}")
+    return OwnCell(cell.name, _builder(cell, made), cell.variants, cell.digest, cell.file)
+
+
+def _imported(cell: KeptCell) -> ModuleType:
+    """The file as a module of its own name. Its text is known to tracebacks, and to ``inspect``."""
+    name = f"own_cell_{cell.name.replace('-', '_')}"
+    module = ModuleType(name)
+    module.__file__ = cell.file
+    sys.modules[name] = module  # dataclasses and pickle look modules up
+    linecache.cache[cell.file] = (len(cell.source), None, cell.source.splitlines(keepends=True), cell.file)
+    try:
+        exec(compile(cell.source, cell.file, "exec", dont_inherit=True), module.__dict__)
+    except Exception as error:
+        apart = (
+            " A cell is one file: what it needs must stand in it, or be installed."
+            if isinstance(error, ImportError)
+            else ""
+        )
+        raise CellError(
+            f"{_words(cell)}: its import fails{place_in(cell.file, error)}, {described(error)}.{apart}"
+        ) from error
+    return module
+
+
+def _builder(cell: KeptCell, made: Callable[..., Any]) -> Callable[..., Any]:
+    """(input_size, hidden_size, **options) -> module. Where the class calls its sizes so, they are given by name."""
+
+    def build(input_size: int, hidden_size: int, **options: Any) -> Any:
+        sizes = {"input_size": input_size, "hidden_size": hidden_size}
+        try:
+            taken = inspect.signature(made).parameters
+            named = {name: size for name, size in sizes.items() if name in taken}
+            return made(**named, **options) if named else made(*sizes.values(), **options)
+        except Exception as error:
+            call = ", ".join([*map(str, sizes.values()), *(f"{name}={value!r}" for name, value in options.items())])
+            where = place_in(cell.file, error)
+            raise CellError(f"{_words(cell)}: {cell.class_name}({call}) fails{where}, {described(error)}") from error
+
+    return build
+
+
+def _words(cell: KeptCell) -> str:
+    return f"Your own cell {cell.name} ({cell.file})"
+
+
+def described(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def place_in(file: str, error: BaseException) -> str:
+    """The last line of the user's file that an error came through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" in line {lines[-1]}" if lines and lines[-1] else ""
