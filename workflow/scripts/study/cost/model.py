@@ -101,11 +101,11 @@ def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
         math.prod(len(each) for axis, each in given.items() if axis not in (*_COUNTED_HERE, *TRAINING)) * block.seeds
     )
     for cell, H, T, B in itertools.product(*(values[axis] for axis in _COUNTED_HERE)):
-        S, samples = H * len(CELLS[cell].state_names), min(asked["samples"], B)
+        S, samples = H * (len(CELLS[cell].state_names) if cell in CELLS else 1), min(asked["samples"], B)
         k = min(asked["exponents"], S)
         steps = T * (SPECTRUM_STEP + (SPECTRUM_FEW * k * S**2 if 2 * k < S else SPECTRUM_ALL * S**3))
         products = sum(PRODUCT_END * S**2 + PRODUCT_STEP * lag * S**3 for lag in asked["singular_values"] if lag <= T)
-        total += samples * (steps + products) + T * GRADIENT_STEP * B * H**2 * GATES[cell]
+        total += samples * (steps + products) + T * GRADIENT_STEP * B * H**2 * gates_of(cell)
     return networks * total
 
 
