@@ -132,18 +132,23 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _scale(rows: pd.DataFrame) -> tuple[float, float]:
-    """All entries, with a margin."""
+def _reach(rows: pd.DataFrame) -> tuple[float, float]:
+    """The smallest and the largest entry."""
     values = rows[list(QUANTILES)].to_numpy()
     values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if len(values) else (-1.0, 1.0)
+    return (float(values.min()), float(values.max())) if len(values) else (-1.0, 1.0)
+
+
+def _scale(rows: pd.DataFrame) -> tuple[float, float]:
+    """All entries, with a margin."""
+    low, high = _reach(rows)
     margin = 0.08 * (high - low) + 0.5
     return low - margin, high + margin
 
 
 def _limits(rows: pd.DataFrame) -> list[tuple[str, float]]:
-    """Where formats end, as far as the scale reaches; of two that are too near to tell, the wider format."""
-    low, high = _scale(rows)
+    """Where formats end, as far as entries reach; of two that are too near to tell, the wider format."""
+    low, high = _reach(rows)
     ends = [(f.name, DECADES * y) for f in FORMATS for y in (f.bottom, f.top)]  # float32 first
     kept: list[tuple[str, float]] = []
     for name, y in ends:
