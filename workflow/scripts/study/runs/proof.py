@@ -122,7 +122,7 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     }
     alone = samples_apart.sample_error(module, x, before)
     return [
-        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where, "tolerance": step_differences.TOLERANCE},
+        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where if derivatives.relative else "nothing beyond rounding", "tolerance": step_differences.TOLERANCE},
         {"oracle": ALONE, "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
     ]  # fmt: skip
 
