@@ -17,8 +17,9 @@ from rnn_core.formats import FORMATS
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.float_limits import PURPLE
-from study.report.sentences.formats import formats_sentence
-from study.report.words import LONGEST_TITLE, plain
+from study.report.phrases import count_of
+from study.report.words import listed
+from study.tables.columns import FORMATS as FORMAT_NAMES
 
 NOTHING = drawing.Nothing(
     "No run of this study recorded how large the entries of its gradients are.",
@@ -70,17 +71,11 @@ def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    head, *rest = formats_sentence(study.all_runs).split(". ")
-    title = head.removesuffix(".") + "."
-    if len(plain(title)) > LONGEST_TITLE:
-        title = title.replace(
-            "Stored as plain floats, the whole gradient would be lost on its way back",
-            "The whole gradient would be lost",
-        )
+    title = _title(study)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end: the median "
-        f"as a line, the middle half, 90 % and all of them as bands. {title}"
+        f"as a line, the middle half, nine tenths and all of them as bands. {title}"
     )
     lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
     shown = [
@@ -90,7 +85,25 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["zeros"] if (lowest == -np.inf).any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
-    return drawing.facts(title, alt, [". ".join(rest), facets.left_out(data)], shown)
+    return drawing.facts(title, alt, [facets.left_out(data)], shown)
+
+
+def _title(study: Study) -> str:
+    """In how many networks all entries of some step would be rounded to zero, by format."""
+    starts = measures.distinct_starts(study.all_runs)
+    lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMAT_NAMES)}
+    if len(starts) == 1:
+        names = [name for name, count in lost.items() if count]
+        whose = "whole gradient of the only starting network"
+        return (
+            f"The {whose} is lost as {listed(names)}." if names else f"Not even float16 loses the {whose} at any step."
+        )
+    total = count_of(len(starts), "distinct_starts")
+    if not any(lost.values()):
+        return f"Not even float16 loses the whole gradient of any of {total} starting networks."
+    counts = [f"{count_of(count, 'format_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
+    words = listed(text.format(f" of {total} starting networks" if i == 0 else "") for i, text in enumerate(counts))
+    return f"The whole gradient is lost at some step in {words}."
 
 
 # ---- drawing
@@ -160,7 +173,7 @@ def _limits(rows: pd.DataFrame) -> list[tuple[str, float]]:
 def _legend(data: pd.DataFrame) -> list[Line2D | Patch]:
     over = " (median network)" if data["networks"].max() > 1 else ""
     handles: list[Line2D | Patch] = [Line2D([], [], color=style.INK, lw=1.6, label=f"median entry{over}")]
-    for (_, _, alpha), label in zip(BANDS[::-1], ("middle half", "90 %", "all"), strict=True):
+    for (_, _, alpha), label in zip(BANDS[::-1], ("middle half", "nine tenths", "all"), strict=True):
         handles.append(Patch(color=COLOUR, alpha=alpha, label=label))
     if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)):
         handles.append(Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where a format ends"))
