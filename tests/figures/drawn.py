@@ -13,6 +13,7 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
+from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
@@ -108,6 +109,11 @@ def at_rest(run: Settings, radius: float) -> float | None:
     return math.log(0.5 + 0.25 * radius) if linear is None else linear
 
 
+def entry_row(norm: float, asked: bool) -> Settings:
+    """Quantiles of a synthetic gradient's entries, a binary digit apart, as its norm has them."""
+    return {name: norm / math.log10(2.0) + i - 3 if asked else None for i, name in enumerate(QUANTILES)}
+
+
 def critical_radius(run: Settings, predicted: bool) -> float | None:
     """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
     if run["cell"] in ("vanilla", "residual"):
@@ -171,6 +177,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
                                           "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
+                                          **entry_row(norm, given.get("weights", True)),
                                           "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
                                           **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
