@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -140,6 +140,38 @@ class Probe:
         draw = [drawing.draw_traces, drawing.draw_lost, *([drawing.draw_spectrum] if self.spectrum is not None else [])]
         axes = drawing.new_axes(len(draw)) if axes is None else axes
         return [each(self, own) for each, own in zip(draw, np.ravel(axes), strict=False)]
+
+
+@overload
+def probe(
+    model: Any,
+    x: Array,
+    params: Params | None = ...,
+    state: Any = ...,
+    grad: Array | None = ...,
+    *,
+    exponents: int = ...,
+    check: bool = ...,
+    whole_sequence: Literal[True],
+    memory_budget: int | None = ...,
+    seed: int = ...,
+) -> InputTrace: ...
+
+
+@overload
+def probe(
+    model: Any,
+    x: Array,
+    params: Params | None = ...,
+    state: Any = ...,
+    grad: Array | None = ...,
+    *,
+    exponents: int = ...,
+    check: bool = ...,
+    whole_sequence: Literal[False] = ...,
+    memory_budget: int | None = ...,
+    seed: int = ...,
+) -> Probe: ...
 
 
 def probe(

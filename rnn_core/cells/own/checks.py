@@ -74,9 +74,7 @@ def _dropout(program: Program) -> str:
         name or "the module itself" for name, each in modules if "Dropout" in type(each).__name__ and each.training
     ]
     if names:
-        return (
-            f" (dropout is on in {', '.join(names)}). Call module.eval() first: a gradient is that of one function"
-        )
+        return f" (dropout is on in {', '.join(names)}). Call module.eval() first: a gradient is that of one function"
     return ". A gradient is that of one function; draw them before, and pass them in x_t"
 
 

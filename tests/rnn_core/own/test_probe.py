@@ -244,7 +244,7 @@ def test_a_probe_draws_on_axes_that_it_is_given() -> None:
     ]
     drawn = {line.get_label(): line for line in axes[0].lines}
     np.testing.assert_array_equal(drawn["hidden"].get_ydata(), found.log10_grad_norm)
-    assert {"hidden", "cell", "single sequences"} <= set(drawn)
+    assert {"hidden", "cell", "hidden, single sequences"} <= set(drawn)
     trace = rc.probe(through_time(0.5), torch.zeros(9, 1, 1), whole_sequence=True)
     [line] = trace.plot(Figure().subplots()).lines
     np.testing.assert_array_equal(line.get_ydata(), trace.log10_grad_norm_x)
