@@ -27,7 +27,7 @@ from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.bptt.loop import DirectPart
 from rnn_core.bptt.results import Gradients, Results
 from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
-from rnn_core.bptt.weights import Totals
+from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
 from rnn_core.scalars import as_python
 from rnn_core.scaling import (
@@ -154,23 +154,19 @@ def _steps(
 
 
 def _totals(
-    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None, given: bool = False
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None
 ) -> Iterator[Totals]:
-    """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept.
-
-    ``given``: of an opaque cell what its steps back were given.
-    """
+    """dL/dstate_t of every step, by the whole pass once more: for what is asked for after it, where it was not kept."""
     with back.tape.cell.holding(back.tape.params):
         for segment, _, taken in _steps(back, grad_hidden, grad_state, {}):
             start = taken.start - segment.start
-            if given and taken.given is not None:
-                parts, e = taken.given
-                yield part_of(segment, start, start + taken.number), parts, dict.fromkeys(parts, e)
-                continue
             exponent = {
                 n: np.broadcast_to(np.asarray(taken.exponent[n]), (taken.number,)) for n in back.tape.cell.state_names
             }
-            yield part_of(segment, start, start + taken.number), taken.columns, exponent
+            parts = dict(taken.columns)
+            if taken.given is not None:
+                parts[GIVEN], exponent[GIVEN] = taken.given
+            yield part_of(segment, start, start + taken.number), parts, exponent
 
 
 def _columns(value: Array | Scaled) -> tuple[Array, int]:

@@ -68,7 +68,7 @@ class Gradients:
     careful_steps: int = 0
     find_lost: Callable[[], dict[str, np.ndarray]] = dict
     find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
-    find_weight_shares: Callable[[], WeightShares] = lambda: _unknown("weight_shares")
+    find_weight_shares: Callable[[tuple[str, ...]], WeightShares] = lambda names: _unknown("weight_shares")
     find_entry_quantiles: Callable[[], EntryQuantiles] = lambda: _unknown("entry_quantiles")
 
     @cached_property
@@ -92,10 +92,20 @@ class Gradients:
     def weight_shares(self) -> WeightShares:
         """Which step writes ``params["weight_hh"]``: of every step's contribution its norm, and its cosine with the sum.
 
+        Of a user's module it is about all of its parameters, side by side; ``weight_shares_of`` picks some.
+
         Found when it is asked for, from ``hidden``; where a memory budget had no room for that, by one more backward pass. (A direct part
         that is a function is then called once more.)
         """
-        return self.find_weight_shares()
+        return self.find_weight_shares(())
+
+    def weight_shares_of(self, *names: str) -> WeightShares:
+        """``weight_shares`` of some parameters of a user's module, side by side. Of other cells ``weight_hh`` is the only one.
+
+        Raises:
+            ValueError: a name is not that of such a parameter.
+        """
+        return self.find_weight_shares(names)
 
     @cached_property
     def entry_quantiles(self) -> EntryQuantiles:
@@ -198,13 +208,13 @@ class Results:
         kept: by name dL/dstate_t and dL/dx_t of every step, (T, rows, B); empty where a memory budget cannot hold them.
 
     Args:
-        once_more: takes all steps again, where they are not kept, for dL/dstate_t; ``given=True``: for what steps back were given.
+        once_more: takes all steps again, where they are not kept, for dL/dstate_t.
     """
 
-    def __init__(self, back: BackwardPass, once_more: Callable[..., Iterable[Totals]]) -> None:
+    def __init__(self, back: BackwardPass, once_more: Callable[[], Iterable[Totals]]) -> None:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
-        self._tape, self._keeps, self._once_more, self._main = tape, back.keeps, once_more, names[0]
+        self._keeps, self._tape, self._main, self._once_more = back.keeps, tape, names[0], once_more
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
         self._sums: dict[str, Array | Scaled] = {}
@@ -253,7 +263,7 @@ class Results:
             find_lost = partial(_one_after_another, self._lost[::-1])
             find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
-        find_given = partial(self._once_more, given=True) if self._tape.cell.opaque else find_totals
+        find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
         names = self._tape.cell.state_names
         return Gradients(
             params=self._sums,
@@ -269,8 +279,8 @@ class Results:
             careful_steps=self._careful,
             find_lost=find_lost,
             find_log_norm_samples=find_samples,
-            find_weight_shares=lambda: weight_shares(self._tape, self._sums, find_given()),
-            find_entry_quantiles=lambda: _entry_quantiles(len(self._log_norm[self._main]), find_totals()),
+            find_weight_shares=lambda names: weight_shares(self._tape, self._sums, find_given(), names),
+            find_entry_quantiles=lambda: _entry_quantiles(self._tape, find_totals()),
         )
 
     def _kept_totals(self, tape: Tape) -> Iterator[Totals]:
@@ -293,15 +303,16 @@ def _unknown(name: str) -> Any:
     raise LookupError(f"grads.{name}: these gradients do not come from backward, which knows their steps")
 
 
-def _entry_quantiles(T: int, totals: Iterable[Totals]) -> EntryQuantiles:
+def _entry_quantiles(tape: Tape, totals: Iterable[Totals]) -> EntryQuantiles:
     """Of dL/dh_t, a few steps at a time."""
+    T, hidden = tape.x.shape[0], tape.cell.state_names[0]
     found = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
-    for segment, parts, exponent in totals:
-        columns = next(iter(parts.values()))
-        for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
-            steps = slice(segment.start + piece.start, segment.start + piece.stop)
-            of_steps = entry_quantiles(columns[piece], next(iter(exponent.values()))[piece])
-            found.log2[steps], found.zero[steps] = of_steps
+    with np.errstate(all="ignore"), tape.cell.holding(tape.params):
+        for segment, parts, exponent in totals:
+            columns = parts[hidden]
+            for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
+                steps = slice(segment.start + piece.start, segment.start + piece.stop)
+                found.log2[steps], found.zero[steps] = entry_quantiles(columns[piece], exponent[hidden][piece])
     return found
 
 

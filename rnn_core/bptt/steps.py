@@ -82,9 +82,8 @@ class Taken(NamedTuple):
         shares: what they add to the parameter gradients, with the steps, counted from ``start``; the last first.
         log_norm_samples: by step ln ‖dL/dh_t^(b)‖ (B,), where one exponent does not hold its entries.
         careful: the number of steps that were taken layer by layer.
+        given: of an opaque cell what its steps were given, (steps, rows, B), and its exponents; None of other cells.
         compiled_can_go_on: whether compiled steps may be tried next.
-        given: of an opaque cell dL/dstate_t by part without what parts send to each other within the step, (steps, rows, B), and the
-            exponents (steps,): what the step's backward was given.
     """
 
     start: int
@@ -96,8 +95,8 @@ class Taken(NamedTuple):
     shares: list[tuple[slice, Shares]]
     log_norm_samples: dict[int, np.ndarray]
     careful: int = 0
+    given: tuple[Array, np.ndarray] | None = None
     compiled_can_go_on: bool = True
-    given: tuple[dict[str, Array], np.ndarray] | None = None
 
 
 # ---- by the textbook loop, and with care where that ends early ------------------------------------------------------------
@@ -173,17 +172,8 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
         log_norm_samples=samples,
         careful=sum(run.careful for run in runs),
-        given=(_parts_of(back, dv), exponents[:, -1]) if back.tape.cell.opaque else None,
+        given=(dv, exponents[:, -1]) if back.tape.cell.opaque else None,
     )
-
-
-def _parts_of(back: BackwardPass, rows: Array) -> dict[str, Array]:
-    """The parts of a state that stand below each other, (steps, rows, B), by name."""
-    parts, start = {}, 0
-    for name in back.tape.cell.state_names:
-        parts[name] = rows[:, start : start + back.rows[name]]
-        start += back.rows[name]
-    return parts
 
 
 # ---- compiled ------------------------------------------------------------------------------------------------------------

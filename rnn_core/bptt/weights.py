@@ -7,7 +7,7 @@ entry. Some steps are looked at together: a step's samples are columns, and thos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +16,13 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, like, namespace, to_numpy
 from rnn_core.cells.base import Cell
+from rnn_core.choices import unknown
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.scaling import LN2, Scaled, exponent_or_zero, in_powers_of_ten, mantissa_and_exponents, times_power_of_two
 from rnn_core.tape import Segment, Tape, pieces
 
+WEIGHT = "weight_hh"  # the parameter that is taken apart, but of a user's module
+GIVEN = "given"  # beside the parts of dL/dstate_t, of an opaque cell what its steps were given
 TOP = 500  # dL/dstate_t is brought to size 2**TOP, so that slopes down to 1e-300 leave a normal number
 LOST = 900  # binary digits between dL/dstate_t and dv_t from which on another size is tried
 # Share of ‖G_t‖² in what its samples would have by themselves, from which down a Gram matrix loses too many digits.
@@ -35,7 +38,7 @@ class WeightShares:
     """A weight's gradient G = Σ_t G_t, by the steps that it comes from.
 
     Attributes:
-        names: the parameters that the weight stands for: ``weight_hh``; of a user's module those that it names, side by side.
+        names: the parameters that the weight stands for: ``weight_hh``; of a user's module all of its own, side by side.
         log_norm: ln ‖G_t‖ (Frobenius), float64 (T,), exact beyond float range; -inf where G_t is exactly zero.
         cosine: of the angle between G_t and G, ⟨G_t, G⟩ / (‖G_t‖ ‖G‖), float64 (T,); nan where one of them is zero or not finite.
         log_norm_sum: ln ‖G‖.
@@ -68,17 +71,27 @@ class _Terms(NamedTuple):
     exponent: np.ndarray
 
 
-def weight_shares(tape: Tape, sums: dict[str, Array | Scaled], totals: Iterable[Totals]) -> WeightShares:
+def weight_shares(
+    tape: Tape, sums: dict[str, Array | Scaled], totals: Iterable[Totals], names: tuple[str, ...] = ()
+) -> WeightShares:
     """The shares of every step.
 
     Args:
         sums: the parameter gradients over all steps, by name.
-        totals: dL/dstate_t of all steps, in any order of segments.
+        totals: dL/dstate_t of all steps, in any order of segments; of an opaque cell with what its steps were given.
+        names: of an opaque cell some of its parameters; none are all.
+
+    Raises:
+        ValueError: a name is not that of such a parameter.
     """
     T, cell = tape.x.shape[0], tape.cell
-    names = tuple(sums) if cell.weight is None else (cell.weight,)
+    known = tuple(sums) if cell.opaque else (WEIGHT,)
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown("parameters", name, known))
+    names = names or known
     log_norm, cosine = np.full(T, np.nan), np.full(T, np.nan)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), cell.holding(tape.params):
         whole, e_whole = _at_one_size({name: sums[name] for name in names})
         norm_of_whole = np.sqrt(sum(float(np.vdot(to_numpy(part), to_numpy(part))) for part in whole.values()))
         for segment, parts, exponent in totals:
@@ -97,7 +110,7 @@ def _terms(
     steps = len(segment.saved)
     terms, given_up = _of_compiled(tape, segment, parts, exponent, whole) or (None, np.ones(steps, dtype=bool))
     terms = terms or _Terms(np.empty(steps), np.empty(steps), np.empty(steps, dtype=np.int64))
-    read = _of_products if tape.cell.weight is not None else _of_gradients
+    read = _of_program if tape.cell.opaque else _of_products
     entries = sum(math.prod(part.shape[1:]) for part in parts.values())
     edges = np.flatnonzero(np.diff(np.concatenate([[False], given_up, [False]])))
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -115,7 +128,7 @@ def _of_compiled(
     cell, (_, B, _) = tape.cell, tape.x.shape
     if not (compiled.covers(cell, tape.x) and compiled.knows(cell, segment.saved)):
         return None
-    G = whole[str(cell.weight)]
+    G = whole[WEIGHT]
     if 2 * G.shape[1] < B:
         return None
     nothing = np.zeros(len(segment.saved), dtype=np.int64)
@@ -138,8 +151,8 @@ def _of_products(
     cell, params = tape.cell, {name: _wide_float(value) for name, value in tape.params.items()}
     saved = _side_by_side(segment.saved[piece])
     h_prev = _columns(_states_before(segment, piece))
-    B, G = tape.x.shape[1], whole[str(cell.weight)]
-    total, e_total = _totals_at_size({name: part[piece] for name, part in parts.items()}, exponent, piece)
+    B, G = tape.x.shape[1], whole[WEIGHT]
+    total, e_total = _totals_at_size({name: parts[name][piece] for name in cell.state_names}, exponent, piece)
     dv, e_dv = _recurrent_gradient(cell, params, saved, total, B)
     factors, rows = _merged(cell.factors(saved, h_prev), dv.shape[0])
     e_h = segment.exponent[:-1][piece]
@@ -216,24 +229,22 @@ def _joined(terms: list[_Terms]) -> _Terms:
     return _Terms(np.ldexp(squares, 2 * by).sum(axis=0), np.ldexp(inner, by).sum(axis=0), top)
 
 
-# ---- cells that give a step's gradient themselves --------------------------------------------------------------------------
+# ---- a user's module: G_t is a gradient of its own for every step ----------------------------------------------------------
 
 
-def _of_gradients(
+def _of_program(
     tape: Tape, segment: Segment, piece: slice, parts: State, exponent: dict[str, np.ndarray], whole: dict[str, Array]
 ) -> _Terms:
-    """By the gradients of one step after the other, from ``Cell.step_gradients``."""
-    total, e_total = _totals_at_size({name: part[piece] for name, part in parts.items()}, exponent, piece, size=0)
-    B, terms = tape.x.shape[1], []
-    for k, saved in enumerate(segment.saved[piece]):
-        columns = slice(k * B, (k + 1) * B)
-        own = {name: namespace(part).astype(part[:, columns], tape.x.dtype) for name, part in total.items()}
-        gradients, e = _at_one_size(tape.cell.step_gradients(tape.params, saved, own))
-        pairs = [(to_numpy(gradients[name]), to_numpy(G)) for name, G in whole.items() if name in gradients]
-        squares, inner = (sum(float(np.vdot(a, b)) for a, b in each) for each in ([(g, g) for g, _ in pairs], pairs))
-        terms.append((squares, inner, e + int(e_total[k])))
-    squares_of_steps, inner_of_steps, exponents = (np.array(column) for column in zip(*terms, strict=True))
-    return _Terms(squares_of_steps, inner_of_steps, exponents)
+    """By the parameter gradients of one step after the other, from what its steps were given."""
+    terms = []
+    for t in range(piece.start, piece.stop):
+        one = slice(t, t + 1)
+        found = tape.cell.parameter_gradients(tape.params, [segment.saved[t]], parts[GIVEN][one], exponent[GIVEN][one])
+        gradients, e = _at_one_size({name: found[name] for name in whole if name in found})
+        pairs = [(to_numpy(value), to_numpy(whole[name])) for name, value in gradients.items()]
+        terms.append((sum(float(np.vdot(g, g)) for g, _ in pairs), sum(float(np.vdot(g, G)) for g, G in pairs), e))
+    squares, inner, exponents = (np.array(column) for column in zip(*terms, strict=True))
+    return _Terms(squares, inner, exponents)
 
 
 # ---- sizes, and steps side by side -----------------------------------------------------------------------------------------
@@ -278,13 +289,11 @@ def _with_columns(x: Array, own: slice, columns: Array) -> Array:
     return namespace(x).concat([x[:, : own.start], columns, x[:, own.stop :]], axis=1)
 
 
-def _totals_at_size(
-    parts: State, exponent: dict[str, np.ndarray], piece: slice, size: int = TOP
-) -> tuple[State, np.ndarray]:
-    """dL/dstate_t side by side, the largest entry of every step at 2**size; and by step the exponent that this leaves."""
+def _totals_at_size(parts: State, exponent: dict[str, np.ndarray], piece: slice) -> tuple[State, np.ndarray]:
+    """dL/dstate_t side by side, the largest entry of every step at 2**TOP; and by step the exponent that this leaves."""
     B, columns = next(iter(parts.values())).shape[2], {name: _columns(part) for name, part in parts.items()}
     sizes = {name: _sizes(part, B) + exponent[name][piece] for name, part in columns.items()}
-    top = _exponents(np.fmax.reduce(list(sizes.values()))) - size
+    top = _exponents(np.fmax.reduce(list(sizes.values()))) - TOP
     return {name: _times(part, exponent[name][piece] - top, B) for name, part in columns.items()}, top
 
 
@@ -321,6 +330,3 @@ def _at_one_size(values: dict[str, Array | Scaled]) -> tuple[dict[str, Array], i
     sizes = [exponent_or_zero(m) + own[name] for name, m in wide.items() if bool(namespace(m).any(m != 0))]
     top = max(sizes, default=0)
     return {name: times_power_of_two(m, own[name] - top) for name, m in wide.items()}, top
-
-
-FindTotals = Callable[[], Iterable[Totals]]

@@ -35,8 +35,6 @@ class Cell(ABC):
         options: the numbers that the constructor takes besides the activation.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
-        weight: the parameter whose gradient ``Gradients.weight_shares`` takes apart by step. It multiplies ``factors`` in v_t. None
-            where there is no such one: ``step_gradients`` then gives the gradient of all parameters, step by step.
         opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
             dv the gradients that it was given, from which ``parameter_gradients`` of many steps are found together.
         any_batch: several batches may be put side by side, as if they were one.
@@ -49,7 +47,6 @@ class Cell(ABC):
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
     options: ClassVar[tuple[str, ...]] = ()
-    weight: ClassVar[str | None] = "weight_hh"
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
     any_batch: bool = True
@@ -83,6 +80,8 @@ class Cell(ABC):
     ) -> dict[str, Any]:
         """Of an opaque cell the sums over some steps of what they add to the parameter gradients, plain or ``Scaled``.
 
+        A single step is asked for where each one's contribution is looked at (``Gradients.weight_shares``).
+
         Args:
             saved: what each step saved.
             dv: what ``backward`` returned, (steps, rows, B); it counts times 2**exponent[t].
@@ -108,18 +107,6 @@ class Cell(ABC):
     def factors(self, saved: Any, h_prev: Array) -> list[Array]:
         """What the blocks of rows of W_hh are multiplied by in v_t, each (H, B), for blocks of equal height."""
         return [h_prev]
-
-    def step_gradients(self, params: Params, saved: Any, total: State) -> Params:
-        """dL/d(parameters) of one step alone, by name, summed over the batch, for a cell whose ``weight`` is None.
-
-        All steps together give the gradient of the whole sequence. A name may be missing where the step does not use it.
-
-        Args:
-            saved: as ``forward`` returned it.
-            total: dL/dstate_t by name, as ``backward`` is given it, the largest entry of all at size 1. Of an opaque cell it is without
-                what parts of the state send to each other within the step.
-        """
-        raise NotImplementedError(f"{type(self).__name__}: weight is None, so step_gradients must be written")
 
     @abstractmethod
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:

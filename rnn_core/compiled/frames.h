@@ -14,7 +14,7 @@ typedef struct {
 } NAME(columns);
 
 /* gram (Bp x Bp), its upper triangle: the products of the columns. */
-static void NAME(gram)(const NAME(net) *n, const NAME(columns) *c, REAL *gram) {
+static void NAME(gram_of_columns)(const NAME(net) *n, const NAME(columns) *c, REAL *gram) {
     const long Bp = n->Bp;
     for (long q = 0; q < Bp; q += LANES)
         for (long p = 0; p < q + LANES; p += 2) {
@@ -91,7 +91,7 @@ static void NAME(divide)(const NAME(net) *n, const NAME(columns) *c, const REAL 
 }
 /* Make columns orthonormal, as far as rounding lets one pass: what is left shows in the norms, and so in the next diagonal. */
 static int NAME(orthonormalise)(const NAME(net) *n, const NAME(columns) *c, REAL *gram, REAL *inverse, double *diagonal, double steep) {
-    NAME(gram)(n, c, gram);
+    NAME(gram_of_columns)(n, c, gram);
     if (!NAME(triangle)(n, gram, inverse, diagonal, steep))
         return 0;
     NAME(divide)(n, c, inverse);

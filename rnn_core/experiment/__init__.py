@@ -6,7 +6,19 @@ The way of a run: ``settings`` -> ``problem`` -> ``evaluation`` of one batch -> 
 from __future__ import annotations
 
 from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, loss_of
-from rnn_core.experiment.measures import ASKED, COLUMNS, SATURATED_BELOW, SOLVED_AT, growth_of
+from rnn_core.experiment.measures import (
+    ASKED,
+    COLUMNS,
+    SATURATED_BELOW,
+    SOLVED_AT,
+    SPECTRA,
+    SPECTRUM,
+    SURVIVES,
+    Request,
+    Spectra,
+    growth_of,
+    measure_spectra,
+)
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, register
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
@@ -23,15 +35,21 @@ __all__ = [
     "OwnCell",
     "Problem",
     "RANGES",
+    "Request",
     "Result",
     "SATURATED_BELOW",
     "SEPARATOR",
     "SOLVED_AT",
+    "SPECTRA",
+    "SPECTRUM",
+    "SURVIVES",
+    "Spectra",
     "Watcher",
     "axes",
     "evaluate",
     "growth_of",
     "loss_of",
+    "measure_spectra",
     "prepare",
     "register",
     "run",

@@ -154,8 +154,9 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
             row, grads = update_columns(experiment, batch.evaluation, params)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 if update > 0:
-                    states = measure_states(problem.cell, batch.evaluation)
-                    trace = trace_columns(batch.evaluation, states, starts.traces)
+                    e = batch.evaluation
+                    states = measure_states(problem.cell, e.tape, e.ends)
+                    trace = trace_columns(e, states, starts.traces)
                 traces.append(trace)
                 if watch is not None:
                     watch(problem, params, *batch)
@@ -230,7 +231,7 @@ class SharedStarts:
             if tape is not None and self._longest is not None and evaluation.ends is None:
                 states = self._longest[1].first(len(x))
             else:
-                states = measure_states(problem.cell, evaluation, slopes=True)
+                states = measure_states(problem.cell, evaluation.tape, evaluation.ends, slopes=True)
             trace = trace_columns(evaluation, states, self.traces)
             summary = start_columns(problem, evaluation, trace, states)
         start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)

@@ -2,7 +2,7 @@
 
 The equations stand in the user's module alone, so this says nothing about them: it shows that the engine's time loop, its
 exponents, its sums over time and its way of taking steps together change nothing. Whether the module's own derivatives are
-right, central differences say (``own_steps``).
+right, central differences say (``step_differences``).
 
 A stretch is short enough to stay in range. It starts from the state that the engine reached, and its gradient goes on into the
 stretch before it with an exponent of its own. So whole sequences are compared, at any length and beyond floating-point range.
@@ -20,10 +20,11 @@ from torch import Tensor
 from rnn_core.arrays import Array, dtype_name
 from rnn_core.bptt import Gradients
 from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, step_errors, worst
-from rnn_core.oracles.steps import TRIALS, moved, noise
+from rnn_core.oracles.steps import moved, noise
 from rnn_core.scaling import Scaled, add, exponent_of, mantissa_and_exponents, times_power_of_two
 
 STEPS = {"float64": 32, "float32": 8}  # of a stretch: a gradient that grows or shrinks by 2^15 a step stays in range
+TRIALS = 2  # how often the whole is done again to find out what rounding does
 Parts = dict[str, Tensor]
 
 

@@ -17,13 +17,11 @@ from rnn_core.cells.base import Cell
 from rnn_core.cells.own import TorchCell
 from rnn_core.formats import FORMATS, first_lost, lost_fractions
 from rnn_core.oracles.compare import Error
-from rnn_core.probing.derivatives import check_derivatives
+from rnn_core.probing.derivatives import SOUND, check_derivatives
 from rnn_core.probing.whole import InputTrace, input_trace
 from rnn_core.scaling import LN2, LN10, Scaled, log_norm, log_norms, mantissa_and_exponents
 from rnn_core.tape import Tape
 from rnn_core.theory import Growth
-
-SOUND = 1e-6  # derivatives that agree with differences to this are right
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -219,7 +217,9 @@ def probe(
     if grad is None:
         grad = np.random.default_rng(seed).standard_normal(size)
     gradients = backward(tape, grad_state={main: grad if isinstance(grad, Scaled) else like(grad, tape.x)})
-    return _found(cell, tape, gradients, exponents, check_derivatives(cell, x, state) if own and check else None)
+    return _found(
+        cell, tape, gradients, exponents, check_derivatives(cell, x, state, seed=seed) if own and check else None
+    )
 
 
 def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivatives: Error | None) -> Probe:

@@ -37,7 +37,7 @@ class Spectrum(NamedTuple):
     entropy_rate: float
 
 
-def lyapunov_spectrum(tape: Tape, k: int | None = None, burn_in: int = 0, sample: int = 0) -> Spectrum:
+def lyapunov_spectrum(tape: Tape, k: int | None = None, burn_in: int = 0, sample: int = 0, settle: int = 0) -> Spectrum:
     """The k largest exponents of the product J_T … J_1 of one sample.
 
     Fewer than S directions start as random ones and take some steps to turn into the k fastest; all S start as units. ``burn_in``
@@ -48,9 +48,10 @@ def lyapunov_spectrum(tape: Tape, k: int | None = None, burn_in: int = 0, sample
         k: how many exponents; None is all S, the number of units in all parts of the state.
         burn_in: steps at the end of the sequence, where the frame starts, that turn it and do not count.
         sample: which sequence of the batch, from 0.
+        settle: steps at the beginning of the sequence, where the state has yet to settle, that do not count.
 
     Raises:
-        ValueError: ``tape`` is none; there is no such sample; k is not from 1 to S; ``burn_in`` leaves no step.
+        ValueError: ``tape`` is none; there is no such sample; k is not from 1 to S; no step is left that counts.
     """
     check_tape(tape)
     T, S, sample = tape.x.shape[0], state_size(tape), checked_sample(tape, sample)
@@ -59,12 +60,18 @@ def lyapunov_spectrum(tape: Tape, k: int | None = None, burn_in: int = 0, sample
         raise ValueError(
             f"k: {k!r} is not allowed; it must be an integer from 1 to {S}, the units of this state, or None"
         )
+    settle = as_python(settle)
     if not (is_integer(burn_in) and 0 <= burn_in < T):
         raise ValueError(
             f"burn_in: {burn_in!r} is not allowed; it must be a number of steps from 0 to {T - 1}, for T = {T}"
         )
+    if not (is_integer(settle) and 0 <= settle < T - burn_in):
+        raise ValueError(
+            f"settle: {settle!r} is not allowed; it must be a number of steps from 0 to {T - burn_in - 1}, "
+            f"for T = {T} and burn_in = {burn_in}"
+        )
     try:
-        grown = _growth_of_frame(tape, int(as_python(k)), burn_in, sample)
+        grown = _growth_of_frame(tape, int(as_python(k)), burn_in, sample, settle)
     except NotFinite:
         return Spectrum(np.full(k, math.nan), np.full(k, math.nan), math.nan, math.nan)
     with np.errstate(invalid="ignore"):
@@ -103,13 +110,16 @@ def kaplan_yorke(exponents: np.ndarray) -> float:
     return j + float(sums[j - 1] / -values[j])
 
 
-def _growth_of_frame(tape: Tape, k: int, burn_in: int, sample: int) -> np.ndarray:
-    """ln R_ii of every step that counts, the last step first, (T - burn_in, k); -inf where a direction is dead."""
+def _growth_of_frame(tape: Tape, k: int, burn_in: int, sample: int, settle: int) -> np.ndarray:
+    """ln R_ii of every step that counts, the last step first, (T - burn_in - settle, k); -inf where a direction is dead."""
     frame, counts_to, grown = Frame(state_size(tape), k), tape.x.shape[0] - burn_in, []
     for segment in tape.segments(backward=True, several=True):
-        steps, first = SampleSteps(tape, segment, sample), min(max(counts_to - segment.start, 0), len(segment.saved))
-        frame.through(steps, first, len(steps))
+        if segment.stop <= settle:
+            break
+        steps = SampleSteps(tape, segment, sample)
+        last, first = (min(max(step - segment.start, 0), len(steps)) for step in (counts_to, settle))
+        frame.through(steps, last, len(steps))
         if burn_in and segment.start < counts_to <= segment.stop:
             frame.complete()
-        grown.append(frame.through(steps, 0, first))
+        grown.append(frame.through(steps, first, last))
     return np.concatenate(grown)

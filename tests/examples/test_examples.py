@@ -326,4 +326,4 @@ def test_own_module(capsys: pytest.CaptureFixture[str]) -> None:
     assert "gradient of memory: log10 of its norm 0.42 at t=2000, -552.89 at t=1: vanishing" in output
     assert "the product of the forget gates says the same: True" in output
     assert "derivatives: right" in output
-    assert re.search(r"with a mistake: step t = \d+, by parameter qkv.weight: .*; written by hand: Squash", output)
+    assert re.search(r"with a mistake: what step t = \d+ .*; written by hand: Squash", output)

@@ -274,7 +274,7 @@ def test_nothing_is_claimed_of_gated_cells(gated: reader.Tables) -> None:
     assert not any(lines(ax, theory) for ax in axes for theory in ("linear", "bound", "operating", "mean_field"))
     assert not any("bound" in plain(claim) or "predicted" in plain(claim) for claim in facts["claims"])
     html = render("growth_rate", facts=facts | {"claims": []})
-    assert not any(word in html for word in ("Pascanu", "χ", "operating point", "strip"))
+    assert not any(word in html for word in ("Pascanu", "χ", "operating point", "strip", "theory"))
 
 
 def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) -> None:
@@ -584,6 +584,23 @@ def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) 
     data, _, axes = show(growth_rate, make_study(runs))
     assert set(data["x_axis"]) == {"hidden_size"} and list(by_title(axes)) == ["relu", "tanh"]
     assert [label.get_text() for label in axes[2].get_xticklabels()] == ["16", "64", "256"]
+
+
+@pytest.mark.parametrize("axis", ["sequence_length", "hidden_size"])
+def test_growth_against_length_is_not_said_to_be_at_the_longest(axis: str, make_study: Any) -> None:
+    """The caption says "at the longest sequence" of a figure whose axis is the length."""
+    _, facts, _ = show(growth_rate, make_study(grid(**PROPAGATION | {axis: [16, 64]}, seed=[0, 1])))
+    html = render("growth_rate", facts=facts | {"claims": []}).replace("\n", " ")
+    assert ("at the longest sequence" in html) == (axis != "sequence_length")
+    assert "beside what theory says. The rate" in html
+
+
+def test_a_weight_that_cancels_the_state_has_no_line_of_the_linear_law() -> None:
+    """A law of ln 0 draws nothing, and leaves a warning in the log of the figures."""
+    with np.errstate(all="raise"):
+        assert np.isnan(gradient_norm_by_step._linear_law(np.arange(3), pd.Series([-math.inf, 0.1]))).all()
+        assert np.isnan(gradient_norm_by_step._linear_law(np.arange(3), pd.Series([None, None], dtype=float))).all()
+        assert gradient_norm_by_step._linear_law(np.arange(3), pd.Series([LN10, LN10])).tolist() == [0.0, 1.0, 2.0]
 
 
 # ---- the map

@@ -37,7 +37,7 @@ try:
     from study import provenance
     from study import sampling
     from study.cost import model, resources
-    from study.tables.columns import TABLES
+    from study.tables.columns import tables_of
     from study.config import reader
 except ModuleNotFoundError as missing:
     raise WorkflowError(
@@ -118,6 +118,7 @@ CHECKED = config["gate"]["checked_runs_per_job"]
 VERIFICATIONS = sampling.verification_jobs(BLOCKS, config)
 # Where the engine check says that it failed: jobs that start later then end at once. Each call begins without it.
 REFUSED = f"{STUDY}/checks/refused"
+TABLES = tables_of(config)
 TABLE_FILES = [f"{STUDY}/tables/{table}.parquet" for table in TABLES]
 SEQUENCES = [f"{STUDY}/sequences/{task}.npz" for task in plan.tasks_from_data(config)]
 # The user's own cells that a sweep uses; their files as jobs read them, and what shows that each is sound.

@@ -95,6 +95,7 @@ rule check_engine:
         sweeps=config["sweeps"],
         tolerance=config["gate"]["tolerance"],
         device=config["device"],
+        spectra="spectra" in config,
         refused=REFUSED,
         engine=ENGINE,
         code=code("check_engine"),

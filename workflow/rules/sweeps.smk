@@ -28,6 +28,7 @@ rule run_block:
         device=config["device"],
         memory_mb=config.get("memory_mb"),
         traces=config.get("traces", []),
+        spectra=config.get("spectra"),
         refused=REFUSED,
         engine=ENGINE,
         cache=f"{STUDY}/cache",

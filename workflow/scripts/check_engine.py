@@ -19,7 +19,7 @@ def main(snakemake: Any) -> None:
     device = resolve_device(p.device)
     data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
     try:
-        rows = gate.table(p.sweeps, data, device, p.tolerance)
+        rows = gate.table(p.sweeps, data, device, p.tolerance, spectra=p.spectra)
     except CheckFailed:
         gate.refuse(p.refused)
         raise

@@ -9,12 +9,11 @@ from study.forks import share_out
 from study.job import running
 from study.report.drawing import render
 from study.report.reader import Tables
-from study.tables.columns import TABLES
 
 
 def main(snakemake: Any) -> None:
     p, output = snakemake.params, snakemake.output
-    tables = Tables({table: snakemake.input[table] for table in TABLES}, own={"study": p.study})
+    tables = Tables(dict(snakemake.input.items()), own={"study": p.study})
     files = {
         figure: {kind: output[kind][place] for kind in (*pictures.KINDS, "facts")}
         for place, figure in enumerate(p.figures)

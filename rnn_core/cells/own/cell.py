@@ -60,7 +60,6 @@ class TorchCell(Cell):
     """
 
     opaque: ClassVar[bool] = True
-    weight: ClassVar[str | None] = None
     gates: ClassVar[tuple[str, ...]] = ()
     name: str  # type: ignore[misc]
     state_names: tuple[str, ...]  # type: ignore[misc]
@@ -301,11 +300,6 @@ class TorchCell(Cell):
 
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         return []
-
-    def step_gradients(self, params: Params, saved: Any, total: State) -> dict[str, Array | Scaled]:
-        every = [total[name] for name in self.state_names]
-        dv = namespace(every[0]).concat(every)[None]
-        return self.parameter_gradients(params, [saved], dv, np.zeros(1, dtype=np.int64))
 
     # ---- sums over time --------------------------------------------------------------------------------------------------
 

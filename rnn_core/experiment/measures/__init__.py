@@ -10,6 +10,7 @@ from rnn_core.columns import Column
 from rnn_core.experiment.measures.end import BREAKDOWN, END, SOLVED_AT, breakdown_columns, end_columns
 from rnn_core.experiment.measures.growth import GROWTH, growth_of
 from rnn_core.experiment.measures.prediction import PREDICTION
+from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
@@ -26,12 +27,18 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 __all__ = [
     "ASKED",
     "COLUMNS",
+    "Request",
     "SATURATED_BELOW",
     "SOLVED_AT",
+    "SPECTRA",
+    "SPECTRUM",
+    "SURVIVES",
+    "Spectra",
     "StateMeasures",
     "breakdown_columns",
     "end_columns",
     "growth_of",
+    "measure_spectra",
     "measure_states",
     "start_columns",
     "trace_columns",

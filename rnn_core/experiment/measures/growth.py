@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rnn_core import bptt, ragged
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
@@ -67,17 +69,23 @@ def growth_of(problem: Problem, evaluation: Evaluation, window: slice | list[sli
     Args:
         window: the indices t - 1 that count (``settled_window``); for ragged sequences one for each. None is all.
     """
+    norms = norms_of_last_step(problem, evaluation)
     if evaluation.ends is not None:
-        gradients = evaluation.gradients
-        if problem.task.loss_at == "every":
-            gradients = bptt.backward(evaluation.tape, ragged.at_ends(evaluation.grad_hidden, evaluation.ends))
         assert not isinstance(window, slice)
-        return ragged_growth(gradients.log_norm_samples, evaluation.ends, window)
+        return ragged_growth(norms, evaluation.ends, window)
     assert not isinstance(window, list)
+    return growth(norms, window)
+
+
+def norms_of_last_step(problem: Problem, evaluation: Evaluation) -> np.ndarray:
+    """ln ‖dL/dh_t^(b)‖ of the last step's loss alone, float64 (T, B); the last step of a ragged sequence is its own."""
     if problem.task.loss_at == "last":
-        return growth(evaluation.gradients.log_norm_samples, window)
+        return evaluation.gradients.log_norm_samples
+    if evaluation.ends is not None:
+        at_ends = ragged.at_ends(evaluation.grad_hidden, evaluation.ends)
+        return bptt.backward(evaluation.tape, at_ends).log_norm_samples
     T = evaluation.tape.x.shape[0]
     last = evaluation.grad_hidden(T - 1, T)
     assert last is not None
     main = evaluation.tape.cell.state_names[0]
-    return growth(bptt.backward(evaluation.tape, grad_state={main: last[0]}).log_norm_samples, window)
+    return bptt.backward(evaluation.tape, grad_state={main: last[0]}).log_norm_samples

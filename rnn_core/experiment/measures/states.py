@@ -13,7 +13,6 @@ from rnn_core import ragged
 from rnn_core.arrays import Array, like, namespace, to_numpy
 from rnn_core.cells import Cell
 from rnn_core.compiled.kept import KeptSteps
-from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.scaling import LN2, log_norms, log_norms_of_columns
 from rnn_core.tape import Segment, Tape, pieces
 from rnn_core.theory import Slopes
@@ -44,15 +43,15 @@ class StateMeasures:
         return StateMeasures(self.hidden_rms[:T], self.saturation[:T], sums)
 
 
-def measure_states(cell: Cell, evaluation: Evaluation, slopes: bool = False) -> StateMeasures:
+def measure_states(cell: Cell, tape: Tape, ends: np.ndarray | None = None, slopes: bool = False) -> StateMeasures:
     """Read the tape once.
 
     Args:
+        ends: of ragged sequences, see ``Evaluation``.
         slopes: whether to sum the slopes, of a cell that has one for each unit.
     """
-    tape = evaluation.tape
-    if evaluation.ends is not None:
-        return _measure_ragged_states(cell, tape, evaluation.ends)
+    if ends is not None:
+        return _measure_ragged_states(cell, tape, ends)
     rms, saturation, sums = [], [], []
     wanted = slopes and tape.kept is not None and has_slopes(cell)
     main = tape.cell.state_names[0]

@@ -102,7 +102,7 @@ def test_compiled_is_readable(cell: str, activation: str, B: int, H: int, dtype:
     gradients = network.to("numpy", dtype).run()[1]
     fast = gradients.weight_shares
     with compiled.switched_off():  # from the same states and the same dL/dh_t
-        slow = gradients.find_weight_shares()
+        slow = gradients.find_weight_shares(())
     limit = 1e-11 if dtype == "float64" else 1e-4
     same = np.isfinite(slow.log_norm)
     np.testing.assert_array_equal(np.isfinite(fast.log_norm), same)
@@ -252,53 +252,75 @@ def test_scaling_the_loss_moves_the_norms_alone(cell: str, power: int) -> None:
     np.testing.assert_allclose(moved.entry_quantiles.log2 - power, gradients.entry_quantiles.log2, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize(("a", "step"), [(300.0, 1.0), (340.0, 1.0), (300.0, 1e-200)])
-def test_saturated_units_still_write(a: float, step: float) -> None:
-    """A slope of 1e-260 or 1e-294, and a step of 1e-200, beside a gradient of 1e-200: in plain floats nothing would be left."""
+@pytest.mark.parametrize("a", [300.0, 340.0])
+def test_saturated_units_still_write(a: float) -> None:
+    """A slope of 1e-260 or 1e-294 beside a gradient of 1e-200: in plain floats nothing would be left."""
     params = {"weight_ih": np.eye(2), "weight_hh": np.eye(2)}
     x = np.full((2, 1, 2), a)
-    cell = rc.VanillaCell("tanh") if step == 1.0 else rc.ResidualCell("tanh", step=step, leak=0.5)
-    tape = rc.forward(cell, params, x, {"hidden": np.array([[0.5, -0.25]])})
+    tape = rc.forward(rc.VanillaCell("tanh"), params, x, {"hidden": np.array([[0.5, -0.25]])})
     grad = np.zeros((2, 1, 2))
     grad[0] = [1e-200, 2e-200]
     shares = rc.backward(tape, grad).weight_shares
     slopes = [4 * mp.exp(-2 * mp.mpf(a + h)) for h in (0.5, -0.25)]
-    dv = [step * mp.mpf(1e-200) * slopes[0], step * mp.mpf(2e-200) * slopes[1]]
+    dv = [mp.mpf(1e-200) * slopes[0], mp.mpf(2e-200) * slopes[1]]
     expected = mp.log(mp.sqrt(dv[0] ** 2 + dv[1] ** 2) * mp.sqrt(mp.mpf(0.5) ** 2 + mp.mpf(0.25) ** 2))
     assert shares.log_norm[0] == pytest.approx(float(expected), rel=1e-13)
     assert shares.cosine[0] == pytest.approx(1.0, rel=1e-12)
 
 
-# ---- a cell that gives its gradients by step -------------------------------------------------------------------------------
+def test_a_saturated_gate_in_float32_still_writes() -> None:
+    """z = 1 - 1e-26, a slope of 1e-34, and n = h_{t-1} = 1, so that the update gate receives nothing: float32 holds no factor of dL/dv."""
+    params = {
+        "weight_ih": np.zeros((3, 1)),
+        "weight_hh": np.full((3, 1), 0.125),
+        "bias_ih": np.array([0.0, 60.0, 40.0]),
+    }
+    params = {name: value.astype(np.float32) for name, value in params.items()}
+    tape = rc.forward(rc.GRUCell(), params, np.zeros((1, 1, 1), np.float32), {"hidden": np.ones((1, 1), np.float32)})
+    shares = rc.backward(tape, np.ones((1, 1, 1), np.float32)).weight_shares
+    r = 1.0 / (1.0 + math.exp(-0.125))
+    da_n = 4.0 * math.exp(-2.0 * (40.0 + 0.125 * r)) * math.exp(-60.125)
+    dv_r, dv_n = r * (1.0 - r) * 0.125 * da_n, r * da_n
+    assert shares.log_norm[0] == pytest.approx(math.log(math.hypot(dv_r, dv_n)), abs=1e-4)
 
 
-class ByStep(rc.GRUResetBeforeCell):
-    """A cell that says a step's gradients itself, as a user's module does."""
-
-    weight = None
-
-    def step_gradients(self, params: dict[str, Any], saved: Any, total: dict[str, Any]) -> dict[str, Any]:
-        du, dv, _ = self.backward(params, saved, total)
-        factors, H = self.factors(saved, saved[-1]), saved[-1].shape[0]
-        blocks = [dv[i * H : (i + 1) * H] @ factor.T for i, factor in enumerate(factors)]
-        xp = np if isinstance(dv, np.ndarray) else torch
-        return {"weight_hh": xp.concatenate(blocks), "bias_hh": dv.sum(1), "bias_ih": du.sum(1)}
+# ---- a user's own module -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("power", [0, 2000])
-def test_by_a_step_gradient_of_all_parameters(power: int) -> None:
-    network = replace(draw_network("gru_reset_before", T=8, B=3, H=4), cell=ByStep())
-    network = replace(network, grad_state=None)
-    tape = rc.forward(network.cell, network.params, network.x, network.state)
-    shares = rc.backward(tape, rc.Scaled(network.grad_hidden, power)).weight_shares
-    assert set(shares.names) == {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
-    copies = copies_of_the_weight(replace(network, cell=rc.GRUResetBeforeCell()))
-    assert (shares.log_norm - power * math.log(2.0) > np.log(np.linalg.norm(copies, axis=(1, 2)))).all()
-    # without dL/dW_ih, which the steps leave out, the shares fall short of one by what it has of the sum
-    grads = {name: value if power == 0 else value.mantissa for name, value in rc.backward(tape, network.grad_hidden).params.items()} if power == 0 else None  # fmt: skip
-    if grads is not None:
-        squares = {name: float(np.sum(value**2)) for name, value in grads.items()}
-        assert shares.share.sum() == pytest.approx(1.0 - squares["weight_ih"] / sum(squares.values()), rel=1e-12)
+MODULES = {"vanilla": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+@pytest.mark.parametrize("power", [0, 3000])
+@pytest.mark.parametrize("cell", list(MODULES))
+def test_a_module_has_the_shares_of_its_parameters(cell: str, power: int, budget: int | None) -> None:
+    """torch's own cell as anybody's module, beside ours: of weight_hh the same shares; of all parameters they make one."""
+    network = draw_network(cell, T=9, B=3, H=4, with_state=False)
+    ours = network.run()[1].weight_shares
+    theirs = rc.TorchCell(MODULES[cell](2, 4).double())
+    params = {name: torch.as_tensor(value) for name, value in network.params.items()}
+    tape = rc.forward(theirs, params, torch.as_tensor(network.x), memory_budget=budget)
+    gradients = rc.backward(tape, rc.Scaled(torch.as_tensor(network.grad_hidden), power))
+    shares = gradients.weight_shares_of("weight_hh")
+    assert shares.names == ("weight_hh",)
+    np.testing.assert_allclose(shares.log_norm - power * math.log(2.0), ours.log_norm, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(shares.cosine, ours.cosine, rtol=0, atol=1e-11)
+    whole = gradients.weight_shares
+    assert set(whole.names) == set(params)
+    assert whole.share.sum() == pytest.approx(1.0, rel=1e-12)
+    assert (whole.log_norm >= shares.log_norm).all()
+    np.testing.assert_allclose(
+        gradients.entry_quantiles.log2 - power, network.run()[1].entry_quantiles.log2, atol=1e-11
+    )
+    with pytest.raises(ValueError, match="parameters: 'weight' is not known"):
+        gradients.weight_shares_of("weight")
+
+
+def test_of_our_cells_there_is_one_weight() -> None:
+    _, gradients = draw_network().run()
+    np.testing.assert_equal(gradients.weight_shares_of("weight_hh").cosine, gradients.weight_shares.cosine)
+    with pytest.raises(ValueError, match="parameters: 'bias_hh' is not known; allowed: weight_hh"):
+        gradients.weight_shares_of("bias_hh")
 
 
 # ---- planted bugs: the tests above would see them --------------------------------------------------------------------------

@@ -177,6 +177,16 @@ def test_directions_that_died_before_the_window_live_again_in_it() -> None:
     assert spectrum.exponents.sum() == pytest.approx(volume, rel=1e-10)
 
 
+@pytest.mark.parametrize("budget", [None, 1])
+def test_only_steps_of_the_window_count(budget: int | None) -> None:
+    """burn_in and settle are off by one, or are counted within a segment."""
+    tape = driven(rc.GRUCell(), 400, 1, 4, 1.5, memory_budget=budget)
+    volumes = np.linalg.slogdet(jacobians(tape))[1]  # of step t at t - 1
+    for burn_in, settle in [(0, 0), (11, 0), (0, 7), (130, 140), (144, 255), (399, 0), (128, 128), (0, 399)]:
+        found = lyapunov_spectrum(tape, burn_in=burn_in, settle=settle).exponents.sum()
+        assert found == pytest.approx(volumes[settle : 400 - burn_in].mean(), rel=1e-10)
+
+
 # ---- every way to have a tape ------------------------------------------------------------------------------------------
 
 
@@ -250,6 +260,7 @@ def test_a_short_sequence_has_exponents_without_an_error() -> None:
         ({"k": 2.0}, "k: 2.0 is not allowed"),
         ({"burn_in": 30}, "burn_in: 30 is not allowed; it must be a number of steps from 0 to 29, for T = 30"),
         ({"burn_in": -1}, "burn_in: -1 is not allowed"),
+        ({"burn_in": 10, "settle": 20}, "settle: 20 is not allowed; it must be a number of steps from 0 to 19"),
         ({"sample": 2}, "sample: 2 is not allowed; it must be an integer from 0 to 1, for B = 2"),
     ],
 )

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rnn_core import CELLS
+from study.own_cells.described import OF_STEPS
 from study.report import drawing, layout, reader
 from study.report import style as figure_style
 from study.report.findings import Study
@@ -31,13 +33,16 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """
     settings = ["stage", "oracle", "run_key", "cell", "activation", "spectral_radius", "sequence_length", "dtype"]
     data = tables.read("checks", [*settings, "update", "regime", "relative_error", "where", "tolerance"])
+    data["of_steps"] = bool(data["oracle"].isin(OF_STEPS).any())
+    data = data[~data["oracle"].isin(OF_STEPS)]  # nothing there is the engine's
     if data.empty:
         return pd.DataFrame()
     data["regime"] = data["regime"].fillna(UNKNOWN)
     data["program"] = data["oracle"]
     cell, activation = data["cell"], data["activation"]
     several = cell.nunique() > 1, activation.nunique() > 1
-    data["network"] = cell + ", " + activation if all(several) else cell if several[0] else activation
+    both = (cell + ", " + activation).fillna(cell)  # a user's own cell has no activation that the study knows
+    data["network"] = both if all(several) else cell if several[0] else activation.fillna(cell)
     data["exact"] = data["relative_error"] == 0
     order = ["dtype", "program", "network", "stage", "regime", "relative_error"]
     return data.sort_values(order, ignore_index=True)
@@ -55,6 +60,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
         *(stage for stage in STAGES if (data["stage"] == stage).any()),
         *(["exact"] if exact else []),
+        *(["equations"] if data["cell"].isin(list(CELLS)).any() else []),
+        *(["own"] if not data["cell"].isin(list(CELLS)).all() else []),
+        *(["steps"] if data["of_steps"].any() else []),
         *(["training"] if (data.loc[data["stage"] == "sweep", "update"] > 0).any() else []),
     ]
     claims = [
@@ -99,11 +107,13 @@ def _nearest(known: pd.DataFrame) -> pd.Series:
 
 def _worst(known: pd.DataFrame) -> str:
     row = _nearest(known)
-    network = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
+    own = row["cell"] not in CELLS
+    alone = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
+    network = row["cell"] if own else alone
     error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
     settings = [
         f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
-        for name, axis in (("ρ", "spectral_radius"), ("T", "sequence_length"))
+        for name, axis in (*([] if own else [("ρ", "spectral_radius")]), ("T", "sequence_length"))
     ]
     return (
         f"{'Nearest to its tolerance is' if len(known) > 1 else 'The error is'} {error}: {_gradient(str(row['where']))}, of {network} at "

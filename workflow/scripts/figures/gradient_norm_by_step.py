@@ -107,8 +107,14 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
     return pd.DataFrame(over_networks).assign(
         **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
-        linear=lags * rows["linear_rate"].mean() / math.log(10),  # null where the cell has no such law
+        linear=_linear_law(lags, rows["linear_rate"]),
     )  # fmt: skip
+
+
+def _linear_law(lags: np.ndarray, rates: pd.Series) -> np.ndarray:
+    """Decades of the linear law; no number where the cell has none, or where a weight cancels the state and its rate is −∞."""
+    rate = float(rates.mean()) if np.isfinite(rates.astype(float)).all() else math.nan
+    return lags * rate / math.log(10)
 
 
 def ends(data: pd.DataFrame) -> pd.DataFrame:

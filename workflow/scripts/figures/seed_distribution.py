@@ -41,7 +41,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     ]
     runs = facets.panels(runs, axes)
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
-    networks = runs.groupby(SETTING, observed=True)["known"]
+    networks = runs.groupby(SETTING, observed=True, dropna=False)["known"]
     runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std")
     runs["offset"] = runs["known"] - runs["mean"]
     runs = runs[runs["spread"].notna()].copy()
@@ -60,7 +60,7 @@ def _near(runs: pd.DataFrame) -> pd.Series:
     for _, kind_rows in runs.groupby("panel", observed=True):
         longest = kind_rows[kind_rows["sequence_length"] == kind_rows["sequence_length"].max()]
         radius = longest.loc[longest["mean"].abs().idxmin(), "spectral_radius"]
-        near[longest.index[longest["spectral_radius"] == radius]] = True
+        near[longest.index[longest["spectral_radius"].eq(radius) | longest["spectral_radius"].isna()]] = True
     return near
 
 
@@ -129,7 +129,10 @@ def _by_kind(settings: pd.DataFrame, T: int) -> pd.DataFrame:
 def _title(settings: pd.DataFrame) -> str:
     """For which kinds the spread falls to less than half from the shortest to the longest sequence."""
     first, last = int(settings["T"].min()), int(settings["T"].max())
-    places = [set(settings.loc[settings["T"] == T, ["kind", "radius"]].itertuples(index=False)) for T in (first, last)]
+    places = [
+        set(settings.loc[settings["T"] == T, ["kind", "radius"]].fillna(0.0).itertuples(index=False))
+        for T in (first, last)
+    ]
     before, after = _by_kind(settings, first), _by_kind(settings, last)
     if first == last or places[0] != places[1] or not (before["spread"] > 0).all() or not (after["spread"] > 0).all():
         return _at_one_length(after, last)
@@ -378,7 +381,7 @@ def _kind_name(data: pd.DataFrame, kind_rows: pd.DataFrame, kind: str) -> str:
     radius, T = kind_rows["spectral_radius"].iloc[0], kind_rows["sequence_length"].iloc[0]
     known = [
         *([layout.wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
-        *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 else []),
+        *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 and pd.notna(radius) else []),
         *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
     ]
     return "\n".join(known)

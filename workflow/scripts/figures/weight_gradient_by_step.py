@@ -46,7 +46,12 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = facets.panels(runs, order).reset_index(drop=True)
     bars = pd.concat([_bars(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
     bars["panel"] = pd.Categorical(bars["panel"], categories=runs["panel"].cat.categories, ordered=True)
-    return bars.assign(fewer=fewer).sort_values(["panel", "first"], ignore_index=True)
+    radii = (
+        runs.groupby(others, dropna=False)["spectral_radius"].nunique()
+        if others
+        else runs["spectral_radius"].agg(["nunique"])
+    )
+    return bars.assign(fewer=fewer, across=int(radii.max())).sort_values(["panel", "first"], ignore_index=True)
 
 
 def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +129,8 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     names = list(data["panel"].cat.categories)
-    columns = min(len(names), layout.columns(3))
+    across = int(data["across"].iloc[0])  # radii side by side
+    columns = min(len(names), layout.columns(2 if across == 2 and len(names) > 2 else 3))
     height = 3.0 if len(names) <= 3 else 2.1
     figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1)
     for ax, name in zip(axes, names, strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from rnn_core.experiment import Request
 from study.config.mistakes import Problem
 from study.own_cells.described import expanded
 from study.plan import as_list
@@ -40,6 +41,17 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
         if "cell" in grid and grid["cell"] != (cells := expanded(as_list(grid["cell"]), plain)):
             grid["cell"] = cells if len(cells) > 1 or isinstance(grid["cell"], list) else cells[0]
     plain["gate"]["checked_runs_per_job"] = _whole(plain["gate"]["checked_runs_per_job"])
+    if "spectra" in plain:
+        given = {
+            key: [_whole(v) for v in value] if isinstance(value, list) else _whole(value)
+            for key, value in plain["spectra"].items()
+        }
+        plain["spectra"] = {
+            "exponents": Request.exponents,
+            "singular_values": list(Request.singular_values),
+            "samples": Request.samples,
+            **given,
+        }
     return plain
 
 

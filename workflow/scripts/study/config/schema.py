@@ -188,6 +188,21 @@ def _gate() -> dict[str, Any]:
     return _object("How the engine is checked against PyTorch", keys, list(keys))
 
 
+def _spectra() -> dict[str, Any]:
+    exponents = "Largest Lyapunov exponents that are measured (default: 8); a network with fewer units has all of its own. Unit: directions."
+    lags = "Steps of the products of Jacobians whose singular values are measured, from a sequence's last step back (default: 1, 10, 100). A longer product takes longer. Unit: steps."
+    samples = "Sequences of the first batch whose spectra are measured (default: 1). Unit: sequences."
+    whole = {"type": "integer", "minimum": 1, "maximum": LARGEST}
+    keys = {
+        "exponents": {**whole, "description": exponents},
+        "singular_values": {"type": "array", "maxItems": 16, "uniqueItems": True, "items": whole, "description": lags},
+        "samples": {**whole, "description": samples},
+    }
+    return _object(
+        "Spectra beside the norms: how many directions of a gradient survive. Without it none are measured", keys, []
+    )
+
+
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of a study's config."""
@@ -217,6 +232,7 @@ def schema() -> dict[str, Any]:
             + ". Each takes time and room; runs that were made without it are made again",
         },
         "gate": _gate(),
+        "spectra": _spectra(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "cells": _named("The user's own cells, by name: their code is run", _cells()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
@@ -228,6 +244,10 @@ def schema() -> dict[str, Any]:
         **_object(
             "One study",
             keys,
-            [key for key in keys if key not in ("sequences", "cells", "memory_mb", "traces", "confirm_runs")],
+            [
+                key
+                for key in keys
+                if key not in ("sequences", "cells", "spectra", "memory_mb", "traces", "confirm_runs")
+            ],
         ),
     }

@@ -158,7 +158,7 @@ def plan_sweep(blocks: list[Block], config: dict[str, Any], runner: BlockRunner,
     finished = [
         sum(runner.name(e) in finished_keys for e in experiments_of(block)) if finished_keys else 0 for block in blocks
     ]
-    engine = [model.seconds(engine_work(block, traces=runner.traces)) for block in blocks]
+    engine = [model.seconds(engine_work(block, traces=config.get("traces", ()))) for block in blocks]
     return SweepPlan(
         sweep=blocks[0].sweep,
         runs=sum(map(len, blocks)),

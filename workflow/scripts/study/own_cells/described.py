@@ -13,6 +13,9 @@ from rnn_core.experiment import SEPARATOR
 from study.plan import as_list
 
 Described = Mapping[str, Any]
+# What the proof of a cell asks of single steps, as the table of checks names it: nothing there is the engine's.
+DIFFERENCES, ALONE = "central differences", "each sample alone"
+OF_STEPS = (DIFFERENCES, ALONE)
 
 
 def own_cells(config: Mapping[str, Any]) -> dict[str, Described]:

@@ -23,10 +23,11 @@ from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
+from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
 from study.report.words import html, value_of
 from study.settings import described_axes
-from study.tables.columns import MEANING, TABLES
+from study.tables.columns import MEANING, tables_of
 
 TEMPLATES = PROJECT / "workflow" / "report"
 LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
@@ -149,18 +150,19 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         Damaged: one is not what was written, or another one's.
         FileTrouble: one cannot be read.
     """
-    places.require_all([files[table] for table in TABLES], config)
+    places.require_all([files[table] for table in tables_of(config)], config)
     tables = {}
     for name in ("runs", "checks", "timings"):
         with reading(files[name]):
             tables[name] = pd.read_parquet(files[name])
+    tables["runs"] = variants_as_cells(tables["runs"])
     ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
     columns = ["run_key", "update", "truncation_bias"]
     with reading(files["updates"]):
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))
     tables["updates"] = updates.to_pandas()
     sizes = {}
-    for name in TABLES:
+    for name in tables_of(config):
         with reading(files[name]):
             sizes[name] = pq.read_metadata(files[name]).num_rows
     return tables, sizes

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_core import CELLS
+from rnn_core.experiment import SEPARATOR
 from rnn_core.tasks import GENERATED
 from study.report import measures, statistics
 from study.report.findings import Study
@@ -49,8 +51,10 @@ def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _where(row: pd.Series) -> str:
-    network = row["activation"] if row["cell"] == "vanilla" else f"{row['cell']}, {row['activation']}"
-    return f"{network}, ρ = {row['spectral_radius']:g}, T = {row['sequence_length']}: {row['where']}"
+    network = row["activation"] if row["cell"] == "vanilla" else row["cell"]
+    if row["cell"] in CELLS:
+        network += ("" if row["cell"] == "vanilla" else f", {row['activation']}") + f", ρ = {row['spectral_radius']:g}"
+    return f"{network}, T = {row['sequence_length']}: {row['where']}"
 
 
 def time_spent(timings: pd.DataFrame) -> list[dict[str, Any]]:
@@ -77,8 +81,12 @@ def share_of_time(logs: Path) -> list[dict[str, Any]]:
 
 def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
-    generated = runs[runs["task"].isin(list(GENERATED))]  # these need no data= to be prepared again
-    row = (generated if len(generated) else runs).iloc[0]
+    simple = (
+        runs["task"].isin(list(GENERATED)),
+        runs["cell"].isin(list(CELLS)),
+    )  # these need nothing to be prepared again
+    known = [runs[simple[0] & simple[1]], runs[simple[0]], runs]
+    row = next(rows for rows in known if len(rows)).iloc[0]
     described, chosen = described_axes(), {}
     for name, default in axis_defaults().items():
         value = row[name].item() if hasattr(row[name], "item") else row[name]
@@ -86,7 +94,8 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
             nullable = described[name]["kind"] == "integer"  # pandas makes those floats
             chosen[name] = int(value) if nullable else value
     return {
-        "data": not len(generated),
+        "data": row["task"] not in GENERATED,
+        "own_cell": "" if row["cell"] in CELLS else row["cell"].partition(SEPARATOR)[0],
         "task": row["task"],
         "key": row["run_key"],
         "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items()),
@@ -102,6 +111,8 @@ def how_measured(study: Study) -> dict[str, Any]:
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
     return {
         "networks": len(networks),
+        "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),
+        "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
         "lengths": [
             marked_count(T, "setting", axis="sequence_length")
             for T in sorted({networks["sequence_length"].min(), networks["sequence_length"].max()})
@@ -109,7 +120,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         if len(networks)
         else [],
         "window": [
-            marked(number(networks[name].median(), 3), name, networks[name].median())
+            marked(number(networks[name].median()), name, networks[name].median())
             for name in ("settled_from", "settled_to")
         ]
         if len(networks)

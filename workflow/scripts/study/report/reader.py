@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from rnn_core.experiment import SEPARATOR
 from study.files.writing import reading
 from study.report.findings import Study
 from study.settings import described_axes
@@ -64,13 +65,26 @@ class Tables:
 
     def runs(self, *measured: str) -> pd.DataFrame:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
-        return self.read("runs", ["sweep", "run_key", *described_axes(), *measured]).drop_duplicates("run_key")
+        columns = ["sweep", "run_key", *described_axes(), *measured]
+        return variants_as_cells(self.read("runs", columns)).drop_duplicates("run_key")
 
     @cached_property
     def study(self) -> Study:
         """What the page says of these runs, for sentences."""
         with reading(self.files["runs"]):
-            return Study(pd.read_parquet(self.whole("runs")))
+            return Study(variants_as_cells(pd.read_parquet(self.whole("runs"))))
+
+
+def variants_as_cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, with every variant of a user's own cell as a cell of its own, as a config names it: mamba:state_size=4.
+
+    On the page it is compared as cells are. Options that vary in one cell say nothing of another.
+    """
+    known = runs["cell_options"].notna()
+    if not known.any():
+        return runs
+    named = runs["cell"].astype(str) + SEPARATOR + runs["cell_options"].astype(str)
+    return runs.assign(cell=runs["cell"].where(~known, named), cell_options=None)
 
 
 def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most: int = MOST_UPDATES) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from rnn_core import CELLS
 from rnn_core.clipping import RULES
+from rnn_core.experiment import SEPARATOR
 from study.settings import described_axes
 
 _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
@@ -196,7 +197,7 @@ def named(axis: str, value: Any) -> str:
     if axis == "clipping":
         return "no clipping" if value == "none" else str(value)
     if axis in PLAIN_AXES:
-        return str(value)
+        return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
     *_, last = label.split()
     symbol = last if len(last) == 1 and (last.isupper() or not last.isascii()) else label
@@ -262,11 +263,17 @@ def place_of(axis: str, value: Any) -> tuple[Any, ...]:
     if pd.isna(value):
         return (-1,)
     if axis == "cell":
-        return (list(CELLS).index(value) if value in CELLS else len(CELLS), value)
+        return (list(CELLS).index(value) if value in CELLS else len(CELLS), *_parts(value))
     if axis == "clipping":
         kind = kind_of(value)
         return (list(RULES).index(kind) if kind in RULES else len(RULES), kind, -(threshold(value) or 0.0))
     return (0, value)
+
+
+def _parts(name: str) -> list[tuple[bool, float, str]]:
+    """A name in the parts that it is sorted by: state_size=4 stands before state_size=16."""
+    found = re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?|\D+", name)
+    return [(part[0].isdigit(), float(part) if part[0].isdigit() else 0.0, part) for part in found]
 
 
 def ordered(axis: str, values: Iterable[Any]) -> list[Any]:

@@ -46,6 +46,14 @@ def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float)
     return {"oracle": module, "relative_error": error.relative, "where": error.where}
 
 
+def spectra_rows(problem: Problem, evaluation: Evaluation) -> list[Row]:
+    """The exact identities that the spectra of a network must obey, and those of a linear network whose eigenvalues are known."""
+    from rnn_core.oracles import spectra
+
+    found = [*spectra.check(problem, evaluation), spectra.check_eigenvalues()]
+    return [{"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in found]
+
+
 def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
     """Refuse a row whose error is above the tolerance, or nan.
 

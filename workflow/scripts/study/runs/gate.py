@@ -20,7 +20,7 @@ from rnn_core.scaling import plain
 from study import plan
 from study.files.writing import written_aside
 from study.own_cells.described import name_of
-from study.runs.checks import CheckFailed, Row, autograd_row, module_row, require, settings_of
+from study.runs.checks import CheckFailed, Row, autograd_row, module_row, require, settings_of, spectra_rows
 
 LONGEST = 10_000  # steps; the oracles keep every step, so longer sequences are cut to this
 
@@ -46,15 +46,15 @@ def require_not_refused(mark: str | Path) -> None:
         raise CheckFailed("the engine check has failed in this call, so nothing more is computed")
 
 
-def cases(sweeps: dict[str, Any], own_cell: str = "") -> Iterator[tuple[str, rc.Experiment]]:
-    """(sweep, experiment) to be checked, each once: of the built-in cells, or of one of the user's own."""
+def cases(sweeps: dict[str, Any], own_cell: str = "", longest: int = LONGEST) -> Iterator[tuple[str, rc.Experiment]]:
+    """(sweep, experiment) to be checked, each once: of the built-in cells, or of one of the user's own. Sequences are cut to ``longest``."""
     seen = set()
     for sweep, described in sweeps.items():
         grid = plan.checked_grid(described["grid"])
         grid["cell"] = [each for each in grid.get("cell", ["vanilla"]) if _is_meant(each, own_cell)]
         for point in itertools.product(*grid.values()):
             experiment = rc.Experiment(**dict(zip(grid, point, strict=True)))
-            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, LONGEST))
+            experiment = replace(experiment, sequence_length=min(experiment.sequence_length, longest))
             if experiment.key not in seen:
                 seen.add(experiment.key)
                 yield sweep, experiment
@@ -65,9 +65,18 @@ def _is_meant(cell: str, own_cell: str) -> bool:
 
 
 def check(
-    sweep: str, experiment: rc.Experiment, data: rc.Sequences | None, device: str, tolerance: float
+    sweep: str,
+    experiment: rc.Experiment,
+    data: rc.Sequences | None,
+    device: str,
+    tolerance: float,
+    spectra: bool = False,
 ) -> Iterator[Row]:
-    """One row an oracle."""
+    """One row an oracle.
+
+    Args:
+        spectra: also the exact identities of spectra.
+    """
     problem = with_biases(rc.prepare(experiment, data, device))
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -76,14 +85,24 @@ def check(
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
         grad_hidden = plain(evaluation.tape.hidden)  # any dL/dh_t will do; this is that of L = ½ Σ h²
         module = module_row(problem, x, grad_hidden, tolerance)
+        identities = spectra_rows(problem, evaluation) if spectra else []
     if module is not None:
         yield {**common, **module}
+    for identity in identities:
+        yield {**common, **identity}
 
 
 def table(
-    sweeps: dict[str, Any], data: dict[str, rc.Sequences], device: str, tolerance: dict[str, float]
+    sweeps: dict[str, Any],
+    data: dict[str, rc.Sequences],
+    device: str,
+    tolerance: dict[str, float],
+    spectra: bool = False,
 ) -> dict[str, list[Any]]:
     """The columns of the table ``checks``, of all cases.
+
+    Args:
+        spectra: whether the study asks for spectra. Their exact identities are then checked, too.
 
     Raises:
         CheckFailed: a relative error is above its tolerance; the message names the worst case.
@@ -92,7 +111,7 @@ def table(
     failures: list[tuple[float, CheckFailed]] = []
     for sweep, experiment in cases(sweeps):
         limit = tolerance[experiment.dtype]
-        for row in check(sweep, experiment, data.get(experiment.task), device, limit):
+        for row in check(sweep, experiment, data.get(experiment.task), device, limit, spectra):
             try:
                 require(row, experiment, limit)
             except CheckFailed as failure:

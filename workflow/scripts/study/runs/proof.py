@@ -16,12 +16,15 @@ import torch
 
 import rnn_core as rc
 from rnn_core.experiment import OWN_CELLS, Evaluation, OwnCell, Problem
-from rnn_core.oracles import autograd, own_steps
-from rnn_core.oracles.own_steps import Wrong
+from rnn_core.oracles import autograd, samples_apart, step_differences
+from rnn_core.oracles.compare import Error
 from rnn_core.oracles.tensors import as_tensors
+from study.own_cells.described import ALONE, DIFFERENCES
 from study.own_cells.loading import CellError, described, place_in
 from study.runs import gate
 from study.runs.checks import CheckFailed, Row, autograd_row, describe, require, settings_of
+
+LONGEST, LONGEST_OF_STEPS = 1000, 200  # steps of a sequence that is checked; a run's verification takes all of them
 
 
 def table(
@@ -34,7 +37,7 @@ def table(
         CheckFailed: it or the engine is wrong by more than the tolerance.
     """
     own, rows, seen = OWN_CELLS[cell], defaultdict(list), set()
-    for sweep, experiment in gate.cases(sweeps, cell):
+    for sweep, experiment in gate.cases(sweeps, cell, LONGEST):
         alike = experiment.task, experiment.cell_options, experiment.hidden_size, experiment.input_size
         try:
             checked = _rows(
@@ -98,34 +101,39 @@ def _require_numbers(problem: Problem, evaluation: Evaluation) -> None:
 
 def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: float) -> list[Row]:
     """Single steps, in float64 whatever the run's own floats: central differences need the digits."""
-    problem = rc.prepare(
-        replace(experiment, dtype="float64", sequence_length=min(experiment.sequence_length, 1000)), data
-    )
+    T = min(experiment.sequence_length, LONGEST_OF_STEPS)
+    problem = rc.prepare(replace(experiment, dtype="float64", sequence_length=T), data)
     x, _ = problem.batch(0)
+    derivatives = rc.check_derivatives(problem.cell, x)
     tape = rc.forward(problem.cell, problem.params, x)
     module, start = autograd.module_of(problem, as_tensors(problem.params), x)
-    steps = own_steps.chosen_steps(tape.first_nonfinite_step or len(x))
+    if not derivatives.relative <= step_differences.TOLERANCE:
+        raise CheckFailed(
+            _of_wrong_derivative(
+                experiment,
+                derivatives,
+                step_differences.functions_by_hand(lambda _, x_t, before: module.step(x_t, before), {}, x[0], start),
+            )
+        )
     states = {name: tape.states(name) for name in tape.cell.state_names}
-    before = {t: start if t == 0 else {name: part[t - 1] for name, part in states.items()} for t in steps}
-    error, wrong = own_steps.derivative_errors(module, x, before)
-    if wrong is not None and not error.relative <= own_steps.PASS:
-        raise CheckFailed(_of_wrong_derivative(OWN_CELLS[experiment.cell], wrong, experiment))
-    alone = own_steps.sample_error(module, x, before)
+    before = {
+        t: start if t == 0 else {name: part[t - 1] for name, part in states.items()}
+        for t in samples_apart.chosen_steps(tape.first_nonfinite_step or len(x))
+    }
+    alone = samples_apart.sample_error(module, x, before)
     return [
-        {"oracle": "central differences", "relative_error": error.relative, "where": error.where, "tolerance": own_steps.PASS},
-        {"oracle": "each sample alone", "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
+        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where if derivatives.relative else "nothing beyond rounding", "tolerance": step_differences.TOLERANCE},
+        {"oracle": ALONE, "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
     ]  # fmt: skip
 
 
-def _of_wrong_derivative(own: OwnCell, wrong: Wrong, experiment: rc.Experiment) -> str:
-    by_hand = f"The backward of {' or '.join(wrong.by_hand)} is written by hand: look there" if wrong.by_hand else (
-        "Something cuts or replaces the gradient on its way: detach, .data, no_grad, or a hook"
-    )  # fmt: skip
-    return (
-        f"{_words(own)}: at step t = {wrong.t} its derivative with respect to {wrong.what} is wrong. In one direction autograd "
-        f"says {wrong.claimed:.6g}, and central differences of the step itself {wrong.measured:.6g}. {by_hand}; "
-        f"in {describe(experiment)}"
+def _of_wrong_derivative(experiment: rc.Experiment, error: Error, by_hand: list[str]) -> str:
+    look = (
+        f"The backward of {' or '.join(by_hand)} is written by hand: look there"
+        if by_hand
+        else "Something cuts or replaces the gradient on its way: detach, .data, no_grad, or a hook"
     )
+    return f"{_words(OWN_CELLS[experiment.cell])}: its derivative is wrong: {error.where}. {look}; in {describe(experiment)}"
 
 
 def _words(own: OwnCell) -> str:

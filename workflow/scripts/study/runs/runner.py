@@ -18,6 +18,7 @@ from study.own_cells import loading
 from study.plan import Block
 from study.provenance import engine_digest, script_digest
 from study.runs import gate
+from study.runs.spectra import NOTHING, SpectraOfRuns
 from study.screen.progress import Record
 from study.tables.streams import BlockWriter
 
@@ -92,19 +93,24 @@ def finish(
     record: Record,
     files: Mapping[str, str | Path],
     provenance: Mapping[str, Any],
+    spectra: SpectraOfRuns | None = None,
 ) -> None:
     """Finish a block's runs and write its tables, in the order of the run keys and in bounded memory."""
     by_name = {runner.name(experiment): experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
     record.runs = len(by_name)
     runner.finish(by_name.values(), record)
+    if spectra is not None:
+        spectra.finish(by_name.values(), runner.data)
     with BlockWriter(block.sweep, files, provenance) as writer:
         for key in sorted(by_name):
             entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
-            writer.tables["runs"].add(
-                key, _as_columns({**entry.row, "engine": provenance["engine"], "verified_error": None})
-            )
+            row = {**entry.row, **NOTHING, "engine": provenance["engine"], "verified_error": None}
+            if spectra is not None:
+                row |= spectra.row(by_name[key], entry.row["growth_rate"])
+                writer.tables["spectra"].add(key, spectra.table(by_name[key]))
+            writer.tables["runs"].add(key, _as_columns(row))
             writer.tables["timings"].add(key, _as_columns({**entry.timing, "verify_seconds": None}))
 
 

@@ -6,14 +6,16 @@ the engine declares (``rnn_core.experiment.COLUMNS``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import pyarrow as pa
 
 from rnn_core import formats
 from rnn_core.columns import OWN_CELL
-from rnn_core.experiment import COLUMNS
+from rnn_core.experiment import COLUMNS, SPECTRA, SPECTRUM
 from study.settings import described_axes
 
 
@@ -40,14 +42,15 @@ FORMATS = tuple(format.name for format in formats.FORMATS)  # whose losses are r
 _TYPES = {"integer": _INT, "number": _FLOAT, "flag": _BOOL, "name": _TEXT}
 
 
-def _measured(table: str) -> tuple[Column, ...]:
+def _measured(declared: Iterable[Any]) -> tuple[Column, ...]:
     """What a run measures, as the engine declares it."""
-    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null, c.asked) for c in COLUMNS[table])
+    return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null, c.asked) for c in declared)
 
 
-_TRACES, _UPDATES = _measured("traces"), _measured("updates")
+_TRACES, _UPDATES, _SPECTRA = _measured(COLUMNS["traces"]), _measured(COLUMNS["updates"]), _measured(SPECTRUM)
 _MEASURED = (
-    *_measured("runs"),
+    *_measured(COLUMNS["runs"]),
+    *_measured(SPECTRA),
     Column(
         "verified_error",
         _FLOAT,
@@ -124,13 +127,20 @@ _VERIFICATION = (
 )
 
 TABLES = ("traces", "updates", "runs", "checks", "timings")
+ASKED_FOR = {"spectra": "spectra"}  # table -> the key of a config without which there is none
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "spectra": "Lyapunov exponents and singular values before training: run × sample × direction. Only of a study whose config has the key `spectra`",
     "checks": "Every comparison of the engine with an independent program",
     "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
 }
+
+
+def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tables of a study with this config."""
+    return (*TABLES, *(table for table, key in ASKED_FOR.items() if key in config))
 
 
 @cache
@@ -142,7 +152,7 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return _CHECKS
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
-    return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "timings": _TIMINGS}[table])
+    return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}[table])
 
 
 def _settings() -> tuple[Column, ...]:

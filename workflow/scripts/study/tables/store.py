@@ -25,6 +25,7 @@ _SORT = {
     "traces": ["sweep", "run_key", "update", "t"],
     "updates": ["sweep", "run_key", "update"],
     "runs": ["sweep", "run_key"],
+    "spectra": ["sweep", "run_key", "update", "sample", "lag", "i"],
     "checks": ["stage", "sweep", "run_key", "oracle", "update"],
     "timings": ["sweep", "run_key"],
     "verification": ["oracle", "cell", "activation", "regime", "sequence_length", "loss_at", "device"],

@@ -27,6 +27,7 @@ from study.tables.store import sealed
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
 ROWS_AT_ONCE = 500_000  # that gathering holds, about 75 MB of traces
 BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; sorted by sweep and run key
+_BY_RUN = (*BLOCK_TABLES, "spectra")
 
 
 class TableWriter:
@@ -119,7 +120,7 @@ def gather(
     change: Change = lambda rows: rows,
 ) -> None:
     """All blocks of a table as one, sorted. ``change`` may alter each piece before it is written."""
-    pieces = _ranges(files, table) if table in BLOCK_TABLES else [_whole(files, table)]
+    pieces = _ranges(files, table) if table in _BY_RUN else [_whole(files, table)]
     fields = schema_of(table)
     footer = {**provenance, "table": table}
     with sealed(target) as aside, store.writer(aside, fields, footer) as parquet:

@@ -25,7 +25,7 @@ from study.own_cells import kept
 from study.own_cells.described import used
 from study.sampling import verification_jobs
 from study.tables import store
-from study.tables.columns import TABLES
+from study.tables.columns import TABLES, tables_of
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -39,7 +39,7 @@ class Missing(FileTrouble):
 
 def results(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
     """Every file of the study in this folder. Files on the way to its tables may be missing."""
-    for table in TABLES:
+    for table in tables_of(config):
         yield _tried(study / "tables" / f"{table}.parquet", lambda file: result_places.require(file, config))
     for figure in config["figures"]:
         yield from _figure(study / "figures", config["study"], figure)

@@ -86,9 +86,9 @@ def weights_sentence(part: measures.Part) -> str:
     several = max(kind.networks for kind in kinds) > 1
     head = f"{'In the median network, half' if several else 'Half'} of {WEIGHT} comes from"
     low, high = ends_of(kinds)
-    text = f"{head} {low.steps_words}{bracketed(_name(kinds, low), low.spread_words)}"
+    text = f"{head} {low.steps_words}{bracketed(*_name(kinds, low))}"
     if high.share > low.share:
-        text += f" up to {high.steps_words}{bracketed(_name(kinds, high), high.spread_words)}"
+        text += f" up to {high.steps_words}{bracketed(*_name(kinds, high))}"
     left_out = "" if part.runs["weight_grad_steps"].notna().all() else " Networks without such a gradient are left out."
     return f"{text}.{_against(kinds)}{left_out}"
 
@@ -98,22 +98,21 @@ def ends_of(kinds: list[Kind]) -> tuple[Kind, Kind]:
     return min(kinds, key=lambda kind: kind.share), max(kinds, key=lambda kind: kind.share)
 
 
-def _name(kinds: list[Kind], kind: Kind) -> str:
-    """The setting, or how many settings share the value, if some do: tanh, ρ = 1.2; 7 of 12 settings."""
+def _name(kinds: list[Kind], kind: Kind) -> tuple[str, ...]:
+    """The setting and its networks' spread; or how many settings share the value, if some do: tanh, ρ = 1.2; 7 of 12 settings."""
     alike = sum(other.share == kind.share for other in kinds)
-    if len(kinds) == 1:
-        return ""
     if alike == 1:
-        return unbracketed(kind.name)
+        return unbracketed(kind.name) if len(kinds) > 1 else "", kind.spread_words
     where = {"sweep": kind.where["sweep"]}
     total = marked_count(len(kinds), "weight_settings", **where)
-    return f"{marked_count(alike, 'weight_settings_alike', steps=kind.steps.value, length=kind.length, **where)} of {total} settings"
+    count = marked_count(alike, "weight_settings_alike", steps=kind.steps.value, length=kind.length, **where)
+    return (f"{count} of {total} settings",)
 
 
 def _against(kinds: list[Kind]) -> str:
     """How much works against the whole, where that is worth saying."""
     most = max(kinds, key=lambda kind: kind.against.value)
     if most.against.value < WORTH_SAYING:
-        return f" Less than {percent(WORTH_SAYING)} of the contributions work against the whole."
+        return " Less than a twentieth of the contributions work against the whole."
     whose = f", for {most.name}" if most.name and len(kinds) > 1 else ""
     return f" {'At most' if len(kinds) > 1 else 'About'} {most.against_words} of the contributions work against the whole{whose}."

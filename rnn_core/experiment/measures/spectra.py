@@ -1,0 +1,210 @@
+"""How many directions of a gradient survive, and how fast each grows: the spectra of a network as it was drawn.
+
+They are measured apart from a run, of those who ask for them. They change nothing that a run measures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnn_core import theory
+from rnn_core.columns import Column
+from rnn_core.experiment.evaluation import evaluate
+from rnn_core.experiment.measures.growth import norms_of_last_step
+from rnn_core.experiment.measures.states import measure_states
+from rnn_core.experiment.problem import prepare
+from rnn_core.experiment.settings import Experiment
+from rnn_core.scaling import LN10
+from rnn_core.tape import Tape
+from rnn_core.tasks import Sequences
+
+SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
+_UNASKED = "the config has no key spectra"
+
+SPECTRUM = (
+    Column("update", "integer", "updates", "Updates made before: 0, the network as it was drawn"),
+    Column("sample", "integer", "sequences", "Which sequence of the first batch, from 0"),
+    Column("lag", "integer", "steps", "Steps of the product J_T … J_{T−lag+1}, from a sequence's last step back", null="a Lyapunov exponent"),
+    Column("i", "integer", "directions", "Which direction, from 1, the fastest first"),
+    Column("lyapunov_exponent", "number", "ln per step",
+           "λ_i: mean growth of the i-th direction per step back, inside the settled window. −∞ where the direction dies",
+           null="a singular value, or not a number"),
+    Column("lyapunov_error", "number", "ln per step", "Standard error of lyapunov_exponent, by batch means over time",
+           null="a singular value, few steps, or −∞"),
+    Column("log10_singular_value", "number", "log10", "log10 of the i-th singular value of the product. −∞ where it is zero",
+           null="a Lyapunov exponent, or not a number"),
+    Column("log10_gradient_ratio", "number", "log10",
+           "log10(‖∂L/∂h_{T−lag}‖/‖∂L/∂h_T‖) of this sample, for the last step's loss alone: at most the first singular value",
+           null="a Lyapunov exponent, a product from the initial state on, or not a number"),
+)  # fmt: skip
+
+SPECTRA = (
+    Column("lyapunov_max", "number", "ln per step", "λ₁: largest Lyapunov exponent inside the settled window; mean over the samples asked for",
+           null=f"{_UNASKED}, sequences of one step, or not a number"),
+    Column("lyapunov_error", "number", "ln per step",
+           "Standard error of lyapunov_max: the larger of that by batch means over time and that of the mean over samples",
+           null=f"{_UNASKED}, or sequences of few steps"),
+    Column("lyapunov_sum", "number", "ln per step", "Sum of all S exponents: mean of ln |det J_t|; mean over samples",
+           null=f"{_UNASKED}, fewer exponents than S are asked for, or not a number"),
+    Column("kaplan_yorke_dimension", "number", "directions", "Kaplan–Yorke dimension of the spectrum; mean over samples",
+           null=f"{_UNASKED}, or the exponents asked for do not show it"),
+    Column("entropy_rate", "number", "ln per step", "Sum of the positive exponents; mean over samples",
+           null=f"{_UNASKED}, or the exponents asked for are all positive"),
+    Column("spectra_lag", "integer", "steps", "Longest lag of the singular values asked for that the sequences have",
+           null=f"{_UNASKED}, or every lag is longer"),
+    Column("log10_condition_number", "number", "log10", "log10(σ₁/σ_S) of the product over spectra_lag steps; mean over samples. ∞ where σ_S is zero",
+           null="as spectra_lag, or not a number"),
+    Column("surviving_directions", "number", "directions",
+           f"Directions whose singular value over spectra_lag steps is above {SURVIVES:g} σ₁, of S in the state; mean over samples",
+           null="as spectra_lag, or not a number"),
+    Column("growth_minus_lyapunov", "number", "ln per step",
+           "growth_rate − lyapunov_max: what the readout's direction and the other samples of the batch add",
+           null="as either of them"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        exponents: how many Lyapunov exponents; a network with fewer units has all of its own.
+        singular_values: lags in steps; those that a sequence does not have are left out.
+        samples: of how many sequences of the batch.
+    """
+
+    exponents: int = 8
+    singular_values: tuple[int, ...] = (1, 10, 100)
+    samples: int = 1
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """What was measured.
+
+    Attributes:
+        summary: the columns ``SPECTRA``, without growth_minus_lyapunov.
+        table: the columns ``SPECTRUM``.
+    """
+
+    summary: dict[str, Any]
+    table: dict[str, np.ndarray]
+
+
+def measure_spectra(
+    experiment: Experiment, request: Request, data: Sequences | None = None, memory_budget: int | None = None
+) -> Spectra:
+    """The spectra of one network on its first batch, on the CPU.
+
+    Args:
+        data: the sequences of a task that is not generated.
+        memory_budget: in bytes, for the states of one batch: see ``forward``.
+    """
+    problem = prepare(experiment, data)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
+        evaluation = evaluate(problem, problem.params, *problem.batch(0), 0, memory_budget)
+        tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)
+        states = measure_states(problem.cell, tape, ends)
+        windows = states.windows or [theory.settled_window(states.hidden_rms)] * tape.x.shape[1]
+        found = [
+            _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
+            for b in range(min(request.samples, tape.x.shape[1]))
+        ]
+    return Spectra(_summary(found), _table(found))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    spectrum: theory.Spectrum
+    whole: bool
+    log_singular_values: Mapping[int, np.ndarray]
+    log_ratios: Mapping[int, float]
+
+
+def _of_sample(tape: Tape, b: int, window: slice, end: int, norms: np.ndarray, request: Request) -> _Sample:
+    T, size = tape.x.shape[0], sum(math.prod(part.shape[1:]) for part in tape.state.values())
+    k = min(request.exponents, size)
+    # The window's first and last step are those between which ``growth`` looks at norms: the steps between them count.
+    settle, last = window.start + 1, max(window.stop, window.start + 1)
+    if last > settle:
+        spectrum = theory.lyapunov_spectrum(tape, k, T - last, b, settle)
+    else:
+        spectrum = theory.Spectrum(np.full(k, math.nan), np.full(k, math.nan), math.nan, math.nan)
+    lags = [lag for lag in request.singular_values if lag <= end]
+    values = {lag: theory.log_singular_values(tape, end - lag, end, b) for lag in lags}
+    ratios = {lag: _difference(norms[end - 1 - lag], norms[end - 1]) if lag < end else math.nan for lag in lags}
+    return _Sample(spectrum, k == size, values, ratios)
+
+
+def _summary(samples: list[_Sample]) -> dict[str, Any]:
+    largest = np.array([each.spectrum.exponents[0] for each in samples])
+    in_time = np.array([each.spectrum.error[0] for each in samples])
+    errors = [float(np.sqrt((in_time**2).sum()) / len(samples))]
+    with np.errstate(invalid="ignore"):
+        errors += [float(largest.std(ddof=1)) / math.sqrt(len(samples))] if len(samples) > 1 else []
+        summary = {
+            "lyapunov_max": float(largest.mean()),
+            "lyapunov_error": max((error for error in errors if not math.isnan(error)), default=math.nan),
+            "lyapunov_sum": _mean(each.spectrum.exponents.sum() if each.whole else math.nan for each in samples),
+            "kaplan_yorke_dimension": _mean(each.spectrum.dimension for each in samples),
+            "entropy_rate": _mean(each.spectrum.entropy_rate for each in samples),
+        }
+    lag = min((max(each.log_singular_values, default=0) for each in samples), default=0)
+    if not lag:
+        return summary | {"spectra_lag": None, "log10_condition_number": math.nan, "surviving_directions": math.nan}
+    values = [each.log_singular_values[lag] for each in samples]
+    return summary | {
+        "spectra_lag": lag,
+        "log10_condition_number": _mean(_difference(v[0], v[-1]) / LN10 for v in values),
+        "surviving_directions": _mean(_surviving(v) for v in values),
+    }
+
+
+def _difference(first: float, second: float) -> float:
+    """ln of their ratio; nan where both are zero."""
+    return math.nan if first == second == -math.inf else float(first - second)
+
+
+def _surviving(values: np.ndarray) -> float:
+    if math.isnan(values[0]):
+        return math.nan
+    return float((values > values[0] + math.log(SURVIVES)).sum()) if values[0] > -math.inf else 0.0
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(list(values)))
+
+
+def _table(samples: list[_Sample]) -> dict[str, np.ndarray]:
+    parts: list[dict[str, Any]] = []
+    for b, each in enumerate(samples):
+        exponents, error = each.spectrum.exponents, each.spectrum.error
+        parts += [
+            _rows(
+                b,
+                lag,
+                len(values),
+                log10_singular_value=values / LN10,
+                log10_gradient_ratio=np.full(len(values), each.log_ratios[lag] / LN10),
+            )
+            for lag, values in sorted(each.log_singular_values.items())
+        ]
+        parts.append(_rows(b, None, len(exponents), lyapunov_exponent=exponents, lyapunov_error=error))
+    return {column.name: np.concatenate([part[column.name] for part in parts]) for column in SPECTRUM}
+
+
+def _rows(sample: int, lag: int | None, count: int, **numbers: np.ndarray) -> dict[str, Any]:
+    measured = {c.name: np.full(count, math.nan) for c in SPECTRUM if c.kind == "number"} | numbers
+    lags = np.full(count, math.nan if lag is None else lag)
+    return {
+        "update": np.zeros(count, int),
+        "sample": np.full(count, sample),
+        "lag": lags,
+        "i": np.arange(1, count + 1),
+        **measured,
+    }

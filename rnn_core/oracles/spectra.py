@@ -1,0 +1,152 @@
+"""Oracle: exact identities of spectra, with Jacobians by torch's autograd of the oracles' own equations.
+
+Five checks, and no statistics:
+
+- *determinant*: all exponents add up to the mean of ln |det J_t|.
+- *forward frame*: the same sum by a frame that goes forward, J_t Q_{t-1} = Q_t R_t, with tangents of autograd.
+- *singular values*: the largest of products of a few steps are those of the plain product.
+- *bounds*: no measured ratio of gradient norms is above the first singular value.
+- *eigenvalues*: of a linear network the exponents are ln |eigenvalue|.
+
+A network is abstained from where rounding decides: where a step is so steep that autograd's own Jacobian, a sum of parts, has lost its
+small directions, and where one direction is zero for one side alone because it is below rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rnn_core import theory
+from rnn_core.arrays import to_numpy
+from rnn_core.bptt import forward
+from rnn_core.cells import VanillaCell
+from rnn_core.experiment.evaluation import Evaluation
+from rnn_core.experiment.measures.growth import norms_of_last_step
+from rnn_core.experiment.problem import Problem
+from rnn_core.oracles import tensors
+from rnn_core.oracles.equations import CELLS
+from rnn_core.tape import Tape
+
+STEPS = 40  # that are looked at, the last of the sequence
+STEEPEST = 1e8  # condition number of a Jacobian
+FEW, HELD = (
+    3,
+    1e-3,
+)  # steps of a plain product, and the share of its first singular value down to which it holds the others
+LARGEST = 256  # units of a state: the time grows with their cube
+
+
+class Finding(NamedTuple):
+    """One check: its name, the relative error (None: abstained), and where, or why."""
+
+    name: str
+    relative: float | None
+    where: str
+
+
+def check(problem: Problem, evaluation: Evaluation) -> list[Finding]:
+    """The checks of one network, on the first sample of a batch."""
+    tape, T = evaluation.tape, evaluation.tape.x.shape[0]
+    size = sum(math.prod(part.shape[1:]) for part in tape.state.values())
+    stop = T if evaluation.ends is None else int(evaluation.ends[0])
+    if problem.cell.name not in CELLS or size > LARGEST or tape.kept is None:
+        why = f"not compared: a cell that the oracles do not know, {size} units, or no room for every step"
+        return [Finding("determinant", None, why)]
+    start = max(0, stop - STEPS)
+    matrices = jacobians(problem, tape, start, stop)
+    if not np.isfinite(matrices).all() or np.linalg.cond(matrices).max() > STEEPEST:
+        return [
+            Finding("determinant", None, "not compared: a step is steeper than autograd can tell"),
+            _bounds(problem, evaluation, stop),
+        ]
+    ours = theory.lyapunov_spectrum(tape, None, T - stop, 0, start).exponents
+    volume, by_frame = np.linalg.slogdet(matrices)[1].mean(), _forward(matrices)
+    scale = max(1.0, float(np.abs(ours).sum()))
+    return [
+        Finding("determinant", abs(float(ours.sum() - volume)) / scale, f"steps {start + 1} to {stop}"),
+        Finding("forward frame", abs(float(ours.sum() - by_frame)) / scale, f"steps {start + 1} to {stop}"),
+        _singular_values(tape, matrices, stop),
+        _bounds(problem, evaluation, stop),
+    ]
+
+
+def jacobians(problem: Problem, tape: Tape, start: int, stop: int) -> np.ndarray:
+    """J_t of the first sample by autograd, t = start + 1 … stop, (steps, S, S) in float64."""
+    cell, e = problem.cell, problem.experiment
+    step = tensors.step_of(cell.name, e.activation, {name: getattr(cell, name) for name in cell.options})
+    params = {n: torch.as_tensor(to_numpy(v).astype(np.float64)) for n, v in tape.params.items()}
+    assert tape.kept is not None
+    parts = [to_numpy(tape.kept.states[name][start:stop, :, 0]).astype(np.float64) for name in cell.state_names]
+    x, before = (
+        torch.as_tensor(to_numpy(tape.x[start:stop, 0]).astype(np.float64)),
+        torch.as_tensor(np.concatenate(parts, axis=1)),
+    )
+    steps, S = before.shape
+    # Every step stands S times in one batch, once for each row of its Jacobian.
+    rows = before.repeat_interleave(S, dim=0).requires_grad_()
+    state = dict(zip(cell.state_names, rows.chunk(len(parts), dim=1), strict=True))
+    after = torch.cat(list(step(params, x.repeat_interleave(S, dim=0), state).values()), dim=1)
+    picked = after.gather(1, torch.arange(S).repeat(steps)[:, None]).sum()
+    (gradient,) = torch.autograd.grad(picked, rows)
+    return np.asarray(gradient.reshape(steps, S, S).numpy())
+
+
+def _forward(matrices: np.ndarray) -> float:
+    """The sum of all exponents by a frame that goes forward."""
+    frame, total = np.eye(matrices.shape[1]), 0.0
+    for J in matrices:
+        frame, triangle = np.linalg.qr(J @ frame)
+        total += float(np.log(np.abs(np.diagonal(triangle))).sum())
+    return total / len(matrices)
+
+
+def _singular_values(tape: Tape, matrices: np.ndarray, stop: int) -> Finding:
+    """The worst relative error of those that a plain product holds."""
+    worst = Finding("singular values", 0.0, f"lag 1 to {min(FEW, len(matrices))}")
+    for lag in range(1, min(FEW, len(matrices)) + 1):
+        product = matrices[-1]
+        for J in matrices[-lag:-1][::-1]:
+            product = product @ J
+        plain = np.linalg.svd(product, compute_uv=False)
+        held = plain > HELD * plain[0]
+        ours = theory.log_singular_values(tape, stop - lag, stop)
+        error = float(np.abs(np.expm1(ours[held] - np.log(plain[held]))).max())
+        if error > (worst.relative or 0.0):
+            worst = Finding("singular values", error, f"lag {lag}")
+    return worst
+
+
+def _bounds(problem: Problem, evaluation: Evaluation, stop: int) -> Finding:
+    """By how much a measured ratio is above the first singular value, at some lags."""
+    norms, worst = (
+        norms_of_last_step(problem, evaluation)[:, 0],
+        Finding("bounds", 0.0, "no ratio is above the first singular value"),
+    )
+    for lag in sorted({1, min(10, stop - 1), min(STEPS, stop - 1)} - {0}):
+        largest, ratio = (
+            theory.log_singular_values(evaluation.tape, stop - lag, stop)[0],
+            norms[stop - 1 - lag] - norms[stop - 1],
+        )
+        above = float(ratio - largest)
+        if not math.isfinite(above):  # no gradient, or nothing is finite on either side
+            continue
+        if above > (worst.relative or 0.0):
+            worst = Finding("bounds", above, f"lag {lag}")
+    return worst
+
+
+def check_eigenvalues() -> Finding:
+    """Exponents of a linear network whose eigenvalues are known: real ones, a pair, and one far below the rest."""
+    rng = np.random.default_rng(0)
+    blocks = np.diag([1.2, 0.0, 0.0, 0.5, 0.05])
+    blocks[1:3, 1:3] = 0.9 * np.array([[math.cos(0.7), math.sin(0.7)], [-math.sin(0.7), math.cos(0.7)]])
+    basis = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    params = {"weight_ih": np.zeros((5, 1)), "weight_hh": basis @ blocks @ basis.T}
+    tape = forward(VanillaCell("identity"), params, np.zeros((300, 1, 1)))
+    expected = np.log([1.2, 0.9, 0.9, 0.5, 0.05])
+    ours = theory.lyapunov_spectrum(tape, burn_in=150).exponents
+    return Finding("eigenvalues", float(np.abs(ours - expected).max()), "a linear network of five units")

@@ -1,0 +1,106 @@
+"""The figure of which steps write the recurrent weights' gradient: its bars, its words, and what it says where nobody asked."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from figures import weight_gradient_by_step as figure
+from study.report import reader
+from study.report.sentences.weights import kinds_of
+from study.report.words import plain
+from tests.figures.drawn import PROPAGATION, grid, render, show, weight_parts
+from tests.figures.drawn import rate_of as synthetic_rate
+
+RUNS = grid(
+    **PROPAGATION,
+    activation=["relu", "tanh"],
+    spectral_radius=[0.5, 0.9, 1.2, 1.5],
+    sequence_length=[7, 50],
+    seed=[0, 1, 2],
+)
+
+
+@pytest.fixture(scope="module")
+def tables(make_study: Any) -> reader.Tables:
+    return make_study(RUNS)
+
+
+def parts_by_hand(run: dict[str, Any]) -> np.ndarray:
+    """⟨G_t, G⟩ over the sum of magnitudes, by lag."""
+    parts = weight_parts(run, synthetic_rate(run))
+    along = np.array([cosine * 10.0**norm for norm, cosine in parts])
+    return along / np.abs(along).sum()
+
+
+def test_bars_are_what_the_steps_contribute(tables: reader.Tables) -> None:
+    """A bar leaves steps out, has another sign, or is not the mean over networks."""
+    data, facts, axes = show(figure, tables)
+    assert list(data["panel"].cat.categories)[:2] == ["relu (ρ = 0.5)", "relu (ρ = 0.9)"]
+    assert data["panel"].nunique() == 6  # three of four radii
+    assert {"bins", "three radii", "mean", "against", "several"} == set(facts["shown"])
+    for (panel, rows), ax in zip(data.groupby("panel", observed=True), axes, strict=True):
+        activation, radius = panel[:4], float(panel.split("= ")[1][:-1])
+        runs = [
+            r for r in RUNS if (r["activation"], r["spectral_radius"], r["sequence_length"]) == (activation, radius, 50)
+        ]
+        each = np.array([parts_by_hand(run) for run in runs])
+        assert len(each) == 3
+        for row in rows.to_dict("records"):
+            own = each[:, row["first"] : row["last"] + 1]
+            assert row["with_it"] == pytest.approx(np.maximum(own, 0).sum(axis=1).mean())
+            assert row["against"] == pytest.approx(np.minimum(own, 0).sum(axis=1).mean())
+        assert rows["with_it"].sum() - rows["against"].sum() == pytest.approx(1.0)
+        assert list(rows["first"]) == [0, *(rows["last"][:-1] + 1)]
+        assert rows["last"].iloc[-1] == 49
+        upwards, downwards = ([bar for bar in ax.patches if bar.get_gid() == gid] for gid in ("with", "against"))
+        np.testing.assert_allclose([bar.get_height() for bar in upwards], rows["with_it"])
+        np.testing.assert_allclose([bar.get_height() for bar in downwards], rows["against"])
+        low, high = ax.get_ylim()
+        assert low < rows["against"].min() and rows["with_it"].max() < high
+
+
+def test_what_it_says_is_the_median_networks(tables: reader.Tables) -> None:
+    """The title names another setting than that with the fewest or the most steps."""
+    _, facts, _ = show(figure, tables)
+    kinds = {kind.name: kind for part in tables.study.start_parts for kind in kinds_of(part)}
+    assert len(kinds) == 8
+    low, high = (pick(kinds.values(), key=lambda kind: kind.share) for pick in (min, max))
+    for kind, runs in ((low, "tanh"), (high, "relu")):
+        assert kind.networks == 3 and kind.length == 50, runs
+    for kind in (low, high):
+        activation, radius = kind.name.split(" (ρ = ")
+        own = [
+            r
+            for r in RUNS
+            if (r["activation"], r["spectral_radius"], r["sequence_length"]) == (activation, float(radius[:-1]), 50)
+        ]
+        steps = []
+        for run in own:
+            largest = np.sort(parts_by_hand(run))[::-1]
+            steps.append(int(np.argmax(np.cumsum(largest) >= largest.sum() / 2 * (1 - 1e-12))) + 1)
+        assert kind.steps.value == np.median(steps)
+    title = plain(facts["title"])
+    assert f"{low.steps.value:g} of 50 steps" in title and f"up to {high.steps.value:g} of 50 steps" in title
+    html = render("weight_gradient_by_step", facts=facts | {"claims": []})
+    assert "against" in html and "median network" in html
+
+
+def test_where_nobody_asked_it_says_what_to_add(make_study: Any) -> None:
+    data, facts, _ = show(figure, make_study([run | {"weights": False} for run in RUNS[:4]]))
+    assert data.empty and not facts["drawn"]
+    assert "traces: [weight_gradient]" in facts["claims"][0]
+
+
+def test_a_network_without_a_gradient_is_left_out_and_said(make_study: Any) -> None:
+    runs = [run | {"rate": math.nan} if run["seed"] == 0 else run for run in RUNS]
+    data, facts, _ = show(figure, make_study(runs))
+    assert (data["networks"] == 2).all()
+    assert any("left out" in plain(claim) for claim in facts["claims"])
+
+
+def test_a_loss_at_every_step_is_explained(make_study: Any) -> None:
+    _, facts, _ = show(figure, make_study([run | {"loss_at": "every"} for run in RUNS]))
+    assert "every" in facts["shown"]
+    assert "from all losses after it" in render("weight_gradient_by_step", facts=facts | {"claims": []})

@@ -1,0 +1,263 @@
+"""Runs of a cell of the user's own: settings, keys, draws, and everything that a run does with other cells."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import rnn_core as rc
+from rnn_core.experiment import OWN_CELLS, OwnCell, axes, register
+from rnn_core.oracles import autograd
+from studies.own_cells.lru import LRU
+from studies.own_cells.mamba import Mamba
+from studies.own_cells.slstm import SLSTM
+
+SMALL = {"hidden_size": 4, "batch_size": 3, "sequence_length": 12}
+
+
+class Elman(nn.Module):
+    """A vanilla cell, to be compared with ours."""
+
+    def __init__(self, input_size: int, hidden_size: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.randn(hidden_size, input_size))
+        self.weight_hh = nn.Parameter(scale * torch.randn(hidden_size, hidden_size) / math.sqrt(hidden_size))
+        self.bias_ih = nn.Parameter(torch.zeros(hidden_size))
+        self.bias_hh = nn.Parameter(torch.zeros(hidden_size), requires_grad=False)
+        self.hidden_size = hidden_size
+
+    def forward(self, x: Any, h: Any) -> Any:
+        return torch.tanh(x @ self.weight_ih.T + self.bias_ih + h @ self.weight_hh.T + self.bias_hh)
+
+
+@pytest.fixture(autouse=True)
+def known() -> None:
+    """The cells of these tests."""
+    register(OwnCell("elman", Elman, {"scale=0.5": {"scale": 0.5}, "scale=2.0": {"scale": 2.0}}, "d1", "elman.py"))
+    for name, kind in {"mamba": Mamba, "slstm": SLSTM, "lru": LRU}.items():
+        register(OwnCell(name, kind, digest="d2", source=f"{name}.py"))
+
+
+def elman(**settings: Any) -> rc.Experiment:
+    return rc.Experiment(**{"cell": "elman:scale=2.0", **SMALL, **settings})
+
+
+# ---- settings and keys
+
+
+def test_a_variant_is_cell_and_options() -> None:
+    experiment = rc.Experiment(cell="elman:scale=0.5")
+    assert (experiment.cell, experiment.cell_options) == ("elman", "scale=0.5")
+    assert experiment == rc.Experiment(cell="elman", cell_options="scale=0.5")
+    assert replace(experiment, seed=3).cell_options == "scale=0.5"
+    assert eval(repr(experiment), {"Experiment": rc.Experiment}) == experiment
+
+
+def test_what_only_built_in_cells_have_is_none() -> None:
+    values = vars(elman())
+    assert {name for name, axis in axes().items() if axis.built_in} == {
+        name for name in ("activation", "initializer", "spectral_radius", "input_scale") if values[name] is None
+    }
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"cell": "elmann"}, "Did you mean 'elman'"),
+    ({"cell": "elman"}, "has several variants; name one of elman:scale=0.5, elman:scale=2.0"),
+    ({"cell": "elman:scale=3.0"}, "'scale=3.0' is not known"),
+    ({"cell": "mamba:state_size=4"}, "whose options have one value each"),
+    ({"cell": "elman:scale=0.5", "cell_options": "scale=2.0"}, "which names others"),
+    ({"cell": "gru", "cell_options": "scale=2.0"}, "only a cell of your own has them"),
+    ({"cell": "mamba", "activation": "relu"}, "activation: 'relu' is not allowed with your own cell 'mamba'"),
+    ({"cell": "mamba", "spectral_radius": 2.0}, "there is no W_hh that the study could scale"),
+    ({"cell": "mamba", "residual_leak": 0.1}, "only 'residual' has it"),
+])  # fmt: skip
+def test_settings_that_do_not_apply_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        rc.Experiment(**settings)
+    assert words in str(error.value)
+
+
+def test_a_built_in_cell_keeps_its_name() -> None:
+    with pytest.raises(ValueError, match="built-in"):
+        register(OwnCell("gru", Elman))
+    with pytest.raises(ValueError, match="usable name"):
+        register(OwnCell("a:b", Elman))
+
+
+def test_source_and_options_are_in_the_key() -> None:
+    """An edited file must make other runs, and only of its cell."""
+    mamba, other = rc.Experiment(cell="mamba"), rc.Experiment(cell="lru")
+    before = {
+        mamba.key,
+        other.key,
+        rc.Experiment(cell="elman:scale=0.5").key,
+        rc.Experiment(cell="elman:scale=2.0").key,
+    }
+    assert len(before) == 4
+    register(OwnCell("mamba", Mamba, digest="edited"))
+    assert mamba.key not in before and other.key in before
+    # an option that becomes an axis does not make other runs of the values that there were
+    register(OwnCell("elman", Elman, {None: {"scale": 2.0}}, "d1"))
+    assert rc.Experiment(cell="elman").key in before
+
+
+# ---- draws
+
+
+def test_a_seed_is_the_same_network_whatever_was_drawn_before() -> None:
+    first = rc.prepare(elman(seed=1)).params
+    torch.rand(7)
+    torch.manual_seed(99)
+    again, other = rc.prepare(elman(seed=1)).params, rc.prepare(elman(seed=2)).params
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["weight_hh"], other["weight_hh"])
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_both_dtypes_have_the_same_network() -> None:
+    wide, narrow = (rc.prepare(elman(dtype=dtype)).params["weight_hh"] for dtype in ("float64", "float32"))
+    assert torch.equal(wide.float(), narrow)
+
+
+def test_inputs_and_readout_are_those_of_every_cell() -> None:
+    ours = rc.prepare(rc.Experiment(**SMALL))
+    x, target = rc.prepare(elman()).batch(3)
+    assert np.array_equal(x.numpy(), ours.batch(3)[0]) and np.array_equal(target.numpy(), ours.batch(3)[1])
+    assert np.array_equal(rc.prepare(elman()).params["weight_ho"].numpy(), ours.params["weight_ho"])
+
+
+# ---- runs
+
+
+@pytest.mark.parametrize("settings", [
+    {},
+    {"loss_at": "every"},
+    {"task": "input_mean", "updates": 4, "optimizer": "adam", "clipping": "norm:0.01"},
+    {"task": "input_mean", "updates": 3, "optimizer": "momentum", "clipping": "value:0.001", "truncation": 5},
+    {"task": "input_mean", "updates": 3, "clipping": "adaptive:0.01"},
+    {"task": "input_mean", "updates": 3, "clipping": "signal:0.0001"},
+])  # fmt: skip
+def test_a_vanilla_cell_as_a_module_is_our_vanilla_cell(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readout, tasks, losses, clipping, truncation and training are the same code, to rounding."""
+    own = elman(**settings)
+    drawn = rc.prepare(own).params
+    ours = rc.Experiment(**{**SMALL, **settings})
+    monkeypatch.setattr(
+        rc.VanillaCell,
+        "init_params",
+        lambda *_, **__: {name: drawn[name].numpy() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
+    )
+    reference = rc.prepare(ours).params
+    assert set(reference) == set(drawn)
+    build = OWN_CELLS["elman"].build
+
+    def all_trained(*args: Any, **options: Any) -> Any:  # ours trains both biases
+        made = build(*args, **options)
+        made.bias_hh.requires_grad_()
+        return made
+
+    register(replace(OWN_CELLS["elman"], build=all_trained))
+    found, expected = rc.run(own), rc.run(ours)
+    for table in ("traces", "updates"):
+        for name, values in getattr(expected, table).items():
+            if name not in ("saturation",):
+                np.testing.assert_allclose(getattr(found, table)[name], values, rtol=1e-9, atol=1e-13, err_msg=name)
+    for name in ("growth_rate", "regime", "held_out_loss", "solved", "baseline_loss"):
+        value, reference_value = found.summary[name], expected.summary[name]
+        assert value == reference_value or value == pytest.approx(reference_value, rel=1e-9, nan_ok=True), name
+
+
+def test_what_is_not_known_of_a_module_is_null() -> None:
+    summary = rc.run(elman()).summary
+    unknown = (
+        "measured_spectral_radius",
+        "sigma_max",
+        "sigma_w",
+        "linear_rate",
+        "bound_rate",
+        "mean_field_rate",
+        "operating_rate",
+        "predicted_rate",
+        "deviation",
+    )
+    assert all(math.isnan(summary[name]) for name in unknown)
+    assert summary["predicted_by"] is None and summary["bistable"] is None
+    assert math.isfinite(summary["growth_rate"])
+
+
+def test_a_frozen_parameter_stays() -> None:
+    before = rc.prepare(elman()).params["bias_hh"]
+    problems = []
+    rc.run(
+        elman(task="input_mean", updates=3, trace_every=1), watch=lambda problem, params, *_: problems.append(params)
+    )
+    assert all(torch.equal(params["bias_hh"], before) for params in problems)
+    assert not torch.equal(problems[0]["weight_hh"], problems[-1]["weight_hh"])
+
+
+@pytest.mark.parametrize("cell", ["mamba", "slstm", "lru"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("loss_at", ["last", "every"])
+def test_the_three_cells_agree_with_unrolled_autograd(cell: str, dtype: str, loss_at: str) -> None:
+    experiment = rc.Experiment(cell=cell, dtype=dtype, loss_at=loss_at, hidden_size=5, batch_size=3, sequence_length=70)
+    problem = rc.prepare(experiment)
+    x, target = problem.batch(0)
+    evaluation = rc.evaluate(problem, problem.params, x, target)
+    error = autograd.check(problem, problem.params, x, target, evaluation)
+    assert error.relative < {"float64": 1e-10, "float32": 1e-3}[dtype], error
+
+
+def test_a_lru_is_exact_far_below_the_range_of_floats() -> None:
+    """‖∂L/∂s_t‖² = Σ_j |λ_j|^{2 lag} ‖g_j‖²: autograd has zeros from 10^-308 on."""
+    register(OwnCell("lru", LRU, {None: {"r_min": 0.3, "r_max": 0.5}}))
+    experiment = rc.Experiment(cell="lru", hidden_size=3, batch_size=2, sequence_length=3000)
+    problem = rc.prepare(experiment)
+    x, target = problem.batch(0)
+    evaluation = rc.evaluate(problem, problem.params, x, target)
+    given = evaluation.grad_hidden(2999, 3000)[0].numpy()  # (B, H, 2)
+    log_modulus = -np.exp(problem.params["nu"].numpy())
+    lag = np.arange(2999, -1, -1)[:, None, None]
+    logs = 2 * lag * log_modulus + np.log((given**2).sum(axis=2))
+    expected = 0.5 * np.logaddexp.reduce(logs.reshape(3000, -1), axis=1)
+    np.testing.assert_allclose(evaluation.gradients.log_norm, expected, rtol=1e-12)
+    assert expected[0] < -2000
+
+
+def test_the_unrolled_oracle_sees_a_wrong_gradient() -> None:
+    """The oracle that verifies runs of a user's cell must not believe the engine."""
+    problem = rc.prepare(rc.Experiment(cell="slstm", hidden_size=4, batch_size=2, sequence_length=40))
+    x, target = problem.batch(0)
+    sound = rc.evaluate(problem, problem.params, x, target)
+    wrong = {**sound.gradients.params}
+    wrong["recurrent"] = wrong["recurrent"] * (1 + 1e-6)
+    bad = replace(sound, gradients=replace(sound.gradients, params=wrong))
+    error = autograd.check(problem, problem.params, x, target, bad)
+    assert error.relative == pytest.approx(1e-6, rel=1e-2) and error.where == "recurrent"
+
+
+def test_shorter_sequences_share_the_tape_of_the_longest() -> None:
+    """``run_many`` must give the rows of ``run``."""
+    runs = [elman(sequence_length=T, clipping=c) for T in (5, 12) for c in ("none", "norm:0.001")]
+    for experiment, result in rc.run_many(runs):
+        alone = rc.run(experiment)
+        for name, values in alone.traces.items():
+            np.testing.assert_array_equal(result.traces[name], values, err_msg=name)
+
+
+def test_a_name_of_the_readouts_is_refused() -> None:
+    class Taken(Elman):
+        def __init__(self, input_size: int, hidden_size: int) -> None:
+            super().__init__(input_size, hidden_size)
+            self.weight_ho = nn.Parameter(torch.zeros(1))
+
+    register(OwnCell("taken", Taken))
+    with pytest.raises(ValueError, match="'weight_ho', which is the readout's name"):
+        rc.prepare(rc.Experiment(cell="taken"))

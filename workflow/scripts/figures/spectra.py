@@ -1,0 +1,316 @@
+"""How many directions of a gradient survive: the Lyapunov spectrum, and the singular values over more and more steps."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report.findings import Study
+from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain
+
+NOTHING = drawing.Nothing(
+    "This study does not measure the spectra of its networks.",
+    "Add the key spectra to the config, for example `spectra: {exponents: 8, singular_values: [1, 10, 100]}`.",
+)
+SAME_RATE = 0.02  # ln per step
+MOST_KINDS = 4  # rows of the figure
+MEASURED = (
+    "lyapunov_max", "lyapunov_error", "surviving_directions", "spectra_lag", "kaplan_yorke_dimension", "entropy_rate",
+    "growth_rate", "growth_minus_lyapunov",
+)  # fmt: skip
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """Rows of three kinds (``what``), of every kind of network (``panel``) at its longest sequence.
+
+    - exponent: the median λ_i over networks, at ``x`` = i, by spectral radius.
+    - value: log10 of the i-th singular value over ``x`` steps, of one network (``shown``).
+    - norm: log10 of that network's gradient norm ``x`` steps before the last, relative to the last, of the same sample.
+
+    ``size`` is the number of directions S; nan where it is not known. ``cut``: values of −∞ that are not drawn.
+    """
+    if "spectra" not in tables.files:
+        return pd.DataFrame()
+    runs = measures.starts(tables.runs(*MEASURED)).dropna(subset=["lyapunov_max"])
+    if runs.empty:
+        return pd.DataFrame()
+    runs = measures.at_longest(
+        runs, [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
+    )
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "spectral_radius"]
+    runs = facets.panels(runs, axes, MOST_KINDS)
+    rows = tables.read(
+        "spectra",
+        ["run_key", "sample", "lag", "i", "lyapunov_exponent", "log10_singular_value", "log10_gradient_ratio"],
+    )
+    rows = rows[rows["sample"] == 0].drop_duplicates(["run_key", "lag", "i"])
+    rows = rows.merge(runs[["run_key", "panel", "spectral_radius"]], on="run_key")
+    size = rows[rows["lag"].notna()].groupby("panel", observed=True)["i"].max()
+    parts = [_exponents(rows[rows["lag"].isna()])]
+    for panel, of_panel in runs.groupby("panel", observed=True):
+        shown = _shown(of_panel)
+        own = rows[rows["run_key"] == shown["run_key"]]
+        parts += [_values(own, panel, shown), _norm(own, panel, shown)]
+    data = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    data["size"] = data["panel"].map(size).astype(float)
+    data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
+    return data.assign(left_out=runs["left_out"].iloc[0])
+
+
+def _exponents(rows: pd.DataFrame) -> pd.DataFrame:
+    median = rows.groupby(["panel", "spectral_radius", "i"], observed=True, as_index=False)[
+        "lyapunov_exponent"
+    ].median()
+    return median.rename(columns={"lyapunov_exponent": "y"}).assign(what="exponent", x=median["i"].astype(float))
+
+
+def _shown(runs: pd.DataFrame) -> pd.Series:
+    """The network whose largest exponent is nearest to zero: there directions differ most."""
+    return runs.loc[runs["lyapunov_max"].abs().idxmin()]
+
+
+def _values(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
+    """Its singular values by lag, from 0 at lag 0."""
+    known = rows[rows["lag"].notna()]
+    start = known.drop_duplicates("i").assign(lag=0.0, log10_singular_value=0.0)
+    both = pd.concat([start, known])
+    return pd.DataFrame(
+        {"what": "value", "panel": panel, "spectral_radius": shown["spectral_radius"], "i": both["i"], "x": both["lag"], "y": both["log10_singular_value"]}
+    )  # fmt: skip
+
+
+def _norm(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
+    """The norm of its gradient, of the same sample."""
+    known = rows[rows["lag"].notna() & rows["log10_gradient_ratio"].notna()].drop_duplicates("lag")
+    if known.empty:
+        return pd.DataFrame()
+    x, y = np.append(0.0, known["lag"]), np.append(0.0, known["log10_gradient_ratio"])
+    return pd.DataFrame({"what": "norm", "panel": panel, "spectral_radius": shown["spectral_radius"], "x": x, "y": y})
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    survivors = _survivors(data, study)
+    title = _title(survivors) if survivors else _largest(study)
+    shown = ["fan"] if (data["what"] == "value").any() else []
+    shown += ["norm"] if (data["what"] == "norm").any() else []
+    shown += ["radii"] if data["spectral_radius"].nunique() > 1 else []
+    shown += ["cut"] if np.isneginf(data["y"]).any() else []
+    beside = "; beside it, the singular values of one network over more and more steps" if "fan" in shown else ""
+    alt = f"Line charts of the Lyapunov exponents of each direction{facets.alt_list(data['panel'].cat.categories)}{beside}. {title}"
+    claims = [
+        _intervals(survivors),
+        _largest(study) if survivors else "",
+        _ruler(study),
+        _chaos(study),
+        facets.left_out(data),
+    ]
+    return drawing.facts(title, alt, claims, shown)
+
+
+def _measured(study: Study) -> pd.DataFrame:
+    runs = measures.starts(study.all_runs).dropna(subset=["lyapunov_max"])
+    return measures.at_longest(
+        runs, [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
+    )
+
+
+class _Survivor:
+    """How many directions survive in one setting: mean over seeds, of how many, over how many steps."""
+
+    def __init__(self, settings: dict[str, Any], rows: pd.DataFrame, size: int, lag: int) -> None:
+        self.where, self.size, self.lag = settings, size, lag
+        self.seeds = rows["seed"].nunique()
+        self.mean = statistics.mean(rows.groupby("seed")["surviving_directions"].mean().to_numpy(dtype=float))
+
+    @property
+    def count(self) -> str:
+        return marked(
+            number(self.mean.value, 2 if self.mean.value < 10 else 3),
+            "surviving_directions",
+            self.mean.value,
+            **self.where,
+        )
+
+    @property
+    def name(self) -> str:
+        return name_of(self.where, first="spectral_radius") if self.where else ""
+
+
+def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
+    """Every setting at the longest lag that the study has, of networks of the commonest size; the fewest first."""
+    runs = _measured(study).dropna(subset=["surviving_directions", "spectra_lag"])
+    sizes = data.dropna(subset=["size"]).drop_duplicates("panel")["size"]
+    if runs.empty or sizes.empty:
+        return []
+    runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length",)]
+    size = int(sizes.iloc[0]) if sizes.nunique() == 1 else 0
+    found = [
+        _Survivor(chosen, rows, size, int(runs["spectra_lag"].max())) for chosen, rows in measures.grouped(runs, axes)
+    ]
+    return sorted((each for each in found if each.seeds), key=lambda each: each.mean.value)
+
+
+def _title(survivors: list[_Survivor]) -> str:
+    first, last = survivors[0], survivors[-1]
+    of = f" of {marked_count(first.size, 'directions')} directions" if first.size else " directions"
+    steps = f"Over {marked_count(first.lag, 'spectra_lag')} steps,"
+    if len(survivors) == 1 or plain(first.count) == plain(last.count):
+        many = " in every setting" if len(survivors) > 1 else ""
+        return f"{steps} {first.count}{of} keep one percent of what the best keeps{many}."
+    text = f"{steps} {first.count}{of} keep one percent of what the best keeps for {first.name}, and {last.count} for {last.name}."
+    short = f"{steps} between {first.count} and {last.count}{of} keep one percent of what the best keeps."
+    return text if len(plain(text)) <= LONGEST_TITLE else short
+
+
+def _intervals(survivors: list[_Survivor]) -> str:
+    """The numbers of surviving directions with their intervals."""
+    if not survivors or not any(np.isfinite(each.mean.low) for each in survivors):
+        return "" if not survivors else "With one network a setting, there is no interval."
+    chosen = facets.spread(survivors, 6)
+    said = []
+    for each in chosen:
+        ends = [
+            marked(number(max(0.0, end), 2 if end < 10 else 3), f"surviving_{side}", end, **each.where)
+            for side, end in (("low", each.mean.low), ("high", each.mean.high))
+            if np.isfinite(end)
+        ]
+        said.append(
+            f"{each.count}{f' (interval {ends[0]} to {ends[1]})' if len(ends) == 2 else ''}{f' for {each.name}' if each.name else ''}"
+        )
+    some = " Some of them:" if len(chosen) < len(survivors) else ""
+    return f"Mean over networks of the directions that survive, with the interval in which the mean lies.{some} {itemized(said)}."
+
+
+def _largest(study: Study) -> str:
+    """The range of the largest exponent."""
+    runs = _measured(study)
+    known = runs["lyapunov_max"].astype(float)
+    known = known[np.isfinite(known)]
+    if known.empty:
+        return "No network has a finite exponent."
+    low, high = (
+        marked(number(value, 2), f"lyapunov_{end}", value)
+        for end, value in (("lowest", known.min()), ("highest", known.max()))
+    )
+    return (
+        f"The largest Lyapunov exponent is {low} a step."
+        if plain(low) == plain(high)
+        else f"The largest Lyapunov exponent lies between {low} and {high} a step."
+    )
+
+
+def _ruler(study: Study) -> str:
+    """How far the growth rate is from the largest exponent."""
+    apart = _measured(study)["growth_minus_lyapunov"].astype(float).abs()
+    apart = apart[np.isfinite(apart)]
+    if apart.empty:
+        return ""
+    middle = float(apart.median())
+    said = marked(number(middle, 2), "growth_minus_lyapunov", middle)
+    if middle < SAME_RATE:
+        return f"In the median network, the measured growth rate is within {said} a step of it: the rate belongs to the network, not to the readout."
+    return f"In the median network, the measured growth rate and this exponent are {said} a step apart: the sequences are too short for the gradient to turn."
+
+
+def _chaos(study: Study) -> str:
+    """Networks that expand in some direction."""
+    runs = _measured(study)
+    grows = runs["lyapunov_max"].astype(float) > 2.0 * runs["lyapunov_error"].astype(float)
+    chaotic = int(grows.sum())
+    if not chaotic:
+        return "In no network does any direction grow by more than twice the error of its exponent."
+    words = f"In {marked_count(chaotic, 'chaotic_networks')} of {marked_count(len(runs), 'networks_with_spectra')} networks, some direction grows: by more than twice the error of its exponent."
+    dimension = runs.loc[grows, "kaplan_yorke_dimension"].astype(float).dropna()
+    if dimension.empty:
+        return words
+    return f"{words} Their Kaplan–Yorke dimension is at most {marked(number(float(dimension.max()), 3), 'kaplan_yorke_dimension', float(dimension.max()))}."
+
+
+# ---- drawing
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    panels, fan = list(data["panel"].cat.categories), bool((data["what"] == "value").any())
+    each = 2 if fan else 1
+    figure, axes = layout.grid(each * len(panels), layout.columns(2), 3.1, sharex=False)
+    paint = style.radius_colours(data["spectral_radius"].unique())
+    for row, panel in enumerate(panels):
+        own = data[data["panel"] == panel]
+        name = str(panel) if len(panels) > 1 else ""
+        _spectrum(axes[each * row], own, paint, name)
+        if fan:
+            _fan(axes[each * row + 1], own, paint, name)
+    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 3))
+    return figure
+
+
+def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> None:
+    """λ_i against i, a line for every radius."""
+    rows = data[(data["what"] == "exponent") & np.isfinite(data["y"])]
+    ax.axhline(0.0, color=style.FAINT, lw=1.0, zorder=0)
+    for radius, line in rows.groupby("spectral_radius"):
+        few = len(line) < 12
+        ax.plot(line["x"], line["y"], color=paint[radius], lw=1.8, marker="o" if few else "", ms=4, gid="spectrum")
+    ax.set_title(f"{name}: exponents" if name else "Lyapunov exponents", loc="left")
+    ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> None:
+    """Singular values against lag, a line for every direction; through them the norm of the gradient."""
+    rows = data[(data["what"] == "value") & np.isfinite(data["y"])]
+    for _, line in rows.groupby("i"):
+        ax.plot(line["x"], line["y"], color="#9ec4dd", lw=0.8, gid="value", zorder=1)
+    best = rows[rows["i"] == 1]
+    if len(best):
+        ax.plot(best["x"], best["y"], color=style.REGIME_COLOURS["vanishing"], lw=2.0, gid="best", zorder=2)
+        ax.plot(
+            best["x"],
+            best["y"] - 2.0,
+            color=style.REGIME_COLOURS["vanishing"],
+            lw=1.3,
+            ls=(0, (4, 2)),
+            gid="one percent",
+            zorder=2,
+        )
+    norm = data[(data["what"] == "norm") & np.isfinite(data["y"])]
+    ax.plot(norm["x"], norm["y"], color=style.REGIME_COLOURS["exploding"], lw=2.0, gid="norm", zorder=3)
+    radius = rows["spectral_radius"].iloc[0] if len(rows) else np.nan
+    at = f" at ρ = {number(radius)}" if np.isfinite(radius) else ""
+    ax.set_title(f"{name}: one network{at}" if name else f"One network{at}", loc="left")
+    ax.set(xlabel="lag: steps back from the last one", ylabel="log$_{10}$ of the stretch of each direction")
+    if len(best):
+        low = float(best["y"].min())
+        ax.set_ylim(max(float(rows["y"].min()), low - 12.0) - 0.5, float(rows["y"].max()) + 1.0)
+
+
+def _legend(data: pd.DataFrame, paint: dict[float, Any]) -> list[Any]:
+    radii = sorted(data.loc[data["what"] == "exponent", "spectral_radius"].unique())
+    handles = (
+        [Line2D([], [], color=paint[r], lw=1.8, label=f"ρ = {number(r)}") for r in facets.spread(radii, 6)]
+        if len(radii) > 1
+        else []
+    )
+    if (data["what"] == "value").any():
+        blue = style.REGIME_COLOURS["vanishing"]
+        handles += [
+            Line2D([], [], color=blue, lw=2.0, label="best direction"),
+            Line2D([], [], color=blue, lw=1.3, ls=(0, (4, 2)), label="one percent of it"),
+            Line2D([], [], color="#9ec4dd", lw=0.8, label="every direction"),
+        ]
+    if (data["what"] == "norm").any():
+        handles.append(Line2D([], [], color=style.REGIME_COLOURS["exploding"], lw=2.0, label="the gradient's norm"))
+    return handles
