@@ -271,6 +271,16 @@ def test_panels_of_a_task_share_their_scale(study: reader.Tables) -> None:
     assert axes[0].get_ylim()[0] < 0.25 < 2.3 < axes[0].get_ylim()[1]
 
 
+@pytest.mark.parametrize("updates", [9, 40])
+def test_a_point_is_said_to_be_a_median_only_where_updates_are_put_together(updates: int, make_study: Any) -> None:
+    """Of seven updates the caption says "the median over a few updates"."""
+    _, facts, _ = show(learning_curves, make_study(grid(**TRAINING | {"updates": updates}, seed=[0, 1])))
+    html = render("learning_curves", facts=facts).replace("\n", " ")
+    assert ("the median over a few updates" in html) == (updates == 40)
+    assert "last ten updates, or of all if there are fewer" in html
+    assert "on the held-out sequences" in html and "A line that falls below" in html
+
+
 def test_curves_that_coincide_are_all_seen_and_named(make_study: Any) -> None:
     tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1]))
     _, facts, (ax,) = show(learning_curves, tables)
@@ -719,6 +729,22 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any, tmp_pa
         plain(claim).startswith("In 3 runs the gradient at the first step is exactly zero") for claim in facts["claims"]
     )
     assert "exactly" in render("training_traces", facts=facts)
+
+
+def test_runs_without_a_gradient_at_the_last_step_are_counted(make_study: Any, tmp_path: Path) -> None:
+    """Of some runs no sequence of a batch is as long as the others: nothing can be compared with a gradient of zero."""
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
+    short = [run | {"ends": (2, 4)} if run["clipping"] == "none" and run["seed"] else run for run in runs]
+    tables = traced(make_study(short), tmp_path, lambda *_: 1.0)
+    _, facts, _ = show(training_traces, tables)
+    said = " ".join(facts["claims"])
+    assert "2 of 6 runs are left out, and not counted above." in plain(said)
+    assert "no sequence of a batch has all T steps" in said and "in all 4 runs" in plain(facts["title"])
+    assert "A line jumps up" in re.sub(r"\s+", " ", render("training_traces", facts=facts))
+    frames = {table: pd.read_parquet(file) for table, file in tables.files.items()}
+    counts = {address["kind"]: (address["value"], address["where"]) for _, address in addresses(said)}
+    value, where = counts["runs_without_last_step"]
+    assert second.KINDS["runs_without_last_step"](frames, where) == value == 2
 
 
 def test_long_sequences_are_thinned(make_study: Any, tmp_path: Path) -> None:

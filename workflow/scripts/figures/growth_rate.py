@@ -115,6 +115,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = turning_headline(study) if data["x_axis"].iloc[0] == "spectral_radius" else extremes_headline(study)
     theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
     shown = [
+        *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
+        *(["lengths"] if data["x_axis"].iloc[0] == "sequence_length" else []),
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),

@@ -112,6 +112,7 @@ def how_measured(study: Study) -> dict[str, Any]:
     return {
         "networks": len(networks),
         "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),
+        "own_data": bool(networks["data"].notna().any()) if len(networks) else False,
         "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
         "lengths": [
             marked_count(T, "setting", axis="sequence_length")
@@ -120,7 +121,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         if len(networks)
         else [],
         "window": [
-            marked(number(networks[name].median(), 3), name, networks[name].median())
+            marked(number(networks[name].median()), name, networks[name].median())
             for name in ("settled_from", "settled_to")
         ]
         if len(networks)

@@ -43,10 +43,13 @@ def table(
             checked = _rows(
                 experiment, data.get(experiment.task), device, tolerance[experiment.dtype], alike not in seen
             )
-        except (ValueError, RuntimeError) as error:  # the engine's words begin with the cell and the step
-            raise CellError(
-                f"{_words(own)}{place_in(own.source, error)}: {_said(error)}, in {describe(experiment)}"
-            ) from error
+        except (CellError, CheckFailed):
+            raise
+        except Exception as error:
+            where = place_in(own.source, error)
+            if not (where or isinstance(error, ValueError)):  # the engine's words of a bad step are a ValueError
+                raise
+            raise CellError(f"{_words(own)}{where}: {_said(error)}, in {describe(experiment)}") from error
         seen.add(alike)
         for row in checked:
             for name, value in {"sweep": sweep, **row}.items():
@@ -122,7 +125,7 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     }
     alone = samples_apart.sample_error(module, x, before)
     return [
-        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where, "tolerance": step_differences.TOLERANCE},
+        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where if derivatives.relative else "nothing beyond rounding", "tolerance": step_differences.TOLERANCE},
         {"oracle": ALONE, "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
     ]  # fmt: skip
 
