@@ -108,21 +108,22 @@ def test_relu_near_the_same_inputs(r: float) -> None:
     assert 1.0 - correlation(rc.ACTIVATIONS["relu"], 1.5, 0.3, r).c == pytest.approx(apart, rel=0.01)
 
 
-@pytest.mark.parametrize("sigma_u2", [0.02, 0.05, 0.2])
-def test_a_branch_that_jumps_to_a_further_one(sigma_u2: float) -> None:
+@pytest.mark.parametrize(("power", "sigma_u2"), [(3, 0.02), (3, 0.05), (3, 0.2), (5, 0.08), (5, 0.1)])
+def test_a_branch_that_jumps_to_a_further_one(power: int, sigma_u2: float) -> None:
     """Units that are off near rest and saturate far out: q jumps over a dip, and chi_1 may pass 1 before, in the jump or after."""
-    cubed = rc.Activation(
-        "cubed",
-        lambda xp, a: xp.tanh(a) ** 3,
-        lambda xp, a: 3 * xp.tanh(a) ** 2 * (1 - xp.tanh(a) ** 2),
+    p = power
+    phi = rc.Activation(
+        "flat",
+        lambda xp, a: xp.tanh(a) ** p,
+        lambda xp, a: p * xp.tanh(a) ** (p - 1) * (1 - xp.tanh(a) ** 2),
         0.75,
         "a test",
         bounded=True,
     )
-    sigma_w = critical_sigma_w(cubed, sigma_u2)
-    scan = np.linspace(0.2 * sigma_w, 1.1 * sigma_w, 400)
-    first = next(each for each in scan if fixed_point(cubed, each**2, sigma_u2).chi >= 1.0)
-    assert first - (scan[1] - scan[0]) * 1.01 <= sigma_w <= first * (1 + 1e-3)
+    sigma_w = critical_sigma_w(phi, sigma_u2)
+    scan = sigma_w * np.array([0.3, 0.6, 0.8, 0.9, 0.97, 0.99, 1.0 - 2e-4])
+    assert max(fixed_point(phi, each**2, sigma_u2).chi for each in scan) < 1.0
+    assert fixed_point(phi, (sigma_w * (1 + 1e-4)) ** 2, sigma_u2).chi >= 1.0
 
 
 @pytest.mark.parametrize("sigma_w2", [1.02, 1.1, 1.5])
