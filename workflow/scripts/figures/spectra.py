@@ -255,7 +255,7 @@ def draw(data: pd.DataFrame) -> Figure:
         _spectrum(axes[each * row], own, paint, name)
         if fan:
             _fan(axes[each * row + 1], own)
-    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 3))
+    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 2))
     return figure
 
 
