@@ -9,8 +9,11 @@ import math
 
 
 def linear_rate(spectral_radius: float) -> float:
-    """ln rho: how ‖(W^T)^k v‖ grows a step as k -> infinity, for almost every v (Gelfand's formula). Exact for phi = identity."""
-    return math.log(spectral_radius)
+    """ln rho: how ‖(W^T)^k v‖ grows a step as k -> infinity, for almost every v (Gelfand's formula). Exact for phi = identity.
+
+    -inf where it is zero: the step and the leak of a residual cell of one unit may cancel its weight.
+    """
+    return math.log(spectral_radius) if spectral_radius > 0.0 else -math.inf
 
 
 def bound_rate(gamma: float, sigma_max: float) -> float:

@@ -213,9 +213,48 @@ def test_the_sentence_names_both_ends() -> None:
     for row in place(given, cell="GRU", regime="vanishing", dtype="float64")["contenders"].values():
         row["median_ms"] = 10.0 if row["label"] == "rnn_core" else 95.0
     assert report.sentence(given) == (
-        "On one CPU thread, over a grid of 216 settings, a run was 0.25 to 9.50 times as fast as the fastest other program. "
-        "The worst was LSTM, exploding, float32; the best was GRU, vanishing, float64."
+        "On one CPU thread, over a grid of 216 settings, a run was 0.25 to 9.50 times as fast as the fastest other program that counts. "
+        "A program counts if its answer is right; PyTorch counts whatever its answer. "
+        "The worst was LSTM, exploding, float32, beside NumPy by hand; the best was GRU, vanishing, float64, beside JAX scan + jit."
     )
+
+
+def test_a_ratio_beside_a_wrong_answer_is_said_to_be_one() -> None:
+    """README praises a speed beside PyTorch as if it were beside every program, though a faster one with a wrong answer was left out."""
+    given = results()
+    for name, row in place(given, **LSTM)["contenders"].items():
+        row["right"] = name == "ours"
+        row["median_ms"] = {"ours": 10.0, "torch_eager": 95.0, "torch_nn": 95.0}.get(name, 12.0)
+    said = report.sentence(given)
+    assert said.endswith("the best was LSTM, exploding, float32, beside PyTorch eager, whose answer is wrong.")
+    assert report.with_sentence(f"{said} More.", results()) == f"{report.sentence(results())} More."
+
+
+def test_a_sentence_that_names_a_module_is_found_again() -> None:
+    """make bench leaves an old sentence in README, because the dot of torch.nn ends it."""
+    given = slow(results(), "torch_nn", 0.2)
+    for name, row in place(given, cell="GRU", regime="vanishing", dtype="float64")["contenders"].items():
+        row["median_ms"] = {"ours": 10.0, "torch_nn": 95.0}.get(name, 99.0)
+    said = report.sentence(given)
+    assert said.count("torch.nn") == 2
+    assert report.with_sentence(f"Before. {said} After.", results()) == f"Before. {report.sentence(results())} After."
+
+
+def test_a_core_that_was_shared_is_said_to_be() -> None:
+    """The page hides that other programs ran beside the benchmark."""
+    given = results()
+    assert "other programs had the core" not in report.page(given)
+    place(given, **LSTM)["contenders"]["jax_scan"]["threads"] = 0.26
+    assert "It fell to 0.26: other programs had the core in between." in report.page(given)
+
+
+def test_growth_in_the_exploding_regime_is_that_of_the_results() -> None:
+    """The page says a growth that these networks do not have."""
+    given = results()
+    for entry in given["grid"]:
+        entry["decades"] = [0.0, 0.3 * entry["length"]]
+    place(given, **LSTM)["decades"] = [0.0, 0.5 * place(given, **LSTM)["length"]]
+    assert "the gradient grows by 2.0 to 3.2 a step" in report.page(given)
 
 
 def test_results_name_no_paths() -> None:

@@ -271,6 +271,16 @@ def test_panels_of_a_task_share_their_scale(study: reader.Tables) -> None:
     assert axes[0].get_ylim()[0] < 0.25 < 2.3 < axes[0].get_ylim()[1]
 
 
+@pytest.mark.parametrize("updates", [9, 40])
+def test_a_point_is_said_to_be_a_median_only_where_updates_are_put_together(updates: int, make_study: Any) -> None:
+    """Of seven updates the caption says "the median over a few updates"."""
+    _, facts, _ = show(learning_curves, make_study(grid(**TRAINING | {"updates": updates}, seed=[0, 1])))
+    html = render("learning_curves", facts=facts).replace("\n", " ")
+    assert ("the median over a few updates" in html) == (updates == 40)
+    assert "last ten updates, or of all if there are fewer" in html
+    assert "on the held-out sequences" in html and "A line that falls below" in html
+
+
 def test_curves_that_coincide_are_all_seen_and_named(make_study: Any) -> None:
     tables = make_study(grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1]))
     _, facts, (ax,) = show(learning_curves, tables)

@@ -89,7 +89,8 @@ def beginnings(tables: Tables, where: Where) -> pd.DataFrame:
     any_untrained = (runs["updates"] == 0).any()
     runs = pick(runs, {"sweep": where["sweep"]}) if "sweep" in where else runs
     runs = runs[(runs["sequence_length"] > 1) & ((runs["updates"] == 0) | (not any_untrained))]
-    return runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
+    runs = runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
+    return runs.assign(**dict.fromkeys(HOW_TRAINED, None))  # a beginning knows nothing of its training
 
 
 def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
@@ -306,7 +307,9 @@ def count_zero_pairs(tables: Tables, where: Where) -> float:
 
 
 def decades_difference(tables: Tables, where: Where, end: int) -> float:
+    longest_of_all = networks(tables, {"sweep": where["sweep"]})["sequence_length"].max()
     runs = networks(tables, place(where)).dropna(subset=["log10_gradient_ratio"])
+    runs = runs[runs["sequence_length"] == longest_of_all]
     values = paired(tables, where, runs, "log10_gradient_ratio")
     return student(values[np.isfinite(values)])[end]
 
@@ -393,7 +396,8 @@ def best_in(tables: Tables, where: Where) -> float:
 def theory_of(rows: pd.DataFrame) -> str:
     if set(rows["activation"]) == {"identity"} and rows["linear_rate"].notna().all():
         return "linear_rate"
-    return "mean_field_rate" if rows["mean_field_rate"].notna().all() else "operating_rate"
+    order = ["mean_field_rate", "operating_rate", "dynamic_rate", "rest_rate"]
+    return next((rate for rate in order if rows[rate].notna().all()), "rest_rate")
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force

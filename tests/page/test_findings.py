@@ -55,6 +55,24 @@ def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:
     assert "ρ = 1.0 (alike in all 6 networks)" in said(runs)
 
 
+def test_no_radius_at_which_every_network_keeps_its_gradient_is_said_in_a_sentence() -> None:
+    """The page says "at these spectral radii: none", and a reader looks for them."""
+    runs = [
+        start(-1.0, seed=s, spectral_radius=rho, sequence_length=T)
+        for s in range(6)
+        for rho in (0.5, 0.9)
+        for T in (3, 50)
+    ]
+    text = said(runs)
+    assert "Over T = 50 steps, no ρ tried lets every network keep its gradient within a factor of 100." in text
+    assert (
+        "Over T = 3 steps, every network keeps its gradient within a factor of 100 at these spectral radii: ρ = 0.5 to 0.9"
+        in text
+        or "Over T = 3 steps, every network keeps its gradient within a factor of 100 at these spectral radii: ρ from 0.5 to 0.9"
+        in text
+    )
+
+
 def test_networks_that_never_turn_are_counted() -> None:
     """relu at ρ = 1.5: two explode, one stays, two vanish. No radius is printed for all of them."""
     runs = []
@@ -128,6 +146,16 @@ def test_two_initializers_are_compared_and_the_steps_make_decades() -> None:
     assert "8 of 16 with gaussian and none of 16 with orthogonal" in text
 
 
+def test_decades_over_a_length_are_those_of_that_length() -> None:
+    """Decades over T = 60 are a mean with those over T = 2, and have another sign than the growth rate beside them."""
+    rng = np.random.default_rng(0)
+    runs = [
+        start((-0.5 if T == 60 else -4.0) * (cell == "gru") + 0.001 * rng.standard_normal(), seed=s, cell=cell, sequence_length=T)
+        for s in range(8) for cell in ("vanilla", "gru") for T in (2, 60)
+    ]  # fmt: skip
+    assert re.search(r"and \+12\.8 decades \(\+12\.8 to \+12\.8\) over T = 60 steps", said(runs))
+
+
 def test_two_initializers_are_compared_where_each_activation_answers_for_itself() -> None:
     """Effects of other size or sign at other settings are not averaged away."""
     rng = np.random.default_rng(0)
@@ -156,6 +184,20 @@ def test_starts_are_counted_once_however_they_are_trained() -> None:
         for s in range(2) for c in ("none", "norm:1.0") for lr in (0.1, 0.2)
     ]  # fmt: skip
     assert "lost on its way back in 2 of 2 starting networks as float16" in said(runs)
+
+
+def test_starts_are_compared_in_every_seed_however_they_are_trained() -> None:
+    """Seeds are lost, and a clear difference with them, because the rows of two networks name different ways of training."""
+    rng = np.random.default_rng(0)
+    runs = [
+        {**trained(0.5, seed=s, cell=cell, clipping=c), "growth_rate": rate, "log10_gradient_ratio": 43 * rate}
+        for s in range(8)
+        for cell, rate in (("vanilla", -0.1 + 0.001 * rng.standard_normal()), ("gru", -0.2))
+        for c in (("none", "norm:1.0") if (s % 2) == (cell == "gru") else ("norm:1.0", "none"))
+    ]
+    text = said(runs)
+    assert "With vanilla, the growth rate per step back is higher than with gru. The difference is clear" in text
+    assert "8 seeds" in text
 
 
 # ---- training

@@ -35,7 +35,7 @@ from rnn_core.experiment.together.batch import Evaluated
 from rnn_core.formats import FORMATS
 from rnn_core.scaling import LN2, LN10, plain_if_fits
 from rnn_core.tasks import Task
-from rnn_core.theory import Growth, growth, rest_affine, settled_windows
+from rnn_core.theory import Growth, growth, linear_rate, rest_affine, settled_windows
 
 Columns = dict[str, np.ndarray]
 
@@ -195,7 +195,7 @@ class _RatesOfRuns:
             return math.nan
         gain, shift = self.affine
         at_one = gain * self.loaded.scales[r, 0] * self.loaded.networks[r].eigenvalues[0] + shift
-        return math.log(float(np.abs(at_one).max()))
+        return linear_rate(float(np.abs(at_one).max()))
 
     def _rest(self, r: int) -> AtRest:
         """The law at rest, by the eigenvalues of the candidate's W_hh."""

@@ -389,6 +389,21 @@ def test_growth_is_that_of_the_last_steps_loss(loss_at: str) -> None:
     assert (total == measured.rate) == (loss_at == "last")
 
 
+@pytest.mark.parametrize("activation", ["identity", "tanh"])
+def test_a_single_unit_whose_weight_cancels_its_state_is_measured(activation: str) -> None:
+    """A study of one unit ends with "math domain error", because the linear law of h_{t-1} - phi(h_{t-1}) is ln 0."""
+    every = [
+        small(cell="residual", activation=activation, hidden_size=1, seed=seed, sequence_length=9) for seed in range(8)
+    ]
+    weights = [float(rc.prepare(each).params["weight_hh"].squeeze()) for each in every]
+    experiment = every[weights.index(-1.0)]
+    for device in (None, "cpu:0"):
+        [(_, result)] = rc.run_many([experiment]) if device is None else rc.run_many([experiment], device=device)
+        assert result.summary["linear_rate"] == -math.inf
+        assert result.summary["bound_rate"] == pytest.approx(math.log(2.0))
+        assert (result.summary["growth_rate"] == -math.inf) == (activation == "identity")
+
+
 @pytest.mark.parametrize("initializer", list(rc.INITIALIZERS))
 @pytest.mark.parametrize("activation", ["identity", "tanh"])
 def test_the_summary_has_theory_beside_measurement(activation: str, initializer: str) -> None:

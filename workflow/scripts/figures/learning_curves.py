@@ -131,7 +131,13 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         _not_all_hues(data),
         facets.left_out(data),
     ]
-    shown = [*(["broken"] if broken else []), *(["band"] if _banded(data) else []), *(["same"] if coincident else [])]
+    binned = study.runs["updates"].max() > BINS
+    shown = [
+        *(["binned"] if binned else []),
+        *(["broken"] if broken else []),
+        *(["band"] if _banded(data) else []),
+        *(["same"] if coincident else []),
+    ]
     return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
 
 

@@ -22,6 +22,7 @@ from rnn_core.experiment import COLUMNS
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
+from study import wide
 from study.cost.rates import RATES
 from study.plan import Block, Settings
 from study.settings import axis_defaults
@@ -105,6 +106,12 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
         total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
         memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
     return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
+
+
+def sampling_cost(settings: Iterable[Settings]) -> Cost:
+    """What the job ``sample_theory`` of these settings costs."""
+    sampled = list(settings)
+    return Cost(RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + wide.MEMORY_MB, 0.0)
 
 
 def seconds(work: Work) -> float:

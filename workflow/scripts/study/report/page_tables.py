@@ -120,13 +120,15 @@ def how_measured(study: Study) -> dict[str, Any]:
         if len(networks)
         else [],
         "window": [
-            marked(number(networks[name].median(), 3), name, networks[name].median())
+            marked(number(networks[name].median()), name, networks[name].median())
             for name in ("settled_from", "settled_to")
         ]
         if len(networks)
         else [],
         "rulers": [
-            name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
+            name
+            for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")
+            if (networks["predicted_by"] == name).any()
         ],
         "bistable": marked_count(bistable, "bistable") if bistable else "",
         "dead": marked_count(dead, "with_dead_samples") if dead else "",

@@ -14,7 +14,7 @@ import pandas as pd
 from study.report import statistics
 from study.report.measures.outcomes import log10
 from study.report.measures.parts import Part
-from study.report.measures.selection import grouped, varied
+from study.report.measures.selection import TRAINING, grouped, varied
 from study.report.words import ordered
 
 REFERENCE: dict[str, Any] = {"clipping": "none", "truncation": None}  # what the other values are compared with
@@ -79,13 +79,14 @@ def pairs(axis: str, values: list[Any]) -> list[tuple[Any, Any]]:
     return [(b, a) for a, b in [*itertools.pairwise(values), (values[0], values[-1])]]
 
 
-def side_by_side(runs: pd.DataFrame, axis: str) -> pd.DataFrame:
+def side_by_side(runs: pd.DataFrame, axis: str, trains: bool) -> pd.DataFrame:
     """``value`` of every seed and combination of the other settings (rows), by the values of ``axis`` (columns).
 
+    Starts match whatever way of training their row names (``distinct_starts`` keeps any one).
     A setting of which the values of ``axis`` have none in common (the step that only a residual cell has) cannot be matched; it is
     averaged over.
     """
-    others = [name for name in varied(runs) if name != axis]
+    others = [name for name in varied(runs, () if trains else TRAINING) if name != axis]
     known = runs.assign(
         **{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in [axis, *others]}
     )
@@ -153,7 +154,7 @@ def comparisons_of(part: Part) -> list[Comparison]:
             continue
         values = ordered(axis, part.runs[axis])
         for measure, runs in _measured(part):
-            wide = side_by_side(runs, axis)
+            wide = side_by_side(runs, axis, part.trains)
             compared += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]
             others = [
                 each
@@ -165,7 +166,7 @@ def comparisons_of(part: Part) -> list[Comparison]:
             settings_ = grouped(runs, others) if others else []
             wanted = not part.trains or axis == part.column or len(values) == 2
             for chosen, rows in settings_ if wanted and len(settings_) <= MOST_SINGLE else []:
-                at_setting, fixed = side_by_side(rows, axis), {**part.fixed, **chosen}
+                at_setting, fixed = side_by_side(rows, axis, part.trains), {**part.fixed, **chosen}
                 compared += [difference(at_setting, part.sweep, axis, a, b, measure, fixed) for a, b in singly]
     return [each for each in compared if each is not None]
 

@@ -74,7 +74,7 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
 
 def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
     """The largest difference between two networks that differ in nothing but the value of ``axis``."""
-    wide = measures.side_by_side(part.runs.assign(value=part.runs[measure]), axis)
+    wide = measures.side_by_side(part.runs.assign(value=part.runs[measure]), axis, part.trains)
     with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
         return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
 
@@ -100,7 +100,10 @@ def length_of(part: measures.Part) -> str:
 def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, b: Any) -> str:
     """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured, with its interval."""
     rows = measures.where(part.runs, **comparison.fixed)
-    wide = measures.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), comparison.axis)
+    rows = rows[rows["sequence_length"] == part.runs["sequence_length"].max()]  # of which length_of speaks
+    if rows.empty:
+        return ""
+    wide = measures.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), comparison.axis, part.trains)
     measured = measures.difference(wide, part.sweep, comparison.axis, a, b, "log10_gradient_ratio", comparison.fixed)
     if measured is None or math.isnan(measured.effect.value):
         return ""

@@ -180,16 +180,21 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
     if part.column != "spectral_radius" or len(kinds) > 4:
         return regimes_sentence(part, runs)
     sentences: list[str] = []
+    kept = False  # whether it is said what the radii are
     for T in dict.fromkeys((lengths[-1], lengths[0])):
         where: dict[str, list[str]] = {}
         for chosen, rows in kinds:
             at_length = rows[rows["sequence_length"] == T]
             stay = [rho for rho, group in at_length.groupby("spectral_radius") if (group["regime"] == "stable").all()]
             where.setdefault(_radii(stay, sorted(at_length["spectral_radius"].unique())), []).append(name_of(chosen))
+        over = f"Over T = {marked_count(T, 'setting', axis='sequence_length')} steps"
+        if set(where) == {"none"}:
+            sentences.append(f"{over}, no ρ tried lets every network keep its gradient within a factor of 100.")
+            continue
         places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
-        length = marked_count(T, "setting", axis="sequence_length")
-        keeps = "" if sentences else ", every network keeps its gradient within a factor of 100 at these spectral radii"
-        sentences.append(f"Over T = {length} steps{keeps}: {'; '.join(places)}.")
+        keeps = "" if kept else ", every network keeps its gradient within a factor of 100 at these spectral radii"
+        kept = True
+        sentences.append(f"{over}{keeps}: {'; '.join(places)}.")
     return " ".join(sentences)
 
 

@@ -113,6 +113,6 @@ def _against(kinds: list[Kind]) -> str:
     """How much works against the whole, where that is worth saying."""
     most = max(kinds, key=lambda kind: kind.against.value)
     if most.against.value < WORTH_SAYING:
-        return f" Less than {percent(WORTH_SAYING)} of the contributions work against the whole."
+        return " Less than a twentieth of the contributions work against the whole."
     whose = f", for {most.name}" if most.name and len(kinds) > 1 else ""
     return f" {'At most' if len(kinds) > 1 else 'About'} {most.against_words} of the contributions work against the whole{whose}."
