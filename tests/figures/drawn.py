@@ -13,6 +13,7 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
+from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
@@ -108,6 +109,11 @@ def at_rest(run: Settings, radius: float) -> float | None:
     return math.log(0.5 + 0.25 * radius) if linear is None else linear
 
 
+def entry_row(norm: float, asked: bool) -> Settings:
+    """Quantiles of a synthetic gradient's entries, a binary digit apart, as its norm has them."""
+    return {name: norm / math.log10(2.0) + i - 3 if asked else None for i, name in enumerate(QUANTILES)}
+
+
 def critical_radius(run: Settings, predicted: bool) -> float | None:
     """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
     if run["cell"] in ("vanilla", "residual"):
@@ -118,7 +124,7 @@ def critical_radius(run: Settings, predicted: bool) -> float | None:
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """Append one run to all tables.
 
-    Keys that are not settings: rate, predicted, breaks_at, norm, weights (False: nobody asked which steps write), accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
+    Keys that are not settings: ends (the lags that carry a loss, of a batch of sequences that end there), rate, predicted, breaks_at, norm, weights (False: nobody asked which steps write), accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
     """
     settings = axis_defaults() | {"loss_at": "last", "input_size": 1}
     settings |= {name: value for name, value in given.items() if name in settings}
@@ -159,7 +165,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
-        "verified_error": None, "data": None, "device": "cpu", "engine": "synthetic",
+        "verified_error": None, "data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic",
     }  # fmt: skip
     if given.get("spectra"):
         row |= make_spectra(common, T, rate, given, found["spectra"])
@@ -168,9 +174,13 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     for t in range(1, T + 1):
         lag = T - t
         norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
+        ends = given.get("ends", (0,))
+        norm = norm if lag >= min(ends) else -math.inf
+        immediate = -1.0 if lag in ends else -math.inf
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
-                                          "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
+                                          "log10_immediate_norm": immediate, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
+                                          **entry_row(norm, given.get("weights", True)),
                                           "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
                                           **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
