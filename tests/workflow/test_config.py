@@ -47,7 +47,7 @@ def put(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.name)
 def test_every_study_of_the_project_is_valid(file: Path) -> None:
-    approval.check(load(file), folders=[ROOT])
+    approval.check(load(file), folders=[ROOT, file.parent])
 
 
 MISTAKES = [
