@@ -54,6 +54,7 @@ def test_bars_are_what_the_steps_contribute(tables: reader.Tables) -> None:
             assert row["against"] == pytest.approx(np.minimum(own, 0).sum(axis=1).mean())
         assert rows["with_it"].sum() - rows["against"].sum() == pytest.approx(1.0)
         assert list(rows["first"]) == [0, *(rows["last"][:-1] + 1)]
+        assert set(rows["last"] - rows["first"]) == {4}  # equally many steps
         assert rows["last"].iloc[-1] == 49
         upwards, downwards = ([bar for bar in ax.patches if bar.get_gid() == gid] for gid in ("with", "against"))
         np.testing.assert_allclose([bar.get_height() for bar in upwards], rows["with_it"])

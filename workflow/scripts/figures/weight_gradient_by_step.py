@@ -1,5 +1,6 @@
 """Which steps write the gradient of the recurrent weights, and which work against it, at the longest sequence."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ NOTHING = drawing.Nothing(
     "No run of this study recorded which steps write the gradient of its recurrent weights.",
     "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more whose gradient is not zero.",
 )
-BINS = 20  # bars a panel: of a longer sequence, several steps in one
+BINS = 20  # bars a panel, at most: of a longer sequence, several steps in one
 WITH, AGAINST = style.CATEGORIES[0], style.CATEGORIES[1]
 LEAST_SCALE = 0.1  # of all contributions: a flat panel is not blown up
 
@@ -46,7 +47,9 @@ def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The bars of one panel."""
     T = int(runs["sequence_length"].iloc[0])
     along = _contributions(tables, runs, T)
-    edges = np.unique(np.linspace(0, T, min(T, BINS) + 1).round().astype(int))
+    each = math.ceil(T / BINS)  # steps in a bar, equally many: else its height would say how many they are
+    each = next((size for size in range(each, 2 * each) if T % size == 0), each)
+    edges = np.array([*range(0, T, each), T])
     signs = {"with_it": np.maximum(along, 0.0), "against": np.minimum(along, 0.0)}
     heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
     first = runs.iloc[0]
