@@ -108,6 +108,14 @@ def test_a_loss_at_every_step_is_explained(make_study: Any) -> None:
     assert "from all losses after it" in render("weight_gradient_by_step", facts=facts | {"claims": []})
 
 
+def test_of_a_cell_of_the_users_own_it_is_all_parameters(make_study: Any) -> None:
+    """∂L/∂W_hh is said of a module that may have no such matrix."""
+    for cells, words in ((["mamba"], "the parameters' gradient"), (["gru", "mamba"], "the weights' gradient")):
+        _, facts, _ = show(figure, make_study([run | {"cell": cell} for run in RUNS[:6] for cell in cells]))
+        assert words in plain(facts["title"]) and "W_hh" not in plain(" ".join([facts["title"], *facts["claims"]]))
+        assert "all its parameters" in render("weight_gradient_by_step", facts=facts | {"claims": []})
+
+
 # ---- how large entries are -------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from rnn_core.experiment.measures.weights import along_the_sum
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
-from study.report.sentences.weights import WEIGHT, Kind, ends_of, kinds_of, weights_sentence
+from study.report.sentences.weights import Kind, ends_of, kinds_of, weight_of, weights_sentence
 from study.report.words import LONGEST_TITLE, number, percent, plain
 
 NOTHING = drawing.Nothing(
@@ -79,7 +79,8 @@ def _contributions(tables: reader.Tables, runs: pd.DataFrame, T: int) -> np.ndar
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = _title([kind for part in study.start_parts for kind in kinds_of(part)])
+    whose = weight_of(measures.starts(study.all_runs))
+    title = _title([kind for part in study.start_parts for kind in kinds_of(part)], whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights, upwards with it and downwards "
@@ -90,6 +91,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["three radii"] if data["fewer"].any() else []),
         *(["mean"] if data["networks"].max() > 1 else []),
         *(["against"] if (data["against"] < 0).any() else []),
+        *(["own"] if whose != "∂L/∂W_hh" else []),
         *(["every"] if data["every"].any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
@@ -97,10 +99,10 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data)], shown)
 
 
-def _title(kinds: list[Kind]) -> str:
+def _title(kinds: list[Kind], whose: str) -> str:
     """From the fewest to the most steps that write half of the gradient."""
     low, high = ends_of(kinds)
-    head = f"Half of {WEIGHT} comes from {low.steps_words}"
+    head = f"Half of {whose} comes from {low.steps_words}"
     if high.share == low.share:
         return f"{head}{' in every setting' if len(kinds) > 1 else ''}."
     names = [
@@ -133,7 +135,7 @@ def draw(data: pd.DataFrame) -> Figure:
     layout.label_below(
         axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
     )
-    figure.supylabel("part of all contributions to " + r"$\partial L/\partial W_{hh}$", fontsize=10.5)
+    figure.supylabel("part of all contributions to the gradient", fontsize=10.5)
     figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(2, 1))
     return figure
 
