@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -17,13 +17,11 @@ from rnn_core.cells.base import Cell
 from rnn_core.cells.own import TorchCell
 from rnn_core.formats import FORMATS, first_lost, lost_fractions
 from rnn_core.oracles.compare import Error
-from rnn_core.probing.derivatives import check_derivatives
+from rnn_core.probing.derivatives import SOUND, check_derivatives
 from rnn_core.probing.whole import InputTrace, input_trace
 from rnn_core.scaling import LN2, LN10, Scaled, log_norm, log_norms, mantissa_and_exponents
 from rnn_core.tape import Tape
 from rnn_core.theory import Growth
-
-SOUND = 1e-6  # derivatives that agree with differences to this are right
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -140,6 +138,38 @@ class Probe:
         draw = [drawing.draw_traces, drawing.draw_lost, *([drawing.draw_spectrum] if self.spectrum is not None else [])]
         axes = drawing.new_axes(len(draw)) if axes is None else axes
         return [each(self, own) for each, own in zip(draw, np.ravel(axes), strict=False)]
+
+
+@overload
+def probe(
+    model: Any,
+    x: Array,
+    params: Params | None = ...,
+    state: Any = ...,
+    grad: Array | None = ...,
+    *,
+    exponents: int = ...,
+    check: bool = ...,
+    whole_sequence: Literal[True],
+    memory_budget: int | None = ...,
+    seed: int = ...,
+) -> InputTrace: ...
+
+
+@overload
+def probe(
+    model: Any,
+    x: Array,
+    params: Params | None = ...,
+    state: Any = ...,
+    grad: Array | None = ...,
+    *,
+    exponents: int = ...,
+    check: bool = ...,
+    whole_sequence: Literal[False] = ...,
+    memory_budget: int | None = ...,
+    seed: int = ...,
+) -> Probe: ...
 
 
 def probe(

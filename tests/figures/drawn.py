@@ -124,7 +124,7 @@ def critical_radius(run: Settings, predicted: bool) -> float | None:
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """Append one run to all tables.
 
-    Keys that are not settings: rate, predicted, breaks_at, norm, weights (False: nobody asked which steps write), accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
+    Keys that are not settings: ends (the lags that carry a loss, of a batch of sequences that end there), rate, predicted, breaks_at, norm, weights (False: nobody asked which steps write), accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
     """
     settings = axis_defaults() | {"loss_at": "last", "input_size": 1}
     settings |= {name: value for name, value in given.items() if name in settings}
@@ -165,7 +165,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
-        "verified_error": None, "data": None, "device": "cpu", "engine": "synthetic",
+        "verified_error": None, "data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic",
     }  # fmt: skip
     if given.get("spectra"):
         row |= make_spectra(common, T, rate, given, found["spectra"])
@@ -174,8 +174,11 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     for t in range(1, T + 1):
         lag = T - t
         norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
+        ends = given.get("ends", (0,))
+        norm = norm if lag >= min(ends) else -math.inf
+        immediate = -1.0 if lag in ends else -math.inf
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
-                                          "log10_immediate_norm": -math.inf, "hidden_rms": 0.5,
+                                          "log10_immediate_norm": immediate, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
                                           **entry_row(norm, given.get("weights", True)),
                                           "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],

@@ -116,7 +116,7 @@ def test_every_number_is_marked_and_computed_twice(module: ModuleType, name: str
     if data.empty:
         return
     facts = module.facts(data, tables.study)
-    plain_tables = {table: pd.read_parquet(tables.files[table]) for table in ("runs", "checks")}
+    plain_tables = {table: pd.read_parquet(tables.files[table]) for table in ("runs", "traces", "checks")}
     for text in (facts["title"], *facts["claims"]):
         for words, address in addresses(text):
             if address["kind"] not in SHARED:
@@ -225,6 +225,37 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any) -> Non
     _, facts, (ax,) = show(gradient_norm_by_step, dead)
     assert (
         plain(facts["title"]) == "Going back over T = 50 steps multiplies the median network's gradient by exactly 0."
+    )
+
+
+WALKS = [
+    {"updates": 0, "sequence_length": 9, "task": task, "cell": cell, "seed": s, "rate": rate + 0.01 * s, **ends}
+    for task, ends in (("kinds", {"ends": (0, 3)}), ("sums", {"loss_at": "every"}), ("white_noise", {}))
+    for cell, rate in (("vanilla", -0.5), ("gru", -0.3))
+    for s in SEEDS
+]
+
+
+def test_gradients_of_sequences_that_end_at_different_steps_are_not_drawn(make_study: Any) -> None:
+    """They would jump up wherever one ends; nor is a loss at every step drawn, or in a headline about what is drawn."""
+    data, facts, _ = show(gradient_norm_by_step, make_study(WALKS))
+    assert set(data["hue"]) == {"vanilla", "gru"} and data["panel"].nunique() == 1
+    title = plain(facts["title"])
+    assert title.endswith("by 0.022 (vanilla, white_noise) up to 0.11 (gru, white_noise)."), title
+    assert "Networks with a loss at other steps, too, are not drawn: kinds and sums." in facts["claims"]
+    caption = render("gradient_norm_by_step", facts=facts | {"claims": []})
+    assert "Of the networks drawn, only the last step T has a loss." in re.sub(r"\s+", " ", caption)
+    some = [run for run in WALKS if run["task"] != "white_noise"]
+    data, facts, _ = show(gradient_norm_by_step, make_study(some))
+    assert data.empty and not facts["drawn"] and "end at different steps" in facts["claims"][0]
+
+
+def test_sequences_of_a_file_that_all_end_at_the_last_step_are_drawn(make_study: Any) -> None:
+    tables = make_study([run | {"ends": (0,)} for run in WALKS if run["task"] == "kinds"])
+    data, facts, _ = show(gradient_norm_by_step, tables)
+    assert set(data["hue"]) == {"vanilla", "gru"} and "mixed" not in facts["shown"]
+    assert "before any training. Only the last step T has a loss." in re.sub(
+        r"\s+", " ", render("gradient_norm_by_step", facts=facts | {"claims": []})
     )
 
 

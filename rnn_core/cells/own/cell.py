@@ -1,4 +1,4 @@
-"""A recurrent cell of the user's own: any torch function or module (x_t, state) -> state. Derivation: rnn_core/README.md, section 2.6.
+"""A recurrent cell of the user's own: any torch function or module (x_t, state) -> state. Derivation: rnn_core/README.md, section 2.7.
 
 Its step is differentiated by autograd, one step at a time. Everything else is the engine's: the exponent that is carried apart,
 norms, checkpoints, truncation. torch is imported when such a cell is made.

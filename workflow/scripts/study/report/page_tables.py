@@ -112,6 +112,7 @@ def how_measured(study: Study) -> dict[str, Any]:
     return {
         "networks": len(networks),
         "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),
+        "own_data": bool(networks["data"].notna().any()) if len(networks) else False,
         "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
         "lengths": [
             marked_count(T, "setting", axis="sequence_length")

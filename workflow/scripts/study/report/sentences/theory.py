@@ -71,14 +71,18 @@ def rest_sentence(networks: pd.DataFrame) -> str:
     gated = gated[np.isfinite(gated["critical_radius_predicted"].astype(float))]
     if gated.empty:
         return ""
-    alike: dict[str, tuple[str, list[str]]] = {}  # cells may share a matrix: by what is said of them
+    alike: dict[str, tuple[str, str, list[str]]] = {}  # cells may share a matrix: by what is said of them
     for chosen, rows in measures.grouped(gated, [axis for axis in ("cell", "activation") if gated[axis].nunique() > 1]):
         own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"].first()
         middle, low, high = (
             marked(number(value, 3), f"rest_critical{end}", value, **chosen)
             for end, value in (("", own.median()), ("_low", own.min()), ("_high", own.max()))
         )
-        text = f"{middle} ({low} to {high} over networks)" if plain(low) != plain(high) else middle
-        alike.setdefault(plain(text), (text, []))[1].append(name_of(chosen))
-    words = [f"{text} for {few(names)}" if len(alike) > 1 else text for text, names in alike.values()]
-    return f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {few(words, 3)}."
+        spread = f" ({low} to {high} over networks)" if plain(low) != plain(high) else ""
+        alike.setdefault(plain(middle + spread), (middle, spread, []))[2].append(name_of(chosen))
+    if len(alike) == 1:
+        [(middle, spread, _)] = alike.values()
+        at = middle + spread
+    else:
+        at = few([f"{middle} for {few(names, 3)}" for middle, _, names in alike.values()], 3)
+    return f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
