@@ -274,7 +274,9 @@ def test_runs_that_begin_below_the_dashed_line_are_counted(make_study: Any, tmp_
     def claims(name: str, high: float) -> list[str]:
         (tmp_path / name).mkdir()
         first = lambda rows: (rows["update"] == 0) & rows["run_key"].isin(keys)  # noqa: E731
-        own = edited(tables, tmp_path / name, "updates", lambda rows: rows.assign(loss=rows["loss"].mask(first(rows), high)))
+        own = edited(
+            tables, tmp_path / name, "updates", lambda rows: rows.assign(loss=rows["loss"].mask(first(rows), high))
+        )
         _, facts, _ = show(learning_curves, own)
         assert "all 4 runs end training below the held-out loss" in plain(facts["title"])
         return [plain(claim) for claim in facts["claims"]]

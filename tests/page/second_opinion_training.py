@@ -152,7 +152,9 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "first_step_kept": lambda tables, where: float((np.abs(change(tables, where)) <= DOUBLE).sum()),
     "first_step_change": lambda tables, where: float(np.median(change(tables, where))),
     "first_step_zero_after": lambda tables, where: float((first_steps(tables, {})["final"] == -math.inf).sum()),
-    "runs_without_last_step": lambda tables, where: float(first_steps(tables, {})[["first", "final"]].isna().any(axis=1).sum()),
+    "runs_without_last_step": lambda tables, where: float(
+        first_steps(tables, {})[["first", "final"]].isna().any(axis=1).sum()
+    ),
     "runs_traced_to_end": lambda tables, where: float(len(change(tables, where))),
     "runs_broken": lambda tables, where: float(broke(once(chosen(tables["runs"], {}))).sum()),
     "runs_trained": lambda tables, where: float(len(once(chosen(tables["runs"], {})))),

@@ -131,6 +131,31 @@ def test_no_table_of_starts_has_more_rows_than_a_reader_takes_in() -> None:
     )
 
 
+def test_growth_is_compared_at_the_longest_sequence_where_lengths_are_columns() -> None:
+    """A mean over T = 2 and T = 60 is of no network: it said "highest with vanilla", and that vanilla loses more decades."""
+    rates = {("vanilla", 2): 2.0, ("vanilla", 60): -0.5, ("gru", 2): -1.0, ("gru", 60): -0.03}
+    runs = [
+        start(rate + 0.001 * s, seed=s, cell=cell, sequence_length=T) for s in range(7) for (cell, T), rate in rates.items()
+    ]
+    text = said(runs)
+    assert "With gru, the growth rate per step back is higher than with vanilla." in text
+    assert "0.47 a step (0.47 to 0.47; 7 seeds), and +12 decades" in text
+    assert "within a factor of 100: none of 7 with vanilla and 7 of 7 with gru." in text
+
+
+def test_a_rate_and_decades_of_opposite_sign_are_explained() -> None:
+    """The rate leaves out the ends of the sequence, which may outweigh it."""
+    runs = [start(rate + 0.001 * s, seed=s, cell=cell) for s in range(7) for cell, rate in (("vanilla", 0.1), ("gru", 0.0))]
+    for run in runs:
+        run["log10_gradient_ratio"] -= 9.0 * (run["cell"] == "vanilla")
+    text = said(runs)
+    assert "clear: 0.1 a step (0.1 to 0.1; 7 seeds), but −4.7 decades" in text, text
+    assert "over T = 100 steps, which count the ends of the sequence, too." in text
+    for run in runs:
+        run["log10_gradient_ratio"] += 18.0 * (run["cell"] == "vanilla")
+    assert "7 seeds), and +13.3 decades" in said(runs)
+
+
 def test_two_initializers_are_compared_and_the_steps_make_decades() -> None:
     rng = np.random.default_rng(0)
     runs = [
