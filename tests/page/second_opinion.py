@@ -393,14 +393,16 @@ def beside(tables: Tables, where: Where) -> list[pd.DataFrame]:
 
 
 def best_in(tables: Tables, where: Where) -> float:
-    """In how many of them ``a`` has the best mean."""
+    """In how many of them no mean is better than that of ``a``."""
     axis, count = where["axis"], 0
     for runs in beside(tables, where):
         sign = 1 if runs["accuracy"].all() else -1
         means = {
-            str(v): sign * g.groupby("seed")["v"].mean().mean() for v, g in runs.groupby(list(map(str, runs[axis])))
+            v: sign * g.groupby("seed")["v"].mean().mean()
+            for v, g in runs.groupby(["None" if pd.isna(value) else str(value) for value in runs[axis]])
         }
-        count += max(means, key=lambda value: means[value]) == str(where["a"])
+        best = max(means.values())
+        count += abs(means.get(str(where["a"]), -math.inf) - best) <= 1e-12 * abs(best)
     return float(count)
 
 
