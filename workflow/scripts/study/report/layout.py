@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from study.report.facets import spread
-from study.report.style import INK, MARKERS, PAGE_WIDTH, colours
+from study.report.style import INK, PAGE_WIDTH, colours, marker
 from study.report.words import named, number, plain
 
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
@@ -178,7 +178,7 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
     paint = colours(axis, values)
     return [
         Line2D(
-            [], [], color=paint[value], lw=2.2 if line else 0, marker="" if line else MARKERS[i % len(MARKERS)],
+            [], [], color=paint[value], lw=2.2 if line else 0, marker="" if line else marker(i),
             label=named(axis, value) if axis else str(value),
         )
         for i, value in enumerate(spread(list(values), most))
