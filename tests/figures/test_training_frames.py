@@ -1,5 +1,6 @@
 """The figures of training: their frames' numbers, their facts and their artists' data, never pixels."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -69,6 +70,24 @@ def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: r
     assert texts(digits, "baseline") == ["commonest\nclass: 10 %"]
     assert texts(mean, "baseline") == ["best constant\nprediction: 2.3"]
     assert "broken" in facts["shown"] and any("3 of 18" in plain(claim) for claim in facts["claims"])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["vanilla", "gru"], ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]],
+    ids=["four panels", "five panels"],
+)
+@pytest.mark.parametrize("module", [training_results, learning_curves])
+def test_gaps_between_panels_are_even(module: ModuleType, cells: list[str], make_study: Any) -> None:
+    """What the dashed line is stood at the end of a short last row, and pushed the second column away from the first."""
+    optimizers = ["adam", "sgd"] if len(cells) == 2 else ["sgd"]
+    rules = ["none", "norm:0.5", "value:0.01", "parameter:0.3", "adaptive:0.02", "signal:0.001"]
+    runs = grid(**TRAINING | {"clipping": rules}, optimizer=optimizers, cell=cells, seed=[0, 1])
+    _, _, axes = show(module, make_study(runs))
+    places = [ax.get_position() for ax in axes]
+    columns = sorted({(round(place.x0, 3), round(place.x1, 3)) for place in places})
+    gaps = [right[0] - left[1] for left, right in itertools.pairwise(columns)]
+    assert len(columns) == (2 if len(axes) == 4 else 3) and max(gaps) < 1.05 * min(gaps), gaps
 
 
 def test_means_are_those_of_the_pages_table(study: reader.Tables) -> None:

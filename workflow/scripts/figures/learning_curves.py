@@ -256,7 +256,7 @@ def draw(data: pd.DataFrame) -> Figure:
     panels, paint, drawn = list(data["panel"].cat.categories), facets.hues(data), drawn_hues(data)
     figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
     medians, banded = curves(data), _banded(data)
-    for ax, panel, (_, last, _) in zip(axes, panels, layout.edges(axes, data), strict=True):
+    for ax, panel, at_end in zip(axes, panels, layout.right_ends(axes, data), strict=True):
         rows = data[data["panel"] == panel]
         part = data[data["part"] == rows["part"].iloc[0]]
         asked = str(rows["asked"].iloc[0])
@@ -272,7 +272,7 @@ def draw(data: pd.DataFrame) -> Figure:
         layout.panel_title(ax, str(panel), 34)
         if broken := int(runs["broken"].sum()):
             layout.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
-        _labels(ax, rows, panel_curves, paint[asked], last)
+        _labels(ax, rows, panel_curves, paint[asked], at_end)
     _finish(figure, axes, data, paint)
     return figure
 
@@ -342,12 +342,12 @@ def _marks(ax: Axes, rows: pd.DataFrame, colour: Any, low: float, high: float) -
 
 
 def _labels(
-    ax: Axes, rows: pd.DataFrame, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], last: bool
+    ax: Axes, rows: pd.DataFrame, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], at_end: bool
 ) -> None:
     """Names at the ends of curves, of coinciding ones together, and what the dashed line is."""
     baseline, asked = float(rows["baseline_loss"].mean()), str(rows["asked"].iloc[0])
     labels: list[tuple[float, str, Any]] = []
-    if math.isfinite(baseline) and last:
+    if math.isfinite(baseline) and at_end:
         labels.append((baseline, "learnt nothing", "#555555"))
     hues = [hue for hue in paint if (panel_curves["hue"] == hue).any()]
     if asked and len(hues) <= MOST_DIRECT:
