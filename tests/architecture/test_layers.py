@@ -41,6 +41,7 @@ LAYERS = {
     "prove_cell": {"rnn_core", "study"},
     "run_block": {"rnn_core", "study"},
     "verify_runs": {"rnn_core", "study"},
+    "sample_theory": {"study"},
     "plan_study": {"threadpoolctl", "rnn_core", "study"},
     "check_engine": {"rnn_core", "study"},
 }

@@ -731,6 +731,22 @@ def test_a_gradient_of_exactly_zero_is_shown_and_counted(make_study: Any, tmp_pa
     assert "exactly" in render("training_traces", facts=facts)
 
 
+def test_runs_without_a_gradient_at_the_last_step_are_counted(make_study: Any, tmp_path: Path) -> None:
+    """Of some runs no sequence of a batch is as long as the others: nothing can be compared with a gradient of zero."""
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, seed=[0, 1, 2])
+    short = [run | {"ends": (2, 4)} if run["clipping"] == "none" and run["seed"] else run for run in runs]
+    tables = traced(make_study(short), tmp_path, lambda *_: 1.0)
+    _, facts, _ = show(training_traces, tables)
+    said = " ".join(facts["claims"])
+    assert "2 of 6 runs are left out, and not counted above." in plain(said)
+    assert "no sequence of a batch has all T steps" in said and "in all 4 runs" in plain(facts["title"])
+    assert "A line jumps up" in re.sub(r"\s+", " ", render("training_traces", facts=facts))
+    frames = {table: pd.read_parquet(file) for table, file in tables.files.items()}
+    counts = {address["kind"]: (address["value"], address["where"]) for _, address in addresses(said)}
+    value, where = counts["runs_without_last_step"]
+    assert second.KINDS["runs_without_last_step"](frames, where) == value == 2
+
+
 def test_long_sequences_are_thinned(make_study: Any, tmp_path: Path) -> None:
     tables = make_study([TRAINING | {"sequence_length": 500, "spectral_radius": 0.9}])
     data, _, (ax,) = show(training_traces, traced(tables, tmp_path, lambda *_: 0.5))

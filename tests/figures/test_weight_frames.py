@@ -1,4 +1,4 @@
-"""The figure of which steps write the recurrent weights' gradient: its bars, its words, and what it says where nobody asked."""
+"""The figures of what traces hold besides: which steps write the recurrent weights' gradient, and how large a gradient's entries are."""
 
 import math
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from figures import entry_sizes
 from figures import weight_gradient_by_step as figure
 from study.report import reader
 from study.report.sentences.weights import kinds_of
 from study.report.words import plain
-from tests.figures.drawn import PROPAGATION, grid, render, show, weight_parts
+from tests.figures.drawn import LN10, PROPAGATION, grid, lines, render, show, weight_parts
 from tests.figures.drawn import rate_of as synthetic_rate
 
 RUNS = grid(
@@ -104,3 +105,42 @@ def test_a_loss_at_every_step_is_explained(make_study: Any) -> None:
     _, facts, _ = show(figure, make_study([run | {"loss_at": "every"} for run in RUNS]))
     assert "every" in facts["shown"]
     assert "from all losses after it" in render("weight_gradient_by_step", facts=facts | {"claims": []})
+
+
+# ---- how large entries are -------------------------------------------------------------------------------------------------
+
+
+def test_entries_are_the_median_networks_in_decades(tables: reader.Tables) -> None:
+    """A quantile is another one, of another step, or in binary digits."""
+    data, facts, axes = show(entry_sizes, tables)
+    assert {"networks", "three radii", "several"} <= set(facts["shown"])
+    for (panel, rows), ax in zip(data.groupby("panel", observed=True), axes, strict=True):
+        activation, radius = panel[:4], float(panel.split("= ")[1][:-1])
+        run = {"activation": activation, "spectral_radius": radius, "seed": 1}  # the median of three
+        for row in rows.to_dict("records"):
+            norm = -1.0 + synthetic_rate(run) * row["lag"] / LN10
+            assert row["log2_entry_min"] == pytest.approx(norm - 3 * math.log10(2.0))
+            assert row["log2_entry_median"] == pytest.approx(norm)
+            assert row["log2_entry_max"] == pytest.approx(norm + 3 * math.log10(2.0))
+        assert list(rows["lag"]) == list(range(50))
+        (median,) = lines(ax, "median")
+        np.testing.assert_allclose(median.get_ydata(), rows["log2_entry_median"])
+        low, high = ax.get_ylim()
+        for line in lines(ax, "limit"):
+            assert low < line.get_ydata()[0] < high
+    assert "rounded to zero" in render("entry_sizes", facts=facts | {"claims": [], "shown": ["limits"]})
+
+
+def test_the_ends_of_formats_are_theirs(make_study: Any) -> None:
+    """2^-24 and 2^-149 are the smallest numbers of float16 and float32."""
+    (run,) = grid(**PROPAGATION, activation="tanh", spectral_radius=1.0, sequence_length=60, seed=0)
+    _, _, (ax,) = show(entry_sizes, make_study([run | {"rate": -2.5}]))
+    np.testing.assert_allclose(
+        sorted(line.get_ydata()[0] for line in lines(ax, "limit")), [-149 * math.log10(2), -24 * math.log10(2)]
+    )
+
+
+def test_where_nobody_asked_for_entries_it_says_what_to_add(make_study: Any) -> None:
+    data, facts, _ = show(entry_sizes, make_study([run | {"weights": False} for run in RUNS[:4]]))
+    assert data.empty and not facts["drawn"]
+    assert "traces: [entry_quantiles]" in facts["claims"][0]

@@ -81,12 +81,42 @@ def finite(values: pd.Series) -> pd.Series:
 # ---- gradients and growth
 
 
+def from_last_step(tables: Tables, networks: pd.DataFrame) -> pd.DataFrame:
+    """Without tasks of which another step than the last ever has a loss: its gradient has a part of its own there."""
+    traces = tables["traces"][tables["traces"]["update"] == 0]
+    elsewhere = traces[(traces["lag"] > 0) & (traces["log10_immediate_norm"].fillna(-math.inf) > -math.inf)]
+    mixed = networks[networks["run_key"].isin(set(elsewhere["run_key"]))]["task"]
+    return networks[(networks["task_loss_at"] != "every") & ~networks["task"].isin(set(mixed))]
+
+
+def drawn_ratios(tables: Tables) -> pd.Series:
+    return from_last_step(tables, starts(tables["runs"]))["log10_gradient_ratio"]
+
+
 def linear_law_miss(tables: Tables, where: Where) -> float:
     networks = pd.concat([longest(own) for own in by_sweep(tables["runs"])]).drop_duplicates("run_key")
-    networks = pick(networks, where)
+    networks = from_last_step(tables, pick(networks, where))
     networks = networks[np.isfinite(networks["log10_gradient_ratio"]) & networks["linear_rate"].notna()]
     law = networks["linear_rate"] * (networks["sequence_length"] - 1) / math.log(10)
     return float((networks["log10_gradient_ratio"] - law).abs().median())
+
+
+def rest_law_miss(tables: Tables, where: Where) -> float:
+    networks = pd.concat([longest(own) for own in by_sweep(tables["runs"])]).drop_duplicates("run_key")
+    networks = pick(networks, where)
+    networks = networks[np.isfinite(networks["log10_gradient_ratio"]) & networks["linear_rate"].isna()]
+    networks = networks[np.isfinite(networks["rest_rate"].astype(float))]
+    law = networks["rest_rate"] * (networks["sequence_length"] - 1) / math.log(10)
+    return float((networks["log10_gradient_ratio"] - law).abs().median())
+
+
+def rest_critical(tables: Tables, where: Where) -> np.ndarray:
+    """Of the gated networks, each once, the radius at which the law at rest turns."""
+    networks = pick(compared(tables["runs"]), where)
+    networks = networks[networks["linear_rate"].isna() & networks["rest_rate"].notna()]
+    networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
+    once = networks.drop_duplicates(["cell", "activation", "initializer", "hidden_size", "seed"])
+    return once["critical_radius_predicted"].to_numpy(dtype=float)
 
 
 def mean_growth(tables: Tables, where: Where) -> float:
@@ -170,9 +200,14 @@ def nearest_error(tables: Tables, where: Where) -> float:
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "linear_law_miss": linear_law_miss,
-    "exactly_zero": lambda t, w: count(starts(t["runs"])["log10_gradient_ratio"] == -math.inf),
+    "rest_law_miss": rest_law_miss,
+    "rest_critical": lambda t, w: float(np.median(rest_critical(t, w))),
+    "rest_critical_low": lambda t, w: float(rest_critical(t, w).min()),
+    "rest_critical_high": lambda t, w: float(rest_critical(t, w).max()),
+    "exactly_zero_from_last_step": lambda t, w: count(drawn_ratios(t) == -math.inf),
+    "without_ratio_from_last_step": lambda t, w: count(drawn_ratios(t).isna()),
+    "starts_from_last_step": lambda t, w: float(len(drawn_ratios(t))),
     "without_ratio": lambda t, w: count(starts(t["runs"])["log10_gradient_ratio"].isna()),
-    "starts_in_all": lambda t, w: float(len(starts(t["runs"]))),
     "mean_growth": mean_growth,
     "growth_percent": lambda t, w: abs(math.exp(mean_growth(t, w)) - 1.0),
     "growth_factor": lambda t, w: math.exp(mean_growth(t, w)),

@@ -60,6 +60,13 @@ def runs_below_baseline(tables: Tables, where: Where) -> float:
     return float(count)
 
 
+def runs_below_at_first(tables: Tables, where: Where) -> float:
+    """Runs whose first training batch already has a lower loss than the held-out prediction without memory."""
+    runs = once(chosen(tables["runs"], where)).set_index("run_key")
+    first = tables["updates"][tables["updates"]["update"] == 0].drop_duplicates("run_key").set_index("run_key")["loss"]
+    return float(sum(first[key] < runs["baseline_loss"][key] for key in runs.index))
+
+
 # ---- clipping
 
 
@@ -132,6 +139,7 @@ def middle(values: pd.Series) -> float:
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "runs_below_baseline": runs_below_baseline,
+    "runs_below_at_first": runs_below_at_first,
     "runs_by_rule": runs_by_rule,
     "runs_broken_by_rule": runs_broken_by_rule,
     "clipped_share": clipped_share,
@@ -144,6 +152,9 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "first_step_kept": lambda tables, where: float((np.abs(change(tables, where)) <= DOUBLE).sum()),
     "first_step_change": lambda tables, where: float(np.median(change(tables, where))),
     "first_step_zero_after": lambda tables, where: float((first_steps(tables, {})["final"] == -math.inf).sum()),
+    "runs_without_last_step": lambda tables, where: float(
+        first_steps(tables, {})[["first", "final"]].isna().any(axis=1).sum()
+    ),
     "runs_traced_to_end": lambda tables, where: float(len(change(tables, where))),
     "runs_broken": lambda tables, where: float(broke(once(chosen(tables["runs"], {}))).sum()),
     "runs_trained": lambda tables, where: float(len(once(chosen(tables["runs"], {})))),

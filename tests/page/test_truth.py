@@ -41,6 +41,11 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"activation": "relu", "spectral_radius": r, "seed": s, "rate": q * (r - 1.1)}
         for r in (0.8, 1.0, 1.5) for s, q in enumerate((2.0, 1.0, -1.0, 3.0, 0.2, 9.0))
     ],
+    "sequences that end at different steps": [
+        ONE | {"task": task, "cell": c, "seed": s, "rate": -0.1 * s, **ends}
+        for task, ends in (("kinds", {"ends": (0, 3, 5)}), ("sums", {"loss_at": "every"}), ("white_noise", {}))
+        for c in ("vanilla", "lstm") for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)

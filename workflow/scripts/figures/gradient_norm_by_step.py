@@ -1,4 +1,4 @@
-"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law."""
+"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law or the law at rest."""
 
 import math
 from typing import Any
@@ -15,7 +15,18 @@ from matplotlib.patches import Patch
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
-from study.report.words import LONGEST_TITLE, decimals, marked, marked_count, name_of, number, plain, power
+from study.report.words import (
+    LONGEST_TITLE,
+    decimals,
+    few,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    number,
+    plain,
+    power,
+)
 from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
@@ -34,14 +45,13 @@ GROUP = ["panel", "hue"]
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
-    """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the linear law.
+    """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the law.
 
-    ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
+    The law is the linear one; of a gated cell, which has none, the law at rest. ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
     """
-    runs = tables.runs(
-        "linear_rate", "growth_rate", "task_loss_at"
-    )  # what the task decides where the config says nothing
-    runs = measures.starts(runs[runs["task_loss_at"] == "last"])
+    runs = measures.starts(tables.runs("linear_rate", "rest_rate", "growth_rate", "task_loss_at", "data"))
+    tasks = _tasks(tables, runs)
+    runs = runs[_from_last_step(runs, tasks)]
     if runs.empty:
         return pd.DataFrame()
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
@@ -53,7 +63,26 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()  # no gradient is a number
     for name in GROUP:
         data[name] = pd.Categorical(data[name], categories=runs[name].cat.categories, ordered=True)
+    data = data.assign(tasks=[tasks] * len(data))
     return data.sort_values([*GROUP, "lag"], ignore_index=True)
+
+
+def _tasks(tables: reader.Tables, starts: pd.DataFrame) -> tuple[str, ...]:
+    """Tasks of which no step but the last has a loss. Of sequences in a file, some may end before it: then another step has one, too."""
+    last = starts[starts["task_loss_at"] == "last"]  # as the task decides where the config says nothing
+    keys = pa.array(last.loc[last["data"].notna(), "run_key"], pa.string())
+    wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
+    has_loss = wanted & (pc.field("log10_immediate_norm") > -math.inf)
+    several: set[str] = set()
+    for piece in tables.pieces("traces", ["run_key"], has_loss) if len(keys) else ():
+        several |= set(piece["run_key"])
+    mixed = set(last.loc[last["run_key"].isin(several), "task"])
+    return tuple(sorted(set(last["task"]) - mixed))
+
+
+def _from_last_step(runs: pd.DataFrame, tasks: tuple[str, ...]) -> pd.Series:
+    """Whether a gradient comes from the last step alone."""
+    return (runs["task_loss_at"] == "last") & runs["task"].isin(tasks)
 
 
 def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
@@ -107,7 +136,8 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
     return pd.DataFrame(over_networks).assign(
         **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
-        linear=_linear_law(lags, rows["linear_rate"]),
+        linear=_linear_law(lags, measures.law(rows)),  # null where there is no law
+        at_rest=bool(measures.has_law_at_rest(rows).any()),
     )  # fmt: skip
 
 
@@ -128,10 +158,14 @@ def ends(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title, last = _title(study), ends(data)
+    tasks = data["tasks"].iloc[0]
+    title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()
+    linear = (data["linear"].notna() & ~data["at_rest"]).any()
     shown = [
-        *(["linear"] if laws else []),
+        *(["linear"] if linear else []),
+        *(["at rest"] if data["at_rest"].any() else []),
+        *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
@@ -143,13 +177,22 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["leaving"] if len(leaving(data)) else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
         *(["law leaves"] if _law_leaves(data) else []),
+        *(["mixed"] if mixed else []),
     ]
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
-        f"back from the end{_hues_in_words(data)}{', with the linear law dashed' if laws else ''}. {title}"
+        f"back from the end{_hues_in_words(data)}{_laws_in_words(linear, bool(data['at_rest'].any()))}. {title}"
     )
-    return drawing.facts(title, alt, [*(_linear(study) if laws else ()), *_lost(study), facets.left_out(data)], shown)
+    claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
+    return drawing.facts(title, alt, claims, shown)
+
+
+def _laws_in_words(linear: bool, at_rest: bool) -> str:
+    laws = listed(
+        [*(["the linear law"] if linear else []), *(["the law at rest of gated cells"] if at_rest else [])] or [""]
+    )
+    return f", with {laws} dashed" if laws else ""
 
 
 def _hues_in_words(data: pd.DataFrame) -> str:
@@ -157,18 +200,19 @@ def _hues_in_words(data: pd.DataFrame) -> str:
     return f", one line for each {described_axes()[by]['label']}" if by else ""
 
 
-def _longest(part: measures.Part) -> pd.DataFrame:
-    """A part's runs at the longest sequence of their kind."""
-    return measures.at_longest(part.runs, [axis for axis in part.axes if axis != "sequence_length"])
+def _longest(part: measures.Part, tasks: tuple[str, ...]) -> pd.DataFrame:
+    """A part's runs that can be drawn, at the longest sequence of their kind."""
+    longest = measures.at_longest(part.runs, [axis for axis in part.axes if axis != "sequence_length"])
+    return longest[_from_last_step(longest, tasks)]
 
 
-def _ends_of(study: Study) -> list[tuple[float, str, dict[str, Any], int]]:
+def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, str, dict[str, Any], int]]:
     """Median decades of every kind of start at every spectral radius: value, name, address and T, at the longest sequence."""
     medians = []
     for part in study.parts:
         if part.trains:
             continue
-        for chosen, runs in measures.grouped(_longest(part), part.axes):
+        for chosen, runs in measures.grouped(_longest(part, tasks), part.axes):
             known = runs["log10_gradient_ratio"].dropna().to_numpy()
             if len(known):
                 settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
@@ -178,15 +222,15 @@ def _ends_of(study: Study) -> list[tuple[float, str, dict[str, Any], int]]:
     return medians
 
 
-def _title(study: Study) -> str:
-    """From the smallest to the largest factor of all that the study holds."""
-    medians = sorted(_ends_of(study), key=lambda each: each[0])
+def _title(study: Study, tasks: tuple[str, ...]) -> str:
+    """From the smallest to the largest factor of all that could be drawn."""
+    medians = sorted(_ends_of(study, tasks), key=lambda each: each[0])
     if not medians:
         return "No gradient of this study is a number when it arrives at the first time step."
     low, high = medians[0], medians[-1]
     length = marked_count(high[3], "setting", axis="sequence_length")
     going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
-    whose = "the median network's gradient" if _has_medians(study) else "the gradient"
+    whose = "the median network's gradient" if _has_medians(study, tasks) else "the gradient"
     sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
     if low[0] == -np.inf:
         sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
@@ -198,48 +242,67 @@ def _title(study: Study) -> str:
     return text if all(names) and len(plain(text)) <= LONGEST_TITLE else short
 
 
-def _has_medians(study: Study) -> bool:
+def _has_medians(study: Study, tasks: tuple[str, ...]) -> bool:
     """Whether some kind of network has several networks, so that its line is a median."""
     return any(
         rows["log10_gradient_ratio"].notna().sum() > 1
         for part in study.parts
         if not part.trains
-        for _, rows in measures.grouped(_longest(part), part.axes)
+        for _, rows in measures.grouped(_longest(part, tasks), part.axes)
     )
 
 
-def _linear(study: Study) -> list[str]:
-    """How far the linear law is off at the first time step, by activation function: the best and the worst."""
-    starts = pd.concat([_longest(part) for part in study.start_parts])
+def _misses(study: Study, tasks: tuple[str, ...]) -> list[str]:
+    """How far the linear law is off at the first time step, by activation function, and the law at rest of gated cells."""
+    starts = pd.concat([_longest(part, tasks) for part in study.start_parts])
     starts = starts.drop_duplicates("run_key")
-    starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float)) & starts["linear_rate"].notna()]
+    starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float))]
+    linear = starts[starts["linear_rate"].notna()]
+    at_rest = starts[measures.has_law_at_rest(starts) & np.isfinite(starts["rest_rate"].astype(float))]
+    return [
+        *_miss(linear, "linear law", "linear_law_miss", "activation"),
+        *_miss(at_rest, "law at rest", "rest_law_miss", "cell"),
+    ]
+
+
+def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
+    """The best and the worst value of the axis."""
     if starts.empty:
         return []
-    law = starts["linear_rate"] * (starts["sequence_length"] - 1) / math.log(10)
-    off = (starts["log10_gradient_ratio"] - law).abs().groupby(starts["activation"]).median().sort_values()
-    misses = [
-        (marked(number(value, 2), "linear_law_miss", value, activation=name), name) for name, value in off.items()
-    ]
+    decades = measures.law(starts) * (starts["sequence_length"] - 1) / math.log(10)
+    off = (starts["log10_gradient_ratio"] - decades).abs().groupby(starts[axis]).median().sort_values()
+    misses = [(marked(number(value, 2), kind, value, **{axis: name}), name) for name, value in off.items()]
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
     if len(misses) > 1:
         miss += f" ({misses[0][1]}) up to {misses[-1][0]} ({misses[-1][1]})"
-    return [f"{'In the median, the' if len(starts) > 1 else 'The'} linear law misses by {miss}."]
+    return [f"{'In the median, the' if len(starts) > 1 else 'The'} {law} misses by {miss}."]
 
 
-def _lost(study: Study) -> list[str]:
+def _lost(study: Study, tasks: tuple[str, ...]) -> list[str]:
     """Networks with a gradient of exactly zero, or without a number."""
     starts = measures.starts(study.all_runs)
+    starts = starts[_from_last_step(starts, tasks)]
     zero, total = int((starts["log10_gradient_ratio"] == -np.inf).sum()), len(starts)
     broken = int(starts["log10_gradient_ratio"].isna().sum())
-    of = f" of {marked_count(total, 'starts_in_all')} networks"
+    of = f" of {marked_count(total, 'starts_from_last_step')} networks"
     sentences = []
     if zero:
         sentences.append(
-            f"In {marked_count(zero, 'exactly_zero')}{of} the gradient is exactly zero at the first time step."
+            f"In {marked_count(zero, 'exactly_zero_from_last_step')}{of} the gradient is exactly zero at the first time step."
         )
     if broken:
-        sentences.append(f"In {marked_count(broken, 'without_ratio')}{of} it is not a number.")
+        sentences.append(f"In {marked_count(broken, 'without_ratio_from_last_step')}{of} it is not a number.")
     return sentences
+
+
+def _mixed(study: Study, tasks: tuple[str, ...]) -> str:
+    """What is not drawn, because losses at other steps would mix gradients of different age."""
+    starts = measures.starts(study.all_runs)
+    others = starts[~_from_last_step(starts, tasks)]
+    if others.empty:
+        return ""
+    names = sorted(set(others["task"]) - set(tasks))
+    return f"Networks with a loss at other steps, too, are not drawn{f': {few(names)}' if names else ''}."
 
 
 # ---- drawing
@@ -402,7 +465,10 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     """Only what is drawn."""
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
+    linear = (data["linear"].notna() & ~data["at_rest"]).any()
     law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
+    if data["at_rest"].any():
+        law = "linear law; gated cells: at rest" if linear else "law at rest"
     zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
     leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}

@@ -15,7 +15,7 @@ from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, na
 
 NOTHING = drawing.Nothing(
     "This study does not measure the spectra of its networks.",
-    "Add the key spectra to the config, for example `spectra: {exponents: 8, singular_values: [1, 10, 100]}`.",
+    "Add the key spectra to the config, and below it exponents: 8 and singular_values: [1, 10, 100].",
 )
 SAME_RATE = 0.02  # ln per step
 MOST_KINDS = 4  # rows of the figure
@@ -142,6 +142,14 @@ class _Survivor:
         )
 
     @property
+    def interval(self) -> str:
+        if not np.isfinite(self.mean.low):
+            return ""
+        ends = {"surviving_low": max(0.0, self.mean.low), "surviving_high": self.mean.high}
+        words = [marked(number(end, 2 if end < 10 else 3), kind, end, **self.where) for kind, end in ends.items()]
+        return f" ({words[0]} to {words[1]})"
+
+    @property
     def name(self) -> str:
         return name_of(self.where, first="spectral_radius") if self.where else ""
 
@@ -165,31 +173,24 @@ def _title(survivors: list[_Survivor]) -> str:
     first, last = survivors[0], survivors[-1]
     of = f" of {marked_count(first.size, 'directions')} directions" if first.size else " directions"
     steps = f"Over {marked_count(first.lag, 'spectra_lag')} steps,"
+    best = f"keep{'s' if plain(first.count) == '1' else ''} one percent of what the best keeps"
     if len(survivors) == 1 or plain(first.count) == plain(last.count):
-        many = " in every setting" if len(survivors) > 1 else ""
-        return f"{steps} {first.count}{of} keep one percent of what the best keeps{many}."
-    text = f"{steps} {first.count}{of} keep one percent of what the best keeps for {first.name}, and {last.count} for {last.name}."
+        return f"{steps} {first.count}{of} {best}{' in every setting' if len(survivors) > 1 else ''}."
+    text = f"{steps} {first.count}{of} {best} for {first.name}, and {last.count} for {last.name}."
     short = f"{steps} between {first.count} and {last.count}{of} keep one percent of what the best keeps."
     return text if len(plain(text)) <= LONGEST_TITLE else short
 
 
 def _intervals(survivors: list[_Survivor]) -> str:
     """The numbers of surviving directions with their intervals."""
-    if not survivors or not any(np.isfinite(each.mean.low) for each in survivors):
-        return "" if not survivors else "With one network a setting, there is no interval."
+    if not survivors:
+        return ""
+    if not any(np.isfinite(each.mean.low) for each in survivors):
+        return "With one network a setting, there is no interval."
     chosen = facets.spread(survivors, 6)
-    said = []
-    for each in chosen:
-        ends = [
-            marked(number(max(0.0, end), 2 if end < 10 else 3), f"surviving_{side}", end, **each.where)
-            for side, end in (("low", each.mean.low), ("high", each.mean.high))
-            if np.isfinite(end)
-        ]
-        said.append(
-            f"{each.count}{f' (interval {ends[0]} to {ends[1]})' if len(ends) == 2 else ''}{f' for {each.name}' if each.name else ''}"
-        )
     some = " Some of them:" if len(chosen) < len(survivors) else ""
-    return f"Mean over networks of the directions that survive, with the interval in which the mean lies.{some} {itemized(said)}."
+    said = itemized(f"{each.count}{each.interval}{f' for {each.name}' if each.name else ''}" for each in chosen)
+    return f"The directions that survive, mean over networks, with the interval of the mean.{some} {said}."
 
 
 def _largest(study: Study) -> str:
@@ -220,7 +221,7 @@ def _ruler(study: Study) -> str:
     said = marked(number(middle, 2), "growth_minus_lyapunov", middle)
     if middle < SAME_RATE:
         return f"In the median network, the measured growth rate is within {said} a step of it: the rate belongs to the network, not to the readout."
-    return f"In the median network, the measured growth rate and this exponent are {said} a step apart: the sequences are too short for the gradient to turn."
+    return f"In the median network, the measured growth rate and this exponent are {said} a step apart. The readout's direction and the other samples of the batch make the difference."
 
 
 def _chaos(study: Study) -> str:

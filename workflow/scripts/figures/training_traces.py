@@ -196,6 +196,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         ),
         _largest(trained_parts, _ends_of(data)),
         _lost(runs, broken),
+        _without_last_step(runs),
         _zero(zero),
         NO_ROOM if data["left_out"].iloc[0] else "",
     ]
@@ -206,6 +207,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["broken"] if broken else []),
         *(["zero"] if (data["relative"] == -math.inf).any() else []),
         *(["every"] if (runs["task_loss_at"] == "every").any() else []),
+        *(["own data"] if runs["data"].notna().any() else []),
         *(["band"] if data["seed"].nunique() > 1 else []),
         *(["scales"] if len(set(scale.values())) > 1 else []),
         *(["cut"] if _cut(drawn, scale) else []),
@@ -235,6 +237,19 @@ def _lost(runs: pd.DataFrame, broken: int) -> str:
     if not broken:
         return ""
     return f"{marked_count(broken, 'runs_broken')} of {marked_count(len(runs), 'runs_trained')} runs broke down before the end. They are not counted here."
+
+
+def _without_last_step(runs: pd.DataFrame) -> str:
+    """How many runs recorded a gradient that cannot be compared with the last step's, because that is exactly zero."""
+    recorded = runs[runs["last_update"].notna()]
+    count = int(recorded[["first", "final"]].isna().any(axis=1).sum())
+    if not count:
+        return ""
+    total = marked_count(len(runs), "runs_trained")
+    text = f"{marked_count(count, 'runs_without_last_step')} of {total} runs {'is' if count == 1 else 'are'} left out, and not counted above."
+    text += " At the last step their gradient is exactly zero, before training or after it, so nothing can be compared with it."
+    ragged = recorded["data"].notna().any()
+    return f"{text} That is so where no sequence of a batch has all T steps." if ragged else text
 
 
 def _zero(zero: int) -> str:

@@ -36,22 +36,10 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = runs[runs["weight_grad_steps"].notna()]
     if runs.empty:
         return pd.DataFrame()
-    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
-    runs = measures.at_longest(runs, axes)
-    others = [axis for axis in axes if axis != "spectral_radius"]
-    fewer = "spectral_radius" in axes and runs["spectral_radius"].nunique() > 3
-    if fewer:
-        runs = pd.concat([facets.three_radii(rows) for _, rows in measures.grouped(runs, others)])
-    order = [*others, "spectral_radius"] if "spectral_radius" in axes else others
-    runs = facets.panels(runs, order).reset_index(drop=True)
+    runs = facets.start_panels(runs)
     bars = pd.concat([_bars(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
     bars["panel"] = pd.Categorical(bars["panel"], categories=runs["panel"].cat.categories, ordered=True)
-    radii = (
-        runs.groupby(others, dropna=False)["spectral_radius"].nunique()
-        if others
-        else runs["spectral_radius"].agg(["nunique"])
-    )
-    return bars.assign(fewer=fewer, across=int(radii.max())).sort_values(["panel", "first"], ignore_index=True)
+    return bars.sort_values(["panel", "first"], ignore_index=True)
 
 
 def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +51,7 @@ def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
     first = runs.iloc[0]
     return pd.DataFrame(heights).assign(
-        panel=first["panel"], left_out=first["left_out"], first=edges[:-1], last=edges[1:] - 1, sequence_length=T,
+        **{name: first[name] for name in ("panel", "left_out", "fewer", "across")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=T,
         networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
         all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"),
     )  # fmt: skip

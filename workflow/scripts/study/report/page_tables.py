@@ -112,6 +112,7 @@ def how_measured(study: Study) -> dict[str, Any]:
     return {
         "networks": len(networks),
         "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),
+        "own_data": bool(networks["data"].notna().any()) if len(networks) else False,
         "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
         "lengths": [
             marked_count(T, "setting", axis="sequence_length")
@@ -126,7 +127,9 @@ def how_measured(study: Study) -> dict[str, Any]:
         if len(networks)
         else [],
         "rulers": [
-            name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
+            name
+            for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")
+            if (networks["predicted_by"] == name).any()
         ],
         "bistable": marked_count(bistable, "bistable") if bistable else "",
         "dead": marked_count(dead, "with_dead_samples") if dead else "",

@@ -47,7 +47,10 @@ def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float)
 
 
 def spectra_rows(problem: Problem, evaluation: Evaluation) -> list[Row]:
-    """The exact identities that the spectra of a network must obey, and those of a linear network whose eigenvalues are known."""
+    """The exact identities that the spectra of a network must obey, and those of a linear network whose eigenvalues are known.
+
+    Where rounding decides there is no row.
+    """
     from rnn_core.oracles import spectra
 
     found = [*spectra.check(problem, evaluation), spectra.check_eigenvalues()]
