@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_core import Gradients
 from rnn_core.arrays import Array, dtype_name
-from rnn_core.bptt import Gradients
 from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, step_errors, worst
 from rnn_core.oracles.steps import moved, noise
 from rnn_core.scaling import Scaled, add, exponent_of, mantissa_and_exponents, times_power_of_two
