@@ -136,10 +136,7 @@ def test_oracles_do_not_use_the_engines_backward_code() -> None:
     """An oracle that shares a cell, an activation or the time loop with the engine shares its mistakes."""
     backward = {"bptt", "tape", "wide", "cells", "activations", "losses", "readout", "compiled"}
     harmless = {"Gradients", "Tape"}  # of rnn_core's own names: what an evaluation hands over
-    runs_the_engine = {  # to compare with
-        "torch_modules": {"rnn_core.bptt"},
-        "spectra": {"rnn_core", "rnn_core.bptt", "rnn_core.cells", "rnn_core.tape"},
-    }
+    runs_the_engine = {"torch_modules": {"rnn_core.bptt"}}  # to compare with
     for file in (ROOT / "rnn_core" / "oracles").glob("*.py"):
         nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
