@@ -50,7 +50,7 @@ def draw_traces(probe: Any, axes: Any) -> Any:
 def draw_lost(probe: Any, axes: Any) -> Any:
     """Which part of the gradient's entries narrower formats would lose, step by step."""
     t = np.arange(1, len(probe.log10_grad_norm) + 1)
-    for name, colour in FORMATS.items():
+    for name, colour in FORMATS.items() if probe.lost else ():
         for kind, style in (("flushed", "-"), ("overflowed", "--")):
             fraction = probe.lost[f"{name}_{kind}"]
             if fraction.any():
@@ -68,7 +68,7 @@ def draw_lost(probe: Any, axes: Any) -> Any:
     if axes.lines:
         _legend(axes)
     else:
-        axes.text(0.5, 0.5, "nothing", transform=axes.transAxes, ha="center", color=GREY)
+        axes.text(0.5, 0.5, "nothing" if probe.lost else "not known", transform=axes.transAxes, ha="center", color=GREY)
     return axes
 
 

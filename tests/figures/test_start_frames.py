@@ -259,6 +259,22 @@ def test_sequences_of_a_file_that_all_end_at_the_last_step_are_drawn(make_study:
     )
 
 
+def test_twelve_kinds_of_network_have_twelve_looks(make_study: Any) -> None:
+    """Green diamonds were two kinds, orange squares two others."""
+    runs = grid(
+        **PROPAGATION, cell=["vanilla", "residual", "gru", "lstm"], initializer=["gaussian", "orthogonal", "identity"],
+        sequence_length=[5, 60], seed=[0, 1, 2],
+    )  # fmt: skip
+    runs = [
+        run | {"rate": -0.1 * (1 + run["seed"]) - 0.01 * len(run["cell"]) - 0.003 * len(run["initializer"])}
+        for run in runs
+    ]
+    _, _, (left, *_) = show(seed_distribution, make_study(runs))
+    drawn = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines(left, "spread")]
+    assert len(drawn) == len(set(drawn)) == len({look[:2] for look in drawn}) == 12
+    assert len({style.marker(i) + style.CATEGORIES[i % 8] for i in range(64)}) == 64
+
+
 def test_networks_without_a_number_are_counted_not_dropped(lost: reader.Tables) -> None:
     data, facts, _ = show(gradient_norm_by_step, lost)
     last = gradient_norm_by_step.ends(data).set_index("spectral_radius")

@@ -1,5 +1,6 @@
 """The figures of training: their frames' numbers, their facts and their artists' data, never pixels."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -69,6 +70,24 @@ def test_a_run_that_broke_down_is_a_cross_where_nothing_has_been_learnt(study: r
     assert texts(digits, "baseline") == ["commonest\nclass: 10 %"]
     assert texts(mean, "baseline") == ["best constant\nprediction: 2.3"]
     assert "broken" in facts["shown"] and any("3 of 18" in plain(claim) for claim in facts["claims"])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["vanilla", "gru"], ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]],
+    ids=["four panels", "five panels"],
+)
+@pytest.mark.parametrize("module", [training_results, learning_curves])
+def test_gaps_between_panels_are_even(module: ModuleType, cells: list[str], make_study: Any) -> None:
+    """What the dashed line is stood at the end of a short last row, and pushed the second column away from the first."""
+    optimizers = ["adam", "sgd"] if len(cells) == 2 else ["sgd"]
+    rules = ["none", "norm:0.5", "value:0.01", "parameter:0.3", "adaptive:0.02", "signal:0.001"]
+    runs = grid(**TRAINING | {"clipping": rules}, optimizer=optimizers, cell=cells, seed=[0, 1])
+    _, _, axes = show(module, make_study(runs))
+    places = [ax.get_position() for ax in axes]
+    columns = sorted({(round(place.x0, 3), round(place.x1, 3)) for place in places})
+    gaps = [right[0] - left[1] for left, right in itertools.pairwise(columns)]
+    assert len(columns) == (2 if len(axes) == 4 else 3) and max(gaps) < 1.05 * min(gaps), gaps
 
 
 def test_means_are_those_of_the_pages_table(study: reader.Tables) -> None:
@@ -259,10 +278,29 @@ def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: reader.Tabl
     assert texts(broken, "under title") == ["3 of 9 break down"] and not texts(whole, "under title")
     assert lines(whole, "baseline")[0].get_ydata() == pytest.approx([2.3, 2.3])
     assert plain(facts["title"]) == (
-        "15 of 18 runs (digits) and 9 of 9 (input_mean) end below the loss of a network that has learnt nothing."
+        "15 of 18 runs (digits) and 9 of 9 (input_mean) end training below the held-out loss of a prediction without memory."
     )
     assert any(plain(claim) == "Runs on digits that end below that loss: 3 of 6 with no clipping, 6 of 6 with norm:1.0 and 6 of 6 with value:0.1."
                for claim in facts["claims"])  # fmt: skip
+
+
+def test_runs_that_begin_below_the_dashed_line_are_counted(make_study: Any, tmp_path: Path) -> None:
+    """The dashed line is of held-out sequences, the curves of others: below it nothing need be learnt."""
+    tables = make_study(grid(**TRAINING, seed=[0, 1, 2, 3]))
+    keys = set(tables.runs().loc[lambda runs: runs["seed"] > 0, "run_key"])
+    low = "At their first update, before anything is learnt, 1 of 4 runs are below that loss already."
+
+    def claims(name: str, high: float) -> list[str]:
+        (tmp_path / name).mkdir()
+        first = lambda rows: (rows["update"] == 0) & rows["run_key"].isin(keys)  # noqa: E731
+        own = edited(
+            tables, tmp_path / name, "updates", lambda rows: rows.assign(loss=rows["loss"].mask(first(rows), high))
+        )
+        _, facts, _ = show(learning_curves, own)
+        assert "all 4 runs end training below the held-out loss" in plain(facts["title"])
+        return [plain(claim) for claim in facts["claims"]]
+
+    assert low in claims("high", 2.4) and low.replace("1 of", "4 of") in claims("low", 2.2)
 
 
 def test_panels_of_a_task_share_their_scale(study: reader.Tables) -> None:
@@ -278,7 +316,7 @@ def test_a_point_is_said_to_be_a_median_only_where_updates_are_put_together(upda
     html = render("learning_curves", facts=facts).replace("\n", " ")
     assert ("the median over a few updates" in html) == (updates == 40)
     assert "last ten updates, or of all if there are fewer" in html
-    assert "on the held-out sequences" in html and "A line that falls below" in html
+    assert "on the held-out sequences" in html and "A line that begins above the dashed one" in html
 
 
 def test_curves_that_coincide_are_all_seen_and_named(make_study: Any) -> None:

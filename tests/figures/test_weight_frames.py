@@ -54,6 +54,7 @@ def test_bars_are_what_the_steps_contribute(tables: reader.Tables) -> None:
             assert row["against"] == pytest.approx(np.minimum(own, 0).sum(axis=1).mean())
         assert rows["with_it"].sum() - rows["against"].sum() == pytest.approx(1.0)
         assert list(rows["first"]) == [0, *(rows["last"][:-1] + 1)]
+        assert set(rows["last"] - rows["first"]) == {4}  # equally many steps
         assert rows["last"].iloc[-1] == 49
         upwards, downwards = ([bar for bar in ax.patches if bar.get_gid() == gid] for gid in ("with", "against"))
         np.testing.assert_allclose([bar.get_height() for bar in upwards], rows["with_it"])
@@ -105,6 +106,14 @@ def test_a_loss_at_every_step_is_explained(make_study: Any) -> None:
     _, facts, _ = show(figure, make_study([run | {"loss_at": "every"} for run in RUNS]))
     assert "every" in facts["shown"]
     assert "from all losses after it" in render("weight_gradient_by_step", facts=facts | {"claims": []})
+
+
+def test_of_a_cell_of_the_users_own_it_is_all_parameters(make_study: Any) -> None:
+    """∂L/∂W_hh is said of a module that may have no such matrix."""
+    for cells, words in ((["mamba"], "the parameters' gradient"), (["gru", "mamba"], "the weights' gradient")):
+        _, facts, _ = show(figure, make_study([run | {"cell": cell} for run in RUNS[:6] for cell in cells]))
+        assert words in plain(facts["title"]) and "W_hh" not in plain(" ".join([facts["title"], *facts["claims"]]))
+        assert "all its parameters" in render("weight_gradient_by_step", facts=facts | {"claims": []})
 
 
 # ---- how large entries are -------------------------------------------------------------------------------------------------

@@ -263,6 +263,18 @@ def test_a_name_of_the_readouts_is_refused() -> None:
         rc.prepare(rc.Experiment(cell="taken"))
 
 
+def test_which_step_writes_the_parameters_of_a_module() -> None:
+    """Σ cos_t ‖G_t‖ = ‖G‖, of all parameters that are trained, side by side."""
+    result = rc.run(elman(), traces=["weight_gradient", "entry_quantiles"])
+    parts = 10.0 ** result["log10_weight_grad_norm"] * np.nan_to_num(result["weight_grad_cosine"])
+    problem = rc.prepare(elman())
+    gradients = rc.evaluate(problem, problem.params, *problem.batch(0)).gradients
+    squares = sum(float((np.asarray(value) ** 2).sum()) for value in gradients.params.values())
+    assert parts.sum() == pytest.approx(math.sqrt(squares), rel=1e-10)
+    assert 1 <= result["weight_grad_steps"] <= len(parts)
+    assert np.isfinite(result["log2_entry_median"]).all()
+
+
 class OneNumber(nn.Module):
     """A state of one number a sample, one of a matrix, and a parameter that is a number."""
 

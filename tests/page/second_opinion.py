@@ -97,21 +97,32 @@ def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """Of every kind of network the longest sequence; all lengths where length is what the study varies as a number."""
     kinds = [c for c in columns_of_settings(tables) if c not in [*HOW_TRAINED, "seed", "sequence_length"]]
     most = rows.groupby(kinds, dropna=False)["sequence_length"].transform("max")
+    return rows if length_is_asked(rows) else rows[rows["sequence_length"] == most]
+
+
+def length_is_asked(rows: pd.DataFrame) -> bool:
+    """Whether length is the number that these networks vary most, and no spectral radius varies."""
     numbers = second_opinion_start.NUMBERS
     several = [name for name in numbers if rows[name].nunique() > 1 and rows[name].notna().all()]
     others = [name for name in several if name != "sequence_length"]
-    only_length = (
+    return (
         "sequence_length" in several
         and "spectral_radius" not in several
         and all(rows[name].nunique() < rows["sequence_length"].nunique() for name in others)
     )
-    return rows if only_length else rows[rows["sequence_length"] == most]
 
 
 @remembered
 def networks(tables: Tables, where: Where) -> pd.DataFrame:
     rows = beginnings(tables, where)
     return pick(rows if "sequence_length" in where else longest(tables, rows), where)
+
+
+def grown(tables: Tables, where: Where) -> pd.DataFrame:
+    """The networks whose growth is compared: all of one length, the longest, where length is what a sweep asks about."""
+    rows = networks(tables, where)
+    whole = beginnings(tables, {"sweep": where["sweep"]})
+    return rows[rows["sequence_length"] == whole["sequence_length"].max()] if length_is_asked(whole) else rows
 
 
 def counted_regime(tables: Tables, where: Where) -> float:
@@ -294,14 +305,14 @@ def growth_difference(tables: Tables, where: Where, end: int) -> float:
 
 @remembered
 def growth_interval(tables: Tables, where: Where) -> tuple[float, float, float]:
-    runs = networks(tables, place(where)).dropna(subset=["growth_rate"])
+    runs = grown(tables, place(where)).dropna(subset=["growth_rate"])
     values = paired(tables, where, runs, "growth_rate")
     return student(values[np.isfinite(values)])
 
 
 def count_zero_pairs(tables: Tables, where: Where) -> float:
     count: list[int] = []
-    runs = networks(tables, place(where)).dropna(subset=["growth_rate"])
+    runs = grown(tables, place(where)).dropna(subset=["growth_rate"])
     paired_by_seed(tables, where, runs, "growth_rate", count)
     return float(count[0])
 
@@ -316,7 +327,7 @@ def decades_difference(tables: Tables, where: Where, end: int) -> float:
 
 def largest_difference(tables: Tables, where: Where) -> float:
     """Between two networks of one seed that differ in the axis alone."""
-    runs, axis = networks(tables, place(where)), where["axis"]
+    runs, axis = grown(tables, place(where)), where["axis"]
     others = [name for name in columns_of_settings(tables) if name not in (axis, "trace_every")]
     groups = runs.groupby([list(map(str, runs[name])) for name in others])["log10_gradient_ratio"]
     with np.errstate(invalid="ignore"):
@@ -382,14 +393,16 @@ def beside(tables: Tables, where: Where) -> list[pd.DataFrame]:
 
 
 def best_in(tables: Tables, where: Where) -> float:
-    """In how many of them ``a`` has the best mean."""
+    """In how many of them no mean is better than that of ``a``."""
     axis, count = where["axis"], 0
     for runs in beside(tables, where):
         sign = 1 if runs["accuracy"].all() else -1
         means = {
-            str(v): sign * g.groupby("seed")["v"].mean().mean() for v, g in runs.groupby(list(map(str, runs[axis])))
+            v: sign * g.groupby("seed")["v"].mean().mean()
+            for v, g in runs.groupby(["None" if pd.isna(value) else str(value) for value in runs[axis]])
         }
-        count += max(means, key=lambda value: means[value]) == str(where["a"])
+        best = max(means.values())
+        count += abs(means.get(str(where["a"]), -math.inf) - best) <= 1e-12 * abs(best)
     return float(count)
 
 
@@ -443,7 +456,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
 
     deviations = []
     for sweep in dict.fromkeys(runs["sweep"]):
-        rows = networks(tables, {"sweep": sweep}).dropna(subset=["growth_rate"])
+        rows = grown(tables, {"sweep": sweep}).dropna(subset=["growth_rate"])
         everything = beginnings(tables, {"sweep": sweep})
         if len(everything):
             axes = varying(tables, everything, [*HOW_TRAINED])
@@ -661,7 +674,7 @@ KINDS: dict[str, Kind] = {
     "clearly_better": lambda t, w: clearly(t, w, better=True),
     "clearly_worse": lambda t, w: clearly(t, w, better=False),
     "tests": lambda t, w: float(len(family(t))),
-    "seeds_of_growth": lambda t, w: float(len(paired(t, w, networks(t, place(w)).dropna(subset=["growth_rate"]), "growth_rate"))),
+    "seeds_of_growth": lambda t, w: float(len(paired(t, w, grown(t, place(w)).dropna(subset=["growth_rate"]), "growth_rate"))),
     "seeds_of_results": lambda t, w: float(len(paired(t, w, with_scale(t, w), "v"))),
     "settings_of_results": settings_of,
     "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["updates", "task"])].drop_duplicates())),

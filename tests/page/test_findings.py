@@ -131,6 +131,35 @@ def test_no_table_of_starts_has_more_rows_than_a_reader_takes_in() -> None:
     )
 
 
+def test_growth_is_compared_at_the_longest_sequence_where_lengths_are_columns() -> None:
+    """A mean over T = 2 and T = 60 is of no network: it said "highest with vanilla", and that vanilla loses more decades."""
+    rates = {("vanilla", 2): 2.0, ("vanilla", 60): -0.5, ("gru", 2): -1.0, ("gru", 60): -0.03}
+    runs = [
+        start(rate + 0.001 * s, seed=s, cell=cell, sequence_length=T)
+        for s in range(7)
+        for (cell, T), rate in rates.items()
+    ]
+    text = said(runs)
+    assert "With gru, the growth rate per step back is higher than with vanilla." in text
+    assert "0.47 a step (0.47 to 0.47; 7 seeds), and +12 decades" in text
+    assert "within a factor of 100: none of 7 with vanilla and 7 of 7 with gru." in text
+
+
+def test_a_rate_and_decades_of_opposite_sign_are_explained() -> None:
+    """The rate leaves out the ends of the sequence, which may outweigh it."""
+    runs = [
+        start(rate + 0.001 * s, seed=s, cell=cell) for s in range(7) for cell, rate in (("vanilla", 0.1), ("gru", 0.0))
+    ]
+    for run in runs:
+        run["log10_gradient_ratio"] -= 9.0 * (run["cell"] == "vanilla")
+    text = said(runs)
+    assert "clear: 0.1 a step (0.1 to 0.1; 7 seeds), but −4.7 decades" in text, text
+    assert "over T = 100 steps, which count the ends of the sequence, too." in text
+    for run in runs:
+        run["log10_gradient_ratio"] += 18.0 * (run["cell"] == "vanilla")
+    assert "7 seeds), and +13.3 decades" in said(runs)
+
+
 def test_two_initializers_are_compared_and_the_steps_make_decades() -> None:
     rng = np.random.default_rng(0)
     runs = [
@@ -310,3 +339,24 @@ def test_names_can_stand_in_a_list() -> None:
     )
     assert listed(["a, b", "c"]) == "a, b; and c"
     assert few(["a", "b", "c", "d", "e"], 3) == "a, b and three more"
+
+
+def test_values_that_give_the_same_results_share_the_best_mean() -> None:
+    """Two windows as long as the sequence change nothing: "the best mean is that of full gradient: 0 points against" named the first."""
+
+    def run(seed: int, window: int | None, cell: str) -> dict[str, Any]:
+        worse = 0.01 * (seed % 3 - 1) + 0.002 * (cell == "gru") if window == 1 else 0.0
+        return trained(0.5 + 0.01 * seed - worse, seed=seed, truncation=window, cell=cell)
+
+    text = said([run(s, k, c) for s in range(6) for k in (None, 1, 5, 20) for c in ("vanilla", "gru")])
+    best = "full gradient, truncation window = 5 and truncation window = 20"
+    assert f"The best mean is that of {best}, which give the same results, run by run: +0.1 points" in text, text
+    assert (
+        "0 points" not in text.replace("+0.1 points", "")
+        and "No other mean is better in 2 of 2 single settings." in text
+    )
+    assert "for vanilla (full gradient), gru (full gradient), vanilla (truncation window = 1) and four more" in text
+    text = said([run(s, k, "gru") for s in range(6) for k in (None, 5, 20)])
+    assert f"On digits, {best} give the same results, run by run." in text and "best mean is" not in text
+    text = said([run(s, k, "gru") for s in range(6) for k in (None, 5)])
+    assert "On digits, full gradient and truncation window = 5 give the same results, run by run." in text

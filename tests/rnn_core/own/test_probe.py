@@ -161,6 +161,21 @@ def test_a_probe_says_it_in_a_few_lines() -> None:
     assert len(text.splitlines()) <= 6 and max(map(len, text.splitlines())) <= 160
 
 
+def test_a_memory_budget_leaves_out_what_it_has_no_room_for() -> None:
+    """What was not kept is used, or its absence is not said."""
+    for made in (module(nn.GRUCell, 2, 4), module(Memory)):
+        whole, tight = (rc.probe(made, normal(300, 2, 2), memory_budget=budget, exponents=1) for budget in (None, 1000))
+        assert tight.log10_grad_norm_x is None and tight.growth_of == whole.growth_of
+        np.testing.assert_array_equal(tight.log10_grad_norms[tight.growth_of], whole.log10_grad_norms[tight.growth_of])
+        assert ("not known, the memory budget" in repr(tight)) == (tight.growth_of == "memory") == (not tight.lost)
+        assert tight.growth.rate == pytest.approx(whole.growth.rate, rel=1e-3 if tight.growth_of == "hidden" else 0.1)
+
+
+def test_a_gradient_that_ends_is_said_to() -> None:
+    cut = rc.probe(lambda x, h: 0 * h + x, torch.ones(5, 2, 3), state=torch.zeros(2, 3))
+    assert "at t=5, exactly zero before: vanishing" in repr(cut)
+
+
 # ---- whole sequences -----------------------------------------------------------------------------------------------------
 
 

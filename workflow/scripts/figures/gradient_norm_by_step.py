@@ -390,7 +390,7 @@ def _hues(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, float, str]]:
         width = 2.0 if by in measures.NUMBERS and len(names) > 3 else float(widths[i])
         if by == "spectral_radius":
             width = THIN if line["spectral_radius"].iloc[0] < 1 else THICK
-        lines.append((line, line["colour"].iloc[0], width, style.MARKERS[i % 8]))
+        lines.append((line, line["colour"].iloc[0], width, style.marker(i)))
     return lines
 
 

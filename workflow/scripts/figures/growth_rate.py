@@ -298,9 +298,7 @@ def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
     for hue, hue_rows in rows.groupby("hue", observed=True):
         i = hues.index(hue)
         colour = MEASURED if len(hues) == 1 else hue_rows["colour"].iloc[0]
-        dodged.append(
-            (hue_rows.assign(x=hue_rows["x"] + shift[i]), colour, figure_style.MARKERS[i % len(figure_style.MARKERS)])
-        )
+        dodged.append((hue_rows.assign(x=hue_rows["x"] + shift[i]), colour, figure_style.marker(i)))
     return dodged
 
 

@@ -24,6 +24,7 @@ BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss 
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
 SAME = 1e-6  # relative difference of curves that coincide
 HEIGHT = 2.2
+BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
 
 
@@ -33,7 +34,7 @@ _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that li
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × bin of updates: the bin's median training loss, ∞ from the bin at which the run broke down.
 
-    Every row repeats what holds for its run: ``last_loss``, the median of its last updates, ``broken`` and ``baseline_loss``.
+    Every row repeats what holds for its run: ``first_loss``, ``last_loss``, the median of its last updates, ``broken`` and ``baseline_loss``.
     A run that is not drawn, because there is no room for its panel, is no row of a bin: its ``update`` is null.
     """
     runs = facets.trained_panels(tables.study, lambda part: [part.column], every=True)
@@ -43,9 +44,10 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     rows = reader.updates_of(tables, drawn.drop_duplicates("run_key"), ["loss", "finite"])
     binned = [_binned(rows, own) for _, own in drawn.groupby("part")]
     curves_of_runs = pd.concat([*binned, runs[runs["panel"].isna()]], ignore_index=True)
-    return curves_of_runs.assign(
-        last_loss=curves_of_runs["run_key"].map(_last_losses(tables, runs.drop_duplicates("run_key")))
-    )
+    once = runs.drop_duplicates("run_key")
+    first, last = _first_losses(tables, once), _last_losses(tables, once)
+    keys = curves_of_runs["run_key"]
+    return curves_of_runs.assign(first_loss=keys.map(first), last_loss=keys.map(last))
 
 
 def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -62,6 +64,12 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     by_bin = wide.mask(ended, np.inf).melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
     by_bin["update"] = by_bin.pop("bin") * width + (width - 1) / 2
     return runs.merge(by_bin, on="run_key", how="left")
+
+
+def _first_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
+    """By run, the loss of its first batch, before anything is learnt."""
+    where: reader.Filter = [("run_key", "in", set(runs["run_key"])), ("update", "==", 0)]
+    return tables.read("updates", ["run_key", "loss"], where).drop_duplicates("run_key").set_index("run_key")["loss"]
 
 
 def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
@@ -124,6 +132,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         else "A line chart of training loss against update"
     ) + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
     claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
+    claims.append(_from_the_start(data))
     claims += [
         f"Where curves lie on each other, one is dashed: {few(dict.fromkeys(few(group) for group in coincident), 3)}."
         if coincident
@@ -142,7 +151,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 
 def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
-    """How many runs end their training below the loss of what has learnt nothing, and how many break down, task by task."""
+    """How many runs end their training below the dashed line, and how many break down, task by task."""
     if all(part.runs["broken"].all() for part in trained_parts):
         total = sum(len(part.runs) for part in trained_parts)
         return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
@@ -153,13 +162,13 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
         f"{_counted(part, losses)}{word} ({facets.part_name(part, trained_parts)})"
         for part, word in zip(trained_parts, runs, strict=True)
     ]
-    text = f"{listed(texts)} end below the loss of a network that has learnt nothing."
+    text = f"{listed(texts)} end training {BELOW}."
     if len(plain(text)) <= LONGEST_TITLE:
         return text
     shares = [_learnt(part, losses).mean() for part in trained_parts]
     if min(shares) == 1:
-        return "Every run ends its training below the loss of a network that has learnt nothing."
-    return "On some tasks runs end their training no better than a network that has learnt nothing."
+        return f"Every run ends its training {BELOW}."
+    return f"On some tasks, not every run ends its training {BELOW}."
 
 
 def _learnt(part: measures.Part, losses: pd.Series) -> pd.Series:
@@ -173,16 +182,15 @@ def _counted(part: measures.Part, losses: pd.Series, single: bool = False) -> st
     count = marked_count(learnt, "runs_below_baseline", **where)
     if learnt == total > 1 and single:
         every = "both" if total == 2 else f"all {count}"
-        return f"On {part.runs['task'].iloc[0]}, {every} runs end below the loss of a network that has learnt nothing."
+        return f"On {part.runs['task'].iloc[0]}, {every} runs end training {BELOW}."
     of = marked_count(total, "trained_runs", **where)
     breakdowns = f"; {marked_count(broken, 'broken', **where)} break{'s' if broken == 1 else ''} down" if broken else ""
     if not single:
         return f"{count} of {of}"
     task = part.runs["task"].iloc[0]
     if total == 1:
-        below = "below" if learnt else "no lower than"
-        return f"On {task}, training ends with a loss {below} that of a network that has learnt nothing."
-    return f"On {task}, {count} of {of} runs end below the loss of a network that has learnt nothing{breakdowns}."
+        return f"On {task}, training ends {BELOW if learnt else BELOW.replace('below', 'no lower than')}."
+    return f"On {task}, {count} of {of} runs end training {BELOW}{breakdowns}."
 
 
 def _by_value(part: measures.Part, trained_parts: list[measures.Part], losses: pd.Series) -> str:
@@ -201,6 +209,16 @@ def _by_value(part: measures.Part, trained_parts: list[measures.Part], losses: p
         return ""
     name = facets.part_name(part, trained_parts)
     return f"Runs{f' on {name}' if name else ''} that end below that loss: {few(words, 6)}."
+
+
+def _from_the_start(data: pd.DataFrame) -> str:
+    """How many runs are below the dashed line before they have learnt anything: it is of other sequences than the curves."""
+    runs = data.drop_duplicates("run_key")
+    below = int((runs["first_loss"] < runs["baseline_loss"]).sum())
+    if not below:
+        return ""
+    of = f"{marked_count(below, 'runs_below_at_first')} of {marked_count(len(runs), 'runs_trained')} runs"
+    return f"At their first update, before anything is learnt, {of} are below that loss already."
 
 
 def _asked(data: pd.DataFrame, panel: Any) -> str:
@@ -238,7 +256,7 @@ def draw(data: pd.DataFrame) -> Figure:
     panels, paint, drawn = list(data["panel"].cat.categories), facets.hues(data), drawn_hues(data)
     figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
     medians, banded = curves(data), _banded(data)
-    for ax, panel, (_, last, _) in zip(axes, panels, layout.edges(axes, data), strict=True):
+    for ax, panel, at_end in zip(axes, panels, layout.right_ends(axes, data), strict=True):
         rows = data[data["panel"] == panel]
         part = data[data["part"] == rows["part"].iloc[0]]
         asked = str(rows["asked"].iloc[0])
@@ -254,7 +272,7 @@ def draw(data: pd.DataFrame) -> Figure:
         layout.panel_title(ax, str(panel), 34)
         if broken := int(runs["broken"].sum()):
             layout.under_title(ax, f"{broken} of {len(runs)} break{'s' if broken == 1 else ''} down")
-        _labels(ax, rows, panel_curves, paint[asked], last)
+        _labels(ax, rows, panel_curves, paint[asked], at_end)
     _finish(figure, axes, data, paint)
     return figure
 
@@ -324,12 +342,12 @@ def _marks(ax: Axes, rows: pd.DataFrame, colour: Any, low: float, high: float) -
 
 
 def _labels(
-    ax: Axes, rows: pd.DataFrame, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], last: bool
+    ax: Axes, rows: pd.DataFrame, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], at_end: bool
 ) -> None:
     """Names at the ends of curves, of coinciding ones together, and what the dashed line is."""
     baseline, asked = float(rows["baseline_loss"].mean()), str(rows["asked"].iloc[0])
     labels: list[tuple[float, str, Any]] = []
-    if math.isfinite(baseline) and last:
+    if math.isfinite(baseline) and at_end:
         labels.append((baseline, "learnt nothing", "#555555"))
     hues = [hue for hue in paint if (panel_curves["hue"] == hue).any()]
     if asked and len(hues) <= MOST_DIRECT:

@@ -282,12 +282,12 @@ def _direct(data: pd.DataFrame) -> bool:
     return max(map(len, names)) <= 16 and len(names) <= 8
 
 
-def _looks(data: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every kind."""
-    names = list(data["panel"].cat.categories)
+def _looks(data: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and line style of every kind: no two alike. Colours that come again have dashes."""
+    colours = style.CATEGORIES
     return {
-        n: (style.CATEGORIES[i % len(style.CATEGORIES)], style.MARKERS[i % len(style.MARKERS)])
-        for i, n in enumerate(names)
+        name: (colours[i % len(colours)], style.marker(i), "-" if i < len(colours) else "--")
+        for i, name in enumerate(data["panel"].cat.categories)
     }
 
 
@@ -303,7 +303,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
         ax.plot(lengths, line, color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), gid=f"slope {slope:g}", zorder=1)
         labels.append((line[-1], short if layout.on_phone() else f"{short}{words}", "#6f6f6f"))
     looks = _looks(data)
-    for name, (colour, marker) in looks.items():
+    for name, (colour, marker, dashes) in looks.items():
         kind_rows = known[known["panel"] == name]
         if len(kind_rows):
             sns.lineplot(
@@ -313,6 +313,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
                 ax=ax,
                 color=colour,
                 marker=marker,
+                linestyle=dashes,
                 markersize=7,
                 lw=2.0,
                 legend=False,
@@ -409,7 +410,9 @@ def _legend(data: pd.DataFrame) -> list[Any]:
         return [*regimes, spread]
     slope = Line2D([], [], color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), label="slopes to compare with")
     kinds = [
-        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=layout.wrapped(name, 24))
-        for name, (colour, marker) in _looks(data).items()
+        Line2D(
+            [], [], color=colour, marker=marker, ls=dashes, ms=7, mec="white", lw=1.8, label=layout.wrapped(name, 24)
+        )
+        for name, (colour, marker, dashes) in _looks(data).items()
     ]
     return [*regimes, spread, slope, *([] if _direct(data) else kinds)]

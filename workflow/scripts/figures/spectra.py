@@ -63,7 +63,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
 
 def _exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    median = rows.groupby(["panel", "spectral_radius", "i"], observed=True, as_index=False)[
+    median = rows.groupby(["panel", "spectral_radius", "i"], observed=True, as_index=False, dropna=False)[
         "lyapunov_exponent"
     ].median()
     return median.rename(columns={"lyapunov_exponent": "y"}).assign(what="exponent", x=median["i"].astype(float))
@@ -145,7 +145,8 @@ class _Survivor:
     def interval(self) -> str:
         if not np.isfinite(self.mean.low):
             return ""
-        ends = {"surviving_low": max(0.0, self.mean.low), "surviving_high": self.mean.high}
+        high = min(self.mean.high, self.size or np.inf)
+        ends = {"surviving_low": max(0.0, self.mean.low), "surviving_high": high}
         words = [marked(number(end, 2 if end < 10 else 3), kind, end, **self.where) for kind, end in ends.items()]
         return f" ({words[0]} to {words[1]})"
 
@@ -247,14 +248,14 @@ def draw(data: pd.DataFrame) -> Figure:
     panels, fan = list(data["panel"].cat.categories), bool((data["what"] == "value").any())
     each = 2 if fan else 1
     figure, axes = layout.grid(each * len(panels), layout.columns(2), 3.1, sharex=False)
-    paint = style.radius_colours(data["spectral_radius"].unique())
+    paint = style.radius_colours(data["spectral_radius"].dropna().unique())
     for row, panel in enumerate(panels):
         own = data[data["panel"] == panel]
         name = str(panel) if len(panels) > 1 else ""
         _spectrum(axes[each * row], own, paint, name)
         if fan:
-            _fan(axes[each * row + 1], own, paint, name)
-    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 3))
+            _fan(axes[each * row + 1], own)
+    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 2))
     return figure
 
 
@@ -262,15 +263,23 @@ def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) 
     """λ_i against i, a line for every radius."""
     rows = data[(data["what"] == "exponent") & np.isfinite(data["y"])]
     ax.axhline(0.0, color=style.FAINT, lw=1.0, zorder=0)
-    for radius, line in rows.groupby("spectral_radius"):
+    for radius, line in rows.groupby("spectral_radius", dropna=False):
         few = len(line) < 12
-        ax.plot(line["x"], line["y"], color=paint[radius], lw=1.8, marker="o" if few else "", ms=4, gid="spectrum")
-    ax.set_title(f"{name}: exponents" if name else "Lyapunov exponents", loc="left")
+        ax.plot(
+            line["x"],
+            line["y"],
+            color=paint.get(radius, style.INK),
+            lw=1.8,
+            marker="o" if few else "",
+            ms=4,
+            gid="spectrum",
+        )
+    ax.set_title(layout.wrapped(name, 34) if name else "Lyapunov exponents", loc="left")
     ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> None:
+def _fan(ax: Axes, data: pd.DataFrame) -> None:
     """Singular values against lag, a line for every direction; through them the norm of the gradient."""
     rows = data[(data["what"] == "value") & np.isfinite(data["y"])]
     for _, line in rows.groupby("i"):
@@ -291,7 +300,7 @@ def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> No
     ax.plot(norm["x"], norm["y"], color=style.REGIME_COLOURS["exploding"], lw=2.0, gid="norm", zorder=3)
     radius = rows["spectral_radius"].iloc[0] if len(rows) else np.nan
     at = f" at ρ = {number(radius)}" if np.isfinite(radius) else ""
-    ax.set_title(f"{name}: one network{at}" if name else f"One network{at}", loc="left")
+    ax.set_title(f"One network{at}", loc="left")
     ax.set(xlabel="lag: steps back from the last one", ylabel="log$_{10}$ of the stretch of each direction")
     if len(best):
         low = float(best["y"].min())
@@ -299,7 +308,7 @@ def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> No
 
 
 def _legend(data: pd.DataFrame, paint: dict[float, Any]) -> list[Any]:
-    radii = sorted(data.loc[data["what"] == "exponent", "spectral_radius"].unique())
+    radii = sorted(data.loc[data["what"] == "exponent", "spectral_radius"].dropna().unique())
     handles = (
         [Line2D([], [], color=paint[r], lw=1.8, label=f"ρ = {number(r)}") for r in facets.spread(radii, 6)]
         if len(radii) > 1

@@ -232,7 +232,9 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     slots = int(data.groupby("panel", observed=True)["middle"].nunique().max())
-    figure, axes = layout.grid_by_part(counts, layout.columns(3 if slots <= 12 else 2 if slots <= 36 else 1), 2.6, 1.1)
+    figure, axes = layout.grid_by_part(
+        counts, layout.columns(3 if slots <= 12 and max(counts) != 4 else 2 if slots <= 36 else 1), 2.6, 1.1
+    )
     paint, averages = facets.hues(data), means(data)
     scales = {metric: limits(rows) for metric, rows in data.groupby("metric")}
     for ax, panel in zip(axes, data["panel"].cat.categories, strict=True):
@@ -327,14 +329,15 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
 
 
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> None:
-    """Labels of both axes, of the baseline at the right end of every row, crowded ticks at a slant, and the legend."""
+    """Labels of both axes, of the baseline at the right end of every whole row, crowded ticks at a slant, and the legend."""
     inches = figure.get_size_inches()[0] / len({ax.get_position().x0 for ax in axes})
-    for ax, panel, (first, last, lowest) in zip(
-        axes, data["panel"].cat.categories, layout.edges(axes, data), strict=True
+    panels = data["panel"].cat.categories
+    for ax, panel, (first, _, lowest), at_end in zip(
+        axes, panels, layout.edges(axes, data), layout.right_ends(axes, data), strict=True
     ):
         rows = data[data["panel"] == panel]
         metric, baseline, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
-        if last and math.isfinite(baseline):
+        if at_end and math.isfinite(baseline):
             words = LEARNT_NOTHING[metric].format(writer_of(metric, digits=2)(baseline))
             ax.annotate(
                 words, (1, baseline), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 from study.report.findings import Study
 from study.report.measures import TRAINING, Part, at_longest, grouped, varied
-from study.report.style import CATEGORIES, INK, MARKERS, colours
+from study.report.style import CATEGORIES, INK, colours, marker
 from study.report.words import few, in_order, listed, name_of, named, ordered, unbracketed
 
 MOST_PANELS = 12
@@ -178,9 +178,7 @@ def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
         values = ordered(asked, data[asked]) if asked else [""]
         paint = colours(asked, values) if asked else {"": CATEGORIES[0]}
         words = [named(asked, value) if asked else "" for value in values]
-        looks[asked] = {
-            w: (paint[v], MARKERS[i % len(MARKERS)]) for i, (w, v) in enumerate(zip(words, values, strict=True))
-        }
+        looks[asked] = {w: (paint[v], marker(i)) for i, (w, v) in enumerate(zip(words, values, strict=True))}
     return looks
 
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from study.report.facets import spread
-from study.report.style import INK, MARKERS, PAGE_WIDTH, colours
+from study.report.style import INK, PAGE_WIDTH, colours, marker
 from study.report.words import named, number, plain
 
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
@@ -137,6 +137,20 @@ def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bo
     return panel_edges
 
 
+def right_ends(axes: Sequence[Axes], data: pd.DataFrame) -> list[bool]:
+    """Of every panel of ``grid_by_part``, whether words may stand at its right: it reaches as far as any of its part.
+
+    At the end of a shorter row they would push the next column aside, and the gaps would be uneven.
+    """
+    part = data.drop_duplicates("panel").set_index("panel")["part"].reindex(data["panel"].cat.categories).tolist()
+    places = [ax.get_subplotspec() for ax in axes]
+    column = [place.colspan.start if place else 0 for place in places]
+    return [
+        at == max(c for c, other in zip(column, part, strict=True) if other == own)
+        for at, own in zip(column, part, strict=True)
+    ]
+
+
 def under_title(ax: Axes, words: str) -> None:
     """A line, or several, between a panel's name and its axes."""
     ax.set_title(ax.get_title(loc="left") + "\n" * (words.count("\n") + 1), loc="left")
@@ -178,7 +192,7 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
     paint = colours(axis, values)
     return [
         Line2D(
-            [], [], color=paint[value], lw=2.2 if line else 0, marker="" if line else MARKERS[i % len(MARKERS)],
+            [], [], color=paint[value], lw=2.2 if line else 0, marker="" if line else marker(i),
             label=named(axis, value) if axis else str(value),
         )
         for i, value in enumerate(spread(list(values), most))

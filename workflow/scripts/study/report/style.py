@@ -22,6 +22,11 @@ CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")  # so that grey print tells them apart
 
 
+def marker(place: int) -> str:
+    """The marker of the value at this place. Where colours begin anew, other markers go with them: 64 pairs are all different."""
+    return MARKERS[(place + place // len(CATEGORIES)) % len(MARKERS)]
+
+
 def colours(axis: str | None, values: Iterable[Any]) -> dict[Any, Any]:
     """A colour for every value of an axis: radii by their distance from 1, other numbers from light to dark, names by category."""
     known = list(values)

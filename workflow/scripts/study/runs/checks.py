@@ -11,6 +11,7 @@ from rnn_core.cells import CELLS
 from rnn_core.experiment import Evaluation, Problem, growth_of
 from rnn_core.oracles.compare import Abstains
 from rnn_core.theory import regime
+from study.runs import identities
 
 Row = dict[str, Any]
 
@@ -51,9 +52,7 @@ def spectra_rows(problem: Problem, evaluation: Evaluation) -> list[Row]:
 
     Where rounding decides there is no row.
     """
-    from rnn_core.oracles import spectra
-
-    found = [*spectra.check(problem, evaluation), spectra.check_eigenvalues()]
+    found = [*identities.check(problem, evaluation), identities.check_eigenvalues()]
     return [{"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in found]
 
 

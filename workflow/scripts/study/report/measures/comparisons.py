@@ -152,7 +152,7 @@ def comparisons_of(part: Part) -> list[Comparison]:
     for axis in part.axes:
         if not part.trains and axis in ("spectral_radius", "sequence_length"):
             continue
-        values = ordered(axis, part.runs[axis])
+        values = ordered(axis, part.compared[axis])
         for measure, runs in _measured(part):
             wide = side_by_side(runs, axis, part.trains)
             compared += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]
@@ -173,7 +173,7 @@ def comparisons_of(part: Part) -> list[Comparison]:
 
 def _measured(part: Part) -> list[tuple[str, pd.DataFrame]]:
     """(measure, runs with it as ``value``)."""
-    runs = part.runs
+    runs = part.compared
     if not part.trains:
         return [("growth_rate", runs.assign(value=runs["growth_rate"]).dropna(subset=["value"]))]
     metric = str(runs["metric"].iloc[0])

@@ -38,6 +38,13 @@ class Part:
     def columns(self) -> list[Any]:
         return ordered(self.column, self.runs[self.column]) if self.column else [None]
 
+    @property
+    def compared(self) -> pd.DataFrame:
+        """The runs whose growth is compared. Where lengths are the columns, those of the longest: a mean over lengths would be of no network."""
+        if self.trains or self.column != "sequence_length":
+            return self.runs
+        return self.runs[self.runs["sequence_length"] == self.runs["sequence_length"].max()]
+
     def groups(self) -> list[tuple[dict[str, Any], pd.DataFrame]]:
         """Settings and runs of every row."""
         return grouped(self.runs, self.rows)

@@ -31,8 +31,11 @@ def growth_sentence(
     part: measures.Part, axis: str, pooled: list[measures.Comparison], singly: list[measures.Comparison]
 ) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
-    values = ordered(axis, part.runs[axis])
-    means = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"].clip(lower=-1e3).mean() for v in values}
+    values = ordered(axis, part.compared[axis])
+    means = {
+        key_of(v): part.compared[has_value(part.compared, axis, v)]["growth_rate"].clip(lower=-1e3).mean()
+        for v in values
+    }
     highest, lowest = (pick(values, key=lambda v: means[key_of(v)]) for pick in (max, min))
     comparison = next((c for c in pooled if {key_of(c.a), key_of(c.b)} == {key_of(highest), key_of(lowest)}), None)
     if comparison is None or math.isnan(
@@ -63,7 +66,7 @@ def growth_sentence(
 
 def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
     """Values with which every gradient is exactly zero, where others keep one."""
-    rates = {key_of(v): part.runs[has_value(part.runs, axis, v)]["growth_rate"] for v in values}
+    rates = {key_of(v): part.compared[has_value(part.compared, axis, v)]["growth_rate"] for v in values}
     dead = [named(axis, v) for v in values if (rates[key_of(v)] == -math.inf).all()]
     return (
         f"With {few(dead)}, every gradient is exactly zero. With {few([named(axis, v) for v in values if named(axis, v) not in dead])}, not every one is."
@@ -74,7 +77,7 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
 
 def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
     """The largest difference between two networks that differ in nothing but the value of ``axis``."""
-    wide = measures.side_by_side(part.runs.assign(value=part.runs[measure]), axis, part.trains)
+    wide = measures.side_by_side(part.compared.assign(value=part.compared[measure]), axis, part.trains)
     with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
         return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
 
@@ -97,20 +100,20 @@ def length_of(part: measures.Part) -> str:
     return marked_count(T, "setting", axis="sequence_length")
 
 
-def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, b: Any) -> str:
-    """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured, with its interval."""
+def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, b: Any) -> tuple[float, str]:
+    """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured; in words, with its interval."""
     rows = measures.where(part.runs, **comparison.fixed)
     rows = rows[rows["sequence_length"] == part.runs["sequence_length"].max()]  # of which length_of speaks
     if rows.empty:
-        return ""
+        return math.nan, ""
     wide = measures.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), comparison.axis, part.trains)
     measured = measures.difference(wide, part.sweep, comparison.axis, a, b, "log10_gradient_ratio", comparison.fixed)
     if measured is None or math.isnan(measured.effect.value):
-        return ""
+        return math.nan, ""
     where = {"sweep": part.sweep, "axis": comparison.axis, "a": a, "b": b, **comparison.fixed}
     spread = interval_words(measured.effect, partial(signed, digits=3), "decades_difference", **where)
     value = marked(signed(measured.effect.value, 3), "decades_difference", measured.effect.value, **where)
-    return f"{value} decades{bracketed(spread)} over T = {length_of(part)} steps"
+    return measured.effect.value, f"{value} decades{bracketed(spread)} over T = {length_of(part)} steps"
 
 
 def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: float, over: bool = True) -> str:
@@ -130,8 +133,10 @@ def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: flo
         seeds_of(comparison),
         zeros,
     )
-    decades_ = decades_words(part, comparison, a, b) if over else ""
-    return f"{text}, and {decades_}" if decades_ else text
+    decades, words = decades_words(part, comparison, a, b) if over else (0.0, "")
+    if effect.value * decades < 0:  # a reader would take one of them for an error
+        return f"{text}, but {words}, which count the ends of the sequence, too"
+    return f"{text}, and {words}" if words else text
 
 
 def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Comparison]) -> str:
@@ -146,9 +151,11 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     if few_seeds:
         verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, none of these can be clear."
     largest = max(singly, key=lambda each: abs(each.effect.value))
-    decades_ = decades_words(part, largest, a, b)
+    decades, size = decades_words(part, largest, a, b)
     text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {itemized(words)}. {verdict}"
-    return f"{text} The largest difference makes {decades_}." if decades_ else text
+    if decades * largest.effect.value < 0:
+        return f"{text} With the ends of the sequence, that of {name_of(largest.fixed)} makes {size}."
+    return f"{text} The largest difference makes {size}." if size else text
 
 
 def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
@@ -157,7 +164,8 @@ def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
         return ""
     words = []
     for value in values:
-        rows, where = part.runs[has_value(part.runs, axis, value)], {"sweep": part.sweep, axis: value}
+        rows, where = part.compared[has_value(part.compared, axis, value)], {"sweep": part.sweep, axis: value}
+        where |= {"sequence_length": int(rows["sequence_length"].max())} if part.column == "sequence_length" else {}
         stay = int((rows["regime"] == "stable").sum())
         words.append(
             f"{count_of(stay, 'regime_count', regime='stable', **where)} of {count_of(len(rows), 'starts_at_longest', **where)} with {named(axis, value)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ from study.report.phrases import (
 )
 from study.report.words import few, itemized, listed, marked, name_of, named, ordered, percent, plural_of, spelled
 
+ROUNDING = 1e-12  # means of the same results in another order
+
 
 def _called(metric: str) -> str:
     return "held-out accuracy" if metric == "held_out_accuracy" else "held-out loss"
@@ -43,7 +46,8 @@ def learnt_sentence(part: measures.Part) -> str:
         return f"On {task_of(part)} no run comes to the end of its training: all {total} break down at a value that is not finite."
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
     groups = measures.grouped(runs, part.axes)
-    chosen, best = max(groups, key=lambda group: sign * measures.outcome(group[1]).value)
+    outcomes = [measures.outcome(rows).value for _, rows in groups]
+    chosen, best = max(zip(groups, outcomes, strict=True), key=lambda each: sign * each[1])[0]
     mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
     baseline = float(runs["baseline"].mean())
     seeds = best["seed"].nunique()
@@ -54,9 +58,12 @@ def learnt_sentence(part: measures.Part) -> str:
     text = f"On {task_of(part)}, training reaches {_called(metric)} {value}"
     if len(groups) > 1:
         count = count_of(len(groups), "settings_trained", sweep=part.sweep, **part.fixed)
-        text = (
-            f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {name_of(chosen)}"
-        )
+        leaders = [
+            name_of(own)
+            for (own, _), each in zip(groups, outcomes, strict=True)
+            if math.isclose(each, mean_result.value, rel_tol=ROUNDING)
+        ]
+        text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
     least = marked(write(baseline), "baseline", baseline, sweep=part.sweep, **part.fixed)
     return text + (
         f". Always naming the commonest class gets {least}."
@@ -102,6 +109,10 @@ def result_sentence(
     if not pairs:
         return ""
     task, leader = task_of(part), named(axis, first)
+    tied = [named(axis, other) for other, (compared, _) in pairs if not compared.differences.any()]
+    if len(tied) == len(rest) and not any(each.differences.any() for each in singly):
+        values = [leader, *tied]
+        return f"On {task}, {few(values)} give the same results, run by run."
     over = over_settings(pairs[0][1][0])
     ahead = [(other, compared) for other, compared in pairs if is_better(*compared)]
     elsewhere = [each for each in pooled if each.better]
@@ -129,9 +140,13 @@ def result_sentence(
     else:
         values = [named(axis, v) for v in (first, *rest)]
         names = listed(values) if len(rest) < 4 else f"the {spelled(len(values))} {plural_of(axis)}"
-        shown = pairs if len(pairs) <= 3 else [pairs[0], pairs[-1]]
+        unlike = [each for each in pairs if named(axis, each[0]) not in tied] or pairs
+        shown = unlike if len(unlike) <= 3 else [unlike[0], unlike[-1]]
         sizes = listed(f"{effect_words(*compared)} against {named(axis, other)}" for other, compared in shown)
-        text = f"On {task}, there is no clear difference between {names}. The best mean is that of {leader}: {sizes}{over}."
+        best = f"{few([leader, *tied])}, which give the same results, run by run" if tied else leader
+        text = (
+            f"On {task}, there is no clear difference between {names}. The best mean is that of {best}: {sizes}{over}."
+        )
     return text + _singly(part, axis, first, singly)
 
 
@@ -206,13 +221,20 @@ def _singly(part: measures.Part, axis: str, first: Any, singly: list[measures.Co
 
 
 def _best_in(part: measures.Part, axis: str, first: Any) -> str:
-    """In how many of the other settings the value that is best on average has the best mean, too."""
+    """In how many of the other settings no value has a better mean than that which is best on average."""
     groups = measures.grouped(part.runs, _others(part, axis)) if _others(part, axis) else []
     if len(groups) < 2:
         return ""
-    best = sum(key_of(_ranked(part, axis, rows)[0]) == key_of(first) for _, rows in groups)
+    best = sum(_is_best(part, axis, first, rows) for _, rows in groups)
     where = {"sweep": part.sweep, "axis": axis, "a": first, **part.fixed}
-    return f" Its mean is the best one in {count_of(best, 'best_in', **where)} of {count_of(len(groups), 'settings_beside', **where)} single settings."
+    return f" No other mean is better in {count_of(best, 'best_in', **where)} of {count_of(len(groups), 'settings_beside', **where)} single settings."
+
+
+def _is_best(part: measures.Part, axis: str, value: Any, runs: pd.DataFrame) -> bool:
+    """Whether no other value has a better mean; several may share the best one."""
+    best = _ranked(part, axis, runs)[0]
+    own, most = (runs[has_value(runs, axis, each)] for each in (value, best))
+    return len(own) > 0 and math.isclose(measures.outcome(own).value, measures.outcome(most).value, rel_tol=ROUNDING)
 
 
 def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison]) -> str:
