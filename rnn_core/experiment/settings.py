@@ -41,7 +41,7 @@ class Experiment:
     residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1")  # fmt: skip
     residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0")  # fmt: skip
     cell_options: str | None = axis(None, "name", "Options of a cell of the user's own that the study varies, as state_size=16", "name", "cell options", unset="the cell has no options that vary")  # fmt: skip
-    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initializer", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
+    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initialiser", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip

@@ -54,7 +54,12 @@ def study(number: int) -> list[Settings]:
         runs += trainings(rng, "digits" if rng.random() < 0.6 else "input_mean")
     if rng.random() < 0.2:
         runs += trainings(rng, "input_mean", sweep="more")
-    return runs
+    return shuffled(runs)
+
+
+def shuffled(runs: list[Settings]) -> list[Settings]:
+    """As a study's tables have them: sorted by run key, which knows nothing of settings."""
+    return [runs[i] for i in np.random.default_rng(0).permutation(len(runs))]
 
 
 def starts(rng: np.random.Generator) -> list[Settings]:

@@ -651,6 +651,9 @@ KINDS: dict[str, Kind] = {
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
     **_three("mean_deviation", deviation_of),
+    "starts_of_one_step": lambda t, w: float(
+        one_each(t)[lambda r: r["sequence_length"] == 1][[n for n in columns_of_settings(t) if n not in HOW_TRAINED]].drop_duplicates().shape[0]
+    ),
     "distinct_starts": lambda t, w: float(len(distinct(t))),
     "format_lost": lambda t, w: float(distinct(t)[f"{w['format']}_flushed_at"].notna().sum()),
     "format_overflowed": lambda t, w: float(distinct(t)[f"{w['format']}_overflowed_at"].notna().sum()),
@@ -685,4 +688,7 @@ KINDS: dict[str, Kind] = {
 
 
 def distinct(tables: Tables) -> pd.DataFrame:
-    return one_each(tables).drop_duplicates([n for n in columns_of_settings(tables) if n not in HOW_TRAINED])
+    runs = one_each(tables)
+    return runs[runs["sequence_length"] > 1].drop_duplicates(
+        [n for n in columns_of_settings(tables) if n not in HOW_TRAINED]
+    )

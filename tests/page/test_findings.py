@@ -80,7 +80,10 @@ def test_networks_that_never_turn_are_counted() -> None:
         runs += [start(-0.1, seed=seed, spectral_radius=1.0, sequence_length=400)]
         runs += [start(ratio * math.log(10) / 399, seed=seed, spectral_radius=1.5, sequence_length=400)]
     study = Study(frame(runs))
-    assert "There is no single ρ for all networks: 2 of 5 networks turn within the ρ tried." in said(runs)
+    assert (
+        "There is no single ρ at which growth turns for all networks: 2 of 5 networks turn within the ρ tried."
+        in said(runs)
+    )
     cell = study.tables[0].rows[0].cells[1]
     assert cell.mark == "split"
     assert list(map(plain, cell.notes)) == ["▼ 2 vanish", "● 1 stays", "▲ 2 explode"]
@@ -353,7 +356,7 @@ def test_values_that_give_the_same_results_share_the_best_mean() -> None:
     assert f"The best mean is that of {best}, which give the same results, run by run: +0.1 points" in text, text
     assert (
         "0 points" not in text.replace("+0.1 points", "")
-        and "No other mean is better in 2 of 2 single settings." in text
+        and "In 2 of 2 single settings, no other mean is better." in text
     )
     assert "for vanilla (full gradient), gru (full gradient), vanilla (truncation window = 1) and four more" in text
     text = said([run(s, k, "gru") for s in range(6) for k in (None, 5, 20)])

@@ -46,6 +46,19 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         for task, ends in (("kinds", {"ends": (0, 3, 5)}), ("sums", {"loss_at": "every"}), ("white_noise", {}))
         for c in ("vanilla", "lstm") for s in range(6)
     ],
+    "sequences of one step among others": [
+        ONE | {"cell": c, "sequence_length": T, "seed": s, "float16_flushed_at": 3 if T > 1 else None, "rate": -0.4 * (1 + s)}
+        for c in ("vanilla", "gru", "lstm") for T in (1, 2, 9) for s in range(6)
+    ],
+    "windows that change nothing": [
+        TRAIN | {"cell": c, "truncation": k, "seed": s, "accuracy": 0.5 + 0.01 * s - 0.1 * (k == 1) * (s % 2)}
+        for c in ("vanilla", "gru") for k in (None, 1, 3, 5) for s in range(6)
+    ],
+    "six clipping rules": [
+        TRAIN | {"cell": c, "clipping": r, "seed": s, "accuracy": 0.5 + 0.01 * ((s * i) % 5)}
+        for c in ("vanilla", "gru") for s in range(6)
+        for i, r in enumerate(("none", "norm:0.5", "value:0.01", "parameter:0.3", "adaptive:0.02", "signal:0.001"))
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)
@@ -54,6 +67,9 @@ NAMED: dict[str, list[dict[str, Any]]] = {
 DRAWN = 24
 MOST_WORDS = 30  # of a sentence
 DECADES = ("median_decades", "highest_norm", "first_step_first", "first_step_final", "first_step_change")
+
+
+SHARES = [{"part": "engine", "seconds": 1.5, "share": 0.25}]
 
 
 def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd.DataFrame]]:
@@ -70,14 +86,15 @@ def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd
     provenance = {"config": config, "config_digest": "c", "engine": "e", "commit": "0", "device": "cpu", "python": "3", "platform": "p", "versions": {}}  # fmt: skip
     needed = {**frames, "updates": frames["updates"][frames["updates"]["update"] == 0]}
     sizes = {name: len(frame) for name, frame in frames.items()}
-    return page_of_study.page(needed, sizes, figures, [], provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
+    return page_of_study.page(needed, sizes, figures, SHARES, provenance, datetime(2026, 11, 25, tzinfo=UTC)), frames
 
 
 @pytest.fixture(scope="module", params=[*NAMED, *range(DRAWN)], ids=str)
 def shown(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Reader, str, dict[str, pd.DataFrame]]:
-    runs = NAMED[request.param] if isinstance(request.param, str) else drawn_studies.study(request.param)
+    named = isinstance(request.param, str)
+    runs = drawn_studies.shuffled(NAMED[request.param]) if named else drawn_studies.study(request.param)
     page, frames = page_of(tmp_path_factory.mktemp("page"), runs)
     return read(page), page, frames
 
@@ -208,3 +225,42 @@ def test_sentences_are_about_what_the_study_has(shown: Shown) -> None:
     for name in ("relu", "sigmoid", "identity"):
         if not (runs["activation"] == name).any():
             assert not re.search(rf"\b{name}\b", re.sub(r"activation is the identity|For the identity", "", text)), name
+
+
+def test_runs_are_drawn_in_no_order() -> None:
+    """The tables of a real study are sorted by run key: what comes first in them is nothing's smallest value."""
+    runs = drawn_studies.study(20)
+    lengths = [run["sequence_length"] for run in runs if run["updates"] == 0]
+    assert lengths != sorted(lengths) and [run["seed"] for run in runs] != sorted(run["seed"] for run in runs)
+
+
+@pytest.mark.parametrize("shown", ["sequences of one step among others"], indirect=True)
+def test_networks_without_a_way_back_are_counted_apart(shown: Shown) -> None:
+    reader, _, _ = shown
+    text = " ".join(text for _, _, text in reader.blocks)
+    assert "Networks with sequences of one step: 18. A gradient has no way back there" in text
+    assert "36 of 36 starting networks as float16" in text
+
+
+@pytest.mark.parametrize("shown", ["six clipping rules", "windows that change nothing"], indirect=True)
+def test_a_verdict_beside_many_columns_has_a_row_of_its_own(shown: Shown) -> None:
+    """Beside six columns it was 150 px wide, and thirty lines high."""
+    _, page, frames = shown
+    (table,) = re.findall(r'<table id="table-1".*?</table>', page, flags=re.DOTALL)
+    columns = len(re.findall(r'<th scope="col">', table))
+    many = frames["runs"]["clipping"].nunique() == 6
+    assert (
+        len(re.findall(r'<tr class="below"><td class="words" colspan="7"><b>Which is better\?</b>', table)) == 2 * many
+    )
+    assert columns == (7 if many else 6) and table.count('class="words"') == 2
+
+
+@pytest.mark.parametrize("shown", ["one run alone"], indirect=True)
+def test_seconds_say_of_which_clock_they_are(shown: Shown) -> None:
+    """Verification of 6.3 seconds stood beside 2.6: one by the clock, one of the processor."""
+    _, page, _ = shown
+    (times,) = re.findall(r'<section id="time">.*?</section>', page, flags=re.DOTALL)
+    clock, processor = times.split('<table id="shares"')
+    assert "These are seconds by the clock" in clock and "processor" not in clock
+    assert '<th scope="col">processor seconds</th>' in processor and ">seconds<" not in processor
+    assert ", 1 row. " in page and not re.search(r"\b1 rows", page)

@@ -30,6 +30,7 @@ from study.settings import described_axes
 from study.tables.columns import MEANING, tables_of
 
 TEMPLATES = PROJECT / "workflow" / "report"
+MOST_BESIDE = 4  # columns of results beside which there is room for a sentence
 LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
 _RST = re.compile(r"([\\*`|_])")
 
@@ -102,6 +103,7 @@ def page(
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters["said"] = lambda text: Markup(html(text))
     environment.globals["value_of"] = value_of
+    environment.globals["most_beside"] = MOST_BESIDE
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"])
     return environment.get_template("page.html.j2").render(

@@ -109,9 +109,12 @@ def how_measured(study: Study) -> dict[str, Any]:
     unsettled = len(measures.never_settled(networks))
     unpredicted = int(networks["predicted_by"].isna().sum())
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
+    runs = study.all_runs
+    one_step = len(measures.distinct_starts(runs[runs["sequence_length"] == 1]))
     return {
         "networks": len(networks),
         "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),
+        "one_step": marked_count(one_step, "starts_of_one_step") if one_step else "",
         "own_data": bool(networks["data"].notna().any()) if len(networks) else False,
         "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
         "lengths": [

@@ -13,8 +13,10 @@ from study.tables.columns import FORMATS
 
 
 def formats_sentence(runs: pd.DataFrame) -> str:
-    """What narrower formats would have done to the gradients of all distinct starts."""
-    starts = measures.distinct_starts(runs)
+    """What narrower formats would have done to the gradients of all distinct starts that have a way back."""
+    starts = measures.distinct_starts(runs[runs["sequence_length"] > 1])
+    if starts.empty:
+        return "Every sequence has a single step, so no gradient has a way back."
     total = count_of(len(starts), "distinct_starts")
     flushed = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMATS)}
     overflowed = {name: int(starts[f"{name}_overflowed_at"].notna().sum()) for name in reversed(FORMATS)}

@@ -227,7 +227,7 @@ def _best_in(part: measures.Part, axis: str, first: Any) -> str:
         return ""
     best = sum(_is_best(part, axis, first, rows) for _, rows in groups)
     where = {"sweep": part.sweep, "axis": axis, "a": first, **part.fixed}
-    return f" No other mean is better in {count_of(best, 'best_in', **where)} of {count_of(len(groups), 'settings_beside', **where)} single settings."
+    return f" In {count_of(best, 'best_in', **where)} of {count_of(len(groups), 'settings_beside', **where)} single settings, no other mean is better."
 
 
 def _is_best(part: measures.Part, axis: str, value: Any, runs: pd.DataFrame) -> bool:

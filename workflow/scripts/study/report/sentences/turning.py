@@ -83,7 +83,7 @@ def turning_sentence(part: measures.Part) -> str:
             f"The growth rate of {few(grow)} is positive at every ρ from {low} to {high}, in every network."
         )
     if unclear:
-        sentences += [f"There is no single ρ for {kind}." for kind in unclear[:3]]
+        sentences += [f"There is no single ρ at which growth turns for {kind}." for kind in unclear[:3]]
         if len(unclear) > 3:
             sentences.append(f"Nor is there one for {spelled(len(unclear) - 3)} more.")
     return " ".join(sentences)
