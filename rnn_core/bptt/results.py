@@ -265,10 +265,13 @@ class Results:
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
         find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
         names = self._tape.cell.state_names
+        state = {name: self._tape.shaped(name, value) for name, value in signal.gradients().items()}
+        for name, share in self._tape.cell.start_gradients(self._tape.params, state).items():
+            self._sums[name] = add(self._sums[name], share)
         return Gradients(
             params=self._sums,
             x=kept["x"],
-            state={name: self._tape.shaped(name, value) for name, value in signal.gradients().items()},
+            state=state,
             hidden=kept[self._main],
             log_norm=self._log_norm[self._main],
             log_norm_immediate=self._log_norm["immediate"],

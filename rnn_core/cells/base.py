@@ -96,6 +96,10 @@ class Cell(ABC):
         """The shape of every part of one sample's state."""
         return dict.fromkeys(self.state_names, (int(params["weight_hh"].shape[1]),))
 
+    def start_gradients(self, params: Params, state: dict[str, Any]) -> dict[str, Any]:
+        """What dL/d(initial state), by name, adds to the parameter gradients, where the initial state was made from parameters."""
+        return {}
+
     def saved_from(self, rows: Array, before: State, after: State) -> Any:
         """``saved`` from the rows that compiled steps keep of it (…, rows, B), and the states before and after, each (…, H, B)."""
         return rows

@@ -18,6 +18,7 @@ from rnn_core.experiment.measures import (
     Spectra,
     growth_of,
     measure_spectra,
+    norms_of_last_step,
 )
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, register
 from rnn_core.experiment.problem import Problem, prepare
@@ -50,6 +51,7 @@ __all__ = [
     "growth_of",
     "loss_of",
     "measure_spectra",
+    "norms_of_last_step",
     "prepare",
     "register",
     "run",

@@ -31,7 +31,7 @@ class DirectPart:
 
     def __init__(self, params: Params, dy: Array | Scaled, steps: int, shape: tuple[int, ...] | None = None) -> None:
         self.params, self.dy, self.first = params, dy, steps - dy.shape[0]
-        self.shape = shape or (params["weight_ho"].shape[1],)
+        self.shape = (params["weight_ho"].shape[1],) if shape is None else shape
 
     def __call__(self, start: int, stop: int) -> Array | Scaled | None:
         if stop <= self.first:

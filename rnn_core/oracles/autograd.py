@@ -45,7 +45,7 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     """
     p, xt, main = as_tensors(params), as_tensor(x), evaluation.tape.cell.state_names[0]
     states = states_of(evaluation.tape)
-    hidden = states[main].flatten(2)
+    hidden = states[main].reshape(*states[main].shape[:2], -1)
     goal = _goal(problem, target, xt)
     if not (
         math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)
@@ -140,7 +140,7 @@ def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Te
     states = []
     for x_t in x.unbind(0):
         state = step(x_t, state)
-        states.append(next(iter(state.values())).flatten(1))
+        states.append(next(iter(state.values())).reshape(x.shape[1], -1))
     hidden = torch.stack(states)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
     results = [direct, hidden, *readout_grads.values()]

@@ -106,7 +106,7 @@ class _Judge:
         given = {"x_t": x.detach(), **{name: part.detach() for name, part in before.items()}}
         after = self._after(self._params, given)
         g = {name: self._normal(part) for name, part in after.items()}
-        terms = torch.stack([(g[name] * part).abs().flatten(1).sum(1) for name, part in after.items()]).sum(0)
+        terms = torch.stack([_row_sums((g[name] * part).abs()) for name, part in after.items()]).sum(0)
         noise = _by_step(terms, steps)
         leaves = {name: value.clone().requires_grad_() for name, value in given.items()}
         own = _gradients(self._rows(g, self._params, leaves).sum(), list(leaves.values()))
@@ -116,9 +116,9 @@ class _Judge:
             def beside(h: float, name: str = name, v: Tensor = v) -> Tensor:
                 return _by_step(self._rows(g, self._params, {**given, name: given[name] + h * v}), steps)
 
-            scale = _by_step((gradient**2).flatten(1).sum(1), steps).sqrt() / math.sqrt(max(1, value[0].numel()))
+            scale = _by_step(_row_sums(gradient**2), steps).sqrt() / math.sqrt(max(1, value[0].numel()))
             target = "x_t" if name == "x_t" else f"{name!r} before it"
-            found = _by_step((gradient * v).flatten(1).sum(1), steps)
+            found = _by_step(_row_sums(gradient * v), steps)
             yield _compared(f"what step t = {{t}} sends to {target}", found, scale, beside, noise)
         names = [name for name in trainable if name in self._params]
         gradients = self._parameter_gradients(g, given, steps, names)
@@ -128,8 +128,8 @@ class _Judge:
             def changed(h: float, name: str = name, v: Tensor = v) -> Tensor:
                 return _by_step(self._rows(g, {**self._params, name: self._params[name] + h * v}, given), steps)
 
-            found = (of_steps * v).flatten(1).sum(1)
-            scale = (of_steps**2).flatten(1).sum(1).sqrt() / math.sqrt(max(1, v.numel()))
+            found = _row_sums(of_steps * v)
+            scale = _row_sums(of_steps**2).sqrt() / math.sqrt(max(1, v.numel()))
             yield _compared(f"what step t = {{t}} adds to {name!r}", found, scale, changed, noise)
 
     def _parameter_gradients(self, g: Parts, given: Parts, steps: int, names: list[str]) -> list[Tensor]:
@@ -150,7 +150,7 @@ class _Judge:
     def _rows(self, g: Parts, params: Params, given: Parts) -> Tensor:
         """Σ g · step of every row."""
         after = self._after(params, given)
-        return torch.stack([(g[name] * part).flatten(1).sum(1) for name, part in after.items()]).sum(0)
+        return torch.stack([_row_sums(g[name] * part) for name, part in after.items()]).sum(0)
 
     def _normal(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self._random, dtype=torch.float64).to(like)
@@ -184,6 +184,11 @@ def _compared(what: str, found: Tensor, scale: Tensor, f: Callable[[float], Tens
 
 def _part(rows: Parts, own: slice) -> Parts:
     return {name: value[own] for name, value in rows.items()}
+
+
+def _row_sums(rows: Tensor) -> Tensor:
+    """Over all axes but the first, if there are any."""
+    return rows.reshape(len(rows), -1).sum(1)
 
 
 def _by_step(rows: Tensor, steps: int) -> Tensor:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_core import Gradients
 from rnn_core.arrays import Array, dtype_name
-from rnn_core.bptt import Gradients
 from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, step_errors, worst
 from rnn_core.oracles.steps import moved, noise
 from rnn_core.scaling import Scaled, add, exponent_of, mantissa_and_exponents, times_power_of_two
@@ -61,7 +61,7 @@ class Sent(NamedTuple):
 
 
 def recurrent_errors(
-    ours: Gradients, states: Parts, module: Module, start: Parts, x: Tensor, direct: Array | Scaled
+    ours: Any, states: Parts, module: Module, start: Parts, x: Tensor, direct: Array | Scaled
 ) -> list[Error]:
     """The worst error over t of the states and of every gradient that goes back through time, and that of every parameter.
 
@@ -93,7 +93,7 @@ class _Run:
     direct: Array | Scaled
 
 
-def _errors(ours: Gradients, run: _Run, trials: list[torch.Generator]) -> list[Error]:
+def _errors(ours: Any, run: _Run, trials: list[torch.Generator]) -> list[Error]:
     T, steps = len(run.x), STEPS[dtype_name(run.x)]
     nothing = Sent({name: torch.zeros_like(part) for name, part in run.start.items()}, 0)
     sources: list[torch.Generator | None] = [None, *trials]

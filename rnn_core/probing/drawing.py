@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"  # Okabe & Ito: seen apart with any colour vision
+COLOURS, STYLES = (BLUE, ORANGE, GREEN), ("-", "--", ":", "-.")
 FORMATS = {"float32": GREEN, "bfloat16": BLUE, "float16": ORANGE}
 
 
@@ -28,35 +29,28 @@ def new_axes(count: int) -> list[Any]:
 
 
 def draw_traces(probe: Any, axes: Any) -> Any:
-    """log10 of the norm of the gradient of every part of the state, step by step."""
-    t = np.arange(1, len(probe.log10_grad_norm) + 1)
-    samples = probe.log10_grad_norm_samples
-    for b in range(min(samples.shape[1], 16)):
-        axes.plot(
-            t,
-            _finite(samples[:, b]),
-            color=GREY,
-            linewidth=0.6,
-            alpha=0.5,
-            label="single sequences" if b == 0 else None,
-        )
-    colours = [BLUE, ORANGE, GREEN]
-    for i, (name, norms) in enumerate(probe.log10_grad_norms.items()):
-        axes.plot(t, _finite(norms), color=colours[i % 3], linestyle=("-", "--", ":", "-.")[i % 4], label=name)
+    """log10 of the norm of the gradient of every part of the state that goes back, step by step."""
+    t, samples = np.arange(1, len(probe.log10_grad_norm) + 1), probe.log10_grad_norm_samples
+    for b in range(min(samples.shape[1], 16) if samples.shape[1] > 1 else 0):
+        label = f"{probe.growth_of}, single sequences" if b == 0 else None
+        axes.plot(t, _finite(samples[:, b]), color=GREY, linewidth=0.6, alpha=0.5, label=label)
+    drawn = [name for name, norms in probe.log10_grad_norms.items() if np.isfinite(norms).sum() > 1]
+    for i, name in enumerate(drawn):
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
+        axes.plot(t, _finite(probe.log10_grad_norms[name]), label=name, **style)
     axes.axvspan(probe.window.start + 1, probe.window.stop, color=GREY, alpha=0.12, linewidth=0)
     axes.set_xlabel("step t")
     axes.set_ylabel("log$_{10}$ of the gradient's norm")
-    axes.set_title(
-        f"{probe.regime or 'not finite'}: {probe.growth.rate:+.4f} per step back (shaded)", fontsize="medium"
-    )
-    axes.legend(fontsize="small", frameon=False)
+    what = f"{probe.growth_of}: {probe.regime or 'not finite'}"
+    axes.set_title(f"{what}, ln {probe.growth.rate:+.4f} per step back (shaded)", fontsize="medium")
+    _legend(axes)
     return axes
 
 
 def draw_lost(probe: Any, axes: Any) -> Any:
     """Which part of the gradient's entries narrower formats would lose, step by step."""
     t = np.arange(1, len(probe.log10_grad_norm) + 1)
-    for name, colour in FORMATS.items():
+    for name, colour in FORMATS.items() if probe.lost else ():
         for kind, style in (("flushed", "-"), ("overflowed", "--")):
             fraction = probe.lost[f"{name}_{kind}"]
             if fraction.any():
@@ -72,9 +66,9 @@ def draw_lost(probe: Any, axes: Any) -> Any:
     axes.set_ylim(-3, 103)
     axes.set_title("What narrower formats lose", fontsize="medium")
     if axes.lines:
-        axes.legend(fontsize="small", frameon=False)
+        _legend(axes)
     else:
-        axes.text(0.5, 0.5, "nothing", transform=axes.transAxes, ha="center", color=GREY)
+        axes.text(0.5, 0.5, "nothing" if probe.lost else "not known", transform=axes.transAxes, ha="center", color=GREY)
     return axes
 
 
@@ -90,12 +84,30 @@ def draw_spectrum(probe: Any, axes: Any) -> Any:
 
 
 def draw_inputs(trace: Any, axes: Any) -> Any:
-    """log10 ‖dL/dx_t‖ step by step."""
+    """log10 ‖dL/dx_t‖ step by step; where no pass holds it, a grey field."""
     t = np.arange(1, len(trace.log10_grad_norm_x) + 1)
     axes.plot(t, _finite(trace.log10_grad_norm_x), color=BLUE)
+    unknown = t[~trace.known]
+    if unknown.size:
+        axes.axvspan(unknown[0], unknown[-1], color=GREY, alpha=0.2, linewidth=0)
+        axes.text(
+            0.5 * (unknown[0] + unknown[-1]),
+            0.5,
+            "beyond one pass",
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="center",
+            rotation=90,
+            color=GREY,
+        )
     axes.set_xlabel("step t")
-    axes.set_ylabel(r"log$_{10}$ ‖dL/dx$_t$‖, of the inputs")
+    axes.set_ylabel(r"log$_{10}$ ‖dL/dx$_t$‖")
+    axes.set_title("Gradient of the inputs, not of a hidden state", fontsize="medium")
     return axes
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(fontsize="small", framealpha=0.9, edgecolor="none")
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

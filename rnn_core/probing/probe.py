@@ -6,24 +6,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from rnn_core import theory
 from rnn_core.arrays import Array, Params, dtype_name, like, namespace
-from rnn_core.bptt import Gradients, backward, run_forward
+from rnn_core.bptt import Gradients, NotKept, backward, run_forward
 from rnn_core.cells.base import Cell
 from rnn_core.cells.own import TorchCell
 from rnn_core.formats import FORMATS, first_lost, lost_fractions
 from rnn_core.oracles.compare import Error
-from rnn_core.probing.derivatives import check_derivatives
+from rnn_core.probing.derivatives import SOUND, check_derivatives
 from rnn_core.probing.whole import InputTrace, input_trace
 from rnn_core.scaling import LN2, LN10, Scaled, log_norm, log_norms, mantissa_and_exponents
 from rnn_core.tape import Tape
 from rnn_core.theory import Growth
-
-SOUND = 1e-6  # derivatives that agree with differences to this are right
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +34,7 @@ class Probe:
         log10_grad_norm: log10 ‖dL/dh_t‖ of the part that the loss acts on, float64 (T,).
         log10_grad_norms: the same of every part of the state, by name.
         log10_grad_norm_samples: of every sequence by itself, (T, B), of the part that ``growth`` is about.
-        log10_grad_norm_x: log10 ‖dL/dx_t‖, (T,).
+        log10_grad_norm_x: log10 ‖dL/dx_t‖, (T,); None where ``memory_budget`` has no room for dL/dx.
         log10_grad_norm_params: log10 of the norm of every parameter's gradient, by name.
         growth: how the gradient of ``growth_of`` grows per step back, in ln, with its error.
         growth_of: the part of the state that ``growth`` and ``regime`` are about: the first whose gradient goes back through time.
@@ -52,7 +50,7 @@ class Probe:
     log10_grad_norm: np.ndarray
     log10_grad_norms: dict[str, np.ndarray]
     log10_grad_norm_samples: np.ndarray
-    log10_grad_norm_x: np.ndarray
+    log10_grad_norm_x: np.ndarray | None
     log10_grad_norm_params: dict[str, float]
     growth: Growth
     growth_of: str
@@ -64,16 +62,18 @@ class Probe:
     @cached_property
     def lost(self) -> dict[str, np.ndarray]:
         """The fractions of the entries of the gradient of ``growth_of`` that float32, bfloat16 and float16 would flush to zero or
-        overflow, each (T,)."""
+        overflow, each (T,); empty where ``memory_budget`` has no room for that gradient."""
         if self.growth_of == self.tape.cell.state_names[0]:
             return self.gradients.lost
+        if isinstance(self.gradients.parts[self.growth_of], NotKept):
+            return {}
         return lost_fractions(*mantissa_and_exponents(self.gradients.parts[self.growth_of]))
 
     @cached_property
     def first_lost(self) -> dict[str, int | None]:
         """By ``<format>_flushed_at`` the first step on the way back at which a format keeps nothing, by ``…_overflowed_at`` at which one
         entry overflows; None where there is none."""
-        return first_lost(self.lost)
+        return first_lost(self.lost) if self.lost else {}
 
     @property
     def first_nonfinite_step(self) -> int | None:
@@ -90,9 +90,11 @@ class Probe:
         finite = np.flatnonzero(np.isfinite(norms))
         if finite.size:
             first, last = finite[0], finite[-1]
-            lines.append(
-                f"  gradient of {self.growth_of}: log10 of its norm {norms[last]:.2f} at t={last + 1}, {norms[first]:.2f} at t={first + 1}: {self.regime}"
+            end = f"{norms[first]:.2f} at t={first + 1}" + ", exactly zero before" * bool(
+                np.isneginf(norms[:first]).any()
             )
+            start = f"{norms[last]:.2f} at t={last + 1}, " if last > first else ""
+            lines.append(f"  gradient of {self.growth_of}: log10 of its norm {start}{end}: {self.regime}")
         if math.isfinite(self.growth.rate):
             error = "" if math.isnan(self.growth.error) else f" ± {self.growth.error:.1g}"
             lines.append(
@@ -112,6 +114,8 @@ class Probe:
         return "\n".join(lines)
 
     def _formats(self) -> str:
+        if not self.lost:
+            return "not known, the memory budget has no room for this gradient"
         texts = []
         for each in FORMATS:
             flushed, overflowed = (self.first_lost[f"{each.name}_{kind}_at"] for kind in ("flushed", "overflowed"))
@@ -140,6 +144,38 @@ class Probe:
         draw = [drawing.draw_traces, drawing.draw_lost, *([drawing.draw_spectrum] if self.spectrum is not None else [])]
         axes = drawing.new_axes(len(draw)) if axes is None else axes
         return [each(self, own) for each, own in zip(draw, np.ravel(axes), strict=False)]
+
+
+@overload
+def probe(
+    model: Any,
+    x: Array,
+    params: Params | None = ...,
+    state: Any = ...,
+    grad: Array | None = ...,
+    *,
+    exponents: int = ...,
+    check: bool = ...,
+    whole_sequence: Literal[True],
+    memory_budget: int | None = ...,
+    seed: int = ...,
+) -> InputTrace: ...
+
+
+@overload
+def probe(
+    model: Any,
+    x: Array,
+    params: Params | None = ...,
+    state: Any = ...,
+    grad: Array | None = ...,
+    *,
+    exponents: int = ...,
+    check: bool = ...,
+    whole_sequence: Literal[False] = ...,
+    memory_budget: int | None = ...,
+    seed: int = ...,
+) -> Probe: ...
 
 
 def probe(
@@ -213,7 +249,7 @@ def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivat
         log10_grad_norm=gradients.log_norm / LN10,
         log10_grad_norms={name: norms / LN10 for name, norms in gradients.log_norms.items()},
         log10_grad_norm_samples=samples / LN10,
-        log10_grad_norm_x=log_norms(gradients.x) / LN10,
+        log10_grad_norm_x=None if isinstance(gradients.x, NotKept) else log_norms(gradients.x) / LN10,
         log10_grad_norm_params={name: log_norm(value) / LN10 for name, value in gradients.params.items()},
         growth=growth,
         growth_of=measured,
@@ -270,9 +306,11 @@ def _rms(tape: Tape, name: str) -> np.ndarray:
 
 
 def _log_norms_of_samples(gradients: Gradients, tape: Tape, name: str) -> np.ndarray:
-    """ln of the norm of every sample of the gradient of one part, (T, B)."""
+    """ln of the norm of every sample of the gradient of one part, (T, B); of the whole batch, (T, 1), where that was not kept."""
     if name == tape.cell.state_names[0]:
         return gradients.log_norm_samples
+    if isinstance(gradients.parts[name], NotKept):
+        return gradients.log_norms[name][:, None]
     mantissa, exponent = mantissa_and_exponents(gradients.parts[name])
     T, B = mantissa.shape[:2]
     rows = namespace(mantissa).reshape(mantissa, (T * B, -1))

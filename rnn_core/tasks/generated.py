@@ -16,6 +16,7 @@ class GeneratedTask(Task):
 
     Attributes:
         default_loss_at, default_input_size: of an experiment that names none.
+        white_inputs: inputs are independent over steps and units, with mean 0 and variance 1. Theories of wide networks ask for it.
 
     Raises:
         ValueError: a size is below 1, or ``loss_at`` is not ``last`` or ``every``.
@@ -25,6 +26,7 @@ class GeneratedTask(Task):
     output_size = 1
     default_loss_at: ClassVar[str]
     default_input_size: ClassVar[int]
+    white_inputs: ClassVar[bool] = True
 
     def __init__(self, seed: int, sequence_length: int, batch_size: int, input_size: int, loss_at: str) -> None:
         check_sizes(sequence_length=sequence_length, batch_size=batch_size, input_size=input_size)

@@ -19,6 +19,7 @@ import numpy as np
 
 from rnn_core.cells.base import Cell
 from rnn_core.scalars import is_integer, is_number
+from rnn_core.theory.growth import SETTLED_WITHIN
 
 UNITS = 8000
 STEPS = 200
@@ -39,11 +40,14 @@ class DynamicRate(NamedTuple):
             leave the range of floats.
         error: its standard error, from the residuals of the slope's parts; the sample of units adds about as much.
         hidden_rms: root mean square of h_t at the middle of the lags.
+        settled: it is the same at both ends of the lags, within 5 %. If it is not, the rate depends on the number of steps: so for a
+            residual cell without a leak, whose state only ever grows.
     """
 
     rate: float
     error: float
     hidden_rms: float
+    settled: bool
 
 
 def dynamic_rate(
@@ -99,7 +103,7 @@ def dynamic_mean_field(
             state, saved = cell.forward(params, u, state)
             rms.append(float(np.sqrt(np.mean(state["hidden"] ** 2))))
         if not math.isfinite(rms[-1]):  # states grow without limit
-            return DynamicRate(math.nan, math.nan, math.inf)
+            return DynamicRate(math.nan, math.nan, math.inf, False)
         kept.append(saved)
     W.processes.clear()  # what the way forward has drawn is in ``kept``
     return _slope(_back(cell, params, kept, units, rng), rms)
@@ -128,12 +132,13 @@ def _slope(log_rms: np.ndarray, rms: list[float]) -> DynamicRate:
     T = len(log_rms)
     first, last = (round(share * T) for share in LAGS)
     lags = np.linspace(first, last, 5).round().astype(int)
-    at = log_rms[T - 1 - lags]
-    if not np.isfinite(at).all():
-        return DynamicRate(-math.inf if not math.isnan(at.sum()) else math.nan, math.nan, rms[T - 1 - int(lags[2])])
+    at, size = log_rms[T - 1 - lags], np.array(rms)[T - 1 - lags]
+    middle, settled = float(size[2]), bool(np.abs(size - size[2]).max() <= SETTLED_WITHIN * size[2])
+    if not np.isfinite(at).all():  # it becomes exactly zero
+        return DynamicRate(-math.inf, math.nan, middle, settled)
     quarters = np.diff(at) / np.diff(lags)
     rate = float((at[-1] - at[0]) / (lags[-1] - lags[0]))
-    return DynamicRate(rate, float(quarters.std(ddof=1) / 2.0), rms[T - 1 - int(lags[2])])
+    return DynamicRate(rate, float(quarters.std(ddof=1) / 2.0), middle, settled)
 
 
 def _check(cell: Cell, sigma_w2: float, sigma_u2: float, forget_bias: float, units: int, steps: int, seed: int) -> None:

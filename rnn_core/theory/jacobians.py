@@ -66,13 +66,13 @@ class SampleSteps:
 
     def __init__(self, tape: Tape, segment: Segment, sample: int) -> None:
         self.cell = tape.cell
-        self.opaque = getattr(tape.cell, "opaque", False)
+        self.opaque = tape.cell.opaque
         own, widen = slice(sample, sample + 1), constant if self.opaque else widened
         self.saved = of_sample(segment.saved, own, widen)
         self.params = {name: widen(value) for name, value in tape.params.items()}
         self.states = {name: widen(part[..., own]) for name, part in segment.states.items()}
         self.size = sum(part.shape[1] for part in self.states.values())
-        self._most = 2**30 if getattr(tape.cell, "any_batch", True) else tape.x.shape[1]
+        self._most = 2**30 if tape.cell.any_batch else tape.x.shape[1]
         self._near: tuple[int, np.ndarray] = 0, np.empty((0, 0, 0))
 
     def __len__(self) -> int:
@@ -150,7 +150,7 @@ class SampleSteps:
             columns = np.pad(columns, ((0, 0), (0, missing)))
             saved = tuple(namespace(a).concat([a, *[a[..., :1]] * missing], axis=-1) for a in saved)
         dstate = {name: like(part, model) for name, part in self._split(columns).items()}
-        sent = self.cell.back(self.params, saved, dstate)[3]  # type: ignore[attr-defined]
+        sent = self.cell.back(self.params, saved, dstate)[3]
         return np.concatenate([to_numpy(sent[name]).astype(np.float64)[:, :k] for name in self.states])
 
     def _split(self, columns: np.ndarray) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ _PANELS = np.linspace(-12.0, 12.0, 97)
 
 MIXING_INITIALIZERS = ("gaussian", "orthogonal")
 FEW_STEPS = 60  # far from a critical point q has settled by then
+_NEAR = 16.0  # times q: so far it is looked for closely
 _GRID, _HALVES = 128, 60  # places between which a fixed point is looked for; halvings of the interval that holds it
 AT_REST = 1e-12  # a smaller q changes no slope
 FAR_OUT = 1e6  # times sigma_u² + sigma_w²: there phi is in its asymptotic regime
@@ -150,7 +151,8 @@ def _lowest_end(map_of: Callable[[float], float], start: float, far: float, tole
             return q
     # Near a critical point q creeps. It only ever rises, so the fixed point lies where map_of(q) - q changes its sign above it.
     low = q
-    for high in np.geomspace(q, max(far, 2.0 * q), _GRID)[1:]:
+    near = np.geomspace(q, _NEAR * q, _GRID)  # where two fixed points are about to meet they lie close together
+    for high in [*near[1:], *np.geomspace(_NEAR * q, max(far, 2.0 * _NEAR * q), _GRID)[1:]]:
         if map_of(high) <= high:
             return _root(map_of, low, float(high))
         low = float(high)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples import cell_and_sequence, functional_rnn, gradient_check, train_a_small_rnn, two_steps_by_hand
+from examples import cell_and_sequence, functional_rnn, gradient_check, own_module, train_a_small_rnn, two_steps_by_hand
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -318,3 +318,12 @@ def test_an_example_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "examples.functional_rnn"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     compare(done.stdout, FUNCTIONAL_RNN)
+
+
+def test_own_module(capsys: pytest.CaptureFixture[str]) -> None:
+    """A module's gradient beyond the range of floats is another than its forget gates say, or its wrong backward is not found."""
+    output = output_of(own_module.main, capsys)
+    assert "gradient of memory: log10 of its norm 0.42 at t=2000, -552.89 at t=1: vanishing" in output
+    assert "the product of the forget gates says the same: True" in output
+    assert "derivatives: right" in output
+    assert re.search(r"with a mistake: what step t = \d+ .*; written by hand: Squash", output)

@@ -13,6 +13,7 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
+from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
@@ -108,6 +109,18 @@ def at_rest(run: Settings, radius: float) -> float | None:
     return math.log(0.5 + 0.25 * radius) if linear is None else linear
 
 
+def entry_row(norm: float, asked: bool) -> Settings:
+    """Quantiles of a synthetic gradient's entries, a binary digit apart, as its norm has them."""
+    return {name: norm / math.log10(2.0) + i - 3 if asked else None for i, name in enumerate(QUANTILES)}
+
+
+def critical_radius(run: Settings, predicted: bool) -> float | None:
+    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
+    if run["cell"] in ("vanilla", "residual"):
+        return 1.2 if predicted else None
+    return None if at_rest(run, 1.0) is None else 2.0 + 0.03 * run["seed"]
+
+
 def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """Append one run to all tables.
 
@@ -123,6 +136,9 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     parts = weight_parts(settings, rate) if given.get("weights", True) else [(math.nan, math.nan)] * T
     predicted = settings["initializer"] != "identity" and settings["cell"] == "vanilla"
     prediction = given.get("predicted", rate_of(settings | {"seed": 0}) - 0.02) if predicted else None
+    by = "operating point" if predicted else None
+    if prediction is None and given.get("dynamic") is not None:
+        prediction, by = given["dynamic"], "dynamic mean field"
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     row = common | settings | {
         "task_input_size": 1, "task_loss_at": settings["loss_at"] or "last",
@@ -131,14 +147,16 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
         "linear_rate": one_step(settings, settings["spectral_radius"]),
         "bound_rate": one_step(settings, 2 * settings["spectral_radius"]),
-        "mean_field_rate": prediction, "predicted_rate": prediction, "operating_rate": prediction,
+        "mean_field_rate": prediction if predicted else None, "predicted_rate": prediction,
+        "operating_rate": prediction if predicted else None,
         "slope_fluctuation": 0.01 if predicted else None, "bistable": False if predicted else None,
-        "predicted_by": "operating point" if predicted else None,
+        "predicted_by": by,
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
         "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"], "sigma_u": settings["input_scale"],
         "rest_rate": at_rest(settings, settings["spectral_radius"]), "mean_field_q": 0.1 if predicted else None,
-        "chi": None if prediction is None else math.exp(2 * prediction), "correlation": 1.0 if predicted else None,
-        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": 1.2 if predicted else None,
+        "chi": math.exp(2 * prediction) if predicted else None, "correlation": 1.0 if predicted else None,
+        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": critical_radius(settings, predicted),
+        "dynamic_rate": given.get("dynamic"),
         "baseline_loss": 2.3 if trains else None,
         "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
         "deviation": None if prediction is None else rate - prediction,
@@ -149,6 +167,8 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
         "verified_error": None, "data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic",
     }  # fmt: skip
+    if given.get("spectra"):
+        row |= make_spectra(common, T, rate, given, found["spectra"])
     extend(found["runs"], row)
     extend(found["timings"], common | {"seconds": 0.1, "verify_seconds": None})
     for t in range(1, T + 1):
@@ -160,6 +180,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
                                           "log10_immediate_norm": immediate, "hidden_rms": 0.5,
                                           "saturation": 0.0, "log10_cell_grad_norm": None,
+                                          **entry_row(norm, given.get("weights", True)),
                                           "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
                                           **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
@@ -181,6 +202,31 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
             break
 
 
+DIRECTIONS = 6
+
+
+def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: dict[str, list[Any]]) -> Settings:
+    """Append the spectra of one run: λ_i = rate − i/10 for direction i from 0, exactly what its singular values grow by. The columns of ``runs``.
+
+    ``directions`` of the last are dead (−∞). ``lags`` are those of the singular values.
+    """
+    dead, lags = given.get("dead_directions", 0), [lag for lag in given.get("lags", (1, 3)) if lag <= T]
+    exponents = [-math.inf if i >= DIRECTIONS - dead else rate - 0.1 * i for i in range(DIRECTIONS)]
+    for i, exponent in enumerate(exponents, start=1):
+        of_run = common | {"update": 0, "sample": 0, "i": i}
+        for lag in lags:
+            extend(found, of_run | {"lag": lag, "lyapunov_exponent": None, "lyapunov_error": None, "log10_singular_value": exponent * lag / LN10, "log10_gradient_ratio": rate * lag / LN10 - 0.1 if lag < T else None})  # fmt: skip
+        extend(found, of_run | {"lag": None, "lyapunov_exponent": exponent, "lyapunov_error": 0.01, "log10_singular_value": None, "log10_gradient_ratio": None})  # fmt: skip
+    surviving = (
+        sum((exponents[0] - each) * lags[-1] < 2 * LN10 for each in exponents) if lags and math.isfinite(rate) else None
+    )
+    return {
+        "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
+        "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
+        "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
+    }  # fmt: skip
+
+
 def make_check(given: Settings) -> Settings:
     """One row of the table checks."""
     return {
@@ -197,14 +243,16 @@ def extend(columns: dict[str, list[Any]], row: Settings) -> None:
 
 
 def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settings] = ({},)) -> dict[str, Path]:
-    """The five tables of a study that nobody ran."""
-    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in TABLES}
+    """The tables of a study that nobody ran."""
+    runs = list(runs)
+    tables = (*TABLES, *(["spectra"] if any(run.get("spectra") for run in runs) else []))
+    found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in tables}
     for run in runs:
         make_run(run, found)
     for check in checks:
         extend(found["checks"], make_check(check))
-    for table in TABLES:
+    for table in tables:
         rows = len(next(iter(found[table].values()), ()))
         columns = {column.name: [None] * rows for column in columns_of(table)} | found[table]
         store.write(store.build(table, columns), folder / f"{table}.parquet", {"table": table, "study": "drawn"})
-    return {table: folder / f"{table}.parquet" for table in TABLES}
+    return {table: folder / f"{table}.parquet" for table in tables}

@@ -308,20 +308,48 @@ def test_the_linear_law_is_the_cells_own(cells: reader.Tables) -> None:
     last = gradient_norm_by_step.ends(data).query("spectral_radius == 0.5").set_index("hue")["linear"]
     for name, factor in (("vanilla", 0.5), ("residual", 1.5), ("residual (η = 0.1, λ = 0.05)", 1.0)):
         assert last[name] == pytest.approx(9 * math.log10(factor))
-    assert last[["gru", "gru_reset_before", "lstm"]].isna().all()
-    assert "residual" in facts["shown"]
+    at_rest = 9 * math.log10(0.5 + 0.25 * 0.5)
+    assert last[["gru", "gru_reset_before", "lstm"]].tolist() == [pytest.approx(at_rest)] * 3  # they have no linear law
+    assert {"residual", "linear", "at rest"} <= set(facts["shown"])
 
 
-def test_nothing_is_claimed_of_gated_cells(gated: reader.Tables) -> None:
-    _, facts, axes = show(gradient_norm_by_step, gated)
-    assert not any(lines(ax, "linear") for ax in axes) and "linear" not in facts["shown"]
+def test_gated_cells_have_their_law_at_rest_and_no_other(gated: reader.Tables) -> None:
+    """A linear law, a bound or a prediction is claimed that they do not have; or the law that they have is not drawn."""
+    data, facts, axes = show(gradient_norm_by_step, gated)
+    assert "linear" not in facts["shown"] and {"at rest", "law"} <= set(facts["shown"]) and data["at_rest"].all()
+    steps = data["sequence_length"].iloc[0] - 1
+    expected = [steps * math.log10(0.5 + 0.25 * radius) for radius in sorted(data["spectral_radius"].unique())]
+    drawn = sorted({round(float(line.get_ydata()[-1]), 9) for ax in axes for line in lines(ax, "linear")})
+    assert drawn == pytest.approx(expected)
     assert not any("linear law" in plain(claim) for claim in facts["claims"])
-    assert "linear law" not in render("gradient_norm_by_step", facts=facts | {"claims": []})
+    assert any(plain(claim).startswith("In the median, the law at rest misses by") for claim in facts["claims"])
+    html = render("gradient_norm_by_step", facts=facts | {"claims": []})
+    assert "linear law" not in html and "law at rest" in html
     _, facts, axes = show(growth_rate, gated)
     assert not any(lines(ax, theory) for ax in axes for theory in ("linear", "bound", "operating", "mean_field"))
     assert not any("bound" in plain(claim) or "predicted" in plain(claim) for claim in facts["claims"])
+    assert any(
+        plain(claim).startswith("At rest, where the law is exact, gradients of gated networks turn")
+        for claim in facts["claims"]
+    )
     html = render("growth_rate", facts=facts | {"claims": []})
-    assert not any(word in html for word in ("Pascanu", "χ", "operating point", "strip", "theory"))
+    assert not any(word in html for word in ("Pascanu", "χ", "strip"))
+
+
+def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
+    """What was sampled for a setting is left out, or it is not where theory turns."""
+    runs = [
+        {"updates": 0, "sequence_length": 50, "cell": "gru", "spectral_radius": radius, "seed": seed, "dynamic": 0.2 * (radius - 2.5)}
+        for radius in (1.0, 2.0, 3.0) for seed in range(3)
+    ]  # fmt: skip
+    data, facts, (ax, _) = show(growth_rate, make_study(runs))
+    [drawn], [at_rest] = lines(ax, "dynamic"), lines(ax, "rest")
+    assert list(drawn.get_ydata()) == pytest.approx([-0.3, -0.1, 0.1])
+    assert list(at_rest.get_ydata()) == pytest.approx(np.log([0.75, 1.0, 1.25]))
+    [turning] = lines(ax, "theory turning")
+    assert turning.get_xdata()[0] == pytest.approx(math.exp((math.log(2) + math.log(3)) / 2))
+    assert {"dynamic", "rest", "theory turning", "by dynamic mean field", "deviation"} <= set(facts["shown"])
+    assert data["deviation"].notna().all()
 
 
 def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) -> None:

@@ -1,4 +1,4 @@
-"""The figure of which steps write the recurrent weights' gradient: its bars, its words, and what it says where nobody asked."""
+"""The figures of what traces hold besides: which steps write the recurrent weights' gradient, and how large a gradient's entries are."""
 
 import math
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from figures import entry_sizes
 from figures import weight_gradient_by_step as figure
 from study.report import reader
 from study.report.sentences.weights import kinds_of
 from study.report.words import plain
-from tests.figures.drawn import PROPAGATION, grid, render, show, weight_parts
+from tests.figures.drawn import LN10, PROPAGATION, grid, lines, render, show, weight_parts
 from tests.figures.drawn import rate_of as synthetic_rate
 
 RUNS = grid(
@@ -53,6 +54,7 @@ def test_bars_are_what_the_steps_contribute(tables: reader.Tables) -> None:
             assert row["against"] == pytest.approx(np.minimum(own, 0).sum(axis=1).mean())
         assert rows["with_it"].sum() - rows["against"].sum() == pytest.approx(1.0)
         assert list(rows["first"]) == [0, *(rows["last"][:-1] + 1)]
+        assert set(rows["last"] - rows["first"]) == {4}  # equally many steps
         assert rows["last"].iloc[-1] == 49
         upwards, downwards = ([bar for bar in ax.patches if bar.get_gid() == gid] for gid in ("with", "against"))
         np.testing.assert_allclose([bar.get_height() for bar in upwards], rows["with_it"])
@@ -104,3 +106,50 @@ def test_a_loss_at_every_step_is_explained(make_study: Any) -> None:
     _, facts, _ = show(figure, make_study([run | {"loss_at": "every"} for run in RUNS]))
     assert "every" in facts["shown"]
     assert "from all losses after it" in render("weight_gradient_by_step", facts=facts | {"claims": []})
+
+
+def test_of_a_cell_of_the_users_own_it_is_all_parameters(make_study: Any) -> None:
+    """∂L/∂W_hh is said of a module that may have no such matrix."""
+    for cells, words in ((["mamba"], "the parameters' gradient"), (["gru", "mamba"], "the weights' gradient")):
+        _, facts, _ = show(figure, make_study([run | {"cell": cell} for run in RUNS[:6] for cell in cells]))
+        assert words in plain(facts["title"]) and "W_hh" not in plain(" ".join([facts["title"], *facts["claims"]]))
+        assert "all its parameters" in render("weight_gradient_by_step", facts=facts | {"claims": []})
+
+
+# ---- how large entries are -------------------------------------------------------------------------------------------------
+
+
+def test_entries_are_the_median_networks_in_decades(tables: reader.Tables) -> None:
+    """A quantile is another one, of another step, or in binary digits."""
+    data, facts, axes = show(entry_sizes, tables)
+    assert {"networks", "three radii", "several"} <= set(facts["shown"])
+    for (panel, rows), ax in zip(data.groupby("panel", observed=True), axes, strict=True):
+        activation, radius = panel[:4], float(panel.split("= ")[1][:-1])
+        run = {"activation": activation, "spectral_radius": radius, "seed": 1}  # the median of three
+        for row in rows.to_dict("records"):
+            norm = -1.0 + synthetic_rate(run) * row["lag"] / LN10
+            assert row["log2_entry_min"] == pytest.approx(norm - 3 * math.log10(2.0))
+            assert row["log2_entry_median"] == pytest.approx(norm)
+            assert row["log2_entry_max"] == pytest.approx(norm + 3 * math.log10(2.0))
+        assert list(rows["lag"]) == list(range(50))
+        (median,) = lines(ax, "median")
+        np.testing.assert_allclose(median.get_ydata(), rows["log2_entry_median"])
+        low, high = ax.get_ylim()
+        for line in lines(ax, "limit"):
+            assert low < line.get_ydata()[0] < high
+    assert "rounded to zero" in render("entry_sizes", facts=facts | {"claims": [], "shown": ["limits"]})
+
+
+def test_the_ends_of_formats_are_theirs(make_study: Any) -> None:
+    """2^-24 and 2^-149 are the smallest numbers of float16 and float32."""
+    (run,) = grid(**PROPAGATION, activation="tanh", spectral_radius=1.0, sequence_length=60, seed=0)
+    _, _, (ax,) = show(entry_sizes, make_study([run | {"rate": -2.5}]))
+    np.testing.assert_allclose(
+        sorted(line.get_ydata()[0] for line in lines(ax, "limit")), [-149 * math.log10(2), -24 * math.log10(2)]
+    )
+
+
+def test_where_nobody_asked_for_entries_it_says_what_to_add(make_study: Any) -> None:
+    data, facts, _ = show(entry_sizes, make_study([run | {"weights": False} for run in RUNS[:4]]))
+    assert data.empty and not facts["drawn"]
+    assert "traces: [entry_quantiles]" in facts["claims"][0]

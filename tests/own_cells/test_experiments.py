@@ -261,3 +261,44 @@ def test_a_name_of_the_readouts_is_refused() -> None:
     register(OwnCell("taken", Taken))
     with pytest.raises(ValueError, match="'weight_ho', which is the readout's name"):
         rc.prepare(rc.Experiment(cell="taken"))
+
+
+def test_which_step_writes_the_parameters_of_a_module() -> None:
+    """Σ cos_t ‖G_t‖ = ‖G‖, of all parameters that are trained, side by side."""
+    result = rc.run(elman(), traces=["weight_gradient", "entry_quantiles"])
+    parts = 10.0 ** result["log10_weight_grad_norm"] * np.nan_to_num(result["weight_grad_cosine"])
+    problem = rc.prepare(elman())
+    gradients = rc.evaluate(problem, problem.params, *problem.batch(0)).gradients
+    squares = sum(float((np.asarray(value) ** 2).sum()) for value in gradients.params.values())
+    assert parts.sum() == pytest.approx(math.sqrt(squares), rel=1e-10)
+    assert 1 <= result["weight_grad_steps"] <= len(parts)
+    assert np.isfinite(result["log2_entry_median"]).all()
+
+
+class OneNumber(nn.Module):
+    """A state of one number a sample, one of a matrix, and a parameter that is a number."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.weight, self.decay = nn.Parameter(torch.randn(input_size)), nn.Parameter(torch.tensor(0.5))
+
+    def initial_state(self, batch_size: int) -> dict[str, Any]:
+        return {"sum": self.weight.new_zeros(batch_size), "memory": self.weight.new_zeros(batch_size, 2, 3)}
+
+    def forward(self, x: Any, state: dict[str, Any]) -> dict[str, Any]:
+        h = torch.tanh(x @ self.weight + self.decay * state["sum"] + state["memory"].sum(dim=(1, 2)))
+        return {"sum": h, "memory": self.decay * state["memory"] + h[:, None, None]}
+
+
+@pytest.mark.parametrize("loss_at", ["last", "every"])
+def test_states_and_parameters_of_any_shape(loss_at: str) -> None:
+    """A part of a state without units, or a parameter without axes, is not the usual case."""
+    register(OwnCell("one_number", OneNumber))
+    experiment = rc.Experiment(cell="one_number", task="input_mean", loss_at=loss_at, updates=2, **SMALL)
+    problem = rc.prepare(experiment)
+    assert problem.params["weight_ho"].shape == (1, 1)
+    x, target = problem.batch(0)
+    evaluation = rc.evaluate(problem, problem.params, x, target)
+    assert autograd.check(problem, problem.params, x, target, evaluation).relative < 1e-12
+    assert rc.check_derivatives(problem.cell, x).relative < 1e-6
+    assert np.isfinite(rc.run(experiment).updates["loss"]).all()

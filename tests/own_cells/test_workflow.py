@@ -212,6 +212,8 @@ FAULTS = {
     "not seeded": ("bias)", "__import__('random').random())", ["the same seed draws two values of both.bias"]),
     "at import": ("import torch\n", "import torch\nimport no_such_library\n", ["import fails in line 3", "A cell is one file"]),
     "in the constructor": ("super().__init__()", "super().__init__(); 1 / 0", ["Gated(8, 4, bias=0.0) fails in line 8", "ZeroDivisionError"]),
+    "no start": ("self.hidden_size = hidden_size", "self.initial_state = lambda batch: nothing", ["in line 9", "NameError"]),
+    "an exit": ("import torch\n", "raise SystemExit(3)\n", ["import fails in line 2"]),
     "hidden state": ("return torch", "self.n = getattr(self, 'n', 0) + 1; return self.n * torch", ["state of its own"]),
 }  # fmt: skip
 

@@ -409,7 +409,8 @@ def best_in(tables: Tables, where: Where) -> float:
 def theory_of(rows: pd.DataFrame) -> str:
     if set(rows["activation"]) == {"identity"} and rows["linear_rate"].notna().all():
         return "linear_rate"
-    return "mean_field_rate" if rows["mean_field_rate"].notna().all() else "operating_rate"
+    order = ["mean_field_rate", "operating_rate", "dynamic_rate", "rest_rate"]
+    return next((rate for rate in order if rows[rate].notna().all()), "rest_rate")
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force

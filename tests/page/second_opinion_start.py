@@ -101,6 +101,24 @@ def linear_law_miss(tables: Tables, where: Where) -> float:
     return float((networks["log10_gradient_ratio"] - law).abs().median())
 
 
+def rest_law_miss(tables: Tables, where: Where) -> float:
+    networks = pd.concat([longest(own) for own in by_sweep(tables["runs"])]).drop_duplicates("run_key")
+    networks = pick(networks, where)
+    networks = networks[np.isfinite(networks["log10_gradient_ratio"]) & networks["linear_rate"].isna()]
+    networks = networks[np.isfinite(networks["rest_rate"].astype(float))]
+    law = networks["rest_rate"] * (networks["sequence_length"] - 1) / math.log(10)
+    return float((networks["log10_gradient_ratio"] - law).abs().median())
+
+
+def rest_critical(tables: Tables, where: Where) -> np.ndarray:
+    """Of the gated networks, each once, the radius at which the law at rest turns."""
+    networks = pick(compared(tables["runs"]), where)
+    networks = networks[networks["linear_rate"].isna() & networks["rest_rate"].notna()]
+    networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
+    once = networks.drop_duplicates(["cell", "activation", "initializer", "hidden_size", "seed"])
+    return once["critical_radius_predicted"].to_numpy(dtype=float)
+
+
 def mean_growth(tables: Tables, where: Where) -> float:
     sweep = {"sweep": where["sweep"]}
     own = starts(pick(tables["runs"], sweep))
@@ -182,6 +200,10 @@ def nearest_error(tables: Tables, where: Where) -> float:
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "linear_law_miss": linear_law_miss,
+    "rest_law_miss": rest_law_miss,
+    "rest_critical": lambda t, w: float(np.median(rest_critical(t, w))),
+    "rest_critical_low": lambda t, w: float(rest_critical(t, w).min()),
+    "rest_critical_high": lambda t, w: float(rest_critical(t, w).max()),
     "exactly_zero_from_last_step": lambda t, w: count(drawn_ratios(t) == -math.inf),
     "without_ratio_from_last_step": lambda t, w: count(drawn_ratios(t).isna()),
     "starts_from_last_step": lambda t, w: float(len(drawn_ratios(t))),

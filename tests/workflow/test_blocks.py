@@ -22,9 +22,10 @@ from study.files.cache import Cache, Entry
 from study.plan import Block
 from study.runs import verification
 from study.runs.checks import CheckFailed
-from study.runs.runner import BlockRunner, finish
+from study.runs.runner import BlockRunner, finish, identity
 from study.screen.progress import Record
 from study.tables import store
+from study.tables.columns import columns_of
 from tests.support.study_project import ROOT
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
@@ -68,6 +69,38 @@ def verify(
     traces = Path(shutil.copy(folder / "traces.parquet", folder / "sweep" / "all"))
     verification.require_same_rows([traces], [files["traces"]])
     return list(pq.read_table(files["checks"]).to_pylist())
+
+
+def test_what_traces_hold_besides_fills_its_columns_and_no_others(tmp_path: Path) -> None:
+    """Other columns change, asked columns stay empty, or what nobody asked for has a value."""
+    folders = [tmp_path / str(i) for i in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    plain, asked, again = (
+        run(block(), BlockRunner(Cache(folder / "cache", "e"), {}, "cpu", traces=traces), folder)
+        for folder, traces in zip(folders, ([], ["weight_gradient"], ["weight_gradient"]), strict=True)
+    )
+    assert_same(asked, again)
+    for table in ("traces", "runs"):
+        columns = [c for c in columns_of(table) if c.asked]
+        for column in columns:
+            assert plain[table][column.name].null_count == plain[table].num_rows
+            wanted = column.asked == "weight_gradient"
+            assert (asked[table][column.name].null_count < asked[table].num_rows) == wanted, column.name
+        others = [name for name in plain[table].column_names if name not in {c.name for c in columns}]
+        assert plain[table].select(others).equals(asked[table].select(others))
+
+
+def test_what_traces_hold_besides_is_part_of_the_caches_identity() -> None:
+    """An entry without what is asked for is taken for one with it."""
+    which = [
+        identity("cpu"),
+        identity("cpu", ["weight_gradient"]),
+        identity("cpu", ["entry_quantiles", "weight_gradient"]),
+    ]
+    assert len(set(which)) == 3
+    assert identity("cpu", []) == which[0]
+    assert identity("cpu", ["weight_gradient", "entry_quantiles"]) == which[2]
 
 
 def assert_same(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> None:

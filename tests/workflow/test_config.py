@@ -47,7 +47,7 @@ def put(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.name)
 def test_every_study_of_the_project_is_valid(file: Path) -> None:
-    approval.check(load(file), folders=[ROOT])
+    approval.check(load(file), folders=[ROOT, file.parent])
 
 
 MISTAKES = [
@@ -106,6 +106,8 @@ MISTAKES = [
     ("sweeps.clipping.grid.clipping", False, ["write none"]),
     ("sweeps.clipping.grid.clipping", "norm:1.0\n", ["grid.clipping", "is not allowed"]),
     ("memory_mb", "4GB", ["memory_mb", "'4GB'", "in MiB, without the unit: 4096"]),
+    ("traces", ["weight_gradients"], ["traces[0]", "'weight_gradients'", "Did you mean 'weight_gradient'"]),
+    ("traces", "weight_gradient", ["traces", "'weight_gradient'"]),
     ("memory_mb", "1.5 GiB", ["in MiB, without the unit: 1536"]),
     ("sweeps.propagation.grid.spectral_radius", "0.8, 1.2", ["write a list, with decimal points: [0.8, 1.2]"]),
     ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),

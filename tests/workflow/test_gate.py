@@ -45,7 +45,7 @@ class Outputs(dict):  # type: ignore[type-arg]
 def gate(path: Any, sweeps: dict[str, Any] = SWEEPS) -> pd.DataFrame:
     tolerance = {"float64": 1e-10, "float32": 1e-3}
     mark = str(path / "refused")
-    params = SimpleNamespace(device="cpu", sweeps=sweeps, tolerance=tolerance, engine="e", refused=mark)
+    params = SimpleNamespace(device="cpu", sweeps=sweeps, tolerance=tolerance, engine="e", refused=mark, spectra=False)
     output, log = Outputs(checks=path / "gate.parquet"), [str(path / "gate.log")]
     check_engine.main(SimpleNamespace(params=params, input={}, output=output, log=log))
     return pd.read_parquet(path / "gate.parquet")

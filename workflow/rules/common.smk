@@ -36,6 +36,7 @@ try:
     from study.screen import progress
     from study import provenance
     from study import sampling
+    from study import wide
     from study.cost import model, resources
     from study.tables.columns import tables_of
     from study.config import reader
@@ -115,6 +116,7 @@ else:
 STUDY = f"results/{config['study']}"
 BLOCKS = plan.blocks(config)
 CHECKED = config["gate"]["checked_runs_per_job"]
+SAMPLINGS = wide.sampling_jobs(config)
 VERIFICATIONS = sampling.verification_jobs(BLOCKS, config)
 # Where the engine check says that it failed: jobs that start later then end at once. Each call begins without it.
 REFUSED = f"{STUDY}/checks/refused"
@@ -178,6 +180,11 @@ def verified(table):
     return [f"{STUDY}/verified/{group}/{table}.parquet" for group in VERIFICATIONS]
 
 
+def sampled():
+    """The theory of every sampling."""
+    return [f"{STUDY}/sampled/{group}/theory.parquet" for group in SAMPLINGS]
+
+
 def drawn(suffix):
     """One file of every figure."""
     return [f"{STUDY}/figures/{figure}.{suffix}" for figure in FIGURES]
@@ -191,6 +198,11 @@ def seconds_of_block(wildcards):
 def seconds_of_verification(wildcards):
     """What the model predicts for a job ``verify_runs``."""
     return model.verification_cost(VERIFICATIONS[wildcards.group], config).seconds
+
+
+def seconds_of_sampling(wildcards):
+    """What the model predicts for a job ``sample_theory``."""
+    return model.sampling_cost(SAMPLINGS[wildcards.group]).seconds
 
 
 def code(*modules):

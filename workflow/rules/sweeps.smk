@@ -1,6 +1,6 @@
 # One job a block of runs; jobs that verify samples of them; then the blocks of every table put together. Blocks and verifications
 # start beside the engine check. Its verdict is waited for before a table is made. The longest jobs start first.
-BLOCK_TABLES = [table for table in TABLES if table != "checks"]
+BLOCK_TABLES = [table for table in TABLES if table not in ("checks", "theory")]
 
 
 rule run_block:
@@ -72,17 +72,43 @@ rule verify_runs:
         "../scripts/verify_runs.py"
 
 
+# The theory of infinitely wide leaky and gated networks, a sample for every setting. It needs nothing of the runs.
+rule sample_theory:
+    output:
+        theory=f"{STUDY}/sampled/{{group}}/theory.parquet",
+    log:
+        f"{STUDY}/logs/sample_theory/{{group}}.log",
+    priority: seconds_of_sampling
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **resources.of_samplings(SAMPLINGS, config),
+    params:
+        settings=lambda wildcards: SAMPLINGS[wildcards.group],
+        refused=REFUSED,
+        engine=ENGINE,
+        code=code("sample_theory"),
+    script:
+        "../scripts/sample_theory.py"
+
+
 rule gather_table:
     input:
         gate=rules.check_engine.output.checks,
         blocks=lambda wildcards: (
             [rules.check_engine.output.checks, *PROVED, *verified("checks")]
             if wildcards.table == "checks"
-            else [
-                f"{STUDY}/blocks/{sweep}/{block}/{wildcards.table}.parquet"
-                for sweep, block in BLOCKS
-            ]
+            else (
+                sampled()
+                if wildcards.table == "theory"
+                else [
+                    f"{STUDY}/blocks/{sweep}/{block}/{wildcards.table}.parquet"
+                    for sweep, block in BLOCKS
+                ]
+            )
         ),
+        sampled=lambda wildcards: sampled() if wildcards.table == "runs" else [],
         # the norms of verified runs are compared with those of the blocks, and their errors and times stand in the tables
         verified=lambda wildcards: (
             verified(

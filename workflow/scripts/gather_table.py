@@ -1,6 +1,6 @@
 """Put the blocks of one table together, sorted, with the study's provenance in the footer.
 
-Of a study whose engine check has failed nothing is put together. Gradient norms that are not those that were verified end it here.
+The runs get the theory of their settings. Of a study whose engine check has failed nothing is put together. Gradient norms that are not those that were verified end it here.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from study.job import running
 from study.provenance import provenance
 from study.runs import verification
 from study.runs.checks import CheckFailed
+from study.runs.theory import Theory
 from study.tables import store, streams
 
 # table -> (its column that verification knows, the verification's table and column that it comes from)
@@ -48,14 +49,15 @@ def _names(rows: pa.Table) -> list[str]:
 
 def main(snakemake: Any) -> None:
     table, blocks = snakemake.wildcards.table, list(snakemake.input.blocks)
-    verified = list(snakemake.input.get("verified", []))
-    places.require_all([*blocks, *verified, snakemake.input.gate], snakemake.params.config)
-    devices = {store.provenance_of(file)["device"] for file in blocks}
+    verified, sampled = (list(snakemake.input.get(name, [])) for name in ("verified", "sampled"))
+    places.require_all([*blocks, *verified, *sampled, snakemake.input.gate], snakemake.params.config)
+    devices = {store.provenance_of(file).get("device", "cpu") for file in blocks} or {"cpu"}  # no theory
     footer = provenance(snakemake.params.config, ", ".join(sorted(devices)))
     if table == "traces":
         verification.require_same_rows(blocks, verified)
     change = with_verification(table, verified) if verified and table in FROM_VERIFICATION else lambda rows: rows
-    streams.gather(table, blocks, snakemake.output.table, footer, change)
+    of_theory = Theory(sampled)
+    streams.gather(table, blocks, snakemake.output.table, footer, lambda rows: of_theory.join(change(rows)))
 
 
 if __name__ == "__main__":

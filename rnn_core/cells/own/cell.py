@@ -1,4 +1,4 @@
-"""A recurrent cell of the user's own: any torch function or module (x_t, state) -> state. Derivation: rnn_core/README.md, section 2.6.
+"""A recurrent cell of the user's own: any torch function or module (x_t, state) -> state. Derivation: rnn_core/README.md, section 2.7.
 
 Its step is differentiated by autograd, one step at a time. Everything else is the engine's: the exponent that is carried apart,
 norms, checkpoints, truncation. torch is imported when such a cell is made.
@@ -98,6 +98,7 @@ class TorchCell(Cell):
         self._default = ("hidden", "cell") if isinstance(module, torch.nn.LSTMCell) else ("hidden",)
         self._form: Form | None = None
         self._checked: dict[Any, bool] = {}
+        self._learned_start = False
         self.name = (
             type(module).__name__ if isinstance(module, torch.nn.Module) else getattr(module, "__name__", "step")
         )
@@ -134,8 +135,8 @@ class TorchCell(Cell):
         self._check_params(params, x)
         params, x = {name: value.detach() for name, value in params.items()}, x.detach()
         with self._program.trying_out(x), self.holding(params), torch.no_grad():
-            form, start = self._start(x, state)
             bound = copy.copy(self)
+            form, start = bound._start(x, state)
             bound._form, bound.state_names = form, form.names
             if all(
                 isinstance(start.get(name), torch.Tensor) and start[name].shape == (x.shape[1], *form.shapes[name])
@@ -155,6 +156,10 @@ class TorchCell(Cell):
                 raise ValueError(
                     f"params: {name} is missing; the cell {self.name!r} needs it, as cell.params() gives it{hint}"
                 )
+            if params[name].is_complex():
+                raise ValueError(
+                    f"{name}: {params[name].dtype} is not allowed; keep it as two real ones, torch.view_as_real"
+                )
             check_alike(name, params[name], "x", x)
             if params[name].shape != value.shape:
                 raise ValueError(
@@ -172,25 +177,27 @@ class TorchCell(Cell):
             form = Form.of(state, self.given_names, self.given_hidden, self._default)
             values = [state] if isinstance(state, torch.Tensor) else list(state)
             return form, dict(zip(form.order, values, strict=True))
-        template, zeros, why = self._template(x, B)
+        template, zeros, why = self._template(x, B, guess=state is None or _may_be_hidden(state))
         if template is not None:
             form = Form.of(template, self.given_names, self.given_hidden, self._default)
             if state is not None:
                 return form, state
             parts = form.parts_at_start(template, x[0])
-            return form, {name: torch.zeros_like(part) if zeros else part for name, part in parts.items()}
+            self._learned_start = not zeros and any(part.requires_grad for part in parts.values())
+            return form, {name: torch.zeros_like(part) if zeros else part.detach() for name, part in parts.items()}
         if not isinstance(state, Mapping):
             raise ValueError(
                 f"state: is needed: nothing says what the states of {self.name!r} look like{why}. Give rc.forward a state, or the module a method initial_state(batch_size)"
             )
         return self._form_that_works(x, dict(state)), dict(state)
 
-    def _template(self, x: Array, B: int) -> tuple[Any, bool, str]:
-        """(a state as the module has it, whether zeros are meant, why there is none)."""
+    def _template(self, x: Array, B: int, guess: bool) -> tuple[Any, bool, str]:
+        """(a state as the module has it, whether zeros are meant, why there is none); ``guess``: from ``hidden_size`` if need be."""
         import torch
 
         if callable(initial := getattr(self._source, "initial_state", None)):
-            return initial(B), False, ""
+            with self._program.differentiable(), torch.enable_grad():
+                return initial(B), False, ""
         try:
             after = self.module(x[0], None)
             if after is None:
@@ -203,7 +210,7 @@ class TorchCell(Cell):
         except Exception as error:  # whatever a module does with None, it says that there is no such way to start
             why = f" (with None for a state it says: {error})"
         size = getattr(self._source, "hidden_size", None)
-        if isinstance(size, int):
+        if guess and isinstance(size, int):
             return torch.zeros((B, size), dtype=x.dtype, device=x.device), True, ""
         return None, True, why
 
@@ -247,7 +254,12 @@ class TorchCell(Cell):
                 t = min(x.shape[0], STEPS_AHEAD) - 1
                 self._checked[key] = check_step(self._program, form, x[t], parts)
             except BadStep as bad:
-                raise ValueError(f"the cell {self.name!r} at step t = {t + 1} {bad}") from bad.__cause__
+                hint = ". Its state was taken to be zeros (B, hidden_size): if it is not, give rc.forward a state, or the module a method initial_state(batch_size)"
+                guessed = not callable(getattr(self._source, "initial_state", None)) and hasattr(
+                    self._source, "hidden_size"
+                )
+                hint = hint if t == 0 and guessed and "failed" in str(bad) else ""
+                raise ValueError(f"the cell {self.name!r} at step t = {t + 1} {bad}{hint}") from bad.__cause__
         return self._checked[key]
 
     # ---- a step, forward above backward ----------------------------------------------------------------------------------
@@ -337,6 +349,19 @@ class TorchCell(Cell):
         found, shift = at_first_sound_scale(shares, lambda found: list(found.values()), _sound, dv)
         return {name: plain_if_fits(value, common - shift) for name, value in found.items()}
 
+    def start_gradients(self, params: Params, state: dict[str, Array | Scaled]) -> dict[str, Array | Scaled]:
+        if not self._learned_start:
+            return {}
+        sums: dict[str, Array | Scaled] = {}
+        for name, grad in state.items():
+            given, e = (grad.mantissa, grad.exponent) if isinstance(grad, Scaled) else (grad, 0)
+            for parameter, share in self._program.start_gradients(
+                params, self._known_form, self._source, name, given
+            ).items():
+                value = plain_if_fits(share, e)
+                sums[parameter] = add(sums[parameter], value) if parameter in sums else value
+        return sums
+
     def __repr__(self) -> str:
         names = f", state_names={self.state_names}" if self.given_names or self._form else ""
         hidden = f", hidden={self.given_hidden!r}" if self.given_hidden else ""
@@ -353,6 +378,11 @@ def groups(dv: Array, exponent: np.ndarray, most: int) -> list[slice]:
             found.append(slice(start, t))
             start, low, high = t, np.fmin(np.inf, size), np.fmax(-np.inf, size)
     return [*found, slice(start, len(sizes))]
+
+
+def _may_be_hidden(state: Mapping[str, Any]) -> bool:
+    """Whether it may be one tensor (B, hidden_size)."""
+    return len(state) == 1 and getattr(next(iter(state.values())), "ndim", 2) == 2
 
 
 def _common(dv: Array, exponent: np.ndarray) -> int:

@@ -142,6 +142,8 @@ def _check_part(name: str, part: Any, shape: tuple[int, ...], like: Tensor) -> N
         raise BadStep(
             f"returned {name!r} with shape {tuple(part.shape)}; it was given with {(like.shape[0], *shape)}, and a state keeps its shape, the batch first"
         )
+    if part.is_complex():
+        raise BadStep(f"returned {name!r} in {part.dtype}; keep a complex state as two real ones, torch.view_as_real")
     if part.dtype is not like.dtype:
         raise BadStep(
             f"returned {name!r} in {part.dtype}; x is {like.dtype}, and every part of the state is kept in that"

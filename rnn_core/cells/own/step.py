@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -75,6 +75,25 @@ class Program:
             self._held = held_before
             for module, leaf, value in before:
                 module._parameters[leaf] = value
+
+    def differentiable(self) -> AbstractContextManager[None]:
+        """``holding`` with parameters from which derivatives can be taken: the module's own, or those that it holds."""
+        held = self._held if self._held is not None else self.own_params()
+        return self.holding(self._leaves(held))
+
+    def _leaves(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {n: value.detach().requires_grad_(n in self.trainable) for n, value in params.items() if n in self.names}
+
+    def start_gradients(
+        self, params: Mapping[str, Tensor], form: Form, source: Any, name: str, given: Tensor
+    ) -> dict[str, Tensor]:
+        """What the gradient ``given`` of one part of ``source.initial_state`` adds to those of the parameters."""
+        leaves = self._leaves(params)
+        with self.holding(leaves), torch.enable_grad():
+            part = form.parts(source.initial_state(given.shape[0]), given)[name]
+        wanted = [leaves[each] for each in self.trainable]
+        found = self.derivatives([part] if part.requires_grad else [], wanted, [given] if part.requires_grad else [])
+        return dict(zip(self.trainable, found, strict=True))
 
     def step(self, form: Form, x: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state after x_t (B, D), by name.
@@ -159,11 +178,7 @@ class Program:
         self, params: Mapping[str, Tensor], form: Form, x: Tensor, parts: dict[str, Tensor], given: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """What a step of all rows of x (rows, D) adds to the gradients of the parameters, summed over the rows."""
-        leaves = {
-            name: value.detach().requires_grad_(name in self.trainable)
-            for name, value in params.items()
-            if name in self.names
-        }
+        leaves = self._leaves(params)
         with self.holding(leaves):
             after = self.graph(form, x, parts)
         connected = [name for name in after if after[name].requires_grad]

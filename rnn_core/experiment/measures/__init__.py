@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rnn_core.columns import Column
 from rnn_core.experiment.measures.end import BREAKDOWN, END, SOLVED_AT, breakdown_columns, end_columns
-from rnn_core.experiment.measures.growth import GROWTH, growth_of
+from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last_step
 from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
@@ -40,6 +40,7 @@ __all__ = [
     "growth_of",
     "measure_spectra",
     "measure_states",
+    "norms_of_last_step",
     "start_columns",
     "trace_columns",
     "update_columns",

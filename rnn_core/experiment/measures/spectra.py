@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from rnn_core import theory
-from rnn_core.columns import Column
+from rnn_core.arrays import to_numpy
+from rnn_core.columns import OWN_CELL, Column
 from rnn_core.experiment.evaluation import evaluate
 from rnn_core.experiment.measures.growth import norms_of_last_step
 from rnn_core.experiment.measures.states import measure_states
-from rnn_core.experiment.problem import prepare
+from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import LN10
 from rnn_core.tape import Tape
@@ -25,6 +27,9 @@ from rnn_core.tasks import Sequences
 
 SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
 _UNASKED = "the config has no key spectra"
+
+_MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
+_NO_MATRIX = f"{_UNASKED}, more than {_MOST_UNITS} units, or {OWN_CELL}"
 
 SPECTRUM = (
     Column("update", "integer", "updates", "Updates made before: 0, the network as it was drawn"),
@@ -65,6 +70,16 @@ SPECTRA = (
     Column("growth_minus_lyapunov", "number", "ln per step",
            "growth_rate − lyapunov_max: what the readout's direction and the other samples of the batch add",
            null="as either of them"),
+    Column("henrici", "number", "1",
+           "Departure of W_hh from a normal matrix: √(‖W‖²_F − Σ|λ_i|²)/‖W‖_F, 0 for a normal one, 0.7071 for a wide Gaussian one; of a gated cell W is"
+           " the candidate's",
+           null=_NO_MATRIX),
+    Column("numerical_radius", "number", "1", "Numerical radius r of that matrix, max |v* W v| over unit vectors: ‖W^k‖ is at most 2 r^k",
+           null=_NO_MATRIX),
+    Column("peak_growth", "number", "1",
+           f"max_k ‖W^k‖/ρ^k over k up to {theory.nonnormal.POWERS}: how much a linear network's gradient grows on the way beside its growth in the end; 1 for a normal matrix",
+           null=_NO_MATRIX),
+    Column("peak_growth_lag", "integer", "steps", "The k of peak_growth", null=_NO_MATRIX),
 )  # fmt: skip
 
 
@@ -115,7 +130,24 @@ def measure_spectra(
             _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
             for b in range(min(request.samples, tape.x.shape[1]))
         ]
-    return Spectra(_summary(found), _table(found))
+    return Spectra({**_summary(found), **_of_matrix(problem)}, _table(found))
+
+
+def _of_matrix(problem: Problem) -> dict[str, Any]:
+    """How far W_hh is from normal; of a gated cell its candidate's block."""
+    nothing = {"henrici": math.nan, "numerical_radius": math.nan, "peak_growth": math.nan, "peak_growth_lag": None}
+    if "candidate" not in problem.cell.gates or problem.experiment.hidden_size > _MOST_UNITS:
+        return nothing
+    W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+    block = np.split(W, len(problem.cell.gates))[problem.cell.gates.index("candidate")]
+    return dict(zip(nothing, _nonnormality(block.tobytes(), len(block)), strict=True))
+
+
+@lru_cache(maxsize=64)  # networks that differ in their sequences share a matrix
+def _nonnormality(content: bytes, size: int) -> tuple[float, float, float, int]:
+    W = np.frombuffer(content).reshape(size, size)
+    peak = theory.peak_growth(W, relative=True)
+    return theory.henrici(W) / float(np.linalg.norm(W)), theory.numerical_radius(W), peak.factor, peak.lag
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ TRACE = (
         "log10_weight_grad_norm",
         "number",
         "log10",
-        "log10 of the Frobenius norm of what step t adds to ∂L/∂W_hh, summed over the batch; −inf where that is exactly zero",
+        "log10 of the Frobenius norm of what step t adds to ∂L/∂W_hh (of a cell of your own: to all its parameters), summed over the batch; "
+        "−inf where that is exactly zero",
         null="not asked for; not a number",
         asked="weight_gradient",
     ),
@@ -73,7 +74,7 @@ TRACE = (
         "weight_grad_cosine",
         "number",
         "1",
-        "Cosine of the angle between that and the whole ∂L/∂W_hh; below 0 step t works against the whole",
+        "Cosine of the angle between that and the whole gradient; below 0 step t works against the whole",
         null="not asked for; one of the two is zero or not a number",
         asked="weight_gradient",
     ),

@@ -76,3 +76,30 @@ def test_units_that_are_off_are_counted_as_lost() -> None:
     found = measure_spectra(replace(SMALL, activation="relu"), Request(10, (1, 30))).summary
     assert found["lyapunov_sum"] == -math.inf and found["log10_condition_number"] == math.inf
     assert 0.0 < found["surviving_directions"] < 10.0
+
+
+@pytest.mark.parametrize(("cell", "block"), [("vanilla", 0), ("gru", 2), ("lstm", 2)])
+def test_how_far_the_matrix_is_from_normal(cell: str, block: int) -> None:
+    """The measures are of another gate's matrix, or change with the scale of W."""
+    found = {}
+    for radius in (0.7, 1.4):
+        experiment = rc.Experiment(cell=cell, hidden_size=12, sequence_length=30, spectral_radius=radius, seed=3)
+        summary = measure_spectra(experiment, Request(2, (1,), 1)).summary
+        W = rc.prepare(experiment).params["weight_hh"][12 * block : 12 * (block + 1)]
+        peak = rc.theory.peak_growth(W, relative=True)
+        assert summary["henrici"] == pytest.approx(rc.theory.henrici(W) / np.linalg.norm(W), rel=1e-12)
+        assert summary["numerical_radius"] == pytest.approx(rc.theory.numerical_radius(W), rel=1e-9)
+        assert (summary["peak_growth"], summary["peak_growth_lag"]) == (pytest.approx(peak.factor), peak.lag)
+        found[radius] = summary
+    assert found[0.7]["henrici"] == pytest.approx(found[1.4]["henrici"], rel=1e-9) and found[0.7]["henrici"] > 0.1
+    assert (
+        found[0.7]["peak_growth"] == pytest.approx(found[1.4]["peak_growth"], rel=1e-9)
+        and found[0.7]["peak_growth"] > 1.0
+    )
+    assert found[1.4]["numerical_radius"] == pytest.approx(2 * found[0.7]["numerical_radius"], rel=1e-7)
+
+
+def test_a_matrix_that_is_too_large_for_its_powers_is_left_out() -> None:
+    large = rc.Experiment(hidden_size=257, sequence_length=4, batch_size=1)
+    summary = measure_spectra(large, Request(1, (1,), 1)).summary
+    assert math.isnan(summary["henrici"]) and summary["peak_growth_lag"] is None

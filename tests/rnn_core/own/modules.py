@@ -143,3 +143,14 @@ class ByHand(Elman):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         out: Tensor = Tanh.apply(self.read(x) + self.turn(h))
         return out
+
+
+class Learned(Elman):
+    """Elman's cell from a state that is learned, by two parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, self.scale = nn.Parameter(torch.randn(4)), nn.Parameter(torch.ones(()))
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return (self.scale * self.start).expand(batch_size, -1)

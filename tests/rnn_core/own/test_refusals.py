@@ -47,6 +47,18 @@ def counting(self: Any, x: Tensor, h: Tensor) -> Tensor:
     return torch.tanh(self.w(h) + self.a(x))
 
 
+class Mixing(torch.autograd.Function):
+    """Forward each sample goes its own way."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        return h.clone()
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> Tensor:
+        return given.mean(0, keepdim=True).expand_as(given)
+
+
 def late(self: Any, x: Tensor, h: Tensor) -> Tensor:
     """Fails where the fifth x comes."""
     if float(x.detach().sum()) == float(X[4].sum()):
@@ -84,6 +96,12 @@ STEPS: dict[str, tuple[Any, str]] = {
     "rounded to NumPy": (made(lambda s, x, h: torch.as_tensor((s.w(h) + s.a(x)).detach().numpy())), "cannot be differentiated"),
     "an error": (made(lambda s, x, h: torch.tanh(s.w(x))), "at step t = 1 failed: RuntimeError: mat1 and mat2 shapes"),
     "an error later": (made(late), "at step t = 5 failed: RuntimeError: five is too many"),
+    "a complex state": (made(lambda s, x, h: torch.complex(h, h)), "returned 'hidden' in torch.complex128; keep a complex state as two real ones"),
+    "a backward that mixes samples": (made(lambda s, x, h: Mixing.apply(torch.tanh(s.w(h) + s.a(x)))), "mixes the samples"),
+    "a state that was guessed": (
+        made(lambda s, x, h: torch.tanh(h @ s.w(h).transpose(1, 2))),
+        r"at step t = 1 failed: .* Its state was taken to be zeros \(B, hidden_size\): if it is not, give rc.forward a state",
+    ),
     "a string": (made(lambda s, x, h: "h"), "returned a str; it was given"),
 }  # fmt: skip
 

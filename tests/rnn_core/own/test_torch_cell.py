@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import rnn_core as rc
 from rnn_core.oracles.compare import relative_error, step_errors
-from tests.rnn_core.own.modules import Decay, Elman, Memory, OneBatch, Oscillator, Two, module, normal
+from tests.rnn_core.own.modules import Decay, Elman, Learned, Memory, OneBatch, Oscillator, Two, module, normal
 from tests.support.arrays import quick
 
 EQUAL = 1e-12
@@ -228,6 +228,23 @@ def test_its_parameter_gradients_follow_it_too() -> None:
             assert grads.params["rates"].item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_parameter_that_one_small_step_uses_keeps_its_gradient() -> None:
+    """It is used 600 decades below the steps that its sum is found with."""
+    T, made = 120, module(Elman, 2, 4)
+
+    def step(x: Tensor, h: Tensor) -> Tensor:
+        return 1e-5 * h + made.read(x) - made.read.bias
+
+    x = torch.zeros(T, 1, 2, dtype=torch.float64)
+    x[0] = 1.0
+    cell = rc.TorchCell(step, parameters_of=made)
+    start = torch.zeros(1, 4, dtype=torch.float64)
+    grads = passes(cell, cell.params(), x, None, {"hidden": torch.ones(1, 4, dtype=torch.float64)}, start)
+    found = grads.params["read.weight"]
+    assert isinstance(found, rc.Scaled)
+    assert found.log_norm() / math.log(10.0) == pytest.approx(-5 * (T - 1) + 0.5 * math.log10(8), rel=1e-12)
+
+
 def test_parts_that_are_far_apart_lose_nothing() -> None:
     """A part that dies, one that explodes, and a later step at which the first one is all that is left."""
 
@@ -286,6 +303,9 @@ def test_the_part_that_a_loss_acts_on_can_be_chosen() -> None:
     assert tape.cell.state_names == ("cell", "hidden") and torch.equal(tape.hidden, tape.states("cell"))
     grads = rc.backward(tape, normal(6, 3, 4))
     np.testing.assert_array_equal(grads.log_norm, grads.log_norms["cell"])
+    usual, last = rc.TorchCell(module(nn.LSTMCell, 2, 4)), {"cell": normal(3, 4)}
+    a, b = (passes(each, usual.params(), normal(6, 3, 2), None, last) for each in (cell, usual))
+    assert all(torch.equal(a.params[name], value) for name, value in b.params.items()) and torch.equal(a.x, b.x)
     assert rc.forward(
         rc.TorchCell(module(Memory), state_names=("memory", "output", "normaliser")),
         rc.TorchCell(module(Memory)).params(),
@@ -414,3 +434,35 @@ def test_on_a_gpu() -> None:
         np.testing.assert_allclose(a.log_norm, b.log_norm, rtol=1e-10)
         for name in a.params:
             assert relative_error(b.params[name], a.params[name]) <= 1e-10
+
+
+@pytest.mark.parametrize("gain", [1.0, 1e-30])
+def test_a_start_that_is_learned_has_its_gradient(gain: float) -> None:
+    """Its parameters are used before the first step alone; at a gain of 1e-30 their gradients are beyond the range of floats."""
+    made, x = module(Learned), normal(30, 3, 2)
+    with torch.no_grad():
+        made.turn.weight.mul_(gain)
+    cell = rc.TorchCell(made)
+    grads = passes(cell, cell.params(), x, None, {"hidden": torch.ones(3, 4, dtype=torch.float64)})
+    h = made.initial_state(3)
+    if gain == 1.0:
+        for x_t in x:
+            h = made(x_t, h)
+        for name, expected in zip(
+            dict(made.named_parameters()), torch.autograd.grad(h.sum(), list(made.parameters())), strict=True
+        ):
+            assert relative_error(grads.params[name], expected) <= EQUAL, name
+    else:
+        initial = grads.state["hidden"]
+        assert isinstance(initial, rc.Scaled) and isinstance(initial.exponent, int)
+        expected = rc.Scaled(initial.mantissa.sum(0), initial.exponent)
+        assert relative_error(grads.params["start"], expected) <= EQUAL and isinstance(grads.params["start"], rc.Scaled)
+    given = passes(
+        cell,
+        cell.params(),
+        x,
+        None,
+        {"hidden": torch.ones(3, 4, dtype=torch.float64)},
+        {"hidden": made.initial_state(3).detach()},
+    )
+    assert not given.params["start"].any()  # a state that is given is nobody's parameter

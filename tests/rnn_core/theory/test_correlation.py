@@ -94,6 +94,38 @@ def test_relu_has_a_closed_form(sigma_w2: float, r: float) -> None:
     assert found.chi == pytest.approx(sigma_w2 * (math.pi - math.acos(c)) / (2 * math.pi), rel=1e-4)
 
 
+@pytest.mark.parametrize("r", [0.999, 0.99999])
+def test_relu_near_the_same_inputs(r: float) -> None:
+    """c* so near 1 that a thousand orders are too few: what is beyond them must be added."""
+    q = 0.3 / (1 - 1.5 / 2)
+
+    def short(apart: float) -> float:  # of c = 1 - apart, the map below the diagonal
+        c = 1.0 - apart
+        kernel = q / (2 * math.pi) * (math.sqrt(apart * (2.0 - apart)) + c * (math.pi - math.acos(c)))
+        return (1.5 * kernel + r * 0.3) / q - c
+
+    apart = brentq(short, 1e-9, 0.1, xtol=1e-15)
+    assert 1.0 - correlation(rc.ACTIVATIONS["relu"], 1.5, 0.3, r).c == pytest.approx(apart, rel=0.01)
+
+
+@pytest.mark.parametrize(("power", "sigma_u2"), [(3, 0.02), (3, 0.05), (3, 0.2), (5, 0.08), (5, 0.1)])
+def test_a_branch_that_jumps_to_a_further_one(power: int, sigma_u2: float) -> None:
+    """Units that are off near rest and saturate far out: q jumps over a dip, and chi_1 may pass 1 before, in the jump or after."""
+    p = power
+    phi = rc.Activation(
+        "flat",
+        lambda xp, a: xp.tanh(a) ** p,
+        lambda xp, a: p * xp.tanh(a) ** (p - 1) * (1 - xp.tanh(a) ** 2),
+        0.75,
+        "a test",
+        bounded=True,
+    )
+    sigma_w = critical_sigma_w(phi, sigma_u2)
+    scan = sigma_w * np.array([0.3, 0.6, 0.8, 0.9, 0.97, 0.99, 1.0 - 2e-4])
+    assert max(fixed_point(phi, each**2, sigma_u2).chi for each in scan) < 1.0
+    assert fixed_point(phi, (sigma_w * (1 + 1e-4)) ** 2, sigma_u2).chi >= 1.0
+
+
 @pytest.mark.parametrize("sigma_w2", [1.02, 1.1, 1.5])
 def test_hard_tanh_just_beyond_the_transition(sigma_w2: float) -> None:
     """c* near 1, where orders beyond the last coefficient count: against bivariate integrals that end at the kinks."""

@@ -145,7 +145,8 @@ def test_a_seed_decides_and_dead_networks_are_told() -> None:
     remembering = dynamic_rate(rc.LSTMCell(), 1.0, 1.0, 3.0, **few)
     assert remembering > dynamic_rate(rc.LSTMCell(), 1.0, 1.0, **few) + 0.2
     huge = dynamic_mean_field(rc.VanillaCell("identity"), 1e12, 1.0, **few)  # states beyond the range of floats
-    assert math.isnan(huge.rate) and huge.hidden_rms == math.inf
+    assert math.isnan(huge.rate) and huge.hidden_rms == math.inf and not huge.settled
+    assert one.settled and not dynamic_mean_field(rc.ResidualCell(), 1.0, 1.0, **few).settled
 
 
 @pytest.mark.parametrize(

@@ -203,3 +203,37 @@ def test_a_run_says_what_theory_says_of_it() -> None:
     assert 0.1 < result["sigma_u"] < 0.3
     gated = rc.run(rc.Experiment(cell="gru", hidden_size=8, sequence_length=20))
     assert math.isnan(gated["chi"]) and math.isnan(gated["linear_rate"]) and math.isfinite(gated["rest_rate"])
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+def test_a_module_of_torch_has_the_law_of_the_cell(kind: str) -> None:
+    """A user's own step: its derivative at rest by autograd is that of the equations."""
+    import torch
+
+    torch.manual_seed(0)
+    module = getattr(torch.nn, kind)(3, 8).double()
+    gates = {"RNNCell": 1, "GRUCell": 3, "LSTMCell": 4}[kind]
+    with torch.no_grad():
+        for bias in (module.bias_ih, module.bias_hh):
+            bias[8 * (2 if gates > 1 else 0) : 8 * (3 if gates > 1 else 1)] = 0.0  # of the candidate
+        if kind == "LSTMCell":
+            module.bias_ih[8:16] += 1.0
+    own = rc.TorchCell(module)
+    cell = {"RNNCell": rc.VanillaCell(), "GRUCell": rc.GRUCell(), "LSTMCell": rc.LSTMCell()}[kind]
+    params = {name: value.numpy() for name, value in own.params().items()}
+    assert rest_rate(own, own.params()) == pytest.approx(rest_rate(cell, params), abs=1e-12)
+    module.bias_ih.data += 0.1
+    assert math.isnan(rest_rate(own, own.params()))
+
+
+def test_a_function_of_ones_own() -> None:
+    """Its inputs' number is not known, and asked for."""
+    import torch
+
+    W = torch.tensor([[0.5, 0.2], [0.0, 1.5]], dtype=torch.float64)
+    own = rc.TorchCell(
+        lambda x, h: torch.sin(h @ W.T) + x if h is not None else torch.zeros((len(x), 2), dtype=x.dtype)
+    )
+    assert rest_rate(own, own.params(), input_size=2) == pytest.approx(math.log(1.5), abs=1e-12)
+    with pytest.raises(ValueError, match="input_size: None is not allowed; the cell"):
+        rest_rate(own, own.params())

@@ -15,6 +15,7 @@ from study.report import style as figure_style
 from study.report.findings import Study
 from study.report.words import in_order, listed, marked, marked_count, number, percent, plural
 
+IDENTITY = "spectra: "  # how the names of checks begin that need no other program
 NOTHING = drawing.Nothing(
     "No comparison of the engine with an independent program is recorded.",
     "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
@@ -57,6 +58,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     known = data.dropna(subset=["relative_error"])
     neither, exact = len(data) - len(known), int(data["exact"].sum())
     shown = [
+        *(["spectra"] if _of_spectra(data).any() else []),
         *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
         *(stage for stage in STAGES if (data["stage"] == stage).any()),
         *(["exact"] if exact else []),
@@ -80,6 +82,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
     only_one = len(data) == 1
     compared = f"{marked_count(len(data), 'checks')} comparison{'' if only_one else 's'} with PyTorch"
+    if _of_spectra(data).any():
+        compared += " and with exact identities"
     if known.empty:
         return (
             f"In {'the only comparison' if only_one else f'none of {compared}'} was there a finite result to compare."
@@ -111,14 +115,22 @@ def _worst(known: pd.DataFrame) -> str:
     alone = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
     network = row["cell"] if own else alone
     error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
+    identity = row["oracle"].startswith(IDENTITY)
+    against = "" if identity else f", against {row['oracle']}"
+    what = f"the spectra's {row['oracle'].removeprefix(IDENTITY)}" if identity else _gradient(str(row["where"]))
     settings = [
         f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
         for name, axis in (*([] if own else [("ρ", "spectral_radius")]), ("T", "sequence_length"))
     ]
     return (
-        f"{'Nearest to its tolerance is' if len(known) > 1 else 'The error is'} {error}: {_gradient(str(row['where']))}, of {network} at "
-        f"{listed(settings)}, against {row['oracle']}."
+        f"{'Nearest to its tolerance is' if len(known) > 1 else 'The error is'} {error}: {what}, of {network} at "
+        f"{listed(settings)}{against}."
     )
+
+
+def _of_spectra(data: pd.DataFrame) -> pd.Series:
+    """Which checks are exact identities of spectra."""
+    return data["oracle"].str.startswith(IDENTITY)
 
 
 def _gradient(where: str) -> str:

@@ -1,4 +1,4 @@
-"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law."""
+"""How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law or the law at rest."""
 
 import math
 from typing import Any
@@ -15,7 +15,18 @@ from matplotlib.patches import Patch
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
-from study.report.words import LONGEST_TITLE, decimals, few, marked, marked_count, name_of, number, plain, power
+from study.report.words import (
+    LONGEST_TITLE,
+    decimals,
+    few,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    number,
+    plain,
+    power,
+)
 from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
@@ -34,11 +45,11 @@ GROUP = ["panel", "hue"]
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
-    """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the linear law.
+    """Panel × hue × lag: log10(‖∂L/∂h_t‖/‖∂L/∂h_T‖), its median, lowest and highest network, and the law.
 
-    ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
+    The law is the linear one; of a gated cell, which has none, the law at rest. ``zeros`` networks have a gradient of exactly zero there, which counts as −∞; ``broken`` ones have no number.
     """
-    runs = measures.starts(tables.runs("linear_rate", "growth_rate", "task_loss_at", "data"))
+    runs = measures.starts(tables.runs("linear_rate", "rest_rate", "growth_rate", "task_loss_at", "data"))
     tasks = _tasks(tables, runs)
     runs = runs[_from_last_step(runs, tasks)]
     if runs.empty:
@@ -125,7 +136,8 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
     return pd.DataFrame(over_networks).assign(
         **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
-        linear=_linear_law(lags, rows["linear_rate"]),
+        linear=_linear_law(lags, measures.law(rows)),  # null where there is no law
+        at_rest=bool(measures.has_law_at_rest(rows).any()),
     )  # fmt: skip
 
 
@@ -149,8 +161,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     tasks = data["tasks"].iloc[0]
     title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()
+    linear = (data["linear"].notna() & ~data["at_rest"]).any()
     shown = [
-        *(["linear"] if laws else []),
+        *(["linear"] if linear else []),
+        *(["at rest"] if data["at_rest"].any() else []),
+        *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
@@ -167,14 +182,17 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
-        f"back from the end{_hues_in_words(data)}{', with the linear law dashed' if laws else ''}. {title}"
+        f"back from the end{_hues_in_words(data)}{_laws_in_words(linear, bool(data['at_rest'].any()))}. {title}"
     )
-    return drawing.facts(
-        title,
-        alt,
-        [*(_linear(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)],
-        shown,
+    claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
+    return drawing.facts(title, alt, claims, shown)
+
+
+def _laws_in_words(linear: bool, at_rest: bool) -> str:
+    laws = listed(
+        [*(["the linear law"] if linear else []), *(["the law at rest of gated cells"] if at_rest else [])] or [""]
     )
+    return f", with {laws} dashed" if laws else ""
 
 
 def _hues_in_words(data: pd.DataFrame) -> str:
@@ -234,22 +252,30 @@ def _has_medians(study: Study, tasks: tuple[str, ...]) -> bool:
     )
 
 
-def _linear(study: Study, tasks: tuple[str, ...]) -> list[str]:
-    """How far the linear law is off at the first time step, by activation function: the best and the worst."""
+def _misses(study: Study, tasks: tuple[str, ...]) -> list[str]:
+    """How far the linear law is off at the first time step, by activation function, and the law at rest of gated cells."""
     starts = pd.concat([_longest(part, tasks) for part in study.start_parts])
     starts = starts.drop_duplicates("run_key")
-    starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float)) & starts["linear_rate"].notna()]
+    starts = starts[np.isfinite(starts["log10_gradient_ratio"].astype(float))]
+    linear = starts[starts["linear_rate"].notna()]
+    at_rest = starts[measures.has_law_at_rest(starts) & np.isfinite(starts["rest_rate"].astype(float))]
+    return [
+        *_miss(linear, "linear law", "linear_law_miss", "activation"),
+        *_miss(at_rest, "law at rest", "rest_law_miss", "cell"),
+    ]
+
+
+def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
+    """The best and the worst value of the axis."""
     if starts.empty:
         return []
-    law = starts["linear_rate"] * (starts["sequence_length"] - 1) / math.log(10)
-    off = (starts["log10_gradient_ratio"] - law).abs().groupby(starts["activation"]).median().sort_values()
-    misses = [
-        (marked(number(value, 2), "linear_law_miss", value, activation=name), name) for name, value in off.items()
-    ]
+    decades = measures.law(starts) * (starts["sequence_length"] - 1) / math.log(10)
+    off = (starts["log10_gradient_ratio"] - decades).abs().groupby(starts[axis]).median().sort_values()
+    misses = [(marked(number(value, 2), kind, value, **{axis: name}), name) for name, value in off.items()]
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
     if len(misses) > 1:
         miss += f" ({misses[0][1]}) up to {misses[-1][0]} ({misses[-1][1]})"
-    return [f"{'In the median, the' if len(starts) > 1 else 'The'} linear law misses by {miss}."]
+    return [f"{'In the median, the' if len(starts) > 1 else 'The'} {law} misses by {miss}."]
 
 
 def _lost(study: Study, tasks: tuple[str, ...]) -> list[str]:
@@ -439,7 +465,10 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     """Only what is drawn."""
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
+    linear = (data["linear"].notna() & ~data["at_rest"]).any()
     law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
+    if data["at_rest"].any():
+        law = "linear law; gated cells: at rest" if linear else "law at rest"
     zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
     leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}

@@ -24,6 +24,7 @@ from study.report.sentences.growth_claims import (
     turning_headline,
     window_sentence,
 )
+from study.report.sentences.theory import rest_sentence
 from study.report.words import listed, number
 from study.settings import axis_label
 
@@ -36,9 +37,23 @@ THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
     "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 1.6}),
     "mean_field_rate": ("mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4}),
     "operating_rate": ("operating point", {"color": "#0072B2", "ls": "-", "lw": 1.4}),
+    "dynamic_rate": (
+        "dynamic mean field",
+        {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4},
+    ),  # where mean field is not known
+    "rest_rate": (
+        "law at rest",
+        {"color": "#7A3E9D", "ls": (0, (3, 2.5)), "lw": 1.2},
+    ),  # of gated cells, which have no linear law
     "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.0}),
 }
-BARS = {"mean_field_rate": 34, "operating_rate": 24, "linear_rate": 44}  # points, where nothing is joined; all show
+BARS = {
+    "mean_field_rate": 34,
+    "operating_rate": 24,
+    "dynamic_rate": 34,
+    "rest_rate": 44,
+    "linear_rate": 44,
+}  # points, where nothing is joined; all show
 USED: dict[str, Any] = {"marker": "x", "ms": 5.5, "mew": 1.1, "ls": ""}
 CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
@@ -53,6 +68,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there.
     """
     runs = measures.starts(tables.runs(*MEASURED_COLUMNS))
+    runs["rest_rate"] = runs["rest_rate"].where(measures.has_law_at_rest(runs))
     if runs["growth_rate"].isna().all():
         return pd.DataFrame()
     axes = measures.varied(runs, measures.TRAINING)
@@ -126,6 +142,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims = [
         clear_deviations(study),
         *prediction_sentences(networks),
+        rest_sentence(networks),
         window_sentence(networks),
         bound,
         left_out_of_means(networks),
@@ -165,9 +182,9 @@ def _is_drawn(data: pd.DataFrame, column: str) -> bool:
         return False
     if column == "bound_rate" and data["x_axis"].iloc[0] != "spectral_radius":
         return False  # far above everything else: it would only stretch the scale
-    if hues > 2 and column == "mean_field_rate":
+    if hues > 2 and column in ("mean_field_rate", "dynamic_rate", "rest_rate"):
         return False
-    return bool(np.isfinite(data[column].astype(float)).any())
+    return bool(np.isfinite(data[_drawn(data, column)].astype(float)).any())
 
 
 def _is_marked(data: pd.DataFrame) -> bool:

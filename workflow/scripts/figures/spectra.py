@@ -15,7 +15,7 @@ from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, na
 
 NOTHING = drawing.Nothing(
     "This study does not measure the spectra of its networks.",
-    "Add the key spectra to the config, for example `spectra: {exponents: 8, singular_values: [1, 10, 100]}`.",
+    "Add the key spectra to the config, and below it exponents: 8 and singular_values: [1, 10, 100].",
 )
 SAME_RATE = 0.02  # ln per step
 MOST_KINDS = 4  # rows of the figure
@@ -63,7 +63,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
 
 def _exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    median = rows.groupby(["panel", "spectral_radius", "i"], observed=True, as_index=False)[
+    median = rows.groupby(["panel", "spectral_radius", "i"], observed=True, as_index=False, dropna=False)[
         "lyapunov_exponent"
     ].median()
     return median.rename(columns={"lyapunov_exponent": "y"}).assign(what="exponent", x=median["i"].astype(float))
@@ -142,6 +142,15 @@ class _Survivor:
         )
 
     @property
+    def interval(self) -> str:
+        if not np.isfinite(self.mean.low):
+            return ""
+        high = min(self.mean.high, self.size or np.inf)
+        ends = {"surviving_low": max(0.0, self.mean.low), "surviving_high": high}
+        words = [marked(number(end, 2 if end < 10 else 3), kind, end, **self.where) for kind, end in ends.items()]
+        return f" ({words[0]} to {words[1]})"
+
+    @property
     def name(self) -> str:
         return name_of(self.where, first="spectral_radius") if self.where else ""
 
@@ -165,31 +174,24 @@ def _title(survivors: list[_Survivor]) -> str:
     first, last = survivors[0], survivors[-1]
     of = f" of {marked_count(first.size, 'directions')} directions" if first.size else " directions"
     steps = f"Over {marked_count(first.lag, 'spectra_lag')} steps,"
+    best = f"keep{'s' if plain(first.count) == '1' else ''} one percent of what the best keeps"
     if len(survivors) == 1 or plain(first.count) == plain(last.count):
-        many = " in every setting" if len(survivors) > 1 else ""
-        return f"{steps} {first.count}{of} keep one percent of what the best keeps{many}."
-    text = f"{steps} {first.count}{of} keep one percent of what the best keeps for {first.name}, and {last.count} for {last.name}."
+        return f"{steps} {first.count}{of} {best}{' in every setting' if len(survivors) > 1 else ''}."
+    text = f"{steps} {first.count}{of} {best} for {first.name}, and {last.count} for {last.name}."
     short = f"{steps} between {first.count} and {last.count}{of} keep one percent of what the best keeps."
     return text if len(plain(text)) <= LONGEST_TITLE else short
 
 
 def _intervals(survivors: list[_Survivor]) -> str:
     """The numbers of surviving directions with their intervals."""
-    if not survivors or not any(np.isfinite(each.mean.low) for each in survivors):
-        return "" if not survivors else "With one network a setting, there is no interval."
+    if not survivors:
+        return ""
+    if not any(np.isfinite(each.mean.low) for each in survivors):
+        return "With one network a setting, there is no interval."
     chosen = facets.spread(survivors, 6)
-    said = []
-    for each in chosen:
-        ends = [
-            marked(number(max(0.0, end), 2 if end < 10 else 3), f"surviving_{side}", end, **each.where)
-            for side, end in (("low", each.mean.low), ("high", each.mean.high))
-            if np.isfinite(end)
-        ]
-        said.append(
-            f"{each.count}{f' (interval {ends[0]} to {ends[1]})' if len(ends) == 2 else ''}{f' for {each.name}' if each.name else ''}"
-        )
     some = " Some of them:" if len(chosen) < len(survivors) else ""
-    return f"Mean over networks of the directions that survive, with the interval in which the mean lies.{some} {itemized(said)}."
+    said = itemized(f"{each.count}{each.interval}{f' for {each.name}' if each.name else ''}" for each in chosen)
+    return f"The directions that survive, mean over networks, with the interval of the mean.{some} {said}."
 
 
 def _largest(study: Study) -> str:
@@ -220,7 +222,7 @@ def _ruler(study: Study) -> str:
     said = marked(number(middle, 2), "growth_minus_lyapunov", middle)
     if middle < SAME_RATE:
         return f"In the median network, the measured growth rate is within {said} a step of it: the rate belongs to the network, not to the readout."
-    return f"In the median network, the measured growth rate and this exponent are {said} a step apart: the sequences are too short for the gradient to turn."
+    return f"In the median network, the measured growth rate and this exponent are {said} a step apart. The readout's direction and the other samples of the batch make the difference."
 
 
 def _chaos(study: Study) -> str:
@@ -246,14 +248,14 @@ def draw(data: pd.DataFrame) -> Figure:
     panels, fan = list(data["panel"].cat.categories), bool((data["what"] == "value").any())
     each = 2 if fan else 1
     figure, axes = layout.grid(each * len(panels), layout.columns(2), 3.1, sharex=False)
-    paint = style.radius_colours(data["spectral_radius"].unique())
+    paint = style.radius_colours(data["spectral_radius"].dropna().unique())
     for row, panel in enumerate(panels):
         own = data[data["panel"] == panel]
         name = str(panel) if len(panels) > 1 else ""
         _spectrum(axes[each * row], own, paint, name)
         if fan:
-            _fan(axes[each * row + 1], own, paint, name)
-    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 3))
+            _fan(axes[each * row + 1], own)
+    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 2))
     return figure
 
 
@@ -261,15 +263,23 @@ def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) 
     """λ_i against i, a line for every radius."""
     rows = data[(data["what"] == "exponent") & np.isfinite(data["y"])]
     ax.axhline(0.0, color=style.FAINT, lw=1.0, zorder=0)
-    for radius, line in rows.groupby("spectral_radius"):
+    for radius, line in rows.groupby("spectral_radius", dropna=False):
         few = len(line) < 12
-        ax.plot(line["x"], line["y"], color=paint[radius], lw=1.8, marker="o" if few else "", ms=4, gid="spectrum")
-    ax.set_title(f"{name}: exponents" if name else "Lyapunov exponents", loc="left")
+        ax.plot(
+            line["x"],
+            line["y"],
+            color=paint.get(radius, style.INK),
+            lw=1.8,
+            marker="o" if few else "",
+            ms=4,
+            gid="spectrum",
+        )
+    ax.set_title(layout.wrapped(name, 34) if name else "Lyapunov exponents", loc="left")
     ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> None:
+def _fan(ax: Axes, data: pd.DataFrame) -> None:
     """Singular values against lag, a line for every direction; through them the norm of the gradient."""
     rows = data[(data["what"] == "value") & np.isfinite(data["y"])]
     for _, line in rows.groupby("i"):
@@ -290,7 +300,7 @@ def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> No
     ax.plot(norm["x"], norm["y"], color=style.REGIME_COLOURS["exploding"], lw=2.0, gid="norm", zorder=3)
     radius = rows["spectral_radius"].iloc[0] if len(rows) else np.nan
     at = f" at ρ = {number(radius)}" if np.isfinite(radius) else ""
-    ax.set_title(f"{name}: one network{at}" if name else f"One network{at}", loc="left")
+    ax.set_title(f"One network{at}", loc="left")
     ax.set(xlabel="lag: steps back from the last one", ylabel="log$_{10}$ of the stretch of each direction")
     if len(best):
         low = float(best["y"].min())
@@ -298,7 +308,7 @@ def _fan(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> No
 
 
 def _legend(data: pd.DataFrame, paint: dict[float, Any]) -> list[Any]:
-    radii = sorted(data.loc[data["what"] == "exponent", "spectral_radius"].unique())
+    radii = sorted(data.loc[data["what"] == "exponent", "spectral_radius"].dropna().unique())
     handles = (
         [Line2D([], [], color=paint[r], lw=1.8, label=f"ρ = {number(r)}") for r in facets.spread(radii, 6)]
         if len(radii) > 1

@@ -1,5 +1,6 @@
 """Which steps write the gradient of the recurrent weights, and which work against it, at the longest sequence."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from rnn_core.experiment.measures.weights import along_the_sum
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
-from study.report.sentences.weights import WEIGHT, Kind, ends_of, kinds_of, weights_sentence
+from study.report.sentences.weights import Kind, ends_of, kinds_of, weight_of, weights_sentence
 from study.report.words import LONGEST_TITLE, number, percent, plain
 
 NOTHING = drawing.Nothing(
     "No run of this study recorded which steps write the gradient of its recurrent weights.",
     "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more whose gradient is not zero.",
 )
-BINS = 20  # bars a panel: of a longer sequence, several steps in one
+BINS = 20  # bars a panel, at most: of a longer sequence, several steps in one
 WITH, AGAINST = style.CATEGORIES[0], style.CATEGORIES[1]
 LEAST_SCALE = 0.1  # of all contributions: a flat panel is not blown up
 
@@ -36,34 +37,24 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = runs[runs["weight_grad_steps"].notna()]
     if runs.empty:
         return pd.DataFrame()
-    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
-    runs = measures.at_longest(runs, axes)
-    others = [axis for axis in axes if axis != "spectral_radius"]
-    fewer = "spectral_radius" in axes and runs["spectral_radius"].nunique() > 3
-    if fewer:
-        runs = pd.concat([facets.three_radii(rows) for _, rows in measures.grouped(runs, others)])
-    order = [*others, "spectral_radius"] if "spectral_radius" in axes else others
-    runs = facets.panels(runs, order).reset_index(drop=True)
+    runs = facets.start_panels(runs)
     bars = pd.concat([_bars(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
     bars["panel"] = pd.Categorical(bars["panel"], categories=runs["panel"].cat.categories, ordered=True)
-    radii = (
-        runs.groupby(others, dropna=False)["spectral_radius"].nunique()
-        if others
-        else runs["spectral_radius"].agg(["nunique"])
-    )
-    return bars.assign(fewer=fewer, across=int(radii.max())).sort_values(["panel", "first"], ignore_index=True)
+    return bars.sort_values(["panel", "first"], ignore_index=True)
 
 
 def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The bars of one panel."""
     T = int(runs["sequence_length"].iloc[0])
     along = _contributions(tables, runs, T)
-    edges = np.unique(np.linspace(0, T, min(T, BINS) + 1).round().astype(int))
+    each = math.ceil(T / BINS)  # steps in a bar, equally many: else its height would say how many they are
+    each = next((size for size in range(each, 2 * each) if T % size == 0), each)
+    edges = np.array([*range(0, T, each), T])
     signs = {"with_it": np.maximum(along, 0.0), "against": np.minimum(along, 0.0)}
     heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
     first = runs.iloc[0]
     return pd.DataFrame(heights).assign(
-        panel=first["panel"], left_out=first["left_out"], first=edges[:-1], last=edges[1:] - 1, sequence_length=T,
+        **{name: first[name] for name in ("panel", "left_out", "fewer", "across")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=T,
         networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
         all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"),
     )  # fmt: skip
@@ -88,7 +79,8 @@ def _contributions(tables: reader.Tables, runs: pd.DataFrame, T: int) -> np.ndar
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = _title([kind for part in study.start_parts for kind in kinds_of(part)])
+    whose = weight_of(measures.starts(study.all_runs))
+    title = _title([kind for part in study.start_parts for kind in kinds_of(part)], whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights, upwards with it and downwards "
@@ -99,6 +91,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["three radii"] if data["fewer"].any() else []),
         *(["mean"] if data["networks"].max() > 1 else []),
         *(["against"] if (data["against"] < 0).any() else []),
+        *(["own"] if whose != "∂L/∂W_hh" else []),
         *(["every"] if data["every"].any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
@@ -106,10 +99,10 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data)], shown)
 
 
-def _title(kinds: list[Kind]) -> str:
+def _title(kinds: list[Kind], whose: str) -> str:
     """From the fewest to the most steps that write half of the gradient."""
     low, high = ends_of(kinds)
-    head = f"Half of {WEIGHT} comes from {low.steps_words}"
+    head = f"Half of {whose} comes from {low.steps_words}"
     if high.share == low.share:
         return f"{head}{' in every setting' if len(kinds) > 1 else ''}."
     names = [
@@ -142,7 +135,7 @@ def draw(data: pd.DataFrame) -> Figure:
     layout.label_below(
         axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
     )
-    figure.supylabel("part of all contributions to " + r"$\partial L/\partial W_{hh}$", fontsize=10.5)
+    figure.supylabel("part of all contributions to the gradient", fontsize=10.5)
     figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(2, 1))
     return figure
 

@@ -23,7 +23,18 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
         if value > LENIENT
     ]
     idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
-    return [*lenient, *idle, *_unused_tasks(config), *_unused_cells(config)]
+    return [*lenient, *idle, *_unused_tasks(config), *_unused_cells(config), *_idle_spectra(config)]
+
+
+def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
+    """Lags that no sequence has, and a figure without what it shows."""
+    default = axis_defaults()["sequence_length"]
+    longest = max(max(as_list(s["grid"].get("sequence_length", default))) for s in config["sweeps"].values())
+    for lag in config.get("spectra", {}).get("singular_values", []):
+        if lag > longest and not config.get("sequences"):  # of the user's own sequences, no length is known here
+            yield f"spectra.singular_values: {lag} changes nothing; no sequence of this study is longer than {longest} steps"
+    if "spectra" in config["figures"] and "spectra" not in config:
+        yield "figures: spectra shows nothing without the key spectra"
 
 
 def _unused_cells(config: Mapping[str, Any]) -> Iterator[str]:

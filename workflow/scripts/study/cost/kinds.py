@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study import plan
@@ -14,7 +14,7 @@ from study.runs.gate import LONGEST as LONGEST_CHECKED
 from study.tables.columns import TABLES
 
 # In the order of the study. Kinds of one stage run beside each other; a stage waits for the one before.
-STAGES = (("sequences",), ("engine check", "runs", "verification"), ("tables",), ("figures",), ("page",))
+STAGES = (("sequences",), ("engine check", "runs", "verification", "theory"), ("tables",), ("figures",), ("page",))
 KINDS = tuple(kind for stage in STAGES for kind in stage)
 KIND_OF_RULE = {
     "read_sequences": "sequences",
@@ -23,6 +23,7 @@ KIND_OF_RULE = {
     "check_engine": "engine check",
     "run_block": "runs",
     "verify_runs": "verification",
+    "sample_theory": "theory",
     "gather_table": "tables",
     "draw_figures": "figures",
     "render_report": "page",
@@ -34,12 +35,15 @@ def kind_of(rule: str) -> str | None:
     return KIND_OF_RULE.get(rule)
 
 
-def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: float) -> tuple[float, float]:
+def predicted(
+    rule: str, blocks: list[Block], config: Mapping[str, Any], rows: float, settings: Sequence[plan.Settings] = ()
+) -> tuple[float, float]:
     """(seconds of a job by the model, those of them before its first run).
 
     Args:
         blocks: those that it computes or verifies.
         rows: rows of all tables together, of the whole study.
+        settings: those whose theory it samples.
     """
     start = RATES["job_seconds"]
     kind = kind_of(rule)
@@ -47,6 +51,8 @@ def predicted(rule: str, blocks: list[Block], config: Mapping[str, Any], rows: f
         return model.block_cost(blocks[0], config).seconds, start
     if kind == "verification":
         return model.verification_cost(blocks, config).seconds, 0.0
+    if kind == "theory":
+        return model.sampling_cost(settings).seconds, 0.0
     if kind == "engine check":
         return check_seconds(config), 0.0
     if kind == "tables":

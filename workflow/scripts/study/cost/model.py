@@ -22,9 +22,10 @@ from rnn_core.experiment import COLUMNS
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
+from study import wide
 from study.cost.rates import RATES
 from study.plan import Block, Settings
-from study.settings import axis_defaults
+from study.settings import axis_defaults, described_axes
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 # Of a cell of the user's own nothing is known before it is run. It counts as one with four gates, a step of which takes as long as
@@ -50,6 +51,13 @@ _DECIDE_WORK = (
 )  # fmt: skip
 _DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
 
+# Seconds of spectra, measured on the machine of the rates: of a step with a frame of few or all S columns; of a product of Jacobians, at its
+# end and for each step; and of the gradient beside them.
+SPECTRUM_STEP, SPECTRUM_FEW, SPECTRUM_ALL = 5e-6, 1.5e-10, 2e-9
+PRODUCT_END, PRODUCT_STEP, GRADIENT_STEP = 1.5e-5, 3e-9, 3e-10
+_COUNTED_HERE = ("cell", "hidden_size", "sequence_length", "batch_size")
+TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
+
 Work = Counter[str]
 
 
@@ -72,7 +80,7 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     """What the job ``run_block`` costs if none of its runs is finished yet."""
     work = block_work(block, traces=config.get("traces", ()))
     return Cost(
-        seconds=RATES["job_seconds"] + seconds(work),
+        seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config),
         memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
         disk_mb=(
             work["kept"] * ENTRY_BYTES
@@ -81,6 +89,24 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
         )
         / MIB,
     )
+
+
+def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
+    """Processor time of the spectra that a config asks for: once for each network, whatever its training."""
+    if "spectra" not in config:
+        return 0.0
+    asked, total = config["spectra"], 0.0
+    values, given = _values(block)
+    networks = (
+        math.prod(len(each) for axis, each in given.items() if axis not in (*_COUNTED_HERE, *TRAINING)) * block.seeds
+    )
+    for cell, H, T, B in itertools.product(*(values[axis] for axis in _COUNTED_HERE)):
+        S, samples = H * (len(CELLS[cell].state_names) if cell in CELLS else 1), min(asked["samples"], B)
+        k = min(asked["exponents"], S)
+        steps = T * (SPECTRUM_STEP + (SPECTRUM_FEW * k * S**2 if 2 * k < S else SPECTRUM_ALL * S**3))
+        products = sum(PRODUCT_END * S**2 + PRODUCT_STEP * lag * S**3 for lag in asked["singular_values"] if lag <= T)
+        total += samples * (steps + products) + T * GRADIENT_STEP * B * H**2 * gates_of(cell)
+    return networks * total
 
 
 def gates_of(cell: str) -> int:
@@ -105,6 +131,12 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
         total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
         memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
     return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
+
+
+def sampling_cost(settings: Iterable[Settings]) -> Cost:
+    """What the job ``sample_theory`` of these settings costs."""
+    sampled = list(settings)
+    return Cost(RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + wide.MEMORY_MB, 0.0)
 
 
 def seconds(work: Work) -> float:

@@ -29,6 +29,7 @@ from study.runs.runner import BlockRunner
 from study.sampling import verification_jobs
 from study.settings import axis_defaults
 from study.tables.columns import TABLES
+from study.wide import sampling_jobs
 
 SAMPLE_SECONDS = 10.0  # for all sweeps together
 # Work that is not the engine's; and eigenvalues, which are remembered when a sample is timed.
@@ -186,7 +187,7 @@ def _own_cases(config: dict[str, Any]) -> Iterator[tuple[str, rc.Experiment]]:
 
 
 def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict[str, tuple[int, Times]]:
-    """(jobs, times) of what surrounds the sweeps: the gate, verification, tables and figures."""
+    """(jobs, times) of what surrounds the sweeps: the gate, verification, theory, tables and figures."""
     verifications = verification_jobs(blocks, config)
     verifying = [verification_times(group, config) for group in verifications.values()]
     cases = [
@@ -195,11 +196,13 @@ def around(config: dict[str, Any], blocks: dict[tuple[str, str], Block]) -> dict
     once = {"gate": {"checked_runs_per_job": 1}}
     checking = [verification_times([case], once) for case in cases]
     starts = (len(cases) - 1) * RATES["verify_job_seconds"]  # the cases are one job
+    samplings = [model.sampling_cost(settings).seconds for settings in sampling_jobs(config).values()]
     rows = sum(model.block_work(block)["row"] for block in blocks.values())
     tables = len(TABLES)
     return {
         "engine check": (1, Times(sum(t.engine for t in checking), sum(t.rest for t in checking) - starts)),
         "verification": (len(verifications), Times(sum(t.engine for t in verifying), sum(t.rest for t in verifying))),
+        **({"theory": (len(samplings), Times(0.0, sum(samplings)))} if samplings else {}),
         "tables": (tables, Times(0.0, tables * RATES["job_seconds"] + rows * RATES["gathered_row_seconds"])),
         "figures, page": (2, Times(0.0, figures_seconds(config) + page_seconds())),
     }

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from study.cost import model
-from study.plan import Block, as_list
+from study.plan import Block, Settings, as_list
 from study.runs.gate import LONGEST as LONGEST_CHECKED
 
 # Two Snakemakes (170 MiB each, measured) and a launcher stand around every script of a cluster job.
@@ -40,6 +40,12 @@ def of_blocks(blocks: Mapping[tuple[str, str], Block], config: Mapping[str, Any]
 def of_verifications(groups: Mapping[str, list[Block]], config: Mapping[str, Any]) -> dict[str, Resource]:
     """The resources of ``verify_runs``, likewise."""
     return _of_cost(lambda job: model.verification_cost(groups[job.group], config), config)
+
+
+def of_samplings(groups: Mapping[str, list[Settings]], config: Mapping[str, Any]) -> dict[str, Resource]:
+    """The resources of ``sample_theory``, likewise. It needs no GPU."""
+    asked = _of_cost(lambda job: model.sampling_cost(groups[job.group]), config)
+    return {name: value for name, value in asked.items() if name != "gpu"}
 
 
 def _of_cost(cost: Callable[[Any], model.Cost], config: Mapping[str, Any]) -> dict[str, Resource]:

@@ -51,7 +51,7 @@ def _imported(cell: KeptCell) -> ModuleType:
     linecache.cache[cell.file] = (len(cell.source), None, cell.source.splitlines(keepends=True), cell.file)
     try:
         exec(compile(cell.source, cell.file, "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         apart = (
             " A cell is one file: what it needs must stand in it, or be installed."
             if isinstance(error, ImportError)

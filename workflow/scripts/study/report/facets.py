@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from study.report.findings import Study
-from study.report.measures import Part, grouped
+from study.report.measures import TRAINING, Part, at_longest, grouped, varied
 from study.report.style import CATEGORIES, INK, colours, marker
 from study.report.words import few, in_order, listed, name_of, named, ordered, unbracketed
 
@@ -82,6 +82,22 @@ def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     order["colour"] = [to_hex(paint[key]) for key in keys]
     order["hue"] = pd.Categorical(names, categories=names, ordered=True)
     return runs.merge(order, on=list(axes))
+
+
+def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Starts at the longest sequence of their kind with their ``panel``, one a setting: of more than three spectral radii ``three_radii``.
+
+    ``fewer``: whether some radii are left out; ``across``: how many stand side by side.
+    """
+    axes = [axis for axis in varied(runs, TRAINING) if axis != "sequence_length"]
+    runs = at_longest(runs, axes)
+    others = [axis for axis in axes if axis != "spectral_radius"]
+    radii = ["spectral_radius"] if "spectral_radius" in axes else []
+    fewer = bool(radii) and runs["spectral_radius"].nunique() > 3
+    if fewer:
+        runs = pd.concat([three_radii(rows) for _, rows in grouped(runs, others)])
+    across = max(rows["spectral_radius"].nunique() for _, rows in grouped(runs, others))
+    return panels(runs, [*others, *radii]).reset_index(drop=True).assign(fewer=fewer, across=across)
 
 
 def three_radii(runs: pd.DataFrame) -> pd.DataFrame:

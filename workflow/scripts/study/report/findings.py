@@ -14,7 +14,7 @@ from study.report.answer_tables import Row, Table, outcome_cell, shortened, star
 from study.report.phrases import at_value
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
-from study.report.sentences.theory import theory_sentence
+from study.report.sentences.theory import rest_sentence, theory_sentence
 from study.report.sentences.training import (
     breakdown_sentence,
     few_seeds_sentence,
@@ -29,6 +29,7 @@ from study.report.words import plain
 MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
 
 BEGINNINGS = (
+    "At",
     "Going",
     "In",
     "Measured",
@@ -131,7 +132,7 @@ class Study:
             of_part = self._of_training(part) if part.trains else self._of_starts(part)
             later = 20 if self.all_train and not part.trains else 0
             findings += [Sentence(each.place + later, self._of_sweep(part, each.text)) for each in of_part]
-        findings += self._formats() + self._truncation()
+        findings += self._at_rest() + self._formats() + self._truncation()
         texts = [each.text for each in sorted(findings, key=lambda each: each.place) if each.text]
         return list(dict.fromkeys(texts))
 
@@ -230,6 +231,9 @@ class Study:
         return Table(part, axes, rows, notes)
 
     # ---- the whole study
+
+    def _at_rest(self) -> list[Sentence]:
+        return [Sentence(40 if self.all_train else 10, rest_sentence(self.networks))]
 
     def _formats(self) -> list[Sentence]:
         return [Sentence(50, formats_sentence(self.runs))]

@@ -130,7 +130,9 @@ def how_measured(study: Study) -> dict[str, Any]:
         if len(networks)
         else [],
         "rulers": [
-            name for name in ("linear law", "operating point", "mean field") if (networks["predicted_by"] == name).any()
+            name
+            for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")
+            if (networks["predicted_by"] == name).any()
         ],
         "bistable": marked_count(bistable, "bistable") if bistable else "",
         "dead": marked_count(dead, "with_dead_samples") if dead else "",

@@ -11,6 +11,7 @@ from rnn_core.cells import CELLS
 from rnn_core.experiment import Evaluation, Problem, growth_of
 from rnn_core.oracles.compare import Abstains
 from rnn_core.theory import regime
+from study.runs import identities
 
 Row = dict[str, Any]
 
@@ -47,10 +48,11 @@ def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float)
 
 
 def spectra_rows(problem: Problem, evaluation: Evaluation) -> list[Row]:
-    """The exact identities that the spectra of a network must obey, and those of a linear network whose eigenvalues are known."""
-    from rnn_core.oracles import spectra
+    """The exact identities that the spectra of a network must obey, and those of a linear network whose eigenvalues are known.
 
-    found = [*spectra.check(problem, evaluation), spectra.check_eigenvalues()]
+    Where rounding decides there is no row.
+    """
+    found = [*identities.check(problem, evaluation), identities.check_eigenvalues()]
     return [{"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in found]
 
 

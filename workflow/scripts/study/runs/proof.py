@@ -43,10 +43,13 @@ def table(
             checked = _rows(
                 experiment, data.get(experiment.task), device, tolerance[experiment.dtype], alike not in seen
             )
-        except (ValueError, RuntimeError) as error:  # the engine's words begin with the cell and the step
-            raise CellError(
-                f"{_words(own)}{place_in(own.source, error)}: {_said(error)}, in {describe(experiment)}"
-            ) from error
+        except (CellError, CheckFailed):
+            raise
+        except Exception as error:
+            where = place_in(own.source, error)
+            if not (where or isinstance(error, ValueError)):  # the engine's words of a bad step are a ValueError
+                raise
+            raise CellError(f"{_words(own)}{where}: {_said(error)}, in {describe(experiment)}") from error
         seen.add(alike)
         for row in checked:
             for name, value in {"sweep": sweep, **row}.items():

@@ -106,7 +106,7 @@ def finish(
             entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
-            row = {**entry.row, **NOTHING, "engine": provenance["engine"], "verified_error": None}
+            row = {**entry.row, **NOTHING, "engine": provenance["engine"], "dynamic_rate": None, "verified_error": None}
             if spectra is not None:
                 row |= spectra.row(by_name[key], entry.row["growth_rate"])
                 writer.tables["spectra"].add(key, spectra.table(by_name[key]))

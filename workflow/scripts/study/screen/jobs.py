@@ -8,6 +8,7 @@ from typing import Any
 from study.cost import kinds, model
 from study.cost.forecast import Job
 from study.plan import Block
+from study.wide import sampling_jobs
 
 _NAMES = {
     "read_sequences": "sequences of {task}",
@@ -16,6 +17,7 @@ _NAMES = {
     "check_engine": "engine check",
     "run_block": "block {sweep}/{block}",
     "verify_runs": "verification, group {group}",
+    "sample_theory": "theory, group {group}",
     "gather_table": "table {table}",
     "draw_figures": "figures",
     "render_report": "report page",
@@ -29,6 +31,7 @@ def jobs_of(
     config: Mapping[str, Any],
 ) -> dict[int, Job]:
     """The jobs that this call will run, by Snakemake's numbers."""
+    samplings = sampling_jobs(config)
     rows = sum(model.block_work(block)["row"] for block in blocks.values())
     jobs = {}
     for job in workflow.dag.needrun_jobs():
@@ -41,7 +44,8 @@ def jobs_of(
             its_blocks = [blocks[wildcards["sweep"], wildcards["block"]]]
         elif kind == "verification":
             its_blocks = verifications[wildcards["group"]]
-        seconds, starts = kinds.predicted(job.rule.name, its_blocks, config, rows)
+        settings = samplings[wildcards["group"]] if kind == "theory" else []
+        seconds, starts = kinds.predicted(job.rule.name, its_blocks, config, rows, settings)
         runs = sum(map(len, its_blocks)) if kind == "runs" else 0
         name = name_of(job.rule.name, wildcards)
         jobs[workflow.dag.jobid(job)] = Job(kind, name, seconds, starts, tuple(map(str, job.log)), runs)

@@ -21,6 +21,7 @@ EVERY = 1.0  # seconds between two records of a job
 WORK_OF_RULE = {
     "run_block": "starting jobs, cache and block tables",
     "verify_runs": "verification",
+    "sample_theory": "theory",
     "check_engine": "engine check",
     "gather_table": "tables",
     "draw_figures": "figures",

@@ -17,6 +17,7 @@ from rnn_core import formats
 from rnn_core.columns import OWN_CELL
 from rnn_core.experiment import COLUMNS, SPECTRA, SPECTRUM
 from study.settings import described_axes
+from study.wide import SETTING, sampled_settings
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,32 @@ def _measured(declared: Iterable[Any]) -> tuple[Column, ...]:
     return tuple(Column(c.name, _TYPES[c.kind], c.unit, c.meaning, c.null, c.asked) for c in declared)
 
 
+def _settings() -> tuple[Column, ...]:
+    """One column for each setting of a run."""
+    return tuple(
+        Column(
+            name,
+            _TYPES.get(axis["kind"], _TEXT),
+            axis["unit"],
+            axis["meaning"],
+            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
+        )
+        for name, axis in described_axes().items()
+    )
+
+
 _TRACES, _UPDATES, _SPECTRA = _measured(COLUMNS["traces"]), _measured(COLUMNS["updates"]), _measured(SPECTRUM)
 _MEASURED = (
     *_measured(COLUMNS["runs"]),
     *_measured(SPECTRA),
+    Column(
+        "dynamic_rate",
+        _FLOAT,
+        "ln per step",
+        "Dynamic mean field of the run's setting, from the table theory; for residual, GRU and LSTM cells",
+        null="a vanilla cell, an initialiser other than gaussian, inputs that are not white, a state that does not settle;"
+        " or a study of more than 100 such settings",
+    ),
     Column(
         "verified_error",
         _FLOAT,
@@ -126,12 +149,41 @@ _VERIFICATION = (
     Column("passed", _BOOL, "true/false", "The error is at most the tolerance", null="the oracle abstains"),
 )
 
+_THEORY = (
+    _SWEEP,
+    Column("seeds", _INT, "seeds", "Networks of the setting, counted from 0"),
+    *(column for name in SETTING for column in _settings() if column.name == name),
+    Column(
+        "sigma_w", _FLOAT, "1", "σ_w of the setting's networks: root mean square over seeds and gates, to three digits"
+    ),
+    Column("sigma_u", _FLOAT, "1", "σ_u: standard deviation of the input part"),
+    Column("forget_bias", _FLOAT, "1", "Bias of the gate that keeps the state"),
+    Column(
+        "dynamic_rate",
+        _FLOAT,
+        "ln per step",
+        "Growth rate of an infinitely wide network by dynamic mean field, from a sample of single units",
+        null="its state does not settle, so that the rate depends on T",
+    ),
+    Column(
+        "dynamic_error",
+        _FLOAT,
+        "ln per step",
+        "Standard error of dynamic_rate",
+        null="as dynamic_rate, or a gradient of zero",
+    ),
+    Column("hidden_rms", _FLOAT, "1", "Root mean square of h_t in that network"),
+    Column("preactivation_rms", _FLOAT, "1", "Root mean square of its preactivations, √(σ_w² hidden_rms² + σ_u²)"),
+)
+
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 ASKED_FOR = {"spectra": "spectra"}  # table -> the key of a config without which there is none
+THEORY = "theory"  # the table of a study with settings that have a dynamic theory
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its lengths. Only of a study that has such cells, with Gaussian weights and white inputs",
     "spectra": "Lyapunov exponents and singular values before training: run × sample × direction. Only of a study whose config has the key `spectra`",
     "checks": "Every comparison of the engine with an independent program",
     "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
@@ -140,7 +192,8 @@ MEANING = {
 
 def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The tables of a study with this config."""
-    return (*TABLES, *(table for table, key in ASKED_FOR.items() if key in config))
+    asked = (table for table, key in ASKED_FOR.items() if key in config)
+    return (*TABLES, *asked, *([THEORY] if sampled_settings(config) else []))
 
 
 @cache
@@ -150,23 +203,11 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return (_SWEEP, _KEY, *_settings(), *_MEASURED)
     if table == "checks":
         return _CHECKS
+    if table == "theory":
+        return _THEORY
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
     return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}[table])
-
-
-def _settings() -> tuple[Column, ...]:
-    """One column for each setting of a run."""
-    return tuple(
-        Column(
-            name,
-            _TYPES.get(axis["kind"], _TEXT),
-            axis["unit"],
-            axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
-        )
-        for name, axis in described_axes().items()
-    )
 
 
 def schema_of(table: str) -> pa.Schema:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from study.files import seal
 from study.files.writing import Misplaced, reading, written_aside
 from study.tables.columns import Column, columns_of, schema_of
+from study.wide import SETTING
 
 PROVENANCE_KEY = b"gradient_study"
 
@@ -25,6 +26,7 @@ _SORT = {
     "traces": ["sweep", "run_key", "update", "t"],
     "updates": ["sweep", "run_key", "update"],
     "runs": ["sweep", "run_key"],
+    "theory": ["sweep", *SETTING],
     "spectra": ["sweep", "run_key", "update", "sample", "lag", "i"],
     "checks": ["stage", "sweep", "run_key", "oracle", "update"],
     "timings": ["sweep", "run_key"],

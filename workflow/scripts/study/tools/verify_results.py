@@ -26,6 +26,7 @@ from study.own_cells.described import used
 from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import TABLES, tables_of
+from study.wide import sampling_jobs
 
 Result = tuple[Path, FileTrouble | None]  # a file, and what is wrong with it
 
@@ -70,14 +71,15 @@ def _figure_files(files: Mapping[str, Path], study: str, figure: str) -> Iterato
 
 
 def _on_the_way(study: Path, config: Mapping[str, Any]) -> Iterator[Result]:
-    """The tables of blocks, verifications and the gate. Of a block of an earlier plan only the seal is known."""
+    """The tables of blocks, verifications, samplings and the gate. Of a block of an earlier plan only the seal is known."""
     planned = plan.blocks(config)
     places = {
         *(study / "blocks" / sweep / block for sweep, block in planned),
         *(study / "verified" / group for group in verification_jobs(planned, config)),
+        *(study / "sampled" / group for group in sampling_jobs(config)),
         study / "checks",
     }
-    for folder in ("checks", "blocks", "verified"):
+    for folder in ("checks", "blocks", "verified", "sampled"):
         for file in sorted((study / folder).rglob("[!.]*.parquet")):
             current = file.parent in places
             yield _tried(file, (lambda file: result_places.require(file, config)) if current else seal.check)

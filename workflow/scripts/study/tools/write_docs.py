@@ -13,7 +13,7 @@ from rnn_core.experiment import Experiment, axes
 from rnn_core.tasks import GENERATED
 from study import PROJECT
 from study.config.schema import schema
-from study.tables.columns import ASKED_FOR, MEANING, TABLES, columns_of
+from study.tables.columns import ASKED_FOR, MEANING, TABLES, THEORY, columns_of
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
 COLUMNS_PAGE = PROJECT / "docs" / "tables.md"
@@ -27,7 +27,7 @@ def columns_page() -> str:
         "Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.",
         "",
     ]
-    for table in (*TABLES, *ASKED_FOR):
+    for table in (*TABLES, *ASKED_FOR, THEORY):
         lines += [
             f"## {table}",
             "",

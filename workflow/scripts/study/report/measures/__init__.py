@@ -12,11 +12,14 @@ from study.report.measures.regimes import (
     Critical,
     critical,
     crossings,
+    has_law_at_rest,
+    law,
     never_settled,
     regime_counts,
     theory_critical,
 )
 from study.report.measures.selection import (
+    NETWORK,
     NUMBERS,
     TRAINING,
     at_longest,
@@ -31,6 +34,7 @@ from study.report.measures.selection import (
 )
 
 __all__ = [
+    "NETWORK",
     "NUMBERS",
     "REFERENCE",
     "REGIMES",
@@ -48,7 +52,9 @@ __all__ = [
     "difference",
     "distinct_starts",
     "grouped",
+    "has_law_at_rest",
     "judged",
+    "law",
     "never_settled",
     "number_axis",
     "outcome",

@@ -12,6 +12,8 @@ import pandas as pd
 from rnn_core.theory import REGIMES
 from study.report import statistics
 
+THEORIES_IN_TURN = ("mean_field_rate", "operating_rate", "dynamic_rate", "rest_rate")
+
 
 def regime_counts(runs: pd.DataFrame) -> dict[str, int]:
     """How many networks vanish, stay and explode; how many have no number."""
@@ -84,11 +86,23 @@ def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
 def theory_critical(runs: pd.DataFrame) -> Critical | None:
     """Where theory turns: one theory for all radii, since a change from one to another would turn by itself.
 
-    The linear law for the identity, else mean field where it is known for all, else the operating point.
+    The linear law for the identity. Else mean field where it is known for all, or the operating point, or dynamic mean field, or the
+    law at rest.
     """
-    linear = (runs["activation"] == "identity").all() and runs["linear_rate"].notna().all()
-    mean_field = "mean_field_rate" if runs["mean_field_rate"].notna().all() else "operating_rate"
-    return critical(runs, "linear_rate" if linear else mean_field)
+    if (runs["activation"] == "identity").all() and runs["linear_rate"].notna().all():
+        return critical(runs, "linear_rate")
+    known = [rate for rate in THEORIES_IN_TURN if runs[rate].notna().all()]
+    return critical(runs, known[0]) if known else None
+
+
+def has_law_at_rest(runs: pd.DataFrame) -> pd.Series:
+    """Whether the law at rest stands for the linear law: a gated cell has none."""
+    return runs["linear_rate"].isna() & runs["rest_rate"].notna()
+
+
+def law(runs: pd.DataFrame) -> pd.Series:
+    """What would hold without an activation function; for a gated cell, what holds at rest. nan where there is neither."""
+    return runs["linear_rate"].astype(float).where(runs["linear_rate"].notna(), runs["rest_rate"].astype(float))
 
 
 def never_settled(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,13 @@ from study.report.words import LONGEST_TITLE, few, listed, marked, marked_count,
 LN2 = math.log(2.0)
 
 
-THEORIES = {"operating point": "the operating point", "mean field": "mean field", "linear law": "the linear law"}
+THEORIES = {
+    "operating point": "the operating point",
+    "mean field": "mean field",
+    "dynamic mean field": "dynamic mean field",
+    "law at rest": "the law at rest",
+    "linear law": "the linear law",
+}
 ROUNDING = 1e-9
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import bracketed, interval_words, where_of
-from study.report.words import few, marked, name_of, signed
+from study.report.words import few, marked, name_of, number, plain, signed
 
 
 def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Series, float]]) -> str:
@@ -60,3 +60,29 @@ def clearly_off(
         for chosen, series, p in tests
         if p <= statistics.LEVEL and len(series) >= statistics.FEWEST_SEEDS
     ]
+
+
+def rest_sentence(networks: pd.DataFrame) -> str:
+    """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest.
+
+    A network is one matrix: all radii and lengths of a seed share it.
+    """
+    gated = networks[measures.has_law_at_rest(networks)]
+    gated = gated[np.isfinite(gated["critical_radius_predicted"].astype(float))]
+    if gated.empty:
+        return ""
+    alike: dict[str, tuple[str, str, list[str]]] = {}  # cells may share a matrix: by what is said of them
+    for chosen, rows in measures.grouped(gated, [axis for axis in ("cell", "activation") if gated[axis].nunique() > 1]):
+        own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"].first()
+        middle, low, high = (
+            marked(number(value, 3), f"rest_critical{end}", value, **chosen)
+            for end, value in (("", own.median()), ("_low", own.min()), ("_high", own.max()))
+        )
+        spread = f" ({low} to {high} over networks)" if plain(low) != plain(high) else ""
+        alike.setdefault(plain(middle + spread), (middle, spread, []))[2].append(name_of(chosen))
+    if len(alike) == 1:
+        [(middle, spread, _)] = alike.values()
+        at = middle + spread
+    else:
+        at = few([f"{middle} for {few(names, 3)}" for middle, _, names in alike.values()], 3)
+    return f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
+from rnn_core import CELLS
 from study.report import measures, statistics
 from study.report.phrases import bracketed, count_of, interval_words, where_of
 from study.report.words import marked, marked_count, name_of, number, percent, unbracketed
 
-WEIGHT = "∂L/∂W_hh"
 WORTH_SAYING = 0.05  # of all contributions: less than this works against the gradient in passing
 
 
@@ -78,13 +80,19 @@ def kinds_of(part: measures.Part) -> list[Kind]:
     return sorted(kinds, key=lambda kind: kind.share)
 
 
+def weight_of(runs: pd.DataFrame) -> str:
+    """What is written: of a cell of the user's own it is all of its parameters."""
+    ours = runs["cell"].isin(list(CELLS))
+    return "∂L/∂W_hh" if ours.all() else "the weights' gradient" if ours.any() else "the parameters' gradient"
+
+
 def weights_sentence(part: measures.Part) -> str:
     """From how many steps half of the gradient comes, and how much works against it, in the median network."""
     kinds = kinds_of(part)
     if not kinds:
         return ""
     several = max(kind.networks for kind in kinds) > 1
-    head = f"{'In the median network, half' if several else 'Half'} of {WEIGHT} comes from"
+    head = f"{'In the median network, half' if several else 'Half'} of {weight_of(part.runs)} comes from"
     low, high = ends_of(kinds)
     text = f"{head} {low.steps_words}{bracketed(*_name(kinds, low))}"
     if high.share > low.share:

@@ -1,4 +1,4 @@
-"""Oracle: exact identities of spectra, with Jacobians by torch's autograd of the oracles' own equations.
+"""Exact identities that spectra must obey, with Jacobians by torch's autograd of the oracles' own equations.
 
 Five checks, and no statistics:
 
@@ -18,16 +18,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
+import rnn_core as rc
 from rnn_core import theory
 from rnn_core.arrays import to_numpy
-from rnn_core.bptt import forward
-from rnn_core.cells import VanillaCell
-from rnn_core.experiment.evaluation import Evaluation
-from rnn_core.experiment.measures.growth import norms_of_last_step
-from rnn_core.experiment.problem import Problem
-from rnn_core.oracles import tensors
+from rnn_core.experiment import Evaluation, Problem, norms_of_last_step
 from rnn_core.oracles.equations import CELLS
 from rnn_core.tape import Tape
 
@@ -51,20 +46,22 @@ class Finding(NamedTuple):
 def check(problem: Problem, evaluation: Evaluation) -> list[Finding]:
     """The checks of one network, on the first sample of a batch."""
     tape, T = evaluation.tape, evaluation.tape.x.shape[0]
+    from rnn_core.oracles.jacobians import by_forward_frame  # imports torch
+
     size = sum(math.prod(part.shape[1:]) for part in tape.state.values())
     stop = T if evaluation.ends is None else int(evaluation.ends[0])
     if problem.cell.name not in CELLS or size > LARGEST or tape.kept is None:
         why = f"not compared: a cell that the oracles do not know, {size} units, or no room for every step"
         return [Finding("determinant", None, why)]
     start = max(0, stop - STEPS)
-    matrices = jacobians(problem, tape, start, stop)
+    matrices = _jacobians(problem, tape, start, stop)
     if not np.isfinite(matrices).all() or np.linalg.cond(matrices).max() > STEEPEST:
         return [
             Finding("determinant", None, "not compared: a step is steeper than autograd can tell"),
             _bounds(problem, evaluation, stop),
         ]
     ours = theory.lyapunov_spectrum(tape, None, T - stop, 0, start).exponents
-    volume, by_frame = np.linalg.slogdet(matrices)[1].mean(), _forward(matrices)
+    volume, by_frame = np.linalg.slogdet(matrices)[1].mean(), by_forward_frame(matrices)
     scale = max(1.0, float(np.abs(ours).sum()))
     return [
         Finding("determinant", abs(float(ours.sum() - volume)) / scale, f"steps {start + 1} to {stop}"),
@@ -74,34 +71,16 @@ def check(problem: Problem, evaluation: Evaluation) -> list[Finding]:
     ]
 
 
-def jacobians(problem: Problem, tape: Tape, start: int, stop: int) -> np.ndarray:
-    """J_t of the first sample by autograd, t = start + 1 … stop, (steps, S, S) in float64."""
-    cell, e = problem.cell, problem.experiment
-    step = tensors.step_of(cell.name, e.activation, {name: getattr(cell, name) for name in cell.options})
-    params = {n: torch.as_tensor(to_numpy(v).astype(np.float64)) for n, v in tape.params.items()}
+def _jacobians(problem: Problem, tape: Tape, start: int, stop: int) -> np.ndarray:
+    """J_t of the first sample by the oracle, t = start + 1 … stop, (steps, S, S) in float64."""
+    from rnn_core.oracles import jacobians
+
+    cell, params = problem.cell, {n: to_numpy(v).astype(np.float64) for n, v in tape.params.items()}
     assert tape.kept is not None
-    parts = [to_numpy(tape.kept.states[name][start:stop, :, 0]).astype(np.float64) for name in cell.state_names]
-    x, before = (
-        torch.as_tensor(to_numpy(tape.x[start:stop, 0]).astype(np.float64)),
-        torch.as_tensor(np.concatenate(parts, axis=1)),
-    )
-    steps, S = before.shape
-    # Every step stands S times in one batch, once for each row of its Jacobian.
-    rows = before.repeat_interleave(S, dim=0).requires_grad_()
-    state = dict(zip(cell.state_names, rows.chunk(len(parts), dim=1), strict=True))
-    after = torch.cat(list(step(params, x.repeat_interleave(S, dim=0), state).values()), dim=1)
-    picked = after.gather(1, torch.arange(S).repeat(steps)[:, None]).sum()
-    (gradient,) = torch.autograd.grad(picked, rows)
-    return np.asarray(gradient.reshape(steps, S, S).numpy())
-
-
-def _forward(matrices: np.ndarray) -> float:
-    """The sum of all exponents by a frame that goes forward."""
-    frame, total = np.eye(matrices.shape[1]), 0.0
-    for J in matrices:
-        frame, triangle = np.linalg.qr(J @ frame)
-        total += float(np.log(np.abs(np.diagonal(triangle))).sum())
-    return total / len(matrices)
+    states = {name: to_numpy(tape.kept.states[name][start:stop, :, 0]).astype(np.float64) for name in cell.state_names}
+    options = {name: getattr(cell, name) for name in cell.options}
+    x = to_numpy(tape.x[start:stop, 0]).astype(np.float64)
+    return jacobians.jacobians(cell.name, problem.experiment.activation, options, params, states, x)
 
 
 def _singular_values(tape: Tape, matrices: np.ndarray, stop: int) -> Finding:
@@ -146,7 +125,7 @@ def check_eigenvalues() -> Finding:
     blocks[1:3, 1:3] = 0.9 * np.array([[math.cos(0.7), math.sin(0.7)], [-math.sin(0.7), math.cos(0.7)]])
     basis = np.linalg.qr(rng.standard_normal((5, 5)))[0]
     params = {"weight_ih": np.zeros((5, 1)), "weight_hh": basis @ blocks @ basis.T}
-    tape = forward(VanillaCell("identity"), params, np.zeros((300, 1, 1)))
+    tape = rc.forward(rc.VanillaCell("identity"), params, np.zeros((300, 1, 1)))
     expected = np.log([1.2, 0.9, 0.9, 0.5, 0.05])
     ours = theory.lyapunov_spectrum(tape, burn_in=150).exponents
     return Finding("eigenvalues", float(np.abs(ours - expected).max()), "a linear network of five units")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core.oracles import spectra
 from rnn_core.oracles.problems import with_biases
 from rnn_core.theory import frames, singular_values
 from rnn_core.theory import spectra as engine
+from study.runs import identities as spectra
 
 CELLS = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
 

@@ -1,0 +1,94 @@
+"""The figure of spectra: what is drawn, and what is said of how many directions survive."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from figures import engine_checks, spectra
+from study.report.words import addresses, plain
+from tests.figures.drawn import PROPAGATION, grid, lines, render, show
+from tests.figures.test_any_study import check
+
+ONE = PROPAGATION | {"sequence_length": 10, "spectra": True, "activation": "tanh", "spectral_radius": 1.0, "seed": 0}
+RADII = [0.5, 1.0, 1.5]
+STUDIES: dict[str, list[dict[str, Any]]] = {
+    "one run": [ONE],
+    "one run of one step": [ONE | {"sequence_length": 1}],
+    "no singular values": [ONE | {"lags": ()}],
+    "lags that are too long": [ONE | {"lags": (50,)}],
+    "nothing is a number": [ONE | {"rate": math.nan}],
+    "all dead": [ONE | {"rate": -math.inf, "dead_directions": 6, "seed": s} for s in (0, 1)],
+    "some dead": [ONE | {"dead_directions": 3, "seed": s, "spectral_radius": r} for s in (0, 1) for r in RADII],
+    "one radius, many seeds": [ONE | {"seed": s} for s in range(6)],
+    "gated cells": [ONE | {"cell": c, "seed": s} for c in ("gru", "lstm") for s in (0, 1)],
+    "other axes": [ONE | {"input_scale": i, "sequence_length": T} for i in (0.1, 1.0) for T in (4, 10)],
+    "many kinds": [ONE | {"activation": f"phi{i}", "initializer": j} for i in range(5) for j in "ab"],
+    "loss at every step": [ONE | {"loss_at": "every"}],
+    "far apart": [ONE | {"apart": 0.3}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_any_study_draws(name: str, make_study: Any) -> None:
+    facts = check(spectra, make_study(STUDIES[name]))
+    render("spectra", facts=facts | {"claims": []})
+
+
+def test_a_study_that_does_not_ask_says_what_to_add(make_study: Any) -> None:
+    facts = check(spectra, make_study([ONE | {"spectra": False}]))
+    assert not facts["drawn"] and "spectra" in facts["claims"][0]
+
+
+def test_it_says_how_many_directions_survive(make_study: Any) -> None:
+    """λ_i falls by 0.1 from one direction to the next: over 30 steps e^-3 a direction, so the first two keep one percent."""
+    runs = grid(**ONE | {"sequence_length": 40, "lags": (1, 30), "spectral_radius": RADII, "seed": [0, 1, 2]})
+    _, facts, axes = show(spectra, make_study(runs))
+    assert (
+        plain(facts["title"])
+        == "Over 30 steps, 2 of 6 directions keep one percent of what the best keeps in every setting."
+    )
+    assert "the rate belongs to the network" in plain(facts["claims"][2])
+    kinds = {
+        address["kind"]: address["value"]
+        for text in (facts["title"], *facts["claims"])
+        for _, address in addresses(text)
+    }
+    assert kinds["surviving_directions"] == 2.0 and kinds["directions"] == 6 and kinds["spectra_lag"] == 30
+    assert kinds["lyapunov_highest"] == pytest.approx(math.log(1.5) + 0.02)
+    assert len(lines(axes[0], "spectrum")) == 3 and len(lines(axes[1], "value")) == 6
+    [norm], [best] = lines(axes[1], "norm"), lines(axes[1], "best")
+    assert (np.asarray(norm.get_ydata()) <= np.asarray(best.get_ydata()) + 1e-12).all()
+    first = lines(axes[0], "spectrum")[0]
+    np.testing.assert_allclose(first.get_ydata(), math.log(0.5) + 0.01 - 0.1 * np.arange(6))  # the median seed
+
+
+def test_settings_that_differ_are_named(make_study: Any) -> None:
+    runs = [
+        ONE | {"sequence_length": 40, "lags": (30,), "activation": a, "dead_directions": d, "seed": s}
+        for a, d in (("relu", 5), ("tanh", 0))
+        for s in (0, 1)
+    ]
+    _, facts, _ = show(spectra, make_study(runs))
+    assert (
+        plain(facts["title"])
+        == "Over 30 steps, 1 of 6 directions keeps one percent of what the best keeps for relu, and 2 for tanh."
+    )
+    assert "cut" in facts["shown"]
+
+
+def test_rates_that_differ_from_exponents_are_not_called_the_networks_own(make_study: Any) -> None:
+    _, facts, _ = show(spectra, make_study([ONE | {"apart": 0.3}]))
+    text = " ".join(map(plain, facts["claims"]))
+    assert "0.3 a step apart" in text and "belongs to the network" not in text
+
+
+def test_identities_of_spectra_are_no_comparison_with_pytorch_alone(make_study: Any) -> None:
+    checks = [{}, {"oracle": "spectra: determinant", "relative_error": 2e-12, "where": "steps 1 to 6"}]
+    _, facts, _ = show(engine_checks, make_study([], checks))
+    assert "2 comparisons with PyTorch and with exact identities" in plain(facts["title"])
+    assert "the spectra's determinant, of tanh at" in plain(facts["claims"][0])
+    assert "exact identities" in render("engine_checks", facts=facts | {"claims": []})

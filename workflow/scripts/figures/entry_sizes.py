@@ -1,0 +1,180 @@
+"""How large the entries of the gradient are at every step, beside what narrower formats can hold, at the longest sequence."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from rnn_core.experiment.measures.traces import QUANTILES
+from rnn_core.formats import FORMATS
+from study.report import drawing, facets, layout, measures, reader, style
+from study.report.findings import Study
+from study.report.float_limits import PURPLE
+from study.report.phrases import count_of
+from study.report.words import listed
+from study.tables.columns import FORMATS as FORMAT_NAMES
+
+NOTHING = drawing.Nothing(
+    "No run of this study recorded how large the entries of its gradients are.",
+    "Add traces: [entry_quantiles] to the config, and a sweep with sequence_length: 2 or more.",
+)
+MOST_LAGS = 100
+DECADES = math.log10(2.0)
+BANDS = (("log2_entry_min", "log2_entry_max", 0.14), ("log2_entry_q05", "log2_entry_q95", 0.24), ("log2_entry_q25", "log2_entry_q75", 0.42))  # fmt: skip
+COLOUR = style.CATEGORIES[0]
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """Panel × lag: quantiles of log10 of the magnitudes of the nonzero entries of ∂L/∂h_t before training, each a median over networks.
+
+    −∞ where all entries are zero.
+    """
+    runs = measures.starts(tables.runs("growth_rate", "task_loss_at"))
+    runs = runs[runs["run_key"].isin(_recorded(tables))]
+    if runs.empty:
+        return pd.DataFrame()
+    runs = facets.start_panels(runs)
+    lines = pd.concat([_quantiles(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
+    lines["panel"] = pd.Categorical(lines["panel"], categories=runs["panel"].cat.categories, ordered=True)
+    return lines.sort_values(["panel", "lag"], ignore_index=True)
+
+
+def _recorded(tables: reader.Tables) -> set[str]:
+    """Runs whose last step has a quantile before training."""
+    there = (pc.field("update") == 0) & (pc.field("lag") == 0) & pc.field("log2_entry_max").is_valid()
+    return {key for piece in tables.pieces("traces", ["run_key"], there) for key in piece["run_key"]}
+
+
+def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
+    """The quantiles of one panel."""
+    first, T = runs.iloc[0], int(runs["sequence_length"].iloc[0])
+    lags = np.unique(np.linspace(0, T - 1, min(T, MOST_LAGS)).round().astype(int))
+    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
+    where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
+    rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
+    rows = rows.drop_duplicates(["run_key", "lag"]).dropna()
+    found = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
+    keep = ("panel", "left_out", "fewer", "across", "sequence_length")
+    return found.assign(**{name: first[name] for name in keep}, networks=len(runs))
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    title = _title(study)
+    kinds = facets.alt_list(data["panel"].cat.categories)
+    alt = (
+        f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end: the median "
+        f"as a line, the middle half, nine tenths and all of them as bands. {title}"
+    )
+    lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
+    shown = [
+        *(["networks"] if data["networks"].max() > 1 else []),
+        *(["three radii"] if data["fewer"].any() else []),
+        *(["limits"] if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)) else []),
+        *(["zeros"] if (lowest == -np.inf).any() else []),
+        *(["several"] if len(data["panel"].cat.categories) > 1 else []),
+    ]
+    return drawing.facts(title, alt, [facets.left_out(data)], shown)
+
+
+def _title(study: Study) -> str:
+    """In how many networks all entries of some step would be rounded to zero, by format."""
+    starts = measures.distinct_starts(study.all_runs)
+    lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMAT_NAMES)}
+    if len(starts) == 1:
+        names = [name for name, count in lost.items() if count]
+        whose = "whole gradient of the only starting network"
+        return (
+            f"The {whose} is lost as {listed(names)}." if names else f"Not even float16 loses the {whose} at any step."
+        )
+    total = count_of(len(starts), "distinct_starts")
+    if not any(lost.values()):
+        return f"Not even float16 loses the whole gradient of any of {total} starting networks."
+    counts = [f"{count_of(count, 'format_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
+    words = listed(text.format(f" of {total} starting networks" if i == 0 else "") for i, text in enumerate(counts))
+    return f"The whole gradient is lost at some step in {words}."
+
+
+# ---- drawing
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    names = list(data["panel"].cat.categories)
+    across = int(data["across"].iloc[0])  # radii side by side
+    columns = min(len(names), layout.columns(2 if across == 2 and len(names) > 2 else 3))
+    height = 3.0 if len(names) <= 3 else 2.1
+    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1)
+    for ax, name in zip(axes, names, strict=True):
+        rows = data[data["panel"] == name]
+        _panel(ax, rows)
+        layout.label_lines(ax, [(y, text, PURPLE) for text, y in _limits(rows)], gap=0.2 / (height - 0.5))
+        if len(names) > 1:
+            layout.panel_title(ax, name, 30 if columns < 3 else 26)
+    layout.label_below(
+        axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
+    )
+    figure.supylabel(r"$\log_{10}$ of an entry's magnitude, $\partial L/\partial h_t$", fontsize=10.5)
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(5, 2))
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    low, high = _scale(rows)
+    for below, above, alpha in BANDS:
+        known = rows[np.isfinite(rows[below])]
+        ax.fill_between(known["lag"], known[below], known[above], color=COLOUR, lw=0, alpha=alpha, gid=below)
+    known = rows[np.isfinite(rows["log2_entry_median"])]
+    ax.plot(known["lag"], known["log2_entry_median"], color=style.INK, lw=1.6, gid="median")
+    for _, y in _limits(rows):
+        ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
+    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["sequence_length"].iloc[0]) - 1)), xlabel="", ylabel="")
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _reach(rows: pd.DataFrame) -> tuple[float, float]:
+    """The smallest and the largest entry."""
+    values = rows[list(QUANTILES)].to_numpy()
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if len(values) else (-1.0, 1.0)
+
+
+def _scale(rows: pd.DataFrame) -> tuple[float, float]:
+    """All entries, with a margin."""
+    low, high = _reach(rows)
+    margin = 0.08 * (high - low) + 0.5
+    return low - margin, high + margin
+
+
+def _limits(rows: pd.DataFrame) -> list[tuple[str, float]]:
+    """Where formats end, as far as entries reach; of two that are too near to tell, the wider format."""
+    low, high = _reach(rows)
+    ends = [(f.name, DECADES * y) for f in FORMATS for y in (f.bottom, f.top)]  # float32 first
+    kept: list[tuple[str, float]] = []
+    for name, y in ends:
+        if low < y < high and all(abs(y - other) > 0.1 * (high - low) for _, other in kept):
+            kept.append((name, y))
+    return kept
+
+
+def _legend(data: pd.DataFrame) -> list[Line2D | Patch]:
+    over = " (median network)" if data["networks"].max() > 1 else ""
+    handles: list[Line2D | Patch] = [Line2D([], [], color=style.INK, lw=1.6, label=f"median entry{over}")]
+    for (_, _, alpha), label in zip(BANDS[::-1], ("middle half", "nine tenths", "all"), strict=True):
+        handles.append(Patch(color=COLOUR, alpha=alpha, label=label))
+    if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)):
+        handles.append(Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where a format ends"))
+    return handles

@@ -1,0 +1,71 @@
+"""Which settings have a dynamic theory, and which job samples which. A function of the config alone, as the plan is.
+
+The theory is that of an infinitely wide network with Gaussian weights and white inputs (``rnn_core.theory.dynamic_rate``). It takes
+seconds a setting, and every seed of a setting shares it. Vanilla cells have a theory that needs no sampling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from rnn_core import CELLS
+from rnn_core.tasks import GENERATED
+from study.plan import Settings, as_list
+from study.settings import axis_defaults
+
+# What the theory of a run depends on; the seeds are averaged over.
+SETTING = (
+    "cell", "activation", "residual_step", "residual_leak", "initializer", "spectral_radius", "hidden_size", "input_scale", "task",
+)  # fmt: skip
+MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here
+UNITS = 4000  # that are sampled: half of what a notebook gets, and still more exact than networks of a hundred units can tell
+SECONDS_OF_GATE = (
+    0.6  # processor time of a setting for each gate, measured with this many units; and as much again once
+)
+MEMORY_MB = 400.0  # of a job, measured: an LSTM's 200 steps
+TOGETHER = 20.0  # predicted seconds of one job, about
+
+
+def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
+    """Every setting with a dynamic theory, sweep by sweep, with ``sweep`` and ``seeds``; none if there are more than ``MOST``."""
+    found: list[Settings] = []
+    defaults = axis_defaults()
+    for sweep, described in config["sweeps"].items():
+        values = [as_list(described["grid"].get(axis, defaults[axis])) for axis in SETTING]
+        for point in itertools.product(*values):
+            setting = dict(zip(SETTING, point, strict=True))
+            if has_theory(setting):
+                found.append({"sweep": sweep, "seeds": described["seeds"], **setting})
+                if len(found) > MOST:
+                    return []
+    return found
+
+
+def has_theory(setting: Mapping[str, Any]) -> bool:
+    """Whether the theory covers it: an own cell of the engine other than vanilla, Gaussian weights, white inputs."""
+    known = setting["cell"] in CELLS and setting["cell"] != "vanilla" and setting["initializer"] == "gaussian"
+    return known and setting["task"] in GENERATED and GENERATED[setting["task"]].white_inputs
+
+
+def seconds_of(setting: Mapping[str, Any]) -> float:
+    """Processor time of one setting."""
+    return SECONDS_OF_GATE * (1 + len(CELLS[setting["cell"]].gates))
+
+
+def sampling_jobs(config: Mapping[str, Any]) -> dict[str, list[Settings]]:
+    """Group -> the settings that one job samples.
+
+    A setting's group follows from itself, and the number of groups is a power of two. So a grown axis leaves most groups as they are.
+    """
+    settings = sampled_settings(config)
+    seconds, groups = sum(map(seconds_of, settings)), 1
+    while seconds > groups * TOGETHER and groups < len(settings):
+        groups *= 2
+    jobs: dict[str, list[Settings]] = {}
+    for setting in settings:
+        number = zlib.crc32(repr(sorted(setting.items())).encode()) % groups
+        jobs.setdefault(f"{number + 1}-of-{groups}", []).append(setting)
+    return jobs
