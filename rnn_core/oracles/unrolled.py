@@ -60,7 +60,7 @@ class Sent(NamedTuple):
 
 
 def recurrent_errors(
-    ours: Any, states: Parts, module: Module, start: Parts, x: Tensor, direct: Array | Scaled
+    ours: Gradients, states: Parts, module: Module, start: Parts, x: Tensor, direct: Array | Scaled
 ) -> list[Error]:
     """The worst error over t of the states and of every gradient that goes back through time, and that of every parameter.
 
@@ -92,7 +92,7 @@ class _Run:
     direct: Array | Scaled
 
 
-def _errors(ours: Any, run: _Run, trials: list[torch.Generator]) -> list[Error]:
+def _errors(ours: Gradients, run: _Run, trials: list[torch.Generator]) -> list[Error]:
     T, steps = len(run.x), STEPS[dtype_name(run.x)]
     nothing = Sent({name: torch.zeros_like(part) for name, part in run.start.items()}, 0)
     sources: list[torch.Generator | None] = [None, *trials]

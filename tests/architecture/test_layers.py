@@ -136,10 +136,6 @@ def test_oracles_do_not_use_the_engines_backward_code() -> None:
     """An oracle that shares a cell, an activation or the time loop with the engine shares its mistakes."""
     backward = {"bptt", "tape", "wide", "cells", "activations", "losses", "readout", "compiled"}
     harmless = {"Gradients", "Tape"}  # of rnn_core's own names: what an evaluation hands over
-    runs_the_engine = {  # to compare with
-        "torch_modules": {"rnn_core.bptt"},
-        "spectra": {"rnn_core", "rnn_core.bptt", "rnn_core.cells", "rnn_core.tape"},
-    }
     for file in (ROOT / "rnn_core" / "oracles").glob("*.py"):
         nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -147,7 +143,7 @@ def test_oracles_do_not_use_the_engines_backward_code() -> None:
         for node in nodes:
             if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "rnn_core":
                 continue
-            if node.module in runs_the_engine.get(file.stem, ()):
+            if node.module == "rnn_core.bptt" and file.stem == "torch_modules":  # it runs the engine, to compare with
                 continue
             imported = (node.module or "").split(".")[1:2]
             assert not backward & set(imported), f"{file.name} imports {node.module}"
