@@ -90,7 +90,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _title(study: Study) -> str:
     """In how many networks all entries of some step would be rounded to zero, by format."""
-    starts = measures.distinct_starts(study.all_runs)
+    runs = study.all_runs
+    starts = measures.distinct_starts(runs[runs["sequence_length"] > 1])  # those that have a way back
     lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMAT_NAMES)}
     if len(starts) == 1:
         names = [name for name, count in lost.items() if count]
