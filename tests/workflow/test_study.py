@@ -259,7 +259,15 @@ class TestExecution:
         """The runs of one block cannot be kept; the rest is made, no table is, and once repaired only the gap is computed."""
         other = copy(tmp_path / "project")
         tables = [f"results/tiny/tables/{table}.parquet" for table in TABLES]
-        place = other.root / "results" / "tiny" / "cache" / runner.identity("cpu") / "propagation" / "activation=tanh"
+        place = (
+            other.root
+            / "results"
+            / "tiny"
+            / "cache"
+            / runner.identity("cpu", other.config()["traces"])
+            / "propagation"
+            / "activation=tanh"
+        )
         place.parent.mkdir(parents=True)
         place.write_text("a file where a folder should be")
         failed = other.snakemake(*TINY, "--keep-going", *tables, check=False)
