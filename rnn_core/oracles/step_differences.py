@@ -9,7 +9,7 @@ differences, for x_t, for every part of the state before, and for every paramete
 Steps of a sample are rows of one batch, so all of them cost a few calls of the module.
 
 At a kink, as relu has one, the two one-sided differences part, and a derivative between them is right. What rounding does to a
-difference is no error: a derivative smaller than that cannot be judged.
+difference is no error: a derivative smaller than that cannot be judged. Nor can a step whose values leave the range of floats.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _compared(what: str, found: Tensor, scale: Tensor, f: Callable[[float], Tens
         outside = torch.maximum(torch.minimum(right, left) - found, found - torch.maximum(right, left)).clamp_min(0.0)
         off = torch.where(at_kink, outside, (central - found).abs()) - ROUNDING * eps * noise / h
         error = off.clamp_min(0.0) / torch.maximum(scale, central.abs()).clamp_min(torch.finfo(found.dtype).tiny)
-        error = torch.where(found.isfinite(), error, torch.where(central.isfinite(), math.inf, 0.0))
+        error = torch.where(central.isfinite(), torch.where(found.isfinite(), error, math.inf), 0.0)
         better = error < best
         best, differences = (
             torch.where(better, error, best),

@@ -68,13 +68,18 @@ def _in_dtype_of(x: Array, state: Any) -> Any:
 
 
 def in_float64(cell: TorchCell, x: Array) -> tuple[TorchCell, Array]:
-    """A copy of the cell that computes in float64, and x; as they are where a module cannot be copied."""
+    """A copy of the cell that computes in float64, and x; as they are where neither a module nor a method of one can be copied."""
     import torch
 
-    if dtype_name(x) == "float64" or not isinstance(cell.module, torch.nn.Module):
+    model = cell.module
+    owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
+    if dtype_name(x) == "float64" or not isinstance(owner, torch.nn.Module) or cell.parameters_of not in (None, owner):
         return cell, x
-    wide = copy.copy(cell)
-    wide.__init__(copy.deepcopy(cell.module).double(), cell.given_names, cell.given_hidden)  # type: ignore[misc]
+    wide_owner = copy.deepcopy(owner).double()
+    wide = TorchCell(
+        wide_owner if model is owner else model.__func__.__get__(wide_owner), cell.given_names, cell.given_hidden
+    )
+    wide.name = cell.name
     return wide, x.double()
 
 

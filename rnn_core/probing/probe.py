@@ -19,6 +19,7 @@ from rnn_core.formats import FORMATS, first_lost, lost_fractions
 from rnn_core.oracles.compare import Error
 from rnn_core.probing.derivatives import SOUND, check_derivatives
 from rnn_core.probing.whole import InputTrace, input_trace
+from rnn_core.scalars import is_integer
 from rnn_core.scaling import LN2, LN10, Scaled, log_norm, log_norms, mantissa_and_exponents
 from rnn_core.tape import Tape
 from rnn_core.theory import Growth
@@ -40,7 +41,7 @@ class Probe:
         growth_of: the part of the state that ``growth`` and ``regime`` are about: the first whose gradient goes back through time.
         window: the steps (t - 1) that ``growth`` is taken from.
         regime: vanishing, stable or exploding; None where the gradient is not finite.
-        spectrum: the largest Lyapunov exponents of the first sequence; None if they were not asked for.
+        spectrum: the largest Lyapunov exponents of the first sequence, inside ``window``; None if they were not asked for.
         derivatives: the worst difference between the module's derivatives and differences of its steps; None for cells of ours.
     """
 
@@ -108,9 +109,8 @@ class Probe:
             )
         if self.derivatives is not None:
             right = self.derivatives.relative <= SOUND
-            lines.append(
-                f"  derivatives: {'right, as differences of steps say' if right else f'WRONG, {self.derivatives.where}'}"
-            )
+            said = "right, as differences of steps say" if right else f"WRONG, {self.derivatives.where}"
+            lines.append(f"  derivatives: {said if broken != 1 or not right else 'not known, no step is finite'}")
         return "\n".join(lines)
 
     def _formats(self) -> str:
@@ -208,6 +208,8 @@ def probe(
     Raises:
         ValueError: the model has no step, or an argument does not fit, as ``forward`` says.
     """
+    if not (is_integer(exponents) and exponents >= 0):
+        raise ValueError(f"exponents: {exponents!r} is not allowed; it must be an integer of at least 0")
     if whole_sequence:
         return input_trace(model, _as_its_arrays(model, x), grad, seed)
     cell = _cell_of(model)
@@ -239,9 +241,8 @@ def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivat
     with np.errstate(invalid="ignore"):  # inf - inf, where a gradient is not finite
         growth = theory.growth(samples[:end], window)
     spectrum = None
-    if exponents and hasattr(theory, "lyapunov_spectrum"):
-        total = sum(math.prod(shape) for shape in tape.shapes.values())
-        spectrum = theory.lyapunov_spectrum(tape, k=min(exponents, total))
+    if exponents:
+        spectrum = _spectrum(tape, window, exponents)
     return Probe(
         model=cell.name,
         tape=tape,
@@ -258,6 +259,14 @@ def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivat
         spectrum=spectrum,
         derivatives=derivatives,
     )
+
+
+def _spectrum(tape: Tape, window: slice, exponents: int) -> theory.Spectrum:
+    """Of the steps between those at which ``growth`` looks; of all where there are none."""
+    T, settle = tape.x.shape[0], window.start + 1
+    burn_in, settle = (T - window.stop, settle) if window.stop > settle else (0, 0)
+    total = sum(math.prod(shape) for shape in tape.shapes.values())
+    return theory.lyapunov_spectrum(tape, min(exponents, total), burn_in, 0, settle)
 
 
 def _cell_of(model: Any) -> Cell:

@@ -68,7 +68,7 @@ def input_trace(model: Any, x: Any, grad: Any = None, seed: int = 0) -> InputTra
         seed: of that.
 
     Raises:
-        ValueError: the outputs have another shape, or nothing is differentiable.
+        ValueError: the outputs have another shape, nothing is differentiable, or samples act on each other.
     """
     import torch
 
@@ -86,12 +86,30 @@ def input_trace(model: Any, x: Any, grad: Any = None, seed: int = 0) -> InputTra
         last = output[-1] if shape[:2] == (T, B) else output
     if not last.requires_grad:
         raise ValueError("model: its last output does not depend on x by operations that autograd knows")
+    _require_samples_apart(last, x)
     if grad is None:
         grad = torch.randn(last.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     grad = torch.as_tensor(grad).to(last)
     scales = SCALES[dtype_name(x)]
     passes = [torch.autograd.grad(last, x, grad * 2.0**scale, retain_graph=True)[0] for scale in scales]
     return _best_of(type(model).__name__, passes, scales)
+
+
+def _require_samples_apart(last: Any, x: Any) -> None:
+    """ValueError if what the first or the last sample puts out depends on another sample's inputs."""
+    import torch
+
+    B = x.shape[1]
+    for b in {0, B - 1} if B > 1 else ():
+        alone = torch.zeros_like(last)
+        alone[b] = 1.0
+        dx = torch.autograd.grad(last, x, alone, retain_graph=True)[0]
+        others = [other for other in range(B) if other != b]
+        if bool((dx[:, others].nan_to_num() != 0).any()):
+            raise ValueError(
+                f"model: the last output of sample {b + 1} depends on inputs of other samples. x is (T, B, D), time first: a model with "
+                "batch_first=True needs lambda x: model(x.transpose(0, 1)).transpose(0, 1). Layers that mix samples need model.eval()"
+            )
 
 
 def _best_of(model: str, passes: list[Any], scales: tuple[int, ...]) -> InputTrace:

@@ -88,7 +88,7 @@ def dynamic_mean_field(
         seed: of the sampling.
 
     Raises:
-        ValueError: an argument is out of range, or ``forget_bias`` is given to a cell without such a gate.
+        ValueError: an argument is out of range, the cell is a ``TorchCell``, or ``forget_bias`` is given to a cell without such a gate.
     """
     _check(cell, sigma_w2, sigma_u2, forget_bias, units, steps, seed)
     rng = np.random.default_rng(seed)
@@ -145,6 +145,10 @@ def _check(cell: Cell, sigma_w2: float, sigma_u2: float, forget_bias: float, uni
     if not isinstance(cell, Cell):
         given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
         raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.GRUCell()")
+    if cell.opaque:
+        raise ValueError(
+            f"cell: {cell.name!r} is not allowed; only a cell that multiplies by weight_hh has such a theory"
+        )
     for name, number in (("sigma_w2", sigma_w2), ("sigma_u2", sigma_u2)):
         if not (is_number(number) and number >= 0.0):
             raise ValueError(f"{name}: {number!r} is not allowed; it must be a number of at least 0")

@@ -44,10 +44,7 @@ def rest_rate(cell: Cell, params: Params, input_size: int | None = None) -> floa
         raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.GRUCell()")
     if not isinstance(params, Mapping):
         raise ValueError(f"params: {type(params).__name__} is not allowed; it must be {{name: array}}")
-    if getattr(cell, "opaque", False):
-        at_rest = _eigenvalues_of_own(cell, dict(params), input_size)
-    else:
-        at_rest = rest_eigenvalues(cell, params)
+    at_rest = _eigenvalues_of_own(cell, dict(params), input_size) if cell.opaque else rest_eigenvalues(cell, params)
     return math.nan if at_rest is None else rate_of(at_rest)
 
 

@@ -94,6 +94,7 @@ class TorchCell(Cell):
             raise ValueError(f"parameters_of: {type(parameters_of).__name__} is not allowed; it must be a torch module")
         self.module, self._source = module, module if isinstance(module, torch.nn.Module) else owner
         self.given_names, self.given_hidden = (tuple(state_names) if state_names else None), hidden
+        self.parameters_of = parameters_of
         self._program = Program(module, owner)
         self._default = ("hidden", "cell") if isinstance(module, torch.nn.LSTMCell) else ("hidden",)
         self._form: Form | None = None

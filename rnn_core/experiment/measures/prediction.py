@@ -74,9 +74,10 @@ PREDICTION = (
            "How much slopes change: mean over units of Var φ′(a_t) over settled steps and samples, over the mean over units of E φ′(a_t)²",
            null="a gated cell, one of the user's own, all slopes zero, or not a number"),
     Column("predicted_rate", "number", "ln per step",
-           f"linear_rate for φ = identity; operating_rate where slope_fluctuation is below {STEADY_BELOW:g}; mean_field_rate otherwise",
+           f"linear_rate for φ = identity; operating_rate where slope_fluctuation is below {STEADY_BELOW:g}; mean_field_rate otherwise."
+           " Where a cell has none of them: dynamic_rate, or rest_rate where preactivation_rms is below 0.25 (table theory)",
            null="none of them applies: see predicted_by"),
-    Column("predicted_by", "name", "name", "What predicted_rate is: linear law, operating point or mean field",
+    Column("predicted_by", "name", "name", "What predicted_rate is: linear law, operating point, mean field, dynamic mean field or law at rest",
            null="as predicted_rate"),
 )  # fmt: skip
 

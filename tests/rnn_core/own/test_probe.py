@@ -71,6 +71,21 @@ def test_parameters_of_a_function_are_judged_too() -> None:
     assert rc.check_derivatives(cell, normal(5, 3, 2), torch.zeros(3, 4, dtype=torch.float64)).relative <= SOUND
 
 
+def test_a_method_in_float32_is_judged_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 a slope that is a hundredth off is lost in the rounding of differences."""
+    monkeypatch.setattr(Tanh, "slope", staticmethod(lambda h: 1.01 * (1 - h * h)))
+    made, x = module(ByHand).float(), normal(20, 3, 2).float()
+    assert rc.check_derivatives(made.forward, x, torch.zeros(3, 4)).relative > 5e-3
+
+
+@pytest.mark.parametrize("factor", [1e3, -1e30])
+def test_states_that_leave_the_range_of_floats_are_no_wrong_derivative(factor: float) -> None:
+    """inf - inf is a difference that says nothing, and a study of an exploding cell is stopped."""
+    start = torch.ones(2, 1, dtype=torch.float64)
+    error = rc.check_derivatives(lambda x, h: factor * h + x, normal(200, 2, 1), start, steps=None)
+    assert error.relative <= SOUND, error
+
+
 # ---- probe ---------------------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +104,8 @@ def test_a_probe_is_what_the_engine_says() -> None:
     assert found.growth.rate == pytest.approx(growth.rate, rel=1e-12) and found.regime == rc.theory.regime(growth.ratio)
     assert found.growth_of == "hidden" and found.derivatives is not None and found.derivatives.relative <= SOUND
     np.testing.assert_array_equal(found.lost["float16_flushed"], grads.lost["float16_flushed"])
-    exponents = rc.theory.lyapunov_spectrum(found.tape, k=4).exponents
+    inside = {"burn_in": len(found.tape.x) - found.window.stop, "settle": found.window.start + 1}
+    exponents = rc.theory.lyapunov_spectrum(found.tape, 4, **inside).exponents
     np.testing.assert_array_equal(found.spectrum.exponents, exponents)
 
 
@@ -144,6 +160,31 @@ def test_a_broken_backward_and_a_broken_state_are_said(monkeypatch: pytest.Monke
         exponents=0,
     )
     assert "states: not finite from step t=" in repr(square)
+
+
+def test_where_no_step_is_finite_no_derivative_is_called_right() -> None:
+    broken = rc.probe(
+        lambda x, h: torch.sqrt(x - h), -1 - normal(5, 2, 1) ** 2, state=torch.zeros(2, 1, dtype=torch.float64)
+    )
+    assert "derivatives: not known, no step is finite" in repr(broken)
+
+
+def test_exponents_are_those_of_the_window() -> None:
+    """Steps in which the state settles, and the growth without them: two numbers of two stretches."""
+    x = 2.0 * normal(60, 1, 2)
+    probe = rc.probe(module(nn.RNNCell, 2, 4, scale=2.0), x)
+    window = probe.window
+    expected = rc.theory.lyapunov_spectrum(probe.tape, burn_in=60 - window.stop, settle=window.start + 1)
+    np.testing.assert_array_equal(probe.spectrum.exponents, expected.exponents)
+    assert abs(probe.growth.rate - expected.exponents[0]) < abs(
+        probe.growth.rate - rc.theory.lyapunov_spectrum(probe.tape).exponents[0]
+    )
+
+
+@pytest.mark.parametrize("exponents", [-1, 2.5, "8"])
+def test_a_number_of_exponents_is_a_number(exponents: Any) -> None:
+    with pytest.raises(ValueError, match=r"exponents: .* is not allowed; it must be an integer of at least 0"):
+        rc.probe(module(nn.GRUCell, 2, 3), normal(5, 2, 2), exponents=exponents)
 
 
 def test_a_probe_says_it_in_a_few_lines() -> None:
@@ -238,6 +279,9 @@ def test_outputs_of_another_shape_are_refused() -> None:
         rc.probe(lambda x: x.sum() * torch.ones(7), normal(10, 2, 1), whole_sequence=True)
     with pytest.raises(ValueError, match="does not depend on x by operations that autograd knows"):
         rc.probe(lambda x: x.detach(), normal(10, 2, 1), whole_sequence=True)
+    for mixing in (module(nn.LSTM, 2, 4, batch_first=True), lambda x: nn.functional.normalize(x, dim=1)):
+        with pytest.raises(ValueError, match=r"the last output of sample \d depends on inputs of other samples"):
+            rc.probe(mixing, normal(10, 3, 2), whole_sequence=True)
     with pytest.raises(ValueError, match="a bidirectional module has no step"):
         rc.probe(module(nn.LSTM, 2, 4, bidirectional=True), normal(10, 2, 2))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnn_core as rc
 from rnn_core.theory import dynamic_mean_field, dynamic_rate, fixed_point
@@ -153,6 +154,10 @@ def test_a_seed_decides_and_dead_networks_are_told() -> None:
     ("change", "message"),
     [
         ({"cell": "gru"}, "cell: str is not allowed"),
+        (
+            {"cell": rc.TorchCell(torch.nn.GRUCell(2, 3))},
+            "cell: 'GRUCell' is not allowed; only a cell that multiplies by weight_hh",
+        ),
         ({"sigma_w2": -1.0}, r"sigma_w2: -1\.0 is not allowed"),
         ({"sigma_u2": math.inf}, "sigma_u2: inf is not allowed"),
         ({"forget_bias": "1"}, "forget_bias: '1' is not allowed"),
