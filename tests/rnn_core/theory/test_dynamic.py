@@ -137,7 +137,7 @@ def test_the_products_have_their_law() -> None:
 
 
 def test_a_seed_decides_and_dead_networks_are_told() -> None:
-    few: dict[str, Any] = {"units": 200, "steps": 60}
+    few: dict[str, Any] = {"units": 2000, "steps": 60}
     one = dynamic_mean_field(rc.GRUCell(), 1.0, 1.0, **few)
     assert one == dynamic_mean_field(rc.GRUCell(), 1.0, 1.0, **few)
     assert one.rate != dynamic_rate(rc.GRUCell(), 1.0, 1.0, seed=1, **few)
