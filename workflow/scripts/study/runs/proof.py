@@ -107,7 +107,7 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     T = min(experiment.sequence_length, LONGEST_OF_STEPS)
     problem = rc.prepare(replace(experiment, dtype="float64", sequence_length=T), data)
     x, _ = problem.batch(0)
-    derivatives = rc.check_derivatives(problem.cell, x)
+    derivatives = rc.check_derivatives(problem.cell, x, steps=None)
     tape = rc.forward(problem.cell, problem.params, x)
     module, start = autograd.module_of(problem, as_tensors(problem.params), x)
     if not derivatives.relative <= step_differences.TOLERANCE:
