@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_core import Gradients
 from rnn_core.arrays import Array, dtype_name
 from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, step_errors, worst
 from rnn_core.oracles.steps import moved, noise
