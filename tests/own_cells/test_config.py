@@ -175,6 +175,12 @@ def test_a_single_variant_can_be_named(folder: Path) -> None:
     config["sweeps"]["one"]["grid"]["cell"] = ["gru", "leaky:leak=0.5"]
     approved = approval.check(config, folders=[folder])
     assert approved.config["sweeps"]["one"]["grid"]["cell"] == ["gru", "leaky:leak=0.5"]
+    config["sweeps"]["one"]["grid"]["cell"] = ["laeky"]
+    with pytest.raises(
+        approval.ConfigError,
+        match=r"'laeky' is not known; allowed: .*lstm, leaky, leaky:leak=0.1, .*Did you mean 'leaky'",
+    ):
+        approval.check(config, folders=[folder])
     config["sweeps"]["one"]["grid"]["cell"] = ["leaky:leak=0.4"]
     with pytest.raises(approval.ConfigError, match=r"'leaky:leak=0.4' is not known.*Did you mean 'leaky:leak=0.5'"):
         approval.check(config, folders=[folder])

@@ -193,6 +193,7 @@ def stopped(project: Project, gated: str) -> str:
 def test_a_wrong_backward_stops_the_study_and_is_named(tmp_path: Any) -> None:
     gated = GATED.replace("class Gated", BY_HAND + "class Gated").replace("torch.tanh(n)", "Doubled.apply(n)")
     said = stopped(copy(tmp_path), gated)
+    assert said.count("Doubled") == 1, said
     for words in (
         "Your own cell gated (files/gated.py)",
         "step t = ",
@@ -212,6 +213,9 @@ FAULTS = {
     "not seeded": ("bias)", "__import__('random').random())", ["the same seed draws two values of both.bias"]),
     "at import": ("import torch\n", "import torch\nimport no_such_library\n", ["import fails in line 3", "A cell is one file"]),
     "in the constructor": ("super().__init__()", "super().__init__(); 1 / 0", ["Gated(8, 4, bias=0.0) fails in line 8", "ZeroDivisionError"]),
+    "in a step": ("return torch", "return {}['n'] * torch", ["(gated.py) in line 15: the cell 'gated' at step t = 1 failed: KeyError: 'n'"]),
+    "no dict": ("return torch", "return {}; torch", ["a step returns the next one, in task="]),
+    "output and state": ("return torch", "return x, h; torch", ["is a part of the state, in task="]),
     "no start": ("self.hidden_size = hidden_size", "self.initial_state = lambda batch: nothing", ["in line 9", "NameError"]),
     "an exit": ("import torch\n", "raise SystemExit(3)\n", ["import fails in line 2"]),
     "hidden state": ("return torch", "self.n = getattr(self, 'n', 0) + 1; return self.n * torch", ["state of its own"]),

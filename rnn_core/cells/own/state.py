@@ -97,7 +97,7 @@ class Form:
             found = dict(zip(self.order, state, strict=True)) if fits else None
         if found is None:
             raise BadStep(
-                f"returned {described(state)}; it was given {self.described(like.shape[0])}, and a step returns the next one. {_hint(state)}"
+                f"returned {described(state)}; it was given {self.described(like.shape[0])}, and a step returns the next one{_hint(state)}"
             )
         for name in self.order:
             _check_part(name, found[name], self.shapes[name], like)
@@ -130,7 +130,7 @@ def _raw_parts(state: Any) -> list[Tensor]:
     )
     if not values or not all(isinstance(value, Tensor) for value in values):
         raise ValueError(
-            f"state: {described(state)} is not allowed; a state is a tensor, or a tuple or dict of tensors. {_hint(state)}"
+            f"state: {described(state)} is not allowed; a state is a tensor, or a tuple or dict of tensors{_hint(state)}"
         )
     return values
 
@@ -155,9 +155,9 @@ def _check_part(name: str, part: Any, shape: tuple[int, ...], like: Tensor) -> N
 def _hint(state: Any) -> str:
     """What is usually meant."""
     if isinstance(state, tuple | list) and len(state) == 2:
-        return "If it returns (output, state), wrap it so that the state alone is returned, and the output, where a loss acts on it, is a part of the state."
+        return ". If it returns (output, state), wrap it so that the state alone is returned, and the output, where a loss acts on it, is a part of the state"
     if state is None:
-        return "If the module has no state to return, it is no step of a recurrent network."
+        return ". If the module has no state to return, it is no step of a recurrent network"
     return ""
 
 

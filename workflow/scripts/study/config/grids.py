@@ -102,7 +102,7 @@ def _swept_options(path: KeyPath, options: Mapping[str, Any]) -> Iterator[Proble
 
 def _known_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]) -> Iterator[Problem]:
     """Every cell must be a built-in one or one of the config's own, in a variant that it has."""
-    known = [*CELLS, *expanded(own, {"cells": own})]
+    known = list(dict.fromkeys([*CELLS, *own, *expanded(own, {"cells": own})]))  # a name alone is all of its variants
     for index, cell in enumerate(cells):
         if cell not in known:
             place = (*path, "cell", index) if isinstance(grid.get("cell"), list) else (*path, "cell")

@@ -89,7 +89,8 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def place_in(file: str, error: BaseException) -> str:
+def place_in(file: str, error: BaseException | None) -> str:
     """The last line of the user's file that an error came through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else ()
+    lines = [frame.lineno for frame in frames if frame.filename == file]
     return f" in line {lines[-1]}" if lines and lines[-1] else ""

@@ -46,7 +46,7 @@ def table(
         except (CellError, CheckFailed):
             raise
         except Exception as error:
-            where = place_in(own.source, error)
+            where = place_in(own.source, error) or place_in(own.source, error.__cause__)  # of a step that failed
             if not (where or isinstance(error, ValueError)):  # the engine's words of a bad step are a ValueError
                 raise
             raise CellError(f"{_words(own)}{where}: {_said(error)}, in {describe(experiment)}") from error
@@ -131,12 +131,13 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
 
 
 def _of_wrong_derivative(experiment: rc.Experiment, error: Error, by_hand: list[str]) -> str:
+    where = error.where.partition("; written by hand: ")[0]
     look = (
         f"The backward of {' or '.join(by_hand)} is written by hand: look there"
         if by_hand
         else "Something cuts or replaces the gradient on its way: detach, .data, no_grad, or a hook"
     )
-    return f"{_words(OWN_CELLS[experiment.cell])}: its derivative is wrong: {error.where}. {look}; in {describe(experiment)}"
+    return f"{_words(OWN_CELLS[experiment.cell])}: its derivative is wrong: {where}. {look}; in {describe(experiment)}"
 
 
 def _words(own: OwnCell) -> str:
@@ -144,4 +145,4 @@ def _words(own: OwnCell) -> str:
 
 
 def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError) else described(error)
+    return str(error).rstrip(".") if isinstance(error, ValueError) else described(error)
