@@ -89,6 +89,19 @@ def test_what_it_says_is_the_median_networks(tables: reader.Tables) -> None:
     assert "against" in html and "median network" in html
 
 
+def test_two_sweeps_are_told_apart(make_study: Any) -> None:
+    """The title speaks of a sweep whose sequences are not drawn, or two sentences have nothing that tells them apart."""
+    runs = [run | {"sweep": "long" if run["sequence_length"] == 50 else "short"} for run in RUNS]
+    data, facts, _ = show(figure, make_study(runs))
+    assert set(data["sequence_length"]) == {50}
+    assert "of 50 steps" in plain(facts["title"]) and "of 7 steps" not in plain(facts["title"])
+    claims = [plain(claim) for claim in facts["claims"] if claim]
+    assert [claim.split(",")[0] for claim in claims] == [
+        "Sweep long: in the median network",
+        "Sweep short: in the median network",
+    ]
+
+
 def test_where_nobody_asked_it_says_what_to_add(make_study: Any) -> None:
     data, facts, _ = show(figure, make_study([run | {"weights": False} for run in RUNS[:4]]))
     assert data.empty and not facts["drawn"]

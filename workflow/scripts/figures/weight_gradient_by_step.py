@@ -80,7 +80,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     whose = weight_of(measures.starts(study.all_runs))
-    title = _title([kind for part in study.start_parts for kind in kinds_of(part)], whose)
+    kinds_told = [kind for part in study.start_parts for kind in kinds_of(part)]
+    drawn = set(data["sequence_length"])  # a sweep of shorter sequences of the same networks has no bars
+    title = _title([kind for kind in kinds_told if kind.length in drawn] or kinds_told, whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights, upwards with it and downwards "
@@ -95,7 +97,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["every"] if data["every"].any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
-    claims = [weights_sentence(part) for part in study.start_parts]
+    claims = [study.of_sweep(part, weights_sentence(part)) for part in study.start_parts]
     return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data)], shown)
 
 

@@ -31,6 +31,7 @@ MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
 BEGINNINGS = (
     "At",
     "Going",
+    "Half",
     "In",
     "Measured",
     "No",
@@ -38,6 +39,7 @@ BEGINNINGS = (
     "On",
     "Over",
     "The",
+    "There",
     "Too",
     "With",
 )  # words that may lose their capital
@@ -131,12 +133,12 @@ class Study:
         for part in self.parts:
             of_part = self._of_training(part) if part.trains else self._of_starts(part)
             later = 20 if self.all_train and not part.trains else 0
-            findings += [Sentence(each.place + later, self._of_sweep(part, each.text)) for each in of_part]
+            findings += [Sentence(each.place + later, self.of_sweep(part, each.text)) for each in of_part]
         findings += self._at_rest() + self._formats() + self._truncation()
         texts = [each.text for each in sorted(findings, key=lambda each: each.place) if each.text]
         return list(dict.fromkeys(texts))
 
-    def _of_sweep(self, part: measures.Part, text: str) -> str:
+    def of_sweep(self, part: measures.Part, text: str) -> str:
         """The sentence, with its sweep where another sweep has sentences of this kind."""
         alike = [each for each in self.parts if each.trains == part.trains and each.fixed == part.fixed]
         if not text or len(alike) < 2:
