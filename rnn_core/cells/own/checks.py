@@ -74,8 +74,8 @@ def _dropout(program: Program) -> str:
         name or "the module itself" for name, each in modules if "Dropout" in type(each).__name__ and each.training
     ]
     if names:
-        return f" (dropout is on in {', '.join(names)}). Call module.eval() first: a gradient is that of one function"
-    return ". A gradient is that of one function; draw them before, and pass them in x_t"
+        return f" (dropout is on in {', '.join(names)}). Call module.eval() first, in a study self.eval() in __init__: a gradient is that of one function"
+    return ". A gradient is that of one function; draw them before, and pass them in x_t, or leave them out"
 
 
 def _same(a: Parts, b: Parts) -> bool:
@@ -117,7 +117,7 @@ def _check_samples(step: Callable[[Tensor, Parts], Parts], x: Tensor, parts: Par
 
 _MIXED = (
     "mixes the samples of a batch (as BatchNorm does in training): the gradient of one sample would depend on the others. "
-    "Call module.eval(), or normalise within a sample"
+    "Call module.eval(), in a study self.eval() in __init__, or normalise within a sample"
 )
 
 
