@@ -383,7 +383,7 @@ def test_counts_hold_for_runs_without_a_panel_too(make_study: Any) -> None:
     runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"]}, spectral_radius=[0.1 * i for i in range(1, 21)])
     data, facts, axes = show(learning_curves, make_study(runs))
     assert len(axes) == facets.MOST_PANELS and data["panel"].isna().any()
-    assert plain(facts["title"]).startswith("On digits, all 40 runs end below")
+    assert plain(facts["title"]).startswith("On digits, all 40 runs end training below")
 
 
 # ---- clipping
