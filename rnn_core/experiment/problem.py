@@ -45,7 +45,7 @@ class Problem:
         return self._place(*self.task.held_out())
 
     def _place(self, x: np.ndarray, target: np.ndarray) -> tuple[Array, Array]:
-        parameter = self.params["weight_ho"]
+        parameter = next(iter(self.params.values()))
         placed = like(x, parameter)
         if target.dtype.kind != "i":
             return placed, like(target, parameter)

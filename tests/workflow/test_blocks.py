@@ -186,7 +186,9 @@ GROWN: dict[str, tuple[dict[str, list[Any]], Any, Any]] = {
 
 
 def test_every_axis_is_grown_below() -> None:
-    assert set(GROWN) | {"seed"} == set(axes())
+    assert set(GROWN) | {"seed", "cell_options"} == set(
+        axes()
+    )  # options are those of a user's own cell: tests/own_cells
 
 
 @pytest.mark.parametrize("axis", GROWN)
@@ -405,7 +407,7 @@ from study.provenance import engine_digest
 
 block = Block("s", "all", {{}}, {grid!r}, 1)
 files = {{table: f"{{table}}.parquet" for table in ("traces", "updates", "runs", "timings")}}
-params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache", refused="no")
+params = types.SimpleNamespace(block=asdict(block), device="cpu", memory_mb=None, engine=engine_digest(), cache="cache", refused="no", traces=[], spectra=None)
 job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule="run_block")
 runpy.run_path({path!r}[1] + "/run_block.py", {{"snakemake": job}}, "__main__")
 print(sorted({{"torch", "pandas", "matplotlib", "seaborn", "sklearn", "jsonschema"}} & {{n for n, m in sys.modules.items() if m}}))

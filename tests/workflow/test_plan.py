@@ -266,7 +266,7 @@ def test_only_the_engines_part_is_scaled_by_what_was_timed(
     for sweep in config["sweeps"]:
         own = [block for block in blocks.values() if block.sweep == sweep]
         plan = outlook.plan_sweep(own, config, nothing_kept, 1.0)  # type: ignore[arg-type]
-        engine = sum(model.seconds(outlook.engine_work(block)) for block in own)
+        engine = sum(model.seconds(outlook.engine_work(block, traces=config["traces"])) for block in own)
         costs = [model.block_cost(block, config).seconds for block in own]
         assert 0.0 < engine < sum(costs) - len(own) * model.RATES["job_seconds"]
         assert plan.predicted == pytest.approx(sum(costs))

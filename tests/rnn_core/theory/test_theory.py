@@ -500,7 +500,7 @@ def test_a_dead_network_is_measured() -> None:
     problem = rc.prepare(rc.Experiment(activation="relu", hidden_size=5, sequence_length=30, batch_size=2))
     dead = replace(problem, params=problem.params | {"bias_hh": np.full(5, -1e3)})
     evaluation = rc.evaluate(dead, dead.params, *dead.batch(0))
-    states = measures.measure_states(dead.cell, evaluation, slopes=True)
+    states = measures.measure_states(dead.cell, evaluation.tape, evaluation.ends, slopes=True)
     summary = measures.start_columns(dead, evaluation, measures.trace_columns(evaluation, states), states)
     assert summary["operating_rate"] == summary["growth_rate"] == -math.inf
     assert summary["dead_samples"] == 1.0 and math.isnan(summary["slope_fluctuation"])
