@@ -143,8 +143,8 @@ class Cache:
         entries: dict[str, bytes] = {}
         for part in self._parts:
             with reading(part):
-                content = part.read_bytes()
-            entries |= {key: content[p.start : p.start + p.length] for key, p in _index(part).items()}
+                content, places = part.read_bytes(), _index(part)
+            entries |= {key: content[p.start : p.start + p.length] for key, p in places.items()}
         entries |= self._waiting
         self._write(entries, hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16])
         for part in self._parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iter
     """
     footer = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
     repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
-    with file.open("wb") as opened:
+    opened = file.open("wb")
+    try:
         parquet = pq.ParquetWriter(
             opened,
             fields.with_metadata({**(fields.metadata or {}), **footer}),
@@ -129,6 +130,11 @@ def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iter
             parquet.close()
         finally:
             parquet.is_open = False  # or, after an error, Arrow would try to close it once more when it is forgotten
+    except BaseException:
+        with suppress(OSError):  # the first error is told: on a full disk this file cannot be closed either
+            opened.close()
+        raise
+    opened.close()
 
 
 def provenance_of(file: str | Path) -> dict[str, Any]:
