@@ -116,8 +116,7 @@ def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iter
     """
     footer = {PROVENANCE_KEY: json.dumps(provenance).encode(), seal.KEY: seal.BLANK}
     repeating = [field.name for field in fields if not pa.types.is_floating(field.type)]
-    opened = file.open("wb")
-    try:
+    with file.open("wb") as opened:
         parquet = pq.ParquetWriter(
             opened,
             fields.with_metadata({**(fields.metadata or {}), **footer}),
@@ -128,13 +127,12 @@ def writer(file: Path, fields: pa.Schema, provenance: Mapping[str, Any]) -> Iter
         try:
             yield parquet
             parquet.close()
+        except BaseException:
+            with suppress(OSError):  # the first error is told: on a full disk this file cannot be closed either
+                opened.close()
+            raise
         finally:
             parquet.is_open = False  # or, after an error, Arrow would try to close it once more when it is forgotten
-    except BaseException:
-        with suppress(OSError):  # the first error is told: on a full disk this file cannot be closed either
-            opened.close()
-        raise
-    opened.close()
 
 
 def provenance_of(file: str | Path) -> dict[str, Any]:
