@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
+from rnn_core import compiled
 from rnn_core.compiled import build
 
 
@@ -30,3 +33,11 @@ def library(folder: Path, bugs: Mapping[str, tuple[str, str]]) -> ctypes.CDLL:
     file = folder / "planted.so"
     subprocess.run(["cc", *build.FLAGS, "-O1", "-o", str(file), str(folder / "kernel.c")], check=True)
     return ctypes.CDLL(str(file))
+
+
+def waking(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """For a fixture: the engine computes with ``planted``, and what is given wakes a bug by its number; 0 is none."""
+    number, ours = ctypes.c_int.in_dll(planted, "planted"), build.Library(planted, "a test's own")
+    monkeypatch.setattr(compiled, "library", lambda: ours)
+    yield lambda bug: setattr(number, "value", bug)
+    number.value = 0

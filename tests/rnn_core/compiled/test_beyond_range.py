@@ -14,7 +14,7 @@ from rnn_core import compiled
 from rnn_core.bptt import Gradients
 from rnn_core.compiled import build
 from rnn_core.scaling import LN2, mantissa_and_exponents
-from tests.rnn_core.compiled.planted import library
+from tests.rnn_core.compiled.planted import library, waking
 from tests.support.arrays import DTYPES
 
 AGREE = {"float64": 1e-11, "float32": 3e-4}  # after up to 140 steps
@@ -324,11 +324,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture
 def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    number = ctypes.c_int.in_dll(planted, "planted")
-    ours = build.Library(planted, "a test's own")
-    monkeypatch.setattr(compiled, "library", lambda: ours)
-    yield lambda bug: setattr(number, "value", bug)
-    number.value = 0
+    yield from waking(planted, monkeypatch)
 
 
 TELLING = [

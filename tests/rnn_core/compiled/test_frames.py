@@ -13,7 +13,7 @@ from rnn_core import compiled
 from rnn_core.compiled import build
 from rnn_core.theory import lyapunov_spectrum
 from rnn_core.theory.jacobians import SampleSteps
-from tests.rnn_core.compiled.planted import library
+from tests.rnn_core.compiled.planted import library, waking
 from tests.rnn_core.theory.spectra_oracles import autonomous, driven
 
 pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast path here: {build.library().why}")
@@ -102,10 +102,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture
 def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    number, ours = ctypes.c_int.in_dll(planted, "planted"), build.Library(planted, "a test's own")
-    monkeypatch.setattr(compiled, "library", lambda: ours)
-    yield lambda bug: setattr(number, "value", bug)
-    number.value = 0
+    yield from waking(planted, monkeypatch)
 
 
 def test_the_library_with_sleeping_bugs_is_right(wake: Callable[[int], None]) -> None:
