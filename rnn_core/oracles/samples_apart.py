@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,11 +11,6 @@ from rnn_core.oracles.compare import Error, worst
 from rnn_core.oracles.unrolled import Module, Parts
 
 STEPS = 8  # that are looked at, evenly spread over the sequence, the first and the last among them
-
-
-def chosen_steps(T: int) -> list[int]:
-    """At most ``STEPS`` indices t - 1."""
-    return sorted({round(t) for t in np.linspace(0, T - 1, min(T, STEPS))})
 
 
 def sample_error(module: Module, x: Tensor, before: dict[int, Parts]) -> Error:

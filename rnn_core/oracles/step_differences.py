@@ -28,9 +28,6 @@ Params = dict[str, Tensor]
 # The state after a step of every row, from the parameters, x (rows, D) and the state before, each (rows, …).
 Step = Callable[[Params, Tensor, Parts], Parts]
 
-TOLERANCE = (
-    1e-5  # of the check: what central differences in float64 do not reach near a kink, and no real mistake stays below
-)
 SIZES = (1.0, 0.1, 0.01)  # of the difference, times eps^(1/3): a kink that is too near for one is not for the next
 ROUNDING = 64.0  # times eps and the size of the terms: what a value of the step may be off by
 KINK = 1e-2  # one-sided differences that are further apart than this, relative to the derivative, lie on two sides of a kink

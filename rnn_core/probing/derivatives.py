@@ -13,7 +13,9 @@ from rnn_core.cells.own import TorchCell
 from rnn_core.oracles.compare import Error
 from rnn_core.tape import Tape
 
-SOUND = 1e-5  # the largest relative error of a right derivative: the tolerance of the oracle
+# The largest relative error of a right derivative: what central differences do not reach near a kink, and no real mistake stays below.
+SOUND = 1e-5
+BY_HAND = "; written by hand: "  # what of a wrong step was
 STEPS = 64  # that are looked at, evenly spread: a fault at a single one of many may be missed
 
 
@@ -44,9 +46,7 @@ def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None
     tape = run_forward(cell, cell.params(), x, _in_dtype_of(x, state))
     bound: Any = tape.cell
     T = tape.first_nonfinite_step or len(x)
-    chosen = (
-        np.arange(T) if steps is None or steps >= T else np.unique(np.linspace(0, T - 1, steps).round().astype(int))
-    )
+    chosen = spread_steps(T, T if steps is None else steps)
     before = states_before(tape, chosen)
     error = worst_of_steps(
         bound.step, tape.params, tape.x[chosen], before, bound.any_batch, seed, bound.trainable, [int(t) for t in chosen]
@@ -55,7 +55,12 @@ def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None
         return error
     first = {name: part[0] for name, part in before.items()}
     by_hand = functions_by_hand(bound.step, tape.params, tape.x[int(chosen[0])], first)
-    return Error(error.relative, error.where + f"; written by hand: {', '.join(by_hand)}" * bool(by_hand))
+    return Error(error.relative, error.where + (BY_HAND + ", ".join(by_hand)) * bool(by_hand))
+
+
+def spread_steps(T: int, most: int) -> np.ndarray:
+    """At most so many indices t - 1 of T steps, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, T - 1, min(T, most)).round().astype(int))
 
 
 def _in_dtype_of(x: Array, state: Any) -> Any:

@@ -16,9 +16,10 @@ import torch
 
 import rnn_core as rc
 from rnn_core.experiment import OWN_CELLS, Evaluation, OwnCell, Problem
-from rnn_core.oracles import autograd, samples_apart, step_differences
+from rnn_core.oracles import autograd, samples_apart
 from rnn_core.oracles.compare import Error
 from rnn_core.oracles.tensors import as_tensors
+from rnn_core.probing.derivatives import BY_HAND, SOUND, spread_steps, states_before
 from study.own_cells.described import ALONE, DIFFERENCES
 from study.own_cells.loading import CellError, described, place_in
 from study.runs import gate
@@ -108,32 +109,24 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     problem = rc.prepare(replace(experiment, dtype="float64", sequence_length=T), data)
     x, _ = problem.batch(0)
     derivatives = rc.check_derivatives(problem.cell, x, steps=None)
+    if not derivatives.relative <= SOUND:
+        raise CheckFailed(_of_wrong_derivative(experiment, derivatives))
     tape = rc.forward(problem.cell, problem.params, x)
-    module, start = autograd.module_of(problem, as_tensors(problem.params), x)
-    if not derivatives.relative <= step_differences.TOLERANCE:
-        raise CheckFailed(
-            _of_wrong_derivative(
-                experiment,
-                derivatives,
-                step_differences.functions_by_hand(lambda _, x_t, before: module.step(x_t, before), {}, x[0], start),
-            )
-        )
-    states = {name: tape.states(name) for name in tape.cell.state_names}
-    before = {
-        t: start if t == 0 else {name: part[t - 1] for name, part in states.items()}
-        for t in samples_apart.chosen_steps(tape.first_nonfinite_step or len(x))
-    }
+    module, _ = autograd.module_of(problem, as_tensors(problem.params), x)
+    chosen = spread_steps(tape.first_nonfinite_step or len(x), samples_apart.STEPS)
+    states = states_before(tape, chosen)
+    before = {int(t): {name: part[k] for name, part in states.items()} for k, t in enumerate(chosen)}
     alone = samples_apart.sample_error(module, x, before)
     return [
-        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where if derivatives.relative else "nothing beyond rounding", "tolerance": step_differences.TOLERANCE},
+        {"oracle": DIFFERENCES, "relative_error": derivatives.relative, "where": derivatives.where if derivatives.relative else "nothing beyond rounding", "tolerance": SOUND},
         {"oracle": ALONE, "relative_error": alone.relative, "where": alone.where, "tolerance": min(tolerance, 1e-10)},
     ]  # fmt: skip
 
 
-def _of_wrong_derivative(experiment: rc.Experiment, error: Error, by_hand: list[str]) -> str:
-    where = error.where.partition("; written by hand: ")[0]
+def _of_wrong_derivative(experiment: rc.Experiment, error: Error) -> str:
+    where, _, by_hand = error.where.partition(BY_HAND)
     look = (
-        f"The backward of {' or '.join(by_hand)} is written by hand: look there"
+        f"The backward of {by_hand.replace(', ', ' or ')} is written by hand: look there"
         if by_hand
         else "Something cuts or replaces the gradient on its way: detach, .data, no_grad, or a hook"
     )
