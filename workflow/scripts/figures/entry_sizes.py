@@ -41,9 +41,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame()
     runs = facets.start_panels(runs)
-    lines = pd.concat([_quantiles(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
-    lines["panel"] = pd.Categorical(lines["panel"], categories=runs["panel"].cat.categories, ordered=True)
-    return lines.sort_values(["panel", "lag"], ignore_index=True)
+    return facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
 
 
 def _recorded(tables: reader.Tables) -> set[str]:
@@ -55,7 +53,7 @@ def _recorded(tables: reader.Tables) -> set[str]:
 def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The quantiles of one panel."""
     first, T = runs.iloc[0], int(runs["sequence_length"].iloc[0])
-    lags = np.unique(np.linspace(0, T - 1, min(T, MOST_LAGS)).round().astype(int))
+    lags = facets.spread(range(T), MOST_LAGS)
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
     where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
     rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
@@ -113,26 +111,12 @@ def _title(study: Study) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    names = list(data["panel"].cat.categories)
-    across = int(data["across"].iloc[0])  # radii side by side
-    columns = min(len(names), layout.columns(2 if across == 2 and len(names) > 2 else 3))
-    height = 3.0 if len(names) <= 3 else 2.1
-    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1)
-    for ax, name in zip(axes, names, strict=True):
-        rows = data[data["panel"] == name]
-        _panel(ax, rows)
-        layout.label_lines(ax, [(y, text, PURPLE) for text, y in _limits(rows)], gap=0.2 / (height - 0.5))
-        if len(names) > 1:
-            layout.panel_title(ax, name, 30 if columns < 3 else 26)
-    layout.label_below(
-        axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
-    )
-    figure.supylabel(r"$\log_{10}$ of an entry's magnitude, $\partial L/\partial h_t$", fontsize=10.5)
+    figure = layout.by_lag(data, _panel, r"$\log_{10}$ of an entry's magnitude, $\partial L/\partial h_t$")
     figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(5, 2))
     return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, height: float) -> None:
     low, high = _scale(rows)
     for below, above, alpha in BANDS:
         known = rows[np.isfinite(rows[below])]
@@ -141,9 +125,10 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.plot(known["lag"], known["log2_entry_median"], color=style.INK, lw=1.6, gid="median")
     for _, y in _limits(rows):
         ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
-    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["sequence_length"].iloc[0]) - 1)), xlabel="", ylabel="")
+    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["sequence_length"].iloc[0]) - 1)))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    layout.label_lines(ax, [(y, text, PURPLE) for text, y in _limits(rows)], gap=0.2 / (height - 0.5))
 
 
 def _reach(rows: pd.DataFrame) -> tuple[float, float]:

@@ -38,9 +38,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame()
     runs = facets.start_panels(runs)
-    bars = pd.concat([_bars(tables, rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
-    bars["panel"] = pd.Categorical(bars["panel"], categories=runs["panel"].cat.categories, ordered=True)
-    return bars.sort_values(["panel", "first"], ignore_index=True)
+    return facets.by_panel(runs, lambda rows: _bars(tables, rows), "first")
 
 
 def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
@@ -123,21 +121,7 @@ def _title(kinds: list[Kind], whose: str) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    names = list(data["panel"].cat.categories)
-    across = int(data["across"].iloc[0])  # radii side by side
-    columns = min(len(names), layout.columns(2 if across == 2 and len(names) > 2 else 3))
-    height = 3.0 if len(names) <= 3 else 2.1
-    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1)
-    for ax, name in zip(axes, names, strict=True):
-        rows = data[data["panel"] == name]
-        _panel(ax, rows)
-        if len(names) > 1:
-            layout.panel_title(ax, name, 30 if columns < 3 else 26)
-        layout.under_title(ax, _words(rows.iloc[0]))
-    layout.label_below(
-        axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
-    )
-    figure.supylabel("part of all contributions to the gradient", fontsize=10.5)
+    figure = layout.by_lag(data, _panel, "part of all contributions to the gradient")
     figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(2, 1))
     return figure
 
@@ -148,7 +132,8 @@ def _words(row: Any) -> str:
     return f"half from {steps}" + (f"; {percent(row['all_against'])} against" if row["all_against"] >= 0.005 else "")
 
 
-def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, _: float) -> None:
+    layout.under_title(ax, _words(rows.iloc[0]))
     width = rows["last"] - rows["first"] + 1
     look: dict[str, Any] = {"align": "edge", "width": 0.86 * width, "linewidth": 0}
     at = rows["first"] - 0.5 + 0.07 * width
@@ -160,8 +145,6 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set(
         ylim=(low, high),
         xlim=(-0.5 - 0.01 * rows["sequence_length"].iloc[0], rows["last"].max() + 0.5),
-        xlabel="",
-        ylabel="",
     )
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))

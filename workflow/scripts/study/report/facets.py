@@ -100,6 +100,13 @@ def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
     return panels(runs, [*others, *radii]).reset_index(drop=True).assign(fewer=fewer, across=across)
 
 
+def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], along: str) -> pd.DataFrame:
+    """What ``make`` gives of the runs of every panel, which it keeps: panel after panel, each in the order of the column ``along``."""
+    data = pd.concat([make(rows) for _, rows in runs.groupby("panel", observed=True)], ignore_index=True)
+    data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
+    return data.sort_values(["panel", along], ignore_index=True)
+
+
 def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero."""
     mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()

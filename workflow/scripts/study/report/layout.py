@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -173,6 +173,24 @@ def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
     """The x label under the lowest panel of every column."""
     for ax in axes[max(0, len(axes) - columns) :]:
         ax.set_xlabel(text)
+
+
+def by_lag(data: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame, float], None], label: str) -> Figure:
+    """A figure of ``facets.start_panels`` against the lag: ``draw(axes, rows, height)`` of each, its name, and the label of all y axes."""
+    names = list(data["panel"].cat.categories)
+    across = int(data["across"].iloc[0])  # radii side by side
+    side_by_side = min(len(names), columns(2 if across == 2 and len(names) > 2 else 3))
+    height = 3.0 if len(names) <= 3 else 2.1
+    figure, axes = grid(len(names), side_by_side, height, sharex=data["sequence_length"].nunique() == 1)
+    for ax, name in zip(axes, names, strict=True):
+        if len(names) > 1:
+            panel_title(ax, name, 30 if side_by_side < 3 else 26)
+        draw(ax, data[data["panel"] == name], height)
+    label_below(
+        axes, side_by_side, "lag: steps back, T − t" if side_by_side > 1 else "lag: steps back from the end, T − t"
+    )
+    figure.supylabel(label, fontsize=10.5)
+    return figure
 
 
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
