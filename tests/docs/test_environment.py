@@ -74,8 +74,9 @@ def test_what_the_site_is_built_with_is_pinned() -> None:
     """The site of tomorrow is built with other versions than that of today."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {re.split(r"[><=~]", requirement)[0] for requirement in project["optional-dependencies"]["dev"]}
-    lock = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").split()
-    assert wanted <= {line.split("==")[0] for line in lock if "==" in line}
+    locks = ("requirements.txt", "requirements-cluster.txt", "requirements-dev.txt")  # each reads the one before
+    pinned = [line for name in locks for line in (ROOT / name).read_text(encoding="utf-8").split() if "==" in line]
+    assert wanted <= {line.split("==")[0] for line in pinned}
 
 
 def test_the_start_page_says_the_same_without_make() -> None:
