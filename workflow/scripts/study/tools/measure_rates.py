@@ -166,9 +166,10 @@ sys.path[:0] = {path!r}
 from study.provenance import engine_digest
 from study.screen.progress import most_memory
 params = types.SimpleNamespace(blocks=[{block!r}], block={block!r}, device="cpu", memory_mb=None, cache="cache", engine=engine_digest(),
-    refused="refused", tolerance={{"float64": 1e-10, "float32": 1e-3}}, checked=1)
+    spectra=None, refused="refused", tolerance={{"float64": 1e-10, "float32": 1e-3}}, checked=1)
 files = {{t: f"{{t}}.parquet" for t in {tables!r}}}
-job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule={script!r})
+job = types.SimpleNamespace(params=params, input={{}}, output=files, log=["log"], rule={script!r},
+    wildcards=types.SimpleNamespace(group="rates"))
 runpy.run_path({path!r}[1] + "/{script}.py", {{"snakemake": job}}, "__main__")
 print(json.dumps([time.process_time(), most_memory()]))
 """
