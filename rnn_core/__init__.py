@@ -35,8 +35,8 @@ What each name is for:
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
   ``check_derivatives`` finds a wrong backward pass in it.
 - Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
-  measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
-  ``Adam`` are optimisers.
+  measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum``,
+  ``Adam`` and ``AdamW`` are optimisers.
 - Spectra: ``theory`` has ``lyapunov_spectrum`` and ``log_singular_values``, which say how many directions survive.
 - Data: ``Sequences`` of your own; ``tasks`` holds the generated ones and ``tasks.digits()``.
 - What there is to choose from: ``ACTIVATIONS``, ``CELLS``, ``GENERATED`` (tasks), ``INITIALIZERS``, ``LOSSES``, ``OPTIMIZERS``.
@@ -54,7 +54,7 @@ from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, 
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.omega import omega
-from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
+from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Momentum
 from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
 from rnn_core.quantiles import EntryQuantiles
 from rnn_core.scaling import Scaled
@@ -67,6 +67,7 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Adam",
+    "AdamW",
     "Clipped",
     "Clipping",
     "EntryQuantiles",

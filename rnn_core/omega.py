@@ -20,6 +20,7 @@ from rnn_core.tape import Tape, pieces
 USUAL = 1e30  # a column whose length is between this and one by it leaves room for slopes phi'(a) down to 1e-270
 # Cells with one matrix W_hh whose step sends back (a multiple of dh_t) + W_hh^T da_t.
 COVERED = ("vanilla", "residual")
+ONLY = f"only {' and '.join(COVERED)} have one: there a single matrix W_hh carries the gradient from step to step"
 # Where the ln of a sample's norm is further off than this, its entries are not held beside the others'.
 HELD = {"float64": 1e-9, "float32": 1e-5}
 
@@ -50,30 +51,17 @@ def omega(tape: Tape, grads: Gradients) -> tuple[float, dict[str, Array]]:
     return value / B, {WEIGHT: like(gradient / B, W)}
 
 
-def covers(cell: str) -> bool:
-    """Whether Ω is defined for the cell of this name."""
-    return cell in COVERED
-
-
 def _check(tape: Tape, grads: Gradients) -> None:
     for name, value, kind in (("tape", tape, Tape), ("grads", grads, Gradients)):
         if not isinstance(value, kind):
             source = {"tape": "rc.forward", "grads": "rc.backward"}[name]
             raise TypeError(f"{name}: {type(value).__name__} is not allowed; it must be what {source} returns")
-    if not covers(tape.cell.name):
-        raise ValueError(why_not(tape.cell.name))
+    if tape.cell.name not in COVERED:
+        raise ValueError(f"tape: its cell is {tape.cell.name!r}, which has no omega; {ONLY}")
     if grads.log_norm_samples.shape != tape.x.shape[:2]:
         raise ValueError(
             f"grads: they are of (T, B) = {grads.log_norm_samples.shape}, and the tape is of {tuple(tape.x.shape[:2])}"
         )
-
-
-def why_not(cell: str) -> str:
-    """Why another cell has no Ω."""
-    return (
-        f"omega is not defined for the cell {cell!r}; it must be {' or '.join(COVERED)}: there one matrix carries the gradient "
-        "from step to step. What gates send back is no function of one W_hh"
-    )
 
 
 def _omega(tape: Tape, grads: Gradients, of_steps: np.ndarray) -> tuple[float, Array]:

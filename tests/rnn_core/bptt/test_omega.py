@@ -261,12 +261,58 @@ def test_where_nothing_flows_or_no_number() -> None:
     assert np.isnan(gradients["weight_hh"]).all()
 
 
+# ---- in training -------------------------------------------------------------------------------------------------------------
+
+
+@both_cells
+@pytest.mark.parametrize("clipping", ["norm:0.5", "signal:0.001"])
+def test_a_run_adds_it_before_clipping(cell: str, clipping: str) -> None:
+    """The weight is left out, Ω is added after clipping, reaches another parameter, or the row tells of another update."""
+    e = rc.Experiment(task="input_mean", cell=cell, hidden_size=5, sequence_length=9, batch_size=3, spectral_radius=1.5, updates=4, omega=2.5, clipping=clipping)  # fmt: skip
+    problem, result, optimizer = rc.prepare(e), rc.run(e), rc.SGD(0.1)
+    params, clip = problem.params, rc.parse_clipping(clipping)
+    for update in range(4):
+        evaluation = rc.evaluate(problem, params, *problem.batch(update))
+        own = {name: value for name, value in params.items() if not name.endswith("ho")}
+        direct = evaluation.grad_hidden(0, 9)
+        value, gradient = by_autograd(Network(problem.cell, own, problem.batch(update)[0], direct, None, None))
+        assert result["omega"][update] == pytest.approx(value, rel=1e-11)
+        grads = dict(evaluation.param_grads)
+        if clip.on_signal:
+            grads |= rc.backward(evaluation.tape, direct, signal_threshold=clip.threshold).params
+        grads["weight_hh"] = grads["weight_hh"] + 2.5 * gradient
+        used = grads if clip.on_signal else clip(grads, params).grads
+        norms = [float(np.linalg.norm(np.asarray(g))) for g in used.values()]
+        assert result["log10_norm_after"][update] == pytest.approx(math.log10(math.hypot(*norms)), abs=1e-11)
+        assert result["loss"][update] == pytest.approx(evaluation.loss, rel=1e-13)  # of L alone
+        params = optimizer.step(params, used)
+    assert not np.array_equal(result["loss"], rc.run(replace(e, omega=0.0))["loss"])
+
+
+def test_a_run_without_it_measures_nothing() -> None:
+    """A column is filled where nobody asked, or an untrained run with Ω has none."""
+    small = rc.Experiment(hidden_size=5, sequence_length=9, batch_size=3)
+    assert np.isnan(rc.run(small)["omega"]).all()
+    assert np.isfinite(rc.run(replace(small, omega=1.0))["omega"]).all()
+
+
+@pytest.mark.parametrize("cell", [cell for cell in rc.CELLS if cell not in COVERED])
+def test_the_setting_is_refused_with_other_cells(cell: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"omega: 4.0 is not allowed with cell '{cell}'; only vanilla and residual have"
+    ):
+        rc.Experiment(cell=cell, omega=4.0)
+    assert rc.Experiment(cell=cell, omega=0).omega == 0
+
+
 # ---- what is refused, and planted bugs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cell", [cell for cell in rc.CELLS if cell not in COVERED])
 def test_other_cells_are_refused_in_words(cell: str) -> None:
-    with pytest.raises(ValueError, match=f"omega is not defined for the cell '{cell}'; it must be vanilla or residual"):
+    with pytest.raises(
+        ValueError, match=f"tape: its cell is '{cell}', which has no omega; only vanilla and residual have one"
+    ):
         rc.omega(*draw_network(cell).run())
 
 
