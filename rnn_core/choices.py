@@ -27,6 +27,7 @@ FIELD_ALIASES: dict[str, str] = {
         "input_size": "d inputs num_inputs n_inputs input_dim features num_features n_features",
         "learning_rate": "lr eta alpha step_size",
         "loss_at": "loss_steps loss_position target_at return_sequences",
+        "omega": "omega_regularizer regularizer regulariser",
         "optimizer": "opt optim optimiser",
         "residual_leak": "leak leak_rate",
         "residual_step": "step residual_eta",
@@ -36,6 +37,7 @@ FIELD_ALIASES: dict[str, str] = {
         "task": "dataset data problem",
         "trace_every": "log_every record_every trace_interval log_interval",
         "truncation": "tbptt truncate bptt k window truncated_bptt",
+        "weight_decay": "wd l2 decay l2_penalty",
         "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
     }.items()
     for alias in names.split()
@@ -74,7 +76,7 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "every": "all each every_step all_steps true",
             "last": "end final last_step final_step false",
         },
-        "optimizer": {"adam": "adamw", "momentum": "sgd_momentum heavy_ball", "sgd": "gd gradient_descent"},
+        "optimizer": {"adamw": "adam_w", "momentum": "sgd_momentum heavy_ball", "sgd": "gd gradient_descent"},
         "task": {"digits": "mnist digit smnist", "input_mean": "mean", "white_noise": "noise random gaussian"},
     }.items()
 }

@@ -123,7 +123,9 @@ def backward(
     check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
     window, signal_threshold = as_python(window), as_python(signal_threshold)
     back = BackwardPass(tape, window, signal_threshold)
-    results = Results(back, partial(_totals, back, grad_hidden, grad_state))
+    results = Results(
+        back, partial(_totals, back, grad_hidden, grad_state), partial(_alone, back, grad_hidden, grad_state)
+    )
     with np.errstate(all="ignore"), tape.cell.holding(tape.params):  # the steps themselves ask for the flags
         for segment, g, taken in _steps(back, grad_hidden, grad_state, results.kept):
             if g is not None:
@@ -168,6 +170,34 @@ def _totals(
             if taken.given is not None:
                 parts[GIVEN], exponent[GIVEN] = taken.given
             yield part_of(segment, start, start + taken.number), parts, exponent
+
+
+def _alone(
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None, sample: int
+) -> tuple[Tape, Gradients]:
+    """Both passes of one sample by itself: for what is asked for after them, where no exponent holds it beside the others."""
+    tape, own = back.tape, slice(sample, sample + 1)
+    first, e = tape.start
+    state = {name: tape.shaped(name, plain_if_fits(constant(part[:, own].T), e)) for name, part in first.items()}
+    direct: GradHidden
+    if callable(grad_hidden):
+        rows_of = grad_hidden
+
+        def direct(start: int, stop: int) -> Array | Scaled | None:
+            rows = rows_of(start, stop)
+            return None if rows is None else _samples(rows, own, 1)
+    else:
+        direct = None if grad_hidden is None else _samples(grad_hidden, own, 1)
+    final = {name: _samples(value, own, 0) for name, value in (grad_state or {}).items()}
+    alone = run_forward(tape.cell, tape.params, tape.x[:, own], state, tape.memory_budget)
+    return alone, backward(alone, direct, final or None, back.window, back.signal_threshold)
+
+
+def _samples(value: Array | Scaled, own: slice, axis: int) -> Array | Scaled:
+    """Some samples of (T, B, …) or (B, …), plain or scaled."""
+    if isinstance(value, Scaled):
+        return Scaled(_samples(value.mantissa, own, axis), value.exponent)
+    return value[own] if axis == 0 else value[:, own]
 
 
 def _columns(value: Array | Scaled) -> tuple[Array, int]:

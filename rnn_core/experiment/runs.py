@@ -33,7 +33,7 @@ from rnn_core.experiment.measures import (
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
-from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.optimizers import OPTIMIZERS, Optimizer
 from rnn_core.scaling import all_finite
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
@@ -145,13 +145,13 @@ def _run_groups(
 def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) -> Result:
     """One run, from its draw to its summary. Without training it is update 0 without a step of the optimiser."""
     problem, batch, trace, start = starts.start_of(experiment)
-    params, optimizer = problem.params, OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
+    params, optimizer, memory = problem.params, optimizer_of(experiment), None
     traces, rows = [], []
     for update in range(max(1, experiment.updates)):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             if update > 0:
                 batch = _evaluate_update(problem, params, update, starts.memory_budget)
-            row, grads = update_columns(experiment, batch.evaluation, params)
+            row, clipped = update_columns(experiment, batch.evaluation, params, memory)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
                 if update > 0:
                     e = batch.evaluation
@@ -160,12 +160,12 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
                 traces.append(trace)
                 if watch is not None:
                     watch(problem, params, *batch)
-            following = optimizer.step(params, grads) if experiment.updates else params
+            following = optimizer.step(params, clipped.grads) if experiment.updates else params
             row["finite"] = row["finite"] and all_finite(*following.values())
         rows.append(row)
         if not row["finite"]:
             break
-        params = following
+        params, memory = following, clipped.memory
     end = end_columns(problem, params, row["finite"], starts.memory_budget)
     breakdown = breakdown_columns(batch.evaluation, row["finite"])
     return Result(
@@ -174,6 +174,12 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
         summary={**start, **end, **breakdown},
         experiment=experiment,
     )
+
+
+def optimizer_of(experiment: Experiment) -> Optimizer:
+    """The optimiser of a run, before its first step."""
+    decay = {"weight_decay": experiment.weight_decay} if experiment.weight_decay else {}
+    return OPTIMIZERS[experiment.optimizer](experiment.learning_rate, **decay)
 
 
 class EvaluatedBatch(NamedTuple):

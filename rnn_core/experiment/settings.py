@@ -16,6 +16,7 @@ from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
 from rnn_core.initializers import INITIALIZERS
+from rnn_core.omega import COVERED, ONLY
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scalars import as_python
 
@@ -51,8 +52,10 @@ class Experiment:
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
     truncation: int | None = axis(None, "integer", "Window of truncated backpropagation: training drops the backward signal every so many steps (default: never)", "steps", "truncation window", minimum=1, unset="the full gradient is used", training=True, checked="first")  # fmt: skip
     clipping: str = axis("none", "rule", "Gradient clipping: none, or RULE:THRESHOLD", "rule", "clipping", choices=RULES, training=True, checked="first")  # fmt: skip
+    omega: float = axis(0.0, "number", "alpha of Ω: trains with ∂L/∂W_hh plus alpha times the immediate ∂Ω/∂W_hh, which asks every step to keep the gradient's length", "1", "Ω weight", minimum=0, training=True, checked="first", built_in="Ω needs one W_hh")  # fmt: skip
     optimizer: str = axis("sgd", "choice", "Optimiser", "name", "optimiser", choices=OPTIMIZERS, training=True, checked="first")  # fmt: skip
     learning_rate: float = axis(0.1, "number", "Step size of the optimiser", "1", "learning rate", above=0, training=True, checked="first")  # fmt: skip
+    weight_decay: float = axis(0.0, "number", "lambda of weight decay, for all parameters: with adamw apart from the gradient, else as an L2 penalty", "1", "weight decay", minimum=0, training=True, checked="first")  # fmt: skip
     updates: int = axis(0, "integer", "Training updates; 0 measures gradients at the start and trains nothing", "updates", "updates", minimum=0, training=True, checked="first")  # fmt: skip
     trace_every: int = axis(25, "integer", "Updates between two recorded gradient-norm traces", "updates", "trace every", minimum=1, training=True, checked="first")  # fmt: skip
     dtype: str = axis("float64", "choice", "Floating-point type of the run", "name", "dtype", choices=DTYPES)
@@ -106,6 +109,8 @@ class Experiment:
             value = self.__dict__[name]
             if value is not None and cell != self.cell:
                 raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; only {cell!r} has it")
+        if self.omega and self.cell not in COVERED:
+            raise ValueError(f"omega: {self.omega!r} is not allowed with cell {self.cell!r}; {ONLY}")
 
     def _check_range(self, threshold: float | None) -> None:
         """Every number that enters the arithmetic must be a normal number of ``dtype``, or 0."""

@@ -1,6 +1,6 @@
 """``run_many`` on a torch device: untrained runs of one shape go together (``rnn_core.batched``), the others one by one.
 
-What goes together: no training, full gradients, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
+What goes together: no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
 watcher. A run whose numbers one exponent a sample does not hold, or whose states grow too large, is made again by the engine in NumPy.
 
 | file | holds |
@@ -75,7 +75,7 @@ def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budg
     if e.cell in OWN_CELLS:
         return False
     cell = cell_of(e)
-    if e.updates or e.truncation is not None or e.sequence_length < FEWEST_STEPS or type(cell) not in STEPS:
+    if e.updates or e.truncation is not None or e.omega or e.sequence_length < FEWEST_STEPS or type(cell) not in STEPS:
         return False
     task = task_of(e, data.get(e.task))
     if task.ragged:

@@ -318,6 +318,7 @@ class _Updates:
             "log10_norm_after": clipped.log_norm_after / LN10,
             "clip_factor": clipped.factor,
             "truncation_bias": math.nan,
+            "omega": math.nan,
             "finite": math.isfinite(loss) and clipped.finite,
         }
         return {name: np.array([value]) for name, value in row.items()}

@@ -11,8 +11,8 @@ from study.plan import as_list
 from study.settings import axis_defaults
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
-# Settings of training that show at the first gradient already: it is clipped and truncated even if nothing trains.
-_SHOW_UNTRAINED = ("updates", "clipping", "truncation")
+# Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
+_SHOW_UNTRAINED = ("updates", "clipping", "truncation", "omega")
 
 
 def without_effect(config: Mapping[str, Any]) -> list[str]:
