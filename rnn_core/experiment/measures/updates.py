@@ -1,4 +1,4 @@
-"""The table ``updates``: one row for every training update, and the gradient that training uses."""
+"""The table ``updates``: one row for a training update, and the gradient that training uses."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ UPDATE = (
         "‖truncated − full‖/‖full‖ of all parameters' gradients, before clipping",
         null="truncation is not set",
     ),
+    Column("held_out_error", "number", "fraction", "Held-out sequences that are answered wrongly after this update",
+           null="not looked at after this update; a task that does not say which answers are wrong"),
     Column("finite", "flag", "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"),
 )  # fmt: skip
 
@@ -45,6 +47,7 @@ def update_columns(experiment: Experiment, evaluation: Evaluation, params: Param
         "log10_norm_after": clipped.log_norm_after / math.log(10.0),
         "clip_factor": clipped.factor,
         "truncation_bias": bias,
+        "held_out_error": math.nan,
         "finite": math.isfinite(evaluation.loss) and clipped.finite,
     }
     return row, clipped.grads
