@@ -38,7 +38,7 @@ class Adding(GeneratedTask):
 
     def answer(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """What is asked of the two numbers."""
-        return np.add(first, second)
+        return np.asarray(first + second)
 
     @property
     def baseline(self) -> float:
@@ -60,7 +60,7 @@ class Multiplication(Adding):
     """The product of the two numbers (Hochreiter & Schmidhuber 1997), marked as in ``Adding``."""
 
     def answer(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.multiply(first, second)
+        return np.asarray(first * second)
 
     @property
     def baseline(self) -> float:

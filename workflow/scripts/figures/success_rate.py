@@ -185,28 +185,28 @@ def _by_panel(data: pd.DataFrame) -> list[str]:
 
 def _verdicts(study: Study) -> list[str]:
     """Whether the lines differ, part by part, judged with all comparisons of the study."""
-    texts: dict[str, tuple[str, list[str]]] = {}  # by the text without addresses
+    texts: dict[str, tuple[str, list[str]]] = {}  # by the text without addresses: the text, and the parts that it is of
     for part in study.trained_parts:
-        compared = study.of(part, part.column, "success", pooled=True)
-        if not compared or part.column is None or part.column == "sequence_length":
-            continue
-        name = facets.part_name(part, study.trained_parts)
-        clear = [each for each in compared if each.better]
-        if clear:
-            for each in clear[:3]:
-                sign = 1.0 if each.better == "a" else -1.0
-                better, worse = (each.a, each.b) if sign > 0 else (each.b, each.a)
-                text = f"{named(each.axis, better)} succeeds more often than {named(each.axis, worse)}: by {effect_words(each, sign)}{over_settings(each)}"
-                texts.setdefault(plain(text), (text, []))[1].append(name)
-        elif all(each.verdict == "few" for each in compared):
-            text = f"{too_few(compared[0])} which succeeds more often"
-            texts.setdefault(plain(text), (text, []))[1].append(name)
-        else:
-            values = few(dict.fromkeys(named(part.column, value) for value in part.columns), 4)
-            texts.setdefault(f"Between {values} there is no clear difference in how often they succeed", []).append(
-                name
-            )
-    return [f"{text}{f' ({listed(names)})' if any(names) else ''}." for text, names in texts.items()]
+        if part.column is not None and part.column != "sequence_length":
+            for text in _verdict(part.column, part, study.of(part, part.column, "success", pooled=True)):
+                texts.setdefault(plain(text), (text, []))[1].append(facets.part_name(part, study.trained_parts))
+    return [f"{text}{f' ({listed(names)})' if any(names) else ''}." for text, names in texts.values()]
+
+
+def _verdict(axis: str, part: measures.Part, compared: list[measures.Comparison]) -> list[str]:
+    """Of one part: which value succeeds more often, or that nothing is clear."""
+    clear = []
+    for each in (each for each in compared if each.better):
+        sign = 1.0 if each.better == "a" else -1.0
+        better, worse = (each.a, each.b) if sign > 0 else (each.b, each.a)
+        by = f"by {effect_words(each, sign)}{over_settings(each)}"
+        clear.append(f"{named(axis, better)} succeeds more often than {named(axis, worse)}: {by}")
+    if clear or not compared:
+        return clear[:3]
+    if all(each.verdict == "few" for each in compared):
+        return [f"{too_few(compared[0])} which succeeds more often"]
+    values = few(dict.fromkeys(named(axis, value) for value in part.columns), 4)
+    return [f"Between {values} there is no clear difference in how often they succeed"]
 
 
 def _published(data: pd.DataFrame) -> str:
