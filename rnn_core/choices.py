@@ -35,7 +35,8 @@ FIELD_ALIASES: dict[str, str] = {
         "sequence_length": "t seq_len length seqlen seq_length timesteps time_steps num_steps horizon",
         "spectral_radius": "rho radius spectral gain eigenvalue",
         "task": "dataset data problem",
-        "trace_every": "log_every record_every trace_interval log_interval",
+        "trace_every": "log_every trace_interval log_interval",
+        "validate_every": "eval_every test_every validation_interval eval_interval",
         "truncation": "tbptt truncate bptt k window truncated_bptt",
         "weight_decay": "wd l2 decay l2_penalty",
         "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
@@ -77,7 +78,16 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "last": "end final last_step final_step false",
         },
         "optimizer": {"adamw": "adam_w", "momentum": "sgd_momentum heavy_ball", "sgd": "gd gradient_descent"},
-        "task": {"digits": "mnist digit smnist", "input_mean": "mean", "white_noise": "noise random gaussian"},
+        "task": {
+            "adding": "add addition adding_problem sum",
+            "copy_memory": "copy copying memory copying_memory",
+            "digits": "mnist digit smnist",
+            "input_mean": "mean",
+            "multiplication": "multiply product",
+            "permuted_digits": "psmnist pmnist permuted_mnist",
+            "temporal_order": "order temporal",
+            "white_noise": "noise random gaussian",
+        },
     }.items()
 }
 

@@ -1,4 +1,4 @@
-"""Recurrent weight matrices, rescaled so that their measured spectral radius is the one that was asked for.
+"""Recurrent weight matrices, rescaled so that their measured spectral radius is the one that was asked for, or as drawn.
 
 The spectral radius rho is the largest modulus of an eigenvalue. It governs W^k as k grows. The largest singular value
 sigma_max is the largest factor of a single step. rho <= sigma_max, with equality for normal matrices.
@@ -35,8 +35,42 @@ def identity(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.eye(size)
 
 
+def pascanu_sigmoid(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Normal entries of standard deviation 0.01, for sigmoid units (Pascanu, Mikolov & Bengio 2013, section 4.1)."""
+    return 0.01 * rng.standard_normal((size, size))
+
+
+def pascanu_tanh(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Normal entries of standard deviation 0.1, for tanh units (Pascanu, Mikolov & Bengio 2013, section 4.1)."""
+    return 0.1 * rng.standard_normal((size, size))
+
+
+SMART_ENTRIES, SMART_RADIUS = 15, 0.95  # entries of a row, and rho
+
+
+def pascanu_smart(rng: np.random.Generator, size: int) -> np.ndarray:
+    """15 normal entries in every row, in places of their own, the rest zero; rho = 0.95 (Pascanu, Mikolov & Bengio 2013, section 4.1).
+
+    A small matrix may have no eigenvalue but 0. Such a draw is made again.
+    """
+    matrix = np.zeros((size, size))
+    while not (radius := spectral_radius(matrix, remember=False)):
+        for row in matrix:
+            row[:] = 0.0
+            row[rng.permutation(size)[:SMART_ENTRIES]] = rng.standard_normal(min(SMART_ENTRIES, size))
+    return matrix * (SMART_RADIUS / radius)
+
+
 INITIALIZERS: Registry[Callable[[np.random.Generator, int], np.ndarray]] = Registry(
-    "initializers", {"gaussian": gaussian, "orthogonal": orthogonal, "identity": identity}
+    "initializers",
+    {
+        "gaussian": gaussian,
+        "orthogonal": orthogonal,
+        "identity": identity,
+        "pascanu_sigmoid": pascanu_sigmoid,
+        "pascanu_tanh": pascanu_tanh,
+        "pascanu_smart": pascanu_smart,
+    },
 )
 
 
@@ -112,8 +146,8 @@ def _checked(matrix: Any, square: bool) -> np.ndarray:
     return array
 
 
-def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho: float) -> np.ndarray:
-    """A (size, size) matrix drawn by ``initializer`` and rescaled to the measured spectral radius ``rho``.
+def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho: float | None) -> np.ndarray:
+    """A (size, size) matrix drawn by ``initializer`` and rescaled to the measured spectral radius ``rho``; None leaves it as drawn.
 
     Raises:
         ValueError: ``rng`` is no generator, the initializer is unknown, size < 1, or rho is not positive and finite.
@@ -122,10 +156,10 @@ def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho:
     draw = choose("initializer", initializer, INITIALIZERS)
     if not (is_integer(size) and size >= 1):
         raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
-    if not (is_number(rho) and rho > 0.0):
+    if rho is not None and not (is_number(rho) and rho > 0.0):
         raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
     matrix = draw(rng, int(size))
-    return matrix * (float(rho) / spectral_radius(matrix))
+    return matrix if rho is None else matrix * (float(rho) / spectral_radius(matrix))
 
 
 def check_generator(rng: Any) -> None:

@@ -185,13 +185,13 @@ class Cell(ABC):
         input_size: int,
         hidden_size: int,
         initializer: str = "gaussian",
-        spectral_radius: float = 1.0,
+        spectral_radius: float | None = 1.0,
         input_scale: float = 1.0,
         bias: bool = True,
     ) -> Params:
         """Parameters with torch.nn's names, shapes and gate order, NumPy float64.
 
-        The recurrent matrix of each gate has the given spectral radius, measured. Entries of ``weight_ih`` are normal
+        The recurrent matrix of each gate has the given spectral radius, measured; None leaves it as drawn. Entries of ``weight_ih`` are normal
         with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
         input_scale². Biases are zero, or left out.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from rnn_core.experiment.own_cells import OWN_CELLS, own_cell_of
 from rnn_core.experiment.settings import RANGES, Experiment
 from rnn_core.scaling import all_finite
 from rnn_core.streams import stream
-from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
+from rnn_core.tasks import GENERATED, PACKAGED, Sequences, SequenceTask, Task
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +44,11 @@ class Problem:
     def held_out(self) -> tuple[Array, Array]:
         """The held-out sequences, on the device."""
         return self._place(*self.task.held_out())
+
+    def held_out_parts(self) -> Iterator[tuple[Array, Array]]:
+        """The same part after part, none of them larger than memory needs it."""
+        for part in self.task.held_out_parts():
+            yield self._place(*part)
 
     def _place(self, x: np.ndarray, target: np.ndarray) -> tuple[Array, Array]:
         parameter = next(iter(self.params.values()))
@@ -118,16 +124,33 @@ def cell_of(experiment: Experiment) -> Cell:
 
 
 def task_of(experiment: Experiment, data: Sequences | None) -> Task:
+    """The task with what the experiment asks of it."""
+    task = _posed(experiment, data)
+    if experiment.success_below is not None and not task.counts_wrong:
+        raise ValueError(
+            f"success_below: {experiment.success_below!r} does not fit; task {experiment.task!r} does not say which answers are wrong"
+        )
+    return task
+
+
+def _posed(experiment: Experiment, data: Sequences | None) -> Task:
     e = experiment
     if data is None:
         if e.task not in GENERATED:
-            given = "data=rnn_core.tasks.digits()" if e.task == "digits" else "data=Sequences(…)"
+            given = f"data=rnn_core.tasks.{e.task}()" if e.task in PACKAGED else "data=Sequences(…)"
             raise ValueError(
                 f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences: {given}"
             )
         kind = GENERATED[e.task]
         D = e.input_size or kind.default_input_size
-        return kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
+        drawn = kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
+        if e.held_out_sequences is not None:
+            drawn.held_out_sequences = e.held_out_sequences
+        return drawn
+    if e.held_out_sequences is not None:
+        raise ValueError(
+            f"held_out_sequences: {e.held_out_sequences} does not fit; task {e.task!r} holds {int(data.held_out.sum())} of its sequences out"
+        )
     if e.input_size not in (None, data.inputs.shape[2]):
         raise ValueError(
             f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"

@@ -42,11 +42,11 @@ class Experiment:
     residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1")  # fmt: skip
     residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0")  # fmt: skip
     cell_options: str | None = axis(None, "name", "Options of a cell of the user's own that the study varies, as state_size=16", "name", "cell options", unset="the cell has no options that vary")  # fmt: skip
-    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initialiser", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
-    spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
+    initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled; a pascanu one has a size of its own, kept by spectral_radius: null", "name", "initialiser", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
+    spectral_radius: float | None = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends", unset="W_hh stays as drawn, see measured_spectral_radius", built_in="there is no W_hh that the study could scale")  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
-    input_scale: float = axis(1.0, "number", "Standard deviation that unit-variance inputs give the preactivations", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
+    input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1, checked="ends")  # fmt: skip
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1, checked="ends")  # fmt: skip
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
@@ -58,6 +58,10 @@ class Experiment:
     weight_decay: float = axis(0.0, "number", "lambda of weight decay, for all parameters: with adamw apart from the gradient, else as an L2 penalty", "1", "weight decay", minimum=0, training=True, checked="first")  # fmt: skip
     updates: int = axis(0, "integer", "Training updates; 0 measures gradients at the start and trains nothing", "updates", "updates", minimum=0, training=True, checked="first")  # fmt: skip
     trace_every: int = axis(25, "integer", "Updates between two recorded gradient-norm traces", "updates", "trace every", minimum=1, training=True, checked="first")  # fmt: skip
+    record_every: int = axis(1, "integer", "Updates between two rows of the table updates; the last update has a row, too", "updates", "record every", minimum=1, training=True, checked="first")  # fmt: skip
+    held_out_sequences: int | None = axis(None, "integer", "Sequences of a generated task that no update sees (default: 256)", "sequences", "held-out sequences", minimum=1, unset="the task decides", training=True, checked="first")  # fmt: skip
+    validate_every: int | None = axis(None, "integer", "Updates between two looks at the held-out sequences (default: only at the end)", "updates", "validate every", minimum=1, unset="only at the end", training=True, checked="first")  # fmt: skip
+    success_below: float | None = axis(None, "number", "Success: a smaller fraction of the held-out sequences is answered wrongly. Training ends there", "fraction", "success below", above=0, unset="training runs through its updates", training=True, checked="first")  # fmt: skip
     dtype: str = axis("float64", "choice", "Floating-point type of the run", "name", "dtype", choices=DTYPES)
     seed: int = axis(0, "integer", "Seed of the run's random streams", "1", "seed", minimum=0, checked="first")
 

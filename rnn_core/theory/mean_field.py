@@ -23,7 +23,7 @@ from rnn_core.scalars import is_number
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = np.linspace(-12.0, 12.0, 97)
 
-MIXING_INITIALIZERS = ("gaussian", "orthogonal")
+MIXING_INITIALIZERS = ("gaussian", "orthogonal", "pascanu_sigmoid", "pascanu_tanh", "pascanu_smart")
 FEW_STEPS = 60  # far from a critical point q has settled by then
 _NEAR = 16.0  # times q: so far it is looked for closely
 _GRID, _HALVES = 128, 60  # places between which a fixed point is looked for; halvings of the interval that holds it

@@ -116,7 +116,9 @@ def prediction_columns(
     at_rest = AtRest(math.nan, math.nan)
     spectrum = rest_eigenvalues(cell, {"weight_hh": W, **_biases(problem)})
     if spectrum is not None:
-        at_rest = law_at_rest(cell, spectrum, problem.experiment.spectral_radius)
+        candidate = np.split(W, len(cell.gates))[cell.gates.index("candidate")]
+        radius = problem.experiment.spectral_radius or spectral_radius(candidate)
+        at_rest = law_at_rest(cell, spectrum, radius)
     rates = Rates(
         linear,
         math.nan if bound is None else math.log(bound),

@@ -27,12 +27,19 @@ from rnn_core.theory import settled_window
 TASK = (
     Column("task_input_size", "integer", "inputs", "D: inputs per step, as the task has them"),
     Column("task_loss_at", "name", "name", "Steps that carry a loss, as the task has them: last or every"),
+    Column(
+        "task_steps",
+        "integer",
+        "steps",
+        "Time steps of a sequence, as the task has them: sequence_length, and what the task adds",
+    ),
 )
 
 
 def task_columns(problem: Problem) -> dict[str, Any]:
     """What the task decided where the experiment left it open."""
-    return {"task_input_size": problem.task.input_size, "task_loss_at": problem.task.loss_at}
+    task = problem.task
+    return {"task_input_size": task.input_size, "task_loss_at": task.loss_at, "task_steps": task.T}
 
 
 MATRIX = (

@@ -63,6 +63,7 @@ def results(
         summary = {
             "task_input_size": tasks[r].input_size,
             "task_loss_at": tasks[r].loss_at,
+            "task_steps": tasks[r].T,
             "measured_spectral_radius": float((network.radius * scale).max()),
             "sigma_max": float(sigma_max[r]),
             "sigma_w": float((network.sigma_w * scale).max()),
@@ -319,6 +320,7 @@ class _Updates:
             "clip_factor": clipped.factor,
             "truncation_bias": math.nan,
             "omega": math.nan,
+            "held_out_error": math.nan,
             "finite": math.isfinite(loss) and clipped.finite,
         }
         return {name: np.array([value]) for name, value in row.items()}

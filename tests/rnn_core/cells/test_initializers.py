@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_core as rc
+from rnn_core.streams import stream
 from tests.support.arrays import quick
 
 NAMES = list(rc.INITIALIZERS)
@@ -153,3 +154,28 @@ def test_cells_draw_what_they_say(cell_name: str, name: str) -> None:
     spread = params["weight_ih"].std() * math.sqrt(D)  # unit-variance inputs give preactivations of this deviation
     assert spread == pytest.approx(0.4, rel=5 / math.sqrt(2 * G * H * D))
     assert not params["bias_ih"].any() and not params["bias_hh"].any()
+
+
+# ---- drawn at a size of their own ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "scale"), [("pascanu_sigmoid", 0.01), ("pascanu_tanh", 0.1)])
+def test_entries_have_the_published_size_where_no_radius_is_asked_for(name: str, scale: float) -> None:
+    """``spectral_radius: null`` rescales all the same, or the standard deviation is taken for a variance."""
+    matrix = rc.recurrent_matrix(np.random.default_rng(0), 200, name, None)
+    assert matrix.std() == pytest.approx(scale, rel=5 / math.sqrt(2 * 200**2))
+    assert abs(matrix.mean()) < 5 * scale / 200
+    experiment = rc.Experiment(initializer=name, spectral_radius=None, hidden_size=20)
+    np.testing.assert_array_equal(
+        rc.prepare(experiment).params["weight_hh"],
+        rc.INITIALIZERS[name](stream(0, "weights"), 20),
+    )
+
+
+def test_smart_matrices_have_fifteen_entries_a_row() -> None:
+    """Rows share their places, or have other numbers of entries; ρ is another."""
+    matrix = rc.recurrent_matrix(np.random.default_rng(0), 50, "pascanu_smart", None)
+    places = matrix != 0
+    assert (places.sum(axis=1) == 15).all() and len({row.tobytes() for row in places}) == 50
+    assert rc.spectral_radius(matrix) == pytest.approx(0.95, rel=1e-12)
+    assert places.sum(axis=0).min() >= 4 and places.sum(axis=0).max() <= 27  # binomial, 15 of 50

@@ -8,6 +8,7 @@ from typing import Any
 
 from rnn_core.cells import CELLS
 from rnn_core.experiment import Experiment, axes
+from rnn_core.tasks import GENERATED
 
 
 @cache
@@ -36,6 +37,11 @@ def described_axes() -> dict[str, dict[str, Any]]:
 def axis_defaults() -> dict[str, Any]:
     """The value of every setting that a sweep does not name."""
     return {name: axis["default"] for name, axis in described_axes().items()}
+
+
+def steps_of(task: str, sequence_length: int) -> int:
+    """Time steps of a sequence of a task: ``sequence_length``, and what the task adds."""
+    return GENERATED[task].steps_of(sequence_length) if task in GENERATED else sequence_length
 
 
 def axis_label(name: str) -> str:

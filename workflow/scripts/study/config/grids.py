@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from rnn_core.cells import CELLS
 from rnn_core.experiment import RANGES, axes
-from rnn_core.tasks import GENERATED
+from rnn_core.tasks import GENERATED, PACKAGED, GeneratedTask
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
 from study.data.messages import listed
@@ -35,7 +36,7 @@ def not_finite(config: Any, path: KeyPath = ()) -> Iterator[Problem]:
 
 def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong with the sweeps of a canonical config."""
-    built_in = [*GENERATED, "digits"]
+    built_in = [*GENERATED, *PACKAGED]
     for name in config.get("sequences", {}):
         if name in built_in:
             yield ("sequences", name), "this name is taken by a built-in task; choose another"
@@ -67,13 +68,38 @@ def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]
 def _tasks(
     path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]], known_tasks: list[str]
 ) -> Iterator[Problem]:
-    """Every task must be a generated one, the digits, or one of the config's own."""
+    """Every task must be a generated one, a packaged one, or one of the config's own; and the settings must fit it."""
     for index, task in enumerate(values["task"]):
         place = (*path, "task", index) if isinstance(grid.get("task"), list) else (*path, "task")
         if task not in known_tasks:
             yield place, f"{task!r} is not known; {hint(task, known_tasks, 'task')}"
-        if task == "digits":
+        if task in PACKAGED:
             yield from _digits(path, grid, values["sequence_length"])
+        if task in GENERATED:
+            yield from _generated(path, task, values)
+        elif any(value is not None for value in values["held_out_sequences"]):
+            yield (
+                (*path, "held_out_sequences"),
+                f"the sequences of {task!r} are given, and so is which are held out; leave it out",
+            )
+
+
+def _generated(path: KeyPath, task: str, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """What the task decides itself, how short a sequence may be, and whether its answers are right or wrong."""
+    kind = GENERATED[task]
+    found: dict[str, str] = {}
+    points = itertools.product(*(values[axis] for axis in ("sequence_length", "input_size", "loss_at")))
+    for length, size, loss_at in points:
+        found |= kind.mistakes(length, size or kind.default_input_size, loss_at or kind.default_loss_at)
+    for axis, mistake in found.items():
+        yield (*path, axis), f"{mistake.removeprefix(f'{axis}: ')} (task {task!r})"
+    if not _counts_wrong(kind) and any(value is not None for value in values["success_below"]):
+        counting = [name for name, each in GENERATED.items() if _counts_wrong(each)]
+        yield (*path, "success_below"), f"task {task!r} does not say which answers are wrong; {', '.join(counting)} do"
+
+
+def _counts_wrong(kind: type[GeneratedTask]) -> bool:
+    return kind(0, kind.shortest, 1, kind.default_input_size, kind.default_loss_at).counts_wrong
 
 
 def _digits(path: KeyPath, grid: Mapping[str, Any], lengths: list[int]) -> Iterator[Problem]:

@@ -56,7 +56,9 @@ def _settings() -> tuple[Column, ...]:
             _TYPES.get(axis["kind"], _TEXT),
             axis["unit"],
             axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
+            "; ".join(
+                [*([f"not set: {axis['unset']}"] if axis["unset"] else []), *([OWN_CELL] if axis["built_in"] else [])]
+            ),
         )
         for name, axis in described_axes().items()
     )
@@ -115,7 +117,7 @@ _CHECKS = (
     Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
     *_NETWORK,
-    Column("spectral_radius", _FLOAT, "1", "Spectral radius", null=OWN_CELL),
+    Column("spectral_radius", _FLOAT, "1", "Spectral radius", null=f"{OWN_CELL}; a matrix as drawn"),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
     _DEVICE,
