@@ -62,9 +62,13 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "float64": "float double fp64 f64 64 float_64 torch.float64 np.float64",
         },
         "initializer": {
+            "antisymmetric": "skew skew_symmetric antisym",
             "gaussian": "normal randn random xavier_normal glorot_normal ginibre",
+            "glorot": "xavier xavier_uniform glorot_uniform uniform",
             "identity": "eye irnn",
             "orthogonal": "ortho qr haar unitary",
+            "ring": "lru rotation rotations",
+            "sparse": "martens sparse_init",
         },
         "loss": {
             "softmax_cross_entropy": "cross_entropy ce crossentropy nll softmax categorical_crossentropy classification",

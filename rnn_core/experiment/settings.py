@@ -15,7 +15,7 @@ from rnn_core.cells import CELLS
 from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
-from rnn_core.initializers import INITIALIZERS
+from rnn_core.initializers import INITIALIZERS, check_size
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scalars import as_python
 
@@ -101,7 +101,9 @@ class Experiment:
         self.__dict__[name] = None
 
     def _check_options(self) -> None:
-        """The settings of one kind of cell must not be given with another."""
+        """The settings of one kind of cell must not be given with another, and a matrix must have a size that its draw can have."""
+        if self.initializer is not None:
+            check_size(self.initializer, self.hidden_size)
         for name, cell in _OPTION_OF.items():
             value = self.__dict__[name]
             if value is not None and cell != self.cell:

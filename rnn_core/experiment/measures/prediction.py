@@ -34,7 +34,7 @@ from rnn_core.theory import (
     slope_fluctuation,
 )
 
-NO_MEAN_FIELD = "another cell than vanilla, or an initialiser whose units never mix (identity)"
+NO_MEAN_FIELD = "another cell than vanilla, or an initialiser that is none of gaussian, glorot and orthogonal"
 
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",

@@ -20,7 +20,7 @@ from rnn_core.experiment import ASKED, COLUMNS, SATURATED_BELOW, Evaluation, axe
 from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.problems import with_biases
-from rnn_core.theory import growth
+from rnn_core.theory import MIXING_INITIALIZERS, growth
 from tests.support.arrays import relative
 
 LN10 = math.log(10.0)
@@ -416,7 +416,7 @@ def test_the_summary_has_theory_beside_measurement(activation: str, initializer:
     assert summary["bound_rate"] == pytest.approx(math.log(summary["sigma_max"]), rel=1e-12)
     if activation == "identity":
         assert summary["predicted_rate"] == summary["linear_rate"]
-    elif initializer == "identity":
+    elif initializer not in MIXING_INITIALIZERS:
         assert math.isnan(summary["predicted_rate"]) and summary["predicted_by"] is None and summary["bistable"] is None
     else:
         assert summary["predicted_by"] == "mean field" and summary["bistable"] is False

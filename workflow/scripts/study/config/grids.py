@@ -9,6 +9,7 @@ from typing import Any
 
 from rnn_core.cells import CELLS
 from rnn_core.experiment import RANGES, axes
+from rnn_core.initializers import SMALLEST_SIZE
 from rnn_core.tasks import GENERATED
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
@@ -55,6 +56,7 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _cells(path, grid, values["cell"])
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
+        yield from _sizes(path, values)
 
 
 def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]:
@@ -139,6 +141,17 @@ def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
         elif (kind, value) in seen:
             yield path, f"{seen[kind, value]!r} and {rule!r} are the same rule; leave one out"
         seen[kind, value] = rule
+
+
+def _sizes(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """A recurrent matrix must have a size that its draw can have."""
+    for initializer in values["initializer"]:
+        least = SMALLEST_SIZE.get(initializer, 1)
+        if min(values["hidden_size"]) < least:
+            yield (
+                (*path, "hidden_size"),
+                f"{min(values['hidden_size'])} is too small for initializer {initializer}; it needs at least {least}",
+            )
 
 
 def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
