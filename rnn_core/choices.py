@@ -21,6 +21,8 @@ FIELD_ALIASES: dict[str, str] = {
         "cell": "rnn model cell_type architecture arch rnn_type layer network",
         "clipping": "clip max_norm grad_clip clip_norm gradient_clipping grad_norm clip_grad clip_grad_norm clip_value",
         "dtype": "precision floatx data_type",
+        "chrono": "chrono_init t_max tmax",
+        "forget_bias": "forget_gate_bias bias_f unit_forget_bias update_bias",
         "hidden_size": "h hidden units num_units n_hidden width hidden_dim hidden_units dim size num_hidden",
         "initializer": "init initialization initialiser weight_init initialisation recurrent_initializer",
         "input_scale": "input_std sigma_u input_gain",
@@ -36,6 +38,7 @@ FIELD_ALIASES: dict[str, str] = {
         "task": "dataset data problem",
         "trace_every": "log_every record_every trace_interval log_interval",
         "truncation": "tbptt truncate bptt k window truncated_bptt",
+        "weight_scale": "scale sigma_w weight_std variance recurrent_scale",
         "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
     }.items()
     for alias in names.split()

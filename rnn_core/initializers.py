@@ -4,7 +4,7 @@ The spectral radius rho is the largest modulus of an eigenvalue. It governs W^k 
 sigma_max is the largest factor of a single step. rho <= sigma_max, with equality for normal matrices.
 
 Every draw has sigma_w² = ‖W‖²_F / H of 1, on average and as H grows. So its number may also be a standard deviation
-(``random_matrix``).
+(``recurrent_matrix`` with ``sigma_w``).
 
 | draw | what rho is | normal |
 |---|---|---|
@@ -190,21 +190,33 @@ def _checked(matrix: Any, square: bool) -> np.ndarray:
     return array
 
 
-def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho: float) -> np.ndarray:
+def recurrent_matrix(
+    rng: np.random.Generator, size: int, initializer: str, rho: float | None = None, *, sigma_w: float | None = None
+) -> np.ndarray:
     """A (size, size) matrix drawn by ``initializer`` and rescaled to the measured spectral radius ``rho``.
 
+    Args:
+        sigma_w: instead of rho. The draw, whose entries have variance 1/H, is multiplied by it, and nothing is measured: so a
+            sweep sets what mean-field theory goes by. The spectral radius is then what it happens to be.
+
     Raises:
-        ValueError: ``rng`` is no generator, the initializer is unknown, the size is too small, or rho is not positive and finite.
+        ValueError: ``rng`` is no generator, the initializer is unknown, the size is too small, or the scale is not one number that is
+            positive and finite.
     """
     check_generator(rng)
     draw = choose("initializer", initializer, INITIALIZERS)
     if not (is_integer(size) and size >= 1):
         raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
-    if not (is_number(rho) and rho > 0.0):
-        raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
+    name, scale = ("spectral_radius", rho) if sigma_w is None else ("weight_scale", sigma_w)
+    if scale is None or not (is_number(scale) and scale > 0.0):
+        raise ValueError(f"{name}: {scale!r} is not allowed; it must be positive and finite")
+    if sigma_w is not None and rho is not None:
+        raise ValueError(
+            f"spectral_radius: {rho!r} is not allowed beside weight_scale: {sigma_w!r}; one of them scales W_hh"
+        )
     check_size(initializer, int(size))
     matrix = draw(rng, int(size))
-    return matrix * (float(rho) / spectral_radius(matrix))
+    return np.asarray(matrix * (float(scale) / (spectral_radius(matrix) if sigma_w is None else 1.0)))
 
 
 def check_generator(rng: Any) -> None:

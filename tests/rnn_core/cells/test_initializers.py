@@ -66,6 +66,42 @@ def test_entries_have_the_variance_of_one_over_the_size(name: str) -> None:
     assert standard_error < 0.02
 
 
+def test_a_weight_scale_multiplies_the_draw() -> None:
+    """A measured number stands in the scale: science.md's recipe N(101, 40, 2), standard normal entries times 2/√40."""
+    expected = np.random.default_rng(101).standard_normal((40, 40)) * 2.0 / np.sqrt(40)
+    drawn = rc.recurrent_matrix(np.random.default_rng(101), 40, "gaussian", sigma_w=2.0)
+    np.testing.assert_allclose(drawn, expected, rtol=1e-15)
+    params = rc.GRUCell().init_params(np.random.default_rng(101), 3, 40, spectral_radius=None, weight_scale=2.0)
+    np.testing.assert_array_equal(params["weight_hh"][:40], drawn)
+    experiment = rc.Experiment(weight_scale=2.0, hidden_size=40, sequence_length=30)
+    result, W = rc.run(experiment), rc.prepare(experiment).params["weight_hh"]
+    assert experiment.spectral_radius is None and np.sqrt((W**2).mean() * 40) == pytest.approx(2.0, rel=0.05)
+    assert result["linear_rate"] == pytest.approx(math.log(result["measured_spectral_radius"]), rel=1e-12)
+    assert result["measured_spectral_radius"] == pytest.approx(rc.spectral_radius(W), rel=1e-12)
+    assert result["sigma_w"] == pytest.approx(np.sqrt((W**2).sum() / 40), rel=1e-12)
+
+
+def test_a_spectral_radius_is_not_a_weight_scale() -> None:
+    """ρ of a Gaussian matrix of 64 units is 6 % above sigma_w: of one that is scaled to ρ sigma_w is that much lower."""
+    radii = [rc.spectral_radius(rc.recurrent_matrix(np.random.default_rng(s), 64, "gaussian", sigma_w=1.0)) for s in range(60)]  # fmt: skip
+    assert np.mean(radii) == pytest.approx(1.06, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_scale": 1.0, "spectral_radius": 2.0}, "spectral_radius: 2.0 is not allowed beside weight_scale: 1.0; one"),
+        ({"spectral_radius": None}, "spectral_radius: None is not allowed without a weight_scale"),
+        ({"weight_scale": 0}, "weight_scale: 0 is not allowed; it must be a number above 0"),
+        ({"weight_scale": 1e39, "dtype": "float32"}, "weight_scale: 1e[+]39 is not allowed with dtype 'float32'"),
+    ],
+)  # fmt: skip
+def test_one_number_scales_the_matrix(settings: dict[str, Any], message: str) -> None:
+    """Two scales are given, and one of them is ignored; or none is."""
+    with pytest.raises(ValueError, match=message):
+        rc.Experiment(**settings)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_which_draws_are_normal(name: str) -> None:
     """What rho says of a single step is said of the wrong draws."""
@@ -190,6 +226,8 @@ def test_other_impossible_arguments_are_refused() -> None:
     of_size_1 = "hidden_size: 1 is not allowed with initializer 'antisymmetric'; it must be at least 2"
     with pytest.raises(ValueError, match=of_size_1):
         rc.recurrent_matrix(np.random.default_rng(0), 1, "antisymmetric", 1.0)
+    with pytest.raises(ValueError, match=r"spectral_radius: 1\.0 is not allowed beside weight_scale: 2\.0"):
+        rc.recurrent_matrix(np.random.default_rng(0), 4, "gaussian", 1.0, sigma_w=2.0)
     with pytest.raises(ValueError, match=of_size_1):
         rc.Experiment(initializer="antisymmetric", hidden_size=1)
     with pytest.raises(ValueError, match=r"initializer: 'gausian' .*Did you mean 'gaussian'\?"):

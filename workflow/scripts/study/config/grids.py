@@ -57,6 +57,7 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
         yield from _sizes(path, values)
+        yield from _scales(path, grid, values)
 
 
 def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]:
@@ -122,12 +123,27 @@ def _own_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Ma
 
 
 def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
-    """A setting of one cell must not stand beside another cell."""
+    """A setting of some cells must not stand beside another cell."""
     for axis, values in grid.items():
-        owner = described_axes()[axis]["cell"]
-        if owner and cells != [owner] and any(value is not None for value in as_list(values)):
-            others = ", ".join(cell for cell in cells if cell != owner)
-            yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
+        owners = described_axes()[axis]["cells"]
+        others = [cell for cell in cells if cell not in owners]
+        if owners and others and any(value is not None for value in as_list(values)):
+            have = f"the cell {owners[0]!r} has" if len(owners) == 1 else f"the cells {', '.join(owners)} have"
+            own = owners[0] if len(owners) == 1 else "them"
+            yield (*path, axis), f"only {have} it, not {', '.join(others)}; give {own} a sweep of its own"
+    if any(value is not None for value in as_list(grid.get("chrono"))) and any(
+        value is not None for value in as_list(grid.get("forget_bias"))
+    ):
+        yield (*path, "chrono"), "forget_bias sets the same bias; give each a sweep of its own"
+
+
+def _scales(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Spectral radius or weight scale: in every run one of them scales the recurrent matrix."""
+    scaled = [scale is not None for scale in values["weight_scale"]]
+    if any(scaled) and grid.get("spectral_radius") is not None:
+        yield (*path, "spectral_radius"), "weight_scale scales W_hh; give each of the two a sweep of its own"
+    elif not all(scaled) and None in values["spectral_radius"] and set(values["cell"]) & set(CELLS):
+        yield (*path, "spectral_radius"), "null is not allowed without a weight_scale; one of the two scales W_hh"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
@@ -162,6 +178,6 @@ def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Itera
         for axis in numbers:
             for value in as_list(grid.get(axis, [])):
                 number = float(value.partition(":")[2] or 1.0) if isinstance(value, str) else value
-                if number and not smallest <= number <= largest:
+                if number and not smallest <= abs(number) <= largest:
                     held = f"which holds {smallest:.3g} to {largest:.3g}"
                     yield (*path, axis), f"{value!r} is not allowed with dtype {dtype}, {held}"

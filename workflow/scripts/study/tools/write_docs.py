@@ -69,7 +69,9 @@ def _allowed(name: str, axis: Axis) -> str:
         return ", ".join(f"`{task}`" for task in [*GENERATED, "digits"]) + ", a name under `sequences:`"
     if axis.maximum is not None:
         return f"{axis.minimum} to {axis.maximum}"
-    return f"at least {axis.minimum}" if axis.minimum is not None else f"above {axis.above:g}"
+    if axis.minimum is not None:
+        return f"at least {axis.minimum}"
+    return "any" if axis.above is None else f"above {axis.above:g}"
 
 
 def write() -> None:
