@@ -21,6 +21,8 @@ FIELD_ALIASES: dict[str, str] = {
         "cell": "rnn model cell_type architecture arch rnn_type layer network",
         "clipping": "clip max_norm grad_clip clip_norm gradient_clipping grad_norm clip_grad clip_grad_norm clip_value",
         "dtype": "precision floatx data_type",
+        "chrono": "chrono_init t_max tmax",
+        "forget_bias": "forget_gate_bias bias_f unit_forget_bias update_bias",
         "hidden_size": "h hidden units num_units n_hidden width hidden_dim hidden_units dim size num_hidden",
         "initializer": "init initialization initialiser weight_init initialisation recurrent_initializer",
         "input_scale": "input_std sigma_u input_gain",
@@ -39,6 +41,7 @@ FIELD_ALIASES: dict[str, str] = {
         "validate_every": "eval_every test_every validation_interval eval_interval",
         "truncation": "tbptt truncate bptt k window truncated_bptt",
         "weight_decay": "wd l2 decay l2_penalty",
+        "weight_scale": "scale sigma_w weight_std variance recurrent_scale",
         "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
     }.items()
     for alias in names.split()
@@ -65,9 +68,13 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "float64": "float double fp64 f64 64 float_64 torch.float64 np.float64",
         },
         "initializer": {
+            "antisymmetric": "skew skew_symmetric antisym",
             "gaussian": "normal randn random xavier_normal glorot_normal ginibre",
+            "glorot": "xavier xavier_uniform glorot_uniform uniform",
             "identity": "eye irnn",
             "orthogonal": "ortho qr haar unitary",
+            "ring": "lru rotation rotations",
+            "sparse": "martens sparse_init",
         },
         "loss": {
             "softmax_cross_entropy": "cross_entropy ce crossentropy nll softmax categorical_crossentropy classification",

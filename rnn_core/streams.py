@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_core.scalars import is_integer
 
-STREAMS = ("weights", "readout", "inputs", "targets", "batches", "held_out", "held_out_targets")
+STREAMS = ("weights", "biases", "readout", "inputs", "targets", "batches", "held_out", "held_out_targets")
 
 
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:

@@ -33,6 +33,8 @@ class Cell(ABC):
         state_names: the parts of the state. The first is the one that the loss acts on: ``grad_hidden`` joins it, and
             ``hidden`` and ``log_norm`` are about it.
         options: the numbers that the constructor takes besides the activation.
+        keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
+        writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
         opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
@@ -47,6 +49,8 @@ class Cell(ABC):
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
     options: ClassVar[tuple[str, ...]] = ()
+    keeping_gate: ClassVar[str | None] = None
+    writing_gate: ClassVar[str | None] = None
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
     any_batch: bool = True
@@ -188,10 +192,13 @@ class Cell(ABC):
         spectral_radius: float | None = 1.0,
         input_scale: float = 1.0,
         bias: bool = True,
+        *,
+        weight_scale: float | None = None,
     ) -> Params:
         """Parameters with torch.nn's names, shapes and gate order, NumPy float64.
 
-        The recurrent matrix of each gate has the given spectral radius, measured; None leaves it as drawn. Entries of ``weight_ih`` are normal
+        The recurrent matrix of each gate has the given spectral radius, measured; or, with a ``weight_scale`` and a
+        ``spectral_radius`` of None, entries of that standard deviation over √H. With neither it stays as drawn. Entries of ``weight_ih`` are normal
         with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
         input_scale². Biases are zero, or left out.
 
@@ -205,7 +212,9 @@ class Cell(ABC):
         if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
-        blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in self.gates]
+        blocks = [
+            recurrent_matrix(rng, hidden_size, initializer, spectral_radius, sigma_w=weight_scale) for _ in self.gates
+        ]
         rows = len(self.gates) * hidden_size
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),

@@ -34,7 +34,7 @@ from rnn_core.theory import (
     slope_fluctuation,
 )
 
-NO_MEAN_FIELD = "another cell than vanilla, or an initialiser whose units never mix (identity)"
+NO_MEAN_FIELD = "another cell than vanilla, or an initialiser that is none of gaussian, glorot and orthogonal"
 
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh",
@@ -65,7 +65,7 @@ PREDICTION = (
     Column("critical_radius_predicted", "number", "1",
            "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
            " the critical σ_w times ρ/σ_w. Other cells: the law at rest, exact. inf if never, 0 if at every radius",
-           null="vanilla: as mean_field_rate; other cells: as rest_rate"),
+           null="vanilla: as mean_field_rate; other cells: as rest_rate, or chrono biases"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh. −inf where all slopes are zero",
@@ -114,11 +114,10 @@ def prediction_columns(
     if mean_field_applies(problem.experiment):
         wide = wide_network(cell.phi, sigma_w2(W), sigma_u**2, spectral_radius(W) / math.sqrt(sigma_w2(W)))
     at_rest = AtRest(math.nan, math.nan)
-    spectrum = rest_eigenvalues(cell, {"weight_hh": W, **_biases(problem)})
+    biases = _biases(problem)
+    spectrum = rest_eigenvalues(cell, {"weight_hh": W, **biases})
     if spectrum is not None:
-        candidate = np.split(W, len(cell.gates))[cell.gates.index("candidate")]
-        radius = problem.experiment.spectral_radius or spectral_radius(candidate)
-        at_rest = law_at_rest(cell, spectrum, radius)
+        at_rest = law_at_rest(cell, spectrum, _radius(problem, W), _of_gates(biases, len(cell.gates)))
     rates = Rates(
         linear,
         math.nan if bound is None else math.log(bound),
@@ -143,11 +142,31 @@ class AtRest(NamedTuple):
     critical_radius: float
 
 
-def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float) -> AtRest:
-    """From the eigenvalues at rest: those of the candidate's W, scaled, on top of what is left of the state without it."""
-    affine = rest_affine(cell)
+def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float, bias: np.ndarray | None) -> AtRest:
+    """From the eigenvalues at rest: those of the candidate's W, scaled, on top of what is left of the state without it.
+
+    Args:
+        bias: one number a gate, (G,). None where it differs from unit to unit: then no scale of W is known at which the law turns.
+    """
+    if bias is None:
+        return AtRest(rate_of(spectrum), math.nan)
+    affine = rest_affine(cell, bias)
     without = math.nan if affine is None else affine[0]
     return AtRest(rate_of(spectrum), spectral_radius * critical_scale(without, spectrum - without))
+
+
+def _radius(problem: Problem, W: np.ndarray) -> float:
+    """The spectral radius that the experiment asks for; where it asks for another scale, that of the candidate's W."""
+    if problem.experiment.spectral_radius is not None:
+        return problem.experiment.spectral_radius
+    gates = problem.cell.gates
+    return spectral_radius(np.split(W, len(gates))[gates.index("candidate")])
+
+
+def _of_gates(biases: dict[str, np.ndarray], gates: int) -> np.ndarray | None:
+    """The bias of every gate, (G,), if all of its units have the same; else None."""
+    total = np.sum([each.reshape(gates, -1) for each in biases.values()], axis=0) if biases else np.zeros((gates, 1))
+    return total[:, 0] if (total == total[:, :1]).all() else None
 
 
 class WideNetwork(NamedTuple):

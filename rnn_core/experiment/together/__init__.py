@@ -32,6 +32,7 @@ FEWEST_STEPS = 2  # a single step has no growth to reduce
 NOT_OF_A_SHAPE = {
     "seed",
     "spectral_radius",
+    "weight_scale",
     "input_scale",
     "initializer",
     "clipping",
@@ -72,7 +73,7 @@ def planned(
 
 def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budget: int | None) -> bool:
     """Whether runs of this shape can go together."""
-    if e.cell in OWN_CELLS:
+    if e.cell in OWN_CELLS or e.forget_bias is not None or e.chrono is not None:  # biases are zero there
         return False
     cell = cell_of(e)
     if e.updates or e.truncation is not None or e.omega or type(cell) not in STEPS:

@@ -20,7 +20,7 @@ from rnn_core.experiment import ASKED, COLUMNS, SATURATED_BELOW, Evaluation, axe
 from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.problems import with_biases
-from rnn_core.theory import growth
+from rnn_core.theory import MIXING_INITIALIZERS, growth
 from tests.support.arrays import relative
 
 LN10 = math.log(10.0)
@@ -214,7 +214,7 @@ def test_an_integer_and_the_same_float_are_one_run() -> None:
     """``spectral_radius: 1`` and ``1.0`` are two rows of a table."""
     for name, axis in axes().items():
         if axis.kind == "number":
-            base = rc.Experiment(cell="residual") if name.startswith("residual") else rc.Experiment()
+            base = rc.Experiment(cell=axis.cells[0]) if axis.cells else rc.Experiment()
             assert replace(base, **{name: 1}).key == replace(base, **{name: 1.0}).key
             assert replace(base, **{name: 1}) == replace(base, **{name: 1.0})
     assert rc.Experiment(clipping="norm:1") == rc.Experiment(clipping="norm:1.0")
@@ -245,11 +245,11 @@ def another_value(name: str) -> Any:
 
 def test_every_field_is_in_the_key() -> None:
     """Two experiments that differ share a key, and one is taken for the other."""
-    of_residual = rc.Experiment(cell="residual", seed=99)
     names = [name for name in axes() if name != "cell_options"]  # of a user's own cell: test_own_cells.py
-    bases = [of_residual if name.startswith("residual") else rc.Experiment() for name in names]
+    bases = [rc.Experiment(cell=(axes()[name].cells or ("vanilla",))[0]) for name in names]
     changed = [replace(base, **{name: another_value(name)}) for base, name in zip(bases, names, strict=True)]
-    assert len({e.key for e in [*bases, *changed]}) == len(changed) + 2
+    changed = [replace(e, seed=99 + i) if names[i] == "cell" else e for i, e in enumerate(changed)]
+    assert len({e.key for e in [*bases, *changed]}) == len(changed) + len({e.cell for e in bases})
 
 
 # ---- loss and gradients of one batch -----------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_the_summary_has_theory_beside_measurement(activation: str, initializer:
     assert summary["bound_rate"] == pytest.approx(math.log(summary["sigma_max"]), rel=1e-12)
     if activation == "identity":
         assert summary["predicted_rate"] == summary["linear_rate"]
-    elif initializer == "identity":
+    elif initializer not in MIXING_INITIALIZERS:
         assert math.isnan(summary["predicted_rate"]) and summary["predicted_by"] is None and summary["bistable"] is None
     else:
         assert summary["predicted_by"] == "mean field" and summary["bistable"] is False

@@ -49,7 +49,6 @@ _DECIDE_WORK = (
     "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
     "record_every", "held_out_sequences", "validate_every", *SHARED,
 )  # fmt: skip
-_DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
 
 # Seconds of spectra, measured on the machine of the rates: of a step with a frame of few or all S columns; of a product of Jacobians, at its
 # end and for each step; and of the gradient beside them.
@@ -202,7 +201,9 @@ def _eigenvalues(block: Block) -> int:
     gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
     # the first gates of all cells have the same matrices
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
-    matrices = draws * (1 + len(given.get("spectral_radius", [None])))
+    scales = given.get("weight_scale", [None])
+    # a spectral radius is measured first, and what has it is another matrix
+    matrices = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell")
         matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)

@@ -108,7 +108,12 @@ def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], a
 
 
 def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero."""
+    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero.
+
+    All runs where none has a spectral radius, because another number scales its matrix.
+    """
+    if runs["spectral_radius"].isna().all():
+        return runs
     mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
     inner = mean.iloc[1:-1]
     between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]

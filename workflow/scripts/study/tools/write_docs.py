@@ -71,7 +71,9 @@ def _allowed(name: str, axis: Axis) -> str:
     null = f", or null: {axis.unset}" if axis.unset and axis_defaults()[name] is not None else ""
     if axis.maximum is not None:
         return f"{axis.minimum} to {axis.maximum}{null}"
-    return (f"at least {axis.minimum}" if axis.minimum is not None else f"above {axis.above:g}") + null
+    if axis.minimum is not None:
+        return f"at least {axis.minimum}{null}"
+    return ("any" if axis.above is None else f"above {axis.above:g}") + null
 
 
 def write() -> None:
