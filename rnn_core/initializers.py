@@ -18,6 +18,8 @@ from rnn_core.arrays import to_numpy
 from rnn_core.choices import Registry, choose
 from rnn_core.scalars import is_integer, is_number, numbers
 
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
 
 def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
     """Independent normal entries of variance 1/H: rho -> 1 as H grows (circular law, Girko 1985)."""
@@ -35,7 +37,7 @@ def identity(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.eye(size)
 
 
-INITIALIZERS: Registry[Callable[[np.random.Generator, int], np.ndarray]] = Registry(
+INITIALIZERS: Registry[Draw] = Registry(
     "initializers", {"gaussian": gaussian, "orthogonal": orthogonal, "identity": identity}
 )
 
@@ -118,14 +120,30 @@ def recurrent_matrix(rng: np.random.Generator, size: int, initializer: str, rho:
     Raises:
         ValueError: ``rng`` is no generator, the initializer is unknown, size < 1, or rho is not positive and finite.
     """
+    return drawn(rng, size, initializer, rho, INITIALIZERS, lambda matrix: matrix)
+
+
+def drawn(
+    rng: np.random.Generator,
+    size: int,
+    initializer: str,
+    rho: float,
+    draws: Registry[Draw],
+    matrix_of: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Numbers drawn by a row of ``draws``, scaled until the matrix that they stand for has the measured spectral radius ``rho``.
+
+    Args:
+        matrix_of: (size, size) from the numbers, and linear in them.
+    """
     check_generator(rng)
-    draw = choose("initializer", initializer, INITIALIZERS)
+    draw = choose("initializer", initializer, draws)
     if not (is_integer(size) and size >= 1):
         raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
     if not (is_number(rho) and rho > 0.0):
         raise ValueError(f"spectral_radius: {rho!r} is not allowed; it must be positive and finite")
-    matrix = draw(rng, int(size))
-    return matrix * (float(rho) / spectral_radius(matrix))
+    numbers = draw(rng, int(size))
+    return numbers * (float(rho) / spectral_radius(matrix_of(numbers)))
 
 
 def check_generator(rng: Any) -> None:

@@ -40,6 +40,8 @@ class Experiment:
     activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS, built_in="the file says which functions it uses")  # fmt: skip
     residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1")  # fmt: skip
     residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0")  # fmt: skip
+    antisymmetric_step: float | None = axis(None, "number", "epsilon of an antisymmetric cell, h_t = h_{t-1} + epsilon phi(a_t) (default 0.1)", "1", "antisymmetric step ε", above=0, unset="another cell, or 0.1")  # fmt: skip
+    antisymmetric_diffusion: float | None = axis(None, "number", "gamma of an antisymmetric cell, W_hh - W_hh^T - gamma I (default 0)", "1", "diffusion γ", minimum=0, unset="another cell, or 0")  # fmt: skip
     cell_options: str | None = axis(None, "name", "Options of a cell of the user's own that the study varies, as state_size=16", "name", "cell options", unset="the cell has no options that vary")  # fmt: skip
     initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled", "name", "initialiser", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     spectral_radius: float = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
@@ -70,6 +72,7 @@ class Experiment:
         clipping = parse_clipping(self.clipping)
         values["clipping"] = str(clipping)  # norm:1 and norm:1.0 are one run
         self._check_options()
+        self._check_initializer()
         self._check_range(clipping.threshold)
 
     def _is_of_own_cell(self) -> bool:
@@ -106,6 +109,15 @@ class Experiment:
             value = self.__dict__[name]
             if value is not None and cell != self.cell:
                 raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; only {cell!r} has it")
+
+    def _check_initializer(self) -> None:
+        """A cell whose W_hh has a form of its own draws it by what that form allows."""
+        draws = None if self.cell in OWN_CELLS else CELLS[self.cell].draws
+        if draws is not None and self.initializer not in draws:
+            raise ValueError(
+                f"initializer: {self.initializer!r} is not allowed with cell {self.cell!r}, whose W_hh has a form of its own; "
+                f"allowed: {', '.join(draws)}"
+            )
 
     def _check_range(self, threshold: float | None) -> None:
         """Every number that enters the arithmetic must be a normal number of ``dtype``, or 0."""

@@ -108,8 +108,7 @@ def rest_affine(cell: Cell) -> tuple[float, float] | None:
 
     So networks that differ in the scale of W share one eigenvalue problem. None where ``rest_rate`` is nan.
     """
-    gates = len(cell.gates)
-    at_0, at_1 = (cell.rest_jacobian({"weight_hh": np.full((gates, 1), value)}) for value in (0.0, 1.0))
+    at_0, at_1 = (cell.rest_jacobian({"weight_hh": np.full(cell.recurrent_shape(1), value)}) for value in (0.0, 1.0))
     if at_0 is None or at_1 is None:
         return None
     a, with_b = (float(np.linalg.eigvals(at)[np.argmax(np.abs(np.linalg.eigvals(at)))].real) for at in (at_0, at_1))

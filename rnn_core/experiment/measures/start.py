@@ -37,7 +37,7 @@ def task_columns(problem: Problem) -> dict[str, Any]:
 
 MATRIX = (
     Column("measured_spectral_radius", "number", "1",
-           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates",
+           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates; of an antisymmetric cell that of W_hh itself",
            null=OWN_CELL),
     Column("sigma_max", "number", "1",
            "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
@@ -94,7 +94,7 @@ def start_columns(
     if problem.cell.opaque:  # it has no W_hh that could be measured, and no theory speaks of it
         matrix, prediction = no_matrix_columns(), no_prediction_columns()
     else:
-        W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+        W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
         matrix = matrix_columns(W, input_rms(problem, evaluation))
         prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"], matrix["sigma_u"])
     return {

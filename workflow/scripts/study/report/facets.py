@@ -22,6 +22,8 @@ HUE_FIRST = (
     "dtype",
     "residual_step",
     "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
     "hidden_size",
     "input_scale",
     "activation",

@@ -14,11 +14,23 @@ from study.settings import described_axes
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])  # without effect on a start
 NOT_COMPARED = ("seed", "trace_every")
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = ["cell", "activation", "residual_step", "residual_leak", "initializer", "hidden_size", "seed"]
+NETWORK = [
+    "cell",
+    "activation",
+    "residual_step",
+    "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
+    "initializer",
+    "hidden_size",
+    "seed",
+]
 NUMBERS = (
     "spectral_radius",
     "residual_step",
     "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
     "input_scale",
     "hidden_size",
     "batch_size",
