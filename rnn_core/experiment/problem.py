@@ -127,7 +127,9 @@ def task_of(experiment: Experiment, data: Sequences | None) -> Task:
             )
         kind = GENERATED[e.task]
         D = e.input_size or kind.default_input_size
-        return kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
+        task = kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
+        task.correlation = e.input_correlation
+        return task
     if e.input_size not in (None, data.inputs.shape[2]):
         raise ValueError(
             f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"

@@ -18,6 +18,7 @@ from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
 from rnn_core.initializers import INITIALIZERS
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scalars import as_python
+from rnn_core.tasks import GENERATED
 
 _DRAWN_IN_THE_FILE = "the file draws its own parameters"
 
@@ -48,6 +49,7 @@ class Experiment:
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that unit-variance inputs give the preactivations", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
+    input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1, checked="ends")  # fmt: skip
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1, checked="ends")  # fmt: skip
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
@@ -73,6 +75,7 @@ class Experiment:
         values["clipping"] = str(clipping)  # norm:1 and norm:1.0 are one run
         self._check_options()
         self._check_initializer()
+        self._check_correlation()
         self._check_range(clipping.threshold)
 
     def _is_of_own_cell(self) -> bool:
@@ -117,6 +120,15 @@ class Experiment:
             raise ValueError(
                 f"initializer: {self.initializer!r} is not allowed with cell {self.cell!r}, whose W_hh has a form of its own; "
                 f"allowed: {', '.join(draws)}"
+            )
+
+    def _check_correlation(self) -> None:
+        """Only a task that draws its inputs so has correlated ones."""
+        task = GENERATED.get(self.task)
+        if self.input_correlation and not (task is not None and task.correlates):
+            able = ", ".join(name for name, kind in GENERATED.items() if kind.correlates)
+            raise ValueError(
+                f"input_correlation: {self.input_correlation!r} is not allowed with task {self.task!r}; only {able} has it"
             )
 
     def _check_range(self, threshold: float | None) -> None:

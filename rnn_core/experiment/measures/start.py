@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rnn_core.experiment.measures.prediction import (
     prediction_columns,
     sigma_w2,
 )
+from rnn_core.experiment.measures.sensitivity import sensitivity_columns
 from rnn_core.experiment.measures.states import StateMeasures
 from rnn_core.experiment.measures.weights import weight_columns
 from rnn_core.experiment.problem import Problem
@@ -80,7 +82,11 @@ DEVIATION = (
 
 
 def start_columns(
-    problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray], states: StateMeasures
+    problem: Problem,
+    evaluation: Evaluation,
+    trace: dict[str, np.ndarray],
+    states: StateMeasures,
+    also: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything that a run measures before its first update.
 
@@ -88,6 +94,7 @@ def start_columns(
         evaluation: of the first batch, with the parameters as drawn.
         trace: of that evaluation.
         states: the same, with slopes where there are any.
+        also: what of the columns that must be asked for.
     """
     windows = states.windows or [settled_window(states.hidden_rms)]
     growth = growth_columns(problem, evaluation, windows)
@@ -105,4 +112,5 @@ def start_columns(
         "deviation": growth["growth_rate"] - prediction["predicted_rate"],
         **first_lost(trace),
         **weight_columns(trace),
+        **sensitivity_columns(problem, evaluation, states.hidden_rms, also),
     }

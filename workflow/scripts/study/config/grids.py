@@ -53,6 +53,8 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _known_cells(path, grid, values["cell"], own)
         yield from _own_cells(path, grid, values["cell"], own)
         yield from _cells(path, grid, values["cell"])
+        yield from _initializers(path, grid, values)
+        yield from _correlated(path, grid, values)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
 
@@ -126,6 +128,29 @@ def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator
         if owner and cells != [owner] and any(value is not None for value in as_list(values)):
             others = ", ".join(cell for cell in cells if cell != owner)
             yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
+
+
+def _initializers(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """A cell whose W_hh has a form of its own knows some initialisers alone."""
+    for cell in values["cell"]:
+        draws = CELLS[cell].draws if cell in CELLS else None
+        if draws is None:
+            continue
+        for index, initializer in enumerate(values["initializer"]):
+            if initializer not in draws:
+                place = (
+                    (*path, "initializer", index) if isinstance(grid["initializer"], list) else (*path, "initializer")
+                )
+                why = f"whose W_hh has a form of its own; allowed: {listed(list(draws))}"
+                yield place, f"{initializer!r} does not apply to the cell {cell!r}, {why}"
+
+
+def _correlated(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Inputs are correlated only where a task draws them so."""
+    able = [name for name, kind in GENERATED.items() if kind.correlates]
+    for task in values["task"]:
+        if any(values["input_correlation"]) and task not in able:
+            yield (*path, "input_correlation"), f"only {listed(able)} has correlated inputs, not {task}"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
