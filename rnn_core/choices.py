@@ -61,7 +61,13 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "softplus": "smooth_relu",
             "tanh": "hyperbolic_tangent th",
         },
-        "cell": {"residual": "resnet leaky leaky_rnn esn", "vanilla": "elman rnn simple simple_rnn srn basic plain"},
+        "cell": {
+            "antisymmetric": "antisymmetric_rnn antisymmetricrnn",
+            "indrnn": "ind_rnn independent independent_rnn",
+            "lru": "linear_recurrent_unit s4d s5 ssm",
+            "residual": "resnet leaky leaky_rnn esn",
+            "vanilla": "elman rnn simple simple_rnn srn basic plain",
+        },
         "device": {"cuda": "gpu nvidia cuda:0 gpu:0", "cpu": "host"},
         "dtype": {
             "float32": "fp32 f32 single 32 float_32 torch.float32 np.float32",

@@ -28,6 +28,8 @@ from rnn_core.arrays import to_numpy
 from rnn_core.choices import Registry, choose
 from rnn_core.scalars import is_integer, is_number, numbers
 
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
 
 def gaussian(rng: np.random.Generator, size: int) -> np.ndarray:
     """Independent normal entries of variance 1/H: rho -> 1 as H grows (circular law, Girko 1985)."""
@@ -233,22 +235,43 @@ def recurrent_matrix(
         ValueError: ``rng`` is no generator, the initializer is unknown, the size is too small, or the scale is not one number that is
             positive and finite.
     """
-    check_generator(rng)
-    draw = choose("initializer", initializer, INITIALIZERS)
-    if not (is_integer(size) and size >= 1):
-        raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
-    name, scale = ("spectral_radius", rho) if sigma_w is None else ("weight_scale", sigma_w)
-    if scale is not None and not (is_number(scale) and scale > 0.0):
-        raise ValueError(f"{name}: {scale!r} is not allowed; it must be positive and finite")
-    if sigma_w is not None and rho is not None:
+    if rho is not None and sigma_w is not None:
         raise ValueError(
             f"spectral_radius: {rho!r} is not allowed beside weight_scale: {sigma_w!r}; one of them scales W_hh"
         )
+    if sigma_w is None:
+        return drawn(rng, size, initializer, rho, INITIALIZERS, lambda matrix: matrix)
+    _check_scale("weight_scale", sigma_w)
+    return float(sigma_w) * drawn(rng, size, initializer, None, INITIALIZERS, lambda matrix: matrix)
+
+
+def drawn(
+    rng: np.random.Generator,
+    size: int,
+    initializer: str,
+    rho: float | None,
+    draws: Registry[Draw],
+    matrix_of: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Numbers drawn by a row of ``draws``, scaled until the matrix that they stand for has the measured spectral radius ``rho``.
+
+    Args:
+        rho: None leaves them as drawn.
+        matrix_of: (size, size) from the numbers, and linear in them.
+    """
+    check_generator(rng)
+    draw = choose("initializer", initializer, draws)
+    if not (is_integer(size) and size >= 1):
+        raise ValueError(f"hidden_size: {size!r} is not allowed; it must be an integer of at least 1")
+    _check_scale("spectral_radius", rho)
     check_size(initializer, int(size))
-    matrix = draw(rng, int(size))
-    if scale is None:
-        return matrix
-    return np.asarray(matrix * (float(scale) / (spectral_radius(matrix) if sigma_w is None else 1.0)))
+    numbers = draw(rng, int(size))
+    return numbers if rho is None else np.asarray(numbers * (float(rho) / spectral_radius(matrix_of(numbers))))
+
+
+def _check_scale(name: str, scale: float | None) -> None:
+    if scale is not None and not (is_number(scale) and scale > 0.0):
+        raise ValueError(f"{name}: {scale!r} is not allowed; it must be positive and finite")
 
 
 def check_generator(rng: Any) -> None:

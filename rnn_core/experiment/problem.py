@@ -157,6 +157,7 @@ def _posed(experiment: Experiment, data: Sequences | None) -> Task:
         drawn = kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
         if e.held_out_sequences is not None:
             drawn.held_out_sequences = e.held_out_sequences
+        drawn.correlation = e.input_correlation
         return drawn
     if e.held_out_sequences is not None:
         raise ValueError(

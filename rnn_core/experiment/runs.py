@@ -248,7 +248,7 @@ class SharedStarts:
             else:
                 states = measure_states(problem.cell, evaluation.tape, evaluation.ends, slopes=True)
             trace = trace_columns(evaluation, states, self.traces)
-            summary = start_columns(problem, evaluation, trace, states)
+            summary = start_columns(problem, evaluation, trace, states, self.traces)
         start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)
         if not experiment.updates:
             self._longest = self._longest or (evaluation.tape, states)

@@ -19,6 +19,7 @@ from rnn_core.initializers import INITIALIZERS, OF_OWN_SIZE, check_size
 from rnn_core.omega import COVERED, ONLY
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.scalars import as_python
+from rnn_core.tasks import GENERATED
 
 _DRAWN_IN_THE_FILE = "the file draws its own parameters"
 _WITH_A_KEEPING_GATE = tuple(name for name, cell in CELLS.items() if cell.keeping_gate)
@@ -42,6 +43,8 @@ class Experiment:
     activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS, built_in="the file says which functions it uses")  # fmt: skip
     residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1", cells=("residual",))  # fmt: skip
     residual_leak: float | None = axis(None, "number", "lambda of a residual cell, from 0 to 1 (default 0)", "1", "residual leak λ", minimum=0, maximum=1, unset="another cell, or 0", cells=("residual",))  # fmt: skip
+    antisymmetric_step: float | None = axis(None, "number", "epsilon of an antisymmetric cell, h_t = h_{t-1} + epsilon phi(a_t) (default 0.1)", "1", "antisymmetric step ε", above=0, unset="another cell, or 0.1", cells=("antisymmetric",))  # fmt: skip
+    antisymmetric_diffusion: float | None = axis(None, "number", "gamma of an antisymmetric cell, W_hh - W_hh^T - gamma I (default 0)", "1", "diffusion γ", minimum=0, unset="another cell, or 0", cells=("antisymmetric",))  # fmt: skip
     cell_options: str | None = axis(None, "name", "Options of a cell of the user's own that the study varies, as state_size=16", "name", "cell options", unset="the cell has no options that vary")  # fmt: skip
     initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled; a pascanu one has a size of its own, kept by spectral_radius: null", "name", "initialiser", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     spectral_radius: float | None = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, unset="weight_scale scales W_hh, or it stays as drawn, see measured_spectral_radius", checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
@@ -51,6 +54,7 @@ class Experiment:
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
+    input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1, checked="ends")  # fmt: skip
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1, checked="ends")  # fmt: skip
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
@@ -82,6 +86,8 @@ class Experiment:
         values["clipping"] = str(clipping)  # norm:1 and norm:1.0 are one run
         self._check_options()
         self._check_scale()
+        self._check_initializer()
+        self._check_correlation()
         self._check_range(clipping.threshold)
 
     def _is_of_own_cell(self) -> bool:
@@ -136,11 +142,33 @@ class Experiment:
                     f"spectral_radius: {self.spectral_radius!r} is not allowed beside weight_scale: {self.weight_scale!r}; "
                     "one of them scales W_hh"
                 )
+            if self.cell in CELLS and CELLS[self.cell].draws is not None:
+                raise ValueError(
+                    f"weight_scale: {self.weight_scale!r} is not allowed with cell {self.cell!r}, whose W_hh has a form of its own"
+                )
             if self.initializer in OF_OWN_SIZE:
                 raise ValueError(
                     f"weight_scale: {self.weight_scale!r} is not allowed with initializer {self.initializer!r}, which has a size of its own"
                 )
             self.__dict__["spectral_radius"] = None
+
+    def _check_initializer(self) -> None:
+        """A cell whose W_hh has a form of its own draws it by what that form allows."""
+        draws = None if self.cell in OWN_CELLS else CELLS[self.cell].draws
+        if draws is not None and self.initializer not in draws:
+            raise ValueError(
+                f"initializer: {self.initializer!r} is not allowed with cell {self.cell!r}, whose W_hh has a form of its own; "
+                f"allowed: {', '.join(draws)}"
+            )
+
+    def _check_correlation(self) -> None:
+        """Only a task that draws its inputs so has correlated ones."""
+        task = GENERATED.get(self.task)
+        if self.input_correlation and not (task is not None and task.correlates):
+            able = ", ".join(name for name, kind in GENERATED.items() if kind.correlates)
+            raise ValueError(
+                f"input_correlation: {self.input_correlation!r} is not allowed with task {self.task!r}; only {able} has it"
+            )
 
     def _check_range(self, threshold: float | None) -> None:
         """Every number that enters the arithmetic must be a normal number of ``dtype``, or 0."""

@@ -159,9 +159,9 @@ def _check(
     if not isinstance(cell, Cell):
         given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
         raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.GRUCell()")
-    if cell.opaque:
+    if cell.opaque or not cell.outer_products:
         raise ValueError(
-            f"cell: {cell.name!r} is not allowed; only a cell that multiplies by weight_hh has such a theory"
+            f"cell: {cell.name!r} is not allowed; only a cell that multiplies by weight_hh, any matrix, has such a theory"
         )
     for name, number in (("sigma_w2", sigma_w2), ("sigma_u2", sigma_u2)):
         if not (is_number(number) and number >= 0.0):

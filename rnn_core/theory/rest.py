@@ -111,9 +111,10 @@ def rest_affine(cell: Cell, bias: np.ndarray | None = None) -> tuple[float, floa
     Args:
         bias: one number a gate, (G,); zero if left out.
     """
-    gates = len(cell.gates)
     biases = {} if bias is None else {"bias_ih": np.asarray(bias)}
-    at_0, at_1 = (cell.rest_jacobian({"weight_hh": np.full((gates, 1), value), **biases}) for value in (0.0, 1.0))
+    at_0, at_1 = (
+        cell.rest_jacobian({"weight_hh": np.full(cell.recurrent_shape(1), value), **biases}) for value in (0.0, 1.0)
+    )
     if at_0 is None or at_1 is None:
         return None
     a, with_b = (float(np.linalg.eigvals(at)[np.argmax(np.abs(np.linalg.eigvals(at)))].real) for at in (at_0, at_1))

@@ -13,6 +13,7 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
+from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
@@ -167,6 +168,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "deviation": None if prediction is None else rate - prediction,
         **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")},
         **weight_row(parts),
+        **{column.name: given[column.name] for column in SENSITIVITY if column.name in given},
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "held_out_error": None, "success": given.get("success"), "updates_to_success": given.get("updates_to_success"),

@@ -63,6 +63,8 @@ MISTAKES = [
     ("sweeps.propagation.grid.spectral_radius", 0, ["grid.spectral_radius", "0", "above 0"]),
     ("sweeps.propagation.grid.spectral_radius", float("inf"), ["grid.spectral_radius", "inf", "finite"]),
     ("sweeps.propagation.grid.spectral_radius", [0.9, 0.9], ["grid.spectral_radius", "twice"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "initializer": "pascanu_tanh"}, ["grid.weight_scale", "has a size of its own"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "cell": "lru"}, ["grid.weight_scale", "has a form of its own"]),
     ("sweeps.propagation.grid.weight_scale", [1.0, 2.0], ["grid.spectral_radius", "weight_scale scales W_hh"]),
     ("sweeps.propagation.grid.scale", "variance", ["grid.scale", "no such key", "'weight_scale'"]),
     ("sweeps.propagation.grid.forget_bias", 1.0, ["grid.forget_bias", "gru", "lstm", "not vanilla", "a sweep of its own"]),

@@ -288,9 +288,9 @@ def test_cells_draw_what_they_say(cell_name: str, name: str) -> None:
     cell = rc.CELLS[cell_name](activation="tanh")
     D, H, G = 50, 40, len(cell.gates)
     params = cell.init_params(np.random.default_rng(1), D, H, name, 1.7, 0.4)
-    shapes = {"weight_ih": (G * H, D), "weight_hh": (G * H, H), "bias_ih": (G * H,), "bias_hh": (G * H,)}
+    shapes = {"weight_ih": (G * H, D), "weight_hh": cell.recurrent_shape(H), "bias_ih": (G * H,), "bias_hh": (G * H,)}
     assert {key: value.shape for key, value in params.items()} == shapes
-    for gate in np.split(params["weight_hh"], G):
+    for gate in np.split(cell.recurrent_matrix(params["weight_hh"]), G):
         assert rc.spectral_radius(gate) == pytest.approx(1.7, rel=1e-12)
     spread = params["weight_ih"].std() * math.sqrt(D)  # unit-variance inputs give preactivations of this deviation
     assert spread == pytest.approx(0.4, rel=5 / math.sqrt(2 * G * H * D))

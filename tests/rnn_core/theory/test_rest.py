@@ -76,6 +76,9 @@ def test_the_closed_forms(name: str, activation: str) -> None:
         "gru": lambda: sigma(b["update"]) * eye + sigma(-b["update"]) * sigma(b["reset"]) * slope * W,
         # the reset gate scales what enters W, so columns
         "gru_reset_before": lambda: sigma(b["update"]) * eye + sigma(-b["update"]) * slope * W * sigma(b["reset"]).T,
+        "indrnn": lambda: slope * np.diag(W),
+        "antisymmetric": lambda: eye + 0.1 * slope * (W - W.T),
+        "lru": lambda: slope * np.diag([*(W[:4] + 1j * W[5:]), W[4]]),
         "lstm": lambda: sigma(b["forget"]) * eye + sigma(b["input"]) * slope**2 * W * sigma(b["output"]).T,
     }[name]()
     assert rest_rate(cell, params) == pytest.approx(ln_rho(expected), abs=1e-12)

@@ -55,6 +55,8 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _known_cells(path, grid, values["cell"], own)
         yield from _own_cells(path, grid, values["cell"], own)
         yield from _cells(path, grid, values["cell"])
+        yield from _initializers(path, grid, values)
+        yield from _correlated(path, grid, values)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
         yield from _sizes(path, values)
@@ -169,9 +171,35 @@ def _scales(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[An
         return
     if grid.get("spectral_radius") is not None:
         yield (*path, "spectral_radius"), "weight_scale scales W_hh; give each of the two a sweep of its own"
+    for cell in values["cell"]:
+        if cell in CELLS and CELLS[cell].draws is not None:
+            yield (*path, "weight_scale"), f"the W_hh of cell {cell!r} has a form of its own; give it a spectral_radius"
     for initializer in values["initializer"]:
         if initializer in OF_OWN_SIZE:
             yield (*path, "weight_scale"), f"initializer {initializer!r} has a size of its own; leave both scales null"
+
+
+def _initializers(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """A cell whose W_hh has a form of its own knows some initialisers alone."""
+    for cell in values["cell"]:
+        draws = CELLS[cell].draws if cell in CELLS else None
+        if draws is None:
+            continue
+        for index, initializer in enumerate(values["initializer"]):
+            if initializer not in draws:
+                place = (
+                    (*path, "initializer", index) if isinstance(grid["initializer"], list) else (*path, "initializer")
+                )
+                why = f"whose W_hh has a form of its own; allowed: {listed(list(draws))}"
+                yield place, f"{initializer!r} does not apply to the cell {cell!r}, {why}"
+
+
+def _correlated(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Inputs are correlated only where a task draws them so."""
+    able = [name for name, kind in GENERATED.items() if kind.correlates]
+    for task in values["task"]:
+        if any(values["input_correlation"]) and task not in able:
+            yield (*path, "input_correlation"), f"only {listed(able)} has correlated inputs, not {task}"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
 from rnn_core.compiled import COVERED
 from rnn_core.experiment import COLUMNS
+from rnn_core.experiment.measures.sensitivity import PROBES
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
@@ -227,6 +228,7 @@ def _work(
     different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
     gradients, networks = steps * different, len(lengths) * different
     backward = gradients * (passes + (settings["loss_at"] == "every"))
+    backward += PROBES * gradients * ("parameter_sensitivity" in traces)
     backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H

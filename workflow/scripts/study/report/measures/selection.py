@@ -15,8 +15,18 @@ TRAINING = tuple(name for name, axis in described_axes().items() if axis["traini
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 # Runs that agree in these have one recurrent matrix, but for its scale.
 NETWORK = [
-    "cell", "activation", "residual_step", "residual_leak", "forget_bias", "chrono", "initializer", "hidden_size", "seed",
-]  # fmt: skip
+    "cell",
+    "activation",
+    "residual_step",
+    "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
+    "forget_bias",
+    "chrono",
+    "initializer",
+    "hidden_size",
+    "seed",
+]
 NUMBERS = (
     "spectral_radius",
     "weight_scale",
@@ -24,6 +34,8 @@ NUMBERS = (
     "residual_leak",
     "forget_bias",
     "chrono",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
     "input_scale",
     "hidden_size",
     "batch_size",
