@@ -150,6 +150,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
     for update in range(max(1, experiment.updates)):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             if update > 0:
+                del batch  # the next one is written where it lies, which the processor still holds at hand
                 batch = _evaluate_update(problem, params, update, starts.memory_budget)
             row, clipped = update_columns(experiment, batch.evaluation, params, memory)
             if update % experiment.trace_every == 0 or update == experiment.updates - 1:
