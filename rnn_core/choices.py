@@ -21,6 +21,8 @@ FIELD_ALIASES: dict[str, str] = {
         "cell": "rnn model cell_type architecture arch rnn_type layer network",
         "clipping": "clip max_norm grad_clip clip_norm gradient_clipping grad_norm clip_grad clip_grad_norm clip_value",
         "dtype": "precision floatx data_type",
+        "chrono": "chrono_init t_max tmax",
+        "forget_bias": "forget_gate_bias bias_f unit_forget_bias update_bias",
         "hidden_size": "h hidden units num_units n_hidden width hidden_dim hidden_units dim size num_hidden",
         "initializer": "init initialization initialiser weight_init initialisation recurrent_initializer",
         "input_scale": "input_std sigma_u input_gain",
@@ -35,9 +37,11 @@ FIELD_ALIASES: dict[str, str] = {
         "sequence_length": "t seq_len length seqlen seq_length timesteps time_steps num_steps horizon",
         "spectral_radius": "rho radius spectral gain eigenvalue",
         "task": "dataset data problem",
-        "trace_every": "log_every record_every trace_interval log_interval",
+        "trace_every": "log_every trace_interval log_interval",
+        "validate_every": "eval_every test_every validation_interval eval_interval",
         "truncation": "tbptt truncate bptt k window truncated_bptt",
         "weight_decay": "wd l2 decay l2_penalty",
+        "weight_scale": "scale sigma_w weight_std variance recurrent_scale",
         "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
     }.items()
     for alias in names.split()
@@ -57,16 +61,26 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "softplus": "smooth_relu",
             "tanh": "hyperbolic_tangent th",
         },
-        "cell": {"residual": "resnet leaky leaky_rnn esn", "vanilla": "elman rnn simple simple_rnn srn basic plain"},
+        "cell": {
+            "antisymmetric": "antisymmetric_rnn antisymmetricrnn",
+            "indrnn": "ind_rnn independent independent_rnn",
+            "lru": "linear_recurrent_unit s4d s5 ssm",
+            "residual": "resnet leaky leaky_rnn esn",
+            "vanilla": "elman rnn simple simple_rnn srn basic plain",
+        },
         "device": {"cuda": "gpu nvidia cuda:0 gpu:0", "cpu": "host"},
         "dtype": {
             "float32": "fp32 f32 single 32 float_32 torch.float32 np.float32",
             "float64": "float double fp64 f64 64 float_64 torch.float64 np.float64",
         },
         "initializer": {
+            "antisymmetric": "skew skew_symmetric antisym",
             "gaussian": "normal randn random xavier_normal glorot_normal ginibre",
+            "glorot": "xavier xavier_uniform glorot_uniform uniform",
             "identity": "eye irnn",
             "orthogonal": "ortho qr haar unitary",
+            "ring": "lru rotation rotations",
+            "sparse": "martens sparse_init",
         },
         "loss": {
             "softmax_cross_entropy": "cross_entropy ce crossentropy nll softmax categorical_crossentropy classification",
@@ -77,7 +91,16 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "last": "end final last_step final_step false",
         },
         "optimizer": {"adamw": "adam_w", "momentum": "sgd_momentum heavy_ball", "sgd": "gd gradient_descent"},
-        "task": {"digits": "mnist digit smnist", "input_mean": "mean", "white_noise": "noise random gaussian"},
+        "task": {
+            "adding": "add addition adding_problem sum",
+            "copy_memory": "copy copying memory copying_memory",
+            "digits": "mnist digit smnist",
+            "input_mean": "mean",
+            "multiplication": "multiply product",
+            "permuted_digits": "psmnist pmnist permuted_mnist",
+            "temporal_order": "order temporal",
+            "white_noise": "noise random gaussian",
+        },
     }.items()
 }
 

@@ -149,7 +149,8 @@ def _steps(
         stop, taken = len(segment.saved), None
         while stop:
             compilable, new = taken is None or taken.compiled_can_go_on, taken is None
-            taken = compiled_steps(back, signal, segment, stop, g, kept) if compilable else None
+            apart = taken is not None and taken.one_exponent_is_short
+            taken = compiled_steps(back, signal, segment, stop, g, kept, apart) if compilable else None
             taken = taken or readable_steps(back, signal, segment, stop, g)
             yield segment, g if new else None, taken
             signal, stop = taken.sent, stop - taken.number

@@ -110,7 +110,7 @@ def _terms(
     steps = len(segment.saved)
     terms, given_up = _of_compiled(tape, segment, parts, exponent, whole) or (None, np.ones(steps, dtype=bool))
     terms = terms or _Terms(np.empty(steps), np.empty(steps), np.empty(steps, dtype=np.int64))
-    read = _of_program if tape.cell.opaque else _of_products
+    read = _of_program if tape.cell.opaque else _of_products if tape.cell.outer_products else _of_form
     entries = sum(math.prod(part.shape[1:]) for part in parts.values())
     edges = np.flatnonzero(np.diff(np.concatenate([[False], given_up, [False]])))
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -162,6 +162,21 @@ def _of_products(
         f, e_f = steps_at_size_one(factor, B)
         terms.append(_block(d, f, G[block], B)._replace(exponent=e_d + e_dv + e_total + e_f + e_h))
     return _joined(terms)
+
+
+def _of_form(
+    tape: Tape, segment: Segment, piece: slice, parts: State, exponent: dict[str, np.ndarray], whole: dict[str, Array]
+) -> _Terms:
+    """Of a cell whose W_hh is made of ``weight_hh``: what ``Cell.recurrent_gradient`` makes of the products of every step."""
+    cell, params = tape.cell, {name: wide_float(value) for name, value in tape.params.items()}
+    B, G = tape.x.shape[1], to_numpy(whole[WEIGHT])
+    total, e_total = _totals_at_size({name: parts[name][piece] for name in cell.state_names}, exponent, piece)
+    dv, e_dv = _recurrent_gradient(cell, params, side_by_side(segment.saved[piece]), total, B)
+    (d, e_d), (f, e_f) = steps_at_size_one(dv, B), steps_at_size_one(columns_of(_states_before(segment, piece)), B)
+    samples = [slice(start, start + B) for start in range(0, d.shape[1], B)]
+    shares = [to_numpy(cell.recurrent_gradient(params, d[:, own], f[:, own])) for own in samples]
+    squares, inner = np.array([[float(np.vdot(share, by)) for by in (share, G)] for share in shares]).T
+    return _Terms(squares, inner, e_d + e_dv + e_total + e_f + segment.exponent[:-1][piece])
 
 
 def _states_before(segment: Segment, piece: slice) -> Array:

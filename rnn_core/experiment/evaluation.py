@@ -179,6 +179,35 @@ def loss_of(
     return Loss(loss, accuracy, tape, y, dy)
 
 
+class HeldOut(NamedTuple):
+    """What the held-out sequences say of some parameters.
+
+    Attributes:
+        loss, accuracy: as in ``Evaluation``.
+        error: fraction of the sequences that are answered wrongly (``Task.wrong``); nan where answers are not right or wrong.
+    """
+
+    loss: float
+    accuracy: float
+    error: float
+
+
+def held_out_of(problem: Problem, params: Params, memory_budget: int | None = None) -> HeldOut:
+    """The held-out sequences, forward only, part after part. Arguments and errors are those of ``evaluate``."""
+    task, parts, sizes = problem.task, [], []
+    for x, target in problem.held_out_parts():
+        loss, accuracy, _, y, _ = loss_of(problem, params, x, target, memory_budget)
+        error = math.nan
+        if task.counts_wrong:
+            y = plain(y) if task.outputs_at == "every" else plain(y)[0]
+            error = float(namespace(x).count_nonzero(task.wrong(y, target))) / x.shape[1]
+        parts.append(HeldOut(loss, accuracy, error))
+        sizes.append(x.shape[1])
+    if len(parts) == 1:
+        return parts[0]
+    return HeldOut(*map(float, np.average(np.array(parts), axis=0, weights=sizes)))
+
+
 def _states_with_output(tape: Tape, outputs_at: str) -> Iterator[Array | Scaled]:
     """h_t of the steps with an output, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits.
 

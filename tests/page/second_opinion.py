@@ -536,7 +536,7 @@ ASKED = [
     "initializer",
     "activation",
 ]
-CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
+CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru"]
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:

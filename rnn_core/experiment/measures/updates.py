@@ -1,4 +1,4 @@
-"""The table ``updates``: one row for every training update, and the gradient that training uses."""
+"""The table ``updates``: one row for a training update, and the gradient that training uses."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ UPDATE = (
     ),
     Column("omega", "number", "1", "Ω of the batch before the update: mean over it of Σ_t (‖J_t^T ∂L/∂h_t‖/‖∂L/∂h_t‖ − 1)², t = 2 … T, the full gradient's",
            null="the setting omega is 0"),
+    Column("held_out_error", "number", "fraction", "Held-out sequences that are answered wrongly after this update",
+           null="not looked at after this update; a task that does not say which answers are wrong"),
     Column("finite", "flag", "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"),
 )  # fmt: skip
 
@@ -56,6 +58,7 @@ def update_columns(
         "clip_factor": clipped.factor,
         "truncation_bias": bias,
         "omega": value,
+        "held_out_error": math.nan,
         "finite": math.isfinite(evaluation.loss) and clipped.finite,
     }
     return row, clipped

@@ -55,7 +55,8 @@ def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
 def _where(row: pd.Series) -> str:
     network = row["activation"] if row["cell"] == "vanilla" else row["cell"]
     if row["cell"] in CELLS:
-        network += ("" if row["cell"] == "vanilla" else f", {row['activation']}") + f", ρ = {row['spectral_radius']:g}"
+        network += "" if row["cell"] == "vanilla" else f", {row['activation']}"
+        network += ", W_hh as drawn" if pd.isna(row["spectral_radius"]) else f", ρ = {row['spectral_radius']:g}"
     return f"{network}, T = {row['sequence_length']}: {row['where']}"
 
 

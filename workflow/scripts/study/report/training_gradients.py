@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
-from study.report import reader
+from study.report import measures, reader
 
 MOST_LAGS = 200
 
@@ -66,7 +66,7 @@ def relative_norms(tables: reader.Tables, drawn: pd.DataFrame, moments: pd.DataF
     moments = moments[moments["run_key"].isin(drawn["run_key"])]
     lags = {
         int(lag)
-        for T in drawn["sequence_length"].unique()
+        for T in measures.steps(drawn).unique()
         for lag in np.unique(np.linspace(0, T - 1, min(T, MOST_LAGS)).round().astype(int))
     }
     wanted = (

@@ -72,7 +72,8 @@ def rest_sentence(networks: pd.DataFrame) -> str:
     if gated.empty:
         return ""
     alike: dict[str, tuple[str, str, list[str]]] = {}  # cells may share a matrix: by what is said of them
-    for chosen, rows in measures.grouped(gated, [axis for axis in ("cell", "activation") if gated[axis].nunique() > 1]):
+    telling = [axis for axis in ("cell", "activation", "forget_bias") if gated[axis].nunique(dropna=False) > 1]
+    for chosen, rows in measures.grouped(gated, telling):
         own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"].first()
         middle, low, high = (
             marked(number(value, 3), f"rest_critical{end}", value, **chosen)
