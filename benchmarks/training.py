@@ -22,7 +22,12 @@ from rnn_core.arrays import to_numpy
 from rnn_core.scaling import plain
 
 RESULTS = ROOT / "benchmarks" / "results-training.json"
-SIZE, STEPS, BATCH, GOAL = 50, 100, 20, 1.5  # of Pascanu, Mikolov & Bengio 2013; an update may cost so many times its passes
+SIZE, STEPS, BATCH, GOAL = (
+    50,
+    100,
+    20,
+    1.5,
+)  # of Pascanu, Mikolov & Bengio 2013; an update may cost so many times its passes
 UPDATES, BEFORE, ROUNDS, PASSES = 150, 5, 12, 60
 
 
