@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import ROOT, cases, figure, many_gpu, ratios, work
+from benchmarks import ROOT, cases, figure, many_gpu, ratios, training, work
 from benchmarks.check import CHECKED, SPREADS, TOLERANCE
 from study.files.writing import written_aside
 
@@ -37,6 +37,7 @@ def page(results: Results, avx2: Results | None = None, gpu: Results | None = No
         _targets(results),
         _beside_each(results),
         _rates(results),
+        "\n".join(training.section()),
         _every_ratio(results),
         _sweep(results),
         _method(results),

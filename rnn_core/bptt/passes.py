@@ -25,7 +25,7 @@ from rnn_core.arguments import (
 )
 from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.bptt.loop import DirectPart
-from rnn_core.bptt.results import Gradients, Results
+from rnn_core.bptt.results import Gradients, Results, empty_like
 from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
 from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
@@ -214,27 +214,37 @@ def _flat(array: Array, leading: int) -> Array:
 
 def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> DirectPart:
     """The direct part of dL/dh_t at the segment's steps."""
+    steps = len(segment.saved)
     rows = _rows_of(tape, grad_hidden, segment)
     if rows is None:
-        steps = len(segment.saved)
         return DirectPart(None, np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=bool), np.full(steps, -np.inf))
     mantissa, exponent = mantissa_and_exponents(rows)
     mantissa = _flat(mantissa, 2)
     norms = log_norms(mantissa)  # -inf for zeros only
+    before = steps - mantissa.shape[0]
+    if before:  # these steps carry no loss; nobody looks at their rows
+        whole = empty_like(tape.x, (steps, *mantissa.shape[1:]))
+        whole[before:] = mantissa
+        mantissa, norms = whole, np.concatenate([np.full(before, -np.inf), norms])
+        exponent = np.concatenate([np.zeros(before, dtype=np.int64), exponent])
     return DirectPart(swap(mantissa), exponent, norms != -np.inf, norms + exponent * LN2)
 
 
 def _rows_of(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
-    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H), or as the first part is shaped; None for zeros."""
+    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H), or as the first part is shaped; None for zeros.
+
+    A function that knows its ``first`` row that is not zero is asked for none before; then these are the segment's last rows.
+    """
     if grad_hidden is None:
         return None
     if callable(grad_hidden):
-        rows = grad_hidden(segment.start, segment.stop)
+        start = max(segment.start, getattr(grad_hidden, "first", 0))
+        rows = grad_hidden(start, segment.stop) if start < segment.stop else None
         if rows is None:
             return None
         check_like_x("grad_hidden(start, stop)", rows, tape.x)
         check_shape(
-            "grad_hidden(start, stop)", rows, (segment.stop - segment.start, *state_shape(tape)), "(stop - start, B, H)"
+            "grad_hidden(start, stop)", rows, (segment.stop - start, *state_shape(tape)), "(stop - start, B, H)"
         )
         return rows if isinstance(rows, Scaled) else constant(rows)
     steps = slice(segment.start, segment.stop)

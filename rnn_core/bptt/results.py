@@ -234,7 +234,7 @@ class Results:
         self._careful = 0
         self._lost: list[dict[str, np.ndarray]] = []
         self._log_norm_samples: list[np.ndarray] = []
-        self.kept = {name: _empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
+        self.kept = {name: empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
 
     def add_direct_part(self, start: int, log_norm: np.ndarray) -> None:
         """The norms of the direct parts of steps from ``start`` on."""
@@ -346,7 +346,8 @@ def _described_norms(log_norm: np.ndarray) -> str:
     return ", ".join(texts)
 
 
-def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+def empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+    """An empty array of a shape in the library, dtype and device of ``x``."""
     if type(x) is np.ndarray:
         return empty_aligned(shape, x.dtype)
     return namespace(x).empty(shape, dtype=x.dtype, device=x.device)

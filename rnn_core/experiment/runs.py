@@ -154,6 +154,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
         held_out = None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             if update > 0:
+                del batch  # the next one is written where it lies, which the processor still holds at hand
                 batch = _evaluate_update(problem, params, update, starts.memory_budget)
             row, clipped = update_columns(experiment, batch.evaluation, params, memory)
             following = optimizer.step(params, clipped.grads) if experiment.updates else params

@@ -40,6 +40,7 @@ STRAIGHT = tuple(name for name, phi in ACTIVATIONS.items() if phi.piecewise_line
 # Activations for which mean-field theory has a closed form; for the others it iterates.
 HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous)
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
+OMEGA_PASSES = 1.6  # what Ω takes, in backward passes: measured at H = 50, B = 20
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
 TRACE = COLUMNS["traces"]
@@ -47,7 +48,7 @@ ENTRY_BYTES = 2000  # of a kept run: what is no column
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
-    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
+    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
     "record_every", "held_out_sequences", "validate_every", *SHARED,
 )  # fmt: skip
 
@@ -230,6 +231,7 @@ def _work(
     backward = gradients * (passes + (settings["loss_at"] == "every"))
     backward += PROBES * gradients * ("parameter_sensitivity" in traces)
     backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
+    backward += OMEGA_PASSES * steps * len(clippings) * passes * bool(settings["omega"])
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
     fast = settings["cell"] in FAST
