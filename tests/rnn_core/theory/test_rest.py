@@ -169,6 +169,8 @@ def test_wrong_arguments_are_named(cell: Any, params: Any, message: str) -> None
         {"cell": "lstm", "spectral_radius": 0.7},
         {"cell": "residual", "residual_step": 0.3, "residual_leak": 0.4},
         {"cell": "residual", "residual_step": 0.1, "initializer": "orthogonal"},
+        {"activation": "identity"},  # mean field would go by σ_w, and be off by a twentieth
+        {"activation": "identity", "initializer": "identity", "spectral_radius": 1.3},
     ],
 )
 def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: Any) -> None:
