@@ -108,12 +108,20 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
     )
     assert "as far apart as a correlation of 0.4." in text
     assert "a difference takes at most 22 steps to fade by a factor of e." in text
+    grown = [
+        network("relu", rho, s) | ({"correlation": math.nan} if rho == 2.0 else {}) for rho in radii for s in range(3)
+    ]
+    assert "By mean field, networks forget where they started at ρ from 0.5 to 1.5. Where" in said(
+        grown
+    )  # its states have no limit
     text = said([network("relu", rho, s) for rho in radii for s in range(3)])
     assert "By mean field, every network forgets where it started. Where" in text and "far apart" not in text
     assert "forget" not in said(
         [network("identity", rho, s) for rho in radii for s in range(3)]
     )  # it is linear: nothing to tell
     assert "forget" not in said([start(0.0, seed=s) for s in range(3)])
+    mixed = [network("tanh", 1.5, s) | {"correlation": (1.0, 0.5)[s % 2]} for s in range(4)]
+    assert "By mean field" not in said(mixed) and "as far apart as a correlation of 0.5." in said(mixed)
 
 
 def test_dead_networks_shrink() -> None:

@@ -480,7 +480,7 @@ def _measured_turning(rows: pd.DataFrame) -> str:
     if critical.growing == critical.networks:
         return "positive at every ρ"
     never = critical.networks - critical.turning
-    some = f"{never} of {critical.networks} networks never turn" if never else ""
+    some = f"{never} of {critical.networks} networks never {'turns' if never == 1 else 'turn'}" if never else ""
     if not math.isfinite(critical.radius.value):
         return some
     write: Callable[[float], str] = lambda value: f"{value:.{critical.places}f}" if math.isfinite(value) else "∞"  # noqa: E731

@@ -104,24 +104,29 @@ def _turning_radii(networks: pd.DataFrame, kind: str, axes: list[str]) -> str:
 
 def forgetting_sentence(part: measures.Part) -> str:
     """By mean field, at which radii networks forget where they started, kind by kind; and how slowly the slowest do."""
-    known = part.runs[part.runs["correlation"].notna() & (part.runs["activation"] != "identity")]
+    runs = part.runs[part.runs["activation"] != "identity"]  # a linear network has no say in it
+    known = runs[runs["correlation"].notna()]
     if known.empty:
         return ""
-    forgets, stays = _radii_by_kind(part, known, forget=True), _radii_by_kind(part, known, forget=False)
-    if not stays:
+    forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
+    if set(forgets) == {"all"} and len(known) == len(runs):
         text = "By mean field, every network forgets where it started."
+    elif not forgets and not stays:  # at every radius some do
+        text = ""
+    elif not stays:
+        text = f"By mean field, networks forget where they started {_places(forgets)}."
     elif not forgets:
-        text = "By mean field, no network forgets where it started."
+        text = f"By mean field, networks do not forget where they started {_places(stays)}."
     else:
         text = f"By mean field, networks forget where they started {_places(forgets)}. They do not {_places(stays)}."
-    return text + _apart(part, known) + _slowest(part, known)
+    return (text + _apart(part, known) + _slowest(part, known)).strip()
 
 
-def _radii_by_kind(part: measures.Part, known: pd.DataFrame, forget: bool) -> dict[str, list[str]]:
+def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dict[str, list[str]]:
     """Names of kinds of network by the radii, in words, at which every one of them forgets its start, or none does."""
     by_words: dict[str, list[str]] = {}
     axis = part.column if part.column == "spectral_radius" else None
-    for chosen, rows in measures.grouped(known, part.rows if axis else part.axes):
+    for chosen, rows in measures.grouped(runs, part.rows if axis else part.axes):
         here = (rows["correlation"] == 1.0) if forget else (rows["correlation"] < 1.0)
         if axis is None:
             words = "all" if here.all() else ""
