@@ -306,7 +306,7 @@ def _normality(study: Study) -> str:
     if peak < 1.0 + SAME_RATE:
         return f"{departure} So the powers of these matrices grow as their ρ says, from the first one on."
     said = f"{marked(number(peak, 2), 'peak_growth', peak)} times more than ρ alone would, after {_steps(lag, 'peak_growth_lag')}"
-    return f"{departure} Powers of these matrices stretch up to {said}."
+    return f"{departure} In the median, powers of these matrices stretch up to {said}."
 
 
 # ---- drawing

@@ -61,7 +61,7 @@ def turning_sentence(part: measures.Part) -> str:
         else:
             turns = count_of(critical.turning, "turning", **where)
             unclear.append(
-                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks turn within the ρ tried"
+                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'} within the ρ tried"
             )
     low, high = (marked(number(r), "setting", r, axis="spectral_radius") for r in (radii[0], radii[-1]))
     sentences = []
