@@ -131,6 +131,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["turning"] if _turns(data) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if _theory_turns(data) else []),
+        *(f"turns by {name}" for name in THEORIES if name in _turning_theories(data)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
         *(["one test"] if data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1 else []),
         *(["interval"] if data["seed"].nunique() > 1 else []),
@@ -178,6 +179,11 @@ def _theory_critical(rows: pd.DataFrame) -> float | None:
     critical = measures.theory_critical(rows)
     radii = rows["spectral_radius"]
     return critical.radius.value if critical and radii.min() <= critical.radius.value <= radii.max() else None
+
+
+def _turning_theories(data: pd.DataFrame) -> set[str]:
+    """By which theories the lines of critical radii are drawn."""
+    return {measures.turning_theory(rows) for rows in _lines(data) if _theory_critical(rows) is not None}
 
 
 def _theory_turns(data: pd.DataFrame) -> bool:

@@ -30,6 +30,7 @@ MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
 
 BEGINNINGS = (
     "At",
+    "By",
     "Going",
     "Half",
     "In",
@@ -41,6 +42,7 @@ BEGINNINGS = (
     "The",
     "There",
     "Too",
+    "Two",
     "With",
 )  # words that may lose their capital
 

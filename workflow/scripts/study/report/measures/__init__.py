@@ -19,6 +19,7 @@ from study.report.measures.regimes import (
     predicted_decades,
     regime_counts,
     theory_critical,
+    turning_theory,
 )
 from study.report.measures.selection import (
     NETWORK,
@@ -70,6 +71,7 @@ __all__ = [
     "starts",
     "theory_critical",
     "trained",
+    "turning_theory",
     "varied",
     "where",
 ]

@@ -100,7 +100,7 @@ def theory_critical(runs: pd.DataFrame) -> Critical | None:
     at every radius. Where dynamic mean field is known for every network, it is where that crosses zero: the column is then the law at rest,
     and inputs move these cells away from there.
     """
-    if runs["dynamic_rate"].notna().all():
+    if turning_theory(runs) == "dynamic mean field":
         return critical(runs, "dynamic_rate")
     at = runs.groupby("seed")["critical_radius_predicted"].median().dropna().to_numpy(dtype=float)
     if not len(at):
@@ -110,6 +110,17 @@ def theory_critical(runs: pd.DataFrame) -> Critical | None:
     return Critical(
         radius, turning=len(at) - never - always, shrinking=never, growing=always, unordered=0, gap=math.nan
     )
+
+
+def turning_theory(runs: pd.DataFrame) -> str:
+    """By which theory ``theory_critical`` is, of networks of one kind; empty where there is none."""
+    if runs["dynamic_rate"].notna().all():
+        return "dynamic mean field"
+    if runs["critical_radius_predicted"].isna().all():
+        return ""
+    if (runs["activation"] == "identity").all():
+        return "linear law"
+    return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
 
 
 def has_law_at_rest(runs: pd.DataFrame) -> pd.Series:
