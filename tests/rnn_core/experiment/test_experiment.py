@@ -204,11 +204,6 @@ def test_an_experiment_that_does_not_fit_its_task_is_refused(
 # ---- the run key -------------------------------------------------------------------------------------------------------
 
 
-def cell_with(setting: str) -> str:
-    """The cell that has this setting; the default one where all have it."""
-    return described_axes()[setting]["cell"] or "vanilla"
-
-
 def test_run_keys_are_frozen() -> None:
     """The key has changed: every finished run would be computed again. It must be a decision, not an accident."""
     assert rc.Experiment().key == "3b7e571943f41823"
