@@ -193,6 +193,18 @@ def test_what_is_not_known_of_a_module_is_null() -> None:
     assert math.isfinite(summary["growth_rate"])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_law_at_rest_of_a_module_is_that_of_the_cell_it_is(dtype: str) -> None:
+    """A user's own cell had no theory beside it, although its step tells its law at rest."""
+    summary = rc.run(elman(dtype=dtype)).summary
+    W = rc.prepare(elman(dtype=dtype)).params["weight_hh"].double().numpy()
+    law = math.log(np.abs(np.linalg.eigvals(W)).max())
+    assert summary["rest_rate"] == pytest.approx(law, rel=1e-10 if dtype == "float64" else 1e-5)
+    lru = rc.run(rc.Experiment(cell="lru", **SMALL)).summary
+    assert lru["rest_rate"] == pytest.approx(lru["growth_rate"], abs=0.1)  # it is linear
+    assert math.isnan(rc.run(rc.Experiment(cell="slstm", **SMALL)).summary["rest_rate"])  # rest is no fixed point
+
+
 def test_a_frozen_parameter_stays() -> None:
     before = rc.prepare(elman()).params["bias_hh"]
     problems = []
