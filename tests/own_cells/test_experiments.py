@@ -62,7 +62,9 @@ def test_a_variant_is_cell_and_options() -> None:
 def test_what_only_built_in_cells_have_is_none() -> None:
     values = vars(elman())
     assert {name for name, axis in axes().items() if axis.built_in} == {
-        name for name in ("activation", "initializer", "spectral_radius", "input_scale") if values[name] is None
+        name
+        for name in ("activation", "initializer", "spectral_radius", "input_scale", "omega")
+        if values[name] is None
     }
 
 

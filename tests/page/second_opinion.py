@@ -20,7 +20,16 @@ Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
 Kind = Callable[[Tables, Where], float]
 
-HOW_TRAINED = ["clipping", "optimizer", "learning_rate", "updates", "trace_every", "truncation"]
+HOW_TRAINED = [
+    "clipping",
+    "omega",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "updates",
+    "trace_every",
+    "truncation",
+]
 
 
 _last: list[tuple[Tables, dict[str, Any]]] = []  # the study that was asked about last, and what was found
@@ -517,8 +526,18 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
     return found + deviations
 
 
-ASKED = ["clipping", "truncation", "optimizer", "learning_rate", "cell", "initializer", "activation"]
-CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm"]
+ASKED = [
+    "clipping",
+    "omega",
+    "truncation",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "cell",
+    "initializer",
+    "activation",
+]
+CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru"]
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:

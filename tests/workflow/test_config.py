@@ -63,6 +63,11 @@ MISTAKES = [
     ("sweeps.propagation.grid.spectral_radius", 0, ["grid.spectral_radius", "0", "above 0"]),
     ("sweeps.propagation.grid.spectral_radius", float("inf"), ["grid.spectral_radius", "inf", "finite"]),
     ("sweeps.propagation.grid.spectral_radius", [0.9, 0.9], ["grid.spectral_radius", "twice"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "initializer": "pascanu_tanh"}, ["grid.weight_scale", "has a size of its own"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "cell": "lru"}, ["grid.weight_scale", "has a form of its own"]),
+    ("sweeps.propagation.grid.weight_scale", [1.0, 2.0], ["grid.spectral_radius", "weight_scale scales W_hh"]),
+    ("sweeps.propagation.grid.scale", "variance", ["grid.scale", "no such key", "'weight_scale'"]),
+    ("sweeps.propagation.grid.forget_bias", 1.0, ["grid.forget_bias", "gru", "lstm", "not vanilla", "a sweep of its own"]),
     ("sweeps.propagation.grid.hidden_size", True, ["grid.hidden_size", "True", "whole number"]),
     ("sweeps.propagation.grid.seed", [1, 2], ["grid.seed", "no such key"]),
     ("sweeps.clipping.grid.clipping", ["none", "norm:0"], ["grid.clipping[1]", "'norm:0'", "threshold above 0"]),
@@ -196,15 +201,25 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "axis", [name for name, axis in rc.experiment.axes().items() if axis.unset and name != "cell_options"]
+    "axis",
+    [
+        name
+        for name, axis in rc.experiment.axes().items()
+        if axis.unset and name not in ("cell_options", "spectral_radius")
+    ],
 )
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
     value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
-    grid = {"task": "input_mean", "cell": "residual", axis: [None, value]}
+    value = 6 if axis == "input_size" else value
+    grid = {
+        "task": "temporal_order",
+        "cell": (rc.experiment.axes()[axis].cells or ("residual",))[0],
+        axis: [None, value],
+    }
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
     approval.check(config, folders=[ROOT])
     experiments = [rc.Experiment(**run) for block in plan.blocks(config).values() for run in block.runs()]
-    assert [getattr(e, axis) for e in experiments] == [None, value]
+    assert [getattr(e, axis) for e in experiments] == grid[axis]
 
 
 @pytest.mark.parametrize(("changes", "note"), [

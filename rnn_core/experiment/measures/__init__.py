@@ -7,9 +7,18 @@ and the ``Result`` follow. A test names a column that is declared and not measur
 from __future__ import annotations
 
 from rnn_core.columns import Column
-from rnn_core.experiment.measures.end import BREAKDOWN, END, SOLVED_AT, breakdown_columns, end_columns
+from rnn_core.experiment.measures.end import (
+    BREAKDOWN,
+    END,
+    SOLVED_AT,
+    breakdown_columns,
+    end_columns,
+    looks_at_held_out,
+    succeeds,
+)
 from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last_step
 from rnn_core.experiment.measures.prediction import PREDICTION
+from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
@@ -21,7 +30,18 @@ from rnn_core.experiment.measures.weights import WEIGHTS
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "traces": TRACE,
     "updates": UPDATE,
-    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *WEIGHTS, *END, *BREAKDOWN),
+    "runs": (
+        *TASK,
+        *MATRIX,
+        *GROWTH,
+        *PREDICTION,
+        *NARROWER_FORMATS,
+        *DEVIATION,
+        *WEIGHTS,
+        *SENSITIVITY,
+        *END,
+        *BREAKDOWN,
+    ),
 }
 
 __all__ = [
@@ -38,10 +58,12 @@ __all__ = [
     "breakdown_columns",
     "end_columns",
     "growth_of",
+    "looks_at_held_out",
     "measure_spectra",
     "measure_states",
     "norms_of_last_step",
     "start_columns",
+    "succeeds",
     "trace_columns",
     "update_columns",
 ]

@@ -139,7 +139,7 @@ def _of_matrix(problem: Problem) -> dict[str, Any]:
     nothing = {"henrici": math.nan, "numerical_radius": math.nan, "peak_growth": math.nan, "peak_growth_lag": None}
     if "candidate" not in problem.cell.gates or problem.experiment.hidden_size > _MOST_UNITS:
         return nothing
-    W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+    W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
     block = np.split(W, len(problem.cell.gates))[problem.cell.gates.index("candidate")]
     return dict(zip(nothing, _nonnormality(block.tobytes(), len(block)), strict=True))
 

@@ -16,18 +16,24 @@ from tests.support.arrays import quick
 
 
 def generated(task: str, **changes: Any) -> rc.Problem:
-    return rc.prepare(rc.Experiment(task=task, sequence_length=6, batch_size=5, hidden_size=4, **changes))
+    T = max(6, rc.GENERATED[task].shortest)
+    return rc.prepare(rc.Experiment(task=task, sequence_length=T, batch_size=5, hidden_size=4, **changes))
 
 
 @pytest.mark.parametrize("loss_at", ["last", "every"])
 @pytest.mark.parametrize("task", list(rc.GENERATED))
 def test_shapes(task: str, loss_at: str) -> None:
     """A batch does not fit the network, or targets do not fit where the loss sits."""
-    problem = generated(task, loss_at=loss_at, input_size=3)
+    kind = rc.GENERATED[task]
+    if "loss_at" in kind.own and loss_at != kind.default_loss_at:
+        return
+    D = kind.default_input_size if "input_size" in kind.own else 3
+    problem = generated(task, loss_at=loss_at, input_size=D)
+    T = kind.steps_of(problem.experiment.sequence_length)
     for (x, target), size in ((problem.batch(0), 5), (problem.held_out(), 256)):
-        assert x.shape == (6, size, 3)
-        C = problem.task.output_size
-        assert target.shape == ((size, C) if loss_at == "last" else (6, size, C))
+        assert x.shape == (T, size, D) and problem.task.T == T
+        outputs = (problem.task.output_size,) if kind.loss == "squared_error" else ()
+        assert target.shape == ((size, *outputs) if loss_at == "last" else (T, size, *outputs))
 
 
 @pytest.mark.parametrize("task", list(rc.GENERATED))
@@ -47,9 +53,9 @@ def test_updates_see_fresh_batches_and_held_out_ones_are_apart(task: str) -> Non
     np.testing.assert_array_equal(problem.held_out()[0], problem.held_out()[0])
 
 
-@pytest.mark.parametrize("task", list(rc.GENERATED))
+@pytest.mark.parametrize("task", [name for name, kind in rc.GENERATED.items() if kind.white_inputs])
 def test_inputs_are_white(task: str) -> None:
-    """Inputs have another mean or variance than input_scale assumes."""
+    """A task that says so has inputs of another mean or variance, or correlated ones, which theories of wide networks take for white."""
     x = rc.prepare(rc.Experiment(task=task, sequence_length=200, batch_size=64, hidden_size=2)).batch(0)[0]
     assert abs(x.mean()) < 5 / np.sqrt(x.size)
     assert x.var() == pytest.approx(1.0, abs=5 * np.sqrt(2 / x.size))
@@ -62,6 +68,36 @@ def test_input_mean_is_the_mean_of_the_same_steps_inputs(loss_at: str) -> None:
     x, target = generated("input_mean", loss_at=loss_at).batch(3)
     mean = x.sum(axis=2, keepdims=True) / x.shape[2]
     np.testing.assert_allclose(target, mean if loss_at == "every" else mean[-1], rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("r", [0.3, 0.9])
+def test_correlated_inputs_have_the_correlation_that_was_asked_for(r: float) -> None:
+    """Their variance settles slowly, the correlation is another, or it does not fall as a power of r."""
+    x = (
+        rc.prepare(rc.Experiment(input_correlation=r, sequence_length=40, batch_size=4000, input_size=5))
+        .task.batch(0)
+        .x
+    )
+    np.testing.assert_allclose((x**2).mean(axis=(1, 2)), 1.0, atol=0.06)  # from the first step on
+    for lag in (1, 2, 5):
+        assert (x[lag:] * x[:-lag]).mean() == pytest.approx(r**lag, abs=0.02)
+    assert np.abs((x[..., 0] * x[..., 1]).mean()) < 0.02  # inputs of one step stay independent
+    short = (
+        rc.prepare(rc.Experiment(input_correlation=r, sequence_length=7, batch_size=4000, input_size=5)).task.batch(0).x
+    )
+    np.testing.assert_array_equal(short, x[:7])
+
+
+def test_correlation_is_refused_where_no_task_draws_it() -> None:
+    """A task ignores it, and the table calls its white inputs correlated; or inputs that never change are accepted."""
+    with pytest.raises(
+        ValueError, match=r"input_correlation: 0\.5 is not allowed with task 'input_mean'; only white_noise has it"
+    ):
+        rc.Experiment(task="input_mean", input_correlation=0.5)
+    with pytest.raises(
+        ValueError, match=r"input_correlation: 1\.0 is not allowed; it must be a number from 0 to below 1"
+    ):
+        rc.Experiment(input_correlation=1.0)
 
 
 def test_white_noise_targets_do_not_depend_on_length() -> None:
@@ -250,8 +286,10 @@ def test_a_task_that_does_not_fit_its_sequences_is_refused(change: dict[str, Any
 )
 def test_a_generated_task_refuses_what_it_cannot_draw(kind: Any, arguments: Any, message: str) -> None:
     """NumPy's own words come from a generator of random numbers."""
+    seed, T, B, D, loss_at = arguments
+    T, D = (kind.shortest + 5 if T == 5 else T), (kind.default_input_size if D == 2 else D)
     with pytest.raises(ValueError, match=message):
-        kind(*arguments).batch(0)
+        kind(seed, T, B, D, kind.default_loss_at if loss_at == "last" else loss_at).batch(0)
 
 
 def test_other_wrong_arguments_of_tasks_are_named() -> None:

@@ -275,7 +275,7 @@ def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
     """The best and the worst value of the axis."""
     if starts.empty:
         return []
-    decades = measures.law(starts) * (starts["sequence_length"] - 1) / math.log(10)
+    decades = measures.law(starts) * (measures.steps(starts) - 1) / math.log(10)
     off = (starts["log10_gradient_ratio"] - decades).abs().groupby(starts[axis]).median().sort_values()
     misses = [(marked(number(value, 2), kind, value, **{axis: name}), name) for name, value in off.items()]
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"

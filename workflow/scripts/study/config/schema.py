@@ -146,6 +146,11 @@ def _sequences() -> dict[str, Any]:
         "delimiter": _text(
             'What stands between the columns of a text file, as ";" or "\\t" (default: a comma in .csv, a tab in .tsv)'
         ),
+        "baseline": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "Held-out loss of the best prediction that remembers nothing, where the best constant is not that; a task is solved at a tenth of it",
+        },
         "encoding": _text("How a text file is encoded, as utf-16 or latin-1 (default: utf-8)"),
         "decimal": _choice([".", ","], "Decimal mark of a text file (default: a point)"),
     }

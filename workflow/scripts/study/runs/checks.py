@@ -81,7 +81,8 @@ def describe(experiment: rc.Experiment, key: str | None = None) -> str:
     e = experiment
     cell = f"cell={e.cell}" + (f" {e.cell_options}" if e.cell_options else "")
     if e.cell in CELLS:  # a user's own has none of these
-        cell += f" activation={e.activation} initializer={e.initializer} spectral_radius={e.spectral_radius:g}"
+        scale = "spectral_radius" if e.weight_scale is None else "weight_scale"
+        cell += f" activation={e.activation} initializer={e.initializer} {scale}={'as drawn' if getattr(e, scale) is None else f'{getattr(e, scale):g}'}"
     return (
         f"task={e.task} {cell} sequence_length={e.sequence_length} dtype={e.dtype} seed={e.seed} (run {key or e.key})"
     )

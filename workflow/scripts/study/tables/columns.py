@@ -56,7 +56,9 @@ def _settings() -> tuple[Column, ...]:
             _TYPES.get(axis["kind"], _TEXT),
             axis["unit"],
             axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
+            "; ".join(
+                [*([f"not set: {axis['unset']}"] if axis["unset"] else []), *([OWN_CELL] if axis["built_in"] else [])]
+            ),
         )
         for name, axis in described_axes().items()
     )
@@ -115,7 +117,13 @@ _CHECKS = (
     Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
     *_NETWORK,
-    Column("spectral_radius", _FLOAT, "1", "Spectral radius", null=OWN_CELL),
+    Column(
+        "spectral_radius",
+        _FLOAT,
+        "1",
+        "Spectral radius",
+        null=f"weight_scale scales W_hh, or it stays as drawn; {OWN_CELL}",
+    ),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
     _DEVICE,
@@ -157,7 +165,6 @@ _THEORY = (
         "sigma_w", _FLOAT, "1", "σ_w of the setting's networks: root mean square over seeds and gates, to three digits"
     ),
     Column("sigma_u", _FLOAT, "1", "σ_u: standard deviation of the input part"),
-    Column("forget_bias", _FLOAT, "1", "Bias of the gate that keeps the state"),
     Column(
         "dynamic_rate",
         _FLOAT,

@@ -65,7 +65,9 @@ def clearly_off(
 
 def rest_sentence(networks: pd.DataFrame) -> str:
     """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest."""
-    at = _turning_radii(networks[measures.has_law_at_rest(networks)], "rest_critical", ["cell", "activation"])
+    at = _turning_radii(
+        networks[measures.has_law_at_rest(networks)], "rest_critical", ["cell", "activation", "forget_bias"]
+    )
     return (
         at
         and f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
@@ -88,7 +90,7 @@ def _turning_radii(networks: pd.DataFrame, kind: str, axes: list[str]) -> str:
     if known.empty:
         return ""
     alike: dict[str, tuple[str, str, list[str]]] = {}  # kinds may share a matrix: by what is said of them
-    for chosen, rows in measures.grouped(known, [axis for axis in axes if known[axis].nunique() > 1]):
+    for chosen, rows in measures.grouped(known, [axis for axis in axes if known[axis].nunique(dropna=False) > 1]):
         own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"].first()
         middle, low, high = (
             marked(number(value, 3), f"{kind}{end}", value, **chosen)
