@@ -63,7 +63,7 @@ def test_what_only_built_in_cells_have_is_none() -> None:
     values = vars(elman())
     assert {name for name, axis in axes().items() if axis.built_in} == {
         name
-        for name in ("activation", "initializer", "spectral_radius", "input_scale", "omega")
+        for name in ("activation", "initializer", "spectral_radius", "weight_scale", "input_scale", "omega")
         if values[name] is None
     }
 
