@@ -210,11 +210,16 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
 )
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
     value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
-    grid = {"task": "input_mean", "cell": (rc.experiment.axes()[axis].cells or ("residual",))[0], axis: [None, value]}
+    value = 6 if axis == "input_size" else value
+    grid = {
+        "task": "temporal_order",
+        "cell": (rc.experiment.axes()[axis].cells or ("residual",))[0],
+        axis: [None, value],
+    }
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
     approval.check(config, folders=[ROOT])
     experiments = [rc.Experiment(**run) for block in plan.blocks(config).values() for run in block.runs()]
-    assert [getattr(e, axis) for e in experiments] == [None, value]
+    assert [getattr(e, axis) for e in experiments] == grid[axis]
 
 
 @pytest.mark.parametrize(("changes", "note"), [

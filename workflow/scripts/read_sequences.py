@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rnn_core.tasks import PACKAGED
 from study.data import intake, task_file
 from study.data.messages import DataError
 from study.job import running
@@ -11,9 +10,7 @@ from study.job import running
 
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
-    read = (
-        intake.packaged_task(task) if task in PACKAGED else intake.read(task, described, Path(snakemake.params.folder))
-    )
+    read = intake.task_of(task, described, Path(snakemake.params.folder))
     task_file.save_task(read, **dict(snakemake.output.items()))
 
 

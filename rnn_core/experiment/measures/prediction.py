@@ -64,8 +64,8 @@ PREDICTION = (
            null="as correlation"),
     Column("critical_radius_predicted", "number", "1",
            "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
-           " the critical σ_w times ρ/σ_w. Other cells: the law at rest, exact. inf if never, 0 if at every radius",
-           null="vanilla: as mean_field_rate; other cells: as rest_rate, or chrono biases"),
+           " the critical σ_w times ρ/σ_w. Other cells, and φ = identity: the law at rest, exact. inf if never, 0 if at every radius",
+           null="vanilla: as mean_field_rate; other cells, and φ = identity: as rest_rate; chrono biases"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh, for an antisymmetric one of I + ε D̄ (W_hh − W_hhᵀ − γ I). −inf where all slopes are zero",
@@ -227,8 +227,8 @@ def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
         predicted, by = operating, "operating point"
     else:
         predicted, by = mean_field, "mean field"
-    critical = math.nan if rates.vanilla else rates.rest.critical_radius
-    if wide is not None:
+    critical = rates.rest.critical_radius if linear_network or not rates.vanilla else math.nan
+    if wide is not None and not linear_network:
         critical = wide.critical_radius
     return {
         "linear_rate": linear,

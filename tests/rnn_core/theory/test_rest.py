@@ -180,6 +180,8 @@ def candidate_radius(problem: rc.Problem) -> float:
         {"cell": "gru", "forget_bias": -0.5, "weight_scale": 0.9},
         {"cell": "residual", "residual_step": 0.3, "residual_leak": 0.4},
         {"cell": "residual", "residual_step": 0.1, "initializer": "orthogonal"},
+        {"activation": "identity"},  # mean field would go by σ_w, and be off by a twentieth
+        {"activation": "identity", "initializer": "identity", "spectral_radius": 1.3},
     ],
 )
 def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: Any) -> None:

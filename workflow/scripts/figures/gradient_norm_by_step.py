@@ -106,8 +106,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
     most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
-    grids = [np.linspace(0, T - 1, min(T, most + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
-    lags = np.unique(np.concatenate(grids))
+    lags = np.unique([lag for T in runs["sequence_length"].unique() for lag in facets.spread(range(T), most + 1)])
     row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
     wanted_rows = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)

@@ -117,6 +117,11 @@ def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
     return task
 
 
+def task_of(name: str, described: Mapping[str, Any] | None, folder: Path) -> Task:
+    """A packaged task, or the user's own that the config describes."""
+    return packaged_task(name) if name in rc.tasks.PACKAGED else read(name, described or {}, folder)
+
+
 def digits() -> Arrays:
     """The arrays of the task ``digits``."""
     return packaged_task("digits").arrays

@@ -68,7 +68,7 @@ def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
     A cell's own settings go with the cell. Activation functions make panels.
     """
     first = hue_axis([axis for axis in axes if axis != "activation"])
-    of_cell = [axis for axis in axes if first == "cell" and described_axes()[axis]["cell"]]
+    of_cell = [axis for axis in axes if first == "cell" and described_axes()[axis]["cells"]]
     hue = [first, *of_cell] if first else []
     return hue, [axis for axis in axes if axis not in hue]
 
