@@ -40,7 +40,7 @@ class Elman(nn.Module):
 def known() -> None:
     """The cells of these tests."""
     register(OwnCell("elman", Elman, {"scale=0.5": {"scale": 0.5}, "scale=2.0": {"scale": 2.0}}, "d1", "elman.py"))
-    for name, kind in {"mamba": Mamba, "slstm": SLSTM, "lru": LRU}.items():
+    for name, kind in {"mamba": Mamba, "slstm": SLSTM, "torch_lru": LRU}.items():
         register(OwnCell(name, kind, digest="d2", source=f"{name}.py"))
 
 
@@ -92,7 +92,7 @@ def test_a_built_in_cell_keeps_its_name() -> None:
 
 def test_source_and_options_are_in_the_key() -> None:
     """An edited file must make other runs, and only of its cell."""
-    mamba, other = rc.Experiment(cell="mamba"), rc.Experiment(cell="lru")
+    mamba, other = rc.Experiment(cell="mamba"), rc.Experiment(cell="torch_lru")
     before = {
         mamba.key,
         other.key,
@@ -203,7 +203,7 @@ def test_a_frozen_parameter_stays() -> None:
     assert not torch.equal(problems[0]["weight_hh"], problems[-1]["weight_hh"])
 
 
-@pytest.mark.parametrize("cell", ["mamba", "slstm", "lru"])
+@pytest.mark.parametrize("cell", ["mamba", "slstm", "torch_lru"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss_at", ["last", "every"])
 def test_the_three_cells_agree_with_unrolled_autograd(cell: str, dtype: str, loss_at: str) -> None:
@@ -217,8 +217,8 @@ def test_the_three_cells_agree_with_unrolled_autograd(cell: str, dtype: str, los
 
 def test_a_lru_is_exact_far_below_the_range_of_floats() -> None:
     """‖∂L/∂s_t‖² = Σ_j |λ_j|^{2 lag} ‖g_j‖²: autograd has zeros from 10^-308 on."""
-    register(OwnCell("lru", LRU, {None: {"r_min": 0.3, "r_max": 0.5}}))
-    experiment = rc.Experiment(cell="lru", hidden_size=3, batch_size=2, sequence_length=3000)
+    register(OwnCell("torch_lru", LRU, {None: {"r_min": 0.3, "r_max": 0.5}}))
+    experiment = rc.Experiment(cell="torch_lru", hidden_size=3, batch_size=2, sequence_length=3000)
     problem = rc.prepare(experiment)
     x, target = problem.batch(0)
     evaluation = rc.evaluate(problem, problem.params, x, target)

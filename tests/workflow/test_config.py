@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import rnn_core as rc
 from study import plan
 from study.config import approval, reader
 from study.config.canonical import canonical
+from study.config.grids import grid_mistakes
 from study.config.idle import without_effect
+from study.settings import described_axes
 from study.tools import write_docs
 from study.tools.write_docs import SCHEMA_FILE
 from tests.support.study_project import ROOT, Project
@@ -199,8 +202,9 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
     "axis", [name for name, axis in rc.experiment.axes().items() if axis.unset and name != "cell_options"]
 )
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
-    value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
-    grid = {"task": "input_mean", "cell": "residual", axis: [None, value]}
+    owner = described_axes()[axis]["cell"]  # of an option of one cell
+    value = 0.5 if owner else {"loss_at": "last"}.get(axis, 3)
+    grid = {"task": "input_mean", "cell": owner or "residual", axis: [None, value]}
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
     approval.check(config, folders=[ROOT])
     experiments = [rc.Experiment(**run) for block in plan.blocks(config).values() for run in block.runs()]
@@ -343,6 +347,27 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
     del small["sweeps"]["clipping"]
     jobs = project.rules_to_run(*project.write_config("small", small))
     assert jobs["run_block"] == 3
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        (
+            {"cell": ["vanilla", "indrnn"], "initializer": ["identity", "ring"]},
+            r"initializer\.1: 'ring' does not apply to the cell 'indrnn'",
+        ),
+        (
+            {"task": "input_mean", "input_correlation": [0.0, 0.5]},
+            "input_correlation: only white_noise has correlated inputs, not input_mean",
+        ),
+    ],
+)
+def test_what_a_cell_or_a_task_cannot_have_is_found_before_the_study(
+    config: dict[str, Any], grid: dict[str, Any], said: str
+) -> None:
+    """An initialiser that a diagonal W_hh cannot have, or a correlation that a task ignores, ends a job in the middle of the study."""
+    config["sweeps"] = {"one": {"seeds": 1, "jobs_over": [], "grid": {"sequence_length": 9, **grid}}}
+    assert re.search(said, "; ".join(f"{'.'.join(map(str, path[3:]))}: {text}" for path, text in grid_mistakes(config)))
 
 
 @pytest.mark.parametrize("cells", ["lstm", ["residual", "gru"], None])
