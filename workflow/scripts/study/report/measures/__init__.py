@@ -20,6 +20,7 @@ from study.report.measures.regimes import (
 )
 from study.report.measures.selection import (
     NETWORK,
+    NOT_COMPARED,
     NUMBERS,
     TRAINING,
     at_longest,
@@ -35,6 +36,7 @@ from study.report.measures.selection import (
 
 __all__ = [
     "NETWORK",
+    "NOT_COMPARED",
     "NUMBERS",
     "REFERENCE",
     "REGIMES",
