@@ -304,3 +304,17 @@ def test_states_and_parameters_of_any_shape(loss_at: str) -> None:
     assert autograd.check(problem, problem.params, x, target, evaluation).relative < 1e-12
     assert rc.check_derivatives(problem.cell, x).relative < 1e-6
     assert np.isfinite(rc.run(experiment).updates["loss"]).all()
+
+
+@pytest.mark.parametrize("optimizer", list(rc.OPTIMIZERS))
+def test_weight_decay_leaves_what_a_module_does_not_train(optimizer: str) -> None:
+    """torch's optimisers are given parameters that train; a frozen one must not shrink. The others decay as those of our cell do."""
+    experiment = elman(task="input_mean", updates=3, optimizer=optimizer, weight_decay=0.5, learning_rate=0.1)
+    seen: list[Any] = []
+    problem = rc.prepare(experiment)
+    problem.params["bias_hh"][:] = 0.25
+    assert problem.frozen == ("bias_hh",)
+    rc.run(replace(experiment, trace_every=1), watch=lambda problem, params, *_: seen.append(dict(params)))
+    start = seen[0]["bias_hh"]
+    assert all((params["bias_hh"] == start).all() for params in seen)
+    assert (abs(seen[-1]["weight_hh"]) != abs(seen[0]["weight_hh"])).any()
