@@ -336,6 +336,25 @@ def test_gated_cells_have_their_law_at_rest_and_no_other(gated: reader.Tables) -
     assert not any(word in html for word in ("Pascanu", "χ", "strip"))
 
 
+def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: Any) -> None:
+    """The caption gave the formula of a GRU beside the line of a Mamba."""
+    data = gradient_norm_by_step.frame(make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)))
+    study = make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)).study
+    for cells, gated, own in (
+        (["gru", "mamba"], True, True),
+        (["mamba", "lru"], False, True),
+        (["gru", "lstm"], True, False),
+    ):
+        named = data.assign(cell=data["cell"].map(dict(zip(("gru", "lstm"), cells, strict=True))))
+        facts = gradient_norm_by_step.facts(named, study)
+        html = render("gradient_norm_by_step", facts=facts | {"claims": []}).replace("\n", " ")
+        assert ("½ I" in html, "of your own cell multiplies by the derivative of its step" in html) == (gated, own)
+        assert (
+            f"For {'a gated cell' * gated}{' and for ' * (gated and own)}{'a cell of your own' * own} the dashed line"
+            in html
+        )
+
+
 def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
     """What was sampled for a setting is left out, or it is not where theory turns."""
     runs = [

@@ -31,9 +31,11 @@ from rnn_core.theory import (
     rate_of,
     rest_affine,
     rest_eigenvalues,
+    rest_rate,
     slope_fluctuation,
 )
 
+LARGEST_AT_REST = 512  # numbers in the state of a user's own cell: its eigenvalues take a tenth of a second
 NO_MEAN_FIELD = "another cell than vanilla, or an initialiser that is none of gaussian, glorot and orthogonal"
 
 PREDICTION = (
@@ -45,7 +47,8 @@ PREDICTION = (
     Column("rest_rate", "number", "ln per step",
            "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
            " I/2 + φ′(0) W/4 (LSTM: φ′(0)²), W that of the candidate. −inf where ρ is zero",
-           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; one of the user's own cells"),
+           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; a state of a user's own cell of more than"
+           f" {LARGEST_AT_REST} numbers"),
     Column("mean_field_rate", "number", "ln per step",
            "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
            null=NO_MEAN_FIELD),
@@ -65,7 +68,7 @@ PREDICTION = (
     Column("critical_radius_predicted", "number", "1",
            "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
            " the critical σ_w times ρ/σ_w. Other cells, and φ = identity: the law at rest, exact. inf if never, 0 if at every radius",
-           null="vanilla: as mean_field_rate; other cells, and φ = identity: as rest_rate; chrono biases"),
+           null="vanilla: as mean_field_rate; other cells, and φ = identity: as rest_rate; chrono biases, one of the user's own cells"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh, for an antisymmetric one of I + ε D̄ (W_hh − W_hhᵀ − γ I). −inf where all slopes are zero",
@@ -199,10 +202,19 @@ def wide_network(phi: Activation, w2: float, u2: float, radius_over_sigma_w: flo
 critical_of_inputs = lru_cache(maxsize=4096)(critical_sigma_w)  # networks that differ in W alone ask for the same
 
 
-def no_prediction_columns() -> dict[str, Any]:
-    """The columns ``PREDICTION`` of a cell of which nothing but its step is known."""
+def prediction_of_own(problem: Problem) -> dict[str, Any]:
+    """The columns ``PREDICTION`` of a cell of which nothing but its step is known: the law at rest alone, which takes no more."""
     nan = math.nan
-    return columns_of_rates(Rates(nan, nan, AtRest(nan, nan), None, nan, nan, vanilla=False), linear_network=False)
+    at_rest = AtRest(_rest_of_own(problem), nan)
+    return columns_of_rates(Rates(nan, nan, at_rest, None, nan, nan, vanilla=False), linear_network=False)
+
+
+def _rest_of_own(problem: Problem) -> float:
+    """nan also where the state has more than ``LARGEST_AT_REST`` numbers, or the step takes no single sequence."""
+    state = problem.cell.state_shapes(problem.params)
+    if sum(math.prod(shape) for shape in state.values()) > LARGEST_AT_REST or not problem.cell.any_batch:
+        return math.nan
+    return rest_rate(problem.cell, problem.params, problem.task.input_size)
 
 
 class Rates(NamedTuple):

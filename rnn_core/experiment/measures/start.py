@@ -14,8 +14,8 @@ from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.growth import growth_columns
 from rnn_core.experiment.measures.prediction import (
     input_rms,
-    no_prediction_columns,
     prediction_columns,
+    prediction_of_own,
     sigma_w2,
 )
 from rnn_core.experiment.measures.sensitivity import sensitivity_columns
@@ -105,8 +105,8 @@ def start_columns(
     """
     windows = states.windows or [settled_window(states.hidden_rms)]
     growth = growth_columns(problem, evaluation, windows)
-    if problem.cell.opaque:  # it has no W_hh that could be measured, and no theory speaks of it
-        matrix, prediction = no_matrix_columns(), no_prediction_columns()
+    if problem.cell.opaque:  # it has no W_hh that could be measured, and the law at rest is all that theory says of it
+        matrix, prediction = no_matrix_columns(), prediction_of_own(problem)
     else:
         W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
         matrix = matrix_columns(W, input_rms(problem, evaluation))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
@@ -164,6 +165,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = [
         *(["linear"] if linear else []),
         *(["at rest"] if data["at_rest"].any() else []),
+        *(["gated at rest"] if data.loc[data["at_rest"], "cell"].isin(CELLS).any() else []),
+        *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
@@ -189,7 +192,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _laws_in_words(linear: bool, at_rest: bool) -> str:
     laws = listed(
-        [*(["the linear law"] if linear else []), *(["the law at rest of gated cells"] if at_rest else [])] or [""]
+        [
+            *(["the linear law"] if linear else []),
+            *(["the law at rest of other cells" if linear else "the law at rest"] if at_rest else []),
+        ]
+        or [""]
     )
     return f", with {laws} dashed" if laws else ""
 
@@ -467,7 +474,7 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     linear = (data["linear"].notna() & ~data["at_rest"]).any()
     law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
     if data["at_rest"].any():
-        law = "linear law; gated cells: at rest" if linear else "law at rest"
+        law = "linear law; other cells: at rest" if linear else "law at rest"
     zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
     leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}

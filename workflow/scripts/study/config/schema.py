@@ -159,8 +159,8 @@ def _sequences() -> dict[str, Any]:
 
 
 def _cells() -> dict[str, Any]:
-    one = {"anyOf": [{"type": kind} for kind in ("number", "boolean", "string")]}
-    swept = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
+    kinds = ["number", "boolean", "string"]  # in one type, so that a mistake is told what all of them are
+    swept = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": kinds}}
     options = "What the class takes besides input_size and hidden_size. A list of values is swept"
     keys = {
         "file": _text(
@@ -173,7 +173,7 @@ def _cells() -> dict[str, Any]:
             "type": "object",
             "description": options,
             "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$(?!\\n)", "maxLength": 64},
-            "additionalProperties": {"anyOf": [*one["anyOf"], {"type": "null"}, swept]},
+            "additionalProperties": {"anyOf": [{"type": [*kinds, "null"]}, swept]},
         },
     }
     return _object("A cell of the user's own: a torch module by its step", keys, ["file", "class"])
