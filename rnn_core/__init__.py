@@ -54,10 +54,10 @@ from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
-from rnn_core.omega import omega
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Momentum
 from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
 from rnn_core.quantiles import EntryQuantiles
+from rnn_core.regularizers import omega
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences
