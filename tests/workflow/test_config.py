@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import rnn_core as rc
 from study import plan
 from study.config import approval, reader
 from study.config.canonical import canonical
+from study.config.grids import grid_mistakes
 from study.config.idle import without_effect
 from study.tools import write_docs
 from study.tools.write_docs import SCHEMA_FILE
@@ -365,6 +367,27 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
     del small["sweeps"]["clipping"]
     jobs = project.rules_to_run(*project.write_config("small", small))
     assert jobs["run_block"] == 3
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        (
+            {"cell": ["vanilla", "indrnn"], "initializer": ["identity", "ring"]},
+            r"initializer\.1: 'ring' does not apply to the cell 'indrnn'",
+        ),
+        (
+            {"task": "input_mean", "input_correlation": [0.0, 0.5]},
+            "input_correlation: only white_noise has correlated inputs, not input_mean",
+        ),
+    ],
+)
+def test_what_a_cell_or_a_task_cannot_have_is_found_before_the_study(
+    config: dict[str, Any], grid: dict[str, Any], said: str
+) -> None:
+    """An initialiser that a diagonal W_hh cannot have, or a correlation that a task ignores, ends a job in the middle of the study."""
+    config["sweeps"] = {"one": {"seeds": 1, "jobs_over": [], "grid": {"sequence_length": 9, **grid}}}
+    assert re.search(said, "; ".join(f"{'.'.join(map(str, path[3:]))}: {text}" for path, text in grid_mistakes(config)))
 
 
 @pytest.mark.parametrize("cells", ["lstm", ["residual", "gru"], None])

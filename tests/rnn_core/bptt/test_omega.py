@@ -17,7 +17,10 @@ import rnn_core as rc
 from rnn_core import compiled
 from rnn_core.arrays import to_numpy
 from rnn_core.omega import COVERED, _Terms
+from rnn_core.oracles import omega as oracle
 from rnn_core.oracles.activations import ACTIVATIONS
+from rnn_core.oracles.compare import Abstains
+from rnn_core.oracles.problems import with_biases
 from tests.support.arrays import DTYPES, LIBRARIES, array, quick, relative
 from tests.support.networks import Network, draw_network, networks, samples
 
@@ -303,6 +306,52 @@ def test_the_setting_is_refused_with_other_cells(cell: str) -> None:
     ):
         rc.Experiment(cell=cell, omega=4.0)
     assert rc.Experiment(cell=cell, omega=0).omega == 0
+
+
+# ---- the engine check's oracle ---------------------------------------------------------------------------------------------------
+
+
+ORACLE_BUGS: dict[str, Callable[..., Any]] = {
+    "transposed": lambda value, gradient: (value, gradient.T),
+    "half the gradient": lambda value, gradient: (value, 0.5 * gradient),
+    "the initial state too": lambda value, gradient: (value * 1.1, gradient),
+}
+
+
+@both_cells
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("activation", "rho", "T"), [("tanh", 1.2, 30), ("relu", 0.4, 200), ("identity", 1.0, 20), ("tanh", 9.0, 400)])  # fmt: skip
+def test_a_study_checks_it(
+    cell: str, activation: str, rho: float, T: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check raises a false alarm, or lets a bug pass; at ratios of 1, too, where all that is left of Ω is rounding."""
+    initializer = "orthogonal" if activation == "identity" else "gaussian"
+    options = {"residual_step": 0.6, "residual_leak": 0.5} if cell == "residual" else {}
+    e = rc.Experiment(cell=cell, activation=activation, spectral_radius=rho, sequence_length=T, hidden_size=7, batch_size=3, initializer=initializer, dtype=dtype, omega=1.0, **options)  # fmt: skip
+    problem = with_biases(rc.prepare(e))
+    x, target = problem.batch(0)
+    evaluation = rc.evaluate(problem, problem.params, x, target)
+    limit = 1e-11 if dtype == "float64" else 1e-4
+    assert oracle.check(problem, problem.params, x, evaluation).relative < limit
+    if activation == "identity":
+        return  # Ω is next to nothing, and so is a tenth of it
+    for bug in ORACLE_BUGS.values():
+        value, gradients = rc.omega(evaluation.tape, evaluation.gradients)
+        wrong, gradient = bug(value, gradients["weight_hh"])
+        monkeypatch.setattr(
+            oracle, "omega", lambda *_, wrong=wrong, gradient=gradient: (wrong, {"weight_hh": gradient})
+        )
+        assert oracle.check(problem, problem.params, x, evaluation).relative > 1e-3
+
+
+def test_the_check_abstains_where_samples_are_too_far_apart() -> None:
+    """A false alarm, or a run that is said to be checked and was not."""
+    e = rc.Experiment(spectral_radius=0.1, sequence_length=5000, hidden_size=5, batch_size=3, omega=1.0)
+    problem = rc.prepare(e)
+    x, target = problem.batch(0)
+    x[:, 1] *= 3.0
+    with pytest.raises(Abstains, match="too far apart"):
+        oracle.check(problem, problem.params, x, rc.evaluate(problem, problem.params, x, target))
 
 
 # ---- what is refused, and planted bugs -------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rnn_core as rc
 from rnn_core.cells import lru
 from rnn_core.theory import memory_sensitivity, rest_rate
+from studies.own_cells.lru import LRU
 from tests.support.arrays import relative, worst_relative
 from tests.support.networks import Network, draw_network
 
@@ -68,6 +70,29 @@ def test_euler_steps_of_an_antisymmetric_network_explode(diffusion: float, expec
         < 0.0
         < rest_rate(rc.AntisymmetricCell(step=0.1, diffusion=0.3), {"weight_hh": W})
     )
+
+
+def test_an_lru_is_the_papers_by_another_program() -> None:
+    """λ turns the other way, or real and imaginary parts are paired wrongly: the torch module of ``studies/own_cells`` is the oracle."""
+    torch.manual_seed(1)
+    module, H, B = LRU(3, 4, 0.5, 0.95).double(), 4, 2
+    p = {name: value.detach().numpy() for name, value in module.named_parameters()}
+    entering = np.exp(p["log_gamma"])[:, None] * p["B"]  # (2, H, D): γ ⊙ B is W_ih
+    weights = lru.pairs_of(np.exp(-np.exp(p["nu"])), np.exp(p["theta"]))
+    params = {"weight_ih": entering.reshape(2 * H, 3), "weight_hh": weights}
+    x = np.random.default_rng(0).standard_normal((12, B, 3))
+    signal = np.random.default_rng(1).standard_normal((B, 2 * H))
+    tape = rc.forward(rc.LRUCell("identity"), params, x)
+    own = rc.forward(rc.TorchCell(module), rc.TorchCell(module).params(), torch.tensor(x))
+    theirs = np.moveaxis(own.hidden.numpy(), 3, 2).reshape(12, B, 2 * H)
+    assert worst_relative(tape.hidden, theirs) <= EXACT
+    as_theirs = torch.tensor(signal.reshape(B, 2, H)).swapaxes(1, 2)
+    ours, other = rc.backward(tape, grad_state={"hidden": signal}), rc.backward(own, grad_state={"hidden": as_theirs})
+    assert worst_relative(ours.x, other.x) <= EXACT
+    assert np.abs(ours.log_norm - other.log_norm).max() <= EXACT
+    # dL/dθ of the paper's λ = exp(−e^ν + iθ'), by the chain rule: e^θ (−Im λ dRe + Re λ dIm).
+    re, im, d_re, d_im = np.concatenate([weights.reshape(2, H), np.asarray(ours.params["weight_hh"]).reshape(2, H)])
+    assert relative(np.exp(p["theta"]) * (re * d_im - im * d_re), other.params["theta"]) <= EXACT
 
 
 @pytest.mark.parametrize(("low", "high", "expected"), [(0.9, 0.99, 13.2645757815), (0.0, 0.99, 3.9965672352)])

@@ -21,7 +21,7 @@ NOTHING = drawing.Nothing(
 SAME_RATE = 0.02  # ln per step
 MOST_KINDS = 4  # rows of the figure
 CLEARLY = 2.0  # errors of an exponent: further from zero it has a sign
-ROUNDING = 1e-9
+ROUNDING = 1e-9  # ln per step
 ALONE: dict[str, Any] = {"color": style.INK, "lw": 1.1, "ls": ":"}
 MEASURED = (
     "lyapunov_max", "lyapunov_error", "surviving_directions", "spectra_lag", "kaplan_yorke_dimension", "entropy_rate",
@@ -344,6 +344,9 @@ def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) 
             ms=4,
             gid="spectrum",
         )
+    low, high = ax.get_ylim()
+    if high - low < ROUNDING:  # all are 0, but for rounding
+        ax.set_ylim(-0.05, 0.05)
     ax.set_title(layout.wrapped(name, 34) if name else "Lyapunov exponents", loc="left")
     ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

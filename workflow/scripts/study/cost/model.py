@@ -272,12 +272,18 @@ def _inputs_of(task: str) -> int:
 
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
-    most: int = max(
-        max(lengths) * settings["batch_size"] * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
+    most: float = max(
+        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)
     return min(copies * most / MIB, limit + most / MIB)
+
+
+def _sequences_at_once(settings: Settings) -> float:
+    """Those of a batch; or of a part of the held-out ones, of which there is no way back to be kept: they count half."""
+    parts = min(settings["held_out_sequences"] or HELD_OUT_SEQUENCES, HELD_OUT_SEQUENCES) if settings["updates"] else 0
+    return max(float(settings["batch_size"]), parts / 2)
 
 
 def _listed_mb(block: Block) -> float:

@@ -23,6 +23,7 @@ from study.report.measures.regimes import (
 )
 from study.report.measures.selection import (
     NETWORK,
+    NOT_COMPARED,
     NUMBERS,
     TRAINING,
     at_longest,
@@ -39,6 +40,7 @@ from study.report.measures.selection import (
 
 __all__ = [
     "NETWORK",
+    "NOT_COMPARED",
     "NUMBERS",
     "REFERENCE",
     "REGIMES",
