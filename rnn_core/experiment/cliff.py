@@ -131,7 +131,7 @@ def descent(
 
     It ends where a parameter is no longer a number.
     """
-    clipping = parse_clipping(rule)
+    clipping, memory = parse_clipping(rule), None
     for update in range(updates + 1):
         if not (math.isfinite(w) and math.isfinite(b)):
             return
@@ -139,7 +139,8 @@ def descent(
         yield w, b, here
         if update < updates:
             at = {"w": np.array([w]), "b": np.array([b])}
-            clipped = clipping({"w": here.grad_weight, "b": here.grad_bias}, at).grads
+            done = clipping({"w": here.grad_weight, "b": here.grad_bias}, at, memory)
+            clipped, memory = done.grads, done.memory
             with np.errstate(over="ignore", invalid="ignore"):  # beyond the range of floats the path ends
                 w, b = (float((at[name] - learning_rate * plain(clipped[name]))[0]) for name in ("w", "b"))
 

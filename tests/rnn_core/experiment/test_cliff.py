@@ -81,6 +81,11 @@ def test_descent_is_descent() -> None:
     for rule, longest in (("norm:0.1", 0.01), ("value:0.1", 0.01 * math.sqrt(2)), ("adaptive:0.5", 1.0)):
         path = np.array([(w, b) for w, b, _ in cliff.descent(UNIT, 5.0, -2.2, rule, 0.1, 80)])
         assert 0 < np.linalg.norm(np.diff(path, axis=0), axis=1).max() <= longest * (1 + 1e-12)
+    remembering = [
+        np.array([(w, b) for w, b, _ in cliff.descent(UNIT, 5.0, -2.2, rule, 0.1, 60)])
+        for rule in ("none", "adagc:1.05", "zclip:2.5")
+    ]
+    assert all(len(path) == 61 for path in remembering) and not np.array_equal(remembering[0], remembering[1])
     thrown = np.array([(w, b) for w, b, _ in cliff.descent(UNIT, 5.0, -2.2, "none", 0.1, 100)])
     assert np.linalg.norm(np.diff(thrown, axis=0), axis=1).max() > 1.0
     assert (
