@@ -40,7 +40,7 @@ class Elman(nn.Module):
 def known() -> None:
     """The cells of these tests."""
     register(OwnCell("elman", Elman, {"scale=0.5": {"scale": 0.5}, "scale=2.0": {"scale": 2.0}}, "d1", "elman.py"))
-    for name, kind in {"mamba": Mamba, "slstm": SLSTM, "torch_lru": LRU}.items():
+    for name, kind in {"mamba": Mamba, "torch_slstm": SLSTM, "torch_lru": LRU}.items():
         register(OwnCell(name, kind, digest="d2", source=f"{name}.py"))
 
 
@@ -203,7 +203,7 @@ def test_a_frozen_parameter_stays() -> None:
     assert not torch.equal(problems[0]["weight_hh"], problems[-1]["weight_hh"])
 
 
-@pytest.mark.parametrize("cell", ["mamba", "slstm", "torch_lru"])
+@pytest.mark.parametrize("cell", ["mamba", "torch_slstm", "torch_lru"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss_at", ["last", "every"])
 def test_the_three_cells_agree_with_unrolled_autograd(cell: str, dtype: str, loss_at: str) -> None:
@@ -233,7 +233,7 @@ def test_a_lru_is_exact_far_below_the_range_of_floats() -> None:
 
 def test_the_unrolled_oracle_sees_a_wrong_gradient() -> None:
     """The oracle that verifies runs of a user's cell must not believe the engine."""
-    problem = rc.prepare(rc.Experiment(cell="slstm", hidden_size=4, batch_size=2, sequence_length=40))
+    problem = rc.prepare(rc.Experiment(cell="torch_slstm", hidden_size=4, batch_size=2, sequence_length=40))
     x, target = problem.batch(0)
     sound = rc.evaluate(problem, problem.params, x, target)
     wrong = {**sound.gradients.params}

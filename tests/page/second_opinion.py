@@ -517,7 +517,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
 
 
 ASKED = ["clipping", "truncation", "optimizer", "learning_rate", "cell", "initializer", "activation"]
-CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru"]
+CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru", "slstm"]
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:

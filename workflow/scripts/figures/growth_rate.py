@@ -121,6 +121,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
+        *(["antisymmetric"] if data["cell"].eq("antisymmetric").any() else []),
         *(["turning"] if _turns(data) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if _theory_turns(data) else []),
