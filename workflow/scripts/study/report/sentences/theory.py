@@ -55,12 +55,17 @@ def _worst_deviation(part: measures.Part, known: pd.DataFrame) -> str:
 def clearly_off(
     tests: list[tuple[dict[str, Any], pd.Series, float]],
 ) -> list[tuple[dict[str, Any], statistics.Interval]]:
-    """The kinds of network whose mean deviation from theory is clearly not zero: one test a kind, all tests of the study judged together."""
-    return [
+    """The kinds of network whose mean deviation from theory is clearly not zero: one test a kind, all tests of the study judged together.
+
+    The interval that is printed beside it must say so, too. Six deviations of one sign pass the test however unequal they are, and one
+    that is far off makes Student's interval reach over zero.
+    """
+    clear = [
         (chosen, statistics.mean(series.to_numpy()))
         for chosen, series, p in tests
         if p <= statistics.LEVEL and len(series) >= statistics.FEWEST_SEEDS
     ]
+    return [(chosen, off) for chosen, off in clear if off.low > 0.0 or off.high < 0.0]
 
 
 def rest_sentence(networks: pd.DataFrame) -> str:
