@@ -97,6 +97,10 @@ CLAIMS = (
         study="pascanu_2013.yaml",
     ),
     Claim(
+        "Pascanu, Mikolov & Bengio 2013", "figure 6", "the loss of one recurrent unit has a wall, at which a gradient step jumps away", "config key `cliff`, figure `cliff`", "rnn_core/experiment/test_cliff.py::test_points_of_known_value",
+        study="cliff.yaml",
+    ),
+    Claim(
         "Pascanu, Mikolov & Bengio 2013", "figure 7", "clipping by norm learns temporal order at lengths where plain SGD does not", "tasks `temporal_order`, `temporal_order_3`; figure `success_rate`",
         "figures/test_success_rate.py", study="pascanu_2013.yaml",
     ),
@@ -147,6 +151,10 @@ CLAIMS = (
         "Tallec & Ollivier 2018", "chrono initialisation", "chrono biases with T_max = 100 give a mean time constant of (T_max + 1)/2", "setting `chrono`", "rnn_core/experiment/test_gate_biases.py::test_the_mean_time_constant_of_chrono", "50.5", _time_constant, 1e-6,
         "remedies.yaml",
     ),
+    Claim("Li et al. 2018", "IndRNN", "every unit listens to itself alone", "`rc.IndRNNCell`", "rnn_core/cells/test_made_of_fewer_numbers.py::test_a_diagonal_cell_is_the_vanilla_cell_with_its_matrix"),
+    Claim("Orvieto et al. 2023", "the linear recurrent unit", "a linear recurrence with complex eigenvalues", "`rc.LRUCell`", "rnn_core/cells/test_made_of_fewer_numbers.py::test_an_lru_is_the_papers_by_another_program", study="own_cells.yaml"),
+    Claim("Beck et al. 2024", "sLSTM", "exponential gates with a stabiliser", "`rc.SLSTMCell`", "rnn_core/cells/test_slstm.py::test_it_is_the_papers_cell_by_another_program", study="own_cells.yaml"),
+    Claim("Gu & Dao 2023", "Mamba", "a selective state space as a step of a user's own", "`rc.TorchCell`, config key `cells`", "own_cells/test_papers.py", study="own_cells.yaml"),
     Claim("Wang et al. 2025", "AdaGC", "every parameter is clipped by the mean of its own norms before", "`clipping: adagc:1.05`", "rnn_core/experiment/test_adapting_clipping.py::test_it_is_the_published_algorithm"),
     Claim("Kumar et al. 2025", "ZClip", "a norm is clipped that lies too many deviations above the mean of those before", "`clipping: zclip:2.5`", "rnn_core/experiment/test_adapting_clipping.py::test_it_is_the_published_algorithm"),
     Claim("Graves 2013", "clipping", "the backward signal is clipped entry by entry at every step", "`clipping: signal:1.0`, `rc.backward(…, signal_threshold=…)`", "rnn_core/bptt/test_truncated.py::test_the_signal_is_clipped_at_every_step"),
