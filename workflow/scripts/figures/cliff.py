@@ -75,8 +75,12 @@ def _title(data: pd.DataFrame, ridge: pd.DataFrame) -> str:
         marked(power(value), "cliff_slope", value, weight=float(w))
         for value, w in zip((low, high), ridge["weight"].iloc[[0, -1]], strict=True)
     ]
-    weights = [marked(number(float(w), 3), "cliff_weight", float(w)) for w in ridge["weight"].iloc[[0, -1]]]
-    return f"The wall's slope multiplies by {times} per unit of weight: from {ends[0]} at w = {weights[0]} to {ends[1]} at w = {weights[1]}."
+    first, last = (marked_setting(float(w)) for w in ridge["weight"].iloc[[0, -1]])
+    return f"The wall's slope multiplies by {times} per unit of weight: from {ends[0]} at w = {first} to {ends[1]} at w = {last}."
+
+
+def marked_setting(weight: float) -> str:
+    return marked(number(weight, 3), "cliff_weight", weight)
 
 
 def slope_per_weight(ridge: pd.DataFrame) -> float:
