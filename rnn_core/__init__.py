@@ -30,7 +30,7 @@ What each name is for:
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
   gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient.
-- Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``, ``IndRNNCell``, ``AntisymmetricCell``, ``LRUCell``;
+- Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``, ``IndRNNCell``, ``AntisymmetricCell``, ``LRUCell``, ``SLSTMCell``;
   ``Cell`` is their base.
   ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
@@ -54,10 +54,10 @@ from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
-from rnn_core.omega import omega
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Momentum
 from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
 from rnn_core.quantiles import EntryQuantiles
+from rnn_core.regularizers import omega
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences

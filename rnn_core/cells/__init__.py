@@ -15,6 +15,7 @@ from rnn_core.cells.lru import LRUCell
 from rnn_core.cells.lstm import LSTMCell
 from rnn_core.cells.own import TorchCell
 from rnn_core.cells.residual import ResidualCell
+from rnn_core.cells.slstm import SLSTMCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.choices import Registry, choose
 
@@ -31,6 +32,7 @@ CELLS: Registry[type[Cell]] = Registry(
             IndRNNCell,
             AntisymmetricCell,
             LRUCell,
+            SLSTMCell,
         )
     },
 )
@@ -51,6 +53,7 @@ __all__ = [
     "LRUCell",
     "LSTMCell",
     "ResidualCell",
+    "SLSTMCell",
     "TorchCell",
     "VanillaCell",
 ]

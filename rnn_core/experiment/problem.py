@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,14 @@ class Problem:
     task: Task
     params: Params
     device: str
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parameters of a user's module that ask for no gradient: training leaves them, with weight decay too."""
+        if not self.cell.opaque:
+            return ()
+        cell: Any = self.cell
+        return tuple(name for name in cell.params() if name not in cell.trainable)
 
     def batch(self, update: int) -> tuple[Array, Array]:
         """The training batch of ``update``: x (T, B, D) and its target, on the device."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, Params, namespace
+from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import (
     check_data,
     check_data_by_task,
@@ -157,7 +158,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
                 del batch  # the next one is written where it lies, which the processor still holds at hand
                 batch = _evaluate_update(problem, params, update, starts.memory_budget)
             row, clipped = update_columns(experiment, batch.evaluation, params, memory)
-            following = optimizer.step(params, clipped.grads) if experiment.updates else params
+            following = _stepped(optimizer, params, clipped.grads, problem) if experiment.updates else params
             row["finite"] = row["finite"] and all_finite(*following.values())
             if row["finite"] and looks_at_held_out(experiment, update):
                 held_out = held_out_of(problem, following, starts.memory_budget)
@@ -190,6 +191,11 @@ def optimizer_of(experiment: Experiment) -> Optimizer:
     """The optimiser of a run, before its first step."""
     decay = {"weight_decay": experiment.weight_decay} if experiment.weight_decay else {}
     return OPTIMIZERS[experiment.optimizer](experiment.learning_rate, **decay)
+
+
+def _stepped(optimizer: Optimizer, params: Params, grads: Gradient, problem: Problem) -> Params:
+    following = optimizer.step(params, grads)
+    return {**following, **{name: params[name] for name in problem.frozen}} if problem.cell.opaque else following
 
 
 class EvaluatedBatch(NamedTuple):

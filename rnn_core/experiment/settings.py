@@ -16,8 +16,8 @@ from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
 from rnn_core.initializers import INITIALIZERS, OF_OWN_SIZE, check_size
-from rnn_core.omega import COVERED, ONLY
 from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.regularizers import COVERED, ONLY
 from rnn_core.scalars import as_python
 from rnn_core.tasks import GENERATED
 

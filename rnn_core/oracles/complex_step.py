@@ -59,6 +59,7 @@ class Derivatives:
         hidden: dL/dh_t, (K, B, H): through the loss and through step t + 1.
         cell: dL/dc_t, (K, B, H): through h_t and through step t + 1; None for a cell without one.
         x: dL/dx_t, (K, B, D).
+        parts: the total derivative by every part of the state by its name, as ``hidden``.
     """
 
     params: State
@@ -67,6 +68,7 @@ class Derivatives:
     hidden: np.ndarray
     cell: np.ndarray | None
     x: np.ndarray
+    parts: State
 
 
 # ---- a network of complex numbers --------------------------------------------------------------------------------------
@@ -154,6 +156,7 @@ class _ComplexNetwork:
     gates: int
     phi: Function
     gate: Function
+    softplus: Function
     options: Mapping[str, float]
     nudge: State
 
@@ -284,13 +287,13 @@ class _Run:
     ) -> tuple[State, np.ndarray | None]:
         """The state after step t, and which copies lost an imaginary part to underflow; ``x`` instead of x[t]."""
         activation = ACTIVATIONS[self.activation]
-        phi, gate = _Watched(activation.complex), _Watched(ACTIVATIONS["sigmoid"].complex)
+        phi, gate, softplus = (_Watched(ACTIVATIONS[name].complex) for name in (self.activation, "sigmoid", "softplus"))
         curved = activation.complex if activation.piecewise_linear else phi
-        network = _ComplexNetwork(w, self.cell.gates, curved, gate, self.options, nudge)
+        network = _ComplexNetwork(w, self.cell.gates, curved, gate, softplus, self.options, nudge)
         after = self.cell.step(network, self.x[t] if x is None else x, state)
         if not all(np.isfinite(part).all() for part in after.values()):
             raise OutOfRange(f"a state is not finite at step {t} (counted from 0)")
-        flags = [f.vanished for f in (phi, gate) if f.vanished is not None]
+        flags = [f.vanished for f in (phi, gate, softplus) if f.vanished is not None]
         return after, np.any(np.broadcast_arrays(*flags), axis=0) if flags else None
 
     def advance(self, copies: _Copies, w: _Weights, t: int) -> None:
@@ -477,7 +480,10 @@ def complex_step_gradients(
             try:
                 by_parameter = {name: _of_parameter(run, name) for name in plain}
                 first, at_steps = _of_states(run, chosen, initial)
-                return Derivatives(by_parameter, first, chosen, at_steps["hidden"], at_steps.get("cell"), at_steps["x"])
+                parts = {name: at_steps[name] for name in row.states}
+                return Derivatives(
+                    by_parameter, first, chosen, parts["hidden"], parts.get("cell"), at_steps["x"], parts
+                )
             except _TooLargeAStep:
                 if run.h <= SMALLEST_STEP:
                     raise

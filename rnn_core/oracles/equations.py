@@ -39,6 +39,10 @@ class Network(Protocol):
     def gate(self) -> Callable[[Any], Any]:
         """The sigmoid."""
 
+    @property
+    def softplus(self) -> Callable[[Any], Any]:
+        """ln(1 + e^a)."""
+
     def linear(self, kind: str, a: Any) -> Any:
         """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H). W_hh is what ``Cell.matrix`` makes of its weights."""
 
@@ -90,6 +94,16 @@ def antisymmetric(net: Network, x: Any, state: State) -> State:
     """Chang et al. 2019, equation 11."""
     change = net.phi(net.linear("ih", x) + net.linear("hh", state["hidden"]))
     return {"hidden": net.seen("hidden", state["hidden"] + change * net.options["step"])}
+
+
+def slstm(net: Network, x: Any, state: State) -> State:
+    """Beck et al. 2024, equations 8 to 17, of c/n and ln n."""
+    z, i, f, o = net.blocks(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    kept = state["normaliser"] - net.softplus(-f)  # ln (f n), for ln σ(f) = −softplus(−f)
+    n = net.seen("normaliser", kept + net.softplus(i - kept))
+    share = net.gate(i - kept)
+    c = net.seen("cell", net.gate(kept - i) * state["cell"] + share * net.phi(z))
+    return {"hidden": net.seen("hidden", net.gate(o) * c), "cell": c, "normaliser": n}
 
 
 # ---- W_hh where it is made of the weights ------------------------------------------------------------------------------------
@@ -147,6 +161,7 @@ CELLS: dict[str, Cell] = {
     "gru": Cell(gru, gates=3),
     "gru_reset_before": Cell(gru_reset_before, gates=3),
     "lstm": Cell(lstm, gates=4, states=("hidden", "cell")),
+    "slstm": Cell(slstm, gates=4, states=("hidden", "cell", "normaliser")),
     "indrnn": Cell(vanilla, matrix=_diagonal, weights=lambda G, H: (H,)),  # Li et al. 2018
     "antisymmetric": Cell(antisymmetric, options={"step": 0.1, "diffusion": 0.0}, matrix=_antisymmetric),
     "lru": Cell(vanilla, matrix=_complex_diagonal, weights=lambda G, H: (H,)),  # Orvieto et al. 2023

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.omega import omega
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.compare import Abstains, Error, worst
 from rnn_core.oracles.problems import options_of
+from rnn_core.regularizers import omega
 from rnn_core.scaling import mantissa_and_exponents, plain
 
 FURTHEST = 600.0  # in ln: of a sample that is further below the others of its step, dL/dh_t of the whole batch may have lost entries

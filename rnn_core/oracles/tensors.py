@@ -29,6 +29,7 @@ class TensorNetwork:
     gates: int
     phi: Callable[[Tensor], Tensor]
     gate: Callable[[Tensor], Tensor]
+    softplus: Callable[[Tensor], Tensor]
     options: Mapping[str, float]
     matrix: Callable[[Tensor, Mapping[str, float]], Tensor]
 
@@ -46,11 +47,11 @@ class TensorNetwork:
 
 def step_of(cell: str, activation: str, options: Mapping[str, float] | None = None) -> Step:
     """One step of a cell; ``options`` that are not given have their defaults."""
-    row, phi, gate = CELLS[cell], ACTIVATIONS[activation].tensor, ACTIVATIONS["sigmoid"].tensor
+    row, (phi, gate, softplus) = CELLS[cell], (ACTIVATIONS[name].tensor for name in (activation, "sigmoid", "softplus"))
     numbers = {**row.options, **(options or {})}
 
     def step(params: Params, x: Tensor, state: State) -> State:
-        return row.step(TensorNetwork(params, row.gates, phi, gate, numbers, row.matrix), x, state)
+        return row.step(TensorNetwork(params, row.gates, phi, gate, softplus, numbers, row.matrix), x, state)
 
     return step
 

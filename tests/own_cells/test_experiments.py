@@ -316,3 +316,27 @@ def test_states_and_parameters_of_any_shape(loss_at: str) -> None:
     assert autograd.check(problem, problem.params, x, target, evaluation).relative < 1e-12
     assert rc.check_derivatives(problem.cell, x).relative < 1e-6
     assert np.isfinite(rc.run(experiment).updates["loss"]).all()
+
+
+class HalfFrozen(Elman):
+    """With a bias that is not trained, and not zero."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.bias_hh.data.fill_(0.25)
+
+
+@pytest.mark.parametrize("optimizer", list(rc.OPTIMIZERS))
+def test_weight_decay_leaves_what_a_module_does_not_train(optimizer: str) -> None:
+    """torch's optimisers are given parameters that train; a frozen one must not shrink."""
+    register(OwnCell("half_frozen", HalfFrozen, digest="d3", source="half_frozen.py"))
+    experiment = rc.Experiment(
+        cell="half_frozen", task="input_mean", updates=3, trace_every=1, optimizer=optimizer, weight_decay=0.5, learning_rate=0.1, **SMALL
+    )  # fmt: skip
+    seen: list[Any] = []
+    rc.run(experiment, watch=lambda problem, params, *_: seen.append((problem.frozen, dict(params))))
+    assert len(seen) == 3
+    for frozen, params in seen:
+        assert frozen == ("bias_hh",)
+        assert (params["bias_hh"] == 0.25).all()
+    assert (seen[-1][1]["weight_hh"] != seen[0][1]["weight_hh"]).any()

@@ -543,7 +543,7 @@ ASKED = [
     "initializer",
     "activation",
 ]
-CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru"]
+CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru", "slstm"]
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:

@@ -148,7 +148,7 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     runs = runs[runs["task"] == commonest_task(tables)]
     if quality == "update_milliseconds":
         seconds = tables["timings"].drop_duplicates("run_key").set_index("run_key")["seconds"]
-        made = runs["first_nonfinite_update"].fillna(runs["updates"] - 1) + 1
+        made = runs["updates_to_success"].fillna(runs["first_nonfinite_update"].fillna(runs["updates"] - 1) + 1)
         return (1000.0 * seconds[runs["run_key"]].to_numpy() / made.to_numpy()).astype(float)
     values = runs[quality].astype(float)
     classified = runs["baseline_accuracy"].notna()

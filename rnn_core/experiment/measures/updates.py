@@ -11,7 +11,7 @@ from rnn_core.clipping import Clipped, Gradient, compare, global_log_norm, parse
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.settings import Experiment
-from rnn_core.omega import omega
+from rnn_core.regularizers import omega
 from rnn_core.scaling import add, times
 
 LARGEST_LOG = 700.0  # exp of more would overflow

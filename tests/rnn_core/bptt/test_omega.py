@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,13 +13,13 @@ import torch
 from hypothesis import given
 
 import rnn_core as rc
-from rnn_core import compiled
+from rnn_core import compiled, regularizers
 from rnn_core.arrays import to_numpy
-from rnn_core.omega import COVERED, _Terms
 from rnn_core.oracles import omega as oracle
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.compare import Abstains
 from rnn_core.oracles.problems import with_biases
+from rnn_core.regularizers import COVERED, _Terms
 from tests.support.arrays import DTYPES, LIBRARIES, array, quick, relative
 from tests.support.networks import Network, draw_network, networks, samples
 
@@ -401,7 +400,7 @@ def test_a_lost_sample_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a pass of its own a sample of 10^-5000 counts as nothing."""
     network = draw_network("vanilla", T=5000, B=3, H=5, gain=0.1, loss_at="last", with_state=False)
     network.x[:, 1] *= 3.0
-    monkeypatch.setattr(sys.modules["rnn_core.omega"], "HELD", {"float64": math.inf})
+    monkeypatch.setattr(regularizers, "HELD", {"float64": math.inf})
     tape, grads = network.run()
     assert rc.omega(tape, grads)[0] != pytest.approx(by_directions(tape, network)[0], rel=1e-3)
 

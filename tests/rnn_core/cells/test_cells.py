@@ -176,6 +176,8 @@ def test_saturated_gates_keep_their_digits(cell: str, activation: str, seed: int
     ):  # z near 1: near 0, h_{t-1} - n_t is a difference of two saturated n in any program
         first = network.cell.gates.index("update") * 3
         bias[first : first + 3] = np.abs(bias[first : first + 3])
+    if cell == "slstm":  # for the same reason w near 0: shut inputs, and nothing forgotten
+        bias[3:6], bias[6:9] = -np.abs(bias[3:6]), np.abs(bias[6:9])
     saturated = replace(network, params={**network.params, "bias_ih": bias})
     assert_agrees(*saturated.run(), complex_step_program(saturated), EXACT)
 
@@ -249,7 +251,7 @@ def test_two_halves_make_a_whole(cell: str, library: str) -> None:
     for name in network.cell.state_names:
         joined = xp.concat([first.states(name), second.states(name)])
         np.testing.assert_array_equal(to_numpy(joined), to_numpy(whole_tape.states(name)))
-        assert worst_relative(xp.concat([getattr(early, name), getattr(late, name)]), getattr(whole, name)) <= EXACT
+        assert worst_relative(xp.concat([early.parts[name], late.parts[name]]), whole.parts[name]) <= EXACT
         assert relative(early.state[name], whole.state[name]) <= EXACT
     assert worst_relative(xp.concat([early.x, late.x]), whole.x) <= EXACT
     for name in whole.params:
@@ -294,7 +296,7 @@ def test_renaming_hidden_units_renames_their_gradients(cell: str, data: st.DataO
     (tape, before), (other_tape, after) = network.run(), other.run()
     for name in network.cell.state_names:
         assert worst_relative(other_tape.states(name), tape.states(name)[..., order]) <= EXACT, name
-        assert worst_relative(getattr(after, name), getattr(before, name)[..., order]) <= EXACT, name
+        assert worst_relative(after.parts[name], before.parts[name][..., order]) <= EXACT, name
         assert relative(after.state[name], before.state[name][..., order]) <= EXACT, name
     for name, value in renamed(before.params).items():
         assert relative(after.params[name], value) <= EXACT, name

@@ -367,12 +367,51 @@ class OnePartOfTheState(rc.LRUCell):
         return np.concatenate([(dv * factor).sum(axis=1)[: H - H // 2], right[H - H // 2 :]])
 
 
+class NormaliserForgotten(rc.SLSTMCell):
+    """Nothing flows back through the normaliser."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        du, dv, before = super().backward(params, saved, dstate)
+        return du, dv, {**before, "normaliser": 0.0 * before["normaliser"]}
+
+
+class NormaliserThroughTheGateAlone(rc.SLSTMCell):
+    """What the normaliser sends to the one before it is forgotten; its way through w_t is right."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        return super().backward(params, saved, {**dstate, "normaliser": 0.0 * dstate["normaliser"]})
+
+
+class NoPathThroughO(rc.SLSTMCell):
+    """dL/dc_t without what c_t does through h_t."""
+
+    def total(self, saved: Any, dstate: State) -> State:
+        return dstate
+
+
+class ShareTurnedRound(rc.SLSTMCell):
+    """1 - w for w in the backward pass."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        a, d, w, keep, *rest = saved
+        return super().backward(params, (a, d, keep, w, *rest), dstate)
+
+
+class CandidateAfterForBefore(rc.SLSTMCell):
+    """c_t for c_{t-1} in dw_t."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        *kept, _, c = saved
+        return super().backward(params, (*kept, c, c), dstate)
+
+
 OWN: list[type[rc.Cell]] = [
     NoPathThroughH, NoPathThroughC, ForgetGateForgotten, OutputSlopeAtTheValue, CellAfterForCellBefore,
     ResetAfterForBefore, ResetBeforeForAfter, CandidateBiasOutside, ResetMissingInWeights,
     *(bug(rc.CELLS[cell]) for bug in (update_gate_turned_round, reset_gate_missing) for cell in GRUS),
     StepForgotten, LeakForgotten, NoSkip, WeightsOfTheNextUnit, PlaceAboveTheDiagonalAlone, SignOfTheTranspose, DiffusionForgotten,
     EulerStepForgotten, EigenvaluesOfTheConjugate, OnePartOfTheState,
+    NormaliserForgotten, NormaliserThroughTheGateAlone, NoPathThroughO, ShareTurnedRound, CandidateAfterForBefore,
 ]  # fmt: skip
 
 

@@ -170,6 +170,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
+        *(["antisymmetric"] if laws and data["cell"].eq("antisymmetric").any() else []),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
         *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
         *(["three radii"] if data["fewer"].any() else ["all radii"] if data["chosen"].any() else []),
@@ -472,7 +473,10 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
     linear = (data["linear"].notna() & ~data["at_rest"]).any()
-    law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
+    own = [cell for cell in ("residual", "antisymmetric") if data["cell"].eq(cell).any()]
+    law = r"linear law $\rho^{\mathrm{lag}}$" + (
+        f" ({' and '.join(own)}: {'their' if len(own) > 1 else 'its'} own ρ)" if own else ""
+    )
     if data["at_rest"].any():
         law = "linear law; other cells: at rest" if linear else "law at rest"
     zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}

@@ -130,6 +130,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["used"] if _is_marked(data) else []),
         *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(CELLS)).any() else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
+        *(["antisymmetric"] if data["cell"].eq("antisymmetric").any() else []),
         *(["turning"] if _turns(data) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if _theory_turns(data) else []),

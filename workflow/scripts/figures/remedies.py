@@ -109,7 +109,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """
     known = {column.name for column in columns_of("runs")}
     asked = [name for name in QUALITIES if name in known]
-    end = ("baseline_accuracy", "baseline_loss", "first_nonfinite_update", "held_out_accuracy", "held_out_loss")
+    end = (
+        "baseline_accuracy", "baseline_loss", "first_nonfinite_update", "held_out_accuracy", "held_out_loss", "updates_to_success",
+    )  # fmt: skip
     runs = measures.trained(tables.runs(*dict.fromkeys([*asked, *end])))
     if runs.empty:
         return pd.DataFrame()
@@ -147,6 +149,7 @@ def _with_costs(runs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
     """With ``update_milliseconds``, the wall time of a run over the updates that it made; the result of a run that broke down is what nothing learnt gets."""
     runs = measures.results(runs).merge(timings, on="run_key", how="left")
     made = runs["updates"].where(runs["first_nonfinite_update"].isna(), runs["first_nonfinite_update"] + 1)
+    made = runs["updates_to_success"].fillna(made)  # a run that succeeds ends there
     metric = str(runs["metric"].iloc[0])
     return runs.assign(update_milliseconds=1000.0 * runs["seconds"] / made, **{metric: runs["result"]})
 

@@ -15,6 +15,7 @@ from study import PROJECT
 from study.config.schema import schema
 from study.settings import axis_defaults
 from study.tables.columns import ASKED_FOR, MEANING, TABLES, THEORY, columns_of
+from study.tools import papers
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
 COLUMNS_PAGE = PROJECT / "docs" / "tables.md"
@@ -81,6 +82,7 @@ def write() -> None:
     SCHEMA_FILE.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     COLUMNS_PAGE.write_text(columns_page(), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+    papers.PAGE.write_text(papers.page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
