@@ -108,12 +108,8 @@ def _path_words(data: pd.DataFrame, rule: str, path: pd.DataFrame) -> str:
     updates = marked_count(int(end["update"]), "path_updates", **of)
     loss = marked(number(float(end["loss"]), 2), "path_loss", float(end["loss"]), **of)
     left = _left(data, path)
-    gone = (
-        f", leaves the map at update {marked_count(left, 'left_at', **of)}"
-        if left is not None
-        else ", stays on the map"
-    )
-    return f"{name}, the path has a longest step of {longest}{gone}, and a loss of {loss} after {updates} updates."
+    gone = "stays on the map" if left is None else f"leaves the map at update {marked_count(left, 'left_at', **of)}"
+    return f"{name}, the longest step is {longest}. The path {gone}, and its loss is {loss} after {updates} updates."
 
 
 def _left(data: pd.DataFrame, path: pd.DataFrame) -> int | None:
