@@ -18,9 +18,10 @@ from study.report.words import plain
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "gallery.md"
 PICTURES = ROOT / "docs" / "images"
-STUDIES = ("config.yaml", "studies/cells.yaml", "studies/ten_thousand.yaml")
+STUDIES = ("config.yaml", "studies/cells.yaml", "studies/cliff.yaml", "studies/ten_thousand.yaml")
 LEFT_OUT = {  # figures that show in another study what an earlier one has shown
     "cells": {"engine_checks", "training_traces", "clipping_norms"},
+    "cliff": {"engine_checks", "growth_rate"},
     "ten_thousand": {"engine_checks", "gradient_norm_by_step"},
 }
 WIDTH = 1100  # pixels; the text of a figure is then as large as that of the page

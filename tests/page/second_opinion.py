@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.page import second_opinion_spectra, second_opinion_start, second_opinion_training, second_opinion_weights
+from tests.page import (
+    second_opinion_cliff,
+    second_opinion_spectra,
+    second_opinion_start,
+    second_opinion_training,
+    second_opinion_weights,
+)
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
@@ -644,6 +650,7 @@ KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
     **second_opinion_spectra.KINDS,
+    **second_opinion_cliff.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
