@@ -101,6 +101,23 @@ def test_runs_without_a_threshold_of_success_show_nothing(make_study: Any) -> No
     assert success_rate.frame(make_study(plain_runs)).empty
 
 
+def test_a_run_that_ended_at_its_success_keeps_its_loss(make_study: Any) -> None:
+    """A median over the runs that still train is that of the slow ones, or a run that succeeded counts as one that learnt nothing."""
+    curves = importlib.import_module("figures.learning_curves")
+    early = [
+        {**ASKED, "updates": 40, "record_every": 1, "ends_at": 12 if seed == 0 else None, "seed": seed,
+         "success": seed == 0, "updates_to_success": 12 if seed == 0 else None} for seed in range(2)
+    ]  # fmt: skip
+    tables = make_study(early)
+    data = curves.frame(tables)
+    (ended,) = data.loc[data["seed"] == 0, "run_key"].unique()
+    own = data[data["run_key"] == ended].sort_values("update")
+    assert own["update"].max() > 38 and own.loc[own["update"] > 12, "loss"].nunique() == 1
+    assert own["last_loss"].iloc[0] == pytest.approx(np.median([2.0 / (1 + u) for u in range(2, 12)]))
+    facts = curves.facts(data, tables.study)
+    assert "keeps its last loss" in render("learning_curves", facts=facts)
+
+
 def test_many_panels_draw_on_both_screens(make_study: Any) -> None:
     """Panels of several sweeps overlap, or a caption does not render."""
     several = [
