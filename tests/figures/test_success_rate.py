@@ -73,6 +73,24 @@ def test_a_difference_is_claimed_where_a_test_says_so(make_study: Any, better: i
     assert claimed in claims and ("more often" in claims) == (better == 8)
 
 
+def test_the_page_says_how_many_succeed(make_study: Any) -> None:
+    """The answer in short says nothing of success, or counts other runs than the figure."""
+    tables = make_study(runs({"none": {10: 1, 20: 0}, "norm:1.0": {10: 8, 20: 4}}, seeds=8))
+    said = " ".join(map(plain, tables.study.answer))
+    low, high = (round(100 * end) for end in binomtest(6, 8).proportion_ci(method="wilson"))
+    few, some = (
+        (2 / 16 + 1.96**2 / 8 + side * 1.96 * (4 / 8 * (15 / 256) + (1.96 / 8) ** 2) ** 0.5) / 2 / (1 + 1.96**2 / 8)
+        for side in (-1, 1)
+    )
+    assert (
+        f"1 of 16 runs with no clipping succeed ({round(100 * few)} % to {round(100 * some)} %) and 12 of 16 with norm:1.0 ({low} % to {high} %), within 1000 updates"
+        in said
+    )
+    assert "The median success takes 300." in said
+    none = " ".join(map(plain, make_study(runs({"none": {10: 0}}, seeds=2)).study.answer))
+    assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
+
+
 def test_published_marks_stand_only_beside_their_settings(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A published number is drawn beside runs of another setting, or not beside its own."""
     known = {axis: value for axis, value in success_rate.PUBLISHED[0]["settings"].items() if axis != "omega"}
