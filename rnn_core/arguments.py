@@ -58,18 +58,18 @@ def _check_weights(cell: Cell, params: Params, x: Array) -> None:
             hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
             raise ValueError(f"params: {name} is missing; the cell {cell.name!r} needs it{hint}")
         check_alike(name, params[name], "x", x)
-        if params[name].ndim != 2:
+        if params[name].ndim != 2 and (name == "weight_ih" or len(cell.recurrent_shape(1)) == 2):
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
-    if D == params["weight_hh"].shape[0] != rows:  # it would fit the recurrent matrix the other way round
+    if params["weight_hh"].shape[:1] == (D,) != (rows,):  # it would fit the recurrent matrix the other way round
         raise ValueError(f"weight_ih: shape {(rows, D)} looks transposed; with this weight_hh it is ({D}, inputs)")
     gates = len(cell.gates)
     H = rows // gates
     if rows != gates * H or H < 1:
         raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {gates} blocks of H rows")
     blocks = "H" if gates == 1 else f"{gates}H"
-    expected = {"weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
-    letters = {"weight_hh": f"({blocks}, H)", "bias_ih": f"({blocks},)", "bias_hh": f"({blocks},)"}
+    expected = {"weight_hh": cell.recurrent_shape(H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    letters = {"weight_hh": cell.recurrent_letters, "bias_ih": f"({blocks},)", "bias_hh": f"({blocks},)"}
     for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
         missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
         if name not in expected and name != "weight_ih" and missing and get_close_matches(name, missing, cutoff=0.85):

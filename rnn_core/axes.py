@@ -25,11 +25,12 @@ class Axis:
         kind: ``choice``, ``name``, ``integer``, ``number`` or ``rule`` (a clipping rule).
         meaning, unit, label: for the schema, the column and the figures.
         choices: allowed values of a ``choice``, names of the rules of a ``rule``.
-        minimum, maximum: smallest and largest allowed number; ``above`` is a bound that is itself not allowed.
+        minimum, maximum: smallest and largest allowed number; ``above`` and ``below`` are bounds that are themselves not allowed.
         unset: what None means; empty where None is not allowed.
         training: it acts on training alone. Nothing that is measured at the start depends on it.
         checked: which values of a sweep an engine check must see: ``all``, both ``ends``, or any one, the ``first``.
         built_in: why only a built-in cell has it, and a user's own has None; empty if every cell has it.
+        cells: the cells that have it; empty if all have.
     """
 
     kind: str
@@ -40,10 +41,12 @@ class Axis:
     minimum: int | None = None
     maximum: int | None = None
     above: float | None = None
+    below: float | None = None
     unset: str = ""
     training: bool = False
     checked: str = "all"
     built_in: str = ""
+    cells: tuple[str, ...] = ()
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed.
@@ -74,6 +77,7 @@ class Axis:
             (self.minimum is not None and number < self.minimum)
             or (self.maximum is not None and number > self.maximum)
             or (self.above is not None and number <= self.above)
+            or (self.below is not None and number >= self.below)
         )
 
     def article(self) -> str:
@@ -83,6 +87,8 @@ class Axis:
         noun = "an integer" if self.kind == "integer" else "a number"
         if self.maximum is not None:
             return f"{noun} from {self.minimum} to {self.maximum}"
+        if self.minimum is not None and self.below is not None:
+            return f"{noun} from {self.minimum} to below {self.below:g}"
         if self.minimum is not None:
             return f"{noun} of at least {self.minimum}"
         return f"{noun} above {self.above:g}" if self.above is not None else noun
@@ -108,6 +114,8 @@ class Axis:
                 schema["maximum"] = self.maximum
             if self.above is not None:
                 schema["exclusiveMinimum"] = self.above
+            if self.below is not None:
+                schema["exclusiveMaximum"] = self.below
         return schema
 
 
@@ -115,6 +123,7 @@ def axis(default: Any, kind: str, meaning: str, unit: str, label: str, **limits:
     """A dataclass field that carries its ``Axis``."""
     if isinstance(limits.get("choices"), Iterable):
         limits["choices"] = tuple(limits["choices"])
+    limits["cells"] = tuple(limits.get("cells", ()))
     return field(default=default, metadata={"axis": Axis(kind, meaning, unit, label, **limits)})
 
 

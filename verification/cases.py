@@ -74,12 +74,17 @@ class Network:
     growth_rate: float
 
 
+def regimes_of(cell: str) -> tuple[str, ...]:
+    """An antisymmetric cell adds to its state, and with a small diffusion it forgets nothing: its gradients do not vanish."""
+    return tuple(regime for regime in REGIMES if (cell, regime) != ("antisymmetric", "vanishing"))
+
+
 def all_cases(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Iterator[Case]:
     """The full matrix."""
     for T in sorted(lengths, reverse=True):  # the longest first, so that no process ends alone with one of them
         for cell in rc.CELLS:
             for activation in rc.ACTIVATIONS:
-                for regime in REGIMES:
+                for regime in regimes_of(cell):
                     for loss_at in LOSS_AT:
                         yield Case(cell, activation, regime, T, loss_at, seed)
 
@@ -126,6 +131,8 @@ def _experiment(case: Case) -> rc.Experiment:
     options: dict[str, Any] = {}
     if case.cell == "residual":
         options = {"residual_leak": 0.0, "residual_step": 0.05} if case.regime == "critical" else {"residual_leak": 0.6}
+    if case.cell == "antisymmetric":
+        options = {"antisymmetric_step": 0.05 if case.regime == "critical" else 0.6, "antisymmetric_diffusion": 0.1}
     return rc.Experiment(
         task="white_noise",
         cell=case.cell,
@@ -161,13 +168,16 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
     Where the inputs are to hold the units, x are the preactivations to hold, (steps, B, H).
     """
     gates, H, T, held = rc.CELLS[case.cell].gates, HIDDEN, case.sequence_length, _is_held(case)
-    rows = len(gates) * H
+    rows, shape = len(gates) * H, rc.CELLS[case.cell](case.activation).recurrent_shape(H)
+    # Where units do not mix, one that is off at one step has lost its gradient for good: calm inputs, and relu's bias, keep them on.
+    alone = len(shape) == 1
+    on = 1.0 if alone and case.activation == "relu" else 0.0
     small = TINY if case.regime == "exploding" and T > LONG and _scalable(case) else 1.0
     offsets = np.repeat(_gate_offsets(gates), H)
     params = {
-        "weight_ih": rng.standard_normal((rows, HOLDING if held else INPUTS)) * (0.1 if held else 0.4),
-        "weight_hh": rng.standard_normal((rows, H)) / math.sqrt(H),
-        "bias_ih": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
+        "weight_ih": rng.standard_normal((rows, HOLDING if held else INPUTS)) * (0.1 if held or alone else 0.4),
+        "weight_hh": rng.standard_normal(shape) / (math.sqrt(H) if len(shape) == 2 else 1.0),
+        "bias_ih": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets + on),
         "bias_hh": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
         "weight_ho": rng.standard_normal((1, H)) / math.sqrt(H),
         "bias_ho": rng.standard_normal(1),
@@ -176,7 +186,7 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
         params["weight_ih"][_candidate(case)] = np.linalg.qr(rng.standard_normal((HOLDING, H)))[0].T
     x = small * rng.standard_normal((max(T, HORIZON), BATCH, H if held else INPUTS))
     target = rng.standard_normal((BATCH, 1) if case.loss_at == "last" else (T, BATCH, 1))
-    return params, 0.4 * x if held else x, target
+    return params, (0.2 if alone else 0.4) * x if held else x, target
 
 
 def _gate_offsets(gates: tuple[str, ...]) -> list[float]:
@@ -235,7 +245,7 @@ def _with_strength(case: Case, cell: rc.Cell, base: Params, strength: float) -> 
     W, b, rows = base["weight_hh"].copy(), base["bias_hh"].copy(), _candidate(case)
     W *= min(1.0, strength) * (0.5 if len(cell.gates) > 1 else 1.0)
     W[rows] = strength * base["weight_hh"][rows]
-    b[rows] -= W[rows] @ np.full(HIDDEN, float(cell.phi.f(np.zeros(1))[0]))
+    b[rows] -= cell.recurrent_matrix(W)[rows] @ np.full(HIDDEN, float(cell.phi.f(np.zeros(1))[0]))
     return {**base, "weight_hh": W, "bias_hh": b}
 
 

@@ -79,7 +79,7 @@ def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, expo
     if tape.cell.opaque:
         return tape.cell.parameter_gradients(tape.params, list(segment.saved), dv, exponent)
     x = swap(tape.x[segment.start : segment.stop])
-    sums = {"weight_ih": sum_over_time(du, exponent, x), "weight_hh": recurrent_sum(tape.cell, segment, dv, exponent)}
+    sums = {"weight_ih": sum_over_time(du, exponent, x), "weight_hh": recurrent_sum(tape, segment, dv, exponent)}
     if "bias_ih" in tape.params:
         sums["bias_ih"] = sum_over_time(du, exponent)
     if "bias_hh" in tape.params:
@@ -87,10 +87,15 @@ def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, expo
     return sums
 
 
-def recurrent_sum(cell: Cell, segment: Segment, dv: Array, exponent: np.ndarray) -> Array | Scaled:
-    """Σ_t dv_t h_{t-1}^T, or block by block of rows where the cell multiplies W_hh by something else than h_{t-1}."""
-    xp, h_prev = namespace(dv), segment.states["hidden"][:-1]
+def recurrent_sum(tape: Tape, segment: Segment, dv: Array, exponent: np.ndarray) -> Array | Scaled:
+    """dL/d(weight_hh) = Σ_t dv_t h_{t-1}^T, or block by block of rows where the cell multiplies W_hh by something else than h_{t-1}.
+
+    Where W_hh is made of ``weight_hh``, the cell says what of these products counts.
+    """
+    xp, cell, h_prev = namespace(dv), tape.cell, segment.states["hidden"][:-1]
     both = exponent + segment.exponent[:-1]
+    if not cell.outer_products:
+        return sum_of_products(dv, both, h_prev, lambda d, h: cell.recurrent_gradient(tape.params, *_wide(d, h)))
     count = len(cell.factors(segment.saved[0], h_prev[0]))
     if count == 1:
         return sum_over_time(dv, both, h_prev)
@@ -101,6 +106,11 @@ def recurrent_sum(cell: Cell, segment: Segment, dv: Array, exponent: np.ndarray)
         for i in range(count)
     ]
     return at_one_exponent(concat(blocks))
+
+
+def _wide(*parts: Array | None) -> list[Array]:
+    """(steps, rows, B) each, as (rows, steps · B): steps and samples side by side."""
+    return [namespace(x).reshape(namespace(x).moveaxis(x, 0, 1), (x.shape[1], -1)) for x in parts if x is not None]
 
 
 def sum_over_time(d: Array, exponent: np.ndarray, factor: Array | None = None) -> Array | Scaled:

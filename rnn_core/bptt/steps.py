@@ -84,6 +84,7 @@ class Taken(NamedTuple):
         careful: the number of steps that were taken layer by layer.
         given: of an opaque cell what its steps were given, (steps, rows, B), and its exponents; None of other cells.
         compiled_can_go_on: whether compiled steps may be tried next.
+        one_exponent_is_short: whether compiled steps with one exponent for all samples came to an end after few steps.
     """
 
     start: int
@@ -97,6 +98,7 @@ class Taken(NamedTuple):
     careful: int = 0
     given: tuple[Array, np.ndarray] | None = None
     compiled_can_go_on: bool = True
+    one_exponent_is_short: bool = False
 
 
 # ---- by the textbook loop, and with care where that ends early ------------------------------------------------------------
@@ -180,9 +182,12 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
 
 
 def compiled_steps(
-    back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart, kept: dict[str, Array]
+    back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart, kept: dict[str, Array], apart: bool
 ) -> Taken | None:
-    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``."""
+    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``.
+
+    ``apart``: every sample has an exponent from the start.
+    """
     if not back.compiles(segment):
         return None
     t = segment.start + stop - 1
@@ -201,7 +206,7 @@ def compiled_steps(
         direct_exponent=g.exponent[:stop], joins=g.joins[:stop], results=results, first=part.start, sums_over=back.sums_over,
         window=back.window or 0, after=back.tape.x.shape[0] - 1 - t,
     )  # fmt: skip
-    together = (columns[1] == columns[1][0]).all()
+    together = not apart and (columns[1] == columns[1][0]).all()
     done = compiled.run_backward(task, *columns) if together else None
     if done is None or not done.number:
         done = compiled.run_backward(task, *columns, apart=True)
@@ -226,6 +231,7 @@ def _taken_by_compiled(back: BackwardPass, part: Segment, task: compiled.Backwar
         shares=shares,
         log_norm_samples={} if samples is None else {part.start + before + t: norms for t, norms in enumerate(samples)},
         compiled_can_go_on=not done.stuck or samples is None,
+        one_exponent_is_short=done.stuck and samples is None and done.number < STEPS_BETWEEN,
     )
 
 

@@ -6,17 +6,35 @@ To add one: a file here, forward above backward; below, its import, its row in `
 
 from __future__ import annotations
 
+from rnn_core.cells.antisymmetric import AntisymmetricCell
 from rnn_core.cells.base import Cell
 from rnn_core.cells.gru import GRUCell
 from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
+from rnn_core.cells.indrnn import IndRNNCell
+from rnn_core.cells.lru import LRUCell
 from rnn_core.cells.lstm import LSTMCell
 from rnn_core.cells.own import TorchCell
 from rnn_core.cells.residual import ResidualCell
+from rnn_core.cells.slstm import SLSTMCell
 from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.choices import Registry, choose
 
 CELLS: Registry[type[Cell]] = Registry(
-    "cells", {cell.name: cell for cell in (VanillaCell, ResidualCell, GRUCell, GRUResetBeforeCell, LSTMCell)}
+    "cells",
+    {
+        cell.name: cell
+        for cell in (
+            VanillaCell,
+            ResidualCell,
+            GRUCell,
+            GRUResetBeforeCell,
+            LSTMCell,
+            IndRNNCell,
+            AntisymmetricCell,
+            LRUCell,
+            SLSTMCell,
+        )
+    },
 )
 
 
@@ -27,11 +45,15 @@ def make_cell(name: str, activation: str, **options: float) -> Cell:
 
 __all__ = [
     "CELLS",
+    "AntisymmetricCell",
     "Cell",
     "GRUCell",
     "GRUResetBeforeCell",
+    "IndRNNCell",
+    "LRUCell",
     "LSTMCell",
     "ResidualCell",
+    "SLSTMCell",
     "TorchCell",
     "VanillaCell",
 ]

@@ -16,12 +16,13 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.initializers import recurrent_matrix
+from rnn_core.choices import Registry
+from rnn_core.initializers import Draw, drawn, recurrent_matrix
 from rnn_core.scalars import as_python, is_integer, is_number
 
 
 class Cell(ABC):
-    """Equations, no arrays. A cell has G gates of H units: ``weight_hh`` is (G·H, H).
+    """Equations, no arrays. A cell has G gates of H units. W_hh is (G·H, H), and ``weight_hh`` is W_hh, or the numbers that it is made of.
 
     One step receives the input part u_t = W_ih x_t + b_ih, which is computed for many t in one product, and the state before
     it. It returns ``saved``, all that its backward step will need.
@@ -33,11 +34,16 @@ class Cell(ABC):
         state_names: the parts of the state. The first is the one that the loss acts on: ``grad_hidden`` joins it, and
             ``hidden`` and ``log_norm`` are about it.
         options: the numbers that the constructor takes besides the activation.
+        keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
+        writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
         opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
             dv the gradients that it was given, from which ``parameter_gradients`` of many steps are found together.
         any_batch: several batches may be put side by side, as if they were one.
+        outer_products: dL/d(weight_hh) is Σ_t dv_t h_{t-1}^T, for h_{t-1} or what ``factors`` names. What it is for another cell,
+            ``recurrent_gradient`` says.
+        draws: of a cell whose W_hh has a form of its own, what each initializer draws: (rng, H) -> ``weight_hh``. None: any matrix.
 
     Raises:
         ValueError: the activation is not registered.
@@ -47,9 +53,13 @@ class Cell(ABC):
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
     options: ClassVar[tuple[str, ...]] = ()
+    keeping_gate: ClassVar[str | None] = None
+    writing_gate: ClassVar[str | None] = None
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
     any_batch: bool = True
+    outer_products: ClassVar[bool] = True
+    draws: ClassVar[Registry[Draw] | None] = None
 
     def __init__(self, activation: str = "tanh") -> None:
         self.phi = activations.activation(activation)
@@ -94,7 +104,30 @@ class Cell(ABC):
 
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """The shape of every part of one sample's state."""
-        return dict.fromkeys(self.state_names, (int(params["weight_hh"].shape[1]),))
+        return dict.fromkeys(self.state_names, (self.units_of(params["weight_hh"].shape),))
+
+    # ---- what the recurrent parameter is ---------------------------------------------------------------------------------
+
+    def recurrent_shape(self, hidden_size: int) -> tuple[int, ...]:
+        """The shape of ``weight_hh``."""
+        return len(self.gates) * hidden_size, hidden_size
+
+    def units_of(self, shape: tuple[int, ...]) -> int:
+        """H, from the shape of ``weight_hh``."""
+        return int(shape[-1])
+
+    @property
+    def recurrent_letters(self) -> str:
+        """The shape of ``weight_hh`` as messages have it: (4H, H)."""
+        return "(H, H)" if len(self.gates) == 1 else f"({len(self.gates)}H, H)"
+
+    def recurrent_matrix(self, weight_hh: Any) -> Any:
+        """W_hh (G·H, H) from ``weight_hh``, NumPy."""
+        return weight_hh
+
+    def recurrent_gradient(self, params: Params, dv: Array, factor: Array) -> Array:
+        """dL/d(weight_hh) of steps and samples side by side: dv (G·H, N), and what W_hh multiplies, (H, N)."""
+        return dv @ factor.T
 
     def start_gradients(self, params: Params, state: dict[str, Any]) -> dict[str, Any]:
         """What dL/d(initial state), by name, adds to the parameter gradients, where the initial state was made from parameters."""
@@ -145,7 +178,7 @@ class Cell(ABC):
             return None
         if len(self.gates) == 1:
             [(phi, a)] = self.nonlinearities(saved)
-            known = self.jacobian(params["weight_hh"], phi.df(a)[:, 0])
+            known = self.jacobian(self.recurrent_matrix(params["weight_hh"]), phi.df(a)[:, 0])
             if known is not None:
                 return known
         S = H * len(self.state_names)
@@ -164,16 +197,18 @@ class Cell(ABC):
         """H, from a checked ``weight_hh`` and biases."""
         if "weight_hh" not in params:
             raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
-        shape, gates = params["weight_hh"].shape, len(self.gates)
-        letters = "H" if gates == 1 else f"{gates}H"
-        if len(shape) != 2 or 0 in shape or shape[0] != gates * shape[1]:
-            raise ValueError(f"weight_hh: shape {tuple(shape)} does not fit; the cell {self.name!r} has ({letters}, H)")
+        shape, gates = tuple(params["weight_hh"].shape), len(self.gates)
+        H, letters = self.units_of(shape) if shape else 0, "H" if gates == 1 else f"{gates}H"
+        if H < 1 or shape != self.recurrent_shape(H):
+            raise ValueError(
+                f"weight_hh: shape {shape} does not fit; the cell {self.name!r} has {self.recurrent_letters}"
+            )
         for name in ("bias_ih", "bias_hh"):
-            if name in params and params[name].shape != shape[:1]:
+            if name in params and params[name].shape != (gates * H,):
                 raise ValueError(
-                    f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({shape[0]},), which is ({letters},)"
+                    f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({gates * H},), which is ({letters},)"
                 )
-        return int(shape[1])
+        return H
 
     def step_bound(self, sigma_max: float) -> float | None:
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
@@ -188,10 +223,13 @@ class Cell(ABC):
         spectral_radius: float | None = 1.0,
         input_scale: float = 1.0,
         bias: bool = True,
+        *,
+        weight_scale: float | None = None,
     ) -> Params:
         """Parameters with torch.nn's names, shapes and gate order, NumPy float64.
 
-        The recurrent matrix of each gate has the given spectral radius, measured; None leaves it as drawn. Entries of ``weight_ih`` are normal
+        The recurrent matrix of each gate has the given spectral radius, measured; or, with a ``weight_scale`` and a
+        ``spectral_radius`` of None, entries of that standard deviation over √H. With neither it stays as drawn. Entries of ``weight_ih`` are normal
         with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
         input_scale². Biases are zero, or left out.
 
@@ -205,13 +243,31 @@ class Cell(ABC):
         if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
-        blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in self.gates]
+        weight_hh = self.drawn_recurrent(rng, hidden_size, initializer, spectral_radius, weight_scale)
         rows = len(self.gates) * hidden_size
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
-            "weight_hh": np.concatenate(blocks),
+            "weight_hh": weight_hh,
         }
         return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
+
+    def drawn_recurrent(
+        self,
+        rng: np.random.Generator,
+        hidden_size: int,
+        initializer: str,
+        spectral_radius: float | None,
+        weight_scale: float | None,
+    ) -> np.ndarray:
+        """``weight_hh`` such that the W_hh of every gate has the given spectral radius, measured, or the given scale."""
+        if self.draws is None:
+            scale = {"rho": spectral_radius, "sigma_w": weight_scale}
+            return np.concatenate([recurrent_matrix(rng, hidden_size, initializer, **scale) for _ in self.gates])
+        if weight_scale is not None:
+            raise ValueError(
+                f"weight_scale: {weight_scale!r} is not allowed with cell {self.name!r}, whose W_hh has a form of its own"
+            )
+        return drawn(rng, hidden_size, initializer, spectral_radius, self.draws, self.recurrent_matrix)
 
     def __repr__(self) -> str:
         """Python that makes the cell again."""

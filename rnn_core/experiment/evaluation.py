@@ -27,6 +27,9 @@ class DirectPart:
     Called with (start, stop) it gives the rows start … stop - 1, shape (steps, B, H), or None where none of them carries a
     loss. Outputs at fewer steps than the sequence has are those of its last steps. Where a state has another shape than (B, H),
     rows have it too: ``shape`` is that of one sample.
+
+    Attributes:
+        first: rows before it are zero.
     """
 
     def __init__(self, params: Params, dy: Array | Scaled, steps: int, shape: tuple[int, ...] | None = None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rnn_core import readout
+from rnn_core import gate_biases, readout
 from rnn_core.arrays import Array, Params, like, namespace, place
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
@@ -36,6 +37,14 @@ class Problem:
     task: Task
     params: Params
     device: str
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parameters of a user's module that ask for no gradient: training leaves them, with weight decay too."""
+        if not self.cell.opaque:
+            return ()
+        cell: Any = self.cell
+        return tuple(name for name in cell.params() if name not in cell.trainable)
 
     def batch(self, update: int) -> tuple[Array, Array]:
         """The training batch of ``update``: x (T, B, D) and its target, on the device."""
@@ -89,17 +98,28 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         experiment.initializer,
         experiment.spectral_radius,
         experiment.input_scale,
+        weight_scale=experiment.weight_scale,
     )
+    params["bias_ih"] += _gate_bias(cell, experiment)
     params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
     with np.errstate(over="ignore"):  # the check below says so
         placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
-    for field, name in (("spectral_radius", "weight_hh"), ("input_scale", "weight_ih")):
+    scale = "spectral_radius" if experiment.weight_scale is None else "weight_scale"
+    for field, name in ((scale, "weight_hh"), ("input_scale", "weight_ih")):
         if not all_finite(placed[name]):
             raise ValueError(
                 f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
                 f"entries of {name} leave its range"
             )
     return Problem(experiment, cell, task, placed, device)
+
+
+def _gate_bias(cell: Cell, experiment: Experiment) -> np.ndarray:
+    """(G·H,), from a stream of its own: weights are the same with and without."""
+    if experiment.chrono is not None:
+        rng = stream(experiment.seed, "biases")
+        return gate_biases.chrono(cell, rng, experiment.hidden_size, experiment.chrono)
+    return gate_biases.uniform(cell, experiment.hidden_size, experiment.forget_bias or 0.0)
 
 
 def _of_own_cell(experiment: Experiment, task: Task, device: str) -> Problem:
@@ -146,6 +166,7 @@ def _posed(experiment: Experiment, data: Sequences | None) -> Task:
         drawn = kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
         if e.held_out_sequences is not None:
             drawn.held_out_sequences = e.held_out_sequences
+        drawn.correlation = e.input_correlation
         return drawn
     if e.held_out_sequences is not None:
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, Params, namespace
+from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import (
     check_data,
     check_data_by_task,
@@ -35,7 +36,7 @@ from rnn_core.experiment.measures import (
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
-from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.optimizers import OPTIMIZERS, Optimizer
 from rnn_core.scaling import all_finite
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
@@ -148,15 +149,16 @@ def _run_groups(
 def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) -> Result:
     """One run, from its draw to its summary. Without training it is update 0 without a step of the optimiser."""
     problem, batch, trace, start = starts.start_of(experiment)
-    params, optimizer = problem.params, OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
+    params, optimizer, memory = problem.params, optimizer_of(experiment), None
     traces, rows = [], []
     for update in range(max(1, experiment.updates)):
         held_out = None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             if update > 0:
+                del batch  # the next one is written where it lies, which the processor still holds at hand
                 batch = _evaluate_update(problem, params, update, starts.memory_budget)
-            row, grads = update_columns(experiment, batch.evaluation, params)
-            following = optimizer.step(params, grads) if experiment.updates else params
+            row, clipped = update_columns(experiment, batch.evaluation, params, memory)
+            following = _stepped(optimizer, params, clipped.grads, problem) if experiment.updates else params
             row["finite"] = row["finite"] and all_finite(*following.values())
             if row["finite"] and looks_at_held_out(experiment, update):
                 held_out = held_out_of(problem, following, starts.memory_budget)
@@ -174,7 +176,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
             rows.append(row)
         if done or not row["finite"]:
             break
-        params = following
+        params, memory = following, clipped.memory
     end = end_columns(problem, held_out, update + 1)
     breakdown = breakdown_columns(batch.evaluation, row["finite"])
     return Result(
@@ -183,6 +185,17 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
         summary={**start, **end, **breakdown},
         experiment=experiment,
     )
+
+
+def optimizer_of(experiment: Experiment) -> Optimizer:
+    """The optimiser of a run, before its first step."""
+    decay = {"weight_decay": experiment.weight_decay} if experiment.weight_decay else {}
+    return OPTIMIZERS[experiment.optimizer](experiment.learning_rate, **decay)
+
+
+def _stepped(optimizer: Optimizer, params: Params, grads: Gradient, problem: Problem) -> Params:
+    following = optimizer.step(params, grads)
+    return {**following, **{name: params[name] for name in problem.frozen}} if problem.cell.opaque else following
 
 
 class EvaluatedBatch(NamedTuple):
@@ -242,7 +255,7 @@ class SharedStarts:
             else:
                 states = measure_states(problem.cell, evaluation.tape, evaluation.ends, slopes=True)
             trace = trace_columns(evaluation, states, self.traces)
-            summary = start_columns(problem, evaluation, trace, states)
+            summary = start_columns(problem, evaluation, trace, states, self.traces)
         start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)
         if not experiment.updates:
             self._longest = self._longest or (evaluation.tape, states)

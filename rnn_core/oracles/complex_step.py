@@ -59,6 +59,7 @@ class Derivatives:
         hidden: dL/dh_t, (K, B, H): through the loss and through step t + 1.
         cell: dL/dc_t, (K, B, H): through h_t and through step t + 1; None for a cell without one.
         x: dL/dx_t, (K, B, D).
+        parts: the total derivative by every part of the state by its name, as ``hidden``.
     """
 
     params: State
@@ -67,6 +68,7 @@ class Derivatives:
     hidden: np.ndarray
     cell: np.ndarray | None
     x: np.ndarray
+    parts: State
 
 
 # ---- a network of complex numbers --------------------------------------------------------------------------------------
@@ -81,6 +83,7 @@ class _Weights:
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     columns: np.ndarray | None = None  # of a matrix
     size: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    matrix: Callable[[np.ndarray], np.ndarray] = lambda w: w  # W_hh, from its weights
 
     def linear(self, kind: str, a: np.ndarray) -> np.ndarray:
         """W a + b, complex (C, B, G·H), or (B, G·H) where nothing in it has copies; ``a`` is (C, B, K) or (B, K).
@@ -89,6 +92,7 @@ class _Weights:
         tiny part beside the large one.
         """
         W, b = self.values[f"weight_{kind}"], self.values.get(f"bias_{kind}")
+        W = W if kind == "ih" else self.matrix(W)
         flat = a.reshape(-1, a.shape[-1])
         out = combine(flat.real @ W.T, flat.imag @ W.T).reshape(*a.shape[:-1], -1)
         if b is not None:
@@ -97,9 +101,23 @@ class _Weights:
             return out
         copies = np.arange(len(self.rows))
         out = np.array(np.broadcast_to(out, (len(copies), *out.shape[-2:])))
+        if self.name == "weight_hh":  # an entry may stand at several places of W_hh
+            changed = np.broadcast_to(a, (len(copies), *a.shape[-2:])) @ self._changes(W).swapaxes(1, 2)
+            perturbed: np.ndarray = out + 1j * self.size[:, None, None] * changed
+            return perturbed
         factor = np.broadcast_to(a, (len(copies), *a.shape[-2:]))[copies, :, self.columns] if self._in_matrix else 1.0
         out[copies, :, self.rows] += 1j * self.size[:, None] * factor
         return out
+
+    def _changes(self, W: np.ndarray) -> np.ndarray:
+        """What W_hh changes by for a unit of the entry that each copy has changed, (C, G·H, H)."""
+        blank = np.zeros_like(self.values["weight_hh"])
+        at_zero, changes = self.matrix(blank), np.empty((len(self.rows), *W.shape))
+        for copy, row in enumerate(self.rows):
+            one = blank.copy()
+            one[row if self.columns is None else (row, self.columns[copy])] = 1.0
+            changes[copy] = self.matrix(one) - at_zero
+        return changes
 
     @property
     def _in_matrix(self) -> bool:
@@ -138,6 +156,7 @@ class _ComplexNetwork:
     gates: int
     phi: Function
     gate: Function
+    softplus: Function
     options: Mapping[str, float]
     nudge: State
 
@@ -245,7 +264,7 @@ class _Run:
     def __post_init__(self) -> None:
         for t in range(len(self.x)):
             before = {name: part[None] for name, part in self.base[t].items()}
-            after = self.step(_Weights(self.params), t, before, {}, None)[0]
+            after = self.step(self.weights(), t, before, {}, None)[0]
             self.base.append({name: part[0].real.copy() for name, part in after.items()})
         # What multiplies a perturbation within a step: h is smaller where it is large.
         factors = [*self.params.values(), self.x, *(part for state in self.base for part in state.values())]
@@ -253,18 +272,28 @@ class _Run:
         if largest > 1.0:
             self.h = max(SMALLEST_STEP, self.h * 2.0 ** -math.frexp(largest)[1])
 
+    def weights(self, name: str | None = None, *entries: np.ndarray | None) -> _Weights:
+        """The parameters, one copy an entry of ``name`` with an imaginary part."""
+
+        def matrix(w: np.ndarray) -> np.ndarray:
+            return np.asarray(self.cell.matrix(w, self.options))
+
+        rows, columns = entries or (np.zeros(0, dtype=np.int64), None)
+        assert rows is not None
+        return _Weights(self.params, name, rows, columns, matrix=matrix)
+
     def step(
         self, w: _Weights, t: int, state: State, nudge: State, x: np.ndarray | None
     ) -> tuple[State, np.ndarray | None]:
         """The state after step t, and which copies lost an imaginary part to underflow; ``x`` instead of x[t]."""
         activation = ACTIVATIONS[self.activation]
-        phi, gate = _Watched(activation.complex), _Watched(ACTIVATIONS["sigmoid"].complex)
+        phi, gate, softplus = (_Watched(ACTIVATIONS[name].complex) for name in (self.activation, "sigmoid", "softplus"))
         curved = activation.complex if activation.piecewise_linear else phi
-        network = _ComplexNetwork(w, self.cell.gates, curved, gate, self.options, nudge)
+        network = _ComplexNetwork(w, self.cell.gates, curved, gate, softplus, self.options, nudge)
         after = self.cell.step(network, self.x[t] if x is None else x, state)
         if not all(np.isfinite(part).all() for part in after.values()):
             raise OutOfRange(f"a state is not finite at step {t} (counted from 0)")
-        flags = [f.vanished for f in (phi, gate) if f.vanished is not None]
+        flags = [f.vanished for f in (phi, gate, softplus) if f.vanished is not None]
         return after, np.any(np.broadcast_arrays(*flags), axis=0) if flags else None
 
     def advance(self, copies: _Copies, w: _Weights, t: int) -> None:
@@ -296,7 +325,7 @@ def _of_parameter(run: _Run, name: str) -> np.ndarray:
     finished = []
     for start in range(0, value.size, chunk):
         entries = np.unravel_index(np.arange(start, min(start + chunk, value.size)), value.shape)
-        w = _Weights(run.params, name, entries[0], entries[1] if value.ndim == 2 else None)
+        w = run.weights(name, entries[0], entries[1] if value.ndim == 2 else None)
         copies = _Copies.of(run.at_rest(0, len(entries[0])), apart=False)
         for t in range(len(run.x)):
             run.advance(copies, w, t)
@@ -318,7 +347,7 @@ def _born_at(run: _Run, t: int) -> _Copies:
     for place, name in enumerate(names):
         nudge[name] = np.zeros((C, B, H), dtype=np.complex128)
         nudge[name][D + place * H + np.arange(H), :, np.arange(H)] = 1j * run.h
-    state, vanished = run.step(_Weights(run.params), t, run.at_rest(t, C), nudge, x)
+    state, vanished = run.step(run.weights(), t, run.at_rest(t, C), nudge, x)
     copies = _Copies.of(state, apart=True)
     copies.note_losses(vanished)
     return copies
@@ -338,7 +367,7 @@ def _followed(run: _Run, births: Sequence[int]) -> _Copies:
     copies = _from_initial_state(run) if -1 in births else None
     for t in range(max(0, births[0]), len(run.x)):
         if copies is not None:
-            run.advance(copies, _Weights(run.params), t)
+            run.advance(copies, run.weights(), t)
         if t in births:
             born = _born_at(run, t)
             copies = born if copies is None else copies.join(born)
@@ -451,7 +480,10 @@ def complex_step_gradients(
             try:
                 by_parameter = {name: _of_parameter(run, name) for name in plain}
                 first, at_steps = _of_states(run, chosen, initial)
-                return Derivatives(by_parameter, first, chosen, at_steps["hidden"], at_steps.get("cell"), at_steps["x"])
+                parts = {name: at_steps[name] for name in row.states}
+                return Derivatives(
+                    by_parameter, first, chosen, parts["hidden"], parts.get("cell"), at_steps["x"], parts
+                )
             except _TooLargeAStep:
                 if run.h <= SMALLEST_STEP:
                     raise
@@ -473,7 +505,12 @@ def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndar
     if x.ndim != 3 or grad_hidden.ndim != 3 or x.shape[:2] != grad_hidden.shape[:2] or not len(x):
         raise ValueError(f"x {x.shape} and grad_hidden {grad_hidden.shape}: expected (T, B, D) and (T, B, H), T ≥ 1")
     rows, H = row.gates * grad_hidden.shape[2], grad_hidden.shape[2]
-    expected = {"weight_ih": (rows, x.shape[2]), "weight_hh": (rows, H), "bias_ih": (rows,), "bias_hh": (rows,)}
+    expected = {
+        "weight_ih": (rows, x.shape[2]),
+        "weight_hh": row.weights(row.gates, H),
+        "bias_ih": (rows,),
+        "bias_hh": (rows,),
+    }
     for name in {"weight_ih", "weight_hh", *params}:
         if name not in params or params[name].shape != choose("parameter", name, expected):
             shape = params[name].shape if name in params else "missing"

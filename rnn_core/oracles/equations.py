@@ -17,6 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
+from rnn_core.arrays import like
+
 State = dict[str, Any]  # by name, each (…, H): of torch tensors or of complex NumPy arrays
 
 
@@ -35,8 +39,12 @@ class Network(Protocol):
     def gate(self) -> Callable[[Any], Any]:
         """The sigmoid."""
 
+    @property
+    def softplus(self) -> Callable[[Any], Any]:
+        """ln(1 + e^a)."""
+
     def linear(self, kind: str, a: Any) -> Any:
-        """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H)."""
+        """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H). W_hh is what ``Cell.matrix`` makes of its weights."""
 
     def blocks(self, a: Any) -> Sequence[Any]:
         """``a`` (…, G·H) cut into one block (…, H) a gate."""
@@ -82,6 +90,50 @@ def lstm(net: Network, x: Any, state: State) -> State:
     return {"hidden": net.seen("hidden", net.gate(o) * net.phi(c)), "cell": c}
 
 
+def antisymmetric(net: Network, x: Any, state: State) -> State:
+    """Chang et al. 2019, equation 11."""
+    change = net.phi(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    return {"hidden": net.seen("hidden", state["hidden"] + change * net.options["step"])}
+
+
+def slstm(net: Network, x: Any, state: State) -> State:
+    """Beck et al. 2024, equations 8 to 17, of c/n and ln n."""
+    z, i, f, o = net.blocks(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    kept = state["normaliser"] - net.softplus(-f)  # ln (f n), for ln σ(f) = −softplus(−f)
+    n = net.seen("normaliser", kept + net.softplus(i - kept))
+    share = net.gate(i - kept)
+    c = net.seen("cell", net.gate(kept - i) * state["cell"] + share * net.phi(z))
+    return {"hidden": net.seen("hidden", net.gate(o) * c), "cell": c, "normaliser": n}
+
+
+# ---- W_hh where it is made of the weights ------------------------------------------------------------------------------------
+
+
+def _any_matrix(w: Any, options: Mapping[str, float]) -> Any:
+    return w
+
+
+def _diagonal(w: Any, options: Mapping[str, float]) -> Any:
+    return w[:, None] * like(np.eye(len(w)), w)
+
+
+def _antisymmetric(w: Any, options: Mapping[str, float]) -> Any:
+    return w - w.T - like(options["diffusion"] * np.eye(len(w)), w)
+
+
+def _complex_diagonal(w: Any, options: Mapping[str, float]) -> Any:
+    """Blocks ((Re λ, -Im λ), (Im λ, Re λ)), the two rows of a block half of the units apart; an odd number of units leaves a real one."""
+    m = len(w) // 2
+    eye, both = np.eye(len(w)), len(w) - m
+    of_re, of_im = eye[:both].copy(), np.zeros((m, len(w), len(w)))
+    alone = np.stack([np.outer(row, row) for row in of_re])
+    for j in range(m):
+        alone[j, both + j, both + j] = 1.0
+        of_im[j, both + j, j], of_im[j, j, both + j] = 1.0, -1.0
+    basis = like(np.concatenate([alone, of_im]), w)
+    return (w[:, None, None] * basis).sum(0)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A cell as the oracles know it.
@@ -91,12 +143,16 @@ class Cell:
         gates: blocks of H rows in the weights.
         states: the names of the state's parts.
         options: its numbers, with their defaults.
+        matrix: W_hh (G·H, H) from ``weight_hh`` and the options.
+        weights: the shape of ``weight_hh`` from G and H.
     """
 
     step: Callable[[Network, Any, State], State]
     gates: int = 1
     states: tuple[str, ...] = ("hidden",)
     options: Mapping[str, float] = field(default_factory=dict)
+    matrix: Callable[[Any, Mapping[str, float]], Any] = _any_matrix
+    weights: Callable[[int, int], tuple[int, ...]] = lambda G, H: (G * H, H)
 
 
 CELLS: dict[str, Cell] = {
@@ -105,4 +161,8 @@ CELLS: dict[str, Cell] = {
     "gru": Cell(gru, gates=3),
     "gru_reset_before": Cell(gru_reset_before, gates=3),
     "lstm": Cell(lstm, gates=4, states=("hidden", "cell")),
+    "slstm": Cell(slstm, gates=4, states=("hidden", "cell", "normaliser")),
+    "indrnn": Cell(vanilla, matrix=_diagonal, weights=lambda G, H: (H,)),  # Li et al. 2018
+    "antisymmetric": Cell(antisymmetric, options={"step": 0.1, "diffusion": 0.0}, matrix=_antisymmetric),
+    "lru": Cell(vanilla, matrix=_complex_diagonal, weights=lambda G, H: (H,)),  # Orvieto et al. 2023
 }

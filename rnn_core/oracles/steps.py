@@ -25,6 +25,10 @@ ROWS = 2**18  # numbers of one state that are in work at once
 SPREAD = {"float64": 256, "float32": 32}
 ROUNDING = 2.0  # times eps: by how much numbers are changed to find out what rounding does
 TRIALS = 4  # as many times
+PARTS = (
+    "hidden",
+    "cell",
+)  # of a state, that have a field of their own among gradients; c_t acts through h_t within the step
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def recurrent_errors(ours: Array, states: dict[str, Tensor], step: Step) -> list
         states: the engine's states after every step, each (T, B, H), from a zero state.
     """
     T = step.x.shape[0]
-    claimed = {name: _tensors(getattr(ours, name)) for name in states}
+    claimed = {name: _tensors(_total_of(ours, name)) for name in states}
     leaves = {name: value for name, value in step.p.items() if not name.endswith("_ho")}
     step = replace(step, p=leaves)
     by_name: dict[str, np.ndarray] = {}
@@ -73,6 +77,11 @@ def recurrent_errors(ours: Array, states: dict[str, Tensor], step: Step) -> list
         t = int(np.argmax(errors))
         worst_errors.append(Error(float(errors[t]), name if name.startswith("initial") else f"{name}, t = {t + 1}"))
     return worst_errors + _parameter_errors(ours.params, chunks)
+
+
+def _total_of(ours: Array, name: str) -> Array | Scaled:
+    """The engine's total gradient of a part of the state."""
+    return getattr(ours, name) if name in PARTS else ours.parts[name]
 
 
 def _parameter_errors(ours: dict[str, Array | Scaled], chunks: list[_Chunk]) -> list[Error]:
@@ -142,7 +151,8 @@ class _Chunk:
                 for name, value in again.items():
                     changes[name] = np.fmax(changes[name], step_errors(value, reference[name]))
             errors = {name: np.maximum(0.0, each - ALLOWED * changes[name]) for name, each in errors.items()}
-        for name, log_norm in (("hidden", ours.log_norm), ("cell", ours.log_norm_cell)):
+        norms = {**ours.log_norms, "hidden": ours.log_norm, "cell": ours.log_norm_cell}
+        for name, log_norm in norms.items():
             if name in reference:  # a norm is that of the engine's own total, which is compared by itself
                 own = _part(self.claimed[name], slice(self.start, self.stop))
                 errors[f"log_norm of {name}"] = _log_errors(log_norm[self.start : self.stop], own)
@@ -158,7 +168,7 @@ class _Chunk:
             return _tensors(ours.state[name.rpartition(" ")[2]], whole=True)
         if name == "cell" and self.step.kernel:
             return self._sent_by_equations
-        return _part(_tensors(getattr(ours, name)), own)
+        return _part(_tensors(ours.x if name == "x" else _total_of(ours, name)), own)
 
     def _reference(self, noise: torch.Generator | None = None) -> dict[str, Scaled]:
         """What torch says: states, totals and dL/dx of the steps, and dL/d(initial state) where they are the first."""
@@ -180,6 +190,9 @@ class _Chunk:
                 expected["cell"] = _part(sent["cell"], slice(0, n))
             else:
                 expected["cell"] = _sum(_part(through, slice(0, n)), self._from_next(sent["cell"], n))
+        for name in self.states:  # what acts on later steps alone
+            if name not in PARTS:
+                expected[name] = self._from_next(sent[name], n)
         if self.start == 0:
             expected |= {f"initial state, {name}": _part(sent[name], slice(0, 1)) for name in self.states}
         return expected

@@ -29,10 +29,14 @@ class TensorNetwork:
     gates: int
     phi: Callable[[Tensor], Tensor]
     gate: Callable[[Tensor], Tensor]
+    softplus: Callable[[Tensor], Tensor]
     options: Mapping[str, float]
+    matrix: Callable[[Tensor, Mapping[str, float]], Tensor]
 
     def linear(self, kind: str, a: Tensor) -> Tensor:
-        return functional.linear(a, self.params[f"weight_{kind}"], self.params.get(f"bias_{kind}"))
+        weight = self.params[f"weight_{kind}"]
+        W = weight if kind == "ih" else self.matrix(weight, self.options)
+        return functional.linear(a, W, self.params.get(f"bias_{kind}"))
 
     def blocks(self, a: Tensor) -> tuple[Tensor, ...]:
         return tuple(a.chunk(self.gates, dim=-1))
@@ -43,11 +47,11 @@ class TensorNetwork:
 
 def step_of(cell: str, activation: str, options: Mapping[str, float] | None = None) -> Step:
     """One step of a cell; ``options`` that are not given have their defaults."""
-    row, phi, gate = CELLS[cell], ACTIVATIONS[activation].tensor, ACTIVATIONS["sigmoid"].tensor
+    row, (phi, gate, softplus) = CELLS[cell], (ACTIVATIONS[name].tensor for name in (activation, "sigmoid", "softplus"))
     numbers = {**row.options, **(options or {})}
 
     def step(params: Params, x: Tensor, state: State) -> State:
-        return row.step(TensorNetwork(params, row.gates, phi, gate, numbers), x, state)
+        return row.step(TensorNetwork(params, row.gates, phi, gate, softplus, numbers, row.matrix), x, state)
 
     return step
 

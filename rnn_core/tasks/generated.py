@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -21,6 +22,7 @@ class GeneratedTask(Task):
         default_loss_at, default_input_size: of an experiment that names none.
         own: those of ``loss_at`` and ``input_size`` that belong to the task. An experiment leaves them open, or repeats them.
         shortest: the smallest ``sequence_length`` that has room for what is asked.
+        correlates: inputs may be correlated over steps, by ``correlation`` from step to step; white where that is 0.
         white_inputs: inputs are independent over steps and units, with mean 0 and variance 1. Theories of wide networks ask for it.
         prefixes: a shorter sequence is the beginning of a longer one.
         held_out_sequences: how many no update sees.
@@ -39,6 +41,8 @@ class GeneratedTask(Task):
     white_inputs: ClassVar[bool] = True
     prefixes: ClassVar[bool] = True
     held_out_sequences: int = HELD_OUT_SEQUENCES
+    correlates: ClassVar[bool] = False
+    correlation: float = 0.0
 
     def __init__(self, seed: int, sequence_length: int, batch_size: int, input_size: int, loss_at: str) -> None:
         check_sizes(sequence_length=sequence_length, batch_size=batch_size, input_size=input_size)
@@ -82,13 +86,22 @@ class GeneratedTask(Task):
 
 
 class WhiteNoise(GeneratedTask):
-    """Inputs and targets of white noise, N(0, 1). There is nothing to learn: it probes how gradients travel."""
+    """Inputs and targets of white noise, N(0, 1). There is nothing to learn: it probes how gradients travel.
+
+    With a ``correlation`` r inputs are an AR(1) process, x_t = r x_{t-1} + √(1 − r²) ε_t: E x_t² = 1 and E x_t x_{t+k} = r^|k| from
+    the first step on.
+    """
 
     default_loss_at = "last"
     default_input_size = 8
+    correlates = True
 
     def draw(self, name: str, index: int, size: int) -> Batch:
         x = stream(self.seed, name, index).standard_normal((self.T, size, self.input_size))
+        if self.correlation:
+            x[1:] *= math.sqrt(1.0 - self.correlation**2)
+            for t in range(1, self.T):
+                x[t] += self.correlation * x[t - 1]
         targets = "held_out_targets" if name == "held_out" else "targets"
         target = stream(self.seed, targets, index).standard_normal((size, 1))
         return Batch(x, target if self.loss_at == "last" else target[None].repeat(self.T, axis=0))

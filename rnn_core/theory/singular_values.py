@@ -151,10 +151,13 @@ def _orthogonal(rows: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 
 def _turn(rows: np.ndarray, exponent: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
-    """Make rows p and q of every pair orthogonal; the largest cosine there was. Row q counts times 2^(e_q - e_p) <= 1 beside row p."""
+    """Make rows p and q of every pair orthogonal; the largest cosine there was. Row q counts times 2^(e_q - e_p) beside row p.
+
+    Row p is the larger one. Its exponent may still be the smaller, for a row's norm is up to √S times its largest entry.
+    """
     a, b = rows[p], rows[q]
     alpha, beta, gamma = np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b)
-    square = np.ldexp(1.0, np.clip(2 * (exponent[q] - exponent[p]), -FAR, 0))
+    square = np.ldexp(1.0, np.clip(2 * (exponent[q] - exponent[p]), -FAR, FAR))
     delta = beta * square - alpha
     below = np.abs(delta) + np.hypot(delta, 2.0 * gamma * np.sqrt(square))
     above = np.where(delta < 0.0, -2.0, 2.0) * gamma

@@ -13,6 +13,7 @@ import docutils.utils
 import jinja2
 from matplotlib.axes import Axes
 
+from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, reader, style, words
 from study.settings import axis_defaults
@@ -120,9 +121,9 @@ def entry_row(norm: float, asked: bool) -> Settings:
 
 
 def critical_radius(run: Settings, predicted: bool) -> float | None:
-    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
+    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field, of the identity by the linear law."""
     if run["cell"] in ("vanilla", "residual"):
-        return 1.2 if predicted else None
+        return {"identity": 1.0, "sigmoid": math.inf}.get(run["activation"], 1.2) if predicted else None
     return None if at_rest(run, 1.0) is None else 2.0 + 0.03 * run["seed"]
 
 
@@ -159,7 +160,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
         "dead_samples": 0.0, "sigma_w": 0.95 * radius_of(settings), "sigma_u": settings["input_scale"],
         "rest_rate": at_rest(settings, radius_of(settings)), "mean_field_q": 0.1 if predicted else None,
-        "chi": math.exp(2 * prediction) if predicted else None, "correlation": 1.0 if predicted else None,
+        "chi": math.exp(2 * prediction) if predicted else None, "correlation": given.get("correlation", 1.0) if predicted else None,
         "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": critical_radius(settings, predicted),
         "dynamic_rate": given.get("dynamic"),
         "baseline_loss": 2.3 if trains else None,
@@ -167,6 +168,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         "deviation": None if prediction is None else rate - prediction,
         **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")},
         **weight_row(parts),
+        **{column.name: given[column.name] for column in SENSITIVITY if column.name in given},
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
         "held_out_error": None, "success": given.get("success"), "updates_to_success": given.get("updates_to_success"),
@@ -218,10 +220,13 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
     """
     dead, lags = given.get("dead_directions", 0), [lag for lag in given.get("lags", (1, 3)) if lag <= T]
     exponents = [-math.inf if i >= DIRECTIONS - dead else rate - 0.1 * i for i in range(DIRECTIONS)]
+    first = given.get(
+        "first", 0.0
+    )  # decades by which all directions grow within the first step, beside their exponents
     for i, exponent in enumerate(exponents, start=1):
         of_run = common | {"update": 0, "sample": 0, "i": i}
         for lag in lags:
-            extend(found, of_run | {"lag": lag, "lyapunov_exponent": None, "lyapunov_error": None, "log10_singular_value": exponent * lag / LN10, "log10_gradient_ratio": rate * lag / LN10 - 0.1 if lag < T else None})  # fmt: skip
+            extend(found, of_run | {"lag": lag, "lyapunov_exponent": None, "lyapunov_error": None, "log10_singular_value": exponent * lag / LN10 + first, "log10_gradient_ratio": rate * lag / LN10 - 0.1 if lag < T else None})  # fmt: skip
         extend(found, of_run | {"lag": None, "lyapunov_exponent": exponent, "lyapunov_error": 0.01, "log10_singular_value": None, "log10_gradient_ratio": None})  # fmt: skip
     surviving = (
         sum((exponents[0] - each) * lags[-1] < 2 * LN10 for each in exponents) if lags and math.isfinite(rate) else None
@@ -230,6 +235,7 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
         "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
         "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
         "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
+        "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": 7,
     }  # fmt: skip
 
 

@@ -13,8 +13,14 @@ import rnn_core as rc
 from tests.support.arrays import array
 
 BIASES = {"both": ("bias_ih", "bias_hh"), "none": (), "ih": ("bias_ih",), "hh": ("bias_hh",)}
-OPTIONS = {"residual": {"step": 0.7, "leak": 0.2}}  # numbers that none of the cell's terms can hide behind
-OPTION_VALUES = {"residual": {"step": [0.1, 0.7, 1.0], "leak": [0.0, 0.2, 1.0]}}
+OPTIONS = {
+    "residual": {"step": 0.7, "leak": 0.2},
+    "antisymmetric": {"step": 0.6, "diffusion": 0.3},
+}  # numbers that none of the cell's terms can hide behind
+OPTION_VALUES = {
+    "residual": {"step": [0.1, 0.7, 1.0], "leak": [0.0, 0.2, 1.0]},
+    "antisymmetric": {"step": [0.1, 0.6, 1.0], "diffusion": [0.0, 0.3, 1.0]},
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def draw_network(
     """
     rng = np.random.default_rng(seed)
     drawn = rc.CELLS[cell](activation, **(options or OPTIONS.get(cell, {})))
-    rows = len(drawn.gates) * H
+    rows, shape = len(drawn.gates) * H, drawn.recurrent_shape(H)
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(np.float32).astype(np.float64)
@@ -89,7 +95,7 @@ def draw_network(
 
     params = {
         "weight_ih": rounded(normal(rows, D) / np.sqrt(D)),
-        "weight_hh": rounded(gain * normal(rows, H) / np.sqrt(H)),
+        "weight_hh": rounded(gain * normal(*shape) / np.sqrt(shape[-1] if len(shape) == 2 else 1)),
         **{name: rounded(0.3 * normal(rows)) for name in BIASES[biases]},
     }
     x, grad_hidden = normal(T, B, D), normal(T, B, H)

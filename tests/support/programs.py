@@ -81,8 +81,7 @@ def complex_step_program(network: Network) -> Program:
         network.cell.name, network.cell.phi.name, network.params, network.x, network.grad_hidden, network.state,
         network.grad_state, network.options,
     )  # fmt: skip
-    totals = {"hidden": derivatives.hidden} | ({} if derivatives.cell is None else {"cell": derivatives.cell})
-    return Program(totals, derivatives.params, derivatives.x, derivatives.state)
+    return Program(dict(derivatives.parts), derivatives.params, derivatives.x, derivatives.state)
 
 
 def states_before(tape: rc.Tape) -> np.ndarray:
@@ -136,10 +135,8 @@ def errors_of(tape: rc.Tape, gradients: rc.Gradients, program: Program) -> dict[
         if name == "hidden":
             errors["tape.hidden"] = worst_relative(tape.hidden, states)
     for name, total in program.totals.items():
-        log_norm = gradients.log_norm if name == "hidden" else gradients.log_norm_cell
-        assert log_norm is not None
-        errors[f"dL/d{name}"] = worst_relative(getattr(gradients, name), total)
-        errors[f"log_norm {name}"] = log_norm_error(log_norm, total)
+        errors[f"dL/d{name}"] = worst_relative(gradients.parts[name], total)
+        errors[f"log_norm {name}"] = log_norm_error(gradients.log_norms[name], total)
         errors[f"initial {name}"] = relative(gradients.state[name], program.initial[name])
     return errors
 

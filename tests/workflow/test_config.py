@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import rnn_core as rc
 from study import plan
 from study.config import approval, reader
 from study.config.canonical import canonical
+from study.config.grids import grid_mistakes
 from study.config.idle import without_effect
 from study.tools import write_docs
 from study.tools.write_docs import SCHEMA_FILE
@@ -63,6 +65,11 @@ MISTAKES = [
     ("sweeps.propagation.grid.spectral_radius", 0, ["grid.spectral_radius", "0", "above 0"]),
     ("sweeps.propagation.grid.spectral_radius", float("inf"), ["grid.spectral_radius", "inf", "finite"]),
     ("sweeps.propagation.grid.spectral_radius", [0.9, 0.9], ["grid.spectral_radius", "twice"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "initializer": "pascanu_tanh"}, ["grid.weight_scale", "has a size of its own"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "cell": "lru"}, ["grid.weight_scale", "has a form of its own"]),
+    ("sweeps.propagation.grid.weight_scale", [1.0, 2.0], ["grid.spectral_radius", "weight_scale scales W_hh"]),
+    ("sweeps.propagation.grid.scale", "variance", ["grid.scale", "no such key", "'weight_scale'"]),
+    ("sweeps.propagation.grid.forget_bias", 1.0, ["grid.forget_bias", "gru", "lstm", "not vanilla", "a sweep of its own"]),
     ("sweeps.propagation.grid.hidden_size", True, ["grid.hidden_size", "True", "whole number"]),
     ("sweeps.propagation.grid.seed", [1, 2], ["grid.seed", "no such key"]),
     ("sweeps.clipping.grid.clipping", ["none", "norm:0"], ["grid.clipping[1]", "'norm:0'", "threshold above 0"]),
@@ -109,6 +116,13 @@ MISTAKES = [
     ("traces", ["weight_gradients"], ["traces[0]", "'weight_gradients'", "Did you mean 'weight_gradient'"]),
     ("traces", "weight_gradient", ["traces", "'weight_gradient'"]),
     ("memory_mb", "1.5 GiB", ["in MiB, without the unit: 1536"]),
+    ("cliff", {"weight": [4, 6]}, ["cliff.weight: no such key", "Did you mean 'weights'"]),
+    ("cliff", {"weights": [6, 4]}, ["cliff.weights: [6, 4] is not allowed", "the lower end first"]),
+    ("cliff", {"biases": [-1]}, ["cliff.biases"]),
+    ("cliff", {"points": 2.5}, ["cliff.points", "a whole number"]),
+    ("cliff", {"target": 1}, ["cliff.target", "it must be below 1"]),
+    ("cliff", {"clipping": ["norm:1.0", "signal:0.1"]}, ["cliff.clipping[1]", "'signal:0.1' acts on the way back"]),
+    ("cliff", {"clipping": ["norm"]}, ["cliff.clipping[0]", "threshold"]),
     ("sweeps.propagation.grid.spectral_radius", "0.8, 1.2", ["write a list, with decimal points: [0.8, 1.2]"]),
     ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),
     ("sweeps.clipping.grid.learning_rate", "0.1", ["'0.1'", "no quotes"]),
@@ -196,11 +210,21 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "axis", [name for name, axis in rc.experiment.axes().items() if axis.unset and name != "cell_options"]
+    "axis",
+    [
+        name
+        for name, axis in rc.experiment.axes().items()
+        if axis.unset and name not in ("cell_options", "spectral_radius")
+    ],
 )
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
     value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5}.get(axis, 3)
-    grid = {"task": "temporal_order", "cell": "residual", axis: [None, 6 if axis == "input_size" else value]}
+    value = 6 if axis == "input_size" else value
+    grid = {
+        "task": "temporal_order",
+        "cell": (rc.experiment.axes()[axis].cells or ("residual",))[0],
+        axis: [None, value],
+    }
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
     approval.check(config, folders=[ROOT])
     experiments = [rc.Experiment(**run) for block in plan.blocks(config).values() for run in block.runs()]
@@ -343,6 +367,27 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
     del small["sweeps"]["clipping"]
     jobs = project.rules_to_run(*project.write_config("small", small))
     assert jobs["run_block"] == 3
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        (
+            {"cell": ["vanilla", "indrnn"], "initializer": ["identity", "ring"]},
+            r"initializer\.1: 'ring' does not apply to the cell 'indrnn'",
+        ),
+        (
+            {"task": "input_mean", "input_correlation": [0.0, 0.5]},
+            "input_correlation: only white_noise has correlated inputs, not input_mean",
+        ),
+    ],
+)
+def test_what_a_cell_or_a_task_cannot_have_is_found_before_the_study(
+    config: dict[str, Any], grid: dict[str, Any], said: str
+) -> None:
+    """An initialiser that a diagonal W_hh cannot have, or a correlation that a task ignores, ends a job in the middle of the study."""
+    config["sweeps"] = {"one": {"seeds": 1, "jobs_over": [], "grid": {"sequence_length": 9, **grid}}}
+    assert re.search(said, "; ".join(f"{'.'.join(map(str, path[3:]))}: {text}" for path, text in grid_mistakes(config)))
 
 
 @pytest.mark.parametrize("cells", ["lstm", ["residual", "gru"], None])

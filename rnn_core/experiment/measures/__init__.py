@@ -18,6 +18,7 @@ from rnn_core.experiment.measures.end import (
 )
 from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last_step
 from rnn_core.experiment.measures.prediction import PREDICTION
+from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
@@ -29,7 +30,18 @@ from rnn_core.experiment.measures.weights import WEIGHTS
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "traces": TRACE,
     "updates": UPDATE,
-    "runs": (*TASK, *MATRIX, *GROWTH, *PREDICTION, *NARROWER_FORMATS, *DEVIATION, *WEIGHTS, *END, *BREAKDOWN),
+    "runs": (
+        *TASK,
+        *MATRIX,
+        *GROWTH,
+        *PREDICTION,
+        *NARROWER_FORMATS,
+        *DEVIATION,
+        *WEIGHTS,
+        *SENSITIVITY,
+        *END,
+        *BREAKDOWN,
+    ),
 }
 
 __all__ = [

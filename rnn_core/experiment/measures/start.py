@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.growth import growth_columns
 from rnn_core.experiment.measures.prediction import (
     input_rms,
-    no_prediction_columns,
     prediction_columns,
+    prediction_of_own,
     sigma_w2,
 )
+from rnn_core.experiment.measures.sensitivity import sensitivity_columns
 from rnn_core.experiment.measures.states import StateMeasures
 from rnn_core.experiment.measures.weights import weight_columns
 from rnn_core.experiment.problem import Problem
@@ -44,7 +46,7 @@ def task_columns(problem: Problem) -> dict[str, Any]:
 
 MATRIX = (
     Column("measured_spectral_radius", "number", "1",
-           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates",
+           "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates; of an antisymmetric cell that of W_hh itself",
            null=OWN_CELL),
     Column("sigma_max", "number", "1",
            "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
@@ -87,7 +89,11 @@ DEVIATION = (
 
 
 def start_columns(
-    problem: Problem, evaluation: Evaluation, trace: dict[str, np.ndarray], states: StateMeasures
+    problem: Problem,
+    evaluation: Evaluation,
+    trace: dict[str, np.ndarray],
+    states: StateMeasures,
+    also: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything that a run measures before its first update.
 
@@ -95,13 +101,14 @@ def start_columns(
         evaluation: of the first batch, with the parameters as drawn.
         trace: of that evaluation.
         states: the same, with slopes where there are any.
+        also: what of the columns that must be asked for.
     """
     windows = states.windows or [settled_window(states.hidden_rms)]
     growth = growth_columns(problem, evaluation, windows)
-    if problem.cell.opaque:  # it has no W_hh that could be measured, and no theory speaks of it
-        matrix, prediction = no_matrix_columns(), no_prediction_columns()
+    if problem.cell.opaque:  # it has no W_hh that could be measured, and the law at rest is all that theory says of it
+        matrix, prediction = no_matrix_columns(), prediction_of_own(problem)
     else:
-        W = to_numpy(problem.params["weight_hh"]).astype(np.float64)
+        W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
         matrix = matrix_columns(W, input_rms(problem, evaluation))
         prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"], matrix["sigma_u"])
     return {
@@ -112,4 +119,5 @@ def start_columns(
         "deviation": growth["growth_rate"] - prediction["predicted_rate"],
         **first_lost(trace),
         **weight_columns(trace),
+        **sensitivity_columns(problem, evaluation, states.hidden_rms, also),
     }

@@ -119,7 +119,7 @@ def settled_slopes(cell: Cell, tape: Tape, states: StateMeasures, window: slice)
 
 def _ragged_slopes(cell: Cell, tape: Tape, windows: list[slice]) -> Slopes:
     """The slopes inside the window of every sequence."""
-    counted, total = ragged.inside(windows, tape.x.shape[0]), np.zeros((2, tape.params["weight_hh"].shape[1]))
+    counted, total = ragged.inside(windows, tape.x.shape[0]), np.zeros((2, tape.state["hidden"].shape[1]))
     for segment in tape.segments():
         start = segment.start
         for slope in _slopes(cell, segment):

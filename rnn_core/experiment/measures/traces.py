@@ -19,6 +19,7 @@ LN10 = math.log(10.0)
 # What a trace holds only where it is asked for: each costs about as much time as the gradient, or as much room as the other columns.
 ASKED = {
     "weight_gradient": "what every step adds to ∂L/∂W_hh: its norm, and its cosine with the whole",
+    "parameter_sensitivity": "how far the last state moves with an entry of W_hh, four backward passes a run; in runs",
     "entry_quantiles": "how large the entries of ∂L/∂h_t are: quantiles of log2 of their magnitudes",
 }
 QUANTILES = {"log2_entry_min": 0.0, "log2_entry_q05": 0.05, "log2_entry_q25": 0.25, "log2_entry_median": 0.5,

@@ -151,8 +151,10 @@ class Draws:
 
 
 def _scales(e: Experiment, network: Network) -> np.ndarray:
-    """By what every block is multiplied; 1 where it stays as drawn."""
-    return np.ones_like(network.radius) if e.spectral_radius is None else e.spectral_radius / network.radius
+    """By what every block is multiplied, (G,), as ``recurrent_matrix`` does; 1 where it stays as drawn."""
+    if e.spectral_radius is None:
+        return np.full(len(network.radius), e.weight_scale or 1.0)
+    return np.asarray(e.spectral_radius / network.radius)
 
 
 def _draw(cell: Cell, e: Experiment, D: int) -> Network:

@@ -20,7 +20,13 @@ HOMOGENEOUS = [name for name, phi in rc.ACTIVATIONS.items() if phi.homogeneous]
 def test_which_activations_are_homogeneous() -> None:
     """The flag decides which forward passes may be scaled."""
     assert HOMOGENEOUS == ["identity", "relu", "leaky_relu"]
-    assert [c for c in rc.CELLS if rc.CELLS[c]("relu").homogeneous] == ["vanilla", "residual"]
+    assert [c for c in rc.CELLS if rc.CELLS[c]("relu").homogeneous] == [
+        "vanilla",
+        "residual",
+        "indrnn",
+        "antisymmetric",
+        "lru",
+    ]
     assert not any(rc.CELLS[c]("tanh").homogeneous for c in rc.CELLS)
 
 

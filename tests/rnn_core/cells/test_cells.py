@@ -176,6 +176,8 @@ def test_saturated_gates_keep_their_digits(cell: str, activation: str, seed: int
     ):  # z near 1: near 0, h_{t-1} - n_t is a difference of two saturated n in any program
         first = network.cell.gates.index("update") * 3
         bias[first : first + 3] = np.abs(bias[first : first + 3])
+    if cell == "slstm":  # for the same reason w near 0: shut inputs, and nothing forgotten
+        bias[3:6], bias[6:9] = -np.abs(bias[3:6]), np.abs(bias[6:9])
     saturated = replace(network, params={**network.params, "bias_ih": bias})
     assert_agrees(*saturated.run(), complex_step_program(saturated), EXACT)
 
@@ -249,11 +251,20 @@ def test_two_halves_make_a_whole(cell: str, library: str) -> None:
     for name in network.cell.state_names:
         joined = xp.concat([first.states(name), second.states(name)])
         np.testing.assert_array_equal(to_numpy(joined), to_numpy(whole_tape.states(name)))
-        assert worst_relative(xp.concat([getattr(early, name), getattr(late, name)]), getattr(whole, name)) <= EXACT
+        assert worst_relative(xp.concat([early.parts[name], late.parts[name]]), whole.parts[name]) <= EXACT
         assert relative(early.state[name], whole.state[name]) <= EXACT
     assert worst_relative(xp.concat([early.x, late.x]), whole.x) <= EXACT
     for name in whole.params:
         assert relative(early.params[name] + late.params[name], whole.params[name]) <= EXACT, name
+
+
+def renamed_units(cell: str, H: int, rng: np.random.Generator) -> np.ndarray:
+    """A permutation of the units; those of an LRU stay in pairs."""
+    if cell != "lru":
+        return rng.permutation(H)
+    m = H // 2
+    pairs = rng.permutation(m)
+    return np.concatenate([pairs, np.arange(m, H - m), H - m + pairs])
 
 
 @every_cell
@@ -263,11 +274,14 @@ def test_renaming_hidden_units_renames_their_gradients(cell: str, data: st.DataO
     """A unit is treated by its place: blocks of gates are cut at the wrong row, or a unit meets another one's gate."""
     network: Network = data.draw(networks(cell))
     H = network.grad_hidden.shape[2]
-    order = np.random.default_rng(seed).permutation(H)
+    order = renamed_units(cell, H, np.random.default_rng(seed))
     rows = np.concatenate([gate * H + order for gate in range(len(network.cell.gates))])
 
     def renamed(parts: dict[str, Any]) -> dict[str, Any]:
-        return {name: p[rows][:, order] if name == "weight_hh" else p[rows] for name, p in parts.items()}
+        return {
+            name: p[rows][:, order] if p.shape == (len(rows), H) and name == "weight_hh" else p[rows]
+            for name, p in parts.items()
+        }
 
     def states(parts: dict[str, Any] | None) -> dict[str, Any] | None:
         return parts and {name: value[..., order] for name, value in parts.items()}
@@ -282,7 +296,7 @@ def test_renaming_hidden_units_renames_their_gradients(cell: str, data: st.DataO
     (tape, before), (other_tape, after) = network.run(), other.run()
     for name in network.cell.state_names:
         assert worst_relative(other_tape.states(name), tape.states(name)[..., order]) <= EXACT, name
-        assert worst_relative(getattr(after, name), getattr(before, name)[..., order]) <= EXACT, name
+        assert worst_relative(after.parts[name], before.parts[name][..., order]) <= EXACT, name
         assert relative(after.state[name], before.state[name][..., order]) <= EXACT, name
     for name, value in renamed(before.params).items():
         assert relative(after.params[name], value) <= EXACT, name
@@ -599,8 +613,8 @@ def test_parameters_that_do_not_fit_are_named(cell: str) -> None:
         (f"params: weight_hh is missing; the cell '{cell}' needs it", without["weight_hh"]),
         (f"params: weight_ih is missing; the cell '{cell}' needs it", without["weight_ih"]),
         (
-            f"weight_hh: shape ({4 * G}, 3) does not fit; expected ({4 * G}, 4)",
-            {**p, "weight_hh": p["weight_hh"][:, :3]},
+            f"weight_hh: shape {p['weight_hh'][..., :3].shape} does not fit; expected {p['weight_hh'].shape}",
+            {**p, "weight_hh": p["weight_hh"][..., :3]},
         ),
         (f"weight_hh: shape ({4 * G + 4}, 4) does not fit", {**p, "weight_hh": np.zeros((4 * G + 4, 4))}),
         (f"bias_ih: shape ({4 * G - 1},) does not fit; expected ({4 * G},)", {**p, "bias_ih": p["bias_ih"][1:]}),

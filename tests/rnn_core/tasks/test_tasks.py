@@ -70,6 +70,36 @@ def test_input_mean_is_the_mean_of_the_same_steps_inputs(loss_at: str) -> None:
     np.testing.assert_allclose(target, mean if loss_at == "every" else mean[-1], rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("r", [0.3, 0.9])
+def test_correlated_inputs_have_the_correlation_that_was_asked_for(r: float) -> None:
+    """Their variance settles slowly, the correlation is another, or it does not fall as a power of r."""
+    x = (
+        rc.prepare(rc.Experiment(input_correlation=r, sequence_length=40, batch_size=4000, input_size=5))
+        .task.batch(0)
+        .x
+    )
+    np.testing.assert_allclose((x**2).mean(axis=(1, 2)), 1.0, atol=0.06)  # from the first step on
+    for lag in (1, 2, 5):
+        assert (x[lag:] * x[:-lag]).mean() == pytest.approx(r**lag, abs=0.02)
+    assert np.abs((x[..., 0] * x[..., 1]).mean()) < 0.02  # inputs of one step stay independent
+    short = (
+        rc.prepare(rc.Experiment(input_correlation=r, sequence_length=7, batch_size=4000, input_size=5)).task.batch(0).x
+    )
+    np.testing.assert_array_equal(short, x[:7])
+
+
+def test_correlation_is_refused_where_no_task_draws_it() -> None:
+    """A task ignores it, and the table calls its white inputs correlated; or inputs that never change are accepted."""
+    with pytest.raises(
+        ValueError, match=r"input_correlation: 0\.5 is not allowed with task 'input_mean'; only white_noise has it"
+    ):
+        rc.Experiment(task="input_mean", input_correlation=0.5)
+    with pytest.raises(
+        ValueError, match=r"input_correlation: 1\.0 is not allowed; it must be a number from 0 to below 1"
+    ):
+        rc.Experiment(input_correlation=1.0)
+
+
 def test_white_noise_targets_do_not_depend_on_length() -> None:
     """The loss, hence the gradient's size at the last step, would change with T."""
     a, b = (rc.prepare(rc.Experiment(sequence_length=T, hidden_size=4)).batch(1)[1] for T in (3, 9))

@@ -76,6 +76,10 @@ def test_the_closed_forms(name: str, activation: str) -> None:
         "gru": lambda: sigma(b["update"]) * eye + sigma(-b["update"]) * sigma(b["reset"]) * slope * W,
         # the reset gate scales what enters W, so columns
         "gru_reset_before": lambda: sigma(b["update"]) * eye + sigma(-b["update"]) * slope * W * sigma(b["reset"]).T,
+        "indrnn": lambda: slope * np.diag(W),
+        "antisymmetric": lambda: eye + 0.1 * slope * (W - W.T),
+        "lru": lambda: slope * np.diag([*(W[:4] + 1j * W[5:]), W[4]]),
+        "slstm": lambda: sigma(b["forget"]) * eye + sigma(-b["forget"]) * slope * W * sigma(b["output"]).T,
         "lstm": lambda: sigma(b["forget"]) * eye + sigma(b["input"]) * slope**2 * W * sigma(b["output"]).T,
     }[name]()
     assert rest_rate(cell, params) == pytest.approx(ln_rho(expected), abs=1e-12)
@@ -102,7 +106,10 @@ def test_the_engine_obeys_the_law(name: str) -> None:
     cell = rc.cells.make_cell(name, "tanh", **({"step": 0.2, "leak": 0.1} if name == "residual" else {}))
     rng, H = np.random.default_rng(3), 12
     params = cell.init_params(rng, 2, H, "identity", 1.8)  # all directions grow alike, so there is nothing to wait for
-    tape = rc.forward(cell, params, np.zeros((120, 1, 2)))
+    start = {part: np.zeros((1, H)) for part in cell.state_names}
+    if name == "slstm":  # its normaliser rests at i/(1 - f)
+        start["normaliser"] += math.log(2.0)
+    tape = rc.forward(cell, params, np.zeros((120, 1, 2)), start)
     grads = rc.backward(tape, grad_state={"hidden": rng.standard_normal((1, H))})
     measured = (grads.log_norm[0] - grads.log_norm[80]) / 80
     assert measured == pytest.approx(rest_rate(cell, params), abs=1e-12)
@@ -161,14 +168,24 @@ def test_wrong_arguments_are_named(cell: Any, params: Any, message: str) -> None
         rest_rate(cell, params)
 
 
+def candidate_radius(problem: rc.Problem) -> float:
+    """The spectral radius of the candidate's W."""
+    gates = problem.cell.gates
+    return rc.spectral_radius(np.split(problem.params["weight_hh"], len(gates))[gates.index("candidate")])
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"cell": "gru"},
         {"cell": "gru_reset_before", "activation": "gelu"},
         {"cell": "lstm", "spectral_radius": 0.7},
+        {"cell": "lstm", "forget_bias": 1.0},
+        {"cell": "gru", "forget_bias": -0.5, "weight_scale": 0.9},
         {"cell": "residual", "residual_step": 0.3, "residual_leak": 0.4},
         {"cell": "residual", "residual_step": 0.1, "initializer": "orthogonal"},
+        {"activation": "identity"},  # mean field would go by σ_w, and be off by a twentieth
+        {"activation": "identity", "initializer": "identity", "spectral_radius": 1.3},
     ],
 )
 def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: Any) -> None:
@@ -182,7 +199,10 @@ def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: A
         assert rest_rate(problem.cell, {"weight_hh": 1e-3 * problem.params["weight_hh"]}) > 0.0
         return
     for factor, sign in ((1.0, 0), (0.999, -1), (1.001, 1)):
-        again = rc.prepare(rc.Experiment(**{**vars(experiment), "spectral_radius": factor * critical}))
+        asked = {"weight_scale": None, "spectral_radius": factor * critical}
+        if settings.get("weight_scale"):  # every gate as it was, the candidate's among them
+            asked = {"weight_scale": settings["weight_scale"] * factor * critical / candidate_radius(problem), "spectral_radius": None}  # fmt: skip
+        again = rc.prepare(rc.Experiment(**{**vars(experiment), **asked}))
         rate = rest_rate(again.cell, again.params)
         assert abs(rate) < 1e-10 if sign == 0 else sign * rate > 0.0
 

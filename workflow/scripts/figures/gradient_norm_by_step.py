@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
@@ -106,8 +107,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
     most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
-    grids = [np.linspace(0, T - 1, min(T, most + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
-    lags = np.unique(np.concatenate(grids))
+    lags = np.unique([lag for T in runs["sequence_length"].unique() for lag in facets.spread(range(T), most + 1)])
     row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
     wanted_rows = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
@@ -165,9 +165,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = [
         *(["linear"] if linear else []),
         *(["at rest"] if data["at_rest"].any() else []),
+        *(["gated at rest"] if data.loc[data["at_rest"], "cell"].isin(CELLS).any() else []),
+        *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
+        *(["antisymmetric"] if laws and data["cell"].eq("antisymmetric").any() else []),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
         *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
         *(["three radii"] if data["fewer"].any() else ["all radii"] if data["chosen"].any() else []),
@@ -190,7 +193,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _laws_in_words(linear: bool, at_rest: bool) -> str:
     laws = listed(
-        [*(["the linear law"] if linear else []), *(["the law at rest of gated cells"] if at_rest else [])] or [""]
+        [
+            *(["the linear law"] if linear else []),
+            *(["the law at rest of other cells" if linear else "the law at rest"] if at_rest else []),
+        ]
+        or [""]
     )
     return f", with {laws} dashed" if laws else ""
 
@@ -466,9 +473,12 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
     linear = (data["linear"].notna() & ~data["at_rest"]).any()
-    law = r"linear law $\rho^{\mathrm{lag}}$" + (" (residual: its own ρ)" if data["cell"].eq("residual").any() else "")
+    own = [cell for cell in ("residual", "antisymmetric") if data["cell"].eq(cell).any()]
+    law = r"linear law $\rho^{\mathrm{lag}}$" + (
+        f" ({' and '.join(own)}: {'their' if len(own) > 1 else 'its'} own ρ)" if own else ""
+    )
     if data["at_rest"].any():
-        law = "linear law; gated cells: at rest" if linear else "law at rest"
+        law = "linear law; other cells: at rest" if linear else "law at rest"
     zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
     leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}

@@ -6,16 +6,15 @@ import dataclasses
 from functools import cache
 from typing import Any
 
-from rnn_core.cells import CELLS
 from rnn_core.experiment import Experiment, axes
 from rnn_core.tasks import GENERATED
 
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:
-    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, built_in, cell}.
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, built_in, cells}.
 
-    ``cell`` is the one cell that has the setting; None if all have it. ``built_in`` is not empty where a user's own cell has not.
+    ``cells`` are those that have the setting; empty if all have it. ``built_in`` is not empty where a user's own cell has not.
     """
     defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
     return {
@@ -28,7 +27,7 @@ def described_axes() -> dict[str, dict[str, Any]]:
             "unset": axis.unset,
             "training": axis.training,
             "built_in": axis.built_in,
-            "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
+            "cells": axis.cells,
         }
         for name, axis in axes().items()
     }

@@ -18,7 +18,8 @@ from study.settings import axis_defaults
 
 # What the theory of a run depends on; the seeds are averaged over.
 SETTING = (
-    "cell", "activation", "residual_step", "residual_leak", "initializer", "spectral_radius", "hidden_size", "input_scale", "task",
+    "cell", "activation", "residual_step", "residual_leak", "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono",
+    "hidden_size", "input_scale", "task", "input_correlation",
 )  # fmt: skip
 MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here
 UNITS = 4000  # that are sampled: half of what a notebook gets, and still more exact than networks of a hundred units can tell
@@ -37,6 +38,8 @@ def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
         values = [as_list(described["grid"].get(axis, defaults[axis])) for axis in SETTING]
         for point in itertools.product(*values):
             setting = dict(zip(SETTING, point, strict=True))
+            if setting["weight_scale"] is not None:
+                setting["spectral_radius"] = None  # as in the run
             if has_theory(setting):
                 found.append({"sweep": sweep, "seeds": described["seeds"], **setting})
                 if len(found) > MOST:
@@ -47,7 +50,11 @@ def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
 def has_theory(setting: Mapping[str, Any]) -> bool:
     """Whether the theory covers it: an own cell of the engine other than vanilla, Gaussian weights, white inputs."""
     known = setting["cell"] in CELLS and setting["cell"] != "vanilla" and setting["initializer"] == "gaussian"
-    return known and setting["task"] in GENERATED and GENERATED[setting["task"]].white_inputs
+    known = known and CELLS[setting["cell"]].outer_products  # else W_hh is made of fewer numbers, and is no such matrix
+    white = (
+        setting["task"] in GENERATED and GENERATED[setting["task"]].white_inputs and not setting["input_correlation"]
+    )
+    return known and white
 
 
 def seconds_of(setting: Mapping[str, Any]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rnn_core.cells import CELLS
 from rnn_core.experiment import RANGES, axes
+from rnn_core.initializers import OF_OWN_SIZE, SMALLEST_SIZE
 from rnn_core.tasks import GENERATED, PACKAGED, GeneratedTask
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
@@ -54,8 +55,12 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _known_cells(path, grid, values["cell"], own)
         yield from _own_cells(path, grid, values["cell"], own)
         yield from _cells(path, grid, values["cell"])
+        yield from _initializers(path, grid, values)
+        yield from _correlated(path, grid, values)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
+        yield from _sizes(path, values)
+        yield from _scales(path, grid, values)
 
 
 def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]:
@@ -146,12 +151,55 @@ def _own_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Ma
 
 
 def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
-    """A setting of one cell must not stand beside another cell."""
+    """A setting of some cells must not stand beside another cell."""
     for axis, values in grid.items():
-        owner = described_axes()[axis]["cell"]
-        if owner and cells != [owner] and any(value is not None for value in as_list(values)):
-            others = ", ".join(cell for cell in cells if cell != owner)
-            yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
+        owners = described_axes()[axis]["cells"]
+        others = [cell for cell in cells if cell not in owners]
+        if owners and others and any(value is not None for value in as_list(values)):
+            have = f"the cell {owners[0]!r} has" if len(owners) == 1 else f"the cells {', '.join(owners)} have"
+            own = owners[0] if len(owners) == 1 else "them"
+            yield (*path, axis), f"only {have} it, not {', '.join(others)}; give {own} a sweep of its own"
+    if any(value is not None for value in as_list(grid.get("chrono"))) and any(
+        value is not None for value in as_list(grid.get("forget_bias"))
+    ):
+        yield (*path, "chrono"), "forget_bias sets the same bias; give each a sweep of its own"
+
+
+def _scales(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Spectral radius or weight scale: at most one of them scales the recurrent matrix."""
+    if all(scale is None for scale in values["weight_scale"]):
+        return
+    if grid.get("spectral_radius") is not None:
+        yield (*path, "spectral_radius"), "weight_scale scales W_hh; give each of the two a sweep of its own"
+    for cell in values["cell"]:
+        if cell in CELLS and CELLS[cell].draws is not None:
+            yield (*path, "weight_scale"), f"the W_hh of cell {cell!r} has a form of its own; give it a spectral_radius"
+    for initializer in values["initializer"]:
+        if initializer in OF_OWN_SIZE:
+            yield (*path, "weight_scale"), f"initializer {initializer!r} has a size of its own; leave both scales null"
+
+
+def _initializers(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """A cell whose W_hh has a form of its own knows some initialisers alone."""
+    for cell in values["cell"]:
+        draws = CELLS[cell].draws if cell in CELLS else None
+        if draws is None:
+            continue
+        for index, initializer in enumerate(values["initializer"]):
+            if initializer not in draws:
+                place = (
+                    (*path, "initializer", index) if isinstance(grid["initializer"], list) else (*path, "initializer")
+                )
+                why = f"whose W_hh has a form of its own; allowed: {listed(list(draws))}"
+                yield place, f"{initializer!r} does not apply to the cell {cell!r}, {why}"
+
+
+def _correlated(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Inputs are correlated only where a task draws them so."""
+    able = [name for name, kind in GENERATED.items() if kind.correlates]
+    for task in values["task"]:
+        if any(values["input_correlation"]) and task not in able:
+            yield (*path, "input_correlation"), f"only {listed(able)} has correlated inputs, not {task}"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
@@ -167,6 +215,17 @@ def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
         seen[kind, value] = rule
 
 
+def _sizes(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """A recurrent matrix must have a size that its draw can have."""
+    for initializer in values["initializer"]:
+        least = SMALLEST_SIZE.get(initializer, 1)
+        if min(values["hidden_size"]) < least:
+            yield (
+                (*path, "hidden_size"),
+                f"{min(values['hidden_size'])} is too small for initializer {initializer}; it needs at least {least}",
+            )
+
+
 def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
     """A run's own floats must hold its settings. ``Experiment`` would refuse them in the middle of the study."""
     numbers = [axis for axis, described in described_axes().items() if described["kind"] in ("number", "rule")]
@@ -175,6 +234,6 @@ def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Itera
         for axis in numbers:
             for value in as_list(grid.get(axis, [])):
                 number = float(value.partition(":")[2] or 1.0) if isinstance(value, str) else value
-                if number and not smallest <= number <= largest:
+                if number and not smallest <= abs(number) <= largest:
                     held = f"which holds {smallest:.3g} to {largest:.3g}"
                     yield (*path, axis), f"{value!r} is not allowed with dtype {dtype}, {held}"

@@ -9,10 +9,11 @@ from rnn_core.experiment import axes
 from study.own_cells.described import name_of, own_cells
 from study.plan import as_list
 from study.settings import axis_defaults, steps_of
+from study.tables.columns import ASKED_FOR
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
-# Settings of training that show at the first gradient already: it is clipped and truncated even if nothing trains.
-_SHOW_UNTRAINED = ("updates", "clipping", "truncation")
+# Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
+_SHOW_UNTRAINED = ("updates", "clipping", "truncation", "omega")
 
 
 def without_effect(config: Mapping[str, Any]) -> list[str]:
@@ -32,8 +33,9 @@ def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
     for lag in config.get("spectra", {}).get("singular_values", []):
         if lag > longest and not config.get("sequences"):  # of the user's own sequences, no length is known here
             yield f"spectra.singular_values: {lag} changes nothing; no sequence of this study is longer than {longest} steps"
-    if "spectra" in config["figures"] and "spectra" not in config:
-        yield "figures: spectra shows nothing without the key spectra"
+    for key in ASKED_FOR.values():
+        if key in config["figures"] and key not in config:
+            yield f"figures: {key} shows nothing without the key {key}"
 
 
 def longest_of(grid: Mapping[str, Any]) -> int:

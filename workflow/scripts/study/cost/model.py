@@ -19,6 +19,7 @@ from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
 from rnn_core.compiled import COVERED
 from rnn_core.experiment import COLUMNS
+from rnn_core.experiment.measures.sensitivity import PROBES
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
@@ -39,6 +40,7 @@ STRAIGHT = tuple(name for name, phi in ACTIVATIONS.items() if phi.piecewise_line
 # Activations for which mean-field theory has a closed form; for the others it iterates.
 HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous)
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
+OMEGA_PASSES = 1.6  # what Ω takes, in backward passes: measured at H = 50, B = 20
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
 TRACE = COLUMNS["traces"]
@@ -46,10 +48,9 @@ ENTRY_BYTES = 2000  # of a kept run: what is no column
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
-    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
+    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
     "record_every", "held_out_sequences", "validate_every", *SHARED,
 )  # fmt: skip
-_DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
 
 # Seconds of spectra, measured on the machine of the rates: of a step with a frame of few or all S columns; of a product of Jacobians, at its
 # end and for each step; and of the gradient beside them.
@@ -202,7 +203,9 @@ def _eigenvalues(block: Block) -> int:
     gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
     # the first gates of all cells have the same matrices
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
-    matrices = draws * (1 + len(given.get("spectral_radius", [None])))
+    scales = given.get("weight_scale", [None])
+    # a spectral radius is measured first, and what has it is another matrix
+    matrices = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell")
         matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
@@ -226,7 +229,9 @@ def _work(
     different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
     gradients, networks = steps * different, len(lengths) * different
     backward = gradients * (passes + (settings["loss_at"] == "every"))
+    backward += PROBES * gradients * ("parameter_sensitivity" in traces)
     backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
+    backward += OMEGA_PASSES * steps * len(clippings) * passes * bool(settings["omega"])
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
     fast = settings["cell"] in FAST

@@ -13,6 +13,7 @@ from study.report.findings import Study
 from study.report.measures import TRAINING, Part, at_longest, grouped, varied
 from study.report.style import CATEGORIES, INK, colours, marker
 from study.report.words import few, in_order, listed, name_of, named, ordered, unbracketed
+from study.settings import described_axes
 
 MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
@@ -22,6 +23,8 @@ HUE_FIRST = (
     "dtype",
     "residual_step",
     "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
     "hidden_size",
     "input_scale",
     "activation",
@@ -65,7 +68,7 @@ def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
     A cell's own settings go with the cell. Activation functions make panels.
     """
     first = hue_axis([axis for axis in axes if axis != "activation"])
-    of_cell = [axis for axis in axes if first == "cell" and axis.startswith("residual_")]
+    of_cell = [axis for axis in axes if first == "cell" and described_axes()[axis]["cells"]]
     hue = [first, *of_cell] if first else []
     return hue, [axis for axis in axes if axis not in hue]
 
@@ -108,7 +111,12 @@ def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], a
 
 
 def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero."""
+    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero.
+
+    All runs where none has a spectral radius, because another number scales its matrix.
+    """
+    if runs["spectral_radius"].isna().all():
+        return runs
     mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
     inner = mean.iloc[1:-1]
     between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]

@@ -25,6 +25,8 @@ CLIPPING = {  # what each rule does, in a sentence
     "value": "The rule value moves every entry into ± the threshold.",
     "parameter": "The rule parameter scales each parameter's gradient by itself down to the threshold.",
     "adaptive": "The rule adaptive scales each unit's gradient down to a fraction of the norm of its weights.",
+    "adagc": "The rule adagc scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets.",
+    "zclip": "The rule zclip scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation.",
     "signal": "The rule signal moves the entries of the backward signal into ± the threshold at every step.",
 }
 

@@ -14,12 +14,16 @@ from study.report.measures.regimes import (
     crossings,
     has_law_at_rest,
     law,
+    median_decades,
     never_settled,
+    predicted_decades,
     regime_counts,
     theory_critical,
+    turning_theory,
 )
 from study.report.measures.selection import (
     NETWORK,
+    NOT_COMPARED,
     NUMBERS,
     TRAINING,
     at_longest,
@@ -36,6 +40,7 @@ from study.report.measures.selection import (
 
 __all__ = [
     "NETWORK",
+    "NOT_COMPARED",
     "NUMBERS",
     "REFERENCE",
     "REGIMES",
@@ -56,11 +61,13 @@ __all__ = [
     "has_law_at_rest",
     "judged",
     "law",
+    "median_decades",
     "never_settled",
     "number_axis",
     "outcome",
     "parts_of",
     "per_seed",
+    "predicted_decades",
     "regime_counts",
     "results",
     "side_by_side",
@@ -68,6 +75,7 @@ __all__ = [
     "steps",
     "theory_critical",
     "trained",
+    "turning_theory",
     "varied",
     "where",
 ]

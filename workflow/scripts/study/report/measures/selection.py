@@ -14,11 +14,28 @@ from study.settings import described_axes, steps_of
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])  # without effect on a start
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = ["cell", "activation", "residual_step", "residual_leak", "initializer", "hidden_size", "seed"]
-NUMBERS = (
-    "spectral_radius",
+NETWORK = [
+    "cell",
+    "activation",
     "residual_step",
     "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
+    "forget_bias",
+    "chrono",
+    "initializer",
+    "hidden_size",
+    "seed",
+]
+NUMBERS = (
+    "spectral_radius",
+    "weight_scale",
+    "residual_step",
+    "residual_leak",
+    "forget_bias",
+    "chrono",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
     "input_scale",
     "hidden_size",
     "batch_size",

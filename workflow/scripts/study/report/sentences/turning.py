@@ -61,7 +61,7 @@ def turning_sentence(part: measures.Part) -> str:
         else:
             turns = count_of(critical.turning, "turning", **where)
             unclear.append(
-                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks turn within the ρ tried"
+                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'} within the ρ tried"
             )
     low, high = (marked(number(r), "setting", r, axis="spectral_radius") for r in (radii[0], radii[-1]))
     sentences = []
@@ -186,7 +186,9 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         for chosen, rows in kinds:
             at_length = rows[rows["sequence_length"] == T]
             stay = [rho for rho, group in at_length.groupby("spectral_radius") if (group["regime"] == "stable").all()]
-            where.setdefault(_radii(stay, sorted(at_length["spectral_radius"].unique())), []).append(name_of(chosen))
+            where.setdefault(radii_words(stay, sorted(at_length["spectral_radius"].unique())), []).append(
+                name_of(chosen)
+            )
         over = f"Over T = {marked_count(T, 'setting', axis='sequence_length')} steps"
         if set(where) == {"none"}:
             sentences.append(f"{over}, no ρ tried lets every network keep its gradient within a factor of 100.")
@@ -198,7 +200,7 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _radii(stay: list[float], tried: list[float]) -> str:
+def radii_words(stay: list[float], tried: list[float]) -> str:
     """ρ = 1; ρ from 0.9 to 1.1; none."""
     if not stay:
         return "none"

@@ -1,0 +1,92 @@
+"""The figure of the curse of memory: its powers, its deviations, and what it says of chance."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from figures import memory_curse
+from study.report.words import addresses, plain
+from tests.figures.drawn import PROPAGATION, Settings, lines, render, show
+from tests.figures.test_any_study import check
+
+RADII = (0.8, 0.9, 0.95, 0.98)
+ONE = PROPAGATION | {"sequence_length": 10, "cell": "indrnn", "activation": "identity", "initializer": "identity"}
+
+
+def network(radius: float, seed: int, correlation: float = 0.0, gap: float = 0.0, power: float = -1.5) -> Settings:
+    law = power * math.log10(1.0 - radius)
+    return ONE | {
+        "spectral_radius": radius, "seed": seed, "input_correlation": correlation, "rate": math.log(radius),
+        "log10_parameter_sensitivity": law + gap, "log10_sensitivity_predicted": law, "last_hidden_rms": 2.0, "last_hidden_rms_predicted": 2.0,
+    }  # fmt: skip
+
+
+def said(make_study: Any, runs: list[Settings]) -> tuple[Any, dict[str, Any], Any, str]:
+    data, facts, axes = show(memory_curse, make_study(runs))
+    return data, facts, axes, " ".join(plain(claim) for claim in [facts["title"], *facts["claims"]])
+
+
+def noise(seed: int) -> float:
+    return float(np.random.default_rng(seed).standard_normal()) * 0.05
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [network(radius, 0) for radius in RADII],
+        [network(radius, seed, r) for radius in RADII for seed in range(3) for r in (0.0, 0.5)],
+        [network(radius, 0) | {"log10_sensitivity_predicted": None, "last_hidden_rms_predicted": None} for radius in RADII[:2]],
+        [network(radius, 0, r) for radius in RADII for r in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)],
+    ],
+)  # fmt: skip
+def test_any_study_draws(runs: list[Settings], make_study: Any) -> None:
+    render("memory_curse", facts=check(memory_curse, make_study(runs)) | {"claims": []})
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [ONE | {"spectral_radius": 0.9, "seed": 0}],
+        [network(0.9, 0)],
+        [network(0.9, 0) | {"spectral_radius": radius} for radius in (1.0, 1.2)],
+    ],
+)
+def test_a_study_without_it_says_what_to_add(runs: list[Settings], make_study: Any) -> None:
+    """Nothing was asked for, there is one radius, or no memory ends."""
+    facts = check(memory_curse, make_study(runs))
+    assert not facts["drawn"] and "parameter_sensitivity" in facts["claims"][0]
+
+
+def test_the_power_is_that_of_the_rows(make_study: Any) -> None:
+    """It is fitted against ρ, over all radii, or with the wrong sign."""
+    runs = [network(radius, seed, power=-1.25, gap=0.01 * seed) for radius in RADII for seed in range(3)]
+    runs += [network(0.3, seed, power=-9.0) for seed in range(3)]  # far from 1: not in the fit
+    _, facts, axes, words = said(make_study, runs)
+    kinds = {each["kind"]: each["value"] for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)}
+    assert kinds["sensitivity_power"] == pytest.approx(-1.25, abs=1e-9)
+    assert "to the power −1.25 (95 % interval −1.25 to −1.25); the law's power there is −1.25" in words
+    assert kinds["sensitivity_deviation"] == pytest.approx(0.008, abs=1e-12)  # 0.01 a seed at four radii of five
+    assert "too few seeds to tell" in words  # three
+    assert len(lines(axes[2], "measured")[0].get_xdata()) == 5
+
+
+def test_what_chance_does_is_not_called_a_difference(make_study: Any) -> None:
+    """Eight seeds that scatter about the law are told from it; or eight that all lie above it are not."""
+    scattered = [network(radius, seed, gap=noise(seed)) for radius in RADII for seed in range(8)]
+    assert "no clear difference" in said(make_study, scattered)[3]
+    above = [network(radius, seed, gap=0.2 + noise(seed)) for radius in RADII for seed in range(8)]
+    assert "They clearly differ." in said(make_study, above)[3]
+    one_kind = [
+        network(r, s, c, gap=(0.2 if c else 0.0) + noise(s)) for r in RADII for s in range(8) for c in (0.0, 0.5)
+    ]
+    assert "They clearly differ for input correlation r = 0.5." in said(make_study, one_kind)[3]
+
+
+def test_a_signal_that_grows_is_said_to_grow(make_study: Any) -> None:
+    """The headline says that no signal grows whatever the rows say."""
+    runs = [network(radius, 0) | {"rate": 0.02} for radius in RADII]
+    assert "grows by up to 0.02 a step" in plain(said(make_study, runs)[1]["title"])

@@ -1,0 +1,216 @@
+"""The curse of memory: a backward signal that never grows, and a parameter's gradient that does, as a recurrence remembers longer."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
+
+from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report.findings import Study
+from study.report.words import listed, marked, number, signed
+
+NOTHING = drawing.Nothing(
+    "No run of this study with ρ below 1 recorded how far its last state moves with a weight.",
+    "Add traces: [parameter_sensitivity] to the config, and a sweep of cell: indrnn, activation: identity, initializer: identity with several values"
+    " of spectral_radius below 1.",
+)
+MOST_KINDS = 4  # colours
+NEAREST = 3  # radii next to 1, over which the power is fitted
+SIGNAL, STATE, SENSITIVITY = "growth_rate", "last_hidden_rms", "log10_parameter_sensitivity"
+PREDICTED = {SIGNAL: "linear_rate", STATE: "last_hidden_rms_predicted", SENSITIVITY: "log10_sensitivity_predicted"}
+LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)))  # of kinds
+PANELS = {  # column: title, label of the axis
+    SIGNAL: ("The signal going back", "growth rate per step back"),
+    STATE: ("The state", "root mean square of $h_T$"),
+    SENSITIVITY: ("A weight's sensitivity", r"root mean square of $\partial h_T/\partial\theta$"),
+}
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """One row a network at its longest sequence with ρ below 1: the three measured numbers, what is predicted of them, and its ``panel``.
+
+    State and sensitivity as log10. ``forgetting`` is 1 − ρ.
+    """
+    runs = measures.starts(tables.runs(*PREDICTED, *PREDICTED.values(), "measured_spectral_radius"))
+    runs = runs[runs[SENSITIVITY].notna() & (runs["measured_spectral_radius"] < 1.0)]
+    if runs.empty or runs["spectral_radius"].nunique() < 2:
+        return pd.DataFrame()
+    axes = [
+        axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length", "spectral_radius")
+    ]
+    runs = facets.panels(measures.at_longest(runs, [*axes, "spectral_radius"]), axes, MOST_KINDS)
+    with np.errstate(divide="ignore"):
+        logs = {name: np.log10(runs[name].astype(float)) for name in (STATE, PREDICTED[STATE])}
+    columns = ["panel", "seed", "spectral_radius", "forgetting", *PREDICTED, *PREDICTED.values(), "left_out"]
+    data = runs.assign(**logs, forgetting=1.0 - runs["measured_spectral_radius"].astype(float))[columns]
+    return data.sort_values(["panel", "forgetting", "seed"], ignore_index=True)
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    title = _title(data)
+    alt = (
+        "Three charts against one minus the spectral radius, smaller to the right: the growth rate of the backward signal, the size of the state, "
+        f"and the sensitivity of the state to a weight, measured and predicted. {title}"
+    )
+    claims = [
+        *(_power(rows, str(panel), _named(data)) for panel, rows in _kinds(data)),
+        _deviation(data),
+        facets.left_out(data),
+    ]
+    shown = [
+        *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
+        *(["kinds"] if _named(data) else []),
+        *(["networks"] if data.groupby(["panel", "forgetting"], observed=True).size().max() > 1 else []),
+    ]
+    return drawing.facts(title, alt, claims, shown)
+
+
+def _kinds(data: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+    return list(data.groupby("panel", observed=True))
+
+
+def _named(data: pd.DataFrame) -> bool:
+    return len(data["panel"].cat.categories) > 1
+
+
+def _title(data: pd.DataFrame) -> str:
+    """Of the kind whose sensitivity grows most: both ends, as medians over networks."""
+    ends = {panel: _ends(rows) for panel, rows in _kinds(data)}
+    panel, (first, last) = max(ends.items(), key=lambda each: each[1][1][SENSITIVITY] - each[1][0][SENSITIVITY])
+    factor = 10.0 ** float(last[SENSITIVITY] - first[SENSITIVITY])
+    rates = data[SIGNAL].astype(float)
+    top = float(rates.max())
+    grows = (
+        f"grows by up to {marked(number(top, 2), 'fastest_signal', top)} a step" if top > 0.0 else "grows in no network"
+    )
+    radii = f"from ρ = {number(float(first.name))} to {number(float(last.name))}"
+    where = f" at {panel}" if _named(data) else ""
+    verb = "grows" if factor >= 1.0 else "changes"
+    return (
+        f"The signal going back {grows}, yet {radii} a weight's sensitivity {verb} by a factor of "
+        f"{marked(number(factor, 2), 'sensitivity_factor', factor)}{where}."
+    )
+
+
+def _ends(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Medians over networks at the smallest and the largest radius."""
+    medians = rows.groupby("spectral_radius")[[SIGNAL, SENSITIVITY]].median()
+    return medians.iloc[0], medians.iloc[-1]
+
+
+def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Of every seed the slope of a sensitivity's log10 against log10(1 − ρ), over the radii next to 1; nan of a seed that lacks one."""
+    radii = np.sort(rows["spectral_radius"].unique())[-NEAREST:]
+    table = rows[rows["spectral_radius"].isin(radii)].pivot_table(
+        index="seed", columns="spectral_radius", values=column, dropna=False
+    )
+    x = np.log10(rows.groupby("spectral_radius")["forgetting"].median().loc[table.columns].to_numpy(dtype=float))
+    x = x - x.mean()
+    return np.asarray(table.to_numpy(dtype=float) @ x / (x @ x))
+
+
+def _power(rows: pd.DataFrame, panel: str, named: bool) -> str:
+    """Sensitivity as a power of 1 − ρ near 1, with its interval over seeds, and the law's."""
+    found = powers(rows, SENSITIVITY)
+    where = {"panel": panel} if named else {}
+    average = statistics.mean(found[np.isfinite(found)])
+    if not np.isfinite(average.value):
+        return ""
+    law = powers(rows, PREDICTED[SENSITIVITY])
+    said = marked(number(average.value, 3), "sensitivity_power", average.value, **where)
+    interval = (
+        f" (95 % interval {number(average.low, 3)} to {number(average.high, 3)})" if np.isfinite(average.low) else ""
+    )
+    theory = (
+        f"; the law's power there is {number(float(law[np.isfinite(law)].mean()), 3)}" if np.isfinite(law).any() else ""
+    )
+    return f"Near ρ = 1 a weight's sensitivity goes as (1 − ρ) to the power {said}{interval}{f', for {panel}' if named else ''}{theory}."
+
+
+def _deviation(data: pd.DataFrame) -> str:
+    """Measured minus law in decades, kind by kind; called different only where a joint test over kinds says so."""
+    gaps = data.assign(gap=(data[SENSITIVITY] - data[PREDICTED[SENSITIVITY]]).astype(float)).dropna(subset=["gap"])
+    if gaps.empty:
+        return ""
+    table = gaps.pivot_table(index="seed", columns="panel", values="gap", observed=True)
+    average = statistics.mean(gaps.groupby("seed")["gap"].mean().to_numpy())
+    said = f"Measured minus law is {marked(signed(average.value, 2), 'sensitivity_deviation', average.value)} decades on average"
+    said += (
+        f" (95 % interval {signed(average.low, 2)} to {signed(average.high, 2)})" if np.isfinite(average.low) else ""
+    )
+    if len(table) < statistics.FEWEST_SEEDS:
+        return f"{said}: too few seeds to tell whether they differ."
+    p = statistics.familywise(table.to_numpy())
+    apart = [str(panel) for panel, each in zip(table.columns, p, strict=True) if each < statistics.LEVEL]
+    if not apart:
+        return f"{said}: no clear difference."
+    return f"{said}. They clearly differ{f' for {listed(apart)}' if _named(data) else ''}."
+
+
+# ---- drawing
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    figure, axes = layout.grid(len(PANELS), layout.columns(3), 3.0, sharex=False)
+    kinds = list(data["panel"].cat.categories)
+    paint = dict(zip(kinds, style.CATEGORIES, strict=False))
+    for ax, column in zip(axes, PANELS, strict=True):
+        for place, (panel, rows) in enumerate(_kinds(data)):
+            _lines(ax, rows, column, paint[panel], place)
+        _finished(ax, column, data)
+    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(2, 1))
+    return figure
+
+
+def _lines(ax: Axes, rows: pd.DataFrame, column: str, colour: str, place: int) -> None:
+    """Every network light, their mean dark, and the law as a line. Later kinds are smaller, so that kinds that agree all show."""
+    marker, size = style.marker(place), max(4.0, 8.0 - 2.0 * place)
+    law = rows.groupby("forgetting")[PREDICTED[column]].mean().dropna()
+    ax.plot(law.index, law, color=colour, lw=1.5, ls=LINES[place % len(LINES)], gid="law", zorder=2)
+    ax.plot(
+        rows["forgetting"], rows[column], ls="", marker=marker, ms=3.5, mew=0, alpha=0.35, color=colour, gid="networks"
+    )
+    mean = rows.groupby("forgetting")[column].mean()
+    ax.plot(
+        mean.index, mean, ls="", marker=marker, ms=size, color=colour, mec="white", mew=0.6, gid="measured", zorder=3
+    )
+
+
+def _finished(ax: Axes, column: str, data: pd.DataFrame) -> None:
+    title, label = PANELS[column]
+    ax.set_title(title, loc="left")
+    ax.set(xscale="log", xlabel="1 − ρ (longer memory →)", ylabel=label)
+    low, high = float(data["forgetting"].min()), float(data["forgetting"].max())
+    ax.set_xlim(high * 1.3, low / 1.3)
+    ax.xaxis.set_major_locator(LogLocator(10.0))
+    ax.xaxis.set_minor_locator(NullLocator())
+    if column == SIGNAL:
+        ax.axhline(0.0, color=style.FAINT, lw=1.0, zorder=0)
+        return
+    bottom, top = ax.get_ylim()
+    places = np.arange(np.floor(bottom), np.ceil(top) + 1.0)
+    ax.set_yticks(places, [LogFormatterMathtext()(10.0**place) for place in places])
+    ax.set_ylim(min(bottom, places[0] if len(places) < 3 else bottom), max(top, bottom + 1.0))
+
+
+def _legend(data: pd.DataFrame, paint: dict[Any, str]) -> list[Line2D]:
+    several = _named(data)
+    own = [
+        Line2D([], [], color=colour, marker=style.marker(i), ls="", ms=6, label=str(panel)) for i, (panel, colour) in enumerate(paint.items())
+    ] if several else []  # fmt: skip
+    ink = style.FAINT if several else style.CATEGORIES[0]
+    own.append(Line2D([], [], color=ink, marker="o", ls="", ms=6, label="measured: mean; light: one network"))
+    if data[PREDICTED[SENSITIVITY]].notna().any():
+        own.append(Line2D([], [], color=ink, lw=1.5, label="law of linear recurrences"))
+    return own
