@@ -178,7 +178,7 @@ def _by_panel(data: pd.DataFrame) -> list[str]:
                 f"{with_line}runs succeed up to T = {marked_count(last['sequence_length'], 'setting', axis='sequence_length')}"
                 f" ({_count(last.to_frame().T, **where)}, {interval_words(interval, percent, 'success_rate', **where)})"
             )
-        name = f"{panel}: " if data["panel"].nunique() > 1 else ""
+        name = f"for {panel}, " if data["panel"].nunique() > 1 else ""
         said.append(capital(f"{name}{'; '.join(phrases)}."))
     return said
 

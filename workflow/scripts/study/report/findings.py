@@ -14,6 +14,7 @@ from study.report.answer_tables import Row, Table, outcome_cell, shortened, star
 from study.report.phrases import at_value
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
+from study.report.sentences.success import success_sentence
 from study.report.sentences.theory import forgetting_sentence, rest_sentence, theory_sentence
 from study.report.sentences.training import (
     breakdown_sentence,
@@ -202,6 +203,7 @@ class Study:
         metric = str(part.runs["metric"].iloc[0])
         largest = self.trained_parts[0]
         later = 0 if part is largest else 10  # it speaks first
+        yield Sentence(19 + later, success_sentence(part))
         yield Sentence(20 + later, learnt_sentence(part))
         comparisons = [each for axis in part.axes for each in self.of(part, axis)]
         if comparisons and all(each.verdict == "few" for each in comparisons) and not part.runs["broken"].all():
