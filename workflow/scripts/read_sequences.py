@@ -10,7 +10,7 @@ from study.job import running
 
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
-    read = intake.task_of(task, described, Path(snakemake.params.folder))
+    read = intake.task_of(task, described, Path(snakemake.params.folder or "."))  # packaged data have none
     task_file.save_task(read, **dict(snakemake.output.items()))
 
 
