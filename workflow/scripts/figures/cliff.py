@@ -46,7 +46,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Map of a unit's weight, to the right, and bias, upwards: colour for the decimal logarithm of the gradient of the loss, thin "
         f"lines for the loss, and a path of gradient descent for each clipping rule. {title}"
     )
-    return drawing.facts(title, alt, [_grid_misses(data, ridge), *(_path_words(data, *each) for each in paths)], shown)
+    said = [_path_words(data, *each) for each in paths]
+    return drawing.facts(title, alt, [_grid_misses(data, ridge), *said], shown, answer=said)
 
 
 def _ridge(data: pd.DataFrame) -> pd.DataFrame:
@@ -104,12 +105,8 @@ def _path_words(data: pd.DataFrame, rule: str, path: pd.DataFrame) -> str:
     updates = marked_count(int(end["update"]), "path_updates", **of)
     loss = marked(number(float(end["loss"]), 2), "path_loss", float(end["loss"]), **of)
     left = _left(data, path)
-    gone = (
-        f", leaves the map at update {marked_count(left, 'left_at', **of)}"
-        if left is not None
-        else ", stays on the map"
-    )
-    return f"{name}, the path has a longest step of {longest}{gone}, and a loss of {loss} after {updates} updates."
+    gone = f"leaves the map at update {marked_count(left, 'left_at', **of)}" if left is not None else "stays on the map"
+    return f"{name}, gradient descent {gone}. Its longest step is {longest}, and its loss after {updates} updates is {loss}."
 
 
 def _left(data: pd.DataFrame, path: pd.DataFrame) -> int | None:

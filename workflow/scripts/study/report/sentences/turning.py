@@ -53,7 +53,8 @@ def turning_sentence(part: measures.Part) -> str:
         if critical is None:
             unclear.append(f"{name}: no rate is a number")
         elif math.isfinite(critical.radius.value):
-            turn.append((critical.radius.value, f"{turning_words(critical, **where)} for {name}"))
+            alone = not chosen and critical.turning < critical.networks  # "for all networks" would deny the bracket
+            turn.append((critical.radius.value, turning_words(critical, **where) + ("" if alone else f" for {name}")))
         elif critical.shrinking == critical.networks:
             shrink.append(name)
         elif critical.growing == critical.networks:
@@ -75,7 +76,9 @@ def turning_sentence(part: measures.Part) -> str:
         sentences.append(
             f"Going back in time, the growth rate turns from negative to positive at spectral radius ρ = {listed(each for _, each in turn)}."
         )
-    if shrink:
+    if len(shrink) > 1 and not (turn or grow or unclear):
+        sentences.append(f"Going back in time, the growth rate is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+    elif shrink:
         sentences.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
                      f"Going back in time, the growth rate of {few(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
     if grow:
