@@ -61,17 +61,14 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Three charts against one minus the spectral radius, smaller to the right: the growth rate of the backward signal, the size of the state, "
         f"and the sensitivity of the state to a weight, measured and predicted. {title}"
     )
-    claims = [
-        *(_power(rows, str(panel), _named(data)) for panel, rows in _kinds(data)),
-        _deviation(data),
-        facets.left_out(data),
-    ]
+    said = [*(_power(rows, str(panel), _named(data)) for panel, rows in _kinds(data)), _deviation(data)]
+    claims = [*said, facets.left_out(data)]
     shown = [
         *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
         *(["kinds"] if _named(data) else []),
         *(["networks"] if data.groupby(["panel", "forgetting"], observed=True).size().max() > 1 else []),
     ]
-    return drawing.facts(title, alt, claims, shown)
+    return drawing.facts(title, alt, claims, shown, answer=said)
 
 
 def _kinds(data: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
