@@ -61,7 +61,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Three charts against one minus the spectral radius, smaller to the right: the growth rate of the backward signal, the size of the state, "
         f"and the sensitivity of the state to a weight, measured and predicted. {title}"
     )
-    claims = [*_power_sentences(data), _deviation(data), facets.left_out(data)]
+    said = [*_power_sentences(data), _deviation(data)]
+    claims = [*said, facets.left_out(data)]
     shown = [
         *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
         *(["kinds"] if _named(data) else []),
