@@ -242,11 +242,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     names = [QUALITIES[name].label for name in best]
     alt = f"Dot plots of {listed(names)}, a row a remedy: {few(map(str, data['remedy'].cat.categories), 8)}. {plain(title)}"
     usual = data["usual"].iloc[0]
-    claims = [f"Where a row says nothing else, it is {usual}." if usual else ""]
-    claims += [*(_claim(data, name, each) for name, each in best.items()), facets.not_drawn(data["left_out"].iloc[0])]
+    said = [_claim(data, name, each) for name, each in best.items()]
+    claims = [f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip
     shown = [*best, *(["interval"] if data["seed"].nunique() > 1 else [])]
     shown += ["clear"] if any(each.clear for each in best.values()) else []
-    return drawing.facts(title, alt, claims, shown)
+    return drawing.facts(title, alt, claims, shown, answer=said)
 
 
 def _title(best: dict[str, Best], remedies: int) -> str:
