@@ -49,6 +49,7 @@ def test_the_wall_and_the_paths_are_told_as_they_are() -> None:
         kinds["longest_step", "norm:0.1"] == pytest.approx(0.04)
         and "With norm:0.1, the longest step is 0.04. The path stays on the map, and its loss is" in text[2]
     )
+    assert facts["answer"] == facts["claims"][1:]  # whether clipping helps is what the study asks
     assert (
         len(lines(ax, "path")) == 3
         and len(lines(ax, "left")) == 1

@@ -13,6 +13,8 @@ import pytest
 from study.report import measures
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
+from study.report.page import lead_of
+from study.report.sentences.growth_claims import turning_headline
 from study.report.words import few, listed, name_of, plain
 from tests.page.frames import frame, regressed, start, trained
 
@@ -48,6 +50,35 @@ def test_the_critical_radius_is_the_median_of_the_networks_own_crossings() -> No
     assert (found.turning, found.networks, found.places) == (6, 6, 2)
     text = said(runs)
     assert "ρ = 1.15 (1.05 to 1.35)." in text  # of the one kind there is, no name
+
+
+def test_a_radius_is_not_said_to_hold_for_networks_that_never_turn() -> None:
+    """The page said "ρ = 13 (1 of 6 networks never turns) for all networks"."""
+    runs = [
+        start(crossing_at(9.0 if s == 5 else 1.1, rho), seed=s, spectral_radius=rho)
+        for s in range(6)
+        for rho in (1.0, 1.2)
+    ]
+    text = said(runs)
+    assert "1 of 6 networks never turns)." in text and "for all networks" not in text
+
+
+def test_what_the_first_figure_answers_is_said_before_all_findings() -> None:
+    """A study that asks where the cliff is was answered with its networks' growth rates."""
+    runs = frame([start(-0.1, seed=s, spectral_radius=rho) for s in range(6) for rho in (0.5, 2.0)])
+    lead = lead_of([
+        {"drawn": False, "claim": "Nothing.", "answer": ["No."]},
+        {"drawn": True, "claim": "The wall is steep.", "answer": ["Clipping helps.", "One. Two. Three. Four. Five. Six. Seven."]},
+        {"drawn": True, "claim": "Later.", "answer": ["Not first."]},
+    ])  # fmt: skip
+    assert lead[0] == "The wall is steep. Clipping helps." and len(lead) == 2
+    study, alone = Study(runs, lead=lead), Study(runs)
+    assert study.answer[:2] == lead and len(study.answer) < len(alone.answer) + 2
+    assert study.answer[2:] + study.more == alone.sentences
+    assert (
+        lead_of([{"drawn": True, "claim": "Norms.", "answer": []}, {"drawn": True, "claim": "x", "answer": ["y."]}])
+        == []
+    )
 
 
 def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:
@@ -233,6 +264,22 @@ def test_decades_over_a_length_are_those_of_that_length() -> None:
         for s in range(8) for cell in ("vanilla", "gru") for T in (2, 60)
     ]  # fmt: skip
     assert re.search(r"and \+12\.8 decades \(\+12\.8 to \+12\.8\) over T = 60 steps", said(runs))
+
+
+def test_kinds_that_all_do_the_same_are_not_listed() -> None:
+    """The page spoke of "the growth rate of input correlation r = 0 and input correlation r = 0.8", and began a sentence in lower case."""
+    runs = [
+        start(-0.1 / rho + 1e-7 * r, seed=s, spectral_radius=rho, input_correlation=r)
+        for s in range(6)
+        for rho in (0.5, 0.9)
+        for r in (0.0, 0.8)
+    ]
+    text = said(runs)
+    assert "Going back in time, the growth rate is negative at every ρ from 0.5 to 0.9, in every network." in text
+    assert "Input correlation r = 0 and input correlation r = 0.8 give the same gradients." in text
+    assert (
+        turning_headline(Study(frame(runs))) == "Growth per step back is negative at every ρ, in every kind of network."
+    )
 
 
 def test_two_initializers_are_compared_where_each_activation_answers_for_itself() -> None:

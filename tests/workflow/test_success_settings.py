@@ -110,6 +110,9 @@ def test_a_baseline_of_the_users_own_sequences_reaches_the_run(tmp_path: Path) -
         "file": "mine.csv", "sequence": "id", "inputs": ["x"], "targets": ["y"], "loss": "softmax_cross_entropy", "loss_at": "last",
         "baseline": 0.25,
     }  # fmt: skip
+    assert (
+        intake.task_of("permuted_digits", None, None).report[0].startswith("the permuted digits of scikit-learn: 1,797")
+    )
     task = intake.task_of("mine", described, tmp_path)
     assert any(line.startswith("baseline: 0.25") for line in task.report)
     file = tmp_path / "s" / "sequences" / "mine.npz"

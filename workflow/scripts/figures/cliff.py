@@ -46,7 +46,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Map of a unit's weight, to the right, and bias, upwards: colour for the decimal logarithm of the gradient of the loss, thin "
         f"lines for the loss, and a path of gradient descent for each clipping rule. {title}"
     )
-    return drawing.facts(title, alt, [_grid_misses(data, ridge), *(_path_words(data, *each) for each in paths)], shown)
+    said = [_path_words(data, *each) for each in paths]
+    return drawing.facts(title, alt, [_grid_misses(data, ridge), *said], shown, answer=said)
 
 
 def _ridge(data: pd.DataFrame) -> pd.DataFrame:

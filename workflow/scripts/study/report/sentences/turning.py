@@ -76,7 +76,9 @@ def turning_sentence(part: measures.Part) -> str:
         sentences.append(
             f"Going back in time, the growth rate turns from negative to positive at spectral radius ρ = {listed(each for _, each in turn)}."
         )
-    if shrink:
+    if len(shrink) > 1 and not (turn or grow or unclear):
+        sentences.append(f"Going back in time, the growth rate is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+    elif shrink:
         sentences.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
                      f"Going back in time, the growth rate{_of(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
     if grow:
