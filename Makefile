@@ -67,7 +67,7 @@ site: $(VENV)/dev.stamp ## build the documentation into site/; a broken link, re
 	@echo "Open site/index.html. Its search needs a server: $(BIN)/python -m http.server -d site"
 
 gallery: $(VENV)/run.stamp ## run the studies of the gallery and write docs/gallery.md with its pictures (ten minutes)
-	for config in config.yaml studies/cells.yaml studies/ten_thousand.yaml studies/gates.yaml studies/memory_curse.yaml; do \
+	for config in config.yaml studies/cells.yaml studies/cliff.yaml studies/ten_thousand.yaml studies/gates.yaml studies/memory_curse.yaml; do \
 		PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $$config || exit 1; done
 	PYTHONPATH="$(CURDIR):$(CURDIR)/workflow/scripts" $(BIN)/python docs/hooks/gallery.py
 

@@ -26,5 +26,8 @@ AVX2 = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
-if AVX2.items() <= os.environ.items():
-    os.environ["XLA_FLAGS"] += " --xla_cpu_max_isa=AVX2"
+
+
+def narrow() -> bool:
+    """Whether everybody is kept to AVX2."""
+    return AVX2.items() <= os.environ.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import ROOT, cases, figure, many_gpu, ratios, work
+from benchmarks import ROOT, cases, figure, many_gpu, ratios, training, work
 from benchmarks.check import CHECKED, SPREADS, TOLERANCE
 from study.files.writing import written_aside
 
@@ -37,6 +37,7 @@ def page(results: Results, avx2: Results | None = None, gpu: Results | None = No
         _targets(results),
         _beside_each(results),
         _rates(results),
+        "\n".join(training.section()),
         _every_ratio(results),
         _sweep(results),
         _method(results),
@@ -223,7 +224,7 @@ def _method(results: Results) -> str:
         "- **Matrix-product rate.** It is 2 · 1024³ operations by the time of one product of 1024 × 1024 matrices, by the fastest library, in the same rounds. A run counts "
         "6 H² B T operations: W_hh h, W_hhᵀ da and da hᵀ. All else takes time and counts nothing.",
         *([f"- **Compiling** is not in any time. JAX took {min(compiling):.1f} to {max(compiling):.1f} s for each shape."] if compiling else []),
-        *(f"- `{name}` was not run: {why}." for name, why in results.get("missing", {}).items()),
+        *_left_out(results),
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -262,12 +263,19 @@ def _machine(results: Results) -> str:
     )
 
 
+def _left_out(results: Results) -> list[str]:
+    return [f"- `{name}` was not run: {why}." for name, why in results.get("missing", {}).items()]
+
+
 def _avx2(results: Results | None) -> str:
     if results is None:
         return ""
     parts = [_lead(results), _targets(results).replace("## ", "### "), _rates(results).replace("## ", "### "), _every_ratio(results).replace("## ", "### ")]  # fmt: skip
+    said = (
+        f"The same grid, everybody kept to AVX2, on a machine with this processor: {results['machine']['processor']}."
+    )
     return "\n\n".join(
-        ["## Without AVX-512", "The same grid on the same kind of machine, everybody kept to AVX2.", *parts]
+        ["## Without AVX-512", said, *(["\n".join(_left_out(results))] if results["missing"] else []), *parts]
     )
 
 

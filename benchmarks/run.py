@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import AVX2, cases, grid, peers, ratios, sweep, timing
+from benchmarks import AVX2, cases, grid, narrow, peers, ratios, sweep, timing
 from rnn_core import compiled
 from rnn_core.arrays import device_name
 from study.files.writing import written_aside
@@ -35,7 +35,7 @@ def machine(device: str) -> dict[str, Any]:
 
 def _instructions() -> str:
     """The widest that everybody may use, by which the targets differ."""
-    may = not AVX2.items() <= os.environ.items() and "avx512f" in _cpuinfo("flags")
+    may = not narrow() and "avx512f" in _cpuinfo("flags")
     return "AVX-512" if may else "AVX2"
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--avx2", action="store_true", help="everybody without AVX-512")
     parser.add_argument("--output", type=Path, help="a file for the results alone; the page stays as it is")
     given = parser.parse_args()
-    if given.avx2 and not AVX2.items() <= os.environ.items():  # libraries read it when they are loaded: start again
+    if given.avx2 and not narrow():  # libraries read it when they are loaded: start again
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.run", *sys.argv[1:]], {**os.environ, **AVX2})
     if given.device == "cuda":
         _need_cuda()

@@ -85,7 +85,7 @@ Run = tuple[np.ndarray, float, float]  # ln ‖dL/dh_t‖, the norm before clipp
 
 def ours_engine(starts: Sequence[Start]) -> Iterator[tuple[Start, str, Evaluation, rc.Clipped]]:
     """Lengths share the forward pass of the longest, clipping settings share a gradient: what ``run_many`` does."""
-    groups: dict[float, list[Start]] = {}
+    groups: dict[float | None, list[Start]] = {}
     for start in starts:
         groups.setdefault(start.experiment.spectral_radius, []).append(start)
     for group in groups.values():

@@ -112,6 +112,7 @@ class Contender:
         trace: False of who gives parameter gradients alone.
         devices: where it runs.
         knows: (kind, activation) of the cells that it has; empty where it has all.
+        narrows: whether some setting keeps it to AVX2 on a processor that has AVX-512.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Contender:
     trace: bool = True
     devices: tuple[str, ...] = ("cpu",)
     knows: tuple[tuple[str, str], ...] = ()
+    narrows: bool = True
 
     def has(self, work: Work) -> bool:
         """Whether it can do the work."""

@@ -29,15 +29,15 @@ What each name is for:
 - The steps of a run: ``prepare`` gives a ``Problem``, ``evaluate`` the loss and gradients of one batch.
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
-  gradient, ``EntryQuantiles`` how large its entries are.
+  gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient.
 - Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``, ``IndRNNCell``, ``AntisymmetricCell``, ``LRUCell``, ``SLSTMCell``;
   ``Cell`` is their base.
   ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
   ``check_derivatives`` finds a wrong backward pass in it.
 - Parts: ``activation`` looks up an ``Activation``; ``recurrent_matrix`` draws W_hh; ``spectral_radius`` and ``sigma_max``
-  measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum`` and
-  ``Adam`` are optimisers.
+  measure it; ``parse_clipping`` reads a ``Clipping`` rule, which returns ``Clipped`` gradients; ``SGD``, ``Momentum``,
+  ``Adam`` and ``AdamW`` are optimisers.
 - Spectra: ``theory`` has ``lyapunov_spectrum`` and ``log_singular_values``, which say how many directions survive.
 - Data: ``Sequences`` of your own; ``tasks`` holds the generated ones and ``tasks.digits()``.
 - What there is to choose from: ``ACTIVATIONS``, ``CELLS``, ``GENERATED`` (tasks), ``INITIALIZERS``, ``LOSSES``, ``OPTIMIZERS``.
@@ -54,9 +54,10 @@ from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
-from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, Momentum
+from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Momentum
 from rnn_core.probing import InputTrace, Probe, check_derivatives, probe
 from rnn_core.quantiles import EntryQuantiles
+from rnn_core.regularizers import omega
 from rnn_core.scaling import Scaled
 from rnn_core.tape import Tape
 from rnn_core.tasks import GENERATED, Sequences
@@ -67,6 +68,7 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Adam",
+    "AdamW",
     "Clipped",
     "Clipping",
     "EntryQuantiles",
@@ -92,6 +94,7 @@ __all__ = [
     "check_derivatives",
     "evaluate",
     "forward",
+    "omega",
     "parse_clipping",
     "prepare",
     "probe",

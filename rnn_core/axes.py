@@ -30,6 +30,7 @@ class Axis:
         training: it acts on training alone. Nothing that is measured at the start depends on it.
         checked: which values of a sweep an engine check must see: ``all``, both ``ends``, or any one, the ``first``.
         built_in: why only a built-in cell has it, and a user's own has None; empty if every cell has it.
+        cells: the cells that have it; empty if all have.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Axis:
     training: bool = False
     checked: str = "all"
     built_in: str = ""
+    cells: tuple[str, ...] = ()
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed.
@@ -121,6 +123,7 @@ def axis(default: Any, kind: str, meaning: str, unit: str, label: str, **limits:
     """A dataclass field that carries its ``Axis``."""
     if isinstance(limits.get("choices"), Iterable):
         limits["choices"] = tuple(limits["choices"])
+    limits["cells"] = tuple(limits.get("cells", ()))
     return field(default=default, metadata={"axis": Axis(kind, meaning, unit, label, **limits)})
 
 

@@ -61,6 +61,8 @@ def log_norm(x: Array | Scaled, exponent: int = 0) -> float:
     if isinstance(x, Scaled):
         return x.log_norm() + exponent * LN2
     xp = namespace(x)
+    if xp is np and x.size:
+        return _log_norm_of_numpy(x.reshape(-1), exponent)
     try:
         e = exponent_of(x)
     except FloatingPointError:
@@ -69,6 +71,21 @@ def log_norm(x: Array | Scaled, exponent: int = 0) -> float:
         return -math.inf
     m = times_power_of_two(x, -e).reshape(-1)
     return 0.5 * math.log(float(m @ m)) + (e + exponent) * LN2  # two large logarithms that cancel would cost digits
+
+
+def _log_norm_of_numpy(flat: np.ndarray, exponent: int) -> float:
+    """The same bits with half the calls: training asks for twelve norms an update, of arrays for which a call takes longer than the sum."""
+    largest = max(float(np.maximum.reduce(flat)), -float(np.minimum.reduce(flat)))
+    if not 0.0 < largest < math.inf:
+        return (
+            -math.inf if largest == 0.0 else math.inf if largest == math.inf and not np.isnan(flat).any() else math.nan
+        )
+    e = math.frexp(largest)[1]
+    if abs(e) > WINDOW[dtype_name(flat)] // 2:
+        flat = times_power_of_two(flat, -e)
+        return 0.5 * math.log(float(flat @ flat)) + (e + exponent) * LN2
+    # powers of two move out of a sum of squares without a rounding
+    return 0.5 * math.log(math.ldexp(float(flat @ flat), -2 * e)) + (e + exponent) * LN2
 
 
 def log_norms(x: Array | Scaled) -> np.ndarray:
@@ -334,7 +351,10 @@ def _exponent_of_parts(parts: State) -> int | None:
 
 def all_finite(*arrays: Array) -> bool:
     """Whether no entry is inf or nan."""
-    return all(bool(namespace(a).all(namespace(a).isfinite(a))) for a in arrays)
+    return all(
+        bool(np.isfinite(a).all() if type(a) is np.ndarray else namespace(a).all(namespace(a).isfinite(a)))
+        for a in arrays
+    )
 
 
 def flags_raise() -> np.errstate:

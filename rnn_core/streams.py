@@ -12,7 +12,17 @@ import numpy as np
 
 from rnn_core.scalars import is_integer
 
-STREAMS = ("weights", "readout", "inputs", "targets", "batches", "held_out", "held_out_targets", "sensitivity")
+STREAMS = (
+    "weights",
+    "biases",
+    "readout",
+    "inputs",
+    "targets",
+    "batches",
+    "held_out",
+    "held_out_targets",
+    "sensitivity",
+)
 
 
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:

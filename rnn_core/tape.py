@@ -133,6 +133,13 @@ class Tape:
         return Tape(self.cell, self.params, self.x[:T], state, None, self.checkpoints, kept, self.shapes)
 
     @property
+    def start(self) -> tuple[State, int]:
+        """The initial state, as columns times 2**exponent."""
+        if self.kept is None:
+            return self.checkpoints[0]
+        return {name: part[0] for name, part in self.kept.states.items()}, int(self.kept.exponent[0])
+
+    @property
     def saved(self) -> list[Any]:
         """What the cell saved at every step."""
         return list(self._whole().saved)

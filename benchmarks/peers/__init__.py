@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from benchmarks import narrow
 from benchmarks.work import Contender
 
 NAMES = ("torch_eager", "torch_nn", "torch_func", "jax_scan", "numpy_loop")
@@ -21,6 +22,8 @@ def every() -> tuple[list[Contender], dict[str, str]]:
 
 
 def load(device: str = "cpu") -> tuple[list[Contender], dict[str, str]]:
-    """The same, of one device."""
+    """The same, of one device; without those that cannot be kept to AVX2, where everybody is."""
     installed, missing = every()
-    return [peer for peer in installed if device in peer.devices], missing
+    if narrow():
+        missing |= {peer.name: "no setting keeps its products to AVX2" for peer in installed if not peer.narrows}
+    return [peer for peer in installed if device in peer.devices and peer.name not in missing], missing

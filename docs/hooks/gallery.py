@@ -21,12 +21,14 @@ PICTURES = ROOT / "docs" / "images"
 STUDIES = (
     "config.yaml",
     "studies/cells.yaml",
+    "studies/cliff.yaml",
     "studies/ten_thousand.yaml",
     "studies/gates.yaml",
     "studies/memory_curse.yaml",
 )
 LEFT_OUT = {  # figures that show in another study what an earlier one has shown
     "cells": {"engine_checks", "training_traces", "clipping_norms"},
+    "cliff": {"engine_checks", "growth_rate"},
     "ten_thousand": {"engine_checks", "gradient_norm_by_step"},
     "gates": {"engine_checks", "gradient_norm_by_step", "radius_length_map"},
     "memory_curse": {"engine_checks", "gradient_norm_by_step", "growth_rate"},

@@ -25,7 +25,7 @@ from rnn_core.arguments import (
 )
 from rnn_core.arrays import Array, Params, State, constant, namespace
 from rnn_core.bptt.loop import DirectPart
-from rnn_core.bptt.results import Gradients, Results
+from rnn_core.bptt.results import Gradients, Results, empty_like
 from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
 from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
@@ -123,7 +123,9 @@ def backward(
     check_gradients(tape, grad_hidden, grad_state, window, signal_threshold)
     window, signal_threshold = as_python(window), as_python(signal_threshold)
     back = BackwardPass(tape, window, signal_threshold)
-    results = Results(back, partial(_totals, back, grad_hidden, grad_state))
+    results = Results(
+        back, partial(_totals, back, grad_hidden, grad_state), partial(_alone, back, grad_hidden, grad_state)
+    )
     with np.errstate(all="ignore"), tape.cell.holding(tape.params):  # the steps themselves ask for the flags
         for segment, g, taken in _steps(back, grad_hidden, grad_state, results.kept):
             if g is not None:
@@ -147,7 +149,8 @@ def _steps(
         stop, taken = len(segment.saved), None
         while stop:
             compilable, new = taken is None or taken.compiled_can_go_on, taken is None
-            taken = compiled_steps(back, signal, segment, stop, g, kept) if compilable else None
+            apart = taken is not None and taken.one_exponent_is_short
+            taken = compiled_steps(back, signal, segment, stop, g, kept, apart) if compilable else None
             taken = taken or readable_steps(back, signal, segment, stop, g)
             yield segment, g if new else None, taken
             signal, stop = taken.sent, stop - taken.number
@@ -169,6 +172,34 @@ def _totals(
             yield part_of(segment, start, start + taken.number), parts, exponent
 
 
+def _alone(
+    back: BackwardPass, grad_hidden: GradHidden, grad_state: dict[str, Array | Scaled] | None, sample: int
+) -> tuple[Tape, Gradients]:
+    """Both passes of one sample by itself: for what is asked for after them, where no exponent holds it beside the others."""
+    tape, own = back.tape, slice(sample, sample + 1)
+    first, e = tape.start
+    state = {name: tape.shaped(name, plain_if_fits(constant(part[:, own].T), e)) for name, part in first.items()}
+    direct: GradHidden
+    if callable(grad_hidden):
+        rows_of = grad_hidden
+
+        def direct(start: int, stop: int) -> Array | Scaled | None:
+            rows = rows_of(start, stop)
+            return None if rows is None else _samples(rows, own, 1)
+    else:
+        direct = None if grad_hidden is None else _samples(grad_hidden, own, 1)
+    final = {name: _samples(value, own, 0) for name, value in (grad_state or {}).items()}
+    alone = run_forward(tape.cell, tape.params, tape.x[:, own], state, tape.memory_budget)
+    return alone, backward(alone, direct, final or None, back.window, back.signal_threshold)
+
+
+def _samples(value: Array | Scaled, own: slice, axis: int) -> Array | Scaled:
+    """Some samples of (T, B, …) or (B, …), plain or scaled."""
+    if isinstance(value, Scaled):
+        return Scaled(_samples(value.mantissa, own, axis), value.exponent)
+    return value[own] if axis == 0 else value[:, own]
+
+
 def _columns(value: Array | Scaled) -> tuple[Array, int]:
     """(B, H) or (B, …), plain or scaled, as (columns, exponent)."""
     mantissa, exponent = (value.mantissa, value.exponent) if isinstance(value, Scaled) else (value, 0)
@@ -183,27 +214,37 @@ def _flat(array: Array, leading: int) -> Array:
 
 def _direct_part(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> DirectPart:
     """The direct part of dL/dh_t at the segment's steps."""
+    steps = len(segment.saved)
     rows = _rows_of(tape, grad_hidden, segment)
     if rows is None:
-        steps = len(segment.saved)
         return DirectPart(None, np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=bool), np.full(steps, -np.inf))
     mantissa, exponent = mantissa_and_exponents(rows)
     mantissa = _flat(mantissa, 2)
     norms = log_norms(mantissa)  # -inf for zeros only
+    before = steps - mantissa.shape[0]
+    if before:  # these steps carry no loss; nobody looks at their rows
+        whole = empty_like(tape.x, (steps, *mantissa.shape[1:]))
+        whole[before:] = mantissa
+        mantissa, norms = whole, np.concatenate([np.full(before, -np.inf), norms])
+        exponent = np.concatenate([np.zeros(before, dtype=np.int64), exponent])
     return DirectPart(swap(mantissa), exponent, norms != -np.inf, norms + exponent * LN2)
 
 
 def _rows_of(tape: Tape, grad_hidden: GradHidden, segment: Segment) -> Array | Scaled | None:
-    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H), or as the first part is shaped; None for zeros."""
+    """The rows of ``grad_hidden`` for the segment's steps, (steps, B, H), or as the first part is shaped; None for zeros.
+
+    A function that knows its ``first`` row that is not zero is asked for none before; then these are the segment's last rows.
+    """
     if grad_hidden is None:
         return None
     if callable(grad_hidden):
-        rows = grad_hidden(segment.start, segment.stop)
+        start = max(segment.start, getattr(grad_hidden, "first", 0))
+        rows = grad_hidden(start, segment.stop) if start < segment.stop else None
         if rows is None:
             return None
         check_like_x("grad_hidden(start, stop)", rows, tape.x)
         check_shape(
-            "grad_hidden(start, stop)", rows, (segment.stop - segment.start, *state_shape(tape)), "(stop - start, B, H)"
+            "grad_hidden(start, stop)", rows, (segment.stop - start, *state_shape(tape)), "(stop - start, B, H)"
         )
         return rows if isinstance(rows, Scaled) else constant(rows)
     steps = slice(segment.start, segment.stop)

@@ -51,6 +51,8 @@ class Gradients:
             too far apart for one exponent, or were not finite.
         find_lost, find_log_norm_samples, find_weight_shares, find_entry_quantiles: compute ``lost`` and so on when they are first asked
             for. Until then gradients hold on to their tape.
+        find_totals: dL/dstate_t of all steps as the engine keeps them, with their exponents.
+        find_alone: one sample by itself, as its tape and gradients.
 
     Where a tape's memory budget cannot hold ``hidden``, ``x`` and ``cell``, they are ``NotKept``: using one is a LookupError.
     """
@@ -70,6 +72,8 @@ class Gradients:
     find_log_norm_samples: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
     find_weight_shares: Callable[[tuple[str, ...]], WeightShares] = lambda names: _unknown("weight_shares")
     find_entry_quantiles: Callable[[], EntryQuantiles] = lambda: _unknown("entry_quantiles")
+    find_totals: Callable[[], Iterable[Totals]] = lambda: _unknown("find_totals")
+    find_alone: Callable[[int], tuple[Tape, Gradients]] = lambda sample: _unknown("find_alone")
 
     @cached_property
     def lost(self) -> dict[str, np.ndarray]:
@@ -209,12 +213,19 @@ class Results:
 
     Args:
         once_more: takes all steps again, where they are not kept, for dL/dstate_t.
+        alone: both passes of one sample by itself.
     """
 
-    def __init__(self, back: BackwardPass, once_more: Callable[[], Iterable[Totals]]) -> None:
+    def __init__(
+        self,
+        back: BackwardPass,
+        once_more: Callable[[], Iterable[Totals]],
+        alone: Callable[[int], tuple[Tape, Gradients]],
+    ) -> None:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
-        self._keeps, self._tape, self._main, self._once_more = back.keeps, tape, names[0], once_more
+        self._keeps, self._tape, self._main = back.keeps, tape, names[0]
+        self._once_more, self._alone = once_more, alone
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
         self._sums: dict[str, Array | Scaled] = {}
@@ -223,7 +234,7 @@ class Results:
         self._careful = 0
         self._lost: list[dict[str, np.ndarray]] = []
         self._log_norm_samples: list[np.ndarray] = []
-        self.kept = {name: _empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
+        self.kept = {name: empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
 
     def add_direct_part(self, start: int, log_norm: np.ndarray) -> None:
         """The norms of the direct parts of steps from ``start`` on."""
@@ -284,6 +295,8 @@ class Results:
             find_log_norm_samples=find_samples,
             find_weight_shares=lambda names: weight_shares(self._tape, self._sums, find_given(), names),
             find_entry_quantiles=lambda: _entry_quantiles(self._tape, find_totals()),
+            find_totals=find_totals,
+            find_alone=self._alone,
         )
 
     def _kept_totals(self, tape: Tape) -> Iterator[Totals]:
@@ -333,7 +346,8 @@ def _described_norms(log_norm: np.ndarray) -> str:
     return ", ".join(texts)
 
 
-def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+def empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+    """An empty array of a shape in the library, dtype and device of ``x``."""
     if type(x) is np.ndarray:
         return empty_aligned(shape, x.dtype)
     return namespace(x).empty(shape, dtype=x.dtype, device=x.device)

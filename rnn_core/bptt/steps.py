@@ -12,9 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core import compiled
-from rnn_core.arrays import Array, namespace
+from rnn_core.arrays import Array, State, namespace
 from rnn_core.bptt.careful import careful_step
-from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
+from rnn_core.bptt.loop import (
+    DirectPart,
+    Shares,
+    Steps,
+    back_through_time,
+    input_gradients,
+    parameter_gradients,
+    sum_over_time,
+)
 from rnn_core.bptt.signal import Signal
 from rnn_core.cells.base import BadStep
 from rnn_core.compiled.memory import empty_aligned
@@ -84,6 +92,7 @@ class Taken(NamedTuple):
         careful: the number of steps that were taken layer by layer.
         given: of an opaque cell what its steps were given, (steps, rows, B), and its exponents; None of other cells.
         compiled_can_go_on: whether compiled steps may be tried next.
+        one_exponent_is_short: whether compiled steps with one exponent for all samples came to an end after few steps.
     """
 
     start: int
@@ -97,6 +106,7 @@ class Taken(NamedTuple):
     careful: int = 0
     given: tuple[Array, np.ndarray] | None = None
     compiled_can_go_on: bool = True
+    one_exponent_is_short: bool = False
 
 
 # ---- by the textbook loop, and with care where that ends early ------------------------------------------------------------
@@ -169,20 +179,38 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         log_norm={name: log_norm[:, i] for i, name in enumerate(names)},
         exponent=exponent,
         columns=columns,
-        shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
+        shares=[
+            (
+                slice(0, len(totals)),
+                parameter_gradients(back.tape, segment, du, dv, exponents[:, -1])
+                | _own_gradients(back.tape, segment, totals, exponents[:, 0]),
+            )
+        ],
         log_norm_samples=samples,
         careful=sum(run.careful for run in runs),
         given=(dv, exponents[:, -1]) if back.tape.cell.opaque else None,
     )
 
 
+def _own_gradients(tape: Tape, segment: Segment, totals: list[State], exponent: np.ndarray) -> Shares:
+    """Sums over the steps of ``segment`` of what they add to the gradients of the cell's own parameters."""
+    if not tape.cell.own_parameters:
+        return {}
+    steps = [tape.cell.own_gradients(saved, total) for saved, total in zip(segment.saved, totals, strict=True)]
+    xp = namespace(tape.x)
+    return {n: sum_over_time(xp.stack([step[n] for step in steps]), exponent) for n in tape.cell.own_parameters}
+
+
 # ---- compiled ------------------------------------------------------------------------------------------------------------
 
 
 def compiled_steps(
-    back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart, kept: dict[str, Array]
+    back: BackwardPass, signal: Signal, segment: Segment, stop: int, g: DirectPart, kept: dict[str, Array], apart: bool
 ) -> Taken | None:
-    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``."""
+    """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``.
+
+    ``apart``: every sample has an exponent from the start.
+    """
     if not back.compiles(segment):
         return None
     t = segment.start + stop - 1
@@ -201,7 +229,7 @@ def compiled_steps(
         direct_exponent=g.exponent[:stop], joins=g.joins[:stop], results=results, first=part.start, sums_over=back.sums_over,
         window=back.window or 0, after=back.tape.x.shape[0] - 1 - t,
     )  # fmt: skip
-    together = (columns[1] == columns[1][0]).all()
+    together = not apart and (columns[1] == columns[1][0]).all()
     done = compiled.run_backward(task, *columns) if together else None
     if done is None or not done.number:
         done = compiled.run_backward(task, *columns, apart=True)
@@ -226,6 +254,7 @@ def _taken_by_compiled(back: BackwardPass, part: Segment, task: compiled.Backwar
         shares=shares,
         log_norm_samples={} if samples is None else {part.start + before + t: norms for t, norms in enumerate(samples)},
         compiled_can_go_on=not done.stuck or samples is None,
+        one_exponent_is_short=done.stuck and samples is None and done.number < STEPS_BETWEEN,
     )
 
 

@@ -148,9 +148,9 @@ def _of_products(
     tape: Tape, segment: Segment, piece: slice, parts: State, exponent: dict[str, np.ndarray], whole: dict[str, Array]
 ) -> _Terms:
     """By G_t = Σ_b dv_t^(b) f_t^(b)^T, block by block of rows, for the factors that ``Cell.factors`` names."""
-    cell, params = tape.cell, {name: _wide_float(value) for name, value in tape.params.items()}
-    saved = _side_by_side(segment.saved[piece])
-    h_prev = _columns(_states_before(segment, piece))
+    cell, params = tape.cell, {name: wide_float(value) for name, value in tape.params.items()}
+    saved = side_by_side(segment.saved[piece])
+    h_prev = columns_of(_states_before(segment, piece))
     B, G = tape.x.shape[1], whole[WEIGHT]
     total, e_total = _totals_at_size({name: parts[name][piece] for name in cell.state_names}, exponent, piece)
     dv, e_dv = _recurrent_gradient(cell, params, saved, total, B)
@@ -158,8 +158,8 @@ def _of_products(
     e_h = segment.exponent[:-1][piece]
     terms = []
     for block, factor in zip(rows, factors, strict=True):
-        d, e_d = _steps_at_size_one(dv[block], B)
-        f, e_f = _steps_at_size_one(factor, B)
+        d, e_d = steps_at_size_one(dv[block], B)
+        f, e_f = steps_at_size_one(factor, B)
         terms.append(_block(d, f, G[block], B)._replace(exponent=e_d + e_dv + e_total + e_f + e_h))
     return _joined(terms)
 
@@ -168,11 +168,11 @@ def _of_form(
     tape: Tape, segment: Segment, piece: slice, parts: State, exponent: dict[str, np.ndarray], whole: dict[str, Array]
 ) -> _Terms:
     """Of a cell whose W_hh is made of ``weight_hh``: what ``Cell.recurrent_gradient`` makes of the products of every step."""
-    cell, params = tape.cell, {name: _wide_float(value) for name, value in tape.params.items()}
+    cell, params = tape.cell, {name: wide_float(value) for name, value in tape.params.items()}
     B, G = tape.x.shape[1], to_numpy(whole[WEIGHT])
     total, e_total = _totals_at_size({name: parts[name][piece] for name in cell.state_names}, exponent, piece)
-    dv, e_dv = _recurrent_gradient(cell, params, _side_by_side(segment.saved[piece]), total, B)
-    (d, e_d), (f, e_f) = _steps_at_size_one(dv, B), _steps_at_size_one(_columns(_states_before(segment, piece)), B)
+    dv, e_dv = _recurrent_gradient(cell, params, side_by_side(segment.saved[piece]), total, B)
+    (d, e_d), (f, e_f) = steps_at_size_one(dv, B), steps_at_size_one(columns_of(_states_before(segment, piece)), B)
     samples = [slice(start, start + B) for start in range(0, d.shape[1], B)]
     shares = [to_numpy(cell.recurrent_gradient(params, d[:, own], f[:, own])) for own in samples]
     squares, inner = np.array([[float(np.vdot(share, by)) for by in (share, G)] for share in shares]).T
@@ -265,16 +265,16 @@ def _of_program(
 # ---- sizes, and steps side by side -----------------------------------------------------------------------------------------
 
 
-def _wide_float(x: Array) -> Array:
+def wide_float(x: Array) -> Array:
     """``x`` in float64."""
     xp = namespace(x)
     return xp.astype(x, xp.float64, copy=False)
 
 
-def _columns(x: Array) -> Array:
+def columns_of(x: Array) -> Array:
     """(steps, rows, B) as (rows, steps·B), float64: the samples of all steps side by side."""
     xp = namespace(x)
-    return xp.reshape(xp.moveaxis(_wide_float(x), 0, 1), (x.shape[1], -1))
+    return xp.reshape(xp.moveaxis(wide_float(x), 0, 1), (x.shape[1], -1))
 
 
 def _by_step(x: Array, B: int) -> Array:
@@ -283,17 +283,17 @@ def _by_step(x: Array, B: int) -> Array:
     return xp.moveaxis(xp.reshape(x, (x.shape[0], -1, B)), 1, 0)
 
 
-def _side_by_side(saved: Any) -> Any:
+def side_by_side(saved: Any) -> Any:
     """What the steps saved, as what one step with all their samples would have saved."""
     if isinstance(saved, KeptSteps):
         together = saved.together()
-        return tuple(map(_columns, together)) if isinstance(together, tuple) else _columns(together)
+        return tuple(map(columns_of, together)) if isinstance(together, tuple) else columns_of(together)
     if not isinstance(saved, list):
-        return _columns(saved)
+        return columns_of(saved)
     xp = namespace(saved[0][0] if isinstance(saved[0], tuple) else saved[0])
     if isinstance(saved[0], tuple):
-        return tuple(_wide_float(xp.concat(list(arrays), axis=-1)) for arrays in zip(*saved, strict=True))
-    return _wide_float(xp.concat(saved, axis=-1))
+        return tuple(wide_float(xp.concat(list(arrays), axis=-1)) for arrays in zip(*saved, strict=True))
+    return wide_float(xp.concat(saved, axis=-1))
 
 
 def _some_columns(saved: Any, own: slice) -> Any:
@@ -306,13 +306,14 @@ def _with_columns(x: Array, own: slice, columns: Array) -> Array:
 
 def _totals_at_size(parts: State, exponent: dict[str, np.ndarray], piece: slice) -> tuple[State, np.ndarray]:
     """dL/dstate_t side by side, the largest entry of every step at 2**TOP; and by step the exponent that this leaves."""
-    B, columns = next(iter(parts.values())).shape[2], {name: _columns(part) for name, part in parts.items()}
+    B, columns = next(iter(parts.values())).shape[2], {name: columns_of(part) for name, part in parts.items()}
     sizes = {name: _sizes(part, B) + exponent[name][piece] for name, part in columns.items()}
     top = _exponents(np.fmax.reduce(list(sizes.values()))) - TOP
     return {name: _times(part, exponent[name][piece] - top, B) for name, part in columns.items()}, top
 
 
-def _steps_at_size_one(x: Array, B: int) -> tuple[Array, np.ndarray]:
+def steps_at_size_one(x: Array, B: int) -> tuple[Array, np.ndarray]:
+    """Every step, or with B = 1 every column, brought to size 1, and the exponents that this leaves."""
     e = _exponents(_sizes(x, B))
     return _times(x, -e, B), e
 
@@ -340,7 +341,7 @@ def _times(x: Array, exponent: np.ndarray, B: int) -> Array:
 def _at_one_size(values: dict[str, Array | Scaled]) -> tuple[dict[str, Array], int]:
     """Arrays in float64 with the largest entry of all at size 1, and the exponent that this leaves."""
     pairs = {name: mantissa_and_exponents(value) for name, value in values.items()}
-    wide = {name: _wide_float(m) for name, (m, _) in pairs.items()}
+    wide = {name: wide_float(m) for name, (m, _) in pairs.items()}
     own = {name: int(e.max()) if e.size else 0 for name, (_, e) in pairs.items()}  # one for all entries
     sizes = [exponent_or_zero(m) + own[name] for name, m in wide.items() if bool(namespace(m).any(m != 0))]
     top = max(sizes, default=0)

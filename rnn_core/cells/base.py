@@ -34,6 +34,10 @@ class Cell(ABC):
         state_names: the parts of the state. The first is the one that the loss acts on: ``grad_hidden`` joins it, and
             ``hidden`` and ``log_norm`` are about it.
         options: the numbers that the constructor takes besides the activation.
+        keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
+        writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
+        leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
+        own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
         opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
@@ -51,6 +55,10 @@ class Cell(ABC):
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
     options: ClassVar[tuple[str, ...]] = ()
+    keeping_gate: ClassVar[str | None] = None
+    writing_gate: ClassVar[str | None] = None
+    leaves_rest: ClassVar[bool] = False
+    own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
     any_batch: bool = True
@@ -125,6 +133,14 @@ class Cell(ABC):
         """dL/d(weight_hh) of steps and samples side by side: dv (G·H, N), and what W_hh multiplies, (H, N)."""
         return dv @ factor.T
 
+    def own_gradients(self, saved: Any, total: State) -> dict[str, Array]:
+        """What a step adds to the gradients of ``own_parameters``, by name, each (H, B); from the total dL/dstate_t."""
+        return {}
+
+    def own_start(self, hidden_size: int) -> dict[str, np.ndarray]:
+        """``own_parameters`` before training."""
+        return {}
+
     def start_gradients(self, params: Params, state: dict[str, Any]) -> dict[str, Any]:
         """What dL/d(initial state), by name, adds to the parameter gradients, where the initial state was made from parameters."""
         return {}
@@ -161,12 +177,13 @@ class Cell(ABC):
         stands: backward with the unit vectors as gradients gives the transposed matrix.
 
         Args:
-            params: NumPy float64; ``weight_ih`` and the biases may be left out.
+            params: NumPy float64; ``weight_ih`` and the biases may be left out, and what the cell has of its own, which is then as drawn.
 
         Raises:
             ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
         """
         H = self._hidden_size(params)
+        params = {**self.own_start(H), **params}
         after, saved = self._step_at_rest(params, H, 1)
         if any(np.any(part != 0.0) for part in after.values()):
             return None
@@ -216,13 +233,16 @@ class Cell(ABC):
         input_size: int,
         hidden_size: int,
         initializer: str = "gaussian",
-        spectral_radius: float = 1.0,
+        spectral_radius: float | None = 1.0,
         input_scale: float = 1.0,
         bias: bool = True,
+        *,
+        weight_scale: float | None = None,
     ) -> Params:
         """Parameters with torch.nn's names, shapes and gate order, NumPy float64.
 
-        The recurrent matrix of each gate has the given spectral radius, measured. Entries of ``weight_ih`` are normal
+        The recurrent matrix of each gate has the given spectral radius, measured; or, with a ``weight_scale`` and a
+        ``spectral_radius`` of None, entries of that standard deviation over √H. With neither it stays as drawn. Entries of ``weight_ih`` are normal
         with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
         input_scale². Biases are zero, or left out.
 
@@ -236,21 +256,31 @@ class Cell(ABC):
         if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
-        weight_hh = self.drawn_recurrent(rng, hidden_size, initializer, spectral_radius)
+        weight_hh = self.drawn_recurrent(rng, hidden_size, initializer, spectral_radius, weight_scale)
         rows = len(self.gates) * hidden_size
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
             "weight_hh": weight_hh,
+            **self.own_start(hidden_size),
         }
         return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
 
     def drawn_recurrent(
-        self, rng: np.random.Generator, hidden_size: int, initializer: str, spectral_radius: float
+        self,
+        rng: np.random.Generator,
+        hidden_size: int,
+        initializer: str,
+        spectral_radius: float | None,
+        weight_scale: float | None,
     ) -> np.ndarray:
-        """``weight_hh`` such that the W_hh of every gate has the given spectral radius, measured."""
+        """``weight_hh`` such that the W_hh of every gate has the given spectral radius, measured, or the given scale."""
         if self.draws is None:
-            blocks = [recurrent_matrix(rng, hidden_size, initializer, spectral_radius) for _ in self.gates]
-            return np.concatenate(blocks)
+            scale = {"rho": spectral_radius, "sigma_w": weight_scale}
+            return np.concatenate([recurrent_matrix(rng, hidden_size, initializer, **scale) for _ in self.gates])
+        if weight_scale is not None:
+            raise ValueError(
+                f"weight_scale: {weight_scale!r} is not allowed with cell {self.name!r}, whose W_hh has a form of its own"
+            )
         return drawn(rng, hidden_size, initializer, spectral_radius, self.draws, self.recurrent_matrix)
 
     def __repr__(self) -> str:

@@ -24,6 +24,7 @@ class GRUResetBeforeCell(Cell):
 
     name: ClassVar[str] = "gru_reset_before"
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping_gate: ClassVar[str | None] = "update"  # z_t ⊙ h_{t-1}
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]

@@ -23,6 +23,8 @@ class LSTMCell(Cell):
     name: ClassVar[str] = "lstm"
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
     state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell")
+    keeping_gate: ClassVar[str | None] = "forget"  # f_t ⊙ c_{t-1}
+    writing_gate: ClassVar[str | None] = "input"  # i_t ⊙ g_t
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev, c_prev = state["hidden"], state["cell"]

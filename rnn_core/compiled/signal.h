@@ -137,16 +137,28 @@ static int NAME(times_powers)(const NAME(net) *n, const REAL *from, long rows, c
 /* Whether every entry of (rows x Bp), first B columns, is at least `bound`, or zero in a column of a signal that `dead` says is zero. */
 static int NAME(all_at_least)(const NAME(net) *n, const REAL *a, long rows, REAL bound, const char *dead) {
     long small = 0;
-    for (long r = 0; a && r < rows; r++, a += n->Bp)
-        for (long b = 0; b < n->B; b++)
-            small += !(NAME(absolute)(a[b]) >= bound) & !(a[b] == 0 && dead[b]);
-    return small == 0;
+    for (long b = 0; a && b < n->B; b += LANES) {
+        ivec counts = {}, zero_is_small = {}, found = {};
+        for (long l = 0; l < LANES; l++)
+            counts[l] = -(b + l < n->B), zero_is_small[l] = -!dead[b + l];
+        for (long r = 0; r < rows; r++) {
+            vec here = CONST_AT(a, r * n->Bp + b);
+            found |= ~(ivec)(NAME(magnitude)(here) >= bound) & ((ivec)(here != 0) | zero_is_small);
+        }
+        for (long l = 0; l < LANES; l++)
+            small |= (found & counts)[l] != 0;
+    }
+    return !small;
 }
 /* Take back from `dead` the columns of a part of a signal that are not zero. */
 static void NAME(find_dead)(const NAME(net) *n, const REAL *a, char *dead) {
-    for (long r = 0; a && r < n->H; r++, a += n->Bp)
-        for (long b = 0; b < n->Bp; b++)
-            dead[b] &= a[b] == 0;
+    for (long b = 0; a && b < n->Bp; b += LANES) {
+        ivec alive = {};
+        for (long r = 0; r < n->H; r++)
+            alive |= (ivec)(CONST_AT(a, r * n->Bp + b) != 0);
+        for (long l = 0; l < LANES; l++)
+            dead[b + l] &= !alive[l];
+    }
 }
 /* Multiply a signal by 2^shift, or its columns by shifts; its exponents take that back. Then add g to dh, in whose making `lost` was raised.
  * Returns whether nothing that counts is lost. */

@@ -27,6 +27,9 @@ class DirectPart:
     Called with (start, stop) it gives the rows start … stop - 1, shape (steps, B, H), or None where none of them carries a
     loss. Outputs at fewer steps than the sequence has are those of its last steps. Where a state has another shape than (B, H),
     rows have it too: ``shape`` is that of one sample.
+
+    Attributes:
+        first: rows before it are zero.
     """
 
     def __init__(self, params: Params, dy: Array | Scaled, steps: int, shape: tuple[int, ...] | None = None) -> None:
@@ -174,6 +177,35 @@ def loss_of(
     y = concat([readout.forward(params, h) for h in states])
     loss, accuracy, dy = _mean_loss(problem.task, y, target)
     return Loss(loss, accuracy, tape, y, dy)
+
+
+class HeldOut(NamedTuple):
+    """What the held-out sequences say of some parameters.
+
+    Attributes:
+        loss, accuracy: as in ``Evaluation``.
+        error: fraction of the sequences that are answered wrongly (``Task.wrong``); nan where answers are not right or wrong.
+    """
+
+    loss: float
+    accuracy: float
+    error: float
+
+
+def held_out_of(problem: Problem, params: Params, memory_budget: int | None = None) -> HeldOut:
+    """The held-out sequences, forward only, part after part. Arguments and errors are those of ``evaluate``."""
+    task, parts, sizes = problem.task, [], []
+    for x, target in problem.held_out_parts():
+        loss, accuracy, _, y, _ = loss_of(problem, params, x, target, memory_budget)
+        error = math.nan
+        if task.counts_wrong:
+            y = plain(y) if task.outputs_at == "every" else plain(y)[0]
+            error = float(namespace(x).count_nonzero(task.wrong(y, target))) / x.shape[1]
+        parts.append(HeldOut(loss, accuracy, error))
+        sizes.append(x.shape[1])
+    if len(parts) == 1:
+        return parts[0]
+    return HeldOut(*map(float, np.average(np.array(parts), axis=0, weights=sizes)))
 
 
 def _states_with_output(tape: Tape, outputs_at: str) -> Iterator[Array | Scaled]:

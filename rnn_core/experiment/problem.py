@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rnn_core import readout
+from rnn_core import gate_biases, readout
 from rnn_core.arrays import Array, Params, like, namespace, place
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
@@ -15,7 +17,7 @@ from rnn_core.experiment.own_cells import OWN_CELLS, own_cell_of
 from rnn_core.experiment.settings import RANGES, Experiment
 from rnn_core.scaling import all_finite
 from rnn_core.streams import stream
-from rnn_core.tasks import GENERATED, Sequences, SequenceTask, Task
+from rnn_core.tasks import GENERATED, PACKAGED, Sequences, SequenceTask, Task
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +38,14 @@ class Problem:
     params: Params
     device: str
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parameters of a user's module that ask for no gradient: training leaves them, with weight decay too."""
+        if not self.cell.opaque:
+            return ()
+        cell: Any = self.cell
+        return tuple(name for name in cell.params() if name not in cell.trainable)
+
     def batch(self, update: int) -> tuple[Array, Array]:
         """The training batch of ``update``: x (T, B, D) and its target, on the device."""
         return self._place(*self.task.batch(update))
@@ -43,6 +53,11 @@ class Problem:
     def held_out(self) -> tuple[Array, Array]:
         """The held-out sequences, on the device."""
         return self._place(*self.task.held_out())
+
+    def held_out_parts(self) -> Iterator[tuple[Array, Array]]:
+        """The same part after part, none of them larger than memory needs it."""
+        for part in self.task.held_out_parts():
+            yield self._place(*part)
 
     def _place(self, x: np.ndarray, target: np.ndarray) -> tuple[Array, Array]:
         parameter = next(iter(self.params.values()))
@@ -83,17 +98,28 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         experiment.initializer,
         experiment.spectral_radius,
         experiment.input_scale,
+        weight_scale=experiment.weight_scale,
     )
+    params["bias_ih"] += _gate_bias(cell, experiment)
     params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
     with np.errstate(over="ignore"):  # the check below says so
         placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
-    for field, name in (("spectral_radius", "weight_hh"), ("input_scale", "weight_ih")):
+    scale = "spectral_radius" if experiment.weight_scale is None else "weight_scale"
+    for field, name in ((scale, "weight_hh"), ("input_scale", "weight_ih")):
         if not all_finite(placed[name]):
             raise ValueError(
                 f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
                 f"entries of {name} leave its range"
             )
     return Problem(experiment, cell, task, placed, device)
+
+
+def _gate_bias(cell: Cell, experiment: Experiment) -> np.ndarray:
+    """(G·H,), from a stream of its own: weights are the same with and without."""
+    if experiment.chrono is not None:
+        rng = stream(experiment.seed, "biases")
+        return gate_biases.chrono(cell, rng, experiment.hidden_size, experiment.chrono)
+    return gate_biases.uniform(cell, experiment.hidden_size, experiment.forget_bias or 0.0)
 
 
 def _of_own_cell(experiment: Experiment, task: Task, device: str) -> Problem:
@@ -118,18 +144,34 @@ def cell_of(experiment: Experiment) -> Cell:
 
 
 def task_of(experiment: Experiment, data: Sequences | None) -> Task:
+    """The task with what the experiment asks of it."""
+    task = _posed(experiment, data)
+    if experiment.success_below is not None and not task.counts_wrong:
+        raise ValueError(
+            f"success_below: {experiment.success_below!r} does not fit; task {experiment.task!r} does not say which answers are wrong"
+        )
+    return task
+
+
+def _posed(experiment: Experiment, data: Sequences | None) -> Task:
     e = experiment
     if data is None:
         if e.task not in GENERATED:
-            given = "data=rnn_core.tasks.digits()" if e.task == "digits" else "data=Sequences(…)"
+            given = f"data=rnn_core.tasks.{e.task}()" if e.task in PACKAGED else "data=Sequences(…)"
             raise ValueError(
                 f"task: {e.task!r} is not generated ({', '.join(GENERATED)} are), so it needs its sequences: {given}"
             )
         kind = GENERATED[e.task]
         D = e.input_size or kind.default_input_size
-        task = kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
-        task.correlation = e.input_correlation
-        return task
+        drawn = kind(e.seed, e.sequence_length, e.batch_size, D, e.loss_at or kind.default_loss_at)
+        if e.held_out_sequences is not None:
+            drawn.held_out_sequences = e.held_out_sequences
+        drawn.correlation = e.input_correlation
+        return drawn
+    if e.held_out_sequences is not None:
+        raise ValueError(
+            f"held_out_sequences: {e.held_out_sequences} does not fit; task {e.task!r} holds {int(data.held_out.sum())} of its sequences out"
+        )
     if e.input_size not in (None, data.inputs.shape[2]):
         raise ValueError(
             f"input_size: {e.input_size} does not fit; the sequences have {data.inputs.shape[2]} inputs a step"

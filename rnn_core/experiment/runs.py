@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, Params, namespace
+from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import (
     check_data,
     check_data_by_task,
@@ -19,21 +20,23 @@ from rnn_core.experiment.arguments import (
     check_watch,
     takes_an_experiment,
 )
-from rnn_core.experiment.evaluation import Evaluation, evaluate
+from rnn_core.experiment.evaluation import Evaluation, evaluate, held_out_of
 from rnn_core.experiment.measures import (
     ASKED,
     StateMeasures,
     breakdown_columns,
     end_columns,
+    looks_at_held_out,
     measure_states,
     start_columns,
+    succeeds,
     trace_columns,
     update_columns,
 )
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
-from rnn_core.optimizers import OPTIMIZERS
+from rnn_core.optimizers import OPTIMIZERS, Optimizer
 from rnn_core.scaling import all_finite
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
@@ -52,7 +55,8 @@ def run(
 ) -> Result:
     """Run one experiment: measure gradients at the start, then train for ``updates`` updates and measure on the way.
 
-    A loss, gradient or parameter that is not finite ends the training. The result says at which update and time step.
+    A loss, gradient or parameter that is not finite ends the training. The result says at which update and time step. So does
+    success, where ``success_below`` asks for it.
 
     Args:
         data: the sequences of a task that is not generated.
@@ -145,14 +149,22 @@ def _run_groups(
 def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) -> Result:
     """One run, from its draw to its summary. Without training it is update 0 without a step of the optimiser."""
     problem, batch, trace, start = starts.start_of(experiment)
-    params, optimizer = problem.params, OPTIMIZERS[experiment.optimizer](experiment.learning_rate)
+    params, optimizer, memory = problem.params, optimizer_of(experiment), None
     traces, rows = [], []
     for update in range(max(1, experiment.updates)):
+        held_out = None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
             if update > 0:
+                del batch  # the next one is written where it lies, which the processor still holds at hand
                 batch = _evaluate_update(problem, params, update, starts.memory_budget)
-            row, grads = update_columns(experiment, batch.evaluation, params)
-            if update % experiment.trace_every == 0 or update == experiment.updates - 1:
+            row, clipped = update_columns(experiment, batch.evaluation, params, memory)
+            following = _stepped(optimizer, params, clipped.grads, problem) if experiment.updates else params
+            row["finite"] = row["finite"] and all_finite(*following.values())
+            if row["finite"] and looks_at_held_out(experiment, update):
+                held_out = held_out_of(problem, following, starts.memory_budget)
+                row["held_out_error"] = held_out.error
+            done = update == experiment.updates - 1 or succeeds(experiment, held_out)
+            if update % experiment.trace_every == 0 or done:
                 if update > 0:
                     e = batch.evaluation
                     states = measure_states(problem.cell, e.tape, e.ends)
@@ -160,13 +172,12 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
                 traces.append(trace)
                 if watch is not None:
                     watch(problem, params, *batch)
-            following = optimizer.step(params, grads) if experiment.updates else params
-            row["finite"] = row["finite"] and all_finite(*following.values())
-        rows.append(row)
-        if not row["finite"]:
+        if update % experiment.record_every == 0 or done or not row["finite"] or held_out is not None:
+            rows.append(row)
+        if done or not row["finite"]:
             break
-        params = following
-    end = end_columns(problem, params, row["finite"], starts.memory_budget)
+        params, memory = following, clipped.memory
+    end = end_columns(problem, held_out, update + 1)
     breakdown = breakdown_columns(batch.evaluation, row["finite"])
     return Result(
         traces={name: np.concatenate([each[name] for each in traces]) for name in traces[0]},  # a copy
@@ -174,6 +185,17 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
         summary={**start, **end, **breakdown},
         experiment=experiment,
     )
+
+
+def optimizer_of(experiment: Experiment) -> Optimizer:
+    """The optimiser of a run, before its first step."""
+    decay = {"weight_decay": experiment.weight_decay} if experiment.weight_decay else {}
+    return OPTIMIZERS[experiment.optimizer](experiment.learning_rate, **decay)
+
+
+def _stepped(optimizer: Optimizer, params: Params, grads: Gradient, problem: Problem) -> Params:
+    following = optimizer.step(params, grads)
+    return {**following, **{name: params[name] for name in problem.frozen}} if problem.cell.opaque else following
 
 
 class EvaluatedBatch(NamedTuple):

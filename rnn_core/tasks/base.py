@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from rnn_core import losses
+from rnn_core.arrays import Array, namespace
 from rnn_core.choices import unknown
 from rnn_core.scalars import is_integer
 
@@ -52,8 +54,41 @@ class Task(ABC):
         """The training batch of one update."""
 
     @abstractmethod
+    def held_out_parts(self) -> Iterator[Batch]:
+        """Sequences that no update sees, the same for every run of a seed, in parts that fit into memory."""
+
     def held_out(self) -> Batch:
-        """Sequences that no update sees, the same for every run of a seed."""
+        """All of them together."""
+        x, target = zip(*self.held_out_parts(), strict=True)
+        axis = 0 if self.outputs_at == "last" else 1
+        return (
+            Batch(np.concatenate(x, axis=1), np.concatenate(target, axis=axis))
+            if len(x) > 1
+            else Batch(x[0], target[0])
+        )
+
+    @property
+    def counts_wrong(self) -> bool:
+        """Whether an answer is right or wrong: that of a classification is. A regression says how far off is wrong, or is not."""
+        return self.loss == "softmax_cross_entropy"
+
+    def wrong(self, y: Array, target: Array) -> Array:
+        """Which sequences are answered wrongly, bool (B,): those with any wrong label.
+
+        Args:
+            y: outputs where the target has its entries: (B, C), or (T, B, C).
+            target: as in a batch.
+
+        Raises:
+            ValueError: answers of this task are not right or wrong.
+        """
+        if not self.counts_wrong:
+            raise ValueError(f"task: {type(self).__name__} does not say which answers are wrong")
+        xp = namespace(y)
+        missed = xp.argmax(y, axis=-1) != target
+        if target.ndim == 1:
+            return missed
+        return xp.any(missed & losses.carries_target(target), axis=0)
 
     @property
     def outputs_at(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +40,8 @@ class Sequences:
         loss_at: ``last`` if a sequence has one target, ``every`` if each step has one.
         mask: (N, T) bool, or 0 and 1. With ``every`` it marks the steps that carry a target. With ``last`` the last True of a
             sequence is the step of its target. None if all sequences are equally long and no target is missing.
+        baseline: the held-out loss of the best prediction that remembers nothing, where the best constant is not that. ``solved`` is
+            measured by it.
 
     Raises:
         ValueError: shapes do not agree, a number is not finite, labels are no class labels, or no sequence is left to train on
@@ -51,10 +54,13 @@ class Sequences:
     loss: str
     loss_at: str
     mask: np.ndarray | None = None
+    baseline: float | None = None
 
     def __post_init__(self) -> None:
         choose("loss", self.loss, LOSSES)
         check_loss_at(self.loss_at)
+        if self.baseline is not None and not (is_number(self.baseline) and self.baseline > 0.0):
+            raise ValueError(f"baseline: {self.baseline!r} is not allowed; it must be a number above 0, a loss")
         inputs = numbers("inputs", self.inputs, PAD)
         if inputs.ndim != 3 or 0 in inputs.shape:
             raise ValueError(f"inputs: shape {inputs.shape} is not (N, T, D) with at least one of each")
@@ -119,7 +125,8 @@ class Sequences:
             "inputs": self.inputs.astype("<f8"), "targets": self.targets.astype("<i8" if self.targets.dtype.kind == "i" else "<f8"),
             "held_out": self.held_out, "mask": np.zeros(0) if self.mask is None else self.mask,
         }  # fmt: skip
-        digest = hashlib.sha256(f"{self.loss} {self.loss_at}".encode())
+        named = "" if self.baseline is None else f" {float(self.baseline)!r}"
+        digest = hashlib.sha256(f"{self.loss} {self.loss_at}{named}".encode())
         for name, array in content.items():
             digest.update(f" {name} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -182,6 +189,17 @@ def digits() -> Sequences:
     return Sequences(inputs, images.target.astype(np.int64), split(len(inputs)), "softmax_cross_entropy", "last")
 
 
+def permuted_digits() -> Sequences:
+    """``digits`` with their pixels in another order, the same for all of them: one permutation, drawn once (Le, Jaitly & Hinton 2015).
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    in_order = digits()
+    order = np.random.default_rng(zlib.crc32(b"permuted_digits")).permutation(DIGIT_STEPS)
+    return replace(in_order, inputs=in_order.inputs[:, order])
+
+
 class SequenceTask(Task):
     """Batches drawn without replacement within an epoch from the training sequences, cut to the first T steps.
 
@@ -234,8 +252,14 @@ class SequenceTask(Task):
         order = stream(self.seed, "batches", epoch).permutation(self.training)
         return self._pick(order[index * self.B : (index + 1) * self.B])
 
-    def held_out(self) -> Batch:
-        return self._pick(np.flatnonzero(self.data.held_out))
+    def held_out_parts(self) -> Iterator[Batch]:
+        """All of them as one part: they are in memory already."""
+        yield self._pick(np.flatnonzero(self.data.held_out))
+
+    @property
+    def baseline(self) -> float:
+        """What the data name, or the loss of the best constant."""
+        return super().baseline if self.data.baseline is None else float(self.data.baseline)
 
     def _pick(self, rows: np.ndarray) -> Batch:
         x = self.data.inputs[rows, : self.T].swapaxes(0, 1)

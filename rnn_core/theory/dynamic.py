@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnn_core import gate_biases
 from rnn_core.cells.base import Cell
 from rnn_core.scalars import is_integer, is_number
 from rnn_core.theory.growth import SETTLED_WITHIN
@@ -28,7 +29,6 @@ LAGS = (
     0.2,
     0.7,
 )  # of the steps: between these lags the slope is taken; before, the gradient turns, and after, the state settles
-REMEMBERING_GATES = ("forget", "update")  # whose sigmoid multiplies the old state
 _FLOOR = 1e-10  # of a variance: what is left of it where a process is all but determined by its past
 
 
@@ -56,12 +56,15 @@ def dynamic_rate(
     sigma_u2: float,
     forget_bias: float = 0.0,
     *,
+    chrono: int | None = None,
     units: int = UNITS,
     steps: int = STEPS,
     seed: int = 0,
 ) -> float:
     """The growth rate of an infinitely wide network, ln per step; arguments as for ``dynamic_mean_field``."""
-    return dynamic_mean_field(cell, sigma_w2, sigma_u2, forget_bias, units=units, steps=steps, seed=seed).rate
+    return dynamic_mean_field(
+        cell, sigma_w2, sigma_u2, forget_bias, chrono=chrono, units=units, steps=steps, seed=seed
+    ).rate
 
 
 def dynamic_mean_field(
@@ -70,6 +73,7 @@ def dynamic_mean_field(
     sigma_u2: float,
     forget_bias: float = 0.0,
     *,
+    chrono: int | None = None,
     units: int = UNITS,
     steps: int = STEPS,
     seed: int = 0,
@@ -83,6 +87,7 @@ def dynamic_mean_field(
         sigma_w2: ‖W‖²_F / H of every gate.
         sigma_u2: variance of W_ih x_t over units and time, of every gate; x_t is white.
         forget_bias: bias of an LSTM's forget gate, or of a GRU's update gate z, which keeps the old state.
+        chrono: T_max, instead of it: every unit draws a bias (``gate_biases.chrono``).
         units: how many are sampled. Three seconds for a GRU of 8000.
         steps: T.
         seed: of the sampling.
@@ -90,10 +95,10 @@ def dynamic_mean_field(
     Raises:
         ValueError: an argument is out of range, the cell is a ``TorchCell``, or ``forget_bias`` is given to a cell without such a gate.
     """
-    _check(cell, sigma_w2, sigma_u2, forget_bias, units, steps, seed)
+    _check(cell, sigma_w2, sigma_u2, forget_bias, chrono, units, steps, seed)
     rng = np.random.default_rng(seed)
     W = WideMatrix(float(sigma_w2), units, range(len(cell.gates)), steps, rng)
-    params = {"weight_hh": W, "bias_hh": _bias(cell, units, float(forget_bias))}
+    params = {**cell.own_start(units), "weight_hh": W, "bias_hh": _bias(cell, units, float(forget_bias), chrono, rng)}
     start = rng.standard_normal((units, 1)) if sigma_u2 == 0.0 else np.zeros((units, 1))
     state = {name: start.copy() for name in cell.state_names}
     kept, rms = [], []
@@ -141,7 +146,16 @@ def _slope(log_rms: np.ndarray, rms: list[float]) -> DynamicRate:
     return DynamicRate(rate, float(quarters.std(ddof=1) / 2.0), middle, settled)
 
 
-def _check(cell: Cell, sigma_w2: float, sigma_u2: float, forget_bias: float, units: int, steps: int, seed: int) -> None:
+def _check(
+    cell: Cell,
+    sigma_w2: float,
+    sigma_u2: float,
+    forget_bias: float,
+    chrono: int | None,
+    units: int,
+    steps: int,
+    seed: int,
+) -> None:
     if not isinstance(cell, Cell):
         given = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
         raise ValueError(f"cell: {given} is not allowed; it must be a cell, such as rc.GRUCell()")
@@ -154,18 +168,25 @@ def _check(cell: Cell, sigma_w2: float, sigma_u2: float, forget_bias: float, uni
             raise ValueError(f"{name}: {number!r} is not allowed; it must be a number of at least 0")
     if not is_number(forget_bias):
         raise ValueError(f"forget_bias: {forget_bias!r} is not allowed; it must be a number")
-    if forget_bias != 0.0 and not set(REMEMBERING_GATES) & set(cell.gates):
+    for name, given in (("forget_bias", forget_bias or None), ("chrono", chrono)):
+        if given is not None and cell.keeping_gate is None:
+            raise ValueError(
+                f"{name}: {given!r} is not allowed; the cell {cell.name!r} has no gate that keeps its state"
+            )
+    if chrono is not None and not (is_integer(chrono) and chrono >= 3 and forget_bias == 0.0):
         raise ValueError(
-            f"forget_bias: {forget_bias!r} is not allowed; the cell {cell.name!r} has no gate that keeps its state"
+            f"chrono: {chrono!r} is not allowed; it must be an integer of at least 3, without a forget_bias"
         )
     for name, number, least in (("units", units, 2), ("steps", steps, SHORTEST), ("seed", seed, 0)):
         if not (is_integer(number) and number >= least):
             raise ValueError(f"{name}: {number!r} is not allowed; it must be an integer of at least {least}")
 
 
-def _bias(cell: Cell, units: int, forget_bias: float) -> np.ndarray:
-    """(G · units,): zero but for the gate that keeps the state."""
-    return np.repeat([forget_bias if gate in REMEMBERING_GATES else 0.0 for gate in cell.gates], units)
+def _bias(cell: Cell, units: int, forget_bias: float, chrono: int | None, rng: np.random.Generator) -> np.ndarray:
+    """(G · units,)."""
+    if chrono is not None:
+        return gate_biases.chrono(cell, rng, units, int(chrono))
+    return gate_biases.uniform(cell, units, forget_bias)
 
 
 class WideMatrix:

@@ -5,7 +5,8 @@ The preactivations of a wide network are Gaussian with a variance q that settles
 where sigma_w² = ‖W‖²_F / H and sigma_u² is the variance of the input part. The expected squared gradient norm is multiplied by
     chi_1 = sigma_w² E[phi'(√q z)²]
 at every step back, so ln ‖dL/dh_t‖ changes by ½ ln chi_1 a step. It holds for matrices with random entries or singular vectors
-(gaussian, orthogonal). It does not hold for the identity matrix, whose units never mix.
+(gaussian, glorot, orthogonal). It does not hold where units never mix (identity, ring), where W_ij decides W_ji (antisymmetric), or
+where a unit listens to so few others that what it hears is not Gaussian (sparse).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rnn_core.scalars import is_number
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = np.linspace(-12.0, 12.0, 97)
 
-MIXING_INITIALIZERS = ("gaussian", "orthogonal")
+MIXING_INITIALIZERS = ("gaussian", "glorot", "orthogonal", "pascanu_sigmoid", "pascanu_tanh", "pascanu_smart")
 FEW_STEPS = 60  # far from a critical point q has settled by then
 _NEAR = 16.0  # times q: so far it is looked for closely
 _GRID, _HALVES = 128, 60  # places between which a fixed point is looked for; halvings of the interval that holds it

@@ -103,12 +103,18 @@ def critical_scale(a: float, part_of_W: np.ndarray) -> float:
     return float(((np.sqrt(half**2 + square * (1.0 - a * a)) - half) / square).min())
 
 
-def rest_affine(cell: Cell) -> tuple[float, float] | None:
-    """(a, b): at rest and without biases, the derivative of the state has the eigenvalues a + b λ, λ those of the candidate's W.
+def rest_affine(cell: Cell, bias: np.ndarray | None = None) -> tuple[float, float] | None:
+    """(a, b): at rest, the derivative of the state has the eigenvalues a + b λ, λ those of the candidate's W.
 
     So networks that differ in the scale of W share one eigenvalue problem. None where ``rest_rate`` is nan.
+
+    Args:
+        bias: one number a gate, (G,); zero if left out.
     """
-    at_0, at_1 = (cell.rest_jacobian({"weight_hh": np.full(cell.recurrent_shape(1), value)}) for value in (0.0, 1.0))
+    biases = {} if bias is None else {"bias_ih": np.asarray(bias)}
+    at_0, at_1 = (
+        cell.rest_jacobian({"weight_hh": np.full(cell.recurrent_shape(1), value), **biases}) for value in (0.0, 1.0)
+    )
     if at_0 is None or at_1 is None:
         return None
     a, with_b = (float(np.linalg.eigvals(at)[np.argmax(np.abs(np.linalg.eigvals(at)))].real) for at in (at_0, at_1))

@@ -29,7 +29,8 @@ def log_singular_values(tape: Tape, start: int = 0, stop: int | None = None, sam
     """ln σ_i of J_stop … J_{start+1} of one sample, descending, float64 (S,).
 
     The gradient's norm over these steps lies between the smallest and the largest. -inf where a direction is lost, as where units of
-    relu are off. All nan where a Jacobian is not finite. For ``start`` = ``stop`` the product is the identity.
+    relu are off. All nan where a Jacobian is not finite. Time grows with the steps, and for large S with S³: about 0.2 ms a step of 8 units
+    and 3 ms of 64, so that 20,000 steps of 64 units take a minute. For ``start`` = ``stop`` the product is the identity.
 
     Args:
         tape: from ``forward``.
@@ -151,10 +152,13 @@ def _orthogonal(rows: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 
 def _turn(rows: np.ndarray, exponent: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
-    """Make rows p and q of every pair orthogonal; the largest cosine there was. Row q counts times 2^(e_q - e_p) <= 1 beside row p."""
+    """Make rows p and q of every pair orthogonal; the largest cosine there was. Row q counts times 2^(e_q - e_p) beside row p.
+
+    Row p is the larger one. Its exponent may still be the smaller, for a row's norm is up to √S times its largest entry.
+    """
     a, b = rows[p], rows[q]
     alpha, beta, gamma = np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b)
-    square = np.ldexp(1.0, np.clip(2 * (exponent[q] - exponent[p]), -FAR, 0))
+    square = np.ldexp(1.0, np.clip(2 * (exponent[q] - exponent[p]), -FAR, FAR))
     delta = beta * square - alpha
     below = np.abs(delta) + np.hypot(delta, 2.0 * gamma * np.sqrt(square))
     above = np.where(delta < 0.0, -2.0, 2.0) * gamma

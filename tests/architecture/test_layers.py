@@ -42,6 +42,7 @@ LAYERS = {
     "run_block": {"rnn_core", "study"},
     "verify_runs": {"rnn_core", "study"},
     "sample_theory": {"study"},
+    "measure_cliff": {"rnn_core", "study"},
     "plan_study": {"threadpoolctl", "rnn_core", "study"},
     "check_engine": {"rnn_core", "study"},
 }

@@ -99,7 +99,7 @@ def _subclasses(kind: type) -> set[type]:
 
 
 def test_the_page_explains_every_clipping_rule() -> None:
-    """A rule was added to rnn_core/clipping.py, and the page says nothing of what it does."""
+    """A rule was added to rnn_core/clipping, and the page says nothing of what it does."""
     assert set(page_tables.CLIPPING) == set(RULES) - {"none"}
     caption = (ROOT / "workflow" / "scripts" / "figures" / "clipping_norms.rst").read_text(encoding="utf-8")
     assert not [rule for rule in page_tables.CLIPPING if rule not in caption]

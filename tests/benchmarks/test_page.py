@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cases, figure, ratios, report, run
+from benchmarks import cases, figure, peers, ratios, report, run
+from benchmarks.work import Contender
 
 PEERS = {"torch_eager": "PyTorch eager", "torch_nn": "torch.nn (no trace)", "jax_scan": "JAX scan + jit", "numpy_loop": "NumPy by hand"}  # fmt: skip
 
@@ -279,3 +280,16 @@ def test_no_gpu_ends_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="no CUDA device"):
         run._need_cuda()
+
+
+def test_who_cannot_be_kept_to_avx2_is_left_out_of_the_narrow_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside everybody else's AVX2 its AVX-512 would be another machine."""
+    wide, narrow = Contender("wide", "Wide", (), narrows=False), Contender("narrow", "Narrow", ())
+    monkeypatch.setattr(peers, "every", lambda: ([wide, narrow], {}))
+    monkeypatch.setattr(peers, "narrow", lambda: False)
+    assert peers.load() == ([wide, narrow], {})
+    monkeypatch.setattr(peers, "narrow", lambda: True)
+    found, missing = peers.load()
+    assert found == [narrow]
+    page = report.page(results(), {**results(), "missing": missing})
+    assert "`wide` was not run: no setting keeps its products to AVX2." in page

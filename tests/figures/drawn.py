@@ -65,9 +65,14 @@ def render(figure: str, **variables: Any) -> str:
 LN10 = math.log(10.0)
 
 
+def radius_of(run: Settings) -> float:
+    """The spectral radius of a synthetic run; of a matrix as drawn 1."""
+    return run["spectral_radius"] or 1.0
+
+
 def rate_of(run: Settings) -> float:
     """The growth rate that a synthetic run has: ln ρ, less one for sigmoid, and a hundredth for every seed."""
-    return math.log(run["spectral_radius"]) - (run["activation"] == "sigmoid") + 0.01 * run["seed"]
+    return math.log(radius_of(run)) - (run["activation"] == "sigmoid") + 0.01 * run["seed"]
 
 
 def one_step(run: Settings, radius: float) -> float | None:
@@ -116,9 +121,9 @@ def entry_row(norm: float, asked: bool) -> Settings:
 
 
 def critical_radius(run: Settings, predicted: bool) -> float | None:
-    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field."""
+    """Of a gated network by the law at rest, seed by seed; of a vanilla one by mean field, of the identity by the linear law."""
     if run["cell"] in ("vanilla", "residual"):
-        return 1.2 if predicted else None
+        return {"identity": 1.0, "sigmoid": math.inf}.get(run["activation"], 1.2) if predicted else None
     return None if at_rest(run, 1.0) is None else 2.0 + 0.03 * run["seed"]
 
 
@@ -142,20 +147,20 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         prediction, by = given["dynamic"], "dynamic mean field"
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     row = common | settings | {
-        "task_input_size": 1, "task_loss_at": settings["loss_at"] or "last",
-        "measured_spectral_radius": settings["spectral_radius"], "sigma_max": 2 * settings["spectral_radius"],
+        "task_input_size": 1, "task_loss_at": settings["loss_at"] or "last", "task_steps": T,
+        "measured_spectral_radius": radius_of(settings), "sigma_max": 2 * radius_of(settings),
         "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
-        "linear_rate": one_step(settings, settings["spectral_radius"]),
-        "bound_rate": one_step(settings, 2 * settings["spectral_radius"]),
+        "linear_rate": one_step(settings, radius_of(settings)),
+        "bound_rate": one_step(settings, 2 * radius_of(settings)),
         "mean_field_rate": prediction if predicted else None, "predicted_rate": prediction,
         "operating_rate": prediction if predicted else None,
         "slope_fluctuation": 0.01 if predicted else None, "bistable": False if predicted else None,
         "predicted_by": by,
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
-        "dead_samples": 0.0, "sigma_w": 0.95 * settings["spectral_radius"], "sigma_u": settings["input_scale"],
-        "rest_rate": at_rest(settings, settings["spectral_radius"]), "mean_field_q": 0.1 if predicted else None,
-        "chi": math.exp(2 * prediction) if predicted else None, "correlation": 1.0 if predicted else None,
+        "dead_samples": 0.0, "sigma_w": 0.95 * radius_of(settings), "sigma_u": settings["input_scale"],
+        "rest_rate": at_rest(settings, radius_of(settings)), "mean_field_q": 0.1 if predicted else None,
+        "chi": math.exp(2 * prediction) if predicted else None, "correlation": given.get("correlation", 1.0) if predicted else None,
         "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": critical_radius(settings, predicted),
         "dynamic_rate": given.get("dynamic"),
         "baseline_loss": 2.3 if trains else None,
@@ -166,6 +171,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         **{column.name: given[column.name] for column in SENSITIVITY if column.name in given},
         "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
         "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
+        "held_out_error": None, "success": given.get("success"), "updates_to_success": given.get("updates_to_success"),
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
         "verified_error": None, "data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic",
     }  # fmt: skip
@@ -197,7 +203,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         extend(found["updates"], common | {
             "update": update, "loss": loss, "accuracy": given.get("accuracy", 0.5),
             "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0,
-            "truncation_bias": 0.25 if settings["truncation"] else None,
+            "truncation_bias": 0.25 if settings["truncation"] else None, "held_out_error": None,
             "finite": not ends,
         })  # fmt: skip
         if ends:
@@ -214,10 +220,13 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
     """
     dead, lags = given.get("dead_directions", 0), [lag for lag in given.get("lags", (1, 3)) if lag <= T]
     exponents = [-math.inf if i >= DIRECTIONS - dead else rate - 0.1 * i for i in range(DIRECTIONS)]
+    first = given.get(
+        "first", 0.0
+    )  # decades by which all directions grow within the first step, beside their exponents
     for i, exponent in enumerate(exponents, start=1):
         of_run = common | {"update": 0, "sample": 0, "i": i}
         for lag in lags:
-            extend(found, of_run | {"lag": lag, "lyapunov_exponent": None, "lyapunov_error": None, "log10_singular_value": exponent * lag / LN10, "log10_gradient_ratio": rate * lag / LN10 - 0.1 if lag < T else None})  # fmt: skip
+            extend(found, of_run | {"lag": lag, "lyapunov_exponent": None, "lyapunov_error": None, "log10_singular_value": exponent * lag / LN10 + first, "log10_gradient_ratio": rate * lag / LN10 - 0.1 if lag < T else None})  # fmt: skip
         extend(found, of_run | {"lag": None, "lyapunov_exponent": exponent, "lyapunov_error": 0.01, "log10_singular_value": None, "log10_gradient_ratio": None})  # fmt: skip
     surviving = (
         sum((exponents[0] - each) * lags[-1] < 2 * LN10 for each in exponents) if lags and math.isfinite(rate) else None
@@ -226,6 +235,7 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
         "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
         "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
         "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
+        "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": 7,
     }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ BOTH: Studies = {
     "many radii": [run | {"spectral_radius": 0.1 * i} for i in range(1, 31) for run in (ONE, TRAIN)],
 }  # fmt: skip
 STUDIES = STARTS | TRAININGS | BOTH
-OF_TRAINING = ["clipping_norms", "learning_curves", "training_results", "training_traces"]
+OF_TRAINING = ["clipping_norms", "learning_curves", "remedies", "training_results", "training_traces"]
 SLOW = {"forty combinations": ("gradient_norm_by_step", "radius_length_map")}  # growth_rate has as many panels
 AT_START = [figure for figure in FIGURES if figure not in (*OF_TRAINING, "engine_checks")]
 CASES = [(name, figure) for name in STARTS | BOTH for figure in AT_START if figure not in SLOW.get(name, ())]

@@ -336,6 +336,25 @@ def test_gated_cells_have_their_law_at_rest_and_no_other(gated: reader.Tables) -
     assert not any(word in html for word in ("Pascanu", "χ", "strip"))
 
 
+def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: Any) -> None:
+    """The caption gave the formula of a GRU beside the line of a Mamba."""
+    data = gradient_norm_by_step.frame(make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)))
+    study = make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)).study
+    for cells, gated, own in (
+        (["gru", "mamba"], True, True),
+        (["mamba", "lru"], False, True),
+        (["gru", "lstm"], True, False),
+    ):
+        named = data.assign(cell=data["cell"].map(dict(zip(("gru", "lstm"), cells, strict=True))))
+        facts = gradient_norm_by_step.facts(named, study)
+        html = render("gradient_norm_by_step", facts=facts | {"claims": []}).replace("\n", " ")
+        assert ("½ I" in html, "of your own cell multiplies by the derivative of its step" in html) == (gated, own)
+        assert (
+            f"For {'a gated cell' * gated}{' and for ' * (gated and own)}{'a cell of your own' * own} the dashed line"
+            in html
+        )
+
+
 def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
     """What was sampled for a setting is left out, or it is not where theory turns."""
     runs = [
@@ -448,7 +467,8 @@ def test_growth_rate(study: reader.Tables) -> None:
     said = [plain(claim) for claim in facts["claims"]]
     assert "Networks above the upper bound: 0 of 18." in said
     assert "Rates are measured from step t = 3 to t = 7, in the median of the networks." in said
-    assert texts(by_title(axes)["sigmoid"], "turns") == ["negative at every ρ"]
+    assert texts(by_title(axes)["sigmoid"], "turns") == ["negative at every ρ\ntheory: never"]
+    assert texts(upper, "turns") == ["turns at ρ = 0.99 (0.98–1.00)\ntheory: ρ = 1.00"]
     assert not lines(by_title(axes)["sigmoid"], "critical")
     assert data["x_axis"].unique().tolist() == ["spectral_radius"]
 
@@ -477,7 +497,7 @@ def test_never_turning_networks_are_counted(make_study: Any) -> None:
         run["rate"] = -0.1 if run["seed"] < 2 else math.log(run["spectral_radius"]) - 0.1
     _, facts, axes = show(growth_rate, make_study(runs))
     assert len(lines(axes[0], "turning")[0].get_xdata()) == 4
-    assert texts(axes[0], "turns")[0].endswith("2 of 6 networks never turn")
+    assert "2 of 6 networks never turn\n" in texts(axes[0], "turns")[0]
     assert plain(facts["title"]) == "Growth per step back turns positive at ρ = 1.1."
 
 
@@ -580,30 +600,35 @@ def test_the_legend_shows_bars_where_bars_are_drawn(make_study: Any) -> None:
         assert drawn.get_color() == named.get_color()
 
 
-def test_theory_turns_where_one_theory_does(make_study: Any) -> None:
-    """Where the predictor changes from one theory to another, the prediction jumps through zero; no theory turns there."""
+def test_theory_turns_where_its_column_says(make_study: Any) -> None:
+    """Theory's critical radius is a root of theory. Between the radii tried, a line through its rates crosses zero elsewhere."""
     runs = grid(**PROPAGATION, activation="tanh", spectral_radius=[0.5, 1.0, 1.5, 2.0], sequence_length=50, seed=[0, 1])
     tables = make_study(runs)
-    table = pd.read_parquet(tables.files["runs"])
-    radius = table["spectral_radius"]
-    table["operating_rate"], table["mean_field_rate"] = -0.1, np.log(radius / 1.75)
-    table["predicted_rate"] = np.where(radius < 1.25, -0.1, 0.1)
-    data = growth_rate.frame(tables).drop(columns=["operating_rate", "mean_field_rate", "predicted_rate"])
-    keys = ["spectral_radius", "seed"]
-    data = data.merge(table[[*keys, "operating_rate", "mean_field_rate", "predicted_rate"]], on=keys)
-    with style.theme():
-        axes = growth_rate.draw(data).axes
-    assert lines(axes[0], "theory turning")[0].get_xdata() == pytest.approx([1.75] * 2, rel=0.02)
-    assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
-    some = (data["seed"] == 1) & (data["spectral_radius"] < 1.25)
-    with style.theme():
-        axes = growth_rate.draw(data.assign(predicted_rate=data["predicted_rate"].mask(some))).axes
+    data = growth_rate.frame(tables)
+    radius = data["spectral_radius"]
+    data["operating_rate"], data["mean_field_rate"] = -0.1, np.log(radius / 1.75)
+    data["predicted_rate"] = np.where(
+        radius < 1.25, -0.1, 0.1
+    )  # it changes from one theory to another: no theory turns there
+
+    def drawn(**columns: Any) -> Axes:
+        with style.theme():
+            return growth_rate.draw(data.assign(**columns)).axes[0]
+
+    ax = drawn(critical_radius_predicted=np.where(data["seed"] == 0, 1.4, 1.5))
+    assert lines(ax, "theory turning")[0].get_xdata() == pytest.approx([1.45] * 2)
+    assert texts(ax, "turns")[0].endswith("\ntheory: ρ = 1.45")
+    for beyond, words in ((2.5, "ρ = 2.50"), (math.inf, "never"), (0.0, "positive at every ρ")):
+        ax = drawn(critical_radius_predicted=beyond)
+        assert not lines(ax, "theory turning") and texts(ax, "turns")[0].endswith(f"\ntheory: {words}")
+    assert (
+        not lines(ax := drawn(critical_radius_predicted=math.nan), "theory turning")
+        and "theory" not in texts(ax, "turns")[0]
+    )
+    assert lines(ax, "used")[0].get_ydata() == pytest.approx([-0.1, -0.1, 0.1, 0.1])
     # a cross is the mean over the same networks as the dot beside it, or is not drawn
-    assert lines(axes[0], "used")[0].get_ydata() == pytest.approx([math.nan, math.nan, 0.1, 0.1], nan_ok=True)
-    data["mean_field_rate"] = math.nan
-    with style.theme():
-        axes = growth_rate.draw(data).axes
-    assert not lines(axes[0], "theory turning")  # the operating point never turns
+    ax = drawn(predicted_rate=data["predicted_rate"].mask((data["seed"] == 1) & (radius < 1.25)))
+    assert lines(ax, "used")[0].get_ydata() == pytest.approx([math.nan, math.nan, 0.1, 0.1], nan_ok=True)
 
 
 def test_names_of_panels_stand_clear_of_what_is_said_below_them(make_study: Any) -> None:
@@ -696,6 +721,35 @@ def test_radius_length_map(study: reader.Tables) -> None:
     assert numbers[:2] == ["0.3", "0.8"] and not any(text.get_path_effects() for text in identity.texts)
     assert plain(facts["title"]) == (
         "Longer sequences leave fewer settings in which every network keeps its gradient: 5 of 6 at T = 4, 2 of 6 at T = 10."
+    )
+
+
+def test_theory_borders_what_it_says_is_kept(make_study: Any) -> None:
+    """A reader compares the dashed line with the palest colours: it must stand where theory passes a factor of 100, and be counted right."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 1.5], sequence_length=[11, 21], seed=[0, 1, 2])
+    for run in runs:
+        run["rate"] = {0.5: -0.3, 1.0: 0.0, 1.5: 0.3}[run["spectral_radius"]]
+        run["predicted"] = run["rate"] / (3 if run["spectral_radius"] == 1.5 else 1)
+    data, facts, (ax, _) = show(radius_length_map, make_study(runs))
+    row = data[(data["row"] == 0.5) & (data["sequence_length"] == 21)].iloc[0]
+    assert row["predicted"] == pytest.approx(20 * -0.3 / LN10)
+    dashed = sorted(segment.tolist() for segment in collection(ax, "theory").get_segments())
+    assert dashed == [
+        [[1, 2], [1, 3]],
+        [[1, 2], [2, 2]],
+    ]  # of the lowest row at T = 21 alone: −2.6 decades; theory's 1.5 keeps +0.87
+    assert "Theory is right about whether the median gradient vanishes, stays or explodes in 5 of 6 settings." in map(
+        plain, facts["claims"]
+    )
+    assert "theory" in facts["shown"] and "The dashed line is theory" in render(
+        "radius_length_map", facts=facts | {"claims": []}
+    )
+    own = [run | {"cell": "gru"} for run in runs]  # of which nothing is predicted
+    _, facts, (ax, _) = show(radius_length_map, make_study(own))
+    assert (
+        not collection(ax, "theory").get_segments()
+        and "theory" not in facts["shown"]
+        and "Theory" not in str(facts["claims"])
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from study import plan
 from study.config import approval
 from study.config.canonical import canonical
-from study.own_cells import described
+from study.own_cells import described, kept, loading
 from tests.support.study_project import copy_of
 
 CELL = """
@@ -81,6 +82,9 @@ MISTAKES = [
     ("cells/leaky/options", {"leek": 1}, ["cells.leaky.options.leek", "takes no such option", "Did you mean 'leak'"]),
     ("cells/leaky/options", {"hidden_size": 1}, ["cells.leaky.options.hidden_size", "in a sweep's grid"]),
     ("cells/leaky/options", {"leak": []}, ["cells.leaky.options.leak", "empty"]),
+    ("cells/leaky/options", {"leak": {"a": 1}}, ["cells.leaky.options.leak", "it must be a number or true or false or text"]),
+    ("cells/leaky/options", {"kind": ["a", [1]]}, ["cells.leaky.options.kind[1]", "it must be a number or true or false or text"]),
+    ("cells/leaky/options", {"kind": [None, 1]}, ["cells.leaky.options.kind[0]", "or text, and nothing stands there"]),
     ("cells/leaky/options", {"leak": [0.1, 0.1]}, ["cells.leaky.options.leak", "twice"]),
     ("cells/leaky/options", {"kind": ["a b", "c"]}, ["cells.leaky.options.kind[0]", "'a b' cannot be swept"]),
     ("cells/leaky/options", {"two words": 1}, ["cells.leaky.options", "two words"]),
@@ -196,3 +200,14 @@ def test_variants_make_blocks_of_their_own(folder: Path) -> None:
 def test_a_cell_that_no_sweep_uses_is_named(folder: Path) -> None:
     approved = approval.check(changed("sweeps/one/grid/cell", "gru"), folders=[folder])
     assert approved.notes == ["cells.leaky: no sweep uses it; write cell: leaky in one"]
+
+
+def test_a_file_that_ends_its_process_is_told_with_its_line() -> None:
+    """The job ended with a status alone: neither the cell nor its file was named."""
+    before = os._exit
+    cell = kept.KeptCell("mine", "mine.py", "Mine", "import os\n\nos._exit(3)\n", {None: {}})
+    with pytest.raises(
+        loading.CellError, match=r"cell mine \(mine.py\): its import fails in line 3, SystemExit: .*os._exit\(3\)"
+    ):
+        loading.own_cell(cell)
+    assert os._exit is before

@@ -41,7 +41,7 @@ def known() -> None:
     """The cells of these tests."""
     register(OwnCell("elman", Elman, {"scale=0.5": {"scale": 0.5}, "scale=2.0": {"scale": 2.0}}, "d1", "elman.py"))
     for name, kind in {"mamba": Mamba, "torch_slstm": SLSTM, "torch_lru": LRU}.items():
-        register(OwnCell(name, kind, digest="d2", source=f"{name}.py"))
+        register(OwnCell(name, kind, digest="d2", source=f"{name.removeprefix('torch_')}.py"))
 
 
 def elman(**settings: Any) -> rc.Experiment:
@@ -62,7 +62,9 @@ def test_a_variant_is_cell_and_options() -> None:
 def test_what_only_built_in_cells_have_is_none() -> None:
     values = vars(elman())
     assert {name for name, axis in axes().items() if axis.built_in} == {
-        name for name in ("activation", "initializer", "spectral_radius", "input_scale") if values[name] is None
+        name
+        for name in ("activation", "initializer", "spectral_radius", "weight_scale", "input_scale", "omega")
+        if values[name] is None
     }
 
 
@@ -193,6 +195,18 @@ def test_what_is_not_known_of_a_module_is_null() -> None:
     assert math.isfinite(summary["growth_rate"])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_law_at_rest_of_a_module_is_that_of_the_cell_it_is(dtype: str) -> None:
+    """A user's own cell had no theory beside it, although its step tells its law at rest."""
+    summary = rc.run(elman(dtype=dtype)).summary
+    W = rc.prepare(elman(dtype=dtype)).params["weight_hh"].double().numpy()
+    law = math.log(np.abs(np.linalg.eigvals(W)).max())
+    assert summary["rest_rate"] == pytest.approx(law, rel=1e-10 if dtype == "float64" else 1e-5)
+    lru = rc.run(rc.Experiment(cell="torch_lru", **SMALL)).summary
+    assert lru["rest_rate"] == pytest.approx(lru["growth_rate"], abs=0.1)  # it is linear
+    assert math.isnan(rc.run(rc.Experiment(cell="torch_slstm", **SMALL)).summary["rest_rate"])  # rest is no fixed point
+
+
 def test_a_frozen_parameter_stays() -> None:
     before = rc.prepare(elman()).params["bias_hh"]
     problems = []
@@ -302,3 +316,27 @@ def test_states_and_parameters_of_any_shape(loss_at: str) -> None:
     assert autograd.check(problem, problem.params, x, target, evaluation).relative < 1e-12
     assert rc.check_derivatives(problem.cell, x).relative < 1e-6
     assert np.isfinite(rc.run(experiment).updates["loss"]).all()
+
+
+class HalfFrozen(Elman):
+    """With a bias that is not trained, and not zero."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.bias_hh.data.fill_(0.25)
+
+
+@pytest.mark.parametrize("optimizer", list(rc.OPTIMIZERS))
+def test_weight_decay_leaves_what_a_module_does_not_train(optimizer: str) -> None:
+    """torch's optimisers are given parameters that train; a frozen one must not shrink."""
+    register(OwnCell("half_frozen", HalfFrozen, digest="d3", source="half_frozen.py"))
+    experiment = rc.Experiment(
+        cell="half_frozen", task="input_mean", updates=3, trace_every=1, optimizer=optimizer, weight_decay=0.5, learning_rate=0.1, **SMALL
+    )  # fmt: skip
+    seen: list[Any] = []
+    rc.run(experiment, watch=lambda problem, params, *_: seen.append((problem.frozen, dict(params))))
+    assert len(seen) == 3
+    for frozen, params in seen:
+        assert frozen == ("bias_hh",)
+        assert (params["bias_hh"] == 0.25).all()
+    assert (seen[-1][1]["weight_hh"] != seen[0][1]["weight_hh"]).any()

@@ -14,13 +14,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.page import second_opinion_start, second_opinion_training, second_opinion_weights
+from tests.page import (
+    second_opinion_cliff,
+    second_opinion_spectra,
+    second_opinion_start,
+    second_opinion_training,
+    second_opinion_weights,
+)
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
 Kind = Callable[[Tables, Where], float]
 
-HOW_TRAINED = ["clipping", "optimizer", "learning_rate", "updates", "trace_every", "truncation"]
+HOW_TRAINED = [
+    "clipping",
+    "omega",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "updates",
+    "trace_every",
+    "truncation",
+]
 
 
 _last: list[tuple[Tables, dict[str, Any]]] = []  # the study that was asked about last, and what was found
@@ -406,11 +421,12 @@ def best_in(tables: Tables, where: Where) -> float:
     return float(count)
 
 
-def theory_of(rows: pd.DataFrame) -> str:
-    if set(rows["activation"]) == {"identity"} and rows["linear_rate"].notna().all():
-        return "linear_rate"
-    order = ["mean_field_rate", "operating_rate", "dynamic_rate", "rest_rate"]
-    return next((rate for rate in order if rows[rate].notna().all()), "rest_rate")
+def predicted_radii(tables: Tables, where: Where) -> list[float]:
+    """Where theory turns, network by network: dynamic mean field where every network has it, or else the column."""
+    rows = networks(tables, where)
+    if rows["dynamic_rate"].notna().all():
+        return turning_points(tables, where, "dynamic_rate")
+    return rows.groupby("seed")["critical_radius_predicted"].first().dropna().tolist()
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force
@@ -516,7 +532,17 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
     return found + deviations
 
 
-ASKED = ["clipping", "truncation", "optimizer", "learning_rate", "cell", "initializer", "activation"]
+ASKED = [
+    "clipping",
+    "omega",
+    "truncation",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "cell",
+    "initializer",
+    "activation",
+]
 CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru", "slstm"]
 
 
@@ -623,6 +649,8 @@ def _setting(tables: Tables, where: Where) -> float:
 KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
+    **second_opinion_spectra.KINDS,
+    **second_opinion_cliff.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
@@ -637,7 +665,7 @@ KINDS: dict[str, Kind] = {
     "critical_radius": lambda t, w: median_of(turning_points(t, w)),
     "critical_radius_low": lambda t, w: median_end(turning_points(t, w), upper=False),
     "critical_radius_high": lambda t, w: median_end(turning_points(t, w), upper=True),
-    "predicted_radius": lambda t, w: median_of(turning_points(t, w, theory_of(networks(t, w)))),
+    "predicted_radius": lambda t, w: median_of(predicted_radii(t, w)),
     "median_decades": lambda t, w: median_of(networks(t, w)["log10_gradient_ratio"].dropna().tolist()),
     **_three("growth_difference", growth_difference),
     **_three("decades_difference", decades_difference),

@@ -15,13 +15,18 @@ Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
 
 START = [  # settings that a network before training has
-    "task", "cell", "activation", "residual_step", "residual_leak", "antisymmetric_step", "antisymmetric_diffusion", "initializer", "spectral_radius", "hidden_size", "input_size",
+    "task", "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "weight_scale", "forget_bias", "chrono", "antisymmetric_step", "antisymmetric_diffusion", "initializer", "spectral_radius", "hidden_size", "input_size",
     "input_scale", "sequence_length", "batch_size", "loss_at", "dtype",
 ]  # fmt: skip
 NUMBERS = [
     "spectral_radius",
+    "weight_scale",
     "residual_step",
     "residual_leak",
+    "forget_bias",
+    "chrono",
+    "layer_norm_step",
+    "layer_norm_leak",
     "antisymmetric_step",
     "antisymmetric_diffusion",
     "input_scale",
@@ -55,13 +60,7 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """The networks that growth is compared of: at the longest sequence, unless length is the number that varies most."""
     found = []
     for own in by_sweep(runs):
-        numbers = [name for name in NUMBERS if own[name].notna().all() and own[name].nunique() > 1]
-        first = (
-            "spectral_radius"
-            if "spectral_radius" in numbers
-            else max(numbers, key=lambda n: own[n].nunique(), default="")
-        )
-        found.append(own if first == "sequence_length" else longest(own))
+        found.append(own if kinds_axis(own) == "sequence_length" else longest(own))
     return pd.concat(found).drop_duplicates("run_key")
 
 
@@ -112,6 +111,30 @@ def rest_law_miss(tables: Tables, where: Where) -> float:
     return float((networks["log10_gradient_ratio"] - law).abs().median())
 
 
+def mean_field_critical(tables: Tables, where: Where) -> np.ndarray:
+    """Of the vanilla networks, each once, the radius at which mean field turns."""
+    networks = pick(compared(tables["runs"]), where)
+    networks = networks[networks["mean_field_rate"].notna() & (networks["activation"] != "identity")]
+    networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
+    once = networks.drop_duplicates(["activation", "initializer", "hidden_size", "seed"])
+    return once["critical_radius_predicted"].to_numpy(dtype=float)
+
+
+def copies(tables: Tables, where: Where) -> pd.DataFrame:
+    """The networks of a sweep of which mean field says whether two copies meet; a linear network is not told of."""
+    own = starts(pick(tables["runs"], where))
+    own = own if kinds_axis(own) == "sequence_length" else longest(own)
+    return own[own["correlation"].notna() & (own["activation"] != "identity")]
+
+
+def kinds_axis(own: pd.DataFrame) -> str:
+    """The number that the networks of a sweep are set out along."""
+    numbers = [name for name in NUMBERS if own[name].notna().all() and own[name].nunique() > 1]
+    return (
+        "spectral_radius" if "spectral_radius" in numbers else max(numbers, key=lambda n: own[n].nunique(), default="")
+    )
+
+
 def rest_critical(tables: Tables, where: Where) -> np.ndarray:
     """Of the gated networks, each once, the radius at which the law at rest turns."""
     networks = pick(compared(tables["runs"]), where)
@@ -147,6 +170,18 @@ def settings(tables: Tables, where: Where) -> list[pd.DataFrame]:
 
 def regimes(rows: pd.DataFrame) -> set[str]:
     return set(rows["regime"].fillna("not a number"))
+
+
+def foretold(tables: Tables) -> list[bool]:
+    """Of every setting that theory speaks of, whether the median network does what it says."""
+    found = []
+    for rows in settings(tables, {}):
+        decades = rows["predicted_rate"].astype(float) * (rows["sequence_length"] - 1) * math.log10(math.e)
+        measured = rows["log10_gradient_ratio"].dropna()
+        if decades.notna().all() and len(measured):
+            kinds = [0 if abs(x) <= 2 else math.copysign(1, x) for x in (measured.median(), decades.median())]
+            found.append(kinds[0] == kinds[1])
+    return found
 
 
 def spread(tables: Tables, where: Where) -> float:
@@ -203,6 +238,13 @@ def nearest_error(tables: Tables, where: Where) -> float:
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "linear_law_miss": linear_law_miss,
     "rest_law_miss": rest_law_miss,
+    "mean_field_critical": lambda t, w: float(np.median(mean_field_critical(t, w))),
+    "mean_field_critical_low": lambda t, w: float(mean_field_critical(t, w).min()),
+    "mean_field_critical_high": lambda t, w: float(mean_field_critical(t, w).max()),
+    "lowest_correlation": lambda t, w: float(copies(t, w)["correlation"].min()),
+    "longest_depth_scale": lambda t, w: float(
+        finite(copies(t, w).loc[copies(t, w)["correlation"] == 1.0, "depth_scale"]).max()
+    ),
     "rest_critical": lambda t, w: float(np.median(rest_critical(t, w))),
     "rest_critical_low": lambda t, w: float(rest_critical(t, w).min()),
     "rest_critical_high": lambda t, w: float(rest_critical(t, w).max()),
@@ -225,6 +267,8 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
     "settings": lambda t, w: float(len(settings(t, w))),
     "settings_stay": lambda t, w: float(sum(regimes(rows) == {"stable"} for rows in settings(t, w))),
+    "settings_predicted": lambda t, w: float(len(foretold(t))),
+    "settings_as_predicted": lambda t, w: float(sum(foretold(t))),
     "settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in settings(t, w))),
     "spread": spread,
     "spread_decades": spread_decades,

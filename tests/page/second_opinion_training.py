@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
@@ -54,7 +55,8 @@ def runs_below_baseline(tables: Tables, where: Where) -> float:
     updates = tables["updates"]
     count = 0
     for _, run in runs[~broke(runs)].iterrows():
-        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= run["updates"] - LAST)]
+        end = run["updates"] if pd.isna(run["updates_to_success"]) else run["updates_to_success"]
+        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= end - LAST)]
         own = own.drop_duplicates("update")
         count += bool(np.median(own["loss"]) < run["baseline_loss"])
     return float(count)
@@ -137,7 +139,68 @@ def middle(values: pd.Series) -> float:
     return float(np.median(values.to_numpy()))
 
 
+# ---- remedies
+
+
+def remedy_values(tables: Tables, where: Where) -> np.ndarray:
+    """What the seeds of one way of training have by one quality; of a run that broke down, the result is that of no memory."""
+    settings = {name: value for name, value in where.items() if name != "quality"}
+    runs, quality = once(chosen(tables["runs"], settings)), where["quality"]
+    runs = runs[runs["task"] == commonest_task(tables)]
+    if quality == "update_milliseconds":
+        seconds = tables["timings"].drop_duplicates("run_key").set_index("run_key")["seconds"]
+        made = runs["updates_to_success"].fillna(runs["first_nonfinite_update"].fillna(runs["updates"] - 1) + 1)
+        return (1000.0 * seconds[runs["run_key"]].to_numpy() / made.to_numpy()).astype(float)
+    values = runs[quality].astype(float)
+    if quality == "updates_to_success" and values.notna().any():
+        values = values.fillna(math.inf)
+    classified = runs["baseline_accuracy"].notna()
+    if quality in ("held_out_accuracy", "held_out_loss") and classified.any() == (quality == "held_out_accuracy"):
+        values = values.mask(broke(runs), runs[quality.replace("held_out", "baseline")].astype(float))
+    return values.dropna().to_numpy()
+
+
+def commonest_task(tables: Tables) -> str:
+    return str(once(tables["runs"][tables["runs"]["updates"] > 0])["task"].value_counts().index[0])
+
+
+def remedy(which: int) -> Callable[[Tables, Where], float]:
+    """The mean over seeds, or an end of its interval: of losses and times of their logarithms."""
+
+    def number(tables: Tables, where: Where) -> float:
+        values = remedy_values(tables, where)
+        logs = where["quality"] in ("held_out_loss", "update_milliseconds", "updates_to_success")
+        if np.isinf(values).any():  # a median, with the interval of order statistics
+            ordered, n = np.sort(values), len(values)
+            outside = max(0, int(scipy.stats.binom.ppf(0.025, n, 0.5)) - 1)
+            low, high = ordered[(n - 1) // 2], ordered[n // 2]
+            middle = high if np.isinf(high) else (low + high) / 2
+            return float((ordered[outside], middle, ordered[n - 1 - outside])[which + 1])
+        values = np.log10(values) if logs else values
+        half = 0.0
+        if which:
+            half = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / math.sqrt(len(values))
+        end = float(values.mean() + which * half)
+        return 10.0**end if logs else end
+
+    return number
+
+
+def remedies(tables: Tables, where: Where) -> float:
+    """How many ways of training the task with the most runs has, up to as many as are drawn."""
+    runs = tables["runs"][tables["runs"]["updates"] > 0]
+    runs = runs[runs["task"] == commonest_task(tables)]
+    names = list(runs.columns)
+    settings = names[names.index("run_key") + 1 : names.index("task_input_size")]
+    ways = [name for name in settings if name not in ("seed", "trace_every", "updates")]
+    return float(min(16, len(runs[ways].drop_duplicates())))
+
+
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
+    "remedy_value": remedy(0),
+    "remedy_low": remedy(-1),
+    "remedy_high": remedy(1),
+    "remedies": remedies,
     "runs_below_baseline": runs_below_baseline,
     "runs_below_at_first": runs_below_at_first,
     "runs_by_rule": runs_by_rule,

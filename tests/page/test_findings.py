@@ -47,7 +47,7 @@ def test_the_critical_radius_is_the_median_of_the_networks_own_crossings() -> No
     assert found.radius.value == pytest.approx(np.median(own), rel=1e-12)
     assert (found.turning, found.networks, found.places) == (6, 6, 2)
     text = said(runs)
-    assert "ρ = 1.15 (1.05 to 1.35) for all networks" in text
+    assert "ρ = 1.15 (1.05 to 1.35)." in text  # of the one kind there is, no name
 
 
 def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:
@@ -87,6 +87,41 @@ def test_networks_that_never_turn_are_counted() -> None:
     cell = study.tables[0].rows[0].cells[1]
     assert cell.mark == "split"
     assert list(map(plain, cell.notes)) == ["▼ 2 vanish", "● 1 stays", "▲ 2 explode"]
+
+
+def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> None:
+    """Chaos begins where two copies with the same inputs no longer meet; it is not where the gradient grows."""
+
+    def network(activation: str, rho: float, seed: int) -> dict[str, Any]:
+        apart = activation == "tanh" and rho > 1.2
+        copies = {
+            "correlation": 0.4 + 0.01 * seed if apart else 1.0,
+            "depth_scale": 7.0 if apart else 10.0 * rho + seed,
+        }
+        return start(math.log(rho), activation=activation, spectral_radius=rho, seed=seed, **copies)
+
+    radii = (0.5, 1.0, 1.5, 2.0)
+    text = said([network(a, rho, s) for a in ("relu", "tanh") for rho in radii for s in range(3)])
+    assert (
+        "networks forget where they started for relu and at ρ from 0.5 to 1 for tanh. They do not at ρ from 1.5 to 2 for tanh."
+        in text
+    )
+    assert "as far apart as a correlation of 0.4." in text
+    assert "a difference takes at most 22 steps to fade by a factor of e." in text
+    grown = [
+        network("relu", rho, s) | ({"correlation": math.nan} if rho == 2.0 else {}) for rho in radii for s in range(3)
+    ]
+    assert "By mean field, networks forget where they started at ρ from 0.5 to 1.5. Where" in said(
+        grown
+    )  # its states have no limit
+    text = said([network("relu", rho, s) for rho in radii for s in range(3)])
+    assert "By mean field, every network forgets where it started. Where" in text and "far apart" not in text
+    assert "forget" not in said(
+        [network("identity", rho, s) for rho in radii for s in range(3)]
+    )  # it is linear: nothing to tell
+    assert "forget" not in said([start(0.0, seed=s) for s in range(3)])
+    mixed = [network("tanh", 1.5, s) | {"correlation": (1.0, 0.5)[s % 2]} for s in range(4)]
+    assert "By mean field" not in said(mixed) and "as far apart as a correlation of 0.5." in said(mixed)
 
 
 def test_dead_networks_shrink() -> None:

@@ -59,6 +59,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         for c in ("vanilla", "gru") for s in range(6)
         for i, r in enumerate(("none", "norm:0.5", "value:0.01", "parameter:0.3", "adaptive:0.02", "signal:0.001"))
     ],
+    "spectra": [
+        ONE | {"spectra": True, "lags": (1, 5), "activation": f, "spectral_radius": r, "seed": s, "rate": 0.4 * (r - 1.2) + 0.01 * s, "first": 0.3 * r - 0.2 + 0.01 * s}
+        for f in ("tanh", "sigmoid") for r in (0.5, 1.0, 1.5) for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)
@@ -66,7 +70,14 @@ NAMED: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 DRAWN = 24
 MOST_WORDS = 30  # of a sentence
-DECADES = ("median_decades", "highest_norm", "first_step_first", "first_step_final", "first_step_change")
+DECADES = (
+    "first_growth",
+    "median_decades",
+    "highest_norm",
+    "first_step_first",
+    "first_step_final",
+    "first_step_change",
+)
 
 
 SHARES = [{"part": "engine", "seconds": 1.5, "share": 0.25}]

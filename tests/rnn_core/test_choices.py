@@ -9,11 +9,11 @@ from rnn_core.choices import FIELD_ALIASES, VALUE_ALIASES, canonical, nearest, n
 from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment import axes
 from rnn_core.losses import LOSSES
-from rnn_core.tasks import GENERATED
+from rnn_core.tasks import GENERATED, PACKAGED
 
 
 def allowed_of(field: str) -> tuple[str, ...]:
-    others = {"device": DEVICES, "loss": tuple(LOSSES), "task": (*GENERATED, "digits")}
+    others = {"device": DEVICES, "loss": tuple(LOSSES), "task": (*GENERATED, *PACKAGED)}
     return others.get(field) or axes()[field].choices
 
 

@@ -23,6 +23,7 @@ CELLS = [kind("relu") for kind in rc.CELLS.values()]
 OBJECTS: dict[str, Any] = {
     "Activation": rc.activation("gelu"),
     "Adam": rc.Adam(0.001),
+    "AdamW": rc.AdamW(0.001, weight_decay=0.01),
     "Clipped": rc.parse_clipping("norm:0.1")(EVALUATION.param_grads),
     "Clipping": rc.parse_clipping("norm:0.1"),
     "EntryQuantiles": EVALUATION.gradients.entry_quantiles,

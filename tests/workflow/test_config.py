@@ -19,7 +19,6 @@ from study.config import approval, reader
 from study.config.canonical import canonical
 from study.config.grids import grid_mistakes
 from study.config.idle import without_effect
-from study.settings import described_axes
 from study.tools import write_docs
 from study.tools.write_docs import SCHEMA_FILE
 from tests.support.study_project import ROOT, Project
@@ -66,6 +65,11 @@ MISTAKES = [
     ("sweeps.propagation.grid.spectral_radius", 0, ["grid.spectral_radius", "0", "above 0"]),
     ("sweeps.propagation.grid.spectral_radius", float("inf"), ["grid.spectral_radius", "inf", "finite"]),
     ("sweeps.propagation.grid.spectral_radius", [0.9, 0.9], ["grid.spectral_radius", "twice"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "initializer": "pascanu_tanh"}, ["grid.weight_scale", "has a size of its own"]),
+    ("sweeps.propagation.grid", {"weight_scale": [1.0], "cell": "lru"}, ["grid.weight_scale", "has a form of its own"]),
+    ("sweeps.propagation.grid.weight_scale", [1.0, 2.0], ["grid.spectral_radius", "weight_scale scales W_hh"]),
+    ("sweeps.propagation.grid.scale", "variance", ["grid.scale", "no such key", "'weight_scale'"]),
+    ("sweeps.propagation.grid.forget_bias", 1.0, ["grid.forget_bias", "gru", "lstm", "not vanilla", "a sweep of its own"]),
     ("sweeps.propagation.grid.hidden_size", True, ["grid.hidden_size", "True", "whole number"]),
     ("sweeps.propagation.grid.seed", [1, 2], ["grid.seed", "no such key"]),
     ("sweeps.clipping.grid.clipping", ["none", "norm:0"], ["grid.clipping[1]", "'norm:0'", "threshold above 0"]),
@@ -112,6 +116,13 @@ MISTAKES = [
     ("traces", ["weight_gradients"], ["traces[0]", "'weight_gradients'", "Did you mean 'weight_gradient'"]),
     ("traces", "weight_gradient", ["traces", "'weight_gradient'"]),
     ("memory_mb", "1.5 GiB", ["in MiB, without the unit: 1536"]),
+    ("cliff", {"weight": [4, 6]}, ["cliff.weight: no such key", "Did you mean 'weights'"]),
+    ("cliff", {"weights": [6, 4]}, ["cliff.weights: [6, 4] is not allowed", "the lower end first"]),
+    ("cliff", {"biases": [-1]}, ["cliff.biases"]),
+    ("cliff", {"points": 2.5}, ["cliff.points", "a whole number"]),
+    ("cliff", {"target": 1}, ["cliff.target", "it must be below 1"]),
+    ("cliff", {"clipping": ["norm:1.0", "signal:0.1"]}, ["cliff.clipping[1]", "'signal:0.1' acts on the way back"]),
+    ("cliff", {"clipping": ["norm"]}, ["cliff.clipping[0]", "threshold"]),
     ("sweeps.propagation.grid.spectral_radius", "0.8, 1.2", ["write a list, with decimal points: [0.8, 1.2]"]),
     ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),
     ("sweeps.clipping.grid.learning_rate", "0.1", ["'0.1'", "no quotes"]),
@@ -199,16 +210,25 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "axis", [name for name, axis in rc.experiment.axes().items() if axis.unset and name != "cell_options"]
+    "axis",
+    [
+        name
+        for name, axis in rc.experiment.axes().items()
+        if axis.unset and name not in ("cell_options", "spectral_radius")
+    ],
 )
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
-    owner = described_axes()[axis]["cell"]  # of an option of one cell
-    value = 0.5 if owner else {"loss_at": "last"}.get(axis, 3)
-    grid = {"task": "input_mean", "cell": owner or "residual", axis: [None, value]}
+    value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5, "layer_norm_leak": 0.5}.get(axis, 3)
+    value = 6 if axis == "input_size" else value
+    grid = {
+        "task": "temporal_order",
+        "cell": (rc.experiment.axes()[axis].cells or ("residual",))[0],
+        axis: [None, value],
+    }
     config["sweeps"] = {"one": {"seeds": 1, "grid": grid, "jobs_over": [axis]}}
     approval.check(config, folders=[ROOT])
     experiments = [rc.Experiment(**run) for block in plan.blocks(config).values() for run in block.runs()]
-    assert [getattr(e, axis) for e in experiments] == [None, value]
+    assert [getattr(e, axis) for e in experiments] == grid[axis]
 
 
 @pytest.mark.parametrize(("changes", "note"), [

@@ -11,11 +11,12 @@ from yaml import safe_load
 
 import check_engine
 import rnn_core as rc
+from rnn_core import regularizers
 from rnn_core.cells import vanilla
 from study.provenance import engine_digest
 from study.runs import gate as gate_of_study
 from study.runs import runner
-from study.runs.checks import CheckFailed
+from study.runs.checks import CheckFailed, Verifier
 from tests.support.study_project import ROOT
 
 SWEEPS = {
@@ -73,6 +74,22 @@ def test_the_engine_passes(tmp_path: Any) -> None:
     assert set(checks["oracle"]) == {"torch.autograd", "torch.nn.RNN"}
     assert len(checks) == 9 + 8
     assert checks["relative_error"].max() < 1e-12
+
+
+def test_a_study_with_omega_has_it_checked(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ω trains networks, and nobody has looked at its gradient."""
+    sweeps = {"omega": {"grid": {"cell": ["vanilla", "residual"], "sequence_length": [12], "hidden_size": [5], "updates": [2], "omega": [4.0]}, "seeds": 1}}  # fmt: skip
+    checks = gate(tmp_path, sweeps)
+    assert (checks["oracle"] == "torch.autograd of Ω").sum() == 2
+    assert checks["relative_error"].max() < 1e-12
+    terms = regularizers._Terms
+    right = terms.gradient
+    monkeypatch.setattr(terms, "gradient", lambda self, counts: right(self, counts).T)
+    with pytest.raises(CheckFailed, match=r"torch\.autograd of Ω: relative error .* at ∂Ω/∂W_hh"):
+        gate(tmp_path, sweeps)
+    verifier = Verifier(1e-10)
+    with pytest.raises(CheckFailed, match=r"torch\.autograd of Ω"):
+        rc.run(rc.Experiment(hidden_size=5, sequence_length=12, updates=2, omega=4.0), watch=verifier)
 
 
 BUGS = {

@@ -233,6 +233,12 @@ def test_work_that_is_shared_is_counted_once() -> None:
     assert work(training, shared=True) == work(training)
 
 
+def test_omega_costs_more_than_a_backward_pass() -> None:
+    """A plan that does not know of Ω says half of the time."""
+    steps = {alpha: steps_of(work(TRAINED | {"updates": [10], "omega": [alpha]})) for alpha in (0.0, 4.0)}
+    assert steps[4.0] == pytest.approx(steps[0.0] + 1.6 * (8 + 4) * 10)
+
+
 def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> None:
     few, many = (work(SMALL | {"activation": ["tanh", "relu"]}, seeds=seeds) for seeds in (100, 1000))
     at_points = 2 * 2 * 5**3  # a seed: of both activations and both lengths, at the operating point

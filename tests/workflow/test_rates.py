@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from rnn_core.experiment import ASKED
+from study.cost import model
+from study.cost.rates import RATES
+from study.plan import Block
 from study.tables.streams import BLOCK_TABLES
 from study.tools import measure_rates
 
@@ -21,3 +25,18 @@ def test_a_figure_is_drawn_as_its_rule_draws_it(tmp_path: Path) -> None:
     rates = measure_rates.table_rates(tmp_path)
     assert set(rates) == {"gathered_row_seconds", "figures_job_seconds", "figure_seconds", "snakemake_seconds"}
     assert all(value > 0 for value in rates.values())
+
+
+def test_every_kind_of_work_that_a_plan_counts_is_measured() -> None:
+    """What was measured by no grid would cost a plan nothing."""
+    works = [model.block_work(Block("rates", "all", {}, grid, 1)) for grid in measure_rates.shapes()]
+    works += [
+        model.block_work(Block("rates", "all", {}, grid, 1), traces=ASKED) for grid in measure_rates.recording_shapes()
+    ]
+    works += [
+        measure_rates.as_readable(model.block_work(Block("rates", "all", {}, grid, 1)))
+        for grid in measure_rates.readable_shapes()
+    ]
+    counted = {f"{kind}_seconds" for work in works for kind in work if kind not in measure_rates.KEEPING}
+    assert counted <= RATES.keys()
+    assert {f"readable_{kind}_seconds" for kind in ("step", "flop", "element")} <= counted

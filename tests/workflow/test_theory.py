@@ -88,11 +88,41 @@ def test_a_row_is_the_theory_of_its_networks(written: tuple[Path, list[dict[str,
     ]  # fmt: skip
     row = rows[2.0]
     assert row["sigma_w"] == pytest.approx(math.sqrt(np.mean(squares)), rel=5e-3)
-    assert row["sigma_u"] == 1.0 and row["forget_bias"] == 0.0 and row["seeds"] == 2
+    assert row["sigma_u"] == 1.0 and row["forget_bias"] is None and row["seeds"] == 2
     again = rc.theory.dynamic_mean_field(rc.GRUCell(), row["sigma_w"] ** 2, 1.0, units=wide.UNITS)
     assert (row["dynamic_rate"], row["dynamic_error"]) == (again.rate, again.error)
     assert row["preactivation_rms"] == pytest.approx(math.hypot(row["sigma_w"] * again.hidden_rms, 1.0))
     assert rows[0.5]["sigma_w"] == pytest.approx(row["sigma_w"] / 4, rel=5e-3)
+
+
+def test_a_row_has_the_biases_and_the_scale_of_its_setting() -> None:
+    """Theory of a network without biases, or at ρ = 1, stands beside one that has them."""
+    setting = {
+        **dict.fromkeys(wide.SETTING),
+        "input_correlation": 0.0,
+        "cell": "gru",
+        "activation": "tanh",
+        "initializer": "gaussian",
+        "task": "white_noise",
+        "input_correlation": 0.0,
+    }
+    setting |= {
+        "sweep": "one",
+        "seeds": 1,
+        "hidden_size": 40,
+        "input_scale": 1.0,
+        "weight_scale": 1.4,
+        "forget_bias": 1.0,
+    }
+    row = theory.row_of(setting)
+    assert row["sigma_w"] == pytest.approx(1.4, rel=0.05)
+    again = rc.theory.dynamic_mean_field(rc.GRUCell(), row["sigma_w"] ** 2, 1.0, 1.0, units=wide.UNITS)
+    assert row["dynamic_rate"] == again.rate
+    grid = {"cell": "gru", "weight_scale": [0.8, 1.4], "chrono": [None, 9]}
+    found = wide.sampled_settings({"sweeps": {"one": {"seeds": 1, "grid": grid}}})
+    assert [(each["spectral_radius"], each["weight_scale"], each["chrono"]) for each in found] == [
+        (None, 0.8, None), (None, 0.8, 9), (None, 1.4, None), (None, 1.4, 9),
+    ]  # fmt: skip
 
 
 def test_the_table_knows_its_place(written: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -1,6 +1,6 @@
 # One job a block of runs; jobs that verify samples of them; then the blocks of every table put together. Blocks and verifications
 # start beside the engine check. Its verdict is waited for before a table is made. The longest jobs start first.
-BLOCK_TABLES = [table for table in TABLES if table not in ("checks", "theory")]
+BLOCK_TABLES = [table for table in TABLES if table not in ("checks", "theory", "cliff")]
 
 
 rule run_block:
@@ -123,6 +123,8 @@ rule gather_table:
         table=f"{STUDY}/tables/{{table}}.parquet",
     log:
         f"{STUDY}/logs/gather_table/{{table}}.log",
+    wildcard_constraints:
+        table="(?!cliff$)[a-z]+",
     conda:
         "../envs/environment.yaml"
     resources:
@@ -132,3 +134,24 @@ rule gather_table:
         code=code("gather_table"),
     script:
         "../scripts/gather_table.py"
+
+
+# The loss of one unit over its weight and bias, where the config asks for it. It has no runs, so it is a table at once.
+rule measure_cliff:
+    input:
+        gate=rules.check_engine.output.checks,
+    output:
+        table=f"{STUDY}/tables/cliff.parquet",
+    log:
+        f"{STUDY}/logs/measure_cliff.log",
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        **TABLE_RESOURCES,
+    params:
+        config=config,
+        engine=ENGINE,
+        code=code("measure_cliff"),
+    script:
+        "../scripts/measure_cliff.py"

@@ -10,7 +10,7 @@ from study.job import running
 
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
-    read = intake.digits_task() if task == "digits" else intake.read(task, described, Path(snakemake.params.folder))
+    read = intake.task_of(task, described, Path(snakemake.params.folder or "."))  # a packaged task has none
     task_file.save_task(read, **dict(snakemake.output.items()))
 
 

@@ -6,17 +6,15 @@ norms, checkpoints, truncation. torch is imported when such a cell is made.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from rnn_core.activations import Activation
-from rnn_core.arrays import Array, Params, State, check_alike, dtype_name, namespace
-from rnn_core.cells.base import BadStep, Cell
-from rnn_core.choices import unknown
+from rnn_core.arrays import Array, Params, State, dtype_name, namespace
+from rnn_core.cells.own.learning import LearnsItsState
 from rnn_core.scaling import (
     WINDOW,
     Scaled,
@@ -32,12 +30,11 @@ from rnn_core.scaling import (
 if TYPE_CHECKING:
     from rnn_core.cells.own.state import Form
 
-STEPS_AHEAD = 4  # the step on which the module is checked
 ROWS = 2**18  # numbers of x and of a state that are in work at once
 SPREAD = {"float64": 256, "float32": 32}  # powers of two between steps whose shares of a parameter are found together
 
 
-class TorchCell(Cell):
+class TorchCell(LearnsItsState):
     """A torch function or module (x_t, state) -> state as a cell: ``torch.nn.RNNCell``, ``GRUCell``, ``LSTMCell``, or one's own.
 
     x_t is (B, D); the state is a tensor, or a tuple or dict of tensors of any shapes, the batch first. ``forward``, ``backward``
@@ -77,8 +74,10 @@ class TorchCell(Cell):
 
         if not callable(module) or isinstance(module, type):
             given = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+            derive = callable(getattr(module, "forward", None)) and not isinstance(module, type)
             raise ValueError(
                 f"module: {given} is not allowed; it must be a torch module or a function (x_t, state) -> state"
+                f"{f'. It has a method forward: write class {given}(torch.nn.Module)' * derive}"
             )
         if isinstance(state_names, str):
             state_names = (state_names,)
@@ -92,7 +91,7 @@ class TorchCell(Cell):
         )
         if parameters_of is not None and owner is not parameters_of:
             raise ValueError(f"parameters_of: {type(parameters_of).__name__} is not allowed; it must be a torch module")
-        self.module, self._source = module, module if isinstance(module, torch.nn.Module) else owner
+        self.module, self._source = module, _source_of(module, owner)
         self.given_names, self.given_hidden = (tuple(state_names) if state_names else None), hidden
         self.parameters_of = parameters_of
         self._program = Program(module, owner)
@@ -101,7 +100,9 @@ class TorchCell(Cell):
         self._checked: dict[Any, bool] = {}
         self._learned_start = False
         self.name = (
-            type(module).__name__ if isinstance(module, torch.nn.Module) else getattr(module, "__name__", "step")
+            type(module).__name__
+            if isinstance(module, torch.nn.Module)
+            else getattr(module, "__name__", type(module).__name__)
         )
         self.state_names = self.given_names or self._default
 
@@ -122,146 +123,6 @@ class TorchCell(Cell):
     def init_params(self, *_: Any, **__: Any) -> Params:
         """Not for this cell: a module brings its parameters, ``params()``."""
         raise ValueError(f"init_params: the cell {self.name!r} brings its own parameters; take cell.params()")
-
-    # ---- what it learns from inputs --------------------------------------------------------------------------------------
-
-    def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
-        """The cell for inputs like x, which knows its state's form, and the state to start from, by name.
-
-        Raises:
-            ValueError: a parameter is missing or does not fit, no form of the state is known, or a step is none.
-        """
-        import torch
-
-        self._check_params(params, x)
-        params, x = {name: value.detach() for name, value in params.items()}, x.detach()
-        with self._program.trying_out(x), self.holding(params), torch.no_grad():
-            bound = copy.copy(self)
-            form, start = bound._start(x, state)
-            bound._form, bound.state_names = form, form.names
-            if all(
-                isinstance(start.get(name), torch.Tensor) and start[name].shape == (x.shape[1], *form.shapes[name])
-                for name in form.names
-            ):
-                bound.any_batch = self._check_step(form, x, {name: start[name].detach() for name in form.names})
-        return bound, start
-
-    def _check_params(self, params: Params, x: Array) -> None:
-        if isinstance(x, np.ndarray):
-            raise ValueError("x: NumPy does not fit; a TorchCell takes torch tensors: torch.as_tensor(x)")
-        own = self.params()
-        for name, value in own.items():
-            if name not in params:
-                near = [given for given in params if given not in own]
-                hint = f"; {near[0]!r} is none of its names" if len(near) == 1 else ""
-                raise ValueError(
-                    f"params: {name} is missing; the cell {self.name!r} needs it, as cell.params() gives it{hint}"
-                )
-            if params[name].is_complex():
-                raise ValueError(
-                    f"{name}: {params[name].dtype} is not allowed; keep it as two real ones, torch.view_as_real"
-                )
-            check_alike(name, params[name], "x", x)
-            if params[name].shape != value.shape:
-                raise ValueError(
-                    f"{name}: shape {tuple(params[name].shape)} does not fit; the module's is {tuple(value.shape)}"
-                )
-
-    def _start(self, x: Array, state: Any) -> tuple[Form, dict[str, Any]]:
-        """(the form of the state, the state that the first step starts from, by name)."""
-        import torch
-
-        from rnn_core.cells.own.state import Form
-
-        B = x.shape[1]
-        if isinstance(state, torch.Tensor | tuple | list):  # as the module takes it
-            form = Form.of(state, self.given_names, self.given_hidden, self._default)
-            values = [state] if isinstance(state, torch.Tensor) else list(state)
-            return form, dict(zip(form.order, values, strict=True))
-        template, zeros, why = self._template(x, B, guess=state is None or _may_be_hidden(state))
-        if template is not None:
-            form = Form.of(template, self.given_names, self.given_hidden, self._default)
-            if state is not None:
-                return form, state
-            parts = form.parts_at_start(template, x[0])
-            self._learned_start = not zeros and any(part.requires_grad for part in parts.values())
-            return form, {name: torch.zeros_like(part) if zeros else part.detach() for name, part in parts.items()}
-        if not isinstance(state, Mapping):
-            raise ValueError(
-                f"state: is needed: nothing says what the states of {self.name!r} look like{why}. Give rc.forward a state, or the module a method initial_state(batch_size)"
-            )
-        return self._form_that_works(x, dict(state)), dict(state)
-
-    def _template(self, x: Array, B: int, guess: bool) -> tuple[Any, bool, str]:
-        """(a state as the module has it, whether zeros are meant, why there is none); ``guess``: from ``hidden_size`` if need be."""
-        import torch
-
-        if callable(initial := getattr(self._source, "initial_state", None)):
-            with self._program.differentiable(), torch.enable_grad():
-                return initial(B), False, ""
-        try:
-            after = self.module(x[0], None)
-            if after is None:
-                return (
-                    None,
-                    True,
-                    " (called with None for a state it returns None: if it returns no state, it is no step)",
-                )
-            return after, True, ""
-        except Exception as error:  # whatever a module does with None, it says that there is no such way to start
-            why = f" (with None for a state it says: {error})"
-        size = getattr(self._source, "hidden_size", None)
-        if guess and isinstance(size, int):
-            return torch.zeros((B, size), dtype=x.dtype, device=x.device), True, ""
-        return None, True, why
-
-    def _form_that_works(self, x: Array, state: dict[str, Any]) -> Form:
-        """The form in which the module takes parts that were given by name: a dict, a tensor, or a tuple."""
-        from rnn_core.cells.own.state import Form
-
-        names = self.given_names or tuple(state)
-        for name in state:
-            if name not in names:
-                raise ValueError(unknown("state", name, names))
-        if missing := [name for name in names if name not in state]:
-            raise ValueError(f"state: {', '.join(missing)} is missing; the cell {self.name!r} needs all parts")
-        values = tuple(state[name] for name in names)
-        candidates = [{name: state[name] for name in names}, *(values if len(values) == 1 else ()), values]
-        failures = []
-        for candidate in candidates:
-            form = Form.of(candidate, names, self.given_hidden)
-            try:
-                self._program.forward(form, x[0], {name: state[name] for name in form.names})
-                return form
-            except BadStep as bad:
-                failures.append(f"given {form.described(x.shape[1])}, it {bad}")
-        raise ValueError(f"the cell {self.name!r} at step t = 1: " + "; ".join(failures))
-
-    def _check_step(self, form: Form, x: Array, parts: State) -> bool:
-        """``checks.check_step``, once for everything that it may depend on, some steps into the sequence."""
-        from rnn_core.cells.own.checks import check_step
-
-        modes = (
-            tuple(module.training for module in self._program.owner.modules())
-            if self._program.owner is not None
-            else ()
-        )
-        key = (x.shape[1:], x.dtype, x.device, tuple(form.shapes.items()), modes)
-        if key not in self._checked:
-            t = 0
-            try:
-                for t in range(min(x.shape[0], STEPS_AHEAD) - 1):
-                    parts = self._program.forward(form, x[t], parts)
-                t = min(x.shape[0], STEPS_AHEAD) - 1
-                self._checked[key] = check_step(self._program, form, x[t], parts)
-            except BadStep as bad:
-                hint = ". Its state was taken to be zeros (B, hidden_size): if it is not, give rc.forward a state, or the module a method initial_state(batch_size)"
-                guessed = not callable(getattr(self._source, "initial_state", None)) and hasattr(
-                    self._source, "hidden_size"
-                )
-                hint = hint if t == 0 and guessed and "failed" in str(bad) else ""
-                raise ValueError(f"the cell {self.name!r} at step t = {t + 1} {bad}{hint}") from bad.__cause__
-        return self._checked[key]
 
     # ---- a step, forward above backward ----------------------------------------------------------------------------------
 
@@ -369,6 +230,13 @@ class TorchCell(Cell):
         return f"TorchCell({self.name}{names}{hidden})"
 
 
+def _source_of(module: Any, owner: Any) -> Any:
+    """What may have ``initial_state`` and ``hidden_size``: the module, the object that a method is of, or the function itself."""
+    if isinstance(module, type(owner)):
+        return module
+    return owner if owner is not None else getattr(module, "__self__", module)
+
+
 def groups(dv: Array, exponent: np.ndarray, most: int) -> list[slice]:
     """Steps in order, in groups of at most ``most`` whose sizes are less than ``SPREAD`` powers of two apart."""
     sizes, spread = exponents_of(dv) + exponent, SPREAD[dtype_name(dv)]
@@ -379,11 +247,6 @@ def groups(dv: Array, exponent: np.ndarray, most: int) -> list[slice]:
             found.append(slice(start, t))
             start, low, high = t, np.fmin(np.inf, size), np.fmax(-np.inf, size)
     return [*found, slice(start, len(sizes))]
-
-
-def _may_be_hidden(state: Mapping[str, Any]) -> bool:
-    """Whether it may be one tensor (B, hidden_size)."""
-    return len(state) == 1 and getattr(next(iter(state.values())), "ndim", 2) == 2
 
 
 def _common(dv: Array, exponent: np.ndarray) -> int:

@@ -112,7 +112,11 @@ class Form:
         try:
             return self.parts(state, like)
         except BadStep as bad:
-            raise ValueError(f"state: the module's own start {bad}") from None
+            other = any(
+                isinstance(part, Tensor) and (part.dtype is not like.dtype or part.device != like.device)
+                for part in _raw_parts(state)
+            )
+            raise ValueError(f"state: the module's own start {bad}{_LIKE_A_PARAMETER * other}") from None
 
     def described(self, B: int) -> str:
         """In words, for messages."""
@@ -150,6 +154,9 @@ def _check_part(name: str, part: Any, shape: tuple[int, ...], like: Tensor) -> N
         )
     if part.device != like.device:
         raise BadStep(f"returned {name!r} on {part.device}; x is on {like.device}")
+
+
+_LIKE_A_PARAMETER = ". In initial_state make it like a parameter, with its dtype and device: self.weight.new_zeros(batch_size, hidden_size)"
 
 
 def _hint(state: Any) -> str:

@@ -103,16 +103,7 @@ class Program:
         """
         try:
             after = self.call(x, form.built(parts))
-        except (
-            ValueError,
-            RuntimeError,
-            TypeError,
-            IndexError,
-            KeyError,
-            AttributeError,
-            NotImplementedError,
-            AssertionError,
-        ) as error:
+        except Exception as error:  # whatever it is, the user needs to know at which step it came
             raise BadStep(f"failed: {type(error).__name__}: {error}") from error
         return form.parts(after, x)
 
@@ -173,6 +164,8 @@ class Program:
             return tuple(torch.autograd.grad(outputs, inputs, given, allow_unused=True, materialize_grads=True))
         except RuntimeError as error:
             raise BadStep(f"cannot be differentiated: {error}") from error
+        except Exception as error:  # of a backward pass that was written by hand
+            raise BadStep(f"cannot be differentiated: {type(error).__name__}: {error}") from error
 
     def parameter_gradients(
         self, params: Mapping[str, Tensor], form: Form, x: Tensor, parts: dict[str, Tensor], given: dict[str, Tensor]

@@ -7,7 +7,15 @@ and the ``Result`` follow. A test names a column that is declared and not measur
 from __future__ import annotations
 
 from rnn_core.columns import Column
-from rnn_core.experiment.measures.end import BREAKDOWN, END, SOLVED_AT, breakdown_columns, end_columns
+from rnn_core.experiment.measures.end import (
+    BREAKDOWN,
+    END,
+    SOLVED_AT,
+    breakdown_columns,
+    end_columns,
+    looks_at_held_out,
+    succeeds,
+)
 from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last_step
 from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
@@ -50,10 +58,12 @@ __all__ = [
     "breakdown_columns",
     "end_columns",
     "growth_of",
+    "looks_at_held_out",
     "measure_spectra",
     "measure_states",
     "norms_of_last_step",
     "start_columns",
+    "succeeds",
     "trace_columns",
     "update_columns",
 ]

@@ -31,10 +31,12 @@ from rnn_core.theory import (
     rate_of,
     rest_affine,
     rest_eigenvalues,
+    rest_rate,
     slope_fluctuation,
 )
 
-NO_MEAN_FIELD = "another cell than vanilla, or an initialiser whose units never mix (identity)"
+LARGEST_AT_REST = 512  # numbers in the state of a user's own cell: its eigenvalues take a tenth of a second
+NO_MEAN_FIELD = "another cell than vanilla, or an initialiser that is none of gaussian, glorot and orthogonal"
 
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh, for an antisymmetric one of I + ε (W_hh − W_hhᵀ − γ I)",
@@ -45,7 +47,8 @@ PREDICTION = (
     Column("rest_rate", "number", "ln per step",
            "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
            " I/2 + φ′(0) W/4 (LSTM: φ′(0)²), W that of the candidate. −inf where ρ is zero",
-           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; one of the user's own cells"),
+           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; layer normalisation, whose rest no network stays at; a state of a user's own cell of more than"
+           f" {LARGEST_AT_REST} numbers"),
     Column("mean_field_rate", "number", "ln per step",
            "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
            null=NO_MEAN_FIELD),
@@ -64,8 +67,8 @@ PREDICTION = (
            null="as correlation"),
     Column("critical_radius_predicted", "number", "1",
            "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
-           " the critical σ_w times ρ/σ_w. Other cells: the law at rest, exact. inf if never, 0 if at every radius",
-           null="vanilla: as mean_field_rate; other cells: as rest_rate"),
+           " the critical σ_w times ρ/σ_w. Other cells, and φ = identity: the law at rest, exact. inf if never, 0 if at every radius",
+           null="vanilla: as mean_field_rate; other cells, and φ = identity: as rest_rate; chrono biases, one of the user's own cells"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh, for an antisymmetric one of I + ε D̄ (W_hh − W_hhᵀ − γ I). −inf where all slopes are zero",
@@ -114,9 +117,10 @@ def prediction_columns(
     if mean_field_applies(problem.experiment):
         wide = wide_network(cell.phi, sigma_w2(W), sigma_u**2, spectral_radius(W) / math.sqrt(sigma_w2(W)))
     at_rest = AtRest(math.nan, math.nan)
-    spectrum = rest_eigenvalues(cell, _recurrent(problem))
+    recurrent = _recurrent(problem)
+    spectrum = None if cell.leaves_rest else rest_eigenvalues(cell, recurrent)
     if spectrum is not None:
-        at_rest = law_at_rest(cell, spectrum, problem.experiment.spectral_radius)
+        at_rest = law_at_rest(cell, spectrum, _radius(problem, W), _of_gates(recurrent, len(cell.gates)))
     rates = Rates(
         linear,
         math.nan if bound is None else math.log(bound),
@@ -141,11 +145,32 @@ class AtRest(NamedTuple):
     critical_radius: float
 
 
-def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float) -> AtRest:
-    """From the eigenvalues at rest: those of the candidate's W, scaled, on top of what is left of the state without it."""
-    affine = rest_affine(cell)
+def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float, bias: np.ndarray | None) -> AtRest:
+    """From the eigenvalues at rest: those of the candidate's W, scaled, on top of what is left of the state without it.
+
+    Args:
+        bias: one number a gate, (G,). None where it differs from unit to unit: then no scale of W is known at which the law turns.
+    """
+    if bias is None:
+        return AtRest(rate_of(spectrum), math.nan)
+    affine = rest_affine(cell, bias)
     without = math.nan if affine is None else affine[0]
     return AtRest(rate_of(spectrum), spectral_radius * critical_scale(without, spectrum - without))
+
+
+def _radius(problem: Problem, W: np.ndarray) -> float:
+    """The spectral radius that the experiment asks for; where it asks for another scale, that of the candidate's W."""
+    if problem.experiment.spectral_radius is not None:
+        return problem.experiment.spectral_radius
+    gates = problem.cell.gates
+    return spectral_radius(np.split(W, len(gates))[gates.index("candidate")])
+
+
+def _of_gates(recurrent: dict[str, np.ndarray], gates: int) -> np.ndarray | None:
+    """The bias of every gate, (G,), if all of its units have the same; else None."""
+    biases = [recurrent[name].reshape(gates, -1) for name in ("bias_ih", "bias_hh") if name in recurrent]
+    total = np.sum(biases, axis=0) if biases else np.zeros((gates, 1))
+    return total[:, 0] if (total == total[:, :1]).all() else None
 
 
 class WideNetwork(NamedTuple):
@@ -177,10 +202,19 @@ def wide_network(phi: Activation, w2: float, u2: float, radius_over_sigma_w: flo
 critical_of_inputs = lru_cache(maxsize=4096)(critical_sigma_w)  # networks that differ in W alone ask for the same
 
 
-def no_prediction_columns() -> dict[str, Any]:
-    """The columns ``PREDICTION`` of a cell of which nothing but its step is known."""
+def prediction_of_own(problem: Problem) -> dict[str, Any]:
+    """The columns ``PREDICTION`` of a cell of which nothing but its step is known: the law at rest alone, which takes no more."""
     nan = math.nan
-    return columns_of_rates(Rates(nan, nan, AtRest(nan, nan), None, nan, nan, vanilla=False), linear_network=False)
+    at_rest = AtRest(_rest_of_own(problem), nan)
+    return columns_of_rates(Rates(nan, nan, at_rest, None, nan, nan, vanilla=False), linear_network=False)
+
+
+def _rest_of_own(problem: Problem) -> float:
+    """nan also where the state has more than ``LARGEST_AT_REST`` numbers, or the step takes no single sequence."""
+    state = problem.cell.state_shapes(problem.params)
+    if sum(math.prod(shape) for shape in state.values()) > LARGEST_AT_REST or not problem.cell.any_batch:
+        return math.nan
+    return rest_rate(problem.cell, problem.params, problem.task.input_size)
 
 
 class Rates(NamedTuple):
@@ -205,8 +239,8 @@ def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
         predicted, by = operating, "operating point"
     else:
         predicted, by = mean_field, "mean field"
-    critical = math.nan if rates.vanilla else rates.rest.critical_radius
-    if wide is not None:
+    critical = rates.rest.critical_radius if linear_network or not rates.vanilla else math.nan
+    if wide is not None and not linear_network:
         critical = wide.critical_radius
     return {
         "linear_rate": linear,

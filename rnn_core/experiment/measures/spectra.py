@@ -49,7 +49,8 @@ SPECTRUM = (
 )  # fmt: skip
 
 SPECTRA = (
-    Column("lyapunov_max", "number", "ln per step", "λ₁: largest Lyapunov exponent inside the settled window; mean over the samples asked for",
+    Column("lyapunov_max", "number", "ln per step", "λ₁: largest Lyapunov exponent inside the settled window; mean over those samples asked for whose gradient is not exactly zero, as growth_rate;"
+           " −∞ if there is none",
            null=f"{_UNASKED}, sequences of one step, or not a number"),
     Column("lyapunov_error", "number", "ln per step",
            "Standard error of lyapunov_max: the larger of that by batch means over time and that of the mean over samples",
@@ -174,11 +175,15 @@ def _of_sample(tape: Tape, b: int, window: slice, end: int, norms: np.ndarray, r
 
 
 def _summary(samples: list[_Sample]) -> dict[str, Any]:
-    largest = np.array([each.spectrum.exponents[0] for each in samples])
-    in_time = np.array([each.spectrum.error[0] for each in samples])
-    errors = [float(np.sqrt((in_time**2).sum()) / len(samples))]
+    living = [
+        each.spectrum for each in samples if each.spectrum.exponents[0] != -math.inf
+    ]  # as growth_rate leaves dead ones out
+    living = living or [each.spectrum for each in samples]
+    largest = np.array([each.exponents[0] for each in living])
+    in_time = np.array([each.error[0] for each in living])
+    errors = [float(np.sqrt((in_time**2).sum()) / len(living))]
     with np.errstate(invalid="ignore"):
-        errors += [float(largest.std(ddof=1)) / math.sqrt(len(samples))] if len(samples) > 1 else []
+        errors += [float(largest.std(ddof=1)) / math.sqrt(len(living))] if len(living) > 1 else []
         summary = {
             "lyapunov_max": float(largest.mean()),
             "lyapunov_error": max((error for error in errors if not math.isnan(error)), default=math.nan),

@@ -14,8 +14,8 @@ from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.growth import growth_columns
 from rnn_core.experiment.measures.prediction import (
     input_rms,
-    no_prediction_columns,
     prediction_columns,
+    prediction_of_own,
     sigma_w2,
 )
 from rnn_core.experiment.measures.sensitivity import sensitivity_columns
@@ -29,12 +29,19 @@ from rnn_core.theory import settled_window
 TASK = (
     Column("task_input_size", "integer", "inputs", "D: inputs per step, as the task has them"),
     Column("task_loss_at", "name", "name", "Steps that carry a loss, as the task has them: last or every"),
+    Column(
+        "task_steps",
+        "integer",
+        "steps",
+        "Time steps of a sequence, as the task has them: sequence_length, and what the task adds",
+    ),
 )
 
 
 def task_columns(problem: Problem) -> dict[str, Any]:
     """What the task decided where the experiment left it open."""
-    return {"task_input_size": problem.task.input_size, "task_loss_at": problem.task.loss_at}
+    task = problem.task
+    return {"task_input_size": task.input_size, "task_loss_at": task.loss_at, "task_steps": task.T}
 
 
 MATRIX = (
@@ -98,8 +105,8 @@ def start_columns(
     """
     windows = states.windows or [settled_window(states.hidden_rms)]
     growth = growth_columns(problem, evaluation, windows)
-    if problem.cell.opaque:  # it has no W_hh that could be measured, and no theory speaks of it
-        matrix, prediction = no_matrix_columns(), no_prediction_columns()
+    if problem.cell.opaque:  # it has no W_hh that could be measured, and the law at rest is all that theory says of it
+        matrix, prediction = no_matrix_columns(), prediction_of_own(problem)
     else:
         W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
         matrix = matrix_columns(W, input_rms(problem, evaluation))

@@ -1,4 +1,4 @@
-"""The table ``updates``: one row for every training update, and the gradient that training uses."""
+"""The table ``updates``: one row for a training update, and the gradient that training uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rnn_core.clipping import Clipped, Gradient, compare, global_log_norm, parse
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.settings import Experiment
-from rnn_core.scaling import add
+from rnn_core.regularizers import omega
+from rnn_core.scaling import add, times
 
 LARGEST_LOG = 700.0  # exp of more would overflow
 
@@ -29,14 +30,25 @@ UPDATE = (
         "‖truncated − full‖/‖full‖ of all parameters' gradients, before clipping",
         null="truncation is not set",
     ),
+    Column("omega", "number", "1", "Ω of the batch before the update: mean over it of Σ_t (‖J_t^T ∂L/∂h_t‖/‖∂L/∂h_t‖ − 1)², t = 2 … T, the full gradient's",
+           null="the setting omega is 0"),
+    Column("held_out_error", "number", "fraction", "Held-out sequences that are answered wrongly after this update",
+           null="not looked at after this update; a task that does not say which answers are wrong"),
     Column("finite", "flag", "true/false", "Loss, gradient and new parameters are all finite; if not, training ends here"),
 )  # fmt: skip
 
 
-def update_columns(experiment: Experiment, evaluation: Evaluation, params: Params) -> tuple[dict[str, Any], Gradient]:
-    """(one row of ``UPDATE``, the gradient that training uses). ``finite`` does not speak of new parameters yet."""
+def update_columns(
+    experiment: Experiment, evaluation: Evaluation, params: Params, memory: Any = None
+) -> tuple[dict[str, Any], Clipped]:
+    """(one row of ``UPDATE``, the gradient that training uses). ``finite`` does not speak of new parameters yet.
+
+    Args:
+        memory: what the clipping rule remembers of the updates before, ``Clipped.memory``.
+    """
     grads, bias = _truncated(experiment, evaluation)
-    clipped = _clipped(experiment, evaluation, grads, params)
+    value, more = _regularised(experiment, evaluation)
+    clipped = _clipped(experiment, evaluation, grads, more, params, memory)
     row = {
         "update": evaluation.update,
         "loss": evaluation.loss,
@@ -45,9 +57,11 @@ def update_columns(experiment: Experiment, evaluation: Evaluation, params: Param
         "log10_norm_after": clipped.log_norm_after / math.log(10.0),
         "clip_factor": clipped.factor,
         "truncation_bias": bias,
+        "omega": value,
+        "held_out_error": math.nan,
         "finite": math.isfinite(evaluation.loss) and clipped.finite,
     }
-    return row, clipped.grads
+    return row, clipped
 
 
 def _truncated(experiment: Experiment, evaluation: Evaluation) -> tuple[Gradient, float]:
@@ -61,11 +75,31 @@ def _truncated(experiment: Experiment, evaluation: Evaluation) -> tuple[Gradient
     return used, math.exp(min(global_log_norm(difference) - global_log_norm(full), LARGEST_LOG))
 
 
-def _clipped(experiment: Experiment, evaluation: Evaluation, grads: Gradient, params: Params) -> Clipped:
-    """``grads`` clipped. The rule ``signal`` clips on the way back, which takes another backward pass."""
+def _regularised(experiment: Experiment, evaluation: Evaluation) -> tuple[float, Gradient]:
+    """(Ω, alpha times its immediate gradient), or nan and nothing."""
+    if not experiment.omega:  # None of a cell of the user's own
+        return math.nan, {}
+    value, gradients = omega(evaluation.tape, evaluation.gradients)
+    return value, {name: times(g, experiment.omega) for name, g in gradients.items()}
+
+
+def _clipped(
+    experiment: Experiment,
+    evaluation: Evaluation,
+    grads: Gradient,
+    more: Gradient,
+    params: Params,
+    memory: Any,
+) -> Clipped:
+    """``grads``, and ``more`` with them, clipped. The rule ``signal`` clips on the way back, which takes another backward pass."""
     clip = parse_clipping(experiment.clipping)
     if not clip.on_signal:
-        return clip(grads, params)
+        return clip(_sum(grads, more), params, memory)
     tape, direct = evaluation.tape, evaluation.grad_hidden
     signal = bptt.backward(tape, direct, window=experiment.truncation, signal_threshold=clip.threshold)
-    return compare(grads, {**grads, **signal.params})
+    return compare(_sum(grads, more), _sum({**grads, **signal.params}, more))
+
+
+def _sum(grads: Gradient, more: Gradient) -> Gradient:
+    """The sum, where ``more`` has some of the parameters."""
+    return {**grads, **{name: add(grads[name], g) for name, g in more.items()}} if more else grads

@@ -1,6 +1,6 @@
 """``run_many`` on a torch device: untrained runs of one shape go together (``rnn_core.batched``), the others one by one.
 
-What goes together: no training, full gradients, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
+What goes together: no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
 watcher. A run whose numbers one exponent a sample does not hold, or whose states grow too large, is made again by the engine in NumPy.
 
 | file | holds |
@@ -24,7 +24,7 @@ from rnn_core.experiment.settings import Experiment
 from rnn_core.experiment.together.batch import evaluate_together
 from rnn_core.experiment.together.draws import Draws
 from rnn_core.experiment.together.rows import results
-from rnn_core.tasks import Sequences
+from rnn_core.tasks import Sequences, Task
 
 FEWEST_STEPS = 2  # a single step has no growth to reduce
 
@@ -32,6 +32,7 @@ FEWEST_STEPS = 2  # a single step has no growth to reduce
 NOT_OF_A_SHAPE = {
     "seed",
     "spectral_radius",
+    "weight_scale",
     "input_scale",
     "initializer",
     "clipping",
@@ -72,22 +73,22 @@ def planned(
 
 def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budget: int | None) -> bool:
     """Whether runs of this shape can go together."""
-    if e.cell in OWN_CELLS:
+    if e.cell in OWN_CELLS or e.forget_bias is not None or e.chrono is not None:  # biases are zero there
         return False
     cell = cell_of(e)
-    if e.updates or e.truncation is not None or e.sequence_length < FEWEST_STEPS or type(cell) not in STEPS:
+    if e.updates or e.truncation is not None or e.omega or type(cell) not in STEPS:
         return False
     task = task_of(e, data.get(e.task))
-    if task.ragged:
+    if task.ragged or task.T < FEWEST_STEPS:
         return False
-    shape = _shape(e, task.input_size, device)
+    shape = _shape(e, task, device)
     rows = STEPS[type(cell)](cell, e.hidden_size).rows
     within = memory_budget is None or shape.bytes_of_a_run(rows) <= memory_budget
     return within and shape.runs(rows) > 0
 
 
-def _shape(e: Experiment, input_size: int, device: str) -> Shape:
-    return Shape(cell_of(e), e.sequence_length, e.batch_size, input_size, e.hidden_size, e.dtype, device)
+def _shape(e: Experiment, task: Task, device: str) -> Shape:
+    return Shape(cell_of(e), task.T, e.batch_size, task.input_size, e.hidden_size, e.dtype, device)
 
 
 def run_together(
@@ -96,7 +97,7 @@ def run_together(
     """The results of the runs that go together; of a run whose numbers have not held, the experiment alone."""
     for runs in plan.together:
         [first, *_] = runs[0]
-        together = Together(_shape(first, task_of(first, data.get(first.task)).input_size, device))
+        together = Together(_shape(first, task_of(first, data.get(first.task)), device))
         draws = Draws(together.shape.cell, first.dtype, device)
         for start in range(0, len(runs), together.R):
             variants = runs[start : start + together.R]

@@ -87,7 +87,7 @@ class Draws:
         readouts = [self._readout(e, C) for e in experiments]
         batches = {e.seed: self._batch(e, task) for e, task in zip(experiments, tasks, strict=True)}
         order = {seed: index for index, seed in enumerate(batches)}
-        scales = np.array([e.spectral_radius / net.radius for e, net in zip(experiments, networks, strict=True)])
+        scales = np.array([_scales(e, net) for e, net in zip(experiments, networks, strict=True)])
         x, target, gram = (np.stack(parts) for parts in zip(*batches.values(), strict=True))
         params = self._weights(experiments, networks, scales, D)
         for name in ("weight_ho", "bias_ho"):
@@ -148,6 +148,13 @@ class Draws:
                 known.pop(next(iter(known)))
             known[key] = draw()
         return known[key]
+
+
+def _scales(e: Experiment, network: Network) -> np.ndarray:
+    """By what every block is multiplied, (G,), as ``recurrent_matrix`` does; 1 where it stays as drawn."""
+    if e.spectral_radius is None:
+        return np.full(len(network.radius), e.weight_scale or 1.0)
+    return np.asarray(e.spectral_radius / network.radius)
 
 
 def _draw(cell: Cell, e: Experiment, D: int) -> Network:

@@ -63,6 +63,7 @@ def results(
         summary = {
             "task_input_size": tasks[r].input_size,
             "task_loss_at": tasks[r].loss_at,
+            "task_steps": tasks[r].T,
             "measured_spectral_radius": float((network.radius * scale).max()),
             "sigma_max": float(sigma_max[r]),
             "sigma_w": float((network.sigma_w * scale).max()),
@@ -204,7 +205,8 @@ class _RatesOfRuns:
         a, b = self.at_rest
         network, scale = self.loaded.networks[r], self.loaded.scales[r, self.candidate]
         spectrum = a + b * scale * network.eigenvalues[self.candidate]
-        return law_at_rest(self.cell, spectrum, float(scale * network.radius[self.candidate]))
+        radius = float(scale * network.radius[self.candidate])
+        return law_at_rest(self.cell, spectrum, radius, np.zeros(len(self.cell.gates)))
 
     def __call__(self, r: int, sigma_max: float) -> Rates:
         linear = self._linear(r)
@@ -318,6 +320,8 @@ class _Updates:
             "log10_norm_after": clipped.log_norm_after / LN10,
             "clip_factor": clipped.factor,
             "truncation_bias": math.nan,
+            "omega": math.nan,
+            "held_out_error": math.nan,
             "finite": math.isfinite(loss) and clipped.finite,
         }
         return {name: np.array([value]) for name, value in row.items()}

@@ -208,6 +208,19 @@ def test_networks_and_sequences_are_those_of_prepare(cell: str, initializer: str
     assert len(loaded.x) == 2 and len({id(network) for network in loaded.networks}) == 2
 
 
+def test_a_weight_scale_goes_together_and_a_bias_alone() -> None:
+    """A matrix is scaled to the number of another scale, or gates have no bias on a GPU."""
+    scaled = [rc.Experiment(**{**SMALL, "spectral_radius": None, "weight_scale": s}) for s in (0.5, 1.3)]
+    loaded = Draws(make_cell("vanilla", "tanh"), "float64", "cpu").load(scaled, [task_of(e, None) for e in scaled])
+    for r, experiment in enumerate(scaled):
+        np.testing.assert_array_equal(loaded.params["weight_hh"][r].numpy(), rc.prepare(experiment).params["weight_hh"])
+    assert went_together(scaled, "cpu:0") == set(scaled)
+    for experiment, result in rc.run_many(scaled, device="cpu:0"):
+        assert_same_rows(result, rc.run(experiment), 1e-9)
+    biased = [rc.Experiment(**{**SMALL, "cell": "lstm", **bias}) for bias in ({"forget_bias": 1.0}, {"chrono": 9})]
+    assert not went_together(biased, "cpu:0")
+
+
 def test_wrong_settings_are_refused_as_by_run() -> None:
     """The batched path makes a run that ``prepare`` refuses."""
     huge = [rc.Experiment(spectral_radius=3e38, dtype="float32", sequence_length=5, hidden_size=2, seed=2)]

@@ -340,8 +340,8 @@ def _factor_of_another_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_exponent_of_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = weights._steps_at_size_one
-    monkeypatch.setattr(weights, "_steps_at_size_one", lambda x, B: (original(x, B)[0], 0 * original(x, B)[1]))
+    original = weights.steps_at_size_one
+    monkeypatch.setattr(weights, "steps_at_size_one", lambda x, B: (original(x, B)[0], 0 * original(x, B)[1]))
 
 
 def _norms_added(monkeypatch: pytest.MonkeyPatch) -> None:

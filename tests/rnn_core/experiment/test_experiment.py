@@ -20,8 +20,7 @@ from rnn_core.experiment import ASKED, COLUMNS, SATURATED_BELOW, Evaluation, axe
 from rnn_core.experiment.measures.end import BREAKDOWN, END
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.problems import with_biases
-from rnn_core.theory import growth
-from study.settings import described_axes
+from rnn_core.theory import MIXING_INITIALIZERS, growth
 from tests.support.arrays import relative
 
 LN10 = math.log(10.0)
@@ -168,7 +167,11 @@ def test_every_field_is_described() -> None:
 @pytest.mark.parametrize(
     ("experiment", "data", "message"),
     [
-        (small(task="digits"), None, r"task: 'digits' is not generated \(white_noise, input_mean are\), so it needs"),
+        (
+            small(task="digits"),
+            None,
+            r"task: 'digits' is not generated \(white_noise, input_mean, .*temporal_order_3 are\), so it needs",
+        ),
         (small(task="labels", input_size=5), labelled("last"), r"input_size: 5 does not fit; the sequences have 2"),
         (small(task="labels", sequence_length=10), labelled("last"), r"sequence_length: 10 is more than the 9"),
         (small(task="labels", batch_size=10), labelled("last"), r"batch_size: 10 is more than the 9 training"),
@@ -201,24 +204,20 @@ def test_an_experiment_that_does_not_fit_its_task_is_refused(
 # ---- the run key -------------------------------------------------------------------------------------------------------
 
 
-def cell_with(setting: str) -> str:
-    """The cell that has this setting; the default one where all have it."""
-    return described_axes()[setting]["cell"] or "vanilla"
-
-
 def test_run_keys_are_frozen() -> None:
     """The key has changed: every finished run would be computed again. It must be a decision, not an accident."""
-    assert rc.Experiment().key == "5d5ddcc56adb6b6e"
-    assert rc.Experiment(**DIVERGES, clipping="norm:1.0", seed=3).key == "905aa0c28ecfa029"
+    assert rc.Experiment().key == "e8e3391659cda68f"
+    assert rc.Experiment(**DIVERGES, clipping="norm:1.0", seed=3).key == "56116fa17c775624"
 
 
 def test_an_integer_and_the_same_float_are_one_run() -> None:
     """``spectral_radius: 1`` and ``1.0`` are two rows of a table."""
     for name, axis in axes().items():
         if axis.kind == "number":
-            base, value = rc.Experiment(cell=cell_with(name)), 0 if axis.below == 1 else 1
-            assert replace(base, **{name: value}).key == replace(base, **{name: float(value)}).key
-            assert replace(base, **{name: value}) == replace(base, **{name: float(value)})
+            base = rc.Experiment(cell=axis.cells[0]) if axis.cells else rc.Experiment()
+            one = 1 if axis.below is None else 0
+            assert replace(base, **{name: one}).key == replace(base, **{name: float(one)}).key
+            assert replace(base, **{name: one}) == replace(base, **{name: float(one)})
     assert rc.Experiment(clipping="norm:1") == rc.Experiment(clipping="norm:1.0")
 
 
@@ -248,9 +247,10 @@ def another_value(name: str) -> Any:
 def test_every_field_is_in_the_key() -> None:
     """Two experiments that differ share a key, and one is taken for the other."""
     names = [name for name in axes() if name != "cell_options"]  # of a user's own cell: test_own_cells.py
-    bases = [rc.Experiment(cell=cell_with(name), seed=0 if cell_with(name) == "vanilla" else 99) for name in names]
+    bases = [rc.Experiment(cell=(axes()[name].cells or ("vanilla",))[0]) for name in names]
     changed = [replace(base, **{name: another_value(name)}) for base, name in zip(bases, names, strict=True)]
-    assert len({e.key for e in [*bases, *changed]}) == len(changed) + len(set(bases))
+    changed = [replace(e, seed=99 + i) if names[i] == "cell" else e for i, e in enumerate(changed)]
+    assert len({e.key for e in [*bases, *changed]}) == len(changed) + len({e.cell for e in bases})
 
 
 # ---- loss and gradients of one batch -----------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ def test_the_summary_has_theory_beside_measurement(activation: str, initializer:
     assert summary["bound_rate"] == pytest.approx(math.log(summary["sigma_max"]), rel=1e-12)
     if activation == "identity":
         assert summary["predicted_rate"] == summary["linear_rate"]
-    elif initializer == "identity":
+    elif initializer not in MIXING_INITIALIZERS:
         assert math.isnan(summary["predicted_rate"]) and summary["predicted_by"] is None and summary["bistable"] is None
     else:
         assert summary["predicted_by"] == "mean field" and summary["bistable"] is False
@@ -700,7 +700,7 @@ def test_a_result_shows_its_values_and_lists_its_names() -> None:
         assert (
             "nan" not in text.replace("dead", "") and "None" not in text and "nonfinite" not in text.split("summary")[0]
         )
-    assert len(repr(result)) < 300 and "traces 18×14, updates 2×8" in repr(result)
+    assert len(repr(result)) < 300 and "traces 18×14, updates 2×10" in repr(result)
     assert len(str(result)) < 1500 and repr(experiment) in str(result)
     names = {*result.summary, *result.updates, *result.traces}
     assert all(name in str(result) for name in names)
@@ -776,7 +776,7 @@ def test_columns_are_described_once() -> None:
         names = [column.name for column in columns]
         assert len(set(names)) == len(names), table
         assert all(column.meaning and column.unit for column in columns)
-        assert not set(names) & set(axes()) - {"updates"}, table
+        assert not set(names) & set(axes()) - {"updates", "omega"}, table  # Ω of an update, and its weight
     with pytest.raises(
         ValueError, match="kind of column x: 'float' is not known; allowed: integer, number, flag, name"
     ):
@@ -786,11 +786,19 @@ def test_columns_are_described_once() -> None:
 def test_what_acts_on_training_changes_nothing_at_the_start() -> None:
     """A setting that is said to act on training alone changes the start, and runs that differ are taken for one start."""
     base = small(task="input_mean", updates=2)
-    changes: dict[str, Any] = {"clipping": "norm:0.01", "optimizer": "adam", "learning_rate": 0.5, "updates": 3, "trace_every": 1, "truncation": 2}  # fmt: skip
-    assert set(changes) == {name for name, axis in axes().items() if axis.training}
+    changes: dict[str, Any] = {
+        "clipping": "norm:0.01", "optimizer": "adam", "learning_rate": 0.5, "updates": 3, "trace_every": 1, "truncation": 2,
+        "record_every": 2, "held_out_sequences": 9, "validate_every": 1, "omega": 2.0, "weight_decay": 0.1,
+    }  # fmt: skip
+    success = {"task": "adding", "success_below": 0.5}  # of a task whose answers are right or wrong
+    assert {*changes, "success_below"} == {name for name, axis in axes().items() if axis.training}
     at_start = [column.name for column in COLUMNS["runs"] if column not in (*END, *BREAKDOWN)]
     start = rc.run(base, traces=ASKED)
     for name, value in changes.items():
         other = rc.run(replace(base, **{name: value}), traces=ASKED)
         np.testing.assert_equal([other[column] for column in at_start], [start[column] for column in at_start])
         np.testing.assert_array_equal(other["log10_grad_norm"][:9], start["log10_grad_norm"][:9])
+    asked, unasked = (
+        rc.run(replace(base, **{**success, **more}), traces=ASKED) for more in ({}, {"success_below": None})
+    )
+    np.testing.assert_equal([asked[column] for column in at_start], [unasked[column] for column in at_start])

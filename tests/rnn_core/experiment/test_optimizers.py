@@ -21,6 +21,7 @@ TORCH: dict[str, Callable[[Iterable[torch.Tensor], float], torch.optim.Optimizer
     "sgd": lambda params, learning_rate: torch.optim.SGD(params, lr=learning_rate),
     "momentum": lambda params, learning_rate: torch.optim.SGD(params, lr=learning_rate, momentum=0.9),
     "adam": lambda params, learning_rate: torch.optim.Adam(params, lr=learning_rate),
+    "adamw": lambda params, learning_rate: torch.optim.AdamW(params, lr=learning_rate, weight_decay=0.0),
 }
 
 
@@ -35,18 +36,27 @@ class Setting:
 @st.composite
 def settings_of(draw: st.DrawFn) -> Setting:
     """Every optimiser, with every setting that torch has too."""
-    rate = draw(st.floats(1e-4, 1.0))
+    rate, decay = draw(st.floats(1e-4, 1.0)), draw(st.sampled_from([0.0, 1e-3, 0.1, 0.9]))
     name = draw(st.sampled_from(list(rc.OPTIMIZERS)))
     if name == "momentum":
         mu = draw(st.floats(0.0, 0.99))
-        return Setting(lambda: Momentum(rate, mu), lambda params: torch.optim.SGD(params, lr=rate, momentum=mu))
-    if name == "adam":
-        beta1, beta2, eps = draw(st.floats(0.0, 0.99)), draw(st.floats(0.5, 0.9999)), draw(st.floats(1e-10, 0.1))
         return Setting(
-            lambda: Adam(rate, beta1, beta2, eps),
-            lambda params: torch.optim.Adam(params, lr=rate, betas=(beta1, beta2), eps=eps),
+            lambda: Momentum(rate, mu, decay),
+            lambda params: torch.optim.SGD(params, lr=rate, momentum=mu, weight_decay=decay),
         )
-    return Setting(lambda: rc.OPTIMIZERS[name](rate), lambda params: TORCH[name](params, rate))
+    if name == "adam":
+        decay = 0.0  # with a penalty: test_adams_penalty_is_torchs
+    if name in ("adam", "adamw"):
+        beta1, beta2, eps = draw(st.floats(0.0, 0.99)), draw(st.floats(0.5, 0.9999)), draw(st.floats(1e-10, 0.1))
+        ours, theirs = {"adam": (Adam, torch.optim.Adam), "adamw": (rc.AdamW, torch.optim.AdamW)}[name]
+        return Setting(
+            lambda: ours(rate, beta1, beta2, eps, decay),
+            lambda params: theirs(params, lr=rate, betas=(beta1, beta2), eps=eps, weight_decay=decay),
+        )
+    return Setting(
+        lambda: rc.OPTIMIZERS[name](rate, weight_decay=decay),
+        lambda params: torch.optim.SGD(params, lr=rate, weight_decay=decay),
+    )
 
 
 def draw_steps(seed: int, steps: int, scale: float = 1.0) -> list[dict[str, np.ndarray]]:
@@ -306,3 +316,48 @@ def test_adams_steps_are_bounded(seed: int, steps: int, beta1: float) -> None:
     last = np.abs(params["w"] - before["w"])
     assert last.max() <= limit * (1 + 1e-9)
     assert last[-1] == pytest.approx(limit, rel=1e-9)
+
+
+# ---- weight decay --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(rc.OPTIMIZERS))
+def test_without_weight_decay_not_a_bit_changes(name: str) -> None:
+    """Runs that have no weight decay get other numbers."""
+    drawn = draw_steps(4, 6)
+    plain, none = train(rc.OPTIMIZERS[name](0.1), drawn), train(rc.OPTIMIZERS[name](0.1, weight_decay=0.0), drawn)
+    assert "weight_decay" not in repr(rc.OPTIMIZERS[name](0.1))
+    assert "weight_decay=0.5" in repr(rc.OPTIMIZERS[name](0.1, weight_decay=0.5))
+    for a, b in zip(plain, none, strict=True):
+        for n in a:
+            np.testing.assert_array_equal(a[n], b[n])
+
+
+def test_adamw_without_weight_decay_is_adam() -> None:
+    """The two differ in more than where the decay stands."""
+    for a, b in zip(train(rc.AdamW(0.1), draw_steps(5, 6)), train(Adam(0.1), draw_steps(5, 6)), strict=True):
+        for n in a:
+            np.testing.assert_array_equal(a[n], b[n])
+
+
+@given(rate=st.floats(1e-3, 1.0), decay=st.floats(1e-3, 0.9), steps=st.integers(1, 40))
+@quick
+def test_without_a_gradient_parameters_decay_geometrically(rate: float, decay: float, steps: int) -> None:
+    """SGD and AdamW: theta_k = (1 - rate · decay)^k theta_0. (Adam's L2 penalty would move by the learning rate at first, whatever the decay.)"""
+    zeros = {"w": np.zeros(2)}
+    for ours in (rc.SGD(rate, decay), rc.AdamW(rate, weight_decay=decay)):
+        params = {"w": np.array([3.0, -1e-5])}
+        for _ in range(steps):
+            params = ours.step(params, zeros)
+        np.testing.assert_allclose(params["w"], np.array([3.0, -1e-5]) * (1.0 - rate * decay) ** steps, rtol=1e-12)
+    first = Adam(rate, eps=0.0, weight_decay=decay).step({"w": np.array([3.0, -1e-5])}, zeros)
+    np.testing.assert_allclose(first["w"], [3.0 - rate, -1e-5 + rate], rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(seed=st.integers(0, 2**32 - 1), decay=st.floats(1e-6, 0.1))
+@quick
+def test_adams_penalty_is_torchs(seed: int, decay: float, dtype: str) -> None:
+    """With gradients of the parameters' size. (Where the penalty rules, Adam makes steps of size 1 of parameters near 0: rounding grows.)"""
+    theirs = lambda params: torch.optim.Adam(params, lr=0.02, weight_decay=decay)  # noqa: E731
+    assert_torchs(Adam(0.02, weight_decay=decay), theirs, draw_steps(seed, 6), "numpy", dtype)

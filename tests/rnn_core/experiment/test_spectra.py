@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import rnn_core as rc
 from rnn_core.experiment import SPECTRA, SPECTRUM, Request, measure_spectra
+from rnn_core.experiment.measures import spectra
 from rnn_core.theory import jacobians
 
 SMALL = rc.Experiment(hidden_size=10, sequence_length=60, batch_size=3, spectral_radius=1.3, input_scale=0.5)
@@ -76,6 +78,20 @@ def test_units_that_are_off_are_counted_as_lost() -> None:
     found = measure_spectra(replace(SMALL, activation="relu"), Request(10, (1, 30))).summary
     assert found["lyapunov_sum"] == -math.inf and found["log10_condition_number"] == math.inf
     assert 0.0 < found["surviving_directions"] < 10.0
+
+
+def test_a_dead_sample_is_left_out_of_the_mean_exponent() -> None:
+    """One sample whose relu units are all off made the exponent of a network −∞, while its growth rate was a number."""
+
+    def sample(exponent: float, error: float) -> Any:
+        return spectra._Sample(rc.theory.Spectrum(np.array([exponent]), np.array([error]), 0.0, 0.0), True, {}, {})
+
+    dead = sample(-math.inf, math.nan)
+    found = spectra._summary([sample(-0.1, 0.01), dead, sample(-0.3, 0.01)])
+    assert found["lyapunov_max"] == pytest.approx(-0.2) and found["lyapunov_error"] == pytest.approx(0.1)
+    assert found["lyapunov_sum"] == -math.inf  # of all samples: this is no mean that a rate could be compared with
+    assert spectra._summary([dead, dead])["lyapunov_max"] == -math.inf
+    assert math.isnan(spectra._summary([dead, sample(math.nan, math.nan)])["lyapunov_max"])
 
 
 @pytest.mark.parametrize(("cell", "block"), [("vanilla", 0), ("gru", 2), ("lstm", 2)])

@@ -59,6 +59,31 @@ class Mixing(torch.autograd.Function):
         return given.mean(0, keepdim=True).expand_as(given)
 
 
+class Failing(torch.autograd.Function):
+    """A backward pass with a mistake that Python finds."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        return h.clone()
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> Any:
+        return given * {}["scale"]
+
+
+class Fast:
+    """Has a forward, as a module has, and is none."""
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return h
+
+
+def starting(start: Callable[[Any, int], Tensor]) -> Any:
+    """A sound step that starts from there."""
+    step = {"forward": lambda s, x, h: torch.tanh(s.w(h) + s.a(x)), "initial_state": start}
+    return module(type("Mine", (Base,), step))
+
+
 def late(self: Any, x: Tensor, h: Tensor) -> Tensor:
     """Fails where the fifth x comes."""
     if float(x.detach().sum()) == float(X[4].sum()):
@@ -103,6 +128,10 @@ STEPS: dict[str, tuple[Any, str]] = {
         r"at step t = 1 failed: .* Its state was taken to be zeros \(B, hidden_size\): if it is not, give rc.forward a state",
     ),
     "a string": (made(lambda s, x, h: "h"), "returned a str; it was given"),
+    "a name that is missing": (made(lambda s, x, h: misspelt(h)), "at step t = 1 failed: NameError: name 'misspelt' is not defined$"),  # type: ignore[name-defined]  # noqa: F821
+    "an attribute that is missing": (made(lambda s, x, h: s.wait(h)), "failed: AttributeError: 'Mine' object has no attribute 'wait'$"),
+    "a state taken apart": (made(lambda s, x, h: h["m"]), "at step t = 1 failed: .* Its state was taken to be zeros"),
+    "a backward that fails": (made(lambda s, x, h: Failing.apply(torch.tanh(s.w(h) + s.a(x)))), "cannot be differentiated: KeyError: 'scale'"),
 }  # fmt: skip
 
 
@@ -147,6 +176,11 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
         "'part_2' in torch.int64; x is torch.float64, and every part of the state is kept in that",
     ),
     "the class": (lambda: rc.TorchCell(Elman), "module: the class Elman is not allowed; it must be a torch module or a function"),
+    "a class of Python alone": (lambda: rc.TorchCell(Fast()), r"module: Fast is not allowed; .* It has a method forward: write class Fast\(torch.nn.Module\)"),
+    "a start in float32": (
+        lambda: run(starting(lambda s, B: torch.zeros(B, 4, dtype=torch.float32))),
+        r"own start returned 'hidden' in torch.float32; x is torch.float64.* make it like a parameter, .*self.weight.new_zeros\(batch_size, hidden_size\)",
+    ),
     "a number": (lambda: rc.TorchCell(3), "module: int is not allowed"),
     "parameters of a number": (lambda: rc.TorchCell(lambda x, h: h, parameters_of=3), "parameters_of: int is not allowed"),
     "a misspelt parameter": (
@@ -170,6 +204,19 @@ def test_an_argument_that_does_not_fit_is_named(name: str) -> None:
     with pytest.raises(ValueError) as caught:
         call()
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_an_object_that_can_be_called_has_its_own_name_and_state() -> None:
+    """``hidden_size`` and the name of its class were not seen; the cell was called 'step', and its state was not known."""
+
+    class Leaky:
+        hidden_size = 4
+
+        def __call__(self, x: Tensor, h: Tensor) -> Tensor:
+            return 0.5 * h + x.sum(1, keepdim=True)
+
+    tape = run(Leaky())
+    assert tape.cell.name == "Leaky" and tape.hidden.shape == (6, 3, 4)
 
 
 def test_harmless_random_numbers_and_evaluation_pass() -> None:

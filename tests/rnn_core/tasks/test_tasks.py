@@ -16,18 +16,24 @@ from tests.support.arrays import quick
 
 
 def generated(task: str, **changes: Any) -> rc.Problem:
-    return rc.prepare(rc.Experiment(task=task, sequence_length=6, batch_size=5, hidden_size=4, **changes))
+    T = max(6, rc.GENERATED[task].shortest)
+    return rc.prepare(rc.Experiment(task=task, sequence_length=T, batch_size=5, hidden_size=4, **changes))
 
 
 @pytest.mark.parametrize("loss_at", ["last", "every"])
 @pytest.mark.parametrize("task", list(rc.GENERATED))
 def test_shapes(task: str, loss_at: str) -> None:
     """A batch does not fit the network, or targets do not fit where the loss sits."""
-    problem = generated(task, loss_at=loss_at, input_size=3)
+    kind = rc.GENERATED[task]
+    if "loss_at" in kind.own and loss_at != kind.default_loss_at:
+        return
+    D = kind.default_input_size if "input_size" in kind.own else 3
+    problem = generated(task, loss_at=loss_at, input_size=D)
+    T = kind.steps_of(problem.experiment.sequence_length)
     for (x, target), size in ((problem.batch(0), 5), (problem.held_out(), 256)):
-        assert x.shape == (6, size, 3)
-        C = problem.task.output_size
-        assert target.shape == ((size, C) if loss_at == "last" else (6, size, C))
+        assert x.shape == (T, size, D) and problem.task.T == T
+        outputs = (problem.task.output_size,) if kind.loss == "squared_error" else ()
+        assert target.shape == ((size, *outputs) if loss_at == "last" else (T, size, *outputs))
 
 
 @pytest.mark.parametrize("task", list(rc.GENERATED))
@@ -47,9 +53,9 @@ def test_updates_see_fresh_batches_and_held_out_ones_are_apart(task: str) -> Non
     np.testing.assert_array_equal(problem.held_out()[0], problem.held_out()[0])
 
 
-@pytest.mark.parametrize("task", list(rc.GENERATED))
+@pytest.mark.parametrize("task", [name for name, kind in rc.GENERATED.items() if kind.white_inputs])
 def test_inputs_are_white(task: str) -> None:
-    """Inputs have another mean or variance than input_scale assumes."""
+    """A task that says so has inputs of another mean or variance, or correlated ones, which theories of wide networks take for white."""
     x = rc.prepare(rc.Experiment(task=task, sequence_length=200, batch_size=64, hidden_size=2)).batch(0)[0]
     assert abs(x.mean()) < 5 / np.sqrt(x.size)
     assert x.var() == pytest.approx(1.0, abs=5 * np.sqrt(2 / x.size))
@@ -280,8 +286,10 @@ def test_a_task_that_does_not_fit_its_sequences_is_refused(change: dict[str, Any
 )
 def test_a_generated_task_refuses_what_it_cannot_draw(kind: Any, arguments: Any, message: str) -> None:
     """NumPy's own words come from a generator of random numbers."""
+    seed, T, B, D, loss_at = arguments
+    T, D = (kind.shortest + 5 if T == 5 else T), (kind.default_input_size if D == 2 else D)
     with pytest.raises(ValueError, match=message):
-        kind(*arguments).batch(0)
+        kind(seed, T, B, D, kind.default_loss_at if loss_at == "last" else loss_at).batch(0)
 
 
 def test_other_wrong_arguments_of_tasks_are_named() -> None:

@@ -79,6 +79,8 @@ def test_the_closed_forms(name: str, activation: str) -> None:
         "indrnn": lambda: slope * np.diag(W),
         "antisymmetric": lambda: eye + 0.1 * slope * (W - W.T),
         "lru": lambda: slope * np.diag([*(W[:4] + 1j * W[5:]), W[4]]),
+        # of the identity, what is left without its mean, over the root of epsilon
+        "layer_norm": lambda: slope * (eye - 1.0 / H) @ W / math.sqrt(1e-5),
         "slstm": lambda: sigma(b["forget"]) * eye + sigma(-b["forget"]) * slope * W * sigma(b["output"]).T,
         "lstm": lambda: sigma(b["forget"]) * eye + sigma(b["input"]) * slope**2 * W * sigma(b["output"]).T,
     }[name]()
@@ -168,14 +170,24 @@ def test_wrong_arguments_are_named(cell: Any, params: Any, message: str) -> None
         rest_rate(cell, params)
 
 
+def candidate_radius(problem: rc.Problem) -> float:
+    """The spectral radius of the candidate's W."""
+    gates = problem.cell.gates
+    return rc.spectral_radius(np.split(problem.params["weight_hh"], len(gates))[gates.index("candidate")])
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"cell": "gru"},
         {"cell": "gru_reset_before", "activation": "gelu"},
         {"cell": "lstm", "spectral_radius": 0.7},
+        {"cell": "lstm", "forget_bias": 1.0},
+        {"cell": "gru", "forget_bias": -0.5, "weight_scale": 0.9},
         {"cell": "residual", "residual_step": 0.3, "residual_leak": 0.4},
         {"cell": "residual", "residual_step": 0.1, "initializer": "orthogonal"},
+        {"activation": "identity"},  # mean field would go by σ_w, and be off by a twentieth
+        {"activation": "identity", "initializer": "identity", "spectral_radius": 1.3},
     ],
 )
 def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: Any) -> None:
@@ -189,7 +201,10 @@ def test_the_critical_radius_of_a_run_is_where_the_law_at_rest_turns(settings: A
         assert rest_rate(problem.cell, {"weight_hh": 1e-3 * problem.params["weight_hh"]}) > 0.0
         return
     for factor, sign in ((1.0, 0), (0.999, -1), (1.001, 1)):
-        again = rc.prepare(rc.Experiment(**{**vars(experiment), "spectral_radius": factor * critical}))
+        asked = {"weight_scale": None, "spectral_radius": factor * critical}
+        if settings.get("weight_scale"):  # every gate as it was, the candidate's among them
+            asked = {"weight_scale": settings["weight_scale"] * factor * critical / candidate_radius(problem), "spectral_radius": None}  # fmt: skip
+        again = rc.prepare(rc.Experiment(**{**vars(experiment), **asked}))
         rate = rest_rate(again.cell, again.params)
         assert abs(rate) < 1e-10 if sign == 0 else sign * rate > 0.0
 

@@ -10,7 +10,7 @@ import pytest
 
 import rnn_core as rc
 from rnn_core.theory import jacobians, log_singular_values
-from rnn_core.theory.singular_values import Graded
+from rnn_core.theory.singular_values import Graded, _orthogonal
 from tests.rnn_core.theory.spectra_oracles import autonomous, driven, log_singular_values_by_mpmath
 from tests.support.arrays import array
 
@@ -198,6 +198,21 @@ def test_rows_of_any_size_and_order_are_graded() -> None:
                 M[i, :] = M[i, :] * mp.mpf(2) ** int(exponent[i])
             expected = np.sort([float(mp.log(e) / 2) for e in mp.eigsy(M * M.T, eigvals_only=True)])[::-1]
         np.testing.assert_allclose(Graded(rows, exponent).log_singular_values(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [8, 20, 32])
+def test_a_larger_row_may_have_the_smaller_exponent(size: int) -> None:
+    """A row's norm is up to √S times its largest entry: beside a shorter row of a larger exponent it was turned by a wrong angle."""
+    out_of_order = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        M = rng.standard_normal((size, size)) * np.exp2(rng.integers(-1, 1, size))[:, None]
+        graded = Graded(M, np.zeros(size, dtype=np.int64)).normalised().falling()
+        out_of_order += int((np.diff(graded.exponent) > 0).sum())
+        turned = np.linalg.norm(_orthogonal(graded.rows, graded.exponent), axis=1)
+        values = np.sort(np.ldexp(turned, graded.exponent))[::-1]
+        np.testing.assert_allclose(values, np.linalg.svd(M, compute_uv=False), rtol=1e-12)
+    assert out_of_order
 
 
 @pytest.mark.parametrize(

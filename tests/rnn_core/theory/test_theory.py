@@ -327,6 +327,7 @@ def test_a_dead_network_has_rate_minus_infinity() -> None:
     [
         ("tanh", "gaussian", 1.0, 1.0),
         ("tanh", "gaussian", 1.5, 0.5),
+        ("tanh", "glorot", 1.5, 0.5),
         ("tanh", "orthogonal", 1.2, 1.0),
         ("relu", "gaussian", 1.3, 1.0),
         ("relu", "orthogonal", 1.0, 1.0),

@@ -40,6 +40,7 @@ UNCLIPPED = drawing.Nothing("No run of this study clips its gradient.", NOTHING.
 BEFORE = "#9a9a9a"
 MOST_ROWS, MOST_RULES, MOST_LINES = 3, 6, 10
 THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
+LONGEST_BESIDE = 25  # letters that fit above a panel where four stand side by side
 CUT = 1e-9  # decades that clipping must take off a norm to count
 
 
@@ -367,7 +368,8 @@ def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
     elif anywhere and not words:
         words.append("none breaks down")
     text = ("; " if columns < 3 and not layout.on_phone() else "\n").join(words)
-    return text.replace(" of updates", "\nof updates") if layout.columns(columns) > 4 else text
+    narrow = layout.columns(columns) > (4 if len(text) < LONGEST_BESIDE else 3)
+    return text.replace(" of updates", "\nof updates") if narrow else text
 
 
 def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: dict[str, str]) -> None:

@@ -120,7 +120,8 @@ def _worst(known: pd.DataFrame) -> str:
     what = f"the spectra's {row['oracle'].removeprefix(IDENTITY)}" if identity else _gradient(str(row["where"]))
     settings = [
         f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
-        for name, axis in (*([] if own else [("ρ", "spectral_radius")]), ("T", "sequence_length"))
+        for name, axis in (("ρ", "spectral_radius"), ("T", "sequence_length"))
+        if pd.notna(row[axis])
     ]
     return (
         f"{'Nearest to its tolerance is' if len(known) > 1 else 'The error is'} {error}: {what}, of {network} at "

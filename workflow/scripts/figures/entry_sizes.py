@@ -52,7 +52,7 @@ def _recorded(tables: reader.Tables) -> set[str]:
 
 def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The quantiles of one panel."""
-    first, T = runs.iloc[0], int(runs["sequence_length"].iloc[0])
+    first, T = runs.iloc[0], int(measures.steps(runs).iloc[0])
     lags = facets.spread(range(T), MOST_LAGS)
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
     where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
@@ -106,8 +107,7 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
     most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
-    grids = [np.linspace(0, T - 1, min(T, most + 1)).round().astype(int) for T in runs["sequence_length"].unique()]
-    lags = np.unique(np.concatenate(grids))
+    lags = np.unique([lag for T in runs["sequence_length"].unique() for lag in facets.spread(range(T), most + 1)])
     row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
     wanted_rows = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
@@ -165,6 +165,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = [
         *(["linear"] if linear else []),
         *(["at rest"] if data["at_rest"].any() else []),
+        *(["gated at rest"] if data.loc[data["at_rest"], "cell"].isin(CELLS).any() else []),
+        *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(["residual"] if laws and data["cell"].eq("residual").any() else []),
@@ -191,7 +193,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _laws_in_words(linear: bool, at_rest: bool) -> str:
     laws = listed(
-        [*(["the linear law"] if linear else []), *(["the law at rest of gated cells"] if at_rest else [])] or [""]
+        [
+            *(["the linear law"] if linear else []),
+            *(["the law at rest of other cells" if linear else "the law at rest"] if at_rest else []),
+        ]
+        or [""]
     )
     return f", with {laws} dashed" if laws else ""
 
@@ -270,7 +276,7 @@ def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
     """The best and the worst value of the axis."""
     if starts.empty:
         return []
-    decades = measures.law(starts) * (starts["sequence_length"] - 1) / math.log(10)
+    decades = measures.law(starts) * (measures.steps(starts) - 1) / math.log(10)
     off = (starts["log10_gradient_ratio"] - decades).abs().groupby(starts[axis]).median().sort_values()
     misses = [(marked(number(value, 2), kind, value, **{axis: name}), name) for name, value in off.items()]
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
@@ -472,7 +478,7 @@ def _legend(data: pd.DataFrame) -> list[Any]:
         f" ({' and '.join(own)}: {'their' if len(own) > 1 else 'its'} own ρ)" if own else ""
     )
     if data["at_rest"].any():
-        law = "linear law; gated cells: at rest" if linear else "law at rest"
+        law = "linear law; other cells: at rest" if linear else "law at rest"
     zero: dict[str, Any] = {"color": style.FAINT, "marker": "v", "ms": 8, "ls": ""}
     median = f"median of {seeds} networks" if several else "one network"
     leaves: dict[str, Any] = {"color": style.FAINT, "mfc": "white", "marker": "^", "ms": 6, "ls": ""}

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics
 from study.report import style as figure_style
 from study.report.findings import Study
@@ -24,8 +25,8 @@ from study.report.sentences.growth_claims import (
     turning_headline,
     window_sentence,
 )
-from study.report.sentences.theory import rest_sentence
-from study.report.words import listed, number
+from study.report.sentences.theory import mean_field_turning_sentence, rest_sentence
+from study.report.words import decimals, listed, number
 from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
@@ -59,7 +60,14 @@ CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
 MOST_DOTS = 600  # single networks drawn of one line
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
-MEASURED_COLUMNS = [*RATES, "bistable", "predicted_by", "settled_from", "settled_to"]
+MEASURED_COLUMNS = [
+    *RATES,
+    "critical_radius_predicted",
+    "bistable",
+    "predicted_by",
+    "settled_from",
+    "settled_to",
+]
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
@@ -120,11 +128,13 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
+        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(CELLS)).any() else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
         *(["antisymmetric"] if data["cell"].eq("antisymmetric").any() else []),
         *(["turning"] if _turns(data) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if _theory_turns(data) else []),
+        *(f"turns by {name}" for name in THEORIES if name in _turning_theories(data)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
         *(["one test"] if data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1 else []),
         *(["interval"] if data["seed"].nunique() > 1 else []),
@@ -143,6 +153,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims = [
         clear_deviations(study),
         *prediction_sentences(networks),
+        mean_field_turning_sentence(networks),
         rest_sentence(networks),
         window_sentence(networks),
         bound,
@@ -160,17 +171,27 @@ def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in data.groupby(["panel", "hue"], observed=True)]
 
 
-def _critical(
-    rows: pd.DataFrame, find: Callable[..., measures.Critical | None] = measures.critical
-) -> measures.Critical | None:
+def _critical(rows: pd.DataFrame) -> measures.Critical | None:
     """Where a kind of network turns; None if less than half of its networks do."""
-    critical = find(rows)
+    critical = measures.critical(rows)
     return critical if critical and math.isfinite(critical.radius.value) else None
+
+
+def _theory_critical(rows: pd.DataFrame) -> float | None:
+    """Where theory turns, of a kind of network; None if it does not among the radii tried."""
+    critical = measures.theory_critical(rows)
+    radii = rows["spectral_radius"]
+    return critical.radius.value if critical and radii.min() <= critical.radius.value <= radii.max() else None
+
+
+def _turning_theories(data: pd.DataFrame) -> set[str]:
+    """By which theories the lines of critical radii are drawn."""
+    return {measures.turning_theory(rows) for rows in _lines(data) if _theory_critical(rows) is not None}
 
 
 def _theory_turns(data: pd.DataFrame) -> bool:
     radius = data["x_axis"].iloc[0] == "spectral_radius"
-    return radius and any(_critical(rows, measures.theory_critical) for rows in _lines(data))
+    return radius and any(_theory_critical(rows) is not None for rows in _lines(data))
 
 
 # ---- drawing
@@ -210,8 +231,9 @@ def draw(data: pd.DataFrame) -> Figure:
     names = list(data["panel"].cat.categories)
     columns = min(len(names), layout.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
-    figure, pairs = _grid(len(names), columns, strip)
     turning_words = _alike([_turning_words(data[data["panel"] == name]) for name in names])
+    groups = [group for group in _legend(data) if group]
+    figure, pairs = _grid(len(names), columns, strip, _more_height(len(names), columns, turning_words[0], groups))
     for i, ((upper, lower), name) in enumerate(zip(pairs, names, strict=True)):
         rows = data[data["panel"] == name]
         _panel(upper, rows, _is_marked(data))
@@ -233,7 +255,6 @@ def draw(data: pd.DataFrame) -> Figure:
     pairs[0][0].margins(y=0.08)
     if pairs[0][1] is not None:
         pairs[0][1].margins(y=0.2)
-    groups = [group for group in _legend(data) if group]
     across = layout.columns(min(3, len(groups)), 1)
     figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
     return figure
@@ -247,14 +268,20 @@ def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
     return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
 
 
-def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
+def _more_height(count: int, columns: int, words: str, groups: list[list[Line2D]]) -> float:
+    """Inches that a long legend and several lines above a panel take, so that they are not taken from the panels."""
+    entries = len(_in_columns(groups)) if layout.on_phone() else max(map(len, groups))
+    return 0.2 * max(0, entries - 4) + 0.18 * words.count("\n") * math.ceil(count / columns)
+
+
+def _grid(count: int, columns: int, strip: bool, more: float) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
     """Panels with a strip below each, all on one scale."""
     rows = math.ceil(count / columns)
     upper, lower = (2.9, 1.15) if rows == 1 else (2.3, 1.15) if rows < 4 or layout.on_phone() else (1.65, 0.75)
     if layout.on_phone():
         upper = 2.3
     lower = lower if strip else 0.0
-    figure = Figure(figsize=(layout.width(), rows * (upper + lower + 0.3) + 1.1), layout="constrained")
+    figure = Figure(figsize=(layout.width(), rows * (upper + lower + 0.3) + 1.1 + more), layout="constrained")
     heights = [upper, lower] * rows if strip else [upper] * rows
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     pairs = [
@@ -396,10 +423,10 @@ def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
         ax.plot(
             at, [0.0] * len(at), ls="", marker="|", ms=11, mew=1.1, color=colour, alpha=0.75, gid="turning", zorder=4.5
         )
-    measured, theory = _critical(hue_rows), _critical(hue_rows, measures.theory_critical)
-    if theory:
+    measured, theory = _critical(hue_rows), _theory_critical(hue_rows)
+    if theory is not None:
         paint = TURN if colour == MEASURED else TURN | {"color": colour}
-        ax.axvline(theory.radius.value, zorder=1, gid="theory turning", **paint)
+        ax.axvline(theory, zorder=1, gid="theory turning", **paint)
     if measured:
         low, high = measured.radius.low, measured.radius.high
         if math.isfinite(low):
@@ -443,9 +470,23 @@ def _title(ax: Axes, name: str, words: str, columns: int) -> None:
 
 
 def _turning_words(rows: pd.DataFrame) -> str:
-    """turns at 1.49 (1.33–1.50), 3 of 5 never."""
+    """turns at 1.49 (1.33–1.50), 3 of 5 never; and below, where theory does."""
     if len(rows["hue"].cat.categories) > 1 or rows["x_axis"].iloc[0] != "spectral_radius":
         return ""
+    measured, theory = _measured_turning(rows), measures.theory_critical(rows)
+    if not measured or theory is None or math.isnan(theory.radius.value):
+        return measured
+    return f"{measured}\ntheory: {_at_radius(theory)}"
+
+
+def _at_radius(critical: measures.Critical) -> str:
+    """ρ = 1.41; where there is none, on which side."""
+    if math.isfinite(critical.radius.value):
+        return f"ρ = {decimals(critical.radius.value, critical.places)}"
+    return "never" if critical.radius.value > 0 else "positive at every ρ"
+
+
+def _measured_turning(rows: pd.DataFrame) -> str:
     critical = measures.critical(rows)
     if not critical:
         return ""
@@ -454,7 +495,7 @@ def _turning_words(rows: pd.DataFrame) -> str:
     if critical.growing == critical.networks:
         return "positive at every ρ"
     never = critical.networks - critical.turning
-    some = f"{never} of {critical.networks} networks never turn" if never else ""
+    some = f"{never} of {critical.networks} networks never {'turns' if never == 1 else 'turn'}" if never else ""
     if not math.isfinite(critical.radius.value):
         return some
     write: Callable[[float], str] = lambda value: f"{value:.{critical.places}f}" if math.isfinite(value) else "∞"  # noqa: E731

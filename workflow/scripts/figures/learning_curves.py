@@ -76,7 +76,7 @@ def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
     """By run, the median loss of its last updates; of one that broke down nothing is asked."""
     where: reader.Filter = [
         [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST)]
-        for updates, own in runs.groupby("updates")
+        for updates, own in runs.groupby(runs["updates_to_success"].fillna(runs["updates"]))  # training ends at success
     ]
     rows = tables.read("updates", ["run_key", "update", "loss"], where).drop_duplicates(["run_key", "update"])
     return rows.groupby("run_key")["loss"].median()

@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from rnn_core.theory import REGIME_DECADES
-from study.report import drawing, facets, layout, measures, reader, statistics, style
+from rnn_core.theory import regime as regime_of
+from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.words import decimals, listed, marked_count, number, signed
 from study.settings import axis_label, described_axes
@@ -29,16 +30,18 @@ NOTHING = drawing.Nothing(
 BOUNDS = (int(REGIME_DECADES), 10, 30, 100)  # decades; the first is where "stable" ends
 COLOURS = {"blue": "blue vanishing", "pale": "white stable", "red": "red exploding"}
 GROUP = ["panel", "row", "sequence_length"]
+Edge = list[tuple[float, float]]
 MOST_COLUMNS = 16  # more have no room for numbers
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
+    ``predicted`` is the median of what theory says, predicted_rate over T − 1 steps, in decades; nan where it says nothing of a network.
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values. An exactly zero gradient counts as
     −∞. ``agree``: all networks are of one regime.
     """
-    runs = measures.starts(tables.runs("log10_gradient_ratio", "regime"))
+    runs = measures.starts(tables.runs("log10_gradient_ratio", "regime", "predicted_rate"))
     axes = measures.varied(runs, measures.TRAINING) if len(runs) else []
     axis = measures.number_axis(runs, [name for name in axes if name != "sequence_length"])
     if not axis or "sequence_length" not in axes:
@@ -52,7 +55,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data = pd.DataFrame(cells).assign(axis=axis, left_out=runs["left_out"].iloc[0])
     panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
-    return data[[*GROUP, "axis", "median", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
+    return data[[*GROUP, "axis", "median", "predicted", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
 
 
 def _has_map(runs: pd.DataFrame) -> pd.Series:
@@ -63,9 +66,9 @@ def _has_map(runs: pd.DataFrame) -> pd.Series:
 
 def _cell(rows: pd.DataFrame) -> dict[str, Any]:
     counts = measures.regime_counts(rows)
-    known = rows["log10_gradient_ratio"].dropna().to_numpy()
     return {
-        "median": statistics.median(known).value if len(known) else math.nan,
+        "median": measures.median_decades(rows),
+        "predicted": measures.predicted_decades(rows),
         "networks": len(rows),
         **{regime: counts[regime] for regime in measures.REGIMES},
         "lost": counts["not finite"],
@@ -84,6 +87,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     without_number = int(measures.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
     shown = [
         *(["border"] if any(_borders(table) for table in _tables(data)) else []),
+        *(["theory"] if any(_theory_borders(rows) for rows in _panels(data)) else []),
         *(["split"] if not data["agree"].all() else []),
         *(["several"] if data["networks"].max() > 1 else []),
         *_colours_there(data),
@@ -106,7 +110,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
         f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
-    return drawing.facts(title, alt, [disagree, gone, facets.left_out(data)], shown)
+    return drawing.facts(title, alt, [disagree, _predicted(cells), gone, facets.left_out(data)], shown)
 
 
 def _colours_there(data: pd.DataFrame) -> list[str]:
@@ -121,10 +125,28 @@ def _cells(study: Study) -> pd.DataFrame:
     settings = []
     for _, rows in measures.by_setting(measures.starts(study.all_runs)):
         counts, T = measures.regime_counts(rows), rows["sequence_length"].iloc[0]
+        found = measures.median_decades(rows)
+        predicted = measures.predicted_decades(rows)
         settings.append(
-            {"T": int(T), "stay": counts["stable"] == len(rows), "agree": max(counts.values()) == len(rows)}
+            {
+                "T": int(T),
+                "stay": counts["stable"] == len(rows),
+                "agree": max(counts.values()) == len(rows),
+                "predicted": not (math.isnan(found) or math.isnan(predicted)),
+                "as predicted": regime_of(found) == regime_of(predicted),
+            }
         )
     return pd.DataFrame(settings)
+
+
+def _predicted(cells: pd.DataFrame) -> str:
+    """In how many settings theory has the median network right."""
+    known = cells[cells["predicted"]]
+    if known.empty:
+        return ""
+    right = marked_count(int(known["as predicted"].sum()), "settings_as_predicted")
+    total = marked_count(len(known), "settings_predicted")
+    return f"Theory is right about whether the median gradient vanishes, stays or explodes in {right} of {total} settings{' that it speaks of' * (len(known) < len(cells))}."
 
 
 def _title(cells: pd.DataFrame) -> str:
@@ -156,10 +178,15 @@ def colours() -> tuple[ListedColormap, BoundaryNorm]:
 
 def _tables(data: pd.DataFrame) -> list[pd.DataFrame]:
     """Median decades of every panel, rows × T, the largest value on top."""
-    return [
-        rows.pivot(index="row", columns="sequence_length", values="median").sort_index(ascending=False)
-        for _, rows in data.groupby("panel", observed=True)
-    ]
+    return [_table(rows, "median") for rows in _panels(data)]
+
+
+def _table(cells: pd.DataFrame, values: str) -> pd.DataFrame:
+    return cells.pivot(index="row", columns="sequence_length", values=values).sort_index(ascending=False)
+
+
+def _panels(data: pd.DataFrame) -> list[pd.DataFrame]:
+    return [rows for _, rows in data.groupby("panel", observed=True)]
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -215,6 +242,12 @@ def _panel(
     ax.add_collection(
         LineCollection(_borders(table), colors=style.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)
     )
+    theory = _theory_borders(cells)
+    for paint, width, style_of, gid in (
+        ("white", 2.6, "-", "theory underlay"),
+        ("#111111", 1.5, (0, (2.5, 1.6)), "theory"),
+    ):
+        ax.add_collection(LineCollection(theory, colors=paint, linewidths=width, linestyles=[style_of], capstyle="butt", gid=gid, zorder=4.5))  # fmt: skip
     corners = _corners(table, cells)
     ax.add_collection(PatchCollection(corners, facecolor="#6a3d9a", edgecolor="white", lw=0.6, gid="split", zorder=3))
     ax.set(xlabel="", ylabel="")
@@ -225,17 +258,27 @@ def _panel(
         spine.set_visible(False)
 
 
-def _borders(table: pd.DataFrame) -> list[list[tuple[float, float]]]:
+def _borders(table: pd.DataFrame) -> list[Edge]:
     """Edges between a cell that shrinks and a neighbour that does not: never through a number."""
     values = table.to_numpy(dtype=float)
-    grows = np.where(np.isnan(values), np.nan, np.where(values >= 0, 1.0, 0.0))
-    rows, columns = values.shape
+    return _edges(np.where(np.isnan(values), np.nan, np.where(values >= 0, 1.0, 0.0)))
+
+
+def _theory_borders(cells: pd.DataFrame) -> list[Edge]:
+    """Edges between cells of which theory says vanish, stay and explode: its rate over T − 1 steps passes ±2 decades there."""
+    values = _table(cells, "predicted").to_numpy(dtype=float)
+    return _edges(np.where(np.isnan(values), np.nan, np.sign(values) * (np.abs(values) > BOUNDS[0])))
+
+
+def _edges(kinds: np.ndarray) -> list[Edge]:
+    """Edges between neighbours of two kinds; a cell that is nan has none."""
+    rows, columns = kinds.shape
     segments = []
     for i in range(rows):
         for j in range(columns):
-            if i + 1 < rows and abs(grows[i, j] - grows[i + 1, j]) == 1:
+            if i + 1 < rows and abs(kinds[i, j] - kinds[i + 1, j]) > 0:
                 segments.append([(float(j), i + 1.0), (j + 1.0, i + 1.0)])
-            if j + 1 < columns and abs(grows[i, j] - grows[i, j + 1]) == 1:
+            if j + 1 < columns and abs(kinds[i, j] - kinds[i, j + 1]) > 0:
                 segments.append([(j + 1.0, float(i)), (j + 1.0, i + 1.0)])
     return segments
 
@@ -272,6 +315,7 @@ def _legend(
     several = data["networks"].max() > 1
     entries: list[tuple[bool, Any, str]] = [
         (any(_borders(t) for t in tables), Line2D([], [], color=style.INK, lw=3.0), "border between shrinking and growing"),
+        (any(_theory_borders(rows) for rows in _panels(data)), Line2D([], [], color="#111111", lw=1.5, ls=(0, (2.5, 1.6))), "theory: where stable begins and ends"),
         ("pale" in _colours_there(data), band, f"stable: {'median ' if several else ''}within ±2 decades"),
         (not data["agree"].all(), corner, "networks disagree about the regime"),
         (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=style.FAINT), "no run, or not a number"),

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain
+from study.report.phrases import LN10
+from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain, power
 
 NOTHING = drawing.Nothing(
     "This study does not measure the spectra of its networks.",
@@ -19,6 +20,9 @@ NOTHING = drawing.Nothing(
 )
 SAME_RATE = 0.02  # ln per step
 MOST_KINDS = 4  # rows of the figure
+CLEARLY = 2.0  # errors of an exponent: further from zero it has a sign
+ROUNDING = 1e-9  # ln per step
+ALONE: dict[str, Any] = {"color": style.INK, "lw": 1.1, "ls": ":"}
 MEASURED = (
     "lyapunov_max", "lyapunov_error", "surviving_directions", "spectra_lag", "kaplan_yorke_dimension", "entropy_rate",
     "growth_rate", "growth_minus_lyapunov",
@@ -26,11 +30,13 @@ MEASURED = (
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
-    """Rows of three kinds (``what``), of every kind of network (``panel``) at its longest sequence.
+    """Rows of five kinds (``what``), of every kind of network (``panel``) at its longest sequence.
 
     - exponent: the median λ_i over networks, at ``x`` = i, by spectral radius.
     - value: log10 of the i-th singular value over ``x`` steps, of one network (``shown``).
     - norm: log10 of that network's gradient norm ``x`` steps before the last, relative to the last, of the same sample.
+    - exponent alone: what that network's λ₁ makes of ``x`` steps, in log10. What lies above it is growth on the way.
+    - most: of every network whose λ₁ is clearly negative, the largest log10 of a singular value over any lag, and that lag ``x``.
 
     ``size`` is the number of directions S; nan where it is not known. ``cut``: values of −∞ that are not drawn.
     """
@@ -55,7 +61,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     for panel, of_panel in runs.groupby("panel", observed=True):
         shown = _shown(of_panel)
         own = rows[rows["run_key"] == shown["run_key"]]
-        parts += [_values(own, panel, shown), _norm(own, panel, shown)]
+        parts += [_values(own, panel, shown), _norm(own, panel, shown), _exponent_alone(own, panel, shown)]
+    parts.append(_most(rows, runs))
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
     data["size"] = data["panel"].map(size).astype(float)
     data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
@@ -93,6 +100,30 @@ def _norm(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"what": "norm", "panel": panel, "spectral_radius": shown["spectral_radius"], "x": x, "y": y})
 
 
+def _exponent_alone(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
+    """A straight line from 0, as far as the singular values reach."""
+    exponent, lags = float(shown["lyapunov_max"]), rows["lag"].dropna()
+    if lags.empty or not np.isfinite(exponent):
+        return pd.DataFrame()
+    x = np.array([0.0, float(lags.max())])
+    return pd.DataFrame(
+        {"what": "exponent alone", "panel": panel, "spectral_radius": shown["spectral_radius"], "x": x, "y": x * exponent / LN10}
+    )  # fmt: skip
+
+
+def _most(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Of networks in which every direction shrinks in the end: how far the best one is stretched before, and over how many steps."""
+    shrinking = runs.loc[runs["lyapunov_max"] < -CLEARLY * runs["lyapunov_error"], "run_key"]
+    best = rows[rows["lag"].notna() & (rows["i"] == 1) & rows["run_key"].isin(shrinking)]
+    best = best[np.isfinite(best["log10_singular_value"].astype(float))]
+    if best.empty:
+        return pd.DataFrame()
+    largest = best.loc[best.groupby("run_key")["log10_singular_value"].idxmax()]
+    return pd.DataFrame(
+        {"what": "most", "panel": largest["panel"], "spectral_radius": largest["spectral_radius"], "x": largest["lag"], "y": largest["log10_singular_value"]}
+    )  # fmt: skip
+
+
 # ---- facts
 
 
@@ -104,6 +135,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = ["fan"] if (data["what"] == "value").any() else []
     shown += ["norm"] if (data["what"] == "norm").any() else []
     shown += ["radii"] if data["spectral_radius"].nunique() > 1 else []
+    shown += ["exponent alone"] if (data["what"] == "exponent alone").any() else []
     shown += ["cut"] if np.isneginf(data["y"]).any() else []
     beside = "; beside it, the singular values of one network over more and more steps" if "fan" in shown else ""
     alt = f"Line charts of the Lyapunov exponents of each direction{facets.alt_list(data['panel'].cat.categories)}{beside}. {title}"
@@ -112,6 +144,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         _largest(study) if survivors else "",
         _ruler(study),
         _chaos(study),
+        _on_the_way(data),
+        _normality(study),
         facets.left_out(data),
     ]
     return drawing.facts(title, alt, claims, shown)
@@ -228,7 +262,7 @@ def _ruler(study: Study) -> str:
 def _chaos(study: Study) -> str:
     """Networks that expand in some direction."""
     runs = _measured(study)
-    grows = runs["lyapunov_max"].astype(float) > 2.0 * runs["lyapunov_error"].astype(float)
+    grows = runs["lyapunov_max"].astype(float) > CLEARLY * runs["lyapunov_error"].astype(float)
     chaotic = int(grows.sum())
     if not chaotic:
         return "In no network does any direction grow by more than twice the error of its exponent."
@@ -237,6 +271,42 @@ def _chaos(study: Study) -> str:
     if dimension.empty:
         return words
     return f"{words} Their Kaplan–Yorke dimension is at most {marked(number(float(dimension.max()), 3), 'kaplan_yorke_dimension', float(dimension.max()))}."
+
+
+def _on_the_way(data: pd.DataFrame) -> str:
+    """Growth before everything shrinks: what a matrix that is not normal does, although its exponents are negative."""
+    most = data[data["what"] == "most"]
+    if most.empty:
+        return ""
+    first = most[most["y"] > 0]
+    of = f"{marked_count(len(most), 'shrinking_networks')} network{'s' * (len(most) > 1)} in which every direction shrinks in the end"
+    if first.empty:
+        return f"Of {of}, none stretches any direction on the way."
+    middle, lag = float(first["y"].median()), float(first["x"].median())
+    factor = marked(power(middle), "first_growth", middle)
+    return (
+        f"Of {of}, {marked_count(len(first), 'first_growing')} first stretch some direction. "
+        f"In their median it grows {factor}-fold before it shrinks, the most over {_steps(lag, 'first_growth_lag')} back."
+    )
+
+
+def _steps(count: float, kind: str) -> str:
+    return marked(number(count), kind, count) + (" step" if count == 1 else " steps")
+
+
+def _normality(study: Study) -> str:
+    """How far the recurrent matrices are from normal, and what their powers do before ρ rules them; a matrix counts once, whatever its scale."""
+    runs = _measured(study).dropna(subset=["henrici", "peak_growth", "peak_growth_lag"])
+    matrices = runs.drop_duplicates(measures.NETWORK)
+    if matrices.empty:
+        return ""
+    henrici, peak, lag = (float(matrices[name].median()) for name in ("henrici", "peak_growth", "peak_growth_lag"))
+    share = marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici)
+    departure = f"Henrici's departure from a normal matrix is {share} of a recurrent matrix's norm, in the median."
+    if peak < 1.0 + SAME_RATE:
+        return f"{departure} So the powers of these matrices grow as their ρ says, from the first one on."
+    said = f"{marked(number(peak, 2), 'peak_growth', peak)} times more than ρ alone would, after {_steps(lag, 'peak_growth_lag')}"
+    return f"{departure} In the median, powers of these matrices stretch up to {said}."
 
 
 # ---- drawing
@@ -274,6 +344,9 @@ def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) 
             ms=4,
             gid="spectrum",
         )
+    low, high = ax.get_ylim()
+    if high - low < ROUNDING:  # all are 0, but for rounding
+        ax.set_ylim(-0.05, 0.05)
     ax.set_title(layout.wrapped(name, 34) if name else "Lyapunov exponents", loc="left")
     ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -296,6 +369,8 @@ def _fan(ax: Axes, data: pd.DataFrame) -> None:
             gid="one percent",
             zorder=2,
         )
+    alone = data[data["what"] == "exponent alone"]
+    ax.plot(alone["x"], alone["y"], gid="exponent alone", zorder=2.5, **ALONE)
     norm = data[(data["what"] == "norm") & np.isfinite(data["y"])]
     ax.plot(norm["x"], norm["y"], color=style.REGIME_COLOURS["exploding"], lw=2.0, gid="norm", zorder=3)
     radius = rows["spectral_radius"].iloc[0] if len(rows) else np.nan
@@ -321,6 +396,8 @@ def _legend(data: pd.DataFrame, paint: dict[float, Any]) -> list[Any]:
             Line2D([], [], color=blue, lw=1.3, ls=(0, (4, 2)), label="one percent of it"),
             Line2D([], [], color="#9ec4dd", lw=0.8, label="every direction"),
         ]
+    if (data["what"] == "exponent alone").any():
+        handles.append(Line2D([], [], label="λ$_1$ alone", **ALONE))
     if (data["what"] == "norm").any():
         handles.append(Line2D([], [], color=style.REGIME_COLOURS["exploding"], lw=2.0, label="the gradient's norm"))
     return handles

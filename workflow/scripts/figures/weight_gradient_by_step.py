@@ -43,7 +43,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
 def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The bars of one panel."""
-    T = int(runs["sequence_length"].iloc[0])
+    T = int(measures.steps(runs).iloc[0])
     along = _contributions(tables, runs, T)
     each = math.ceil(T / BINS)  # steps in a bar, equally many: else its height would say how many they are
     each = next((size for size in range(each, 2 * each) if T % size == 0), each)
@@ -52,7 +52,7 @@ def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
     first = runs.iloc[0]
     return pd.DataFrame(heights).assign(
-        **{name: first[name] for name in ("panel", "left_out", "fewer", "across")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=T,
+        **{name: first[name] for name in ("panel", "left_out", "fewer", "across")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=int(first["sequence_length"]),
         networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
         all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"),
     )  # fmt: skip

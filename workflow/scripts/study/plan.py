@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rnn_core.experiment import axes
+from rnn_core.tasks import PACKAGED
 
 Settings = dict[str, Any]
 
@@ -128,5 +129,5 @@ def values_of(config: Mapping[str, Any], axis: str) -> list[Any]:
 
 
 def tasks_from_data(config: Mapping[str, Any]) -> list[str]:
-    """Tasks that need sequences: the digits, and those that the config declares under ``sequences``."""
-    return [task for task in values_of(config, "task") if task == "digits" or task in config.get("sequences", {})]
+    """Tasks that need sequences: packaged ones, and those that the config declares under ``sequences``."""
+    return [task for task in values_of(config, "task") if task in PACKAGED or task in config.get("sequences", {})]

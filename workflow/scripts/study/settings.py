@@ -6,15 +6,15 @@ import dataclasses
 from functools import cache
 from typing import Any
 
-from rnn_core.cells import CELLS
 from rnn_core.experiment import Experiment, axes
+from rnn_core.tasks import GENERATED
 
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:
-    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, built_in, cell}.
+    """Every setting, in order: name -> {kind, default, unit, label, meaning, unset, training, built_in, cells}.
 
-    ``cell`` is the one cell that has the setting; None if all have it. ``built_in`` is not empty where a user's own cell has not.
+    ``cells`` are those that have the setting; empty if all have it. ``built_in`` is not empty where a user's own cell has not.
     """
     defaults = {each.name: each.default for each in dataclasses.fields(Experiment)}
     return {
@@ -27,7 +27,7 @@ def described_axes() -> dict[str, dict[str, Any]]:
             "unset": axis.unset,
             "training": axis.training,
             "built_in": axis.built_in,
-            "cell": next((cell for cell, kind in CELLS.items() if name.startswith(f"{cell}_") and kind.options), None),
+            "cells": axis.cells,
         }
         for name, axis in axes().items()
     }
@@ -36,6 +36,11 @@ def described_axes() -> dict[str, dict[str, Any]]:
 def axis_defaults() -> dict[str, Any]:
     """The value of every setting that a sweep does not name."""
     return {name: axis["default"] for name, axis in described_axes().items()}
+
+
+def steps_of(task: str, sequence_length: int) -> int:
+    """Time steps of a sequence of a task: ``sequence_length``, and what the task adds."""
+    return GENERATED[task].steps_of(sequence_length) if task in GENERATED else sequence_length
 
 
 def axis_label(name: str) -> str:

@@ -18,7 +18,8 @@ from study.settings import axis_defaults
 
 # What the theory of a run depends on; the seeds are averaged over.
 SETTING = (
-    "cell", "activation", "residual_step", "residual_leak", "initializer", "spectral_radius", "hidden_size", "input_scale", "task", "input_correlation",
+    "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono",
+    "hidden_size", "input_scale", "task", "input_correlation",
 )  # fmt: skip
 MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here
 UNITS = 4000  # that are sampled: half of what a notebook gets, and still more exact than networks of a hundred units can tell
@@ -37,6 +38,8 @@ def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
         values = [as_list(described["grid"].get(axis, defaults[axis])) for axis in SETTING]
         for point in itertools.product(*values):
             setting = dict(zip(SETTING, point, strict=True))
+            if setting["weight_scale"] is not None:
+                setting["spectral_radius"] = None  # as in the run
             if has_theory(setting):
                 found.append({"sweep": sweep, "seeds": described["seeds"], **setting})
                 if len(found) > MOST:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config.canonical import canonical, range_mistakes
+from study.config.canonical import canonical, cliff_mistakes, range_mistakes
 from study.config.grids import grid_mistakes, not_finite
 from study.config.idle import without_effect
 from study.config.limits import too_many_runs, too_much_memory
@@ -79,7 +79,7 @@ def check_form(config: Mapping[str, Any], document: Document | None = None) -> M
     Raises:
         ConfigError: it has not.
     """
-    problems = violations(config) or list(range_mistakes(config))
+    problems = violations(config) or [*range_mistakes(config), *cliff_mistakes(config)]
     if problems:
         raise ConfigError(message(problems, document))
     return config

@@ -52,6 +52,8 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
             "samples": Request.samples,
             **given,
         }
+    if "cliff" in plain:
+        plain["cliff"] = {key: _whole(value) for key, value in plain["cliff"].items()}
     return plain
 
 
@@ -73,6 +75,24 @@ def range_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         for axis, given in described["grid"].items():
             if isinstance(given, Mapping) and (mistake := _range_mistake(given)):
                 yield ("sweeps", sweep, "grid", axis), mistake
+
+
+def cliff_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with the key ``cliff`` that its form does not show."""
+    given = config.get("cliff", {})
+    for key in ("weights", "biases"):
+        low, high = given.get(key, (0.0, 1.0))
+        if not low < high:
+            yield (
+                ("cliff", key),
+                f"[{low:g}, {high:g}] is not allowed; write the lower end first, and another one behind it",
+            )
+    for i, rule in enumerate(given.get("clipping", [])):
+        if rule.startswith("signal"):
+            yield (
+                ("cliff", "clipping", i),
+                f"{rule!r} acts on the way back, and one unit has no such way to look at; name another rule",
+            )
 
 
 def _range_mistake(given: Mapping[str, Any]) -> str:

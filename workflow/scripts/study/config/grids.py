@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,8 @@ from typing import Any
 
 from rnn_core.cells import CELLS
 from rnn_core.experiment import RANGES, axes
-from rnn_core.tasks import GENERATED
+from rnn_core.initializers import OF_OWN_SIZE, SMALLEST_SIZE
+from rnn_core.tasks import GENERATED, PACKAGED, GeneratedTask
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
 from study.data.messages import listed
@@ -35,7 +37,7 @@ def not_finite(config: Any, path: KeyPath = ()) -> Iterator[Problem]:
 
 def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong with the sweeps of a canonical config."""
-    built_in = [*GENERATED, "digits"]
+    built_in = [*GENERATED, *PACKAGED]
     for name in config.get("sequences", {}):
         if name in built_in:
             yield ("sequences", name), "this name is taken by a built-in task; choose another"
@@ -57,6 +59,8 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _correlated(path, grid, values)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
+        yield from _sizes(path, values)
+        yield from _scales(path, grid, values)
 
 
 def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]:
@@ -69,13 +73,38 @@ def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]
 def _tasks(
     path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]], known_tasks: list[str]
 ) -> Iterator[Problem]:
-    """Every task must be a generated one, the digits, or one of the config's own."""
+    """Every task must be a generated one, a packaged one, or one of the config's own; and the settings must fit it."""
     for index, task in enumerate(values["task"]):
         place = (*path, "task", index) if isinstance(grid.get("task"), list) else (*path, "task")
         if task not in known_tasks:
             yield place, f"{task!r} is not known; {hint(task, known_tasks, 'task')}"
-        if task == "digits":
+        if task in PACKAGED:
             yield from _digits(path, grid, values["sequence_length"])
+        if task in GENERATED:
+            yield from _generated(path, task, values)
+        elif any(value is not None for value in values["held_out_sequences"]):
+            yield (
+                (*path, "held_out_sequences"),
+                f"the sequences of {task!r} are given, and so is which are held out; leave it out",
+            )
+
+
+def _generated(path: KeyPath, task: str, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """What the task decides itself, how short a sequence may be, and whether its answers are right or wrong."""
+    kind = GENERATED[task]
+    found: dict[str, str] = {}
+    points = itertools.product(*(values[axis] for axis in ("sequence_length", "input_size", "loss_at")))
+    for length, size, loss_at in points:
+        found |= kind.mistakes(length, size or kind.default_input_size, loss_at or kind.default_loss_at)
+    for axis, mistake in found.items():
+        yield (*path, axis), f"{mistake.removeprefix(f'{axis}: ')} (task {task!r})"
+    if not _counts_wrong(kind) and any(value is not None for value in values["success_below"]):
+        counting = [name for name, each in GENERATED.items() if _counts_wrong(each)]
+        yield (*path, "success_below"), f"task {task!r} does not say which answers are wrong; {', '.join(counting)} do"
+
+
+def _counts_wrong(kind: type[GeneratedTask]) -> bool:
+    return kind(0, kind.shortest, 1, kind.default_input_size, kind.default_loss_at).counts_wrong
 
 
 def _digits(path: KeyPath, grid: Mapping[str, Any], lengths: list[int]) -> Iterator[Problem]:
@@ -122,12 +151,32 @@ def _own_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Ma
 
 
 def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
-    """A setting of one cell must not stand beside another cell."""
+    """A setting of some cells must not stand beside another cell."""
     for axis, values in grid.items():
-        owner = described_axes()[axis]["cell"]
-        if owner and cells != [owner] and any(value is not None for value in as_list(values)):
-            others = ", ".join(cell for cell in cells if cell != owner)
-            yield (*path, axis), f"only the cell {owner!r} has it, not {others}; give {owner} a sweep of its own"
+        owners = described_axes()[axis]["cells"]
+        others = [cell for cell in cells if cell not in owners]
+        if owners and others and any(value is not None for value in as_list(values)):
+            have = f"the cell {owners[0]!r} has" if len(owners) == 1 else f"the cells {', '.join(owners)} have"
+            own = owners[0] if len(owners) == 1 else "them"
+            yield (*path, axis), f"only {have} it, not {', '.join(others)}; give {own} a sweep of its own"
+    if any(value is not None for value in as_list(grid.get("chrono"))) and any(
+        value is not None for value in as_list(grid.get("forget_bias"))
+    ):
+        yield (*path, "chrono"), "forget_bias sets the same bias; give each a sweep of its own"
+
+
+def _scales(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Spectral radius or weight scale: at most one of them scales the recurrent matrix."""
+    if all(scale is None for scale in values["weight_scale"]):
+        return
+    if grid.get("spectral_radius") is not None:
+        yield (*path, "spectral_radius"), "weight_scale scales W_hh; give each of the two a sweep of its own"
+    for cell in values["cell"]:
+        if cell in CELLS and CELLS[cell].draws is not None:
+            yield (*path, "weight_scale"), f"the W_hh of cell {cell!r} has a form of its own; give it a spectral_radius"
+    for initializer in values["initializer"]:
+        if initializer in OF_OWN_SIZE:
+            yield (*path, "weight_scale"), f"initializer {initializer!r} has a size of its own; leave both scales null"
 
 
 def _initializers(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
@@ -166,6 +215,17 @@ def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:
         seen[kind, value] = rule
 
 
+def _sizes(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """A recurrent matrix must have a size that its draw can have."""
+    for initializer in values["initializer"]:
+        least = SMALLEST_SIZE.get(initializer, 1)
+        if min(values["hidden_size"]) < least:
+            yield (
+                (*path, "hidden_size"),
+                f"{min(values['hidden_size'])} is too small for initializer {initializer}; it needs at least {least}",
+            )
+
+
 def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Iterator[Problem]:
     """A run's own floats must hold its settings. ``Experiment`` would refuse them in the middle of the study."""
     numbers = [axis for axis, described in described_axes().items() if described["kind"] in ("number", "rule")]
@@ -174,6 +234,6 @@ def _formats(path: KeyPath, grid: Mapping[str, Any], dtypes: list[str]) -> Itera
         for axis in numbers:
             for value in as_list(grid.get(axis, [])):
                 number = float(value.partition(":")[2] or 1.0) if isinstance(value, str) else value
-                if number and not smallest <= number <= largest:
+                if number and not smallest <= abs(number) <= largest:
                     held = f"which holds {smallest:.3g} to {largest:.3g}"
                     yield (*path, axis), f"{value!r} is not allowed with dtype {dtype}, {held}"

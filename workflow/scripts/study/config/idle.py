@@ -8,11 +8,12 @@ from typing import Any
 from rnn_core.experiment import axes
 from study.own_cells.described import name_of, own_cells
 from study.plan import as_list
-from study.settings import axis_defaults
+from study.settings import axis_defaults, steps_of
+from study.tables.columns import ASKED_FOR
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
-# Settings of training that show at the first gradient already: it is clipped and truncated even if nothing trains.
-_SHOW_UNTRAINED = ("updates", "clipping", "truncation")
+# Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
+_SHOW_UNTRAINED = ("updates", "clipping", "truncation", "omega")
 
 
 def without_effect(config: Mapping[str, Any]) -> list[str]:
@@ -28,13 +29,19 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
 
 def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
     """Lags that no sequence has, and a figure without what it shows."""
-    default = axis_defaults()["sequence_length"]
-    longest = max(max(as_list(s["grid"].get("sequence_length", default))) for s in config["sweeps"].values())
+    longest = max(longest_of(described["grid"]) for described in config["sweeps"].values())
     for lag in config.get("spectra", {}).get("singular_values", []):
         if lag > longest and not config.get("sequences"):  # of the user's own sequences, no length is known here
             yield f"spectra.singular_values: {lag} changes nothing; no sequence of this study is longer than {longest} steps"
-    if "spectra" in config["figures"] and "spectra" not in config:
-        yield "figures: spectra shows nothing without the key spectra"
+    for key in ASKED_FOR.values():
+        if key in config["figures"] and key not in config:
+            yield f"figures: {key} shows nothing without the key {key}"
+
+
+def longest_of(grid: Mapping[str, Any]) -> int:
+    """Time steps of the longest sequence of a grid, with what a task adds."""
+    tasks, lengths = (as_list(grid.get(axis, axis_defaults()[axis])) for axis in ("task", "sequence_length"))
+    return max(steps_of(task, max(lengths)) for task in tasks)
 
 
 def _unused_cells(config: Mapping[str, Any]) -> Iterator[str]:
@@ -55,7 +62,7 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
     defaults = axis_defaults()
     grid = {axis: as_list(values) for axis, values in described["grid"].items()}
     where = f"sweeps.{sweep}.grid"
-    longest = max(grid.get("sequence_length", [defaults["sequence_length"]]))
+    longest = longest_of(grid)
     for window in grid.get("truncation", []):
         if window is not None and window >= longest:
             yield f"{where}.truncation: {window} changes nothing; no sequence of this sweep is longer than {longest} steps"
@@ -66,6 +73,9 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
     for every in grid.get("trace_every", []):
         if every > updates:
             yield f"{where}.trace_every: {every} is more than the {updates} updates; only the first and the last update are traced"
+    for every in grid.get("validate_every", []):
+        if every is not None and every > updates:
+            yield f"{where}.validate_every: {every} is more than the {updates} updates; the held-out sequences are looked at once, at the end"
 
 
 def _idle_without_training(where: str, grid: Mapping[str, list[Any]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from study.config.schema import schema
 
 Problem = tuple[tuple[Any, ...], str]  # the path of the key, and what is wrong with it
 NAME_RULE = "use lower-case letters, digits, _ and -, at most 64 of them, and begin with a letter or digit"
-NOUNS = {"number": "a number", "integer": "a whole number", "string": "text", "object": "a mapping of keys", "array": "a list", "null": "null"}  # fmt: skip
+NOUNS = {"number": "a number", "integer": "a whole number", "boolean": "true or false", "string": "text", "object": "a mapping of keys", "array": "a list", "null": "null"}  # fmt: skip
 COMPARED = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 # Other words for keys of a config, beside those for the settings of a run

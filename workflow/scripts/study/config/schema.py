@@ -13,7 +13,7 @@ from rnn_core.arrays import DEVICES, DTYPES
 from rnn_core.axes import Axis
 from rnn_core.cells import CELLS
 from rnn_core.clipping import RULES
-from rnn_core.experiment import ASKED, axes
+from rnn_core.experiment import ASKED, axes, cliff
 from rnn_core.losses import LOSSES
 from study import SCRIPTS
 
@@ -146,6 +146,11 @@ def _sequences() -> dict[str, Any]:
         "delimiter": _text(
             'What stands between the columns of a text file, as ";" or "\\t" (default: a comma in .csv, a tab in .tsv)'
         ),
+        "baseline": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "Held-out loss of the best prediction that remembers nothing, where the best constant is not that; a task is solved at a tenth of it",
+        },
         "encoding": _text("How a text file is encoded, as utf-16 or latin-1 (default: utf-8)"),
         "decimal": _choice([".", ","], "Decimal mark of a text file (default: a point)"),
     }
@@ -154,8 +159,8 @@ def _sequences() -> dict[str, Any]:
 
 
 def _cells() -> dict[str, Any]:
-    one = {"anyOf": [{"type": kind} for kind in ("number", "boolean", "string")]}
-    swept = {"type": "array", "minItems": 1, "uniqueItems": True, "items": one}
+    kinds = ["number", "boolean", "string"]  # in one type, so that a mistake is told what all of them are
+    swept = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": kinds}}
     options = "What the class takes besides input_size and hidden_size. A list of values is swept"
     keys = {
         "file": _text(
@@ -168,7 +173,7 @@ def _cells() -> dict[str, Any]:
             "type": "object",
             "description": options,
             "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$(?!\\n)", "maxLength": 64},
-            "additionalProperties": {"anyOf": [*one["anyOf"], {"type": "null"}, swept]},
+            "additionalProperties": {"anyOf": [{"type": [*kinds, "null"]}, swept]},
         },
     }
     return _object("A cell of the user's own: a torch module by its step", keys, ["file", "class"])
@@ -186,6 +191,35 @@ def _gate() -> dict[str, Any]:
         "checked_runs_per_job": {"type": "integer", "minimum": 0, "description": checked},
     }
     return _object("How the engine is checked against PyTorch", keys, list(keys))
+
+
+def _cliff() -> dict[str, Any]:
+    """The unit of Pascanu's figure 6: where it is looked at, what is asked of it, and how it descends."""
+    given = cliff.Asked()
+
+    def number(meaning: str, default: Any, **limits: Any) -> dict[str, Any]:
+        return {"type": "number", **limits, "description": f"{meaning} (default: {default}). Unit: 1."}
+
+    def ends(meaning: str, default: Any) -> dict[str, Any]:
+        both = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+        return {**both, "description": f"{meaning}, from and to (default: {list(default)}). Unit: 1."}
+
+    rules = {"type": "array", "minItems": 1, "uniqueItems": True, "items": _value_schema(axes()["clipping"])}
+    unit, path = given.unit, given.path
+    keys = {
+        "weights": ends("Weights w of the surface", given.weights),
+        "biases": ends("Biases b of the surface", given.biases),
+        "points": {"type": "integer", "minimum": 3, "maximum": 1001, "description": f"Weights, and biases, of the surface (default: {given.points}). Unit: points."},
+        "steps": {"type": "integer", "minimum": 1, "maximum": 10_000, "description": f"Time steps T of the unit (default: {unit.steps}). Unit: steps."},
+        "start": number("x_0, where the unit starts", unit.start),
+        "target": number("What σ(x_T) should be", unit.target, exclusiveMinimum=0, exclusiveMaximum=1),
+        "from": {**ends("Where descent starts, weight and bias", (path.weight, path.bias)), "description": f"Weight and bias at which descent starts (default: {[path.weight, path.bias]}). Unit: 1."},
+        "learning_rate": number("Learning rate of descent", path.learning_rate, exclusiveMinimum=0),
+        "updates": {"type": "integer", "minimum": 1, "maximum": 100_000, "description": f"Updates of descent (default: {path.updates}). Unit: updates."},
+        "clipping": {**rules, "description": f"Clipping rules of descent, a path each (default: {list(path.clipping)})"},
+    }  # fmt: skip
+    about = "The loss of one recurrent unit over its weight and bias (Pascanu, Mikolov & Bengio 2013, figure 6), and paths of descent"
+    return _object(about, keys, [])
 
 
 def _spectra() -> dict[str, Any]:
@@ -233,6 +267,7 @@ def schema() -> dict[str, Any]:
         },
         "gate": _gate(),
         "spectra": _spectra(),
+        "cliff": _cliff(),
         "sequences": _named("The user's own tasks, by name", _sequences()),
         "cells": _named("The user's own cells, by name: their code is run", _cells()),
         "sweeps": _named("Sweeps, by name", _sweep(), minProperties=1),
@@ -247,7 +282,7 @@ def schema() -> dict[str, Any]:
             [
                 key
                 for key in keys
-                if key not in ("sequences", "cells", "spectra", "memory_mb", "traces", "confirm_runs")
+                if key not in ("sequences", "cells", "spectra", "cliff", "memory_mb", "traces", "confirm_runs")
             ],
         ),
     }

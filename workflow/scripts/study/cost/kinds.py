@@ -25,6 +25,7 @@ KIND_OF_RULE = {
     "verify_runs": "verification",
     "sample_theory": "theory",
     "gather_table": "tables",
+    "measure_cliff": "tables",
     "draw_figures": "figures",
     "render_report": "page",
 }

@@ -26,7 +26,7 @@ from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
 from study import wide
 from study.cost.rates import RATES
 from study.plan import Block, Settings
-from study.settings import axis_defaults, described_axes
+from study.settings import axis_defaults, described_axes, steps_of
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 # Of a cell of the user's own nothing is known before it is run. It counts as one with four gates, a step of which takes as long as
@@ -40,6 +40,7 @@ STRAIGHT = tuple(name for name, phi in ACTIVATIONS.items() if phi.piecewise_line
 # Activations for which mean-field theory has a closed form; for the others it iterates.
 HOMOGENEOUS = tuple(name for name, phi in ACTIVATIONS.items() if phi.homogeneous)
 VERIFIED = ("kept", "row", "trace")  # what the time of a comparison with PyTorch depends on
+OMEGA_PASSES = 1.6  # what Ω takes, in backward passes: measured at H = 50, B = 20
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
 TRACE = COLUMNS["traces"]
@@ -47,10 +48,9 @@ ENTRY_BYTES = 2000  # of a kept run: what is no column
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
-    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "updates", "trace_every", "dtype",
-    *SHARED,
+    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
+    "record_every", "held_out_sequences", "validate_every", *SHARED,
 )  # fmt: skip
-_DRAWN = ("initializer", "spectral_radius")  # with H, gates and the seed these decide the recurrent matrix
 
 # Seconds of spectra, measured on the machine of the rates: of a step with a frame of few or all S columns; of a product of Jacobians, at its
 # end and for each step; and of the gradient beside them.
@@ -86,10 +86,19 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
         disk_mb=(
             work["kept"] * ENTRY_BYTES
             + work["row"] * (RATES["row_bytes"] + _asked_bytes(config.get("traces", ())))
-            + work["update"] * RATES["update_bytes"]
+            + _recorded_updates(block) * RATES["update_bytes"]
         )
         / MIB,
     )
+
+
+def _recorded_updates(block: Block) -> int:
+    """Rows of the table ``updates``, if no run ends before its updates do."""
+    total = 0
+    for settings, times, lengths, clippings in _alike(block):
+        rows = len(range(0, max(1, settings["updates"]), settings["record_every"])) + _looks(settings)
+        total += times * len(lengths) * len(clippings) * rows
+    return total
 
 
 def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
@@ -103,6 +112,7 @@ def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
     )
     for cell, H, T, B in itertools.product(*(values[axis] for axis in _COUNTED_HERE)):
         S, samples = H * (len(CELLS[cell].state_names) if cell in CELLS else 1), min(asked["samples"], B)
+        T = max(steps_of(task, T) for task in values["task"])
         k = min(asked["exponents"], S)
         steps = T * (SPECTRUM_STEP + (SPECTRUM_FEW * k * S**2 if 2 * k < S else SPECTRUM_ALL * S**3))
         products = sum(PRODUCT_END * S**2 + PRODUCT_STEP * lag * S**3 for lag in asked["singular_values"] if lag <= T)
@@ -167,12 +177,14 @@ def block_work(block: Block, shared: bool = True, traces: Collection[str] = ()) 
 
 
 def _alike(block: Block) -> Iterator[tuple[Settings, int, list[int], list[str]]]:
-    """(settings, how many, lengths, clippings) of runs that cost the same. Each stands for all of its lengths and clippings."""
+    """(settings, how many, steps of sequences, clippings) of runs that cost the same. Each stands for all of its lengths and clippings."""
     values, given = _values(block)
     alike = math.prod(len(values_of_axis) for axis, values_of_axis in given.items() if axis not in values) * block.seeds
     counted_axes = [axis for axis in _DECIDE_WORK if axis not in SHARED]
     for point in itertools.product(*(values[axis] for axis in counted_axes)):
-        yield dict(zip(counted_axes, point, strict=True)), alike, values["sequence_length"], values["clipping"]
+        settings = dict(zip(counted_axes, point, strict=True))
+        steps = [steps_of(settings["task"], length) for length in values["sequence_length"]]
+        yield settings, alike, steps, values["clipping"]
 
 
 def _values(block: Block) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
@@ -191,7 +203,9 @@ def _eigenvalues(block: Block) -> int:
     gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
     # the first gates of all cells have the same matrices
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
-    matrices = draws * (1 + len(given.get("spectral_radius", [None])))
+    scales = given.get("weight_scale", [None])
+    # a spectral radius is measured first, and what has it is another matrix
+    matrices = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell")
         matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
@@ -202,29 +216,32 @@ def _eigenvalues(block: Block) -> int:
 def _work(
     settings: Settings, lengths: list[int], clippings: list[str], shared: bool, traces: Collection[str] = ()
 ) -> Work:
-    """The work of one run for each length and clipping. If it is shared, one forward pass serves all of them."""
+    """The work of one run for each length and clipping, if none ends early. If it is shared, one forward pass serves all of them."""
     gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
     passes = max(1, updates)
     traced = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
     forward = max(lengths) if shared else steps * len(clippings) * passes
-    held_out = steps * len(clippings) * (updates > 0)  # forward only, of more sequences
+    held_out = steps * len(clippings) * _looks(settings)  # forward only, of more sequences
+    held_out_sequences = settings["held_out_sequences"] or HELD_OUT_SEQUENCES
+    parts = math.ceil(held_out_sequences / HELD_OUT_SEQUENCES)
     different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
     gradients, networks = steps * different, len(lengths) * different
     backward = gradients * (passes + (settings["loss_at"] == "every"))
     backward += PROBES * gradients * ("parameter_sensitivity" in traces)
     backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
+    backward += OMEGA_PASSES * steps * len(clippings) * passes * bool(settings["omega"])
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
-    sequences = B * (forward + 2 * backward) + HELD_OUT_SEQUENCES * held_out  # × steps
+    sequences = B * (forward + 2 * backward) + held_out_sequences * held_out  # × steps
     recorded = gradients * traced * width * B * scale
     work = {
         "network": networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
-        f"{path}_step": (forward + held_out + backward) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
+        f"{path}_step": (forward + parts * held_out + backward) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
         f"{path}_flop": 2.0 * (H + D) * width * sequences * scale,
         f"{path}_element": width * sequences * scale,
         "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
@@ -242,6 +259,12 @@ def _work(
     return Counter({kind: count for kind, count in work.items() if count})
 
 
+def _looks(settings: Settings) -> int:
+    """How often the held-out sequences are evaluated."""
+    updates, every = settings["updates"], settings["validate_every"]
+    return math.ceil(updates / every) if every else int(updates > 0)
+
+
 def _inputs_of(task: str) -> int:
     """D where no ``input_size`` is given. A plan does not read files: their columns count as white noise's inputs do."""
     return GENERATED[task].default_input_size if task in GENERATED else WhiteNoise.default_input_size
@@ -249,12 +272,18 @@ def _inputs_of(task: str) -> int:
 
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
-    most: int = max(
-        max(lengths) * settings["batch_size"] * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
+    most: float = max(
+        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)
     return min(copies * most / MIB, limit + most / MIB)
+
+
+def _sequences_at_once(settings: Settings) -> float:
+    """Those of a batch; or of a part of the held-out ones, of which there is no way back to be kept: they count half."""
+    parts = min(settings["held_out_sequences"] or HELD_OUT_SEQUENCES, HELD_OUT_SEQUENCES) if settings["updates"] else 0
+    return max(float(settings["batch_size"]), parts / 2)
 
 
 def _listed_mb(block: Block) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from study.cost import model
 from study.plan import Block, Settings, as_list
 from study.runs.gate import LONGEST as LONGEST_CHECKED
+from study.settings import steps_of
 
 # Two Snakemakes (170 MiB each, measured) and a launcher stand around every script of a cluster job.
 AROUND_MB = 400
@@ -123,7 +124,8 @@ def _states_mb(grid: Mapping[str, Any]) -> float:
     """MiB of states that the gate holds for the largest network of a sweep."""
     largest = {"sequence_length": 100, "batch_size": 16, "hidden_size": 64}
     largest |= {axis: max(as_list(grid[axis])) for axis in largest if axis in grid}
-    largest["sequence_length"] = min(largest["sequence_length"], LONGEST_CHECKED)
+    tasks, length = as_list(grid.get("task", "white_noise")), min(largest["sequence_length"], LONGEST_CHECKED)
+    largest["sequence_length"] = max(steps_of(task, length) for task in tasks)
     gates = max(map(model.gates_of, as_list(grid.get("cell", "vanilla"))))
     return math.prod(largest.values()) * 8 / 2**20 * gates * COPIES
 

@@ -33,6 +33,7 @@ class Fit:
         yield from self._inputs()
         yield from self._classes()
         yield from self._range()
+        yield from self._success()
 
     def warnings(self) -> Iterator[str]:
         """What can be run and may be a mistake."""
@@ -90,6 +91,11 @@ class Fit:
                 f"{self.where}.task: {self.task!r} has one class alone, {self.data.classes[0]!r}, so there is nothing to train for; "
                 "give it another target, or leave updates out"
             )
+
+    def _success(self) -> Iterator[str]:
+        for share in self._values("success_below"):
+            if share is not None and self.data.classes is None:
+                yield f"{self._key('success_below', share)} does not fit; of numbers, as {self.task!r} asks for, nothing says which are wrong"
 
     def _range(self) -> Iterator[str]:
         largest = float(np.abs(self.data.inputs).max())

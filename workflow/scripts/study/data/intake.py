@@ -110,27 +110,33 @@ def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
         gathered.starts,
         gathered.names,
         gathered.classes,
+        baseline=described.get("baseline"),
     )
     task.report.extend(report_of(described, gathered, task, notes.report))
     task.warnings.extend([*notes.warnings, *class_warnings(where, task), *double_use(where, described)])
     return task
 
 
+def task_of(name: str, described: Mapping[str, Any] | None, folder: Path) -> Task:
+    """A packaged task, or the user's own that the config describes."""
+    return packaged_task(name) if name in rc.tasks.PACKAGED else read(name, described or {}, folder)
+
+
 def digits() -> Arrays:
-    """The arrays of ``digits_task``."""
-    return digits_task().arrays
+    """The arrays of the task ``digits``."""
+    return packaged_task("digits").arrays
 
 
-def digits_task() -> Task:
-    """The digits of ``rnn_core.tasks``, with their report."""
+def packaged_task(name: str) -> Task:
+    """One of ``rnn_core.tasks.PACKAGED``, with its report."""
 
-    data = rc.tasks.digits()
+    data = rc.tasks.PACKAGED[name]()
     N, T, _ = data.inputs.shape
     ends = np.full(N, T)
     classes = list(range(data.output_size))
     fields = (data.inputs, data.targets, data.held_out, data.loss, data.loss_at, data.mask)
     task = Task(*fields, ends, ends, list(range(N)), classes)
-    task.report.append(f"the handwritten digits of scikit-learn: {counted(N, 'sequence')} of {T} pixels")
+    task.report.append(f"the {name.replace('_', ' ')} of scikit-learn: {counted(N, 'sequence')} of {T} pixels")
     task.report.extend([*class_lines(task), *last_lines(task)])
     return task
 

@@ -13,7 +13,7 @@ from study.counts import counted
 from study.data.messages import listed
 
 Arrays = dict[str, np.ndarray]
-FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask")  # of ``rnn_core.Sequences``
+FIELDS = ("inputs", "targets", "held_out", "loss", "loss_at", "mask", "baseline")  # of ``rnn_core.Sequences``
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Task:
     """The sequences of one task, split into training and held-out ones, with a report.
 
     Attributes:
-        inputs, targets, held_out, loss, loss_at, mask: as in ``rnn_core.Sequences``.
+        inputs, targets, held_out, loss, loss_at, mask, baseline: as in ``rnn_core.Sequences``.
         ends, starts: (N,) steps of every sequence up to its last target, and up to its first.
         names: (N,) the names of the sequences in the file.
         classes: what the labels 0, 1, … are called; None for a regression.
@@ -41,6 +41,7 @@ class Task:
     classes: list[Any] | None
     report: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    baseline: float | None = None
 
     @property
     def arrays(self) -> Arrays:
@@ -77,6 +78,8 @@ def report_of(described: Mapping[str, Any], gathered: Any, task: Task, of_column
 
 
 def last_lines(task: Task) -> Iterator[str]:
+    if task.baseline is not None:
+        yield f"baseline: {task.baseline:g}, the held-out loss of the best prediction that remembers nothing"
     yield f"held out: {int(task.held_out.sum()):,} of {counted(len(task.names), 'sequence')}"
     yield f"digest of the data: {sequences_of(task).digest}"
 

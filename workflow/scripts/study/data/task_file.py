@@ -59,7 +59,8 @@ def load(file: str | Path) -> dict[str, Any]:
             place = str(stored["place"]) if "place" in stored else _place(file)
         if place != _place(file):
             raise Misplaced(file, f"it was written as {place}")
-        return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"])}
+        named = {"baseline": float(arrays["baseline"])} if "baseline" in arrays else {}
+        return {**arrays, "loss": str(arrays["loss"]), "loss_at": str(arrays["loss_at"]), **named}
     except (FileTrouble, MemoryError):
         raise
     except Exception as error:  # whatever a damaged archive makes of zipfile, zlib and NumPy's header: a dozen types

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from rnn_core.experiment import OwnCell, register
 from study.own_cells import kept
@@ -50,7 +52,8 @@ def _imported(cell: KeptCell) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickle look modules up
     linecache.cache[cell.file] = (len(cell.source), None, cell.source.splitlines(keepends=True), cell.file)
     try:
-        exec(compile(cell.source, cell.file, "exec", dont_inherit=True), module.__dict__)
+        with _exits_told():
+            exec(compile(cell.source, cell.file, "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:
         apart = (
             " A cell is one file: what it needs must stand in it, or be installed."
@@ -61,6 +64,20 @@ def _imported(cell: KeptCell) -> ModuleType:
             f"{_words(cell)}: its import fails{place_in(cell.file, error)}, {described(error)}.{apart}"
         ) from error
     return module
+
+
+@contextmanager
+def _exits_told() -> Iterator[None]:
+    """Within it ``os._exit``, which ends a process without a word, is an error that names its line."""
+
+    def ends(status: int) -> NoReturn:
+        raise SystemExit(f"the file ends the process, os._exit({status})")
+
+    before, os._exit = os._exit, ends  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = before  # type: ignore[assignment]
 
 
 def _builder(cell: KeptCell, made: Callable[..., Any]) -> Callable[..., Any]:

@@ -132,7 +132,7 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
         return "negative at every ρ, in every network"
     if critical.growing == critical.networks:
         return "positive at every ρ, in every network"
-    return f"{count_of(critical.turning, 'turning', **where)} of {count_of(critical.networks, 'networks', **where)} networks turn"
+    return f"{count_of(critical.turning, 'turning', **where)} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'}"
 
 
 def shortened(part: measures.Part) -> tuple[list[str], list[str]]:

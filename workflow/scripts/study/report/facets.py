@@ -23,6 +23,8 @@ HUE_FIRST = (
     "dtype",
     "residual_step",
     "residual_leak",
+    "layer_norm_step",
+    "layer_norm_leak",
     "antisymmetric_step",
     "antisymmetric_diffusion",
     "hidden_size",
@@ -68,7 +70,7 @@ def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
     A cell's own settings go with the cell. Activation functions make panels.
     """
     first = hue_axis([axis for axis in axes if axis != "activation"])
-    of_cell = [axis for axis in axes if first == "cell" and described_axes()[axis]["cell"]]
+    of_cell = [axis for axis in axes if first == "cell" and described_axes()[axis]["cells"]]
     hue = [first, *of_cell] if first else []
     return hue, [axis for axis in axes if axis not in hue]
 
@@ -111,7 +113,12 @@ def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], a
 
 
 def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero."""
+    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero.
+
+    All runs where none has a spectral radius, because another number scales its matrix.
+    """
+    if runs["spectral_radius"].isna().all():
+        return runs
     mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
     inner = mean.iloc[1:-1]
     between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]

@@ -14,7 +14,7 @@ from study.report.answer_tables import Row, Table, outcome_cell, shortened, star
 from study.report.phrases import at_value
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
-from study.report.sentences.theory import rest_sentence, theory_sentence
+from study.report.sentences.theory import forgetting_sentence, rest_sentence, theory_sentence
 from study.report.sentences.training import (
     breakdown_sentence,
     few_seeds_sentence,
@@ -30,6 +30,7 @@ MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
 
 BEGINNINGS = (
     "At",
+    "By",
     "Going",
     "Half",
     "In",
@@ -41,6 +42,7 @@ BEGINNINGS = (
     "The",
     "There",
     "Too",
+    "Two",
     "With",
 )  # words that may lose their capital
 
@@ -191,6 +193,7 @@ class Study:
                 place = 45 if obvious or crowded else 25 if trained else 14  # what was learnt has to find room
                 yield Sentence(place, growth_sentence(part, axis, pooled, singly))
         yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
+        yield Sentence(41, forgetting_sentence(part))
         yield Sentence(42, weights_sentence(part))
 
     # ---- what was learnt

@@ -25,6 +25,8 @@ CLIPPING = {  # what each rule does, in a sentence
     "value": "The rule value moves every entry into ± the threshold.",
     "parameter": "The rule parameter scales each parameter's gradient by itself down to the threshold.",
     "adaptive": "The rule adaptive scales each unit's gradient down to a fraction of the norm of its weights.",
+    "adagc": "The rule adagc scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets.",
+    "zclip": "The rule zclip scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation.",
     "signal": "The rule signal moves the entries of the backward signal into ± the threshold at every step.",
 }
 
@@ -53,7 +55,8 @@ def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
 def _where(row: pd.Series) -> str:
     network = row["activation"] if row["cell"] == "vanilla" else row["cell"]
     if row["cell"] in CELLS:
-        network += ("" if row["cell"] == "vanilla" else f", {row['activation']}") + f", ρ = {row['spectral_radius']:g}"
+        network += "" if row["cell"] == "vanilla" else f", {row['activation']}"
+        network += ", W_hh as drawn" if pd.isna(row["spectral_radius"]) else f", ρ = {row['spectral_radius']:g}"
     return f"{network}, T = {row['sequence_length']}: {row['where']}"
 
 

@@ -94,7 +94,10 @@ def updates_of(tables: Tables, runs: pd.DataFrame, columns: Sequence[str], most:
     """
     last = int(runs["updates"].max()) - 1
     most = max(8, min(most, MOST_ROWS // len(runs)))
-    spread = np.unique(np.linspace(0, last, min(last + 1, most)).round().astype(int)).tolist()
+    evenly = np.linspace(0, last, min(last + 1, most)).round().astype(int)
+    spread = np.unique(
+        [evenly // every * every for every in runs["record_every"].unique()]
+    ).tolist()  # rows that are there
     ours = ("run_key", "in", set(runs["run_key"]))
     rows = tables.read(
         "updates", ["run_key", "update", *columns], [[ours, ("update", "in", spread)], [ours, ("finite", "==", False)]]

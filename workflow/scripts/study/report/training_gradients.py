@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
-from study.report import reader
+from study.report import facets, measures, reader
 
 MOST_LAGS = 200
 
@@ -64,11 +64,7 @@ def _relative(norm: pd.Series, last: pd.Series) -> pd.Series:
 def relative_norms(tables: reader.Tables, drawn: pd.DataFrame, moments: pd.DataFrame) -> pd.DataFrame:
     """run_key, when, update, lag, relative; of long sequences some lags evenly spread."""
     moments = moments[moments["run_key"].isin(drawn["run_key"])]
-    lags = {
-        int(lag)
-        for T in drawn["sequence_length"].unique()
-        for lag in np.unique(np.linspace(0, T - 1, min(T, MOST_LAGS)).round().astype(int))
-    }
+    lags = {lag for T in measures.steps(drawn).unique() for lag in facets.spread(range(T), MOST_LAGS)}
     wanted = (
         ds.field("run_key").isin(moments["run_key"].unique().tolist())
         & ds.field("update").isin(moments["update"].unique().tolist())

@@ -200,7 +200,7 @@ def named(axis: str, value: Any) -> str:
         return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
     *_, last = label.split()
-    symbol = last if len(last) == 1 and (last.isupper() or not last.isascii()) else label
+    symbol = last if last == "σ_w" or (len(last) == 1 and (last.isupper() or not last.isascii())) else label
     return f"{symbol} {value}" if isinstance(value, str) else f"{symbol} = {number(value)}"
 
 

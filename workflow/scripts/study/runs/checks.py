@@ -33,6 +33,22 @@ def autograd_row(problem: Problem, params: Params, x: Array, target: Array, eval
     return {"oracle": "torch.autograd", "relative_error": error.relative, "where": error.where}
 
 
+def omega_row(problem: Problem, params: Params, x: Array, evaluation: Evaluation) -> Row | None:
+    """Ω and its gradient against PyTorch's autograd; None of a run without it."""
+    from rnn_core.oracles import omega
+
+    if not problem.experiment.omega:
+        return None
+    name = "torch.autograd of Ω"
+    if isinstance(evaluation.gradients.hidden, rc.NotKept):
+        return {"oracle": name, "relative_error": None, "where": "not compared: no room for every step"}
+    try:
+        error = omega.check(problem, params, x, evaluation)
+    except Abstains as reason:
+        return {"oracle": name, "relative_error": None, "where": str(reason)}
+    return {"oracle": name, "relative_error": error.relative, "where": error.where}
+
+
 def module_row(problem: Problem, x: Array, grad_hidden: Array, tolerance: float) -> Row | None:
     """The engine against PyTorch's own module; None where PyTorch has none that can be compared."""
     from rnn_core.oracles import torch_modules
@@ -81,7 +97,8 @@ def describe(experiment: rc.Experiment, key: str | None = None) -> str:
     e = experiment
     cell = f"cell={e.cell}" + (f" {e.cell_options}" if e.cell_options else "")
     if e.cell in CELLS:  # a user's own has none of these
-        cell += f" activation={e.activation} initializer={e.initializer} spectral_radius={e.spectral_radius:g}"
+        scale = "spectral_radius" if e.weight_scale is None else "weight_scale"
+        cell += f" activation={e.activation} initializer={e.initializer} {scale}={'as drawn' if getattr(e, scale) is None else f'{getattr(e, scale):g}'}"
     return (
         f"task={e.task} {cell} sequence_length={e.sequence_length} dtype={e.dtype} seed={e.seed} (run {key or e.key})"
     )
@@ -120,8 +137,10 @@ class Verifier:
 
     def __call__(self, problem: Problem, params: Params, x: Array, target: Array, evaluation: Evaluation) -> None:
         start = time.perf_counter()
-        row = autograd_row(problem, params, x, target, evaluation)
-        row = {"stage": "sweep", **settings_of(problem, evaluation, self.tolerance), **row}
-        require(row, problem.experiment, self.tolerance)
-        self.rows.append(row)
+        settings = {"stage": "sweep", **settings_of(problem, evaluation, self.tolerance)}
+        compared = autograd_row(problem, params, x, target, evaluation), omega_row(problem, params, x, evaluation)
+        for found in filter(None, compared):
+            row = {**settings, **found}
+            require(row, problem.experiment, self.tolerance)
+            self.rows.append(row)
         self.seconds += time.perf_counter() - start

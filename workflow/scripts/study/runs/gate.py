@@ -20,7 +20,7 @@ from rnn_core.scaling import plain
 from study import plan
 from study.files.writing import written_aside
 from study.own_cells.described import name_of
-from study.runs.checks import CheckFailed, Row, autograd_row, module_row, require, settings_of, spectra_rows
+from study.runs.checks import CheckFailed, Row, autograd_row, module_row, omega_row, require, settings_of, spectra_rows
 
 LONGEST = 10_000  # steps; the oracles keep every step, so longer sequences are cut to this
 
@@ -84,10 +84,11 @@ def check(
         common = {**settings_of(problem, evaluation, tolerance), "stage": "gate", "sweep": sweep}
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
         grad_hidden = plain(evaluation.tape.hidden)  # any dL/dh_t will do; this is that of L = ½ Σ h²
+        of_omega = omega_row(problem, problem.params, x, evaluation)
         module = module_row(problem, x, grad_hidden, tolerance)
         identities = spectra_rows(problem, evaluation) if spectra else []
-    if module is not None:
-        yield {**common, **module}
+    for found in filter(None, (of_omega, module)):
+        yield {**common, **found}
     for identity in identities:
         yield {**common, **identity}
 

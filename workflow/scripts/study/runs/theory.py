@@ -43,13 +43,13 @@ def row_of(setting: Settings) -> dict[str, Any]:
         squares.append(float((W**2).sum()) / len(W))
     sigma_w = float(f"{math.sqrt(np.mean(squares)):.{DIGITS}g}")
     sigma_u = float(setting["input_scale"])
-    options = tuple((name, setting[f"residual_{name}"]) for name in rc.CELLS[setting["cell"]].options)
-    sampled = _sampled(setting["cell"], setting["activation"], options, sigma_w, sigma_u)
+    options = tuple((name, setting[f"{setting['cell']}_{name}"]) for name in rc.CELLS[setting["cell"]].options)
+    bias = setting["forget_bias"] or 0.0, setting["chrono"]
+    sampled = _sampled(setting["cell"], setting["activation"], options, sigma_w, sigma_u, bias)
     return {
         **setting,
         "sigma_w": sigma_w,
         "sigma_u": sigma_u,
-        "forget_bias": 0.0,
         "dynamic_rate": sampled.rate if sampled.settled else math.nan,
         "dynamic_error": sampled.error if sampled.settled else math.nan,
         "hidden_rms": sampled.hidden_rms,
@@ -59,10 +59,16 @@ def row_of(setting: Settings) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _sampled(
-    name: str, activation: str, options: tuple[tuple[str, float | None], ...], sigma_w: float, sigma_u: float
+    name: str,
+    activation: str,
+    options: tuple[tuple[str, float | None], ...],
+    sigma_w: float,
+    sigma_u: float,
+    bias: tuple[float, int | None],
 ) -> rc.theory.DynamicRate:
     cell = make_cell(name, activation, **{option: value for option, value in options if value is not None})
-    return rc.theory.dynamic_mean_field(cell, sigma_w**2, sigma_u**2, units=UNITS)
+    forget_bias, chrono = bias
+    return rc.theory.dynamic_mean_field(cell, sigma_w**2, sigma_u**2, forget_bias, chrono=chrono, units=UNITS)
 
 
 class Theory:

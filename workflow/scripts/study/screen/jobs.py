@@ -19,6 +19,7 @@ _NAMES = {
     "verify_runs": "verification, group {group}",
     "sample_theory": "theory, group {group}",
     "gather_table": "table {table}",
+    "measure_cliff": "table cliff",
     "draw_figures": "figures",
     "render_report": "report page",
 }

@@ -24,6 +24,7 @@ WORK_OF_RULE = {
     "sample_theory": "theory",
     "check_engine": "engine check",
     "gather_table": "tables",
+    "measure_cliff": "tables",
     "draw_figures": "figures",
 }  # folder of the logs -> what its jobs do, besides the engine's work
 

@@ -56,7 +56,9 @@ def _settings() -> tuple[Column, ...]:
             _TYPES.get(axis["kind"], _TEXT),
             axis["unit"],
             axis["meaning"],
-            f"not set: {axis['unset']}" if axis["unset"] else OWN_CELL if axis["built_in"] else "",
+            "; ".join(
+                [*([f"not set: {axis['unset']}"] if axis["unset"] else []), *([OWN_CELL] if axis["built_in"] else [])]
+            ),
         )
         for name, axis in described_axes().items()
     )
@@ -115,7 +117,13 @@ _CHECKS = (
     Column("update", _INT, "updates", "Updates made before the gradient that was checked was taken"),
     Column("task", _TEXT, "name", "Task"),
     *_NETWORK,
-    Column("spectral_radius", _FLOAT, "1", "Spectral radius", null=OWN_CELL),
+    Column(
+        "spectral_radius",
+        _FLOAT,
+        "1",
+        "Spectral radius",
+        null=f"weight_scale scales W_hh, or it stays as drawn; {OWN_CELL}",
+    ),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
     _DEVICE,
@@ -157,7 +165,6 @@ _THEORY = (
         "sigma_w", _FLOAT, "1", "σ_w of the setting's networks: root mean square over seeds and gates, to three digits"
     ),
     Column("sigma_u", _FLOAT, "1", "σ_u: standard deviation of the input part"),
-    Column("forget_bias", _FLOAT, "1", "Bias of the gate that keeps the state"),
     Column(
         "dynamic_rate",
         _FLOAT,
@@ -176,8 +183,21 @@ _THEORY = (
     Column("preactivation_rms", _FLOAT, "1", "Root mean square of its preactivations, √(σ_w² hidden_rms² + σ_u²)"),
 )
 
+_CLIFF = (
+    Column("what", _TEXT, "name", "surface: a point of the grid; ridge: the bias at which |∂E/∂b| is largest, of one weight; descent: a point on a path"),
+    Column("clipping", _TEXT, "name", "Clipping rule of the path", null="surface or ridge"),
+    Column("update", _INT, "updates", "Updates made before, on a path", null="surface or ridge"),
+    Column("weight", _FLOAT, "1", "Weight w of the unit"),
+    Column("bias", _FLOAT, "1", "Bias b of the unit"),
+    Column("hidden", _FLOAT, "1", "σ(x_T), what the unit says at the last step"),
+    Column("loss", _FLOAT, "1", "E = (σ(x_T) − target)²"),
+    Column("grad_weight", _FLOAT, "1", "∂E/∂w; ±∞ beyond the range of floats"),
+    Column("grad_bias", _FLOAT, "1", "∂E/∂b; ±∞ beyond the range of floats"),
+    Column("log10_grad_norm", _FLOAT, "log10", "log10 of the norm of (∂E/∂w, ∂E/∂b), exact beyond the range of floats"),
+)  # fmt: skip
+
 TABLES = ("traces", "updates", "runs", "checks", "timings")
-ASKED_FOR = {"spectra": "spectra"}  # table -> the key of a config without which there is none
+ASKED_FOR = {"spectra": "spectra", "cliff": "cliff"}  # table -> the key of a config without which there is none
 THEORY = "theory"  # the table of a study with settings that have a dynamic theory
 MEANING = {
     "traces": "Gradient norm at every time step: run × recorded update × t",
@@ -185,6 +205,7 @@ MEANING = {
     "runs": "One row a run: its settings, what was measured, what theory predicts",
     "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its lengths. Only of a study that has such cells, with Gaussian weights and white inputs",
     "spectra": "Lyapunov exponents and singular values before training: run × sample × direction. Only of a study whose config has the key `spectra`",
+    "cliff": "Loss and gradient of one recurrent unit over its weight and bias, and paths of gradient descent there. Only of a study whose config has the key `cliff`",
     "checks": "Every comparison of the engine with an independent program",
     "timings": "Where the time went. Kept apart because it is the one table that differs from one execution to the next",
 }
@@ -205,6 +226,8 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return _CHECKS
     if table == "theory":
         return _THEORY
+    if table == "cliff":
+        return _CLIFF
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
     return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}[table])

@@ -28,6 +28,7 @@ _SORT = {
     "runs": ["sweep", "run_key"],
     "theory": ["sweep", *SETTING],
     "spectra": ["sweep", "run_key", "update", "sample", "lag", "i"],
+    "cliff": ["what", "clipping", "update", "weight", "bias"],
     "checks": ["stage", "sweep", "run_key", "oracle", "update"],
     "timings": ["sweep", "run_key"],
     "verification": ["oracle", "cell", "activation", "regime", "sequence_length", "loss_at", "device"],

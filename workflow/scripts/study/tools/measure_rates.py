@@ -11,7 +11,9 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
 import rnn_core as rc
+from rnn_core.compiled import switched_off
 from rnn_core.experiment import ASKED
 from study import PROJECT, SCRIPTS
 from study.cost import model
@@ -80,6 +83,18 @@ def recording_shapes() -> Iterator[dict[str, list[Any]]]:
         yield base | {"cell": [cell], "hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
 
 
+def readable_shapes() -> Iterator[dict[str, list[Any]]]:
+    """Grids whose runs are taken by the readable loop, as those of cells without compiled steps are."""
+    base: dict[str, list[Any]] = {"input_scale": [0.1]}
+    for cell, H, T, B in (("vanilla", 32, 100, 16), ("vanilla", 128, 50, 32), ("gru", 64, 100, 16), ("lstm", 32, 200, 8), ("lstm", 96, 50, 32)):  # fmt: skip
+        yield base | {"cell": [cell], "hidden_size": [H], "sequence_length": [T], "batch_size": [B]}
+
+
+def as_readable(work: model.Work) -> model.Work:
+    """The work of these runs where the readable loop does it."""
+    return Counter({kind.replace("fast_", "readable_"): count for kind, count in work.items() if kind != "curve"})
+
+
 def measured(block: Block, folder: Path, first_seed: int, traces: Collection[str] = ()) -> tuple[float, float]:
     """(engine, everything else) in processor seconds, the fastest of several times.
 
@@ -121,10 +136,13 @@ def engine_rates(folder: Path) -> dict[str, float]:
     """Rates of the engine, and of keeping what it measured."""
     works, engine, keeping_seconds = [], [], []
     recorded = [(grid, tuple(which)) for grid in recording_shapes() for which in (*zip(ASKED), ASKED)]
-    for index, (grid, traces) in enumerate([*((grid, ()) for grid in shapes()), *recorded]):
-        block = Block("rates", "all", {}, grid, SEEDS)
-        spent, kept_seconds = measured(block, folder / str(index), SEEDS * REPEATS * index, traces)
-        works.append(model.block_work(block, traces=traces))
+    compiled_runs = [*((grid, ()) for grid in shapes()), *recorded]
+    for index, (grid, traces) in enumerate([*compiled_runs, *((grid, ()) for grid in readable_shapes())]):
+        block, readable = Block("rates", "all", {}, grid, SEEDS), index >= len(compiled_runs)
+        with switched_off() if readable else nullcontext():
+            spent, kept_seconds = measured(block, folder / str(index), SEEDS * REPEATS * index, traces)
+        work = model.block_work(block, traces=traces)
+        works.append(as_readable(work) if readable else work)
         engine.append(spent)
         keeping_seconds.append(kept_seconds)
     rates = fitted([{k: float(count) for k, count in w.items() if k not in KEEPING} for w in works], engine)

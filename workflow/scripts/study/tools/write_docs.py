@@ -10,10 +10,12 @@ import json
 
 from rnn_core.axes import Axis
 from rnn_core.experiment import Experiment, axes
-from rnn_core.tasks import GENERATED
+from rnn_core.tasks import GENERATED, PACKAGED
 from study import PROJECT
 from study.config.schema import schema
+from study.settings import axis_defaults
 from study.tables.columns import ASKED_FOR, MEANING, TABLES, THEORY, columns_of
+from study.tools import papers
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
 COLUMNS_PAGE = PROJECT / "docs" / "tables.md"
@@ -66,10 +68,13 @@ def _allowed(name: str, axis: Axis) -> str:
     if axis.kind in ("choice", "rule"):
         return ", ".join(f"`{choice}`" for choice in axis.choices)
     if name == "task":
-        return ", ".join(f"`{task}`" for task in [*GENERATED, "digits"]) + ", a name under `sequences:`"
+        return ", ".join(f"`{task}`" for task in [*GENERATED, *PACKAGED]) + ", a name under `sequences:`"
+    null = f", or null: {axis.unset}" if axis.unset and axis_defaults()[name] is not None else ""
     if axis.maximum is not None:
-        return f"{axis.minimum} to {axis.maximum}"
-    return f"at least {axis.minimum}" if axis.minimum is not None else f"above {axis.above:g}"
+        return f"{axis.minimum} to {axis.maximum}{null}"
+    if axis.minimum is not None:
+        return f"at least {axis.minimum}{null}"
+    return ("any" if axis.above is None else f"above {axis.above:g}") + null
 
 
 def write() -> None:
@@ -77,6 +82,7 @@ def write() -> None:
     SCHEMA_FILE.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     COLUMNS_PAGE.write_text(columns_page(), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+    papers.PAGE.write_text(papers.page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

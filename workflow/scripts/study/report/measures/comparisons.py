@@ -27,7 +27,7 @@ UNSET = "unset"  # a null among values that are matched
 class Comparison:
     """Two values of an axis compared seed by seed: ``a`` minus ``b``, the mean over all other settings of each seed.
 
-    ``measure`` is growth_rate (ln per step), held_out_accuracy (fraction), held_out_loss (log10) or broken (share of runs).
+    ``measure`` is growth_rate (ln per step), held_out_accuracy (fraction), held_out_loss (log10), success or broken (share of runs).
     ``fixed`` holds the settings that are the same on both sides. ``settings`` counts the combinations of the others, which are averaged over.
     ``p`` is the p value, with all comparisons of the study taken into account.
     """
@@ -50,7 +50,7 @@ class Comparison:
     @property
     def effect(self) -> statistics.Interval:
         average = statistics.mean(self.differences[np.isfinite(self.differences)].to_numpy())
-        if self.measure in ("held_out_accuracy", "broken"):  # shares differ by 1 at most
+        if self.measure in ("held_out_accuracy", "success", "broken"):  # shares differ by 1 at most
             return statistics.Interval(average.value, *(float(np.clip(end, -1.0, 1.0)) for end in average[1:]))
         return average
 
@@ -68,7 +68,7 @@ class Comparison:
         """a or b, by what the measure is for; empty where the verdict is open. Of growth neither is better."""
         if self.verdict not in ("higher", "lower") or self.measure == "growth_rate":
             return ""
-        more_is_better = self.measure == "held_out_accuracy"
+        more_is_better = self.measure in ("held_out_accuracy", "success")
         return "a" if (self.verdict == "higher") == more_is_better else "b"
 
 
@@ -179,6 +179,9 @@ def _measured(part: Part) -> list[tuple[str, pd.DataFrame]]:
     metric = str(runs["metric"].iloc[0])
     value = log10(runs["result"]) if metric == "held_out_loss" else runs["result"]
     measured = [(metric, runs.assign(value=value).dropna(subset=["value"]))]
+    if runs["success"].notna().any():
+        asked = runs[runs["success"].notna()]
+        measured.append(("success", asked.assign(value=asked["success"].astype(float))))
     if runs["broken"].any():
         measured.append(("broken", runs.assign(value=runs["broken"].astype(float))))
     return measured

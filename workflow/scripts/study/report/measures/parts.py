@@ -13,7 +13,17 @@ from study.report.measures.selection import TRAINING, at_longest, grouped, numbe
 from study.report.words import ordered
 
 # Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
-ASKED_FIRST = ("clipping", "truncation", "optimizer", "learning_rate", "cell", "initializer", "activation")
+ASKED_FIRST = (
+    "clipping",
+    "omega",
+    "truncation",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "cell",
+    "initializer",
+    "activation",
+)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,23 @@ import pandas as pd
 from rnn_core.theory import REGIMES
 from study.report import statistics
 
-THEORIES_IN_TURN = ("mean_field_rate", "operating_rate", "dynamic_rate", "rest_rate")
-
 
 def regime_counts(runs: pd.DataFrame) -> dict[str, int]:
     """How many networks vanish, stay and explode; how many have no number."""
     counts = {regime: int((runs["regime"] == regime).sum()) for regime in REGIMES}
     return counts | {"not finite": len(runs) - sum(counts.values())}
+
+
+def median_decades(runs: pd.DataFrame) -> float:
+    """log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), the median over networks; nan where no network has a number."""
+    known = runs["log10_gradient_ratio"].dropna().to_numpy(dtype=float)
+    return statistics.median(known).value if len(known) else math.nan
+
+
+def predicted_decades(runs: pd.DataFrame) -> float:
+    """The same by theory: predicted_rate over T − 1 steps; nan where it says nothing of a network."""
+    decades = runs["predicted_rate"].astype(float) * (runs["sequence_length"] - 1) / math.log(10.0)
+    return math.nan if decades.isna().any() else statistics.median(decades.to_numpy()).value
 
 
 @dataclass(frozen=True)
@@ -84,15 +94,33 @@ def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
 
 
 def theory_critical(runs: pd.DataFrame) -> Critical | None:
-    """Where theory turns: one theory for all radii, since a change from one to another would turn by itself.
+    """Where theory turns, over the networks of one kind; None where no theory says so.
 
-    The linear law for the identity. Else mean field where it is known for all, or the operating point, or dynamic mean field, or the
-    law at rest.
+    It is the column ``critical_radius_predicted``, a root and no crossing of the radii tried: infinite if theory never turns, 0 if it grows
+    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero: the column is then the law at rest,
+    and inputs move these cells away from there.
     """
-    if (runs["activation"] == "identity").all() and runs["linear_rate"].notna().all():
-        return critical(runs, "linear_rate")
-    known = [rate for rate in THEORIES_IN_TURN if runs[rate].notna().all()]
-    return critical(runs, known[0]) if known else None
+    if turning_theory(runs) == "dynamic mean field":
+        return critical(runs, "dynamic_rate")
+    at = runs.groupby("seed")["critical_radius_predicted"].median().dropna().to_numpy(dtype=float)
+    if not len(at):
+        return None
+    never, always = int(np.isposinf(at).sum()), int((at == 0.0).sum())
+    radius = statistics.median(np.where(at == 0.0, -math.inf, at))
+    return Critical(
+        radius, turning=len(at) - never - always, shrinking=never, growing=always, unordered=0, gap=math.nan
+    )
+
+
+def turning_theory(runs: pd.DataFrame) -> str:
+    """By which theory ``theory_critical`` is, of networks of one kind; empty where there is none."""
+    if runs["dynamic_rate"].notna().all():
+        return "dynamic mean field"
+    if runs["critical_radius_predicted"].isna().all():
+        return ""
+    if (runs["activation"] == "identity").all():
+        return "linear law"
+    return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
 
 
 def has_law_at_rest(runs: pd.DataFrame) -> pd.Series:

@@ -9,26 +9,35 @@ from typing import Any
 import pandas as pd
 
 from study.report.words import ordered
-from study.settings import described_axes
+from study.settings import described_axes, steps_of
 
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])  # without effect on a start
-NOT_COMPARED = ("seed", "trace_every")
+NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 # Runs that agree in these have one recurrent matrix, but for its scale.
 NETWORK = [
     "cell",
     "activation",
     "residual_step",
     "residual_leak",
+    "layer_norm_step",
+    "layer_norm_leak",
     "antisymmetric_step",
     "antisymmetric_diffusion",
+    "forget_bias",
+    "chrono",
     "initializer",
     "hidden_size",
     "seed",
 ]
 NUMBERS = (
     "spectral_radius",
+    "weight_scale",
     "residual_step",
     "residual_leak",
+    "layer_norm_step",
+    "layer_norm_leak",
+    "forget_bias",
+    "chrono",
     "antisymmetric_step",
     "antisymmetric_diffusion",
     "input_scale",
@@ -88,6 +97,12 @@ def at_longest(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     if not by:
         return runs[T.max() == T]
     return runs[T.groupby([runs[name] for name in by], dropna=False).transform("max") == T]
+
+
+def steps(runs: pd.DataFrame) -> pd.Series:
+    """Time steps of every run's sequences: ``sequence_length``, and what its task adds."""
+    each = [steps_of(task, int(T)) for task, T in zip(runs["task"], runs["sequence_length"], strict=True)]
+    return pd.Series(each, index=runs.index, dtype=int)
 
 
 def grouped(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:

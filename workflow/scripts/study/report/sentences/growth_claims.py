@@ -101,6 +101,7 @@ def turning_headline(study: Study) -> str:
 def extremes_headline(study: Study) -> str:
     """The settings with the highest and with the lowest mean rate."""
     mean_rates, several = [], False
+    everywhere = measures.varied(study.networks, measures.TRAINING)  # what tells a sweep whose own settings do not vary
     where: dict[str, Any] = {}
     for part in study.parts:
         for chosen, runs in [] if part.trains else measures.grouped(part.runs, part.axes):
@@ -109,7 +110,8 @@ def extremes_headline(study: Study) -> str:
                 several = several or len(known) > 1
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
                 value = float(known.mean())
-                mean_rates.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(chosen)))
+                named = chosen or {axis: runs[axis].iloc[0] for axis in everywhere}
+                mean_rates.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(named)))
     if not mean_rates:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
     (_, lowest, low), (_, highest, high) = min(mean_rates), max(mean_rates)

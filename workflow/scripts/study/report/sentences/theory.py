@@ -11,7 +11,8 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import bracketed, interval_words, where_of
-from study.report.words import few, marked, name_of, number, plain, signed
+from study.report.sentences.turning import radii_words
+from study.report.words import few, listed, marked, name_of, number, plain, signed
 
 
 def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Series, float]]) -> str:
@@ -54,35 +55,120 @@ def _worst_deviation(part: measures.Part, known: pd.DataFrame) -> str:
 def clearly_off(
     tests: list[tuple[dict[str, Any], pd.Series, float]],
 ) -> list[tuple[dict[str, Any], statistics.Interval]]:
-    """The kinds of network whose mean deviation from theory is clearly not zero: one test a kind, all tests of the study judged together."""
-    return [
+    """The kinds of network whose mean deviation from theory is clearly not zero: one test a kind, all tests of the study judged together.
+
+    The interval that is printed beside it must say so, too. Six deviations of one sign pass the test however unequal they are, and one
+    that is far off makes Student's interval reach over zero.
+    """
+    clear = [
         (chosen, statistics.mean(series.to_numpy()))
         for chosen, series, p in tests
         if p <= statistics.LEVEL and len(series) >= statistics.FEWEST_SEEDS
     ]
+    return [(chosen, off) for chosen, off in clear if off.low > 0.0 or off.high < 0.0]
 
 
 def rest_sentence(networks: pd.DataFrame) -> str:
-    """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest.
+    """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest."""
+    at = _turning_radii(
+        networks[measures.has_law_at_rest(networks)], "rest_critical", ["cell", "activation", "forget_bias"]
+    )
+    return (
+        at
+        and f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
+    )
+
+
+def mean_field_turning_sentence(networks: pd.DataFrame) -> str:
+    """The same of mean field, activation by activation."""
+    vanilla = networks[networks["mean_field_rate"].notna() & (networks["activation"] != "identity")]
+    at = _turning_radii(vanilla, "mean_field_critical", ["activation", "initializer", "input_scale"])
+    return at and f"In mean field, growth turns from negative to positive at ρ = {at}."
+
+
+def _turning_radii(networks: pd.DataFrame, kind: str, axes: list[str]) -> str:
+    """Theory's critical ρ: the median over networks, kind by kind, and the lowest and highest. Empty where there is none.
 
     A network is one matrix: all radii and lengths of a seed share it.
     """
-    gated = networks[measures.has_law_at_rest(networks)]
-    gated = gated[np.isfinite(gated["critical_radius_predicted"].astype(float))]
-    if gated.empty:
+    known = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
+    if known.empty:
         return ""
-    alike: dict[str, tuple[str, str, list[str]]] = {}  # cells may share a matrix: by what is said of them
-    for chosen, rows in measures.grouped(gated, [axis for axis in ("cell", "activation") if gated[axis].nunique() > 1]):
+    alike: dict[str, tuple[str, str, list[str]]] = {}  # kinds may share a matrix: by what is said of them
+    for chosen, rows in measures.grouped(known, [axis for axis in axes if known[axis].nunique(dropna=False) > 1]):
         own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"].first()
         middle, low, high = (
-            marked(number(value, 3), f"rest_critical{end}", value, **chosen)
+            marked(number(value, 3), f"{kind}{end}", value, **chosen)
             for end, value in (("", own.median()), ("_low", own.min()), ("_high", own.max()))
         )
         spread = f" ({low} to {high} over networks)" if plain(low) != plain(high) else ""
         alike.setdefault(plain(middle + spread), (middle, spread, []))[2].append(name_of(chosen))
     if len(alike) == 1:
         [(middle, spread, _)] = alike.values()
-        at = middle + spread
+        return middle + spread
+    return few([f"{middle} for {few(names, 3)}" for middle, _, names in alike.values()], 3)
+
+
+def forgetting_sentence(part: measures.Part) -> str:
+    """By mean field, at which radii networks forget where they started, kind by kind; and how slowly the slowest do."""
+    runs = part.runs[part.runs["activation"] != "identity"]  # a linear network has no say in it
+    known = runs[runs["correlation"].notna()]
+    if known.empty:
+        return ""
+    forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
+    if set(forgets) == {"all"} and len(known) == len(runs):
+        text = "By mean field, every network forgets where it started."
+    elif not forgets and not stays:  # at every radius some do
+        text = ""
+    elif not stays:
+        text = f"By mean field, networks forget where they started {_places(forgets)}."
+    elif not forgets:
+        text = f"By mean field, networks do not forget where they started {_places(stays)}."
     else:
-        at = few([f"{middle} for {few(names, 3)}" for middle, _, names in alike.values()], 3)
-    return f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
+        text = f"By mean field, networks forget where they started {_places(forgets)}. They do not {_places(stays)}."
+    return (text + _apart(part, known) + _slowest(part, known)).strip()
+
+
+def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dict[str, list[str]]:
+    """Names of kinds of network by the radii, in words, at which every one of them forgets its start, or none does."""
+    by_words: dict[str, list[str]] = {}
+    axis = part.column if part.column == "spectral_radius" else None
+    for chosen, rows in measures.grouped(runs, part.rows if axis else part.axes):
+        here = (rows["correlation"] == 1.0) if forget else (rows["correlation"] < 1.0)
+        if axis is None:
+            words = "all" if here.all() else ""
+        else:
+            tried = sorted(rows[axis].unique())
+            at = [rho for rho in tried if here[rows[axis] == rho].all()]
+            words = "all" if at == tried else radii_words(at, tried) if at else ""
+        if words:
+            by_words.setdefault(words, []).append(name_of(chosen) if chosen else "")
+    return by_words
+
+
+def _places(by_words: Mapping[str, list[str]]) -> str:
+    """at every ρ for relu and at ρ from 0.5 to 1.2 for tanh."""
+    phrases = []
+    for words, names in by_words.items():
+        kinds = few([name for name in names if name], 3) if any(names) else ""
+        at = "" if words == "all" else f"at {words}"
+        phrases.append(" ".join(each for each in (at, f"for {kinds}" if kinds else "") if each))
+    return listed(phrases)
+
+
+def _apart(part: measures.Part, known: pd.DataFrame) -> str:
+    """The lowest correlation at which two copies end that see the same inputs."""
+    lowest = float(known["correlation"].min())
+    if lowest == 1.0:
+        return ""
+    return f" Two copies that see the same inputs may end as far apart as a correlation of {marked(number(lowest, 2), 'lowest_correlation', lowest, sweep=part.sweep)}."
+
+
+def _slowest(part: measures.Part, known: pd.DataFrame) -> str:
+    """How long a difference lasts where it fades most slowly."""
+    fading = known.loc[(known["correlation"] == 1.0) & np.isfinite(known["depth_scale"].astype(float)), "depth_scale"]
+    if fading.empty:
+        return ""
+    longest = float(fading.max())
+    steps = marked(number(longest, 2), "longest_depth_scale", longest, sweep=part.sweep)
+    return f" Where the start is forgotten, a difference takes at most {steps} steps to fade by a factor of e."

@@ -53,7 +53,8 @@ def turning_sentence(part: measures.Part) -> str:
         if critical is None:
             unclear.append(f"{name}: no rate is a number")
         elif math.isfinite(critical.radius.value):
-            turn.append((critical.radius.value, f"{turning_words(critical, **where)} for {name}"))
+            of_kind = f" for {name}" if chosen else ""
+            turn.append((critical.radius.value, f"{turning_words(critical, **where)}{of_kind}"))
         elif critical.shrinking == critical.networks:
             shrink.append(name)
         elif critical.growing == critical.networks:
@@ -61,7 +62,7 @@ def turning_sentence(part: measures.Part) -> str:
         else:
             turns = count_of(critical.turning, "turning", **where)
             unclear.append(
-                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks turn within the ρ tried"
+                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'} within the ρ tried"
             )
     low, high = (marked(number(r), "setting", r, axis="spectral_radius") for r in (radii[0], radii[-1]))
     sentences = []
@@ -77,11 +78,9 @@ def turning_sentence(part: measures.Part) -> str:
         )
     if shrink:
         sentences.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
-                     f"Going back in time, the growth rate of {few(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+                     f"Going back in time, the growth rate{_of(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
     if grow:
-        sentences.append(
-            f"The growth rate of {few(grow)} is positive at every ρ from {low} to {high}, in every network."
-        )
+        sentences.append(f"The growth rate{_of(grow)} is positive at every ρ from {low} to {high}, in every network.")
     if unclear:
         sentences += [f"There is no single ρ at which growth turns for {kind}." for kind in unclear[:3]]
         if len(unclear) > 3:
@@ -186,7 +185,9 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         for chosen, rows in kinds:
             at_length = rows[rows["sequence_length"] == T]
             stay = [rho for rho, group in at_length.groupby("spectral_radius") if (group["regime"] == "stable").all()]
-            where.setdefault(_radii(stay, sorted(at_length["spectral_radius"].unique())), []).append(name_of(chosen))
+            where.setdefault(radii_words(stay, sorted(at_length["spectral_radius"].unique())), []).append(
+                name_of(chosen)
+            )
         over = f"Over T = {marked_count(T, 'setting', axis='sequence_length')} steps"
         if set(where) == {"none"}:
             sentences.append(f"{over}, no ρ tried lets every network keep its gradient within a factor of 100.")
@@ -198,7 +199,12 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _radii(stay: list[float], tried: list[float]) -> str:
+def _of(names: list[str]) -> str:
+    """of relu and tanh; nothing where a study has one kind of network."""
+    return "" if names == [name_of({})] else f" of {few(names)}"
+
+
+def radii_words(stay: list[float], tried: list[float]) -> str:
     """ρ = 1; ρ from 0.9 to 1.1; none."""
     if not stay:
         return "none"

@@ -1,24 +1,14 @@
-"""Gradient clipping: pure functions from gradients to clipped gradients that say what they did.
-
-A rule is written ``none`` or with its threshold, as ``norm:1.0``. Norms neither overflow nor underflow, and those reported are
-over all parameters together. Where a gradient holds inf or nan no factor can mend it: every rule then returns the gradients as
-they are with ``finite=False``, and the caller decides (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently).
-
-``signal:10.0`` does not act on finished gradients but on what flows back through time: the backward pass hands it to
-``clip_signal`` at every step, and ``compare`` says what that did to the gradients.
-"""
+"""Rules of a fixed threshold, what every rule returns, and clipping on the way back through time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from rnn_core.arrays import Array, Params, like, namespace
-from rnn_core.choices import unknown
-from rnn_core.scalars import as_python
 from rnn_core.scaling import LN2, Scaled, log_norm, log_norms, mantissa_and_exponents, plain, times, times_power_of_two
 
 Gradient = dict[str, "Array | Scaled"]
@@ -37,6 +27,7 @@ class Clipped:
         log_norm_before: ln of the global norm.
         log_norm_after: ln of the global norm.
         finite: False if a gradient held inf or nan.
+        memory: what a rule that adapts in time remembers, to be given to it with the next gradient; None for the others.
     """
 
     grads: Gradient
@@ -44,6 +35,7 @@ class Clipped:
     log_norm_before: float
     log_norm_after: float
     finite: bool
+    memory: Any = None
 
     def __repr__(self) -> str:
         norms = f"log_norm {self.log_norm_before:.4g} to {self.log_norm_after:.4g}"
@@ -62,27 +54,32 @@ def global_log_norm(grads: Gradient) -> float:
 def none(grads: Gradient, threshold: float | None = None, params: Params | None = None) -> Clipped:
     """Nothing is clipped; the norm is reported."""
     before = global_log_norm(grads)
-    return _result(grads, grads, before, before)
+    return result(grads, grads, before, before)
 
 
 def by_norm(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
     """g <- g · threshold/‖g‖ where the global norm exceeds the threshold (Pascanu, Mikolov & Bengio 2013, algorithm 1)."""
+    return scaled_to(grads, math.log(threshold))
+
+
+def scaled_to(grads: Gradient, log_threshold: float) -> Clipped:
+    """``by_norm`` for a threshold of any size, by its logarithm."""
     before = global_log_norm(grads)
-    log_factor = math.log(threshold) - before
+    log_factor = log_threshold - before
     if not log_factor < 0.0 or math.isinf(before):  # within the threshold, or not finite
-        return _result(grads, grads, before, before)
+        return result(grads, grads, before, before)
     # The factor itself may underflow, so it too is a mantissa, in [1/2, 1), and an exponent.
     exponent = math.floor(log_factor / LN2) + 1
     mantissa = math.exp(log_factor - exponent * LN2)
     clipped = {name: times(g, mantissa, exponent) for name, g in grads.items()}
-    return _result(grads, clipped, before, global_log_norm(clipped))
+    return result(grads, clipped, before, global_log_norm(clipped))
 
 
 def by_value(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
     """Every entry is moved into [-threshold, threshold] (Mikolov 2012); the direction changes."""
     before = global_log_norm(grads)
-    if not _finite(before):
-        return _result(grads, grads, before, before)
+    if not is_finite(before):
+        return result(grads, grads, before, before)
     clipped: Gradient = {}
     for name, g in grads.items():
         if isinstance(g, Scaled) and g.log_norm() <= math.log(threshold):  # too small for plain floats: within
@@ -90,7 +87,7 @@ def by_value(grads: Gradient, threshold: float, params: Params | None = None) ->
         else:
             values = plain(g)
             clipped[name] = namespace(values).clip(values, -threshold, threshold)
-    return _result(grads, clipped, before, global_log_norm(clipped))
+    return result(grads, clipped, before, global_log_norm(clipped))
 
 
 def by_parameter(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
@@ -100,10 +97,10 @@ def by_parameter(grads: Gradient, threshold: float, params: Params | None = None
     the whole changes. Where one gradient is not finite, all are left.
     """
     before = global_log_norm(grads)
-    if not _finite(before):
-        return _result(grads, grads, before, before)
+    if not is_finite(before):
+        return result(grads, grads, before, before)
     clipped = {name: by_norm({name: g}, threshold).grads[name] for name, g in grads.items()}
-    return _result(grads, clipped, before, global_log_norm(clipped))
+    return result(grads, clipped, before, global_log_norm(clipped))
 
 
 def adaptive(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
@@ -120,10 +117,10 @@ def adaptive(grads: Gradient, threshold: float, params: Params | None = None) ->
     if params is None:
         raise ValueError("clipping: adaptive compares gradients with parameters; give params")
     before = global_log_norm(grads)
-    if not _finite(before):
-        return _result(grads, grads, before, before)
+    if not is_finite(before):
+        return result(grads, grads, before, before)
     clipped = {name: _clip_units(g, params[name], threshold) for name, g in grads.items()}
-    return _result(grads, clipped, before, global_log_norm(clipped))
+    return result(grads, clipped, before, global_log_norm(clipped))
 
 
 def signal(grads: Gradient, threshold: float, params: Params | None = None) -> Clipped:
@@ -160,74 +157,7 @@ def clip_signal(parts: dict[str, Array], exponent: int, threshold: float) -> tup
 
 def compare(before: Gradient, after: Gradient) -> Clipped:
     """What was done to gradients that were clipped elsewhere: ``after`` with the factor and norms. nan if either is not finite."""
-    return _result(before, after, global_log_norm(before), global_log_norm(after))
-
-
-RULES: dict[str, Callable[..., Clipped]] = {
-    "none": none,
-    "norm": by_norm,
-    "value": by_value,
-    "parameter": by_parameter,
-    "adaptive": adaptive,
-    "signal": signal,
-}
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """A rule with its threshold, as parsed from ``none``, ``norm:1.0`` or ``value:0.1``."""
-
-    rule: str
-    threshold: float | None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", as_python(self.threshold))
-
-    def __call__(self, grads: Gradient, params: Params | None = None) -> Clipped:
-        """Clip ``grads``; ``params``, the parameters they are of, are needed by ``adaptive`` alone."""
-        return RULES[self.rule](grads, self.threshold, params)
-
-    def of_norm(self, log_norm: float) -> Clipped | None:
-        """What the rule does to gradients of this global norm, without the gradients; None where it must see them."""
-        if self.threshold is None:
-            return _result({}, {}, log_norm, log_norm)
-        if self.rule != "norm":
-            return None
-        outside = math.log(self.threshold) < log_norm < math.inf
-        return _result({}, {}, log_norm, math.log(self.threshold) if outside else log_norm)
-
-    def __str__(self) -> str:
-        """The one spelling of this rule: ``norm:1.0`` for ``norm:1`` and ``norm:1e0``."""
-        return self.rule if self.threshold is None else f"{self.rule}:{float(self.threshold)!r}"
-
-    @property
-    def on_signal(self) -> bool:
-        """Whether the backward pass clips (``clip_signal``), and not this object."""
-        return RULES[self.rule] is signal
-
-
-def parse_clipping(text: str) -> Clipping:
-    """The rule that ``text`` names.
-
-    Raises:
-        ValueError: unknown rule, missing threshold, or threshold not a positive finite number.
-    """
-    rule, colon, number = text.partition(":")
-    if rule not in RULES:
-        raise ValueError(unknown("clipping", text, RULES))
-    if rule == "none":
-        if colon:
-            raise ValueError(f"clipping: {text!r} is not allowed; none takes no threshold")
-        return Clipping(rule, None)
-    try:
-        threshold = float(number)
-    except ValueError:
-        threshold = math.nan
-    if not 0.0 < threshold < math.inf:
-        raise ValueError(
-            f"clipping: {text!r} is not allowed; write {rule}:THRESHOLD with a threshold above 0, as {rule}:1.0"
-        )
-    return Clipping(rule, threshold)
+    return result(before, after, global_log_norm(before), global_log_norm(after))
 
 
 def _clip_units(g: Array | Scaled, weights: Array, threshold: float) -> Array | Scaled:
@@ -257,13 +187,19 @@ def _exceeds(size: float, exponent: int, limit: float) -> bool:
     return size > 0.0 and (own + exponent, fraction) > (limit_exponent, limit_fraction)
 
 
-def _finite(log_norm: float) -> bool:
+def is_finite(log_norm: float) -> bool:
     """Whether this is the ln of a finite norm, 0 included."""
     return math.isfinite(log_norm) or log_norm == -math.inf
 
 
-def _result(before: Gradient, after: Gradient, log_before: float, log_after: float) -> Clipped:
-    if not (_finite(log_before) and _finite(log_after)):
+def with_memory(clipped: Clipped, memory: Any) -> Clipped:
+    """The same, with what the rule remembers."""
+    return replace(clipped, memory=memory)
+
+
+def result(before: Gradient, after: Gradient, log_before: float, log_after: float) -> Clipped:
+    """What a rule returns, from gradients and ln of their global norms."""
+    if not (is_finite(log_before) and is_finite(log_after)):
         return Clipped(after, math.nan, log_before, log_after, finite=False)
     change = 0.0 if log_before == log_after else log_after - log_before  # -inf of a zero gradient too is no change
     factor = math.exp(change) if change < 709.0 else math.inf

@@ -1,0 +1,160 @@
+"""The figure of remedies: which is best by what, and that it says so only where the seeds do."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures import remedies
+from study.report.words import addresses, plain
+from tests.figures.drawn import TRAINING, render, show
+from tests.page.second_opinion_training import KINDS
+
+NAMES = ("vanilla", "gru", "lstm", "residual")
+
+
+def scores(values: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
+    """A frame of ``bests``: quality -> remedy -> the score of every seed."""
+    rows = [
+        {"quality": quality, "remedy": remedy, "seed": seed, "value": float(v), "score": float(v)}
+        for quality, of_quality in values.items()
+        for remedy, each in of_quality.items()
+        for seed, v in enumerate(each)
+    ]
+    return pd.DataFrame(rows)
+
+
+def runs(cells: dict[str, float], seeds: int = 8, **more: Any) -> list[dict[str, Any]]:
+    """Trained runs of some cells: ``accuracy`` by cell, and a little by seed."""
+    return [
+        TRAINING | {"cell": cell, "seed": s, "accuracy": accuracy + 0.004 * s, "spectral_radius": 1.0, **more}
+        for cell, accuracy in cells.items()
+        for s in range(seeds)
+    ]
+
+
+def test_the_best_is_clear_where_every_seed_says_so() -> None:
+    """The star stands elsewhere, or what is level with it is called worse."""
+    rng, n = np.random.default_rng(0), 8
+    noise = {name: 0.01 * rng.standard_normal(n) for name in NAMES}
+    apart = {name: noise[name] + shift for name, shift in zip(NAMES, (0.0, 1.0, 2.0, 3.0), strict=True)}
+    two = {**apart, "gru": apart["vanilla"] + 0.01 * (-1.0) ** np.arange(n)}
+    best = remedies.bests(scores({"held_out_loss": apart, "growth_rate": two}))
+    assert best["held_out_loss"].remedy == "vanilla" and best["held_out_loss"].clear
+    assert not best["growth_rate"].clear and len(best["growth_rate"].level) == 1
+    assert {best["growth_rate"].remedy, *best["growth_rate"].level} == {"vanilla", "gru"}
+
+
+def test_too_few_seeds_never_tell() -> None:
+    """With five seeds 2 of 32 patterns are as extreme: no outcome is below 5 %."""
+    apart = {name: np.arange(5) * 0.001 + i for i, name in enumerate(NAMES)}
+    best = remedies.bests(scores({"held_out_loss": apart}))["held_out_loss"]
+    assert (best.remedy, best.seeds, best.clear) == ("vanilla", 5, False)
+
+
+@pytest.mark.parametrize("seeds", [6, 9])
+def test_nothing_is_claimed_where_nothing_differs(seeds: int) -> None:
+    """The best is chosen and tested on the same seeds: 12 tests at 5 % each would claim in every second study."""
+    rng, studies, claimed = np.random.default_rng(seeds), 120, 0
+    for _ in range(studies):
+        shared = rng.standard_normal(seeds)
+        values = {q: {n: shared + rng.standard_normal(seeds) for n in NAMES} for q in ("growth_rate", "held_out_loss")}
+        best = remedies.bests(scores(values))
+        claimed += any(len(each.level) < each.others for each in best.values())
+    assert claimed / studies <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+def test_time_is_not_tested() -> None:
+    """What else the machine did while all seeds of one remedy ran is called a property of the remedy."""
+    apart = {name: np.arange(8) * 0.001 + i for i, name in enumerate(NAMES)}
+    best = remedies.bests(scores({"update_milliseconds": apart}))["update_milliseconds"]
+    assert best.remedy == "vanilla" and len(best.level) == 3
+
+
+def test_a_remedy_that_never_succeeds_is_not_the_best() -> None:
+    """A run whose budget ended counts as fast, or all that never succeed make the test fail."""
+    never = np.full(8, math.inf)
+    values = {"vanilla": never, "gru": 2.0 + 0.01 * np.arange(8), "lstm": 3.0 + 0.01 * np.arange(8), "residual": never}
+    best = remedies.bests(scores({"updates_to_success": values}))["updates_to_success"]
+    assert best.remedy == "gru"
+    assert math.isinf(remedies.QUALITIES["updates_to_success"].interval(pd.Series(never)).value)
+
+
+def test_rows_are_named_by_what_is_not_usual(make_study: Any) -> None:
+    """Two remedies share a name, or every name repeats what all of them have."""
+    data, facts, _ = show(remedies, make_study([
+        *runs({"vanilla": 0.5, "gru": 0.6, "lstm": 0.7}, clipping="norm:1.0"),
+        *runs({"vanilla": 0.4}, clipping="none"),
+        *runs({"lstm": 0.65}, clipping="norm:1.0", forget_bias=1.0),
+        *runs({"lstm": 0.66}, clipping="norm:1.0", chrono=6),
+    ]))  # fmt: skip
+    assert list(data["remedy"].cat.categories) == [
+        "lstm", "lstm (chrono T_max = 6)", "lstm (forget bias b = 1)", "gru", "vanilla", "vanilla (no clipping)",
+    ]  # fmt: skip
+    assert data["usual"].iloc[0] == "norm:1.0" and "Where a row says nothing else, it is norm:1.0." in facts["claims"]
+    settings = {json.dumps(json.loads(where), sort_keys=True) for where in data["where"]}
+    assert len(settings) == 6
+    claim = next(plain(each) for each in facts["claims"] if "held-out accuracy" in each)
+    assert claim.startswith("The held-out accuracy is highest for lstm: 71 % (")
+    render("remedies", facts=facts)
+
+
+def test_cost_is_the_time_of_a_run_over_the_updates_it_made(make_study: Any) -> None:
+    """A run that broke down after three updates counts as cheap."""
+    tables = make_study([*runs({"vanilla": 0.5}), *runs({"gru": 0.6}, breaks_at=2)])
+    data = remedies.frame(tables)
+    seconds = tables.read("timings", ["run_key", "seconds"])["seconds"].iloc[0]
+    cost = data[data["quality"] == "update_milliseconds"].groupby("remedy", observed=True)["value"].first()
+    assert cost["vanilla"] == pytest.approx(1000 * seconds / 8) and cost["gru"] == pytest.approx(1000 * seconds / 3)
+    broken = data[(data["quality"] == "held_out_accuracy") & (data["remedy"] == "gru")]
+    assert (broken["value"] == tables.read("runs", ["baseline_accuracy"])["baseline_accuracy"].dropna().iloc[0]).all()
+
+
+def test_one_way_of_training_is_compared_with_nothing(make_study: Any) -> None:
+    data, facts, _ = show(remedies, make_study(runs({"vanilla": 0.5})))
+    assert data.empty and not facts["drawn"]
+
+
+def test_every_dot_has_its_place(make_study: Any) -> None:
+    """A dot stands in another row, or the star is not the best mean."""
+    data, _, axes = show(remedies, make_study(runs({"vanilla": 0.3, "gru": 0.5, "lstm": 0.7})))
+    order = list(data["remedy"].cat.categories)
+    assert order == ["lstm", "gru", "vanilla"]
+    for ax, quality in zip(axes, data["quality"].cat.categories, strict=False):
+        dots = {line.get_gid(): line for line in ax.lines if str(line.get_gid()).startswith(f"{quality} ")}
+        for place, remedy in enumerate(order):
+            line = dots[f"{quality} {remedy}"]
+            own = data[(data["quality"] == quality) & (data["remedy"] == remedy)]["value"]
+            assert line.get_ydata()[0] == place
+            assert line.get_xdata()[0] == pytest.approx(remedies.QUALITIES[quality].interval(own).value)
+    stars = [line.get_gid() for ax in axes for line in ax.lines if line.get_marker() == "*"]
+    assert "held_out_accuracy lstm" in stars and len(stars) == data["quality"].nunique()
+    assert not [a for a, b in itertools.pairwise(axes) if a.get_ylim() != b.get_ylim()]
+
+
+def test_the_numbers_of_the_claims_are_computed_twice(make_study: Any) -> None:
+    """A mean, an interval or a count is that of other runs: an independent program finds another number."""
+    made = [
+        TRAINING | {"cell": c, "seed": s, "accuracy": a + 0.01 * s, "success_below": 0.3, "success": n is not None, "updates_to_success": n}
+        for c, a, times in (("vanilla", 0.4, (None, 4, None, 6)), ("gru", 0.6, (3, 4, 5, 6)), ("lstm", 0.8, (2, 3, 2, 4)))
+        for s, n in enumerate(times)
+    ]  # fmt: skip
+    tables = make_study(made)
+    facts = remedies.facts(remedies.frame(tables), tables.study)
+    frames = {name: pd.read_parquet(file) for name, file in tables.files.items()}
+    known = [a for claim in [facts["title"], *facts["claims"]] for _, a in addresses(claim)]
+    assert {a["where"].get("quality") for a in known} >= {
+        "updates_to_success",
+        "held_out_accuracy",
+        "update_milliseconds",
+    }
+    for address in known:
+        assert KINDS[address["kind"]](frames, address["where"]) == pytest.approx(address["value"], rel=1e-9), address
+    vanilla = remedies.QUALITIES["updates_to_success"].interval(pd.Series([math.inf, 4.0, math.inf, 6.0]))
+    assert vanilla.value == math.inf and (vanilla.low, vanilla.high) == (4.0, math.inf)

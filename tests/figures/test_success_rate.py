@@ -1,0 +1,115 @@
+"""The figure of success rates: counts, intervals, medians, verdicts and published marks, from synthetic runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from study.report import style
+from study.report.words import plain
+from tests.figures.drawn import Settings, lines, render, show
+
+success_rate = importlib.import_module("figures.success_rate")
+ASKED = {
+    "task": "temporal_order",
+    "loss_at": "last",
+    "updates": 1000,
+    "success_below": 0.01,
+    "record_every": 500,
+    "accuracy": 0.5,
+}
+
+
+def runs(chance: dict[str, dict[int, int]], seeds: int, **more: Any) -> list[Settings]:
+    """By rule and length, how many seeds succeed: the first ones, seed s after 100 (s + 1) updates."""
+    return [
+        {
+            **ASKED, **more, "clipping": rule, "sequence_length": T, "seed": seed,
+            "success": seed < count, "updates_to_success": 100 * (seed + 1) if seed < count else None,
+        }
+        for rule, by_length in chance.items() for T, count in by_length.items() for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def test_rates_have_wilsons_interval_and_medians_are_of_the_successful(make_study: Any) -> None:
+    """Runs are miscounted, an interval is another, or a run without success counts among the updates."""
+    tables = make_study(runs({"none": {10: 5, 20: 0}, "norm:1.0": {10: 5, 20: 3}}, seeds=5))
+    data, facts, axes = show(success_rate, tables)
+    assert data[["line", "sequence_length", "succeeded", "runs"]].values.tolist() == [
+        ["no clipping", 10, 5, 5], ["no clipping", 20, 0, 5], ["norm:1.0", 10, 5, 5], ["norm:1.0", 20, 3, 5],
+    ]  # fmt: skip
+    for row in data.itertuples():
+        interval = binomtest(row.succeeded, 5).proportion_ci(method="wilson")
+        np.testing.assert_allclose([row.low, row.high], [interval.low, interval.high], rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(data["median"], [300.0, np.nan, 300.0, 200.0])
+    assert plain(facts["title"]) == "5 of 10 runs succeed with no clipping and 8 of 10 with norm:1.0."
+    claims = " ".join(map(plain, facts["claims"]))
+    assert "fewer than 1 % of the held-out sequences wrongly, within 1 000 updates" in claims
+    assert "With no clipping runs succeed up to T = 10 (5 of 5, 57 % to 100 %)" in claims
+    assert "with norm:1.0 runs succeed up to T = 20 (3 of 5, 23 % to 88 %)" in claims
+    assert "Too few seeds to tell (5 seeds; at least six are needed) which succeeds more often." in claims
+    (rate,) = [container for container in axes[0].containers if container.lines[0].get_gid() == "rate norm:1.0"] or [
+        None
+    ]
+    drawn = (
+        rate.lines[0] if rate else next(line for line in axes[0].lines if np.array_equal(line.get_ydata(), [1.0, 0.6]))
+    ).get_ydata()
+    np.testing.assert_array_equal(drawn, [1.0, 0.6])
+    assert lines(axes[1], "budget")[0].get_ydata()[0] == 1000
+
+
+@pytest.mark.parametrize(
+    ("better", "claimed"), [(8, "norm:1.0 succeeds more often than no clipping"), (2, "no clear difference")]
+)
+def test_a_difference_is_claimed_where_a_test_says_so(make_study: Any, better: int, claimed: str) -> None:
+    """Two counts that chance explains are called different, or a clear difference is passed over."""
+    tables = make_study(runs({"none": {10: 1, 20: 0}, "norm:1.0": {10: better, 20: better}}, seeds=8))
+    _, facts, _ = show(success_rate, tables)
+    claims = " ".join(map(plain, facts["claims"]))
+    assert claimed in claims and ("more often" in claims) == (better == 8)
+
+
+def test_published_marks_stand_only_beside_their_settings(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published number is drawn beside runs of another setting, or not beside its own."""
+    known = {axis: value for axis, value in success_rate.PUBLISHED[0]["settings"].items() if axis != "omega"}
+    monkeypatch.setattr(success_rate, "PUBLISHED", ({**success_rate.PUBLISHED[0], "settings": known},))
+    theirs = {**known, "spectral_radius": None, "measured_radius": 1.0}
+    for change, marked in (
+        ({}, [50]),
+        ({"hidden_size": 64}, []),
+        ({"learning_rate": 0.1}, []),
+        ({"spectral_radius": 1.0}, []),
+    ):
+        own = runs({"norm:1.0": {50: 1, 60: 0}}, seeds=2, **({**theirs, **change}))
+        data, facts, axes = show(success_rate, make_study(own))
+        assert data.loc[data["published"].notna(), "sequence_length"].tolist() == marked
+        assert [x for line in lines(axes[0], "published") for x in line.get_xdata()] == marked
+        assert (
+            ("published" in facts["shown"])
+            == any("Published" in plain(claim) for claim in facts["claims"])
+            == bool(marked)
+        )
+
+
+def test_runs_without_a_threshold_of_success_show_nothing(make_study: Any) -> None:
+    """Runs that were asked for no success count as failures."""
+    plain_runs = [{**ASKED, "success_below": None, "seed": seed} for seed in range(2)]
+    assert success_rate.frame(make_study(plain_runs)).empty
+
+
+def test_many_panels_draw_on_both_screens(make_study: Any) -> None:
+    """Panels of several sweeps overlap, or a caption does not render."""
+    several = [
+        run for i, kind in enumerate(("gaussian", "orthogonal", "pascanu_tanh", "identity"))
+        for run in runs({"none": {10: i, 20: 0}, "norm:1.0": {10: 3, 20: i}}, seeds=3, initializer=kind, sweep=kind)
+    ]  # fmt: skip
+    tables = make_study(several)
+    _, facts, axes = show(success_rate, tables)
+    assert len(axes) == 8 and facts["drawn"]
+    assert "What would refute it" in render("success_rate", facts=facts)
+    with style.theme():
+        assert len(success_rate.draw(success_rate.frame(tables)).axes) == 8

@@ -1,0 +1,375 @@
+"""Remedies side by side: what each does to gradients at the start, to what is learnt, and to the cost of an update."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report.findings import Study
+from study.report.phrases import interval_words
+from study.report.words import (
+    LONGEST_TITLE,
+    few,
+    itemized,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    named,
+    number,
+    percent,
+    plain,
+    signed,
+    spelled,
+)
+from study.settings import described_axes
+from study.tables.columns import columns_of
+
+NOTHING = drawing.Nothing(
+    "This study does not train in two ways, so there are no remedies to compare.",
+    "Add sweeps with updates: 100 or more that differ in initializer, cell, forget_bias, clipping or optimizer.",
+)
+MOST_REMEDIES = 16
+SHARED = (*measures.NOT_COMPARED, "updates", "task")
+BEST, FAINT, UNTESTED = "#D55E00", "#9a9a9a", "#56748f"
+
+
+# ---- the columns of the figure
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What remedies are compared by.
+
+    Attributes:
+        label: its name in a sentence; ``heading`` above its panel.
+        ahead: what the best remedy is in it.
+        score: what is lower for the better remedy, from the values.
+        write: a value in words.
+        log: it is averaged, and drawn, as a logarithm.
+        tested: whether seeds are independent in it. How long a run takes depends on what else the machine does, for all its seeds alike.
+    """
+
+    label: str
+    heading: str
+    ahead: str
+    score: Callable[[pd.Series], pd.Series]
+    write: Callable[[float], str]
+    log: bool = False
+    tested: bool = True
+
+    def interval(self, values: pd.Series) -> statistics.Interval:
+        """Mean over seeds with its interval, of logarithms the geometric mean; where a value is infinite, the median."""
+        known = values.dropna().to_numpy(dtype=float)
+        if np.isinf(known).any():
+            return statistics.median(known)
+        if self.log:
+            return statistics.Interval(*(10.0**end for end in statistics.mean(np.log10(np.maximum(known, 1e-300)))))
+        return statistics.mean(known)
+
+
+def _least(values: pd.Series) -> pd.Series:
+    return np.log10(values.clip(lower=1e-300))
+
+
+def _signed(value: float) -> str:
+    return signed(value, 2)
+
+
+_SHORT = partial(number, digits=3)
+QUALITIES: dict[str, Quality] = {
+    "growth_rate": Quality("growth rate at the start", "growth rate at\nthe start (ln\nper step back)", "nearest to zero", pd.Series.abs, _signed),
+    "lyapunov_max": Quality("largest Lyapunov exponent", "Lyapunov\nexponent λ₁\n(ln per step)", "nearest to zero", pd.Series.abs, _signed),
+    "surviving_directions": Quality("number of surviving directions", "directions that\nkeep 1 % of\nthe gradient", "highest", pd.Series.__neg__, _SHORT),
+    "held_out_accuracy": Quality("held-out accuracy", "held-out\naccuracy", "highest", pd.Series.__neg__, percent),
+    "held_out_loss": Quality("held-out loss", "held-out\nloss", "lowest", _least, _SHORT, log=True),
+    "updates_to_success": Quality("number of updates to success", "updates to\nsuccess", "lowest", _least, _SHORT, log=True),
+    "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _SHORT, log=True, tested=False),
+}  # fmt: skip
+
+
+# ---- what is drawn
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """One row a run and quality: ``value``, and ``score``, which is lower for the better. ``remedy`` names the run's settings, the best result first.
+
+    Of several tasks it is that with the most runs. ``left_out`` names the remedies that there is no room for.
+    """
+    known = {column.name for column in columns_of("runs")}
+    asked = [name for name in QUALITIES if name in known]
+    end = (
+        "baseline_accuracy", "baseline_loss", "first_nonfinite_update", "held_out_accuracy", "held_out_loss", "updates_to_success",
+    )  # fmt: skip
+    runs = measures.trained(tables.runs(*dict.fromkeys([*asked, *end])))
+    if runs.empty:
+        return pd.DataFrame()
+    runs = runs[runs["task"] == runs["task"].value_counts(sort=True).index[0]]
+    axes = [axis for axis in described_axes() if axis not in SHARED and runs[axis].nunique(dropna=False) > 1]
+    groups = measures.grouped(runs, axes)
+    if len(groups) < 2:
+        return pd.DataFrame()
+    telling = measures.varied(runs, ("updates", "task"))  # enough for an address
+    timings = tables.read("timings", ["run_key", "seconds"]).drop_duplicates("run_key")
+    names, usual = _names([chosen for chosen, _ in groups])
+    rows = [_rows(name, {axis: chosen[axis] for axis in telling}, _with_costs(own, timings), asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
+    return _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
+
+
+def _names(settings: list[dict[str, Any]]) -> tuple[list[str], str]:
+    """A name for every remedy, and what goes without saying: the settings that more than half of them have."""
+    usual = {}
+    for axis in settings[0] if len(settings) > 2 else ():
+        values = [_plain(each[axis]) for each in settings]
+        commonest = max(values, key=values.count)
+        if axis != "cell" and commonest is not None and 2 * values.count(commonest) > len(values):
+            usual[axis] = commonest
+    short = [{a: v for a, v in each.items() if a not in usual or _plain(v) != usual[a]} for each in settings]
+    names = [name_of(each) if each else "as usual" for each in short]
+    if len(set(names)) < len(names):
+        return [name_of(each) for each in settings], ""
+    return names, listed(named(axis, value) for axis, value in usual.items()) if usual else ""
+
+
+def _plain(value: Any) -> Any:
+    return None if pd.isna(value) else value
+
+
+def _with_costs(runs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
+    """With ``update_milliseconds``, the wall time of a run over the updates that it made; the result of a run that broke down is what nothing learnt gets."""
+    runs = measures.results(runs).merge(timings, on="run_key", how="left")
+    made = runs["updates"].where(runs["first_nonfinite_update"].isna(), runs["first_nonfinite_update"] + 1)
+    made = runs["updates_to_success"].fillna(made)  # a run that succeeds ends there
+    metric = str(runs["metric"].iloc[0])
+    return runs.assign(update_milliseconds=1000.0 * runs["seconds"] / made, **{metric: runs["result"]})
+
+
+def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable[str]) -> pd.DataFrame:
+    """The values of one remedy, quality after quality; of those that no run has, none."""
+    where = json.dumps(
+        {axis: None if pd.isna(v) else getattr(v, "item", lambda v=v: v)() for axis, v in chosen.items()}
+    )
+    parts = []
+    for quality in [*asked, "update_milliseconds"]:
+        values = runs[quality].astype(float)
+        parts.append(pd.DataFrame({"quality": quality, "seed": runs["seed"], "value": values}))
+    return pd.concat(parts).assign(remedy=name, where=where, result=runs["result"].mean(), metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean())  # fmt: skip
+
+
+def _in_order(data: pd.DataFrame) -> pd.DataFrame:
+    """Sorted by result, with scores; of qualities that some remedy has, and of at most so many remedies."""
+    higher = data["metric"].iloc[0] == "held_out_accuracy"
+    order = data.groupby("remedy")["result"].first().sort_values(ascending=not higher, kind="stable").index.tolist()
+    left_out = order[MOST_REMEDIES:]
+    data = data[~data["remedy"].isin(left_out)]
+    succeeded = data["quality"].eq("updates_to_success")
+    if data.loc[succeeded, "value"].notna().any():
+        data.loc[succeeded, "value"] = data.loc[succeeded, "value"].fillna(math.inf)  # the budget ended
+        data = data[data["quality"].ne("held_out_loss") | data["metric"].eq("held_out_loss")]
+    data = data.dropna(subset=["value"])
+    present = [name for name in QUALITIES if (data["quality"] == name).any()]
+    data["score"] = pd.concat([QUALITIES[name].score(data.loc[data["quality"] == name, "value"]) for name in present])
+    data["remedy"] = pd.Categorical(data["remedy"], categories=order[:MOST_REMEDIES], ordered=True)
+    data["quality"] = pd.Categorical(data["quality"], categories=present, ordered=True)
+    data = data.sort_values(["quality", "remedy", "seed"], ignore_index=True)
+    return data.assign(left_out=few(left_out, 4) if left_out else "")
+
+
+# ---- which is best
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best remedy by one quality.
+
+    Attributes:
+        level: the remedies that are not clearly worse.
+        seeds: the fewest that it shares with another remedy.
+    """
+
+    remedy: str
+    level: list[str]
+    seeds: int
+    others: int
+
+    @property
+    def clear(self) -> bool:
+        return self.seeds >= statistics.FEWEST_SEEDS and not self.level
+
+
+def bests(data: pd.DataFrame) -> dict[str, Best]:
+    """The best by every quality. Every pair of remedies is compared by every quality, all judged together, for the best is chosen from the same seeds."""
+    tables = {
+        str(quality): rows.pivot_table(index="seed", columns="remedy", values="score", observed=True)
+        for quality, rows in data.groupby("quality", observed=True)
+    }
+    tested = {quality: wide for quality, wide in tables.items() if QUALITIES[quality].tested}
+    pairs = [(quality, a, b) for quality, wide in tested.items() for a, b in itertools.combinations(wide.columns, 2)]
+    with np.errstate(invalid="ignore"):
+        differences = [(tables[q][a] - tables[q][b]).dropna() for q, a, b in pairs]  # never on both sides says nothing
+    _, p = measures.judged([], differences)
+    worse = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() > 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
+    better = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() < 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
+    found = {}
+    for quality, wide in tables.items():
+        first = str(wide.clip(-1e300, 1e300).mean().idxmin())
+        others = [str(other) for other in wide.columns if other != first]
+        enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
+        level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
+        found[quality] = Best(first, level, min(enough), len(others))
+    return found
+
+
+# ---- what is said
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    best = bests(data)
+    title = _title(best, data["remedy"].nunique())
+    names = [QUALITIES[name].label for name in best]
+    alt = f"Dot plots of {listed(names)}, a row a remedy: {few(map(str, data['remedy'].cat.categories), 8)}. {plain(title)}"
+    usual = data["usual"].iloc[0]
+    claims = [f"Where a row says nothing else, it is {usual}." if usual else ""]
+    claims += [*(_claim(data, name, each) for name, each in best.items()), facets.not_drawn(data["left_out"].iloc[0])]
+    shown = [*best, *(["interval"] if data["seed"].nunique() > 1 else [])]
+    shown += ["clear"] if any(each.clear for each in best.values()) else []
+    return drawing.facts(title, alt, claims, shown)
+
+
+def _title(best: dict[str, Best], remedies: int) -> str:
+    best = {name: each for name, each in best.items() if QUALITIES[name].tested}
+    if max(each.seeds for each in best.values()) < statistics.FEWEST_SEEDS:
+        return f"Too few seeds to tell which of {_count(remedies)} remedies is best: at least {spelled(statistics.FEWEST_SEEDS)} are needed."
+    clear: dict[str, list[str]] = {}
+    for name, each in best.items():
+        if each.clear:
+            clear.setdefault(each.remedy, []).append(QUALITIES[name].label)
+    if not clear:
+        return f"Of {_count(remedies)} remedies, none is clearly ahead of all others by any measure."
+    if len(clear) == 1 and len(next(iter(clear.values()))) == len(best):
+        return f"Of {_count(remedies)} remedies, {next(iter(clear))} is clearly the best by every measure."
+    text = f"Clearly best: {itemized(f'{remedy} in {listed(labels)}' for remedy, labels in clear.items())}."
+    if len(text) <= LONGEST_TITLE:
+        return text
+    by = sum(map(len, clear.values()))
+    return f"By {by} of {len(best)} measures one of {_count(remedies)} remedies is clearly the best, and it is not always the same."
+
+
+def _count(remedies: int) -> str:
+    return marked_count(remedies, "remedies")
+
+
+def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
+    """Which remedy is the best by one measure, by how much, and whether that is clear."""
+    quality = QUALITIES[name]
+    rows = data[(data["quality"] == name) & (data["remedy"] == best.remedy)]
+    interval, where = quality.interval(rows["value"]), json.loads(rows["where"].iloc[0])
+    value = marked(quality.write(interval.value), "remedy_value", interval.value, quality=name, **where)
+    spread = interval_words(interval, quality.write, "remedy", quality=name, **where)
+    spread = f" ({spread}, a 95 % interval)" if spread else ""
+    said = f"The {quality.label} is {quality.ahead} for {best.remedy}: {value}{spread}"
+    if not best.others or not quality.tested:
+        return f"{said}."
+    if best.seeds < statistics.FEWEST_SEEDS:
+        return f"{said}. Too few seeds to tell whether that is chance."
+    if best.clear:
+        return f"{said}, clearly ahead of {'the other' if best.others == 1 else 'all others'}."
+    return f"{said}, not clearly ahead of {few(best.level, 3)}."
+
+
+# ---- how it is drawn
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    best, remedies = bests(data), list(data["remedy"].cat.categories)
+    across = layout.columns(len(best))
+    names = [layout.wrapped(name, 26) for name in remedies]
+    row = 0.3 if any("\n" in name for name in names) else 0.27
+    figure, axes = layout.grid(len(best), across, row * len(remedies) + 0.55, 1.5, sharex=False, sharey=True)
+    for i, (ax, name) in enumerate(zip(axes, best, strict=True)):
+        _panel(ax, data[data["quality"] == name], name, best[name], remedies)
+        ax.set_title(QUALITIES[name].heading, loc="left", fontsize=9, va="bottom")
+        ax.tick_params(labelleft=i % across == 0, length=0, axis="y")
+    axes[0].set_ylim(len(remedies) - 0.5, -0.5)
+    for ax in axes[::across]:
+        ax.set_yticks(range(len(remedies)), names)
+    figure.legend(handles=_legend(best), loc="outside lower center", ncols=2 if layout.on_phone() else 4)
+    return figure
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[str]) -> None:
+    """A dot a remedy, with its interval; the best is a star, and what is clearly worse is faint."""
+    quality = QUALITIES[name]
+    ends: list[float] = []
+    for place, remedy in enumerate(remedies):
+        own = rows[rows["remedy"] == remedy]
+        if own.empty:
+            continue
+        interval = quality.interval(own["value"])
+        known = [end for end in interval if math.isfinite(end)]
+        ends += known
+        if not math.isfinite(interval.value):
+            ax.annotate("never", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9)
+            continue
+        first = remedy == best.remedy
+        level = remedy in best.level or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
+        colour = BEST if first else FAINT if not level else style.INK if quality.tested else UNTESTED
+        low, high = (end if math.isfinite(end) else interval.value for end in interval[1:])
+        ax.plot([low, high], [place, place], color=colour, lw=1.6, solid_capstyle="butt", zorder=2, gid="interval")
+        ax.plot(
+            interval.value, place, color=colour, marker="*" if first else "o", ms=11 if first else 5.5, ls="",
+            mfc=colour if first or level else "white", mew=1.2 if not first else 0.0, zorder=3, gid=f"{name} {remedy}",
+        )  # fmt: skip
+    _scale(ax, name, ends, float(rows["baseline"].iloc[0]), str(rows["metric"].iloc[0]))
+    for place in range(len(remedies)):
+        ax.axhline(place, color="#eeeeee", lw=0.8, zorder=0)
+
+
+def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str) -> None:
+    """The x axis: a line at zero, or at what nothing learnt gets, and few ticks."""
+    if name in ("growth_rate", "lyapunov_max"):
+        ax.axvline(0.0, color="#777777", lw=0.9, zorder=1)
+    if name == metric and math.isfinite(baseline):
+        ax.axvline(baseline, color="#777777", lw=1.1, ls=(0, (4, 3)), zorder=1, gid="baseline")
+    if QUALITIES[name].log and ends and 0.0 < 10.0 * min(ends) < max(ends):
+        ax.set_xscale("log")
+        low, high = min(ends) / 1.15, max(ends) * 1.15
+        ax.set_xlim(low, high)
+    else:
+        ax.margins(x=0.12)
+    locator = LogLocator() if ax.get_xscale() == "log" else MaxNLocator(3, steps=[1, 2, 5, 10])
+    low, high = ax.get_xlim()
+    inside = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+    ax.set_xticks(inside[:: math.ceil(len(inside) / 3)] if inside else [])  # names of more would touch each other
+    ax.xaxis.set_minor_locator(NullLocator())
+    percents = name == "held_out_accuracy"
+    ax.xaxis.set_major_formatter(
+        PercentFormatter(1.0, 0, " %") if percents else FuncFormatter(lambda value, _: number(value))
+    )
+
+
+def _legend(best: dict[str, Best]) -> list[Line2D]:
+    enough = any(each.seeds >= statistics.FEWEST_SEEDS for each in best.values())
+    handles = [Line2D([], [], color=BEST, marker="*", ms=11, ls="", label="best mean of the column")]
+    level = "not clearly worse" if enough else "another remedy"
+    handles.append(Line2D([], [], color=style.INK, marker="o", ms=5.5, ls="", label=level))
+    if enough:
+        handles.append(Line2D([], [], color=FAINT, marker="o", mfc="white", ms=5.5, ls="", label="clearly worse"))
+    if not all(QUALITIES[name].tested for name in best):
+        handles.append(Line2D([], [], color=UNTESTED, marker="o", ms=5.5, ls="", label="not tested"))
+    return handles

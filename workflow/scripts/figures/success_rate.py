@@ -1,0 +1,338 @@
+"""How many runs succeed, by the length of the sequences, and how many updates that takes."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report.findings import Study
+from study.report.phrases import effect_words, interval_words, over_settings, too_few
+from study.report.words import capital, few, in_order, listed, marked, marked_count, named, number, percent, plain
+from study.settings import axis_label
+
+NOTHING = drawing.Nothing(
+    "No run of this study says what counts as success.",
+    "Add a sweep with updates: 1000 or more, a task such as temporal_order, and success_below: 0.01.",
+)
+RULES = ("clipping", "omega")  # what is done to the gradient makes a line, together with what the study asks about
+MOST_PANELS = 9
+# Published: with these settings, so many of so many runs succeeded at these lengths, within ``updates``.
+PASCANU = "Pascanu, Mikolov & Bengio 2013"
+PUBLISHED: tuple[dict[str, Any], ...] = (
+    {
+        "source": PASCANU,
+        "settings": {
+            "task": "temporal_order", "activation": "tanh", "initializer": "pascanu_tanh", "spectral_radius": None, "hidden_size": 50,
+            "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.01, "clipping": "norm:1.0", "omega": 4.0, "success_below": 0.01,
+        },
+        "lengths": (50, 100, 150, 200), "succeeded": 5, "runs": 5, "updates": 5_000_000,
+    },
+)  # fmt: skip
+
+
+# ---- what is drawn
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """One row a panel, line and length: ``rate`` with its interval, ``median`` of the updates to success with its, ``published``."""
+    data = facets.trained_panels(tables.study, within, MOST_PANELS)
+    if data.empty or data["success"].isna().all():
+        return pd.DataFrame()
+    data = data[data["success"].notna()].assign(line=lambda runs: _lines(tables.study, runs))
+    rows = [_row(rows) for _, rows in data.groupby(["panel", "line", "sequence_length"], observed=True, sort=True)]
+    found = pd.DataFrame(rows)
+    for name in ("panel", "line"):
+        found[name] = pd.Categorical(found[name], data[name].cat.categories, ordered=True).remove_unused_categories()
+    return found.assign(left_out=data["left_out"].iloc[0]).sort_values(
+        ["panel", "line", "sequence_length"], ignore_index=True
+    )
+
+
+def within(part: measures.Part) -> list[str | None]:
+    """The axes that one panel shows: lines and x."""
+    return [*line_axes(part), "sequence_length"]
+
+
+def line_axes(part: measures.Part) -> list[str]:
+    """What tells lines apart: what is done to the gradient, and what the study asks about."""
+    asked = [part.column] if part.column and part.column != "sequence_length" else []
+    return list(dict.fromkeys([*asked, *(axis for axis in RULES if axis in part.axes)]))
+
+
+def _lines(study: Study, runs: pd.DataFrame) -> pd.Categorical:
+    """Every run's line: in words, in the order of its settings."""
+    axes = list(dict.fromkeys(axis for part in study.trained_parts for axis in line_axes(part)))
+    if not axes:
+        return pd.Categorical(["all runs"] * len(runs), ["all runs"], ordered=True)
+    order = in_order(runs[axes].drop_duplicates(), axes)
+    words = [", ".join(named(axis, value) for axis, value in row.items()) for row in order.to_dict("records")]
+    by_key = dict(zip(map(_key, order.itertuples(index=False)), words, strict=True))
+    return pd.Categorical([by_key[_key(row)] for row in runs[axes].itertuples(index=False)], words, ordered=True)
+
+
+def _key(values: Any) -> tuple[Any, ...]:
+    return tuple(None if pd.isna(value) else value for value in values)
+
+
+def _row(runs: pd.DataFrame) -> dict[str, Any]:
+    """What the runs of one length of a line say, a seed being what is independent."""
+    success, first = runs["success"].astype(float), runs.iloc[0]
+    seeds = int(runs["seed"].nunique())
+    rate = statistics.proportion(float(success.mean()), seeds)
+    took = statistics.median(runs.loc[runs["success"].astype(bool), "updates_to_success"].to_numpy(dtype=float))
+    published = next((each for each in PUBLISHED if _is_of(first, each)), None)
+    return {
+        "panel": first["panel"], "line": first["line"], "part": int(first["part"]), "sequence_length": int(first["sequence_length"]),
+        "runs": len(runs), "succeeded": int(success.sum()), "seeds": seeds, "rate": rate.value, "low": rate.low, "high": rate.high,
+        "median": took.value, "median_low": took.low, "median_high": took.high, "budget": int(runs["updates"].max()),
+        "below": float(first["success_below"]), "task": str(first["task"]),
+        "published": math.nan if published is None else published["succeeded"] / published["runs"],
+    }  # fmt: skip
+
+
+def _is_of(run: pd.Series, published: dict[str, Any]) -> bool:
+    """Whether a run's settings are the published ones, but for the number of updates."""
+    if run["sequence_length"] not in published["lengths"]:
+        return False
+    return all(
+        axis in run and (pd.isna(run[axis]) if value is None else run[axis] == value)
+        for axis, value in published["settings"].items()
+    )
+
+
+# ---- what is said
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    text = _headline(data)
+    names = facets.alt_list(data["panel"].cat.categories)
+    alt = f"Line charts of the share of runs that succeed, and of the median number of updates to success, against T{names}. {text}"
+    claims = [
+        _what_counts(data),
+        *_by_panel(data),
+        *_verdicts(study),
+        _published(data),
+        facets.not_drawn(str(data["left_out"].iloc[0])),
+    ]
+    shown = [
+        name
+        for name, there in (("published", data["published"].notna()), ("updates", data["median"].notna()))
+        if there.any()
+    ]
+    return drawing.facts(text, alt, claims, shown)
+
+
+def _headline(data: pd.DataFrame) -> str:
+    """20 of 30 runs succeed with norm:1.0, 5 of 30 with no clipping."""
+    counts = [
+        f"{_count(rows, line=str(line))} with {line}" if line != "all runs" else _count(rows)
+        for line, rows in data.groupby("line", observed=True)
+    ]
+    if len(counts) > 4:
+        counts = [_count(data)]
+    first, *more = counts
+    text = f"{first.replace(' with ', ' runs succeed with ', 1) if ' with ' in first else f'{first} runs succeed'}"
+    return f"{listed([text, *more])}."
+
+
+def _count(rows: pd.DataFrame, **where: Any) -> str:
+    succeeded, runs = int(rows["succeeded"].sum()), int(rows["runs"].sum())
+    return f"{marked_count(succeeded, 'succeeded', **where)} of {marked_count(runs, 'runs_to_succeed', **where)}"
+
+
+def _what_counts(data: pd.DataFrame) -> str:
+    """What success is, and how long a run may take for it."""
+    below, budgets = data["below"].unique(), sorted(data["budget"].unique())
+    share = listed([f"{number(100 * each, 3)} %" for each in sorted(below)], "or")
+    updates = listed(
+        [marked(f"{budget:,}".replace(",", " "), "setting", budget, axis="updates") for budget in budgets], "or"
+    )
+    return (
+        f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, within {updates} updates."
+    )
+
+
+def _by_panel(data: pd.DataFrame) -> list[str]:
+    """Up to which length any run of a line succeeds, and how many do there, with Wilson's interval."""
+    said = []
+    for panel, rows in data.groupby("panel", observed=True):
+        phrases = []
+        for line, at in rows.groupby("line", observed=True):
+            with_line = "" if line == "all runs" else f"with {line} "
+            some = at[at["succeeded"] > 0]
+            if some.empty:
+                phrases.append(f"{with_line}no run succeeds")
+                continue
+            last = some.loc[some["sequence_length"].idxmax()]
+            where = {"panel": str(panel), "line": str(line), "sequence_length": int(last["sequence_length"])}
+            interval = statistics.Interval(last["rate"], last["low"], last["high"])
+            phrases.append(
+                f"{with_line}runs succeed up to T = {marked_count(last['sequence_length'], 'setting', axis='sequence_length')}"
+                f" ({_count(last.to_frame().T, **where)}, {interval_words(interval, percent, 'success_rate', **where)})"
+            )
+        name = f"{panel}: " if data["panel"].nunique() > 1 else ""
+        said.append(capital(f"{name}{'; '.join(phrases)}."))
+    return said
+
+
+def _verdicts(study: Study) -> list[str]:
+    """Whether the lines differ, part by part, judged with all comparisons of the study."""
+    texts: dict[str, tuple[str, list[str]]] = {}  # by the text without addresses: the text, and the parts that it is of
+    for part in study.trained_parts:
+        if part.column is not None and part.column != "sequence_length":
+            for text in _verdict(part.column, part, study.of(part, part.column, "success", pooled=True)):
+                texts.setdefault(plain(text), (text, []))[1].append(facets.part_name(part, study.trained_parts))
+    return [f"{text}{f' ({listed(names)})' if any(names) else ''}." for text, names in texts.values()]
+
+
+def _verdict(axis: str, part: measures.Part, compared: list[measures.Comparison]) -> list[str]:
+    """Of one part: which value succeeds more often, or that nothing is clear."""
+    clear = []
+    for each in (each for each in compared if each.better):
+        sign = 1.0 if each.better == "a" else -1.0
+        better, worse = (each.a, each.b) if sign > 0 else (each.b, each.a)
+        by = f"by {effect_words(each, sign)}{over_settings(each)}"
+        clear.append(f"{named(axis, better)} succeeds more often than {named(axis, worse)}: {by}")
+    if clear or not compared:
+        return clear[:3]
+    if all(each.verdict == "few" for each in compared):
+        return [f"{too_few(compared[0])} which succeeds more often"]
+    values = few(dict.fromkeys(named(axis, value) for value in part.columns), 4)
+    return [f"Between {values} there is no clear difference in how often they succeed"]
+
+
+def _published(data: pd.DataFrame) -> str:
+    """What others found with the same settings, and within how many updates."""
+    rows = data[data["published"].notna()]
+    if rows.empty:
+        return ""
+    known = PUBLISHED[0]
+    lengths = listed([str(T) for T in sorted(rows["sequence_length"].unique())])
+    budget = int(rows["budget"].max())
+    ours = f"{_count(rows)} of ours do, within {budget:,} updates".replace(",", " ")
+    return (
+        f"Published ({known['source']}): {known['succeeded']} of {known['runs']} runs with {rows['line'].iloc[0]} succeed at T = {lengths}, "
+        f"within {known['updates']:,} updates; {ours}.".replace(
+            f"{known['updates']:,}", f"{known['updates']:,}".replace(",", " ")
+        )
+    )
+
+
+# ---- how it is drawn
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    panels, lines = list(data["panel"].cat.categories), list(data["line"].cat.categories)
+    columns = layout.columns(min(3, len(panels)))
+    bands = math.ceil(len(panels) / columns)
+    figure, axes = layout.grid(2 * bands * columns, columns, height=2.2, extra=1.6, sharex=False)
+    paint = {line: (style.CATEGORIES[i % len(style.CATEGORIES)], style.marker(i)) for i, line in enumerate(lines)}
+    if len(lines) > 1 and "no clipping" in lines[0]:  # ink for none, as everywhere
+        paint = {
+            line: (style.INK if i == 0 else style.CATEGORIES[i - 1], style.marker(i)) for i, line in enumerate(lines)
+        }
+    took = data["median_high"].fillna(data["median"]).max(), data["median_low"].fillna(data["median"]).min()
+    for i, panel in enumerate(panels):
+        band, column = divmod(i, columns)
+        above, below = axes[2 * band * columns + column], axes[(2 * band + 1) * columns + column]
+        rows = data[data["panel"] == panel]
+        _rates(above, rows, paint)
+        _updates(below, rows, paint, took)
+        if len(panels) > 1:
+            layout.panel_title(above, str(panel), 30)
+        for ax in (above, below):
+            _lengths(ax, rows)
+            ax.tick_params(labelleft=column == 0)
+        below.set_xlabel(axis_label("sequence_length"))
+        above.set_ylabel("runs that succeed" if column == 0 else "")
+        below.set_ylabel("median updates\nto success" if column == 0 else "")
+    for unused in range(len(panels), bands * columns):
+        for half in (0, 1):
+            axes[(2 * (bands - 1) + half) * columns + unused % columns].remove()
+    figure.legend(
+        handles=_legend(data, paint),
+        loc="outside lower center",
+        ncols=1 if layout.on_phone() else min(4, len(lines) + 2),
+    )
+    return figure
+
+
+def _shift(rows: pd.DataFrame, place: int, count: int) -> float:
+    """So much to the side that bars of several lines do not hide each other."""
+    lengths = np.sort(rows["sequence_length"].unique())
+    least = float(np.diff(lengths).min()) if len(lengths) > 1 else 1.0
+    return (place - (count - 1) / 2) * 0.1 * least
+
+
+def _rates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
+    for i, (line, (colour, marker)) in enumerate(paint.items()):
+        at = rows[rows["line"] == line]
+        if at.empty:
+            continue
+        x = at["sequence_length"] + _shift(rows, i, len(paint))
+        reach = np.abs(at[["low", "high"]].to_numpy().T - at["rate"].to_numpy())
+        ax.errorbar(
+            x, at["rate"], yerr=reach, color=colour, marker=marker, ms=6, mec="white", mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5,
+            clip_on=False, zorder=3, gid=f"rate {line}",
+        )  # fmt: skip
+        known = at[at["published"].notna()]
+        if known.empty:  # a line without points would have a place at the corner
+            continue
+        ax.plot(
+            known["sequence_length"], known["published"], ls="", marker="*", ms=13, mfc="none", mec=colour, mew=1.4, clip_on=False, zorder=4,
+            gid="published",
+        )  # fmt: skip
+    ax.set_ylim(-0.04, 1.04)
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, 0, " %"))
+
+
+def _updates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]], took: tuple[float, float]) -> None:
+    """On a logarithmic scale, the same in all panels, with the budget as a line."""
+    budget = float(rows["budget"].max())
+    high, low = (end if math.isfinite(end) else budget for end in took)
+    ax.set_yscale("log")
+    ax.set_ylim(min(low, budget / 4) / 1.4, max(high, budget) * 1.4)
+    ax.axhline(budget, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="budget")
+    for i, (line, (colour, marker)) in enumerate(paint.items()):
+        at = rows[(rows["line"] == line) & rows["median"].notna()]
+        if at.empty:
+            continue
+        ends = at[["median_low", "median_high"]].to_numpy().T
+        reach = np.nan_to_num(np.abs(ends - at["median"].to_numpy()))
+        ax.errorbar(
+            at["sequence_length"] + _shift(rows, i, len(paint)), at["median"], yerr=reach, color=colour, marker=marker, ms=6, mec="white",
+            mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5, zorder=3, gid=f"updates {line}",
+        )  # fmt: skip
+    if rows["median"].isna().all():
+        ax.text(0.5, 0.4, "no run succeeds", transform=ax.transAxes, ha="center", color="#555555", gid="none")
+    layout.plain_log_ticks(ax)
+
+
+def _lengths(ax: Axes, rows: pd.DataFrame) -> None:
+    lengths = np.sort(rows["sequence_length"].unique())
+    margin = 0.08 * (lengths[-1] - lengths[0]) or 1.0
+    ax.set_xlim(lengths[0] - margin, lengths[-1] + margin)
+    ax.set_xticks(facets.spread(list(lengths), 6))
+
+
+def _legend(data: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ms=7, mec="white", lw=1.8, label=line)
+        for line, (colour, marker) in paint.items()
+    ]
+    grey: dict[str, Any] = {"color": "#777777"}
+    handles.append(Line2D([], [], lw=1.2, ls=(0, (4, 3)), label="updates that a run has", **grey))
+    if data["published"].notna().any():
+        handles.append(Line2D([], [], ls="", marker="*", ms=12, mfc="none", label=f"published ({PASCANU})", **grey))
+    return handles
