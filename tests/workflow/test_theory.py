@@ -104,7 +104,6 @@ def test_a_row_has_the_biases_and_the_scale_of_its_setting() -> None:
         "activation": "tanh",
         "initializer": "gaussian",
         "task": "white_noise",
-        "input_correlation": 0.0,
     }
     setting |= {
         "sweep": "one",
