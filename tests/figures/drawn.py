@@ -192,7 +192,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
                                           "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
                                           **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
-    for update in range(max(1, settings["updates"])):
+    for update in range(given.get("ends_at") or max(1, settings["updates"])):
         ends = update == broken
         norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
         limit = (

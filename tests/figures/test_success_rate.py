@@ -73,18 +73,30 @@ def test_a_difference_is_claimed_where_a_test_says_so(make_study: Any, better: i
     assert claimed in claims and ("more often" in claims) == (better == 8)
 
 
-def test_published_marks_stand_only_beside_their_settings(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_how_many_succeed(make_study: Any) -> None:
+    """The answer in short says nothing of success, or counts other runs than the figure."""
+    tables = make_study(runs({"none": {10: 1, 20: 0}, "norm:1.0": {10: 8, 20: 4}}, seeds=8))
+    said = " ".join(map(plain, tables.study.answer))
+    low, high = (round(100 * end) for end in binomtest(6, 8).proportion_ci(method="wilson"))
+    few, some = (
+        (2 / 16 + 1.96**2 / 8 + side * 1.96 * (4 / 8 * (15 / 256) + (1.96 / 8) ** 2) ** 0.5) / 2 / (1 + 1.96**2 / 8)
+        for side in (-1, 1)
+    )
+    assert (
+        f"1 of 16 runs with no clipping succeed ({round(100 * few)} % to {round(100 * some)} %) and 12 of 16 with norm:1.0 ({low} % to {high} %), within 1000 updates"
+        in said
+    )
+    assert "The median success takes 300." in said
+    none = " ".join(map(plain, make_study(runs({"none": {10: 0}}, seeds=2)).study.answer))
+    assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
+
+
+def test_published_marks_stand_only_beside_their_settings(make_study: Any) -> None:
     """A published number is drawn beside runs of another setting, or not beside its own."""
-    known = {axis: value for axis, value in success_rate.PUBLISHED[0]["settings"].items() if axis != "omega"}
-    monkeypatch.setattr(success_rate, "PUBLISHED", ({**success_rate.PUBLISHED[0], "settings": known},))
-    theirs = {**known, "spectral_radius": None, "measured_radius": 1.0}
-    for change, marked in (
-        ({}, [50]),
-        ({"hidden_size": 64}, []),
-        ({"learning_rate": 0.1}, []),
-        ({"spectral_radius": 1.0}, []),
-    ):
-        own = runs({"norm:1.0": {50: 1, 60: 0}}, seeds=2, **({**theirs, **change}))
+    theirs = success_rate.PUBLISHED[0]["settings"]
+    others: list[Settings] = [{"hidden_size": 64}, {"learning_rate": 0.1}, {"spectral_radius": 1.0}, {"omega": 0.0}]
+    for change, marked in (({}, [50]), *((other, []) for other in others)):
+        own = runs({"norm:1.0": {50: 1, 60: 0}}, seeds=2, **{**theirs, **change})
         data, facts, axes = show(success_rate, make_study(own))
         assert data.loc[data["published"].notna(), "sequence_length"].tolist() == marked
         assert [x for line in lines(axes[0], "published") for x in line.get_xdata()] == marked
@@ -95,10 +107,39 @@ def test_published_marks_stand_only_beside_their_settings(make_study: Any, monke
         )
 
 
+def test_a_regulariser_makes_a_line_of_its_own(make_study: Any) -> None:
+    """Runs with and without Ω are one line, or those without it are said to have a weight of zero."""
+    both = [run for omega in (0.0, 4.0) for run in runs({"none": {10: 1}, "norm:1.0": {10: 2}}, seeds=2, omega=omega)]
+    data, _, _ = show(success_rate, make_study(both))
+    assert list(data["line"]) == [
+        "no clipping",
+        "no clipping and Ω weight = 4",
+        "norm:1.0",
+        "norm:1.0 and Ω weight = 4",
+    ]
+
+
 def test_runs_without_a_threshold_of_success_show_nothing(make_study: Any) -> None:
     """Runs that were asked for no success count as failures."""
     plain_runs = [{**ASKED, "success_below": None, "seed": seed} for seed in range(2)]
     assert success_rate.frame(make_study(plain_runs)).empty
+
+
+def test_a_run_that_ended_at_its_success_keeps_its_loss(make_study: Any) -> None:
+    """A median over the runs that still train is that of the slow ones, or a run that succeeded counts as one that learnt nothing."""
+    curves = importlib.import_module("figures.learning_curves")
+    early = [
+        {**ASKED, "updates": 40, "record_every": 1, "ends_at": 12 if seed == 0 else None, "seed": seed,
+         "success": seed == 0, "updates_to_success": 12 if seed == 0 else None} for seed in range(2)
+    ]  # fmt: skip
+    tables = make_study(early)
+    data = curves.frame(tables)
+    (ended,) = data.loc[data["seed"] == 0, "run_key"].unique()
+    own = data[data["run_key"] == ended].sort_values("update")
+    assert own["update"].max() > 38 and own.loc[own["update"] > 12, "loss"].nunique() == 1
+    assert own["last_loss"].iloc[0] == pytest.approx(np.median([2.0 / (1 + u) for u in range(2, 12)]))
+    facts = curves.facts(data, tables.study)
+    assert "keeps its last loss" in render("learning_curves", facts=facts)
 
 
 def test_many_panels_draw_on_both_screens(make_study: Any) -> None:

@@ -13,7 +13,7 @@ import yaml
 import rnn_core as rc
 from study.config import approval
 from study.config.idle import without_effect
-from study.cost import model
+from study.cost import model, outlook
 from study.data import intake, task_file
 from study.plan import Block, as_list
 from study.report import reader
@@ -89,6 +89,14 @@ def test_the_plan_counts_looks_steps_and_rows() -> None:
     assert once.memory_mb < larger.memory_mb and once.memory_mb > model.RATES["job_mb"]
 
 
+def test_the_plan_says_that_runs_may_end_early() -> None:
+    """A plan of twenty minutes ends after ten, and nobody knows why; or it says so of runs that cannot."""
+    assert outlook.ends_early(GRID | {"validate_every": 10}) and outlook.ends_early(
+        GRID | {"validate_every": [None, 10]}
+    )
+    assert not outlook.ends_early(GRID) and not outlook.ends_early({"validate_every": 10})
+
+
 def test_curves_take_rows_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of runs with a row every 70 updates, a curve asks for updates between them and stays empty."""
     asked: list[Any] = []
@@ -110,6 +118,9 @@ def test_a_baseline_of_the_users_own_sequences_reaches_the_run(tmp_path: Path) -
         "file": "mine.csv", "sequence": "id", "inputs": ["x"], "targets": ["y"], "loss": "softmax_cross_entropy", "loss_at": "last",
         "baseline": 0.25,
     }  # fmt: skip
+    assert (
+        intake.task_of("permuted_digits", None, None).report[0].startswith("the permuted digits of scikit-learn: 1,797")
+    )
     task = intake.task_of("mine", described, tmp_path)
     assert any(line.startswith("baseline: 0.25") for line in task.report)
     file = tmp_path / "s" / "sequences" / "mine.npz"

@@ -1,6 +1,5 @@
 """Read the sequences of one task that is not generated; check, split and store them for the runs, with a report."""
 
-from pathlib import Path
 from typing import Any
 
 from study.data import intake, task_file
@@ -10,7 +9,7 @@ from study.job import running
 
 def main(snakemake: Any) -> None:
     task, described = snakemake.wildcards.task, snakemake.params.described
-    read = intake.task_of(task, described, Path(snakemake.params.folder))
+    read = intake.task_of(task, described, snakemake.params.folder)
     task_file.save_task(read, **dict(snakemake.output.items()))
 
 

@@ -61,9 +61,24 @@ def _binned(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     wide = wide.reindex(range(-(-updates // width)))
     ends = runs.drop_duplicates("run_key").set_index("run_key")["first_nonfinite_update"].reindex(wide.columns)
     ended = wide.index.to_numpy()[:, None] >= (ends.to_numpy(dtype=float) // width)[None, :]  # nan: never
-    by_bin = wide.mask(ended, np.inf).melt(ignore_index=False, value_name="loss").reset_index().dropna(subset=["loss"])
+    by_bin = (
+        _held(wide, runs, width)
+        .mask(ended, np.inf)
+        .melt(ignore_index=False, value_name="loss")
+        .reset_index()
+        .dropna(subset=["loss"])
+    )
     by_bin["update"] = by_bin.pop("bin") * width + (width - 1) / 2
     return runs.merge(by_bin, on="run_key", how="left")
+
+
+def _held(wide: pd.DataFrame, runs: pd.DataFrame, width: int) -> pd.DataFrame:
+    """A run that ended at its success keeps its last loss: else a median would be that of the runs that have not learnt yet."""
+    took = (
+        runs.drop_duplicates("run_key").set_index("run_key")["updates_to_success"].reindex(wide.columns).astype(float)
+    )
+    after = wide.index.to_numpy()[:, None] > ((took.to_numpy() - 1) // width)[None, :]  # nan: never
+    return wide.where(~after, wide.ffill())
 
 
 def _first_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
@@ -73,10 +88,11 @@ def _first_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
 
 
 def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
-    """By run, the median loss of its last updates; of one that broke down nothing is asked."""
+    """By run, the median loss of the last updates that have a row; of one that broke down nothing is asked."""
+    ended = runs["updates_to_success"].astype(float).fillna(runs["updates"])
     where: reader.Filter = [
-        [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST)]
-        for updates, own in runs.groupby("updates")
+        [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST * int(every))]
+        for (updates, every), own in runs.groupby([ended, "record_every"])
     ]
     rows = tables.read("updates", ["run_key", "update", "loss"], where).drop_duplicates(["run_key", "update"])
     return rows.groupby("run_key")["loss"].median()
@@ -146,6 +162,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["broken"] if broken else []),
         *(["band"] if _banded(data) else []),
         *(["same"] if coincident else []),
+        *(["succeeded"] if data["updates_to_success"].notna().any() else []),
     ]
     return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import listed, marked, number, signed
+from study.report.words import listed, marked, number, plain, signed
 
 NOTHING = drawing.Nothing(
     "No run of this study with ρ below 1 recorded how far its last state moves with a weight.",
@@ -61,17 +61,14 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Three charts against one minus the spectral radius, smaller to the right: the growth rate of the backward signal, the size of the state, "
         f"and the sensitivity of the state to a weight, measured and predicted. {title}"
     )
-    claims = [
-        *(_power(rows, str(panel), _named(data)) for panel, rows in _kinds(data)),
-        _deviation(data),
-        facets.left_out(data),
-    ]
+    said = [*_power_sentences(data), _deviation(data)]
+    claims = [*said, facets.left_out(data)]
     shown = [
         *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
         *(["kinds"] if _named(data) else []),
         *(["networks"] if data.groupby(["panel", "forgetting"], observed=True).size().max() > 1 else []),
     ]
-    return drawing.facts(title, alt, claims, shown)
+    return drawing.facts(title, alt, claims, shown, answer=said)
 
 
 def _kinds(data: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
@@ -118,22 +115,28 @@ def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
     return np.asarray(table.to_numpy(dtype=float) @ x / (x @ x))
 
 
-def _power(rows: pd.DataFrame, panel: str, named: bool) -> str:
+def _power_sentences(data: pd.DataFrame) -> list[str]:
+    """A sentence for every kind; kinds of which the same is said share one."""
+    said: dict[str, tuple[str, list[str]]] = {}
+    for panel, rows in _kinds(data):
+        text = _power(rows)
+        said.setdefault(plain(text), (text, []))[1].append(str(panel))
+    named = _named(data)
+    return [f"{text}{f', for {listed(kinds)}' if named else ''}." for text, kinds in said.values() if text]
+
+
+def _power(rows: pd.DataFrame) -> str:
     """Sensitivity as a power of 1 − ρ near 1, with its interval over seeds, and the law's."""
-    found = powers(rows, SENSITIVITY)
-    where = {"panel": panel} if named else {}
+    found, law = powers(rows, SENSITIVITY), powers(rows, PREDICTED[SENSITIVITY])
     average = statistics.mean(found[np.isfinite(found)])
     if not np.isfinite(average.value):
         return ""
-    law = powers(rows, PREDICTED[SENSITIVITY])
-    said = marked(number(average.value, 3), "sensitivity_power", average.value, **where)
+    said = marked(number(average.value, 3), "sensitivity_power", average.value)
     interval = (
         f" (95 % interval {number(average.low, 3)} to {number(average.high, 3)})" if np.isfinite(average.low) else ""
     )
-    theory = (
-        f"; the law's power there is {number(float(law[np.isfinite(law)].mean()), 3)}" if np.isfinite(law).any() else ""
-    )
-    return f"Near ρ = 1 a weight's sensitivity goes as (1 − ρ) to the power {said}{interval}{f', for {panel}' if named else ''}{theory}."
+    theory = f"; by the law to {number(float(law[np.isfinite(law)].mean()), 3)}" if np.isfinite(law).any() else ""
+    return f"Near ρ = 1 a weight's sensitivity goes as (1 − ρ) to the power {said}{interval}{theory}"
 
 
 def _deviation(data: pd.DataFrame) -> str:

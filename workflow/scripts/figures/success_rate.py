@@ -71,9 +71,14 @@ def _lines(study: Study, runs: pd.DataFrame) -> pd.Categorical:
     if not axes:
         return pd.Categorical(["all runs"] * len(runs), ["all runs"], ordered=True)
     order = in_order(runs[axes].drop_duplicates(), axes)
-    words = [", ".join(named(axis, value) for axis, value in row.items()) for row in order.to_dict("records")]
+    words = [_named(row) for row in order.to_dict("records")]
     by_key = dict(zip(map(_key, order.itertuples(index=False)), words, strict=True))
     return pd.Categorical([by_key[_key(row)] for row in runs[axes].itertuples(index=False)], words, ordered=True)
+
+
+def _named(settings: dict[str, Any]) -> str:
+    """norm:1.0 and Ω weight = 4; without a regulariser nothing is said of it."""
+    return listed([named(axis, value) for axis, value in settings.items() if (axis, value) != ("omega", 0.0)])
 
 
 def _key(values: Any) -> tuple[Any, ...]:
@@ -115,10 +120,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     text = _headline(data)
     names = facets.alt_list(data["panel"].cat.categories)
     alt = f"Line charts of the share of runs that succeed, and of the median number of updates to success, against T{names}. {text}"
+    said, verdicts = _by_panel(data), _verdicts(study)
     claims = [
         _what_counts(data),
-        *_by_panel(data),
-        *_verdicts(study),
+        *said,
+        *verdicts,
         _published(data),
         facets.not_drawn(str(data["left_out"].iloc[0])),
     ]
@@ -127,7 +133,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         for name, there in (("published", data["published"].notna()), ("updates", data["median"].notna()))
         if there.any()
     ]
-    return drawing.facts(text, alt, claims, shown)
+    return drawing.facts(text, alt, claims, shown, answer=[*said, *verdicts])
 
 
 def _headline(data: pd.DataFrame) -> str:
@@ -178,7 +184,7 @@ def _by_panel(data: pd.DataFrame) -> list[str]:
                 f"{with_line}runs succeed up to T = {marked_count(last['sequence_length'], 'setting', axis='sequence_length')}"
                 f" ({_count(last.to_frame().T, **where)}, {interval_words(interval, percent, 'success_rate', **where)})"
             )
-        name = f"{panel}: " if data["panel"].nunique() > 1 else ""
+        name = f"for {panel}, " if data["panel"].nunique() > 1 else ""
         said.append(capital(f"{name}{'; '.join(phrases)}."))
     return said
 

@@ -117,9 +117,11 @@ def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
     return task
 
 
-def task_of(name: str, described: Mapping[str, Any] | None, folder: Path) -> Task:
-    """A packaged task, or the user's own that the config describes."""
-    return packaged_task(name) if name in rc.tasks.PACKAGED else read(name, described or {}, folder)
+def task_of(name: str, described: Mapping[str, Any] | None, folder: str | Path | None) -> Task:
+    """A packaged task, or the user's own that the config describes, with its file's folder."""
+    if described is None or folder is None:
+        return packaged_task(name)
+    return read(name, described, Path(folder))
 
 
 def digits() -> Arrays:
