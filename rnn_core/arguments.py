@@ -53,12 +53,16 @@ def check_inputs(
 
 def _check_weights(cell: Cell, params: Params, x: Array) -> None:
     """The parameters of a cell of ours, and x beside them."""
-    for name in ("weight_ih", "weight_hh"):
+    for name in ("weight_ih", "weight_hh", *cell.own_parameters):
         if name not in params:
             hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
             raise ValueError(f"params: {name} is missing; the cell {cell.name!r} needs it{hint}")
         check_alike(name, params[name], "x", x)
-        if params[name].ndim != 2 and (name == "weight_ih" or len(cell.recurrent_shape(1)) == 2):
+        if (
+            params[name].ndim != 2
+            and name not in cell.own_parameters
+            and (name == "weight_ih" or len(cell.recurrent_shape(1)) == 2)
+        ):
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
     if params["weight_hh"].shape[:1] == (D,) != (rows,):  # it would fit the recurrent matrix the other way round
@@ -68,8 +72,15 @@ def _check_weights(cell: Cell, params: Params, x: Array) -> None:
     if rows != gates * H or H < 1:
         raise ValueError(f"weight_ih: {rows} rows do not fit; the cell {cell.name!r} has {gates} blocks of H rows")
     blocks = "H" if gates == 1 else f"{gates}H"
-    expected = {"weight_hh": cell.recurrent_shape(H), "bias_ih": (rows,), "bias_hh": (rows,)}
-    letters = {"weight_hh": cell.recurrent_letters, "bias_ih": f"({blocks},)", "bias_hh": f"({blocks},)"}
+    own = cell.own_parameters
+    expected = {
+        "weight_hh": cell.recurrent_shape(H),
+        "bias_ih": (rows,),
+        "bias_hh": (rows,),
+        **dict.fromkeys(own, (H,)),
+    }
+    vectors = dict.fromkeys(("bias_ih", "bias_hh"), f"({blocks},)")
+    letters = {"weight_hh": cell.recurrent_letters, **vectors, **dict.fromkeys(own, "(H,)")}
     for name in params:  # others, as a readout's, are none of ours; but a bias is not dropped for a typing error
         missing = [bias for bias in ("bias_ih", "bias_hh") if bias not in params]
         if name not in expected and name != "weight_ih" and missing and get_close_matches(name, missing, cutoff=0.85):

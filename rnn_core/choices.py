@@ -66,6 +66,7 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
             "indrnn": "ind_rnn independent independent_rnn",
             "lru": "linear_recurrent_unit s4d s5 ssm",
             "residual": "resnet leaky leaky_rnn esn",
+            "layer_norm": "layernorm ln ln_rnn layer_normalization layer_normalisation",
             "slstm": "xlstm s_lstm",
             "vanilla": "elman rnn simple simple_rnn srn basic plain",
         },

@@ -181,6 +181,7 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
         "bias_hh": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
         "weight_ho": rng.standard_normal((1, H)) / math.sqrt(H),
         "bias_ho": rng.standard_normal(1),
+        **rc.CELLS[case.cell](case.activation).own_start(H),
     }
     if held:  # well-conditioned, so that moderate inputs are enough
         params["weight_ih"][_candidate(case)] = np.linalg.qr(rng.standard_normal((HOLDING, H)))[0].T

@@ -18,10 +18,28 @@ from study.report.words import plain
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "gallery.md"
 PICTURES = ROOT / "docs" / "images"
-STUDIES = ("config.yaml", "studies/cells.yaml", "studies/ten_thousand.yaml")
+STUDIES = (
+    "config.yaml",
+    "studies/cells.yaml",
+    "studies/gates.yaml",
+    "studies/isometry.yaml",
+    "studies/memory_curse.yaml",
+    "studies/cliff.yaml",
+    "studies/remedies.yaml",
+    "studies/long_memory.yaml",
+    "studies/pascanu_2013.yaml",
+    "studies/ten_thousand.yaml",
+)
 LEFT_OUT = {  # figures that show in another study what an earlier one has shown
     "cells": {"engine_checks", "training_traces", "clipping_norms"},
+    "isometry": {"engine_checks", "gradient_norm_by_step"},
+    "cliff": {"engine_checks", "growth_rate"},
+    "remedies": {"engine_checks", "gradient_norm_by_step", "growth_rate"},
+    "long_memory": {"engine_checks", "gradient_norm_by_step", "growth_rate", "training_traces"},
+    "pascanu_2013": {"engine_checks", "training_traces", "clipping_norms"},
     "ten_thousand": {"engine_checks", "gradient_norm_by_step"},
+    "gates": {"engine_checks", "gradient_norm_by_step", "radius_length_map"},
+    "memory_curse": {"engine_checks", "gradient_norm_by_step", "growth_rate"},
 }
 WIDTH = 1100  # pixels; the text of a figure is then as large as that of the page
 

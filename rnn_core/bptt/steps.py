@@ -12,9 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core import compiled
-from rnn_core.arrays import Array, namespace
+from rnn_core.arrays import Array, State, namespace
 from rnn_core.bptt.careful import careful_step
-from rnn_core.bptt.loop import DirectPart, Shares, Steps, back_through_time, input_gradients, parameter_gradients
+from rnn_core.bptt.loop import (
+    DirectPart,
+    Shares,
+    Steps,
+    back_through_time,
+    input_gradients,
+    parameter_gradients,
+    sum_over_time,
+)
 from rnn_core.bptt.signal import Signal
 from rnn_core.cells.base import BadStep
 from rnn_core.compiled.memory import empty_aligned
@@ -171,11 +179,26 @@ def _collected(back: BackwardPass, segment: Segment, runs: list[Steps]) -> Taken
         log_norm={name: log_norm[:, i] for i, name in enumerate(names)},
         exponent=exponent,
         columns=columns,
-        shares=[(slice(0, len(totals)), parameter_gradients(back.tape, segment, du, dv, exponents[:, -1]))],
+        shares=[
+            (
+                slice(0, len(totals)),
+                parameter_gradients(back.tape, segment, du, dv, exponents[:, -1])
+                | _own_gradients(back.tape, segment, totals, exponents[:, 0]),
+            )
+        ],
         log_norm_samples=samples,
         careful=sum(run.careful for run in runs),
         given=(dv, exponents[:, -1]) if back.tape.cell.opaque else None,
     )
+
+
+def _own_gradients(tape: Tape, segment: Segment, totals: list[State], exponent: np.ndarray) -> Shares:
+    """Sums over the steps of ``segment`` of what they add to the gradients of the cell's own parameters."""
+    if not tape.cell.own_parameters:
+        return {}
+    steps = [tape.cell.own_gradients(saved, total) for saved, total in zip(segment.saved, totals, strict=True)]
+    xp = namespace(tape.x)
+    return {n: sum_over_time(xp.stack([step[n] for step in steps]), exponent) for n in tape.cell.own_parameters}
 
 
 # ---- compiled ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from rnn_core.cells.base import Cell
 from rnn_core.cells.gru import GRUCell
 from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
 from rnn_core.cells.indrnn import IndRNNCell
+from rnn_core.cells.layer_norm import LayerNormCell
 from rnn_core.cells.lru import LRUCell
 from rnn_core.cells.lstm import LSTMCell
 from rnn_core.cells.own import TorchCell
@@ -33,6 +34,7 @@ CELLS: Registry[type[Cell]] = Registry(
             AntisymmetricCell,
             LRUCell,
             SLSTMCell,
+            LayerNormCell,
         )
     },
 )
@@ -51,6 +53,7 @@ __all__ = [
     "GRUResetBeforeCell",
     "IndRNNCell",
     "LRUCell",
+    "LayerNormCell",
     "LSTMCell",
     "ResidualCell",
     "SLSTMCell",

@@ -36,6 +36,8 @@ class Cell(ABC):
         options: the numbers that the constructor takes besides the activation.
         keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
         writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
+        leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
+        own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
         opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
@@ -55,6 +57,8 @@ class Cell(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     keeping_gate: ClassVar[str | None] = None
     writing_gate: ClassVar[str | None] = None
+    leaves_rest: ClassVar[bool] = False
+    own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
     any_batch: bool = True
@@ -129,6 +133,14 @@ class Cell(ABC):
         """dL/d(weight_hh) of steps and samples side by side: dv (G·H, N), and what W_hh multiplies, (H, N)."""
         return dv @ factor.T
 
+    def own_gradients(self, saved: Any, total: State) -> dict[str, Array]:
+        """What a step adds to the gradients of ``own_parameters``, by name, each (H, B); from the total dL/dstate_t."""
+        return {}
+
+    def own_start(self, hidden_size: int) -> dict[str, np.ndarray]:
+        """``own_parameters`` before training."""
+        return {}
+
     def start_gradients(self, params: Params, state: dict[str, Any]) -> dict[str, Any]:
         """What dL/d(initial state), by name, adds to the parameter gradients, where the initial state was made from parameters."""
         return {}
@@ -165,12 +177,13 @@ class Cell(ABC):
         stands: backward with the unit vectors as gradients gives the transposed matrix.
 
         Args:
-            params: NumPy float64; ``weight_ih`` and the biases may be left out.
+            params: NumPy float64; ``weight_ih`` and the biases may be left out, and what the cell has of its own, which is then as drawn.
 
         Raises:
             ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
         """
         H = self._hidden_size(params)
+        params = {**self.own_start(H), **params}
         after, saved = self._step_at_rest(params, H, 1)
         if any(np.any(part != 0.0) for part in after.values()):
             return None
@@ -248,6 +261,7 @@ class Cell(ABC):
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
             "weight_hh": weight_hh,
+            **self.own_start(hidden_size),
         }
         return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
 

@@ -109,6 +109,20 @@ class _Weights:
         out[copies, :, self.rows] += 1j * self.size[:, None] * factor
         return out
 
+    def normalised(self, a: np.ndarray) -> np.ndarray:
+        """Layer normalisation of complex ``a`` (C, B, H) or (B, H). Mean and variance are sums of products, so derivatives pass through them."""
+        c = a - a.mean(axis=-1, keepdims=True)
+        n = c / np.sqrt((c * c).mean(axis=-1, keepdims=True) + 1e-5)
+        out = n * self.values["weight_ln"] + self.values["bias_ln"]
+        if self.name not in ("weight_ln", "bias_ln"):
+            return np.asarray(out)
+        copies = np.arange(len(self.rows))
+        out = np.array(np.broadcast_to(out, (len(copies), *out.shape[-2:])))
+        of_gain = self.name == "weight_ln"
+        factor = np.broadcast_to(n, out.shape)[copies, :, self.rows].real if of_gain else 1.0
+        out[copies, :, self.rows] += 1j * self.size[:, None] * factor
+        return out
+
     def _changes(self, W: np.ndarray) -> np.ndarray:
         """What W_hh changes by for a unit of the entry that each copy has changed, (C, G·H, H)."""
         blank = np.zeros_like(self.values["weight_hh"])
@@ -162,6 +176,9 @@ class _ComplexNetwork:
 
     def linear(self, kind: str, a: np.ndarray) -> np.ndarray:
         return self.weights.linear(kind, a)
+
+    def normalised(self, a: np.ndarray) -> np.ndarray:
+        return self.weights.normalised(a)
 
     def blocks(self, a: np.ndarray) -> list[np.ndarray]:
         return np.split(a, self.gates, axis=-1)
@@ -510,8 +527,9 @@ def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndar
         "weight_hh": row.weights(row.gates, H),
         "bias_ih": (rows,),
         "bias_hh": (rows,),
+        **dict.fromkeys(row.own, (H,)),
     }
-    for name in {"weight_ih", "weight_hh", *params}:
+    for name in {"weight_ih", "weight_hh", *row.own, *params}:
         if name not in params or params[name].shape != choose("parameter", name, expected):
             shape = params[name].shape if name in params else "missing"
             raise ValueError(f"parameter {name}: {shape}, expected {expected.get(name)}")

@@ -46,6 +46,9 @@ class Network(Protocol):
     def linear(self, kind: str, a: Any) -> Any:
         """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H). W_hh is what ``Cell.matrix`` makes of its weights."""
 
+    def normalised(self, a: Any) -> Any:
+        """(a - mean) / √(variance + 1e-5) over the units, times ``weight_ln``, plus ``bias_ln``."""
+
     def blocks(self, a: Any) -> Sequence[Any]:
         """``a`` (…, G·H) cut into one block (…, H) a gate."""
 
@@ -62,6 +65,13 @@ def vanilla(net: Network, x: Any, state: State) -> State:
 def residual(net: Network, x: Any, state: State) -> State:
     """Jaeger et al. 2007; Chang et al. 2019."""
     change = net.phi(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    h = state["hidden"] * (1.0 - net.options["leak"]) + change * net.options["step"]
+    return {"hidden": net.seen("hidden", h)}
+
+
+def layer_norm(net: Network, x: Any, state: State) -> State:
+    """Ba, Kiros & Hinton 2016; leak 1 is the vanilla network, leak 0 the residual one."""
+    change = net.phi(net.normalised(net.linear("ih", x) + net.linear("hh", state["hidden"])))
     h = state["hidden"] * (1.0 - net.options["leak"]) + change * net.options["step"]
     return {"hidden": net.seen("hidden", h)}
 
@@ -145,6 +155,7 @@ class Cell:
         options: its numbers, with their defaults.
         matrix: W_hh (G·H, H) from ``weight_hh`` and the options.
         weights: the shape of ``weight_hh`` from G and H.
+        own: its other parameters, vectors (H,).
     """
 
     step: Callable[[Network, Any, State], State]
@@ -153,6 +164,7 @@ class Cell:
     options: Mapping[str, float] = field(default_factory=dict)
     matrix: Callable[[Any, Mapping[str, float]], Any] = _any_matrix
     weights: Callable[[int, int], tuple[int, ...]] = lambda G, H: (G * H, H)
+    own: tuple[str, ...] = ()
 
 
 CELLS: dict[str, Cell] = {
@@ -164,5 +176,6 @@ CELLS: dict[str, Cell] = {
     "slstm": Cell(slstm, gates=4, states=("hidden", "cell", "normaliser")),
     "indrnn": Cell(vanilla, matrix=_diagonal, weights=lambda G, H: (H,)),  # Li et al. 2018
     "antisymmetric": Cell(antisymmetric, options={"step": 0.1, "diffusion": 0.0}, matrix=_antisymmetric),
+    "layer_norm": Cell(layer_norm, options={"step": 1.0, "leak": 1.0}, own=("weight_ln", "bias_ln")),
     "lru": Cell(vanilla, matrix=_complex_diagonal, weights=lambda G, H: (H,)),  # Orvieto et al. 2023
 }

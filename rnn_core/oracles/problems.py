@@ -19,11 +19,15 @@ def options_of(problem: Problem) -> dict[str, float]:
 
 
 def with_biases(problem: Problem) -> Problem:
-    """The problem with biases that are not zero: where they are, a mistake in them goes unseen."""
+    """The problem with biases that are not zero, and gains that are not 1: where they are, a mistake in them goes unseen."""
     rng = np.random.default_rng(0)
-    biases = {
+    changed = {
         name: like(0.1 * rng.standard_normal(tuple(value.shape)), value)
         for name, value in problem.params.items()
         if name.startswith("bias")
     }
-    return replace(problem, params={**problem.params, **biases})
+    for name in problem.cell.own_parameters:
+        if name not in changed:
+            value = problem.params[name]
+            changed[name] = value + like(0.1 * rng.standard_normal(tuple(value.shape)), value)
+    return replace(problem, params={**problem.params, **changed})

@@ -38,6 +38,9 @@ class TensorNetwork:
         W = weight if kind == "ih" else self.matrix(weight, self.options)
         return functional.linear(a, W, self.params.get(f"bias_{kind}"))
 
+    def normalised(self, a: Tensor) -> Tensor:
+        return functional.layer_norm(a, a.shape[-1:], self.params["weight_ln"], self.params["bias_ln"])
+
     def blocks(self, a: Tensor) -> tuple[Tensor, ...]:
         return tuple(a.chunk(self.gates, dim=-1))
 

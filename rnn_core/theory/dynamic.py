@@ -98,7 +98,7 @@ def dynamic_mean_field(
     _check(cell, sigma_w2, sigma_u2, forget_bias, chrono, units, steps, seed)
     rng = np.random.default_rng(seed)
     W = WideMatrix(float(sigma_w2), units, range(len(cell.gates)), steps, rng)
-    params = {"weight_hh": W, "bias_hh": _bias(cell, units, float(forget_bias), chrono, rng)}
+    params = {**cell.own_start(units), "weight_hh": W, "bias_hh": _bias(cell, units, float(forget_bias), chrono, rng)}
     start = rng.standard_normal((units, 1)) if sigma_u2 == 0.0 else np.zeros((units, 1))
     state = {name: start.copy() for name in cell.state_names}
     kept, rms = [], []

@@ -96,7 +96,7 @@ def check(module: ModuleType, tables: reader.Tables, crowded: bool = True) -> dr
                 figure.set_layout_engine("none")
             figure.draw_without_rendering()
         assert figure.get_size_inches()[0] == inches and figure.get_size_inches()[1] < (16 if inches > 5 else 40)
-    assert set(facts) == {"title", "alt", "claims", "shown", "drawn"}
+    assert set(facts) == {"title", "alt", "claims", "shown", "drawn", "answer"}
     assert facts["title"].endswith(".") and spoken(plain(facts["title"])) in facts["alt"]
     assert len(plain(facts["title"])) <= 160
     texts = [plain(text) for text in (facts["title"], facts["alt"], *facts["claims"])]

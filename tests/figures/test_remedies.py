@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from figures import remedies
-from study.report.words import plain
+from study.report.words import addresses, plain
 from tests.figures.drawn import TRAINING, render, show
+from tests.page.second_opinion_training import KINDS
 
 NAMES = ("vanilla", "gru", "lstm", "residual")
 
@@ -135,3 +136,25 @@ def test_every_dot_has_its_place(make_study: Any) -> None:
     stars = [line.get_gid() for ax in axes for line in ax.lines if line.get_marker() == "*"]
     assert "held_out_accuracy lstm" in stars and len(stars) == data["quality"].nunique()
     assert not [a for a, b in itertools.pairwise(axes) if a.get_ylim() != b.get_ylim()]
+
+
+def test_the_numbers_of_the_claims_are_computed_twice(make_study: Any) -> None:
+    """A mean, an interval or a count is that of other runs: an independent program finds another number."""
+    made = [
+        TRAINING | {"cell": c, "seed": s, "accuracy": a + 0.01 * s, "success_below": 0.3, "success": n is not None, "updates_to_success": n}
+        for c, a, times in (("vanilla", 0.4, (None, 4, None, 6)), ("gru", 0.6, (3, 4, 5, 6)), ("lstm", 0.8, (2, 3, 2, 4)))
+        for s, n in enumerate(times)
+    ]  # fmt: skip
+    tables = make_study(made)
+    facts = remedies.facts(remedies.frame(tables), tables.study)
+    frames = {name: pd.read_parquet(file) for name, file in tables.files.items()}
+    known = [a for claim in [facts["title"], *facts["claims"]] for _, a in addresses(claim)]
+    assert {a["where"].get("quality") for a in known} >= {
+        "updates_to_success",
+        "held_out_accuracy",
+        "update_milliseconds",
+    }
+    for address in known:
+        assert KINDS[address["kind"]](frames, address["where"]) == pytest.approx(address["value"], rel=1e-9), address
+    vanilla = remedies.QUALITIES["updates_to_success"].interval(pd.Series([math.inf, 4.0, math.inf, 6.0]))
+    assert vanilla.value == math.inf and (vanilla.low, vanilla.high) == (4.0, math.inf)

@@ -342,7 +342,7 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
     study = make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)).study
     for cells, gated, own in (
         (["gru", "mamba"], True, True),
-        (["mamba", "lru"], False, True),
+        (["mamba", "my_lru"], False, True),
         (["gru", "lstm"], True, False),
     ):
         named = data.assign(cell=data["cell"].map(dict(zip(("gru", "lstm"), cells, strict=True))))
@@ -738,7 +738,7 @@ def test_theory_borders_what_it_says_is_kept(make_study: Any) -> None:
         [[1, 2], [1, 3]],
         [[1, 2], [2, 2]],
     ]  # of the lowest row at T = 21 alone: −2.6 decades; theory's 1.5 keeps +0.87
-    assert "Theory tells right whether the gradient vanishes, stays or explodes in 5 of 6 settings." in map(
+    assert "Theory is right about whether the median gradient vanishes, stays or explodes in 5 of 6 settings." in map(
         plain, facts["claims"]
     )
     assert "theory" in facts["shown"] and "The dashed line is theory" in render(

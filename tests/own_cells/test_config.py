@@ -182,7 +182,7 @@ def test_a_single_variant_can_be_named(folder: Path) -> None:
     config["sweeps"]["one"]["grid"]["cell"] = ["laeky"]
     with pytest.raises(
         approval.ConfigError,
-        match=r"'laeky' is not known; allowed: .*lstm, leaky, leaky:leak=0.1, .*Did you mean 'leaky'",
+        match=r"'laeky' is not known; allowed: .*lstm, .*leaky, leaky:leak=0.1, .*Did you mean 'leaky'",
     ):
         approval.check(config, folders=[folder])
     config["sweeps"]["one"]["grid"]["cell"] = ["leaky:leak=0.4"]

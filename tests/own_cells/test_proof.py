@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import rnn_core as rc
+from rnn_core import theory
 from rnn_core.experiment import OwnCell, register
+from rnn_core.theory import spectra as theory_spectra
 from study.runs import proof
 from study.runs.checks import CheckFailed
 
@@ -74,3 +77,44 @@ def test_an_exploding_cell_passes() -> None:
     register(OwnCell("growing", Growing, source="growing.py"))
     rows = prove("growing", 200)
     assert all(error is None or error <= 1e-5 for error in rows["relative_error"])
+
+
+class Pair(nn.Module):
+    """A gated state and a matrix beside it, which act on each other."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size, self.cell = hidden_size, nn.GRUCell(input_size + 2, hidden_size)
+        self.decay = nn.Parameter(torch.rand(hidden_size, 2))
+
+    def initial_state(self, batch_size: int) -> dict[str, Any]:
+        weight = self.decay
+        return {"h": weight.new_zeros(batch_size, self.hidden_size), "m": weight.new_zeros(batch_size, *weight.shape)}
+
+    def forward(self, x: Any, state: dict[str, Any]) -> dict[str, Any]:
+        h = self.cell(torch.cat([x, state["m"].mean(1)], 1), state["h"])
+        return {"h": h, "m": self.decay * state["m"] + torch.tanh(h)[:, :, None]}
+
+
+def identities_of(name: str) -> dict[str, float]:
+    grid = {"cell": name, "sequence_length": 30, "hidden_size": 4, "batch_size": 2}
+    rows = proof.table(name, {"one": {"seeds": 1, "grid": grid}}, {}, "cpu", TOLERANCE, spectra=True)
+    errors = zip(rows["oracle"], rows["relative_error"], strict=True)
+    return {oracle.removeprefix("spectra: "): error for oracle, error in errors if oracle.startswith("spectra")}
+
+
+def test_spectra_of_a_users_cell_obey_their_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were measured and compared with nothing: a frame that loses a part of the state would pass."""
+    register(OwnCell("pair", Pair))
+    found = identities_of("pair")
+    assert set(found) == {"determinant", "forward frame", "singular values", "bounds", "eigenvalues"}
+    assert all(error < 1e-11 for error in found.values())
+    right = theory_spectra.lyapunov_spectrum
+
+    def without_the_last(*args: Any, **options: Any) -> Any:
+        spectrum = right(*args, **options)
+        return spectrum._replace(exponents=np.append(spectrum.exponents[:-1], 0.0))
+
+    monkeypatch.setattr(theory, "lyapunov_spectrum", without_the_last)
+    with pytest.raises(CheckFailed, match="spectra: determinant"):
+        identities_of("pair")

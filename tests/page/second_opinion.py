@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.page import second_opinion_spectra, second_opinion_start, second_opinion_training, second_opinion_weights
+from tests.page import (
+    second_opinion_cliff,
+    second_opinion_memory,
+    second_opinion_spectra,
+    second_opinion_start,
+    second_opinion_training,
+    second_opinion_weights,
+)
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
@@ -420,7 +427,7 @@ def predicted_radii(tables: Tables, where: Where) -> list[float]:
     rows = networks(tables, where)
     if rows["dynamic_rate"].notna().all():
         return turning_points(tables, where, "dynamic_rate")
-    return rows.groupby("seed")["critical_radius_predicted"].first().dropna().tolist()
+    return rows.groupby("seed")["critical_radius_predicted"].median().dropna().tolist()
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force
@@ -430,6 +437,24 @@ def deviation_of(tables: Tables, where: Where, end: int) -> float:
     rows = networks(tables, where)
     rows = rows[np.isfinite(rows["deviation"].astype(float))]
     return student(rows.groupby("seed")["deviation"].mean().to_numpy())[end]
+
+
+def with_both_theories(tables: Tables, where: Where) -> list[dict[str, Any]]:
+    """Gated networks whose dynamic mean field and law at rest are both known."""
+    return [
+        row for row in networks(tables, where).to_dict("records")
+        if pd.isna(row["linear_rate"]) and all(math.isfinite(float(row[name] if row[name] is not None else math.nan)) for name in ("growth_rate", "dynamic_rate", "rest_rate"))
+    ]  # fmt: skip
+
+
+def missed_by(column: str) -> Callable[[Tables, Where, int], float]:
+    def missed(tables: Tables, where: Where, end: int) -> float:
+        by_seed: dict[int, list[float]] = {}
+        for row in with_both_theories(tables, where):
+            by_seed.setdefault(row["seed"], []).append(abs(row["growth_rate"] - row[column]))
+        return student(np.array([np.mean(misses) for misses in by_seed.values()]))[end]
+
+    return missed
 
 
 def settings_of(tables: Tables, where: Where) -> float:
@@ -644,6 +669,8 @@ KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
     **second_opinion_spectra.KINDS,
+    **second_opinion_cliff.KINDS,
+    **second_opinion_memory.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
@@ -672,6 +699,9 @@ KINDS: dict[str, Kind] = {
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
     **_three("mean_deviation", deviation_of),
+    **_three("dynamic_rate_miss", missed_by("dynamic_rate")),
+    **_three("rest_rate_miss", missed_by("rest_rate")),
+    "networks_of_theories": lambda t, w: float(len(with_both_theories(t, w))),
     "starts_of_one_step": lambda t, w: float(
         one_each(t)[lambda r: r["sequence_length"] == 1][[n for n in columns_of_settings(t) if n not in HOW_TRAINED]].drop_duplicates().shape[0]
     ),

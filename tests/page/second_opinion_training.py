@@ -55,7 +55,8 @@ def runs_below_baseline(tables: Tables, where: Where) -> float:
     updates = tables["updates"]
     count = 0
     for _, run in runs[~broke(runs)].iterrows():
-        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= run["updates"] - LAST)]
+        end = run["updates"] if pd.isna(run["updates_to_success"]) else run["updates_to_success"]
+        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= end - LAST)]
         own = own.drop_duplicates("update")
         count += bool(np.median(own["loss"]) < run["baseline_loss"])
     return float(count)
@@ -151,6 +152,8 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
         made = runs["updates_to_success"].fillna(runs["first_nonfinite_update"].fillna(runs["updates"] - 1) + 1)
         return (1000.0 * seconds[runs["run_key"]].to_numpy() / made.to_numpy()).astype(float)
     values = runs[quality].astype(float)
+    if quality == "updates_to_success" and values.notna().any():
+        values = values.fillna(math.inf)
     classified = runs["baseline_accuracy"].notna()
     if quality in ("held_out_accuracy", "held_out_loss") and classified.any() == (quality == "held_out_accuracy"):
         values = values.mask(broke(runs), runs[quality.replace("held_out", "baseline")].astype(float))
@@ -166,7 +169,13 @@ def remedy(which: int) -> Callable[[Tables, Where], float]:
 
     def number(tables: Tables, where: Where) -> float:
         values = remedy_values(tables, where)
-        logs = where["quality"] in ("held_out_loss", "update_milliseconds")
+        logs = where["quality"] in ("held_out_loss", "update_milliseconds", "updates_to_success")
+        if np.isinf(values).any():  # a median, with the interval of order statistics
+            ordered, n = np.sort(values), len(values)
+            outside = max(0, int(scipy.stats.binom.ppf(0.025, n, 0.5)) - 1)
+            low, high = ordered[(n - 1) // 2], ordered[n // 2]
+            middle = high if np.isinf(high) else (low + high) / 2
+            return float((ordered[outside], middle, ordered[n - 1 - outside])[which + 1])
         values = np.log10(values) if logs else values
         half = 0.0
         if which:

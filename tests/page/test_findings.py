@@ -13,6 +13,8 @@ import pytest
 from study.report import measures
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
+from study.report.page import lead_of
+from study.report.sentences.growth_claims import turning_headline
 from study.report.words import few, listed, name_of, plain
 from tests.page.frames import frame, regressed, start, trained
 
@@ -47,7 +49,36 @@ def test_the_critical_radius_is_the_median_of_the_networks_own_crossings() -> No
     assert found.radius.value == pytest.approx(np.median(own), rel=1e-12)
     assert (found.turning, found.networks, found.places) == (6, 6, 2)
     text = said(runs)
-    assert "ρ = 1.15 (1.05 to 1.35) for all networks" in text
+    assert "ρ = 1.15 (1.05 to 1.35)." in text  # of the one kind there is, no name
+
+
+def test_a_radius_is_not_said_to_hold_for_networks_that_never_turn() -> None:
+    """The page said "ρ = 13 (1 of 6 networks never turns) for all networks"."""
+    runs = [
+        start(crossing_at(9.0 if s == 5 else 1.1, rho), seed=s, spectral_radius=rho)
+        for s in range(6)
+        for rho in (1.0, 1.2)
+    ]
+    text = said(runs)
+    assert "1 of 6 networks never turns)." in text and "for all networks" not in text
+
+
+def test_what_the_first_figure_answers_is_said_before_all_findings() -> None:
+    """A study that asks where the cliff is was answered with its networks' growth rates."""
+    runs = frame([start(-0.1, seed=s, spectral_radius=rho) for s in range(6) for rho in (0.5, 2.0)])
+    lead = lead_of([
+        {"drawn": False, "claim": "Nothing.", "answer": ["No."]},
+        {"drawn": True, "claim": "The wall is steep.", "answer": ["Clipping helps.", "One. Two. Three. Four. Five. Six. Seven."]},
+        {"drawn": True, "claim": "Later.", "answer": ["Not first."]},
+    ])  # fmt: skip
+    assert lead[0] == "The wall is steep. Clipping helps." and len(lead) == 2
+    study, alone = Study(runs, lead=lead), Study(runs)
+    assert study.answer[:2] == lead and len(study.answer) < len(alone.answer) + 2
+    assert study.answer[2:] + study.more == alone.sentences
+    assert (
+        lead_of([{"drawn": True, "claim": "Norms.", "answer": []}, {"drawn": True, "claim": "x", "answer": ["y."]}])
+        == []
+    )
 
 
 def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:
@@ -87,6 +118,18 @@ def test_networks_that_never_turn_are_counted() -> None:
     cell = study.tables[0].rows[0].cells[1]
     assert cell.mark == "split"
     assert list(map(plain, cell.notes)) == ["▼ 2 vanish", "● 1 stays", "▲ 2 explode"]
+
+
+def test_several_kinds_of_network_have_no_critical_radius_of_theory() -> None:
+    """A row of a table may count several cells together; the mean of their critical radii is of none."""
+    runs = [
+        start(rho - 1.2, cell=cell, spectral_radius=rho, seed=s, critical_radius_predicted=at * (1 + 1e-4 * rho))
+        for cell, at in (("vanilla", 1.25), ("gru", 2.0)) for rho in (1.0, 1.5) for s in range(3)
+    ]  # fmt: skip
+    rows = frame(runs)
+    assert measures.theory_critical(rows) is None
+    found = measures.theory_critical(rows[rows["cell"] == "gru"])
+    assert found is not None and found.radius.value == pytest.approx(2.0, rel=1e-3)
 
 
 def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> None:
@@ -221,6 +264,22 @@ def test_decades_over_a_length_are_those_of_that_length() -> None:
         for s in range(8) for cell in ("vanilla", "gru") for T in (2, 60)
     ]  # fmt: skip
     assert re.search(r"and \+12\.8 decades \(\+12\.8 to \+12\.8\) over T = 60 steps", said(runs))
+
+
+def test_kinds_that_all_do_the_same_are_not_listed() -> None:
+    """The page spoke of "the growth rate of input correlation r = 0 and input correlation r = 0.8", and began a sentence in lower case."""
+    runs = [
+        start(-0.1 / rho + 1e-7 * r, seed=s, spectral_radius=rho, input_correlation=r)
+        for s in range(6)
+        for rho in (0.5, 0.9)
+        for r in (0.0, 0.8)
+    ]
+    text = said(runs)
+    assert "Going back in time, the growth rate is negative at every ρ from 0.5 to 0.9, in every network." in text
+    assert "Input correlation r = 0 and input correlation r = 0.8 give the same gradients." in text
+    assert (
+        turning_headline(Study(frame(runs))) == "Growth per step back is negative at every ρ, in every kind of network."
+    )
 
 
 def test_two_initializers_are_compared_where_each_activation_answers_for_itself() -> None:

@@ -63,6 +63,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"spectra": True, "lags": (1, 5), "activation": f, "spectral_radius": r, "seed": s, "rate": 0.4 * (r - 1.2) + 0.01 * s, "first": 0.3 * r - 0.2 + 0.01 * s}
         for f in ("tanh", "sigmoid") for r in (0.5, 1.0, 1.5) for s in range(6)
     ],
+    "two theories of gates": [
+        ONE | {"cell": c, "spectral_radius": r, "seed": s, "rate": 0.2 * (r - 2.4) + 0.01 * s, "dynamic": None if s == 5 else 0.2 * (r - 2.3)}
+        for c in ("gru", "lstm") for r in (1.0, 2.0, 3.0) for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)

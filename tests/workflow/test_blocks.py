@@ -167,6 +167,8 @@ GROWN: dict[str, tuple[dict[str, list[Any]], Any, Any]] = {
     "activation": ({}, "tanh", "relu"),
     "residual_step": ({"cell": ["residual"]}, 0.5, 0.6),
     "residual_leak": ({"cell": ["residual"]}, 0.5, 0.6),
+    "layer_norm_step": ({"cell": ["layer_norm"]}, 0.5, 0.6),
+    "layer_norm_leak": ({"cell": ["layer_norm"]}, 0.5, 0.6),
     "antisymmetric_step": ({"cell": ["antisymmetric"]}, 0.1, 0.2),
     "antisymmetric_diffusion": ({"cell": ["antisymmetric"]}, 0.1, 0.2),
     "initializer": ({}, "gaussian", "orthogonal"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import read_sequences
 import rnn_core as rc
 from study.data import intake, task_file
 from study.data.messages import DataError
@@ -91,3 +93,14 @@ def test_digits_are_read_pixel_by_pixel_and_split_once() -> None:
     assert arrays["held_out"].sum() == 359
     assert set(arrays["targets"][arrays["held_out"]]) == set(range(10))
     np.testing.assert_array_equal(arrays["held_out"], intake.digits()["held_out"])
+
+
+def test_packaged_data_need_no_folder(tmp_path: Path) -> None:
+    """Every study of the digits, the default one too, stopped at its first job: they have no folder, and None is no path."""
+    endings = {"arrays": "npz", "report": "txt", "facts": "json"}
+    files = {kind: str(tmp_path / f"digits.{ending}") for kind, ending in endings.items()}
+    job = SimpleNamespace(
+        wildcards=SimpleNamespace(task="digits"), params=SimpleNamespace(described=None, folder=None), output=files
+    )
+    read_sequences.main(job)
+    np.testing.assert_array_equal(task_file.load(files["arrays"])["inputs"], intake.digits()["inputs"])

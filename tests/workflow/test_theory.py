@@ -99,11 +99,11 @@ def test_a_row_has_the_biases_and_the_scale_of_its_setting() -> None:
     """Theory of a network without biases, or at ρ = 1, stands beside one that has them."""
     setting = {
         **dict.fromkeys(wide.SETTING),
+        "input_correlation": 0.0,
         "cell": "gru",
         "activation": "tanh",
         "initializer": "gaussian",
         "task": "white_noise",
-        "input_correlation": 0.0,
     }
     setting |= {
         "sweep": "one",

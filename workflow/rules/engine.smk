@@ -72,6 +72,7 @@ rule prove_cell:
         sweeps=config["sweeps"],
         tolerance=config["gate"]["tolerance"],
         device=config["device"],
+        spectra="spectra" in config,
         refused=REFUSED,
         engine=ENGINE,
         code=code("prove_cell"),

@@ -21,7 +21,7 @@ def main(snakemake: Any) -> None:
     data = {Path(file).stem: rc.Sequences(**task_file.load(file)) for file in snakemake.input.get("sequences", [])}
     try:
         [own] = loading.register_all([snakemake.input.cells])
-        rows = proof.table(own.name, p.sweeps, data, device, p.tolerance)
+        rows = proof.table(own.name, p.sweeps, data, device, p.tolerance, p.spectra)
     except (CheckFailed, CellError):
         gate.refuse(p.refused)
         raise

@@ -47,7 +47,7 @@ PREDICTION = (
     Column("rest_rate", "number", "ln per step",
            "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
            " I/2 + φ′(0) W/4 (LSTM: φ′(0)²), W that of the candidate. −inf where ρ is zero",
-           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; a state of a user's own cell of more than"
+           null="rest is no fixed point (φ(0) is not 0), or φ has a kink there; layer normalisation, whose rest no network stays at; a state of a user's own cell of more than"
            f" {LARGEST_AT_REST} numbers"),
     Column("mean_field_rate", "number", "ln per step",
            "Mean-field slope ½ ln χ₁, on the branch that a zero state leads to",
@@ -118,7 +118,7 @@ def prediction_columns(
         wide = wide_network(cell.phi, sigma_w2(W), sigma_u**2, spectral_radius(W) / math.sqrt(sigma_w2(W)))
     at_rest = AtRest(math.nan, math.nan)
     recurrent = _recurrent(problem)
-    spectrum = rest_eigenvalues(cell, recurrent)
+    spectrum = None if cell.leaves_rest else rest_eigenvalues(cell, recurrent)
     if spectrum is not None:
         at_rest = law_at_rest(cell, spectrum, _radius(problem, W), _of_gates(recurrent, len(cell.gates)))
     rates = Rates(

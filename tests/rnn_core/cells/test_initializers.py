@@ -290,7 +290,7 @@ def test_cells_draw_what_they_say(cell_name: str, name: str) -> None:
     D, H, G = 50, 40, len(cell.gates)
     params = cell.init_params(np.random.default_rng(1), D, H, name, 1.7, 0.4)
     shapes = {"weight_ih": (G * H, D), "weight_hh": cell.recurrent_shape(H), "bias_ih": (G * H,), "bias_hh": (G * H,)}
-    assert {key: value.shape for key, value in params.items()} == shapes
+    assert {key: value.shape for key, value in params.items()} == shapes | dict.fromkeys(cell.own_parameters, (H,))
     for gate in np.split(cell.recurrent_matrix(params["weight_hh"]), G):
         assert rc.spectral_radius(gate) == pytest.approx(1.7, rel=1e-12)
     spread = params["weight_ih"].std() * math.sqrt(D)  # unit-variance inputs give preactivations of this deviation

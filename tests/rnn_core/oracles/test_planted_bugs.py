@@ -405,7 +405,49 @@ class CandidateAfterForBefore(rc.SLSTMCell):
         return super().backward(params, (*kept, c, c), dstate)
 
 
+class MeanLeftIn(rc.LayerNormCell):
+    """dL/da_t with its mean: a_t acts on the mean of its sample, too."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        n, s, _ = saved
+        dn = params["weight_ln"][:, None] * self._dz(saved, dstate["hidden"])
+        da = (dn - n * (n * dn).mean(axis=0, keepdims=True)) / s
+        dh_prev = (1.0 - self.leak) * dstate["hidden"] + params["weight_hh"].T @ da
+        return da, da, {"hidden": dh_prev}
+
+
+class DeviationHeldFixed(rc.LayerNormCell):
+    """s_t is taken for a constant."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        n, s, z = saved
+        return super().backward(params, (0.0 * n, s, z), dstate)
+
+
+class GainForgotten(rc.LayerNormCell):
+    """dL/dn_t without the gain."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        return super().backward({**params, "weight_ln": 0.0 * params["weight_ln"] + 1.0}, saved, dstate)
+
+
+class NotDividedByTheDeviation(rc.LayerNormCell):
+    """dL/da_t is not divided by s_t."""
+
+    def backward(self, params: Params, saved: Any, dstate: State) -> Backward:
+        n, s, z = saved
+        return super().backward(params, (n, 0.0 * s + 1.0, z), dstate)
+
+
+class GainsGradientWithoutN(rc.LayerNormCell):
+    """dg is db."""
+
+    def own_gradients(self, saved: Any, total: State) -> dict[str, Any]:
+        return dict.fromkeys(self.own_parameters, self._dz(saved, total["hidden"]))
+
+
 OWN: list[type[rc.Cell]] = [
+    MeanLeftIn, DeviationHeldFixed, GainForgotten, NotDividedByTheDeviation, GainsGradientWithoutN,
     NoPathThroughH, NoPathThroughC, ForgetGateForgotten, OutputSlopeAtTheValue, CellAfterForCellBefore,
     ResetAfterForBefore, ResetBeforeForAfter, CandidateBiasOutside, ResetMissingInWeights,
     *(bug(rc.CELLS[cell]) for bug in (update_gate_turned_round, reset_gate_missing) for cell in GRUS),

@@ -79,6 +79,8 @@ def test_the_closed_forms(name: str, activation: str) -> None:
         "indrnn": lambda: slope * np.diag(W),
         "antisymmetric": lambda: eye + 0.1 * slope * (W - W.T),
         "lru": lambda: slope * np.diag([*(W[:4] + 1j * W[5:]), W[4]]),
+        # of the identity, what is left without its mean, over the root of epsilon
+        "layer_norm": lambda: slope * (eye - 1.0 / H) @ W / math.sqrt(1e-5),
         "slstm": lambda: sigma(b["forget"]) * eye + sigma(-b["forget"]) * slope * W * sigma(b["output"]).T,
         "lstm": lambda: sigma(b["forget"]) * eye + sigma(b["input"]) * slope**2 * W * sigma(b["output"]).T,
     }[name]()

@@ -46,7 +46,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Map of a unit's weight, to the right, and bias, upwards: colour for the decimal logarithm of the gradient of the loss, thin "
         f"lines for the loss, and a path of gradient descent for each clipping rule. {title}"
     )
-    return drawing.facts(title, alt, [_grid_misses(data, ridge), *(_path_words(data, *each) for each in paths)], shown)
+    said = [_path_words(data, *each) for each in paths]
+    return drawing.facts(title, alt, [_grid_misses(data, ridge), *said], shown, answer=said)
 
 
 def _ridge(data: pd.DataFrame) -> pd.DataFrame:
@@ -75,8 +76,12 @@ def _title(data: pd.DataFrame, ridge: pd.DataFrame) -> str:
         marked(power(value), "cliff_slope", value, weight=float(w))
         for value, w in zip((low, high), ridge["weight"].iloc[[0, -1]], strict=True)
     ]
-    weights = [marked(number(float(w), 3), "cliff_weight", float(w)) for w in ridge["weight"].iloc[[0, -1]]]
-    return f"The wall's slope multiplies by {times} per unit of weight: from {ends[0]} at w = {weights[0]} to {ends[1]} at w = {weights[1]}."
+    first, last = (marked_setting(float(w)) for w in ridge["weight"].iloc[[0, -1]])
+    return f"The wall's slope multiplies by {times} per unit of weight: from {ends[0]} at w = {first} to {ends[1]} at w = {last}."
+
+
+def marked_setting(weight: float) -> str:
+    return marked(number(weight, 3), "cliff_weight", weight)
 
 
 def slope_per_weight(ridge: pd.DataFrame) -> float:
@@ -104,12 +109,8 @@ def _path_words(data: pd.DataFrame, rule: str, path: pd.DataFrame) -> str:
     updates = marked_count(int(end["update"]), "path_updates", **of)
     loss = marked(number(float(end["loss"]), 2), "path_loss", float(end["loss"]), **of)
     left = _left(data, path)
-    gone = (
-        f", leaves the map at update {marked_count(left, 'left_at', **of)}"
-        if left is not None
-        else ", stays on the map"
-    )
-    return f"{name}, the path has a longest step of {longest}{gone}, and a loss of {loss} after {updates} updates."
+    gone = "stays on the map" if left is None else f"leaves the map at update {marked_count(left, 'left_at', **of)}"
+    return f"{name}, the longest step is {longest}. The path {gone}, and its loss is {loss} after {updates} updates."
 
 
 def _left(data: pd.DataFrame, path: pd.DataFrame) -> int | None:

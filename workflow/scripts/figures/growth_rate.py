@@ -231,8 +231,9 @@ def draw(data: pd.DataFrame) -> Figure:
     names = list(data["panel"].cat.categories)
     columns = min(len(names), layout.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
-    figure, pairs = _grid(len(names), columns, strip)
     turning_words = _alike([_turning_words(data[data["panel"] == name]) for name in names])
+    groups = [group for group in _legend(data) if group]
+    figure, pairs = _grid(len(names), columns, strip, _more_height(len(names), columns, turning_words[0], groups))
     for i, ((upper, lower), name) in enumerate(zip(pairs, names, strict=True)):
         rows = data[data["panel"] == name]
         _panel(upper, rows, _is_marked(data))
@@ -254,7 +255,6 @@ def draw(data: pd.DataFrame) -> Figure:
     pairs[0][0].margins(y=0.08)
     if pairs[0][1] is not None:
         pairs[0][1].margins(y=0.2)
-    groups = [group for group in _legend(data) if group]
     across = layout.columns(min(3, len(groups)), 1)
     figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
     return figure
@@ -268,14 +268,20 @@ def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
     return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
 
 
-def _grid(count: int, columns: int, strip: bool) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
+def _more_height(count: int, columns: int, words: str, groups: list[list[Line2D]]) -> float:
+    """Inches that a long legend and several lines above a panel take, so that they are not taken from the panels."""
+    entries = len(_in_columns(groups)) if layout.on_phone() else max(map(len, groups))
+    return 0.2 * max(0, entries - 4) + 0.18 * words.count("\n") * math.ceil(count / columns)
+
+
+def _grid(count: int, columns: int, strip: bool, more: float) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
     """Panels with a strip below each, all on one scale."""
     rows = math.ceil(count / columns)
     upper, lower = (2.9, 1.15) if rows == 1 else (2.3, 1.15) if rows < 4 or layout.on_phone() else (1.65, 0.75)
     if layout.on_phone():
         upper = 2.3
     lower = lower if strip else 0.0
-    figure = Figure(figsize=(layout.width(), rows * (upper + lower + 0.3) + 1.1), layout="constrained")
+    figure = Figure(figsize=(layout.width(), rows * (upper + lower + 0.3) + 1.1 + more), layout="constrained")
     heights = [upper, lower] * rows if strip else [upper] * rows
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     pairs = [

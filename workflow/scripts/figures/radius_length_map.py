@@ -146,7 +146,7 @@ def _predicted(cells: pd.DataFrame) -> str:
         return ""
     right = marked_count(int(known["as predicted"].sum()), "settings_as_predicted")
     total = marked_count(len(known), "settings_predicted")
-    return f"Theory tells right whether the gradient vanishes, stays or explodes in {right} of {total} settings{' that it speaks of' * (len(known) < len(cells))}."
+    return f"Theory is right about whether the median gradient vanishes, stays or explodes in {right} of {total} settings{' that it speaks of' * (len(known) < len(cells))}."
 
 
 def _title(cells: pd.DataFrame) -> str:

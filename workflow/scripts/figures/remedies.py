@@ -94,7 +94,7 @@ QUALITIES: dict[str, Quality] = {
     "surviving_directions": Quality("number of surviving directions", "directions that\nkeep 1 % of\nthe gradient", "highest", pd.Series.__neg__, _SHORT),
     "held_out_accuracy": Quality("held-out accuracy", "held-out\naccuracy", "highest", pd.Series.__neg__, percent),
     "held_out_loss": Quality("held-out loss", "held-out\nloss", "lowest", _least, _SHORT, log=True),
-    "updates_to_success": Quality("updates to success", "updates to\nsuccess", "lowest", _least, _SHORT, log=True),
+    "updates_to_success": Quality("number of updates to success", "updates to\nsuccess", "lowest", _least, _SHORT, log=True),
     "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _SHORT, log=True, tested=False),
 }  # fmt: skip
 
@@ -120,9 +120,10 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     groups = measures.grouped(runs, axes)
     if len(groups) < 2:
         return pd.DataFrame()
+    telling = measures.varied(runs, ("updates", "task"))  # enough for an address
     timings = tables.read("timings", ["run_key", "seconds"]).drop_duplicates("run_key")
     names, usual = _names([chosen for chosen, _ in groups])
-    rows = [_rows(name, chosen, _with_costs(own, timings), asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
+    rows = [_rows(name, {axis: chosen[axis] for axis in telling}, _with_costs(own, timings), asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
     return _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
 
 
@@ -241,11 +242,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     names = [QUALITIES[name].label for name in best]
     alt = f"Dot plots of {listed(names)}, a row a remedy: {few(map(str, data['remedy'].cat.categories), 8)}. {plain(title)}"
     usual = data["usual"].iloc[0]
-    claims = [f"Where a row says nothing else, it is {usual}." if usual else ""]
-    claims += [*(_claim(data, name, each) for name, each in best.items()), facets.not_drawn(data["left_out"].iloc[0])]
+    said = [_claim(data, name, each) for name, each in best.items()]
+    claims = [f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip
     shown = [*best, *(["interval"] if data["seed"].nunique() > 1 else [])]
     shown += ["clear"] if any(each.clear for each in best.values()) else []
-    return drawing.facts(title, alt, claims, shown)
+    return drawing.facts(title, alt, claims, shown, answer=said)
 
 
 def _title(best: dict[str, Best], remedies: int) -> str:

@@ -121,10 +121,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     text = _headline(data)
     names = facets.alt_list(data["panel"].cat.categories)
     alt = f"Line charts of the share of runs that succeed, and of the median number of updates to success, against T{names}. {text}"
+    said, verdicts = _by_panel(data), _verdicts(study)
     claims = [
         _what_counts(data),
-        *_by_panel(data),
-        *_verdicts(study),
+        *said,
+        *verdicts,
         _published(data),
         facets.not_drawn(str(data["left_out"].iloc[0])),
     ]
@@ -133,7 +134,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         for name, there in (("published", data["published"].notna()), ("updates", data["median"].notna()))
         if there.any()
     ]
-    return drawing.facts(text, alt, claims, shown)
+    return drawing.facts(text, alt, claims, shown, answer=[*said, *verdicts])
 
 
 def _headline(data: pd.DataFrame) -> str:

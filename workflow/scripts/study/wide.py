@@ -18,7 +18,7 @@ from study.settings import axis_defaults
 
 # What the theory of a run depends on; the seeds are averaged over.
 SETTING = (
-    "cell", "activation", "residual_step", "residual_leak", "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono",
+    "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono",
     "hidden_size", "input_scale", "task", "input_correlation",
 )  # fmt: skip
 MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here

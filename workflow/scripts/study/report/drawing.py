@@ -52,13 +52,21 @@ class Nothing:
         return figure
 
 
-def facts(title: str, alt: str, claims: Iterable[str] = (), shown: Iterable[str] = (), drawn: bool = True) -> Facts:
-    """What a figure states: ``title``, ``alt`` and ``claims`` are sentences with marked numbers; empty ones go.
+def facts(
+    title: str,
+    alt: str,
+    claims: Iterable[str] = (),
+    shown: Iterable[str] = (),
+    drawn: bool = True,
+    answer: Iterable[str] = (),
+) -> Facts:
+    """What a figure states: ``title``, ``alt``, ``claims`` and ``answer`` are sentences with marked numbers; empty ones go.
 
-    ``shown`` names what is drawn, for captions that explain only what is there.
+    ``shown`` names what is drawn, for captions that explain only what is there. ``answer`` is what the page says first, after the title,
+    of a study whose first figure this is: only of figures that show what no table of runs does.
     """
-    known = [claim for claim in claims if claim]
-    return {"title": title, "alt": spoken(plain(alt)), "claims": known, "shown": list(shown), "drawn": drawn}
+    known, first = ([text for text in texts if text] for texts in (claims, answer))
+    return {"title": title, "alt": spoken(plain(alt)), "claims": known, "shown": list(shown), "drawn": drawn, "answer": first}  # fmt: skip
 
 
 def render(

@@ -23,6 +23,8 @@ HUE_FIRST = (
     "dtype",
     "residual_step",
     "residual_leak",
+    "layer_norm_step",
+    "layer_norm_leak",
     "antisymmetric_step",
     "antisymmetric_diffusion",
     "hidden_size",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from study.report.phrases import at_value
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
 from study.report.sentences.success import success_sentence
-from study.report.sentences.theory import forgetting_sentence, rest_sentence, theory_sentence
+from study.report.sentences.theory import forgetting_sentence, rest_sentence, theories_sentence, theory_sentence
 from study.report.sentences.training import (
     breakdown_sentence,
     few_seeds_sentence,
@@ -62,9 +62,11 @@ class Study:
     Args:
         runs: the table ``runs``.
         updates: of the table ``updates``, run_key, update and truncation_bias of at least every run's first and last.
+        lead: what the study's first figure answers; it is said before all findings.
     """
 
-    def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None) -> None:
+    def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None, lead: Sequence[str] = ()) -> None:
+        self.lead = list(lead)
         self.all_runs = runs
         self.runs = runs.drop_duplicates(["sweep", "run_key"])
         self.updates = updates
@@ -151,9 +153,9 @@ class Study:
 
     @cached_property
     def answer(self) -> list[str]:
-        """The answer in short: the first findings, as many as make about ten sentences."""
-        answers: list[str] = []
-        sentences_left = MOST_SENTENCES
+        """The answer in short: what the first figure answers, and the first findings, as many as make about ten sentences."""
+        answers = list(self.lead)
+        sentences_left = MOST_SENTENCES - sum(map(count_sentences, self.lead))
         for text in self.sentences:
             sentences_left -= count_sentences(text)
             if sentences_left < 0 and answers:
@@ -164,7 +166,7 @@ class Study:
     @property
     def more(self) -> list[str]:
         """What else was found."""
-        return self.sentences[len(self.answer) :]
+        return self.sentences[len(self.answer) - len(self.lead) :]
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -182,6 +184,7 @@ class Study:
     def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
         if part.column == "spectral_radius":
             yield Sentence(10, turning_sentence(part))
+        yield Sentence(10, theories_sentence(part))
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column != "spectral_radius":
             yield Sentence(12, split_sentence(part))

@@ -52,8 +52,10 @@ def figure(name: str, svg: str, phone: str, facts: dict[str, Any], config: dict[
     return {
         "name": name,
         "title": Markup(html(facts["title"])),
+        "claim": facts["title"],
         "contents": _short(facts["title"]),
         "drawn": facts["drawn"],
+        "answer": facts["answer"],
         "wide": inline_svg(svg, name, facts["alt"]),
         "phone": inline_svg(phone, f"{name}-phone", facts["alt"]),
         "caption": caption(name, facts, config) if facts["drawn"] else "",
@@ -87,6 +89,15 @@ def inline_svg(text: str, prefix: str, alt: str) -> Markup:
     return Markup(text.replace("<svg", f"<svg{label}", 1))
 
 
+def lead_of(figures: list[dict[str, Any]]) -> list[str]:
+    """What the page says first: what the study's first figure answers, if it answers what no finding does. Its title leads."""
+    first = next((each for each in figures if each["drawn"]), None)
+    if first is None or not first["answer"]:
+        return []
+    start, *others = first["answer"]
+    return [f"{first['claim']} {start}", *others]
+
+
 # ---- the page
 
 
@@ -105,7 +116,7 @@ def page(
     environment.globals["value_of"] = value_of
     environment.globals["most_beside"] = MOST_BESIDE
     runs, config = tables["runs"], provenance["config"]
-    study = Study(runs, tables["updates"])
+    study = Study(runs, tables["updates"], lead_of(figures))
     return environment.get_template("page.html.j2").render(
         config=config,
         config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),

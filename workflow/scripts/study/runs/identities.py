@@ -1,4 +1,4 @@
-"""Exact identities that spectra must obey, with Jacobians by torch's autograd of the oracles' own equations.
+"""Exact identities that spectra must obey, with Jacobians by torch's autograd of the oracles' own equations, or of a user's own step.
 
 Five checks, and no statistics:
 
@@ -15,7 +15,7 @@ small directions, and where one direction is zero for one side alone because it 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,11 +50,13 @@ def check(problem: Problem, evaluation: Evaluation) -> list[Finding]:
 
     size = sum(math.prod(part.shape[1:]) for part in tape.state.values())
     stop = T if evaluation.ends is None else int(evaluation.ends[0])
-    if problem.cell.name not in CELLS or size > LARGEST or tape.kept is None:
+    own = problem.cell.opaque
+    known = problem.cell.any_batch if own else problem.cell.name in CELLS
+    if not known or size > LARGEST or tape.kept is None:
         why = f"not compared: a cell that the oracles do not know, {size} units, or no room for every step"
         return [Finding("determinant", None, why)]
     start = max(0, stop - STEPS)
-    matrices = _jacobians(problem, tape, start, stop)
+    matrices = (_jacobians_of_own if own else _jacobians)(problem, tape, start, stop)
     if not np.isfinite(matrices).all() or np.linalg.cond(matrices).max() > STEEPEST:
         return [
             Finding("determinant", None, "not compared: a step is steeper than autograd can tell"),
@@ -81,6 +83,26 @@ def _jacobians(problem: Problem, tape: Tape, start: int, stop: int) -> np.ndarra
     options = {name: getattr(cell, name) for name in cell.options}
     x = to_numpy(tape.x[start:stop, 0]).astype(np.float64)
     return jacobians.jacobians(cell.name, problem.experiment.activation, options, params, states, x)
+
+
+def _jacobians_of_own(problem: Problem, tape: Tape, start: int, stop: int) -> np.ndarray:
+    """The same of a user's own cell: its step, differentiated entry by entry, without the engine's frames."""
+    import torch
+
+    cell: Any = tape.cell
+    assert tape.kept is not None
+    sizes = [math.prod(tape.shapes[name]) for name in cell.state_names]
+    matrices = []
+    for t in range(start, stop):
+
+        def step(flat: Any, t: int = t) -> Any:
+            pieces = zip(cell.state_names, flat.split(sizes), strict=True)
+            after = cell.step(tape.params, tape.x[t, :1], {n: piece.reshape(1, *tape.shapes[n]) for n, piece in pieces})
+            return torch.cat([after[name].reshape(-1) for name in cell.state_names])
+
+        before = torch.cat([tape.kept.states[name][t][:, 0] for name in cell.state_names])
+        matrices.append(to_numpy(torch.autograd.functional.jacobian(step, before)).astype(np.float64))
+    return np.array(matrices)
 
 
 def _singular_values(tape: Tape, matrices: np.ndarray, stop: int) -> Finding:

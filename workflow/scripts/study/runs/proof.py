@@ -23,15 +23,23 @@ from rnn_core.probing.derivatives import BY_HAND, SOUND, spread_steps, states_be
 from study.own_cells.described import ALONE, DIFFERENCES
 from study.own_cells.loading import CellError, described, place_in
 from study.runs import gate
-from study.runs.checks import CheckFailed, Row, autograd_row, describe, require, settings_of
+from study.runs.checks import CheckFailed, Row, autograd_row, describe, require, settings_of, spectra_rows
 
 LONGEST, LONGEST_OF_STEPS = 1000, 200  # steps of a sequence that is checked; a run's verification takes all of them
 
 
 def table(
-    cell: str, sweeps: dict[str, Any], data: dict[str, rc.Sequences], device: str, tolerance: dict[str, float]
+    cell: str,
+    sweeps: dict[str, Any],
+    data: dict[str, rc.Sequences],
+    device: str,
+    tolerance: dict[str, float],
+    spectra: bool = False,
 ) -> dict[str, list[Any]]:
     """The columns of the table ``checks``, of all cases of one cell.
+
+    Args:
+        spectra: whether the study asks for spectra. Their exact identities are then checked, too.
 
     Raises:
         CellError: the cell is no step, or draws other parameters each time.
@@ -42,7 +50,7 @@ def table(
         alike = experiment.task, experiment.cell_options, experiment.hidden_size, experiment.input_size
         try:
             checked = _rows(
-                experiment, data.get(experiment.task), device, tolerance[experiment.dtype], alike not in seen
+                experiment, data.get(experiment.task), device, tolerance[experiment.dtype], alike not in seen, spectra
             )
         except (CellError, CheckFailed):
             raise
@@ -59,9 +67,9 @@ def table(
 
 
 def _rows(
-    experiment: rc.Experiment, data: rc.Sequences | None, device: str, tolerance: float, steps: bool
+    experiment: rc.Experiment, data: rc.Sequences | None, device: str, tolerance: float, steps: bool, spectra: bool
 ) -> list[Row]:
-    """One row a check of one case. ``steps``: single steps are looked at as well."""
+    """One row a check of one case. ``steps``: single steps are looked at as well; ``spectra``: and exact identities of spectra."""
     problem = rc.prepare(experiment, data, device)
     _require_same_draw(problem, rc.prepare(experiment, data, device))
     x, target = problem.batch(0)
@@ -70,6 +78,7 @@ def _rows(
         _require_numbers(problem, evaluation)
         common = {**settings_of(problem, evaluation, tolerance), "stage": "gate"}
         rows = [{**common, **autograd_row(problem, problem.params, x, target, evaluation)}]
+        rows += [{**common, **row} for row in (spectra_rows(problem, evaluation) if spectra else [])]
     rows += [{**common, **row} for row in (_step_rows(experiment, data, tolerance) if steps else [])]
     for row in rows:
         require(row, experiment, row["tolerance"])

@@ -43,7 +43,7 @@ def row_of(setting: Settings) -> dict[str, Any]:
         squares.append(float((W**2).sum()) / len(W))
     sigma_w = float(f"{math.sqrt(np.mean(squares)):.{DIGITS}g}")
     sigma_u = float(setting["input_scale"])
-    options = tuple((name, setting[f"residual_{name}"]) for name in rc.CELLS[setting["cell"]].options)
+    options = tuple((name, setting[f"{setting['cell']}_{name}"]) for name in rc.CELLS[setting["cell"]].options)
     bias = setting["forget_bias"] or 0.0, setting["chrono"]
     sampled = _sampled(setting["cell"], setting["activation"], options, sigma_w, sigma_u, bias)
     return {

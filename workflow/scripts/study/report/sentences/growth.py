@@ -11,6 +11,8 @@ import numpy as np
 from study.report import measures, statistics
 from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
 from study.report.words import (
+    PLAIN_AXES,
+    capital,
     few,
     itemized,
     listed,
@@ -25,6 +27,11 @@ from study.report.words import (
     singular_of,
     spelled,
 )
+
+
+def _beginning(axis: str, names: str) -> str:
+    """Names that begin a sentence: relu stays as it is written in code, a label in words gets a capital."""
+    return names if axis in PLAIN_AXES else capital(names)
 
 
 def growth_sentence(
@@ -90,7 +97,7 @@ def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Compariso
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
     return (
-        f"{listed(named(axis, v) for v in values)} give the same gradients. Over T = {length_of(part)} steps no network differs by more "
+        f"{_beginning(axis, listed(named(axis, v) for v in values))} give the same gradients. Over T = {length_of(part)} steps no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
     )
 

@@ -67,6 +67,12 @@ def turning_headline(study: Study) -> str:
     """Between which radii kinds of network turn, and which do not."""
     kinds = _by_turning(study)
     turn, others = kinds.turn, [kinds.never, kinds.always, kinds.unclear]
+    everywhere = (
+        f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
+    )
+    of_one_sign = not turn and not kinds.unclear and not (kinds.never and kinds.always)
+    if of_one_sign and len(kinds.never + kinds.always) > 1:
+        return everywhere
     ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
     at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
     phrases = [
@@ -91,10 +97,8 @@ def turning_headline(study: Study) -> str:
         ]
         elsewhere = f"; in other kinds of network {' or '.join(apart)}" if apart else ""
         return f"Growth per step back turns positive at ρ {between}{elsewhere}."
-    if not kinds.unclear and not (kinds.never and kinds.always):
-        return (
-            f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
-        )
+    if of_one_sign:
+        return everywhere
     return "In no kind of network does growth per step back turn positive at one ρ that most networks share."
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import bracketed, interval_words, where_of
 from study.report.sentences.turning import radii_words
-from study.report.words import few, listed, marked, name_of, number, plain, signed
+from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
 
 
 def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Series, float]]) -> str:
@@ -77,6 +77,29 @@ def rest_sentence(networks: pd.DataFrame) -> str:
         at
         and f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
     )
+
+
+GATED_THEORIES = {"dynamic_rate": "Dynamic mean field", "rest_rate": "the law at rest"}
+
+
+def theories_sentence(part: measures.Part) -> str:
+    """How far both theories of a gated network miss its growth rate, over the networks for which both are known."""
+    runs = part.runs[measures.has_law_at_rest(part.runs)]
+    runs = runs[np.isfinite(runs[["growth_rate", *GATED_THEORIES]].astype(float)).all(axis=1)]
+    if len(runs) < 2:
+        return ""
+    words = []
+    for column, name in GATED_THEORIES.items():
+        sizes = runs.assign(miss=(runs["growth_rate"] - runs[column]).astype(float).abs())
+        average = statistics.mean(measures.per_seed(sizes, "miss").to_numpy())
+        kind = f"{column}_miss"
+        spread = interval_words(average, partial(number, digits=2), kind, sweep=part.sweep)
+        words.append(
+            (name, marked(number(average.value, 2), kind, average.value, sweep=part.sweep) + bracketed(spread))
+        )
+    (first, own), (second, other) = words
+    networks = marked_count(len(runs), "networks_of_theories", sweep=part.sweep)
+    return f"{first} misses the growth rate by {own} a step in the mean, {second} by {other}: {networks} networks for which both are known."
 
 
 def mean_field_turning_sentence(networks: pd.DataFrame) -> str:

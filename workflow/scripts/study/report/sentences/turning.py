@@ -53,7 +53,8 @@ def turning_sentence(part: measures.Part) -> str:
         if critical is None:
             unclear.append(f"{name}: no rate is a number")
         elif math.isfinite(critical.radius.value):
-            turn.append((critical.radius.value, f"{turning_words(critical, **where)} for {name}"))
+            of_kind = f" for {name}" if chosen else ""
+            turn.append((critical.radius.value, f"{turning_words(critical, **where)}{of_kind}"))
         elif critical.shrinking == critical.networks:
             shrink.append(name)
         elif critical.growing == critical.networks:
@@ -75,13 +76,13 @@ def turning_sentence(part: measures.Part) -> str:
         sentences.append(
             f"Going back in time, the growth rate turns from negative to positive at spectral radius ρ = {listed(each for _, each in turn)}."
         )
-    if shrink:
+    if len(shrink) > 1 and not (turn or grow or unclear):
+        sentences.append(f"Going back in time, the growth rate is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+    elif shrink:
         sentences.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
-                     f"Going back in time, the growth rate of {few(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+                     f"Going back in time, the growth rate{_of(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
     if grow:
-        sentences.append(
-            f"The growth rate of {few(grow)} is positive at every ρ from {low} to {high}, in every network."
-        )
+        sentences.append(f"The growth rate{_of(grow)} is positive at every ρ from {low} to {high}, in every network.")
     if unclear:
         sentences += [f"There is no single ρ at which growth turns for {kind}." for kind in unclear[:3]]
         if len(unclear) > 3:
@@ -198,6 +199,11 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         kept = True
         sentences.append(f"{over}{keeps}: {'; '.join(places)}.")
     return " ".join(sentences)
+
+
+def _of(names: list[str]) -> str:
+    """of relu and tanh; nothing where a study has one kind of network."""
+    return "" if names == [name_of({})] else f" of {few(names)}"
 
 
 def radii_words(stay: list[float], tried: list[float]) -> str:
