@@ -172,7 +172,7 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
                 traces.append(trace)
                 if watch is not None:
                     watch(problem, params, *batch)
-        if update % experiment.record_every == 0 or done or not row["finite"] or held_out is not None:
+        if update % experiment.record_every == 0 or held_out is not None or not row["finite"]:
             rows.append(row)
         if done or not row["finite"]:
             break

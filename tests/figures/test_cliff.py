@@ -44,7 +44,9 @@ def test_the_wall_and_the_paths_are_told_as_they_are() -> None:
     assert "from 6.2 at w = 4 to 10⁷·³ at w = 6." in plain(facts["title"])
     text = [plain(claim) for claim in facts["claims"]]
     assert "of its 441 points, the steepest has a gradient of" in text[0]
-    assert kinds["left_at", "none"] == 80 and "leaves the map at update 80" in text[1]
+    path = data[data["clipping"] == "none"].sort_values("update")  # chaotic at the wall: when it leaves, machines need not agree
+    left = int(path.loc[~(path["weight"].between(4.0, 6.0) & path["bias"].between(-3.5, -1.5)), "update"].iloc[0])
+    assert kinds["left_at", "none"] == left and f"leaves the map at update {left}" in text[1]
     assert (
         kinds["longest_step", "norm:0.1"] == pytest.approx(0.04)
         and "With norm:0.1, the longest step is 0.04. The path stays on the map, and its loss is" in text[2]
@@ -58,7 +60,7 @@ def test_the_wall_and_the_paths_are_told_as_they_are() -> None:
     )
     html = render("cliff", facts=facts | {"claims": []})
     assert html.count("<p>") == 3 and "A cross is the last point" in html and "thick line is the ridge" in html
-    inside = data[(data["clipping"] == "none") & (data["update"] == 79)].iloc[0]
+    inside = data[(data["clipping"] == "none") & (data["update"] == left - 1)].iloc[0]
     assert (lines(ax, "left")[0].get_xdata()[0], lines(ax, "left")[0].get_ydata()[0]) == (
         inside["weight"],
         inside["bias"],

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from figures import memory_curse
 from study.report.words import addresses, plain
 from tests.figures.drawn import PROPAGATION, Settings, lines, render, show
 from tests.figures.test_any_study import check
+from tests.page.second_opinion_memory import KINDS
 
 RADII = (0.8, 0.9, 0.95, 0.98)
 ONE = PROPAGATION | {"sequence_length": 10, "cell": "indrnn", "activation": "identity", "initializer": "identity"}
@@ -89,4 +91,30 @@ def test_what_chance_does_is_not_called_a_difference(make_study: Any) -> None:
 def test_a_signal_that_grows_is_said_to_grow(make_study: Any) -> None:
     """The headline says that no signal grows whatever the rows say."""
     runs = [network(radius, 0) | {"rate": 0.02} for radius in RADII]
-    assert "grows by up to 0.02 a step" in plain(said(make_study, runs)[1]["title"])
+    assert "A signal grows by up to 0.02 a step back, and" in plain(said(make_study, runs)[1]["title"])
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_every_number_is_computed_twice(seeds: int, make_study: Any) -> None:
+    """A number is of other rows than its address says, or is rounded before it is used."""
+    runs = [network(r, s, c, gap=(0.1 * c * r) + noise(s)) for r in RADII for s in range(seeds) for c in (0.0, 0.5)]
+    runs[0]["rate"] = 0.01
+    tables = make_study(runs)
+    _, facts, _ = show(memory_curse, tables)
+    found = [each for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)]
+    assert {each["kind"] for each in found} == set(KINDS)
+    known = {"runs": pd.read_parquet(tables.files["runs"])}
+    for each in found:
+        assert KINDS[each["kind"]](known, each["where"]) == pytest.approx(each["value"], rel=1e-9)
+
+
+def test_a_change_that_chance_makes_is_no_headline(make_study: Any) -> None:
+    """Sensitivities that scatter about one value are said to grow, because the ends of a random walk differ."""
+    runs = [
+        network(radius, seed, power=0.0, gap=noise(100 * seed + i))
+        for i, radius in enumerate(RADII)
+        for seed in range(8)
+    ]
+    assert "does not clearly change" in plain(said(make_study, runs)[1]["title"])
+    few = [network(radius, seed) for radius in RADII for seed in range(3)]
+    assert "changes by a factor of 32: too few seeds to tell." in plain(said(make_study, few)[1]["title"])

@@ -342,7 +342,7 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
     study = make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)).study
     for cells, gated, own in (
         (["gru", "mamba"], True, True),
-        (["mamba", "lru"], False, True),
+        (["mamba", "my_lru"], False, True),
         (["gru", "lstm"], True, False),
     ):
         named = data.assign(cell=data["cell"].map(dict(zip(("gru", "lstm"), cells, strict=True))))

@@ -91,18 +91,12 @@ def test_the_page_says_how_many_succeed(make_study: Any) -> None:
     assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
 
 
-def test_published_marks_stand_only_beside_their_settings(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_marks_stand_only_beside_their_settings(make_study: Any) -> None:
     """A published number is drawn beside runs of another setting, or not beside its own."""
-    known = {axis: value for axis, value in success_rate.PUBLISHED[0]["settings"].items() if axis != "omega"}
-    monkeypatch.setattr(success_rate, "PUBLISHED", ({**success_rate.PUBLISHED[0], "settings": known},))
-    theirs = {**known, "spectral_radius": None, "measured_radius": 1.0}
-    for change, marked in (
-        ({}, [50]),
-        ({"hidden_size": 64}, []),
-        ({"learning_rate": 0.1}, []),
-        ({"spectral_radius": 1.0}, []),
-    ):
-        own = runs({"norm:1.0": {50: 1, 60: 0}}, seeds=2, **({**theirs, **change}))
+    theirs = success_rate.PUBLISHED[0]["settings"]
+    others: list[Settings] = [{"hidden_size": 64}, {"learning_rate": 0.1}, {"spectral_radius": 1.0}, {"omega": 0.0}]
+    for change, marked in (({}, [50]), *((other, []) for other in others)):
+        own = runs({"norm:1.0": {50: 1, 60: 0}}, seeds=2, **{**theirs, **change})
         data, facts, axes = show(success_rate, make_study(own))
         assert data.loc[data["published"].notna(), "sequence_length"].tolist() == marked
         assert [x for line in lines(axes[0], "published") for x in line.get_xdata()] == marked
@@ -111,6 +105,18 @@ def test_published_marks_stand_only_beside_their_settings(make_study: Any, monke
             == any("Published" in plain(claim) for claim in facts["claims"])
             == bool(marked)
         )
+
+
+def test_a_regulariser_makes_a_line_of_its_own(make_study: Any) -> None:
+    """Runs with and without Ω are one line, or those without it are said to have a weight of zero."""
+    both = [run for omega in (0.0, 4.0) for run in runs({"none": {10: 1}, "norm:1.0": {10: 2}}, seeds=2, omega=omega)]
+    data, _, _ = show(success_rate, make_study(both))
+    assert list(data["line"]) == [
+        "no clipping",
+        "no clipping and Ω weight = 4",
+        "norm:1.0",
+        "norm:1.0 and Ω weight = 4",
+    ]
 
 
 def test_runs_without_a_threshold_of_success_show_nothing(make_study: Any) -> None:

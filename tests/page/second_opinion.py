@@ -16,6 +16,7 @@ import pandas as pd
 
 from tests.page import (
     second_opinion_cliff,
+    second_opinion_memory,
     second_opinion_spectra,
     second_opinion_start,
     second_opinion_training,
@@ -426,7 +427,7 @@ def predicted_radii(tables: Tables, where: Where) -> list[float]:
     rows = networks(tables, where)
     if rows["dynamic_rate"].notna().all():
         return turning_points(tables, where, "dynamic_rate")
-    return rows.groupby("seed")["critical_radius_predicted"].first().dropna().tolist()
+    return rows.groupby("seed")["critical_radius_predicted"].median().dropna().tolist()
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force
@@ -669,6 +670,7 @@ KINDS: dict[str, Kind] = {
     **second_opinion_training.KINDS,
     **second_opinion_spectra.KINDS,
     **second_opinion_cliff.KINDS,
+    **second_opinion_memory.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),

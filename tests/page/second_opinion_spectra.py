@@ -67,7 +67,7 @@ def of_matrices(name: str) -> Callable[[Tables, Where], float]:
 
 
 def first(tables: Tables) -> pd.DataFrame:
-    return stretched(tables)[lambda rows: rows["log10_singular_value"] > 0]
+    return stretched(tables)[lambda rows: 10 ** rows["log10_singular_value"] > 1.05]
 
 
 KINDS: dict[str, Callable[[Tables, Where], Any]] = {

@@ -16,7 +16,7 @@ Where = dict[str, Any]
 
 START = [  # settings that a network before training has
     "task", "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "weight_scale", "forget_bias", "chrono", "antisymmetric_step", "antisymmetric_diffusion", "initializer", "spectral_radius", "hidden_size", "input_size",
-    "input_scale", "sequence_length", "batch_size", "loss_at", "dtype",
+    "input_scale", "input_correlation", "sequence_length", "batch_size", "loss_at", "dtype",
 ]  # fmt: skip
 NUMBERS = [
     "spectral_radius",

@@ -120,6 +120,18 @@ def test_networks_that_never_turn_are_counted() -> None:
     assert list(map(plain, cell.notes)) == ["▼ 2 vanish", "● 1 stays", "▲ 2 explode"]
 
 
+def test_several_kinds_of_network_have_no_critical_radius_of_theory() -> None:
+    """A row of a table may count several cells together; the mean of their critical radii is of none."""
+    runs = [
+        start(rho - 1.2, cell=cell, spectral_radius=rho, seed=s, critical_radius_predicted=at * (1 + 1e-4 * rho))
+        for cell, at in (("vanilla", 1.25), ("gru", 2.0)) for rho in (1.0, 1.5) for s in range(3)
+    ]  # fmt: skip
+    rows = frame(runs)
+    assert measures.theory_critical(rows) is None
+    found = measures.theory_critical(rows[rows["cell"] == "gru"])
+    assert found is not None and found.radius.value == pytest.approx(2.0, rel=1e-3)
+
+
 def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> None:
     """Chaos begins where two copies with the same inputs no longer meet; it is not where the gradient grows."""
 

@@ -13,7 +13,7 @@ import yaml
 import rnn_core as rc
 from study.config import approval
 from study.config.idle import without_effect
-from study.cost import model
+from study.cost import model, outlook
 from study.data import intake, task_file
 from study.plan import Block, as_list
 from study.report import reader
@@ -87,6 +87,14 @@ def test_the_plan_counts_looks_steps_and_rows() -> None:
     assert rows == pytest.approx(2 * (100 - 2), rel=1e-9)
     _, larger = cost(batch_size=256)
     assert once.memory_mb < larger.memory_mb and once.memory_mb > model.RATES["job_mb"]
+
+
+def test_the_plan_says_that_runs_may_end_early() -> None:
+    """A plan of twenty minutes ends after ten, and nobody knows why; or it says so of runs that cannot."""
+    assert outlook.ends_early(GRID | {"validate_every": 10}) and outlook.ends_early(
+        GRID | {"validate_every": [None, 10]}
+    )
+    assert not outlook.ends_early(GRID) and not outlook.ends_early({"validate_every": 10})
 
 
 def test_curves_take_rows_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ def test_success_ends_training_at_the_first_look_that_is_good_enough() -> None:
     np.testing.assert_array_equal(result.updates["held_out_error"], watched["held_out_error"][: first + 1])
     assert result["held_out_error"] == errors[looks == first]
     assert result.traces["update"].max() == first  # the last gradient is recorded, as without an early end
+    exactly = rc.run(replace(ORDER, validate_every=4, updates=4, success_below=float(errors[0])))
+    assert exactly["held_out_error"] == errors[0] and exactly["success"] is False  # below is not at
     shorter = rc.run(replace(ORDER, updates=first + 1))
     assert result["held_out_loss"] == shorter["held_out_loss"] and shorter["success"] is None
     np.testing.assert_array_equal(result.updates["loss"], shorter.updates["loss"])

@@ -24,6 +24,7 @@ from study.report.words import (
     marked,
     marked_count,
     name_of,
+    named,
     number,
     plain,
     power,
@@ -278,7 +279,7 @@ def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
         return []
     decades = measures.law(starts) * (measures.steps(starts) - 1) / math.log(10)
     off = (starts["log10_gradient_ratio"] - decades).abs().groupby(starts[axis]).median().sort_values()
-    misses = [(marked(number(value, 2), kind, value, **{axis: name}), name) for name, value in off.items()]
+    misses = [(marked(number(value, 2), kind, value, **{axis: name}), named(axis, name)) for name, value in off.items()]
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
     if len(misses) > 1:
         miss += f" ({misses[0][1]}) up to {misses[-1][0]} ({misses[-1][1]})"

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import listed, marked, number, plain, signed
+from study.report.words import LONGEST_TITLE, listed, marked, number, plain, signed
 
 NOTHING = drawing.Nothing(
     "No run of this study with ρ below 1 recorded how far its last state moves with a weight.",
@@ -33,7 +33,7 @@ PANELS = {  # column: title, label of the axis
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network at its longest sequence with ρ below 1: the three measured numbers, what is predicted of them, and its ``panel``.
 
-    State and sensitivity as log10. ``forgetting`` is 1 − ρ.
+    State and sensitivity as log10. ``forgetting`` is 1 − ρ. ``axes`` names the settings that tell panels apart, which stand beside.
     """
     runs = measures.starts(tables.runs(*PREDICTED, *PREDICTED.values(), "measured_spectral_radius"))
     runs = runs[runs[SENSITIVITY].notna() & (runs["measured_spectral_radius"] < 1.0)]
@@ -45,8 +45,20 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = facets.panels(measures.at_longest(runs, [*axes, "spectral_radius"]), axes, MOST_KINDS)
     with np.errstate(divide="ignore"):
         logs = {name: np.log10(runs[name].astype(float)) for name in (STATE, PREDICTED[STATE])}
-    columns = ["panel", "seed", "spectral_radius", "forgetting", *PREDICTED, *PREDICTED.values(), "left_out"]
-    data = runs.assign(**logs, forgetting=1.0 - runs["measured_spectral_radius"].astype(float))[columns]
+    own = [axis for axis in axes if axis not in ("panel", "seed")]
+    columns = [
+        "panel",
+        "seed",
+        "spectral_radius",
+        "forgetting",
+        *PREDICTED,
+        *PREDICTED.values(),
+        "left_out",
+        "axes",
+        *own,
+    ]
+    forgetting = 1.0 - runs["measured_spectral_radius"].astype(float)
+    data = runs.assign(**logs, forgetting=forgetting, axes=",".join(own))[columns]
     return data.sort_values(["panel", "forgetting", "seed"], ignore_index=True)
 
 
@@ -79,29 +91,40 @@ def _named(data: pd.DataFrame) -> bool:
     return len(data["panel"].cat.categories) > 1
 
 
+def _where(rows: pd.DataFrame) -> dict[str, Any]:
+    """The settings that rows of one panel share and others do not."""
+    return {axis: rows[axis].iloc[0] for axis in str(rows["axes"].iloc[0]).split(",") if axis}
+
+
 def _title(data: pd.DataFrame) -> str:
-    """Of the kind whose sensitivity grows most: both ends, as medians over networks."""
-    ends = {panel: _ends(rows) for panel, rows in _kinds(data)}
-    panel, (first, last) = max(ends.items(), key=lambda each: each[1][1][SENSITIVITY] - each[1][0][SENSITIVITY])
-    factor = 10.0 ** float(last[SENSITIVITY] - first[SENSITIVITY])
-    rates = data[SIGNAL].astype(float)
-    top = float(rates.max())
+    """Of the kind whose sensitivity grows most, from the smallest to the largest radius; as a finding only where chance does not do it."""
+    gains = pd.concat({str(panel): _gains(rows) for panel, rows in _kinds(data)}, axis=1)
+    panel = gains.mean().idxmax()
+    rows = data[data["panel"] == panel]
+    mean, top = float(gains[panel].mean()), float(data[SIGNAL].astype(float).max())
+    factor = marked(number(10.0**mean, 2), "sensitivity_factor", 10.0**mean, **_where(rows))
     grows = (
-        f"grows by up to {marked(number(top, 2), 'fastest_signal', top)} a step" if top > 0.0 else "grows in no network"
+        f"A signal grows by up to {marked(number(top, 2), 'fastest_signal', top)} a step back, and"
+        if top > 0.0
+        else "No signal grows going back, yet"
     )
-    radii = f"from ρ = {number(float(first.name))} to {number(float(last.name))}"
-    where = f" at {panel}" if _named(data) else ""
-    verb = "grows" if factor >= 1.0 else "changes"
-    return (
-        f"The signal going back {grows}, yet {radii} a weight's sensitivity {verb} by a factor of "
-        f"{marked(number(factor, 2), 'sensitivity_factor', factor)}{where}."
-    )
+    p = statistics.familywise(gains.to_numpy())[list(gains).index(panel)]
+    few = len(gains) < statistics.FEWEST_SEEDS
+    if not few and p >= statistics.LEVEL:
+        return (
+            f"{grows.removesuffix(', and').removesuffix(', yet')}, and a weight's sensitivity does not clearly change."
+        )
+    ends = [number(float(end)) for end in (data["spectral_radius"].min(), data["spectral_radius"].max())]
+    verb = "changes" if few or mean < 0.0 else "grows"
+    text = f"{grows} from ρ = {ends[0]} to {ends[1]} a weight's sensitivity {verb} by a factor of {factor}"
+    where = f" at {panel}" if _named(data) and len(plain(text)) + len(panel) + 5 <= LONGEST_TITLE else ""
+    return f"{text}: too few seeds to tell." if few else f"{text}{where}."
 
 
-def _ends(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Medians over networks at the smallest and the largest radius."""
-    medians = rows.groupby("spectral_radius")[[SIGNAL, SENSITIVITY]].median()
-    return medians.iloc[0], medians.iloc[-1]
+def _gains(rows: pd.DataFrame) -> pd.Series:
+    """By seed: log10 of the sensitivity at the largest radius over that at the smallest."""
+    table = rows.pivot_table(index="seed", columns="spectral_radius", values=SENSITIVITY)
+    return (table.iloc[:, -1] - table.iloc[:, 0]).dropna()
 
 
 def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
@@ -131,7 +154,7 @@ def _power(rows: pd.DataFrame) -> str:
     average = statistics.mean(found[np.isfinite(found)])
     if not np.isfinite(average.value):
         return ""
-    said = marked(number(average.value, 3), "sensitivity_power", average.value)
+    said = marked(number(average.value, 3), "sensitivity_power", average.value, **_where(rows))
     interval = (
         f" (95 % interval {number(average.low, 3)} to {number(average.high, 3)})" if np.isfinite(average.low) else ""
     )

@@ -21,6 +21,7 @@ NOTHING = drawing.Nothing(
 SAME_RATE = 0.02  # ln per step
 MOST_KINDS = 4  # rows of the figure
 CLEARLY = 2.0  # errors of an exponent: further from zero it has a sign
+LITTLE = float(np.log10(1.05))  # decades
 ROUNDING = 1e-9  # ln per step
 ALONE: dict[str, Any] = {"color": style.INK, "lw": 1.1, "ls": ":"}
 MEASURED = (
@@ -278,14 +279,14 @@ def _on_the_way(data: pd.DataFrame) -> str:
     most = data[data["what"] == "most"]
     if most.empty:
         return ""
-    first = most[most["y"] > 0]
+    first = most[most["y"] > LITTLE]
     of = f"{marked_count(len(most), 'shrinking_networks')} network{'s' * (len(most) > 1)} in which every direction shrinks in the end"
     if first.empty:
-        return f"Of {of}, none stretches any direction on the way."
+        return f"Of {of}, none stretches any direction by a twentieth on the way."
     middle, lag = float(first["y"].median()), float(first["x"].median())
     factor = marked(power(middle), "first_growth", middle)
     return (
-        f"Of {of}, {marked_count(len(first), 'first_growing')} first stretch some direction. "
+        f"Of {of}, {marked_count(len(first), 'first_growing')} first stretch some direction by a twentieth or more. "
         f"In their median it grows {factor}-fold before it shrinks, the most over {_steps(lag, 'first_growth_lag')} back."
     )
 

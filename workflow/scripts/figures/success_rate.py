@@ -71,9 +71,14 @@ def _lines(study: Study, runs: pd.DataFrame) -> pd.Categorical:
     if not axes:
         return pd.Categorical(["all runs"] * len(runs), ["all runs"], ordered=True)
     order = in_order(runs[axes].drop_duplicates(), axes)
-    words = [", ".join(named(axis, value) for axis, value in row.items()) for row in order.to_dict("records")]
+    words = [_named(row) for row in order.to_dict("records")]
     by_key = dict(zip(map(_key, order.itertuples(index=False)), words, strict=True))
     return pd.Categorical([by_key[_key(row)] for row in runs[axes].itertuples(index=False)], words, ordered=True)
+
+
+def _named(settings: dict[str, Any]) -> str:
+    """norm:1.0 and Ω weight = 4; without a regulariser nothing is said of it."""
+    return listed([named(axis, value) for axis, value in settings.items() if (axis, value) != ("omega", 0.0)])
 
 
 def _key(values: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from study.cost import model
 from study.cost.kinds import figures_seconds, page_seconds
 from study.cost.rates import RATES
 from study.counts import counted
+from study.data.messages import listed
 from study.own_cells.described import used
 from study.plan import Block
 from study.runs import gate
@@ -259,10 +260,19 @@ def report(config: dict[str, Any], plans: list[SweepPlan], rest: dict[str, tuple
         lines.append(
             "No run of the study is short enough to be timed here. The times are the model's, for another machine."
         )
+    until = [sweep for sweep, described in config["sweeps"].items() if ends_early(described["grid"])]
+    if until:
+        lines.append(f"Runs of {listed(until)} end at success: these are the times of runs that never succeed.")
     defaults = axis_defaults()
     for (first, second), count in planning.shared_runs(config, defaults).items():
         lines.append(f"The sweeps {first} and {second} share {count:,} runs; these are computed once.")
     return "\n".join(lines)
+
+
+def ends_early(grid: Mapping[str, Any]) -> bool:
+    """Whether a run of the grid may end before its updates do, because it succeeds on the way."""
+    below, every = (planning.as_list(grid.get(axis)) for axis in ("success_below", "validate_every"))
+    return any(each is not None for each in below) and any(each is not None for each in every)
 
 
 def of_study(config: dict[str, Any], runner: BlockRunner, cores: int) -> str:

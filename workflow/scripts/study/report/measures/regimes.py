@@ -31,6 +31,9 @@ def predicted_decades(runs: pd.DataFrame) -> float:
     return math.nan if decades.isna().any() else statistics.median(decades.to_numpy()).value
 
 
+ALIKE = 0.01  # relative: radii of one network that differ by less, as its inputs are others
+
+
 @dataclass(frozen=True)
 class Critical:
     """Where growth turns from shrinking to growing, over the networks (seeds) of one kind.
@@ -94,7 +97,7 @@ def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
 
 
 def theory_critical(runs: pd.DataFrame) -> Critical | None:
-    """Where theory turns, over the networks of one kind; None where no theory says so.
+    """Where theory turns, over the networks of one kind; None where no theory says so, or where the rows are of several kinds.
 
     It is the column ``critical_radius_predicted``, a root and no crossing of the radii tried: infinite if theory never turns, 0 if it grows
     at every radius. Where dynamic mean field is known for every network, it is where that crosses zero: the column is then the law at rest,
@@ -102,8 +105,9 @@ def theory_critical(runs: pd.DataFrame) -> Critical | None:
     """
     if turning_theory(runs) == "dynamic mean field":
         return critical(runs, "dynamic_rate")
-    at = runs.groupby("seed")["critical_radius_predicted"].median().dropna().to_numpy(dtype=float)
-    if not len(at):
+    by_seed = runs.groupby("seed")["critical_radius_predicted"]
+    at = by_seed.median().dropna().to_numpy(dtype=float)
+    if not len(at) or not np.isclose(by_seed.min(), by_seed.max(), rtol=ALIKE, equal_nan=True).all():
         return None
     never, always = int(np.isposinf(at).sum()), int((at == 0.0).sum())
     radius = statistics.median(np.where(at == 0.0, -math.inf, at))
