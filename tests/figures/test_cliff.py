@@ -44,7 +44,9 @@ def test_the_wall_and_the_paths_are_told_as_they_are() -> None:
     assert "from 6.2 at w = 4 to 10⁷·³ at w = 6." in plain(facts["title"])
     text = [plain(claim) for claim in facts["claims"]]
     assert "of its 441 points, the steepest has a gradient of" in text[0]
-    path = data[data["clipping"] == "none"].sort_values("update")  # chaotic at the wall: when it leaves, machines need not agree
+    path = data[data["clipping"] == "none"].sort_values(
+        "update"
+    )  # chaotic at the wall: when it leaves, machines need not agree
     left = int(path.loc[~(path["weight"].between(4.0, 6.0) & path["bias"].between(-3.5, -1.5)), "update"].iloc[0])
     assert kinds["left_at", "none"] == left and f"leaves the map at update {left}" in text[1]
     assert (
