@@ -29,7 +29,7 @@ END = (
     Column("baseline_loss", "number", "1", "Held-out loss of the best prediction that remembers nothing of the sequence",
            null=UNTRAINED),
     Column("baseline_accuracy", "number", "fraction",
-           "Held-out accuracy of a guess that remembers nothing: always the commonest class, or as the task says",
+           "Held-out accuracy of always naming the commonest class; where classes are equally likely, 1/C",
            null=f"{UNTRAINED}, or a regression"),
     Column("solved", "flag", "true/false", "Held-out loss at most a tenth of baseline_loss", null=UNTRAINED),
 )  # fmt: skip

@@ -203,7 +203,9 @@ def test_checkpoints_torch_and_the_readable_engine_agree(cell: rc.Cell, k: int |
         slowly = lyapunov_spectrum(tape, k, 10, sample=1)
     for spectrum in [slowly, *(lyapunov_spectrum(other, k, 10, sample=1) for other in others)]:
         np.testing.assert_allclose(spectrum.exponents, expected.exponents, atol=1e-8)
-        np.testing.assert_allclose(spectrum.error, expected.error, atol=1e-8)
+        # A step's Jacobian has a condition number of up to 3e6. What the last direction gains in one step is off by its square times a
+        # rounding, and the next step takes that back: the mean does not see it, the error does.
+        np.testing.assert_allclose(spectrum.error, expected.error, rtol=1e-5, atol=1e-8)
 
 
 @cells

@@ -1,6 +1,7 @@
 """How many runs succeed, by the length of the sequences, and how many updates that takes."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -273,22 +274,26 @@ def draw(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _shift(rows: pd.DataFrame, place: int, count: int) -> float:
-    """So much to the side that bars of several lines do not hide each other."""
+def _least(rows: pd.DataFrame) -> float:
+    """The smallest distance between two lengths."""
     lengths = np.sort(rows["sequence_length"].unique())
-    least = float(np.diff(lengths).min()) if len(lengths) > 1 else 1.0
-    return (place - (count - 1) / 2) * 0.1 * least
+    return float(np.diff(lengths).min()) if len(lengths) > 1 else 1.0
+
+
+def _places(rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> Iterator[tuple[str, Any, str, pd.DataFrame]]:
+    """Of every line of a panel its name, colour, marker and rows, with ``x``: a little to the side, so that bars do not hide each other."""
+    present = [line for line in paint if (rows["line"] == line).any()]
+    for i, line in enumerate(present):
+        at = rows[rows["line"] == line]
+        aside = (i - (len(present) - 1) / 2) * min(0.1, 0.3 / len(present)) * _least(rows)
+        yield line, *paint[line], at.assign(x=at["sequence_length"] + aside)
 
 
 def _rates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
-    for i, (line, (colour, marker)) in enumerate(paint.items()):
-        at = rows[rows["line"] == line]
-        if at.empty:
-            continue
-        x = at["sequence_length"] + _shift(rows, i, len(paint))
+    for line, colour, marker, at in _places(rows, paint):
         reach = np.abs(at[["low", "high"]].to_numpy().T - at["rate"].to_numpy())
         ax.errorbar(
-            x, at["rate"], yerr=reach, color=colour, marker=marker, ms=6, mec="white", mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5,
+            at["x"], at["rate"], yerr=reach, color=colour, marker=marker, ms=6, mec="white", mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5,
             clip_on=False, zorder=3, gid=f"rate {line}",
         )  # fmt: skip
         known = at[at["published"].notna()]
@@ -310,14 +315,14 @@ def _updates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]], to
     ax.set_yscale("log")
     ax.set_ylim(min(low, budget / 4) / 1.4, max(high, budget) * 1.4)
     ax.axhline(budget, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="budget")
-    for i, (line, (colour, marker)) in enumerate(paint.items()):
-        at = rows[(rows["line"] == line) & rows["median"].notna()]
+    for line, colour, marker, every in _places(rows, paint):
+        at = every[every["median"].notna()]
         if at.empty:
             continue
         ends = at[["median_low", "median_high"]].to_numpy().T
         reach = np.nan_to_num(np.abs(ends - at["median"].to_numpy()))
         ax.errorbar(
-            at["sequence_length"] + _shift(rows, i, len(paint)), at["median"], yerr=reach, color=colour, marker=marker, ms=6, mec="white",
+            at["x"], at["median"], yerr=reach, color=colour, marker=marker, ms=6, mec="white",
             mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5, zorder=3, gid=f"updates {line}",
         )  # fmt: skip
     if rows["median"].isna().all():
@@ -327,7 +332,7 @@ def _updates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]], to
 
 def _lengths(ax: Axes, rows: pd.DataFrame) -> None:
     lengths = np.sort(rows["sequence_length"].unique())
-    margin = 0.08 * (lengths[-1] - lengths[0]) or 1.0
+    margin = 0.04 * (lengths[-1] - lengths[0]) + 0.2 * _least(rows)
     ax.set_xlim(lengths[0] - margin, lengths[-1] + margin)
     ax.set_xticks(facets.spread(list(lengths), 6))
 
