@@ -74,28 +74,28 @@ class _Ends:
     """What a segment may end in, for every step: mantissas (T, B, H) and exponents (T,), by part of the state.
 
     Attributes:
-        totals: the total dL/dh_t; of an LSTM also the part of dL/dc_t that comes through c_{t+1}.
-        through_hidden: of an LSTM, the part of dL/dc_t that comes through h_t, which a segment finds by itself.
+        totals: the total dL/dh_t; of an LSTM also the part of dL/dc_t that comes through c_{t+1}, and so of other cells' other parts.
+        through_hidden: of these parts what comes through h_t, which a segment finds by itself.
     """
 
     totals: dict[str, tuple[np.ndarray, np.ndarray]]
-    through_hidden: tuple[np.ndarray, np.ndarray] | None = None
+    through_hidden: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> _Ends:
         gradients, tape = evaluation.gradients, evaluation.tape
         hidden, e = mantissa_and_exponents(gradients.hidden)
-        totals = {"hidden": (to_numpy(hidden), e)}
-        if gradients.cell is None:
-            return cls(totals)
-        cell, e_cell = mantissa_and_exponents(gradients.cell)
-        through_hidden = np.zeros_like(to_numpy(cell))
-        zero = like(np.zeros(through_hidden.shape[:0:-1]), tape.x)
-        for t, saved in enumerate(tape.saved):
-            dh = like(np.ldexp(to_numpy(hidden[t]), int(e[t] - e_cell[t])).T, tape.x)
-            through_hidden[t] = to_numpy(tape.cell.total(saved, {"hidden": dh, "cell": zero})["cell"]).T
-        totals["cell"] = (to_numpy(cell) - through_hidden, e_cell)
-        return cls(totals, (through_hidden, e_cell))
+        totals, through_hidden = {"hidden": (to_numpy(hidden), e)}, {}
+        _, *others = tape.cell.state_names
+        for name in others:
+            part, e_part = mantissa_and_exponents(gradients.parts[name])
+            through = np.zeros_like(to_numpy(part))
+            zeros = dict.fromkeys(others, like(np.zeros(through.shape[:0:-1]), tape.x))
+            for t, saved in enumerate(tape.saved):
+                dh = like(np.ldexp(to_numpy(hidden[t]), int(e[t] - e_part[t])).T, tape.x)
+                through[t] = to_numpy(tape.cell.total(saved, {"hidden": dh, **zeros})[name]).T
+            totals[name], through_hidden[name] = (to_numpy(part) - through, e_part), (through, e_part)
+        return cls(totals, through_hidden)
 
 
 @dataclass(frozen=True)
@@ -161,17 +161,15 @@ class _Segments:
     def errors(self, derivatives: complex_step.Derivatives) -> Iterator[Error]:
         """The errors at every step of the segments."""
         gradients, B = self.evaluation.gradients, self.evaluation.tape.x.shape[1]
-        for name in ("hidden", "x", "cell"):
-            reference, ours = getattr(derivatives, name), getattr(gradients, name)
-            if reference is None:
-                continue
+        for name, reference in {**derivatives.parts, "x": derivatives.x}.items():
+            ours = gradients.x if name == "x" else gradients.parts[name]
             for i, start in enumerate(self.starts):
                 for k in range(self.steps):
                     where = f"{name}, t = {start + k + 1}"
                     yield self._error(ours[start + k], reference[k, i * B : (i + 1) * B], where)
 
     def initial_errors(self, derivatives: complex_step.Derivatives) -> Iterator[Error]:
-        """The errors of what segments send to the state before them, with what else acts on it: dL/dh_t, or dL/dc_t."""
+        """The errors of what segments send to the state before them, with what else acts on it: dL/dh_t, or that of another part."""
         gradients, B = self.evaluation.gradients, self.evaluation.tape.x.shape[1]
         for name, value in derivatives.state.items():
             for i, start in enumerate(self.starts):
@@ -179,7 +177,6 @@ class _Segments:
                 if start == 0:
                     yield self._error(gradients.state[name], sent, f"initial state, {name}")
                     continue
-                total = getattr(gradients, name)[start - 1]
-                through = self.ends.through_hidden
-                other = self.direct[start - 1] if name == "hidden" or through is None else self._at(through, start - 1)
+                total, through = gradients.parts[name][start - 1], self.ends.through_hidden
+                other = self._at(through[name], start - 1) if name in through else self.direct[start - 1]
                 yield self._error(total, sent + other, f"{name}, t = {start}")
