@@ -15,7 +15,7 @@ import pytest
 from study import plan
 from study.files import places
 from study.files.cache import Cache, Entry
-from study.files.writing import Misplaced
+from study.files.writing import FileTrouble, Misplaced
 from study.sampling import verification_jobs
 from study.tables import store
 from study.tables.columns import schema_of
@@ -50,6 +50,23 @@ class TestCache:
         cache = Cache(tmp_path, "e")
         assert cache.keys() == {"aa1", "cc1"}
         assert [cache.get(name) is None for name in ("aa1", "aa2", "bb1", "cc1")] == [False, True, True, True]
+
+    def test_of_two_files_that_cannot_be_written_the_first_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Runs that take long are written on the way. On a full disk the file of what waits, written last, was named instead."""
+        told: list[str] = []
+
+        def full(cache: Cache, entries: object, name: str) -> Path:
+            told.append(name)
+            raise FileTrouble(f"{name} cannot be written: the disk is full")
+
+        monkeypatch.setattr("study.files.cache.EVERY", 0.0)  # every run is written on the way
+        monkeypatch.setattr(Cache, "_write", full)
+        cache = Cache(tmp_path, "e")
+        with pytest.raises(FileTrouble) as trouble, cache.joined():
+            cache.put("aa1", self.ENTRY)
+        assert len(told) == 2 and str(trouble.value).startswith(told[0]) and told[0].startswith("part-")
 
     def test_the_same_run_of_another_engine_is_no_entry(self, tmp_path: Path) -> None:
         old = Cache(tmp_path, "old")

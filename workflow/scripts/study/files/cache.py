@@ -18,8 +18,8 @@ import os
 import secrets
 import time
 import zlib
-from collections.abc import Container, Mapping
-from contextlib import suppress
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from study.files import writing
-from study.files.writing import reading, written_aside
+from study.files.writing import FileTrouble, reading, written_aside
 
 Columns = dict[str, np.ndarray]
 SUFFIX = ".runs"
@@ -129,6 +129,17 @@ class Cache:
             self._parts.append(self._write(self._waiting, name))
             self._waiting, self._bytes = {}, 0
         self._written = time.monotonic()
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """What is put within it is written at its end, after an error too; the error that came first is the one that is told."""
+        try:
+            yield
+        except BaseException:
+            with suppress(FileTrouble, OSError):
+                self.join()
+            raise
+        self.join()
 
     def join(self) -> None:
         """Write what waits, and make one file of all that this job has written: every later job looks into each file.

@@ -54,13 +54,11 @@ class BlockRunner:
         record.finished = record.reused = record.runs - len(missing)
         record.write()
         before = time.perf_counter()
-        try:
+        with self.cache.joined():
             for experiment, entry in self.compute(missing):
                 record.ran(time.perf_counter() - before)
                 self.cache.put(self.name(experiment), entry)
                 before = time.perf_counter()
-        finally:
-            self.cache.join()
 
     def compute(self, experiments: list[rc.Experiment]) -> Iterator[tuple[rc.Experiment, Entry]]:
         """Each run with its entry, in an order that shares work. Its time is what it added to the runs before it."""

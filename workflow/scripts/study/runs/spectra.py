@@ -43,12 +43,10 @@ class SpectraOfRuns:
         self._data = data
         networks = {self._name(network): network for network in map(_untrained, experiments)}
         self.cache.look_for(set(networks))
-        try:
+        with self.cache.joined():
             for name, network in networks.items():
                 if self.cache.get(name) is None:
                     self.cache.put(name, self._measured(network))
-        finally:
-            self.cache.join()
 
     def row(self, experiment: rc.Experiment, growth_rate: float) -> dict[str, Any]:
         """The run's columns of ``runs``."""

@@ -99,19 +99,20 @@ def verify(
     footer = {**provenance, "samples": [asdict(chosen) for chosen in samples]}
     rows: dict[str, list[dict[str, Any]]] = {"checks": [], "timings": []}
     fields = schema_of("traces")
-    with store.sealed(files["traces"]) as aside, store.writer(aside, fields, {**footer, "table": "traces"}) as traces:
-        try:
-            for chosen, experiment in samples.items():
-                entry = verified(experiment, runner, chosen.tolerance)
-                name = {"sweep": chosen.sweep, "run_key": chosen.run_key}
-                rows["checks"] += [{**check, **name} for check in entry.checks or []]
-                rows["timings"].append({**entry.timing, **name})
-                steps = len(entry.traces["t"])
-                names = {column: steps * [value] for column, value in name.items()}
-                with writing(files["traces"]):
-                    traces.write_table(store.unsorted("traces", {**entry.traces, **names}))
-        finally:
-            runner.cache.join()
+    with (
+        store.sealed(files["traces"]) as aside,
+        store.writer(aside, fields, {**footer, "table": "traces"}) as traces,
+        runner.cache.joined(),
+    ):
+        for chosen, experiment in samples.items():
+            entry = verified(experiment, runner, chosen.tolerance)
+            name = {"sweep": chosen.sweep, "run_key": chosen.run_key}
+            rows["checks"] += [{**check, **name} for check in entry.checks or []]
+            rows["timings"].append({**entry.timing, **name})
+            steps = len(entry.traces["t"])
+            names = {column: steps * [value] for column, value in name.items()}
+            with writing(files["traces"]):
+                traces.write_table(store.unsorted("traces", {**entry.traces, **names}))
     for table, of_table in rows.items():
         columns = {c.name: [row[c.name] for row in of_table] for c in columns_of(table)}
         store.write(store.build(table, columns), files[table], {**footer, "table": table})
