@@ -93,7 +93,7 @@ def regime_cell(part: measures.Part, chosen: Mapping[str, Any], column: Any, run
         else math.nan
     )
     text = "not finite" if math.isnan(middle) else "exactly 0" if middle == -math.inf else decimals(middle, 1)
-    if math.isfinite(middle) and middle > 0:
+    if math.isfinite(middle) and middle > 0 and text != "0.0":
         text = f"+{text}"
     regime = next((name for name, count in counts.items() if count == len(runs)), "split")
     known = {name: count for name, count in counts.items() if count}
