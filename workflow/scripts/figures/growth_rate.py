@@ -69,6 +69,9 @@ MEASURED_COLUMNS = [
     "settled_to",
 ]
 
+ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
+LEGEND_ENTRY = 0.19  # inches
+
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network at the longest sequence: its rates, its ``panel`` and ``hue``, and its place ``x`` on the axis ``x_axis``.
@@ -254,8 +257,12 @@ def draw(data: pd.DataFrame) -> Figure:
     pairs[0][0].margins(y=0.08)
     if pairs[0][1] is not None:
         pairs[0][1].margins(y=0.2)
+        if data["deviation"].astype(float).abs().max() < ROUNDING:  # not a scale of 10⁻¹⁶
+            pairs[0][1].set_ylim(-0.01, 0.01)
     groups = [group for group in _legend(data) if group]
     across = layout.columns(min(3, len(groups)), 1)
+    if layout.on_phone():  # a long legend must not take its room from the panels
+        figure.set_figheight(figure.get_figheight() + LEGEND_ENTRY * max(0, sum(map(len, groups)) - 4))
     figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
     return figure
 
