@@ -135,3 +135,18 @@ def test_every_dot_has_its_place(make_study: Any) -> None:
     stars = [line.get_gid() for ax in axes for line in ax.lines if line.get_marker() == "*"]
     assert "held_out_accuracy lstm" in stars and len(stars) == data["quality"].nunique()
     assert not [a for a, b in itertools.pairwise(axes) if a.get_ylim() != b.get_ylim()]
+
+
+@pytest.mark.parametrize(
+    ("level", "behind", "words"),
+    [
+        ([], ["b", "c", "d"], "clearly ahead of all others."),
+        (["b", "c", "d"], [], "not clearly ahead of any other."),
+        (["b"], ["c", "d"], "clearly ahead of all but b."),
+        (["b", "c"], ["d"], "clearly ahead of d only."),
+    ],
+)
+def test_whom_the_best_is_ahead_of_is_said(level: list[str], behind: list[str], words: str) -> None:
+    """The page said "not clearly ahead of a, b and six more" of a remedy that is clearly ahead of five."""
+    data = pd.DataFrame({"quality": "held_out_accuracy", "remedy": "a", "value": [0.5, 0.6], "where": "{}"})
+    assert plain(remedies._claim(data, "held_out_accuracy", remedies.Best("a", level, behind, seeds=8))).endswith(words)

@@ -13,9 +13,9 @@ import pytest
 from study.report import measures
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
-from study.report.page import lead_of
+from study.report.page import caption, lead_of
 from study.report.sentences.growth_claims import turning_headline
-from study.report.words import few, listed, name_of, plain
+from study.report.words import few, listed, marked, name_of, plain
 from tests.page.frames import frame, regressed, start, trained
 
 
@@ -79,6 +79,13 @@ def test_what_the_first_figure_answers_is_said_before_all_findings() -> None:
         lead_of([{"drawn": True, "claim": "Norms.", "answer": []}, {"drawn": True, "claim": "x", "answer": ["y."]}])
         == []
     )
+
+
+def test_a_caption_may_be_long() -> None:
+    """The page of remedies broke off: seven claims with the addresses of their numbers are a line of more than 10 000 letters."""
+    claim = marked("12", "remedy_value", 12.0, **{f"axis_{i}": "x" * 60 for i in range(120)})
+    facts = {"claims": [claim], "shown": [], "title": "", "alt": "", "drawn": True}
+    assert len(claim) > 10_000 and ">12</data>" in caption("remedies", facts, {})
 
 
 def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:

@@ -194,13 +194,18 @@ class Best:
 
     Attributes:
         level: the remedies that are not clearly worse.
+        behind: those that are.
         seeds: the fewest that it shares with another remedy.
     """
 
     remedy: str
     level: list[str]
+    behind: list[str]
     seeds: int
-    others: int
+
+    @property
+    def others(self) -> int:
+        return len(self.level) + len(self.behind)
 
     @property
     def clear(self) -> bool:
@@ -226,7 +231,8 @@ def bests(data: pd.DataFrame) -> dict[str, Best]:
         others = [str(other) for other in wide.columns if other != first]
         enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
         level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
-        found[quality] = Best(first, level, min(enough), len(others))
+        behind = [other for other in others if other not in level]
+        found[quality] = Best(first, level, behind, min(enough))
     return found
 
 
@@ -286,7 +292,11 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
         return f"{said}. Too few seeds to tell whether that is chance."
     if best.clear:
         return f"{said}, clearly ahead of {'the other' if best.others == 1 else 'all others'}."
-    return f"{said}, not clearly ahead of {few(best.level, 3)}."
+    if not best.behind:
+        return f"{said}, not clearly ahead of {'the' if best.others == 1 else 'any'} other."
+    if len(best.level) <= len(best.behind):
+        return f"{said}, clearly ahead of all but {few(best.level, 4)}."
+    return f"{said}, clearly ahead of {few(best.behind[::-1], 3)} only."
 
 
 # ---- how it is drawn

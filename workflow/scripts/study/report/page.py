@@ -44,6 +44,7 @@ def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Marku
     escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
     text = Environment(undefined=StrictUndefined).from_string(source).render(facts=escaped, config=config)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
+    settings["line_length_limit"] = len(text) + 1  # claims stand on one line, with the addresses of their numbers
     return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
 
 
