@@ -81,6 +81,17 @@ def test_what_the_first_figure_answers_is_said_before_all_findings() -> None:
     )
 
 
+def test_a_setting_that_stands_for_another_names_its_networks() -> None:
+    """The page said "lstm (gaussian)" of the network with chrono biases, beside "lstm (gaussian, forget bias b = 0)"."""
+    runs = [start(-0.1, seed=s, cell="lstm", forget_bias=b) for s in range(2) for b in (0.0, 2.0)]
+    runs += [start(-0.1, seed=s, cell="lstm", chrono=64) for s in range(2)]
+    assert measures.varied(frame(runs)) == ["chrono", "forget_bias"]
+    scaled = [start(-0.1, spectral_radius=r) for r in (0.5, 1.0)] + [
+        start(-0.1, spectral_radius=None, weight_scale=1.2)
+    ]
+    assert measures.varied(frame(scaled)) == ["weight_scale", "spectral_radius"]
+
+
 def test_a_caption_may_be_long() -> None:
     """The page of remedies broke off: seven claims with the addresses of their numbers are a line of more than 10 000 letters."""
     claim = marked("12", "remedy_value", 12.0, **{f"axis_{i}": "x" * 60 for i in range(120)})

@@ -87,6 +87,10 @@ def _signed(value: float) -> str:
     return signed(value, 2)
 
 
+def _milliseconds(value: float) -> str:
+    return f"{number(value, 3)} ms"
+
+
 _SHORT = partial(number, digits=3)
 QUALITIES: dict[str, Quality] = {
     "growth_rate": Quality("growth rate at the start", "growth rate at\nthe start (ln\nper step back)", "nearest to zero", pd.Series.abs, _signed),
@@ -95,7 +99,7 @@ QUALITIES: dict[str, Quality] = {
     "held_out_accuracy": Quality("held-out accuracy", "held-out\naccuracy", "highest", pd.Series.__neg__, percent),
     "held_out_loss": Quality("held-out loss", "held-out\nloss", "lowest", _least, _SHORT, log=True),
     "updates_to_success": Quality("updates to success", "updates to\nsuccess", "lowest", _least, _SHORT, log=True),
-    "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _SHORT, log=True, tested=False),
+    "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _milliseconds, log=True, tested=False),
 }  # fmt: skip
 
 

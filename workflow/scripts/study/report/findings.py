@@ -32,6 +32,7 @@ BEGINNINGS = (
     "At",
     "By",
     "Going",
+    "Growth",
     "Half",
     "In",
     "Measured",
