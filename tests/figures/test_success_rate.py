@@ -113,3 +113,12 @@ def test_many_panels_draw_on_both_screens(make_study: Any) -> None:
     assert "What would refute it" in render("success_rate", facts=facts)
     with style.theme():
         assert len(success_rate.draw(success_rate.frame(tables)).axes) == 8
+
+
+def test_a_line_alone_in_its_panel_stands_at_its_lengths(make_study: Any) -> None:
+    """The only line of a panel stood beside T = 5, because another panel has another line."""
+    one = runs({"none": {10: 5, 20: 3}}, seeds=5, sweep="one", activation="relu")
+    two = runs({"norm:1.0": {10: 5, 20: 0}}, seeds=5, sweep="two", activation="tanh")
+    _, _, axes = show(success_rate, make_study([*one, *two]))
+    at = [list(line.get_xdata()) for ax in axes for line in ax.lines]
+    assert [10, 20] in at, at

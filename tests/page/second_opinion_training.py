@@ -55,7 +55,8 @@ def runs_below_baseline(tables: Tables, where: Where) -> float:
     updates = tables["updates"]
     count = 0
     for _, run in runs[~broke(runs)].iterrows():
-        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= run["updates"] - LAST)]
+        made = run["updates"] if pd.isna(run["updates_to_success"]) else run["updates_to_success"]
+        own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= made - LAST)]
         own = own.drop_duplicates("update")
         count += bool(np.median(own["loss"]) < run["baseline_loss"])
     return float(count)

@@ -275,12 +275,15 @@ def _shift(rows: pd.DataFrame, place: int, count: int) -> float:
     return (place - (count - 1) / 2) * 0.1 * least
 
 
+def _present(rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """The lines that a panel has: a line alone stands at its lengths, wherever other panels have more."""
+    return {line: look for line, look in paint.items() if (rows["line"] == line).any()}
+
+
 def _rates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
-    for i, (line, (colour, marker)) in enumerate(paint.items()):
+    for i, (line, (colour, marker)) in enumerate(_present(rows, paint).items()):
         at = rows[rows["line"] == line]
-        if at.empty:
-            continue
-        x = at["sequence_length"] + _shift(rows, i, len(paint))
+        x = at["sequence_length"] + _shift(rows, i, rows["line"].nunique())
         reach = np.abs(at[["low", "high"]].to_numpy().T - at["rate"].to_numpy())
         ax.errorbar(
             x, at["rate"], yerr=reach, color=colour, marker=marker, ms=6, mec="white", mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5,
@@ -305,14 +308,14 @@ def _updates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]], to
     ax.set_yscale("log")
     ax.set_ylim(min(low, budget / 4) / 1.4, max(high, budget) * 1.4)
     ax.axhline(budget, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="budget")
-    for i, (line, (colour, marker)) in enumerate(paint.items()):
+    for i, (line, (colour, marker)) in enumerate(_present(rows, paint).items()):
         at = rows[(rows["line"] == line) & rows["median"].notna()]
         if at.empty:
             continue
         ends = at[["median_low", "median_high"]].to_numpy().T
         reach = np.nan_to_num(np.abs(ends - at["median"].to_numpy()))
         ax.errorbar(
-            at["sequence_length"] + _shift(rows, i, len(paint)), at["median"], yerr=reach, color=colour, marker=marker, ms=6, mec="white",
+            at["sequence_length"] + _shift(rows, i, rows["line"].nunique()), at["median"], yerr=reach, color=colour, marker=marker, ms=6, mec="white",
             mew=0.8, lw=1.6, elinewidth=1.2, capsize=2.5, zorder=3, gid=f"updates {line}",
         )  # fmt: skip
     if rows["median"].isna().all():
