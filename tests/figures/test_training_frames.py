@@ -887,3 +887,12 @@ def test_a_run_that_succeeds_ends_there_and_has_a_last_loss(tmp_path: Path) -> N
     runs = pd.DataFrame({"run_key": ["early", "late"], "updates": 60, "updates_to_success": [20.0, None]})
     last = learning_curves._last_losses(tables, runs)
     assert last["early"] == pytest.approx(1.0 - 0.05 * 14.5) and last["late"] == 2.0
+
+
+def test_every_length_has_its_own_loss_without_memory() -> None:
+    """One dashed line stood for copy memory at three lengths: the mean of 0.83, 0.52 and 0.30."""
+    rows = pd.DataFrame({"hue": ["T = 5", "T = 20", "T = 5"], "baseline_loss": [0.8, 0.5, 0.8]})
+    assert learning_curves._baselines(rows).to_dict() == {"T = 5": 0.8, "T = 20": 0.5}
+    alike = learning_curves._baselines(rows.assign(baseline_loss=[0.8, 0.81, 0.79]))
+    assert alike.to_dict() == {"": pytest.approx(0.8)}
+    assert learning_curves._baselines(rows.assign(baseline_loss=math.nan)).empty
