@@ -246,10 +246,15 @@ def singular_of(axis: str) -> str:
 
 def plural_of(axis: str) -> str:
     """What several values of an axis are called: cells, learning rates."""
-    irregular = {"spectral_radius": "spectral radii", "clipping": "clipping rules", "dtype": "floating-point types"}
+    irregular = {
+        "spectral_radius": "spectral radii",
+        "clipping": "clipping rules",
+        "dtype": "floating-point types",
+        "chrono": "values of T_max",
+    }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()
-    stem = " ".join(words) if words and len(last) == 1 else label
+    stem = " ".join(words) if words and (len(last) == 1 or "_" in last) else label  # without σ_w, or T_max
     return irregular.get(axis, f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s")
 
 
