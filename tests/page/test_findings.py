@@ -15,6 +15,7 @@ from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
 from study.report.page import caption, lead_of
 from study.report.sentences.growth_claims import turning_headline
+from study.report.sentences.training import truncation_sentence
 from study.report.words import few, listed, marked, name_of, plain
 from tests.page.frames import frame, regressed, start, trained
 
@@ -463,3 +464,14 @@ def test_values_that_give_the_same_results_share_the_best_mean() -> None:
     assert f"On digits, {best} give the same results, run by run." in text and "best mean is" not in text
     text = said([run(s, k, "gru") for s in range(6) for k in (None, 5)])
     assert "On digits, full gradient and truncation window = 5 give the same results, run by run." in text
+
+
+def test_the_last_update_of_a_run_that_succeeds_is_its_own() -> None:
+    """Runs that end early had no last update, and what truncation does there was said of the others alone."""
+    runs = frame(
+        [trained(0.9, truncation=3, seed=s, updates_to_success=made) for s, made in enumerate((4.0, math.nan))]
+    )
+    bias = {("0", 0): 0.1, ("1", 0): 0.1, ("0", 3): 0.2, ("1", 8): 0.4}
+    updates = pd.DataFrame([{"run_key": key, "update": u, "truncation_bias": b} for (key, u), b in bias.items()])
+    assert "changes that of the last update by 30 % (k = 3)" in plain(truncation_sentence(runs, updates))
+    assert list(measures.updates_made(runs)) == [4.0, 9.0]

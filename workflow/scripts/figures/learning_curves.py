@@ -75,10 +75,9 @@ def _first_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
 
 def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
     """By run, the median loss of its last updates; of one that broke down nothing is asked. A run that succeeds ends there."""
-    ends = runs["updates_to_success"].astype(float).fillna(runs["updates"].astype(float))
     where: reader.Filter = [
         [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST)]
-        for updates, own in runs.groupby(ends)
+        for updates, own in runs.groupby(measures.updates_made(runs))
     ]
     rows = tables.read("updates", ["run_key", "update", "loss"], where).drop_duplicates(["run_key", "update"])
     return rows.groupby("run_key")["loss"].median()

@@ -22,6 +22,7 @@ from study.files import places
 from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
+from study.report.measures import updates_made
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
@@ -170,7 +171,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         with reading(files[name]):
             tables[name] = pd.read_parquet(files[name])
     tables["runs"] = variants_as_cells(tables["runs"])
-    ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
+    ends = [0, *(updates_made(tables["runs"]).unique() - 1)]  # of the large tables, only what the page needs
     columns = ["run_key", "update", "truncation_bias"]
     with reading(files["updates"]):
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))

@@ -6,7 +6,7 @@ A seed is one network. Whatever is compared is compared seed by seed.
 
 from rnn_core.theory import REGIMES
 from study.report.measures.comparisons import REFERENCE, Comparison, comparisons_of, difference, judged, side_by_side
-from study.report.measures.outcomes import outcome, per_seed, results
+from study.report.measures.outcomes import outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
     Critical,
@@ -76,6 +76,7 @@ __all__ = [
     "theory_critical",
     "trained",
     "turning_theory",
+    "updates_made",
     "varied",
     "where",
 ]
