@@ -342,7 +342,7 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
     study = make_study(grid(**PROPAGATION, cell=["gru", "lstm"], sequence_length=10)).study
     for cells, gated, own in (
         (["gru", "mamba"], True, True),
-        (["mamba", "lru"], False, True),
+        (["mamba", "torch_lru"], False, True),
         (["gru", "lstm"], True, False),
     ):
         named = data.assign(cell=data["cell"].map(dict(zip(("gru", "lstm"), cells, strict=True))))
@@ -353,6 +353,9 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
             f"For {'a gated cell' * gated}{' and for ' * (gated and own)}{'a cell of your own' * own} the dashed line"
             in html
         )
+    named = data.assign(cell=data["cell"].map({"gru": "slstm", "lstm": "slstm"}))
+    html = render("gradient_norm_by_step", facts=gradient_norm_by_step.facts(named, study) | {"claims": []})
+    assert "For a gated cell the dashed line" in html and "½ I" not in html  # an sLSTM's step is another
 
 
 def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:

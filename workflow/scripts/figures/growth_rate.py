@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics
 from study.report import style as figure_style
 from study.report.findings import Study
@@ -131,7 +130,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
-        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(CELLS)).any() else []),
+        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(measures.OF_THE_FORMULA)).any() else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
         *(["antisymmetric"] if data["cell"].eq("antisymmetric").any() else []),
         *(["turning"] if _turns(data) else []),

@@ -9,6 +9,7 @@ from study.report.measures.comparisons import REFERENCE, Comparison, comparisons
 from study.report.measures.outcomes import outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
+    OF_THE_FORMULA,
     Critical,
     critical,
     crossings,
@@ -42,6 +43,7 @@ __all__ = [
     "NETWORK",
     "NOT_COMPARED",
     "NUMBERS",
+    "OF_THE_FORMULA",
     "REFERENCE",
     "REGIMES",
     "TRAINING",
