@@ -91,6 +91,8 @@ class Axis:
             return f"{noun} from {self.minimum} to below {self.below:g}"
         if self.minimum is not None:
             return f"{noun} of at least {self.minimum}"
+        if self.above is not None and self.below is not None:
+            return f"{noun} above {self.above:g} and below {self.below:g}"
         return f"{noun} above {self.above:g}" if self.above is not None else noun
 
     def json_schema(self) -> dict[str, Any]:

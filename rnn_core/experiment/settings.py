@@ -71,7 +71,7 @@ class Experiment:
     record_every: int = axis(1, "integer", "Updates between two rows of the table updates; the last update has a row, too", "updates", "record every", minimum=1, training=True, checked="first")  # fmt: skip
     held_out_sequences: int | None = axis(None, "integer", "Sequences of a generated task that no update sees (default: 256)", "sequences", "held-out sequences", minimum=1, unset="the task decides", training=True, checked="first")  # fmt: skip
     validate_every: int | None = axis(None, "integer", "Updates between two looks at the held-out sequences (default: only at the end)", "updates", "validate every", minimum=1, unset="only at the end", training=True, checked="first")  # fmt: skip
-    success_below: float | None = axis(None, "number", "Success: a smaller fraction of the held-out sequences is answered wrongly. Training ends there", "fraction", "success below", above=0, unset="training runs through its updates", training=True, checked="first")  # fmt: skip
+    success_below: float | None = axis(None, "number", "Success: a smaller fraction of the held-out sequences is answered wrongly. Training ends there", "fraction", "success below", above=0, below=1, unset="training runs through its updates", training=True, checked="first")  # fmt: skip
     dtype: str = axis("float64", "choice", "Floating-point type of the run", "name", "dtype", choices=DTYPES)
     seed: int = axis(0, "integer", "Seed of the run's random streams", "1", "seed", minimum=0, checked="first")
 

@@ -158,3 +158,18 @@ def test_the_numbers_of_the_claims_are_computed_twice(make_study: Any) -> None:
         assert KINDS[address["kind"]](frames, address["where"]) == pytest.approx(address["value"], rel=1e-9), address
     vanilla = remedies.QUALITIES["updates_to_success"].interval(pd.Series([math.inf, 4.0, math.inf, 6.0]))
     assert vanilla.value == math.inf and (vanilla.low, vanilla.high) == (4.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("level", "behind", "words"),
+    [
+        ([], ["b", "c", "d"], "clearly ahead of all others."),
+        (["b", "c", "d"], [], "not clearly ahead of any other."),
+        (["b"], ["c", "d"], "clearly ahead of all but b."),
+        (["b", "c"], ["d"], "clearly ahead of d only."),
+    ],
+)
+def test_whom_the_best_is_ahead_of_is_said(level: list[str], behind: list[str], words: str) -> None:
+    """The page said "not clearly ahead of a, b and six more" of a remedy that is clearly ahead of five."""
+    data = pd.DataFrame({"quality": "held_out_accuracy", "remedy": "a", "value": [0.5, 0.6], "where": "{}"})
+    assert plain(remedies._claim(data, "held_out_accuracy", remedies.Best("a", level, behind, seeds=8))).endswith(words)

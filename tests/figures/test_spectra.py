@@ -130,3 +130,14 @@ def test_normal_matrices_are_told_apart(make_study: Any) -> None:
         "Of 1 network in which every direction shrinks in the end, none stretches any direction by a twentieth on the way."
         in text
     )
+
+
+def test_kinds_of_network_share_one_scale(make_study: Any) -> None:
+    """Each on a scale of its own, all fans looked alike, and the line of one percent could lie out of sight."""
+    runs = [ONE | {"seed": s, "activation": f, "apart": a} for s in (0, 1) for f, a in (("tanh", 0.0), ("relu", 0.3))]
+    _, facts, axes = show(spectra, make_study(runs))
+    assert len(axes) == 4 and "scale" in facts["shown"]
+    assert axes[0].get_ylim() == axes[2].get_ylim() and axes[1].get_ylim() == axes[3].get_ylim()
+    for ax in axes[1::2]:
+        low, high = ax.get_ylim()
+        assert all(low < y < high for line in lines(ax, "one percent") for y in line.get_ydata())

@@ -353,6 +353,9 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
             f"For {'a gated cell' * gated}{' and for ' * (gated and own)}{'a cell of your own' * own} the dashed line"
             in html
         )
+    named = data.assign(cell=data["cell"].map({"gru": "slstm", "lstm": "slstm"}))
+    html = render("gradient_norm_by_step", facts=gradient_norm_by_step.facts(named, study) | {"claims": []})
+    assert "For a gated cell the dashed line" in html and "½ I" not in html  # an sLSTM's step is another
 
 
 def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
@@ -369,6 +372,29 @@ def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
     assert turning.get_xdata()[0] == pytest.approx(math.exp((math.log(2) + math.log(3)) / 2))
     assert {"dynamic", "rest", "theory turning", "by dynamic mean field", "deviation"} <= set(facts["shown"])
     assert data["deviation"].notna().all()
+
+
+def test_a_long_legend_takes_no_room_from_the_panels_on_a_phone(make_study: Any) -> None:
+    """Of nine entries the panel was left an inch, and the names of its two axes lay over each other."""
+    runs = grid(
+        **PROPAGATION, activation="sigmoid", spectral_radius=[0.5, 2.0, 4.0], sequence_length=50, seed=[0, 1, 2]
+    )
+    data = growth_rate.frame(make_study(runs))
+    with style.theme(), layout.wide(style.PHONE_WIDTH):
+        figure = growth_rate.draw(data)
+        figure.draw_without_rendering()
+        upper, lower = (ax.yaxis.label.get_window_extent() for ax in figure.axes[:2])
+    assert len(figure.legends[0].get_texts()) > 6
+    assert upper.y0 > lower.y1
+
+
+def test_rounding_has_no_scale_of_its_own(make_study: Any) -> None:
+    """The strip of a linear network ran from -10^-16 to 10^-16, and looked like a deviation."""
+    runs = grid(**PROPAGATION, activation="identity", spectral_radius=[0.5, 0.9], sequence_length=50, seed=[0])
+    data = growth_rate.frame(make_study(runs)).assign(deviation=[1e-16, -1e-16])
+    with style.theme():
+        _, strip = growth_rate.draw(data).axes
+    assert strip.get_ylim() == (-0.01, 0.01)
 
 
 def test_lines_that_would_flatten_all_others_leave_the_scale(make_study: Any) -> None:

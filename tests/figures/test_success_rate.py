@@ -154,3 +154,12 @@ def test_many_panels_draw_on_both_screens(make_study: Any) -> None:
     assert "What would refute it" in render("success_rate", facts=facts)
     with style.theme():
         assert len(success_rate.draw(success_rate.frame(tables)).axes) == 8
+
+
+def test_a_line_alone_in_its_panel_stands_at_its_lengths(make_study: Any) -> None:
+    """The only line of a panel stood beside T = 5, because another panel has two more."""
+    one = runs({"none": {10: 5, 20: 3}}, seeds=5, sweep="one", cell="vanilla")
+    two = [run for cell in ("gru", "lstm") for run in runs({"none": {10: 5, 20: 0}}, seeds=5, sweep="two", cell=cell)]
+    _, _, axes = show(success_rate, make_study([*one, *two]))
+    [ax] = [ax for ax in axes if ax.get_title(loc="left") == "one"]
+    assert [10, 20] in [list(line.get_xdata()) for line in ax.lines]

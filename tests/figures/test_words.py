@@ -119,3 +119,17 @@ def test_captions_carry_what_holds_for_this_study(figure: str, study: reader.Tab
 def test_what_is_left_unset_has_a_name_beside_values(settings: dict[str, object], name: str) -> None:
     """A grid may hold null beside values; "all networks" named the half of them that had none."""
     assert words.name_of(settings) == name
+
+
+def test_what_is_zero_but_for_rounding_is_written_as_zero() -> None:
+    """The page said "highest for identity (orthogonal), −2 × 10⁻¹⁵", and −0.0 in its table."""
+    assert words.decimals(-1e-13, 1) == "0.0" and words.decimals(-0.04, 0) == "0" and words.decimals(-0.06, 1) == "−0.1"
+    assert words.number(words.unrounded(-2e-15)) == "0" and words.unrounded(-2e-9) == -2e-9
+
+
+def test_a_plural_has_no_symbol() -> None:
+    """The page said "of the three weight scale σ_ws"."""
+    plurals = [
+        words.plural_of(axis) for axis in ("weight_scale", "chrono", "forget_bias", "hidden_size", "learning_rate")
+    ]
+    assert plurals == ["weight scales", "values of T_max", "forget biases", "hidden sizes", "learning rates"]

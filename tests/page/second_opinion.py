@@ -427,7 +427,7 @@ def predicted_radii(tables: Tables, where: Where) -> list[float]:
     rows = networks(tables, where)
     if rows["dynamic_rate"].notna().all():
         return turning_points(tables, where, "dynamic_rate")
-    return rows.groupby("seed")["critical_radius_predicted"].median().dropna().tolist()
+    return rows.groupby("seed")["critical_radius_predicted"].median().dropna().tolist()  # a seed may have several cells
 
 
 # ---- verdicts: every comparison of the study, and the sign-flip test by brute force

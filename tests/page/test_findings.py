@@ -13,9 +13,10 @@ import pytest
 from study.report import measures
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
-from study.report.page import lead_of
+from study.report.page import caption, lead_of
 from study.report.sentences.growth_claims import turning_headline
-from study.report.words import few, listed, name_of, plain
+from study.report.sentences.training import truncation_sentence
+from study.report.words import few, listed, marked, name_of, plain
 from tests.page.frames import frame, regressed, start, trained
 
 
@@ -79,6 +80,24 @@ def test_what_the_first_figure_answers_is_said_before_all_findings() -> None:
         lead_of([{"drawn": True, "claim": "Norms.", "answer": []}, {"drawn": True, "claim": "x", "answer": ["y."]}])
         == []
     )
+
+
+def test_a_setting_that_stands_for_another_names_its_networks() -> None:
+    """The page said "lstm (gaussian)" of the network with chrono biases, beside "lstm (gaussian, forget bias b = 0)"."""
+    runs = [start(-0.1, seed=s, cell="lstm", forget_bias=b) for s in range(2) for b in (0.0, 2.0)]
+    runs += [start(-0.1, seed=s, cell="lstm", chrono=64) for s in range(2)]
+    assert measures.varied(frame(runs)) == ["chrono", "forget_bias"]
+    scaled = [start(-0.1, spectral_radius=r) for r in (0.5, 1.0)] + [
+        start(-0.1, spectral_radius=None, weight_scale=1.2)
+    ]
+    assert measures.varied(frame(scaled)) == ["weight_scale", "spectral_radius"]
+
+
+def test_a_caption_may_be_long() -> None:
+    """The page of remedies broke off: seven claims with the addresses of their numbers are a line of more than 10 000 letters."""
+    claim = marked("12", "remedy_value", 12.0, **{f"axis_{i}": "x" * 60 for i in range(120)})
+    facts = {"claims": [claim], "shown": [], "title": "", "alt": "", "drawn": True}
+    assert len(claim) > 10_000 and ">12</data>" in caption("remedies", facts, {})
 
 
 def test_a_critical_radius_is_no_finer_than_the_radii_tried() -> None:
@@ -457,3 +476,14 @@ def test_values_that_give_the_same_results_share_the_best_mean() -> None:
     assert f"On digits, {best} give the same results, run by run." in text and "best mean is" not in text
     text = said([run(s, k, "gru") for s in range(6) for k in (None, 5)])
     assert "On digits, full gradient and truncation window = 5 give the same results, run by run." in text
+
+
+def test_the_last_update_of_a_run_that_succeeds_is_its_own() -> None:
+    """Runs that end early had no last update, and what truncation does there was said of the others alone."""
+    runs = frame(
+        [trained(0.9, truncation=3, seed=s, updates_to_success=made) for s, made in enumerate((4.0, math.nan))]
+    )
+    bias = {("0", 0): 0.1, ("1", 0): 0.1, ("0", 3): 0.2, ("1", 8): 0.4}
+    updates = pd.DataFrame([{"run_key": key, "update": u, "truncation_bias": b} for (key, u), b in bias.items()])
+    assert "changes that of the last update by 30 % (k = 3)" in plain(truncation_sentence(runs, updates))
+    assert list(measures.updates_made(runs)) == [4.0, 9.0]

@@ -380,6 +380,10 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
             {"task": "input_mean", "input_correlation": [0.0, 0.5]},
             "input_correlation: only white_noise has correlated inputs, not input_mean",
         ),
+        (
+            {"cell": ["vanilla", "lstm"], "omega": [0.0, 1.0]},
+            "omega: only vanilla and residual have one: .*; give lstm a sweep without it",
+        ),
     ],
 )
 def test_what_a_cell_or_a_task_cannot_have_is_found_before_the_study(

@@ -64,6 +64,7 @@ def labelled(loss_at: str, N: int = 14, T: int = 9) -> rc.Sequences:
         ({"spectral_radius": -1}, r"spectral_radius: -1 is not allowed"),
         ({"spectral_radius": math.nan}, r"spectral_radius: nan is not allowed"),
         ({"spectral_radius": math.inf}, r"spectral_radius: inf is not allowed"),
+        ({"success_below": 1.5}, r"success_below: 1.5 is not allowed; it must be a number above 0 and below 1"),
         ({"spectral_radius": "1"}, r"spectral_radius: '1' is not allowed; it must be a number above 0"),
         ({"spectral_radius": True}, r"spectral_radius: True is not allowed"),
         ({"input_scale": 0}, r"input_scale: 0 is not allowed"),

@@ -167,6 +167,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["linear"] if linear else []),
         *(["at rest"] if data["at_rest"].any() else []),
         *(["gated at rest"] if data.loc[data["at_rest"], "cell"].isin(CELLS).any() else []),
+        *(["formula at rest"] if data.loc[data["at_rest"], "cell"].isin(measures.OF_THE_FORMULA).any() else []),
         *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),

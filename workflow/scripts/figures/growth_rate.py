@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics
 from study.report import style as figure_style
 from study.report.findings import Study
@@ -68,6 +67,9 @@ MEASURED_COLUMNS = [
     "settled_from",
     "settled_to",
 ]
+
+ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
+LEGEND_ENTRY = 0.19  # inches
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
@@ -128,7 +130,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
-        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(CELLS)).any() else []),
+        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(measures.OF_THE_FORMULA)).any() else []),
         *(["residual"] if data["cell"].eq("residual").any() else []),
         *(["antisymmetric"] if data["cell"].eq("antisymmetric").any() else []),
         *(["turning"] if _turns(data) else []),
@@ -255,7 +257,12 @@ def draw(data: pd.DataFrame) -> Figure:
     pairs[0][0].margins(y=0.08)
     if pairs[0][1] is not None:
         pairs[0][1].margins(y=0.2)
+        if data["deviation"].astype(float).abs().max() < ROUNDING:  # not a scale of 10⁻¹⁶
+            pairs[0][1].set_ylim(-0.01, 0.01)
+    groups = [group for group in _legend(data) if group]
     across = layout.columns(min(3, len(groups)), 1)
+    if layout.on_phone():  # a long legend must not take its room from the panels
+        figure.set_figheight(figure.get_figheight() + LEGEND_ENTRY * max(0, sum(map(len, groups)) - 4))
     figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
     return figure
 

@@ -26,6 +26,7 @@ SAME = 1e-6  # relative difference of curves that coincide
 HEIGHT = 2.2
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
+APART = 0.05  # hues whose networks without memory differ less in their loss share one dashed line
 
 
 # ---- what is drawn
@@ -163,6 +164,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["band"] if _banded(data) else []),
         *(["same"] if coincident else []),
         *(["succeeded"] if data["updates_to_success"].notna().any() else []),
+        *(["baselines"] if any(len(_baselines(rows)) > 1 for _, rows in drawn.groupby("panel", observed=True)) else []),
     ]
     return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
 
@@ -283,7 +285,7 @@ def draw(data: pd.DataFrame) -> Figure:
         layout.plain_log_ticks(ax)
         ax.set_xlim(-0.02 * part["updates"].max(), part["updates"].max())
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _baseline(ax, rows)
+        _baseline(ax, rows, paint[asked])
         _curves(ax, panel_curves, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
         runs = rows.drop_duplicates("run_key")
         layout.panel_title(ax, str(panel), 34)
@@ -306,10 +308,18 @@ def limits(part: pd.DataFrame, medians: pd.DataFrame) -> tuple[float, float]:
     return min(known) / 1.25, high * 1.35
 
 
-def _baseline(ax: Axes, rows: pd.DataFrame) -> None:
-    baseline = float(rows["baseline_loss"].mean())
-    if math.isfinite(baseline):
-        ax.axhline(baseline, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
+def _baselines(rows: pd.DataFrame) -> pd.Series:
+    """By hue the loss of a network that has learnt nothing, where that differs between hues; else one, of no name."""
+    by_hue = rows.groupby("hue", observed=True)["baseline_loss"].mean().dropna()
+    if len(by_hue) and by_hue.max() - by_hue.min() > APART * by_hue.max():
+        return by_hue
+    return by_hue.iloc[:1].rename(index=lambda _: "").map(lambda _: float(rows["baseline_loss"].mean()))
+
+
+def _baseline(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
+    for hue, baseline in _baselines(rows).items():
+        colour = paint[str(hue)][0] if hue else "#555555"
+        ax.axhline(baseline, color=colour, lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
 
 
 def _curves(ax: Axes, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], banded: bool) -> None:
@@ -362,7 +372,7 @@ def _labels(
     ax: Axes, rows: pd.DataFrame, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], at_end: bool
 ) -> None:
     """Names at the ends of curves, of coinciding ones together, and what the dashed line is."""
-    baseline, asked = float(rows["baseline_loss"].mean()), str(rows["asked"].iloc[0])
+    baseline, asked = float(_baselines(rows).max()), str(rows["asked"].iloc[0])
     labels: list[tuple[float, str, Any]] = []
     if math.isfinite(baseline) and at_end:
         labels.append((baseline, "learnt nothing", "#555555"))

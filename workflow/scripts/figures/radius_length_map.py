@@ -297,7 +297,7 @@ def _cell_text(value: float) -> str:
         return ""
     if math.isinf(value):
         return "0"
-    return decimals(value, 1 if abs(value) < 9.95 else 0).replace("−0.0", "0.0")
+    return decimals(value, 1 if abs(value) < 9.95 else 0)
 
 
 def _ticks(values: pd.Index, most: int) -> tuple[list[float], list[str]]:

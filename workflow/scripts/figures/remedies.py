@@ -87,6 +87,10 @@ def _signed(value: float) -> str:
     return signed(value, 2)
 
 
+def _milliseconds(value: float) -> str:
+    return f"{number(value, 3)} ms"
+
+
 _SHORT = partial(number, digits=3)
 QUALITIES: dict[str, Quality] = {
     "growth_rate": Quality("growth rate at the start", "growth rate at\nthe start (ln\nper step back)", "nearest to zero", pd.Series.abs, _signed),
@@ -95,7 +99,7 @@ QUALITIES: dict[str, Quality] = {
     "held_out_accuracy": Quality("held-out accuracy", "held-out\naccuracy", "highest", pd.Series.__neg__, percent),
     "held_out_loss": Quality("held-out loss", "held-out\nloss", "lowest", _least, _SHORT, log=True),
     "updates_to_success": Quality("number of updates to success", "updates to\nsuccess", "lowest", _least, _SHORT, log=True),
-    "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _SHORT, log=True, tested=False),
+    "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _milliseconds, log=True, tested=False),
 }  # fmt: skip
 
 
@@ -195,13 +199,18 @@ class Best:
 
     Attributes:
         level: the remedies that are not clearly worse.
+        behind: those that are.
         seeds: the fewest that it shares with another remedy.
     """
 
     remedy: str
     level: list[str]
+    behind: list[str]
     seeds: int
-    others: int
+
+    @property
+    def others(self) -> int:
+        return len(self.level) + len(self.behind)
 
     @property
     def clear(self) -> bool:
@@ -227,7 +236,8 @@ def bests(data: pd.DataFrame) -> dict[str, Best]:
         others = [str(other) for other in wide.columns if other != first]
         enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
         level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
-        found[quality] = Best(first, level, min(enough), len(others))
+        behind = [other for other in others if other not in level]
+        found[quality] = Best(first, level, behind, min(enough))
     return found
 
 
@@ -287,7 +297,11 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
         return f"{said}. Too few seeds to tell whether that is chance."
     if best.clear:
         return f"{said}, clearly ahead of {'the other' if best.others == 1 else 'all others'}."
-    return f"{said}, not clearly ahead of {few(best.level, 3)}."
+    if not best.behind:
+        return f"{said}, not clearly ahead of {'the' if best.others == 1 else 'any'} other."
+    if len(best.level) <= len(best.behind):
+        return f"{said}, clearly ahead of all but {few(best.level, 4)}."
+    return f"{said}, clearly ahead of {few(best.behind[::-1], 3)} only."
 
 
 # ---- how it is drawn

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import LN10
-from study.report.words import LONGEST_TITLE, listed, marked, marked_count, name_of, number, plain
+from study.report.words import LONGEST_TITLE, listed, marked, marked_count, name_of, number, plain, unrounded
 
 NOTHING = drawing.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
@@ -117,7 +117,7 @@ def _at(T: int) -> str:
 
 
 def _spread(value: float, T: int, **kind: Any) -> str:
-    return marked(number(value, 2), "spread", value, sequence_length=T, **kind)
+    return marked(number(unrounded(value), 2), "spread", value, sequence_length=T, **kind)
 
 
 def _by_kind(settings: pd.DataFrame, T: int) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """How many directions of a gradient survive: the Lyapunov spectrum, and the singular values over more and more steps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown += ["norm"] if (data["what"] == "norm").any() else []
     shown += ["radii"] if data["spectral_radius"].nunique() > 1 else []
     shown += ["exponent alone"] if (data["what"] == "exponent alone").any() else []
+    shown += ["scale"] if data["panel"].nunique() > 1 else []
     shown += ["cut"] if np.isneginf(data["y"]).any() else []
     beside = "; beside it, the singular values of one network over more and more steps" if "fan" in shown else ""
     alt = f"Line charts of the Lyapunov exponents of each direction{facets.alt_list(data['panel'].cat.categories)}{beside}. {title}"
@@ -326,6 +328,8 @@ def draw(data: pd.DataFrame) -> Figure:
         _spectrum(axes[each * row], own, paint, name)
         if fan:
             _fan(axes[each * row + 1], own)
+    for column in range(each):
+        _one_scale(axes[column::each])
     figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 2))
     return figure
 
@@ -351,6 +355,13 @@ def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) 
     ax.set_title(layout.wrapped(name, 34) if name else "Lyapunov exponents", loc="left")
     ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _one_scale(axes: Sequence[Axes]) -> None:
+    """The same limits, or the orthogonal network's last direction would look as steep as the Gaussian one's."""
+    ends = np.array([ax.get_ylim() for ax in axes])
+    for ax in axes:
+        ax.set_ylim(ends[:, 0].min(), ends[:, 1].max())
 
 
 def _fan(ax: Axes, data: pd.DataFrame) -> None:
@@ -379,8 +390,8 @@ def _fan(ax: Axes, data: pd.DataFrame) -> None:
     ax.set_title(f"One network{at}", loc="left")
     ax.set(xlabel="lag: steps back from the last one", ylabel="log$_{10}$ of the stretch of each direction")
     if len(best):
-        low = float(best["y"].min())
-        ax.set_ylim(max(float(rows["y"].min()), low - 12.0) - 0.5, float(rows["y"].max()) + 1.0)
+        low = float(best["y"].min())  # the line of one percent, two below it, is always in sight
+        ax.set_ylim(max(min(float(rows["y"].min()), low - 2.0), low - 12.0) - 0.5, float(rows["y"].max()) + 1.0)
 
 
 def _legend(data: pd.DataFrame, paint: dict[float, Any]) -> list[Any]:

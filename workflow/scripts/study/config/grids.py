@@ -11,6 +11,7 @@ from typing import Any
 from rnn_core.cells import CELLS
 from rnn_core.experiment import RANGES, axes
 from rnn_core.initializers import OF_OWN_SIZE, SMALLEST_SIZE
+from rnn_core.regularizers import COVERED, ONLY
 from rnn_core.tasks import GENERATED, PACKAGED, GeneratedTask
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
@@ -57,6 +58,7 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _cells(path, grid, values["cell"])
         yield from _initializers(path, grid, values)
         yield from _correlated(path, grid, values)
+        yield from _omega(path, values)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
         yield from _sizes(path, values)
@@ -200,6 +202,13 @@ def _correlated(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, lis
     for task in values["task"]:
         if any(values["input_correlation"]) and task not in able:
             yield (*path, "input_correlation"), f"only {listed(able)} has correlated inputs, not {task}"
+
+
+def _omega(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Some cells have no Ω. ``Experiment`` would refuse them in the middle of the study."""
+    others = [cell for cell in values["cell"] if cell in CELLS and cell not in COVERED]
+    if any(values["omega"]) and others:
+        yield (*path, "omega"), f"{ONLY}; give {listed(others)} a sweep without it"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:

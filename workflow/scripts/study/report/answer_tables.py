@@ -93,7 +93,7 @@ def regime_cell(part: measures.Part, chosen: Mapping[str, Any], column: Any, run
         else math.nan
     )
     text = "not finite" if math.isnan(middle) else "exactly 0" if middle == -math.inf else decimals(middle, 1)
-    if math.isfinite(middle) and middle > 0:
+    if math.isfinite(middle) and middle > 0 and text != "0.0":
         text = f"+{text}"
     regime = next((name for name, count in counts.items() if count == len(runs)), "split")
     known = {name: count for name, count in counts.items() if count}
@@ -126,7 +126,7 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
         theory = measures.theory_critical(runs)
         predicted = ""
         if theory is not None and math.isfinite(theory.radius.value):
-            predicted = f"; theory: {marked(radius_words(theory.radius.value, theory), 'predicted_radius', theory.radius.value, **where)}"
+            predicted = f"; {measures.turning_theory(runs)}: {marked(radius_words(theory.radius.value, theory), 'predicted_radius', theory.radius.value, **where)}"
         return f"turns positive at ρ = {turning_words(critical, **where)}{predicted}"
     if critical.shrinking == critical.networks:
         return "negative at every ρ, in every network"

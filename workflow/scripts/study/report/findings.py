@@ -33,6 +33,7 @@ BEGINNINGS = (
     "At",
     "By",
     "Going",
+    "Growth",
     "Half",
     "In",
     "Measured",

@@ -22,6 +22,7 @@ from study.files import places
 from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
+from study.report.measures import updates_made
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
@@ -44,6 +45,7 @@ def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Marku
     escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
     text = Environment(undefined=StrictUndefined).from_string(source).render(facts=escaped, config=config)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
+    settings["line_length_limit"] = len(text) + 1  # claims stand on one line, with the addresses of their numbers
     return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
 
 
@@ -169,7 +171,7 @@ def read_tables(files: Any, config: dict[str, Any]) -> tuple[dict[str, pd.DataFr
         with reading(files[name]):
             tables[name] = pd.read_parquet(files[name])
     tables["runs"] = variants_as_cells(tables["runs"])
-    ends = [0, *(tables["runs"]["updates"].unique() - 1)]  # of the large tables, only what the page needs
+    ends = [0, *(updates_made(tables["runs"]).unique() - 1)]  # of the large tables, only what the page needs
     columns = ["run_key", "update", "truncation_bias"]
     with reading(files["updates"]):
         updates = pq.read_table(files["updates"], columns=columns, filters=pc.field("update").isin(ends))

@@ -24,6 +24,7 @@ from study.settings import described_axes
 _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no text
 _MARKED = re.compile(f"{_OPEN}([0-9a-f]*){_BAR}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 _SUPERSCRIPT = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+ROUNDING = 1e-12  # ln per step
 LONGEST_TITLE = 140  # letters of a headline
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -115,10 +116,15 @@ def signed(value: float, digits: int = 6) -> str:
     return ("+" if value > 0 else "") + number(value, digits)
 
 
+def unrounded(rate: float) -> float:
+    """A rate per step without what rounding leaves of zero: a linear network with an orthogonal matrix grows by 0, not by 2 × 10⁻¹⁵."""
+    return 0.0 if abs(rate) < ROUNDING else rate
+
+
 def decimals(value: float, places: int) -> str:
-    """``places`` digits after the point, with a true minus: 1.20."""
+    """``places`` digits after the point, with a true minus: 1.20. What rounds to zero has no sign."""
     text = f"{value:.{places}f}"
-    return "0" if places == 0 and text == "-0" else text.replace("-", "−")
+    return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "−")
 
 
 def power(log10: float) -> str:
@@ -240,10 +246,15 @@ def singular_of(axis: str) -> str:
 
 def plural_of(axis: str) -> str:
     """What several values of an axis are called: cells, learning rates."""
-    irregular = {"spectral_radius": "spectral radii", "clipping": "clipping rules", "dtype": "floating-point types"}
+    irregular = {
+        "spectral_radius": "spectral radii",
+        "clipping": "clipping rules",
+        "dtype": "floating-point types",
+        "chrono": "values of T_max",
+    }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()
-    stem = " ".join(words) if words and len(last) == 1 else label
+    stem = " ".join(words) if words and (len(last) == 1 or "_" in last) else label  # without σ_w, or T_max
     return irregular.get(axis, f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s")
 
 

@@ -72,9 +72,10 @@ def _allowed(name: str, axis: Axis) -> str:
     null = f", or null: {axis.unset}" if axis.unset and axis_defaults()[name] is not None else ""
     if axis.maximum is not None:
         return f"{axis.minimum} to {axis.maximum}{null}"
+    below = "" if axis.below is None else f", below {axis.below:g}"
     if axis.minimum is not None:
-        return f"at least {axis.minimum}{null}"
-    return ("any" if axis.above is None else f"above {axis.above:g}") + null
+        return f"at least {axis.minimum}{below}{null}"
+    return ("any" if axis.above is None else f"above {axis.above:g}") + below + null
 
 
 def write() -> None:

@@ -6,9 +6,10 @@ A seed is one network. Whatever is compared is compared seed by seed.
 
 from rnn_core.theory import REGIMES
 from study.report.measures.comparisons import REFERENCE, Comparison, comparisons_of, difference, judged, side_by_side
-from study.report.measures.outcomes import outcome, per_seed, results
+from study.report.measures.outcomes import outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
+    OF_THE_FORMULA,
     Critical,
     critical,
     crossings,
@@ -42,6 +43,7 @@ __all__ = [
     "NETWORK",
     "NOT_COMPARED",
     "NUMBERS",
+    "OF_THE_FORMULA",
     "REFERENCE",
     "REGIMES",
     "TRAINING",
@@ -76,6 +78,7 @@ __all__ = [
     "theory_critical",
     "trained",
     "turning_theory",
+    "updates_made",
     "varied",
     "where",
 ]

@@ -25,6 +25,11 @@ def results(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def updates_made(runs: pd.DataFrame) -> pd.Series:
+    """How many updates a run made that did not break down: one that succeeds ends there."""
+    return runs["updates_to_success"].astype(float).fillna(runs["updates"].astype(float))
+
+
 def per_seed(runs: pd.DataFrame, column: str) -> pd.Series:
     """One number a seed: the mean over the settings."""
     return runs.groupby("seed")[column].mean()

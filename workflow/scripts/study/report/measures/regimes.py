@@ -127,6 +127,10 @@ def turning_theory(runs: pd.DataFrame) -> str:
     return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
 
 
+# Cells whose step back at rest is ½ I + ¼ φ′(0) W, or φ′(0)²: captions print the formula of no other.
+OF_THE_FORMULA = ("gru", "gru_reset_before", "lstm")
+
+
 def has_law_at_rest(runs: pd.DataFrame) -> pd.Series:
     """Whether the law at rest stands for the linear law: a gated cell has none."""
     return runs["linear_rate"].isna() & runs["rest_rate"].notna()

@@ -62,10 +62,19 @@ def where(runs: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     return runs
 
 
+def _in_turn() -> list[str]:
+    """All settings; what stands in the place of another comes before it, or a network would be told by what it does not have."""
+    names = list(settings())
+    for instead, of in (("chrono", "forget_bias"), ("weight_scale", "spectral_radius")):
+        names.remove(instead)
+        names.insert(names.index(of), instead)
+    return names
+
+
 def varied(runs: pd.DataFrame, without: Iterable[str] = ()) -> list[str]:
     """Settings that tell these runs apart; one that follows from those before it (a task's learning rate) is not needed."""
     telling: list[str] = []
-    for name in settings():
+    for name in _in_turn():
         if name in NOT_COMPARED or name in without or runs[name].nunique(dropna=False) < 2:
             continue
         groups = runs.groupby(telling, dropna=False)[name] if telling else runs.groupby(lambda _: 0)[name]

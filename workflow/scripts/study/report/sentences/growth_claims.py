@@ -12,7 +12,18 @@ import pandas as pd
 from study.report import measures
 from study.report.findings import Study
 from study.report.sentences.theory import clearly_off
-from study.report.words import LONGEST_TITLE, few, listed, marked, marked_count, name_of, number, plain, signed
+from study.report.words import (
+    LONGEST_TITLE,
+    few,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    number,
+    plain,
+    signed,
+    unrounded,
+)
 
 LN2 = math.log(2.0)
 
@@ -115,7 +126,9 @@ def extremes_headline(study: Study) -> str:
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
                 value = float(known.mean())
                 named = chosen or {axis: runs[axis].iloc[0] for axis in everywhere}
-                mean_rates.append((value, marked(signed(value, 2), "mean_growth", value, **where), name_of(named)))
+                mean_rates.append(
+                    (value, marked(signed(unrounded(value), 2), "mean_growth", value, **where), name_of(named))
+                )
     if not mean_rates:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
     (_, lowest, low), (_, highest, high) = min(mean_rates), max(mean_rates)

@@ -281,7 +281,7 @@ def truncation_sentence(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
     """How far truncated gradients are from the full ones, at the first update and at the last; empty where nothing is truncated."""
     truncated = runs.drop_duplicates("run_key").dropna(subset=["truncation"])
     sizes = {}
-    for kind, update in (("truncation_bias", 0), ("truncation_bias_last", truncated["updates"] - 1)):
+    for kind, update in (("truncation_bias", 0), ("truncation_bias_last", measures.updates_made(truncated) - 1)):
         known = truncated.assign(update=update).merge(
             updates.drop_duplicates(["run_key", "update"]), on=["run_key", "update"]
         )
