@@ -884,7 +884,9 @@ def test_a_run_that_succeeds_ends_there_and_has_a_last_loss(tmp_path: Path) -> N
             tmp_path / f"{table}.parquet", columns=columns, filters=where
         ).to_pandas()
     )
-    runs = pd.DataFrame({"run_key": ["early", "late"], "updates": 60, "updates_to_success": [20.0, None]})
+    runs = pd.DataFrame(
+        {"run_key": ["early", "late"], "updates": 60, "updates_to_success": [20.0, None], "record_every": 1}
+    )
     last = learning_curves._last_losses(tables, runs)
     assert last["early"] == pytest.approx(1.0 - 0.05 * 14.5) and last["late"] == 2.0
 

@@ -214,7 +214,7 @@ def test_run_keys_are_frozen() -> None:
 def test_an_integer_and_the_same_float_are_one_run() -> None:
     """``spectral_radius: 1`` and ``1.0`` are two rows of a table."""
     for name, axis in axes().items():
-        if axis.kind == "number":
+        if axis.kind == "number" and not (axis.above == 0 and axis.below == 1):  # between these there is no integer
             base = rc.Experiment(cell=axis.cells[0]) if axis.cells else rc.Experiment()
             one = 1 if axis.below is None else 0
             assert replace(base, **{name: one}).key == replace(base, **{name: float(one)}).key
