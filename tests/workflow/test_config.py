@@ -218,8 +218,8 @@ def test_whole_numbers_may_be_written_with_a_point(config: dict[str, Any]) -> No
     ],
 )
 def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dict[str, Any], axis: str) -> None:
-    value = {"loss_at": "last", "residual_step": 0.5, "residual_leak": 0.5, "layer_norm_leak": 0.5}.get(axis, 3)
-    value = 6 if axis == "input_size" else value
+    halves = dict.fromkeys(("residual_step", "residual_leak", "layer_norm_leak", "success_below"), 0.5)
+    value = {"loss_at": "last", "input_size": 6, **halves}.get(axis, 3)
     grid = {
         "task": "temporal_order",
         "cell": (rc.experiment.axes()[axis].cells or ("residual",))[0],
