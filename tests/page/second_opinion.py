@@ -383,6 +383,10 @@ def loss_lower(tables: Tables, where: Where, end: int, sign: float) -> float:
     return 1.0 - 1.0 / loss_ratio(tables, where, end, sign)
 
 
+def loss_higher(tables: Tables, where: Where, end: int, sign: float) -> float:
+    return 1.0 / loss_ratio(tables, where, (0, 2, 1)[end], sign) - 1.0
+
+
 def points(tables: Tables, where: Where, end: int, sign: float) -> float:
     ends = [min(1.0, max(-1.0, sign * trained_difference(tables, where, i))) for i in range(3)]
     return [ends[0], min(ends[1:]), max(ends[1:])][end]
@@ -692,6 +696,8 @@ KINDS: dict[str, Kind] = {
     "largest_difference": largest_difference,
     **_three("loss_lower", lambda t, w, end: loss_lower(t, w, end, 1.0)),
     **_three("loss_lower_back", lambda t, w, end: loss_lower(t, w, end, -1.0)),
+    **_three("loss_higher", lambda t, w, end: loss_higher(t, w, end, 1.0)),
+    **_three("loss_higher_back", lambda t, w, end: loss_higher(t, w, end, -1.0)),
     "with_dead_samples": lambda t, w: float((every_network(t)["dead_samples"] > 0).sum()),
     "never_settled": lambda t, w: float(len(unsettled(t))),
     "unpredicted": lambda t, w: float(sum(pd.isna(x) for x in every_network(t)["predicted_by"])),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.report import measures
+from study.report import measures, phrases
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
 from study.report.page import caption, lead_of
@@ -487,3 +487,14 @@ def test_the_last_update_of_a_run_that_succeeds_is_its_own() -> None:
     updates = pd.DataFrame([{"run_key": key, "update": u, "truncation_bias": b} for (key, u), b in bias.items()])
     assert "changes that of the last update by 30 % (k = 3)" in plain(truncation_sentence(runs, updates))
     assert list(measures.updates_made(runs)) == [4.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(0.98, "a loss 2 % lower"), (1.02, "a loss 2 % higher"), (0.5, "a loss 2 times lower")]
+)
+def test_a_loss_is_lower_or_higher_and_never_less_than_nothing_lower(factor: float, words: str) -> None:
+    """The page said "a loss −0.44 % lower"."""
+    differences = pd.Series(math.log10(factor) + 1e-4 * np.arange(-3, 4))
+    comparison = measures.Comparison("one", "optimizer", "adam", "sgd", "held_out_loss", {}, differences, 1)
+    said = plain(phrases.effect_words(comparison, 1.0, seeds=False))
+    assert said.startswith(words) and "−" not in said

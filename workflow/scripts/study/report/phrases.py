@@ -125,15 +125,18 @@ def effect_words(comparison: measures.Comparison, sign: float, seeds: bool = Tru
 
 
 def _loss_words(comparison: measures.Comparison, sign: float, seeds: bool) -> str:
-    """a loss 3.2 times lower; of small differences, a loss 1.5 % lower."""
+    """a loss 3.2 times lower; of small differences, a loss 1.5 % lower, or higher."""
     ends = [10.0 ** (-sign * end) for end in comparison.effect]  # how many times lower the loss is
     times = statistics.Interval(ends[0], *sorted(ends[1:]))
     number_of_seeds, side = seeds_of(comparison) if seeds else "", "" if sign > 0 else "_back"
     if 1 / _SMALL < times.value < _SMALL:
-        share = statistics.Interval(*(1.0 - 1.0 / end for end in times))
-        spread = interval_words(share, _percent, f"loss_lower{side}", **sides_of(comparison))
-        value = marked(_percent(share.value), f"loss_lower{side}", share.value, **sides_of(comparison))
-        return f"a loss {value} lower{bracketed(spread, number_of_seeds)}"
+        share, word = statistics.Interval(*(1.0 - 1.0 / end for end in times)), "lower"
+        if share.value < 0.0:  # a loss "−0.4 % lower" must be read twice
+            share, word = statistics.Interval(-share.value, -share.high, -share.low), "higher"
+        kind = f"loss_{word}{side}"
+        spread = interval_words(share, _percent, kind, **sides_of(comparison))
+        value = marked(_percent(share.value), kind, share.value, **sides_of(comparison))
+        return f"a loss {value} {word}{bracketed(spread, number_of_seeds)}"
     spread = interval_words(times, partial(number, digits=3), f"loss_ratio{side}", **sides_of(comparison))
     value = marked(number(times.value, 3), f"loss_ratio{side}", times.value, **sides_of(comparison))
     return f"a loss {value} times lower{bracketed(spread, number_of_seeds)}"
