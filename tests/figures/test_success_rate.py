@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy.stats import binomtest
 
-from study.report import style
+from study.report import layout, style
 from study.report.words import plain
 from tests.figures.drawn import Settings, lines, render, show
 
@@ -163,3 +165,16 @@ def test_a_line_alone_in_its_panel_stands_at_its_lengths(make_study: Any) -> Non
     _, _, axes = show(success_rate, make_study([*one, *two]))
     [ax] = [ax for ax in axes if ax.get_title(loc="left") == "one"]
     assert [10, 20] in [list(line.get_xdata()) for line in ax.lines]
+
+
+def test_a_legend_stands_within_the_figure() -> None:
+    """Four rules of long names and a source were cut off at both sides."""
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    handles = [
+        Line2D([], [], label=f"norm:{n}.0 and Ω weight = {n}, published by somebody in a year") for n in range(5)
+    ]
+    legend = layout.legend_below(figure, handles, most=4)
+    figure.draw_without_rendering()
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and len(figure.legends) == 1
+    assert layout.legend_below(Figure(figsize=(9.0, 4.0)), handles[:1], most=4)._ncols == 1

@@ -266,11 +266,7 @@ def draw(data: pd.DataFrame) -> Figure:
     for unused in range(len(panels), bands * columns):
         for half in (0, 1):
             axes[(2 * (bands - 1) + half) * columns + unused % columns].remove()
-    figure.legend(
-        handles=_legend(data, paint),
-        loc="outside lower center",
-        ncols=1 if layout.on_phone() else min(4, len(lines) + 2),
-    )
+    layout.legend_below(figure, _legend(data, paint), most=4)
     return figure
 
 

@@ -10,8 +10,10 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -35,6 +37,16 @@ def on_phone() -> bool:
 def columns(on_page: int, on_a_phone: int = 1) -> int:
     """How many panels stand side by side."""
     return on_a_phone if on_phone() else on_page
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], most: int) -> Legend:
+    """A legend below the panels in as many columns, up to ``most``, as stand in the figure's width; on a phone in one."""
+    for columns_of_it in range(1 if on_phone() else max(1, min(most, len(handles))), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns_of_it)
+        if columns_of_it == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    return legend
 
 
 @contextmanager
