@@ -293,6 +293,19 @@ class BadStep(Exception):
     """A step is not what a step has to be. The message goes on after "the cell … at step t = 7"."""
 
 
+def step_and_leak(step: float, leak: float) -> tuple[float, float]:
+    """eta and lambda of h_t = (1 - lambda) h_{t-1} + eta phi(…).
+
+    Raises:
+        ValueError: eta is not above 0, or lambda not from 0 to 1.
+    """
+    if not (is_number(step) and step > 0.0):
+        raise ValueError(f"step: {step!r} is not allowed; it must be a number above 0")
+    if not (is_number(leak) and 0.0 <= leak <= 1.0):
+        raise ValueError(f"leak: {leak!r} is not allowed; it must be a number from 0 to 1")
+    return float(step), float(leak)
+
+
 def product(params: Params, h: Array, rows: slice = slice(None)) -> Array:
     """W_hh h + b_hh, or some rows of it; without the bias where there is none."""
     v = params["weight_hh"][rows] @ h

@@ -11,8 +11,7 @@ import numpy as np
 
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, product
-from rnn_core.scalars import is_number
+from rnn_core.cells.base import Cell, product, step_and_leak
 
 EPSILON = 1e-5  # under the root, torch.nn.LayerNorm's
 
@@ -39,11 +38,7 @@ class LayerNormCell(Cell):
 
     def __init__(self, activation: str = "tanh", step: float = 1.0, leak: float = 1.0) -> None:
         super().__init__(activation)
-        if not (is_number(step) and step > 0.0):
-            raise ValueError(f"step: {step!r} is not allowed; it must be a number above 0")
-        if not (is_number(leak) and 0.0 <= leak <= 1.0):
-            raise ValueError(f"leak: {leak!r} is not allowed; it must be a number from 0 to 1")
-        self.step, self.leak = float(step), float(leak)
+        self.step, self.leak = step_and_leak(step, leak)
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]
