@@ -90,10 +90,9 @@ def _first_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
 
 def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
     """By run, the median loss of the last updates that have a row; of one that broke down nothing is asked."""
-    ended = runs["updates_to_success"].astype(float).fillna(runs["updates"])
     where: reader.Filter = [
         [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST * int(every))]
-        for (updates, every), own in runs.groupby([ended, "record_every"])
+        for (updates, every), own in runs.groupby([measures.updates_made(runs), "record_every"])
     ]
     rows = tables.read("updates", ["run_key", "update", "loss"], where).drop_duplicates(["run_key", "update"])
     return rows.groupby("run_key")["loss"].median()

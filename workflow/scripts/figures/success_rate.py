@@ -285,11 +285,6 @@ def _places(rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> Iterator[t
         yield line, *paint[line], at.assign(x=at["sequence_length"] + aside)
 
 
-def _present(rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
-    """The lines that a panel has: a line alone stands at its lengths, wherever other panels have more."""
-    return {line: look for line, look in paint.items() if (rows["line"] == line).any()}
-
-
 def _rates(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
     for line, colour, marker, at in _places(rows, paint):
         reach = np.abs(at[["low", "high"]].to_numpy().T - at["rate"].to_numpy())

@@ -13,22 +13,9 @@ from study.settings import described_axes, steps_of
 
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])  # without effect on a start
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
+OF_CELLS = [name for name, axis in described_axes().items() if axis["cells"]]  # settings that only some cells have
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = [
-    "cell",
-    "activation",
-    "residual_step",
-    "residual_leak",
-    "layer_norm_step",
-    "layer_norm_leak",
-    "antisymmetric_step",
-    "antisymmetric_diffusion",
-    "forget_bias",
-    "chrono",
-    "initializer",
-    "hidden_size",
-    "seed",
-]
+NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "seed"]
 NUMBERS = (
     "spectral_radius",
     "weight_scale",
