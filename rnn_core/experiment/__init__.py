@@ -24,7 +24,7 @@ from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, registe
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
-from rnn_core.experiment.settings import RANGES, Experiment, axes
+from rnn_core.experiment.settings import OF_MATRIX, RANGES, WITHOUT_MATRIX, Experiment, axes
 
 __all__ = [
     "ASKED",
@@ -32,6 +32,7 @@ __all__ = [
     "DirectPart",
     "Evaluation",
     "Experiment",
+    "OF_MATRIX",
     "OWN_CELLS",
     "OwnCell",
     "Problem",
@@ -45,6 +46,7 @@ __all__ = [
     "SPECTRUM",
     "SURVIVES",
     "Spectra",
+    "WITHOUT_MATRIX",
     "Watcher",
     "axes",
     "evaluate",

@@ -13,6 +13,7 @@ from rnn_core import gate_biases, readout
 from rnn_core.arrays import Array, Params, like, namespace, place
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
+from rnn_core.experiment.flossing import Flossed, flossed_start
 from rnn_core.experiment.own_cells import OWN_CELLS, own_cell_of
 from rnn_core.experiment.settings import RANGES, Experiment
 from rnn_core.scaling import all_finite
@@ -30,6 +31,7 @@ class Problem:
         task: where batches come from.
         params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout.
         device: ``cpu`` or ``cuda``.
+        flossed: what flossing did before; None where nothing was flossed.
     """
 
     experiment: Experiment
@@ -37,6 +39,7 @@ class Problem:
     task: Task
     params: Params
     device: str
+    flossed: Flossed | None = None
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -101,17 +104,19 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         weight_scale=experiment.weight_scale,
     )
     params["bias_ih"] += _gate_bias(cell, experiment)
+    flossed = flossed_start(experiment, cell, task, params) if experiment.flossing else None
+    params = flossed.params if flossed else params
     params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
     with np.errstate(over="ignore"):  # the check below says so
         placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
     scale = "spectral_radius" if experiment.weight_scale is None else "weight_scale"
     for field, name in ((scale, "weight_hh"), ("input_scale", "weight_ih")):
-        if not all_finite(placed[name]):
+        if name in placed and not all_finite(placed[name]):
             raise ValueError(
                 f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
                 f"entries of {name} leave its range"
             )
-    return Problem(experiment, cell, task, placed, device)
+    return Problem(experiment, cell, task, placed, device, flossed)
 
 
 def _gate_bias(cell: Cell, experiment: Experiment) -> np.ndarray:

@@ -20,7 +20,7 @@ from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last
 from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
-from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
+from rnn_core.experiment.measures.start import DEVIATION, FLOSSED, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "updates": UPDATE,
     "runs": (
         *TASK,
+        *FLOSSED,
         *MATRIX,
         *GROWTH,
         *PREDICTION,

@@ -76,7 +76,7 @@ def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budg
     if e.cell in OWN_CELLS or e.forget_bias is not None or e.chrono is not None:  # biases are zero there
         return False
     cell = cell_of(e)
-    if e.updates or e.truncation is not None or e.omega or type(cell) not in STEPS:
+    if e.updates or e.truncation is not None or e.omega or e.flossing or type(cell) not in STEPS:
         return False
     task = task_of(e, data.get(e.task))
     if task.ragged or task.T < FEWEST_STEPS:

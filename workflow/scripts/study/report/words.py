@@ -251,6 +251,8 @@ def plural_of(axis: str) -> str:
         "clipping": "clipping rules",
         "dtype": "floating-point types",
         "chrono": "values of T_max",
+        "flossing": "numbers of flossing updates",
+        "flossing_exponents": "numbers of flossed exponents",
     }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()

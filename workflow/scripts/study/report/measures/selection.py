@@ -15,7 +15,7 @@ TRAINING = tuple(name for name, axis in described_axes().items() if axis["traini
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 OF_CELLS = [name for name, axis in described_axes().items() if axis["cells"]]  # settings that only some cells have
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "seed"]
+NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "flossing", "flossing_exponents", "hidden_size", "seed"]
 NUMBERS = (
     "spectral_radius",
     "weight_scale",
@@ -25,6 +25,8 @@ NUMBERS = (
     "layer_norm_leak",
     "forget_bias",
     "chrono",
+    "flossing",
+    "flossing_exponents",
     "antisymmetric_step",
     "antisymmetric_diffusion",
     "input_scale",
