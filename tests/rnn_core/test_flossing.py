@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from tests.support.networks import Network, draw_network
 
 both_cells = pytest.mark.parametrize("cell", COVERED)
 LIMIT = 1e-11
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def by_autograd(network: Network, k: int) -> dict[str, np.ndarray]:
@@ -354,3 +358,18 @@ def test_keys_of_runs_without_it_are_as_before() -> None:
         replace(SMALL, **change).key for change in ({}, {"flossing": 4}, {"flossing_exponents": 3}, {"flossing": 0})
     }
     assert len(keys) == 4
+
+
+def test_the_oracle_asks_for_no_pandas() -> None:
+    """torch loads its compiler for some second derivatives, and that asks for pandas, which a job of a study leaves out."""
+    program = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "import torch; from rnn_core.oracles import flossing\n"
+        "from rnn_core.oracles.activations import ACTIVATIONS\n"
+        "for phi in ACTIVATIONS.values():\n"
+        "    p = {'weight_ih': torch.ones(3, 2), 'weight_hh': torch.eye(3) + 0.1 * torch.ones(3, 3)}\n"
+        "    flossing.gradients_of(phi.tensor, p, torch.ones(2, 1, 2), 2)\n"
+        "assert not any('_dynamo' in name for name in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

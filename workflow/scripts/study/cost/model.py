@@ -58,8 +58,8 @@ _DECIDE_WORK = (
 SPECTRUM_STEP, SPECTRUM_FEW, SPECTRUM_ALL = 5e-6, 1.5e-10, 2e-9
 PRODUCT_END, PRODUCT_STEP, GRADIENT_STEP = 1.5e-5, 3e-9, 3e-10
 _COUNTED_HERE = ("cell", "hidden_size", "sequence_length", "batch_size")
-# Seconds of flossing, measured there, too: of a step of an update; and of every number of a product of its frames, for each sample.
-FLOSSING_STEP, FLOSSING_PRODUCT = 1.5e-4, 1.2e-9
+# Seconds of flossing, measured on a like machine: of a step of an update; of every number of its frames; and of a product in them.
+FLOSSING_STEP, FLOSSING_NUMBER, FLOSSING_PRODUCT = 1.3e-4, 4.5e-8, 1.5e-10
 _DECIDE_FLOSSING = ("task", "hidden_size", "sequence_length", "batch_size", "flossing", "flossing_exponents")
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
 
@@ -134,8 +134,8 @@ def flossing_seconds(block: Block) -> float:
     total = 0.0
     for task, H, T, B, updates, exponents in itertools.product(*values.values()):
         k, steps = exponents or H, min(steps_of(task, T), STEPS)
-        product = min(B, SEQUENCES) * H * k * (H + 2 * k)
-        total += (updates or 0) * steps * (FLOSSING_STEP + FLOSSING_PRODUCT * product)
+        numbers = min(B, SEQUENCES) * H * k
+        total += (updates or 0) * steps * (FLOSSING_STEP + numbers * (FLOSSING_NUMBER + FLOSSING_PRODUCT * (H + 2 * k)))
     return networks * total
 
 
