@@ -30,8 +30,7 @@ What each name is for:
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
   gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient.
-- Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``, ``IndRNNCell``, ``AntisymmetricCell``, ``LRUCell``, ``SLSTMCell``;
-  ``Cell`` is their base.
+- Cells: ``VanillaCell``, ``GRUCell``, ``LSTMCell`` and others; ``CELLS`` has them all, and ``Cell`` is their base.
   ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
   ``check_derivatives`` finds a wrong backward pass in it.

@@ -1,7 +1,7 @@
 """Looking a name up in a registry, with an error that says what would have worked.
 
 People bring the names that other libraries use. ``FIELD_ALIASES`` and ``VALUE_ALIASES`` hold them in one place. An alias is
-never accepted, but the error names what was meant.
+never accepted, but the error names what was meant. ``ARRAY_ALIASES`` has those of parameters and states.
 """
 
 from __future__ import annotations
@@ -106,6 +106,22 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
     }.items()
 }
 
+# What other libraries and papers call a parameter, or a part of a state.
+ARRAY_ALIASES: dict[str, str] = {
+    alias: name
+    for name, names in {
+        "weight_hh": "w_hh whh w_rec w recurrent_kernel weight_hh_l0",
+        "weight_ih": "w_ih wih w_xh wxh w_in kernel weight_ih_l0",
+        "bias_hh": "b_hh bhh bias_hh_l0",
+        "bias_ih": "b_ih bih b bias b_h bias_ih_l0",
+        "weight_ho": "w_ho who w_hy why w_out",
+        "bias_ho": "b_ho b_y b_o b_out",
+        "hidden": "h h_t h_0 h0 hx",
+        "cell": "c c_t c_0 c0 cx",
+    }.items()
+    for alias in names.split()
+}
+
 
 def canonical(name: object) -> str:
     """A name in the form in which names are compared: lower case, with ``_`` for blanks and hyphens."""
@@ -190,6 +206,21 @@ class Registry(dict[str, Entry]):
 
     def __repr__(self) -> str:
         return f"Registry of {self.kind}: {', '.join(self)}"
+
+
+class ByName(dict[str, Entry]):
+    """Arrays by name: a dict that says which name was probably meant where it has none such."""
+
+    def __missing__(self, name: object) -> Entry:
+        raise no_such_name(name, self)
+
+
+def no_such_name(name: object, names: Iterable[str]) -> KeyError:
+    """The error for an array that is not there: the names that are, and the nearest one."""
+    there = list(names)
+    near = nearest(name, there, ARRAY_ALIASES)
+    hint = f"; did you mean {near!r}?" if near else ""
+    return KeyError(f"{name!r} is not there{hint} (the names are {', '.join(there) or 'none'})")
 
 
 def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:

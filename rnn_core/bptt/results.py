@@ -14,6 +14,7 @@ from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
 from rnn_core.bptt.weights import Totals, WeightShares, weight_shares
+from rnn_core.choices import ByName, no_such_name
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
 from rnn_core.quantiles import LEVELS, EntryQuantiles, entry_quantiles
@@ -176,6 +177,8 @@ class _Parts(Mapping[str, Any]):
         self._arrays: dict[str, Any] = arrays
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._arrays:
+            raise no_such_name(name, self._arrays)
         if isinstance(self._arrays[name], _Later):
             self._arrays[name] = self._arrays[name].find()
         return self._arrays[name]
@@ -228,7 +231,7 @@ class Results:
         self._once_more, self._alone = once_more, alone
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
-        self._sums: dict[str, Array | Scaled] = {}
+        self._sums: dict[str, Array | Scaled] = ByName()
         # by step: ln ‖dL/dh_t^(b)‖, where one exponent does not hold its entries
         self._samples: dict[int, np.ndarray] = {}
         self._careful = 0
@@ -276,7 +279,7 @@ class Results:
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
         find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
         names = self._tape.cell.state_names
-        state = {name: self._tape.shaped(name, value) for name, value in signal.gradients().items()}
+        state = ByName({name: self._tape.shaped(name, value) for name, value in signal.gradients().items()})
         for name, share in self._tape.cell.start_gradients(self._tape.params, state).items():
             self._sums[name] = add(self._sums[name], share)
         return Gradients(
@@ -288,7 +291,7 @@ class Results:
             log_norm_immediate=self._log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self._log_norm.get("cell"),
-            log_norms={name: self._log_norm[name] for name in names},
+            log_norms=ByName({name: self._log_norm[name] for name in names}),
             parts=_Parts({name: kept[name] for name in names}),
             careful_steps=self._careful,
             find_lost=find_lost,

@@ -107,6 +107,30 @@ def test_numbers_in_powers_of_ten(number: float, text: str) -> None:
         assert in_powers_of_ten(float(np.log(number))) == text
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_name_that_is_not_there_leads_to_the_one_that_was_meant(library: str) -> None:
+    """A user writes W_hh, as papers do, or a typing error, and reads only that name again."""
+    tape = network("lstm", library=library)
+    gradients = rc.backward(tape, array(np.ones((T, B, H)), library))
+    asked: list[tuple[Any, str, str]] = [
+        (gradients.params, "W_hh", "weight_hh"),
+        (gradients.params, "weight_hh_l0", "weight_hh"),
+        (gradients.params, "b_ih", "bias_ih"),
+        (gradients.params, "wieght_ih", "weight_ih"),
+        (gradients.state, "h", "hidden"),
+        (gradients.state, "c_0", "cell"),
+        (gradients.log_norms, "hiden", "hidden"),
+        (gradients.parts, "c", "cell"),
+        (tape.state, "h_t", "hidden"),
+    ]
+    for arrays, given, meant in asked:
+        with pytest.raises(KeyError, match=f"'{given}' is not there; did you mean '{meant}'"):
+            arrays[given]
+        assert given not in arrays and arrays.get(given) is None
+    with pytest.raises(KeyError, match=r"'zzz' is not there \(the names are hidden, cell\)"):
+        gradients.state["zzz"]
+
+
 # ---- wrong arguments -----------------------------------------------------------------------------------------------------
 
 tape = network()
