@@ -37,6 +37,8 @@ class Cell(ABC):
         keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
         writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
         leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
+        linear_matrix: for captions, what a step back multiplies by without an activation function, with its letters; empty if
+            it is W_hh, or if a linear network has no such matrix.
         own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
@@ -58,6 +60,7 @@ class Cell(ABC):
     keeping_gate: ClassVar[str | None] = None
     writing_gate: ClassVar[str | None] = None
     leaves_rest: ClassVar[bool] = False
+    linear_matrix: ClassVar[str] = ""
     own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
     opaque: ClassVar[bool] = False

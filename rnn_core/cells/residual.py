@@ -31,6 +31,7 @@ class ResidualCell(Cell):
 
     name: ClassVar[str] = "residual"
     options: ClassVar[tuple[str, ...]] = ("step", "leak")
+    linear_matrix: ClassVar[str] = "(1 − λ) I + η W, with step η and leak λ"
 
     def __init__(self, activation: str = "tanh", step: float = 1.0, leak: float = 0.0) -> None:
         super().__init__(activation)

@@ -13,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rnn_core as rc
@@ -65,6 +66,16 @@ def test_every_cell_is_derived(cell: str) -> None:
     headings = re.findall(r"^#+ (\d[\d.]*)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
     assert number in headings
     assert [other for other in rc.CELLS if section_of(other) == (file, number)] == [cell]
+
+
+@pytest.mark.parametrize("cell", rc.CELLS)
+def test_captions_say_of_what_matrix_the_linear_law_is(cell: str) -> None:
+    """A cell's linear step multiplies by another matrix than W_hh, and it has no ``linear_matrix``: captions print the wrong law."""
+    kind = rc.CELLS[cell]()
+    weight_hh = np.random.default_rng(0).standard_normal(kind.recurrent_shape(3))
+    W = kind.recurrent_matrix(weight_hh)
+    jacobian = kind.jacobian(W)
+    assert bool(kind.linear_matrix) == (jacobian is not None and not np.allclose(jacobian, W))
 
 
 @pytest.mark.parametrize("cell", rc.CELLS)

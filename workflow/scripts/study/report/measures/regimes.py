@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rnn_core import CELLS
 from rnn_core.theory import REGIMES
 from study.report import statistics
 
@@ -126,6 +127,9 @@ def turning_theory(runs: pd.DataFrame) -> str:
         return "linear law"
     return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
 
+
+# By cell, what the linear law's ρ is of, where that is not the recurrent matrix: captions say it.
+LINEAR_MATRICES = {name: cell.linear_matrix for name, cell in CELLS.items() if cell.linear_matrix}
 
 # Cells whose step back at rest is ½ I + ¼ φ′(0) W, or φ′(0)²: captions print the formula of no other.
 OF_THE_FORMULA = ("gru", "gru_reset_before", "lstm")
