@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.traces import QUANTILES
-from study.report import drawing, reader, style, words
-from study.report.measures import LINEAR_MATRICES
+from study.report import drawing, page, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
 from study.tables.columns import FORMATS, TABLES, columns_of
@@ -57,7 +56,7 @@ def render(figure: str, **variables: Any) -> str:
     """A caption's HTML; a problem in the RST is an error."""
     source = (CAPTIONS / f"{figure}.rst").read_text(encoding="utf-8")
     template = jinja2.Template(source, undefined=jinja2.StrictUndefined)
-    text = template.render(linear_matrices=LINEAR_MATRICES, **variables)
+    text = template.render(**page.OF_THE_ENGINE, **variables)
     settings = {"halt_level": docutils.utils.Reporter.INFO_LEVEL, "report_level": docutils.utils.Reporter.SEVERE_LEVEL}
     html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     assert "System Message" not in html and "problematic" not in html and "{" not in html

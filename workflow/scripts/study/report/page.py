@@ -16,6 +16,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from rnn_core.clipping import WHAT_RULES_DO
 from study import PROJECT, SCRIPTS
 from study.files import pictures as sealed_pictures
 from study.files import places
@@ -36,6 +37,10 @@ LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
 _RST = re.compile(r"([\\*`|_])")
 
 
+# What captions say of the engine's own parts, by what those parts say of themselves.
+OF_THE_ENGINE = {"linear_matrices": LINEAR_MATRICES, "clipping_rules": WHAT_RULES_DO}
+
+
 # ---- figures
 
 
@@ -44,7 +49,7 @@ def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Marku
     source = (SCRIPTS / "figures" / f"{figure}.rst").read_text(encoding="utf-8")
     escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
     template = Environment(undefined=StrictUndefined).from_string(source)
-    text = template.render(facts=escaped, config=config, linear_matrices=LINEAR_MATRICES)
+    text = template.render(facts=escaped, config=config, **OF_THE_ENGINE)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
     settings["line_length_limit"] = len(text) + 1  # claims stand on one line, with the addresses of their numbers
     return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
