@@ -1,7 +1,7 @@
 """Many runs at once on a GPU: ``python -m benchmarks.many_gpu`` measures, ``section`` makes the part of docs/benchmarks.md of it.
 
-Two comparisons. *Engine work*: trace and all parameter gradients of networks and inputs that are on the device, R runs together,
-against cuDNN run by run (which gives no trace), and against vmap over the same R runs by torch.func and by JAX. *Whole runs*: from
+Two comparisons. *Engine work*: trace and all parameter gradients of networks and inputs that are on the device, R runs together.
+Its peers are cuDNN run by run (which gives no trace), and vmap over the same R runs by torch.func and by JAX. *Whole runs*: from
 settings to results by ``run_many``, on the GPU and on one core of the same machine.
 """
 

@@ -1,7 +1,7 @@
 """Which array library, dtype and device: NumPy on the CPU, torch tensors on CPU or CUDA, one code for both.
 
-Everything in ``rnn_core`` that computes takes the *namespace* ``xp`` of its arguments (the array API standard, through
-``array-api-compat``) and never names a library. torch is imported only when a torch tensor or CUDA is asked for.
+What computes takes the *namespace* ``xp`` of its arguments, by the array API standard through ``array-api-compat``. It never names
+a library. torch is imported only when a torch tensor or CUDA is asked for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a forward pass leaves for the backward pass: everything, or checkpoints from which it is computed again.
 
-Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at
-the start of each segment and runs a segment again when it is needed (Chen et al. 2016, section 3: O(√T) memory for one more
-forward pass). Sums over time are taken segment by segment in both, so that both give the same bits.
+Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at the
+start of each segment, and runs a segment again when it is needed. That takes O(√T) memory and one more forward pass (Chen et al.
+2016, section 3). Sums over time are taken segment by segment in both, so that both give the same bits.
 """
 
 from __future__ import annotations

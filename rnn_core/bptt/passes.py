@@ -1,8 +1,8 @@
 """The forward and the backward pass. Derivation: rnn_core/README.md, sections 1 to 3.
 
 Public arrays are time first, batch second: x (T, B, D), hidden (T, B, H). Inside, a column is a sample: (T, H, B).
-The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length, and bit for bit the
-plain pass wherever that one stays in range.
+The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length. Wherever the plain pass stays
+in range, the bits are the same.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Gradients:
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
         log_norms: ln ‖dL/d(part)_t‖ of every part of the state by its name, each as ``log_norm``, which is that of the first.
         parts: dL/d(part)_t by name, each (T, B, …), found when it is asked for; ``hidden`` is the first.
-        careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
-            too far apart for one exponent, or were not finite.
+        careful_steps: how many of the T steps were taken layer by layer, which is slow. Their entries of one sample lay too far
+            apart for one exponent, or were not finite.
         find_lost, find_log_norm_samples, find_weight_shares, find_entry_quantiles: compute ``lost`` and so on when they are first asked
             for. Until then gradients hold on to their tape.
         find_totals: dL/dstate_t of all steps as the engine keeps them, with their exponents.
@@ -88,8 +88,8 @@ class Gradients:
     def log_norm_samples(self) -> np.ndarray:
         """ln ‖dL/dh_t^(b)‖ of each sample over its units, float64 (T, B); -inf where it is exactly zero.
 
-        A sample far below the largest of its step is right too, as far as the backward pass holds it: with NumPy always, with
-        torch down to the smallest number of the dtype. Found when it is asked for, as ``lost`` is.
+        A sample far below the largest of its step is right too: with NumPy always, with torch down to the smallest number of the
+        dtype. Found when it is asked for, as ``lost`` is.
         """
         return self.find_log_norm_samples()
 

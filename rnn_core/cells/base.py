@@ -1,7 +1,7 @@
 """What every recurrent cell is: a step forward, directly above its derivative, in a file of its own.
 
-Inside the kernels a column is a sample: u, a, h are (rows, B), so that code reads like the derivation in
-``rnn_core/README.md`` (``W @ h``) and each step is one well-shaped matrix product.
+Inside the kernels a column is a sample: u, a, h are (rows, B). So code reads like the derivation in ``rnn_core/README.md``, and each
+step is one well-shaped matrix product, ``W @ h``.
 """
 
 from __future__ import annotations

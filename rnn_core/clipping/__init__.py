@@ -1,15 +1,15 @@
 """Gradient clipping: pure functions from gradients to clipped gradients that say what they did.
 
 A rule is written ``none`` or with its threshold, as ``norm:1.0``. Norms neither overflow nor underflow, and those reported are
-over all parameters together. Where a gradient holds inf or nan no factor can mend it: every rule then returns the gradients as
-they are with ``finite=False``, and the caller decides (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently).
+over all parameters together. Where a gradient holds inf or nan no factor can mend it. Every rule then returns the gradients as they
+are with ``finite=False``, and the caller decides. (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently.)
 
 | file | holds |
 |---|---|
 | ``rules.py`` | rules of a fixed threshold |
 | ``adapting.py`` | rules whose threshold follows the gradients before: what they remember is passed along |
 
-``signal:10.0`` does not act on finished gradients but on what flows back through time: the backward pass hands it to
+``signal:10.0`` does not act on finished gradients but on what flows back through time. The backward pass hands it to
 ``clip_signal`` at every step, and ``compare`` says what that did to the gradients.
 """
 

@@ -4,9 +4,9 @@ A module may bring a backward pass of its own (``torch.autograd.Function``). Aut
 built on autograd. Here nothing is asked but the step's values. Every step is judged by itself, from the state that the engine
 reached before it, so a fault is named with its step.
 
-Along a random direction v the derivative of the sum of g · step is ⟨J^T g, v⟩ by autograd, and (f(θ + h v) - f(θ - h v)) / 2h by
-differences, for x_t, for every part of the state before, and for every parameter. A wrong derivative differs along almost every v.
-Steps of a sample are rows of one batch, so all of them cost a few calls of the module.
+Along a random direction v the derivative of the sum of g · step is ⟨J^T g, v⟩ by autograd. By differences it is
+(f(θ + h v) - f(θ - h v)) / 2h. Both are taken for x_t, for every part of the state before, and for every parameter. A wrong derivative
+differs along almost every v. Steps of a sample are rows of one batch, so all of them cost a few calls of the module.
 
 At a kink, as relu has one, the two one-sided differences part, and a derivative between them is right. What rounding does to a
 difference is no error: a derivative smaller than that cannot be judged. Nor can a step whose values leave the range of floats.

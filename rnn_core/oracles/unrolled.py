@@ -1,8 +1,8 @@
 """Oracle for a cell of the user's own: torch runs the module over a stretch of the sequence, and autograd goes back through all of it.
 
-The equations stand in the user's module alone, so this says nothing about them: it shows that the engine's time loop, its
-exponents, its sums over time and its way of taking steps together change nothing. Whether the module's own derivatives are
-right, central differences say (``step_differences``).
+The equations stand in the user's module alone, so this says nothing about them. It shows that the engine's time loop, its
+exponents, its sums over time and its way of taking steps together change nothing. Whether the module's own derivatives are right,
+central differences say (``step_differences``).
 
 A stretch is short enough to stay in range. It starts from the state that the engine reached, and its gradient goes on into the
 stretch before it with an exponent of its own. So whole sequences are compared, at any length and beyond floating-point range.

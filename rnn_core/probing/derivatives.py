@@ -23,8 +23,8 @@ def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None
     """The worst difference between autograd's derivatives of a module's steps and central differences of those steps.
 
     A backward pass that was written by hand (``torch.autograd.Function``) may be wrong, and all of autograd trusts it. Each step is
-    judged by itself, in float64, from the state that the sequence reaches there. Below 1e-5 all is well. A plain function is judged in the
-    floats of x, for nobody can turn what it holds into others: in float32 a small fault passes, so give it x in float64.
+    judged by itself, in float64, from the state that the sequence reaches there. Below 1e-5 all is well. A plain function is judged
+    in the floats of x, for nobody can turn what it holds into others. In float32 a small fault passes, so give it x in float64.
 
     Args:
         model: a ``TorchCell``, or a torch module or function (x_t, state) -> state.

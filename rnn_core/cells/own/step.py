@@ -128,8 +128,8 @@ class Program:
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """(totals, dL/dx_t, dL/dstate_{t-1}) of the step from ``parts``, from dL/dstate_t as ``given``.
 
-        The total of a part is what it was given and what it sends to other parts within the step, as autograd has it for the
-        tensor that the step returned.
+        The total of a part is what it was given and what it sends to other parts within the step. Autograd has it for the tensor
+        that the step returned.
         """
         before = {name: part.detach().requires_grad_() for name, part in parts.items()}
         leaf = x.detach().requires_grad_()

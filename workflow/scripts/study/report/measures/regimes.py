@@ -101,8 +101,8 @@ def theory_critical(runs: pd.DataFrame) -> Critical | None:
     """Where theory turns, over the networks of one kind; None where no theory says so, or where the rows are of several kinds.
 
     It is the column ``critical_radius_predicted``, a root and no crossing of the radii tried: infinite if theory never turns, 0 if it grows
-    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero: the column is then the law at rest,
-    and inputs move these cells away from there.
+    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero. The column is then the law
+    at rest, and inputs move these cells away from there.
     """
     if turning_theory(runs) == "dynamic mean field":
         return critical(runs, "dynamic_rate")
