@@ -140,11 +140,11 @@ def expected_of(works: Sequence[Work]) -> list[Measured]:
     """By the engine in NumPy."""
     from benchmarks.ours import public_face
 
-    found = []
+    results = []
     for work in works:
         ready = public_face([replace(work, device="cpu")])
-        found += ready.read(ready.call())
-    return found
+        results += ready.read(ready.call())
+    return results
 
 
 def measure(size: int, dtype: str, device: str, runs: Sequence[int], steps: int) -> dict[str, Any]:

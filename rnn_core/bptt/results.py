@@ -325,14 +325,14 @@ def _unknown(name: str) -> Any:
 def _entry_quantiles(tape: Tape, totals: Iterable[Totals]) -> EntryQuantiles:
     """Of dL/dh_t, a few steps at a time."""
     T, hidden = tape.x.shape[0], tape.cell.state_names[0]
-    found = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
+    quantiles = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
     with np.errstate(all="ignore"), tape.cell.holding(tape.params):
         for segment, parts, exponent in totals:
             columns = parts[hidden]
             for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
                 steps = slice(segment.start + piece.start, segment.start + piece.stop)
-                found.log2[steps], found.zero[steps] = entry_quantiles(columns[piece], exponent[hidden][piece])
-    return found
+                quantiles.log2[steps], quantiles.zero[steps] = entry_quantiles(columns[piece], exponent[hidden][piece])
+    return quantiles
 
 
 def _described_norms(log_norm: np.ndarray) -> str:

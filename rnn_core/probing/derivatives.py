@@ -91,10 +91,10 @@ def in_float64(cell: TorchCell, x: Array) -> tuple[TorchCell, Array]:
 
 def states_before(tape: Tape, chosen: np.ndarray) -> Params:
     """The state before each of the ``chosen`` steps by name, (steps, B, …)."""
-    found: dict[str, list[Array]] = {name: [] for name in tape.cell.state_names}
+    states: dict[str, list[Array]] = {name: [] for name in tape.cell.state_names}
     for segment in tape.segments():
         own = [int(t) - segment.start for t in chosen if segment.start <= t < segment.stop]
-        for name in found if own else ():
-            found[name].append(segment.states[name][own])
+        for name in states if own else ():
+            states[name].append(segment.states[name][own])
     xp = namespace(tape.x)
-    return {name: tape.shaped(name, xp.matrix_transpose(xp.concat(parts))) for name, parts in found.items()}
+    return {name: tape.shaped(name, xp.matrix_transpose(xp.concat(parts))) for name, parts in states.items()}
