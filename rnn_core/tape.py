@@ -17,7 +17,7 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import BadStep, Cell
-from rnn_core.choices import unknown
+from rnn_core.choices import no_such_attribute, unknown
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
@@ -83,6 +83,11 @@ class Tape:
     checkpoints: list[tuple[State, int]]
     kept: Segment | None
     shapes: dict[str, tuple[int, ...]]
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_such_attribute(
+            "Tape", name, {"{}": ["hidden", "states", *vars(self)], "params[{!r}]": list(vars(self).get("params", ()))}
+        )
 
     def __repr__(self) -> str:
         (T, B, D), H = (

@@ -14,7 +14,7 @@ from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
 from rnn_core.bptt.weights import Totals, WeightShares, weight_shares
-from rnn_core.choices import ByName, no_such_name
+from rnn_core.choices import ByName, no_such_attribute, no_such_name
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
 from rnn_core.quantiles import LEVELS, EntryQuantiles, entry_quantiles
@@ -119,6 +119,11 @@ class Gradients:
         Found when it is asked for, as ``weight_shares`` is.
         """
         return self.find_entry_quantiles()
+
+    def __getattr__(self, name: str) -> Any:
+        own = vars(self)
+        places = {f"{of}[{{!r}}]": list(own.get(of, ())) for of in ("params", "state")}
+        raise no_such_attribute("Gradients", name, {"{}": list(own), **places})
 
     def __repr__(self) -> str:
         """Sizes, shapes, and between what the norms of dL/dh_t lie."""

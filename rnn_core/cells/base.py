@@ -16,7 +16,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.choices import Registry
+from rnn_core.choices import Registry, hints_at_arguments
 from rnn_core.initializers import Draw, drawn, recurrent_matrix
 from rnn_core.scalars import as_python, is_integer, is_number
 
@@ -230,6 +230,7 @@ class Cell(ABC):
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
         return None
 
+    @hints_at_arguments
     def init_params(
         self,
         rng: np.random.Generator,
