@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, dtype_name, namespace
+from rnn_core.arrays import Array, Params, dtype_name, namespace, torch_for
 from rnn_core.bptt import run_forward
 from rnn_core.cells.own import TorchCell
 from rnn_core.oracles.compare import Error
@@ -39,8 +39,7 @@ def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None
     Raises:
         ValueError: the module has no step, as ``forward`` says.
     """
-    import torch
-
+    torch = torch_for("check_derivatives")
     from rnn_core.oracles.step_differences import functions_by_hand, worst_of_steps
 
     cell, x = in_float64(model if isinstance(model, TorchCell) else TorchCell(model), torch.as_tensor(x).detach())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnn_core.activations import Activation
-from rnn_core.arrays import Array, Params, State, dtype_name, namespace
+from rnn_core.arrays import Array, Params, State, dtype_name, namespace, torch_for
 from rnn_core.cells.own.learning import LearnsItsState
 from rnn_core.scaling import (
     WINDOW,
@@ -68,8 +68,7 @@ class TorchCell(LearnsItsState):
         hidden: str | None = None,
         parameters_of: Any = None,
     ) -> None:
-        import torch
-
+        torch = torch_for("A cell of your own")
         from rnn_core.cells.own.step import Program
 
         if not callable(module) or isinstance(module, type):
