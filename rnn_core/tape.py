@@ -1,8 +1,8 @@
 """What a forward pass leaves for the backward pass: everything, or checkpoints from which it is computed again.
 
-Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at
-the start of each segment and runs a segment again when it is needed (Chen et al. 2016, section 3: O(√T) memory for one more
-forward pass). Sums over time are taken segment by segment in both, so that both give the same bits.
+Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at the
+start of each segment, and runs a segment again when it is needed. That takes O(√T) memory and one more forward pass (Chen et al.
+2016, section 3). Sums over time are taken segment by segment in both, so that both give the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import BadStep, Cell
-from rnn_core.choices import unknown
+from rnn_core.choices import no_such_attribute, unknown
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
@@ -83,6 +83,11 @@ class Tape:
     checkpoints: list[tuple[State, int]]
     kept: Segment | None
     shapes: dict[str, tuple[int, ...]]
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_such_attribute(
+            "Tape", name, {"{}": ["hidden", "states", *vars(self)], "params[{!r}]": list(vars(self).get("params", ()))}
+        )
 
     def __repr__(self) -> str:
         (T, B, D), H = (

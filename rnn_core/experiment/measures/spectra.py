@@ -127,11 +127,11 @@ def measure_spectra(
         tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)
         states = measure_states(problem.cell, tape, ends)
         windows = states.windows or [theory.settled_window(states.hidden_rms)] * tape.x.shape[1]
-        found = [
+        of_samples = [
             _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
             for b in range(min(request.samples, tape.x.shape[1]))
         ]
-    return Spectra({**_summary(found), **_of_matrix(problem)}, _table(found))
+    return Spectra({**_summary(of_samples), **_of_matrix(problem)}, _table(of_samples))
 
 
 def _of_matrix(problem: Problem) -> dict[str, Any]:

@@ -119,5 +119,5 @@ def _weight_columns(gradients: Gradients) -> dict[str, np.ndarray]:
 
 
 def _quantile_columns(gradients: Gradients) -> dict[str, np.ndarray]:
-    found = gradients.entry_quantiles
-    return {**dict(zip(QUANTILES, found.log2.T, strict=True)), "zero_entries": found.zero}
+    quantiles = gradients.entry_quantiles
+    return {**dict(zip(QUANTILES, quantiles.log2.T, strict=True)), "zero_entries": quantiles.zero}

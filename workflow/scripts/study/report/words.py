@@ -283,8 +283,8 @@ def place_of(axis: str, value: Any) -> tuple[Any, ...]:
 
 def _parts(name: str) -> list[tuple[bool, float, str]]:
     """A name in the parts that it is sorted by: state_size=4 stands before state_size=16, and bias=-2.0 before bias=0.0."""
-    found = re.findall(r"(?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?|=|[^\d=]+", name)
-    return [(part[-1].isdigit(), float(part) if part[-1].isdigit() else 0.0, part) for part in found]
+    pieces = re.findall(r"(?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?|=|[^\d=]+", name)
+    return [(part[-1].isdigit(), float(part) if part[-1].isdigit() else 0.0, part) for part in pieces]
 
 
 def ordered(axis: str, values: Iterable[Any]) -> list[Any]:
