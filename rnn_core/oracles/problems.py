@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rnn_core.arrays import like
+from rnn_core.bptt import name_in_layer
 from rnn_core.experiment import Problem
 from rnn_core.oracles.equations import CELLS
 
@@ -26,7 +27,8 @@ def with_biases(problem: Problem) -> Problem:
         for name, value in problem.params.items()
         if name.startswith("bias")
     }
-    for name in problem.cell.own_parameters:
+    own = [name_in_layer(name, layer) for layer in range(problem.layers) for name in problem.cell.own_parameters]
+    for name in own:
         if name not in changed:
             value = problem.params[name]
             changed[name] = value + like(0.1 * rng.standard_normal(tuple(value.shape)), value)

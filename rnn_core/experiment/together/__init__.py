@@ -1,6 +1,6 @@
 """``run_many`` on a torch device: untrained runs of one shape go together (``rnn_core.batched``), the others one by one.
 
-What goes together: no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
+What goes together: a single layer, no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
 watcher. A run whose numbers one exponent a sample does not hold, or whose states grow too large, is made again by the engine in NumPy.
 
 | file | holds |
@@ -74,6 +74,8 @@ def planned(
 def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budget: int | None) -> bool:
     """Whether runs of this shape can go together."""
     if e.cell in OWN_CELLS or e.forget_bias is not None or e.chrono is not None:  # biases are zero there
+        return False
+    if e.layers > 1:
         return False
     cell = cell_of(e)
     if e.updates or e.truncation is not None or e.omega or type(cell) not in STEPS:
