@@ -48,7 +48,9 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
     errors, inputs, given = [], x, grad_hidden
     for layer in range(problem.layers):
         params = params_of_layer(problem.params, layer)
-        tape = forward(problem.cell, {name: value for name, value in params.items() if not name.endswith("_ho")}, inputs)
+        tape = forward(
+            problem.cell, {name: value for name, value in params.items() if not name.endswith("_ho")}, inputs
+        )
         found = _check_layer(problem, tape, given, tolerance)
         errors.append(Error(found.relative, f"{found.where}, layer {layer + 1}" if problem.layers > 1 else found.where))
         inputs = given = tape.hidden

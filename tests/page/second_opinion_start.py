@@ -15,7 +15,7 @@ Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
 
 START = [  # settings that a network before training has
-    "task", "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "weight_scale", "forget_bias", "chrono", "antisymmetric_step", "antisymmetric_diffusion", "initializer", "spectral_radius", "hidden_size", "input_size",
+    "task", "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "weight_scale", "forget_bias", "chrono", "antisymmetric_step", "antisymmetric_diffusion", "initializer", "spectral_radius", "hidden_size", "layers", "input_size",
     "input_scale", "input_correlation", "sequence_length", "batch_size", "loss_at", "dtype",
 ]  # fmt: skip
 NUMBERS = [
@@ -31,6 +31,7 @@ NUMBERS = [
     "antisymmetric_diffusion",
     "input_scale",
     "hidden_size",
+    "layers",
     "batch_size",
     "sequence_length",
 ]

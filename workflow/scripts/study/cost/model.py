@@ -209,7 +209,13 @@ def _eigenvalues(block: Block) -> int:
     matrices = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell", "layers")
-        matrices = 2 * sum(gates) * sum(values["layers"]) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
+        matrices = (
+            2
+            * sum(gates)
+            * sum(values["layers"])
+            * block.seeds
+            * math.prod(len(v) for axis, v in given.items() if axis not in apart)
+        )
     cubes: int = sum(H**3 for H in values["hidden_size"])
     return matrices * cubes
 
