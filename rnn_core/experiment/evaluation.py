@@ -183,6 +183,8 @@ def loss_of(
 ) -> Loss:
     """The loss of one batch, without its gradients. Arguments and errors are those of ``evaluate``."""
     check_problem(problem, params, Problem)
+    if tape is not None and problem.layers > 1:
+        raise ValueError(f"tape: a single one is not allowed with layers: {problem.layers}; leave it out")
     tapes = [tape] if tape is not None else bptt.run_stack(problem.cell, params, x, problem.layers, memory_budget)
     tape = tapes[-1]
     check_readout(params, problem.task, x, math.prod(tape.shapes[tape.cell.state_names[0]]))

@@ -52,7 +52,8 @@ class Result:
     def __repr__(self) -> str:
         """One line: the run, its main values, and the size of its tables."""
         e = self.experiment
-        run = "" if e is None else f"{e.cell} {e.activation}, H={e.hidden_size}, T={e.sequence_length}; "
+        layers = f"L={e.layers}, " if e is not None and (e.layers or 1) > 1 else ""
+        run = "" if e is None else f"{e.cell} {e.activation}, {layers}H={e.hidden_size}, T={e.sequence_length}; "
         values = ", ".join(self._growth() + self._loss() + self._breakdown())
         return f"Result({run}{values}; traces {_size(self.traces)}, updates {_size(self.updates)})"
 

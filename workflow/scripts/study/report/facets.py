@@ -28,6 +28,7 @@ HUE_FIRST = (
     "antisymmetric_step",
     "antisymmetric_diffusion",
     "hidden_size",
+    "layers",
     "input_scale",
     "activation",
 )
