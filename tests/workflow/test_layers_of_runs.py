@@ -16,7 +16,8 @@ import yaml
 import rnn_core as rc
 from rnn_core import bptt
 from study import wide
-from study.config import approval
+from study.config import approval, idle
+from study.config.canonical import canonical
 from study.cost import model
 from study.files.cache import Cache
 from study.plan import Block
@@ -134,6 +135,14 @@ def test_what_a_stack_has_not_is_refused(config: dict[str, Any], key: str, value
     with pytest.raises(approval.ConfigError, match=r"grid\.layers") as caught:
         approval.check(config | {key: value}, folders=[ROOT])
     assert expected in str(caught.value)
+
+
+def test_a_figure_without_a_stack_is_told(config: dict[str, Any]) -> None:
+    config["figures"] = ["depth_time"]
+    told = "figures: depth_time shows nothing without a sweep with layers above 1"
+    assert told not in idle.without_effect(canonical(config))
+    config["sweeps"]["propagation"]["grid"]["layers"] = 1
+    assert told in idle.without_effect(canonical(config))
 
 
 def test_dynamic_theory_is_of_one_layer(config: dict[str, Any]) -> None:

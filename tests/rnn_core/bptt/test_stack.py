@@ -210,6 +210,8 @@ def test_an_input_beyond_range_is_what_it_is_in_range() -> None:
     for name, gradient in expected.params.items():
         assert relative_error(found.params[name], gradient) < 1e-12, name
     assert worst_step("x", found.x, expected.x).relative < 1e-12
+    np.testing.assert_allclose(found.weight_shares.log_norm, expected.weight_shares.log_norm, rtol=1e-12)
+    np.testing.assert_allclose(found.log_norm_samples, expected.log_norm_samples, rtol=1e-12)
     far = rc.forward(cell, params, rc.Scaled(x, exponent + 5000))  # a homogeneous cell scales with its inputs
     assert worst_step("hidden", far.hidden, times(tape.hidden, 5000)).relative < 1e-13
     gradient = rc.backward(far, grad).params["weight_ih"]
