@@ -28,11 +28,10 @@ from torch import Tensor
 
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
-from rnn_core.bptt import params_of_layer, stack_gradients
 from rnn_core.experiment import Evaluation, Problem
 from rnn_core.oracles import steps, tensors, unrolled
 from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
-from rnn_core.oracles.problems import options_of
+from rnn_core.oracles.problems import named_in, options_of, params_of
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, plain
 
@@ -69,8 +68,10 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         *_errors_of_layers(problem, p, evaluation, of_layers, xt, direct),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
-    for name, grad in stack_gradients([layer.gradients for layer in evaluation.layers]).items():
-        errors.append(Error(relative_error(evaluation.param_grads[name], grad), name))
+    for number, layer in enumerate(evaluation.layers):
+        for name, grad in layer.gradients.params.items():
+            used = named_in(name, number)
+            errors.append(Error(relative_error(evaluation.param_grads[used], grad), used))
     again = []
     if any(
         relative_error(evaluation.param_grads[n], g) > SUSPECT * torch.finfo(dy.dtype).eps
@@ -101,7 +102,7 @@ def _errors_of_layers(
     for layer in reversed(range(len(states))):
         gradients = evaluation.layers[layer].gradients
         inputs = states[layer - 1]["hidden"] if layer else x
-        step = steps.Step(step_of(problem), params_of_layer(p, layer), inputs, given)
+        step = steps.Step(step_of(problem), params_of(problem, p, layer), inputs, given)
         found = steps.recurrent_errors(gradients, states[layer], step)
         errors += [Error(each.relative, f"{each.where}, layer {layer + 1}") for each in found]
         given = gradients.x
@@ -166,7 +167,7 @@ def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Te
     """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
     hidden, found = x, []
     for layer in range(problem.layers):
-        hidden = _states_by_torch(problem, params_of_layer(p, layer) if problem.layers > 1 else p, hidden)
+        hidden = _states_by_torch(problem, params_of(problem, p, layer) if problem.layers > 1 else p, hidden)
         found.append(hidden)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
     results = [direct, *found, *readout_grads.values()]

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from rnn_core.arrays import Array, namespace
-from rnn_core.bptt import backward, params_of_layer
+from rnn_core.bptt import backward
 from rnn_core.bptt import run_forward as forward
 from rnn_core.experiment import Problem
 from rnn_core.oracles.autograd import states_of, step_of
 from rnn_core.oracles.compare import Abstains, Error, worst
+from rnn_core.oracles.problems import params_of
 from rnn_core.oracles.steps import Step, recurrent_errors
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.tape import Tape
@@ -47,10 +48,7 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
     """
     errors, inputs, given = [], x, grad_hidden
     for layer in range(problem.layers):
-        params = params_of_layer(problem.params, layer)
-        tape = forward(
-            problem.cell, {name: value for name, value in params.items() if not name.endswith("_ho")}, inputs
-        )
+        tape = forward(problem.cell, params_of(problem, problem.params, layer), inputs)
         found = _check_layer(problem, tape, given, tolerance)
         errors.append(Error(found.relative, f"{found.where}, layer {layer + 1}" if problem.layers > 1 else found.where))
         inputs = given = tape.hidden

@@ -77,7 +77,17 @@ def test_a_study_of_one_layer_has_no_such_table(config: dict[str, Any]) -> None:
 
 def test_the_gate_checks_both_ends_and_sees_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stacks are not checked, or a layer below is not."""
-    sweeps = {"one": {"grid": {"layers": [1, 2, 3], "hidden_size": 5, "sequence_length": 12, "loss_at": "last"}}}
+    sweeps = {
+        "one": {
+            "grid": {
+                "layers": [1, 2, 3],
+                "hidden_size": 5,
+                "sequence_length": 12,
+                "input_scale": 0.3,
+                "loss_at": "last",
+            }
+        }
+    }
     tolerance = {"float64": 1e-10}
     assert {e.layers for _, e in gate.cases(sweeps)} == {1, 3}
     rows = gate.table(sweeps, {}, "cpu", tolerance)

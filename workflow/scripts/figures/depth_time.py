@@ -242,8 +242,8 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
     """One heat map, the last layer on top. Of a long sequence a column stands for the lags around it."""
     table = medians.pivot(index="layer", columns="lag", values="decades").sort_index()
-    values = table.to_numpy(dtype=float)
-    values = np.where(np.isneginf(values), norm.vmin, values)  # exactly zero: the colour of the most vanishing
+    values = np.asarray(table.to_numpy(dtype=float))
+    values[np.isneginf(values)] = norm.vmin  # exactly zero: the colour of the most vanishing
     ax.set_facecolor("#dddddd")
     ax.patch.set(hatch="///", edgecolor=style.FAINT)
     lags, layers = table.columns.to_numpy(dtype=float), table.index.to_numpy(dtype=float)
@@ -254,7 +254,7 @@ def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
         ax.contour(lags, layers, np.ma.masked_invalid(values), levels=[0.0], colors=style.INK, linewidths=1.2)
     shown = facets.spread([int(layer) for layer in layers], 8)
     ax.set_yticks(shown, [str(layer) for layer in shown])
-    ax.set_xlim(_edges(lags)[[0, -1]])
+    ax.set_xlim(*_edges(lags)[[0, -1]])
     ax.tick_params(length=2)
 
 

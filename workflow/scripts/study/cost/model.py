@@ -206,7 +206,7 @@ def _eigenvalues(block: Block) -> int:
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates) * max(values["layers"])
     scales = given.get("weight_scale", [None])
     # a spectral radius is measured first, and what has it is another matrix
-    matrices = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
+    matrices: int = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell", "layers")
         matrices = (

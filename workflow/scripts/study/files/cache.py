@@ -250,4 +250,4 @@ def _unpacked(content: bytes, name: str) -> Entry | None:
     for table, name, kind, length in described:
         tables[table][name] = np.frombuffer(blob, kind, length, start)
         start += tables[table][name].nbytes
-    return Entry(**tables, **header)
+    return Entry(tables["traces"], tables["updates"], layers=tables["layers"], **header)
