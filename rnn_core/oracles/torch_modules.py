@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnn_core import Tape
 from rnn_core.arrays import Array, namespace
 from rnn_core.bptt import backward
 from rnn_core.bptt import run_forward as forward
@@ -21,7 +22,6 @@ from rnn_core.oracles.compare import Abstains, Error, worst
 from rnn_core.oracles.problems import params_of
 from rnn_core.oracles.steps import Step, recurrent_errors
 from rnn_core.oracles.tensors import as_tensor, as_tensors
-from rnn_core.tape import Tape
 
 # (cell, activation) -> (module, kernel)
 KERNELS: dict[tuple[str, str], tuple[str, Callable[..., Any]]] = {

@@ -242,7 +242,7 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
     """One heat map, the last layer on top. Of a long sequence a column stands for the lags around it."""
     table = medians.pivot(index="layer", columns="lag", values="decades").sort_index()
-    values = np.asarray(table.to_numpy(dtype=float))
+    values = np.array(table.to_numpy(dtype=float))
     values[np.isneginf(values)] = norm.vmin  # exactly zero: the colour of the most vanishing
     ax.set_facecolor("#dddddd")
     ax.patch.set(hatch="///", edgecolor=style.FAINT)

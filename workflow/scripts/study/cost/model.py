@@ -203,19 +203,15 @@ def _eigenvalues(block: Block) -> int:
     values, given = _values(block)
     gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
     # the first gates of all cells have the same matrices, and so have the first layers of all stacks
-    draws = block.seeds * len(given.get("initializer", [None])) * max(gates) * max(values["layers"])
+    draws, stacks = block.seeds * len(given.get("initializer", [None])) * max(gates), values["layers"]
     scales = given.get("weight_scale", [None])
-    # a spectral radius is measured first, and what has it is another matrix
-    matrices: int = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
+    # a spectral radius is measured first, in every layer; what has it is another matrix, which is looked at in the last
+    radii = len(given.get("spectral_radius", [None]))
+    matrices: int = draws * (max(stacks) + radii * len(stacks) if scales == [None] else len(scales) * len(stacks))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
         apart = (*SHARED, "hidden_size", "cell", "layers")
-        matrices = (
-            2
-            * sum(gates)
-            * sum(values["layers"])
-            * block.seeds
-            * math.prod(len(v) for axis, v in given.items() if axis not in apart)
-        )
+        others = math.prod(len(v) for axis, v in given.items() if axis not in apart)
+        matrices = sum(gates) * sum(layers + 1 for layers in stacks) * block.seeds * others
     cubes: int = sum(H**3 for H in values["hidden_size"])
     return matrices * cubes
 
@@ -240,8 +236,9 @@ def _work(
     parts = math.ceil(held_out_sequences / HELD_OUT_SEQUENCES)
     different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
     gradients, networks = steps * different, len(lengths) * different
-    backward = gradients * (passes + (settings["loss_at"] == "every"))
-    backward += PROBES * gradients * ("parameter_sensitivity" in traces)
+    of_last = gradients * (settings["loss_at"] == "every")  # backward passes of the last layer alone
+    of_last += PROBES * gradients * ("parameter_sensitivity" in traces)
+    backward = gradients * passes
     backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
     backward += OMEGA_PASSES * steps * len(clippings) * passes * bool(settings["omega"])
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
@@ -250,14 +247,16 @@ def _work(
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + held_out_sequences * held_out  # × steps
+    through_last = 2.0 * B * of_last
+    elements = width * scale * (layers * sequences + through_last)
     recorded = layers * gradients * traced * width * B * scale
     work = {
         "network": layers * networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
-        f"{path}_step": layers * (forward + parts * held_out + backward) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
-        f"{path}_flop": 2.0 * (layers * H + inputs) * width * sequences * scale,
-        f"{path}_element": layers * width * sequences * scale,
-        "curve": (layers * width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
+        f"{path}_step": (layers * (forward + parts * held_out + backward) + of_last) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
+        f"{path}_flop": 2.0 * width * scale * ((layers * H + inputs) * sequences + (H + (H if layers > 1 else D)) * through_last),
+        f"{path}_element": elements,
+        "curve": (elements + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
         "weight_step": gradients * traced * ("weight_gradient" in traces),
         "weight_element": recorded / layers * ("weight_gradient" in traces),
