@@ -70,17 +70,25 @@ def test_the_factors_are_those_of_the_rows(make_study: Any) -> None:
     """A layer down is taken at the first step, or a step back over all of the sequence."""
     _, facts, _, words = said(make_study, [stack(s, depth=-0.3, slower=0.01) for s in range(8)])
     kinds = {each["kind"]: each["value"] for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)}
-    assert kinds["depth_factor"] == pytest.approx(10.0**-0.3)
+    assert kinds["depth_factor_near"] == pytest.approx(10.0**-0.3)
+    assert kinds["depth_factor_far"] == pytest.approx(10.0 ** (-0.3 + 0.01 * 11))
     assert kinds["step_factor_last"] == pytest.approx(np.exp(-0.1))
     assert kinds["step_factor_first"] == pytest.approx(np.exp(-0.1) * 10.0**0.02)
-    assert "Depth adds its own vanishing: a layer down multiplies the gradient by 0.501, a step back by 0.905." in words
+    assert (
+        "Depth adds its own vanishing: a layer down multiplies the gradient by 0.501 at the last step, by 0.646 at the first."
+        in words
+    )
     assert "clearly larger in the first layer than in the last." in words
 
 
 def test_what_chance_does_is_no_finding(make_study: Any) -> None:
     """Eight stacks whose depth scatters about no effect are said to vanish by depth, or to grow; or three seeds settle it."""
-    assert "Depth has no clear effect of its own" in said(make_study, [stack(s, depth=noise(s)) for s in range(8)])[3]
+    assert (
+        "Depth has no clear effect near the loss" in said(make_study, [stack(s, depth=noise(s)) for s in range(8)])[3]
+    )
     assert "Depth adds its own growth" in said(make_study, [stack(s, depth=0.3 + noise(s)) for s in range(8)])[3]
+    turns = [stack(s, slower=0.1 + noise(s) / 50) for s in range(8)]
+    assert "Depth adds vanishing near the loss alone" in said(make_study, turns)[3]
     assert "Too few seeds to tell what depth does" in said(make_study, [stack(s) for s in range(3)])[3]
     same = said(make_study, [stack(s, slower=noise(s) / 50) for s in range(8)])[3]
     assert "does not clearly differ between the first layer and the last" in same
@@ -92,7 +100,7 @@ def test_the_headline_is_where_time_does_least(make_study: Any) -> None:
         stack(s, spectral_radius=r, rate=rate) for s in range(6) for r, rate in ((0.5, -0.7), (0.9, -0.01), (1.5, 0.4))
     ]
     _, facts, _, _ = said(make_study, runs)
-    assert plain(facts["title"]).endswith("a step back by 0.99 (ρ = 0.9).")
+    assert plain(facts["title"]).endswith("at the first (ρ = 0.9).")
 
 
 @pytest.mark.parametrize("seeds", [3, 8])

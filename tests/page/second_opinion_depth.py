@@ -39,8 +39,12 @@ def factor(of: Callable[[Tables, pd.Series], float]) -> Callable[[Tables, Where]
     return found
 
 
-def a_layer_down(tables: Tables, run: pd.Series) -> float:
-    return (decades(tables, run, 1, 0) - decades(tables, run, run["layers"], 0)) / (run["layers"] - 1)
+def a_layer_down(far: bool) -> Callable[[Tables, pd.Series], float]:
+    def of(tables: Tables, run: pd.Series) -> float:
+        lag = run["task_steps"] - 1 if far else 0
+        return (decades(tables, run, 1, lag) - decades(tables, run, run["layers"], lag)) / (run["layers"] - 1)
+
+    return of
 
 
 def a_step_back(first: bool) -> Callable[[Tables, pd.Series], float]:
@@ -53,7 +57,8 @@ def a_step_back(first: bool) -> Callable[[Tables, pd.Series], float]:
 
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
-    "depth_factor": factor(a_layer_down),
+    "depth_factor_near": factor(a_layer_down(far=False)),
+    "depth_factor_far": factor(a_layer_down(far=True)),
     "step_factor_last": factor(a_step_back(first=False)),
     "step_factor_first": factor(a_step_back(first=True)),
 }

@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
@@ -23,6 +24,7 @@ NOTHING = drawing.Nothing(
 )
 MOST_LAGS = 120  # columns of a heat map
 MOST_SAID = 6  # panels that get a sentence each
+LINES = 8  # of equal size in a panel, about
 COLOURS = "RdBu_r"  # as on the map of radii and lengths: blue vanishing, red exploding
 LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$ (decades)"
 PLACE = ["panel", "seed", "layer", "lag"]
@@ -101,28 +103,33 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     factors = {str(panel): _factors(rows) for panel, rows in data.groupby("panel", observed=True)}
-    title = _title(data, factors)
+    told = _least_in_time(factors)
+    title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
     said = [_sentence(data, panel, found) for panel, found in list(factors.items())[:MOST_SAID]]
-    said = [*said, _layers_apart(factors)]
+    apart = _layers_apart(factors)
+    answer = [_sentence(data, told, factors[told]) if told else "", apart]
     shown = [
         *(["panels"] if len(factors) > 1 else []),
         *(["networks"] if data.groupby(["panel", "layer", "lag"], observed=True).size().max() > 1 else []),
         *(["missing"] if _medians(data)["decades"].isna().any() else []),
     ]
-    return drawing.facts(title, alt, [*said, facets.left_out(data)], shown, answer=said)
+    return drawing.facts(title, alt, [*said, apart, facets.left_out(data)], shown, answer=answer)
 
 
 def _factors(rows: pd.DataFrame) -> pd.DataFrame:
-    """By seed, in decades: what a layer down does at the last step (``depth``), and a step back in the last and in the first layer.
+    """By seed, in decades: what a layer down does at the last step (``near`` the loss) and at the first (``far``); and what a step back does
+    in the last and in the first layer.
 
-    Depth is the mean over layers. Time is the mean over the steps from the middle of the sequence to its beginning.
+    A layer is the mean over layers. A step is the mean over the steps from the middle of the sequence to its beginning.
     """
     L, T = int(rows["layers"].iloc[0]), int(rows["steps"].iloc[0])
     middle = (T - 1) // 2
     table = rows.pivot_table(index="seed", columns=["layer", "lag"], values="decades", dropna=False)
     with np.errstate(invalid="ignore"):
-        found = pd.DataFrame({"depth": (table[1, 0] - table[L, 0]) / (L - 1)})
+        found = pd.DataFrame(
+            {name: (table[1, lag] - table[L, lag]) / (L - 1) for name, lag in (("near", 0), ("far", T - 1))}
+        )
         for name, layer in (("last", L), ("first", 1)):
             found[name] = (table[layer, T - 1] - table[layer, middle]) / (T - 1 - middle)
     return found.replace([np.inf, -np.inf], np.nan).dropna()
@@ -138,45 +145,49 @@ def _factor(decades: float, kind: str, **where: Any) -> str:
     return marked(number(10.0**decades, 3), kind, 10.0**decades, **where)
 
 
-def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame]) -> str:
-    """Of the panel in which time does least, so that depth shows; as a finding only where chance does not do it."""
+def _least_in_time(factors: dict[str, pd.DataFrame]) -> str:
+    """The panel in which a step back does least, so that depth shows; empty where no size could be followed."""
     known = {panel: found for panel, found in factors.items() if len(found)}
-    if not known:
+    return min(known, key=lambda panel: abs(float(known[panel]["last"].mean())), default="")
+
+
+def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> str:
+    """What a layer down does near the loss and far from it; as a finding only where chance does not do it."""
+    if not panel:
         return "No gradient of a stack of layers keeps a size that could be followed."
-    panel = min(known, key=lambda name: abs(float(known[name]["last"].mean())))
-    found, where = known[panel], _where(data, panel)
-    depth, last = float(found["depth"].mean()), float(found["last"].mean())
-    layer, step = _factor(depth, "depth_factor", **where), _factor(last, "step_factor_last", **where)
-    text = f"{_verdict(known, panel)}: a layer down multiplies the gradient by {layer}, a step back by {step}"
+    where, found = _where(data, panel), factors[panel]
+    near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    text = f"{_verdict(factors, panel)}: a layer down multiplies the gradient by {near} at the last step, by {far} at the first"
     named = f"{text} ({facets.inside(panel)})"
     return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
 
 
 def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
-    depth = pd.concat({name: found["depth"] for name, found in factors.items()}, axis=1)
-    if depth[panel].count() < statistics.FEWEST_SEEDS:
+    """In words what depth clearly does at both ends of the sequence, all panels and both ends judged together."""
+    table = pd.concat({(name, end): found[end] for name, found in factors.items() for end in ("near", "far")}, axis=1)
+    if table[panel, "near"].count() < statistics.FEWEST_SEEDS:
         return "Too few seeds to tell what depth does"
-    p = statistics.familywise(depth.to_numpy())[list(depth).index(panel)]
-    if p >= statistics.LEVEL:
-        return "Depth has no clear effect of its own"
-    return "Depth adds its own vanishing" if float(depth[panel].mean()) < 0.0 else "Depth adds its own growth"
+    p = dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
+    signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
+    if not signs[0]:
+        return "Depth has no clear effect near the loss"
+    what = "vanishing" if signs[0] < 0.0 else "growth"
+    return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
 
 
 def _sentence(data: pd.DataFrame, panel: str, found: pd.DataFrame) -> str:
-    """The three factors of a panel, the first with its interval over networks."""
+    """The factors of a panel; near the loss with the interval over networks."""
     if found.empty:
         return ""
-    where, average = _where(data, panel), statistics.mean(found["depth"].to_numpy())
-    interval = (
-        f" (95 % interval {number(10.0**average.low, 3)} to {number(10.0**average.high, 3)})"
-        if math.isfinite(average.low)
-        else ""
-    )
+    where, average = _where(data, panel), statistics.mean(found["near"].to_numpy())
+    low, high = (number(10.0**end, 3) for end in (average.low, average.high))
+    interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
+    near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     last, first = (_factor(float(found[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
     begin = f"With {panel}, a layer" if data["panel"].nunique() > 1 else "A layer"
     return (
-        f"{begin} down multiplies the gradient by {_factor(average.value, 'depth_factor', **where)}{interval} at the last step, and a step "
-        f"back by {last} in the last layer and by {first} in the first."
+        f"{begin} down multiplies the gradient by {near}{interval} at the last step and by {far} at the first; a step back multiplies it by "
+        f"{last} in the last layer and by {first} in the first."
     )
 
 
@@ -232,7 +243,11 @@ def draw(data: pd.DataFrame) -> Figure:
         if layout.on_phone()
         else {"aspect": 35, "fraction": 0.05}
     )
-    figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, **place).set_label(LABEL)
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, **place)
+    bar.set_label(LABEL)
+    if len(finite):  # only what is there
+        ends = min(float(finite.min()), 0.0), max(float(finite.max()), 0.0, 0.02 * most)
+        (bar.ax.set_xlim if layout.on_phone() else bar.ax.set_ylim)(*ends)
     if medians["decades"].isna().any():
         missing = Patch(fc="#dddddd", hatch="///", ec=style.FAINT, label="not a number")
         figure.legend(handles=[missing], loc="outside lower center")
@@ -250,18 +265,21 @@ def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
     ax.pcolormesh(
         _edges(lags), _edges(layers), np.ma.masked_invalid(values), norm=norm, cmap=COLOURS, rasterized=True, gid="depth map"
     )  # fmt: skip
-    if _crosses(values):
-        ax.contour(lags, layers, np.ma.masked_invalid(values), levels=[0.0], colors=style.INK, linewidths=1.2)
+    if min(values.shape) > 1 and np.isfinite(values).any():
+        _lines(ax, lags, layers, values)
     shown = facets.spread([int(layer) for layer in layers], 8)
     ax.set_yticks(shown, [str(layer) for layer in shown])
     ax.set_xlim(*_edges(lags)[[0, -1]])
     ax.tick_params(length=2)
 
 
-def _crosses(values: np.ndarray) -> bool:
-    """Whether gradients are smaller than at the last step of the last layer in one place, and larger in another."""
+def _lines(ax: Axes, lags: np.ndarray, layers: np.ndarray, values: np.ndarray) -> None:
+    """Lines of equal size, as far apart as is easily read: they lean where depth does something."""
     known = values[np.isfinite(values)]
-    return min(values.shape) > 1 and bool((known < 0).any() and (known > 0).any())
+    levels = MaxNLocator(LINES).tick_values(float(known.min()), float(known.max()))
+    inside = [level for level in levels if known.min() < level < known.max()]
+    if inside:
+        ax.contour(lags, layers, np.ma.masked_invalid(values), inside, colors=style.INK, linewidths=0.8, linestyles="-")
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
