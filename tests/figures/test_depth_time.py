@@ -75,7 +75,7 @@ def test_the_factors_are_those_of_the_rows(make_study: Any) -> None:
     assert kinds["step_factor_last"] == pytest.approx(np.exp(-0.1))
     assert kinds["step_factor_first"] == pytest.approx(np.exp(-0.1) * 10.0**0.02)
     assert (
-        "Depth adds its own vanishing: a layer down multiplies the gradient by 0.501 at the last step, by 0.646 at the first."
+        "Depth adds its own vanishing: a layer down is a factor of 0.501 at the last step, of 0.646 at the first."
         in words
     )
     assert "clearly larger in the first layer than in the last." in words

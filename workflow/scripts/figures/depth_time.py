@@ -157,7 +157,7 @@ def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> 
         return "No gradient of a stack of layers keeps a size that could be followed."
     where, found = _where(data, panel), factors[panel]
     near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
-    text = f"{_verdict(factors, panel)}: a layer down multiplies the gradient by {near} at the last step, by {far} at the first"
+    text = f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first"
     named = f"{text} ({facets.inside(panel)})"
     return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
 
