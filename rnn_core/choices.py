@@ -31,6 +31,7 @@ FIELD_ALIASES: dict[str, str] = {
         "initializer": "init initialization initialiser weight_init initialisation recurrent_initializer",
         "input_scale": "input_std sigma_u input_gain",
         "input_size": "d inputs num_inputs n_inputs input_dim features num_features n_features",
+        "layers": "num_layers n_layers depth layer_count stack stacked_layers",
         "learning_rate": "lr eta alpha step_size",
         "loss_at": "loss_steps loss_position target_at return_sequences",
         "omega": "omega_regularizer regularizer regulariser",

@@ -16,6 +16,7 @@ import pandas as pd
 
 from tests.page import (
     second_opinion_cliff,
+    second_opinion_depth,
     second_opinion_memory,
     second_opinion_spectra,
     second_opinion_start,
@@ -675,6 +676,7 @@ KINDS: dict[str, Kind] = {
     **second_opinion_spectra.KINDS,
     **second_opinion_cliff.KINDS,
     **second_opinion_memory.KINDS,
+    **second_opinion_depth.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),

@@ -25,6 +25,7 @@ from rnn_core.scaling import LN10
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
 
+ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers has several that feed each other"
 SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
 _UNASKED = "the config has no key spectra"
 
@@ -120,8 +121,13 @@ def measure_spectra(
     Args:
         data: the sequences of a task that is not generated.
         memory_budget: in bytes, for the states of one batch: see ``forward``.
+
+    Raises:
+        ValueError: the experiment has several layers.
     """
     problem = prepare(experiment, data)
+    if problem.layers > 1:
+        raise ValueError(f"layers: {problem.layers} is not allowed with spectra; {ONE_RECURRENCE}")
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
         evaluation = evaluate(problem, problem.params, *problem.batch(0), 0, memory_budget)
         tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)

@@ -1,6 +1,6 @@
 """``run_many`` on a torch device: untrained runs of one shape go together (``rnn_core.batched``), the others one by one.
 
-What goes together: no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
+What goes together: a single layer, no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
 watcher. A run whose numbers one exponent a sample does not hold, or whose states grow too large, is made again by the engine in NumPy.
 
 | file | holds |
@@ -79,6 +79,8 @@ def planned(
 def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budget: int | None) -> bool:
     """Whether runs of this shape can go together."""
     if e.cell in OWN_CELLS or e.updates or any(getattr(e, name) != default for name, default in OTHERS.items()):
+        return False
+    if e.layers > 1:
         return False
     cell = cell_of(e)
     if type(cell) not in STEPS:

@@ -35,6 +35,8 @@ def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
     settings: list[Settings] = []
     defaults = axis_defaults()
     for sweep, described in config["sweeps"].items():
+        if 1 not in as_list(described["grid"].get("layers", 1)):  # the states of a layer below are no white inputs
+            continue
         values = [as_list(described["grid"].get(axis, defaults[axis])) for axis in SETTING]
         for point in itertools.product(*values):
             setting = dict(zip(SETTING, point, strict=True))

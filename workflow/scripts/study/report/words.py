@@ -251,6 +251,7 @@ def plural_of(axis: str) -> str:
         "clipping": "clipping rules",
         "dtype": "floating-point types",
         "chrono": "values of T_max",
+        "layers": "numbers of layers",
     }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()

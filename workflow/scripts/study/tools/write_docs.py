@@ -14,7 +14,7 @@ from rnn_core.tasks import GENERATED, PACKAGED
 from study import PROJECT
 from study.config.schema import schema
 from study.settings import axis_defaults
-from study.tables.columns import ASKED_FOR, MEANING, TABLES, THEORY, columns_of
+from study.tables.columns import ASKED_FOR, LAYERS, MEANING, TABLES, THEORY, columns_of
 from study.tools import cells_page, choices_page, papers
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
@@ -29,7 +29,7 @@ def columns_page() -> str:
         "Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.",
         "",
     ]
-    for table in (*TABLES, *ASKED_FOR, THEORY):
+    for table in (*TABLES, LAYERS, *ASKED_FOR, THEORY):
         lines += [
             f"## {table}",
             "",
