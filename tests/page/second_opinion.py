@@ -19,6 +19,7 @@ from tests.page import (
     second_opinion_memory,
     second_opinion_spectra,
     second_opinion_start,
+    second_opinion_success,
     second_opinion_training,
     second_opinion_weights,
 )
@@ -392,6 +393,15 @@ def points(tables: Tables, where: Where, end: int, sign: float) -> float:
     return [ends[0], min(ends[1:]), max(ends[1:])][end]
 
 
+def success_points(tables: Tables, where: Where, end: int, sign: float) -> float:
+    """How much more often runs succeed with one value of an axis than with another, in pairs of one seed."""
+    runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
+    runs = runs[runs["success"].notna()]
+    found = student(paired(tables, where, runs.assign(v=runs["success"].astype(float)), "v"))
+    ends = [min(1.0, max(-1.0, sign * each)) for each in found]
+    return [ends[0], min(ends[1:]), max(ends[1:])][end]
+
+
 def broken(tables: Tables, where: Where) -> float:
     return float(outcomes(tables, where)["broken"].sum())
 
@@ -523,19 +533,25 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             label = {"sweep": sweep, **({"task": task} if several else {})}
             rows = outcomes(tables, {"sweep": sweep, "task": task})
             rows = rows.assign(v=scale(rows), broke=rows["broken"].astype(float))
+            measured = [("v", rows)]
+            if rows["success"].notna().any():
+                judged = rows[rows["success"].notna()]
+                measured.append(("succeeds", judged.assign(succeeds=judged["success"].astype(float))))
+            if rows["broken"].any():
+                measured.append(("broke", rows))
             axes = varying(tables, rows, ["updates", "task"])
             asked = next((a for a in [*ASKED, *axes] if a in axes), None)
             for axis in axes:
                 every = list(itertools.combinations(values_of(rows, axis), 2))
                 kinds = [a for a in axes if a != axis]
-                for column in ["v", "broke"] if rows["broken"].any() else ["v"]:
+                for column, own in measured:
                     for b, a in every:
-                        add({**label, "axis": axis, "a": a, "b": b, "measure": column}, rows, column)
-                    if kinds and (axis == asked or rows[axis].nunique(dropna=False) == 2):
+                        add({**label, "axis": axis, "a": a, "b": b, "measure": column}, own, column)
+                    if kinds and (axis == asked or own[axis].nunique(dropna=False) == 2):
                         reference = {"clipping": "none", "truncation": None}
-                        known = values_of(rows, axis)
+                        known = values_of(own, axis)
                         single = [p for p in every if reference.get(axis, "") not in known or reference[axis] in p]
-                        every_one = list(rows.groupby(kinds, dropna=False))
+                        every_one = list(own.groupby(kinds, dropna=False))
                         for key, group in every_one if len(every_one) <= 32 else []:
                             chosen = {k: None if pd.isna(v) else v for k, v in zip(kinds, key, strict=True)}
                             for b, a in single:
@@ -673,6 +689,7 @@ KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
     **second_opinion_spectra.KINDS,
+    **second_opinion_success.KINDS,
     **second_opinion_cliff.KINDS,
     **second_opinion_memory.KINDS,
     **_of_weights("weight_steps", "steps"),
@@ -728,6 +745,8 @@ KINDS: dict[str, Kind] = {
     "settings_beside": lambda t, w: float(len(beside(t, w))),
     **_three("accuracy_difference", lambda t, w, end: points(t, w, end, 1.0)),
     **_three("accuracy_difference_back", lambda t, w, end: points(t, w, end, -1.0)),
+    **_three("success_difference", lambda t, w, end: success_points(t, w, end, 1.0)),
+    **_three("success_difference_back", lambda t, w, end: success_points(t, w, end, -1.0)),
     **_three("loss_ratio", lambda t, w, end: loss_ratio(t, w, end, 1.0)),
     **_three("loss_ratio_back", lambda t, w, end: loss_ratio(t, w, end, -1.0)),
     "single_settings": settings_of,

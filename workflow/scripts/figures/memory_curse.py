@@ -70,8 +70,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         return NOTHING.facts()
     title = _title(data)
     alt = (
-        "Three charts against one minus the spectral radius, smaller to the right: the growth rate of the backward signal, the size of the state, "
-        f"and the sensitivity of the state to a weight, measured and predicted. {title}"
+        "Three charts against one minus the spectral radius, smaller to the right. They show the growth rate of the backward signal, the size "
+        f"of the state, and the sensitivity of the state to a weight, measured and predicted. {title}"
     )
     said = [*_power_sentences(data), _deviation(data)]
     claims = [*said, facets.left_out(data)]
