@@ -124,7 +124,7 @@ def length_is_asked(rows: pd.DataFrame) -> bool:
     others = [name for name in several if name != "sequence_length"]
     return (
         "sequence_length" in several
-        and "spectral_radius" not in several
+        and not {"spectral_radius", "weight_scale"} & set(several)
         and all(rows[name].nunique() < rows["sequence_length"].nunique() for name in others)
     )
 
@@ -158,9 +158,10 @@ def turning_points(tables: Tables, where: Where, rate: str = "growth_rate") -> l
     """By network, where the rate crosses zero; inf if it never grows, −inf if it always does; networks in no such order left out."""
     found = []
     rows = networks(tables, where)
+    scale = "weight_scale" if rows["spectral_radius"].isna().all() else "spectral_radius"
     for seed in sorted(set(rows["seed"])):
         own = rows[rows["seed"] == seed]
-        line = sorted((rho, float(np.mean(group[rate]))) for rho, group in own.groupby("spectral_radius"))
+        line = sorted((rho, float(np.mean(group[rate]))) for rho, group in own.groupby(scale))
         line = [(rho, value) for rho, value in line if not math.isnan(value)]
         if (
             not line
@@ -441,6 +442,8 @@ def predicted_radii(tables: Tables, where: Where) -> list[float]:
     rows = networks(tables, where)
     if rows["dynamic_rate"].notna().all():
         return turning_points(tables, where, "dynamic_rate")
+    if rows["spectral_radius"].isna().all():  # what the column predicts is a spectral radius
+        return turning_points(tables, where, "predicted_rate")
     return rows.groupby("seed")["critical_radius_predicted"].median().dropna().tolist()  # a seed may have several cells
 
 
@@ -510,7 +513,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
         if len(everything):
             axes = varying(tables, everything, [*HOW_TRAINED])
             column = start_column(everything, axes)
-            compared = [axis for axis in axes if axis not in ("spectral_radius", "sequence_length")]
+            compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
                 for b, a in itertools.combinations(values_of(rows, axis), 2):
@@ -615,8 +618,9 @@ def bias_at(t: Tables, where: Where, which: Callable[[pd.DataFrame], Any]) -> fl
 def start_column(rows: pd.DataFrame, axes: list[str]) -> str | None:
     numbers = second_opinion_start.NUMBERS
     here = [name for name in numbers if name in axes and rows[name].notna().all()]
-    if "spectral_radius" in here:
-        return "spectral_radius"
+    for name in ("spectral_radius", "weight_scale"):
+        if name in here:
+            return name
     return max(here, key=lambda name: rows[name].nunique()) if here else None
 
 

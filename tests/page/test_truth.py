@@ -100,6 +100,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         SUCCEED | PUBLISHED | {"clipping": c, "omega": 4.0, "sequence_length": T, "seed": s} | until(4 if T == 20 or s == 1 else None)
         for c in ("none", "norm:1.0") for T in (20, 50) for s in range(6)
     ],
+    "weight scales": [
+        ONE | {"spectral_radius": None, "weight_scale": w, "activation": f, "seed": s, "rate": 0.4 * (w - at) + 0.01 * s, "predicted": 0.4 * (w - 1.4)}
+        for f, at in (("tanh", 1.2), ("relu", 1.5), ("sigmoid", 9.0)) for w in (0.5, 1.0, 2.0, 3.0) for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)
@@ -313,6 +317,16 @@ def test_runs_are_drawn_in_no_order() -> None:
     runs = drawn_studies.study(20)
     lengths = [run["sequence_length"] for run in runs if run["updates"] == 0]
     assert lengths != sorted(lengths) and [run["seed"] for run in runs] != sorted(run["seed"] for run in runs)
+
+
+@pytest.mark.parametrize("shown", ["weight scales"], indirect=True)
+def test_a_study_of_weight_scales_says_where_growth_turns(shown: Shown) -> None:
+    """It said which σ_w grows more than which, and nothing of where growth turns."""
+    reader, _, _ = shown
+    text = " ".join(text for _, _, text in reader.blocks)
+    assert "the growth rate turns from negative to positive at weight scale σ_w = " in text
+    assert "turns positive at σ_w = " in text and "Critical σ_w." in text
+    assert "For sigmoid it is negative at every σ_w from 0.5 to 3." in text and "ρ from" not in text
 
 
 @pytest.mark.parametrize("shown", ["sequences of one step among others"], indirect=True)

@@ -16,9 +16,9 @@ NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_o
 OF_CELLS = [name for name, axis in described_axes().items() if axis["cells"]]  # settings that only some cells have
 # Runs that agree in these have one recurrent matrix, but for its scale.
 NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "seed"]
+SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
 NUMBERS = (
-    "spectral_radius",
-    "weight_scale",
+    *SCALES,
     "residual_step",
     "residual_leak",
     "layer_norm_step",
@@ -116,9 +116,21 @@ def by_setting(starts: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]
     return grouped(starts, varied(starts, TRAINING))
 
 
+def scale_of(runs: pd.DataFrame) -> str:
+    """What scales the matrices of these networks: a weight scale where no spectral radius does."""
+    by_weights = runs["spectral_radius"].isna().all() and runs["weight_scale"].notna().any()
+    return "weight_scale" if by_weights else "spectral_radius"
+
+
+def symbol_of(axis: str) -> str:
+    """ρ of a spectral radius ρ."""
+    return str(described_axes()[axis]["label"]).split()[-1]
+
+
 def number_axis(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
-    """The spectral radius if it is among these axes; else the number with the most values; None if no number is."""
+    """What scales the recurrent matrix, if it is among these axes; else the number with the most values; None if no number is."""
     numbers = [axis for axis in NUMBERS if axis in axes and runs[axis].notna().all()]
-    if "spectral_radius" in numbers:
-        return "spectral_radius"
+    for scale in SCALES:
+        if scale in numbers:
+            return scale
     return max(numbers, key=lambda axis: int(runs[axis].nunique()), default=None)
