@@ -1,4 +1,4 @@
-"""Write docs/gallery.md and its pictures from the results of studies: ``make gallery``.
+"""Write docs/gallery.md and its pictures from the results of studies: ``make gallery``. With configs as arguments, only of these.
 
 A picture is the figure's PNG as WebP; its words are those of the report. The studies named in ``STUDIES`` were run before.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +82,24 @@ def _shrink(source: Path, target: Path) -> None:
     flat.resize((WIDTH, height), Image.Resampling.LANCZOS).save(target, "WEBP", quality=70, method=6)
 
 
-def main() -> None:
-    """All studies, one after the other."""
+def _kept_sections() -> dict[str, list[str]]:
+    """By config, the sections of the page as it is."""
+    text = PAGE.read_text(encoding="utf-8")
+    sections = [part.splitlines() for part in re.split(r"(?m)^(?=## )", text)[1:]]
+    named = {line.split("`")[1]: [*lines, ""] for lines in sections for line in lines if line.startswith("Config: `")}
+    return {
+        name: lines[: len(lines) - lines[::-1].index(next(filter(None, lines[::-1])))] + [""]
+        for name, lines in named.items()
+    }
+
+
+def main(only: Sequence[str] = ()) -> None:
+    """All studies, one after the other; or ``only`` these configs, and the other sections as the page has them."""
     PICTURES.mkdir(exist_ok=True)
-    for old in PICTURES.glob("*.webp"):
-        old.unlink()
+    kept = _kept_sections() if only else {}
+    for config_file in only or STUDIES:
+        for old in PICTURES.glob(f"{Path(config_file).stem if config_file != 'config.yaml' else 'default'}_*.webp"):
+            old.unlink()
     introduction = [
         "# Gallery",
         "",
@@ -93,9 +108,10 @@ def main() -> None:
         "Each figure stands in a study's report, with these words. `make report CONFIG=…` with the config named makes it on your machine.",
         "",
     ]
-    sections = [line for config_file in STUDIES for line in write(config_file)]
+    written = {config_file: write(config_file) for config_file in only or STUDIES}
+    sections = [line for config_file in STUDIES for line in {**kept, **written}[config_file]]
     PAGE.write_text("\n".join([*introduction, *sections]).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -140,7 +140,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown += ["exponent alone"] if (data["what"] == "exponent alone").any() else []
     shown += ["scale"] if data["panel"].nunique() > 1 else []
     shown += ["cut"] if np.isneginf(data["y"]).any() else []
-    beside = "; beside it, the singular values of one network over more and more steps" if "fan" in shown else ""
+    beside = ". Beside it stand the singular values of one network over more and more steps" if "fan" in shown else ""
     alt = f"Line charts of the Lyapunov exponents of each direction{facets.alt_list(data['panel'].cat.categories)}{beside}. {title}"
     claims = [
         _intervals(survivors),
@@ -226,9 +226,9 @@ def _intervals(survivors: list[_Survivor]) -> str:
     if not any(np.isfinite(each.mean.low) for each in survivors):
         return "With one network a setting, there is no interval."
     chosen = facets.spread(survivors, 6)
-    some = " Some of them:" if len(chosen) < len(survivors) else ""
+    some = ", in some of the settings" if len(chosen) < len(survivors) else ""
     said = itemized(f"{each.count}{each.interval}{f' for {each.name}' if each.name else ''}" for each in chosen)
-    return f"The directions that survive, mean over networks, with the interval of the mean.{some} {said}."
+    return f"Directions that survive, in the mean over networks{some}: {said}."
 
 
 def _largest(study: Study) -> str:
