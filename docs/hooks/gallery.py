@@ -84,13 +84,8 @@ def _shrink(source: Path, target: Path) -> None:
 
 def _kept_sections() -> dict[str, list[str]]:
     """By config, the sections of the page as it is."""
-    text = PAGE.read_text(encoding="utf-8")
-    sections = [part.splitlines() for part in re.split(r"(?m)^(?=## )", text)[1:]]
-    named = {line.split("`")[1]: [*lines, ""] for lines in sections for line in lines if line.startswith("Config: `")}
-    return {
-        name: lines[: len(lines) - lines[::-1].index(next(filter(None, lines[::-1])))] + [""]
-        for name, lines in named.items()
-    }
+    sections = re.split(r"(?m)^(?=## )", PAGE.read_text(encoding="utf-8"))[1:]
+    return {re.findall("Config: `(.*)`", text)[0]: [*text.rstrip().splitlines(), ""] for text in sections}
 
 
 def main(only: Sequence[str] = ()) -> None:
