@@ -180,7 +180,9 @@ def test_every_text_is_its_number_rounded(shown: Shown) -> None:
         if shown_value is None:
             continue
         value, digits = shown_value
-        points = number.text.endswith(" %") or "accuracy_difference" in number.kind
+        points = number.text.endswith(" %") or number.kind.startswith(
+            ("accuracy_difference", "success_difference", "published_difference")
+        )
         wanted = [100 * number.value if points else number.value]
         if number.kind in DECADES:  # its text is the factor
             wanted.append(10.0**number.value)

@@ -172,11 +172,13 @@ def _headline(study: Study) -> str:
         first, *others = counts
         return f"{listed([f'{counts[first]} runs succeed with {first}', *(f'{counts[line]} with {line}' for line in others)])}."
     shares = {line: float(own["success"].astype(float).mean()) for line, (own, _) in rows.items()}
-    most, fewest = max(shares, key=lambda line: shares[line]), min(shares, key=lambda line: shares[line])
+    most, fewest = (
+        [line for line in rows if shares[line] == end] for end in (max(shares.values()), min(shares.values()))
+    )
     total = f"{_count_of(asked, {})} runs succeed"
-    if shares[most] == shares[fewest]:
-        return f"{total}, as many with every line."
-    return f"{total}: most with {most} ({counts[most]}), fewest with {fewest} ({counts[fewest]})."
+    if most == fewest:
+        return f"{total}{', as many with every line' if shares[most[0]] else ''}."
+    return f"{total}: most with {few(most, 2)} ({counts[most[0]]}), fewest with {few(fewest, 2)} ({counts[fewest[0]]})."
 
 
 def _count_of(runs: pd.DataFrame, where: dict[str, Any]) -> str:

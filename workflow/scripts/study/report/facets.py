@@ -249,7 +249,7 @@ def left_out(data: pd.DataFrame) -> str:
 
 def not_drawn(names: str) -> str:
     """A sentence that names what did not fit; empty where all did."""
-    return f"Not drawn, because there is no room: {names}. The tables have them." if names else ""
+    return f"Not drawn, because there is no room: {names}. The tables have all." if names else ""
 
 
 def alt_list(panels: Iterable[Any]) -> str:
