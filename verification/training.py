@@ -29,6 +29,7 @@ from study.config.reader import read
 from study.plan import blocks
 
 APART = 1e-6  # relative difference of two losses from which on two programs have parted
+FIRST = 100  # updates in which no rounding error has grown so far
 COVERED = {  # what the plain program can do
     "cell": ("vanilla",), "activation": ("sigmoid", "tanh"), "optimizer": ("sgd",), "weight_decay": (0.0,), "truncation": (None,), "dtype": ("float64",),
 }  # fmt: skip
@@ -126,7 +127,7 @@ def _gradients(
         )
         (more,) = torch.autograd.grad(regulariser, [params["weight_hh"]])
         grads["weight_hh"] = grads["weight_hh"] + experiment.omega * more
-    return float(loss), grads
+    return float(loss.detach()), grads
 
 
 def _omega(weight_hh: torch.Tensor, dh: list[torch.Tensor], slopes: list[torch.Tensor]) -> torch.Tensor:
@@ -182,16 +183,18 @@ def parted_at(first: Course, second: Course) -> int | None:
 
 
 def compared(experiment: rc.Experiment) -> dict[str, Any]:
-    """One row: success by both programs and by the twin, the largest difference of the first losses, and where they part."""
+    """One row: success by both programs, the largest difference of the first losses, and where they part; then the twin's, too."""
     every = rc.Experiment(**{**_settings(experiment), "record_every": 1})
     ours, theirs = engine_course(every), plain_course(every)
-    twin = plain_course(every, np.random.default_rng(0).permutation(experiment.hidden_size))
-    first = min(100, len(ours.losses), len(theirs.losses))
+    parted, twin = parted_at(ours, theirs), None
+    if parted is not None or ours.success_after != theirs.success_after:
+        twin = plain_course(every, np.random.default_rng(0).permutation(experiment.hidden_size))
+    first = min(FIRST, len(ours.losses), len(theirs.losses))
     return {
         **{name: getattr(experiment, name) for name in ("initializer", "clipping", "omega", "sequence_length", "seed")},
-        "ours": ours.success_after, "theirs": theirs.success_after, "twin": twin.success_after,
+        "ours": ours.success_after, "theirs": theirs.success_after, "twin": twin and twin.success_after,
         "first losses": float(np.max(np.abs(ours.losses[:first] / theirs.losses[:first] - 1.0))),
-        "parted": parted_at(ours, theirs), "twin parted": parted_at(twin, theirs),
+        "parted": parted, "twin parted": twin and parted_at(twin, theirs),
     }  # fmt: skip
 
 
@@ -210,7 +213,7 @@ def explained(row: dict[str, Any]) -> bool:
 
 def experiments_of(config_file: Path, lengths: Sequence[int], seeds: Sequence[int]) -> Iterator[rc.Experiment]:
     """The runs of a study with these lengths and seeds."""
-    for block in blocks(canonical(read(config_file).config)).values():
+    for block in blocks(canonical(read(config_file).values)).values():
         for settings in block.runs():
             if settings["sequence_length"] in lengths and settings["seed"] in seeds:
                 yield rc.Experiment(**settings)
@@ -234,9 +237,9 @@ def main() -> int:
             flush=True,
         )
     alike = sum(row["ours"] == row["theirs"] for row in rows)
-    successes = [sum(row[name] is not None for row in rows) for name in ("ours", "theirs", "twin")]
+    successes = [sum(row[name] is not None for row in rows) for name in ("ours", "theirs")]
     print(f"{alike} of {len(rows)} runs succeed after the same number of updates, or not at all, by both programs.")
-    print(f"Successes: {successes[0]} by the engine, {successes[1]} by the plain program, {successes[2]} by its twin.")
+    print(f"Successes: {successes[0]} by the engine, {successes[1]} by the plain program.")
     return 0 if all(map(explained, rows)) else 1
 
 

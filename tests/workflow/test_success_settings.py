@@ -104,6 +104,7 @@ def test_a_success_that_guessing_has_is_told_of_the_users_own_sequences(tmp_path
     assert len(told) == 1 and told[0].startswith(
         "sweeps.one.grid.success_below: 0.4 is easier than guessing; the best answer"
     )
+    rows.assign(y=np.repeat(np.arange(40) % 2, 3)).to_csv(tmp_path / "mine.csv", index=False)
     config["sweeps"]["one"]["grid"]["success_below"] = 0.01
     assert not any("easier" in note for note in intake.inspect(config, [tmp_path]).warnings)
 
