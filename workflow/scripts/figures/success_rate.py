@@ -27,6 +27,7 @@ from study.report.words import (
     percent,
     plain,
     signed,
+    spelled,
     uncapital,
 )
 from study.settings import axis_label
@@ -219,9 +220,14 @@ def _by_line(data: pd.DataFrame) -> list[str]:
         reached = [
             _reached(panel if len(panels) > 1 else "", own, data) for panel, own in panels if panel not in without
         ]
-        what = "the longest T at which a run succeeds is " if data["sequence_length"].nunique() > 1 else ""
-        none = f" None succeeds for {few(without, 4)}." if without else ""
-        said.append(capital(f"{start}{what}{', and '.join(_by_length(reached))}.") + none)
+        several = data["sequence_length"].nunique() > 1
+        items = _by_length(reached) if several else [text for _, text in reached]
+        none = f" No run succeeds for {few(without, 4)}." if without else ""
+        if len(items) == 1:
+            what = f"the longest T at which a run succeeds is {items[0]}" if several else items[0]
+        else:
+            what = f"{'a run succeeds up to this T' if several else 'so many runs succeed'}: {'; '.join(_some(items))}"
+        said.append(capital(f"{start}{what}.") + none)
     if never:
         said.append(capital(f"{'' if never == [ALL_RUNS] else f'with {few(never, 4)}, '}no run succeeds."))
     return said
@@ -237,21 +243,22 @@ def _reached(panel: str, rows: pd.DataFrame, data: pd.DataFrame) -> tuple[str, s
     )
     of_panel = f" for {panel}" if panel else ""
     if data["sequence_length"].nunique() == 1:
-        return "", f"{count} runs succeed{of_panel} ({spread})"
+        return "", f"{count}{of_panel or ' runs succeed'} ({spread})"
     return marked_count(last["sequence_length"], "setting", axis="sequence_length"), f"{of_panel} ({count}, {spread})"
+
+
+def _some(items: list[str]) -> list[str]:
+    """All of them, or the first four and how many more."""
+    return items if len(items) <= 5 else [*items[:4], f"{spelled(len(items) - 4)} more"]
 
 
 def _by_length(reached: list[tuple[str, str]]) -> list[str]:
     """50 for a (…) and b (…): panels of one length together, the longest first."""
-    lengths = sorted({plain(length) for length, _ in reached}, key=lambda length: -int(length or 0))
+    lengths = sorted({plain(length) for length, _ in reached}, key=lambda length: -int(length))
     words = []
     for length in lengths:
         own = [(marked_length, text) for marked_length, text in reached if plain(marked_length) == length]
-        texts = (
-            [text if i == 0 else text.removeprefix(" for ") for i, (_, text) in enumerate(own)]
-            if length
-            else [text for _, text in own]
-        )
+        texts = [text if i == 0 else text.removeprefix(" for ") for i, (_, text) in enumerate(own)]
         words.append(f"{own[0][0]}{few(texts, 4)}")
     return words
 

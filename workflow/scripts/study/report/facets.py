@@ -255,12 +255,12 @@ def not_drawn(names: str) -> str:
 def alt_list(panels: Iterable[Any]) -> str:
     """Names of panels for an alternative text: nothing of one, some of many."""
     names = [str(name) for name in panels]
-    return f", one each for {few(names, 4)}" if len(names) > 1 else ""
+    return f", one each for {few(names, 3)}" if len(names) > 1 else ""
 
 
 def alt_panels(panels: Iterable[Any]) -> str:
     """The same as a sentence of its own, for panels with long names."""
-    return f"Panels: {few(map(str, panels), 4)}."
+    return f"Panels: {few(map(str, panels), 3)}."
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:
