@@ -141,7 +141,7 @@ def _factors(data: pd.DataFrame) -> str:
         value = marked(number(factor.value, 2), "sensitivity_factor", factor.value, **_where(rows))
         spread = interval_words(factor, partial(number, digits=2), "sensitivity_factor", **_where(rows))
         words.append(f"{value} ({spread}){f' for {panel}' if _named(data) else ''}")
-    return f"That factor is, in the geometric mean over networks: {itemized(words)}."
+    return f"The factor from the smallest to the largest ρ, in the geometric mean over networks: {itemized(words)}."
 
 
 def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
