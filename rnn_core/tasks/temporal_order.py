@@ -51,6 +51,11 @@ class TemporalOrder(GeneratedTask):
         """One class of all."""
         return 1.0 / self.output_size
 
+    @property
+    def baseline_error(self) -> float:
+        """All classes but one."""
+        return 1.0 - self.baseline_accuracy
+
 
 class TemporalOrder3(TemporalOrder):
     """The same of three symbols, in [.1 T, .2 T), [.3 T, .4 T) and [.6 T, .7 T): eight classes (their task 6b)."""

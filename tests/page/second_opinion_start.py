@@ -119,9 +119,8 @@ def copies(tables: Tables, where: Where) -> pd.DataFrame:
 def kinds_axis(own: pd.DataFrame) -> str:
     """The number that the networks of a sweep are set out along."""
     numbers = [name for name in NUMBERS if own[name].notna().all() and own[name].nunique() > 1]
-    return (
-        "spectral_radius" if "spectral_radius" in numbers else max(numbers, key=lambda n: own[n].nunique(), default="")
-    )
+    scales = [name for name in ("spectral_radius", "weight_scale") if name in numbers]
+    return scales[0] if scales else max(numbers, key=lambda n: own[n].nunique(), default="")
 
 
 def rest_critical(tables: Tables, where: Where) -> np.ndarray:

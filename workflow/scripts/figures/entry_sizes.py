@@ -72,8 +72,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = _title(study)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
-        f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end: the median "
-        f"as a line, the middle half, nine tenths and all of them as bands. {title}"
+        f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end. The median "
+        f"is a line. The middle half, nine tenths and all of them are bands. {title}"
     )
     lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
     shown = [

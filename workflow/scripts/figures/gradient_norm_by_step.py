@@ -185,7 +185,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     ]
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
-        f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
+        f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step. It stands against the lag in steps "
         f"back from the end{_hues_in_words(data)}{_laws_in_words(linear, bool(data['at_rest'].any()))}. {title}"
     )
     claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]

@@ -107,7 +107,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     )
     alt = (
         f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
-        "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
+        "length to the right. Colour is for the decades by which the gradient changes from the last step back to the first: "
         f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
     return drawing.facts(title, alt, [disagree, _predicted(cells), gone, facets.left_out(data)], shown)

@@ -250,7 +250,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     best = bests(data)
     title = _title(best, data["remedy"].nunique())
     names = [QUALITIES[name].label for name in best]
-    alt = f"Dot plots of {listed(names)}, a row a remedy: {few(map(str, data['remedy'].cat.categories), 8)}. {plain(title)}"
+    alt = f"Dot plots of {listed(names)}. Each row is a remedy: {few(map(str, data['remedy'].cat.categories), 4)}. {plain(title)}"
     usual = data["usual"].iloc[0]
     said = [_claim(data, name, each) for name, each in best.items()]
     claims = [f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip

@@ -83,8 +83,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = _title([kind for kind in kinds_told if kind.length in drawn] or kinds_told, whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
-        f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights, upwards with it and downwards "
-        f"against it, in percent of all contributions. {title}"
+        f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights. "
+        f"Bars are in percent of all contributions, upwards with the gradient and downwards against it. {title}"
     )
     shown = [
         *(["bins"] if (data["last"] > data["first"]).any() else []),

@@ -134,7 +134,14 @@ def how_measured(study: Study) -> dict[str, Any]:
         "several": study.tests > 1,
         "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
         "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
-        "turning": any(part.column == "spectral_radius" for part in study.parts if not part.trains),
+        "turning": listed(
+            dict.fromkeys(
+                measures.symbol_of(part.column)
+                for part in study.parts
+                if not part.trains and part.column in measures.SCALES
+            )
+            or [""]
+        ),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
         ),

@@ -189,6 +189,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def uncapital(text: str) -> str:
+    """The first letter small, for what does not begin a sentence."""
+    return text[:1].lower() + text[1:]
+
+
 # ---- settings in words, and their order
 
 
