@@ -34,6 +34,7 @@ REFUSED = [
     (b"? [1, 2]\n: 3\n", ["a key must be a word"]),
     (b"a: 010\n", ["line 1", "YAML reads 010 as 8"]),
     (b"a: 1:30\n", ["line 1", "YAML reads 1:30 as 90"]),
+    (b"a: 1:30.5\n", ["line 1", "YAML reads 1:30.5 as 90.5"]),
     (b"a: 2026-13-45\n", ["looks like a date"]),
     (b"a: " + b"[" * 3000 + b"]" * 3000, ["nested too deeply"]),
 ]

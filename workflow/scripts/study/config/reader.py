@@ -16,7 +16,7 @@ import yaml
 
 MOST_ENTRIES = 200_000  # of a config; an alias that repeats aliases makes millions out of a few lines
 CODE_KEYS = ("__use_yte__", "__definitions__", "__variables__")
-_REREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # whole numbers that YAML takes as octal, or as minutes and seconds
+_REREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # numbers that YAML takes as octal, or as minutes and seconds
 KeyPath = tuple[Hashable, ...]
 
 
@@ -142,7 +142,8 @@ def _require_plain(root: yaml.Node, name: str) -> None:
             for key, _ in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise ReadError(f"{name}, line {_line(key)}: a key must be a word, not a list or a mapping")
-        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and _REREAD.fullmatch(node.value):
+        number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
+        if number and _REREAD.fullmatch(node.value):
             raise ReadError(
                 f"{name}, line {_line(node)}: YAML reads {node.value} as {yaml.safe_load(node.value)}; write the number that you mean"
             )
