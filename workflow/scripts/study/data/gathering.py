@@ -15,7 +15,7 @@ from study.data.cells import Cells, is_blank
 from study.data.messages import NO_HEADER, DataError, column_name, is_number, listed, nearest, quoted
 from study.data.names import Names, distinct, labels
 from study.data.numbers import finite, flags
-from study.data.order import Notes, Order, looks_like_time, order_of
+from study.data.order import Notes, Order, columns_of_order, order_of
 from study.data.table import Table
 from study.machine import memory_of_machine_mb
 
@@ -59,6 +59,11 @@ def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) ->
     _require_roles(name, described)
     table = reading.read(name, described, root, lambda names: _wanted(name, described, names))
     order = order_of(table, described, notes)
+    if order.lengths.max() == 1:
+        notes.warnings.append(
+            f"{table.where}: every sequence has one row, so there is nothing to remember; the file needs one row a time step, and "
+            "sequence: names the column that its rows share"
+        )
     carry = _carrying(table, described, order, notes)
     last = described["loss_at"] == "last"
     if last:  # the last of the rows that carry a target
@@ -125,7 +130,7 @@ def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[s
         raise DataError(f"{where}: no column {shown}; the file has {there}.{hint}")
     chosen = [column for _, column in roles if column is not None]
     if "time" not in described:
-        chosen += [column for column in names if looks_like_time(column)]
+        chosen += columns_of_order(names)
     return list(dict.fromkeys(chosen))
 
 
@@ -206,9 +211,13 @@ def _targets(
     need = f"a squared error needs a number in every row that carries a target{_remedy(described)}"
     values = []
     for column in described["targets"]:
-        numbers = finite(table.cells(column, rows), need)
+        numbers = finite(table.cells(column, rows), need, "; for names of classes choose loss: softmax_cross_entropy")
         notes.report += [f"target {column!r}: {line}" for line in numbers.notes]
         notes.report.append(f"target {column!r}: {_spread(numbers.values)}")
+        if numbers.values.min() == numbers.values.max():
+            notes.warnings.append(
+                f"{table.where}: target {column!r} is {numbers.values[0]:g} wherever it counts; there is nothing to learn of it"
+            )
         values.append(numbers.values)
     return np.stack(values, axis=1), None
 
