@@ -355,6 +355,17 @@ def test_words_as_numbers_to_predict_are_shown_the_other_loss(tmp_path: Path) ->
     assert "holds 'dog'" in message and message.endswith("for names of classes choose loss: softmax_cross_entropy")
 
 
+@pytest.mark.parametrize(("code", "rows", "told"), [(-999.0, 2, True), (1e20, 3, True), (-999.0, 1, False), (-999.5, 2, False), (7.0, 2, False)])  # fmt: skip
+def test_a_code_for_missing_values_is_told(tmp_path: Path, code: float, rows: int, told: bool) -> None:
+    """-999 for a missing value is read as a number, and every other input looks constant beside it."""
+    for column, described in (("a", CLASSES), ("y", VALUES)):
+        data = frame().assign(y=lambda d: d.a)
+        data[column] = data[column].where(data.index >= rows, code)
+        assert warned(read(tmp_path, data, described), "if it marks missing values") == told
+    switch = frame().assign(a=lambda d: d.kind * 1000.0)  # two values are no code
+    assert not warned(read(tmp_path, switch), "if it marks missing values")
+
+
 def test_sequences_of_one_row_are_told(tmp_path: Path) -> None:
     """A file with one row a sequence, or `sequence` on a column of rows: no network has anything to remember."""
     task = read(tmp_path, frame().assign(id=lambda d: d.index))

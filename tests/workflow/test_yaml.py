@@ -66,6 +66,17 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, name: str, message: str) -
         reader.read(tmp_path / name)
 
 
+def test_a_file_that_is_not_there_names_what_may_be_meant(tmp_path: Path) -> None:
+    """`--configfile mine.yaml raport` reads the target as a second config."""
+    (tmp_path / "mine.yaml").write_text("a: 1")
+    with pytest.raises(reader.ReadError, match=r"mine\.yml does not exist\. Did you mean 'mine\.yaml'\?"):
+        reader.read(tmp_path / "mine.yml")
+    with pytest.raises(reader.ReadError, match=r"raport does not exist\. A target stands before --configfile"):
+        reader.read(tmp_path / "raport")
+    with pytest.raises(reader.ReadError, match=r"x\.yaml does not exist$"):
+        reader.read(tmp_path / "nowhere" / "x.yaml")
+
+
 def test_values_are_those_of_yaml_and_lines_those_of_the_file(tmp_path: Path) -> None:
     text = "\ufeffa: &x {b: 1}\n\n# c\nc:\n  <<: *x\n  d:\n    - 1.5\n    - null\n"
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,22 @@ def _text(file: str | Path, name: str) -> str:
     try:
         return Path(file).read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise ReadError(f"The config file {name} does not exist") from error
+        raise ReadError(f"The config file {name} does not exist{_meant_instead(Path(file))}") from error
     except UnicodeDecodeError as error:
         raise ReadError(
             f"{name} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8 in your editor, and try again"
         ) from error
     except OSError as error:
         raise ReadError(f"The config file {name} cannot be read: {error.strerror}") from error
+
+
+def _meant_instead(file: Path) -> str:
+    """What may have been meant by the name of a file that is not there."""
+    if not file.suffix:
+        return ". A target stands before --configfile, which takes every word behind it"
+    others = [entry.name for entry in file.parent.iterdir() if entry.is_file()] if file.parent.is_dir() else []
+    near = get_close_matches(file.name, others, n=1)
+    return f". Did you mean {near[0]!r}?" if near else ""
 
 
 def _line(node: yaml.Node) -> int:

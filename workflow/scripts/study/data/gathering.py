@@ -20,6 +20,10 @@ from study.data.table import Table
 from study.machine import memory_of_machine_mb
 
 MOST_CLASSES = 1000
+LEAST_CODE, FAR_OUT = (
+    99,
+    20,
+)  # a number that marks missing values is no smaller, and so many times as large as all others
 SHOWN_COLUMNS = 20  # that a sentence names
 FEW_CLASSES = 20  # up to here classes may be as many as the targets
 
@@ -190,7 +194,23 @@ def _input(table: Table, column: str, order: Order, notes: Notes) -> np.ndarray:
         notes.warnings.append(f"{key}: input {column!r} reaches {np.abs(values).max():.3g}; units saturate. Standardise it (mean 0, standard deviation 1)")  # fmt: skip
     elif np.abs(values).max() < 1e-6:
         notes.warnings.append(f"{key}: input {column!r} stays below {np.abs(values).max():.3g}; the network hardly sees it. Standardise it (mean 0, standard deviation 1)")  # fmt: skip
+    notes.warnings += _codes_for_missing(f"{key}: input {column!r}", values)
     return np.asarray(values[order.rows])
+
+
+def _codes_for_missing(what: str, values: np.ndarray) -> list[str]:
+    """A warning if one whole number lies far from all others, again and again: -999 and its like mark missing values."""
+    farthest = values[np.abs(values).argmax()]
+    marked = values == farthest
+    others = np.abs(values[~marked])
+    if marked.sum() < 2 or farthest % 1 or not others.size or others.min() == others.max():
+        return []
+    if abs(farthest) < LEAST_CODE or abs(farthest) <= FAR_OUT * others.max():
+        return []
+    rows = counted(int(marked.sum()), "row")
+    return [
+        f"{what} is {farthest:g} in {rows} and stays within {others.max():.3g} elsewhere; if it marks missing values, fill them in: it is read as a number"
+    ]
 
 
 def _spread(values: np.ndarray) -> str:
@@ -218,6 +238,7 @@ def _targets(
             notes.warnings.append(
                 f"{table.where}: target {column!r} is {numbers.values[0]:g} wherever it counts; there is nothing to learn of it"
             )
+        notes.warnings += _codes_for_missing(f"{table.where}: target {column!r}", numbers.values)
         values.append(numbers.values)
     return np.stack(values, axis=1), None
 
