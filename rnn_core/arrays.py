@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 
+from rnn_core.scalars import require_unmasked
+
 Array: TypeAlias = Any  # a NumPy array or a torch tensor
 Params: TypeAlias = dict[str, Array]
 State: TypeAlias = dict[str, Array]
@@ -57,6 +59,7 @@ def check_alike(name: str, array: Array, reference_name: str, reference: Array) 
             raise ValueError(
                 f"{which}: {type(given).__name__} is not allowed; it must be a NumPy array or a torch tensor"
             )
+        require_unmasked(which, given)
         if dtype_name(given) not in DTYPES:
             raise ValueError(f"{which}: dtype {given.dtype} is not allowed; it must be {' or '.join(DTYPES)}")
     library, expected = (("torch" if is_torch_array(a) else "NumPy") for a in (array, reference))

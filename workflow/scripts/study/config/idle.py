@@ -79,6 +79,9 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
     for every in grid.get("trace_every", []):
         if every > updates:
             yield f"{where}.trace_every: {every} is more than the {updates} updates; only the first and the last update are traced"
+    for every in grid.get("record_every", []):
+        if every > updates:
+            yield f"{where}.record_every: {every} is more than the {updates} updates; only the first and the last have a row"
     for every in grid.get("validate_every", []):
         if every is not None and every > updates:
             yield f"{where}.validate_every: {every} is more than the {updates} updates; the held-out sequences are looked at once, at the end"
