@@ -55,20 +55,20 @@ def flossed_start(experiment: Experiment, cell: Cell, task: Task, params: Params
         while len(_remembered) >= REMEMBERED:
             _remembered.popitem(last=False)
         _remembered[key] = _flossed(experiment, cell, task, params)
-    found = _remembered[key]
-    return found._replace(params={name: value.copy() for name, value in found.params.items()})
+    flossed = _remembered[key]
+    return flossed._replace(params={name: value.copy() for name, value in flossed.params.items()})
 
 
 def _flossed(experiment: Experiment, cell: Cell, task: Task, params: Params) -> Flossed:
     k, optimizer, first = experiment.flossing_exponents, Adam(LEARNING_RATE), _inputs(task, 0)
     made = 0
     while made < experiment.flossing:
-        found = flossing_loss(cell, params, first if made == 0 else _inputs(task, made), k)
+        evaluated = flossing_loss(cell, params, first if made == 0 else _inputs(task, made), k)
         if made == 0:
-            drawn = found.loss
-        if not np.isfinite(found.loss):
+            drawn = evaluated.loss
+        if not np.isfinite(evaluated.loss):
             break
-        params, made = optimizer.step(params, found.gradients), made + 1
+        params, made = optimizer.step(params, evaluated.gradients), made + 1
     return Flossed(params, made, drawn, flossing_loss(cell, params, first, k).loss)
 
 

@@ -17,10 +17,11 @@ from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
 from rnn_core.flossing import COVERED as FLOSSED_CELLS
+from rnn_core.flossing import ONE_LAYER as ONE_LAYER_FLOSSED
 from rnn_core.flossing import ONLY as ONLY_FLOSSED
 from rnn_core.initializers import INITIALIZERS, OF_OWN_SIZE, check_size
 from rnn_core.optimizers import OPTIMIZERS
-from rnn_core.regularizers import COVERED, ONLY
+from rnn_core.regularizers import COVERED, ONE_LAYER, ONLY
 from rnn_core.scalars import as_python
 from rnn_core.tasks import GENERATED
 
@@ -61,6 +62,7 @@ class Experiment:
     flossing: int = axis(0, "integer", "Updates before training that bring Lyapunov exponents to zero, of all parameters but the readout's (gradient flossing)", "updates", "flossing", minimum=0, checked="ends", built_in="its second derivatives are not known")  # fmt: skip
     flossing_exponents: int | None = axis(None, "integer", "k: how many exponents are flossed, the first ones (default: all H)", "exponents", "flossed exponents k", minimum=1, unset="all H, or nothing is flossed", checked="ends", built_in="its second derivatives are not known")  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
+    layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
@@ -138,6 +140,8 @@ class Experiment:
                 raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; {have}")
         if self.omega and self.cell not in COVERED:
             raise ValueError(f"omega: {self.omega!r} is not allowed with cell {self.cell!r}; {ONLY}")
+        if self.omega and self.layers > 1:
+            raise ValueError(f"omega: {self.omega!r} is not allowed with layers: {self.layers}; {ONE_LAYER}")
         self._check_flossing()
         if self.chrono is not None and self.forget_bias is not None:
             raise ValueError(
@@ -148,6 +152,10 @@ class Experiment:
         """Only some cells can be flossed, in no more directions than they have units."""
         if self.flossing and self.cell not in FLOSSED_CELLS:
             raise ValueError(f"flossing: {self.flossing!r} is not allowed with cell {self.cell!r}; {ONLY_FLOSSED}")
+        if self.flossing and self.layers > 1:
+            raise ValueError(
+                f"flossing: {self.flossing!r} is not allowed with layers: {self.layers}; {ONE_LAYER_FLOSSED}"
+            )
         if self.flossing_exponents is not None and self.flossing_exponents > self.hidden_size:
             raise ValueError(
                 f"flossing_exponents: {self.flossing_exponents!r} is not allowed; a network of hidden_size: {self.hidden_size!r} has no more than that"
@@ -245,7 +253,7 @@ _FIELDS = tuple((f.name, f.metadata["axis"], f.default) for f in fields(Experime
 _NUMBERS = tuple(sorted(name for name, described, _ in _FIELDS if described.kind == "number"))
 _CELLS_WITH = {name: described.cells for name, described, _ in _FIELDS if described.cells}
 # Settings that came later: a run that does not use them keeps the key that it had.
-_LEFT_OUT_AT_DEFAULT = ("flossing", "flossing_exponents")
+_LEFT_OUT_AT_DEFAULT = ("layers", "flossing", "flossing_exponents")
 _DEFAULTS = {name: default for name, _, default in _FIELDS}
 _DEFAULT_RADIUS = next(default for name, _, default in _FIELDS if name == "spectral_radius")
 

@@ -57,8 +57,8 @@ def gradients_of(
     """The gradient of ``loss_of`` by the names of the parameters, and the loss by its own."""
     leaves = {name: value.clone().requires_grad_() for name, value in p.items()}
     loss = loss_of(phi, leaves, x, k, step, leak)
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return {"loss": loss.detach().numpy(), **{name: g.numpy() for name, g in zip(leaves, found, strict=True)}}
+    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return {"loss": loss.detach().numpy(), **{name: g.numpy() for name, g in zip(leaves, gradients, strict=True)}}
 
 
 def loss_of(

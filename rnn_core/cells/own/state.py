@@ -89,19 +89,19 @@ class Form:
             BadStep: it is not of this form, or a part has another shape, dtype or device than it was given.
         """
         if self.kind == "tensor":
-            found = {self.order[0]: state} if isinstance(state, Tensor) else None
+            by_name = {self.order[0]: state} if isinstance(state, Tensor) else None
         elif self.kind == "dict":
-            found = dict(state) if isinstance(state, Mapping) and set(state) == set(self.order) else None
+            by_name = dict(state) if isinstance(state, Mapping) and set(state) == set(self.order) else None
         else:
             fits = isinstance(state, tuple | list) and len(state) == len(self.order)
-            found = dict(zip(self.order, state, strict=True)) if fits else None
-        if found is None:
+            by_name = dict(zip(self.order, state, strict=True)) if fits else None
+        if by_name is None:
             raise BadStep(
                 f"returned {described(state)}; it was given {self.described(like.shape[0])}, and a step returns the next one{_hint(state)}"
             )
         for name in self.order:
-            _check_part(name, found[name], self.shapes[name], like)
-        return {name: found[name] for name in self.names}
+            _check_part(name, by_name[name], self.shapes[name], like)
+        return {name: by_name[name] for name in self.names}
 
     def parts_at_start(self, state: Any, like: Tensor) -> dict[str, Tensor]:
         """``parts`` of what the module starts from.

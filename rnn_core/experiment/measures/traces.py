@@ -95,11 +95,21 @@ TRACE = (
 def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collection[str] = ()) -> dict[str, np.ndarray]:
     """The columns ``TRACE`` of one update, each (T,); of those that must be asked for, what is named in ``also``."""
     gradients = evaluation.gradients
+    return {
+        **columns_of_layer(evaluation.update, gradients, states),
+        **gradients.lost,
+        **(_weight_columns(evaluation) if "weight_gradient" in also else {}),
+        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
+    }
+
+
+def columns_of_layer(update: int, gradients: Gradients, states: StateMeasures) -> dict[str, np.ndarray]:
+    """The first columns of ``TRACE``, which the table ``layers`` has of every layer, each (T,)."""
     T = len(gradients.log_norm)
     t = np.arange(1, T + 1, dtype=np.int32)
     cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {
-        "update": np.full(T, evaluation.update, dtype=np.int32),
+        "update": np.full(T, update, dtype=np.int32),
         "t": t,
         "lag": T - t,
         "log10_grad_norm": gradients.log_norm / LN10,
@@ -107,9 +117,6 @@ def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collectio
         "log10_cell_grad_norm": cell_norm / LN10,
         "hidden_rms": states.hidden_rms,
         "saturation": states.saturation,
-        **gradients.lost,
-        **(_weight_columns(evaluation) if "weight_gradient" in also else {}),
-        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
     }
 
 
@@ -124,5 +131,5 @@ def _weight_columns(evaluation: Evaluation) -> dict[str, np.ndarray]:
 
 
 def _quantile_columns(gradients: Gradients) -> dict[str, np.ndarray]:
-    found = gradients.entry_quantiles
-    return {**dict(zip(QUANTILES, found.log2.T, strict=True)), "zero_entries": found.zero}
+    quantiles = gradients.entry_quantiles
+    return {**dict(zip(QUANTILES, quantiles.log2.T, strict=True)), "zero_entries": quantiles.zero}

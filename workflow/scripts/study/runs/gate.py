@@ -98,8 +98,8 @@ def check(
         of_flossing = flossing_row(problem, problem.params, x)
         module = module_row(problem, x, grad_hidden, tolerance)
         identities = spectra_rows(problem, evaluation) if spectra else []
-    for found in filter(None, (of_omega, of_flossing, module)):
-        yield {**common, **found}
+    for check in filter(None, (of_omega, of_flossing, module)):
+        yield {**common, **check}
     for identity in identities:
         yield {**common, **identity}
 
