@@ -26,8 +26,8 @@ def uniform(cell: Cell, size: int, forget_bias: float) -> np.ndarray:
 def chrono(cell: Cell, rng: np.random.Generator, size: int, longest: int) -> np.ndarray:
     """(G·H,): ln U(1, T_max - 1) in the units of the gate that keeps the state (Tallec & Ollivier 2018).
 
-    Units then remember for between 1 and T_max steps; the mean of their time constants is (T_max + 1)/2. A gate of its own that writes,
-    i of an LSTM or z of a minGRU, has the negative: what is kept and what is written make 1, as in a GRU.
+    Units then remember for between 1 and T_max steps; the mean of their time constants is (T_max + 1)/2. A gate that writes alone
+    has the negative: i of an LSTM, z of a minGRU. What is kept and what is written make 1, as in a GRU.
 
     Args:
         longest: T_max, at least 3.

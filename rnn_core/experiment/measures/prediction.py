@@ -45,7 +45,7 @@ PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh, for an antisymmetric one of I + ε (W_hh − W_hhᵀ − γ I)",
            null="a gated cell, or one of the user's own"),
     Column("bound_rate", "number", "ln per step",
-           "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max), for an antisymmetric one ln(1 + ε γ (2 σ_max + its diffusion)), for a minGRU 0",
+           "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max), for an antisymmetric one ln(1 + ε γ (2 σ_max + its diffusion)). 0 for a minGRU",
            null="another gated cell, or one of the user's own"),
     Column("rest_rate", "number", "ln per step",
            "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
