@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_core.cells.base import BadStep
 from rnn_core.cells.own.state import Form
-from rnn_core.cells.own.step import Program
+from rnn_core.cells.own.step import Program, equal_but_for_rounding
 
 TRIALS = 8  # calls with other random numbers: a dropout mask may happen to leave everything as it is
 Parts = dict[str, Tensor]
@@ -70,26 +70,20 @@ def _random_state(x: Tensor) -> Tensor:
 def _dropout(program: Program) -> str:
     """Which layers do it, as far as they say so."""
     modules = program.owner.named_modules() if program.owner is not None else ()
-    names = [
-        name or "the module itself" for name, each in modules if "Dropout" in type(each).__name__ and each.training
-    ]
+    names = [name or "the module itself" for name, each in modules if each.training and _drops(each)]
     if names:
         return f" (dropout is on in {', '.join(names)}). Call module.eval() first, in a study self.eval() in __init__: a gradient is that of one function"
     return ". A gradient is that of one function; draw them before, and pass them in x_t, or leave them out"
 
 
+def _drops(module: nn.Module) -> bool:
+    """A layer of dropout, or one that has it inside, as ``nn.LSTM(…, dropout=0.5)``."""
+    inside = getattr(module, "dropout", 0.0)
+    return "Dropout" in type(module).__name__ or (isinstance(inside, float) and inside > 0.0)
+
+
 def _same(a: Parts, b: Parts) -> bool:
-    """But for rounding, which may differ from call to call on a GPU."""
-    return all(_close(a[name], b[name]) for name in a)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Relative to the largest entry; nan equals nan."""
-    odd = ~(a.isfinite() & b.isfinite())
-    if not torch.equal(a[odd].nan_to_num(), b[odd].nan_to_num()):
-        return False
-    difference, size = (a - b)[~odd].abs(), b[~odd].abs()
-    return not difference.numel() or bool(difference.max() <= 1e4 * torch.finfo(a.dtype).eps * size.max())
+    return all(equal_but_for_rounding(a[name], b[name]) for name in a)
 
 
 def _takes_more(step: Callable[[Tensor, Parts], Parts], x: Tensor, parts: Parts) -> bool:

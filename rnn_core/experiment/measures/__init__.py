@@ -19,12 +19,13 @@ from rnn_core.experiment.measures.end import (
 from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last_step
 from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
-from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, SURVIVES, Request, Spectra, measure_spectra
+from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, Request, Spectra, measure_spectra
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
 from rnn_core.experiment.measures.weights import WEIGHTS
+from rnn_core.theory import SURVIVES
 
 # By table, in the order of its columns.
 COLUMNS: dict[str, tuple[Column, ...]] = {
