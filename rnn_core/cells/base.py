@@ -115,6 +115,11 @@ class Cell(ABC):
         """Within it many steps are taken with the same ``params``."""
         return nullcontext()
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The parts whose gradient is looked at on its way back: the first; where that acts on no later step, also the first that does."""
+        return self.state_names[:1]
+
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """The shape of every part of one sample's state."""
         return dict.fromkeys(self.state_names, (self.units_of(params["weight_hh"].shape),))

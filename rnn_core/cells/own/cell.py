@@ -28,6 +28,7 @@ from rnn_core.scaling import (
 )
 
 if TYPE_CHECKING:
+    from rnn_core.cells.own.checks import Facts
     from rnn_core.cells.own.state import Form
 
 ROWS = 2**18  # numbers of x and of a state that are in work at once
@@ -98,7 +99,8 @@ class TorchCell(LearnsItsState):
         self._program = Program(module, owner)
         self._default = ("hidden", "cell") if isinstance(module, torch.nn.LSTMCell) else ("hidden",)
         self._form: Form | None = None
-        self._checked: dict[Any, bool] = {}
+        self._checked: dict[Any, Facts] = {}
+        self._acting: tuple[str, ...] = ()
         self._learned_start = False
         self.name = (
             type(module).__name__
@@ -140,6 +142,12 @@ class TorchCell(LearnsItsState):
 
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         return self._known_form.shapes
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        first = self.state_names[:1]
+        acting = [name for name in self.state_names if name in self._acting]
+        return first if not acting or first[0] in acting else (*first, acting[0])
 
     @property
     def _known_form(self) -> Form:

@@ -13,6 +13,7 @@ from rnn_core.cells.base import BadStep, Cell
 from rnn_core.choices import unknown
 
 if TYPE_CHECKING:
+    from rnn_core.cells.own.checks import Facts
     from rnn_core.cells.own.state import Form
     from rnn_core.cells.own.step import Program
 
@@ -31,7 +32,8 @@ class LearnsItsState(Cell):
     _program: Program
     _default: tuple[str, ...]
     _form: Form | None
-    _checked: dict[Any, bool]
+    _checked: dict[Any, Facts]
+    _acting: tuple[str, ...]
     _learned_start: bool
 
     def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
@@ -52,7 +54,8 @@ class LearnsItsState(Cell):
                 isinstance(start.get(name), torch.Tensor) and start[name].shape == (x.shape[1], *form.shapes[name])
                 for name in form.names
             ):
-                bound.any_batch = self._check_step(form, x, {name: start[name].detach() for name in form.names})
+                facts = self._check_step(form, x, {name: start[name].detach() for name in form.names})
+                bound.any_batch, bound._acting = facts
         return bound, start
 
     def _check_params(self, params: Params, x: Array) -> None:
@@ -150,7 +153,7 @@ class LearnsItsState(Cell):
                 failures.append(f"given {form.described(x.shape[1])}, it {bad}")
         raise ValueError(f"the cell {self.name!r} at step t = 1: " + "; ".join(failures))
 
-    def _check_step(self, form: Form, x: Array, parts: State) -> bool:
+    def _check_step(self, form: Form, x: Array, parts: State) -> Facts:
         """``checks.check_step``, once for everything that it may depend on, some steps into the sequence."""
         from rnn_core.cells.own.checks import check_step
 
