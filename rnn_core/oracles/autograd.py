@@ -125,7 +125,8 @@ def module_of(problem: Problem, p: dict[str, Tensor], x: Tensor) -> tuple[unroll
     cell: Any = problem.cell
     bound, start = cell.bound(p, x, None)
     own = {name: p[name] for name in cell.params()}
-    return unrolled.Module(cell.module, bound._form, own), {name: start[name].detach() for name in bound.state_names}
+    module = unrolled.Module(cell.module, bound._form, own, cell.complex_parameters)
+    return module, {name: start[name].detach() for name in bound.state_names}
 
 
 def states_of(tape: Tape) -> dict[str, Tensor]:
