@@ -1,8 +1,8 @@
 """What a forward pass leaves for the backward pass: everything, or checkpoints from which it is computed again.
 
-Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at
-the start of each segment and runs a segment again when it is needed (Chen et al. 2016, section 3: O(√T) memory for one more
-forward pass). Sums over time are taken segment by segment in both, so that both give the same bits.
+Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at the
+start of each segment, and runs a segment again when it is needed. That takes O(√T) memory and one more forward pass (Chen et al.
+2016, section 3). Sums over time are taken segment by segment in both, so that both give the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import BadStep, Cell
-from rnn_core.choices import unknown
+from rnn_core.choices import no_such_attribute, unknown
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
@@ -85,6 +85,11 @@ class Tape:
     kept: Segment | None
     shapes: dict[str, tuple[int, ...]]
     x_exponent: np.ndarray | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_such_attribute(
+            "Tape", name, {"{}": ["hidden", "states", *vars(self)], "params[{!r}]": list(vars(self).get("params", ()))}
+        )
 
     def __repr__(self) -> str:
         (T, B, D), H = (
@@ -171,9 +176,26 @@ class Tape:
             stop = min(start + length, T)
             if self.kept is None:
                 state, exponent = self.checkpoints[start // length]
-                yield run_segment(self.cell, self.params, self.x, start, stop, state, exponent, self.x_exponent)
+                segment = run_segment(self.cell, self.params, self.x, start, stop, state, exponent, self.x_exponent)
+                if self.cell.opaque:
+                    self._require_repeated(segment, start // length + 1)
+                yield segment
             else:
                 yield part_of(self.kept, start, stop)
+
+    def _require_repeated(self, segment: Segment, following: int) -> None:
+        """ValueError where the steps of an opaque cell, taken again, lead elsewhere than they did, to checkpoint ``following``."""
+        known = (
+            self.checkpoints[following][0]
+            if following < len(self.checkpoints)
+            else {name: namespace(part).reshape(part, (part.shape[0], -1)).T for name, part in self.state.items()}
+        )
+        try:
+            self.cell.require_repeated({name: part[-1] for name, part in segment.states.items()}, known)
+        except BadStep as bad:
+            raise ValueError(
+                f"the cell {self.cell.name!r} between the steps t = {segment.start + 1} and {segment.stop} {bad}"
+            ) from None
 
     def _whole(self) -> Segment:
         return self.kept or joined(list(self.segments()))

@@ -1,8 +1,8 @@
 """The forward and the backward pass. Derivation: rnn_core/README.md, sections 1 to 3.
 
 Public arrays are time first, batch second: x (T, B, D), hidden (T, B, H). Inside, a column is a sample: (T, H, B).
-The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length, and bit for bit the
-plain pass wherever that one stays in range.
+The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length. Wherever the plain pass stays
+in range, the bits are the same.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rnn_core.bptt.results import Gradients, Results, empty_like
 from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
 from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
+from rnn_core.choices import ByName
 from rnn_core.scalars import as_python
 from rnn_core.scaling import (
     LN2,
@@ -87,7 +88,7 @@ def run_forward(
     if goes_whole and (whole := run_whole_compiled(cell, params, x, now, e)):
         e = int(whole.exponent[-1])
         final = {name: plain_if_fits(xp.asarray(part[-1].T, copy=True), e) for name, part in whole.states.items()}
-        return Tape(cell, params, x, final, memory_budget, [], whole, shapes)
+        return Tape(cell, params, x, ByName(final), memory_budget, [], whole, shapes)
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):
         checkpoints.append((now, e))
@@ -100,7 +101,7 @@ def run_forward(
         now = {name: xp.asarray(part, copy=True) for name, part in now.items()}
     final = {name: plain_if_fits(part.T, e) for name, part in now.items()}
     tape = Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None, shapes, x_exponent)
-    return replace(tape, state={name: tape.shaped(name, part) for name, part in final.items()})
+    return replace(tape, state=ByName({name: tape.shaped(name, part) for name, part in final.items()}))
 
 
 def _inputs(cell: Cell, x: Array | Scaled) -> tuple[Array, np.ndarray | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from rnn_core import bptt, ragged, readout
 from rnn_core.arrays import Array, Params, namespace, to_numpy
 from rnn_core.bptt import Gradients, Layer
+from rnn_core.choices import ByName
 from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import check_problem, check_readout, check_target
 from rnn_core.experiment.problem import Problem
@@ -150,7 +151,7 @@ def evaluate(
     tape = tapes[-1]
     grad_hidden = DirectPart(params, dy, x.shape[0], tape.shapes[tape.cell.state_names[0]])
     gradients = bptt.back_through_stack(tapes, grad_hidden)
-    param_grads, start = bptt.stack_gradients(gradients), 0
+    param_grads, start = ByName(bptt.stack_gradients(gradients)), 0
     for h in _states_with_output(tape, problem.task.outputs_at):
         stop = start + h.shape[0]
         for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():

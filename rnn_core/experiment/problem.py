@@ -184,6 +184,10 @@ def _posed(experiment: Experiment, data: Sequences | None) -> Task:
             drawn.held_out_sequences = e.held_out_sequences
         drawn.correlation = e.input_correlation
         return drawn
+    if e.task in GENERATED:
+        raise ValueError(
+            f"task: {e.task!r} is generated, and sequences were given; give them a name of their own, as task='mine', or leave them out"
+        )
     if e.held_out_sequences is not None:
         raise ValueError(
             f"held_out_sequences: {e.held_out_sequences} does not fit; task {e.task!r} holds {int(data.held_out.sum())} of its sequences out"

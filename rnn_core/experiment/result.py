@@ -49,6 +49,13 @@ class Result:
         hint = f"; did you mean {near!r}?" if near else ""
         raise KeyError(f"{name!r} was not measured{hint} (keys() lists all names)")
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        near = nearest(name, self.keys())
+        hint = f"; did you mean result[{near!r}]?" if near else ", and keys() lists what was measured"
+        raise AttributeError(f"Result has no attribute {name!r}{hint}")
+
     def __repr__(self) -> str:
         """One line: the run, its main values, and the size of its tables."""
         e = self.experiment

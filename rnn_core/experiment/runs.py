@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, namespace
+from rnn_core.arrays import Array, Params, namespace, torch_for
 from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import (
     check_data,
@@ -116,7 +116,8 @@ def _run_on_device(
     experiments: list[Experiment], data: Mapping[str, Sequences], device: str, memory_budget: int | None
 ) -> Iterator[tuple[Experiment, Result]]:
     """The runs of ``run_many`` on a torch device: those that can, together; those whose numbers that does not hold, in NumPy."""
-    from rnn_core.experiment import together  # imports torch
+    torch_for(f"device: {device!r}")
+    from rnn_core.experiment import together
 
     plan = together.planned(experiments, data, device, memory_budget)
     beyond: list[Experiment] = []

@@ -1,18 +1,18 @@
 """Oracle: torch.autograd over the equations of ``equations.py``, at any length and beyond floating-point range.
 
 Each step is judged by itself. Forward, torch takes one step from the state that the engine reached before it, and must arrive
-at the state that the engine reached after it. Backward, autograd takes the engine's own total dL/dh_t (and dL/dc_t) one step
-back, and must arrive at the dL/dx_t that the engine has, and, with the direct part, at its total dL/dh_{t-1}. At the last step
-the total is the direct part alone, so by induction from there every step is checked. A parameter's gradient is the sum of what
-the steps add to it. Nothing of the engine's time loop or cells is used.
+at the state that the engine reached after it. Backward, autograd takes the engine's own total dL/dh_t (and dL/dc_t) one step back.
+It must arrive at the dL/dx_t that the engine has and, with the direct part, at its total dL/dh_{t-1}. At the last step the total is
+the direct part alone, so by induction from there every step is checked. A parameter's gradient is the sum of what the steps add to
+it. Nothing of the engine's time loop or cells is used.
 
 Of several layers each is judged so. It gets the engine's states of the layer below as inputs, and as the direct part the engine's own
 dL/dx_t of the layer above, which is compared there.
 
 So the rounding errors of a chaotic network do not pile up until two sound programs part. A fault shows at its own step, and
-many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured: the step is taken
-again from numbers that differ in their last digit, and what its result moves by is no error. What the check cannot see is an
-error below the tolerance in every single step, however many there are.
+many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured. The step is taken
+again from numbers that differ in their last digit, and what its result moves by is no error. What the check cannot see is an error
+below the tolerance in every single step, however many there are.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def module_of(problem: Problem, p: dict[str, Tensor], x: Tensor) -> tuple[unroll
     cell: Any = problem.cell
     bound, start = cell.bound(p, x, None)
     own = {name: p[name] for name in cell.params()}
-    return unrolled.Module(cell.module, bound._form, own), {name: start[name].detach() for name in bound.state_names}
+    module = unrolled.Module(cell.module, bound._form, own, cell.complex_parameters)
+    return module, {name: start[name].detach() for name in bound.state_names}
 
 
 def states_of(tape: Tape) -> dict[str, Tensor]:
@@ -199,8 +200,8 @@ def loss_gradients(
 ) -> tuple[float, Tensor, Tensor, dict[str, Tensor]]:
     """(loss, dL/dy, direct dL/dh_t (T, B, H), readout gradients) from the engine's states and outputs.
 
-    The loss is differentiated at the engine's own outputs, which are checked by themselves: where training has succeeded,
-    output minus target is made of rounding errors, and two sound programs have different ones.
+    The loss is differentiated at the engine's own outputs, which are checked by themselves. Where training has succeeded, output
+    minus target is made of rounding errors, and two sound programs have different ones.
     """
     y = output.detach().clone().requires_grad_()
     loss = tensors.mean_loss(problem.task.loss, y, target)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.traces import QUANTILES
-from study.report import drawing, reader, style, words
+from study.report import drawing, page, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
 from study.tables.columns import FORMATS, TABLES, columns_of
@@ -55,7 +55,8 @@ def lines(axes: Axes, gid: str) -> list[Any]:
 def render(figure: str, **variables: Any) -> str:
     """A caption's HTML; a problem in the RST is an error."""
     source = (CAPTIONS / f"{figure}.rst").read_text(encoding="utf-8")
-    text = jinja2.Template(source, undefined=jinja2.StrictUndefined).render(**variables)
+    template = jinja2.Template(source, undefined=jinja2.StrictUndefined)
+    text = template.render(**page.OF_THE_ENGINE, **variables)
     settings = {"halt_level": docutils.utils.Reporter.INFO_LEVEL, "report_level": docutils.utils.Reporter.SEVERE_LEVEL}
     html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     assert "System Message" not in html and "problematic" not in html and "{" not in html

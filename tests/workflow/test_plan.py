@@ -130,7 +130,7 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
 
 def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: dict[str, Any]) -> None:
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(70)]
-    config["sweeps"]["propagation"]["grid"] |= {"sequence_length": 100, "hidden_size": 64, "batch_size": 16}
+    config["sweeps"]["propagation"]["grid"] |= {"sequence_length": 700, "hidden_size": 64, "batch_size": 16}
     before = verification_jobs(planning.blocks(config), config)
     names = [(block.sweep, block.name) for group in before.values() for block in group]
     assert sorted(names) == sorted(planning.blocks(config))

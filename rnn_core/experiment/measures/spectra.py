@@ -24,9 +24,9 @@ from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import LN10
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
+from rnn_core.theory import SURVIVES
 
 ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers has several that feed each other"
-SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
 _UNASKED = "the config has no key spectra"
 
 _MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
@@ -133,11 +133,11 @@ def measure_spectra(
         tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)
         states = measure_states(problem.cell, tape, ends)
         windows = states.windows or [theory.settled_window(states.hidden_rms)] * tape.x.shape[1]
-        found = [
+        of_samples = [
             _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
             for b in range(min(request.samples, tape.x.shape[1]))
         ]
-    return Spectra({**_summary(found), **_of_matrix(problem)}, _table(found))
+    return Spectra({**_summary(of_samples), **_of_matrix(problem)}, _table(of_samples))
 
 
 def _of_matrix(problem: Problem) -> dict[str, Any]:
@@ -204,19 +204,13 @@ def _summary(samples: list[_Sample]) -> dict[str, Any]:
     return summary | {
         "spectra_lag": lag,
         "log10_condition_number": _mean(_difference(v[0], v[-1]) / LN10 for v in values),
-        "surviving_directions": _mean(_surviving(v) for v in values),
+        "surviving_directions": _mean(theory.surviving_directions(v) for v in values),
     }
 
 
 def _difference(first: float, second: float) -> float:
     """ln of their ratio; nan where both are zero."""
     return math.nan if first == second == -math.inf else float(first - second)
-
-
-def _surviving(values: np.ndarray) -> float:
-    if math.isnan(values[0]):
-        return math.nan
-    return float((values > values[0] + math.log(SURVIVES)).sum()) if values[0] > -math.inf else 0.0
 
 
 def _mean(values: Any) -> float:

@@ -142,7 +142,7 @@ def test_numpy_scalars_are_numbers() -> None:
     """A number is refused for its type, or a run has another key, JSON or equality than the same run in Python's numbers."""
     given = rc.Experiment(
         cell=np.str_("residual"), residual_step=np.float32(0.5), residual_leak=np.float16(0), hidden_size=np.int64(8),
-        spectral_radius=np.float32(0.1), sequence_length=np.uint8(9), learning_rate=np.longdouble(0.25), truncation=np.int32(3),
+        spectral_radius=np.float32(0.1), sequence_length=np.uint8(9), learning_rate=np.longdouble(0.25), truncation=np.array(3),
     )  # fmt: skip
     plain = rc.Experiment(
         cell="residual", residual_step=0.5, residual_leak=0.0, hidden_size=8,
@@ -173,6 +173,7 @@ def test_every_field_is_described() -> None:
             None,
             r"task: 'digits' is not generated \(white_noise, input_mean, .*temporal_order_3 are\), so it needs",
         ),
+        (small(), labelled("last"), r"task: 'white_noise' is generated, and sequences were given; give them a name"),
         (small(task="labels", input_size=5), labelled("last"), r"input_size: 5 does not fit; the sequences have 2"),
         (small(task="labels", sequence_length=10), labelled("last"), r"sequence_length: 10 is more than the 9"),
         (small(task="labels", batch_size=10), labelled("last"), r"batch_size: 10 is more than the 9 training"),

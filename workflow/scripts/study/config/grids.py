@@ -95,11 +95,11 @@ def _tasks(
 def _generated(path: KeyPath, task: str, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
     """What the task decides itself, how short a sequence may be, and whether its answers are right or wrong."""
     kind = GENERATED[task]
-    found: dict[str, str] = {}
+    mistakes: dict[str, str] = {}
     points = itertools.product(*(values[axis] for axis in ("sequence_length", "input_size", "loss_at")))
     for length, size, loss_at in points:
-        found |= kind.mistakes(length, size or kind.default_input_size, loss_at or kind.default_loss_at)
-    for axis, mistake in found.items():
+        mistakes |= kind.mistakes(length, size or kind.default_input_size, loss_at or kind.default_loss_at)
+    for axis, mistake in mistakes.items():
         yield (*path, axis), f"{mistake.removeprefix(f'{axis}: ')} (task {task!r})"
     if not _counts_wrong(kind) and any(value is not None for value in values["success_below"]):
         counting = [name for name, each in GENERATED.items() if _counts_wrong(each)]

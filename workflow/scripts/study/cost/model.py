@@ -25,8 +25,10 @@ from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
 from study import wide
 from study.cost.rates import RATES
+from study.files.cache import MOST_BYTES
 from study.plan import Block, Settings
 from study.settings import axis_defaults, described_axes, steps_of
+from study.tables.streams import ROWS_IN_GROUP
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 # Of a cell of the user's own nothing is known before it is run. It counts as one with four gates, a step of which takes as long as
@@ -44,7 +46,14 @@ OMEGA_PASSES = 1.6  # what Ω takes, in backward passes: measured at H = 50, B =
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
 TRACE = COLUMNS["traces"]
+# MiB that a job holds of the Snakemake that it is a fork of. Rates are measured in processes of their own.
+FORK_MB = 25
 ENTRY_BYTES = 2000  # of a kept run: what is no column
+# Of rows that wait the cache and its readers hold no more than this, in MiB: five copies of what it lets wait.
+MOST_WAITING_MB = 5 * MOST_BYTES / MIB
+GROUPED_ROW_BYTES = (
+    35  # a row of traces, on average over the groups in which a table is written: measured at 4 million rows
+)
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
@@ -82,7 +91,10 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     work = block_work(block, traces=config.get("traces", ()))
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config),
-        memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
+        memory_mb=RATES["job_mb"]
+        + FORK_MB
+        + _states_mb(block, config, RATES["states_copies"])
+        + _kept_mb(block, work["row"]),
         disk_mb=(
             work["kept"] * ENTRY_BYTES
             + work["row"] * (RATES["row_bytes"] + _asked_bytes(config.get("traces", ())))
@@ -142,13 +154,15 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
         alone = block_work(block, shared=False)
         total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
         memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
-    return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
+    return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + FORK_MB + memory, 0.0)
 
 
 def sampling_cost(settings: Iterable[Settings]) -> Cost:
     """What the job ``sample_theory`` of these settings costs."""
     sampled = list(settings)
-    return Cost(RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + wide.MEMORY_MB, 0.0)
+    return Cost(
+        RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + FORK_MB + wide.MEMORY_MB, 0.0
+    )
 
 
 def seconds(work: Work) -> float:
@@ -298,6 +312,8 @@ def _sequences_at_once(settings: Settings) -> float:
     return max(float(settings["batch_size"]), parts / 2)
 
 
-def _listed_mb(block: Block) -> float:
-    """MiB that the list of the block's runs takes."""
-    return len(block) * RATES["run_bytes"] / MIB
+def _kept_mb(block: Block, rows: int) -> float:
+    """MiB that finished runs take until they are written: the runs themselves, rows that wait, and the rows of one group of the table."""
+    runs = len(block) * RATES["listed_bytes"] + min(len(block), ROWS_IN_GROUP) * RATES["run_bytes"]
+    waiting = min(rows * RATES["held_row_bytes"] / MIB, MOST_WAITING_MB)
+    return runs / MIB + waiting + rows * GROUPED_ROW_BYTES / MIB

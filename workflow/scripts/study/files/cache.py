@@ -96,9 +96,9 @@ class Cache:
 
     def _remember(self, file: Path, keys: Container[str] | None = None) -> None:
         assert self._places is not None
-        for key, found in _index(file).items():
+        for key, place in _index(file).items():
             if keys is None or key in keys:
-                self._places.setdefault(key, []).insert(0, found)  # the newest first: older ones may be gone
+                self._places.setdefault(key, []).insert(0, place)  # the newest first: older ones may be gone
 
     def get(self, key: str) -> Entry | None:
         """The entry, or None. A damaged one, or one that is another run's, counts as none."""
@@ -108,9 +108,9 @@ class Cache:
             return _unpacked(self._waiting[key], self._name(key))
         if self._places is None:
             self.look_for()
-        for found in (self._places or {}).get(key, ()):
+        for place in (self._places or {}).get(key, ()):
             with suppress(OSError):
-                if (entry := _unpacked(found.read(), self._name(key))) is not None:
+                if (entry := _unpacked(place.read(), self._name(key))) is not None:
                     return entry
         return None
 

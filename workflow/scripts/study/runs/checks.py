@@ -68,8 +68,10 @@ def spectra_rows(problem: Problem, evaluation: Evaluation) -> list[Row]:
 
     Where rounding decides there is no row.
     """
-    found = [*identities.check(problem, evaluation), identities.check_eigenvalues()]
-    return [{"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in found]
+    errors = [*identities.check(problem, evaluation), identities.check_eigenvalues()]
+    return [
+        {"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in errors
+    ]
 
 
 def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
@@ -140,8 +142,8 @@ class Verifier:
         start = time.perf_counter()
         settings = {"stage": "sweep", **settings_of(problem, evaluation, self.tolerance)}
         compared = autograd_row(problem, params, x, target, evaluation), omega_row(problem, params, x, evaluation)
-        for found in filter(None, compared):
-            row = {**settings, **found}
+        for check in filter(None, compared):
+            row = {**settings, **check}
             require(row, problem.experiment, self.tolerance)
             self.rows.append(row)
         self.seconds += time.perf_counter() - start
