@@ -93,8 +93,8 @@ class Cell(ABC):
         total = self.total(saved, dstate)
         return total, *self.backward(params, saved, total)
 
-    def require_repeated(self, found: State, known: State) -> None:
-        """BadStep where the steps of an opaque cell, taken again, lead to ``found`` and not to ``known``, each (rows, B)."""
+    def require_repeated(self, repeated: State, known: State) -> None:
+        """BadStep where the steps of an opaque cell, taken again, lead to ``repeated`` and not to ``known``, each (rows, B)."""
         return None
 
     def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
