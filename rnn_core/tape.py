@@ -176,9 +176,26 @@ class Tape:
             stop = min(start + length, T)
             if self.kept is None:
                 state, exponent = self.checkpoints[start // length]
-                yield run_segment(self.cell, self.params, self.x, start, stop, state, exponent, self.x_exponent)
+                segment = run_segment(self.cell, self.params, self.x, start, stop, state, exponent, self.x_exponent)
+                if self.cell.opaque:
+                    self._require_repeated(segment, start // length + 1)
+                yield segment
             else:
                 yield part_of(self.kept, start, stop)
+
+    def _require_repeated(self, segment: Segment, following: int) -> None:
+        """ValueError where the steps of an opaque cell, taken again, lead elsewhere than they did, to checkpoint ``following``."""
+        known = (
+            self.checkpoints[following][0]
+            if following < len(self.checkpoints)
+            else {name: namespace(part).reshape(part, (part.shape[0], -1)).T for name, part in self.state.items()}
+        )
+        try:
+            self.cell.require_repeated({name: part[-1] for name, part in segment.states.items()}, known)
+        except BadStep as bad:
+            raise ValueError(
+                f"the cell {self.cell.name!r} between the steps t = {segment.start + 1} and {segment.stop} {bad}"
+            ) from None
 
     def _whole(self) -> Segment:
         return self.kept or joined(list(self.segments()))

@@ -59,8 +59,9 @@ def back_through_time(
 
 def step_back(cell: Cell, params: Params, segment: Segment, t: int, dstate: State) -> tuple[State, Array, Array, State]:
     """The total dL/dstate_t, du_t, dv_t and what the state before receives, by step t of ``segment``."""
+    after = {name: part[t + 1] for name, part in segment.states.items()} if cell.opaque else None
     try:
-        return cell.back(params, segment.saved[t], dstate)
+        return cell.back(params, segment.saved[t], dstate, after)
     except BadStep as bad:
         raise at_step(cell, segment.start + t, bad) from bad.__cause__
 

@@ -87,10 +87,19 @@ class Cell(ABC):
         only in cells that gate v_t.
         """
 
-    def back(self, params: Params, saved: Any, dstate: State) -> tuple[State, Array, Array, State]:
-        """(total dL/dstate_t, du, dv, dstate_{t-1}) from dL/dstate_t as the future and the loss of step t send it."""
+    def back(
+        self, params: Params, saved: Any, dstate: State, after: State | None = None
+    ) -> tuple[State, Array, Array, State]:
+        """(total dL/dstate_t, du, dv, dstate_{t-1}) from dL/dstate_t as the future and the loss of step t send it.
+
+        ``after`` is what an opaque cell's step gave on the way forward: it must give the same when it is differentiated.
+        """
         total = self.total(saved, dstate)
         return total, *self.backward(params, saved, total)
+
+    def require_repeated(self, repeated: State, known: State) -> None:
+        """BadStep where the steps of an opaque cell, taken again, lead to ``repeated`` and not to ``known``, each (rows, B)."""
+        return None
 
     def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
         """The cell for inputs like x (T, B, D), and the state by name: of an opaque cell, which learns here what its states look like."""
@@ -112,6 +121,11 @@ class Cell(ABC):
     def holding(self, params: Params) -> AbstractContextManager[None]:
         """Within it many steps are taken with the same ``params``."""
         return nullcontext()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The parts whose gradient is looked at on its way back: the first; where that acts on no later step, also the first that does."""
+        return self.state_names[:1]
 
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """The shape of every part of one sample's state."""

@@ -10,7 +10,7 @@ stretch before it with an exponent of its own. So whole sequences are compared, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,17 +34,20 @@ class Module:
     Attributes:
         call: the module, or a function without parameters.
         form: how it takes and returns its state (``rnn_core.cells.own.state``).
-        p: its parameters by name.
+        p: its parameters by name; of complex ones the real and imaginary parts on a last axis.
+        complex: the names of those.
     """
 
     call: Any
     form: Any
     p: dict[str, Tensor]
+    complex: frozenset[str] = frozenset()
 
     def step(self, x: Tensor, parts: Parts) -> Parts:
         """The state after x_t (B, D), every part a tensor of its own."""
         state = self.form.built(parts)
-        after = torch.func.functional_call(self.call, self.p, (x, state)) if self.p else self.call(x, state)
+        own = {name: torch.view_as_complex(p) if name in self.complex else p for name, p in self.p.items()}
+        after = torch.func.functional_call(self.call, own, (x, state)) if own else self.call(x, state)
         distinct: Parts = {}
         for name, part in self.form.parts(after, x).items():
             alias = any(part is each for each in (*distinct.values(), *parts.values(), x))
@@ -144,7 +147,7 @@ class _Stretch:
         now, self.after = self.before, []
         with torch.enable_grad():
             for x_t in self.x.unbind(0):
-                now = Module(module.call, module.form, self.p).step(x_t, now)
+                now = replace(module, p=self.p).step(x_t, now)
                 self.after.append(now)
 
     def states(self) -> dict[str, Tensor]:

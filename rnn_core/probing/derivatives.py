@@ -64,11 +64,14 @@ def spread_steps(T: int, most: int) -> np.ndarray:
 
 
 def _in_dtype_of(x: Array, state: Any) -> Any:
-    if state is None or hasattr(state, "dtype"):
-        return state if state is None else state.to(x)
+    """A state, as ``forward`` takes it, in the dtype and on the device of x."""
+    if state is None:
+        return None
+    if hasattr(state, "dtype"):
+        return state.to(device=x.device, dtype=x.dtype.to_complex() if state.is_complex() else x.dtype)
     if isinstance(state, dict):
-        return {name: part.to(x) for name, part in state.items()}
-    values = [part.to(x) for part in state]
+        return {name: _in_dtype_of(x, part) for name, part in state.items()}
+    values = [_in_dtype_of(x, part) for part in state]
     return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
 
 
@@ -76,11 +79,13 @@ def in_float64(cell: TorchCell, x: Array) -> tuple[TorchCell, Array]:
     """A copy of the cell that computes in float64, and x; as they are where neither a module nor a method of one can be copied."""
     import torch
 
+    from rnn_core.cells.own.step import in_floats
+
     model = cell.module
     owner = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
     if dtype_name(x) == "float64" or not isinstance(owner, torch.nn.Module) or cell.parameters_of not in (None, owner):
         return cell, x
-    wide_owner = copy.deepcopy(owner).double()
+    wide_owner = in_floats(copy.deepcopy(owner), torch.float64)
     wide = TorchCell(
         wide_owner if model is owner else model.__func__.__get__(wide_owner), cell.given_names, cell.given_hidden
     )

@@ -7,6 +7,7 @@ right to its last digits, also 300 decades below the first. Derivation: rnn_core
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from rnn_core.theory.jacobians import SampleSteps, checked_sample, state_size
 ROUNDS = 60  # sweeps of rotations; five to ten are usual
 TRIANGLES = 3  # triangles taken first, which leave the rotations little to do
 FAR = 2000  # powers of two: what lies so far below is zero beside the rest
+SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -54,6 +56,13 @@ def log_singular_values(tape: Tape, start: int = 0, stop: int | None = None, sam
     except NotFinite:
         return np.full(S, np.nan)
     return np.concatenate([values, np.full(S - len(values), -np.inf)])
+
+
+def surviving_directions(log_values: np.ndarray) -> float:
+    """How many directions keep ``SURVIVES`` of what the best one keeps, by ln σ_i, descending; nan where they are not known."""
+    if np.isnan(log_values[0]):
+        return math.nan
+    return float((log_values > log_values[0] + math.log(SURVIVES)).sum()) if log_values[0] > -math.inf else 0.0
 
 
 def _product(tape: Tape, start: int, stop: int, sample: int) -> Graded:

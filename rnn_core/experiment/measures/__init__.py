@@ -24,7 +24,6 @@ from rnn_core.experiment.measures.spectra import (
     ONE_RECURRENCE,
     SPECTRA,
     SPECTRUM,
-    SURVIVES,
     Request,
     Spectra,
     measure_spectra,
@@ -34,6 +33,7 @@ from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, 
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
 from rnn_core.experiment.measures.weights import WEIGHTS
+from rnn_core.theory import SURVIVES
 
 # By table, in the order of its columns.
 COLUMNS: dict[str, tuple[Column, ...]] = {

@@ -24,9 +24,9 @@ from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import LN10
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
+from rnn_core.theory import SURVIVES
 
 ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers has several that feed each other"
-SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
 _UNASKED = "the config has no key spectra"
 
 _MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
@@ -205,19 +205,13 @@ def _summary(samples: list[_Sample]) -> dict[str, Any]:
     return summary | {
         "spectra_lag": lag,
         "log10_condition_number": _mean(_difference(v[0], v[-1]) / LN10 for v in values),
-        "surviving_directions": _mean(_surviving(v) for v in values),
+        "surviving_directions": _mean(theory.surviving_directions(v) for v in values),
     }
 
 
 def _difference(first: float, second: float) -> float:
     """ln of their ratio; nan where both are zero."""
     return math.nan if first == second == -math.inf else float(first - second)
-
-
-def _surviving(values: np.ndarray) -> float:
-    if math.isnan(values[0]):
-        return math.nan
-    return float((values > values[0] + math.log(SURVIVES)).sum()) if values[0] > -math.inf else 0.0
 
 
 def _mean(values: Any) -> float:

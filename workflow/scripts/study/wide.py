@@ -24,10 +24,10 @@ SETTING = (
 MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here
 UNITS = 4000  # that are sampled: half of what a notebook gets, and still more exact than networks of a hundred units can tell
 SECONDS_OF_GATE = (
-    0.6  # processor time of a setting for each gate, measured with this many units; and as much again once
+    0.1  # processor time of a setting for each gate, measured with this many units; and as much again once
 )
 MEMORY_MB = 400.0  # of a job, measured: an LSTM's 200 steps
-TOGETHER = 20.0  # predicted seconds of one job, about
+TOGETHER = 5.0  # predicted seconds of one job, about
 
 
 def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
