@@ -26,6 +26,7 @@ STUDIES = (
     "studies/gates.yaml",
     "studies/isometry.yaml",
     "studies/memory_curse.yaml",
+    "studies/depth.yaml",
     "studies/cliff.yaml",
     "studies/remedies.yaml",
     "studies/long_memory.yaml",
@@ -42,6 +43,7 @@ LEFT_OUT = {  # figures that show in another study what an earlier one has shown
     "ten_thousand": {"engine_checks", "gradient_norm_by_step"},
     "gates": {"engine_checks", "gradient_norm_by_step", "radius_length_map"},
     "memory_curse": {"engine_checks", "gradient_norm_by_step", "growth_rate"},
+    "depth": {"engine_checks", "gradient_norm_by_step"},
 }
 WIDTH = 1100  # pixels; the text of a figure is then as large as that of the page
 

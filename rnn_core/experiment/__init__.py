@@ -9,6 +9,7 @@ from rnn_core.experiment.evaluation import DirectPart, Evaluation, evaluate, los
 from rnn_core.experiment.measures import (
     ASKED,
     COLUMNS,
+    ONE_RECURRENCE,
     SATURATED_BELOW,
     SOLVED_AT,
     SPECTRA,
@@ -16,6 +17,7 @@ from rnn_core.experiment.measures import (
     SURVIVES,
     Request,
     Spectra,
+    as_one_layer,
     growth_of,
     measure_spectra,
     norms_of_last_step,
@@ -24,7 +26,7 @@ from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, registe
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
-from rnn_core.experiment.settings import RANGES, Experiment, axes
+from rnn_core.experiment.settings import OF_MATRIX, RANGES, WITHOUT_MATRIX, Experiment, axes
 
 __all__ = [
     "ASKED",
@@ -32,6 +34,8 @@ __all__ = [
     "DirectPart",
     "Evaluation",
     "Experiment",
+    "OF_MATRIX",
+    "ONE_RECURRENCE",
     "OWN_CELLS",
     "OwnCell",
     "Problem",
@@ -45,7 +49,9 @@ __all__ = [
     "SPECTRUM",
     "SURVIVES",
     "Spectra",
+    "WITHOUT_MATRIX",
     "Watcher",
+    "as_one_layer",
     "axes",
     "evaluate",
     "growth_of",

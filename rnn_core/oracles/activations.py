@@ -1,9 +1,9 @@
 """The activations of the oracles: each twice, side by side, for torch's autograd and for complex numbers a + i b with b tiny.
 
-*Why not one formula for both.* The imaginary part of phi(a + i b) is b phi'(a) only of an analytic formula: abs() is not, so
-branches are chosen by the real part. torch differentiates each operation by a rule of its own, and some rules cancel: expm1 has
-the derivative result + 1, of which nothing is left in the tail, so that elu and selu are 100 % wrong there; torch.tanh has
-1 - h². Each form below is written so that neither the value nor the derivative cancels in its arithmetic.
+*Why not one formula for both.* The imaginary part of phi(a + i b) is b phi'(a) only of an analytic formula. The modulus
+is not, so branches are chosen by the real part. For autograd, each operation of torch has a rule of its own, and some rules cancel.
+That of expm1 is result + 1, of which nothing is left in the tail: elu and selu would be 100 % wrong there. That of tanh is 1 - h². Each
+form below is written so that neither the value nor the derivative cancels in its arithmetic.
 
 Both forms are accurate in both tails, as long as phi'(a), or b phi'(a), is a normal number. At a kink they take PyTorch's
 subgradient. Nothing is shared with ``rnn_core.activations``. To add an activation, add a row to ``ACTIVATIONS``.
@@ -131,14 +131,24 @@ def gelu(z: np.ndarray) -> np.ndarray:
 # ---- both forms, side by side ------------------------------------------------------------------------------------------
 
 
+def size(a: Tensor) -> Tensor:
+    """|a|. The second derivative of torch's own loads its compiler, and with it pandas."""
+    return a.sign() * a
+
+
+def tensor_softsign(a: Tensor) -> Tensor:
+    """a / (1 + |a|)."""
+    return a / (1 + size(a))
+
+
 def tensor_sigmoid(a: Tensor) -> Tensor:
     """torch differentiates its own as s (1 - s), which cancels where s is near 1: above a = 1 it is written out."""
-    return torch.where(a > 1, 1 / (1 + torch.exp(-a.abs())), torch.sigmoid(a))
+    return torch.where(a > 1, 1 / (1 + torch.exp(-size(a))), torch.sigmoid(a))
 
 
 def tensor_tanh(a: Tensor) -> Tensor:
     """torch differentiates its own as 1 - h²: at |a| = 19 that is 0 in float64, not 1.3e-16. Above 1 it is written out."""
-    return torch.where(a.abs() > 1, a.sign() * (2 / (1 + torch.exp(-2 * a.abs())) - 1), torch.tanh(a))
+    return torch.where(size(a) > 1, a.sign() * (2 / (1 + torch.exp(-2 * size(a))) - 1), torch.tanh(a))
 
 
 def tensor_gelu(a: Tensor) -> Tensor:
@@ -160,7 +170,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": Activation(tensor_gelu, gelu),
     "silu": Activation(functional.silu, silu),
     "softplus": Activation(tensor_softplus, softplus),
-    "softsign": Activation(functional.softsign, softsign),
+    "softsign": Activation(tensor_softsign, softsign),
     "hard_tanh": Activation(functional.hardtanh, hard_tanh, piecewise_linear=True),
     "sigmoid": Activation(tensor_sigmoid, sigmoid),
     "tanh": Activation(tensor_tanh, tanh),

@@ -8,15 +8,14 @@ All entries of a parameter are perturbed in one pass, each in a copy of the netw
 H).
 
 *Range.* Two things keep the method valid over many steps, and neither uses a derivative. The real part of every copy is
-put back on the unperturbed trajectory after each step, for what it differs by is of order h². And as L' is linear in
-the direction of the perturbation, an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of
-two kept apart.
+put back on the unperturbed trajectory after each step, for what it differs by is of order h². L' is linear in the direction of the
+perturbation. So an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of two kept apart.
 
 *Limits*, each of which raises ``OutOfRange``: a state that is not finite; a result whose largest entry is no normal
 float64; an imaginary part above 1e-8 of max(1, |a|) in front of a curved activation, even with h = 2^-600 (h is made
-smaller as long as that helps); an imaginary part that one step takes below 1e-290 or rounds to zero (every unit
-saturated: tanh at |a| > 310), unless what has been summed up before is at least 1e40 times as large. Entries that are
-far below the largest of their parameter or step are accurate relative to that one.
+smaller as long as that helps); an imaginary part that one step takes below 1e-290 or rounds to zero, as where every unit is
+saturated (tanh at |a| > 310). That last one is no limit if what has been summed up before is at least 1e40 times as large. Entries
+that are far below the largest of their parameter or step are accurate relative to that one.
 """
 
 from __future__ import annotations
@@ -91,17 +90,20 @@ class _Weights:
         Products of real and imaginary parts are written out: a complex BLAS may form (re + im)(re + im) - …, which loses the
         tiny part beside the large one.
         """
-        W, b = self.values[f"weight_{kind}"], self.values.get(f"bias_{kind}")
-        W = W if kind == "ih" else self.matrix(W)
-        flat = a.reshape(-1, a.shape[-1])
-        out = combine(flat.real @ W.T, flat.imag @ W.T).reshape(*a.shape[:-1], -1)
+        W, b = self.values.get(f"weight_{kind}"), self.values.get(f"bias_{kind}")
+        if W is None:  # a cell without W_hh
+            out = np.zeros((*a.shape[:-1], len(self.values["weight_ih"])), dtype=np.complex128)
+        else:
+            W = W if kind == "ih" else self.matrix(W)
+            flat = a.reshape(-1, a.shape[-1])
+            out = combine(flat.real @ W.T, flat.imag @ W.T).reshape(*a.shape[:-1], -1)
         if b is not None:
             out += b
         if self.name not in (f"weight_{kind}", f"bias_{kind}"):
             return out
         copies = np.arange(len(self.rows))
         out = np.array(np.broadcast_to(out, (len(copies), *out.shape[-2:])))
-        if self.name == "weight_hh":  # an entry may stand at several places of W_hh
+        if W is not None and self.name == "weight_hh":  # an entry may stand at several places of W_hh
             changed = np.broadcast_to(a, (len(copies), *a.shape[-2:])) @ self._changes(W).swapaxes(1, 2)
             perturbed: np.ndarray = out + 1j * self.size[:, None, None] * changed
             return perturbed
@@ -524,12 +526,14 @@ def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndar
     rows, H = row.gates * grad_hidden.shape[2], grad_hidden.shape[2]
     expected = {
         "weight_ih": (rows, x.shape[2]),
-        "weight_hh": row.weights(row.gates, H),
         "bias_ih": (rows,),
         "bias_hh": (rows,),
         **dict.fromkeys(row.own, (H,)),
     }
-    for name in {"weight_ih", "weight_hh", *row.own, *params}:
+    recurrent = row.weights(row.gates, H)
+    if recurrent is not None:
+        expected["weight_hh"] = recurrent
+    for name in {*(expected.keys() - {"bias_ih", "bias_hh"}), *params}:
         if name not in params or params[name].shape != choose("parameter", name, expected):
             shape = params[name].shape if name in params else "missing"
             raise ValueError(f"parameter {name}: {shape}, expected {expected.get(name)}")

@@ -30,7 +30,7 @@ LAYERS = {
     "study/tools": {"numpy", "scipy", "threadpoolctl", "rnn_core", "study"},
     "study/job": {"threadpoolctl", "study"},
     "study/runs": {"numpy", "pyarrow", "rnn_core", "torch", "study"},
-    "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study"},
+    "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "rnn_core", "study"},
     "figures": {*DRAWING, "rnn_core", "study"},
     "config_guard": {"snakemake", "study"},
     "draw_figures": {"study"},

@@ -16,6 +16,7 @@ import pandas as pd
 
 from tests.page import (
     second_opinion_cliff,
+    second_opinion_depth,
     second_opinion_memory,
     second_opinion_spectra,
     second_opinion_start,
@@ -577,6 +578,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
 ASKED = [
     "clipping",
     "omega",
+    "flossing",
     "truncation",
     "optimizer",
     "learning_rate",
@@ -585,7 +587,19 @@ ASKED = [
     "initializer",
     "activation",
 ]
-CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru", "slstm"]
+CELL_ORDER = [
+    "vanilla",
+    "residual",
+    "gru",
+    "gru_reset_before",
+    "lstm",
+    "indrnn",
+    "antisymmetric",
+    "lru",
+    "slstm",
+    "layer_norm",
+    "mingru",
+]
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:
@@ -696,6 +710,7 @@ KINDS: dict[str, Kind] = {
     **second_opinion_success.KINDS,
     **second_opinion_cliff.KINDS,
     **second_opinion_memory.KINDS,
+    **second_opinion_depth.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),

@@ -15,6 +15,7 @@ from yaml import safe_load
 
 import rnn_core as rc
 from rnn_core import bptt, initializers
+from rnn_core.bptt import stack
 from rnn_core.experiment.measures import prediction
 from study import plan as planning
 from study.config import approval
@@ -186,6 +187,8 @@ TRAINED = SMALL | {"task": ["input_mean"], "loss_at": ["last"]}
         TRAINED | {"updates": [3], "clipping": ["none", "norm:1.0"]},
         TRAINED | {"updates": [5], "trace_every": [2], "truncation": [2]},
         TRAINED | {"updates": [3], "clipping": ["signal:1.0"]},
+        SMALL | {"layers": [1, 3], "loss_at": ["every"]},
+        TRAINED | {"layers": [2, 4], "updates": [3], "truncation": [2], "cell": ["vanilla", "lstm"]},
     ],
 )
 def test_counted_work_is_what_the_engine_does(
@@ -201,8 +204,10 @@ def test_counted_work_is_what_the_engine_does(
 
         return counted
 
-    monkeypatch.setattr(bptt, "run_forward", counting("step", bptt.run_forward, lambda a: len(a[2])))
-    monkeypatch.setattr(bptt, "backward", counting("step", bptt.backward, lambda a: len(a[0].x)))
+    forward, backward = bptt.run_forward, bptt.backward
+    monkeypatch.setattr(stack, "run_forward", counting("step", forward, lambda a: len(a[2])))
+    for module in (bptt, stack):
+        monkeypatch.setattr(module, "backward", counting("step", backward, lambda a: len(a[0].x)))
     monkeypatch.setattr(
         prediction, "fixed_point", counting("theory", prediction.fixed_point, lambda a: not a[0].homogeneous)
     )
@@ -212,11 +217,11 @@ def test_counted_work_is_what_the_engine_does(
     monkeypatch.setattr(initializers, "_sigma_max", singular)  # of the matrix whose eigenvalues are asked for, too
     experiments = [rc.Experiment(**settings) for settings in Block("s", "all", {}, grid, 2).runs()]
     for _, result in rc.run_many(experiments) if shared else [(e, rc.run(e)) for e in experiments]:
-        made["row"] += len(result.traces["t"])
+        made["row"] += len(result.traces["t"]) + len(result.layers.get("t", ()))
         made["update"] += len(result.updates["update"])
         made["kept"] += 1
     counted = work(grid, seeds=2, shared=shared)
-    draws = 2 * 5**3 * max(model.GATES[cell] for cell in grid.get("cell", ["vanilla"]))
+    draws = 2 * 5**3 * max(model.GATES[cell] for cell in grid.get("cell", ["vanilla"])) * max(grid.get("layers", [1]))
     assert {kind: counted[kind] for kind in ("row", "update", "kept", "theory")} == {kind: made[kind] for kind in ("row", "update", "kept", "theory")}  # fmt: skip
     assert steps_of(counted) == made["step"]
     assert counted["cubed"] == draws + made["cubed"]
@@ -237,6 +242,21 @@ def test_omega_costs_more_than_a_backward_pass() -> None:
     """A plan that does not know of Ω says half of the time."""
     steps = {alpha: steps_of(work(TRAINED | {"updates": [10], "omega": [alpha]})) for alpha in (0.0, 4.0)}
     assert steps[4.0] == pytest.approx(steps[0.0] + 1.6 * (8 + 4) * 10)
+
+
+def test_flossing_is_counted_once_a_network() -> None:
+    """A plan that does not know of flossing says a tenth of the time, or counts it for every way to train."""
+    grid = SMALL | {"flossing": [0, 40], "flossing_exponents": [2, 4]}
+    seconds = [model.flossing_seconds(Block("s", "all", {}, g, 3)) for g in (SMALL, grid, grid | {"clipping": ["none", "norm:1.0"], "learning_rate": [0.1, 0.2]})]  # fmt: skip
+    assert seconds[0] == 0.0 and seconds[1] == seconds[2] > 3 * 2 * 40 * 8 * model.FLOSSING_STEP
+    twice = model.flossing_seconds(Block("s", "all", {}, grid | {"spectral_radius": [0.5, 1.5]}, 3))
+    assert twice == pytest.approx(2.0 * seconds[1])
+    block = Block("s", "all", {}, grid, 3)
+    without = Block("s", "all", {}, grid | {"flossing": [0, 0]}, 3)
+    asked: dict[str, Any] = {"gate": {"checked_runs_per_job": 1}}
+    assert model.block_cost(block, asked).seconds == pytest.approx(
+        model.block_cost(without, asked).seconds + seconds[1]
+    )
 
 
 def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> None:

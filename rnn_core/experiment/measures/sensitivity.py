@@ -20,8 +20,8 @@ from rnn_core.theory import memory_sensitivity
 
 ASKED_BY = "parameter_sensitivity"
 PROBES = 4  # error signals, each of which takes a backward pass
-_NONE = "not asked for; a user's own cell; sequences of several lengths"
-_NO_LAW = "not asked for; another cell than indrnn with φ = identity, another task than white_noise, or ρ of 1 and more"
+_NONE = "not asked for; a user's own cell or one without W_hh; sequences of several lengths"
+_NO_LAW = "not asked for; another cell than indrnn with φ = identity, several layers, another task than white_noise, or ρ of 1 and more"
 
 SENSITIVITY = (
     Column(
@@ -48,7 +48,7 @@ def sensitivity_columns(
         return {}
     nan = math.nan
     measured = last = nan
-    if not problem.cell.opaque and evaluation.ends is None:
+    if not problem.cell.opaque and problem.cell.has_matrix and evaluation.ends is None:
         measured, last = log10_sensitivity(problem, evaluation), float(hidden_rms[-1])
     derivative, state = _law(problem) if _has_law(problem.experiment) else (nan, nan)
     return {
@@ -73,7 +73,8 @@ def log10_sensitivity(problem: Problem, evaluation: Evaluation) -> float:
 
 def _has_law(experiment: Experiment) -> bool:
     """Whether the units are linear recurrences with inputs whose correlation is known."""
-    return experiment.cell == "indrnn" and experiment.activation == "identity" and experiment.task == "white_noise"
+    alone = experiment.cell == "indrnn" and experiment.layers == 1  # states of a layer below are no white inputs
+    return alone and experiment.activation == "identity" and experiment.task == "white_noise"
 
 
 def _law(problem: Problem) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_core import theory
 from rnn_core.arrays import to_numpy
-from rnn_core.columns import OWN_CELL, Column
+from rnn_core.columns import NO_MATRIX, Column
 from rnn_core.experiment.evaluation import evaluate
 from rnn_core.experiment.measures.growth import norms_of_last_step
 from rnn_core.experiment.measures.states import measure_states
@@ -24,12 +24,13 @@ from rnn_core.experiment.settings import Experiment
 from rnn_core.scaling import LN10
 from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
+from rnn_core.theory import SURVIVES
 
-SURVIVES = 0.01  # a direction survives that keeps so much of what the best one keeps
+ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers has several that feed each other"
 _UNASKED = "the config has no key spectra"
 
 _MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
-_NO_MATRIX = f"{_UNASKED}, more than {_MOST_UNITS} units, or {OWN_CELL}"
+_NO_NORMALITY = f"{_UNASKED}, more than {_MOST_UNITS} units, {NO_MATRIX}"
 
 SPECTRUM = (
     Column("update", "integer", "updates", "Updates made before: 0, the network as it was drawn"),
@@ -74,13 +75,13 @@ SPECTRA = (
     Column("henrici", "number", "1",
            "Departure of W_hh from a normal matrix: √(‖W‖²_F − Σ|λ_i|²)/‖W‖_F, 0 for a normal one, 0.7071 for a wide Gaussian one; of a gated cell W is"
            " the candidate's",
-           null=_NO_MATRIX),
+           null=_NO_NORMALITY),
     Column("numerical_radius", "number", "1", "Numerical radius r of that matrix, max |v* W v| over unit vectors: ‖W^k‖ is at most 2 r^k",
-           null=_NO_MATRIX),
+           null=_NO_NORMALITY),
     Column("peak_growth", "number", "1",
            f"max_k ‖W^k‖/ρ^k over k up to {theory.nonnormal.POWERS}: how much a linear network's gradient grows on the way beside its growth in the end; 1 for a normal matrix",
-           null=_NO_MATRIX),
-    Column("peak_growth_lag", "integer", "steps", "The k of peak_growth", null=_NO_MATRIX),
+           null=_NO_NORMALITY),
+    Column("peak_growth_lag", "integer", "steps", "The k of peak_growth", null=_NO_NORMALITY),
 )  # fmt: skip
 
 
@@ -120,24 +121,30 @@ def measure_spectra(
     Args:
         data: the sequences of a task that is not generated.
         memory_budget: in bytes, for the states of one batch: see ``forward``.
+
+    Raises:
+        ValueError: the experiment has several layers.
     """
     problem = prepare(experiment, data)
+    if problem.layers > 1:
+        raise ValueError(f"layers: {problem.layers} is not allowed with spectra; {ONE_RECURRENCE}")
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
         evaluation = evaluate(problem, problem.params, *problem.batch(0), 0, memory_budget)
         tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)
         states = measure_states(problem.cell, tape, ends)
         windows = states.windows or [theory.settled_window(states.hidden_rms)] * tape.x.shape[1]
-        found = [
+        of_samples = [
             _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
             for b in range(min(request.samples, tape.x.shape[1]))
         ]
-    return Spectra({**_summary(found), **_of_matrix(problem)}, _table(found))
+    return Spectra({**_summary(of_samples), **_of_matrix(problem)}, _table(of_samples))
 
 
 def _of_matrix(problem: Problem) -> dict[str, Any]:
     """How far W_hh is from normal; of a gated cell its candidate's block."""
     nothing = {"henrici": math.nan, "numerical_radius": math.nan, "peak_growth": math.nan, "peak_growth_lag": None}
-    if "candidate" not in problem.cell.gates or problem.experiment.hidden_size > _MOST_UNITS:
+    cell = problem.cell
+    if "candidate" not in cell.gates or not cell.has_matrix or problem.experiment.hidden_size > _MOST_UNITS:
         return nothing
     W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
     block = np.split(W, len(problem.cell.gates))[problem.cell.gates.index("candidate")]
@@ -198,19 +205,13 @@ def _summary(samples: list[_Sample]) -> dict[str, Any]:
     return summary | {
         "spectra_lag": lag,
         "log10_condition_number": _mean(_difference(v[0], v[-1]) / LN10 for v in values),
-        "surviving_directions": _mean(_surviving(v) for v in values),
+        "surviving_directions": _mean(theory.surviving_directions(v) for v in values),
     }
 
 
 def _difference(first: float, second: float) -> float:
     """ln of their ratio; nan where both are zero."""
     return math.nan if first == second == -math.inf else float(first - second)
-
-
-def _surviving(values: np.ndarray) -> float:
-    if math.isnan(values[0]):
-        return math.nan
-    return float((values > values[0] + math.log(SURVIVES)).sum()) if values[0] > -math.inf else 0.0
 
 
 def _mean(values: Any) -> float:

@@ -58,9 +58,9 @@ def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
     rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
     rows = rows.drop_duplicates(["run_key", "lag"]).dropna()
-    found = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
+    medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
     keep = ("panel", "left_out", "fewer", "across", "sequence_length")
-    return found.assign(**{name: first[name] for name in keep}, networks=len(runs))
+    return medians.assign(**{name: first[name] for name in keep}, networks=len(runs))
 
 
 # ---- facts

@@ -167,8 +167,8 @@ def _power_sentences(data: pd.DataFrame) -> list[str]:
 
 def _power(rows: pd.DataFrame) -> str:
     """Sensitivity as a power of 1 − ρ near 1, with its interval over seeds, and the law's."""
-    found, law = powers(rows, SENSITIVITY), powers(rows, PREDICTED[SENSITIVITY])
-    average = statistics.mean(found[np.isfinite(found)])
+    measured, law = powers(rows, SENSITIVITY), powers(rows, PREDICTED[SENSITIVITY])
+    average = statistics.mean(measured[np.isfinite(measured)])
     if not np.isfinite(average.value):
         return ""
     said = marked(number(average.value, 3), "sensitivity_power", average.value, **_where(rows))

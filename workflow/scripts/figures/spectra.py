@@ -201,10 +201,10 @@ def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
     runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length",)]
     size = int(sizes.iloc[0]) if sizes.nunique() == 1 else 0
-    found = [
+    kinds = [
         _Survivor(chosen, rows, size, int(runs["spectra_lag"].max())) for chosen, rows in measures.grouped(runs, axes)
     ]
-    return sorted((each for each in found if each.seeds), key=lambda each: each.mean.value)
+    return sorted((each for each in kinds if each.seeds), key=lambda each: each.mean.value)
 
 
 def _title(survivors: list[_Survivor]) -> str:

@@ -65,10 +65,10 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data = data[data["success"].notna()].assign(line=lambda runs: _lines(tables.study, runs))
     groups = data.groupby(["panel", "line", "sequence_length"], observed=True, sort=True)
     rows = [_row(rows, tables.study.trained_parts[rows["part"].iloc[0]]) for _, rows in groups]
-    found = pd.DataFrame(rows)
+    placed = pd.DataFrame(rows)
     for name in ("panel", "line"):
-        found[name] = pd.Categorical(found[name], data[name].cat.categories, ordered=True).remove_unused_categories()
-    return found.assign(left_out=data["left_out"].iloc[0]).sort_values(
+        placed[name] = pd.Categorical(placed[name], data[name].cat.categories, ordered=True).remove_unused_categories()
+    return placed.assign(left_out=data["left_out"].iloc[0]).sort_values(
         ["panel", "line", "sequence_length"], ignore_index=True
     )
 

@@ -19,7 +19,7 @@ from study.settings import axis_defaults
 # What the theory of a run depends on; the seeds are averaged over.
 SETTING = (
     "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono",
-    "hidden_size", "input_scale", "task", "input_correlation",
+    "flossing", "hidden_size", "input_scale", "task", "input_correlation",
 )  # fmt: skip
 MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here
 UNITS = 4000  # that are sampled: half of what a notebook gets, and still more exact than networks of a hundred units can tell
@@ -32,25 +32,29 @@ TOGETHER = 5.0  # predicted seconds of one job, about
 
 def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
     """Every setting with a dynamic theory, sweep by sweep, with ``sweep`` and ``seeds``; none if there are more than ``MOST``."""
-    found: list[Settings] = []
+    settings: list[Settings] = []
     defaults = axis_defaults()
     for sweep, described in config["sweeps"].items():
+        if 1 not in as_list(described["grid"].get("layers", 1)):  # the states of a layer below are no white inputs
+            continue
         values = [as_list(described["grid"].get(axis, defaults[axis])) for axis in SETTING]
         for point in itertools.product(*values):
             setting = dict(zip(SETTING, point, strict=True))
             if setting["weight_scale"] is not None:
                 setting["spectral_radius"] = None  # as in the run
             if has_theory(setting):
-                found.append({"sweep": sweep, "seeds": described["seeds"], **setting})
-                if len(found) > MOST:
+                settings.append({"sweep": sweep, "seeds": described["seeds"], **setting})
+                if len(settings) > MOST:
                     return []
-    return found
+    return settings
 
 
 def has_theory(setting: Mapping[str, Any]) -> bool:
-    """Whether the theory covers it: an own cell of the engine other than vanilla, Gaussian weights, white inputs."""
+    """Whether the theory covers it: an own cell of the engine other than vanilla, Gaussian weights as drawn, white inputs."""
     known = setting["cell"] in CELLS and setting["cell"] != "vanilla" and setting["initializer"] == "gaussian"
-    known = known and CELLS[setting["cell"]].outer_products  # else W_hh is made of fewer numbers, and is no such matrix
+    known = (
+        known and not setting["flossing"] and CELLS[setting["cell"]].outer_products
+    )  # else W_hh is made of fewer numbers, and is no such matrix
     white = (
         setting["task"] in GENERATED and GENERATED[setting["task"]].white_inputs and not setting["input_correlation"]
     )

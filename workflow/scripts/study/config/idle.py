@@ -12,7 +12,7 @@ from rnn_core.tasks.sequences import DIGITS_MISSED
 from study.own_cells.described import name_of, own_cells
 from study.plan import as_list
 from study.settings import axis_defaults, steps_of
-from study.tables.columns import ASKED_FOR
+from study.tables.columns import ASKED_FOR, has_several_layers
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
 # Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
@@ -39,6 +39,8 @@ def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
     for key in ASKED_FOR.values():
         if key in config["figures"] and key not in config:
             yield f"figures: {key} shows nothing without the key {key}"
+    if "depth_time" in config["figures"] and not has_several_layers(config):
+        yield "figures: depth_time shows nothing without a sweep with layers above 1"
 
 
 def longest_of(grid: Mapping[str, Any]) -> int:
@@ -77,6 +79,9 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
     for every in grid.get("trace_every", []):
         if every > updates:
             yield f"{where}.trace_every: {every} is more than the {updates} updates; only the first and the last update are traced"
+    for every in grid.get("record_every", []):
+        if every > updates:
+            yield f"{where}.record_every: {every} is more than the {updates} updates; only the first and the last have a row"
     for every in grid.get("validate_every", []):
         if every is not None and every > updates:
             yield f"{where}.validate_every: {every} is more than the {updates} updates; the held-out sequences are looked at once, at the end"

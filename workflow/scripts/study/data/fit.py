@@ -34,6 +34,7 @@ class Fit:
         yield from self._loss_at()
         yield from self._inputs()
         yield from self._classes()
+        yield from self._constant_targets()
         yield from self._range()
         yield from self._success()
 
@@ -103,6 +104,18 @@ class Fit:
             yield (
                 f"{self.where}.task: {self.task!r} has one class alone, {self.data.classes[0]!r}, so there is nothing to train for; "
                 "give it another target, or leave updates out"
+            )
+
+    def _constant_targets(self) -> Iterator[str]:
+        if self.data.classes is not None or max(self._values("updates")) == 0:
+            return
+        every = self.data.loss_at == "every" and self.data.mask is not None
+        targets = self.data.targets[self.data.mask] if every else self.data.targets
+        targets = targets.reshape(-1, targets.shape[-1])
+        if (targets == targets[0]).all():
+            yield (
+                f"{self.where}.task: {self.task!r} has the same target everywhere, {', '.join(f'{value:g}' for value in targets[0])}, so there is nothing to "
+                "train for; give it another target, or leave updates out"
             )
 
     def _success(self) -> Iterator[str]:

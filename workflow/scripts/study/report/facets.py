@@ -18,20 +18,8 @@ from study.settings import described_axes
 
 MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
-HUE_FIRST = (
-    "initializer",
-    "cell",
-    "dtype",
-    "residual_step",
-    "residual_leak",
-    "layer_norm_step",
-    "layer_norm_leak",
-    "antisymmetric_step",
-    "antisymmetric_diffusion",
-    "hidden_size",
-    "input_scale",
-    "activation",
-)
+OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
+HUE_FIRST = ("initializer", "cell", "dtype", *OF_ONE_CELL, "hidden_size", "layers", "input_scale", "activation")
 
 
 def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | None:

@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from rnn_core import formats
-from rnn_core.columns import OWN_CELL
-from rnn_core.experiment import COLUMNS, SPECTRA, SPECTRUM
+from rnn_core.columns import NO_MATRIX, OWN_CELL
+from rnn_core.experiment import COLUMNS, OF_MATRIX, SPECTRA, SPECTRUM
+from study.plan import values_of
 from study.settings import described_axes
 from study.wide import SETTING, sampled_settings
 
@@ -57,7 +58,10 @@ def _settings() -> tuple[Column, ...]:
             axis["unit"],
             axis["meaning"],
             "; ".join(
-                [*([f"not set: {axis['unset']}"] if axis["unset"] else []), *([OWN_CELL] if axis["built_in"] else [])]
+                [
+                    *([f"not set: {axis['unset']}"] if axis["unset"] else []),
+                    *([NO_MATRIX if name in OF_MATRIX else OWN_CELL] if axis["built_in"] else []),
+                ]
             ),
         )
         for name, axis in described_axes().items()
@@ -65,6 +69,7 @@ def _settings() -> tuple[Column, ...]:
 
 
 _TRACES, _UPDATES, _SPECTRA = _measured(COLUMNS["traces"]), _measured(COLUMNS["updates"]), _measured(SPECTRUM)
+_LAYERS = _measured(COLUMNS["layers"])
 _MEASURED = (
     *_measured(COLUMNS["runs"]),
     *_measured(SPECTRA),
@@ -122,7 +127,7 @@ _CHECKS = (
         _FLOAT,
         "1",
         "Spectral radius",
-        null=f"weight_scale scales W_hh, or it stays as drawn; {OWN_CELL}",
+        null=f"weight_scale scales W_hh, or it stays as drawn; {NO_MATRIX}",
     ),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
@@ -198,9 +203,11 @@ _CLIFF = (
 
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 ASKED_FOR = {"spectra": "spectra", "cliff": "cliff"}  # table -> the key of a config without which there is none
+LAYERS = "layers"  # the table of a study in which some run has several layers
 THEORY = "theory"  # the table of a study with settings that have a dynamic theory
 MEANING = {
-    "traces": "Gradient norm at every time step: run × recorded update × t",
+    "traces": "Gradient norm at every time step: run × recorded update × t; of several layers that of the last, which the readout reads",
+    "layers": "The same of every layer: run × recorded update × layer × t. Only of a study in which a sweep has `layers` above 1",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
     "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its lengths. Only of a study that has such cells, with Gaussian weights and white inputs",
@@ -214,7 +221,17 @@ MEANING = {
 def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The tables of a study with this config."""
     asked = (table for table, key in ASKED_FOR.items() if key in config)
-    return (*TABLES, *asked, *([THEORY] if sampled_settings(config) else []))
+    return (
+        *TABLES,
+        *asked,
+        *([LAYERS] if has_several_layers(config) else []),
+        *([THEORY] if sampled_settings(config) else []),
+    )
+
+
+def has_several_layers(config: Mapping[str, Any]) -> bool:
+    """Whether any run of a study has more than one layer."""
+    return any((layers or 1) > 1 for layers in values_of(config, "layers"))
 
 
 @cache
@@ -230,7 +247,8 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return _CLIFF
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
-    return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}[table])
+    of_runs = {"traces": _TRACES, "layers": _LAYERS, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}
+    return (_SWEEP, _KEY, *of_runs[table])
 
 
 def schema_of(table: str) -> pa.Schema:

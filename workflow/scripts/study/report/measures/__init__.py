@@ -9,6 +9,7 @@ from study.report.measures.comparisons import REFERENCE, Comparison, comparisons
 from study.report.measures.outcomes import outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
+    LINEAR_MATRICES,
     OF_THE_FORMULA,
     Critical,
     critical,
@@ -43,6 +44,7 @@ from study.report.measures.selection import (
 )
 
 __all__ = [
+    "LINEAR_MATRICES",
     "NETWORK",
     "NOT_COMPARED",
     "NUMBERS",

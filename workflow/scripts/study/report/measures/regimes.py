@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rnn_core import CELLS
 from rnn_core.theory import REGIMES
 from study.report import statistics
 from study.report.measures.selection import scale_of, symbol_of
@@ -109,8 +110,8 @@ def theory_critical(runs: pd.DataFrame) -> Critical | None:
     """Where theory turns, over the networks of one kind; None where no theory says so, or where the rows are of several kinds.
 
     It is the column ``critical_radius_predicted``, a root and no crossing of the radii tried: infinite if theory never turns, 0 if it grows
-    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero: the column is then the law at rest,
-    and inputs move these cells away from there. The column is a ρ: of a weight scale it is where the prediction crosses zero.
+    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero. The column is then the law
+    at rest, and inputs move these cells away from there. The column is a ρ: of a weight scale it is where the prediction crosses zero.
     """
     if turning_theory(runs) == "dynamic mean field":
         return critical(runs, "dynamic_rate")
@@ -140,6 +141,9 @@ def turning_theory(runs: pd.DataFrame) -> str:
         return "linear law"
     return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
 
+
+# By cell, what the linear law's ρ is of, where that is not the recurrent matrix: captions say it.
+LINEAR_MATRICES = {name: cell.linear_matrix for name, cell in CELLS.items() if cell.linear_matrix}
 
 # Cells whose step back at rest is ½ I + ¼ φ′(0) W, or φ′(0)²: captions print the formula of no other.
 OF_THE_FORMULA = ("gru", "gru_reset_before", "lstm")

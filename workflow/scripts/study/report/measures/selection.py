@@ -15,23 +15,29 @@ TRAINING = tuple(name for name, axis in described_axes().items() if axis["traini
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 OF_CELLS = [name for name, axis in described_axes().items() if axis["cells"]]  # settings that only some cells have
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "seed"]
-SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
-NUMBERS = (
-    *SCALES,
-    "residual_step",
-    "residual_leak",
-    "layer_norm_step",
-    "layer_norm_leak",
-    "forget_bias",
-    "chrono",
-    "antisymmetric_step",
-    "antisymmetric_diffusion",
-    "input_scale",
+NETWORK = [
+    "cell",
+    "activation",
+    *OF_CELLS,
+    "initializer",
+    "flossing",
+    "flossing_exponents",
     "hidden_size",
-    "batch_size",
-    "sequence_length",
-)
+    "layers",
+    "seed",
+]
+SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
+
+
+def _numbers() -> tuple[str, ...]:
+    """Settings of a start that are numbers: a figure may be set out along them. Of two with as many values the first one counts."""
+    of_start = [name for name, axis in described_axes().items() if axis["kind"] in ("number", "integer")]
+    of_start = [name for name in of_start if name not in TRAINING and name not in NOT_COMPARED]
+    sizes = ("input_scale", "hidden_size", "batch_size", "sequence_length")
+    return tuple(dict.fromkeys([*SCALES, *(name for name in of_start if name in OF_CELLS), *sizes, *of_start]))
+
+
+NUMBERS = _numbers()
 
 
 def settings() -> list[str]:
