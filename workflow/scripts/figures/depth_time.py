@@ -23,7 +23,6 @@ NOTHING = drawing.Nothing(
     "Add a sweep with layers: [1, 4] and loss_at: last.",
 )
 MOST_LAGS = 120  # columns of a heat map
-MOST_SAID = 6  # panels that get a sentence each
 LINES = 8  # of equal size in a panel, about
 COLOURS = "RdBu_r"  # as on the map of radii and lengths: blue vanishing, red exploding
 LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$ (decades)"
@@ -106,15 +105,13 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     told = _least_in_time(factors)
     title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
-    said = [_sentence(data, panel, decades) for panel, decades in list(factors.items())[:MOST_SAID]]
-    apart = _layers_apart(factors)
-    answer = [_sentence(data, told, factors[told]) if told else "", apart]
+    said = [*(_sentences(data, told, factors[told]) if told else ()), _range(data, factors), _layers_apart(factors)]
     shown = [
         *(["panels"] if len(factors) > 1 else []),
         *(["networks"] if data.groupby(["panel", "layer", "lag"], observed=True).size().max() > 1 else []),
         *(["missing"] if _medians(data)["decades"].isna().any() else []),
     ]
-    return drawing.facts(title, alt, [*said, apart, facets.left_out(data)], shown, answer=answer)
+    return drawing.facts(title, alt, [*said, facets.left_out(data)], shown, answer=said)
 
 
 def _factors(rows: pd.DataFrame) -> pd.DataFrame:
@@ -177,20 +174,32 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
 
 
-def _sentence(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> str:
+def _sentences(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> list[str]:
     """The factors of a panel; near the loss with the interval over networks."""
-    if decades.empty:
-        return ""
     where, average = _where(data, panel), statistics.mean(decades["near"].to_numpy())
     low, high = (number(10.0**end, 3) for end in (average.low, average.high))
     interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
     near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     last, first = (_factor(float(decades[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
     begin = f"With {panel}, a layer" if data["panel"].nunique() > 1 else "A layer"
-    return (
-        f"{begin} down multiplies the gradient by {near}{interval} at the last step and by {far} at the first; a step back multiplies it by "
-        f"{last} in the last layer and by {first} in the first."
-    )
+    return [
+        f"{begin} down is a factor of {near}{interval} at the last step, and of {far} at the first.",
+        f"There a step back is a factor of {last} in the last layer, and of {first} in the first.",
+    ]
+
+
+def _range(data: pd.DataFrame, factors: dict[str, pd.DataFrame]) -> str:
+    """Between what the factors of a layer lie over all panels."""
+    means = {panel: decades.mean() for panel, decades in factors.items() if len(decades)}
+    if len(means) < 2:
+        return ""
+    spans = []
+    for name in ("near", "far"):
+        in_order = sorted((float(mean[name]), panel) for panel, mean in means.items())
+        ends = in_order[0], in_order[-1]
+        low, high = (_factor(mean, f"depth_factor_{name}", **_where(data, panel)) for mean, panel in ends)
+        spans.append(f"{low} to {high}")
+    return f"Over all kinds of network, a layer down is a factor of {spans[0]} at the last step, and of {spans[1]} at the first."
 
 
 def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
@@ -206,7 +215,8 @@ def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
     if not apart:
         return "A step back does not clearly differ between the first layer and the last."
     ways = {"larger" if float(gaps[panel].mean()) > 0.0 else "smaller" for panel in apart}
-    where = f" for {few(apart)}" if len(factors) > 1 else ""
+    everywhere = " in every kind of network" if len(apart) == len(factors) else f" for {few(apart)}"
+    where = everywhere if len(factors) > 1 else ""
     return (
         f"The factor of a step back is clearly {listed(sorted(ways), 'or')} in the first layer than in the last{where}."
     )
