@@ -159,14 +159,23 @@ def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> 
     return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
 
 
+def _judged(factors: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
+    """(by seed and (panel, what), decades that depth may change: ``near``, ``far``, and ``gap`` between the first and the last layer in a step
+    back; the p value of each, all of them judged together)."""
+    columns: dict[tuple[str, str], pd.Series] = {}
+    for panel, decades in factors.items():
+        columns |= {(panel, end): decades[end] for end in ("near", "far")} | {
+            (panel, "gap"): decades["first"] - decades["last"]
+        }
+    table = pd.concat(columns, axis=1).dropna(axis=1, how="all")
+    return table, dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
+
+
 def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
-    """In words what depth clearly does at both ends of the sequence, all panels and both ends judged together."""
-    table = pd.concat(
-        {(name, end): decades[end] for name, decades in factors.items() for end in ("near", "far")}, axis=1
-    )
+    """In words what depth clearly does at both ends of the sequence."""
+    table, p = _judged(factors)
     if table[panel, "near"].count() < statistics.FEWEST_SEEDS:
         return "Too few seeds to tell what depth does"
-    p = dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
     signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
     if not signs[0]:
         return "Depth has no clear effect near the loss"
@@ -204,14 +213,13 @@ def _range(data: pd.DataFrame, factors: dict[str, pd.DataFrame]) -> str:
 
 def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
     """Whether a step back does the same in the first layer as in the last, all panels judged together."""
-    gaps = pd.concat({panel: decades["first"] - decades["last"] for panel, decades in factors.items()}, axis=1)
-    gaps = gaps.dropna(axis=1, how="all")
-    if gaps.empty:
+    table, p = _judged(factors)
+    gaps = {panel: table[panel, what] for panel, what in table if what == "gap"}
+    if not gaps:
         return ""
-    if len(gaps) < statistics.FEWEST_SEEDS:
+    if len(table) < statistics.FEWEST_SEEDS:
         return "Whether time does the same in the first layer as in the last, too few seeds tell."
-    p = statistics.familywise(gaps.to_numpy())
-    apart = [str(panel) for panel, each in zip(gaps, p, strict=True) if each < statistics.LEVEL]
+    apart = [str(panel) for panel in gaps if p[panel, "gap"] < statistics.LEVEL]
     if not apart:
         return "A step back does not clearly differ between the first layer and the last."
     ways = {"larger" if float(gaps[panel].mean()) > 0.0 else "smaller" for panel in apart}
