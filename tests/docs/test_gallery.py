@@ -29,26 +29,38 @@ def gallery() -> ModuleType:
     return module
 
 
-def lines(pictures: bool) -> list[str]:
-    """Paragraphs of the page, or the alternative texts of its pictures; not the questions, which are the studies' own."""
+SECTIONS = {
+    re.findall("Config: `(.*)`", text)[0]: text
+    for text in re.split(r"(?m)^(?=## )", PAGE.read_text(encoding="utf-8"))[1:]
+}
+# Written before alternative texts and success rates had short sentences. Whoever writes one anew takes it from here.
+NOT_YET_ANEW = {"config.yaml", "studies/cells.yaml", "studies/remedies.yaml", "studies/pascanu_2013.yaml"}
+
+
+def lines(section: str, pictures: bool) -> list[str]:
+    """Paragraphs of a section, or the alternative texts of its pictures."""
     found = [
         re.sub(r"^!\[(.*)\]\(images.*\)$", r"\1", line)
-        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        for line in section.splitlines()
         if line.startswith("![") == pictures
     ]
-    return [line for line in found if line and not line.startswith("#") and "?" not in line]
+    return [line for line in found if line and not line.startswith("#")]
 
 
-def test_its_sentences_can_be_read_in_one_breath() -> None:
-    """A sentence about success in three panels had eighty words."""
-    long = [each for line in lines(False) for each in sentences_of(line) if count_words(each) > MOST_WORDS]
-    assert lines(False) and not long, long
-
-
-def test_what_a_screen_reader_says_has_short_sentences() -> None:
-    """An alternative text listed twelve panels by their settings in one sentence of 140 words."""
-    long = [each for line in lines(True) for each in sentences_of(line) if len(each.split()) > MOST_SPOKEN]
-    assert lines(True) and not long, long
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, marks=pytest.mark.xfail(strict=True)) if config in NOT_YET_ANEW else config
+        for config in SECTIONS
+    ],
+)
+def test_its_sentences_can_be_read_in_one_breath(config: str) -> None:
+    """A sentence about success in three panels had eighty words, and an alternative text of twelve panels had 140."""
+    said, spoken = lines(SECTIONS[config], False), lines(SECTIONS[config], True)
+    assert said and spoken
+    long = [each for line in said for each in sentences_of(line) if count_words(each) > MOST_WORDS]
+    long += [each for line in spoken for each in sentences_of(line) if len(each.split()) > MOST_SPOKEN]
+    assert not long, long
 
 
 def test_one_study_is_written_anew_and_the_others_stay(
