@@ -131,6 +131,19 @@ def test_growth_of_the_last_layer_follows_the_linear_law() -> None:
     assert rc.run(experiment)["growth_rate"] == pytest.approx(math.log(0.9), abs=1e-10)
 
 
+@pytest.mark.parametrize("layers", [2, 4])
+def test_mean_field_holds_in_the_last_layer(layers: int) -> None:
+    """It takes the inputs of the first layer, whose states are larger: their rates differ by a tenth."""
+    deep = rc.Experiment(
+        layers=layers, initializer="orthogonal", spectral_radius=1.1, sequence_length=200, hidden_size=128
+    )
+    rate, predicted = (
+        np.mean([rc.run(replace(deep, seed=s))[name] for s in range(3)]) for name in ("growth_rate", "mean_field_rate")
+    )
+    shallow = rc.run(replace(deep, layers=1))["mean_field_rate"]
+    assert rate == pytest.approx(predicted, abs=0.02) and abs(rate - shallow) > 0.08
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
