@@ -91,6 +91,13 @@ def test_the_page_says_how_many_succeed(make_study: Any) -> None:
         in said
     )
     assert "Success takes between 100 and 800 updates, half of the time at most 300." in said
+    three = " ".join(
+        map(plain, make_study(runs({"none": {10: 1}, "norm:1.0": {10: 2}, "norm:0.1": {10: 0}}, seeds=2)).study.answer)
+    )
+    assert (
+        "On temporal_order, so many runs succeed within 1000 updates: 1 of 2 with no clipping (9 % to 91 %); 2 of 2 with norm:1.0 "
+        in three
+    )
     none = " ".join(map(plain, make_study(runs({"none": {10: 0}}, seeds=2)).study.answer))
     assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
 
