@@ -163,6 +163,22 @@ def test_many_lines_have_a_short_headline_and_a_sentence_each(make_study: Any) -
     assert facts["answer"][0] in facts["claims"] and len(facts["answer"]) > 4
 
 
+def test_lines_without_success_are_named_apart(make_study: Any) -> None:
+    """ "With no clipping, no clipping and Ω weight = 4, norm:1.0 and norm:1.0 and Ω weight = 4, no run succeeds" is read three times."""
+    none = [
+        run for omega in (0.0, 4.0) for run in runs({"none": {10: 0}, "norm:1.0": {10: 0, 20: 0}}, seeds=2, omega=omega)
+    ]
+    _, facts, _ = show(success_rate, make_study(none))
+    assert plain(facts["title"]) == "0 of 12 runs succeed."
+    assert not any(plain(claim).startswith("No run succeeds") for claim in facts["claims"])
+    one = none + runs({"norm:0.5": {10: 1}}, seeds=2, omega=0.0)
+    _, facts, _ = show(success_rate, make_study(one))
+    assert (
+        "No run succeeds with these: no clipping; no clipping and Ω weight = 4; norm:1.0; norm:1.0 and Ω weight = 4."
+        in map(plain, facts["claims"])
+    )
+
+
 def test_runs_without_a_threshold_of_success_show_nothing(make_study: Any) -> None:
     """Runs that were asked for no success count as failures."""
     plain_runs = [{**ASKED, "success_below": None, "seed": seed} for seed in range(2)]
