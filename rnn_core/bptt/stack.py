@@ -74,10 +74,10 @@ def back_through_stack(tapes: list[Tape], grad_hidden: GradHidden, **options: An
         grad_hidden: as ``backward`` takes it.
         options: ``window`` and ``signal_threshold`` of ``backward``. They act on every layer.
     """
-    of_layers: list[Gradients] = []
+    gradients: list[Gradients] = []
     for tape in reversed(tapes):
-        of_layers.append(backward(tape, of_layers[-1].x if of_layers else grad_hidden, **options))
-    return of_layers[::-1]
+        gradients.append(backward(tape, gradients[-1].x if gradients else grad_hidden, **options))
+    return gradients[::-1]
 
 
 def stack_gradients(gradients: list[Gradients]) -> dict[str, Array | Scaled]:

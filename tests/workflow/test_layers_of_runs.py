@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from study.runs.runner import BlockRunner, finish
 from study.runs.verification import Sample, verified
 from study.screen.progress import Record
 from study.tables.columns import TABLES, tables_of
-from tests.support.study_project import ROOT
+from tests.support.study_project import ROOT, copy, kept_runs
 
 GRID: dict[str, list[Any]] = {
     "layers": [1, 2, 4], "cell": ["vanilla", "lstm"], "task": ["input_mean"], "updates": [0, 2], "hidden_size": [5], "sequence_length": [7],
@@ -189,7 +188,7 @@ def test_costs_grow_with_layers() -> None:
     """A plan counts one layer for four."""
 
     def block(layers: list[int]) -> Block:
-        return Block("sweep", "all", {}, copy.deepcopy(GRID) | {"layers": layers, "hidden_size": [32]}, 2)
+        return Block("sweep", "all", {}, GRID | {"layers": layers, "hidden_size": [32]}, 2)
 
     one, four = (model.block_work(block([L])) for L in (1, 4))
     assert four["fast_step"] >= 4 * one["fast_step"] and four["fast_flop"] > 4 * one["fast_flop"]
@@ -198,3 +197,37 @@ def test_costs_grow_with_layers() -> None:
     config: dict[str, Any] = {}
     assert model.largest_run_mb(block([4]), config) == pytest.approx(4 * model.largest_run_mb(block([1]), config))
     assert math.isfinite(model.block_cost(block([4]), config).seconds)
+
+
+# ---- a whole study ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.workflow
+def test_a_study_of_stacks_is_whole(tmp_path: Path) -> None:
+    """The table of every layer is not gathered, or trained stacks have no rows; a grown axis makes old runs again."""
+    project = copy(tmp_path)
+    grid = {
+        "task": "input_mean", "layers": [1, 2], "cell": ["vanilla", "gru"], "sequence_length": 9, "hidden_size": 6, "batch_size": 4, "updates": 3,
+        "trace_every": 2, "clipping": ["none", "norm:0.1"], "loss_at": "last",
+    }  # fmt: skip
+    config = project.config() | {"study": "stacks", "figures": ["depth_time", "engine_checks"]}
+    config["sweeps"] = {"deep": {"seeds": 2, "jobs_over": ["cell"], "grid": grid}}
+    for key in ("sequences", "traces"):
+        config.pop(key)
+    study = project.write_config("stacks", config)
+    project.snakemake(*study)
+    runs, layers, traces = (project.table(name, "stacks") for name in ("runs", "layers", "traces"))
+    assert len(runs) == 16 and runs["layers"].value_counts().to_dict() == {1: 8, 2: 8}
+    assert len(layers) == (8 + 2 * 8) * 2 * 9 and len(traces) == 16 * 2 * 9
+    last = layers.merge(runs[["run_key", "layers"]]).query("layer == layers")
+    order = ["run_key", "update", "t"]
+    np.testing.assert_array_equal(
+        last.sort_values(order)["log10_grad_norm"], traces.sort_values(order)["log10_grad_norm"]
+    )
+    assert (project.table("checks", "stacks")["relative_error"] < 1e-10).all()
+    assert runs["verified_error"].notna().any()
+    kept = kept_runs(tmp_path / "results" / "stacks" / "cache")
+    grid["layers"] = [1, 2, 3]
+    project.snakemake(*project.write_config("stacks", config))
+    again = kept_runs(tmp_path / "results" / "stacks" / "cache")
+    assert len(project.table("runs", "stacks")) == 24 and kept.items() <= again.items()

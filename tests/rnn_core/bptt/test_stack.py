@@ -349,3 +349,18 @@ def test_the_check_holds_beyond_range(rho: float, T: int) -> None:
 def test_what_is_not_given_is_told() -> None:
     with pytest.raises(ValueError, match="memory_budget: 1000 is not allowed with layers: 2; what goes from layer"):
         rc.run(rc.Experiment(layers=2), memory_budget=1000)
+
+
+@pytest.mark.parametrize("cell", ["vanilla", "lstm", "slstm"])
+def test_torch_arrays_go_through_a_stack(cell: str) -> None:
+    """What goes from layer to layer changes its library, or an exponent is lost on the way."""
+    problem = problem_of(cell)
+    x, target = problem.batch(0)
+    params = {name: torch.tensor(value) for name, value in problem.params.items()}
+    expected = rc.evaluate(problem, problem.params, x, target)
+    evaluation = rc.evaluate(problem, params, torch.tensor(x), torch.tensor(target))
+    for ours, theirs in zip(expected.layers, evaluation.layers, strict=True):
+        assert isinstance(theirs.gradients.hidden, torch.Tensor)
+        assert worst_step("hidden", ours.gradients.hidden, theirs.gradients.hidden.numpy()).relative < 1e-12
+    for name, gradient in expected.param_grads.items():
+        assert relative_error(gradient, evaluation.param_grads[name].numpy()) < 1e-12, name

@@ -23,7 +23,6 @@ NOTHING = drawing.Nothing(
     "Add a sweep with layers: [1, 4] and loss_at: last.",
 )
 MOST_LAGS = 120  # columns of a heat map
-MOST_SAID = 6  # panels that get a sentence each
 LINES = 8  # of equal size in a panel, about
 COLOURS = "RdBu_r"  # as on the map of radii and lengths: blue vanishing, red exploding
 LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$ (decades)"
@@ -61,14 +60,14 @@ def _with_other_losses(tables: reader.Tables, runs: pd.DataFrame) -> set[str]:
     """Runs on sequences of a file of which some end before the last step, so that another step has a loss, too."""
     keys = pa.array(runs.loc[runs["data"].notna(), "run_key"], pa.string())
     wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
-    others: set[str] = set()
+    several: set[str] = set()
     for piece in (
         tables.pieces("traces", ["run_key"], wanted & (pc.field("log10_immediate_norm") > -math.inf))
         if len(keys)
         else ()
     ):
-        others |= set(piece["run_key"])
-    return others
+        several |= set(piece["run_key"])
+    return several
 
 
 def _deepest(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
@@ -106,15 +105,13 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     told = _least_in_time(factors)
     title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
-    said = [_sentence(data, panel, of_panel) for panel, of_panel in list(factors.items())[:MOST_SAID]]
-    apart = _layers_apart(factors)
-    answer = [_sentence(data, told, factors[told]) if told else "", apart]
+    said = [*(_sentences(data, told, factors[told]) if told else ()), _range(data, factors), _layers_apart(factors)]
     shown = [
         *(["panels"] if len(factors) > 1 else []),
         *(["networks"] if data.groupby(["panel", "layer", "lag"], observed=True).size().max() > 1 else []),
         *(["missing"] if _medians(data)["decades"].isna().any() else []),
     ]
-    return drawing.facts(title, alt, [*said, apart, facets.left_out(data)], shown, answer=answer)
+    return drawing.facts(title, alt, [*said, facets.left_out(data)], shown, answer=said)
 
 
 def _factors(rows: pd.DataFrame) -> pd.DataFrame:
@@ -127,12 +124,12 @@ def _factors(rows: pd.DataFrame) -> pd.DataFrame:
     middle = (T - 1) // 2
     table = rows.pivot_table(index="seed", columns=["layer", "lag"], values="decades", dropna=False)
     with np.errstate(invalid="ignore"):
-        of_runs = pd.DataFrame(
+        decades = pd.DataFrame(
             {name: (table[1, lag] - table[L, lag]) / (L - 1) for name, lag in (("near", 0), ("far", T - 1))}
         )
         for name, layer in (("last", L), ("first", 1)):
-            of_runs[name] = (table[layer, T - 1] - table[layer, middle]) / (T - 1 - middle)
-    return of_runs.replace([np.inf, -np.inf], np.nan).dropna()
+            decades[name] = (table[layer, T - 1] - table[layer, middle]) / (T - 1 - middle)
+    return decades.replace([np.inf, -np.inf], np.nan).dropna()
 
 
 def _where(data: pd.DataFrame, panel: str) -> dict[str, Any]:
@@ -147,7 +144,7 @@ def _factor(decades: float, kind: str, **where: Any) -> str:
 
 def _least_in_time(factors: dict[str, pd.DataFrame]) -> str:
     """The panel in which a step back does least, so that depth shows; empty where no size could be followed."""
-    known = {panel: of_panel for panel, of_panel in factors.items() if len(of_panel)}
+    known = {panel: decades for panel, decades in factors.items() if len(decades)}
     return min(known, key=lambda panel: abs(float(known[panel]["last"].mean())), default="")
 
 
@@ -155,21 +152,30 @@ def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> 
     """What a layer down does near the loss and far from it; as a finding only where chance does not do it."""
     if not panel:
         return "No gradient of a stack of layers keeps a size that could be followed."
-    where, of_panel = _where(data, panel), factors[panel]
-    near, far = (_factor(float(of_panel[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    where, decades = _where(data, panel), factors[panel]
+    near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     text = f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first"
     named = f"{text} ({facets.inside(panel)})"
     return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
 
 
+def _judged(factors: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
+    """(by seed and (panel, what), decades that depth may change: ``near``, ``far``, and ``gap`` between the first and the last layer in a step
+    back; the p value of each, all of them judged together)."""
+    columns: dict[tuple[str, str], pd.Series] = {}
+    for panel, decades in factors.items():
+        columns |= {(panel, end): decades[end] for end in ("near", "far")} | {
+            (panel, "gap"): decades["first"] - decades["last"]
+        }
+    table = pd.concat(columns, axis=1).dropna(axis=1, how="all")
+    return table, dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
+
+
 def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
-    """In words what depth clearly does at both ends of the sequence, all panels and both ends judged together."""
-    table = pd.concat(
-        {(name, end): of_panel[end] for name, of_panel in factors.items() for end in ("near", "far")}, axis=1
-    )
+    """In words what depth clearly does at both ends of the sequence."""
+    table, p = _judged(factors)
     if table[panel, "near"].count() < statistics.FEWEST_SEEDS:
         return "Too few seeds to tell what depth does"
-    p = dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
     signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
     if not signs[0]:
         return "Depth has no clear effect near the loss"
@@ -177,36 +183,48 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
 
 
-def _sentence(data: pd.DataFrame, panel: str, of_panel: pd.DataFrame) -> str:
+def _sentences(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> list[str]:
     """The factors of a panel; near the loss with the interval over networks."""
-    if of_panel.empty:
-        return ""
-    where, average = _where(data, panel), statistics.mean(of_panel["near"].to_numpy())
+    where, average = _where(data, panel), statistics.mean(decades["near"].to_numpy())
     low, high = (number(10.0**end, 3) for end in (average.low, average.high))
     interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
-    near, far = (_factor(float(of_panel[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
-    last, first = (_factor(float(of_panel[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
+    near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    last, first = (_factor(float(decades[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
     begin = f"With {panel}, a layer" if data["panel"].nunique() > 1 else "A layer"
-    return (
-        f"{begin} down multiplies the gradient by {near}{interval} at the last step and by {far} at the first; a step back multiplies it by "
-        f"{last} in the last layer and by {first} in the first."
-    )
+    return [
+        f"{begin} down is a factor of {near}{interval} at the last step, and of {far} at the first.",
+        f"There a step back is a factor of {last} in the last layer, and of {first} in the first.",
+    ]
+
+
+def _range(data: pd.DataFrame, factors: dict[str, pd.DataFrame]) -> str:
+    """Between what the factors of a layer lie over all panels."""
+    means = {panel: decades.mean() for panel, decades in factors.items() if len(decades)}
+    if len(means) < 2:
+        return ""
+    spans = []
+    for name in ("near", "far"):
+        in_order = sorted((float(mean[name]), panel) for panel, mean in means.items())
+        ends = in_order[0], in_order[-1]
+        low, high = (_factor(mean, f"depth_factor_{name}", **_where(data, panel)) for mean, panel in ends)
+        spans.append(f"{low} to {high}")
+    return f"Over all kinds of network, a layer down is a factor of {spans[0]} at the last step, and of {spans[1]} at the first."
 
 
 def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
     """Whether a step back does the same in the first layer as in the last, all panels judged together."""
-    gaps = pd.concat({panel: of_panel["first"] - of_panel["last"] for panel, of_panel in factors.items()}, axis=1)
-    gaps = gaps.dropna(axis=1, how="all")
-    if gaps.empty:
+    table, p = _judged(factors)
+    gaps = {panel: table[panel, what] for panel, what in table if what == "gap"}
+    if not gaps:
         return ""
-    if len(gaps) < statistics.FEWEST_SEEDS:
+    if len(table) < statistics.FEWEST_SEEDS:
         return "Whether time does the same in the first layer as in the last, too few seeds tell."
-    p = statistics.familywise(gaps.to_numpy())
-    apart = [str(panel) for panel, each in zip(gaps, p, strict=True) if each < statistics.LEVEL]
+    apart = [str(panel) for panel in gaps if p[panel, "gap"] < statistics.LEVEL]
     if not apart:
         return "A step back does not clearly differ between the first layer and the last."
     ways = {"larger" if float(gaps[panel].mean()) > 0.0 else "smaller" for panel in apart}
-    where = f" for {few(apart)}" if len(factors) > 1 else ""
+    everywhere = " in every kind of network" if len(apart) == len(factors) else f" for {few(apart)}"
+    where = everywhere if len(factors) > 1 else ""
     return (
         f"The factor of a step back is clearly {listed(sorted(ways), 'or')} in the first layer than in the last{where}."
     )
