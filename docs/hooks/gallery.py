@@ -106,7 +106,7 @@ def main(only: Sequence[str] = ()) -> None:
         "",
     ]
     written = {config_file: write(config_file) for config_file in only or STUDIES}
-    sections = [line for config_file in STUDIES for line in {**kept, **written}[config_file]]
+    sections = [line for config_file in STUDIES for line in {**kept, **written}.get(config_file, [])]
     PAGE.write_text("\n".join([*introduction, *sections]).rstrip() + "\n", encoding="utf-8")
 
 

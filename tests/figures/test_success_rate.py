@@ -91,6 +91,13 @@ def test_the_page_says_how_many_succeed(make_study: Any) -> None:
         in said
     )
     assert "Success takes between 100 and 800 updates, half of the time at most 300." in said
+    three = " ".join(
+        map(plain, make_study(runs({"none": {10: 1}, "norm:1.0": {10: 2}, "norm:0.1": {10: 0}}, seeds=2)).study.answer)
+    )
+    assert (
+        "On temporal_order, so many runs succeed within 1000 updates: 1 of 2 with no clipping (9 % to 91 %); 2 of 2 with norm:1.0 "
+        in three
+    )
     none = " ".join(map(plain, make_study(runs({"none": {10: 0}}, seeds=2)).study.answer))
     assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
 
@@ -154,6 +161,22 @@ def test_many_lines_have_a_short_headline_and_a_sentence_each(make_study: Any) -
         > 0
     )
     assert facts["answer"][0] in facts["claims"] and len(facts["answer"]) > 4
+
+
+def test_lines_without_success_are_named_apart(make_study: Any) -> None:
+    """ "With no clipping, no clipping and Ω weight = 4, norm:1.0 and norm:1.0 and Ω weight = 4, no run succeeds" is read three times."""
+    none = [
+        run for omega in (0.0, 4.0) for run in runs({"none": {10: 0}, "norm:1.0": {10: 0, 20: 0}}, seeds=2, omega=omega)
+    ]
+    _, facts, _ = show(success_rate, make_study(none))
+    assert plain(facts["title"]) == "0 of 12 runs succeed."
+    assert not any(plain(claim).startswith("No run succeeds") for claim in facts["claims"])
+    one = none + runs({"norm:0.5": {10: 1}}, seeds=2, omega=0.0)
+    _, facts, _ = show(success_rate, make_study(one))
+    assert (
+        "No run succeeds with these: no clipping; no clipping and Ω weight = 4; norm:1.0; norm:1.0 and Ω weight = 4."
+        in map(plain, facts["claims"])
+    )
 
 
 def test_runs_without_a_threshold_of_success_show_nothing(make_study: Any) -> None:

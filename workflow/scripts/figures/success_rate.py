@@ -228,8 +228,13 @@ def _by_line(data: pd.DataFrame) -> list[str]:
         else:
             what = f"{'a run succeeds up to this T' if several else 'so many runs succeed'}: {'; '.join(_some(items))}"
         said.append(capital(f"{start}{what}.") + none)
-    if never:
-        said.append(capital(f"{'' if never == [ALL_RUNS] else f'with {few(never, 4)}, '}no run succeeds."))
+    if never and said:  # where none succeeds at all, the headline says it
+        these = (
+            f"with {listed(never)}"
+            if len(never) < 3 and not any(" and " in line for line in never)
+            else f"with these: {'; '.join(_some(never))}"
+        )
+        said.append(f"No run succeeds {these}.")
     return said
 
 

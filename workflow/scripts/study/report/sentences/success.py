@@ -8,7 +8,9 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import at_value, bracketed, interval_words, task_of, where_of
-from study.report.words import few, marked, marked_count, named, number, percent
+from study.report.words import few, marked, marked_count, named, number, percent, spelled
+
+MOST_LISTED = 6
 
 
 def success_sentence(part: measures.Part) -> str:
@@ -17,9 +19,20 @@ def success_sentence(part: measures.Part) -> str:
     if runs.empty:
         return ""
     values = [each for each in part.columns if len(at_value(runs, part.column, each))] if part.column else [None]
-    counts = [_count(part, at_value(runs, part.column, value), value, first=i == 0) for i, value in enumerate(values)]
+    counts = [
+        _count(part, at_value(runs, part.column, value), value, first=i == 0 and len(values) < 3)
+        for i, value in enumerate(values)
+    ]
     budget = int(runs["updates"].max())
-    text = f"On {task_of(part)}, {few(counts, 5)}, within {marked_count(budget, 'setting', axis='updates')} updates."
+    within = f"within {marked_count(budget, 'setting', axis='updates')} updates"
+    text = f"On {task_of(part)}, {few(counts)}, {within}."
+    if len(counts) > 2:  # of so many, a list is easier to read
+        some = (
+            counts
+            if len(counts) <= MOST_LISTED
+            else [*counts[: MOST_LISTED - 1], f"{spelled(len(counts) - MOST_LISTED + 1)} more"]
+        )
+        text = f"On {task_of(part)}, so many runs succeed {within}: {'; '.join(some)}."
     took = runs.loc[runs["success"].astype(bool), "updates_to_success"].astype(float)
     if took.empty:
         return f"{text} More updates might change that."
