@@ -59,7 +59,7 @@ plan: $(VENV)/run.stamp ## what the study (CONFIG=config.yaml) will take: runs, 
 rates: $(VENV)/run.stamp ## measure the rates of the cost model again (after the engine became faster)
 	$(TOOL).measure_rates
 
-docs: $(VENV)/run.stamp ## write the config schema, docs/settings.md and docs/tables.md from the code
+docs: $(VENV)/run.stamp ## write the config schema and the pages of settings, choices, tables, cells and papers from the code
 	$(TOOL).write_docs
 
 site: $(VENV)/dev.stamp ## build the documentation into site/; a broken link, reference or formula is an error

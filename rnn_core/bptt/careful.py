@@ -39,7 +39,7 @@ def careful_step(cell: Cell, params: Params, saved: Any, signal: Signal) -> Step
         log_norm=np.array([[log_norm(part, e) for part, e in total.values()]]),
         exponent=np.array([[*(e for _, e in total.values()), common]]),
         sent=Signal.sum_of([Layer(step.sent, step.exponent) for step in steps]),
-        log_norm_samples=_log_norms_of_samples(cell.state_names[0], steps) if len(steps) > 1 else None,
+        log_norm_samples=_log_norms_of_samples(cell.measured[-1], steps) if len(steps) > 1 else None,
         careful=True,
     )
 

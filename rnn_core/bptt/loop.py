@@ -59,8 +59,9 @@ def back_through_time(
 
 def step_back(cell: Cell, params: Params, segment: Segment, t: int, dstate: State) -> tuple[State, Array, Array, State]:
     """The total dL/dstate_t, du_t, dv_t and what the state before receives, by step t of ``segment``."""
+    after = {name: part[t + 1] for name, part in segment.states.items()} if cell.opaque else None
     try:
-        return cell.back(params, segment.saved[t], dstate)
+        return cell.back(params, segment.saved[t], dstate, after)
     except BadStep as bad:
         raise at_step(cell, segment.start + t, bad) from bad.__cause__
 
@@ -79,7 +80,8 @@ def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, expo
     if tape.cell.opaque:
         return tape.cell.parameter_gradients(tape.params, list(segment.saved), dv, exponent)
     x = swap(tape.x[segment.start : segment.stop])
-    sums = {"weight_ih": sum_over_time(du, exponent, x), "weight_hh": recurrent_sum(tape, segment, dv, exponent)}
+    with_x = exponent if tape.x_exponent is None else exponent + tape.x_exponent[segment.start : segment.stop]
+    sums = {"weight_ih": sum_over_time(du, with_x, x), "weight_hh": recurrent_sum(tape, segment, dv, exponent)}
     if "bias_ih" in tape.params:
         sums["bias_ih"] = sum_over_time(du, exponent)
     if "bias_hh" in tape.params:

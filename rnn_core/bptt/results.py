@@ -14,6 +14,7 @@ from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
 from rnn_core.bptt.weights import Totals, WeightShares, weight_shares
+from rnn_core.choices import ByName, no_such_attribute, no_such_name
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
 from rnn_core.quantiles import LEVELS, EntryQuantiles, entry_quantiles
@@ -33,6 +34,59 @@ LARGEST_PIECE = 2**16  # entries that are looked at together
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class GoingBack:
+    """Of the gradient that goes back through time, step by step.
+
+    Attributes:
+        log_norm: ln of its norm over the batch, float64 (T,).
+        find_samples, find_lost, find_quantiles: compute ``log_norm_samples`` and so on when they are first asked for.
+    """
+
+    log_norm: np.ndarray
+    find_samples: Callable[[], np.ndarray]
+    find_lost: Callable[[], dict[str, np.ndarray]]
+    find_quantiles: Callable[[], EntryQuantiles]
+
+    @cached_property
+    def log_norm_samples(self) -> np.ndarray:
+        """ln of the norm of each sample, (T, B)."""
+        return self.find_samples()
+
+    @cached_property
+    def lost(self) -> dict[str, np.ndarray]:
+        """What narrower formats would lose of its entries, each (T,)."""
+        return self.find_lost()
+
+    @cached_property
+    def entry_quantiles(self) -> EntryQuantiles:
+        """How large its entries are."""
+        return self.find_quantiles()
+
+    @classmethod
+    def of_two(cls, output: GoingBack, memory: GoingBack) -> GoingBack:
+        """Of an output and of a memory: norms of both together; entries of the memory, and of the output where those are all zero."""
+        zero = np.isneginf(memory.log_norm)
+
+        def lost() -> dict[str, np.ndarray]:
+            return {name: np.where(zero, output.lost[name], own) for name, own in memory.lost.items()}
+
+        def quantiles() -> EntryQuantiles:
+            a, b = output.entry_quantiles, memory.entry_quantiles
+            return EntryQuantiles(b.levels, np.where(zero[:, None], a.log2, b.log2), np.where(zero, a.zero, b.zero))
+
+        def samples() -> np.ndarray:
+            return _joint(output.log_norm_samples, memory.log_norm_samples)
+
+        return cls(_joint(output.log_norm, memory.log_norm), samples, lost, quantiles)
+
+
+def _joint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """ln √(e^{2a} + e^{2b})."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(0.5 * np.logaddexp(2.0 * a, 2.0 * b))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Gradients:
     """Gradients of L, summed over the batch. Plain floats where they fit, ``Scaled`` where they do not.
 
@@ -47,10 +101,11 @@ class Gradients:
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
         log_norms: ln ‖dL/d(part)_t‖ of every part of the state by its name, each as ``log_norm``, which is that of the first.
         parts: dL/d(part)_t by name, each (T, B, …), found when it is asked for; ``hidden`` is the first.
-        careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
-            too far apart for one exponent, or were not finite.
+        careful_steps: how many of the T steps were taken layer by layer, which is slow. Their entries of one sample lay too far
+            apart for one exponent, or were not finite.
         find_lost, find_log_norm_samples, find_weight_shares, find_entry_quantiles: compute ``lost`` and so on when they are first asked
             for. Until then gradients hold on to their tape.
+        find_going_back: ``going_back`` of a state whose first part acts on no later step.
         find_totals: dL/dstate_t of all steps as the engine keeps them, with their exponents.
         find_alone: one sample by itself, as its tape and gradients.
 
@@ -73,6 +128,7 @@ class Gradients:
     find_weight_shares: Callable[[tuple[str, ...]], WeightShares] = lambda names: _unknown("weight_shares")
     find_entry_quantiles: Callable[[], EntryQuantiles] = lambda: _unknown("entry_quantiles")
     find_totals: Callable[[], Iterable[Totals]] = lambda: _unknown("find_totals")
+    find_going_back: Callable[[], GoingBack] | None = None
     find_alone: Callable[[int], tuple[Tape, Gradients]] = lambda sample: _unknown("find_alone")
 
     @cached_property
@@ -87,8 +143,8 @@ class Gradients:
     def log_norm_samples(self) -> np.ndarray:
         """ln ‖dL/dh_t^(b)‖ of each sample over its units, float64 (T, B); -inf where it is exactly zero.
 
-        A sample far below the largest of its step is right too, as far as the backward pass holds it: with NumPy always, with
-        torch down to the smallest number of the dtype. Found when it is asked for, as ``lost`` is.
+        A sample far below the largest of its step is right too: with NumPy always, with torch down to the smallest number of the
+        dtype. Found when it is asked for, as ``lost`` is.
         """
         return self.find_log_norm_samples()
 
@@ -118,6 +174,22 @@ class Gradients:
         Found when it is asked for, as ``weight_shares`` is.
         """
         return self.find_entry_quantiles()
+
+    @cached_property
+    def going_back(self) -> GoingBack:
+        """How large the gradient is that goes back through time.
+
+        It is that of h_t. In a state of a user's own, h_t may be an output that acts on no later step. Then it is that of h_t and of the
+        first part that does, together.
+        """
+        if self.find_going_back is not None:
+            return self.find_going_back()
+        return GoingBack(self.log_norm, lambda: self.log_norm_samples, lambda: self.lost, lambda: self.entry_quantiles)
+
+    def __getattr__(self, name: str) -> Any:
+        own = vars(self)
+        places = {f"{of}[{{!r}}]": list(own.get(of, ())) for of in ("params", "state")}
+        raise no_such_attribute("Gradients", name, {"{}": list(own), **places})
 
     def __repr__(self) -> str:
         """Sizes, shapes, and between what the norms of dL/dh_t lie."""
@@ -176,6 +248,8 @@ class _Parts(Mapping[str, Any]):
         self._arrays: dict[str, Any] = arrays
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._arrays:
+            raise no_such_name(name, self._arrays)
         if isinstance(self._arrays[name], _Later):
             self._arrays[name] = self._arrays[name].find()
         return self._arrays[name]
@@ -225,15 +299,16 @@ class Results:
         tape, names = back.tape, back.tape.cell.state_names
         T, B = tape.x.shape[:2]
         self._keeps, self._tape, self._main = back.keeps, tape, names[0]
+        self._looked_at = tape.cell.measured
         self._once_more, self._alone = once_more, alone
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
-        self._sums: dict[str, Array | Scaled] = {}
-        # by step: ln ‖dL/dh_t^(b)‖, where one exponent does not hold its entries
+        self._sums: dict[str, Array | Scaled] = ByName()
+        # by step: ln of the norm of every sample, of the last part that is looked at, where one exponent does not hold its entries
         self._samples: dict[int, np.ndarray] = {}
         self._careful = 0
-        self._lost: list[dict[str, np.ndarray]] = []
-        self._log_norm_samples: list[np.ndarray] = []
+        self._lost: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in self._looked_at}
+        self._log_norm_samples: dict[str, list[np.ndarray]] = {name: [] for name in self._looked_at}
         self.kept = {name: empty_like(tape.x, (T, rows, B)) for name, rows in back.rows.items()} if back.keeps else {}
 
     def add_direct_part(self, start: int, log_norm: np.ndarray) -> None:
@@ -255,28 +330,37 @@ class Results:
             for name, share in shares.items():
                 self._sums[name] = add(self._sums[name], share) if name in self._sums else share
             if not self._keeps:  # now or never
-                self._look(start + part.start, taken.columns[self._main][part])
+                self._look(start + part.start, {name: taken.columns[name][part] for name in self._looked_at})
 
-    def _look(self, start: int, columns: Array) -> None:
+    def _look(self, start: int, parts: dict[str, Array]) -> None:
         """Notes what is wanted of dL/dh_t, (steps, H, B), where it is not kept."""
-        exponent = self._exponent[self._main][start : start + columns.shape[0]]
-        self._lost.append(lost_fractions(columns, exponent))
-        self._log_norm_samples.append(_log_norms_of_samples(columns, exponent, self._samples, start))
+        for name, columns in parts.items():
+            exponent = self._exponent[name][start : start + columns.shape[0]]
+            self._lost[name].append(lost_fractions(columns, exponent))
+            norms = _log_norms_of_samples(columns, exponent, self._known_samples(name), start)
+            self._log_norm_samples[name].append(norms)
         self._samples.clear()
+
+    def _known_samples(self, name: str) -> dict[int, np.ndarray]:
+        return self._samples if name == self._looked_at[-1] else {}
+
+    def _find_lost(self, name: str) -> dict[str, np.ndarray]:
+        if self._keeps:
+            return _lost_of(self.kept[name], self._exponent[name])
+        return _one_after_another(self._lost[name][::-1])
+
+    def _find_samples(self, name: str) -> np.ndarray:
+        if self._keeps:
+            return _log_norms_of_samples(self.kept[name], self._exponent[name], self._known_samples(name))
+        return np.concatenate(self._log_norm_samples[name][::-1])
 
     def gradients(self, signal: Signal) -> Gradients:
         """All results; ``signal`` is what the state before the first step receives."""
         kept = {name: _Later(cache(partial(self._public, name))) for name in self._exponent}
-        if self._keeps:
-            hidden = (self.kept[self._main], self._exponent[self._main])
-            find_lost, find_samples = partial(_lost_of, *hidden), partial(_log_norms_of_samples, *hidden, self._samples)
-        else:
-            find_lost = partial(_one_after_another, self._lost[::-1])
-            find_samples = partial(np.concatenate, self._log_norm_samples[::-1])
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
         find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
         names = self._tape.cell.state_names
-        state = {name: self._tape.shaped(name, value) for name, value in signal.gradients().items()}
+        state = ByName({name: self._tape.shaped(name, value) for name, value in signal.gradients().items()})
         for name, share in self._tape.cell.start_gradients(self._tape.params, state).items():
             self._sums[name] = add(self._sums[name], share)
         return Gradients(
@@ -288,16 +372,29 @@ class Results:
             log_norm_immediate=self._log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self._log_norm.get("cell"),
-            log_norms={name: self._log_norm[name] for name in names},
+            log_norms=ByName({name: self._log_norm[name] for name in names}),
             parts=_Parts({name: kept[name] for name in names}),
             careful_steps=self._careful,
-            find_lost=find_lost,
-            find_log_norm_samples=find_samples,
+            find_lost=partial(self._find_lost, self._main),
+            find_log_norm_samples=partial(self._find_samples, self._main),
             find_weight_shares=lambda names: weight_shares(self._tape, self._sums, find_given(), names),
-            find_entry_quantiles=lambda: _entry_quantiles(self._tape, find_totals()),
+            find_entry_quantiles=lambda: _entry_quantiles(self._tape, find_totals(), self._main),
+            find_going_back=partial(self._going_back, find_totals) if len(self._looked_at) == 2 else None,
             find_totals=find_totals,
             find_alone=self._alone,
         )
+
+    def _going_back(self, find_totals: Callable[[], Iterable[Totals]]) -> GoingBack:
+        output, memory = (
+            GoingBack(
+                self._log_norm[name],
+                partial(self._find_samples, name),
+                partial(self._find_lost, name),
+                lambda name=name: _entry_quantiles(self._tape, find_totals(), name),  # type: ignore[misc]
+            )
+            for name in self._looked_at
+        )
+        return GoingBack.of_two(output, memory)
 
     def _kept_totals(self, tape: Tape) -> Iterator[Totals]:
         """dL/dstate_t as kept, segment by segment."""
@@ -319,17 +416,17 @@ def _unknown(name: str) -> Any:
     raise LookupError(f"grads.{name}: these gradients do not come from backward, which knows their steps")
 
 
-def _entry_quantiles(tape: Tape, totals: Iterable[Totals]) -> EntryQuantiles:
-    """Of dL/dh_t, a few steps at a time."""
-    T, hidden = tape.x.shape[0], tape.cell.state_names[0]
-    found = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
+def _entry_quantiles(tape: Tape, totals: Iterable[Totals], name: str) -> EntryQuantiles:
+    """Of one part of dL/dstate_t, a few steps at a time."""
+    T = tape.x.shape[0]
+    quantiles = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
     with np.errstate(all="ignore"), tape.cell.holding(tape.params):
         for segment, parts, exponent in totals:
-            columns = parts[hidden]
+            columns = parts[name]
             for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
                 steps = slice(segment.start + piece.start, segment.start + piece.stop)
-                found.log2[steps], found.zero[steps] = entry_quantiles(columns[piece], exponent[hidden][piece])
-    return found
+                quantiles.log2[steps], quantiles.zero[steps] = entry_quantiles(columns[piece], exponent[name][piece])
+    return quantiles
 
 
 def _described_norms(log_norm: np.ndarray) -> str:

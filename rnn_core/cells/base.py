@@ -1,7 +1,7 @@
 """What every recurrent cell is: a step forward, directly above its derivative, in a file of its own.
 
-Inside the kernels a column is a sample: u, a, h are (rows, B), so that code reads like the derivation in
-``rnn_core/README.md`` (``W @ h``) and each step is one well-shaped matrix product.
+Inside the kernels a column is a sample: u, a, h are (rows, B). So code reads like the derivation in ``rnn_core/README.md``, and each
+step is one well-shaped matrix product, ``W @ h``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.choices import Registry
+from rnn_core.choices import Registry, hints_at_arguments
 from rnn_core.initializers import Draw, drawn, recurrent_matrix
 from rnn_core.scalars import as_python, is_integer, is_number
 
@@ -37,6 +37,8 @@ class Cell(ABC):
         keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
         writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
         leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
+        linear_matrix: for captions, what a step back multiplies by without an activation function, with its letters; empty if
+            it is W_hh, or if a linear network has no such matrix.
         own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
@@ -58,6 +60,7 @@ class Cell(ABC):
     keeping_gate: ClassVar[str | None] = None
     writing_gate: ClassVar[str | None] = None
     leaves_rest: ClassVar[bool] = False
+    linear_matrix: ClassVar[str] = ""
     own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
@@ -80,10 +83,19 @@ class Cell(ABC):
         only in cells that gate v_t.
         """
 
-    def back(self, params: Params, saved: Any, dstate: State) -> tuple[State, Array, Array, State]:
-        """(total dL/dstate_t, du, dv, dstate_{t-1}) from dL/dstate_t as the future and the loss of step t send it."""
+    def back(
+        self, params: Params, saved: Any, dstate: State, after: State | None = None
+    ) -> tuple[State, Array, Array, State]:
+        """(total dL/dstate_t, du, dv, dstate_{t-1}) from dL/dstate_t as the future and the loss of step t send it.
+
+        ``after`` is what an opaque cell's step gave on the way forward: it must give the same when it is differentiated.
+        """
         total = self.total(saved, dstate)
         return total, *self.backward(params, saved, total)
+
+    def require_repeated(self, found: State, known: State) -> None:
+        """BadStep where the steps of an opaque cell, taken again, lead to ``found`` and not to ``known``, each (rows, B)."""
+        return None
 
     def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
         """The cell for inputs like x (T, B, D), and the state by name: of an opaque cell, which learns here what its states look like."""
@@ -105,6 +117,11 @@ class Cell(ABC):
     def holding(self, params: Params) -> AbstractContextManager[None]:
         """Within it many steps are taken with the same ``params``."""
         return nullcontext()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The parts whose gradient is looked at on its way back: the first; where that acts on no later step, also the first that does."""
+        return self.state_names[:1]
 
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """The shape of every part of one sample's state."""
@@ -227,6 +244,7 @@ class Cell(ABC):
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
         return None
 
+    @hints_at_arguments
     def init_params(
         self,
         rng: np.random.Generator,

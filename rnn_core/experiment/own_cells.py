@@ -74,6 +74,7 @@ def own_cell_of(experiment: Experiment, input_size: int, device: str) -> tuple[T
     import torch
 
     from rnn_core.cells import TorchCell
+    from rnn_core.cells.own.step import in_floats
 
     own = OWN_CELLS[experiment.cell]
     options = options_of(experiment.cell, experiment.cell_options)
@@ -86,7 +87,7 @@ def own_cell_of(experiment: Experiment, input_size: int, device: str) -> tuple[T
         finally:
             torch.set_default_dtype(before)
     if isinstance(module, torch.nn.Module):
-        module = module.to(device=device, dtype=getattr(torch, experiment.dtype))
+        module = in_floats(module, getattr(torch, experiment.dtype), device)
     cell = TorchCell(module)
     cell.name = own.name
     x = torch.zeros((1, 1, input_size), dtype=getattr(torch, experiment.dtype), device=device)

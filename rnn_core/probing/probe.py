@@ -11,7 +11,8 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from rnn_core import theory
-from rnn_core.arrays import Array, Params, dtype_name, like, namespace
+from rnn_core.arguments import warn_if_batch_first
+from rnn_core.arrays import Array, Params, dtype_name, like, namespace, torch_for
 from rnn_core.bptt import Gradients, NotKept, backward, run_forward
 from rnn_core.cells.base import Cell
 from rnn_core.cells.own import TorchCell
@@ -23,6 +24,10 @@ from rnn_core.scalars import is_integer
 from rnn_core.scaling import LN2, LN10, Scaled, log_norm, log_norms, mantissa_and_exponents
 from rnn_core.tape import Tape
 from rnn_core.theory import Growth
+
+_WHOLE = "If the model takes whole sequences and shows no step: rc.probe(model, x, whole_sequence=True)"
+LAG = 100  # steps over which singular values are found
+MOST_UNITS = 256  # of a state whose singular values are found: the time grows with their cube
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +47,9 @@ class Probe:
         window: the steps (t - 1) that ``growth`` is taken from.
         regime: vanishing, stable or exploding; None where the gradient is not finite.
         spectrum: the largest Lyapunov exponents of the first sequence, inside ``window``; None if they were not asked for.
+        log_singular_values: ln σ_i of the product of the last ``lag`` Jacobians of the first sequence, (S,), descending; None if they were
+            not asked for, or the state has more than ``MOST_UNITS`` numbers.
+        lag: how many steps those are.
         derivatives: the worst difference between the module's derivatives and differences of its steps; None for cells of ours.
     """
 
@@ -58,6 +66,8 @@ class Probe:
     window: slice
     regime: str | None
     spectrum: Any = None
+    log_singular_values: np.ndarray | None = None
+    lag: int = 0
     derivatives: Error | None = None
 
     @cached_property
@@ -75,6 +85,11 @@ class Probe:
         """By ``<format>_flushed_at`` the first step on the way back at which a format keeps nothing, by ``…_overflowed_at`` at which one
         entry overflows; None where there is none."""
         return first_lost(self.lost) if self.lost else {}
+
+    @property
+    def surviving_directions(self) -> float:
+        """How many of the S directions keep 1 % of what the best one keeps over the last ``lag`` steps; nan where that is not known."""
+        return math.nan if self.log_singular_values is None else theory.surviving_directions(self.log_singular_values)
 
     @property
     def first_nonfinite_step(self) -> int | None:
@@ -95,7 +110,9 @@ class Probe:
                 np.isneginf(norms[:first]).any()
             )
             start = f"{norms[last]:.2f} at t={last + 1}, " if last > first else ""
-            lines.append(f"  gradient of {self.growth_of}: log10 of its norm {start}{end}: {self.regime}")
+            lines.append(
+                f"  gradient of {self.growth_of}: log10 of its norm {start}{end}: {self.regime or 'not finite'}"
+            )
         if math.isfinite(self.growth.rate):
             error = "" if math.isnan(self.growth.error) else f" ± {self.growth.error:.1g}"
             lines.append(
@@ -106,6 +123,11 @@ class Probe:
             exponents = np.asarray(self.spectrum.exponents)
             lines.append(
                 f"  Lyapunov exponents: {', '.join(f'{each:.3g}' for each in exponents[:4])}{', …' if len(exponents) > 4 else ''}"
+            )
+        if self.log_singular_values is not None and not math.isnan(self.surviving_directions):
+            lines.append(
+                f"  directions: {self.surviving_directions:.0f} of {len(self.log_singular_values)} keep "
+                f"{100 * theory.SURVIVES:g} % of what the best one keeps over the last {self.lag} steps"
             )
         if self.derivatives is not None:
             right = self.derivatives.relative <= SOUND
@@ -155,6 +177,7 @@ def probe(
     grad: Array | None = ...,
     *,
     exponents: int = ...,
+    lag: int = ...,
     check: bool = ...,
     whole_sequence: Literal[True],
     memory_budget: int | None = ...,
@@ -171,6 +194,7 @@ def probe(
     grad: Array | None = ...,
     *,
     exponents: int = ...,
+    lag: int = ...,
     check: bool = ...,
     whole_sequence: Literal[False] = ...,
     memory_budget: int | None = ...,
@@ -186,6 +210,7 @@ def probe(
     grad: Array | None = None,
     *,
     exponents: int = 8,
+    lag: int = LAG,
     check: bool = True,
     whole_sequence: bool = False,
     memory_budget: int | None = None,
@@ -201,6 +226,7 @@ def probe(
         state: to start from, as ``forward`` takes it.
         grad: dL/d(the last h) (B, …); None is drawn from a normal distribution with ``seed``, so that no direction is preferred.
         exponents: how many Lyapunov exponents to find; 0 is none.
+        lag: over how many of the last steps singular values are found, so that surviving directions can be counted; 0 is none.
         check: whether to hold the module's derivatives against differences of some steps (``check_derivatives``).
         whole_sequence: the model maps a whole x to outputs and shows no step. What is found then is an ``InputTrace``.
         memory_budget: in bytes, for the tape, as ``forward`` takes it.
@@ -208,8 +234,9 @@ def probe(
     Raises:
         ValueError: the model has no step, or an argument does not fit, as ``forward`` says.
     """
-    if not (is_integer(exponents) and exponents >= 0):
-        raise ValueError(f"exponents: {exponents!r} is not allowed; it must be an integer of at least 0")
+    for name, number in (("exponents", exponents), ("lag", lag)):
+        if not (is_integer(number) and number >= 0):
+            raise ValueError(f"{name}: {number!r} is not allowed; it must be an integer of at least 0")
     if whole_sequence:
         return input_trace(model, _as_its_arrays(model, x), grad, seed)
     cell = _cell_of(model)
@@ -219,18 +246,23 @@ def probe(
         if not isinstance(cell, TorchCell):
             raise ValueError(f"params: is needed; the cell {cell.name!r} is equations without arrays")
         params = cell.params()
-    tape = run_forward(cell, params, x, state, memory_budget)
+    try:
+        tape = run_forward(cell, params, x, state, memory_budget)
+    except ValueError as error:
+        if own and state is None and str(error).startswith("state: "):
+            raise ValueError(f"{error}. {_WHOLE}") from error
+        raise
+    warn_if_batch_first(tape.x, stacklevel=2)
     main = tape.cell.state_names[0]
     size = (x.shape[1], *tape.shapes[main])
     if grad is None:
         grad = np.random.default_rng(seed).standard_normal(size)
     gradients = backward(tape, grad_state={main: grad if isinstance(grad, Scaled) else like(grad, tape.x)})
-    return _found(
-        cell, tape, gradients, exponents, check_derivatives(cell, x, state, seed=seed) if own and check else None
-    )
+    derivatives = check_derivatives(cell, x, state, seed=seed) if own and check else None
+    return _found(cell, tape, gradients, exponents, min(lag, x.shape[0]), derivatives)
 
 
-def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivatives: Error | None) -> Probe:
+def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, lag: int, derivatives: Error | None) -> Probe:
     measured = _part_that_goes_back(tape, gradients)
     samples = _log_norms_of_samples(gradients, tape, measured)
     reached = np.flatnonzero(
@@ -243,6 +275,8 @@ def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivat
     spectrum = None
     if exponents:
         spectrum = _spectrum(tape, window, exponents)
+    units = sum(math.prod(shape) for shape in tape.shapes.values())
+    counted = lag > 0 and units <= MOST_UNITS
     return Probe(
         model=cell.name,
         tape=tape,
@@ -257,6 +291,8 @@ def _found(cell: Cell, tape: Tape, gradients: Gradients, exponents: int, derivat
         window=window,
         regime=theory.regime(growth.ratio),
         spectrum=spectrum,
+        log_singular_values=theory.log_singular_values(tape, len(tape.x) - lag) if counted else None,
+        lag=lag,
         derivatives=derivatives,
     )
 
@@ -272,7 +308,7 @@ def _spectrum(tape: Tape, window: slice, exponents: int) -> theory.Spectrum:
 def _cell_of(model: Any) -> Cell:
     if isinstance(model, Cell):
         return model
-    import torch
+    torch = torch_for("A probe of your own model")
 
     if isinstance(model, torch.nn.RNNBase):
         from rnn_core.probing.layers import LayersStep
@@ -293,7 +329,7 @@ def _as_its_arrays(model: Any, x: Array) -> Array:
     return (
         torch.as_tensor(np.asarray(x))
         if own is None
-        else torch.as_tensor(np.asarray(x), dtype=own.dtype, device=own.device)
+        else torch.as_tensor(np.asarray(x), dtype=own.dtype.to_real(), device=own.device)
     )
 
 

@@ -20,6 +20,7 @@ from rnn_core.tasks.base import Batch, Task, check_loss_at, check_sizes
 HELD_OUT_FRACTION = 0.2
 DIGITS, DIGIT_STEPS = 1797, 64  # the sequences of ``digits``, and the steps of each
 DIGITS_TO_TRAIN_ON = DIGITS - round(HELD_OUT_FRACTION * DIGITS)
+DIGITS_MISSED = 312 / 359  # of those held out, the share that is not of the commonest class
 PAD = "; pad shorter sequences to the longest and give a mask"
 LARGEST_EXACT = 2**53  # of whole numbers as floats
 MANY_CLASSES, MOST_CLASSES = 1000, 10_000  # a column of ids taken for labels would be a readout of its largest number

@@ -5,7 +5,7 @@
 - at the operating point: ``operating_rate``, ``slope_fluctuation``
 - wide networks: ``fixed_point``, ``correlation``, ``critical_sigma_w``; of any cell, by sampling, ``dynamic_rate``
 - measured: ``growth``, ``regime``, ``settled_window``
-- spectra: ``jacobians``, ``lyapunov_spectrum``, ``kaplan_yorke``, ``log_singular_values``
+- spectra: ``jacobians``, ``lyapunov_spectrum``, ``kaplan_yorke``, ``log_singular_values``, ``surviving_directions``
 """
 
 from rnn_core.theory.bounds import bound_rate, linear_rate
@@ -35,13 +35,14 @@ from rnn_core.theory.nonnormal import (
 )
 from rnn_core.theory.operating_point import STEADY_BELOW, Slopes, operating_rate, slope_fluctuation
 from rnn_core.theory.rest import critical_scale, rate_of, rest_affine, rest_eigenvalues, rest_rate
-from rnn_core.theory.singular_values import log_singular_values
+from rnn_core.theory.singular_values import SURVIVES, log_singular_values, surviving_directions
 from rnn_core.theory.spectra import Spectrum, kaplan_yorke, lyapunov_spectrum
 
 __all__ = [
     "MIXING_INITIALIZERS",
     "REGIMES",
     "REGIME_DECADES",
+    "SURVIVES",
     "STEADY_BELOW",
     "Correlation",
     "DynamicRate",
@@ -81,4 +82,5 @@ __all__ = [
     "settled_window",
     "settled_windows",
     "slope_fluctuation",
+    "surviving_directions",
 ]

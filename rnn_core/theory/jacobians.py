@@ -136,7 +136,7 @@ class SampleSteps:
                 dstate = self._split(columns)
                 sent = self.cell.backward(self.params, saved, dstate if total else self.cell.total(saved, dstate))[2]
                 return np.concatenate([sent[name] for name in self.states])
-            parts = []
+            parts = [np.empty((self.size, 0))]  # all there is where every direction is lost
             for first in range(0, columns.shape[1], self._most):
                 here = slice(first, first + self._most)
                 parts.append(self._opaque_product(tuple(array[..., here] for array in saved), columns[:, here]))

@@ -211,3 +211,36 @@ def test_a_file_that_ends_its_process_is_told_with_its_line() -> None:
     ):
         loading.own_cell(cell)
     assert os._exit is before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("input_size, hidden_size", (3, 5)),
+        ("hidden_size, input_size", (5, 3)),
+        ("d_in, hidden_size", (3, 5)),
+        ("hidden_size, d_in", (5, 3)),
+        ("units, input_size", (5, 3)),
+        ("input_size, gain, units", (3, 0.5, 5)),
+        ("d_in, d_model", (3, 5)),
+        ("hidden_size", (5,)),
+        ("*sizes", (3, 5)),
+    ],
+)
+def test_a_class_may_call_its_sizes_otherwise(arguments: str, expected: tuple[Any, ...]) -> None:
+    """Where one of the two names is another, its size was missing, or was taken for the other one."""
+    names = arguments.removeprefix("*")
+    given = "sizes" if arguments == "*sizes" else f"({names},)"
+    source = f"class Mine:\n    def __init__(self, {arguments}):\n        self.given = {given}\n"
+    options = {"gain": 0.5} if "gain" in arguments else {}
+    own = loading.own_cell(kept.KeptCell("mine", "mine.py", "Mine", source, {None: options}))
+    assert own.build(3, 5, **options).given == expected
+
+
+def test_a_class_that_asks_for_more_is_told_what_it_was_given() -> None:
+    source = "class Mine:\n    def __init__(self, d_in, hidden_size, heads):\n        pass\n"
+    own = loading.own_cell(kept.KeptCell("mine", "mine.py", "Mine", source, {None: {}}))
+    with pytest.raises(
+        loading.CellError, match=r"Mine\(d_in=3, hidden_size=5\) fails, TypeError: .*missing 1 required .*'heads'"
+    ):
+        own.build(3, 5)

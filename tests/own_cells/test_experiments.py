@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import rnn_core as rc
-from rnn_core.experiment import OWN_CELLS, OwnCell, axes, register
+from rnn_core.experiment import OWN_CELLS, OwnCell, Request, axes, measure_spectra, register
 from rnn_core.oracles import autograd
 from studies.own_cells.lru import LRU
 from studies.own_cells.mamba import Mamba
@@ -316,6 +316,74 @@ def test_states_and_parameters_of_any_shape(loss_at: str) -> None:
     assert autograd.check(problem, problem.params, x, target, evaluation).relative < 1e-12
     assert rc.check_derivatives(problem.cell, x).relative < 1e-6
     assert np.isfinite(rc.run(experiment).updates["loss"]).all()
+
+
+class OutputFirst(nn.Module):
+    """m_t = r m_{t-1} + W x_t, and y_t = Q m_t with an orthogonal Q. The state is (y, m): y acts on no later step.
+
+    ``inside``: whether y_t comes from the very tensor m_t that is returned, or from one beside it.
+    """
+
+    rate = 0.9
+
+    def __init__(self, input_size: int, hidden_size: int, inside: bool = True) -> None:
+        super().__init__()
+        self.inside, self.read = inside, nn.Linear(input_size, hidden_size)
+        self.register_buffer("Q", torch.linalg.qr(torch.randn(hidden_size, hidden_size))[0])
+
+    def initial_state(self, batch_size: int) -> dict[str, Any]:
+        zero = self.Q.new_zeros(batch_size, len(self.Q))
+        return {"y": zero, "m": zero}
+
+    def forward(self, x: Any, state: dict[str, Any]) -> dict[str, Any]:
+        m = self.rate * state["m"] + self.read(x)
+        return {"y": m @ self.Q.T, "m": m if self.inside else m.clone()}
+
+
+@pytest.mark.parametrize("loss_at", ["last", "every"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_output_in_front_does_not_hide_the_gradient_of_the_memory(inside: bool, loss_at: str) -> None:
+    """dL/dy_t is exactly zero before the last step, and the study said so of the whole network: every gradient is exactly zero.
+
+    dL/dm_t = r^(T-t) Q^T dL/dy_T, so the rate is ln r. What the last step's loss sends to y_T and, through it, to m_T is √2 times ‖dL/dy_T‖.
+    """
+    register(OwnCell("output_first", OutputFirst, {f"inside={inside}": {"inside": inside}}))
+    task = "white_noise" if loss_at == "last" else "input_mean"
+    settings = {"hidden_size": 4, "batch_size": 3, "sequence_length": 60}
+    experiment = rc.Experiment(cell=f"output_first:inside={inside}", task=task, loss_at=loss_at, **settings)
+    result = rc.run(experiment, traces=["entry_quantiles"])
+    ln_r, per_decade = math.log(OutputFirst.rate), math.log(10.0)
+    assert result["growth_rate"] == pytest.approx(ln_r, rel=1e-10) and result["dead_samples"] == 0.0
+    at_end = 0.5 * math.log(2.0) if inside else 0.0
+    assert result["log10_gradient_ratio"] * per_decade == pytest.approx(59 * ln_r - at_end, rel=1e-10)
+    if loss_at == "every":
+        return
+    norms = np.ravel(result["log10_grad_norm"]) * per_decade
+    np.testing.assert_allclose(np.diff(norms)[:-1], -ln_r, rtol=1e-9)
+    assert np.isfinite(result["log2_entry_median"]).all() and result["regime"] == "vanishing"
+    assert result["float32_flushed_at"] is None
+    problem = rc.prepare(experiment)
+    x, _ = problem.batch(0)
+    direct = {"y": torch.ones(3, 4, dtype=torch.float64)}
+    whole, tight = (
+        rc.backward(rc.forward(problem.cell, problem.params, x, None, budget), None, direct).going_back
+        for budget in (None, 0)
+    )
+    np.testing.assert_array_equal(whole.log_norm, tight.log_norm)
+    np.testing.assert_array_equal(whole.log_norm_samples, tight.log_norm_samples)
+    np.testing.assert_array_equal(whole.entry_quantiles.log2, tight.entry_quantiles.log2)
+    assert all(np.array_equal(whole.lost[name], tight.lost[name]) for name in whole.lost)
+
+
+def test_an_output_in_front_has_spectra_within_their_bounds() -> None:
+    """The ratio of norms was that of the output: -∞ at every lag."""
+    register(OwnCell("output_first", OutputFirst))
+    experiment = rc.Experiment(cell="output_first", task="white_noise", loss_at="last", **SMALL)
+    rows = measure_spectra(experiment, Request(2, (1, 5, 10))).table
+    ratio, first = rows["log10_gradient_ratio"], rows["log10_singular_value"]
+    own = rows["i"] == 1
+    assert np.isfinite(ratio[own & np.isfinite(rows["lag"])]).all()
+    assert (ratio[own] <= first[own] + 1e-12)[np.isfinite(rows["lag"][own])].all()
 
 
 class HalfFrozen(Elman):

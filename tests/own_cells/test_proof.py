@@ -118,3 +118,50 @@ def test_spectra_of_a_users_cell_obey_their_identities(monkeypatch: pytest.Monke
     monkeypatch.setattr(theory, "lyapunov_spectrum", without_the_last)
     with pytest.raises(CheckFailed, match="spectra: determinant"):
         identities_of("pair")
+
+
+class ComplexStep(nn.Module):
+    """A complex state and complex parameters, some of them in single precision as people write them: torch.cfloat."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.polar(torch.full((hidden_size,), 0.9), torch.rand(hidden_size)))
+        self.read = nn.Parameter(torch.randn(hidden_size, input_size, dtype=torch.cfloat))
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self.turn.new_zeros(batch_size, len(self.turn))
+
+    def forward(self, x: Any, s: Any) -> Any:
+        return self.turn * s + x.to(self.read.dtype) @ self.read.T
+
+
+class Stacked(nn.Module):
+    """A list of pairs (h, c)."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([nn.LSTMCell(input_size, hidden_size), nn.LSTMCell(hidden_size, hidden_size)])
+
+    def initial_state(self, batch_size: int) -> Any:
+        zero = self.cells[0].weight_hh.new_zeros(batch_size, self.cells[0].hidden_size)
+        return [(zero, zero), (zero, zero)]
+
+    def forward(self, x: Any, state: Any) -> Any:
+        after = []
+        for cell, own in zip(self.cells, state, strict=True):
+            after.append(cell(x, own))
+            x = after[-1][0]
+        return after
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", [ComplexStep, Stacked])
+def test_complex_and_nested_states_are_proved_and_trained(kind: Any, dtype: str) -> None:
+    """float32 dropped the imaginary parts; a list of pairs was refused."""
+    name = kind.__name__.lower()
+    register(OwnCell(name, kind))
+    grid = {"cell": name, "sequence_length": 30, "hidden_size": 4, "batch_size": 2, "dtype": dtype}
+    rows = proof.table(name, {"one": {"seeds": 1, "grid": grid}}, {}, "cpu", TOLERANCE, spectra=dtype == "float64")
+    assert len(rows["oracle"]) >= 3
+    ran = rc.run(rc.Experiment(task="input_mean", loss_at="last", updates=3, learning_rate=1e-3, **grid))
+    assert np.isfinite(ran.summary["growth_rate"]) and len(ran.updates["loss"]) == 3

@@ -20,7 +20,7 @@ from study.config.canonical import canonical
 from study.config.grids import grid_mistakes
 from study.config.idle import without_effect
 from study.config.rewritten import as_number
-from study.tools import write_docs
+from study.tools import cells_page, choices_page, write_docs
 from study.tools.write_docs import SCHEMA_FILE
 from tests.support.study_project import ROOT, Project
 from tests.support.study_project import copy as copy_project
@@ -369,6 +369,8 @@ def test_schema_and_columns_page_are_up_to_date() -> None:
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(json.dumps(write_docs.schema()))
     assert write_docs.COLUMNS_PAGE.read_text(encoding="utf-8") == write_docs.columns_page()
     assert write_docs.SETTINGS_PAGE.read_text(encoding="utf-8") == write_docs.settings_page()
+    assert choices_page.PAGE.read_text(encoding="utf-8") == choices_page.page()
+    assert cells_page.PAGE.read_text(encoding="utf-8") == cells_page.page()
 
 
 def test_every_key_of_the_schema_is_described() -> None:

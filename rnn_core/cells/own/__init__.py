@@ -4,6 +4,7 @@
 |---|---|
 | ``cell.py`` | ``TorchCell``: what the engine asks of a cell, by any step (x_t, state) -> state |
 | ``learning.py`` | what it learns from inputs: the form of its state, its start, whether its step is one |
+| ``layout.py`` | how a state holds its tensors, one container inside the other |
 | ``state.py`` | the parts of a state by name, and how the module takes and returns them |
 | ``step.py`` | one step, taken and differentiated, with given parameters |
 | ``checks.py`` | whether a step is a function of x_t and the state alone, sample by sample |

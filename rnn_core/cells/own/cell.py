@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnn_core.activations import Activation
-from rnn_core.arrays import Array, Params, State, dtype_name, namespace
+from rnn_core.arrays import Array, Params, State, dtype_name, namespace, torch_for
 from rnn_core.cells.own.learning import LearnsItsState
 from rnn_core.scaling import (
     WINDOW,
@@ -28,6 +28,7 @@ from rnn_core.scaling import (
 )
 
 if TYPE_CHECKING:
+    from rnn_core.cells.own.checks import Facts
     from rnn_core.cells.own.state import Form
 
 ROWS = 2**18  # numbers of x and of a state that are in work at once
@@ -37,14 +38,15 @@ SPREAD = {"float64": 256, "float32": 32}  # powers of two between steps whose sh
 class TorchCell(LearnsItsState):
     """A torch function or module (x_t, state) -> state as a cell: ``torch.nn.RNNCell``, ``GRUCell``, ``LSTMCell``, or one's own.
 
-    x_t is (B, D); the state is a tensor, or a tuple or dict of tensors of any shapes, the batch first. ``forward``, ``backward``
-    and everything that they give work as for other cells. Arrays are torch's, on the CPU or CUDA. Parameters are those of the
+    x_t is (B, D); the state is a tensor, or tuples, lists and dicts of tensors of any shapes, the batch first. Complex tensors, of
+    states and parameters, are kept as their real and imaginary parts on a last axis. ``forward``, ``backward`` and everything that they give work as for other cells. Arrays are torch's, on the CPU or CUDA. Parameters are those of the
     module, by the names of ``named_parameters``; frozen ones have no gradient, and buffers stay as they are.
 
     Args:
         module: what is called. Of a method, ``model.step``, the parameters are those of the object.
         state_names: names for the parts of the state. Those of a dict or named tuple are its own. The default for others is
-            ``hidden``, ``part_2``, …, and ``hidden``, ``cell`` for an LSTMCell.
+            ``hidden``, ``part_2``, …, and ``hidden``, ``cell`` for an LSTMCell. Where containers hold containers it is the way to
+            each tensor: ``1.2`` for the second of the first pair, ``layers.1.memory``.
         hidden: the part that the loss acts on. ``grad_hidden``, ``grads.hidden`` and ``log_norm`` are about it. The default is
             the first. ``grads.parts`` and ``grads.log_norms`` have all of them.
         parameters_of: the module whose parameters a plain function uses.
@@ -68,8 +70,7 @@ class TorchCell(LearnsItsState):
         hidden: str | None = None,
         parameters_of: Any = None,
     ) -> None:
-        import torch
-
+        torch = torch_for("A cell of your own")
         from rnn_core.cells.own.step import Program
 
         if not callable(module) or isinstance(module, type):
@@ -97,7 +98,8 @@ class TorchCell(LearnsItsState):
         self._program = Program(module, owner)
         self._default = ("hidden", "cell") if isinstance(module, torch.nn.LSTMCell) else ("hidden",)
         self._form: Form | None = None
-        self._checked: dict[Any, bool] = {}
+        self._checked: dict[Any, Facts] = {}
+        self._acting: tuple[str, ...] = ()
         self._learned_start = False
         self.name = (
             type(module).__name__
@@ -107,13 +109,21 @@ class TorchCell(LearnsItsState):
         self.state_names = self.given_names or self._default
 
     def params(self) -> Params:
-        """The module's parameters by name. They share its memory, and have no autograd history."""
+        """The module's parameters by name. They share its memory, and have no autograd history.
+
+        A complex one is given as its real and imaginary parts on a last axis, and so is its gradient.
+        """
         return self._program.own_params()
 
     @property
     def trainable(self) -> tuple[str, ...]:
         """The names of the parameters that ask for a gradient."""
         return self._program.trainable
+
+    @property
+    def complex_parameters(self) -> frozenset[str]:
+        """The names of the complex parameters: of these ``params()`` has the real and imaginary parts on a last axis."""
+        return self._program.complex
 
     def step(self, params: Params, x: Array, parts: State) -> State:
         """The state after x_t (B, D) from the parts of the state before, each (B, …), all by name. Autograd may go through it."""
@@ -133,6 +143,12 @@ class TorchCell(LearnsItsState):
         return self._known_form.shapes
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        first = self.state_names[:1]
+        acting = [name for name in self.state_names if name in self._acting]
+        return first if not acting or first[0] in acting else (*first, acting[0])
+
+    @property
     def _known_form(self) -> Form:
         if self._form is None:
             raise ValueError(
@@ -148,18 +164,29 @@ class TorchCell(LearnsItsState):
             after = self._program.forward(self._known_form, u.T, self._parts(state))
         return {name: columns(part) for name, part in after.items()}, (u, *(state[name] for name in self.state_names))
 
-    def back(self, params: Params, saved: Any, dstate: State) -> tuple[State, Array, Array, State]:
+    def back(
+        self, params: Params, saved: Any, dstate: State, after: State | None = None
+    ) -> tuple[State, Array, Array, State]:
         from rnn_core.cells.own.state import columns
 
         u, *before = saved
         given = self._parts({name: dstate[name] for name in self.state_names})
+        known = None if after is None else self._parts(after)
         with self.holding(params):
             total, dx, sent = self._program.back(
-                self._known_form, u.T, self._parts(dict(zip(self.state_names, before, strict=True))), given
+                self._known_form, u.T, self._parts(dict(zip(self.state_names, before, strict=True))), given, known
             )
         totals, sents = ({name: columns(part) for name, part in parts.items()} for parts in (total, sent))
         every = [dstate[name] for name in self.state_names]
         return totals, dx.T, every[0] if len(every) == 1 else namespace(u).concat(every), sents
+
+    def require_repeated(self, found: State, known: State) -> None:
+        from rnn_core.cells.own.step import require_repeated
+
+        if not next(
+            iter(found.values())
+        ).is_cuda:  # there rounding differs from call to call, and a chaotic state with it
+            require_repeated(found, known)
 
     def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
         _, du, dv, sent = self.back(params, saved, dstate)
@@ -208,8 +235,8 @@ class TorchCell(LearnsItsState):
             scaled = {name: times_power_of_two(part, shift) for name, part in cotangents.items()}
             return self._program.parameter_gradients(params, form, x, before, scaled)
 
-        found, shift = at_first_sound_scale(shares, lambda found: list(found.values()), _sound, dv)
-        return {name: plain_if_fits(value, common - shift) for name, value in found.items()}
+        sums, shift = at_first_sound_scale(shares, lambda sums: list(sums.values()), _sound, dv)
+        return {name: plain_if_fits(value, common - shift) for name, value in sums.items()}
 
     def start_gradients(self, params: Params, state: dict[str, Array | Scaled]) -> dict[str, Array | Scaled]:
         if not self._learned_start:
@@ -240,13 +267,13 @@ def _source_of(module: Any, owner: Any) -> Any:
 def groups(dv: Array, exponent: np.ndarray, most: int) -> list[slice]:
     """Steps in order, in groups of at most ``most`` whose sizes are less than ``SPREAD`` powers of two apart."""
     sizes, spread = exponents_of(dv) + exponent, SPREAD[dtype_name(dv)]
-    found, start, low, high = [], 0, np.inf, -np.inf
+    slices, start, low, high = [], 0, np.inf, -np.inf
     for t, size in enumerate(sizes):  # nan for a step that sends nothing, which fits everywhere
         low, high = np.fmin(low, size), np.fmax(high, size)
         if t > start and (high - low > spread or t - start >= most):
-            found.append(slice(start, t))
+            slices.append(slice(start, t))
             start, low, high = t, np.fmin(np.inf, size), np.fmax(-np.inf, size)
-    return [*found, slice(start, len(sizes))]
+    return [*slices, slice(start, len(sizes))]
 
 
 def _common(dv: Array, exponent: np.ndarray) -> int:
@@ -258,12 +285,12 @@ def _common(dv: Array, exponent: np.ndarray) -> int:
     return int(known.max())
 
 
-def _sound(found: dict[str, Array]) -> bool:
+def _sound(sums: dict[str, Array]) -> bool:
     """Whether no sum shows a sign of over- or underflow; a zero may be a parameter that had no part in it."""
-    for value in found.values():
+    for value in sums.values():
         lowest, highest = square_limits(value)
         flat = value.reshape(-1)
         square = float(flat @ flat) if len(flat) else 0.0
         if not (square == 0.0 or lowest <= square <= highest):
             return False
-    return all_finite(*found.values())
+    return all_finite(*sums.values())

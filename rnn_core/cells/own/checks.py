@@ -6,20 +6,33 @@ The checks are made once for every size of batch, on a step that lies some steps
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_core.cells.base import BadStep
 from rnn_core.cells.own.state import Form
-from rnn_core.cells.own.step import Program
+from rnn_core.cells.own.step import Program, equal_but_for_rounding
 
 TRIALS = 8  # calls with other random numbers: a dropout mask may happen to leave everything as it is
 Parts = dict[str, Tensor]
 
 
-def check_step(program: Program, form: Form, x: Tensor, parts: Parts) -> bool:
-    """Whether the step from ``parts`` by x_t (B, D) may be taken of any number of samples at once.
+class Facts(NamedTuple):
+    """What is learnt of a step.
+
+    Attributes:
+        any_batch: whether it may be taken of any number of samples at once.
+        acting: the parts of the state that the next state depends on. An output that is kept in the state is none.
+    """
+
+    any_batch: bool
+    acting: tuple[str, ...]
+
+
+def check_step(program: Program, form: Form, x: Tensor, parts: Parts) -> Facts:
+    """What is to be known of the step from ``parts`` by x_t (B, D).
 
     Raises:
         BadStep: it is no function of x_t and the state, samples act on each other, or nothing can be differentiated.
@@ -29,10 +42,10 @@ def check_step(program: Program, form: Form, x: Tensor, parts: Parts) -> bool:
         return program.forward(form, x, parts)
 
     same = _repeats(program, step, x, parts)
-    any_batch = _takes_more(step, x, parts)
+    any_batch, acting = _takes_more(step, x, parts), form.names
     if same:
         _check_samples(step, x, parts)
-        _check_graph(program, form, x, parts, any_batch)
+        acting = _check_graph(program, form, x, parts, any_batch)
     if changed := program.changed_buffers():
         raise BadStep(
             f"changes its buffer {changed[0]!r}: a step is a function of x_t and the state alone. A statistic that is gathered in "
@@ -43,7 +56,7 @@ def check_step(program: Program, form: Form, x: Tensor, parts: Parts) -> bool:
             "gives two results for the same x_t and state: the module keeps a state of its own between calls. What changes from "
             "step to step belongs into the state that is passed"
         )
-    return any_batch
+    return Facts(any_batch, acting)
 
 
 def _repeats(program: Program, step: Callable[[Tensor, Parts], Parts], x: Tensor, parts: Parts) -> bool:
@@ -70,26 +83,20 @@ def _random_state(x: Tensor) -> Tensor:
 def _dropout(program: Program) -> str:
     """Which layers do it, as far as they say so."""
     modules = program.owner.named_modules() if program.owner is not None else ()
-    names = [
-        name or "the module itself" for name, each in modules if "Dropout" in type(each).__name__ and each.training
-    ]
+    names = [name or "the module itself" for name, each in modules if each.training and _drops(each)]
     if names:
         return f" (dropout is on in {', '.join(names)}). Call module.eval() first, in a study self.eval() in __init__: a gradient is that of one function"
     return ". A gradient is that of one function; draw them before, and pass them in x_t, or leave them out"
 
 
+def _drops(module: nn.Module) -> bool:
+    """A layer of dropout, or one that has it inside, as ``nn.LSTM(…, dropout=0.5)``."""
+    inside = getattr(module, "dropout", 0.0)
+    return "Dropout" in type(module).__name__ or (isinstance(inside, float) and inside > 0.0)
+
+
 def _same(a: Parts, b: Parts) -> bool:
-    """But for rounding, which may differ from call to call on a GPU."""
-    return all(_close(a[name], b[name]) for name in a)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Relative to the largest entry; nan equals nan."""
-    odd = ~(a.isfinite() & b.isfinite())
-    if not torch.equal(a[odd].nan_to_num(), b[odd].nan_to_num()):
-        return False
-    difference, size = (a - b)[~odd].abs(), b[~odd].abs()
-    return not difference.numel() or bool(difference.max() <= 1e4 * torch.finfo(a.dtype).eps * size.max())
+    return all(equal_but_for_rounding(a[name], b[name]) for name in a)
 
 
 def _takes_more(step: Callable[[Tensor, Parts], Parts], x: Tensor, parts: Parts) -> bool:
@@ -125,8 +132,11 @@ def _first_repeated(part: Tensor) -> Tensor:
     return part[:1].repeat(part.shape[0], *(1,) * (part.ndim - 1))
 
 
-def _check_graph(program: Program, form: Form, x: Tensor, parts: Parts, any_batch: bool) -> None:
-    """Something can be differentiated, no parameter is unknown, and what is sent to other samples is exactly zero."""
+def _check_graph(program: Program, form: Form, x: Tensor, parts: Parts, any_batch: bool) -> tuple[str, ...]:
+    """Something can be differentiated, no parameter is unknown, and what is sent to other samples is exactly zero.
+
+    Returns the names of the parts that the next state depends on.
+    """
     if any_batch and x.shape[0] == 1:
         x, parts = torch.cat([x, x]), {name: torch.cat([part, part]) for name, part in parts.items()}
     leaf, before = x.detach().requires_grad_(), {name: part.detach().requires_grad_() for name, part in parts.items()}
@@ -137,27 +147,35 @@ def _check_graph(program: Program, form: Form, x: Tensor, parts: Parts, any_batc
             "cannot be differentiated: what it returns depends on neither x_t nor the state by operations that autograd knows "
             "(detach, .data, no_grad, NumPy or integers cut the way)"
         )
-    _check_leaves(outputs, [leaf, *before.values()])
+    used = _leaves(outputs)
+    _check_leaves(used, [leaf, *before.values()])
     first_alone = [torch.zeros_like(part) for part in outputs]
     for each in first_alone:
         each[:1] = 1.0
     for derivative in program.derivatives(outputs, [leaf, *before.values()], first_alone):
         if bool((derivative[1:].nan_to_num() != 0).any()):
             raise BadStep(_MIXED)
+    return tuple(name for name, part in before.items() if any(part is each for each in used))
 
 
-def _check_leaves(outputs: list[Tensor], known: list[Tensor]) -> None:
-    """Whoever gives a function of (x_t, state) may have forgotten whose parameters it uses."""
-    todo, seen, unknown = [part.grad_fn for part in outputs], set(), []
+def _leaves(outputs: list[Tensor]) -> list[Tensor]:
+    """The tensors that a graph begins with."""
+    todo, seen, found = [part.grad_fn for part in outputs], set(), []
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         variable = getattr(node, "variable", None)
-        if variable is not None and not any(variable is each for each in known):
-            unknown.append(tuple(variable.shape))
+        if variable is not None:
+            found.append(variable)
         todo += [following for following, _ in node.next_functions]
+    return found
+
+
+def _check_leaves(used: list[Tensor], known: list[Tensor]) -> None:
+    """Whoever gives a function of (x_t, state) may have forgotten whose parameters it uses."""
+    unknown = [tuple(leaf.shape) for leaf in used if not any(leaf is each for each in known)]
     if unknown:
         raise BadStep(
             f"uses parameters that the cell does not know, of shapes {', '.join(map(str, unknown))}: say whose they are, "

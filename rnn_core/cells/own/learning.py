@@ -13,6 +13,7 @@ from rnn_core.cells.base import BadStep, Cell
 from rnn_core.choices import unknown
 
 if TYPE_CHECKING:
+    from rnn_core.cells.own.checks import Facts
     from rnn_core.cells.own.state import Form
     from rnn_core.cells.own.step import Program
 
@@ -31,7 +32,8 @@ class LearnsItsState(Cell):
     _program: Program
     _default: tuple[str, ...]
     _form: Form | None
-    _checked: dict[Any, bool]
+    _checked: dict[Any, Facts]
+    _acting: tuple[str, ...]
     _learned_start: bool
 
     def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
@@ -52,7 +54,8 @@ class LearnsItsState(Cell):
                 isinstance(start.get(name), torch.Tensor) and start[name].shape == (x.shape[1], *form.shapes[name])
                 for name in form.names
             ):
-                bound.any_batch = self._check_step(form, x, {name: start[name].detach() for name in form.names})
+                facts = self._check_step(form, x, {name: start[name].detach() for name in form.names})
+                bound.any_batch, bound._acting = facts
         return bound, start
 
     def _check_params(self, params: Params, x: Array) -> None:
@@ -68,7 +71,7 @@ class LearnsItsState(Cell):
                 )
             if params[name].is_complex():
                 raise ValueError(
-                    f"{name}: {params[name].dtype} is not allowed; keep it as two real ones, torch.view_as_real"
+                    f"{name}: {params[name].dtype} is not allowed; give its real and imaginary parts on a last axis, as cell.params() does"
                 )
             check_alike(name, params[name], "x", x)
             if params[name].shape != value.shape:
@@ -80,18 +83,20 @@ class LearnsItsState(Cell):
         """(the form of the state, the state that the first step starts from, by name)."""
         import torch
 
-        from rnn_core.cells.own.state import Form
+        from rnn_core.cells.own.state import Form, in_reals
 
         B = x.shape[1]
-        if isinstance(state, torch.Tensor | tuple | list):  # as the module takes it
+        if isinstance(state, torch.Tensor | tuple | list) or _holds_containers(state):  # as the module takes it
             form = Form.of(state, self.given_names, self.given_hidden, self._default)
-            values = [state] if isinstance(state, torch.Tensor) else list(state)
-            return form, dict(zip(form.order, values, strict=True))
+            return form, form.flat(state)
+        real = state
+        if isinstance(state, Mapping):
+            real = {name: in_reals(part) if isinstance(part, torch.Tensor) else part for name, part in state.items()}
         template, zeros, why = self._template(x, B, guess=state is None or _may_be_hidden(state))
         if template is not None:
             form = Form.of(template, self.given_names, self.given_hidden, self._default)
             if state is not None:
-                return form, state
+                return form, real
             parts = form.parts_at_start(template, x[0])
             self._learned_start = not zeros and any(part.requires_grad for part in parts.values())
             return form, {name: torch.zeros_like(part) if zeros else part.detach() for name, part in parts.items()}
@@ -99,7 +104,7 @@ class LearnsItsState(Cell):
             raise ValueError(
                 f"state: is needed: nothing says what the states of {self.name!r} look like{why}. Give rc.forward a state, or the module a method initial_state(batch_size)"
             )
-        return self._form_that_works(x, dict(state)), dict(state)
+        return self._form_that_works(x, dict(state)), dict(real)
 
     def _template(self, x: Array, B: int, guess: bool) -> tuple[Any, bool, str]:
         """(a state as the module has it, whether zeros are meant, why there is none); ``guess``: from ``hidden_size`` if need be."""
@@ -116,9 +121,11 @@ class LearnsItsState(Cell):
                     True,
                     " (called with None for a state it returns None: if it returns no state, it is no step)",
                 )
-            return after, True, ""
         except Exception as error:  # whatever a module does with None, it says that there is no such way to start
             why = f" (with None for a state it says: {error})"
+        else:
+            _require_state_alone(after)
+            return after, True, ""
         size = getattr(self._source, "hidden_size", None)
         if guess and isinstance(size, int):
             return torch.zeros((B, size), dtype=x.dtype, device=x.device), True, ""
@@ -140,13 +147,13 @@ class LearnsItsState(Cell):
         for candidate in candidates:
             form = Form.of(candidate, names, self.given_hidden)
             try:
-                self._program.forward(form, x[0], {name: state[name] for name in form.names})
+                self._program.forward(form, x[0], form.flat(candidate))
                 return form
             except BadStep as bad:
                 failures.append(f"given {form.described(x.shape[1])}, it {bad}")
         raise ValueError(f"the cell {self.name!r} at step t = 1: " + "; ".join(failures))
 
-    def _check_step(self, form: Form, x: Array, parts: State) -> bool:
+    def _check_step(self, form: Form, x: Array, parts: State) -> Facts:
         """``checks.check_step``, once for everything that it may depend on, some steps into the sequence."""
         from rnn_core.cells.own.checks import check_step
 
@@ -164,24 +171,48 @@ class LearnsItsState(Cell):
                 t = min(x.shape[0], STEPS_AHEAD) - 1
                 self._checked[key] = check_step(self._program, form, x[t], parts)
             except BadStep as bad:
-                guessed = not callable(getattr(self._source, "initial_state", None)) and hasattr(
-                    self._source, "hidden_size"
-                )
-                hint = _GUESSED if t == 0 and guessed and _may_be_of_the_state(bad.__cause__) else ""
+                hint = self._hint(form) if t == 0 and _may_be_of_the_state(bad.__cause__) else ""
                 raise ValueError(f"the cell {self.name!r} at step t = {t + 1} {bad}{hint}") from bad.__cause__
         return self._checked[key]
 
+    def _hint(self, form: Form) -> str:
+        """What may be wrong with a state that nobody gave, where the first step fails."""
+        if callable(getattr(self._source, "initial_state", None)):
+            return ""
+        if len(form.names) == 2 and self._default == ("hidden",):
+            return _A_PAIR
+        return _GUESSED if hasattr(self._source, "hidden_size") else ""
 
+
+_A_PAIR = (
+    ". If the two tensors that it returns are (output, state), wrap it so that the state alone is returned, "
+    "and the output, where a loss acts on it, is a part of the state"
+)
 _GUESSED = (
     ". Its state was taken to be zeros (B, hidden_size): if it is not, give rc.forward a state, or the module a method "
     "initial_state(batch_size)"
 )
 
 
+def _holds_containers(state: Any) -> bool:
+    """Whether it is a state as a module takes it, with tuples, lists or dicts inside, and no mapping of parts by name."""
+    return isinstance(state, Mapping) and any(isinstance(part, Mapping | tuple | list) for part in state.values())
+
+
+def _require_state_alone(after: Any) -> None:
+    """ValueError where a module that was called without a state returned (output, state)."""
+    from rnn_core.cells.own.state import no_state
+
+    if isinstance(after, tuple | list) and len(after) == 2:
+        output, state = after
+        if hasattr(output, "dtype") and isinstance(state, Mapping | tuple | list):
+            raise no_state(after)
+
+
 def _may_be_of_the_state(error: BaseException | None) -> bool:
     """Whether a module may have failed because its state is of another form: not if a name or an attribute of its own is missing."""
     if isinstance(error, AttributeError | TypeError):
-        return "Tensor" in str(error) or "data type" in str(error)
+        return any(kind in str(error) for kind in ("Tensor", "data type", "'tuple'", "'list'"))
     return isinstance(error, RuntimeError | ValueError | IndexError) and not isinstance(error, NotImplementedError)
 
 

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from rnn_core.cells.base import BadStep
-from rnn_core.cells.own.state import Form
+from rnn_core.cells.own.state import Form, in_reals
+
+CHANGED = (
+    "gives another result when it is taken again for the way back: the module keeps a state of its own between calls, as a counter, "
+    "or was changed since. What changes from step to step belongs into the state that is passed"
+)
 
 
 class Program:
@@ -21,6 +26,7 @@ class Program:
         owner: the module with the parameters; None for a function.
         names: of the parameters, in the order of ``named_parameters``.
         trainable: the names of those that ask for a gradient.
+        complex: the names of those that are complex. Outside the module their real and imaginary parts stand on a last axis.
     """
 
     def __init__(self, call: Any, owner: nn.Module | None) -> None:
@@ -28,13 +34,15 @@ class Program:
         named = dict(owner.named_parameters()) if owner is not None else {}
         self.names = tuple(named)
         self.trainable = tuple(name for name, value in named.items() if value.requires_grad)
+        self.complex = frozenset(name for name, value in named.items() if value.is_complex())
         self._places = _places(owner) if owner is not None else []
         self._held: Mapping[str, Tensor] | None = None
         self._buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
 
     def own_params(self) -> dict[str, Tensor]:
-        """The module's parameters, which share its memory."""
-        return {name: value.detach() for name, value in self.owner.named_parameters()} if self.owner is not None else {}
+        """The module's parameters, which share its memory; complex ones with real and imaginary part on a last axis."""
+        named = self.owner.named_parameters() if self.owner is not None else ()
+        return {name: in_reals(value.detach()) for name, value in named}
 
     @contextmanager
     def trying_out(self, x: Tensor) -> Iterator[None]:
@@ -68,8 +76,10 @@ class Program:
         before = [(module, leaf, module._parameters[leaf]) for module, leaf, _ in self._places]
         held_before, self._held = self._held, params
         try:
-            for module, leaf, name in self._places:
-                module._parameters[leaf] = params[name]
+            with torch.enable_grad():
+                for module, leaf, name in self._places:
+                    value = params[name]
+                    module._parameters[leaf] = torch.view_as_complex(value) if name in self.complex else value
             yield
         finally:
             self._held = held_before
@@ -92,8 +102,10 @@ class Program:
         with self.holding(leaves), torch.enable_grad():
             part = form.parts(source.initial_state(given.shape[0]), given)[name]
         wanted = [leaves[each] for each in self.trainable]
-        found = self.derivatives([part] if part.requires_grad else [], wanted, [given] if part.requires_grad else [])
-        return dict(zip(self.trainable, found, strict=True))
+        gradients = self.derivatives(
+            [part] if part.requires_grad else [], wanted, [given] if part.requires_grad else []
+        )
+        return dict(zip(self.trainable, gradients, strict=True))
 
     def step(self, form: Form, x: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state after x_t (B, D), by name.
@@ -124,16 +136,29 @@ class Program:
         return after
 
     def back(
-        self, form: Form, x: Tensor, parts: dict[str, Tensor], given: dict[str, Tensor]
+        self,
+        form: Form,
+        x: Tensor,
+        parts: dict[str, Tensor],
+        given: dict[str, Tensor],
+        known: dict[str, Tensor] | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """(totals, dL/dx_t, dL/dstate_{t-1}) of the step from ``parts``, from dL/dstate_t as ``given``.
 
-        The total of a part is what it was given and what it sends to other parts within the step, as autograd has it for the
-        tensor that the step returned.
+        The total of a part is what it was given and what it sends to other parts within the step. Autograd has it for the tensor
+        that the step returned.
+
+        Args:
+            known: what the step gave on the way forward.
+
+        Raises:
+            BadStep: it gives something else now, or cannot be differentiated.
         """
         before = {name: part.detach().requires_grad_() for name, part in parts.items()}
         leaf = x.detach().requires_grad_()
         after = self.graph(form, leaf, before)
+        if known is not None:
+            require_repeated(after, known)
         several = [after[name] for name in given if after[name].requires_grad] if len(given) > 1 else []
         connected = [name for name in given if after[name].requires_grad]
         derivatives = self.derivatives(
@@ -176,8 +201,35 @@ class Program:
             after = self.graph(form, x, parts)
         connected = [name for name in after if after[name].requires_grad]
         wanted = [leaves[name] for name in self.trainable]
-        found = self.derivatives([after[n] for n in connected], wanted, [given[n] for n in connected])
-        return dict(zip(self.trainable, found, strict=True))
+        gradients = self.derivatives([after[n] for n in connected], wanted, [given[n] for n in connected])
+        return dict(zip(self.trainable, gradients, strict=True))
+
+
+def in_floats(module: nn.Module, dtype: torch.dtype, device: Any = None) -> nn.Module:
+    """The module with its floats in ``dtype`` and its complex numbers in pairs of them, in place. ``module.to`` would drop imaginary parts."""
+
+    def moved(value: Tensor) -> Tensor:
+        own = dtype.to_complex() if value.is_complex() else dtype if value.is_floating_point() else None
+        return value.to(device=device, dtype=own)
+
+    return module._apply(moved)
+
+
+def require_repeated(found: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> None:
+    """BadStep unless a step that is taken again gives what it gave before."""
+    if not all(equal_but_for_rounding(found[name].detach(), part) for name, part in known.items()):
+        raise BadStep(CHANGED)
+
+
+def equal_but_for_rounding(a: Tensor, b: Tensor) -> bool:
+    """But for rounding, which may differ from call to call on a GPU. Relative to the largest entry; nan equals nan."""
+    if torch.equal(a, b):
+        return True
+    odd = ~(a.isfinite() & b.isfinite())
+    if not torch.equal(a[odd].nan_to_num(), b[odd].nan_to_num()):
+        return False
+    difference, size = (a - b)[~odd].abs(), b[~odd].abs()
+    return not difference.numel() or bool(difference.max() <= 1e4 * torch.finfo(a.dtype).eps * size.max())
 
 
 def _equal(a: Tensor | None, b: Tensor) -> bool:

@@ -80,12 +80,12 @@ def growth_of(problem: Problem, evaluation: Evaluation, window: slice | list[sli
 def norms_of_last_step(problem: Problem, evaluation: Evaluation) -> np.ndarray:
     """ln ‖dL/dh_t^(b)‖ of the last step's loss alone, float64 (T, B); the last step of a ragged sequence is its own."""
     if problem.task.loss_at == "last":
-        return evaluation.gradients.log_norm_samples
+        return evaluation.gradients.going_back.log_norm_samples
     if evaluation.ends is not None:
         at_ends = ragged.at_ends(evaluation.grad_hidden, evaluation.ends)
-        return bptt.backward(evaluation.tape, at_ends).log_norm_samples
+        return bptt.backward(evaluation.tape, at_ends).going_back.log_norm_samples
     T = evaluation.tape.x.shape[0]
     last = evaluation.grad_hidden(T - 1, T)
     assert last is not None
     main = evaluation.tape.cell.state_names[0]
-    return bptt.backward(evaluation.tape, grad_state={main: last[0]}).log_norm_samples
+    return bptt.backward(evaluation.tape, grad_state={main: last[0]}).going_back.log_norm_samples

@@ -54,7 +54,7 @@ def measure_states(cell: Cell, tape: Tape, ends: np.ndarray | None = None, slope
         return _measure_ragged_states(cell, tape, ends)
     rms, saturation, sums = [], [], []
     wanted = slopes and tape.kept is not None and has_slopes(cell)
-    main = tape.cell.state_names[0]
+    main = tape.cell.measured[-1]
     for segment in tape.segments():
         states, exponent = segment.states[main][1:], segment.exponent[1:]
         rms.append(np.exp(log_norms(states) + exponent * LN2) / math.sqrt(math.prod(states.shape[1:])))
@@ -73,7 +73,7 @@ def measure_states(cell: Cell, tape: Tape, ends: np.ndarray | None = None, slope
 def _measure_ragged_states(cell: Cell, tape: Tape, ends: np.ndarray) -> StateMeasures:
     """The same over the sequences that have not ended, with the window of every sequence."""
     log_rms, saturation = [], []
-    main = tape.cell.state_names[0]
+    main = tape.cell.measured[-1]
     for segment in tape.segments():
         states, exponent = segment.states[main][1:], segment.exponent[1:]
         if cell.opaque:

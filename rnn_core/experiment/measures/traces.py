@@ -34,7 +34,7 @@ TRACE = (
         "log10_grad_norm",
         "number",
         "log10",
-        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; of a cell of the user's own h is the first part of its state; −inf where it is exactly zero, nan where it is not a number",
+        "log10 ‖∂L/∂h_t‖ over batch and units, total gradient; of a cell of the user's own h is the first part of its state, and with it, where that acts on no later step, the first part that does; −inf where it is exactly zero, nan where it is not a number",
     ),
     Column(
         "log10_immediate_norm",
@@ -49,7 +49,7 @@ TRACE = (
         "log10 ‖∂L/∂c_t‖ of an LSTM's cell path: total gradient, through h_t and through c_(t+1); of a user's own cell of the part called cell",
         null="a state without such a part",
     ),
-    Column("hidden_rms", "number", "1", "Root mean square of h_t over batch and units"),
+    Column("hidden_rms", "number", "1", "Root mean square of h_t over batch and units; in a cell of the user's own of the first part that acts on later steps"),
     Column(
         "saturation",
         "number",
@@ -95,21 +95,29 @@ TRACE = (
 def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collection[str] = ()) -> dict[str, np.ndarray]:
     """The columns ``TRACE`` of one update, each (T,); of those that must be asked for, what is named in ``also``."""
     gradients = evaluation.gradients
+    return {
+        **columns_of_layer(evaluation.update, gradients, states),
+        **gradients.going_back.lost,
+        **(_weight_columns(gradients) if "weight_gradient" in also else {}),
+        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
+    }
+
+
+def columns_of_layer(update: int, gradients: Gradients, states: StateMeasures) -> dict[str, np.ndarray]:
+    """The first columns of ``TRACE``, which the table ``layers`` has of every layer, each (T,)."""
+    going_back = gradients.going_back
     T = len(gradients.log_norm)
     t = np.arange(1, T + 1, dtype=np.int32)
     cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {
-        "update": np.full(T, evaluation.update, dtype=np.int32),
+        "update": np.full(T, update, dtype=np.int32),
         "t": t,
         "lag": T - t,
-        "log10_grad_norm": gradients.log_norm / LN10,
+        "log10_grad_norm": going_back.log_norm / LN10,
         "log10_immediate_norm": gradients.log_norm_immediate / LN10,
         "log10_cell_grad_norm": cell_norm / LN10,
         "hidden_rms": states.hidden_rms,
         "saturation": states.saturation,
-        **gradients.lost,
-        **(_weight_columns(gradients) if "weight_gradient" in also else {}),
-        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
     }
 
 
@@ -119,5 +127,5 @@ def _weight_columns(gradients: Gradients) -> dict[str, np.ndarray]:
 
 
 def _quantile_columns(gradients: Gradients) -> dict[str, np.ndarray]:
-    found = gradients.entry_quantiles
-    return {**dict(zip(QUANTILES, found.log2.T, strict=True)), "zero_entries": found.zero}
+    quantiles = gradients.going_back.entry_quantiles
+    return {**dict(zip(QUANTILES, quantiles.log2.T, strict=True)), "zero_entries": quantiles.zero}

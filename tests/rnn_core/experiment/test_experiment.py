@@ -669,14 +669,14 @@ def test_runs_that_share_work_give_the_bits_of_runs_alone(fixed: dict[str, Any])
 def test_sharing_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that could share a forward pass or a gradient compute their own."""
     counted: list[str] = []
-    for name in ("run_forward", "backward"):
+    for name in ("run_stack", "back_through_stack"):
         original = getattr(bptt, name)
         monkeypatch.setattr(bptt, name, lambda *a, n=name, f=original, **k: (counted.append(n), f(*a, **k))[1])
     sweep = [
         small(sequence_length=T, clipping=rule) for T in (10, 20, 30) for rule in ("none", "norm:1.0", "value:0.1")
     ]
     assert len(list(rc.run_many(sweep))) == 9
-    assert (counted.count("run_forward"), counted.count("backward")) == (1, 3)
+    assert (counted.count("run_stack"), counted.count("back_through_stack")) == (1, 3)
 
 
 def test_sequences_of_the_user_are_shared_too() -> None:

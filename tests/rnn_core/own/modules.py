@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rnn_core.cells.own.step import in_floats
+
 Pair = tuple[Tensor, Tensor]
 
 
@@ -14,7 +16,7 @@ def module(kind: Any, *args: Any, seed: int = 0, scale: float = 1.0, **kwargs: A
     """A module in float64 from a seed, its weights times ``scale``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = kind(*args, **kwargs).double()
+        made = in_floats(kind(*args, **kwargs), torch.float64)
     with torch.no_grad():
         for value in made.parameters():
             value.mul_(scale)
@@ -154,3 +156,65 @@ class Learned(Elman):
 
     def initial_state(self, batch_size: int) -> Tensor:
         return (self.scale * self.start).expand(batch_size, -1)
+
+
+class Stack(nn.Module):
+    """Two LSTM cells, one on the other. Its state is what people keep of it: a list of pairs (h, c)."""
+
+    def __init__(self, D: int = 2, H: int = 4) -> None:
+        super().__init__()
+        self.lower, self.upper = nn.LSTMCell(D, H), nn.LSTMCell(H, H)
+
+    def initial_state(self, batch_size: int) -> list[Pair]:
+        weight = self.lower.weight_hh
+        return [(weight.new_zeros(batch_size, 4), weight.new_zeros(batch_size, 4)) for _ in range(2)]
+
+    def forward(self, x: Tensor, state: list[Pair]) -> list[Pair]:
+        below = self.lower(x, state[0])
+        return [below, self.upper(below[0], state[1])]
+
+
+class Turning(nn.Module):
+    """A complex state and complex parameters: a_t = λ ⊙ s_{t-1} + B x_t, and s_t = a_t / √(1 + |a_t|²), or a_t itself."""
+
+    def __init__(self, D: int = 2, H: int = 3, linear: bool = False) -> None:
+        super().__init__()
+        self.linear = linear
+        self.turn = nn.Parameter(torch.randn(H, dtype=torch.cfloat))
+        self.read = nn.Parameter(torch.randn(H, D, dtype=torch.cfloat))
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return self.turn.new_zeros(batch_size, len(self.turn))
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        a = self.turn * s + x.to(self.read.dtype) @ self.read.T
+        return a if self.linear else a / (1 + a.real**2 + a.imag**2).sqrt()
+
+
+class TurningInPairs(nn.Module):
+    """The same equations without a complex number: real and imaginary part on the last axis of state and parameters."""
+
+    def __init__(self, turn: Tensor, read: Tensor, linear: bool = False) -> None:
+        super().__init__()
+        self.linear, self.turn, self.read = linear, nn.Parameter(turn), nn.Parameter(read)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return self.turn.new_zeros(batch_size, *self.turn.shape)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        (c, d), (u, v) = self.turn.unbind(-1), s.unbind(-1)
+        entering = torch.einsum("bd,hdk->bhk", x, self.read)
+        a = torch.stack([c * u - d * v, d * u + c * v], dim=-1) + entering
+        return a if self.linear else a / (1 + (a**2).sum(-1, keepdim=True)).sqrt()
+
+
+class Late(Elman):
+    """A sum over time, and a counter of calls, which acts from call ``after`` on."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.calls, self.after = 0, after
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        self.calls += 1
+        return h + 0.01 * torch.tanh(self.read(x) * (1.0 if self.calls < self.after else 2.0))

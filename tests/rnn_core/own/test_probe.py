@@ -181,6 +181,22 @@ def test_exponents_are_those_of_the_window() -> None:
     )
 
 
+def test_surviving_directions_are_counted() -> None:
+    """Of rates 1, 0.98 and 0.9, over 100 steps 0.98^100 = 0.13 keeps more than a hundredth and 0.9^100 = 3e-5 less."""
+    rates = torch.tensor([[1.0, 0.98], [0.9, 0.9]], dtype=torch.float64)
+    found = rc.probe(module(Decay, rates), normal(150, 2, 2))
+    assert found.surviving_directions == 2.0 and found.lag == 100
+    np.testing.assert_allclose(found.log_singular_values, 100 * np.log([1.0, 0.98, 0.9, 0.9]), atol=1e-12)
+    assert "directions: 2 of 4 keep 1 % of what the best one keeps over the last 100 steps" in repr(found)
+    short = rc.probe(module(Decay, rates), normal(20, 2, 2))
+    assert short.surviving_directions == 4.0 and short.lag == 20
+    none = rc.probe(module(Decay, rates), normal(20, 2, 2), lag=0)
+    assert none.log_singular_values is None and "directions" not in repr(none)
+    assert rc.probe(module(nn.GRUCell, 2, 300), normal(3, 2, 2)).log_singular_values is None
+    with pytest.raises(ValueError, match="lag: -1 is not allowed"):
+        rc.probe(module(Decay, rates), normal(20, 2, 2), lag=-1)
+
+
 @pytest.mark.parametrize("exponents", [-1, 2.5, "8"])
 def test_a_number_of_exponents_is_a_number(exponents: Any) -> None:
     with pytest.raises(ValueError, match=r"exponents: .* is not allowed; it must be an integer of at least 0"):
@@ -199,7 +215,7 @@ def test_a_probe_says_it_in_a_few_lines() -> None:
         "derivatives: right",
     ):
         assert words in text, (words, text)
-    assert len(text.splitlines()) <= 6 and max(map(len, text.splitlines())) <= 160
+    assert len(text.splitlines()) <= 7 and max(map(len, text.splitlines())) <= 160
 
 
 def test_a_memory_budget_leaves_out_what_it_has_no_room_for() -> None:
@@ -272,6 +288,40 @@ def test_an_input_that_does_not_count_is_zero_and_known() -> None:
     trace = rc.probe(lambda x: x[5:].sum(0), normal(10, 2, 1), grad=torch.ones(2, 1), whole_sequence=True)
     assert isinstance(trace, rc.InputTrace)
     assert np.isneginf(trace.log10_grad_norm_x[:5]).all() and trace.known.all()
+
+
+def test_a_model_of_whole_sequences_is_told_how_to_ask() -> None:
+    """The message spoke of a state that such a model does not have."""
+
+    class Whole(nn.LSTM):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x)[0]
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Whole(2, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x)
+            return out
+
+    with pytest.raises(
+        ValueError, match=r"state: is needed.*whole sequences.*rc.probe\(model, x, whole_sequence=True\)"
+    ):
+        rc.probe(module(Model), normal(6, 3, 2))
+    assert isinstance(rc.probe(module(Model), normal(6, 3, 2), whole_sequence=True), rc.InputTrace)
+
+
+def test_dropout_between_layers_is_named() -> None:
+    """torch's layers have no part of their own for it, so the words named none."""
+    with pytest.raises(ValueError, match=r"draws random numbers \(dropout is on in layers\). Call module.eval\(\)"):
+        rc.probe(module(nn.LSTM, 2, 4, num_layers=2, dropout=0.5), normal(6, 3, 2))
+
+
+def test_a_batch_that_comes_first_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="looks batch-first"):
+        rc.probe(module(nn.RNNCell, 2, 3), normal(16, 100, 2), exponents=0, lag=0, check=False)
 
 
 def test_outputs_of_another_shape_are_refused() -> None:

@@ -121,7 +121,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "rounded to NumPy": (made(lambda s, x, h: torch.as_tensor((s.w(h) + s.a(x)).detach().numpy())), "cannot be differentiated"),
     "an error": (made(lambda s, x, h: torch.tanh(s.w(x))), "at step t = 1 failed: RuntimeError: mat1 and mat2 shapes"),
     "an error later": (made(late), "at step t = 5 failed: RuntimeError: five is too many"),
-    "a complex state": (made(lambda s, x, h: torch.complex(h, h)), "returned 'hidden' in torch.complex128; keep a complex state as two real ones"),
+    "a complex state": (made(lambda s, x, h: torch.complex(h, h)), "returned 'hidden' in torch.complex128; it was given as a real one, and a state stays what it is: let initial_state"),
     "a backward that mixes samples": (made(lambda s, x, h: Mixing.apply(torch.tanh(s.w(h) + s.a(x)))), "mixes the samples"),
     "a state that was guessed": (
         made(lambda s, x, h: torch.tanh(h @ s.w(h).transpose(1, 2))),
@@ -146,6 +146,10 @@ def test_a_step_that_is_none_is_refused(name: str) -> None:
 
 OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "no state at all": (lambda: run(made(lambda s, x, h: None)), "called with None for a state it returns None: if it returns no state, it is no step"),
+    "output and state from the first call on": (
+        lambda: run(made(lambda s, x, h: (s.a(x), torch.tanh(s.a(x) + (0 if h is None else s.w(h)))))),
+        r"at step t = 1 failed: .* If the two tensors that it returns are \(output, state\), wrap it",
+    ),
     "a start that nobody knows": (
         lambda: run(lambda x, h: torch.tanh(h + x.sum())),
         r"state: is needed: nothing says what the states of '<lambda>' look like .*Give rc.forward a state, or the module a method initial_state",
@@ -154,7 +158,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: run((lambda net: lambda x, h: net(x, h))(module(Elman)), H),
         r"uses parameters that the cell does not know, of shapes .*parameters_of=module",
     ),
-    "a whole LSTM": (lambda: run(module(nn.LSTM, 2, 4)), r"a state is a tensor, or a tuple or dict of tensors. If it returns \(output, state\)"),
+    "a whole LSTM": (lambda: run(module(nn.LSTM, 2, 4)), r"a state is a tensor, or tuples, lists and dicts of tensors. If it returns \(output, state\)"),
     "a layer": (lambda: run(module(nn.Linear, 2, 4)), "takes 2 positional arguments but 3 were given"),
     "another D": (lambda: run(module(nn.GRUCell, 3, 4)), "at step t = 1 failed: RuntimeError: input has inconsistent input_size"),
     "a wrong part": (lambda: run(module(Elman), {"hiden": H}), "state: 'hiden' is not known; allowed: hidden. Did you mean 'hidden'?"),

@@ -15,7 +15,21 @@ from torch import Tensor, nn
 
 import rnn_core as rc
 from rnn_core.oracles.compare import relative_error, step_errors
-from tests.rnn_core.own.modules import Decay, Elman, Learned, Memory, OneBatch, Oscillator, Two, module, normal
+from tests.rnn_core.own.modules import (
+    Decay,
+    Elman,
+    Late,
+    Learned,
+    Memory,
+    OneBatch,
+    Oscillator,
+    Stack,
+    Turning,
+    TurningInPairs,
+    Two,
+    module,
+    normal,
+)
 from tests.support.arrays import quick
 
 EQUAL = 1e-12
@@ -147,6 +161,75 @@ def test_it_is_autograd_through_the_whole_sequence(kind: Any) -> None:
     cell = rc.TorchCell(made)
     names = rc.forward(cell, cell.params(), normal(2, 3, 2)).cell.state_names
     check_against_autograd(made, cell, normal(11, 3, 2), start, {name: name for name in names})
+
+
+def test_a_state_of_containers_has_a_part_for_every_tensor() -> None:
+    """A list of pairs (h, c), as stacked cells have it: a pair is taken for a part, or a layer for another."""
+
+    def part(state: Any, key: Any) -> Tensor:
+        found: Tensor = state[key[0]][key[1]]
+        return found
+
+    made = module(Stack)
+    names = {f"{layer + 1}.{i + 1}": (layer, i) for layer in range(2) for i in range(2)}
+    check_against_autograd(made, rc.TorchCell(made), normal(11, 3, 2), made.initial_state(3), names, part)
+    chosen = rc.TorchCell(made, state_names=("h1", "c1", "h2", "c2"), hidden="h2")
+    tape = rc.forward(chosen, chosen.params(), normal(4, 3, 2))
+    assert tape.cell.state_names == ("h2", "h1", "c1", "c2")
+    state = made.initial_state(3)
+    for x_t in normal(4, 3, 2):
+        state = made(x_t, state)
+    assert torch.equal(tape.hidden[-1], state[1][0])
+    given = rc.forward(
+        chosen, chosen.params(), normal(4, 3, 2), [(part[0] + 1, part[1]) for part in made.initial_state(3)]
+    )  # type: ignore[arg-type]
+    assert not torch.equal(given.hidden, tape.hidden)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_complex_module_is_its_pairs_of_real_numbers(linear: bool) -> None:
+    """A gradient is conjugated, or one of the two numbers is lost."""
+    made = module(Turning, linear=linear)
+    pairs = TurningInPairs(*(torch.view_as_real(value.detach()) for value in made.parameters()), linear=linear)
+    a, b = (
+        passes(cell, cell.params(), normal(30, 3, 2), normal(30, 3, 3, 2, seed=1))
+        for cell in map(rc.TorchCell, (made, pairs))
+    )
+    check_equal(a, b)
+    state = made.initial_state(3)
+    states = [state := made(x_t, state) for x_t in normal(30, 3, 2)]
+    loss = (torch.view_as_real(torch.stack(states)) * normal(30, 3, 3, 2, seed=1)).sum()
+    for name, expected in zip(a.params, torch.autograd.grad(loss, list(made.parameters())), strict=True):
+        assert relative_error(a.params[name], torch.view_as_real(expected)) <= EQUAL, name
+    assert all(value.is_complex() and value.requires_grad for value in made.parameters())
+
+
+@pytest.mark.parametrize("modulus", [0.25, 4.0])
+def test_a_complex_state_follows_its_law_at_any_size(modulus: float) -> None:
+    """Every step back multiplies by conj(λ): the norm by |λ|, 1800 decades far."""
+    made, T, last = module(Turning, linear=True), 3000, {"hidden": normal(2, 3, 2)}
+    with torch.no_grad():
+        made.turn.copy_(torch.polar(torch.full((3,), modulus, dtype=torch.float64), normal(3)))
+    cell = rc.TorchCell(made)
+    x = torch.zeros(T, 2, 2, dtype=torch.float64)
+    grads = passes(cell, cell.params(), x, None, last)
+    expected = math.log(float(last["hidden"].norm())) + np.arange(T - 1, -1, -1) * math.log(modulus)
+    np.testing.assert_allclose(grads.log_norm, expected, rtol=1e-13)
+    exponents = rc.theory.lyapunov_spectrum(rc.forward(cell, cell.params(), x[:50])).exponents
+    np.testing.assert_allclose(exponents, math.log(modulus), rtol=1e-12)
+
+
+def test_a_complex_state_may_be_given_and_probed() -> None:
+    made, x = module(Turning), normal(20, 3, 2)
+    cell, start = rc.TorchCell(made), torch.complex(normal(3, 3), normal(3, 3, seed=1))
+    a, b, c = (
+        rc.forward(cell, cell.params(), x, s) for s in (start, {"hidden": start}, {"hidden": torch.view_as_real(start)})
+    )  # type: ignore[arg-type]
+    assert torch.equal(a.hidden, b.hidden) and torch.equal(a.hidden, c.hidden) and a.shapes == {"hidden": (3, 2)}
+    found = rc.probe(made, x, state=start)
+    assert found.derivatives is not None and found.derivatives.relative < 1e-8
+    plain = rc.TorchCell(lambda x, s: s * torch.complex(x, x).mean(1, keepdim=True))
+    assert rc.forward(plain, {}, x, {"hidden": start}).hidden.shape == (20, 3, 3, 2)
 
 
 SHAPES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=3)
@@ -466,3 +549,25 @@ def test_a_start_that_is_learned_has_its_gradient(gain: float) -> None:
         {"hidden": made.initial_state(3).detach()},
     )
     assert not given.params["start"].any()  # a state that is given is nobody's parameter
+
+
+@pytest.mark.parametrize("memory_budget", [None, 0])
+def test_a_state_of_its_own_that_acts_late_is_told_on_the_way_back(memory_budget: int | None) -> None:
+    """The check on the fourth step cannot see it; the gradient was that of another function than the one that went forward."""
+    cell = rc.TorchCell(module(Late, 60))
+    tape = rc.forward(cell, cell.params(), normal(300, 3, 2), None, memory_budget)
+    with pytest.raises(
+        ValueError,
+        match=r"'Late' (at step t = \d+|between the steps t = \d+ and \d+) gives another result when it is taken again",
+    ):
+        rc.backward(tape, None, {"hidden": torch.ones(3, 4, dtype=torch.float64)})
+
+
+def test_a_parameter_that_is_changed_between_the_passes_is_told() -> None:
+    made = module(Elman)
+    cell = rc.TorchCell(made)
+    tape = rc.forward(cell, cell.params(), normal(20, 3, 2))
+    with torch.no_grad():
+        made.turn.weight.add_(0.1)
+    with pytest.raises(ValueError, match=r"at step t = 20 gives another result .* or was changed since"):
+        rc.backward(tape, None, {"hidden": torch.ones(3, 4, dtype=torch.float64)})

@@ -87,3 +87,10 @@ def test_a_module_that_knows_one_batch_alone_has_spectra_too() -> None:
     for k in (1, 4):
         found, expected = (lyapunov_spectrum(each, k, 3, sample=1) for each in (tape, ours))
         np.testing.assert_allclose(found.exponents, expected.exponents, atol=1e-9)
+
+
+def test_a_module_that_forgets_all_at_once_has_no_direction_left() -> None:
+    """It ended in NumPy's "need at least one array to concatenate"."""
+    cell = rc.TorchCell(lambda x, h: 0 * h + x)
+    tape = rc.forward(cell, {}, torch.ones(5, 2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64))  # type: ignore[arg-type]
+    assert (log_singular_values(tape) == -np.inf).all() and (lyapunov_spectrum(tape).exponents == -np.inf).all()

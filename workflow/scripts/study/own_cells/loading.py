@@ -7,7 +7,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -81,20 +81,44 @@ def _exits_told() -> Iterator[None]:
 
 
 def _builder(cell: KeptCell, made: Callable[..., Any]) -> Callable[..., Any]:
-    """(input_size, hidden_size, **options) -> module. Where the class calls its sizes so, they are given by name."""
+    """(input_size, hidden_size, **options) -> module."""
 
     def build(input_size: int, hidden_size: int, **options: Any) -> Any:
-        sizes = {"input_size": input_size, "hidden_size": hidden_size}
+        in_order, named = _sizes(made, {"input_size": input_size, "hidden_size": hidden_size}, options)
         try:
-            taken = inspect.signature(made).parameters
-            named = {name: size for name, size in sizes.items() if name in taken}
-            return made(**named, **options) if named else made(*sizes.values(), **options)
+            return made(*in_order, **named, **options)
         except Exception as error:
-            call = ", ".join([*map(str, sizes.values()), *(f"{name}={value!r}" for name, value in options.items())])
+            given = [f"{name}={value!r}" for name, value in {**named, **options}.items()]
+            call = ", ".join([*map(str, in_order), *given])
             where = place_in(cell.file, error)
             raise CellError(f"{_words(cell)}: {cell.class_name}({call}) fails{where}, {described(error)}") from error
 
     return build
+
+
+def _sizes(
+    made: Callable[..., Any], sizes: Mapping[str, int], options: Mapping[str, Any]
+) -> tuple[list[int], dict[str, int]]:
+    """The sizes as the class takes them: (in order, by name).
+
+    By name where it calls them so. One that it calls otherwise is given to its first argument that needs a value and has none. Where it
+    knows neither name, the sizes are given in order.
+    """
+    try:
+        taken = inspect.signature(made).parameters
+    except (TypeError, ValueError):  # of a class that is not written in Python
+        return list(sizes.values()), {}
+    named = {name: size for name, size in sizes.items() if name in taken}
+    if not named:
+        return list(sizes.values()), {}
+    of_other_names = [
+        name
+        for name, argument in taken.items()
+        if argument.kind is argument.POSITIONAL_OR_KEYWORD and argument.default is argument.empty
+        and name not in named and name not in options
+    ]  # fmt: skip
+    unnamed = [size for name, size in sizes.items() if name not in named]
+    return [], {**dict(zip(of_other_names, unnamed, strict=False)), **named}
 
 
 def _words(cell: KeptCell) -> str:
