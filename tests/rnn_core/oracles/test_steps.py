@@ -308,6 +308,19 @@ def test_a_residual_network_that_drifts_into_saturation_is_not_accused(
     assert errors_of(drifting).relative > (TOLERANCE if dtype == "float64" else 1e-3)  # the gate's
 
 
+RULED: list[dict[str, Any]] = [
+    {"activation": "gelu", "spectral_radius": 1.5, "hidden_size": 8, "sequence_length": 100, "batch_size": 1, "seed": 4},
+    {"activation": "relu", "spectral_radius": 0.1, "hidden_size": 4, "sequence_length": 50, "batch_size": 1, "seed": 1, "dtype": "float32"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", RULED, ids=[each["activation"] for each in RULED])
+def test_an_slstm_whose_new_input_rules_is_not_accused(settings: dict[str, Any]) -> None:
+    """Autograd of ln(f n) + softplus(d) is 1 - σ(d), of which nothing is left where the input gate is large: the oracle was wrong."""
+    ruled = problem_of("slstm", **{"input_size": 8, "input_scale": 10.0, "spectral_radius": 1.0, **settings})
+    assert errors_of(ruled).relative < (TOLERANCE if ruled.experiment.dtype == "float64" else 1e-3)
+
+
 def test_a_fault_is_seen_as_far_below_the_signal_as_floats_reach() -> None:
     """The floor of what underflows hides gradients that floats still hold, 200 decades below the signal."""
     drifting = problem_of("residual", hidden_size=2, sequence_length=600, loss_at="last", spectral_radius=1.0)
