@@ -64,6 +64,16 @@ def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
     return _errors(*_rows(ours), *_rows(reference))
 
 
+def apart_by_less(ours: Array | Scaled, reference: Array | Scaled, exponents: np.ndarray) -> np.ndarray:
+    """Whether ‖ours - reference‖ is below 2^exponent, for every leading index and its own exponent, bool (T,)."""
+    (a, e_a), (b, e_b) = _rows(ours), _rows(reference)
+    with np.errstate(all="ignore"):
+        a, b = (
+            np.ldexp(m, np.clip(e - exponents, -4000, 4000).astype(np.int64)[:, None]) for m, e in ((a, e_a), (b, e_b))
+        )
+        return np.asarray(np.linalg.norm(a - b, axis=1) < 1.0)
+
+
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
     """(float64 (T, entries), an exponent for every t)."""
     mantissa, exponent = mantissa_and_exponents(x)

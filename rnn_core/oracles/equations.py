@@ -113,7 +113,10 @@ def slstm(net: Network, x: Any, state: State) -> State:
     """Beck et al. 2024, equations 8 to 17, of c/n and ln n."""
     z, i, f, o = net.blocks(net.linear("ih", x) + net.linear("hh", state["hidden"]))
     kept = state["normaliser"] - net.softplus(-f)  # ln (f n), for ln σ(f) = −softplus(−f)
-    n = net.seen("normaliser", kept + net.softplus(i - kept))
+    above = (
+        i.real > kept.real
+    )  # ln (f n + i) from the larger of its two: kept + softplus(i - kept) has the derivative 1 - σ, which cancels
+    n = net.seen("normaliser", above * (i + net.softplus(kept - i)) + ~above * (kept + net.softplus(i - kept)))
     share = net.gate(i - kept)
     c = net.seen("cell", net.gate(kept - i) * state["cell"] + share * net.phi(z))
     return {"hidden": net.seen("hidden", net.gate(o) * c), "cell": c, "normaliser": n}

@@ -300,6 +300,18 @@ def test_a_tolerance_that_checks_nothing_is_named(config: dict[str, Any]) -> Non
     assert [t for t in without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t]
 
 
+def test_a_sweep_that_another_one_holds_is_named(config: dict[str, Any]) -> None:
+    """It looks like twice the runs, and every run is computed once."""
+    sweep = config["sweeps"]["propagation"]
+    config["sweeps"]["again"] = {**sweep, "seeds": 1, "grid": {**sweep["grid"], "activation": "tanh"}}
+    [note] = [text for text in without_effect(config) if text.startswith("sweeps.")]
+    assert note == "sweeps.again: 6 runs of it, all there are, stand in sweeps.propagation too; they are computed once"
+    config["sweeps"]["again"] = sweep
+    assert len([text for text in without_effect(config) if "computed once" in text]) == 1
+    config["sweeps"]["again"] = {**sweep, "grid": {**sweep["grid"], "activation": ["tanh", "relu"]}}
+    assert not [text for text in without_effect(config) if "computed once" in text]
+
+
 def test_sequences_that_no_sweep_uses_are_named(config: dict[str, Any]) -> None:
     config["sequences"]["spare"] = config["sequences"]["waves"]
     assert [text for text in without_effect(config) if text.startswith("sequences.spare: no sweep uses it")]

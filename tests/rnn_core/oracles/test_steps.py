@@ -15,7 +15,7 @@ from rnn_core.oracles import autograd, steps, torch_modules
 from rnn_core.oracles.compare import Error, beyond_rounding, worst
 from rnn_core.oracles.problems import with_biases
 from rnn_core.oracles.tensors import as_tensor, as_tensors
-from rnn_core.scaling import Scaled, mantissa_and_exponents
+from rnn_core.scaling import Scaled, log_norms, mantissa_and_exponents
 
 TOLERANCE = 1e-10  # of the gate
 SOUND = 1e-12
@@ -280,6 +280,59 @@ def test_a_long_chaotic_run_of_few_units_is_sound() -> None:
         hidden_size=4, batch_size=16, sequence_length=10_000, spectral_radius=1.0, loss_at="last", input_size=8
     )
     assert errors_of(problem).relative < SOUND
+
+
+DRIFTING = [
+    ("tanh", "float64", 2, 800),
+    ("tanh", "float32", 8, 300),
+    ("sigmoid", "float64", 4, 2000),
+    ("sigmoid", "float32", 4, 600),
+]
+
+
+@pytest.mark.parametrize(("activation", "dtype", "H", "T"), DRIFTING)
+def test_a_residual_network_that_drifts_into_saturation_is_not_accused(
+    activation: str, dtype: str, H: int, T: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state grows by one a step until phi' leaves the range of floats. Two right programs part there, and no gradient feels it."""
+    drifting = problem_of(
+        "residual",
+        activation=activation,
+        dtype=dtype,
+        hidden_size=H,
+        sequence_length=T,
+        loss_at="last",
+        spectral_radius=2.0,
+    )
+    assert errors_of(drifting).relative < (SOUND if dtype == "float64" else 1e-4)
+    monkeypatch.setattr(steps, "LEEWAY", -(10**6))  # without a floor
+    assert errors_of(drifting).relative > (TOLERANCE if dtype == "float64" else 1e-3)  # the gate's
+
+
+RULED: list[dict[str, Any]] = [
+    {"activation": "gelu", "spectral_radius": 1.5, "hidden_size": 8, "sequence_length": 100, "batch_size": 1, "seed": 4},
+    {"activation": "relu", "spectral_radius": 0.1, "hidden_size": 4, "sequence_length": 50, "batch_size": 1, "seed": 1, "dtype": "float32"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", RULED, ids=[each["activation"] for each in RULED])
+def test_an_slstm_whose_new_input_rules_is_not_accused(settings: dict[str, Any]) -> None:
+    """Autograd of ln(f n) + softplus(d) is 1 - σ(d), of which nothing is left where the input gate is large: the oracle was wrong."""
+    ruled = problem_of("slstm", **{"input_size": 8, "input_scale": 10.0, "spectral_radius": 1.0, **settings})
+    assert errors_of(ruled).relative < (TOLERANCE if ruled.experiment.dtype == "float64" else 1e-3)
+
+
+def test_a_fault_is_seen_as_far_below_the_signal_as_floats_reach() -> None:
+    """The floor of what underflows hides gradients that floats still hold, 200 decades below the signal."""
+    drifting = problem_of("residual", hidden_size=2, sequence_length=600, loss_at="last", spectral_radius=1.0)
+    x, target = drifting.batch(0)
+    gradients = rc.evaluate(drifting, drifting.params, x, target).gradients
+    below = (log_norms(gradients.x) - gradients.log_norm) / math.log(10.0)
+    deep = np.flatnonzero((below < -200) & (below > -295))
+    assert len(deep) > 20
+    for t in deep[:: len(deep) // 3].tolist():
+        found = errors_of(drifting, lambda g, t=t: edited(g, "x", put(t, 1 + 1e-6)))  # type: ignore[misc]
+        assert found.relative > TOLERANCE and found.where == f"x, t = {t + 1}"
 
 
 def cancelling(wanted: str, seed: int) -> tuple[rc.Problem, Any, Any, float]:

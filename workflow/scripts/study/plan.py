@@ -102,12 +102,17 @@ def blocks(config: Mapping[str, Any]) -> dict[tuple[str, str], Block]:
     return planned
 
 
+def size_of(sweep: Mapping[str, Any]) -> int:
+    """How many runs a sweep has, without making them."""
+    return int(sweep["seeds"]) * math.prod(len(as_list(values)) for values in sweep["grid"].values())
+
+
 def count(config: Mapping[str, Any]) -> tuple[int, int]:
     """(runs, blocks) of a study, without making them."""
     runs = jobs = 0
     for described in config["sweeps"].values():
         sizes = {axis: len(as_list(values)) for axis, values in described["grid"].items()}
-        runs += described["seeds"] * math.prod(sizes.values())
+        runs += size_of(described)
         jobs += math.prod(sizes[axis] for axis in described.get("jobs_over", []))
     return runs, jobs
 

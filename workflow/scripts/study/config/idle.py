@@ -9,8 +9,9 @@ from typing import Any
 from rnn_core.experiment import axes
 from rnn_core.tasks import GENERATED, PACKAGED
 from rnn_core.tasks.sequences import DIGITS_MISSED
+from study.counts import counted
 from study.own_cells.described import name_of, own_cells
-from study.plan import as_list
+from study.plan import as_list, shared_runs, size_of
 from study.settings import axis_defaults, steps_of
 from study.tables.columns import ASKED_FOR, has_several_layers
 
@@ -27,7 +28,24 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
         if value > LENIENT
     ]
     idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
-    return [*lenient, *idle, *_unused_tasks(config), *_unused_cells(config), *_idle_spectra(config)]
+    return [
+        *lenient,
+        *idle,
+        *_repeated_sweeps(config),
+        *_unused_tasks(config),
+        *_unused_cells(config),
+        *_idle_spectra(config),
+    ]
+
+
+def _repeated_sweeps(config: Mapping[str, Any]) -> Iterator[str]:
+    """Sweeps whose runs are all runs of another one."""
+    repeated: set[str] = set()
+    for pair, shared in shared_runs(config, axis_defaults()).items():
+        for sweep, other in (pair, pair[::-1]):
+            if shared == size_of(config["sweeps"][sweep]) and not repeated & {sweep, other}:
+                repeated.add(sweep)
+                yield f"sweeps.{sweep}: {counted(shared, 'run')} of it, all there are, stand in sweeps.{other} too; they are computed once"
 
 
 def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
