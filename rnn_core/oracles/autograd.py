@@ -191,7 +191,7 @@ def _step_and_start(
     if problem.cell.opaque:
         module, start = module_of(problem, p, x)
         return module.step, start
-    blank = torch.zeros(x.shape[1], p["weight_hh"].shape[-1], dtype=x.dtype, device=x.device)
+    blank = torch.zeros(x.shape[1], problem.experiment.hidden_size, dtype=x.dtype, device=x.device)
     return partial(step_of(problem), p), dict.fromkeys(problem.cell.state_names, blank)
 
 

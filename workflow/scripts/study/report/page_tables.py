@@ -9,7 +9,7 @@ import pandas as pd
 
 from rnn_core import CELLS
 from rnn_core.clipping import WHAT_RULES_DO
-from rnn_core.experiment import SEPARATOR
+from rnn_core.experiment import SEPARATOR, WITHOUT_MATRIX
 from rnn_core.tasks import GENERATED
 from study.report import measures, statistics
 from study.report.findings import Study
@@ -48,7 +48,8 @@ def _where(row: pd.Series) -> str:
     network = row["activation"] if row["cell"] == "vanilla" else row["cell"]
     if row["cell"] in CELLS:
         network += "" if row["cell"] == "vanilla" else f", {row['activation']}"
-        network += ", W_hh as drawn" if pd.isna(row["spectral_radius"]) else f", ρ = {row['spectral_radius']:g}"
+        as_drawn = "" if row["cell"] in WITHOUT_MATRIX else ", W_hh as drawn"
+        network += as_drawn if pd.isna(row["spectral_radius"]) else f", ρ = {row['spectral_radius']:g}"
     return f"{network}, T = {row['sequence_length']}: {row['where']}"
 
 
