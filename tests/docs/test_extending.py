@@ -140,7 +140,8 @@ def inserted(text: str, code: str, where: str, name: str) -> str:
         assert line, f"there is no {name}"
         code = textwrap.indent(code, line[1]) if line[1] else code + "\n\n"
         return text[: line.start()] + code + text[line.start() :]
-    opening = re.search(rf"^(?:def )?{name}\b[^{{]*?(\{{| = \($)", text, flags=re.MULTILINE)
+    returned = re.search(rf"^def {name}\b.*?^    return \{{", text, flags=re.MULTILINE | re.DOTALL)
+    opening = returned or re.search(rf"^{name}\b[^{{]*?(\{{| = \($)", text, flags=re.MULTILINE)
     assert opening, f"there is no {name}"
     return text[: opening.end()] + "\n" + code.rstrip().rstrip(",") + ", " + text[opening.end() :]
 
