@@ -255,6 +255,14 @@ def test_other_cells_are_refused_in_words(cell: str) -> None:
         rc.flossing_loss(network.cell, network.params, network.x)
 
 
+def test_a_stack_of_layers_is_refused() -> None:
+    """One layer of a stack is flossed as if the others were not there."""
+    message = "flossing: 9 is not allowed with layers: 2; an exponent is of one recurrence, and every layer has its own"
+    with pytest.raises(ValueError, match=message):
+        rc.Experiment(layers=2, flossing=9)
+    assert rc.Experiment(layers=2).flossing == 0
+
+
 @pytest.mark.parametrize("k", [0, 5, 2.0, True])
 def test_a_number_of_exponents_that_there_are_not_is_refused(k: Any) -> None:
     network = draw_network(H=4)

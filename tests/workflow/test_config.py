@@ -441,6 +441,10 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
             "flossing: only vanilla and residual can be flossed: .*; give gru a sweep without it",
         ),
         (
+            {"layers": [1, 2], "flossing": 9},
+            "flossing: an exponent is of one recurrence, and every layer has its own; give layers a sweep without it",
+        ),
+        (
             {"hidden_size": [8, 64], "flossing": 9, "flossing_exponents": [4, 16]},
             "flossing_exponents: 16 is too many; a network of hidden_size: 8 has no more than that",
         ),
