@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("templates")]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 PARTS = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies", "tests", "pyproject.toml")
+DERIVATION = (ROOT / "rnn_core" / "README.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', PAGE, flags=re.DOTALL | re.MULTILINE))
 
 # What a newcomer does by hand, besides the blocks: imports, and the cell's name in two lists.
@@ -119,12 +120,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         text = file.read_text(encoding="utf-8")
         file.write_text(inserted(text, code, *place.split(maxsplit=1)), encoding="utf-8")
-    section = re.search(r"section (2\.\d+)", BLOCKS["rnn_core/cells/ugrnn.py"])
-    assert section is not None
+    taken = re.findall(r"^## 2\.(\d+) ", DERIVATION, flags=re.MULTILINE)
+    number = f"2.{1 + max(map(int, taken))}"
+    cell = root / "rnn_core" / "cells" / "ugrnn.py"
+    cell.write_text(cell.read_text(encoding="utf-8").replace("section 2.n", f"section {number}"), encoding="utf-8")
     for path, edits in EDITS.items():
         text = (root / path).read_text(encoding="utf-8")
         for pattern, replacement in edits:
-            text, count = re.subn(pattern, replacement.replace("{section}", section[1]), text, count=1)
+            text, count = re.subn(pattern, replacement.replace("{section}", number), text, count=1)
             assert count == 1, f"{path}: {pattern}"
         (root / path).write_text(text, encoding="utf-8")
     (root / "docs").mkdir()
@@ -140,7 +143,8 @@ def inserted(text: str, code: str, where: str, name: str) -> str:
         assert line, f"there is no {name}"
         code = textwrap.indent(code, line[1]) if line[1] else code + "\n\n"
         return text[: line.start()] + code + text[line.start() :]
-    opening = re.search(rf"^(?:def )?{name}\b[^{{]*?(\{{| = \($)", text, flags=re.MULTILINE)
+    returned = re.search(rf"^def {name}\b.*?^    return \{{", text, flags=re.MULTILINE | re.DOTALL)
+    opening = returned or re.search(rf"^{name}\b[^{{]*?(\{{| = \($)", text, flags=re.MULTILINE)
     assert opening, f"there is no {name}"
     return text[: opening.end()] + "\n" + code.rstrip().rstrip(",") + ", " + text[opening.end() :]
 
