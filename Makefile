@@ -5,7 +5,7 @@ PYTHON ?= python3
 TOOL = PYTHONPATH="$(CURDIR):$(CURDIR)/workflow/scripts" $(BIN)/python -m study.tools
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 CONFIG ?= config.yaml
-STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(CONFIG) 2>/dev/null)
+STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' "$(CONFIG)" 2>/dev/null)
 
 .PHONY: report plan rates test verify verify-results faults bench bench-narrow bench-gpu check format docs site gallery lock clean help
 
@@ -13,10 +13,10 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 report: $(VENV)/run.stamp ## run the study (CONFIG=config.yaml) on all cores and render both reports
-	$(TOOL).release_lock $(CONFIG)
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $(CONFIG)
+	$(TOOL).release_lock "$(CONFIG)"
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile "$(CONFIG)"
 	@echo "Snakemake's own report, which holds this one and the code of every rule, is made: results/$(STUDY)/snakemake-report.html"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile $(CONFIG) --report results/$(STUDY)/snakemake-report.html \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --configfile "$(CONFIG)" --report results/$(STUDY)/snakemake-report.html \
 		> results/$(STUDY)/logs/snakemake-report.log 2>&1 || { cat results/$(STUDY)/logs/snakemake-report.log >&2; exit 1; }
 
 test: $(VENV)/dev.stamp ## run all tests
@@ -26,7 +26,7 @@ verify: $(VENV)/run.stamp ## check the engine against every oracle in every regi
 	$(BIN)/python -m verification.run --output results/verify --seed $(or $(SEED),0) $(if $(QUICK),--lengths 1 2 7 100)
 
 verify-results: $(VENV)/run.stamp ## check every file of a study (CONFIG=config.yaml) for damage and mix-ups (PUT_ASIDE=1: rename the bad ones, to be made anew)
-	$(TOOL).verify_results $(CONFIG) $(if $(PUT_ASIDE),--put-aside)
+	$(TOOL).verify_results "$(CONFIG)" $(if $(PUT_ASIDE),--put-aside)
 
 faults: $(VENV)/dev.stamp ## every write, rename, open and read of a study fails once, one after the other (an hour or so)
 	ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_nth_call.py
@@ -54,12 +54,12 @@ format: $(VENV)/dev.stamp ## format all code
 	$(BIN)/snakefmt Snakefile workflow
 
 plan: $(VENV)/run.stamp ## what the study (CONFIG=config.yaml) will take: runs, jobs, time, memory, disk; and how much of it is finished
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --nolock --configfile $(CONFIG)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --cores all --nolock --configfile "$(CONFIG)"
 
 rates: $(VENV)/run.stamp ## measure the rates of the cost model again (after the engine became faster)
 	$(TOOL).measure_rates
 
-docs: $(VENV)/run.stamp ## write the config schema, docs/settings.md and docs/tables.md from the code
+docs: $(VENV)/run.stamp ## write the config schema and the pages of settings, choices, tables, cells and papers from the code
 	$(TOOL).write_docs
 
 site: $(VENV)/dev.stamp ## build the documentation into site/; a broken link, reference or formula is an error

@@ -59,18 +59,20 @@ def errors(measured: Measured, expected: Measured) -> Errors:
 
 
 def _of_param(name: str, measured: Measured, expected: Measured) -> float:
-    """‖found - right‖ by the larger of the two norms, both in float64 and brought to the right one's exponent."""
-    right, found = (each.params[name].astype(np.float64) for each in (expected, measured))
-    if found.shape != right.shape:
-        raise WrongNumbers(f"a gradient of {name} of shape {found.shape}, not {right.shape}")
+    """‖measured_array - right‖ by the larger of the two norms, both in float64 and brought to the right one's exponent."""
+    right, measured_array = (each.params[name].astype(np.float64) for each in (expected, measured))
+    if measured_array.shape != right.shape:
+        raise WrongNumbers(f"a gradient of {name} of shape {measured_array.shape}, not {right.shape}")
     shift = measured.exponents.get(name, 0) - expected.exponents.get(name, 0)
     with np.errstate(all="ignore"):
-        found = np.ldexp(found, max(-4000, min(4000, shift)))
-        if not np.isfinite(found).all() or found.any() != right.any():
+        measured_array = np.ldexp(measured_array, max(-4000, min(4000, shift)))
+        if not np.isfinite(measured_array).all() or measured_array.any() != right.any():
             return np.inf
-        largest = max(np.abs(right).max(), np.abs(found).max()) or 1.0
-        found, right = found / largest, right / largest
-        return float(np.linalg.norm(found - right) / (max(np.linalg.norm(found), np.linalg.norm(right)) or 1.0))
+        largest = max(np.abs(right).max(), np.abs(measured_array).max()) or 1.0
+        measured_array, right = measured_array / largest, right / largest
+        return float(
+            np.linalg.norm(measured_array - right) / (max(np.linalg.norm(measured_array), np.linalg.norm(right)) or 1.0)
+        )
 
 
 class Reference:
@@ -93,8 +95,8 @@ class Reference:
             return
         steps = work.x[:CHECKED]
         short = self if len(steps) == len(work.x) else Reference(replace(work, x=steps), READABLE)
-        found = only((READABLE if short is self else by).forms[0].prepare([short.work]))
-        right, error = short.judge(found)
+        answer = only((READABLE if short is self else by).forms[0].prepare([short.work]))
+        right, error = short.judge(answer)
         if not right:
             raise WrongNumbers(f"{by.name}: {error:.1e} away from the readable engine: it computes something else")
 
@@ -106,15 +108,17 @@ class Reference:
         """
         rng = np.random.default_rng(0)
         digit = np.finfo(self.work.x.dtype).eps
-        found = []
+        errors_moved = []
         for _ in range(MOVES):
             moved = {
                 name: (value * (1.0 + digit * rng.choice([-1.0, 1.0], value.shape))).astype(value.dtype)
                 for name, value in self.work.params.items()
             }
-            found.append(errors(only(self.by.forms[0].prepare([replace(self.work, params=moved)])), self.expected))
-        traces = [each.trace for each in found if each.trace is not None]
-        params = {name: max(each.params[name] for each in found) for name in found[0].params}
+            errors_moved.append(
+                errors(only(self.by.forms[0].prepare([replace(self.work, params=moved)])), self.expected)
+            )
+        traces = [each.trace for each in errors_moved if each.trace is not None]
+        params = {name: max(each.params[name] for each in errors_moved) for name in errors_moved[0].params}
         return Errors(np.max(traces, axis=0) if traces else None, params)
 
     def judge(self, measured: Measured) -> tuple[bool, float]:
@@ -123,11 +127,14 @@ class Reference:
         Raises:
             WrongNumbers: it is not of the right shapes.
         """
-        found = errors(measured, self.expected)
-        if found.worst <= self.tolerance or not np.isfinite(found.worst):
-            return found.worst <= self.tolerance, found.worst
-        of_params = max(found.params.values()) <= self.tolerance + SPREADS * max(self.spread.params.values())
-        return of_params and found.worst_of_trace <= self.tolerance + SPREADS * self.spread.worst_of_trace, found.worst
+        differences = errors(measured, self.expected)
+        if differences.worst <= self.tolerance or not np.isfinite(differences.worst):
+            return differences.worst <= self.tolerance, differences.worst
+        of_params = max(differences.params.values()) <= self.tolerance + SPREADS * max(self.spread.params.values())
+        return (
+            of_params and differences.worst_of_trace <= self.tolerance + SPREADS * self.spread.worst_of_trace,
+            differences.worst,
+        )
 
 
 def only(ready: Prepared) -> Measured:

@@ -1,7 +1,7 @@
 """Many runs at once on a GPU: ``python -m benchmarks.many_gpu`` measures, ``section`` makes the part of docs/benchmarks.md of it.
 
-Two comparisons. *Engine work*: trace and all parameter gradients of networks and inputs that are on the device, R runs together,
-against cuDNN run by run (which gives no trace), and against vmap over the same R runs by torch.func and by JAX. *Whole runs*: from
+Two comparisons. *Engine work*: trace and all parameter gradients of networks and inputs that are on the device, R runs together.
+Its peers are cuDNN run by run (which gives no trace), and vmap over the same R runs by torch.func and by JAX. *Whole runs*: from
 settings to results by ``run_many``, on the GPU and on one core of the same machine.
 """
 
@@ -140,11 +140,11 @@ def expected_of(works: Sequence[Work]) -> list[Measured]:
     """By the engine in NumPy."""
     from benchmarks.ours import public_face
 
-    found = []
+    results = []
     for work in works:
         ready = public_face([replace(work, device="cpu")])
-        found += ready.read(ready.call())
-    return found
+        results += ready.read(ready.call())
+    return results
 
 
 def measure(size: int, dtype: str, device: str, runs: Sequence[int], steps: int) -> dict[str, Any]:

@@ -30,9 +30,9 @@ def least(ratios: Mapping[str, float]) -> tuple[float, str] | None:
 
 def ratio(entry: Entry) -> tuple[float, str]:
     """The ratio of a place in the grid: the fastest of all right peers, and of PyTorch whether it is right or not."""
-    found = least(times(entry, lambda name, row: row.get("right", True) or name in PYTORCH))
-    assert found is not None, "PyTorch can do everything"
-    return found
+    least_of_all = least(times(entry, lambda name, row: row.get("right", True) or name in PYTORCH))
+    assert least_of_all is not None, "PyTorch can do everything"
+    return least_of_all
 
 
 def by_itself(entry: Entry, peer: str) -> float:
@@ -98,8 +98,8 @@ def _right(row: Mapping[str, Any]) -> bool:
 
 
 def _at_least(entries: Sequence[Entry], bound: Callable[[Entry], float], names: Callable[[str, Mapping[str, Any]], bool]) -> list[Judged]:  # fmt: skip
-    found = ((entry, least(times(entry, names))) for entry in entries)
-    return [Judged(best[0], bound(entry), where(entry, best[1])) for entry, best in found if best is not None]
+    fastest_of_each = ((entry, least(times(entry, names))) for entry in entries)
+    return [Judged(best[0], bound(entry), where(entry, best[1])) for entry, best in fastest_of_each if best is not None]
 
 
 def out_of_range(entries: Sequence[Entry]) -> list[Judged]:

@@ -111,11 +111,13 @@ def _beside_each(results: Results) -> str:
     for peer, label in labels.items():
         cells = []
         for cell in names:
-            found = [entry for entry in entries if entry["cell"] == cell and peer in entry["contenders"]]
-            values = [ratios.by_itself(entry, peer) for entry in found]
-            right = sum(entry["contenders"][peer]["right"] for entry in found)
+            shared = [entry for entry in entries if entry["cell"] == cell and peer in entry["contenders"]]
+            values = [ratios.by_itself(entry, peer) for entry in shared]
+            right = sum(entry["contenders"][peer]["right"] for entry in shared)
             cells.append(
-                f"{ratios.short(min(values))} · {ratios.short(median(values))} · {right}/{len(found)}" if values else ""
+                f"{ratios.short(min(values))} · {ratios.short(median(values))} · {right}/{len(shared)}"
+                if values
+                else ""
             )
         rows.append([label, *cells])
     said = "Worst ratio · median ratio · places at which the answer is right, of all; right or wrong, each program by itself."
@@ -148,8 +150,8 @@ def _every_ratio(results: Results) -> str:
                 continue
             rows.append([f"**{cell}, {dtype}**, T =", *(str(lengths.get(size, "")) for size in sizes)])
             for regime in cases.REGIMES:
-                found = (at.get((cell, dtype, regime, size)) for size in sizes)
-                rows.append([regime, *("" if entry is None else _place(entry) for entry in found)])
+                row = (at.get((cell, dtype, regime, size)) for size in sizes)
+                rows.append([regime, *("" if entry is None else _place(entry) for entry in row)])
     said = "As in the figure, with our milliseconds a run: forward, backward, every ln ‖∂L/∂h_t‖ and all parameter gradients."
     return f"## Every ratio\n\n{said}\n\n{_table(['', *(f'H = {size}' for size in sizes)], rows)}"
 

@@ -67,9 +67,9 @@ def measure(groups: Sequence[cases.Group], device: str, rounds: timing.Rounds | 
         print(f"{name} is left out: {why}", flush=True)
     entries: list[dict[str, Any]] = []
     for group in groups:
-        found = grid.measure(group, contenders, rounds, device=device)
-        entries += found
-        for entry in found:
+        measured = grid.measure(group, contenders, rounds, device=device)
+        entries += measured
+        for entry in measured:
             print(f"{time.perf_counter() - start:5.0f} s  {ratios.said(entry)}", flush=True)
     fractions = []
     for size in rates:

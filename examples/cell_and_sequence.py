@@ -27,8 +27,9 @@ ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of torch.nn.RNN's pa
 class TheirCell(rc.VanillaCell):
     """The document's cell, operation by operation.
 
-    It prints some gradients to 16 digits or more, the last of them rounding errors: of 1 - h², which cancels where the
-    engine's derivative of tanh does not, and of the order of its sums. Only its own order gives its own last digits.
+    It prints some gradients to 16 digits or more, and the last of these digits are rounding errors. They come of 1 - h², which
+    cancels where the engine's derivative of tanh does not, and of the order of its sums. Only its own order gives its own last
+    digits.
     """
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:

@@ -1,7 +1,7 @@
 """Five steps of four tanh units with two outputs: loss and every gradient of ½ Σ_t |y_t - target_t|².
 
-The document writes forward pass, loss and BPTT as three functions over lists of steps, then takes one step of gradient
-descent and prints the gradients that it took it with.
+The document writes forward pass, loss and BPTT as three functions over lists of steps. Then it takes one step of gradient descent,
+and prints the gradients of that step.
 
     python -m examples.functional_rnn
 """

@@ -1,8 +1,8 @@
 """A network with one hidden layer of relu units and a softmax output is an RNN of one step: its gradients, three ways.
 
 The document works in float32 and prints them from its own backward pass, from central differences with step 1e-5, and
-from PyTorch. (It prints all of them twice: its second program adds 1e-12 inside the logarithm, which float32 does not
-see next to the probabilities there, and prints the first one's differences again.)
+from PyTorch. (It prints all of them twice. Its second program adds 1e-12 inside the logarithm, which float32 does not see next to
+the probabilities there.)
 
     python -m examples.gradient_check
 """
@@ -38,8 +38,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def loss(params: dict[str, np.ndarray], x: np.ndarray) -> float:
     """The document's cross-entropy of the engine's outputs.
 
-    The engine's forward pass gives the document's bits. Its loss does not, being more accurate: a difference over 2e-5
-    of two float32 losses near 1.4 is made of their last bits, so the document's digits come only from its own formula.
+    The engine's forward pass gives the document's bits. Its loss does not, being more accurate. A difference over 2e-5 of two
+    float32 losses near 1.4 is made of their last bits. So the document's digits come only from its own formula.
     """
     y = softmax(readout.forward(params, rc.forward(CELL, params, x).hidden))
     return float(-np.sum(ONEHOT * np.log(y)))

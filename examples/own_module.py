@@ -56,12 +56,12 @@ def main() -> None:
     model = Memory(D, N).double()
     x = torch.randn(T, B, D, dtype=torch.float64)
 
-    found = rc.probe(model, x, grad=torch.ones(B, N, dtype=torch.float64))
-    print(found)
+    look = rc.probe(model, x, grad=torch.ones(B, N, dtype=torch.float64))
+    print(look)
 
     # The memory is forgotten by f_t alone, so the gradient of C_1 is that of C_T times their product.
     factors = torch.sigmoid(model.forget(x))[1:, :, 0].detach().log10().sum(0).numpy()
-    samples = found.log10_grad_norm_samples
+    samples = look.log10_grad_norm_samples
     print(
         "the product of the forget gates says the same:",
         bool(np.allclose(samples[0] - samples[-1], factors, rtol=1e-10)),

@@ -30,8 +30,7 @@ What each name is for:
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
   gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient.
-- Cells: ``VanillaCell``, ``ResidualCell``, ``GRUCell``, ``GRUResetBeforeCell``, ``LSTMCell``, ``IndRNNCell``, ``AntisymmetricCell``, ``LRUCell``, ``SLSTMCell``;
-  ``Cell`` is their base.
+- Cells: ``VanillaCell``, ``GRUCell``, ``LSTMCell`` and others; ``CELLS`` has them all, and ``Cell`` is their base.
   ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
   ``check_derivatives`` finds a wrong backward pass in it.
@@ -46,10 +45,13 @@ The equations and their derivation are in ``README.md`` in the folder of this pa
 directly above its backward step.
 """
 
+from typing import TYPE_CHECKING
+
 from rnn_core import cells, tasks, theory
 from rnn_core.activations import ACTIVATIONS, Activation, activation
 from rnn_core.bptt import Gradients, NotKept, WeightShares, backward, forward
 from rnn_core.cells import *  # noqa: F403 - CELLS, Cell and every cell
+from rnn_core.choices import VALUE_ALIASES, nearest
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
@@ -107,3 +109,12 @@ __all__ = [
     "theory",
 ]
 __all__ += cells.__all__
+
+if not TYPE_CHECKING:  # a checker knows the names
+
+    def __getattr__(name: str) -> object:
+        """Say which public name was probably meant: ``rc.LSTM`` is not there, and ``rc.LSTMCell`` is."""
+        of_cells = {alias: cells.CELLS[cell].__name__ for alias, cell in VALUE_ALIASES["cell"].items()}
+        of_cells |= {cell: kind.__name__ for cell, kind in cells.CELLS.items()}
+        near = None if name.startswith("_") else nearest(name, __all__, of_cells)
+        raise AttributeError(f"rnn_core has no {name!r}" + (f"; did you mean rc.{near}?" if near else ""))

@@ -95,9 +95,9 @@ def _check_weights(cell: Cell, params: Params, x: Array) -> None:
 def warn_if_batch_first(x: Array, stacklevel: int) -> None:
     """UserWarning where x (T, B, D) looks like (B, T, D), which nothing but its user can know.
 
-    Only where it would have more sequences than steps, and one of two signs is there. Either its values change far less from one
-    place to the next along the second axis than along the first, as signals do in time: a mean square difference below a tenth.
-    Or the first axis has a usual batch's length, 8, 16, 32 …, and the second is at least twice as long and no power of two.
+    Only where it would have more sequences than steps, and one of two signs is there. Its values may change far less along the
+    second axis than along the first, as signals do in time: by a mean square difference below a tenth. Or the first axis has a
+    usual batch's length, 8, 16, 32 …, and the second is at least twice as long and no power of two.
     """
     first, second = x.shape[:2]
     if first < 4 or second < 8 or first >= second:  # too few numbers to tell anything

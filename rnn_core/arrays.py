@@ -1,7 +1,7 @@
 """Which array library, dtype and device: NumPy on the CPU, torch tensors on CPU or CUDA, one code for both.
 
-Everything in ``rnn_core`` that computes takes the *namespace* ``xp`` of its arguments (the array API standard, through
-``array-api-compat``) and never names a library. torch is imported only when a torch tensor or CUDA is asked for.
+What computes takes the *namespace* ``xp`` of its arguments, by the array API standard through ``array-api-compat``. It never names
+a library. torch is imported only when a torch tensor or CUDA is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
+
+from rnn_core.scalars import require_unmasked
 
 Array: TypeAlias = Any  # a NumPy array or a torch tensor
 Params: TypeAlias = dict[str, Array]
@@ -57,6 +59,7 @@ def check_alike(name: str, array: Array, reference_name: str, reference: Array) 
             raise ValueError(
                 f"{which}: {type(given).__name__} is not allowed; it must be a NumPy array or a torch tensor"
             )
+        require_unmasked(which, given)
         if dtype_name(given) not in DTYPES:
             raise ValueError(f"{which}: dtype {given.dtype} is not allowed; it must be {' or '.join(DTYPES)}")
     library, expected = (("torch" if is_torch_array(a) else "NumPy") for a in (array, reference))
@@ -85,12 +88,7 @@ def place(values: np.ndarray, dtype: str, device: str) -> Array:
     """Floating-point ``values`` on ``device``: a NumPy array for ``cpu``, a torch tensor for ``cuda``."""
     if device == "cpu":
         return np.asarray(values, dtype=dtype)
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"device: {device!r} needs torch; install it, or use cpu", name="torch") from error
-
-    return torch.as_tensor(np.asarray(values, dtype=dtype), device=device)
+    return torch_for(f"device: {device!r}").as_tensor(np.asarray(values, dtype=dtype), device=device)
 
 
 def device_name(device: str) -> str:
@@ -102,6 +100,22 @@ def device_name(device: str) -> str:
     return str(torch.cuda.get_device_name())
 
 
+def torch_for(what: str) -> Any:
+    """torch, for what cannot do without it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed. The message says what needs it, and how it is installed.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            f"{what} needs torch, which is not installed: pip install torch, or pip install '.[torch]' in the project's folder",
+            name="torch",
+        ) from missing
+    return torch
+
+
 def resolve_device(name: str) -> str:
     """``cpu`` or ``cuda`` for a configured ``cpu | cuda | auto``.
 
@@ -110,7 +124,7 @@ def resolve_device(name: str) -> str:
     """
     if name == "cpu":
         return "cpu"
-    import torch
+    torch = torch_for(f"device: {name!r}")
 
     if torch.cuda.is_available():
         return "cuda"

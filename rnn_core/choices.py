@@ -1,16 +1,20 @@
 """Looking a name up in a registry, with an error that says what would have worked.
 
 People bring the names that other libraries use. ``FIELD_ALIASES`` and ``VALUE_ALIASES`` hold them in one place. An alias is
-never accepted, but the error names what was meant.
+never accepted, but the error names what was meant. ``ARRAY_ALIASES`` has those of parameters and states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Entry = TypeVar("Entry")
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 
 # What other libraries and papers call a field of ``Experiment``, in the form that ``canonical`` returns.
 FIELD_ALIASES: dict[str, str] = {
@@ -27,6 +31,7 @@ FIELD_ALIASES: dict[str, str] = {
         "initializer": "init initialization initialiser weight_init initialisation recurrent_initializer",
         "input_scale": "input_std sigma_u input_gain",
         "input_size": "d inputs num_inputs n_inputs input_dim features num_features n_features",
+        "layers": "num_layers n_layers depth layer_count stack stacked_layers",
         "learning_rate": "lr eta alpha step_size",
         "loss_at": "loss_steps loss_position target_at return_sequences",
         "omega": "omega_regularizer regularizer regulariser",
@@ -106,6 +111,22 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
     }.items()
 }
 
+# What other libraries and papers call a parameter, or a part of a state.
+ARRAY_ALIASES: dict[str, str] = {
+    alias: name
+    for name, names in {
+        "weight_hh": "w_hh whh w_rec w recurrent_kernel weight_hh_l0",
+        "weight_ih": "w_ih wih w_xh wxh w_in kernel weight_ih_l0",
+        "bias_hh": "b_hh bhh bias_hh_l0",
+        "bias_ih": "b_ih bih b bias b_h bias_ih_l0",
+        "weight_ho": "w_ho who w_hy why w_out",
+        "bias_ho": "b_ho b_y b_o b_out",
+        "hidden": "h h_t h_0 h0 hx",
+        "cell": "c c_t c_0 c0 cx",
+    }.items()
+    for alias in names.split()
+}
+
 
 def canonical(name: object) -> str:
     """A name in the form in which names are compared: lower case, with ``_`` for blanks and hyphens."""
@@ -146,7 +167,10 @@ def nearest_value(field: str, given: object, allowed: Iterable[str]) -> str | No
         allowed: the names that the field takes; for ``clipping`` its rules.
     """
     names = list(allowed)
-    return _nearest_clipping(given, names) if field == "clipping" else nearest(given, names, VALUE_ALIASES.get(field))
+    if field == "clipping":
+        return _nearest_clipping(given, names)
+    aliases = ARRAY_ALIASES if field in ("params", "state", "states", "grad_state") else VALUE_ALIASES.get(field)
+    return nearest(given, names, aliases)
 
 
 def _nearest_clipping(given: Any, rules: list[str]) -> str | None:
@@ -190,6 +214,50 @@ class Registry(dict[str, Entry]):
 
     def __repr__(self) -> str:
         return f"Registry of {self.kind}: {', '.join(self)}"
+
+
+def hints_at_arguments(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Name the argument that was probably meant where ``function`` is given one that it does not have."""
+    own = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def checked(*args: Arguments.args, **named: Arguments.kwargs) -> Returned:
+        for name in named:
+            if name not in own:
+                near = nearest(name, own, FIELD_ALIASES)
+                hint = f" Did you mean {near!r}?" if near else ""
+                raise TypeError(f"{function.__name__} has no argument {name!r}; it has {', '.join(own)}.{hint}")
+        return function(*args, **named)
+
+    return checked
+
+
+class ByName(dict[str, Entry]):
+    """Arrays by name: a dict that says which name was probably meant where it has none such."""
+
+    def __missing__(self, name: object) -> Entry:
+        raise no_such_name(name, self)
+
+
+def no_such_attribute(owner: str, name: str, places: Mapping[str, Iterable[str]]) -> AttributeError:
+    """The error for an attribute that is not there: the nearest name, with the place where it is.
+
+    Args:
+        places: how a name is written that is there, with {} for it, and those names: {"params[{!r}]": ["weight_hh"]}.
+    """
+    if not name.startswith("_"):  # what Python itself asks for
+        for written, names in places.items():
+            if near := nearest(name, names, ARRAY_ALIASES):
+                return AttributeError(f"{owner} has no attribute {name!r}; did you mean {written.format(near)}?")
+    return AttributeError(f"{owner} has no attribute {name!r}")
+
+
+def no_such_name(name: object, names: Iterable[str]) -> KeyError:
+    """The error for an array that is not there: the names that are, and the nearest one."""
+    there = list(names)
+    near = nearest(name, there, ARRAY_ALIASES)
+    hint = f"; did you mean {near!r}?" if near else ""
+    return KeyError(f"{name!r} is not there{hint} (the names are {', '.join(there) or 'none'})")
 
 
 def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:

@@ -58,9 +58,9 @@ def _count(entries: Array) -> np.ndarray:
 
 
 def first_lost(columns: dict[str, np.ndarray]) -> dict[str, int | None]:
-    """By ``<format>_flushed_at`` and ``<format>_overflowed_at``: the first step on the way back, the largest t = 1 … T, at which
-    all nonzero entries of the gradient would be flushed to zero, and at which one would overflow; None where there is none.
-    ``columns`` are those of ``lost_fractions``."""
+    """By ``<format>_flushed_at`` and ``<format>_overflowed_at``: the first step on the way back, which has the largest t. There all
+    nonzero entries of the gradient would be flushed to zero, or one would overflow; None where there is none. ``columns`` are those
+    of ``lost_fractions``."""
     first_steps: dict[str, int | None] = {}
     for format in FORMATS:
         flushed, overflowed = columns[f"{format.name}_flushed"] == 1.0, columns[f"{format.name}_overflowed"] > 0.0

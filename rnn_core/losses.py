@@ -69,6 +69,18 @@ def commonest(labels: np.ndarray) -> float:
     return float(counts.max() / counts.sum())
 
 
+def commonest_missed(labels: np.ndarray) -> float:
+    """The fraction of sequences that always naming the commonest class gets wrong: those with any other label.
+
+    Args:
+        labels: integers, one a sequence (N,) or some (N, T); those without a label, ``NO_LABEL``, do not count.
+    """
+    rows = labels.reshape(len(labels), -1)
+    carries = rows != NO_LABEL
+    classes, counts = np.unique(rows[carries], return_counts=True)
+    return float(((rows != classes[counts.argmax()]) & carries).any(axis=1).mean())
+
+
 def baseline(loss: str, target: np.ndarray) -> float:
     """The mean loss of the best constant prediction: half the variance of the targets, or the entropy of the labels."""
     if loss == "squared_error":

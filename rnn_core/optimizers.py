@@ -74,10 +74,10 @@ class Adam:
 
     m <- beta1 · m + (1 - beta1) · g; v <- beta2 · v + (1 - beta2) · g²; m̂ = m / (1 - beta1^t); v̂ = v / (1 - beta2^t).
 
-    What is kept is √v, never g²: where g² overflows (|g| above 1e154, or 1e19 in float32), v would be inf, and its
-    parameters would stand still for ever after with nothing to show for it. So steps are finite for every plain gradient
-    short of the very end of the range, and differ from torch's by rounding alone where torch's g² does not overflow. A
-    gradient beyond float range makes its parameters nan.
+    What is kept is √v, never g². Where g² overflows (|g| above 1e154, or 1e19 in float32), v would be inf. Its parameters would
+    stand still for ever after, with nothing to show for it. So steps are finite for every plain gradient short of the very end of
+    the range, and differ from torch's by rounding alone where torch's g² does not overflow. A gradient beyond float range makes its
+    parameters nan.
     """
 
     def __init__(

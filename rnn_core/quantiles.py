@@ -17,7 +17,7 @@ class EntryQuantiles:
 
     Attributes:
         levels: which quantiles; 0 is the smallest entry, 1 the largest.
-        log2: quantiles of log2 |entry| over the entries that are not zero, float64 (T, levels), interpolated as by ``np.quantile``;
+        log2: quantiles of log2 |entry| over the entries that are not zero, interpolated as by ``np.quantile``, float64 (T, levels).
             -inf where all are zero, nan where one is not a number.
         zero: the fraction of entries that are exactly zero, float64 (T,).
     """

@@ -9,7 +9,9 @@ import numpy as np
 
 
 def as_python(value: Any) -> Any:
-    """A NumPy scalar as the Python object of the same value. Everything else stays as it is."""
+    """A NumPy scalar, or an array without axes, as the Python object of the same value. Everything else stays as it is."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray):
+        value = value[()]
     if isinstance(value, np.floating):
         return float(value)  # item() would leave a longdouble as it is
     return value.item() if isinstance(value, np.generic) else value
@@ -39,12 +41,25 @@ def as_array(name: str, values: Any, hint: str = "") -> np.ndarray:
         hint: what to do where rows differ in length.
 
     Raises:
-        ValueError: they make no array.
+        ValueError: they make no array, or some are masked.
     """
+    require_unmasked(name, values)
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name}: the values make no array{hint}") from error
+
+
+def require_unmasked(name: str, values: Any) -> None:
+    """Refuse a masked array with masked values: as a plain array it would hold what lies under the mask.
+
+    Raises:
+        ValueError: some values are masked.
+    """
+    if isinstance(values, np.ma.MaskedArray) and (hidden := values.size - int(values.count())):
+        raise ValueError(
+            f"{name}: {hidden} of {values.size} values are masked, and a NumPy mask is not read; fill them (.filled(…))"
+        )
 
 
 def numbers(name: str, values: Any, hint: str = "") -> np.ndarray:

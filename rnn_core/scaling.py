@@ -1,7 +1,7 @@
 """Numbers beyond floating-point range: value = mantissa * 2**exponent, and norms that neither overflow nor underflow.
 
-Multiplying by a power of two changes no bit of a mantissa, so a pass that carries its exponent apart computes the very
-same bits as a plain pass wherever the plain one would have stayed in range (Higham 2002, section 2.1).
+Multiplying by a power of two changes no bit of a mantissa (Higham 2002, section 2.1). So a pass that carries its exponent apart
+computes the very same bits as a plain pass, wherever the plain one would have stayed in range.
 """
 
 from __future__ import annotations
@@ -424,9 +424,9 @@ def add(a: Array | Scaled, b: Array | Scaled) -> Array | Scaled:
 def align(d: Array, exponents: np.ndarray, factor: Array | None = None) -> tuple[Array, Array | None, int]:
     """(d, factor, exponent) such that Σ_t d_t · factor_t can be summed in plain arithmetic and is right times 2**exponent.
 
-    ``d`` (T, …) has an exponent for every t; ``factor`` (T, …) is plain, None stands for ones. Every factor_t is brought to
-    size 1 and every d_t to the size that its product has beside the largest product, whose exponent is returned (0 where that
-    is in range). What then rounds to zero is smaller than the largest product by more than the dtype's whole range.
+    ``d`` (T, …) has an exponent for every t; ``factor`` (T, …) is plain, None stands for ones. Every factor_t is brought to size 1
+    and every d_t to the size that its product has beside the largest product. The exponent of that one is returned (0 where it is
+    in range). What then rounds to zero is smaller than the largest product by more than the dtype's whole range.
     """
     of_d = exponents_of(d)
     of_factor = np.zeros(len(of_d)) if factor is None else exponents_of(factor)

@@ -1,8 +1,8 @@
 """What a forward pass leaves for the backward pass: everything, or checkpoints from which it is computed again.
 
-Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at
-the start of each segment and runs a segment again when it is needed (Chen et al. 2016, section 3: O(√T) memory for one more
-forward pass). Sums over time are taken segment by segment in both, so that both give the same bits.
+Time is cut into segments of about √T steps. A tape that fits its memory budget keeps every step; another keeps the state at the
+start of each segment, and runs a segment again when it is needed. That takes O(√T) memory and one more forward pass (Chen et al.
+2016, section 3). Sums over time are taken segment by segment in both, so that both give the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Array, Params, State, dtype_name, namespace, to_numpy
 from rnn_core.cells.base import BadStep, Cell
-from rnn_core.choices import unknown
+from rnn_core.choices import no_such_attribute, unknown
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.scaling import (
@@ -73,6 +73,7 @@ class Tape:
         state: the final state by name, each (B, H); ``Scaled`` where plain floats do not hold it.
         memory_budget: bytes that states may take; None is no limit.
         shapes: the shape of every part of one sample's state, by name.
+        x_exponent: int64 (T,) where the inputs are ``Scaled``: x_t is what is stored times 2**x_exponent[t]. Otherwise None.
     """
 
     cell: Cell
@@ -83,6 +84,12 @@ class Tape:
     checkpoints: list[tuple[State, int]]
     kept: Segment | None
     shapes: dict[str, tuple[int, ...]]
+    x_exponent: np.ndarray | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_such_attribute(
+            "Tape", name, {"{}": ["hidden", "states", *vars(self)], "params[{!r}]": list(vars(self).get("params", ()))}
+        )
 
     def __repr__(self) -> str:
         (T, B, D), H = (
@@ -124,13 +131,18 @@ class Tape:
         states leave the range of plain floats.
         """
         whole = self.kept
-        if whole is None or self.memory_budget is not None or whole.exponent.any():
+        if whole is None or self.memory_budget is not None or whole.exponent.any() or self.x_exponent is not None:
             return None
         if segment_length(T) != segment_length(self.x.shape[0]):
             return None
         kept, xp = part_of(whole, 0, T), namespace(self.x)
         state = {name: xp.asarray(part[-1].T, copy=True) for name, part in kept.states.items()}
         return Tape(self.cell, self.params, self.x[:T], state, None, self.checkpoints, kept, self.shapes)
+
+    @property
+    def inputs(self) -> Array | Scaled:
+        """x (T, B, D) as ``forward`` was given it."""
+        return self.x if self.x_exponent is None else Scaled(self.x, self.x_exponent)
 
     @property
     def start(self) -> tuple[State, int]:
@@ -164,7 +176,7 @@ class Tape:
             stop = min(start + length, T)
             if self.kept is None:
                 state, exponent = self.checkpoints[start // length]
-                segment = run_segment(self.cell, self.params, self.x, start, stop, state, exponent)
+                segment = run_segment(self.cell, self.params, self.x, start, stop, state, exponent, self.x_exponent)
                 if self.cell.opaque:
                     self._require_repeated(segment, start // length + 1)
                 yield segment
@@ -211,12 +223,24 @@ def run_whole_compiled(cell: Cell, params: Params, x: Array, state: State, expon
         return None
 
 
-def run_segment(cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int) -> Segment:
+def run_segment(
+    cell: Cell,
+    params: Params,
+    x: Array,
+    start: int,
+    stop: int,
+    state: State,
+    exponent: int,
+    x_exponent: np.ndarray | None = None,
+) -> Segment:
     """The steps from ``start`` to ``stop`` forward from ``state * 2**exponent`` (columns).
 
-    It decides on the range: a homogeneous cell whose states leave that of plain floats is run again with an exponent apart.
+    It decides on the range: a homogeneous cell whose states leave that of plain floats is run again with an exponent apart. So is
+    one whose inputs have exponents, ``Tape.x_exponent``.
     """
     with np.errstate(all="ignore"):  # what is not finite is reported by its step
+        if x_exponent is not None:
+            return _with_exponents(cell, params, x, start, stop, state, exponent, x_exponent)
         try:
             with flags_raise() if cell.homogeneous else np.errstate():
                 if compiled.covers(cell, x):
@@ -286,7 +310,14 @@ def _by_compiled_steps(
 
 
 def _with_exponents(
-    cell: Cell, params: Params, x: Array, start: int, stop: int, state: State, exponent: int
+    cell: Cell,
+    params: Params,
+    x: Array,
+    start: int,
+    stop: int,
+    state: State,
+    exponent: int,
+    x_exponent: np.ndarray | None = None,
 ) -> Segment:
     """The same with an exponent apart: phi(2^e a) = 2^e phi(a), so inputs and biases need only be scaled as h_{t-1} is."""
     xp, steps, h, e = namespace(x), stop - start, state["hidden"], exponent
@@ -299,7 +330,8 @@ def _with_exponents(
     for t in range(steps):
         hidden[t], exponents[t] = h, e
         e_x = exponent_or_zero(x[start + t])
-        product = W_ih @ times_power_of_two(x[start + t].T, -e_x), e_x + e_W  # W_ih x_t, apart from its exponent
+        own = 0 if x_exponent is None else int(x_exponent[start + t])
+        product = W_ih @ times_power_of_two(x[start + t].T, -e_x), e_x + e_W + own  # W_ih x_t, apart from its exponent
         usual = common_exponent((h, e), product, (b_ih, 0), (b_hh, 0))
 
         def step(

@@ -1,7 +1,7 @@
 """Verification: the engine against every oracle, beside the benchmarks (how right · how fast). ``make verify`` runs it.
 
-Importing this package gives every BLAS one thread, which works only before NumPy and torch are imported: the same bits on
-any machine, and one thread for each of its processes.
+Importing this package gives every BLAS one thread, which works only before NumPy and torch are imported. So bits are the same on
+any machine, and each of its processes has one thread.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def against_central_differences(network: Network, evaluation: Evaluation) -> Err
     Raises:
         Abstains: a step reaches over a kink of the activation, or the differences with two steps part.
     """
-    sides = _sides(evaluation.tape)
+    sides = _sides([layer.tape for layer in evaluation.layers])
     errors: list[Error] = []
     for name, value in {**network.problem.params, "x": network.x}.items():
         point = to_numpy(value)
@@ -52,15 +52,15 @@ def _loss_along(network: Network, name: str, sides: list[np.ndarray]) -> Callabl
             x = like(value, x)
         else:
             params = {**params, name: like(value, params[name])}
-        result, _, tape, *_ = loss_of(network.problem, params, x, network.target)
-        if any((a != b).any() for a, b in zip(sides, _sides(tape), strict=True)):
+        result, _, tapes, *_ = loss_of(network.problem, params, x, network.target)
+        if any((a != b).any() for a, b in zip(sides, _sides(tapes), strict=True)):
             raise Abstains("the step reaches over a kink of the activation")
         return result
 
     return loss
 
 
-def _sides(tape: rc.Tape) -> list[np.ndarray]:
+def _sides(tapes: list[rc.Tape]) -> list[np.ndarray]:
     """On which side of every kink each number lies that a nonlinearity acts on."""
-    pairs = [pair for saved in tape.saved for pair in tape.cell.nonlinearities(saved)]
+    pairs = [pair for tape in tapes for saved in tape.saved for pair in tape.cell.nonlinearities(saved)]
     return [np.sign(to_numpy(a) - kink) for phi, a in pairs for kink in phi.kinks]

@@ -108,8 +108,8 @@ def run(work: Work) -> Prepared:
         own = _gates_reordered(params, H) if is_lstm else params
         leaves = _leaves(work, own, x)
         states, resets = STEPS[work.kind](work, own, leaves, torch.zeros_like(g))
-        found = torch.autograd.grad(states[-1], [*leaves, *states], g)
-        u_grads, signals = found[: len(leaves)], torch.stack(found[len(leaves) :])
+        gradients = torch.autograd.grad(states[-1], [*leaves, *states], g)
+        u_grads, signals = gradients[: len(leaves)], torch.stack(gradients[len(leaves) :])
         with torch.no_grad():
             grads = _grads(u_grads, x, states, resets)
             return log_norms(signals), signals, _gates_reordered(grads, H) if is_lstm else grads

@@ -1,4 +1,4 @@
-"""Write docs/gallery.md and its pictures from the results of studies: ``make gallery``.
+"""Write docs/gallery.md and its pictures from the results of studies: ``make gallery``. With configs as arguments, only of these.
 
 A picture is the figure's PNG as WebP; its words are those of the report. The studies named in ``STUDIES`` were run before.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ STUDIES = (
     "studies/gates.yaml",
     "studies/isometry.yaml",
     "studies/memory_curse.yaml",
+    "studies/depth.yaml",
     "studies/cliff.yaml",
     "studies/remedies.yaml",
     "studies/long_memory.yaml",
@@ -40,6 +43,7 @@ LEFT_OUT = {  # figures that show in another study what an earlier one has shown
     "ten_thousand": {"engine_checks", "gradient_norm_by_step"},
     "gates": {"engine_checks", "gradient_norm_by_step", "radius_length_map"},
     "memory_curse": {"engine_checks", "gradient_norm_by_step", "growth_rate"},
+    "depth": {"engine_checks", "gradient_norm_by_step"},
 }
 WIDTH = 1100  # pixels; the text of a figure is then as large as that of the page
 
@@ -80,11 +84,19 @@ def _shrink(source: Path, target: Path) -> None:
     flat.resize((WIDTH, height), Image.Resampling.LANCZOS).save(target, "WEBP", quality=70, method=6)
 
 
-def main() -> None:
-    """All studies, one after the other."""
+def _kept_sections() -> dict[str, list[str]]:
+    """By config, the sections of the page as it is."""
+    sections = re.split(r"(?m)^(?=## )", PAGE.read_text(encoding="utf-8"))[1:]
+    return {re.findall("Config: `(.*)`", text)[0]: [*text.rstrip().splitlines(), ""] for text in sections}
+
+
+def main(only: Sequence[str] = ()) -> None:
+    """All studies, one after the other; or ``only`` these configs, and the other sections as the page has them."""
     PICTURES.mkdir(exist_ok=True)
-    for old in PICTURES.glob("*.webp"):
-        old.unlink()
+    kept = _kept_sections() if only else {}
+    for config_file in only or STUDIES:
+        for old in PICTURES.glob(f"{Path(config_file).stem if config_file != 'config.yaml' else 'default'}_*.webp"):
+            old.unlink()
     introduction = [
         "# Gallery",
         "",
@@ -93,9 +105,10 @@ def main() -> None:
         "Each figure stands in a study's report, with these words. `make report CONFIG=…` with the config named makes it on your machine.",
         "",
     ]
-    sections = [line for config_file in STUDIES for line in write(config_file)]
+    written = {config_file: write(config_file) for config_file in only or STUDIES}
+    sections = [line for config_file in STUDIES for line in {**kept, **written}[config_file]]
     PAGE.write_text("\n".join([*introduction, *sections]).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

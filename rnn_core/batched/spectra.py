@@ -72,13 +72,13 @@ def correlations(phi: Activation, sigma_w2: Tensor, sigma_u2: Tensor, limits: Se
     w, u = sigma_w2.cpu().numpy(), sigma_u2.cpu().numpy()
     together = not (phi.homogeneous or phi.kinks)
     apart = [r for r, limit in enumerate(limits) if together and limit.chi > 1.0 and math.isfinite(limit.q)]
-    found = (
+    settled = (
         dict(zip(apart, _parted(phi, sigma_w2[apart], sigma_u2[apart], [limits[r].q for r in apart]), strict=True))
         if apart
         else {}
     )
     return [
-        found[r] if r in found else correlation_at(phi, float(w[r]), float(u[r]), limit.q, limit.chi)
+        settled[r] if r in settled else correlation_at(phi, float(w[r]), float(u[r]), limit.q, limit.chi)
         for r, limit in enumerate(limits)
     ]
 

@@ -12,10 +12,25 @@ Read ``loop.py`` first: the loop over steps, last to first, and the sums over ti
 | ``steps.py`` | the ways to take steps: by the textbook loop, with care, or compiled |
 | ``results.py`` | ``Gradients``, and what collects them |
 | ``weights.py`` | ``WeightShares``: which step writes a weight's gradient (section 3.3) |
+| ``stack.py`` | several layers: upwards, and downwards again (section 2.5) |
 """
 
 from rnn_core.bptt.passes import backward, forward, run_forward
 from rnn_core.bptt.results import Gradients, NotKept
+from rnn_core.bptt.stack import Layer, back_through_stack, name_in_layer, params_of_layer, run_stack, stack_gradients
 from rnn_core.bptt.weights import WeightShares
 
-__all__ = ["Gradients", "NotKept", "WeightShares", "backward", "forward", "run_forward"]
+__all__ = [
+    "Gradients",
+    "Layer",
+    "NotKept",
+    "WeightShares",
+    "back_through_stack",
+    "backward",
+    "forward",
+    "name_in_layer",
+    "params_of_layer",
+    "run_forward",
+    "run_stack",
+    "stack_gradients",
+]

@@ -80,7 +80,8 @@ def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, expo
     if tape.cell.opaque:
         return tape.cell.parameter_gradients(tape.params, list(segment.saved), dv, exponent)
     x = swap(tape.x[segment.start : segment.stop])
-    sums = {"weight_ih": sum_over_time(du, exponent, x), "weight_hh": recurrent_sum(tape, segment, dv, exponent)}
+    with_x = exponent if tape.x_exponent is None else exponent + tape.x_exponent[segment.start : segment.stop]
+    sums = {"weight_ih": sum_over_time(du, with_x, x), "weight_hh": recurrent_sum(tape, segment, dv, exponent)}
     if "bias_ih" in tape.params:
         sums["bias_ih"] = sum_over_time(du, exponent)
     if "bias_hh" in tape.params:

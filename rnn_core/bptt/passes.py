@@ -1,8 +1,8 @@
 """The forward and the backward pass. Derivation: rnn_core/README.md, sections 1 to 3.
 
 Public arrays are time first, batch second: x (T, B, D), hidden (T, B, H). Inside, a column is a sample: (T, H, B).
-The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length, and bit for bit the
-plain pass wherever that one stays in range.
+The backward pass carries its exponent apart (signal.py), so it is exact at any growth and any length. Wherever the plain pass stays
+in range, the bits are the same.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rnn_core.bptt.results import Gradients, Results, empty_like
 from rnn_core.bptt.steps import BackwardPass, Taken, compiled_steps, readable_steps
 from rnn_core.bptt.weights import GIVEN, Totals
 from rnn_core.cells.base import Cell
+from rnn_core.choices import ByName
 from rnn_core.scalars import as_python
 from rnn_core.scaling import (
     LN2,
@@ -36,16 +37,20 @@ from rnn_core.scaling import (
     add_to_part,
     log_norms,
     mantissa_and_exponents,
+    plain,
     plain_if_fits,
     times_power_of_two,
 )
 from rnn_core.tape import Segment, Tape, joined, nbytes, part_of, run_segment, run_whole_compiled, segment_length, swap
 
 
-def forward(cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None) -> Tape:
+def forward(
+    cell: Cell, params: Params, x: Array | Scaled, state: State | None = None, memory_budget: int | None = None
+) -> Tape:
     """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H)[, "cell": (B, H)]}, all parts; None is zeros).
 
-    ``params`` and ``x`` must not be changed before ``backward``. torch tensors are taken without their autograd history.
+    ``params`` and ``x`` must not be changed before ``backward``. torch tensors are taken without their autograd history. x may be
+    ``tape.hidden`` of the layer below, ``Scaled`` too: a homogeneous cell goes on from that, and another cell sees plain floats.
 
     Args:
         memory_budget: bytes that the tape may keep. A longer one keeps checkpoints, O(√T) states, and ``backward`` computes
@@ -63,9 +68,10 @@ def forward(cell: Cell, params: Params, x: Array, state: State | None = None, me
 
 
 def run_forward(
-    cell: Cell, params: Params, x: Array, state: State | None = None, memory_budget: int | None = None
+    cell: Cell, params: Params, x: Array | Scaled, state: State | None = None, memory_budget: int | None = None
 ) -> Tape:
     """``forward`` of an x whose axes are known to be in order."""
+    x, x_exponent = _inputs(cell, x)
     cell, state = check_inputs(cell, params, x, state, memory_budget)
     memory_budget = as_python(memory_budget)  # a NumPy integer would overflow in a product
     params, x = {name: constant(value) for name, value in params.items()}, constant(x)
@@ -78,14 +84,15 @@ def run_forward(
         if not cell.homogeneous:  # only a homogeneous cell can go on from a state that plain floats do not hold
             now, e = {name: times_power_of_two(part, e) for name, part in now.items()}, 0
 
-    if memory_budget is None and (whole := run_whole_compiled(cell, params, x, now, e)):
+    goes_whole = memory_budget is None and x_exponent is None
+    if goes_whole and (whole := run_whole_compiled(cell, params, x, now, e)):
         e = int(whole.exponent[-1])
         final = {name: plain_if_fits(xp.asarray(part[-1].T, copy=True), e) for name, part in whole.states.items()}
-        return Tape(cell, params, x, final, memory_budget, [], whole, shapes)
+        return Tape(cell, params, x, ByName(final), memory_budget, [], whole, shapes)
     length, checkpoints, kept, keep = segment_length(T), [], [], True
     for start in range(0, T, length):
         checkpoints.append((now, e))
-        segment = run_segment(cell, params, x, start, min(start + length, T), now, e)
+        segment = run_segment(cell, params, x, start, min(start + length, T), now, e, x_exponent)
         if start == 0 and memory_budget is not None:
             keep = nbytes(segment) * T <= memory_budget * (segment.stop - segment.start)
         if keep:
@@ -93,8 +100,18 @@ def run_forward(
         now, e = {name: part[-1] for name, part in segment.states.items()}, int(segment.exponent[-1])
         now = {name: xp.asarray(part, copy=True) for name, part in now.items()}
     final = {name: plain_if_fits(part.T, e) for name, part in now.items()}
-    tape = Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None, shapes)
-    return replace(tape, state={name: tape.shaped(name, part) for name, part in final.items()})
+    tape = Tape(cell, params, x, final, memory_budget, checkpoints, joined(kept) if keep else None, shapes, x_exponent)
+    return replace(tape, state=ByName({name: tape.shaped(name, part) for name, part in final.items()}))
+
+
+def _inputs(cell: Cell, x: Array | Scaled) -> tuple[Array, np.ndarray | None]:
+    """(x, an exponent a step) of inputs that plain floats do not hold, for a homogeneous cell; (x, None) of others."""
+    if not isinstance(x, Scaled):
+        return x, None
+    if not getattr(cell, "homogeneous", False):
+        return plain(x), None
+    mantissa, exponent = mantissa_and_exponents(x)
+    return mantissa, np.array(exponent)
 
 
 def backward(
@@ -189,7 +206,7 @@ def _alone(
     else:
         direct = None if grad_hidden is None else _samples(grad_hidden, own, 1)
     final = {name: _samples(value, own, 0) for name, value in (grad_state or {}).items()}
-    alone = run_forward(tape.cell, tape.params, tape.x[:, own], state, tape.memory_budget)
+    alone = run_forward(tape.cell, tape.params, _samples(tape.inputs, own, 1), state, tape.memory_budget)
     return alone, backward(alone, direct, final or None, back.window, back.signal_threshold)
 
 

@@ -14,6 +14,7 @@ from rnn_core.arrays import Array, dtype_name, namespace
 from rnn_core.bptt.signal import Signal
 from rnn_core.bptt.steps import BackwardPass, Taken
 from rnn_core.bptt.weights import Totals, WeightShares, weight_shares
+from rnn_core.choices import ByName, no_such_attribute, no_such_name
 from rnn_core.compiled.memory import empty_aligned
 from rnn_core.formats import lost_fractions
 from rnn_core.quantiles import LEVELS, EntryQuantiles, entry_quantiles
@@ -100,8 +101,8 @@ class Gradients:
         log_norm_cell: ln ‖dL/dc_t‖, as ``log_norm``; None for other cells.
         log_norms: ln ‖dL/d(part)_t‖ of every part of the state by its name, each as ``log_norm``, which is that of the first.
         parts: dL/d(part)_t by name, each (T, B, …), found when it is asked for; ``hidden`` is the first.
-        careful_steps: how many of the T steps the backward pass took layer by layer, which is slow: entries of one sample lay
-            too far apart for one exponent, or were not finite.
+        careful_steps: how many of the T steps were taken layer by layer, which is slow. Their entries of one sample lay too far
+            apart for one exponent, or were not finite.
         find_lost, find_log_norm_samples, find_weight_shares, find_entry_quantiles: compute ``lost`` and so on when they are first asked
             for. Until then gradients hold on to their tape.
         find_going_back: ``going_back`` of a state whose first part acts on no later step.
@@ -142,8 +143,8 @@ class Gradients:
     def log_norm_samples(self) -> np.ndarray:
         """ln ‖dL/dh_t^(b)‖ of each sample over its units, float64 (T, B); -inf where it is exactly zero.
 
-        A sample far below the largest of its step is right too, as far as the backward pass holds it: with NumPy always, with
-        torch down to the smallest number of the dtype. Found when it is asked for, as ``lost`` is.
+        A sample far below the largest of its step is right too: with NumPy always, with torch down to the smallest number of the
+        dtype. Found when it is asked for, as ``lost`` is.
         """
         return self.find_log_norm_samples()
 
@@ -184,6 +185,11 @@ class Gradients:
         if self.find_going_back is not None:
             return self.find_going_back()
         return GoingBack(self.log_norm, lambda: self.log_norm_samples, lambda: self.lost, lambda: self.entry_quantiles)
+
+    def __getattr__(self, name: str) -> Any:
+        own = vars(self)
+        places = {f"{of}[{{!r}}]": list(own.get(of, ())) for of in ("params", "state")}
+        raise no_such_attribute("Gradients", name, {"{}": list(own), **places})
 
     def __repr__(self) -> str:
         """Sizes, shapes, and between what the norms of dL/dh_t lie."""
@@ -242,6 +248,8 @@ class _Parts(Mapping[str, Any]):
         self._arrays: dict[str, Any] = arrays
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._arrays:
+            raise no_such_name(name, self._arrays)
         if isinstance(self._arrays[name], _Later):
             self._arrays[name] = self._arrays[name].find()
         return self._arrays[name]
@@ -295,7 +303,7 @@ class Results:
         self._once_more, self._alone = once_more, alone
         self._exponent = {name: np.zeros(T, dtype=np.int64) for name in (*names, "x")}
         self._log_norm = {name: np.full(T, -np.inf) for name in (*names, "immediate")}
-        self._sums: dict[str, Array | Scaled] = {}
+        self._sums: dict[str, Array | Scaled] = ByName()
         # by step: ln of the norm of every sample, of the last part that is looked at, where one exponent does not hold its entries
         self._samples: dict[int, np.ndarray] = {}
         self._careful = 0
@@ -352,7 +360,7 @@ class Results:
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
         find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
         names = self._tape.cell.state_names
-        state = {name: self._tape.shaped(name, value) for name, value in signal.gradients().items()}
+        state = ByName({name: self._tape.shaped(name, value) for name, value in signal.gradients().items()})
         for name, share in self._tape.cell.start_gradients(self._tape.params, state).items():
             self._sums[name] = add(self._sums[name], share)
         return Gradients(
@@ -364,7 +372,7 @@ class Results:
             log_norm_immediate=self._log_norm["immediate"],
             cell=kept.get("cell"),
             log_norm_cell=self._log_norm.get("cell"),
-            log_norms={name: self._log_norm[name] for name in names},
+            log_norms=ByName({name: self._log_norm[name] for name in names}),
             parts=_Parts({name: kept[name] for name in names}),
             careful_steps=self._careful,
             find_lost=partial(self._find_lost, self._main),
@@ -411,14 +419,14 @@ def _unknown(name: str) -> Any:
 def _entry_quantiles(tape: Tape, totals: Iterable[Totals], name: str) -> EntryQuantiles:
     """Of one part of dL/dstate_t, a few steps at a time."""
     T = tape.x.shape[0]
-    found = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
+    quantiles = EntryQuantiles(LEVELS, np.empty((T, len(LEVELS))), np.empty(T))
     with np.errstate(all="ignore"), tape.cell.holding(tape.params):
         for segment, parts, exponent in totals:
             columns = parts[name]
             for piece in pieces(columns.shape[0], math.prod(columns.shape[1:]), LARGEST_PIECE):
                 steps = slice(segment.start + piece.start, segment.start + piece.stop)
-                found.log2[steps], found.zero[steps] = entry_quantiles(columns[piece], exponent[name][piece])
-    return found
+                quantiles.log2[steps], quantiles.zero[steps] = entry_quantiles(columns[piece], exponent[name][piece])
+    return quantiles
 
 
 def _described_norms(log_norm: np.ndarray) -> str:

@@ -51,7 +51,7 @@ class BackwardPass:
         self.rows = {**{name: math.prod(shape) for name, shape in tape.shapes.items()}, "x": D}
         size = T * B * sum(self.rows.values()) * tape.x.dtype.itemsize
         self.keeps = tape.memory_budget is None or size <= tape.memory_budget
-        self.compiled = signal_threshold is None and compiled.covers(tape.cell, tape.x)
+        self.compiled = signal_threshold is None and tape.x_exponent is None and compiled.covers(tape.cell, tape.x)
         self.sums_over = segment_length(T)
 
     def compiles(self, segment: Segment) -> bool:

@@ -137,8 +137,8 @@ def _of_compiled(
         kept=compiled.kept_array(segment.saved), direct=None, direct_exponent=nothing, joins=nothing.astype(bool), results=parts,
         first=0, sums_over=len(nothing), window=0, after=0,
     )  # fmt: skip
-    found = compiled.weight_shares(task, exponent, G, CANCELLED[dtype_name(tape.x)])
-    return _Terms(found.squares, found.inner, found.exponent), found.given_up
+    terms = compiled.weight_shares(task, exponent, G, CANCELLED[dtype_name(tape.x)])
+    return _Terms(terms.squares, terms.inner, terms.exponent), terms.given_up
 
 
 # ---- cells whose weight multiplies a factor: G_t is a sum of products ------------------------------------------------------
@@ -254,8 +254,10 @@ def _of_program(
     terms = []
     for t in range(piece.start, piece.stop):
         one = slice(t, t + 1)
-        found = tape.cell.parameter_gradients(tape.params, [segment.saved[t]], parts[GIVEN][one], exponent[GIVEN][one])
-        gradients, e = _at_one_size({name: found[name] for name in whole if name in found})
+        of_step = tape.cell.parameter_gradients(
+            tape.params, [segment.saved[t]], parts[GIVEN][one], exponent[GIVEN][one]
+        )
+        gradients, e = _at_one_size({name: of_step[name] for name in whole if name in of_step})
         pairs = [(to_numpy(value), to_numpy(whole[name])) for name, value in gradients.items()]
         terms.append((sum(float(np.vdot(g, g)) for g, _ in pairs), sum(float(np.vdot(g, G)) for g, G in pairs), e))
     squares, inner, exponents = (np.array(column) for column in zip(*terms, strict=True))

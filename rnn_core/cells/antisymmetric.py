@@ -32,6 +32,7 @@ class AntisymmetricCell(Cell):
 
     name: ClassVar[str] = "antisymmetric"
     options: ClassVar[tuple[str, ...]] = ("step", "diffusion")
+    linear_matrix: ClassVar[str] = "I + ε (W − Wᵀ − γ I), with step ε and diffusion γ"
     outer_products: ClassVar[bool] = False
 
     def __init__(self, activation: str = "tanh", step: float = 0.1, diffusion: float = 0.0) -> None:

@@ -1,7 +1,7 @@
 """What every recurrent cell is: a step forward, directly above its derivative, in a file of its own.
 
-Inside the kernels a column is a sample: u, a, h are (rows, B), so that code reads like the derivation in
-``rnn_core/README.md`` (``W @ h``) and each step is one well-shaped matrix product.
+Inside the kernels a column is a sample: u, a, h are (rows, B). So code reads like the derivation in ``rnn_core/README.md``, and each
+step is one well-shaped matrix product, ``W @ h``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.choices import Registry
+from rnn_core.choices import Registry, hints_at_arguments
 from rnn_core.initializers import Draw, drawn, recurrent_matrix
 from rnn_core.scalars import as_python, is_integer, is_number
 
@@ -37,6 +37,8 @@ class Cell(ABC):
         keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
         writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
         leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
+        linear_matrix: for captions, what a step back multiplies by without an activation function, with its letters; empty if
+            it is W_hh, or if a linear network has no such matrix.
         own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
@@ -58,6 +60,7 @@ class Cell(ABC):
     keeping_gate: ClassVar[str | None] = None
     writing_gate: ClassVar[str | None] = None
     leaves_rest: ClassVar[bool] = False
+    linear_matrix: ClassVar[str] = ""
     own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
     opaque: ClassVar[bool] = False
@@ -241,6 +244,7 @@ class Cell(ABC):
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
         return None
 
+    @hints_at_arguments
     def init_params(
         self,
         rng: np.random.Generator,

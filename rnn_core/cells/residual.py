@@ -17,8 +17,8 @@ from rnn_core.cells.base import Cell, product, step_and_leak
 class ResidualCell(Cell):
     """h_t = (1 - leak) h_{t-1} + step · phi(a_t),  a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
 
-    With leak = 0 a state that is only ever added to (Jaeger et al. 2007 for leak = step, the leaky integrator;
-    Chang et al. 2019, equation 3, for leak = 0, the Euler step of dh/dt = phi(a)).
+    With leak = 0 the state is only ever added to: an Euler step of dh/dt = phi(a) (Chang et al. 2019, equation 3). With leak = step it is
+    the leaky integrator (Jaeger et al. 2007).
 
     Args:
         activation: phi.
@@ -31,6 +31,7 @@ class ResidualCell(Cell):
 
     name: ClassVar[str] = "residual"
     options: ClassVar[tuple[str, ...]] = ("step", "leak")
+    linear_matrix: ClassVar[str] = "(1 − λ) I + η W, with step η and leak λ"
 
     def __init__(self, activation: str = "tanh", step: float = 1.0, leak: float = 0.0) -> None:
         super().__init__(activation)

@@ -1,15 +1,15 @@
 """Gradient clipping: pure functions from gradients to clipped gradients that say what they did.
 
 A rule is written ``none`` or with its threshold, as ``norm:1.0``. Norms neither overflow nor underflow, and those reported are
-over all parameters together. Where a gradient holds inf or nan no factor can mend it: every rule then returns the gradients as
-they are with ``finite=False``, and the caller decides (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently).
+over all parameters together. Where a gradient holds inf or nan no factor can mend it. Every rule then returns the gradients as they
+are with ``finite=False``, and the caller decides. (torch's ``clip_grad_norm_`` turns them all into 0 or nan silently.)
 
 | file | holds |
 |---|---|
 | ``rules.py`` | rules of a fixed threshold |
 | ``adapting.py`` | rules whose threshold follows the gradients before: what they remember is passed along |
 
-``signal:10.0`` does not act on finished gradients but on what flows back through time: the backward pass hands it to
+``signal:10.0`` does not act on finished gradients but on what flows back through time. The backward pass hands it to
 ``clip_signal`` at every step, and ``compare`` says what that did to the gradients.
 """
 
@@ -39,7 +39,7 @@ from rnn_core.clipping.rules import (
 )
 from rnn_core.scalars import as_python
 
-__all__ = ["REMEMBERING", "RULES", "Clipped", "Clipping", "Gradient", "clip_signal", "compare", "global_log_norm", "parse_clipping"]  # fmt: skip
+__all__ = ["REMEMBERING", "RULES", "WHAT_RULES_DO", "Clipped", "Clipping", "Gradient", "clip_signal", "compare", "global_log_norm", "parse_clipping"]  # fmt: skip
 
 RULES: dict[str, Callable[..., Clipped]] = {
     "none": none,
@@ -50,6 +50,16 @@ RULES: dict[str, Callable[..., Clipped]] = {
     "adagc": adagc,
     "zclip": zclip,
     "signal": signal,
+}
+# What follows "The rule NAME" on the page and in captions.
+WHAT_RULES_DO = {
+    "norm": "scales a gradient whose norm over all parameters exceeds the threshold down to it",
+    "value": "moves every entry into ± the threshold, which changes the direction and sets no limit to the norm",
+    "parameter": "scales each parameter's gradient by itself down to the threshold",
+    "adaptive": "scales each unit's gradient down to a fraction of the norm of its weights",
+    "adagc": "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets",
+    "zclip": "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation",
+    "signal": "moves the entries of the backward signal into ± the threshold at every step, before parameter gradients are computed from it",
 }
 # Rules that take, as a fourth argument, what they returned as ``Clipped.memory`` for the gradient before.
 REMEMBERING = (adagc, zclip)

@@ -83,7 +83,10 @@ def zclip(grads: Gradient, threshold: float, params: Params | None = None, memor
     """With z = (‖g‖ - mu)/sigma, where z > threshold: g is scaled to the norm mu + sigma · threshold²/z.
 
     ZClip (Kumar, Owen, Chowdhury & Güra 2025; threshold 2.5 there). mu and sigma² are means of the norms so far that forget with alpha = 0.97:
-    mu <- alpha mu + (1 - alpha) ‖g‖, then sigma² <- alpha sigma² + (1 - alpha) (‖g‖ - mu)². They start from the first 25 norms, which
+
+    mu <- alpha mu + (1 - alpha) ‖g‖,   then   sigma² <- alpha sigma² + (1 - alpha) (‖g‖ - mu)².
+
+    They start from the first 25 norms, which
     are not clipped. The further out a norm is, the nearer to the mean it ends.
     """
     memory, before = memory or Spread(), global_log_norm(grads)

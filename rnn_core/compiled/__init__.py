@@ -1,7 +1,7 @@
-"""The fast path: the steps of every cell of ours in C (kernel.c), forward and backward, at any size of the signal.
+"""The fast path: the steps of the cells in ``COVERED`` in C (kernel.c), forward and backward, at any size of the signal.
 
-The readable engine is its oracle. Where this path declines (a cell, library or activation of somebody's own, no compiler) or stops
-(a step whose entries lie too far apart for one exponent), readable steps go on by themselves (bptt/steps.py). There are only these two.
+The readable engine is its oracle. This path declines another cell, library or activation, and needs a compiler. It stops at a step
+whose entries lie too far apart for one exponent. Then readable steps go on by themselves (bptt/steps.py). There are only these two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The compiled steps as a library: built once for this processor by the C compiler that is there, or done without.
 
-The one place in rnn_core that knows files (docs/decisions.md, decision 68): a study must run from a plain checkout, and
-without a compiler, so nothing is installed and nothing is shipped in binary form.
+The one place in rnn_core that knows files (docs/decisions.md, decision 68): a study must run from a plain checkout, and without a
+compiler. So nothing is installed and nothing is shipped in binary form.
 """
 
 from __future__ import annotations

@@ -119,9 +119,9 @@ def ridge(unit: Unit, w: float, low: float, high: float) -> float:
         at = (b[jump] + b[jump + 1]) / 2.0 if steep else b[np.abs(points.grad_bias).argmax()]
         cell = 1.5 * (high - low) / (POINTS - 1)
         low, high = max(low, at - cell), min(high, at + cell)
-    found = (low + high) / 2.0
+    steepest = (low + high) / 2.0
     inside = NEAREST * max(abs(first), abs(last))
-    return found if first + inside < found < last - inside else math.nan
+    return steepest if first + inside < steepest < last - inside else math.nan
 
 
 def descent(

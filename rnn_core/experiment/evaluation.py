@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_core import bptt, ragged, readout
 from rnn_core.arrays import Array, Params, namespace, to_numpy
-from rnn_core.bptt import Gradients
+from rnn_core.bptt import Gradients, Layer
+from rnn_core.choices import ByName
 from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import check_problem, check_readout, check_target
 from rnn_core.experiment.problem import Problem
@@ -67,12 +68,13 @@ class Evaluation:
         update: the number of updates made before it.
         loss: mean over the samples and steps that carry a target.
         accuracy: fraction of right labels; nan for a regression.
-        tape: the forward pass.
+        tape: the forward pass; of several layers that of the last, which the readout reads.
         output, grad_output: y and dL/dy of the steps with an output, (T, B, C) or (1, B, C).
         grad_hidden: the direct part of dL/dh_t.
-        gradients: from ``backward``.
-        param_grads: of all parameters, those of the readout included.
+        gradients: from ``backward``; of several layers those of the last.
+        param_grads: of all parameters, those of the readout and of all layers included.
         ends: for ragged sequences, the number of steps until the last target of each, (B,). Otherwise None.
+        below: the layers below the last, the first layer first.
     """
 
     update: int
@@ -85,12 +87,23 @@ class Evaluation:
     gradients: Gradients
     param_grads: Gradient
     ends: np.ndarray | None = None
+    below: tuple[Layer, ...] = ()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers with both passes, the first layer first."""
+        return (*self.below, Layer(self.tape, self.gradients))
+
+    def backward(self, **options: Any) -> dict[str, Array | Scaled]:
+        """The gradients of the cell's parameters, of all layers, by another backward pass with these ``options`` of ``backward``."""
+        tapes = [layer.tape for layer in self.layers]
+        return bptt.stack_gradients(bptt.back_through_stack(tapes, self.grad_hidden, **options))
 
     def first_nonfinite_step(self) -> int | None:
         """The step t = 1 … T where a number stopped being finite; None where all are.
 
-        It is the first t whose state or output plain floats do not hold. Where there is none, it is the first on the way
-        back, the largest t, whose gradient is not finite.
+        It is the first t whose state, in any layer, or output plain floats do not hold. Where there is none, it is the first on the
+        way back, the largest t, whose gradient is not finite.
         """
         xp = namespace(self.tape.x)
         finite = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=2))
@@ -98,12 +111,12 @@ class Evaluation:
             finite = finite | (np.arange(len(finite))[:, None] >= self.ends)
         broken_outputs = np.flatnonzero(~finite.all(axis=1))
         steps = [self.grad_hidden.first + int(t) + 1 for t in broken_outputs[:1]]
-        if (state := self.tape.first_nonfinite_step) is not None:
-            steps.append(state)
+        states = [layer.tape.first_nonfinite_step for layer in self.layers]
+        steps += [state for state in states if state is not None]
         if steps:
             return min(steps)
-        norms = self.gradients.log_norm
-        broken = np.flatnonzero(np.isnan(norms) | (norms == np.inf))
+        norms = np.array([layer.gradients.log_norm for layer in self.layers])
+        broken = np.flatnonzero((np.isnan(norms) | (norms == np.inf)).any(axis=0))
         return int(broken[-1]) + 1 if broken.size else None
 
     def __repr__(self) -> str:
@@ -127,17 +140,18 @@ def evaluate(
         params: those of the cell and of the readout, as in ``problem.params``.
         x: (T, B, D).
         target: as ``problem.batch`` gives it for this task.
-        memory_budget: in bytes, for the tape: see ``forward``.
-        tape: of the same parameters and x, where there is one already.
+        memory_budget: in bytes, for the tape: see ``forward``. Several layers take none.
+        tape: of the same parameters and x, where there is one already; of a single layer.
 
     Raises:
         TypeError: an argument is not what its name says.
         ValueError: a shape, dtype or name does not fit.
     """
-    loss, accuracy, tape, y, dy = loss_of(problem, params, x, target, memory_budget, tape)
+    loss, accuracy, tapes, y, dy = loss_of(problem, params, x, target, memory_budget, tape)
+    tape = tapes[-1]
     grad_hidden = DirectPart(params, dy, x.shape[0], tape.shapes[tape.cell.state_names[0]])
-    gradients = bptt.backward(tape, grad_hidden)
-    param_grads, start = dict(gradients.params), 0
+    gradients = bptt.back_through_stack(tapes, grad_hidden)
+    param_grads, start = ByName(bptt.stack_gradients(gradients)), 0
     for h in _states_with_output(tape, problem.task.outputs_at):
         stop = start + h.shape[0]
         for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
@@ -146,15 +160,16 @@ def evaluate(
     for name in params.keys() - param_grads.keys():  # a user's module may have parameters that it does not train
         param_grads[name] = namespace(params[name]).zeros_like(params[name])
     ends = ragged.ends_of(target) if problem.task.ragged else None
-    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients, param_grads, ends)
+    below = tuple(map(Layer, tapes[:-1], gradients[:-1]))
+    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients[-1], param_grads, ends, below)
 
 
 class Loss(NamedTuple):
-    """The forward half of ``Evaluation``: its loss, accuracy, tape, output and grad_output."""
+    """The forward half of ``Evaluation``: its loss, accuracy, the tapes of all layers, output and grad_output."""
 
     loss: float
     accuracy: float
-    tape: Tape
+    tapes: list[Tape]
     output: Array | Scaled
     grad_output: Array | Scaled
 
@@ -169,14 +184,16 @@ def loss_of(
 ) -> Loss:
     """The loss of one batch, without its gradients. Arguments and errors are those of ``evaluate``."""
     check_problem(problem, params, Problem)
-    if tape is None:
-        tape = bptt.run_forward(problem.cell, params, x, memory_budget=memory_budget)
+    if tape is not None and problem.layers > 1:
+        raise ValueError(f"tape: a single one is not allowed with layers: {problem.layers}; leave it out")
+    tapes = [tape] if tape is not None else bptt.run_stack(problem.cell, params, x, problem.layers, memory_budget)
+    tape = tapes[-1]
     check_readout(params, problem.task, x, math.prod(tape.shapes[tape.cell.state_names[0]]))
     check_target(target, problem.task, x)
     states = _states_with_output(tape, problem.task.outputs_at)
     y = concat([readout.forward(params, h) for h in states])
     loss, accuracy, dy = _mean_loss(problem.task, y, target)
-    return Loss(loss, accuracy, tape, y, dy)
+    return Loss(loss, accuracy, tapes, y, dy)
 
 
 class HeldOut(NamedTuple):

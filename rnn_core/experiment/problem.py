@@ -11,6 +11,7 @@ import numpy as np
 
 from rnn_core import gate_biases, readout
 from rnn_core.arrays import Array, Params, like, namespace, place
+from rnn_core.bptt import name_in_layer
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
 from rnn_core.experiment.own_cells import OWN_CELLS, own_cell_of
@@ -28,7 +29,7 @@ class Problem:
         experiment: the settings.
         cell: the recurrent cell.
         task: where batches come from.
-        params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout.
+        params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout; of a second layer with the ending _l1, and so on.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -37,6 +38,11 @@ class Problem:
     task: Task
     params: Params
     device: str
+
+    @property
+    def layers(self) -> int:
+        """How many layers of the cell there are."""
+        return self.experiment.layers or 1  # a user's own cell has no such setting
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -91,22 +97,17 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
     if experiment.cell in OWN_CELLS:
         return _of_own_cell(experiment, task, device)
     cell = cell_of(experiment)
-    params = cell.init_params(
-        stream(experiment.seed, "weights"),
-        task.input_size,
-        experiment.hidden_size,
-        experiment.initializer,
-        experiment.spectral_radius,
-        experiment.input_scale,
-        weight_scale=experiment.weight_scale,
-    )
-    params["bias_ih"] += _gate_bias(cell, experiment)
+    params: Params = {}
+    for layer in range(experiment.layers):
+        inputs = experiment.hidden_size if layer else task.input_size
+        of_layer = _drawn(cell, experiment, inputs, layer)
+        params |= {name_in_layer(name, layer): value for name, value in of_layer.items()}
     params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
     with np.errstate(over="ignore"):  # the check below says so
         placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
     scale = "spectral_radius" if experiment.weight_scale is None else "weight_scale"
     for field, name in ((scale, "weight_hh"), ("input_scale", "weight_ih")):
-        if not all_finite(placed[name]):
+        if not all(all_finite(placed[name_in_layer(name, layer)]) for layer in range(experiment.layers)):
             raise ValueError(
                 f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
                 f"entries of {name} leave its range"
@@ -114,10 +115,25 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
     return Problem(experiment, cell, task, placed, device)
 
 
-def _gate_bias(cell: Cell, experiment: Experiment) -> np.ndarray:
+def _drawn(cell: Cell, experiment: Experiment, inputs: int, layer: int) -> Params:
+    """The parameters of one layer, from streams of its own: a deeper stack begins with the same layers."""
+    params = cell.init_params(
+        stream(experiment.seed, "weights", layer),
+        inputs,
+        experiment.hidden_size,
+        experiment.initializer,
+        experiment.spectral_radius,
+        experiment.input_scale,
+        weight_scale=experiment.weight_scale,
+    )
+    params["bias_ih"] += _gate_bias(cell, experiment, layer)
+    return params
+
+
+def _gate_bias(cell: Cell, experiment: Experiment, layer: int) -> np.ndarray:
     """(G·H,), from a stream of its own: weights are the same with and without."""
     if experiment.chrono is not None:
-        rng = stream(experiment.seed, "biases")
+        rng = stream(experiment.seed, "biases", layer)
         return gate_biases.chrono(cell, rng, experiment.hidden_size, experiment.chrono)
     return gate_biases.uniform(cell, experiment.hidden_size, experiment.forget_bias or 0.0)
 
@@ -168,6 +184,10 @@ def _posed(experiment: Experiment, data: Sequences | None) -> Task:
             drawn.held_out_sequences = e.held_out_sequences
         drawn.correlation = e.input_correlation
         return drawn
+    if e.task in GENERATED:
+        raise ValueError(
+            f"task: {e.task!r} is generated, and sequences were given; give them a name of their own, as task='mine', or leave them out"
+        )
     if e.held_out_sequences is not None:
         raise ValueError(
             f"held_out_sequences: {e.held_out_sequences} does not fit; task {e.task!r} holds {int(data.held_out.sum())} of its sequences out"

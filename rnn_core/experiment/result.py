@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,15 @@ class Result:
         updates: what every update did, {column: values}. The first axis is the update.
         summary: what there is once in a run, {name: value}: growth rate, regime, theory, held-out loss …
         experiment: what was run.
+        layers: of several layers, norms by time step of every one, {column: values}. The first axis is recorded update × layer × t. Of a
+            single layer nothing: ``traces`` is all. Of several, ``traces`` and ``summary`` are about the last layer.
     """
 
     traces: dict[str, np.ndarray]
     updates: dict[str, np.ndarray]
     summary: dict[str, Any]
     experiment: Experiment | None = None
+    layers: dict[str, np.ndarray] = field(default_factory=dict)
 
     def keys(self) -> list[str]:
         """All names, those of ``summary`` first, each once."""
@@ -46,10 +49,18 @@ class Result:
         hint = f"; did you mean {near!r}?" if near else ""
         raise KeyError(f"{name!r} was not measured{hint} (keys() lists all names)")
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        near = nearest(name, self.keys())
+        hint = f"; did you mean result[{near!r}]?" if near else ", and keys() lists what was measured"
+        raise AttributeError(f"Result has no attribute {name!r}{hint}")
+
     def __repr__(self) -> str:
         """One line: the run, its main values, and the size of its tables."""
         e = self.experiment
-        run = "" if e is None else f"{e.cell} {e.activation}, H={e.hidden_size}, T={e.sequence_length}; "
+        layers = f"L={e.layers}, " if e is not None and (e.layers or 1) > 1 else ""
+        run = "" if e is None else f"{e.cell} {e.activation}, {layers}H={e.hidden_size}, T={e.sequence_length}; "
         values = ", ".join(self._growth() + self._loss() + self._breakdown())
         return f"Result({run}{values}; traces {_size(self.traces)}, updates {_size(self.updates)})"
 
@@ -63,6 +74,7 @@ class Result:
             "summary": ", ".join(self.summary),
             f"updates, {_size(self.updates)}": ", ".join(self.updates),
             f"traces, {_size(self.traces)}": ", ".join(self.traces),
+            f"layers, {_size(self.layers)}": ", ".join(self.layers),
         }
         return "\n".join(f"{name}: {text}" for name, text in lines.items() if text)
 

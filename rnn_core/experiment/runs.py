@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, namespace
+from rnn_core.arrays import Array, Params, namespace, torch_for
 from rnn_core.clipping import Gradient
 from rnn_core.experiment.arguments import (
     check_data,
@@ -26,6 +26,7 @@ from rnn_core.experiment.measures import (
     StateMeasures,
     breakdown_columns,
     end_columns,
+    layer_columns,
     looks_at_held_out,
     measure_states,
     start_columns,
@@ -115,7 +116,8 @@ def _run_on_device(
     experiments: list[Experiment], data: Mapping[str, Sequences], device: str, memory_budget: int | None
 ) -> Iterator[tuple[Experiment, Result]]:
     """The runs of ``run_many`` on a torch device: those that can, together; those whose numbers that does not hold, in NumPy."""
-    from rnn_core.experiment import together  # imports torch
+    torch_for(f"device: {device!r}")
+    from rnn_core.experiment import together
 
     plan = together.planned(experiments, data, device, memory_budget)
     beyond: list[Experiment] = []
@@ -148,9 +150,9 @@ def _run_groups(
 
 def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) -> Result:
     """One run, from its draw to its summary. Without training it is update 0 without a step of the optimiser."""
-    problem, batch, trace, start = starts.start_of(experiment)
+    problem, batch, trace, of_layers, start = starts.start_of(experiment)
     params, optimizer, memory = problem.params, optimizer_of(experiment), None
-    traces, rows = [], []
+    traces, layers, rows = [], [], []
     for update in range(max(1, experiment.updates)):
         held_out = None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
@@ -169,7 +171,9 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
                     e = batch.evaluation
                     states = measure_states(problem.cell, e.tape, e.ends)
                     trace = trace_columns(e, states, starts.traces)
+                    of_layers = layer_columns(problem, e, states, trace)
                 traces.append(trace)
+                layers.append(of_layers)
                 if watch is not None:
                     watch(problem, params, *batch)
         if update % experiment.record_every == 0 or held_out is not None or not row["finite"]:
@@ -180,11 +184,17 @@ def _run(experiment: Experiment, starts: SharedStarts, watch: Watcher | None) ->
     end = end_columns(problem, held_out, update + 1)
     breakdown = breakdown_columns(batch.evaluation, row["finite"])
     return Result(
-        traces={name: np.concatenate([each[name] for each in traces]) for name in traces[0]},  # a copy
+        traces=_joined(traces),
         updates={name: np.array([row[name] for row in rows]) for name in rows[0]},
         summary={**start, **end, **breakdown},
         experiment=experiment,
+        layers=_joined(layers),
     )
+
+
+def _joined(of_updates: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The rows of one update after another, a copy."""
+    return {name: np.concatenate([each[name] for each in of_updates]) for name in of_updates[0]}
 
 
 def optimizer_of(experiment: Experiment) -> Optimizer:
@@ -217,20 +227,22 @@ class Start(NamedTuple):
     Attributes:
         batch: the first, evaluated with the parameters as drawn.
         trace: of that evaluation.
+        layers: the same of every layer; nothing of a single one.
         summary: what is measured of the network before training.
     """
 
     problem: Problem
     batch: EvaluatedBatch
     trace: dict[str, np.ndarray]
+    layers: dict[str, np.ndarray]
     summary: dict[str, Any]
 
 
 class SharedStarts:
     """The starts of runs that differ only in sequence length and clipping, asked for from the longest to the shortest.
 
-    Untrained runs share the tape of the longest, and with the same length everything. A run that trains shares nothing: what
-    is kept for others would take memory until its end.
+    Untrained runs of a single layer share the tape of the longest, and with the same length everything. A run that trains shares
+    nothing: what is kept for others would take memory until its end.
     """
 
     def __init__(
@@ -255,10 +267,11 @@ class SharedStarts:
             else:
                 states = measure_states(problem.cell, evaluation.tape, evaluation.ends, slopes=True)
             trace = trace_columns(evaluation, states, self.traces)
+            layers = layer_columns(problem, evaluation, states, trace)
             summary = start_columns(problem, evaluation, trace, states, self.traces)
-        start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, summary)
+        start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, layers, summary)
         if not experiment.updates:
-            self._longest = self._longest or (evaluation.tape, states)
+            self._longest = self._longest or (None if evaluation.below else (evaluation.tape, states))
             self._last = unclipped, start
         return start
 

@@ -17,7 +17,7 @@ from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
 from rnn_core.initializers import INITIALIZERS, OF_OWN_SIZE, check_size
 from rnn_core.optimizers import OPTIMIZERS
-from rnn_core.regularizers import COVERED, ONLY
+from rnn_core.regularizers import COVERED, ONE_LAYER, ONLY
 from rnn_core.scalars import as_python
 from rnn_core.tasks import GENERATED
 
@@ -54,6 +54,7 @@ class Experiment:
     forget_bias: float | None = axis(None, "number", "Bias at the start, b_ih + b_hh, of the gate that keeps the state: f of an LSTM, z of a GRU (default 0)", "1", "forget bias b", unset="another cell, or 0", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
     chrono: int | None = axis(None, "integer", "T_max of chrono biases at the start: ln U(1, T_max − 1) in the gate that keeps the state, its negative in an LSTM's input gate", "steps", "chrono T_max", minimum=3, unset="another cell, or other biases", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
+    layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
@@ -131,6 +132,8 @@ class Experiment:
                 raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; {have}")
         if self.omega and self.cell not in COVERED:
             raise ValueError(f"omega: {self.omega!r} is not allowed with cell {self.cell!r}; {ONLY}")
+        if self.omega and self.layers > 1:
+            raise ValueError(f"omega: {self.omega!r} is not allowed with layers: {self.layers}; {ONE_LAYER}")
         if self.chrono is not None and self.forget_bias is not None:
             raise ValueError(
                 f"forget_bias: {self.forget_bias!r} is not allowed beside chrono: {self.chrono!r}; both set the same bias"
@@ -207,6 +210,8 @@ class Experiment:
             k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
         }
         del canonical["cell_options"]  # all options of a cell are below, whether they vary in this study or not
+        if canonical["layers"] in (None, 1):  # runs that were made before there were layers keep their keys
+            del canonical["layers"]
         if own := OWN_CELLS.get(self.cell):
             canonical["own_cell"] = {"source": own.digest, "options": options_of(self.cell, self.cell_options)}
         if data_digest:

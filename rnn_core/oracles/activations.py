@@ -1,9 +1,9 @@
 """The activations of the oracles: each twice, side by side, for torch's autograd and for complex numbers a + i b with b tiny.
 
-*Why not one formula for both.* The imaginary part of phi(a + i b) is b phi'(a) only of an analytic formula: abs() is not, so
-branches are chosen by the real part. torch differentiates each operation by a rule of its own, and some rules cancel: expm1 has
-the derivative result + 1, of which nothing is left in the tail, so that elu and selu are 100 % wrong there; torch.tanh has
-1 - h². Each form below is written so that neither the value nor the derivative cancels in its arithmetic.
+*Why not one formula for both.* The imaginary part of phi(a + i b) is b phi'(a) only of an analytic formula. The modulus
+is not, so branches are chosen by the real part. For autograd, each operation of torch has a rule of its own, and some rules cancel.
+That of expm1 is result + 1, of which nothing is left in the tail: elu and selu would be 100 % wrong there. That of tanh is 1 - h². Each
+form below is written so that neither the value nor the derivative cancels in its arithmetic.
 
 Both forms are accurate in both tails, as long as phi'(a), or b phi'(a), is a normal number. At a kink they take PyTorch's
 subgradient. Nothing is shared with ``rnn_core.activations``. To add an activation, add a row to ``ACTIVATIONS``.

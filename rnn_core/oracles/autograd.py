@@ -1,15 +1,18 @@
 """Oracle: torch.autograd over the equations of ``equations.py``, at any length and beyond floating-point range.
 
 Each step is judged by itself. Forward, torch takes one step from the state that the engine reached before it, and must arrive
-at the state that the engine reached after it. Backward, autograd takes the engine's own total dL/dh_t (and dL/dc_t) one step
-back, and must arrive at the dL/dx_t that the engine has, and, with the direct part, at its total dL/dh_{t-1}. At the last step
-the total is the direct part alone, so by induction from there every step is checked. A parameter's gradient is the sum of what
-the steps add to it. Nothing of the engine's time loop or cells is used.
+at the state that the engine reached after it. Backward, autograd takes the engine's own total dL/dh_t (and dL/dc_t) one step back.
+It must arrive at the dL/dx_t that the engine has and, with the direct part, at its total dL/dh_{t-1}. At the last step the total is
+the direct part alone, so by induction from there every step is checked. A parameter's gradient is the sum of what the steps add to
+it. Nothing of the engine's time loop or cells is used.
+
+Of several layers each is judged so. It gets the engine's states of the layer below as inputs, and as the direct part the engine's own
+dL/dx_t of the layer above, which is compared there.
 
 So the rounding errors of a chaotic network do not pile up until two sound programs part. A fault shows at its own step, and
-many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured: the step is taken
-again from numbers that differ in their last digit, and what its result moves by is no error. What the check cannot see is an
-error below the tolerance in every single step, however many there are.
+many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured. The step is taken
+again from numbers that differ in their last digit, and what its result moves by is no error. What the check cannot see is an error
+below the tolerance in every single step, however many there are.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
 from rnn_core.oracles import steps, tensors, unrolled
 from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
-from rnn_core.oracles.problems import options_of
+from rnn_core.oracles.problems import named_in, options_of, params_of
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, plain
 
@@ -44,12 +47,12 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         Abstains: they are not finite on both sides, so there is nothing to compare.
     """
     p, xt, main = as_tensors(params), as_tensor(x), evaluation.tape.cell.state_names[0]
-    states = states_of(evaluation.tape)
+    of_layers = [states_of(layer.tape) for layer in evaluation.layers]
+    states = of_layers[-1]
     hidden = states[main].reshape(*states[main].shape[:2], -1)
     goal = _goal(problem, target, xt)
-    if not (
-        math.isfinite(evaluation.loss) and all(s.isfinite().all() for s in states.values()) and _finite(evaluation)
-    ):
+    finite = all(part.isfinite().all() for each in of_layers for part in each.values())
+    if not (math.isfinite(evaluation.loss) and finite and _finite(evaluation)):
         if _torch_is_finite(problem, p, xt, goal):
             return Error(math.inf, "a result that is finite in PyTorch alone")
         raise Abstains("not finite, on both sides")
@@ -62,11 +65,13 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         Error(_relative(evaluation.loss, loss), "loss"),
         Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
         worst_step(f"direct part of {main}", ours, direct.reshape(states[main].shape)),
-        *_recurrent_errors(problem, p, evaluation, states, xt, direct),
+        *_errors_of_layers(problem, p, evaluation, of_layers, xt, direct),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
-    for name, grad in evaluation.gradients.params.items():
-        errors.append(Error(relative_error(evaluation.param_grads[name], grad), name))
+    for number, layer in enumerate(evaluation.layers):
+        for name, grad in layer.gradients.params.items():
+            used = named_in(name, number)
+            errors.append(Error(relative_error(evaluation.param_grads[used], grad), used))
     again = []
     if any(
         relative_error(evaluation.param_grads[n], g) > SUSPECT * torch.finfo(dy.dtype).eps
@@ -79,6 +84,29 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         error = beyond_rounding(evaluation.param_grads[name], grad, [each[name] for each in again])
         errors.append(Error(error, name))
     return worst(errors)
+
+
+def _errors_of_layers(
+    problem: Problem,
+    p: dict[str, Tensor],
+    evaluation: Evaluation,
+    states: list[dict[str, Tensor]],
+    x: Tensor,
+    direct: Tensor,
+) -> list[Error]:
+    """Of every layer by itself, the last first: its inputs are the states below it, its direct part what the layer above claims to send."""
+    if not evaluation.below:
+        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct)
+    given: Tensor | Scaled = direct
+    errors = []
+    for layer in reversed(range(len(states))):
+        gradients = evaluation.layers[layer].gradients
+        inputs = states[layer - 1]["hidden"] if layer else x
+        step = steps.Step(step_of(problem), params_of(problem, p, layer), inputs, given)
+        found = steps.recurrent_errors(gradients, states[layer], step)
+        errors += [Error(each.relative, f"{each.where}, layer {layer + 1}") for each in found]
+        given = gradients.x
+    return errors
 
 
 def _recurrent_errors(
@@ -132,20 +160,29 @@ def _relative(ours: float, reference: float) -> float:
 
 def _finite(evaluation: Evaluation) -> bool:
     plain = [g for g in evaluation.param_grads.values() if not isinstance(g, Scaled)]
-    return not np.isnan(evaluation.gradients.log_norm).any() and all(np.isfinite(to_numpy(g)).all() for g in plain)
+    norms = [layer.gradients.log_norm for layer in evaluation.layers]
+    return not np.isnan(norms).any() and all(np.isfinite(to_numpy(g)).all() for g in plain)
 
 
 def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Tensor) -> bool:
     """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
+    hidden, found = x, []
+    for layer in range(problem.layers):
+        hidden = _states_by_torch(problem, params_of(problem, p, layer) if problem.layers > 1 else p, hidden)
+        found.append(hidden)
+    loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
+    results = [direct, *found, *readout_grads.values()]
+    return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
+
+
+def _states_by_torch(problem: Problem, p: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The states of one layer, the first part's numbers side by side, (T, B, units)."""
     step, state = _step_and_start(problem, p, x)
     states = []
     for x_t in x.unbind(0):
         state = step(x_t, state)
         states.append(next(iter(state.values())).reshape(x.shape[1], -1))
-    hidden = torch.stack(states)
-    loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
-    results = [direct, hidden, *readout_grads.values()]
-    return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
+    return torch.stack(states)
 
 
 def _step_and_start(
@@ -163,8 +200,8 @@ def loss_gradients(
 ) -> tuple[float, Tensor, Tensor, dict[str, Tensor]]:
     """(loss, dL/dy, direct dL/dh_t (T, B, H), readout gradients) from the engine's states and outputs.
 
-    The loss is differentiated at the engine's own outputs, which are checked by themselves: where training has succeeded,
-    output minus target is made of rounding errors, and two sound programs have different ones.
+    The loss is differentiated at the engine's own outputs, which are checked by themselves. Where training has succeeded, output
+    minus target is made of rounding errors, and two sound programs have different ones.
     """
     y = output.detach().clone().requires_grad_()
     loss = tensors.mean_loss(problem.task.loss, y, target)

@@ -8,15 +8,14 @@ All entries of a parameter are perturbed in one pass, each in a copy of the netw
 H).
 
 *Range.* Two things keep the method valid over many steps, and neither uses a derivative. The real part of every copy is
-put back on the unperturbed trajectory after each step, for what it differs by is of order h². And as L' is linear in
-the direction of the perturbation, an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of
-two kept apart.
+put back on the unperturbed trajectory after each step, for what it differs by is of order h². L' is linear in the direction of the
+perturbation. So an imaginary part that has left [2^-300 h, 2^6 h] is brought back to h, its power of two kept apart.
 
 *Limits*, each of which raises ``OutOfRange``: a state that is not finite; a result whose largest entry is no normal
 float64; an imaginary part above 1e-8 of max(1, |a|) in front of a curved activation, even with h = 2^-600 (h is made
-smaller as long as that helps); an imaginary part that one step takes below 1e-290 or rounds to zero (every unit
-saturated: tanh at |a| > 310), unless what has been summed up before is at least 1e40 times as large. Entries that are
-far below the largest of their parameter or step are accurate relative to that one.
+smaller as long as that helps); an imaginary part that one step takes below 1e-290 or rounds to zero, as where every unit is
+saturated (tanh at |a| > 310). That last one is no limit if what has been summed up before is at least 1e40 times as large. Entries
+that are far below the largest of their parameter or step are accurate relative to that one.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rnn_core.arrays import like
+from rnn_core.arrays import Params, like
 from rnn_core.experiment import Problem
 from rnn_core.oracles.equations import CELLS
 
@@ -18,6 +18,17 @@ def options_of(problem: Problem) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if value is not None}
 
 
+def named_in(name: str, layer: int) -> str:
+    """A parameter's name in a layer, the first counted as 0; once more, so that a mistake in the engine's names is seen."""
+    return name if layer == 0 else f"{name}_l{layer}"
+
+
+def params_of(problem: Problem, params: Params, layer: int) -> Params:
+    """The parameters of one layer by their plain names, without the readout's."""
+    plain = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", *problem.cell.own_parameters}
+    return {name: params[own] for name in plain if (own := named_in(name, layer)) in params}
+
+
 def with_biases(problem: Problem) -> Problem:
     """The problem with biases that are not zero, and gains that are not 1: where they are, a mistake in them goes unseen."""
     rng = np.random.default_rng(0)
@@ -26,7 +37,8 @@ def with_biases(problem: Problem) -> Problem:
         for name, value in problem.params.items()
         if name.startswith("bias")
     }
-    for name in problem.cell.own_parameters:
+    own = [named_in(name, layer) for layer in range(problem.layers) for name in problem.cell.own_parameters]
+    for name in own:
         if name not in changed:
             value = problem.params[name]
             changed[name] = value + like(0.1 * rng.standard_normal(tuple(value.shape)), value)

@@ -4,9 +4,9 @@ A module may bring a backward pass of its own (``torch.autograd.Function``). Aut
 built on autograd. Here nothing is asked but the step's values. Every step is judged by itself, from the state that the engine
 reached before it, so a fault is named with its step.
 
-Along a random direction v the derivative of the sum of g · step is ⟨J^T g, v⟩ by autograd, and (f(θ + h v) - f(θ - h v)) / 2h by
-differences, for x_t, for every part of the state before, and for every parameter. A wrong derivative differs along almost every v.
-Steps of a sample are rows of one batch, so all of them cost a few calls of the module.
+Along a random direction v the derivative of the sum of g · step is ⟨J^T g, v⟩ by autograd. By differences it is
+(f(θ + h v) - f(θ - h v)) / 2h. Both are taken for x_t, for every part of the state before, and for every parameter. A wrong derivative
+differs along almost every v. Steps of a sample are rows of one batch, so all of them cost a few calls of the module.
 
 At a kink, as relu has one, the two one-sided differences part, and a derivative between them is right. What rounding does to a
 difference is no error: a derivative smaller than that cannot be judged. Nor can a step whose values leave the range of floats.
@@ -67,13 +67,13 @@ def worst_of_steps(
             x[start:stop].flatten(0, 1),
             {name: part[start:stop].flatten(0, 1) for name, part in before.items()},
         )
-        for found in judge.errors(rows, parts, stop - start, tuple(params) if trainable is None else trainable):
-            t = int(found.error.argmax())
+        for compared in judge.errors(rows, parts, stop - start, tuple(params) if trainable is None else trainable):
+            t = int(compared.error.argmax())
             step_number = (numbers[start + t] if numbers else start + t) + 1
-            if float(found.error[t]) > worst.relative:
+            if float(compared.error[t]) > worst.relative:
                 worst = Error(
-                    float(found.error[t]),
-                    f"{found.what.format(t=step_number)}: autograd has {float(found.autograd[t]):.6g}, differences {float(found.differences[t]):.6g}",
+                    float(compared.error[t]),
+                    f"{compared.what.format(t=step_number)}: autograd has {float(compared.autograd[t]):.6g}, differences {float(compared.differences[t]):.6g}",
                 )
     return worst
 
@@ -115,8 +115,8 @@ class _Judge:
 
             scale = _by_step(_row_sums(gradient**2), steps).sqrt() / math.sqrt(max(1, value[0].numel()))
             target = "x_t" if name == "x_t" else f"{name!r} before it"
-            found = _by_step(_row_sums(gradient * v), steps)
-            yield _compared(f"what step t = {{t}} sends to {target}", found, scale, beside, noise)
+            derivative = _by_step(_row_sums(gradient * v), steps)
+            yield _compared(f"what step t = {{t}} sends to {target}", derivative, scale, beside, noise)
         names = [name for name in trainable if name in self._params]
         gradients = self._parameter_gradients(g, given, steps, names)
         for name, of_steps in zip(names, gradients, strict=True):
@@ -125,9 +125,9 @@ class _Judge:
             def changed(h: float, name: str = name, v: Tensor = v) -> Tensor:
                 return _by_step(self._rows(g, {**self._params, name: self._params[name] + h * v}, given), steps)
 
-            found = _row_sums(of_steps * v)
+            derivative = _row_sums(of_steps * v)
             scale = _row_sums(of_steps**2).sqrt() / math.sqrt(max(1, v.numel()))
-            yield _compared(f"what step t = {{t}} adds to {name!r}", found, scale, changed, noise)
+            yield _compared(f"what step t = {{t}} adds to {name!r}", derivative, scale, changed, noise)
 
     def _parameter_gradients(self, g: Parts, given: Parts, steps: int, names: list[str]) -> list[Tensor]:
         """What every step adds, (steps, …) of every parameter: one step after the other, which costs less than one graph of all."""
@@ -153,30 +153,32 @@ class _Judge:
         return torch.randn(like.shape, generator=self._random, dtype=torch.float64).to(like)
 
 
-def _compared(what: str, found: Tensor, scale: Tensor, f: Callable[[float], Tensor], noise: Tensor) -> _Compared:
-    """Autograd's derivatives ``found`` against differences of ``f``, both by step.
+def _compared(what: str, by_autograd: Tensor, scale: Tensor, f: Callable[[float], Tensor], noise: Tensor) -> _Compared:
+    """Autograd's derivatives ``by_autograd`` against differences of ``f``, both by step.
 
     Args:
         scale: the usual size of such a derivative.
         noise: the size of the terms of f.
     """
-    middle, eps = f(0.0), torch.finfo(found.dtype).eps
-    best, differences = torch.full_like(found, math.inf), torch.zeros_like(found)
+    middle, eps = f(0.0), torch.finfo(by_autograd.dtype).eps
+    best, differences = torch.full_like(by_autograd, math.inf), torch.zeros_like(by_autograd)
     for size in SIZES:
         h = size * eps ** (1 / 3)
         up, down = f(h), f(-h)
         right, left, central = (up - middle) / h, (middle - down) / h, (up - down) / (2 * h)
         at_kink = (right - left).abs() > KINK * torch.maximum(scale, central.abs())
-        outside = torch.maximum(torch.minimum(right, left) - found, found - torch.maximum(right, left)).clamp_min(0.0)
-        off = torch.where(at_kink, outside, (central - found).abs()) - ROUNDING * eps * noise / h
-        error = off.clamp_min(0.0) / torch.maximum(scale, central.abs()).clamp_min(torch.finfo(found.dtype).tiny)
-        error = torch.where(central.isfinite(), torch.where(found.isfinite(), error, math.inf), 0.0)
+        outside = torch.maximum(
+            torch.minimum(right, left) - by_autograd, by_autograd - torch.maximum(right, left)
+        ).clamp_min(0.0)
+        off = torch.where(at_kink, outside, (central - by_autograd).abs()) - ROUNDING * eps * noise / h
+        error = off.clamp_min(0.0) / torch.maximum(scale, central.abs()).clamp_min(torch.finfo(by_autograd.dtype).tiny)
+        error = torch.where(central.isfinite(), torch.where(by_autograd.isfinite(), error, math.inf), 0.0)
         better = error < best
         best, differences = (
             torch.where(better, error, best),
             torch.where(better | differences.isnan(), central, differences),
         )
-    return _Compared(what, best, found, differences)
+    return _Compared(what, best, by_autograd, differences)
 
 
 def _part(rows: Parts, own: slice) -> Parts:

@@ -37,14 +37,14 @@ class Step:
 
     Attributes:
         forward: one step of the oracles' equations.
-        p, x, direct: parameters, inputs (T, B, D), the direct parts of dL/dh_t (T, B, H).
+        p, x, direct: parameters, inputs (T, B, D), the direct parts of dL/dh_t (T, B, H), plain or scaled.
         kernel: another program of the same step, whose h_t need not be computed from the c_t that it returns.
     """
 
     forward: tensors.Step
     p: dict[str, Tensor]
     x: Tensor
-    direct: Tensor
+    direct: Tensor | Scaled
     kernel: tensors.Step | None = None
 
 
@@ -181,10 +181,11 @@ class _Chunk:
             with_cell = "cell" in self.states
             after, sent, through = self._back(self.step.forward, self._claims(further), noise, fixed_cell=with_cell)
         n = self.stop - self.start
-        direct = moved(self.step.direct[self.start : self.stop], noise)
+        direct = _part(_tensors(self.step.direct), slice(self.start, self.stop))
+        direct = Scaled(moved(direct.mantissa, noise), direct.exponent)
         expected = {f"state {name}": _scaled(part[:n]) for name, part in after.items()}
         expected["x"] = _part(sent["x"], slice(0, n))
-        expected["hidden"] = _sum(_scaled(direct), self._from_next(sent["hidden"], n))
+        expected["hidden"] = _sum(direct, self._from_next(sent["hidden"], n))
         if "cell" in self.states:
             if kernel:
                 expected["cell"] = _part(sent["cell"], slice(0, n))

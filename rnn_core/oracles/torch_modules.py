@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnn_core import Tape
 from rnn_core.arrays import Array, namespace
 from rnn_core.bptt import backward
 from rnn_core.bptt import run_forward as forward
 from rnn_core.experiment import Problem
 from rnn_core.oracles.autograd import states_of, step_of
 from rnn_core.oracles.compare import Abstains, Error, worst
+from rnn_core.oracles.problems import params_of
 from rnn_core.oracles.steps import Step, recurrent_errors
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 
@@ -44,6 +46,17 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
         Abstains: a state of the engine is not finite; or a unit is saturated, so that the kernel's own derivative, 1 - h² of
             tanh and s (1 - s) of sigmoid, has a relative error near ``tolerance``.
     """
+    errors, inputs, given = [], x, grad_hidden
+    for layer in range(problem.layers):
+        tape = forward(problem.cell, params_of(problem, problem.params, layer), inputs)
+        found = _check_layer(problem, tape, given, tolerance)
+        errors.append(Error(found.relative, f"{found.where}, layer {layer + 1}" if problem.layers > 1 else found.where))
+        inputs = given = tape.hidden
+    return worst(errors)
+
+
+def _check_layer(problem: Problem, tape: Tape, grad_hidden: Array, tolerance: float) -> Error:
+    """The same of one layer, from its tape and the direct part of dL/dh_t."""
     _, kernel = KERNELS[problem.experiment.cell, problem.experiment.activation]
 
     def step(p: dict[str, Tensor], x_t: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -54,8 +67,7 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
         _, *after = kernel(x_t[None], given, weights, len(weights) == 4, 1, 0.0, True, False, False)
         return {name: part[0] for name, part in zip(state, after, strict=True)}
 
-    params = {name: value for name, value in problem.params.items() if not name.endswith("_ho")}
-    tape = forward(problem.cell, params, x)
+    x = tape.x
     gradients = backward(tape, grad_hidden)
     states = states_of(tape)
     if not all(part.isfinite().all() for part in states.values()):
@@ -66,7 +78,7 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
         flattest = min(float(xp.min(phi.df(a) / phi.gamma)) for phi, a in nonlinearities)  # 1 - h², and 4 s (1 - s)
         if flattest * tolerance < 8 * eps:
             raise Abstains("a unit is so saturated that the kernel's own 1 − h² has too few digits")
-    p, direct = as_tensors(params), as_tensor(grad_hidden)
+    p, direct = as_tensors(tape.params), as_tensor(grad_hidden)
     of_ours = Step(step_of(problem), p, as_tensor(x), direct, kernel=step)
     with warnings.catch_warnings():  # cuDNN would have the weights side by side: a matter of speed, not of numbers
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")

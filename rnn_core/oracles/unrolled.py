@@ -1,8 +1,8 @@
 """Oracle for a cell of the user's own: torch runs the module over a stretch of the sequence, and autograd goes back through all of it.
 
-The equations stand in the user's module alone, so this says nothing about them: it shows that the engine's time loop, its
-exponents, its sums over time and its way of taking steps together change nothing. Whether the module's own derivatives are
-right, central differences say (``step_differences``).
+The equations stand in the user's module alone, so this says nothing about them. It shows that the engine's time loop, its
+exponents, its sums over time and its way of taking steps together change nothing. Whether the module's own derivatives are right,
+central differences say (``step_differences``).
 
 A stretch is short enough to stay in range. It starts from the state that the engine reached, and its gradient goes on into the
 stretch before it with an exponent of its own. So whole sequences are compared, at any length and beyond floating-point range.
@@ -48,11 +48,11 @@ class Module:
         state = self.form.built(parts)
         own = {name: torch.view_as_complex(p) if name in self.complex else p for name, p in self.p.items()}
         after = torch.func.functional_call(self.call, own, (x, state)) if own else self.call(x, state)
-        found: Parts = {}
+        distinct: Parts = {}
         for name, part in self.form.parts(after, x).items():
-            alias = any(part is each for each in (*found.values(), *parts.values(), x))
-            found[name] = part.view_as(part) if alias else part
-        return found
+            alias = any(part is each for each in (*distinct.values(), *parts.values(), x))
+            distinct[name] = part.view_as(part) if alias else part
+        return distinct
 
 
 class Sent(NamedTuple):
@@ -105,16 +105,16 @@ def _errors(ours: Any, run: _Run, trials: list[torch.Generator]) -> list[Error]:
     for first in reversed(range(0, T, steps)):
         stop = min(first + steps, T)
         before = run.start if first == 0 else {name: part[first - 1] for name, part in run.states.items()}
-        found = []
+        runs = []
         for i, source in enumerate(sources):
             stretch = _Stretch(run.module, before, run.x[first:stop], source)
             by_step, shares, sent[i] = stretch.back(sent[i], run.direct[first:stop], source)
-            found.append({**stretch.states(), **by_step})
+            runs.append({**stretch.states(), **by_step})
             for name, share in shares.items():
                 sums[i][name] = add(sums[i][name], share) if name in sums[i] else share
         claimed = {f"{name} of the state": part[first:stop] for name, part in run.states.items()}
         claimed |= {name: ours.parts[name][first:stop] for name in run.start} | {"x": ours.x[first:stop]}
-        errors += [_worst_step(name, claimed[name], [each[name] for each in found], first) for name in claimed]
+        errors += [_worst_step(name, claimed[name], [each[name] for each in runs], first) for name in claimed]
     for name in run.start:
         again = [Scaled(each.parts[name], each.exponent) for each in sent]
         error = beyond_rounding(ours.state[name], again[0], again[1:])
@@ -126,9 +126,9 @@ def _errors(ours: Any, run: _Run, trials: list[torch.Generator]) -> list[Error]:
     return [worst(errors), *of_parameters]
 
 
-def _worst_step(name: str, ours: Array | Scaled, found: list[Array | Scaled], first: int) -> Error:
-    """The largest error of a step beyond rounding; ``found`` are the reference and what it is from changed numbers."""
-    reference, again = found[0], found[1:]
+def _worst_step(name: str, ours: Array | Scaled, references: list[Array | Scaled], first: int) -> Error:
+    """The largest error of a step beyond rounding; ``references`` are the reference and what it is from changed numbers."""
+    reference, again = references[0], references[1:]
     errors = step_errors(ours, reference)
     if again:
         moved = np.max([step_errors(each, reference) for each in again], axis=0)
@@ -177,12 +177,13 @@ class _Stretch:
             *self.p.values(),
             *(part for parts in inside.values() for part in parts),
         ]
-        found = iter(_derivatives(outputs, wanted, given))
-        by_step = {"x": _by_step(Scaled(next(found), common))}
-        sent = Sent({name: next(found) for name in self.before}, common)
-        shares = {name: Scaled(next(found), common) for name in self.p}
+        derivatives = iter(_derivatives(outputs, wanted, given))
+        by_step = {"x": _by_step(Scaled(next(derivatives), common))}
+        sent = Sent({name: next(derivatives) for name in self.before}, common)
+        shares = {name: Scaled(next(derivatives), common) for name in self.p}
         by_step |= {
-            name: _by_step(Scaled(torch.stack([next(found) for _ in parts]), common)) for name, parts in inside.items()
+            name: _by_step(Scaled(torch.stack([next(derivatives) for _ in parts]), common))
+            for name, parts in inside.items()
         }
         return by_step, shares, sent
 
@@ -200,5 +201,5 @@ def _derivatives(outputs: list[Tensor], wanted: list[Tensor], given: list[Tensor
     connected = [(output, g) for output, g in zip(outputs, given, strict=True) if output.requires_grad]
     asked = [each for each in wanted if each.requires_grad]
     ends, cotangents = zip(*connected, strict=True)
-    found = iter(torch.autograd.grad(ends, asked, cotangents, allow_unused=True, materialize_grads=True))
-    return tuple(next(found) if each.requires_grad else torch.zeros_like(each) for each in wanted)
+    gradients = iter(torch.autograd.grad(ends, asked, cotangents, allow_unused=True, materialize_grads=True))
+    return tuple(next(gradients) if each.requires_grad else torch.zeros_like(each) for each in wanted)

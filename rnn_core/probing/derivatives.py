@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.arrays import Array, Params, dtype_name, namespace
+from rnn_core.arrays import Array, Params, dtype_name, namespace, torch_for
 from rnn_core.bptt import run_forward
 from rnn_core.cells.own import TorchCell
 from rnn_core.oracles.compare import Error
@@ -23,8 +23,8 @@ def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None
     """The worst difference between autograd's derivatives of a module's steps and central differences of those steps.
 
     A backward pass that was written by hand (``torch.autograd.Function``) may be wrong, and all of autograd trusts it. Each step is
-    judged by itself, in float64, from the state that the sequence reaches there. Below 1e-5 all is well. A plain function is judged in the
-    floats of x, for nobody can turn what it holds into others: in float32 a small fault passes, so give it x in float64.
+    judged by itself, in float64, from the state that the sequence reaches there. Below 1e-5 all is well. A plain function is judged
+    in the floats of x, for nobody can turn what it holds into others. In float32 a small fault passes, so give it x in float64.
 
     Args:
         model: a ``TorchCell``, or a torch module or function (x_t, state) -> state.
@@ -39,8 +39,7 @@ def check_derivatives(model: Any, x: Array, state: Any = None, steps: int | None
     Raises:
         ValueError: the module has no step, as ``forward`` says.
     """
-    import torch
-
+    torch = torch_for("check_derivatives")
     from rnn_core.oracles.step_differences import functions_by_hand, worst_of_steps
 
     cell, x = in_float64(model if isinstance(model, TorchCell) else TorchCell(model), torch.as_tensor(x).detach())
@@ -96,10 +95,10 @@ def in_float64(cell: TorchCell, x: Array) -> tuple[TorchCell, Array]:
 
 def states_before(tape: Tape, chosen: np.ndarray) -> Params:
     """The state before each of the ``chosen`` steps by name, (steps, B, …)."""
-    found: dict[str, list[Array]] = {name: [] for name in tape.cell.state_names}
+    states: dict[str, list[Array]] = {name: [] for name in tape.cell.state_names}
     for segment in tape.segments():
         own = [int(t) - segment.start for t in chosen if segment.start <= t < segment.stop]
-        for name in found if own else ():
-            found[name].append(segment.states[name][own])
+        for name in states if own else ():
+            states[name].append(segment.states[name][own])
     xp = namespace(tape.x)
-    return {name: tape.shaped(name, xp.matrix_transpose(xp.concat(parts))) for name, parts in found.items()}
+    return {name: tape.shaped(name, xp.matrix_transpose(xp.concat(parts))) for name, parts in states.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_core import theory
 from rnn_core.arguments import warn_if_batch_first
-from rnn_core.arrays import Array, Params, dtype_name, like, namespace
+from rnn_core.arrays import Array, Params, dtype_name, like, namespace, torch_for
 from rnn_core.bptt import Gradients, NotKept, backward, run_forward
 from rnn_core.cells.base import Cell
 from rnn_core.cells.own import TorchCell
@@ -308,7 +308,7 @@ def _spectrum(tape: Tape, window: slice, exponents: int) -> theory.Spectrum:
 def _cell_of(model: Any) -> Cell:
     if isinstance(model, Cell):
         return model
-    import torch
+    torch = torch_for("A probe of your own model")
 
     if isinstance(model, torch.nn.RNNBase):
         from rnn_core.probing.layers import LayersStep

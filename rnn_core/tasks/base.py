@@ -114,6 +114,16 @@ class Task(ABC):
         """The held-out accuracy of always naming the commonest class; nan for a regression."""
         return losses.commonest(self._held_out_targets()) if self.loss == "softmax_cross_entropy" else math.nan
 
+    @property
+    def baseline_error(self) -> float:
+        """The fraction of held-out sequences that the best answer without memory gets wrong; nan where none is right or wrong.
+
+        Of labels it is the answer that always names the commonest class. A task that calls other answers wrong overrides it.
+        """
+        if not self.counts_wrong:
+            return math.nan
+        return losses.commonest_missed(np.moveaxis(self.held_out().target, -1, 0))
+
     def at(self, loss_at: str, target: np.ndarray) -> np.ndarray:
         """From targets for every step (T, B, …), those for a loss at ``loss_at``."""
         return target[-1] if loss_at == "last" else target

@@ -53,6 +53,11 @@ class CopyMemory(GeneratedTask):
         """Always the blank, which is the commonest class."""
         return (self.T - SYMBOLS) / self.T
 
+    @property
+    def baseline_error(self) -> float:
+        """Of K^S equally likely answers one is right: 1 - 8^-10."""
+        return 1.0 - float(KINDS) ** -SYMBOLS
+
     def wrong(self, y: Array, target: Array) -> Array:
         """Sequences of which any of the S answers is wrong, whatever is said before."""
         xp = namespace(y)

@@ -55,17 +55,17 @@ class GeneratedTask(Task):
     @classmethod
     def mistakes(cls, sequence_length: int, input_size: int, loss_at: str) -> dict[str, str]:
         """By setting, what does not fit this task, in a sentence."""
-        found = {}
+        refusals = {}
         if sequence_length < cls.shortest:
-            found["sequence_length"] = (
+            refusals["sequence_length"] = (
                 f"sequence_length: {sequence_length} is too short for this task; it needs at least {cls.shortest} steps"
             )
         given = {"input_size": (input_size, cls.default_input_size), "loss_at": (loss_at, cls.default_loss_at)}
         for name in cls.own:
             value, only = given[name]
             if value != only:
-                found[name] = f"{name}: {value!r} does not fit; this task has {only!r}, so leave {name} out"
-        return found
+                refusals[name] = f"{name}: {value!r} does not fit; this task has {only!r}, so leave {name} out"
+        return refusals
 
     @classmethod
     def steps_of(cls, sequence_length: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rnn_core.arrays import Array, namespace
@@ -55,6 +57,11 @@ class Adding(GeneratedTask):
         xp = namespace(y)
         return xp.abs(y - target)[..., 0] > WRONG_BEYOND
 
+    @property
+    def baseline_error(self) -> float:
+        """P(|u + v - 1| > w) = (1 - w)² of the guess 1, where the triangular density of u + v is highest; w = 0.2, so 0.64."""
+        return (1.0 - WRONG_BEYOND) ** 2
+
 
 class Multiplication(Adding):
     """The product of the two numbers (Hochreiter & Schmidhuber 1997), marked as in ``Adding``."""
@@ -66,3 +73,8 @@ class Multiplication(Adding):
     def baseline(self) -> float:
         """½ Var(u v) = ½ (1/9 - 1/16) = ½ · 7/144, of the guess ¼."""
         return 7.0 / 288.0
+
+    @property
+    def baseline_error(self) -> float:
+        """P(u v > 2 w) of the guess w = 0.2: the density of u v, -ln p, falls, and P(u v <= p) = p (1 - ln p). So 0.2335."""
+        return 1.0 - 2.0 * WRONG_BEYOND * (1.0 - math.log(2.0 * WRONG_BEYOND))

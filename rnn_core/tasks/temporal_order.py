@@ -17,7 +17,7 @@ ASKED, SHOWN = 2, 6  # A and B are asked for; c, d, e and f distract
 class TemporalOrder(GeneratedTask):
     """A or B at two steps, c … f at all others; the last step is asked which two it were: AA, BA, AB or BB, labels 0 … 3.
 
-    The first stands in [.1 T, .2 T), the second in [.5 T, .6 T), counted from 0: so draws the code of Pascanu, Mikolov & Bengio
+    The first stands in [.1 T, .2 T), the second in [.5 T, .6 T), counted from 0. So draws the code of Pascanu, Mikolov & Bengio
     (2013), after Hochreiter & Schmidhuber (1997, task 6a).
     """
 
@@ -50,6 +50,11 @@ class TemporalOrder(GeneratedTask):
     def baseline_accuracy(self) -> float:
         """One class of all."""
         return 1.0 / self.output_size
+
+    @property
+    def baseline_error(self) -> float:
+        """All classes but one."""
+        return 1.0 - self.baseline_accuracy
 
 
 class TemporalOrder3(TemporalOrder):

@@ -110,9 +110,9 @@ class _Branch:
         """(q, sigma_w²) of the largest sigma_w between."""
         from scipy.optimize import minimize_scalar
 
-        found = minimize_scalar(lambda x: -self.height(math.exp(x)), bounds=(math.log(low), math.log(high)), method="bounded",
+        peak = minimize_scalar(lambda x: -self.height(math.exp(x)), bounds=(math.log(low), math.log(high)), method="bounded",
                                 options={"xatol": 1e-9})  # fmt: skip
-        return math.exp(found.x), -float(found.fun)
+        return math.exp(peak.x), -float(peak.fun)
 
     def at_height(self, height: float, low: float, high: float) -> float:
         from scipy.optimize import brentq

@@ -1,10 +1,10 @@
 """Dynamic mean field by sampling: the growth rate of an infinitely wide network of any cell, with tied weights and memory.
 
 Where every entry of W is N(0, sigma_w²/H), W x_t is a Gaussian process over t as H -> infinity, independent from unit to unit, with
-    K(t, s) = sigma_w² E[x_t x_s],
-and so is W^T y_t on the way back, with its own. W is the same at every step, and that is why K couples the steps. The processes are sampled
-step by step, each step given those before it, for many single units; the averages E are over these units. So a cell runs its own step
-and its own derivative, on a ``WideMatrix`` in the place of W. Derivation: rnn_core/README.md, section 4.3.
+    K(t, s) = sigma_w² E[x_t x_s].
+W^T y_t on the way back is another, with a K of its own. W is the same at every step, and that is why K couples the steps. The processes
+are sampled step by step, each step given those before it, for many single units; the averages E are over these units. So a cell runs its
+own step and its own derivative, on a ``WideMatrix`` in the place of W. Derivation: rnn_core/README.md, section 4.3.
 
 The theory that takes W for new at every step (Chen, Pennington & Schoenholz 2018; Gilboa et al. 2019) can be off by 0.14 a step for
 a GRU, and in sign.

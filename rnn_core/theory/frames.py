@@ -139,9 +139,9 @@ def plain_step(image: np.ndarray) -> Carried | None:
 def steep_step(matrix: np.ndarray, frame: np.ndarray) -> Carried:
     """J^T Q for a J^T (S, S) whose columns, or rows, differ by many decades.
 
-    J^T = Q₁ R₁ with the largest rows first and the largest column taken next: R₁ is a diagonal matrix of any range times one that
-    is well conditioned, and every row of it is right to the last digits (Cox & Higham 1998). So are those of R₁ Q, and the QR of
-    that, whose rows lie in falling order, keeps them.
+    J^T = Q₁ R₁ with the largest rows first and the largest column taken next. R₁ is a diagonal matrix of any range times one that
+    is well conditioned. Every row of it is right to the last digits (Cox & Higham 1998). So are those of R₁ Q, and the QR of that,
+    whose rows lie in falling order, keeps them.
     """
     from scipy.linalg import qr
 

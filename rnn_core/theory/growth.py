@@ -35,7 +35,7 @@ class Growth(NamedTuple):
 def settled_window(hidden_rms: np.ndarray) -> slice:
     """Where growth is a property of the network, not of the ends of its sequence: indices t - 1 of steps t = 1 … T.
 
-    The state starts from zero and takes some steps to its usual size. t_s is the first t at which ``hidden_rms`` (T,) is within
+    The state starts from zero and takes some steps to its usual size. Let t_s be the first t at which ``hidden_rms`` (T,) is within
     5 % of its median over the second half. The gradient starts along the readout and takes some steps to turn. The window is
     t > t_s with lag T - t > 10.
 

@@ -1,12 +1,12 @@
 """The mean-field slope ½ ln chi_1 of a wide random network (Poole et al. 2016; Schoenholz et al. 2017; Chen et al. 2018).
 
-The preactivations of a wide network are Gaussian with a variance q that settles at a fixed point of
+The preactivations of a wide network are Gaussian. Their variance q settles at a fixed point of the map below,
     q = sigma_w² E[phi(√q z)²] + sigma_u²,        z ~ N(0, 1),
 where sigma_w² = ‖W‖²_F / H and sigma_u² is the variance of the input part. The expected squared gradient norm is multiplied by
     chi_1 = sigma_w² E[phi'(√q z)²]
 at every step back, so ln ‖dL/dh_t‖ changes by ½ ln chi_1 a step. It holds for matrices with random entries or singular vectors
-(gaussian, glorot, orthogonal). It does not hold where units never mix (identity, ring), where W_ij decides W_ji (antisymmetric), or
-where a unit listens to so few others that what it hears is not Gaussian (sparse).
+(gaussian, glorot, orthogonal). It does not hold where units never mix (identity, ring), or where W_ij decides W_ji (antisymmetric).
+Nor does it where a unit listens to so few others that what it hears is not Gaussian (sparse).
 """
 
 from __future__ import annotations

@@ -75,10 +75,10 @@ def numerical_radius(W: Any) -> float:
         (values >= after) & (values >= before) & (values >= (1.0 - step**2) * best)
     )  # between angles it rises by less
     for angle in angles[peaks]:
-        found = minimize_scalar(
+        peak = minimize_scalar(
             lambda x: -support(x), bounds=(angle - step, angle + step), method="bounded", options={"xatol": 1e-7}
         )
-        best = max(best, -float(found.fun))
+        best = max(best, -float(peak.fun))
     return best
 
 
@@ -115,9 +115,9 @@ def kreiss_constant(W: Any) -> float:
     for flat in np.argsort(values, axis=None)[::-1][:_STARTS]:
         i, j = np.unravel_index(flat, values.shape)
         start = np.array([angles[i], math.log(_DISTANCES[j])])
-        found = minimize(lambda at: -resolvent(at[:1], np.exp(at[1:]))[0], start, method="Nelder-Mead",
+        peak = minimize(lambda at: -resolvent(at[:1], np.exp(at[1:]))[0], start, method="Nelder-Mead",
                          options={"xatol": 1e-7, "fatol": 1e-9 * best})  # fmt: skip
-        best = max(best, -float(found.fun))
+        best = max(best, -float(peak.fun))
     return best
 
 

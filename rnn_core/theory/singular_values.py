@@ -1,8 +1,8 @@
 """The singular values of a product of Jacobians, J_stop … J_{start+1}: by how much every direction is stretched.
 
 A product in plain floats loses all that lies 16 decades below its largest value. Here the product is kept as an orthonormal frame
-times a triangle whose rows have exponents of their own, and the values of that are found by rotations that know these exponents.
-Each value is right to its last digits, also 300 decades below the first. Derivation: rnn_core/README.md, section 5.
+times a triangle whose rows have exponents of their own. Its values are found by rotations that know these exponents. Each value is
+right to its last digits, also 300 decades below the first. Derivation: rnn_core/README.md, section 5.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def log_singular_values(tape: Tape, start: int = 0, stop: int | None = None, sam
     """ln σ_i of J_stop … J_{start+1} of one sample, descending, float64 (S,).
 
     The gradient's norm over these steps lies between the smallest and the largest. -inf where a direction is lost, as where units of
-    relu are off. All nan where a Jacobian is not finite. Time grows with the steps, and for large S with S³: about 0.2 ms a step of 8 units
-    and 3 ms of 64, so that 20,000 steps of 64 units take a minute. For ``start`` = ``stop`` the product is the identity.
+    relu are off. All nan where a Jacobian is not finite. Time grows with the steps, and for large S with S³. It is about 0.2 ms a
+    step of 8 units and 3 ms of 64, so that 20,000 steps of 64 units take a minute. For ``start`` = ``stop`` the product is the
+    identity.
 
     Args:
         tape: from ``forward``.

@@ -77,6 +77,47 @@ def test_the_installed_engine_runs_without_this_tree(installed: Path, tmp_path: 
     assert installed_run["typed"] and installed_run["derivation"] and not installed_run["torch"]
 
 
+WITHOUT_TORCH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NotInstalled())
+import numpy as np
+import rnn_core as rc
+x = np.ones((4, 2, 2))
+calls = {
+    "A cell of your own": lambda: rc.TorchCell(lambda x, h: h),
+    "A probe of your own model": lambda: rc.probe(lambda x, h: h, x),
+    "check_derivatives": lambda: rc.check_derivatives(lambda x, h: h, x),
+    "device: 'cuda'": lambda: rc.run(rc.Experiment(sequence_length=4), device="cuda"),
+    "device: 'cuda:0'": lambda: list(rc.run_many([rc.Experiment(sequence_length=4)], device="cuda:0")),
+}
+for what, call in calls.items():
+    try:
+        call()
+    except ModuleNotFoundError as error:
+        assert str(error) == (
+            f"{what} needs torch, which is not installed: pip install torch, or pip install '.[torch]' in the project's folder"
+        ), error
+    else:
+        raise AssertionError(what)
+print(rc.run(rc.Experiment(sequence_length=20, hidden_size=8)).summary["growth_rate"])
+"""
+
+
+def test_without_torch_the_engine_runs_and_says_what_needs_it(installed: Path, tmp_path: Path) -> None:
+    """Who installs the engine alone reads "No module named 'torch'", and not what for."""
+    command = [sys.executable, "-I", "-c", WITHOUT_TORCH, str(installed / "site")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.0
+
+
 def test_the_wheel_holds_the_engine_and_nothing_else(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
     kinds = (".py", ".c", ".h", "py.typed")  # without its C sources the installed engine would be right and slow

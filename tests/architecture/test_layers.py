@@ -30,7 +30,7 @@ LAYERS = {
     "study/tools": {"numpy", "scipy", "threadpoolctl", "rnn_core", "study"},
     "study/job": {"threadpoolctl", "study"},
     "study/runs": {"numpy", "pyarrow", "rnn_core", "torch", "study"},
-    "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "study"},
+    "study/report/page": {"pandas", "pyarrow", "yaml", "docutils", "jinja2", "markupsafe", "rnn_core", "study"},
     "figures": {*DRAWING, "rnn_core", "study"},
     "config_guard": {"snakemake", "study"},
     "draw_figures": {"study"},
@@ -101,7 +101,11 @@ def test_benchmarks_use_the_rest_alone(file: Path) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "verification").glob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
 def test_verification_uses_the_rest_alone(file: Path) -> None:
     """It uses the engine, and of the workflow only what draws and writes; a case or an oracle uses nothing of the workflow."""
-    further = {"run": {"torch", "study"}, "figure": {"pandas", "matplotlib", "study"}}.get(file.stem, set())
+    further = {
+        "run": {"torch", "study"},
+        "training": {"torch", "study"},
+        "figure": {"pandas", "matplotlib", "study"},
+    }.get(file.stem, set())
     assert imports(file) <= {"numpy", "rnn_core", "verification"} | further
 
 

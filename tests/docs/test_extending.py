@@ -1,4 +1,4 @@
-"""The templates of docs/extending.md work: each is put where the page says, checked by the oracles, and run in a study."""
+"""The templates of docs/extending.md work: each is put where the page says, checked by oracles and tests, and run in a study."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ import yaml
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("templates")]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-PARTS = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies")
+PARTS = ("Snakefile", "config.yaml", "profiles", "rnn_core", "workflow", "studies", "tests", "pyproject.toml")
 BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', PAGE, flags=re.DOTALL | re.MULTILINE))
 
 # What a newcomer does by hand, besides the blocks: imports, and the cell's name in two lists.
@@ -25,10 +26,13 @@ EDITS = {
     "rnn_core/cells/__init__.py": [
         (r"(from rnn_core\.cells\.vanilla import VanillaCell\n)", r"from rnn_core.cells.ugrnn import UGRNNCell\n\1"),
         (r"(for cell in \([^)]*?),?(\s*\))", r"\1, UGRNNCell\2"),
+        (r"(__all__ = \[\n)", r'\1    "UGRNNCell",\n'),
     ],
     "rnn_core/tasks/__init__.py": [
         (r"(from rnn_core\.tasks\.generated import)", r"from rnn_core.tasks.first_input import FirstInput\n\1"),
     ],
+    "rnn_core/clipping/__init__.py": [(r"(\n    by_parameter,\n)", r"\1    by_rms,\n")],
+    "rnn_core/README.md": [(r"(\n## 3 Beyond)", r"\n## {section} The update-gate RNN\n\1")],
 }
 STUDY = {
     "study": "templates",
@@ -39,14 +43,20 @@ STUDY = {
     "sweeps": {
         "untrained": {
             "seeds": 2,
-            "grid": {"cell": ["vanilla", "ugrnn"], "spectral_radius": [0.5, 1.5], "sequence_length": [5, 60], "hidden_size": 8},
+            "grid": {
+                "cell": ["vanilla", "ugrnn"], "activation": ["tanh", "symlog"], "spectral_radius": [0.5, 1.5],
+                "sequence_length": [5, 60], "hidden_size": 8, "readout_scale": [1.0, 3.0],
+            },
         },
         "trained": {
             "seeds": 2,
-            "grid": {"task": "first_input", "cell": "ugrnn", "sequence_length": 8, "hidden_size": 8, "updates": 4},
+            "grid": {
+                "task": "first_input", "cell": "ugrnn", "sequence_length": 8, "hidden_size": 8, "updates": 4,
+                "clipping": "rms:0.01",
+            },
         },
     },
-    "figures": ["singular_values", "engine_checks"],
+    "figures": ["growth_rate", "singular_values", "clipping_norms", "engine_checks"],
 }  # fmt: skip
 
 # The new cell beside both differentiating oracles: in range, exploding, and vanishing beyond the range of floats.
@@ -79,6 +89,16 @@ for activation in ("tanh", "relu"):
 print(json.dumps(errors))
 """
 
+TOGETHER = """
+import rnn_core as rc
+
+for experiment in (rc.Experiment(readout_scale=3.0, sequence_length=20), rc.Experiment(sequence_length=20)):
+    [(_, result)] = rc.run_many([experiment], device="cpu:0")
+    alone = rc.run(experiment)
+    assert abs(result["loss"][0] / alone["loss"][0] - 1.0) < 1e-9
+    assert abs(result["largest_hidden_rms"] / alone["largest_hidden_rms"] - 1.0) < 1e-9
+"""
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -97,24 +117,38 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert not file.exists(), f"{path}: the template would replace a file of the project"
             file.write_text(code, encoding="utf-8")
             continue
-        where, name = place.split()
         text = file.read_text(encoding="utf-8")
-        opening = re.search(rf"^{name}\b[^{{]*\{{", text, flags=re.MULTILINE)
-        assert opening, f"{path}: there is no {name}"
-        row = code if code.endswith(",\n") else f"{code.rstrip()}, "
-        new = (
-            code + "\n\n" + opening[0]
-            if where == "above"
-            else opening[0] + ("\n" if code.endswith(",\n") else "") + row
-        )
-        file.write_text(text[: opening.start()] + new + text[opening.end() :], encoding="utf-8")
+        file.write_text(inserted(text, code, *place.split(maxsplit=1)), encoding="utf-8")
+    section = re.search(r"section (2\.\d+)", BLOCKS["rnn_core/cells/ugrnn.py"])
+    assert section is not None
     for path, edits in EDITS.items():
         text = (root / path).read_text(encoding="utf-8")
         for pattern, replacement in edits:
-            text, count = re.subn(pattern, replacement, text, count=1)
+            text, count = re.subn(pattern, replacement.replace("{section}", section[1]), text, count=1)
             assert count == 1, f"{path}: {pattern}"
         (root / path).write_text(text, encoding="utf-8")
+    (root / "docs").mkdir()
+    done = called(root, "-m", "study.tools.write_docs")  # make docs
+    assert done.returncode == 0, done.stderr
     return root
+
+
+def inserted(text: str, code: str, where: str, name: str) -> str:
+    """A file's text with a block ``in`` the brackets of a name (a list, or what a function returns), or ``above`` a line."""
+    if where == "above":
+        line = re.search(rf"^([ ]*){re.escape(name)}\b", text, flags=re.MULTILINE)
+        assert line, f"there is no {name}"
+        code = textwrap.indent(code, line[1]) if line[1] else code + "\n\n"
+        return text[: line.start()] + code + text[line.start() :]
+    opening = re.search(rf"^(?:def )?{name}\b[^{{]*?(\{{| = \($)", text, flags=re.MULTILINE)
+    assert opening, f"there is no {name}"
+    return text[: opening.end()] + "\n" + code.rstrip().rstrip(",") + ", " + text[opening.end() :]
+
+
+def called(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in the copy."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=600)
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -125,8 +159,7 @@ def environment(root: Path) -> dict[str, str]:
 
 def test_the_cell_agrees_with_every_oracle(project: Path) -> None:
     """The cell's template has a wrong formula, or the page's equations for the oracles differ from it."""
-    command = [sys.executable, "-c", ORACLES]
-    done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, timeout=300)
+    done = called(project, "-c", ORACLES)
     assert done.returncode == 0, done.stderr
     errors = json.loads(done.stdout)
     assert set(errors) == {"autograd", "complex step"}
@@ -137,14 +170,18 @@ def test_a_study_runs_with_all_of_them(project: Path) -> None:
     """A template cannot be used in a config, stops the study, or leaves no rows, no figure or no caption."""
     folder = project / "studies" / "templates.yaml"
     folder.write_text(yaml.safe_dump(STUDY, allow_unicode=True), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(folder)]
-    done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, timeout=600)
+    done = called(project, "-m", "snakemake", "--cores", "2", "--configfile", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     results = project / "results" / "templates"
     runs = pd.read_parquet(results / "tables" / "runs.parquet")
     assert set(runs["cell"]) == {"vanilla", "ugrnn"}
     trained = runs[runs["task"] == "first_input"]
     assert len(trained) == 2
+    assert set(runs["activation"]) == {"tanh", "symlog"}
+    assert runs["largest_hidden_rms"].between(0.0, 10.0, inclusive="neither").all()
+    assert set(trained["clipping"]) == {"rms:0.01"}
+    updates = pd.read_parquet(results / "tables" / "updates.parquet")
+    assert (updates[updates["run_key"].isin(trained["run_key"])]["clip_factor"] < 1.0).all()
     assert trained["held_out_loss"].notna().all()
     checks = pd.read_parquet(results / "tables" / "checks.parquet")
     assert (checks["cell"] == "ugrnn").any()
@@ -152,3 +189,32 @@ def test_a_study_runs_with_all_of_them(project: Path) -> None:
     facts = json.loads((results / "figures" / "singular_values.json").read_text(encoding="utf-8"))
     assert facts["drawn"]
     assert "singular value of the recurrent matrix" in page
+    assert "readout scale" in page  # the axis has its label
+    assert "The rule <em>rms</em> scales each parameter" in page and "The rule rms scales each parameter" in page
+
+
+# What the project's own tests say of the copy: of the forgotten places, and of the new activation, cell, rule, setting and column.
+TESTS = {
+    "tests/architecture/test_registries.py": "test_registries",
+    "tests/rnn_core/cells/test_activations.py": "test_activations and symlog",
+    "tests/rnn_core/experiment/test_clipping.py": "test_clipping and rms",
+    "tests/rnn_core/experiment/test_experiment.py": "declared_columns and ugrnn",
+    "tests/rnn_core/batched/test_run_many.py": "do_not_heed",
+    "tests/rnn_core/tasks/test_tasks.py": "test_tasks and first_input",
+    "tests/workflow/test_config.py": "up_to_date",
+}
+
+
+def test_the_projects_own_tests_pass_with_them(project: Path) -> None:
+    """A place that the page does not name is asked for, or a test fails for whoever adds what the page describes."""
+    chosen = " or ".join(f"({names})" for names in TESTS.values())
+    done = called(project, "-m", "pytest", "-v", "-p", "no:cacheprovider", *TESTS, "-k", chosen)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    for file in TESTS:
+        assert f"\n{file}::" in done.stdout, f"no test of {file} was run"
+
+
+def test_a_gpus_batches_do_not_ignore_the_new_setting(project: Path) -> None:
+    """``run_many`` on a torch device, which draws networks by itself, makes runs without the setting or without the column."""
+    done = called(project, "-c", TOGETHER)
+    assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import rnn_core as rc
+from study.config.schema import schema
 from study.tables.columns import columns_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -137,6 +138,14 @@ def test_names_in_the_derivation_exist() -> None:
     for file, function in functions:
         module = importlib.import_module("rnn_core." + file.removesuffix(".py").replace("/", "."))
         assert hasattr(module, function), f"{file}: {function}"
+
+
+def test_the_catalogs_page_has_every_key_of_a_config() -> None:
+    """A visitor from the workflow catalog does not learn of a key, or of one that is gone."""
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("### Parameters") : text.index("### Example")]
+    keys = [key for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)]
+    assert sorted(keys) == sorted(schema()["properties"])
 
 
 def test_every_figure_is_listed() -> None:

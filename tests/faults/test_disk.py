@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from study.files import writing
+from study.files import obstacles, writing
 from tests.faults.disturbed import STUDY, Disturbed, assert_whole, finished, fresh, mounted, remount
 from tests.support.study_project import ROOT
 
@@ -89,6 +89,37 @@ def test_what_can_only_be_read_is_refused_before_the_first_job(
         if what == "old results":
             assert project.rules_to_run(*project.arguments) == {"render_report": 1, "study": 1}
     assert f"The folder {named} {READ_ONLY}" in said
+    assert "Traceback" not in said and "Finished jobid" not in said
+
+
+@pytest.mark.parametrize("place", ["results", f"results/{STUDY}", f"results/{STUDY}/cache", f"results/{STUDY}/tables"])
+@pytest.mark.parametrize("kind", ["a file", "a link that leads nowhere"])
+def test_what_stands_where_a_folder_belongs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, kind: str
+) -> None:
+    """A file called like the study was a traceback of Snakemake's, and one called cache stopped the study after its first runs."""
+    monkeypatch.chdir(tmp_path)
+    assert obstacles.in_the_way(f"results/{STUDY}") == ""
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a file":
+        Path(place).touch()
+    else:
+        Path(place).symlink_to(tmp_path / "an unmounted disk")
+    said = obstacles.in_the_way(f"results/{STUDY}")
+    assert said.startswith(f"{place} is {kind}, and the study needs a folder of that name. Move it away")
+    Path(place).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    Path(place).symlink_to(tmp_path / "elsewhere")
+    assert obstacles.in_the_way(f"results/{STUDY}") == ""
+
+
+@pytest.mark.workflow
+def test_a_file_in_a_folders_place_stops_the_study_before_any_job(tmp_path: Path) -> None:
+    project = fresh(tmp_path / "project")
+    project.results.mkdir(parents=True)
+    (project.results / "tables").touch()
+    said = project.run(check=False)
+    assert f"results/{STUDY}/tables is a file, and the study needs a folder" in said
     assert "Traceback" not in said and "Finished jobid" not in said
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.traces import QUANTILES
-from study.report import drawing, reader, style, words
+from study.report import drawing, page, reader, style, words
 from study.settings import axis_defaults
 from study.tables import store
 from study.tables.columns import FORMATS, TABLES, columns_of
@@ -55,7 +55,8 @@ def lines(axes: Axes, gid: str) -> list[Any]:
 def render(figure: str, **variables: Any) -> str:
     """A caption's HTML; a problem in the RST is an error."""
     source = (CAPTIONS / f"{figure}.rst").read_text(encoding="utf-8")
-    text = jinja2.Template(source, undefined=jinja2.StrictUndefined).render(**variables)
+    template = jinja2.Template(source, undefined=jinja2.StrictUndefined)
+    text = template.render(**page.OF_THE_ENGINE, **variables)
     settings = {"halt_level": docutils.utils.Reporter.INFO_LEVEL, "report_level": docutils.utils.Reporter.SEVERE_LEVEL}
     html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     assert "System Message" not in html and "problematic" not in html and "{" not in html
@@ -192,6 +193,9 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
                                           "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
                                           **{f"{f}_{what}": 0.0 for f in FORMATS
                                              for what in ("flushed", "overflowed")}})  # fmt: skip
+    if "layers" in found:
+        for layer in range(1, settings["layers"] + 1):
+            make_layer(common, T, rate, layer - settings["layers"], given, found["layers"], layer)
     for update in range(given.get("ends_at") or max(1, settings["updates"])):
         ends = update == broken
         norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
@@ -208,6 +212,17 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
         })  # fmt: skip
         if ends:
             break
+
+
+def make_layer(
+    common: Settings, T: int, rate: float, up: int, given: Settings, found: dict[str, list[Any]], layer: int
+) -> None:
+    """Append the rows of one layer: ``depth`` decades are lost a layer down, and a step back is slower there by ``slower`` decades."""
+    depth, slower = given.get("depth", -0.3), given.get("slower", 0.0)
+    for t in range(1, T + 1):
+        lag = T - t
+        norm = -1.0 + (rate * lag / LN10 if lag else 0.0) - up * (depth + slower * lag)
+        extend(found, common | {"update": 0, "layer": layer, "t": t, "lag": lag, "log10_grad_norm": norm, "log10_immediate_norm": norm, "log10_cell_grad_norm": None, "hidden_rms": 0.5, "saturation": 0.0})  # fmt: skip
 
 
 DIRECTIONS = 6
@@ -258,6 +273,7 @@ def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settin
     """The tables of a study that nobody ran."""
     runs = list(runs)
     tables = (*TABLES, *(["spectra"] if any(run.get("spectra") for run in runs) else []))
+    tables = (*tables, *(["layers"] if any(run.get("layers", 1) > 1 for run in runs) else []))
     found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in tables}
     for run in runs:
         make_run(run, found)

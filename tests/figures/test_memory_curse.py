@@ -70,7 +70,7 @@ def test_the_power_is_that_of_the_rows(make_study: Any) -> None:
     _, facts, axes, words = said(make_study, runs)
     kinds = {each["kind"]: each["value"] for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)}
     assert kinds["sensitivity_power"] == pytest.approx(-1.25, abs=1e-9)
-    assert "to the power −1.25 (95 % interval −1.25 to −1.25); by the law to −1.25" in words
+    assert "to the power −1.25 (−1.25 to −1.25), by the law −1.25" in words
     assert kinds["sensitivity_deviation"] == pytest.approx(0.008, abs=1e-12)  # 0.01 a seed at four radii of five
     assert "too few seeds to tell" in words  # three
     assert len(lines(axes[2], "measured")[0].get_xdata()) == 5

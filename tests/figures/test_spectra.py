@@ -113,8 +113,8 @@ def test_growth_before_everything_shrinks_is_told(make_study: Any) -> None:
     )
     assert f"In their median it grows {10**most:.1f}-fold before it shrinks, the most over 1 step back." in text
     assert (
-        "Henrici's departure from a normal matrix is 0.7 of" in text
-        and "up to 3.5 times more than ρ alone would, after 7 steps" in text
+        "Henrici's departure from a normal matrix, in parts of its norm and in the median: 0.7." in text
+        and "stretch more than ρ alone would: 3.5 times after 7 steps." in text
     )
     [alone] = lines(axes[1], "exponent alone")
     assert list(alone.get_ydata()) == pytest.approx([0.0, -0.1 * 30 / math.log(10.0)])
@@ -125,7 +125,10 @@ def test_growth_before_everything_shrinks_is_told(make_study: Any) -> None:
 def test_normal_matrices_are_told_apart(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"henrici": 1e-15, "peak_growth": 1.0, "rate": -0.1}]))
     text = " ".join(map(plain, facts["claims"]))
-    assert "departure from a normal matrix is 0 of" in text and "grow as their ρ says, from the first one on" in text
+    assert (
+        "in parts of its norm and in the median: 0. So" in text
+        and "grow as their ρ says, from the first one on" in text
+    )
     assert (
         "Of 1 network in which every direction shrinks in the end, none stretches any direction by a twentieth on the way."
         in text

@@ -16,9 +16,11 @@ import pandas as pd
 
 from tests.page import (
     second_opinion_cliff,
+    second_opinion_depth,
     second_opinion_memory,
     second_opinion_spectra,
     second_opinion_start,
+    second_opinion_success,
     second_opinion_training,
     second_opinion_weights,
 )
@@ -123,7 +125,7 @@ def length_is_asked(rows: pd.DataFrame) -> bool:
     others = [name for name in several if name != "sequence_length"]
     return (
         "sequence_length" in several
-        and "spectral_radius" not in several
+        and not {"spectral_radius", "weight_scale"} & set(several)
         and all(rows[name].nunique() < rows["sequence_length"].nunique() for name in others)
     )
 
@@ -157,9 +159,10 @@ def turning_points(tables: Tables, where: Where, rate: str = "growth_rate") -> l
     """By network, where the rate crosses zero; inf if it never grows, −inf if it always does; networks in no such order left out."""
     found = []
     rows = networks(tables, where)
+    scale = "weight_scale" if rows["spectral_radius"].isna().all() else "spectral_radius"
     for seed in sorted(set(rows["seed"])):
         own = rows[rows["seed"] == seed]
-        line = sorted((rho, float(np.mean(group[rate]))) for rho, group in own.groupby("spectral_radius"))
+        line = sorted((rho, float(np.mean(group[rate]))) for rho, group in own.groupby(scale))
         line = [(rho, value) for rho, value in line if not math.isnan(value)]
         if (
             not line
@@ -392,6 +395,15 @@ def points(tables: Tables, where: Where, end: int, sign: float) -> float:
     return [ends[0], min(ends[1:]), max(ends[1:])][end]
 
 
+def success_points(tables: Tables, where: Where, end: int, sign: float) -> float:
+    """How much more often runs succeed with one value of an axis than with another, in pairs of one seed."""
+    runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
+    runs = runs[runs["success"].notna()]
+    found = student(paired(tables, where, runs.assign(v=runs["success"].astype(float)), "v"))
+    ends = [min(1.0, max(-1.0, sign * each)) for each in found]
+    return [ends[0], min(ends[1:]), max(ends[1:])][end]
+
+
 def broken(tables: Tables, where: Where) -> float:
     return float(outcomes(tables, where)["broken"].sum())
 
@@ -431,6 +443,8 @@ def predicted_radii(tables: Tables, where: Where) -> list[float]:
     rows = networks(tables, where)
     if rows["dynamic_rate"].notna().all():
         return turning_points(tables, where, "dynamic_rate")
+    if rows["spectral_radius"].isna().all():  # what the column predicts is a spectral radius
+        return turning_points(tables, where, "predicted_rate")
     return rows.groupby("seed")["critical_radius_predicted"].median().dropna().tolist()  # a seed may have several cells
 
 
@@ -500,7 +514,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
         if len(everything):
             axes = varying(tables, everything, [*HOW_TRAINED])
             column = start_column(everything, axes)
-            compared = [axis for axis in axes if axis not in ("spectral_radius", "sequence_length")]
+            compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
                 for b, a in itertools.combinations(values_of(rows, axis), 2):
@@ -523,19 +537,25 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             label = {"sweep": sweep, **({"task": task} if several else {})}
             rows = outcomes(tables, {"sweep": sweep, "task": task})
             rows = rows.assign(v=scale(rows), broke=rows["broken"].astype(float))
+            measured = [("v", rows)]
+            if rows["success"].notna().any():
+                judged = rows[rows["success"].notna()]
+                measured.append(("succeeds", judged.assign(succeeds=judged["success"].astype(float))))
+            if rows["broken"].any():
+                measured.append(("broke", rows))
             axes = varying(tables, rows, ["updates", "task"])
             asked = next((a for a in [*ASKED, *axes] if a in axes), None)
             for axis in axes:
                 every = list(itertools.combinations(values_of(rows, axis), 2))
                 kinds = [a for a in axes if a != axis]
-                for column in ["v", "broke"] if rows["broken"].any() else ["v"]:
+                for column, own in measured:
                     for b, a in every:
-                        add({**label, "axis": axis, "a": a, "b": b, "measure": column}, rows, column)
-                    if kinds and (axis == asked or rows[axis].nunique(dropna=False) == 2):
+                        add({**label, "axis": axis, "a": a, "b": b, "measure": column}, own, column)
+                    if kinds and (axis == asked or own[axis].nunique(dropna=False) == 2):
                         reference = {"clipping": "none", "truncation": None}
-                        known = values_of(rows, axis)
+                        known = values_of(own, axis)
                         single = [p for p in every if reference.get(axis, "") not in known or reference[axis] in p]
-                        every_one = list(rows.groupby(kinds, dropna=False))
+                        every_one = list(own.groupby(kinds, dropna=False))
                         for key, group in every_one if len(every_one) <= 32 else []:
                             chosen = {k: None if pd.isna(v) else v for k, v in zip(kinds, key, strict=True)}
                             for b, a in single:
@@ -599,8 +619,9 @@ def bias_at(t: Tables, where: Where, which: Callable[[pd.DataFrame], Any]) -> fl
 def start_column(rows: pd.DataFrame, axes: list[str]) -> str | None:
     numbers = second_opinion_start.NUMBERS
     here = [name for name in numbers if name in axes and rows[name].notna().all()]
-    if "spectral_radius" in here:
-        return "spectral_radius"
+    for name in ("spectral_radius", "weight_scale"):
+        if name in here:
+            return name
     return max(here, key=lambda name: rows[name].nunique()) if here else None
 
 
@@ -673,8 +694,10 @@ KINDS: dict[str, Kind] = {
     **second_opinion_start.KINDS,
     **second_opinion_training.KINDS,
     **second_opinion_spectra.KINDS,
+    **second_opinion_success.KINDS,
     **second_opinion_cliff.KINDS,
     **second_opinion_memory.KINDS,
+    **second_opinion_depth.KINDS,
     **_of_weights("weight_steps", "steps"),
     **_of_weights("weight_against", "against"),
     "weight_networks": lambda t, w: WEIGHTS["networks"](t, w),
@@ -728,6 +751,8 @@ KINDS: dict[str, Kind] = {
     "settings_beside": lambda t, w: float(len(beside(t, w))),
     **_three("accuracy_difference", lambda t, w, end: points(t, w, end, 1.0)),
     **_three("accuracy_difference_back", lambda t, w, end: points(t, w, end, -1.0)),
+    **_three("success_difference", lambda t, w, end: success_points(t, w, end, 1.0)),
+    **_three("success_difference_back", lambda t, w, end: success_points(t, w, end, -1.0)),
     **_three("loss_ratio", lambda t, w, end: loss_ratio(t, w, end, 1.0)),
     **_three("loss_ratio_back", lambda t, w, end: loss_ratio(t, w, end, -1.0)),
     "single_settings": settings_of,

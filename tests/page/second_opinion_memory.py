@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from tests.page.second_opinion_start import Tables, Where, longest, pick, starts
 
+ENDS = ("", "_low", "_high")
 MEASURED, LAW = "log10_parameter_sensitivity", "log10_sensitivity_predicted"
 
 
@@ -18,31 +20,38 @@ def remembering(tables: Tables, where: Where) -> pd.DataFrame:
     return pick(runs[runs[MEASURED].notna() & (runs["measured_spectral_radius"] < 1.0)], where)
 
 
-def factor(tables: Tables, where: Where) -> float:
+def gains(tables: Tables, where: Where) -> np.ndarray:
     runs = remembering(tables, where)
     ends = [runs[runs["spectral_radius"] == end].set_index("seed")[MEASURED] for end in (runs["spectral_radius"].max(), runs["spectral_radius"].min())]  # fmt: skip
-    return float(10.0 ** (ends[0] - ends[1]).dropna().mean())
+    return (ends[0] - ends[1]).dropna().to_numpy()
 
 
-def power(tables: Tables, where: Where) -> float:
+def power(tables: Tables, where: Where, column: str = MEASURED) -> np.ndarray:
     """The mean over seeds of the slope of a straight line through the three largest radii."""
     runs = remembering(tables, where)
     near = runs[runs["spectral_radius"] >= sorted(runs["spectral_radius"].unique())[-3:][0]]
     slopes = [
-        np.polyfit(np.log10(1.0 - own["measured_spectral_radius"]), own[MEASURED], 1)[0]
+        np.polyfit(np.log10(1.0 - own["measured_spectral_radius"]), own[column], 1)[0]
         for _, own in near.groupby("seed")
     ]
-    return float(np.mean(slopes))
+    return np.array(slopes)
 
 
-def deviation(tables: Tables, where: Where) -> float:
+def student(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and 95 % interval."""
+    interval = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
+    return float(np.mean(values)), float(interval[0]), float(interval[1])
+
+
+def deviation(tables: Tables, where: Where) -> np.ndarray:
     runs = remembering(tables, where)
-    return float((runs[MEASURED] - runs[LAW]).groupby(runs["seed"]).mean().mean())
+    return (runs[MEASURED] - runs[LAW]).groupby(runs["seed"]).mean().dropna().to_numpy()
 
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "fastest_signal": lambda t, w: float(remembering(t, w)["growth_rate"].max()),
-    "sensitivity_factor": factor,
-    "sensitivity_power": power,
-    "sensitivity_deviation": deviation,
+    "law_power": lambda t, w: float(np.mean(power(t, w, LAW))),
+    **{f"sensitivity_factor{end}": (lambda t, w, i=i: 10.0 ** student(gains(t, w))[i]) for i, end in enumerate(ENDS)},
+    **{f"sensitivity_power{end}": (lambda t, w, i=i: student(power(t, w))[i]) for i, end in enumerate(ENDS)},
+    **{f"sensitivity_deviation{end}": (lambda t, w, i=i: student(deviation(t, w))[i]) for i, end in enumerate(ENDS)},
 }

@@ -63,7 +63,7 @@ def growing(tables: Tables) -> pd.DataFrame:
 
 
 def of_matrices(name: str) -> Callable[[Tables, Where], float]:
-    return lambda t, w: float(measured(t).dropna(subset=["henrici"]).drop_duplicates(MATRIX)[name].median())
+    return lambda t, w: float(measured(t, w).dropna(subset=["henrici"]).drop_duplicates(MATRIX)[name].median())
 
 
 def first(tables: Tables) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The numbers of the figures about networks before training, and of the checks, computed a second time from the tables alone.
 
-Plain pandas and NumPy, and none of the workflow's modules: ``KINDS`` has a function for every kind of number; it gets the tables by
-name and the rows that the number says it was computed from.
+Plain pandas and NumPy, and none of the workflow's modules. The engine only tells which settings there are. ``KINDS`` has a function for
+every kind of number; it gets the tables by name and the rows that the number says it was computed from.
 """
 
 import math
@@ -11,29 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import rnn_core as rc
+
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
 
-START = [  # settings that a network before training has
-    "task", "cell", "activation", "residual_step", "residual_leak", "layer_norm_step", "layer_norm_leak", "weight_scale", "forget_bias", "chrono", "antisymmetric_step", "antisymmetric_diffusion", "initializer", "spectral_radius", "hidden_size", "input_size",
-    "input_scale", "input_correlation", "sequence_length", "batch_size", "loss_at", "dtype",
-]  # fmt: skip
-NUMBERS = [
-    "spectral_radius",
-    "weight_scale",
-    "residual_step",
-    "residual_leak",
-    "forget_bias",
-    "chrono",
-    "layer_norm_step",
-    "layer_norm_leak",
-    "antisymmetric_step",
-    "antisymmetric_diffusion",
-    "input_scale",
-    "hidden_size",
-    "batch_size",
-    "sequence_length",
-]
+AXES = rc.experiment.axes()
+START = [
+    name for name, axis in AXES.items() if not axis.training and name != "seed"
+]  # settings of a network before training
+NUMERIC = [name for name in START if AXES[name].kind in ("number", "integer")]
+SCALES, SIZES = ["spectral_radius", "weight_scale"], ["input_scale", "hidden_size", "batch_size", "sequence_length"]
+NUMBERS = list(dict.fromkeys([*SCALES, *(name for name in NUMERIC if AXES[name].cells), *SIZES, *NUMERIC]))
 
 
 def starts(runs: pd.DataFrame) -> pd.DataFrame:
@@ -130,9 +119,8 @@ def copies(tables: Tables, where: Where) -> pd.DataFrame:
 def kinds_axis(own: pd.DataFrame) -> str:
     """The number that the networks of a sweep are set out along."""
     numbers = [name for name in NUMBERS if own[name].notna().all() and own[name].nunique() > 1]
-    return (
-        "spectral_radius" if "spectral_radius" in numbers else max(numbers, key=lambda n: own[n].nunique(), default="")
-    )
+    scales = [name for name in ("spectral_radius", "weight_scale") if name in numbers]
+    return scales[0] if scales else max(numbers, key=lambda n: own[n].nunique(), default="")
 
 
 def rest_critical(tables: Tables, where: Where) -> np.ndarray:

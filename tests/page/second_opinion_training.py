@@ -51,7 +51,7 @@ def updates_of(tables: Tables, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs_below_baseline(tables: Tables, where: Where) -> float:
-    runs = chosen(tables["runs"], where)
+    runs = once(chosen(tables["runs"], where))
     updates = tables["updates"]
     count = 0
     for _, run in runs[~broke(runs)].iterrows():

@@ -78,6 +78,24 @@ def test_means_and_proportions_are_scipys() -> None:
     assert math.isnan(statistics.proportion(0.5, 0).value)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_differences_of_proportions_have_newcombes_interval(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    """The interval is not that of Newcombe (1998), table II, method 10."""
+    found = statistics.apart(*(statistics.proportion(count / total, total) for count, total in (first, second)))
+    assert found.value == pytest.approx(first[0] / first[1] - second[0] / second[1], rel=1e-12)
+    assert found[1:] == pytest.approx((low, high), abs=5e-5)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(-5, 5).filter(lambda x: abs(x) > 1e-3), min_size=2, max_size=8))
 def test_a_single_comparison_is_the_exact_sign_flip_test(differences: list[float]) -> None:

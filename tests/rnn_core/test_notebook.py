@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -107,6 +109,60 @@ def test_numbers_in_powers_of_ten(number: float, text: str) -> None:
         assert in_powers_of_ten(float(np.log(number))) == text
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_name_that_is_not_there_leads_to_the_one_that_was_meant(library: str) -> None:
+    """A user writes W_hh, as papers do, or a typing error, and reads only that name again."""
+    tape = network("lstm", library=library)
+    gradients = rc.backward(tape, array(np.ones((T, B, H)), library))
+    asked: list[tuple[Any, str, str]] = [
+        (gradients.params, "W_hh", "weight_hh"),
+        (gradients.params, "weight_hh_l0", "weight_hh"),
+        (gradients.params, "b_ih", "bias_ih"),
+        (gradients.params, "wieght_ih", "weight_ih"),
+        (gradients.state, "h", "hidden"),
+        (gradients.state, "c_0", "cell"),
+        (gradients.log_norms, "hiden", "hidden"),
+        (gradients.parts, "c", "cell"),
+        (tape.state, "h_t", "hidden"),
+    ]
+    for arrays, given, meant in asked:
+        with pytest.raises(KeyError, match=f"'{given}' is not there; did you mean '{meant}'"):
+            arrays[given]
+        assert given not in arrays and arrays.get(given) is None
+    with pytest.raises(KeyError, match=r"'zzz' is not there \(the names are hidden, cell\)"):
+        gradients.state["zzz"]
+
+
+WRONG_NAMES: list[tuple[type[Exception], str, Callable[[], object]]] = [
+    (AttributeError, "rnn_core has no 'LSTM'; did you mean rc.LSTMCell?", lambda: rc.LSTM),
+    (AttributeError, "rnn_core has no 'RNN'; did you mean rc.VanillaCell?", lambda: rc.RNN),
+    (AttributeError, "rnn_core has no 'VanilaCell'; did you mean rc.VanillaCell?", lambda: rc.VanilaCell),
+    (AttributeError, "Gradients has no attribute 'W_hh'; did you mean params['weight_hh']?", lambda: rc.backward(network()).W_hh),
+    (AttributeError, "Gradients has no attribute 'lognorm'; did you mean log_norm?", lambda: rc.backward(network()).lognorm),
+    (AttributeError, "Tape has no attribute 'h'; did you mean hidden?", lambda: network().h),
+    (AttributeError, "Tape has no attribute 'W_hh'; did you mean params['weight_hh']?", lambda: network().W_hh),
+    (AttributeError, "Result has no attribute 'growth_rate'; did you mean result['growth_rate']?", lambda: rc.run(rc.Experiment(sequence_length=5)).growth_rate),
+    (TypeError, "init_params has no argument 'rho'; it has rng, input_size, .* Did you mean 'spectral_radius'?", lambda: rc.GRUCell().init_params(np.random.default_rng(0), 2, 3, rho=1.0)),  # type: ignore[call-arg]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "message", "call"), WRONG_NAMES, ids=[message[:40] for _, message, _ in WRONG_NAMES])
+def test_a_wrong_name_leads_to_the_right_one(kind: type[Exception], message: str, call: Callable[[], object]) -> None:
+    """A user of another library types its name, and a notebook says only that it is not there."""
+    with pytest.raises(kind, match=f"^{re.escape(message).replace(re.escape('.*'), '.*')}$"):
+        call()
+
+
+def test_what_python_asks_for_is_answered_as_ever() -> None:
+    """A copy, a pickle or a look for a method of a protocol ends in an error of its own."""
+    gradients = rc.backward(network(), np.ones((T, B, H)))
+    for value in (gradients, gradients.params, network(), rc.run(rc.Experiment(sequence_length=5))):
+        assert repr(copy.copy(value)) == repr(value)
+        assert (not hasattr(value, "_repr_html_") and not hasattr(value, "__len__")) or isinstance(value, dict)
+    assert pickle.loads(pickle.dumps(gradients.params)).keys() == gradients.params.keys()
+    assert not hasattr(rc, "__wrapped__")
+
+
 # ---- wrong arguments -----------------------------------------------------------------------------------------------------
 
 tape = network()
@@ -125,6 +181,7 @@ FORWARD: list[tuple[str, Callable[[], object]]] = [
     ("weight_hh: shape (20, 20) does not fit; expected (20, 5), which is (4H, H)", lambda: rc.forward(lstm.cell, {**lstm.params, "weight_hh": np.ones((20, 20))}, tape.x)),
     ("state: ndarray is not allowed; it must be {name: (B, H)}", lambda: rc.forward(tape.cell, tape.params, tape.x, np.ones((B, H)))),  # type: ignore[arg-type]
     ("state: 'hiden' is not known; allowed: hidden. Did you mean 'hidden'?", lambda: rc.forward(tape.cell, tape.params, tape.x, {"hiden": np.ones((B, H))})),
+    ("state: 'h_0' is not known; allowed: hidden. Did you mean 'hidden'?", lambda: rc.forward(tape.cell, tape.params, tape.x, {"h_0": np.ones((B, H))})),
     ("state['hidden']: shape (5, 4) does not fit; expected (4, 5), which is (B, H)", lambda: rc.forward(tape.cell, tape.params, tape.x, {"hidden": np.ones((H, B))})),
     ("state: cell is missing", lambda: rc.forward(lstm.cell, lstm.params, lstm.x, {"hidden": np.ones((B, H))})),
 ]  # fmt: skip

@@ -174,6 +174,7 @@ X, TARGET = PROBLEM.batch(0)
 WRONG_ARRAYS: list[tuple[Any, str]] = [
     (lambda: rc.evaluate(PROBLEM, PROBLEM.params, X[0], TARGET), r"x: shape \(3, 8\) is not allowed; it must be \(T, B, D\)"),
     (lambda: rc.evaluate(PROBLEM, PROBLEM.params, X.tolist(), TARGET), r"x: list is not allowed; it must be a NumPy array or a torch tensor"),
+    (lambda: rc.evaluate(PROBLEM, PROBLEM.params, np.ma.masked_greater(X, 0.0), TARGET), r"x: [0-9]+ of 144 values are masked, and a NumPy mask is not read"),
     (lambda: rc.evaluate(PROBLEM, PROBLEM.params, X[..., :2], TARGET), r"x: shape \(6, 3, 2\) does not fit; expected \(6, 3, 8\)"),
     (lambda: rc.evaluate(PROBLEM, PROBLEM.params, X, TARGET[:2]), r"target: shape \(2, 1\) does not fit; expected \(3, 1\) for squared_error at last and x \(6, 3, 8\)"),
     (lambda: rc.evaluate(PROBLEM, PROBLEM.params, X, np.zeros((3, 1), int)), r"target: dtype int64 is not allowed; squared_error needs numbers in float64"),

@@ -177,6 +177,7 @@ GROWN: dict[str, tuple[dict[str, list[Any]], Any, Any]] = {
     "chrono": ({"cell": ["gru"]}, 5, 9),
     "spectral_radius": ({}, 0.9, 1.0),
     "hidden_size": ({}, 6, 5),
+    "layers": ({}, 1, 3),
     "input_size": ({}, 2, 3),
     "input_scale": ({}, 1.0, 0.1),
     "input_correlation": ({"task": ["white_noise"]}, 0.0, 0.5),

@@ -15,11 +15,12 @@ from jsonschema import Draft202012Validator
 
 import rnn_core as rc
 from study import plan
-from study.config import approval, reader
+from study.config import approval, misplaced, reader
 from study.config.canonical import canonical
 from study.config.grids import grid_mistakes
 from study.config.idle import without_effect
-from study.tools import write_docs
+from study.config.rewritten import as_number
+from study.tools import cells_page, choices_page, write_docs
 from study.tools.write_docs import SCHEMA_FILE
 from tests.support.study_project import ROOT, Project
 from tests.support.study_project import copy as copy_project
@@ -139,6 +140,35 @@ MISTAKES = [
     ("sweeps.clipping.seeds", 2**31, ["sweeps.clipping.seeds", "at most"]),
     ("sweeps.propagation.grid.hidden_size", 1_000_000, ["GiB of memory", "smaller hidden_size"]),
     ("sweeps.propagation.seeds", 1_000_000, ["runs in", "confirm_runs="]),
+    # keys in another place than they belong
+    ("activation", "relu", ["activation: no such key here; it belongs under sweeps.NAME.grid"]),
+    ("sweeps.clipping.activation", "relu", ["sweeps.clipping.activation: no such key here; it belongs under sweeps.clipping.grid"]),
+    ("sweeps.clipping.lr", 0.1, ["sweeps.clipping.lr", "did you mean 'learning_rate'? It belongs under sweeps.clipping.grid"]),
+    ("sweeps.clipping.grid.seeds", 3, ["grid.seeds: no such key here; it belongs under sweeps.clipping"]),
+    ("sweeps.clipping.figures", ["growth_rate"], ["sweeps.clipping.figures", "it belongs at the top level"]),
+    ("gate.float64", 1e-10, ["gate.float64", "it belongs under gate.tolerance"]),
+    ("sequences.waves.sep", ";", ["sequences.waves.sep", "Did you mean 'delimiter'"]),
+    ("sweeps.clipping.grid.data", "digits", ["grid.data: no such key", "Did you mean 'task'"]),
+    # one value where a list belongs, and the other way round
+    ("sweeps.propagation.grid.activation", {"relu": None, "tanh": None}, ["keys without values", "[relu, tanh]"]),
+    ("sweeps.propagation.grid.spectral_radius", {0.5: None, 1.0: None}, ["keys without values", "[0.5, 1.0]"]),
+    ("sweeps.clipping.grid.clipping", {"norm:1.0": None}, ['["norm:1.0"]']),
+    ("sequences.waves.inputs", "height", ["sequences.waves.inputs", "a list: write [height]"]),
+    ("sequences.waves.target", ["kind"], ["sequences.waves.target", "Did you mean 'targets'"]),
+    ("sweeps.propagation.grid.activation", "relu, tanh", ["'relu, tanh' is one text; write a list: [relu, tanh]"]),
+    ("sweeps.propagation.grid.spectral_radius", "0,5", ["write 0.5 with a decimal point, or a list: [0, 5]"]),
+    ("figures", "growth_rate", ["a list: write [growth_rate]"]),
+    ("figures", {"growth_rate": None}, ["[growth_rate]"]),
+    ("sequences.waves.file", ["waves.csv"], ["write waves.csv alone, without brackets"]),
+    ("sweeps", [{"seeds": 1, "grid": {}}], ["without a - before them"]),
+    ("sweeps.clipping.seeds", [0, 1, 2], ["how many seeds there are: write 3"]),
+    ("title", "", ["title: is empty; write a sentence"]),
+    ("question", " \t", ["question: is empty; write a sentence"]),
+    # numbers that are none
+    ("sweeps.propagation.grid.spectral_radius", "np.linspace(0.5, 1.5, 5)", ["a config holds no code", "a range as {from: 0.5"]),
+    ("sweeps.propagation.grid.spectral_radius", "0.5:1.5:0.1", ["write a range as {from: 0.5, to: 1.5, step: 0.1}"]),
+    ("sweeps.propagation.grid.spectral_radius", "0.5 .. 1.5", ["write a range as {from: 0.5, to: 1.5, step: …}"]),
+    ("sweeps.propagation.grid.spectral_radius", {"from": 1, "to": 10**400, "step": 1}, ["must be finite"]),
     # ranges
     ("sweeps.propagation.grid.spectral_radius", {"from": 0.5, "to": 1.5, "step": 0.3}, ["grid.spectral_radius", "do not meet", "1.4 or 1.7"]),
     ("sweeps.propagation.grid.spectral_radius", {"from": 0.5, "to": 1.5}, ["grid.spectral_radius", "step is missing"]),
@@ -160,6 +190,25 @@ def test_a_mistake_is_named_with_its_remedy(config: dict[str, Any], key: str, va
         approval.check(put(config, key, value), folders=[ROOT])
     for part in expected:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1e3", "1.0e3", "2E5", "1.5E-7", "-1e+2", "1.e6", " 3e1"])
+def test_the_number_that_is_proposed_is_one_to_yaml(text: str) -> None:
+    """`1.0e3` is text to YAML. The advice was to write `1.0e-3`, another number."""
+    proposed = as_number(text).rpartition(" ")[2]
+    number = yaml.safe_load(proposed)
+    assert isinstance(number, float) and number == float(text)
+
+
+def test_every_key_is_sent_to_where_it_belongs() -> None:
+    """A key of the schema that stands elsewhere is called unknown, or sent to a place that does not have it."""
+    for place, keys in misplaced.keys_by_place():
+        for key in keys:
+            assert misplaced.belongs_under(key, place) == (".".join(place) or "top level")
+            assert misplaced.belongs_under(key, ("nowhere",)) is not None
+    assert misplaced.belongs_under("updates", ("sweeps", "one")) == "sweeps.one.grid"
+    assert misplaced.belongs_under("file", ("cells", "mine", "options")) == "cells.mine"
+    assert misplaced.belongs_under("relu", ()) is None
 
 
 @pytest.mark.parametrize(("axis", "value"), [("spectral_radius", 1e-300), ("spectral_radius", 1e39), ("learning_rate", 1e-40), ("clipping", "norm:1e300")])  # fmt: skip
@@ -236,6 +285,7 @@ def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dic
     ({"truncation": [None, 5]}, None),
     ({"trace_every": 10**6}, "trace_every: 1000000 is more than the"),
     ({"updates": 0, "learning_rate": [0.1, 0.2]}, "every run is made 2 times"),
+    ({"record_every": 10**6}, "record_every: 1000000 is more than the"),
 ])  # fmt: skip
 def test_settings_that_change_nothing_are_named(
     config: dict[str, Any], changes: dict[str, Any], note: str | None
@@ -307,6 +357,8 @@ def test_schema_and_columns_page_are_up_to_date() -> None:
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(json.dumps(write_docs.schema()))
     assert write_docs.COLUMNS_PAGE.read_text(encoding="utf-8") == write_docs.columns_page()
     assert write_docs.SETTINGS_PAGE.read_text(encoding="utf-8") == write_docs.settings_page()
+    assert choices_page.PAGE.read_text(encoding="utf-8") == choices_page.page()
+    assert cells_page.PAGE.read_text(encoding="utf-8") == cells_page.page()
 
 
 def test_every_key_of_the_schema_is_described() -> None:

@@ -91,6 +91,7 @@ GOOD: list[tuple[str, str | bytes, str, dict[str, Any]]] = [
     ("signs and exponents", text_of({**COLUMNS, "a": [f"{a:+.6e}" for a in A]}), "mine.csv", {}),
     ("a note over two lines", text_of({**COLUMNS, "note": ['"two\nlines"'] * (N * T)}), "mine.csv", {}),
     ("a note of 3 MiB", text_of({**COLUMNS, "note": ["x" * (3 << 20)] + [""] * (N * T - 1)}), "mine.csv", {}),
+    ("a column called #", text_of({"#": ID, **COLUMNS}), "mine.csv", {}),
     ("name with a comma in quotes", text_of({**COLUMNS, '"a, b"': ID}), "mine.csv", {}),
     ("file name like a pattern", text_of(), "my {data} [1] *?.csv", {}),
 ]  # fmt: skip
@@ -153,6 +154,13 @@ BAD_FILES: list[tuple[str, str | bytes, str, dict[str, Any], list[str]]] = [
     ("empty Parquet", b"", "mine.parquet", {}, ["the file is empty"]),
     ("a text option for Parquet", b"PAR1", "mine.parquet", {"delimiter": ";"}, ["sequences.mine.delimiter: a Parquet file has none"]),
     ("a quotation mark without its other", text_of().replace("id,", '"id,', 1), "mine.csv", {}, ["mine.csv"]),
+    ("a remark before the header", "# made by me, 2024\n" + text_of(), "mine.csv", {}, ["the first row begins with #"]),
+    ("Excel's first row", "sep=;\n" + text_of(mark=";"), "mine.csv", {"delimiter": ";"}, ["sep=…, is Excel's", "delimiter:"]),
+    ("a web page", "<!DOCTYPE html>\n<html></html>\n", "mine.csv", {}, ["a web page"]),
+    ("JSON", '[{"id": 0, "a": 1.5}]', "mine.csv", {}, ["is JSON"]),
+    ("JSON by lines", '{"id": 0, "a": 1.5}\n', "mine.csv", {}, ["is JSON"]),
+    ("a pointer of Git LFS", "version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "mine.csv", {}, ["git lfs pull"]),
+    ("columns that blanks line up", pd.DataFrame(COLUMNS).to_string(index=False), "mine.txt", {"delimiter": " "}, ["several blanks"]),
     ("a line that is no table", b"x" * 300_000, "mine.csv", {}, ["header", "field"]),
 ]  # fmt: skip
 
@@ -169,7 +177,7 @@ def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         intake.read("mine", {**LABELS, "file": "wave.csv"}, tmp_path)
 
 
-@pytest.mark.parametrize(("file", "hint"), [("~/mine.csv", "write the whole path"), ("https://a.b/mine.csv", "download"), ("x" * 300 + ".csv", "too long"), ("mine.csv/x.csv", "does not exist")])  # fmt: skip
+@pytest.mark.parametrize(("file", "hint"), [("~/mine.csv", "write the whole path"), ("https://a.b/mine.csv", "download"), ("$HOME/mine.csv", "Variables"), ("*.csv", "A pattern is not understood"), ("data\\mine.csv", "Write / between"), ("x" * 300 + ".csv", "too long"), ("mine.csv/x.csv", "does not exist")])  # fmt: skip
 def test_names_that_are_no_files_here(tmp_path: Path, file: str, hint: str) -> None:
     (tmp_path / "mine.csv").write_text(text_of())
     with pytest.raises(DataError, match=hint):
@@ -245,6 +253,7 @@ def changed(column: str, row: int, value: Any) -> dict[str, Any]:
 WORDS = pa.array([["x"]] * N * T)
 BAD_CELLS: list[tuple[str, Any, str, list[str]]] = [
     ("a word", text_of(changed("a", 6, "word")), "mine.csv", ["column 'a' holds 'word' in data row 7, and must hold numbers"]),
+    ("a typographer's minus", text_of(changed("a", 6, "\u22121.5")), "mine.csv", ["its minus is a typographer's: write -"]),
     ("units", text_of(changed("a", 6, "3 kg")), "mine.csv", ["'3 kg' in data row 7"]),
     ("blank", text_of(changed("a", 3, "")), "mine.csv", ["column 'a' is blank in data row 4 (1 missing"]),
     ("NA", text_of(changed("a", 3, "NA")), "mine.csv", ["column 'a' is blank in data row 4"]),

@@ -192,6 +192,31 @@ def test_a_column_that_only_sounds_like_time_orders_nothing(tmp_path: Path, name
     assert task.inputs[0, :, 0].tolist() == [5.2, 5.1, 5.0]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_that_pandas_shuffled_are_noticed(tmp_path: Path, suffix: str) -> None:
+    """A shuffled frame without a time column is read in its new order: sequences of steps that never followed each other."""
+    ordered = frame()[["id", "a", "kind"]]
+    shuffled = ordered.sample(frac=1, random_state=1).sort_values("id", kind="stable")
+    index = {"csv": "", "parquet": "__index_level_0__"}[suffix]
+
+    def taken(data: pd.DataFrame, **more: Any) -> Task:
+        file = tmp_path / f"mine.{suffix}"
+        if suffix == "csv":
+            data.to_csv(file)
+        else:
+            data.to_parquet(file, index=True)
+        return intake.read("mine", {**CLASSES, "file": file.name, **more}, tmp_path)
+
+    with pytest.raises(DataError, match=r"the rows' own numbers and goes back .* may have been shuffled\. Add time: "):
+        taken(shuffled)
+    expected = taken(ordered.set_index(np.arange(10, 10 + len(ordered))))
+    assert not warned(expected, "order") and not warned(expected, "shuffled")
+    np.testing.assert_array_equal(taken(shuffled, time=index).inputs, expected.inputs)
+    assert (taken(shuffled, time=None).inputs != expected.inputs).any()
+    named = ordered.set_axis([f"row {n}" for n in range(len(ordered))])  # names of rows, which have no order
+    np.testing.assert_array_equal(taken(named).inputs, expected.inputs)
+
+
 def test_rows_of_a_sequence_that_lie_apart_are_told(tmp_path: Path) -> None:
     data = frame().drop(columns="step")
     assert not warned(read(tmp_path, data), "lie apart")
@@ -323,6 +348,41 @@ def test_one_class_and_classes_without_sequences_are_told(tmp_path: Path) -> Non
     rare = read(tmp_path, frame().assign(kind=lambda d: np.where(d["id"] == 1, "rare", "x")))
     side = "to train on" if rare.held_out[1] else "held out"
     assert warned(rare, f"no sequence that is {side} has the class 'rare'")
+
+
+def test_words_as_numbers_to_predict_are_shown_the_other_loss(tmp_path: Path) -> None:
+    message = refusal(tmp_path, frame().assign(y=lambda d: np.where(d.kind == 1, "cat", "dog")), VALUES)
+    assert "holds 'dog'" in message and message.endswith("for names of classes choose loss: softmax_cross_entropy")
+
+
+@pytest.mark.parametrize(("code", "rows", "told"), [(-999.0, 2, True), (1e20, 3, True), (-999.0, 1, False), (-999.5, 2, False), (7.0, 2, False)])  # fmt: skip
+def test_a_code_for_missing_values_is_told(tmp_path: Path, code: float, rows: int, told: bool) -> None:
+    """-999 for a missing value is read as a number, and every other input looks constant beside it."""
+    for column, described in (("a", CLASSES), ("y", VALUES)):
+        data = frame().assign(y=lambda d: d.a)
+        data[column] = data[column].where(data.index >= rows, code)
+        assert warned(read(tmp_path, data, described), "if it marks missing values") == told
+    switch = frame().assign(a=lambda d: d.kind * 1000.0)  # two values are no code
+    assert not warned(read(tmp_path, switch), "if it marks missing values")
+
+
+def test_sequences_of_one_row_are_told(tmp_path: Path) -> None:
+    """A file with one row a sequence, or `sequence` on a column of rows: no network has anything to remember."""
+    task = read(tmp_path, frame().assign(id=lambda d: d.index))
+    assert warned(task, "every sequence has one row, so there is nothing to remember")
+    assert not warned(read(tmp_path, frame((1, 3, 3, 3, 1))), "one row")
+
+
+def test_held_out_sequences_that_repeat_training_ones_are_told(tmp_path: Path) -> None:
+    """The same recording under two names: the held-out loss is of data that was learnt by heart."""
+    twice = pd.concat([frame(), frame().assign(id=lambda d: d.id + 6)])
+    task = read(tmp_path, twice.drop(columns="step"))
+    held_out, training = task.inputs[task.held_out], task.inputs[~task.held_out]
+    repeated = sum(any((one == other).all() for other in training) for one in held_out)
+    assert repeated and warned(
+        task, f"{repeated} of {len(held_out)} held-out sequences repeat the inputs of a sequence to train on"
+    )
+    assert not warned(read(tmp_path, frame()), "repeat the inputs")
 
 
 def test_several_columns_of_labels_are_refused(tmp_path: Path) -> None:
@@ -561,6 +621,22 @@ def test_a_length_that_cuts_off_all_targets_is_refused(tmp_path: Path) -> None:
         == found.problems
         != []
     )
+
+
+def test_a_target_that_never_changes_is_told_and_refused_where_runs_train(tmp_path: Path) -> None:
+    """Its best constant prediction is right: nothing can be learnt, and nothing is ever solved."""
+    constant = frame().assign(y=3.0)
+    untrained = inspected(tmp_path, constant, VALUES, updates=0)
+    assert not untrained.problems
+    assert [line for line in untrained.warnings if "target 'y' is 3 wherever it counts" in line]
+    [said] = inspected(tmp_path, constant, VALUES, updates=[0, 5]).problems
+    assert "task: 'mine' has the same target everywhere, 3, so there is nothing to train for" in said
+
+
+def test_one_of_two_targets_may_be_constant(tmp_path: Path) -> None:
+    found = inspected(tmp_path, frame().assign(z=3.0), {**VALUES, "targets": ["y", "z"]}, updates=5)
+    assert not found.problems
+    assert [line for line in found.warnings if "target 'z' is 3" in line]
 
 
 def test_one_class_is_refused_where_runs_train(tmp_path: Path) -> None:

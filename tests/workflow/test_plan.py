@@ -15,6 +15,7 @@ from yaml import safe_load
 
 import rnn_core as rc
 from rnn_core import bptt, initializers
+from rnn_core.bptt import stack
 from rnn_core.experiment.measures import prediction
 from study import plan as planning
 from study.config import approval
@@ -129,7 +130,7 @@ def test_planning_is_quick_for_many_runs(config: dict[str, Any]) -> None:
 
 def test_verification_jobs_hold_every_block_once_and_keep_their_groups(config: dict[str, Any]) -> None:
     config["sweeps"]["propagation"]["grid"]["spectral_radius"] = [round(0.5 + 0.01 * i, 2) for i in range(70)]
-    config["sweeps"]["propagation"]["grid"] |= {"sequence_length": 100, "hidden_size": 64, "batch_size": 16}
+    config["sweeps"]["propagation"]["grid"] |= {"sequence_length": 700, "hidden_size": 64, "batch_size": 16}
     before = verification_jobs(planning.blocks(config), config)
     names = [(block.sweep, block.name) for group in before.values() for block in group]
     assert sorted(names) == sorted(planning.blocks(config))
@@ -186,6 +187,8 @@ TRAINED = SMALL | {"task": ["input_mean"], "loss_at": ["last"]}
         TRAINED | {"updates": [3], "clipping": ["none", "norm:1.0"]},
         TRAINED | {"updates": [5], "trace_every": [2], "truncation": [2]},
         TRAINED | {"updates": [3], "clipping": ["signal:1.0"]},
+        SMALL | {"layers": [1, 3], "loss_at": ["every"]},
+        TRAINED | {"layers": [2, 4], "updates": [3], "truncation": [2], "cell": ["vanilla", "lstm"]},
     ],
 )
 def test_counted_work_is_what_the_engine_does(
@@ -201,8 +204,10 @@ def test_counted_work_is_what_the_engine_does(
 
         return counted
 
-    monkeypatch.setattr(bptt, "run_forward", counting("step", bptt.run_forward, lambda a: len(a[2])))
-    monkeypatch.setattr(bptt, "backward", counting("step", bptt.backward, lambda a: len(a[0].x)))
+    forward, backward = bptt.run_forward, bptt.backward
+    monkeypatch.setattr(stack, "run_forward", counting("step", forward, lambda a: len(a[2])))
+    for module in (bptt, stack):
+        monkeypatch.setattr(module, "backward", counting("step", backward, lambda a: len(a[0].x)))
     monkeypatch.setattr(
         prediction, "fixed_point", counting("theory", prediction.fixed_point, lambda a: not a[0].homogeneous)
     )
@@ -212,11 +217,11 @@ def test_counted_work_is_what_the_engine_does(
     monkeypatch.setattr(initializers, "_sigma_max", singular)  # of the matrix whose eigenvalues are asked for, too
     experiments = [rc.Experiment(**settings) for settings in Block("s", "all", {}, grid, 2).runs()]
     for _, result in rc.run_many(experiments) if shared else [(e, rc.run(e)) for e in experiments]:
-        made["row"] += len(result.traces["t"])
+        made["row"] += len(result.traces["t"]) + len(result.layers.get("t", ()))
         made["update"] += len(result.updates["update"])
         made["kept"] += 1
     counted = work(grid, seeds=2, shared=shared)
-    draws = 2 * 5**3 * max(model.GATES[cell] for cell in grid.get("cell", ["vanilla"]))
+    draws = 2 * 5**3 * max(model.GATES[cell] for cell in grid.get("cell", ["vanilla"])) * max(grid.get("layers", [1]))
     assert {kind: counted[kind] for kind in ("row", "update", "kept", "theory")} == {kind: made[kind] for kind in ("row", "update", "kept", "theory")}  # fmt: skip
     assert steps_of(counted) == made["step"]
     assert counted["cubed"] == draws + made["cubed"]

@@ -67,6 +67,48 @@ def test_a_setting_without_effect_counts_the_steps_that_a_task_adds() -> None:
     )
 
 
+def test_a_success_that_guessing_has_is_told_before_any_job() -> None:
+    """A study of hours counts every run as a success at its first look."""
+    easy = [note for note in without_effect(study(success_below=0.8)) if "success_below" in note]
+    assert easy == [
+        "sweeps.one.grid.success_below: 0.8 is easier than guessing; the best answer without memory is wrong for 0.75 of the "
+        "sequences of 'temporal_order', so a run that learns nothing may succeed"
+    ]
+    assert not any("easier than guessing" in note for note in without_effect(study(success_below=0.7)))
+    both = study(
+        task=["adding", "multiplication", "digits", "copy_memory"], sequence_length=20, success_below=[0.5, 0.9]
+    )
+    told = [
+        note.split(" is easier")[0].split(": ")[1] + note.split("sequences of")[1]
+        for note in without_effect(both)
+        if "easier" in note
+    ]
+    assert [each.split(",")[0] for each in told] == [
+        "0.9 'adding'",
+        "0.5 'multiplication'",
+        "0.9 'multiplication'",
+        "0.9 'digits'",
+    ]
+
+
+def test_a_success_that_guessing_has_is_told_of_the_users_own_sequences(tmp_path: Path) -> None:
+    """Labels of which nine in ten are alike make every run a success, and nobody says so."""
+    classes = np.repeat((np.arange(40) % 10 == 0).astype(int), 3)
+    rows = pd.DataFrame({"id": np.repeat(range(40), 3), "x": np.arange(120) % 5, "y": classes})
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    config = study(task="mine", sequence_length=3, success_below=0.4, batch_size=2)
+    config["sequences"] = {
+        "mine": {"file": "mine.csv", "sequence": "id", "inputs": ["x"], "targets": ["y"], "loss": "softmax_cross_entropy", "loss_at": "last"}
+    }  # fmt: skip
+    told = [note for note in intake.inspect(config, [tmp_path]).warnings if "easier than guessing" in note]
+    assert len(told) == 1 and told[0].startswith(
+        "sweeps.one.grid.success_below: 0.4 is easier than guessing; the best answer"
+    )
+    rows.assign(y=np.repeat(np.arange(40) % 2, 3)).to_csv(tmp_path / "mine.csv", index=False)
+    config["sweeps"]["one"]["grid"]["success_below"] = 0.01
+    assert not any("easier" in note for note in intake.inspect(config, [tmp_path]).warnings)
+
+
 def cost(**grid: Any) -> tuple[model.Work, model.Cost]:
     block = Block("one", "all", {}, {axis: as_list(value) for axis, value in (GRID | grid).items()}, 2)
     return model.block_work(block), model.block_cost(block, study())

@@ -34,6 +34,7 @@ REFUSED = [
     (b"? [1, 2]\n: 3\n", ["a key must be a word"]),
     (b"a: 010\n", ["line 1", "YAML reads 010 as 8"]),
     (b"a: 1:30\n", ["line 1", "YAML reads 1:30 as 90"]),
+    (b"a: 1:30.5\n", ["line 1", "YAML reads 1:30.5 as 90.5"]),
     (b"a: 2026-13-45\n", ["looks like a date"]),
     (b"a: " + b"[" * 3000 + b"]" * 3000, ["nested too deeply"]),
 ]
@@ -63,6 +64,17 @@ def test_aliases_of_aliases_end(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(reader.ReadError, match=message):
         reader.read(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_names_what_may_be_meant(tmp_path: Path) -> None:
+    """`--configfile mine.yaml raport` reads the target as a second config."""
+    (tmp_path / "mine.yaml").write_text("a: 1")
+    with pytest.raises(reader.ReadError, match=r"mine\.yml does not exist\. Did you mean 'mine\.yaml'\?"):
+        reader.read(tmp_path / "mine.yml")
+    with pytest.raises(reader.ReadError, match=r"raport does not exist\. A target stands before --configfile"):
+        reader.read(tmp_path / "raport")
+    with pytest.raises(reader.ReadError, match=r"x\.yaml does not exist$"):
+        reader.read(tmp_path / "nowhere" / "x.yaml")
 
 
 def test_values_are_those_of_yaml_and_lines_those_of_the_file(tmp_path: Path) -> None:

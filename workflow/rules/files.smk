@@ -4,6 +4,7 @@ from snakemake.logging import logger
 
 from study.files import writing
 from study.files import lock
+from study.files import obstacles
 from study.runs import gate
 from study.screen import session
 from study.screen.jobs import jobs_of
@@ -11,7 +12,9 @@ from study.screen.jobs import jobs_of
 if workflow.is_main_process:
     LISTENER = session.listen(workflow, f"{STUDY}/report.html")
     lock.keep_other_locks()
-    # Snakemake's own words for this are a traceback, or a list of "write-protected output files".
+    # Snakemake's own words for these are a traceback, or a list of "write-protected output files".
+    if obstacle := obstacles.in_the_way(STUDY):
+        raise Refused(f"{obstacle}.")
     if refused := writing.refusal(".snakemake" if Path(".snakemake").is_dir() else "."):
         raise WorkflowError(f"{refused} Snakemake keeps its notes there.")
     if refused := writing.refusal(STUDY):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnn_core.activations import Activation
-from rnn_core.arrays import Array, Params, State, dtype_name, namespace
+from rnn_core.arrays import Array, Params, State, dtype_name, namespace, torch_for
 from rnn_core.cells.own.learning import LearnsItsState
 from rnn_core.scaling import (
     WINDOW,
@@ -70,8 +70,7 @@ class TorchCell(LearnsItsState):
         hidden: str | None = None,
         parameters_of: Any = None,
     ) -> None:
-        import torch
-
+        torch = torch_for("A cell of your own")
         from rnn_core.cells.own.step import Program
 
         if not callable(module) or isinstance(module, type):
@@ -236,8 +235,8 @@ class TorchCell(LearnsItsState):
             scaled = {name: times_power_of_two(part, shift) for name, part in cotangents.items()}
             return self._program.parameter_gradients(params, form, x, before, scaled)
 
-        found, shift = at_first_sound_scale(shares, lambda found: list(found.values()), _sound, dv)
-        return {name: plain_if_fits(value, common - shift) for name, value in found.items()}
+        sums, shift = at_first_sound_scale(shares, lambda sums: list(sums.values()), _sound, dv)
+        return {name: plain_if_fits(value, common - shift) for name, value in sums.items()}
 
     def start_gradients(self, params: Params, state: dict[str, Array | Scaled]) -> dict[str, Array | Scaled]:
         if not self._learned_start:
@@ -268,13 +267,13 @@ def _source_of(module: Any, owner: Any) -> Any:
 def groups(dv: Array, exponent: np.ndarray, most: int) -> list[slice]:
     """Steps in order, in groups of at most ``most`` whose sizes are less than ``SPREAD`` powers of two apart."""
     sizes, spread = exponents_of(dv) + exponent, SPREAD[dtype_name(dv)]
-    found, start, low, high = [], 0, np.inf, -np.inf
+    slices, start, low, high = [], 0, np.inf, -np.inf
     for t, size in enumerate(sizes):  # nan for a step that sends nothing, which fits everywhere
         low, high = np.fmin(low, size), np.fmax(high, size)
         if t > start and (high - low > spread or t - start >= most):
-            found.append(slice(start, t))
+            slices.append(slice(start, t))
             start, low, high = t, np.fmin(np.inf, size), np.fmax(-np.inf, size)
-    return [*found, slice(start, len(sizes))]
+    return [*slices, slice(start, len(sizes))]
 
 
 def _common(dv: Array, exponent: np.ndarray) -> int:
@@ -286,12 +285,12 @@ def _common(dv: Array, exponent: np.ndarray) -> int:
     return int(known.max())
 
 
-def _sound(found: dict[str, Array]) -> bool:
+def _sound(sums: dict[str, Array]) -> bool:
     """Whether no sum shows a sign of over- or underflow; a zero may be a parameter that had no part in it."""
-    for value in found.values():
+    for value in sums.values():
         lowest, highest = square_limits(value)
         flat = value.reshape(-1)
         square = float(flat @ flat) if len(flat) else 0.0
         if not (square == 0.0 or lowest <= square <= highest):
             return False
-    return all_finite(*found.values())
+    return all_finite(*sums.values())

@@ -92,10 +92,10 @@ class Form:
             raise BadStep(
                 f"returned {described(state)}; it was given {self.described(like.shape[0])}, and a step returns the next one{_hint(state)}"
             )
-        found = dict(zip(self.order, tensors, strict=True))
+        by_name = dict(zip(self.order, tensors, strict=True))
         for name in self.order:
-            _check_part(name, found[name], self.shapes[name], name in self.pairs, like)
-        return {name: in_reals(found[name]) for name in self.names}
+            _check_part(name, by_name[name], self.shapes[name], name in self.pairs, like)
+        return {name: in_reals(by_name[name]) for name in self.names}
 
     def parts_at_start(self, state: Any, like: Tensor) -> dict[str, Tensor]:
         """``parts`` of what the module starts from.

@@ -102,8 +102,10 @@ class Program:
         with self.holding(leaves), torch.enable_grad():
             part = form.parts(source.initial_state(given.shape[0]), given)[name]
         wanted = [leaves[each] for each in self.trainable]
-        found = self.derivatives([part] if part.requires_grad else [], wanted, [given] if part.requires_grad else [])
-        return dict(zip(self.trainable, found, strict=True))
+        gradients = self.derivatives(
+            [part] if part.requires_grad else [], wanted, [given] if part.requires_grad else []
+        )
+        return dict(zip(self.trainable, gradients, strict=True))
 
     def step(self, form: Form, x: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state after x_t (B, D), by name.
@@ -143,8 +145,8 @@ class Program:
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """(totals, dL/dx_t, dL/dstate_{t-1}) of the step from ``parts``, from dL/dstate_t as ``given``.
 
-        The total of a part is what it was given and what it sends to other parts within the step, as autograd has it for the
-        tensor that the step returned.
+        The total of a part is what it was given and what it sends to other parts within the step. Autograd has it for the tensor
+        that the step returned.
 
         Args:
             known: what the step gave on the way forward.
@@ -199,8 +201,8 @@ class Program:
             after = self.graph(form, x, parts)
         connected = [name for name in after if after[name].requires_grad]
         wanted = [leaves[name] for name in self.trainable]
-        found = self.derivatives([after[n] for n in connected], wanted, [given[n] for n in connected])
-        return dict(zip(self.trainable, found, strict=True))
+        gradients = self.derivatives([after[n] for n in connected], wanted, [given[n] for n in connected])
+        return dict(zip(self.trainable, gradients, strict=True))
 
 
 def in_floats(module: nn.Module, dtype: torch.dtype, device: Any = None) -> nn.Module:

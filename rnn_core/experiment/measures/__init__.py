@@ -17,9 +17,17 @@ from rnn_core.experiment.measures.end import (
     succeeds,
 )
 from rnn_core.experiment.measures.growth import GROWTH, growth_of, norms_of_last_step
+from rnn_core.experiment.measures.layers import LAYER, as_one_layer, layer_columns
 from rnn_core.experiment.measures.prediction import PREDICTION
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
-from rnn_core.experiment.measures.spectra import SPECTRA, SPECTRUM, Request, Spectra, measure_spectra
+from rnn_core.experiment.measures.spectra import (
+    ONE_RECURRENCE,
+    SPECTRA,
+    SPECTRUM,
+    Request,
+    Spectra,
+    measure_spectra,
+)
 from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
@@ -30,6 +38,7 @@ from rnn_core.theory import SURVIVES
 # By table, in the order of its columns.
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "traces": TRACE,
+    "layers": LAYER,
     "updates": UPDATE,
     "runs": (
         *TASK,
@@ -48,6 +57,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 __all__ = [
     "ASKED",
     "COLUMNS",
+    "ONE_RECURRENCE",
     "Request",
     "SATURATED_BELOW",
     "SOLVED_AT",
@@ -56,9 +66,11 @@ __all__ = [
     "SURVIVES",
     "Spectra",
     "StateMeasures",
+    "as_one_layer",
     "breakdown_columns",
     "end_columns",
     "growth_of",
+    "layer_columns",
     "looks_at_held_out",
     "measure_spectra",
     "measure_states",

@@ -17,6 +17,7 @@ from rnn_core.experiment.measures.states import StateMeasures, has_slopes, settl
 from rnn_core.experiment.problem import Problem
 from rnn_core.experiment.settings import Experiment
 from rnn_core.initializers import spectral_radius
+from rnn_core.scaling import plain
 from rnn_core.theory import (
     MIXING_INITIALIZERS,
     STEADY_BELOW,
@@ -114,10 +115,10 @@ def prediction_columns(
     elif jacobian is not None:  # all slopes are 1
         operating, fluctuation = linear, 0.0
     wide = None
-    if mean_field_applies(problem.experiment):
+    if mean_field_applies(problem.experiment) and math.isfinite(sigma_u):
         wide = wide_network(cell.phi, sigma_w2(W), sigma_u**2, spectral_radius(W) / math.sqrt(sigma_w2(W)))
     at_rest = AtRest(math.nan, math.nan)
-    recurrent = _recurrent(problem)
+    recurrent = _recurrent(evaluation)
     spectrum = None if cell.leaves_rest else rest_eigenvalues(cell, recurrent)
     if spectrum is not None:
         at_rest = law_at_rest(cell, spectrum, _radius(problem, W), _of_gates(recurrent, len(cell.gates)))
@@ -133,9 +134,10 @@ def prediction_columns(
     return columns_of_rates(rates, linear_network=jacobian is not None and cell.phi.name == "identity")
 
 
-def _recurrent(problem: Problem) -> dict[str, np.ndarray]:
-    names = [name for name in ("weight_hh", "bias_ih", "bias_hh") if name in problem.params]
-    return {name: to_numpy(problem.params[name]).astype(np.float64) for name in names}
+def _recurrent(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    params = evaluation.tape.params
+    names = [name for name in ("weight_hh", "bias_ih", "bias_hh") if name in params]
+    return {name: to_numpy(params[name]).astype(np.float64) for name in names}
 
 
 class AtRest(NamedTuple):
@@ -260,12 +262,12 @@ def columns_of_rates(rates: Rates, linear_network: bool) -> dict[str, Any]:
     }
 
 
-def input_rms(problem: Problem, evaluation: Evaluation) -> float:
+def input_rms(evaluation: Evaluation) -> float:
     """sigma_u, the root mean square of W_ih x_t over units, steps and samples; of ragged sequences without their padding."""
-    x = to_numpy(evaluation.tape.x).astype(np.float64)
+    x = to_numpy(plain(evaluation.tape.inputs)).astype(np.float64)
     ended = np.zeros(1, dtype=bool) if evaluation.ends is None else np.arange(len(x))[:, None] >= evaluation.ends
     rows = x[~ended] if ended.any() else x.reshape(-1, x.shape[-1])
-    W_ih = to_numpy(problem.params["weight_ih"]).astype(np.float64)
+    W_ih = to_numpy(evaluation.tape.params["weight_ih"]).astype(np.float64)
     return math.sqrt(float(np.trace(W_ih @ (rows.T @ rows) @ W_ih.T)) / (len(rows) * len(W_ih)))
 
 

@@ -21,7 +21,7 @@ from rnn_core.theory import memory_sensitivity
 ASKED_BY = "parameter_sensitivity"
 PROBES = 4  # error signals, each of which takes a backward pass
 _NONE = "not asked for; a user's own cell; sequences of several lengths"
-_NO_LAW = "not asked for; another cell than indrnn with φ = identity, another task than white_noise, or ρ of 1 and more"
+_NO_LAW = "not asked for; another cell than indrnn with φ = identity, several layers, another task than white_noise, or ρ of 1 and more"
 
 SENSITIVITY = (
     Column(
@@ -73,7 +73,8 @@ def log10_sensitivity(problem: Problem, evaluation: Evaluation) -> float:
 
 def _has_law(experiment: Experiment) -> bool:
     """Whether the units are linear recurrences with inputs whose correlation is known."""
-    return experiment.cell == "indrnn" and experiment.activation == "identity" and experiment.task == "white_noise"
+    alone = experiment.cell == "indrnn" and experiment.layers == 1  # states of a layer below are no white inputs
+    return alone and experiment.activation == "identity" and experiment.task == "white_noise"
 
 
 def _law(problem: Problem) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
 from rnn_core.theory import SURVIVES
 
+ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers has several that feed each other"
 _UNASKED = "the config has no key spectra"
 
 _MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
@@ -120,18 +121,23 @@ def measure_spectra(
     Args:
         data: the sequences of a task that is not generated.
         memory_budget: in bytes, for the states of one batch: see ``forward``.
+
+    Raises:
+        ValueError: the experiment has several layers.
     """
     problem = prepare(experiment, data)
+    if problem.layers > 1:
+        raise ValueError(f"layers: {problem.layers} is not allowed with spectra; {ONE_RECURRENCE}")
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
         evaluation = evaluate(problem, problem.params, *problem.batch(0), 0, memory_budget)
         tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)
         states = measure_states(problem.cell, tape, ends)
         windows = states.windows or [theory.settled_window(states.hidden_rms)] * tape.x.shape[1]
-        found = [
+        of_samples = [
             _of_sample(tape, b, windows[b], len(norms) if ends is None else int(ends[b]), norms[:, b], request)
             for b in range(min(request.samples, tape.x.shape[1]))
         ]
-    return Spectra({**_summary(found), **_of_matrix(problem)}, _table(found))
+    return Spectra({**_summary(of_samples), **_of_matrix(problem)}, _table(of_samples))
 
 
 def _of_matrix(problem: Problem) -> dict[str, Any]:

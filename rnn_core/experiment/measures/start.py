@@ -108,8 +108,8 @@ def start_columns(
     if problem.cell.opaque:  # it has no W_hh that could be measured, and the law at rest is all that theory says of it
         matrix, prediction = no_matrix_columns(), prediction_of_own(problem)
     else:
-        W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
-        matrix = matrix_columns(W, input_rms(problem, evaluation))
+        W = problem.cell.recurrent_matrix(to_numpy(evaluation.tape.params["weight_hh"]).astype(np.float64))
+        matrix = matrix_columns(W, input_rms(evaluation))
         prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"], matrix["sigma_u"])
     return {
         **task_columns(problem),

@@ -94,12 +94,23 @@ TRACE = (
 
 def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collection[str] = ()) -> dict[str, np.ndarray]:
     """The columns ``TRACE`` of one update, each (T,); of those that must be asked for, what is named in ``also``."""
-    gradients, going_back = evaluation.gradients, evaluation.gradients.going_back
+    gradients = evaluation.gradients
+    return {
+        **columns_of_layer(evaluation.update, gradients, states),
+        **gradients.going_back.lost,
+        **(_weight_columns(gradients) if "weight_gradient" in also else {}),
+        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
+    }
+
+
+def columns_of_layer(update: int, gradients: Gradients, states: StateMeasures) -> dict[str, np.ndarray]:
+    """The first columns of ``TRACE``, which the table ``layers`` has of every layer, each (T,)."""
+    going_back = gradients.going_back
     T = len(gradients.log_norm)
     t = np.arange(1, T + 1, dtype=np.int32)
     cell_norm = gradients.log_norm_cell if gradients.log_norm_cell is not None else np.full(T, math.nan)
     return {
-        "update": np.full(T, evaluation.update, dtype=np.int32),
+        "update": np.full(T, update, dtype=np.int32),
         "t": t,
         "lag": T - t,
         "log10_grad_norm": going_back.log_norm / LN10,
@@ -107,9 +118,6 @@ def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collectio
         "log10_cell_grad_norm": cell_norm / LN10,
         "hidden_rms": states.hidden_rms,
         "saturation": states.saturation,
-        **going_back.lost,
-        **(_weight_columns(gradients) if "weight_gradient" in also else {}),
-        **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
     }
 
 
@@ -119,5 +127,5 @@ def _weight_columns(gradients: Gradients) -> dict[str, np.ndarray]:
 
 
 def _quantile_columns(gradients: Gradients) -> dict[str, np.ndarray]:
-    found = gradients.going_back.entry_quantiles
-    return {**dict(zip(QUANTILES, found.log2.T, strict=True)), "zero_entries": found.zero}
+    quantiles = gradients.going_back.entry_quantiles
+    return {**dict(zip(QUANTILES, quantiles.log2.T, strict=True)), "zero_entries": quantiles.zero}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rnn_core import bptt
 from rnn_core.arrays import Params
 from rnn_core.clipping import Clipped, Gradient, compare, global_log_norm, parse_clipping
 from rnn_core.columns import Column
@@ -69,8 +68,7 @@ def _truncated(experiment: Experiment, evaluation: Evaluation) -> tuple[Gradient
     full = evaluation.param_grads
     if experiment.truncation is None:
         return full, math.nan
-    recurrent = bptt.backward(evaluation.tape, evaluation.grad_hidden, window=experiment.truncation).params
-    used = {**full, **recurrent}
+    used = {**full, **evaluation.backward(window=experiment.truncation)}
     difference = {name: add(used[name], full[name] / -1.0) for name in full}
     return used, math.exp(min(global_log_norm(difference) - global_log_norm(full), LARGEST_LOG))
 
@@ -95,9 +93,8 @@ def _clipped(
     clip = parse_clipping(experiment.clipping)
     if not clip.on_signal:
         return clip(_sum(grads, more), params, memory)
-    tape, direct = evaluation.tape, evaluation.grad_hidden
-    signal = bptt.backward(tape, direct, window=experiment.truncation, signal_threshold=clip.threshold)
-    return compare(_sum(grads, more), _sum({**grads, **signal.params}, more))
+    signal = evaluation.backward(window=experiment.truncation, signal_threshold=clip.threshold)
+    return compare(_sum(grads, more), _sum({**grads, **signal}, more))
 
 
 def _sum(grads: Gradient, more: Gradient) -> Gradient:

@@ -1,6 +1,6 @@
 """``run_many`` on a torch device: untrained runs of one shape go together (``rnn_core.batched``), the others one by one.
 
-What goes together: no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
+What goes together: a single layer, no training, full gradients without Ω, clipping after them, sequences of equal length, a cell in ``batched.STEPS``, and no
 watcher. A run whose numbers one exponent a sample does not hold, or whose states grow too large, is made again by the engine in NumPy.
 
 | file | holds |
@@ -13,10 +13,12 @@ watcher. A run whose numbers one exponent a sample does not hold, or whose state
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from rnn_core.batched import STEPS, Shape, Together
 from rnn_core.clipping import parse_clipping
+from rnn_core.experiment.measures import COLUMNS
 from rnn_core.experiment.own_cells import OWN_CELLS
 from rnn_core.experiment.problem import cell_of, task_of
 from rnn_core.experiment.result import Result
@@ -28,15 +30,18 @@ from rnn_core.tasks import Sequences, Task
 
 FEWEST_STEPS = 2  # a single step has no growth to reduce
 
-
-NOT_OF_A_SHAPE = {
-    "seed",
-    "spectral_radius",
-    "weight_scale",
-    "input_scale",
-    "initializer",
-    "clipping",
-}  # runs that differ in these go together
+# Runs that differ in these go together.
+NOT_OF_A_SHAPE = {"seed", "spectral_radius", "weight_scale", "input_scale", "initializer", "clipping"}
+# Settings that these passes heed, or that do nothing where nothing is trained. With any other that is set a run goes alone: a setting
+# that was added is not ignored here because nobody thought of it.
+HEEDED = NOT_OF_A_SHAPE | {
+    *("task", "cell", "activation", "residual_step", "residual_leak", "hidden_size", "input_size", "input_correlation"),
+    *("sequence_length", "batch_size", "loss_at", "dtype", "optimizer", "learning_rate", "weight_decay", "updates"),
+    *("trace_every", "record_every", "held_out_sequences", "validate_every", "success_below"),
+}
+OTHERS = {field.name: field.default for field in fields(Experiment) if field.name not in HEEDED}
+# Columns of every run. One that was added and is not in ``rows.py`` sends all runs to the engine in NumPy, which measures it.
+ALWAYS = {table: {column.name for column in columns if not column.asked} for table, columns in COLUMNS.items()}
 
 
 class Plan(NamedTuple):
@@ -73,10 +78,12 @@ def planned(
 
 def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budget: int | None) -> bool:
     """Whether runs of this shape can go together."""
-    if e.cell in OWN_CELLS or e.forget_bias is not None or e.chrono is not None:  # biases are zero there
+    if e.cell in OWN_CELLS or e.updates or any(getattr(e, name) != default for name, default in OTHERS.items()):
+        return False
+    if e.layers > 1:
         return False
     cell = cell_of(e)
-    if e.updates or e.truncation is not None or e.omega or type(cell) not in STEPS:
+    if type(cell) not in STEPS:
         return False
     task = task_of(e, data.get(e.task))
     if task.ragged or task.T < FEWEST_STEPS:
@@ -85,6 +92,12 @@ def _fits(e: Experiment, data: Mapping[str, Sequences], device: str, memory_budg
     rows = STEPS[type(cell)](cell, e.hidden_size).rows
     within = memory_budget is None or shape.bytes_of_a_run(rows) <= memory_budget
     return within and shape.runs(rows) > 0
+
+
+def _is_whole(result: Result) -> bool:
+    """Whether every column that every run has is there."""
+    measured = {"traces": result.traces, "updates": result.updates, "runs": result.summary}
+    return all(ALWAYS[table] <= columns.keys() for table, columns in measured.items())
 
 
 def _shape(e: Experiment, task: Task, device: str) -> Shape:
@@ -105,7 +118,8 @@ def run_together(
             some += some[:1] * (together.R - len(some))  # always as many, so that no bit depends on how many there are
             tasks = [task_of(e, data.get(e.task)) for e in some]
             evaluated = evaluate_together(together, draws, some, tasks)
-            yield from results(together, evaluated, some, tasks, variants)
+            for experiment, result in results(together, evaluated, some, tasks, variants):
+                yield (experiment, result) if _is_whole(result) else experiment
             for experiments, holds in zip(variants, evaluated.hold, strict=False):
                 if not holds:
                     yield from experiments

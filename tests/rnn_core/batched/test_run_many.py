@@ -11,7 +11,7 @@ import pytest
 
 import rnn_core as rc
 from rnn_core.cells import make_cell
-from rnn_core.experiment import together
+from rnn_core.experiment import axes, together
 from rnn_core.experiment.problem import task_of
 from rnn_core.experiment.together.draws import Draws
 
@@ -153,6 +153,38 @@ def test_what_cannot_go_together_is_run_alone(fixed: dict[str, Any]) -> None:
     assert not went_together(experiments, "cpu:0")
     for experiment, result in rc.run_many(experiments, device="cpu:0"):
         assert_same_rows(result, rc.run(experiment), 1e-9)
+
+
+def test_a_setting_that_the_batched_passes_do_not_heed_sends_a_run_alone() -> None:
+    """A setting is added, and a GPU's batch ignores it without a word."""
+    assert set(together.OTHERS) | together.HEEDED == set(axes())
+    for name in set(together.OTHERS) - {"cell_options"}:  # which only a user's own cell has
+        cell = {"cell": axes()[name].cells[0]} if axes()[name].cells else {}
+        assert not went_together(sweep(**{name: another_value(name)}, **cell), "cpu:0"), name
+
+
+def another_value(name: str) -> Any:
+    """A value of a setting that is not its default."""
+    described, default = axes()[name], getattr(rc.Experiment(), name)
+    for value in (*described.choices, 3, 0.5):
+        try:
+            described.check(name, value)
+        except ValueError:
+            continue
+        if value != default:
+            return value
+    raise AssertionError(f"{name}: give this test a value to try")
+
+
+@pytest.mark.parametrize("table", ["traces", "updates", "runs"])
+def test_a_column_that_the_batched_rows_lack_comes_from_runs_alone(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measured column is added, and on a GPU it is null without a word."""
+    experiments = sweep()
+    assert went_together(experiments, "cpu:0") == set(experiments)
+    monkeypatch.setitem(together.ALWAYS, table, together.ALWAYS[table] | {"a_new_column"})
+    assert not went_together(experiments, "cpu:0")
+    for experiment, result in rc.run_many(experiments, device="cpu:0"):
+        assert_same_rows(result, rc.run(experiment), 0.0)
 
 
 def test_a_watcher_and_a_small_memory_are_heard() -> None:

@@ -34,6 +34,7 @@ THAT_CLIP = [rule for rule in FIXED if rule != "none"]
 HOMOGENEOUS = [
     rule for rule in THAT_CLIP if rule != "value"
 ]  # the direction (of a unit) alone decides what is clipped to
+OF_NORM_ONE = ("norm", "parameter", "adaptive")  # a single gradient is clipped to the threshold, of weights of norm 1
 
 
 @st.composite
@@ -215,8 +216,12 @@ def test_a_gradient_near_the_end_of_the_range(largest: float, dtype: str, rule: 
     for values in ([largest, -largest / 2], [[largest, -largest / 2]]):
         g = np.array(values, dtype=dtype)
         clipped = clip(written(rule, 5.0), {"a": g}, {"a": np.full_like(g, math.sqrt(0.5))})  # weights of norm 1
-        after = np.asarray(clipped.grads["a"])
-        assert np.linalg.norm(after.astype(np.float64)) == pytest.approx(5.0, rel=1e-6)
+        far_from_it = clip(written(rule, 5.0), {"a": g * g.dtype.type(1e-9)}, {"a": np.full_like(g, math.sqrt(0.5))})
+        after, expected = (np.asarray(each.grads["a"]).astype(np.float64) for each in (clipped, far_from_it))
+        np.testing.assert_allclose(after, expected, rtol=1e-6)  # the direction alone decides
+        assert np.linalg.norm(after) == pytest.approx(
+            5.0 if rule in OF_NORM_ONE else np.linalg.norm(expected), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize(

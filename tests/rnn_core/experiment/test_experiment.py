@@ -142,7 +142,7 @@ def test_numpy_scalars_are_numbers() -> None:
     """A number is refused for its type, or a run has another key, JSON or equality than the same run in Python's numbers."""
     given = rc.Experiment(
         cell=np.str_("residual"), residual_step=np.float32(0.5), residual_leak=np.float16(0), hidden_size=np.int64(8),
-        spectral_radius=np.float32(0.1), sequence_length=np.uint8(9), learning_rate=np.longdouble(0.25), truncation=np.int32(3),
+        spectral_radius=np.float32(0.1), sequence_length=np.uint8(9), learning_rate=np.longdouble(0.25), truncation=np.array(3),
     )  # fmt: skip
     plain = rc.Experiment(
         cell="residual", residual_step=0.5, residual_leak=0.0, hidden_size=8,
@@ -173,6 +173,7 @@ def test_every_field_is_described() -> None:
             None,
             r"task: 'digits' is not generated \(white_noise, input_mean, .*temporal_order_3 are\), so it needs",
         ),
+        (small(), labelled("last"), r"task: 'white_noise' is generated, and sequences were given; give them a name"),
         (small(task="labels", input_size=5), labelled("last"), r"input_size: 5 does not fit; the sequences have 2"),
         (small(task="labels", sequence_length=10), labelled("last"), r"sequence_length: 10 is more than the 9"),
         (small(task="labels", batch_size=10), labelled("last"), r"batch_size: 10 is more than the 9 training"),
@@ -668,14 +669,14 @@ def test_runs_that_share_work_give_the_bits_of_runs_alone(fixed: dict[str, Any])
 def test_sharing_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that could share a forward pass or a gradient compute their own."""
     counted: list[str] = []
-    for name in ("run_forward", "backward"):
+    for name in ("run_stack", "back_through_stack"):
         original = getattr(bptt, name)
         monkeypatch.setattr(bptt, name, lambda *a, n=name, f=original, **k: (counted.append(n), f(*a, **k))[1])
     sweep = [
         small(sequence_length=T, clipping=rule) for T in (10, 20, 30) for rule in ("none", "norm:1.0", "value:0.1")
     ]
     assert len(list(rc.run_many(sweep))) == 9
-    assert (counted.count("run_forward"), counted.count("backward")) == (1, 3)
+    assert (counted.count("run_stack"), counted.count("back_through_stack")) == (1, 3)
 
 
 def test_sequences_of_the_user_are_shared_too() -> None:

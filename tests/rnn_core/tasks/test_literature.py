@@ -10,7 +10,9 @@ import pytest
 from scipy.stats import chi2
 
 import rnn_core as rc
+from rnn_core.losses import NO_LABEL, commonest_missed
 from rnn_core.tasks import Task
+from rnn_core.tasks.sequences import DIGITS_MISSED
 
 MANY = 4000
 
@@ -42,6 +44,32 @@ def evenly(counts: np.ndarray) -> bool:
 def test_the_baseline_is_the_published_one(name: str, T: int, value: float) -> None:
     """``solved`` is measured by another number than the literature's."""
     assert task(name, T).baseline == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adding", "multiplication", "temporal_order", "temporal_order_3", "copy_memory"])
+def test_no_guess_without_memory_is_wrong_less_often_than_the_baseline(name: str) -> None:
+    """A success that guessing has is called one, or the warning of it is of another task than the one that is drawn."""
+    drawn = task(name, 20, size=30_000)
+    target = drawn.batch(0).target
+    if drawn.loss == "squared_error":
+        errors = [drawn.wrong(np.full_like(target, guess), target).mean() for guess in np.linspace(0.0, 2.0, 201)]
+    else:
+        shape = (*target.shape, drawn.output_size)
+        errors = [
+            drawn.wrong(np.broadcast_to(np.eye(shape[-1])[label], shape), target).mean() for label in range(shape[-1])
+        ]
+    assert min(errors) == pytest.approx(drawn.baseline_error, abs=0.01)
+
+
+def test_the_best_guess_of_labels_is_the_commonest() -> None:
+    """Steps without a label count, or one right label of several makes a sequence right."""
+    assert commonest_missed(np.array([0, 1, 1, 1])) == 0.25
+    assert commonest_missed(np.array([[1, 1, NO_LABEL], [1, 0, NO_LABEL], [NO_LABEL, 1, 1]])) == pytest.approx(1 / 3)
+    for name in ("digits", "permuted_digits"):
+        data = rc.tasks.PACKAGED[name]()
+        posed = rc.prepare(rc.Experiment(task=name, sequence_length=64, batch_size=2, hidden_size=2), data).task
+        assert posed.baseline_error == DIGITS_MISSED
+    assert math.isnan(task("white_noise", 20, size=2).baseline_error)
 
 
 @pytest.mark.parametrize("name", ["adding", "multiplication", "temporal_order", "temporal_order_3", "copy_memory"])

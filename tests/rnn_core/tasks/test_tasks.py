@@ -191,7 +191,19 @@ def test_output_size_follows_from_the_targets() -> None:
         ),
         ({"loss_at": "every"}, r"targets: shape \(5,\) does not fit .*; expected \(5, 7\)"),
         ({"targets": np.zeros((5, 1), dtype=int)}, r"targets: shape \(5, 1\) does not fit softmax_cross_entropy"),
-        ({"targets": np.zeros(5)}, r"targets: labels must be integers, not float64"),
+        (
+            {"targets": np.full(5, 0.5)},
+            r"targets: 0\.5 is no label; labels are whole numbers\. .* the loss is squared_error",
+        ),
+        ({"targets": np.full(5, np.nan)}, r"targets: nan is no label"),
+        ({"targets": np.full(5, 1e300)}, r"targets: 1e\+300 is no label"),
+        ({"targets": list("abcde")}, r"targets: labels must be whole numbers, not <U.*return_inverse"),
+        (
+            {"targets": np.ma.masked_equal(np.arange(5), 3)},
+            r"targets: 1 of 5 values are masked, and a NumPy mask is not",
+        ),
+        ({"inputs": np.ma.masked_equal(np.zeros((5, 7, 2)), 0)}, r"inputs: 70 of 70 values are masked"),
+        ({"held_out": np.ma.array(np.arange(5) == 0, mask=np.arange(5) == 2)}, r"held_out: 1 of 5 values are masked"),
         ({"targets": [0, [1]]}, r"targets: the values make no array; pad shorter sequences"),
         ({"targets": None}, r"targets: shape \(\) does not fit softmax_cross_entropy; expected \(5\)"),
         ({"inputs": None}, r"inputs: dtype object is not allowed; it must be numbers"),
@@ -321,6 +333,21 @@ def test_zeros_and_ones_are_flags() -> None:
         drawn = task(data, B=9)
         assert data.held_out.dtype == bool and len(drawn.training) == 9 and not data.held_out[drawn.training].any()
         np.testing.assert_array_equal(drawn.held_out().x, task(base).held_out().x)
+
+
+def test_whole_numbers_of_any_type_are_labels() -> None:
+    """A column of labels that has gaps elsewhere holds 1.0 for 1, and was refused for its type."""
+    base = sequences()
+    for labels in (base.targets.astype(np.float64), base.targets.astype(np.float32), np.ma.array(base.targets)):
+        data = rc.Sequences(base.inputs, labels, base.held_out, base.loss, base.loss_at)
+        assert data.targets.dtype == np.int64 and data.digest == base.digest
+    yes = rc.Sequences(base.inputs, base.targets > 0, base.held_out, base.loss, base.loss_at)
+    np.testing.assert_array_equal(yes.targets, (base.targets > 0).astype(int))
+    mask = np.ones(base.inputs.shape[:2], dtype=bool)
+    mask[:, -1] = False
+    gaps = np.where(mask, 1.0, np.nan)
+    data = rc.Sequences(base.inputs, gaps, base.held_out, base.loss, "every", mask=mask)
+    assert data.targets.dtype == np.int64 and data.targets[mask].tolist() == [1] * int(mask.sum())
 
 
 def test_many_classes_are_taken_where_there_are_as_many_sequences() -> None:

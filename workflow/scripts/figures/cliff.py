@@ -43,8 +43,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["left"] if any(_left(data, path) is not None for _, path in paths) else []),
     ]
     alt = (
-        "Map of a unit's weight, to the right, and bias, upwards: colour for the decimal logarithm of the gradient of the loss, thin "
-        f"lines for the loss, and a path of gradient descent for each clipping rule. {title}"
+        "Map of a unit's weight, to the right, and bias, upwards. Colour is for the decimal logarithm of the gradient of the loss, thin "
+        f"lines for the loss. Each clipping rule has a path of gradient descent. {title}"
     )
     said = [_path_words(data, *each) for each in paths]
     return drawing.facts(title, alt, [_grid_misses(data, ridge), *said], shown, answer=said)

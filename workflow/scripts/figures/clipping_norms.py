@@ -153,8 +153,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     drawn = drawn_rules(data)
     alt = (
         f"Line charts of the decimal logarithm of the global gradient norm against update, before clipping (grey) and after it "
-        f"(coloured), in black without clipping; columns {listed(named('clipping', rule) for rule in drawn)}; rows "
-        f"{listed(map(str, data['panel'].cat.categories))}. {plain(text)}"
+        f"(coloured), in black without clipping. Columns: {listed(named('clipping', rule) for rule in drawn)}. "
+        f"Rows: {few(map(str, data['panel'].cat.categories), 5)}. {plain(text)}"
     )
     claims = [_shares(rules, text), _highest(runs), str(data["some"].iloc[0]), _left_out_rules(rules, drawn)]
     kinds = [kind_of(rule) for rule in rules.index if rule != "none"]

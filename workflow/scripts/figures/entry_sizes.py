@@ -58,9 +58,9 @@ def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
     rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
     rows = rows.drop_duplicates(["run_key", "lag"]).dropna()
-    found = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
+    medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
     keep = ("panel", "left_out", "fewer", "across", "sequence_length")
-    return found.assign(**{name: first[name] for name in keep}, networks=len(runs))
+    return medians.assign(**{name: first[name] for name in keep}, networks=len(runs))
 
 
 # ---- facts
@@ -72,8 +72,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = _title(study)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
-        f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end: the median "
-        f"as a line, the middle half, nine tenths and all of them as bands. {title}"
+        f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end. The median "
+        f"is a line. The middle half, nine tenths and all of them are bands. {title}"
     )
     lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
     shown = [

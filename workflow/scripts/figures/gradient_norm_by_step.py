@@ -171,8 +171,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
-        *(["residual"] if laws and data["cell"].eq("residual").any() else []),
-        *(["antisymmetric"] if laws and data["cell"].eq("antisymmetric").any() else []),
+        *(cell for cell in measures.LINEAR_MATRICES if laws and data["cell"].eq(cell).any()),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
         *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
         *(["three radii"] if data["fewer"].any() else ["all radii"] if data["chosen"].any() else []),
@@ -186,7 +185,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     ]
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
-        f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step, against the lag in steps "
+        f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step. It stands against the lag in steps "
         f"back from the end{_hues_in_words(data)}{_laws_in_words(linear, bool(data['at_rest'].any()))}. {title}"
     )
     claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
@@ -475,7 +474,7 @@ def _legend(data: pd.DataFrame) -> list[Any]:
     several = int(data["seeds"].max()) > 1
     seeds = _range(data["seeds"])
     linear = (data["linear"].notna() & ~data["at_rest"]).any()
-    own = [cell for cell in ("residual", "antisymmetric") if data["cell"].eq(cell).any()]
+    own = [cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()]
     law = r"linear law $\rho^{\mathrm{lag}}$" + (
         f" ({' and '.join(own)}: {'their' if len(own) > 1 else 'its'} own ρ)" if own else ""
     )

@@ -92,7 +92,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         runs = facets.start_hues(runs, names).rename(columns={"hue": "name"}).drop(columns="colour")
         runs = runs.assign(x=runs["name"].cat.codes.astype(float), x_name=runs["name"].astype(str))
         x, hue = names[0] if names else "", []
-    elif x == "spectral_radius":
+    elif x in measures.SCALES:
         runs = runs.assign(x=runs[x], x_name=runs[x].map(number))
     else:
         values = sorted(runs[x].unique())
@@ -105,7 +105,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         "x",
         "x_name",
         "x_axis",
-        "spectral_radius",
+        *measures.SCALES,
         "sequence_length",
         "seed",
         "cell",
@@ -122,7 +122,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = turning_headline(study) if data["x_axis"].iloc[0] == "spectral_radius" else extremes_headline(study)
+    title = turning_headline(study) if data["x_axis"].iloc[0] in measures.SCALES else extremes_headline(study)
     theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
@@ -131,8 +131,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if _is_marked(data) else []),
         *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(measures.OF_THE_FORMULA)).any() else []),
-        *(["residual"] if data["cell"].eq("residual").any() else []),
-        *(["antisymmetric"] if data["cell"].eq("antisymmetric").any() else []),
+        *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),
         *(["turning"] if _turns(data) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if _theory_turns(data) else []),
@@ -143,6 +142,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["theory"] if theory else []),
         *(["hues"] if len(data["hue"].cat.categories) > 1 else []),
         *(["radius"] if data["x_axis"].iloc[0] == "spectral_radius" else []),
+        *(["weight scale"] if data["x_axis"].iloc[0] == "weight_scale" else []),
     ]
     against = f" against {_x_label(data)}" if _x_label(data) else ""
     alt = (
@@ -166,7 +166,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 
 def _turns(data: pd.DataFrame) -> bool:
-    return data["x_axis"].iloc[0] == "spectral_radius" and any(_critical(rows) for rows in _lines(data))
+    return data["x_axis"].iloc[0] in measures.SCALES and any(_critical(rows) for rows in _lines(data))
 
 
 def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
@@ -182,7 +182,7 @@ def _critical(rows: pd.DataFrame) -> measures.Critical | None:
 def _theory_critical(rows: pd.DataFrame) -> float | None:
     """Where theory turns, of a kind of network; None if it does not among the radii tried."""
     critical = measures.theory_critical(rows)
-    radii = rows["spectral_radius"]
+    radii = rows[measures.scale_of(rows)]
     return critical.radius.value if critical and radii.min() <= critical.radius.value <= radii.max() else None
 
 
@@ -192,8 +192,8 @@ def _turning_theories(data: pd.DataFrame) -> set[str]:
 
 
 def _theory_turns(data: pd.DataFrame) -> bool:
-    radius = data["x_axis"].iloc[0] == "spectral_radius"
-    return radius and any(_theory_critical(rows) is not None for rows in _lines(data))
+    scaled = data["x_axis"].iloc[0] in measures.SCALES
+    return scaled and any(_theory_critical(rows) is not None for rows in _lines(data))
 
 
 # ---- drawing
@@ -204,7 +204,7 @@ def _is_drawn(data: pd.DataFrame, column: str) -> bool:
     hues = len(data["hue"].cat.categories)
     if hues > 1 and column in ("bound_rate", "linear_rate"):
         return False
-    if column == "bound_rate" and data["x_axis"].iloc[0] != "spectral_radius":
+    if column == "bound_rate" and data["x_axis"].iloc[0] not in measures.SCALES:
         return False  # far above everything else: it would only stretch the scale
     if hues > 2 and column in ("mean_field_rate", "dynamic_rate", "rest_rate"):
         return False
@@ -316,7 +316,7 @@ def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
         ax.set_xticks([])
         ax.spines["bottom"].set_visible(False)
         ax.set_xlim(-0.35, 0.35)
-    elif rows["x_axis"].iloc[0] != "spectral_radius":
+    elif rows["x_axis"].iloc[0] not in measures.SCALES:
         places = rows.drop_duplicates("x").sort_values("x")
         names = [layout.wrapped(name, 14) for name in places["x_name"]]
         ax.set_xticks(places["x"], names)
@@ -346,7 +346,9 @@ def _interval(values: Any) -> tuple[float, float]:
 def _aside(rows: pd.DataFrame) -> float:
     """How far beside its mean a network stands, where x is a name; not so far that it meets the next hue."""
     single_hue = len(rows["hue"].cat.categories) == 1
-    return {"spectral_radius": 0.0, "": 0.03}.get(str(rows["x_axis"].iloc[0]), 0.1 if single_hue else 0.05)
+    return {**dict.fromkeys(measures.SCALES, 0.0), "": 0.03}.get(
+        str(rows["x_axis"].iloc[0]), 0.1 if single_hue else 0.05
+    )
 
 
 def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
@@ -391,9 +393,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
         )
         ax.plot(mean.index, mean, color=CROSS if colour == MEASURED else colour, gid="used", zorder=3, **USED)
     _points(ax, rows, "growth_rate", "measured")
-    if rows["x_axis"].iloc[0] == "spectral_radius":
+    if rows["x_axis"].iloc[0] in measures.SCALES:
         for hue_rows, colour, _ in _dodged(rows):
-            _turning_marks(ax, hue_rows.assign(x=hue_rows["spectral_radius"]), colour)
+            _turning_marks(ax, hue_rows.assign(x=hue_rows[rows["x_axis"].iloc[0]]), colour)
     for i, (hue_rows, colour, _) in enumerate(_dodged(rows)):
         zero = hue_rows.loc[hue_rows["growth_rate"] == -np.inf, "x"].unique()
         if len(zero):
@@ -437,7 +439,7 @@ def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
     if measured:
         low, high = measured.radius.low, measured.radius.high
         if math.isfinite(low):
-            high = high if math.isfinite(high) else hue_rows["spectral_radius"].max()
+            high = high if math.isfinite(high) else hue_rows["x"].max()
             ax.plot(
                 [low, high],
                 [0.0, 0.0],
@@ -478,7 +480,7 @@ def _title(ax: Axes, name: str, words: str, columns: int) -> None:
 
 def _turning_words(rows: pd.DataFrame) -> str:
     """turns at 1.49 (1.33–1.50), 3 of 5 never; and below, where theory does."""
-    if len(rows["hue"].cat.categories) > 1 or rows["x_axis"].iloc[0] != "spectral_radius":
+    if len(rows["hue"].cat.categories) > 1 or rows["x_axis"].iloc[0] not in measures.SCALES:
         return ""
     measured, theory = _measured_turning(rows), measures.theory_critical(rows)
     if not measured or theory is None or math.isnan(theory.radius.value):
@@ -489,8 +491,8 @@ def _turning_words(rows: pd.DataFrame) -> str:
 def _at_radius(critical: measures.Critical) -> str:
     """ρ = 1.41; where there is none, on which side."""
     if math.isfinite(critical.radius.value):
-        return f"ρ = {decimals(critical.radius.value, critical.places)}"
-    return "never" if critical.radius.value > 0 else "positive at every ρ"
+        return f"{critical.symbol} = {decimals(critical.radius.value, critical.places)}"
+    return "never" if critical.radius.value > 0 else f"positive at every {critical.symbol}"
 
 
 def _measured_turning(rows: pd.DataFrame) -> str:
@@ -498,9 +500,9 @@ def _measured_turning(rows: pd.DataFrame) -> str:
     if not critical:
         return ""
     if critical.shrinking == critical.networks:
-        return "negative at every ρ"
+        return f"negative at every {critical.symbol}"
     if critical.growing == critical.networks:
-        return "positive at every ρ"
+        return f"positive at every {critical.symbol}"
     never = critical.networks - critical.turning
     some = f"{never} of {critical.networks} networks never {'turns' if never == 1 else 'turn'}" if never else ""
     if not math.isfinite(critical.radius.value):
@@ -508,7 +510,7 @@ def _measured_turning(rows: pd.DataFrame) -> str:
     write: Callable[[float], str] = lambda value: f"{value:.{critical.places}f}" if math.isfinite(value) else "∞"  # noqa: E731
     low, high = write(critical.radius.low), write(critical.radius.high)
     spread = f" ({low}–{high})" if critical.networks > 1 and low != high else ""
-    return f"turns at ρ = {write(critical.radius.value)}{spread}" + (f"\n{some}" if some else "")
+    return f"turns at {critical.symbol} = {write(critical.radius.value)}{spread}" + (f"\n{some}" if some else "")
 
 
 def _strip(ax: Axes, rows: pd.DataFrame) -> None:

@@ -146,7 +146,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"Line charts of training loss against update, one line for each value of {few(_axes(data))}"
         if any(data["asked"])
         else "A line chart of training loss against update"
-    ) + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
+    ) + f". {facets.alt_panels(data['panel'].cat.categories)} {plain(text)}"
     claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
     claims.append(_from_the_start(data))
     claims += [
@@ -183,10 +183,13 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     text = f"{listed(texts)} end training {BELOW}."
     if len(plain(text)) <= LONGEST_TITLE:
         return text
-    shares = [_learnt(part, losses).mean() for part in trained_parts]
-    if min(shares) == 1:
+    learnt = pd.concat([part.runs.assign(learnt=_learnt(part, losses)) for part in trained_parts]).drop_duplicates(
+        "run_key"
+    )
+    if learnt["learnt"].all():
         return f"Every run ends its training {BELOW}."
-    return f"On some tasks, not every run ends its training {BELOW}."
+    count = marked_count(int(learnt["learnt"].sum()), "runs_below_baseline")
+    return f"{count} of {marked_count(len(learnt), 'runs_trained')} runs end training {BELOW}."
 
 
 def _learnt(part: measures.Part, losses: pd.Series) -> pd.Series:

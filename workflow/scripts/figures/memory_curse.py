@@ -1,5 +1,7 @@
 """The curse of memory: a backward signal that never grows, and a parameter's gradient that does, as a recurrence remembers longer."""
 
+import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import LONGEST_TITLE, listed, marked, number, plain, signed
+from study.report.phrases import bracketed, interval_words
+from study.report.words import LONGEST_TITLE, itemized, listed, marked, number, plain, signed
 
 NOTHING = drawing.Nothing(
     "No run of this study with ρ below 1 recorded how far its last state moves with a weight.",
@@ -70,10 +73,10 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         return NOTHING.facts()
     title = _title(data)
     alt = (
-        "Three charts against one minus the spectral radius, smaller to the right: the growth rate of the backward signal, the size of the state, "
-        f"and the sensitivity of the state to a weight, measured and predicted. {title}"
+        "Three charts against one minus the spectral radius, smaller to the right. They show the growth rate of the backward signal, the size "
+        f"of the state, and the sensitivity of the state to a weight, measured and predicted. {title}"
     )
-    said = [*_power_sentences(data), _deviation(data)]
+    said = [_factors(data), *_power_sentences(data), _deviation(data)]
     claims = [*said, facets.left_out(data)]
     shown = [
         *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
@@ -127,6 +130,20 @@ def _gains(rows: pd.DataFrame) -> pd.Series:
     return (table.iloc[:, -1] - table.iloc[:, 0]).dropna()
 
 
+def _factors(data: pd.DataFrame) -> str:
+    """By what factor sensitivity grows from the smallest to the largest radius, kind by kind, with its interval over seeds."""
+    words = []
+    for panel, rows in _kinds(data):
+        average = statistics.mean(_gains(rows).to_numpy())
+        if not np.isfinite(average.low):
+            return ""
+        factor = statistics.Interval(*(10.0**end for end in average))
+        value = marked(number(factor.value, 2), "sensitivity_factor", factor.value, **_where(rows))
+        spread = interval_words(factor, partial(number, digits=2), "sensitivity_factor", **_where(rows))
+        words.append(f"{value} ({spread}){f' for {panel}' if _named(data) else ''}")
+    return f"The factor from the smallest to the largest ρ, in the geometric mean over networks: {itemized(words)}."
+
+
 def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
     """Of every seed the slope of a sensitivity's log10 against log10(1 − ρ), over the radii next to 1; nan of a seed that lacks one."""
     radii = np.sort(rows["spectral_radius"].unique())[-NEAREST:]
@@ -150,16 +167,19 @@ def _power_sentences(data: pd.DataFrame) -> list[str]:
 
 def _power(rows: pd.DataFrame) -> str:
     """Sensitivity as a power of 1 − ρ near 1, with its interval over seeds, and the law's."""
-    found, law = powers(rows, SENSITIVITY), powers(rows, PREDICTED[SENSITIVITY])
-    average = statistics.mean(found[np.isfinite(found)])
+    measured, law = powers(rows, SENSITIVITY), powers(rows, PREDICTED[SENSITIVITY])
+    average = statistics.mean(measured[np.isfinite(measured)])
     if not np.isfinite(average.value):
         return ""
     said = marked(number(average.value, 3), "sensitivity_power", average.value, **_where(rows))
-    interval = (
-        f" (95 % interval {number(average.low, 3)} to {number(average.high, 3)})" if np.isfinite(average.low) else ""
+    spread = interval_words(average, partial(number, digits=3), "sensitivity_power", **_where(rows))
+    by_law = float(law[np.isfinite(law)].mean()) if np.isfinite(law).any() else math.nan
+    theory = (
+        f", by the law {marked(number(by_law, 3), 'law_power', by_law, **_where(rows))}"
+        if math.isfinite(by_law)
+        else ""
     )
-    theory = f"; by the law to {number(float(law[np.isfinite(law)].mean()), 3)}" if np.isfinite(law).any() else ""
-    return f"Near ρ = 1 a weight's sensitivity goes as (1 − ρ) to the power {said}{interval}{theory}"
+    return f"Near ρ = 1 a weight's sensitivity goes as (1 − ρ) to the power {said}{bracketed(spread)}{theory}"
 
 
 def _deviation(data: pd.DataFrame) -> str:
@@ -170,9 +190,7 @@ def _deviation(data: pd.DataFrame) -> str:
     table = gaps.pivot_table(index="seed", columns="panel", values="gap", observed=True)
     average = statistics.mean(gaps.groupby("seed")["gap"].mean().to_numpy())
     said = f"Measured minus law is {marked(signed(average.value, 2), 'sensitivity_deviation', average.value)} decades on average"
-    said += (
-        f" (95 % interval {signed(average.low, 2)} to {signed(average.high, 2)})" if np.isfinite(average.low) else ""
-    )
+    said += bracketed(interval_words(average, partial(signed, digits=2), "sensitivity_deviation"))
     if len(table) < statistics.FEWEST_SEEDS:
         return f"{said}: too few seeds to tell whether they differ."
     p = statistics.familywise(table.to_numpy())

@@ -107,7 +107,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     )
     alt = (
         f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
-        "length to the right, colour for the decades by which the gradient changes from the last step back to the first: "
+        "length to the right. Colour is for the decades by which the gradient changes from the last step back to the first: "
         f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
     return drawing.facts(title, alt, [disagree, _predicted(cells), gone, facets.left_out(data)], shown)
@@ -125,15 +125,15 @@ def _cells(study: Study) -> pd.DataFrame:
     settings = []
     for _, rows in measures.by_setting(measures.starts(study.all_runs)):
         counts, T = measures.regime_counts(rows), rows["sequence_length"].iloc[0]
-        found = measures.median_decades(rows)
+        decades = measures.median_decades(rows)
         predicted = measures.predicted_decades(rows)
         settings.append(
             {
                 "T": int(T),
                 "stay": counts["stable"] == len(rows),
                 "agree": max(counts.values()) == len(rows),
-                "predicted": not (math.isnan(found) or math.isnan(predicted)),
-                "as predicted": regime_of(found) == regime_of(predicted),
+                "predicted": not (math.isnan(decades) or math.isnan(predicted)),
+                "as predicted": regime_of(decades) == regime_of(predicted),
             }
         )
     return pd.DataFrame(settings)

@@ -230,15 +230,15 @@ def bests(data: pd.DataFrame) -> dict[str, Best]:
     _, p = measures.judged([], differences)
     worse = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() > 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
     better = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() < 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
-    found = {}
+    best_by = {}
     for quality, wide in tables.items():
         first = str(wide.clip(-1e300, 1e300).mean().idxmin())
         others = [str(other) for other in wide.columns if other != first]
         enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
         level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
         behind = [other for other in others if other not in level]
-        found[quality] = Best(first, level, behind, min(enough))
-    return found
+        best_by[quality] = Best(first, level, behind, min(enough))
+    return best_by
 
 
 # ---- what is said
@@ -250,7 +250,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     best = bests(data)
     title = _title(best, data["remedy"].nunique())
     names = [QUALITIES[name].label for name in best]
-    alt = f"Dot plots of {listed(names)}, a row a remedy: {few(map(str, data['remedy'].cat.categories), 8)}. {plain(title)}"
+    alt = f"Dot plots of {listed(names)}. Each row is a remedy: {few(map(str, data['remedy'].cat.categories), 4)}. {plain(title)}"
     usual = data["usual"].iloc[0]
     said = [_claim(data, name, each) for name, each in best.items()]
     claims = [f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip

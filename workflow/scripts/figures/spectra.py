@@ -140,7 +140,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown += ["exponent alone"] if (data["what"] == "exponent alone").any() else []
     shown += ["scale"] if data["panel"].nunique() > 1 else []
     shown += ["cut"] if np.isneginf(data["y"]).any() else []
-    beside = "; beside it, the singular values of one network over more and more steps" if "fan" in shown else ""
+    beside = ". Beside it stand the singular values of one network over more and more steps" if "fan" in shown else ""
     alt = f"Line charts of the Lyapunov exponents of each direction{facets.alt_list(data['panel'].cat.categories)}{beside}. {title}"
     claims = [
         _intervals(survivors),
@@ -201,10 +201,10 @@ def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
     runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length",)]
     size = int(sizes.iloc[0]) if sizes.nunique() == 1 else 0
-    found = [
+    kinds = [
         _Survivor(chosen, rows, size, int(runs["spectra_lag"].max())) for chosen, rows in measures.grouped(runs, axes)
     ]
-    return sorted((each for each in found if each.seeds), key=lambda each: each.mean.value)
+    return sorted((each for each in kinds if each.seeds), key=lambda each: each.mean.value)
 
 
 def _title(survivors: list[_Survivor]) -> str:
@@ -226,9 +226,9 @@ def _intervals(survivors: list[_Survivor]) -> str:
     if not any(np.isfinite(each.mean.low) for each in survivors):
         return "With one network a setting, there is no interval."
     chosen = facets.spread(survivors, 6)
-    some = " Some of them:" if len(chosen) < len(survivors) else ""
+    some = ", in some of the settings" if len(chosen) < len(survivors) else ""
     said = itemized(f"{each.count}{each.interval}{f' for {each.name}' if each.name else ''}" for each in chosen)
-    return f"The directions that survive, mean over networks, with the interval of the mean.{some} {said}."
+    return f"Directions that survive, in the mean over networks{some}: {said}."
 
 
 def _largest(study: Study) -> str:
@@ -293,23 +293,34 @@ def _on_the_way(data: pd.DataFrame) -> str:
     )
 
 
-def _steps(count: float, kind: str) -> str:
-    return marked(number(count), kind, count) + (" step" if count == 1 else " steps")
+def _steps(count: float, kind: str, **where: Any) -> str:
+    return marked(number(count), kind, count, **where) + (" step" if count == 1 else " steps")
 
 
 def _normality(study: Study) -> str:
-    """How far the recurrent matrices are from normal, and what their powers do before ρ rules them; a matrix counts once, whatever its scale."""
+    """How far the recurrent matrices are from normal, and what their powers do before ρ rules them: a median for every initialiser.
+
+    A matrix counts once, whatever its scale. A median over several initialisers would lie between them, where no matrix is.
+    """
     runs = _measured(study).dropna(subset=["henrici", "peak_growth", "peak_growth_lag"])
     matrices = runs.drop_duplicates(measures.NETWORK)
     if matrices.empty:
         return ""
-    henrici, peak, lag = (float(matrices[name].median()) for name in ("henrici", "peak_growth", "peak_growth_lag"))
-    share = marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici)
-    departure = f"Henrici's departure from a normal matrix is {share} of a recurrent matrix's norm, in the median."
-    if peak < 1.0 + SAME_RATE:
+    several = matrices["initializer"].nunique() > 1
+    departures, powers = [], []
+    for chosen, rows in measures.grouped(matrices, ["initializer"] if several else []):
+        henrici, peak, lag = (float(rows[name].median()) for name in ("henrici", "peak_growth", "peak_growth_lag"))
+        of = f" for {chosen['initializer']}" if several else ""
+        departures.append(marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici, **chosen) + of)
+        if peak >= 1.0 + SAME_RATE:
+            times = marked(number(peak, 2), "peak_growth", peak, **chosen)
+            powers.append(f"{times} times after {_steps(lag, 'peak_growth_lag', **chosen)}{of}")
+    departure = (
+        f"Henrici's departure from a normal matrix, in parts of its norm and in the median: {itemized(departures)}."
+    )
+    if not powers:
         return f"{departure} So the powers of these matrices grow as their ρ says, from the first one on."
-    said = f"{marked(number(peak, 2), 'peak_growth', peak)} times more than ρ alone would, after {_steps(lag, 'peak_growth_lag')}"
-    return f"{departure} In the median, powers of these matrices stretch up to {said}."
+    return f"{departure} Powers of these matrices stretch more than ρ alone would: {itemized(powers)}."
 
 
 # ---- drawing

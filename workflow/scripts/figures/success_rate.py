@@ -1,7 +1,7 @@
 """How many runs succeed, by the length of the sequences, and how many updates that takes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,23 @@ from matplotlib.ticker import PercentFormatter
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.phrases import effect_words, interval_words, over_settings, too_few
-from study.report.words import capital, few, in_order, listed, marked, marked_count, named, number, percent, plain
+from study.report.phrases import effect_words, interval_words, key_of, over_settings, too_few, where_of
+from study.report.words import (
+    capital,
+    few,
+    in_order,
+    listed,
+    marked,
+    marked_count,
+    named,
+    number,
+    ordered,
+    percent,
+    plain,
+    signed,
+    spelled,
+    uncapital,
+)
 from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
@@ -23,6 +38,8 @@ NOTHING = drawing.Nothing(
 )
 RULES = ("clipping", "omega")  # what is done to the gradient makes a line, together with what the study asks about
 MOST_PANELS = 9
+ALL_RUNS = "all runs"  # the line of a study whose lines nothing tells apart
+MOST_COUNTS = 3  # lines that a headline counts one by one
 # Published: with these settings, so many of so many runs succeeded at these lengths, within ``updates``.
 PASCANU = "Pascanu, Mikolov & Bengio 2013"
 PUBLISHED: tuple[dict[str, Any], ...] = (
@@ -46,11 +63,12 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     if data.empty or data["success"].isna().all():
         return pd.DataFrame()
     data = data[data["success"].notna()].assign(line=lambda runs: _lines(tables.study, runs))
-    rows = [_row(rows) for _, rows in data.groupby(["panel", "line", "sequence_length"], observed=True, sort=True)]
-    found = pd.DataFrame(rows)
+    groups = data.groupby(["panel", "line", "sequence_length"], observed=True, sort=True)
+    rows = [_row(rows, tables.study.trained_parts[rows["part"].iloc[0]]) for _, rows in groups]
+    placed = pd.DataFrame(rows)
     for name in ("panel", "line"):
-        found[name] = pd.Categorical(found[name], data[name].cat.categories, ordered=True).remove_unused_categories()
-    return found.assign(left_out=data["left_out"].iloc[0]).sort_values(
+        placed[name] = pd.Categorical(placed[name], data[name].cat.categories, ordered=True).remove_unused_categories()
+    return placed.assign(left_out=data["left_out"].iloc[0]).sort_values(
         ["panel", "line", "sequence_length"], ignore_index=True
     )
 
@@ -68,13 +86,21 @@ def line_axes(part: measures.Part) -> list[str]:
 
 def _lines(study: Study, runs: pd.DataFrame) -> pd.Categorical:
     """Every run's line: in words, in the order of its settings."""
+    settings = _line_settings(study, runs)
+    if len(settings) == 1:
+        return pd.Categorical([ALL_RUNS] * len(runs), [ALL_RUNS], ordered=True)
+    axes = list(settings[0])
+    words = [_named(each) for each in settings]
+    by_key = {tuple(each.values()): word for each, word in zip(settings, words, strict=True)}
+    keys = (tuple(map(key_of, row)) for row in runs[axes].itertuples(index=False, name=None))
+    return pd.Categorical([by_key[key] for key in keys], words, ordered=True)
+
+
+def _line_settings(study: Study, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """What tells the lines of these runs apart, line by line; of one line, nothing."""
     axes = list(dict.fromkeys(axis for part in study.trained_parts for axis in line_axes(part)))
-    if not axes:
-        return pd.Categorical(["all runs"] * len(runs), ["all runs"], ordered=True)
-    order = in_order(runs[axes].drop_duplicates(), axes)
-    words = [_named(row) for row in order.to_dict("records")]
-    by_key = dict(zip(map(_key, order.itertuples(index=False)), words, strict=True))
-    return pd.Categorical([by_key[_key(row)] for row in runs[axes].itertuples(index=False)], words, ordered=True)
+    order = in_order(runs[axes].drop_duplicates(), axes) if axes else pd.DataFrame(index=[0])
+    return [{str(axis): key_of(value) for axis, value in row.items()} for row in order.to_dict("records")]
 
 
 def _named(settings: dict[str, Any]) -> str:
@@ -82,22 +108,19 @@ def _named(settings: dict[str, Any]) -> str:
     return listed([named(axis, value) for axis, value in settings.items() if (axis, value) != ("omega", 0.0)])
 
 
-def _key(values: Any) -> tuple[Any, ...]:
-    return tuple(None if pd.isna(value) else value for value in values)
-
-
-def _row(runs: pd.DataFrame) -> dict[str, Any]:
-    """What the runs of one length of a line say, a seed being what is independent."""
+def _row(runs: pd.DataFrame, part: measures.Part) -> dict[str, Any]:
+    """What the runs of one length of a line say, a seed being what is independent; ``where`` is their address."""
     success, first = runs["success"].astype(float), runs.iloc[0]
     seeds = int(runs["seed"].nunique())
     rate = statistics.proportion(float(success.mean()), seeds)
     took = statistics.median(runs.loc[runs["success"].astype(bool), "updates_to_success"].to_numpy(dtype=float))
     published = next((each for each in PUBLISHED if _is_of(first, each)), None)
+    where = where_of(part, {axis: key_of(first[axis]) for axis in part.axes})
     return {
         "panel": first["panel"], "line": first["line"], "part": int(first["part"]), "sequence_length": int(first["sequence_length"]),
         "runs": len(runs), "succeeded": int(success.sum()), "seeds": seeds, "rate": rate.value, "low": rate.low, "high": rate.high,
         "median": took.value, "median_low": took.low, "median_high": took.high, "budget": int(runs["updates"].max()),
-        "below": float(first["success_below"]), "task": str(first["task"]),
+        "below": float(first["success_below"]), "task": str(first["task"]), "where": where,
         "published": math.nan if published is None else published["succeeded"] / published["runs"],
     }  # fmt: skip
 
@@ -118,15 +141,15 @@ def _is_of(run: pd.Series, published: dict[str, Any]) -> bool:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    text = _headline(data)
+    text = _headline(study)
     names = facets.alt_list(data["panel"].cat.categories)
-    alt = f"Line charts of the share of runs that succeed, and of the median number of updates to success, against T{names}. {text}"
-    said, verdicts = _by_panel(data), _verdicts(study)
+    alt = f"Line charts of the share of runs that succeed against T{names}. Below, the median number of updates to success. {text}"
+    said, verdicts = _by_line(data), _verdicts(study)
     claims = [
         _what_counts(data),
         *said,
         *verdicts,
-        _published(data),
+        *_published(data),
         facets.not_drawn(str(data["left_out"].iloc[0])),
     ]
     shown = [
@@ -137,67 +160,117 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     return drawing.facts(text, alt, claims, shown, answer=[*said, *verdicts])
 
 
-def _headline(data: pd.DataFrame) -> str:
-    """20 of 30 runs succeed with norm:1.0, 5 of 30 with no clipping."""
-    counts = [
-        f"{_count(rows, line=str(line))} with {line}" if line != "all runs" else _count(rows)
-        for line, rows in data.groupby("line", observed=True)
-    ]
-    if len(counts) > 4:
-        counts = [_count(data)]
-    first, *more = counts
-    text = f"{first.replace(' with ', ' runs succeed with ', 1) if ' with ' in first else f'{first} runs succeed'}"
-    return f"{listed([text, *more])}."
+def _headline(study: Study) -> str:
+    """20 of 30 runs succeed with norm:1.0 and 5 of 30 with no clipping; of many lines, which has most and which has fewest."""
+    every = pd.concat([part.runs for part in study.trained_parts])
+    asked = every[every["success"].notna()].drop_duplicates("run_key")
+    settings = _line_settings(study, asked)
+    if len(settings) == 1:
+        return f"{_count_of(asked, {})} runs succeed."
+    rows = {_named(each): (measures.where(asked, **each), each) for each in settings}
+    counts = {line: _count_of(*own) for line, own in rows.items()}
+    if len(rows) <= MOST_COUNTS:
+        first, *others = counts
+        return f"{listed([f'{counts[first]} runs succeed with {first}', *(f'{counts[line]} with {line}' for line in others)])}."
+    shares = {line: float(own["success"].astype(float).mean()) for line, (own, _) in rows.items()}
+    most, fewest = (
+        [line for line in rows if shares[line] == end] for end in (max(shares.values()), min(shares.values()))
+    )
+    total = f"{_count_of(asked, {})} runs succeed"
+    if most == fewest:
+        return f"{total}{', as many with every line' if shares[most[0]] else ''}."
+    return f"{total}: most with {few(most, 2)} ({counts[most[0]]}), fewest with {few(fewest, 2)} ({counts[fewest[0]]})."
 
 
-def _count(rows: pd.DataFrame, **where: Any) -> str:
-    succeeded, runs = int(rows["succeeded"].sum()), int(rows["runs"].sum())
+def _count_of(runs: pd.DataFrame, where: dict[str, Any]) -> str:
+    return _counted(int(runs["success"].astype(bool).sum()), len(runs), where)
+
+
+def _counted(succeeded: int, runs: int, where: dict[str, Any]) -> str:
     return f"{marked_count(succeeded, 'succeeded', **where)} of {marked_count(runs, 'runs_to_succeed', **where)}"
 
 
 def _what_counts(data: pd.DataFrame) -> str:
     """What success is, and how long a run may take for it."""
-    below, budgets = data["below"].unique(), sorted(data["budget"].unique())
-    share = listed([f"{number(100 * each, 3)} %" for each in sorted(below)], "or")
-    updates = listed(
-        [marked(f"{budget:,}".replace(",", " "), "setting", budget, axis="updates") for budget in budgets], "or"
+    below, budgets = sorted(data["below"].unique()), sorted(data["budget"].unique())
+    share = listed(
+        [marked(f"{number(100 * each, 3)} %", "setting", each, axis="success_below") for each in below], "or"
     )
+    updates = listed([marked(_spaced(budget), "setting", budget, axis="updates") for budget in budgets], "or")
     return (
         f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, within {updates} updates."
     )
 
 
-def _by_panel(data: pd.DataFrame) -> list[str]:
-    """Up to which length any run of a line succeeds, and how many do there, with Wilson's interval."""
-    said = []
-    for panel, rows in data.groupby("panel", observed=True):
-        phrases = []
-        for line, at in rows.groupby("line", observed=True):
-            with_line = "" if line == "all runs" else f"with {line} "
-            some = at[at["succeeded"] > 0]
-            if some.empty:
-                phrases.append(f"{with_line}no run succeeds")
-                continue
-            last = some.loc[some["sequence_length"].idxmax()]
-            where = {"panel": str(panel), "line": str(line), "sequence_length": int(last["sequence_length"])}
-            interval = statistics.Interval(last["rate"], last["low"], last["high"])
-            phrases.append(
-                f"{with_line}runs succeed up to T = {marked_count(last['sequence_length'], 'setting', axis='sequence_length')}"
-                f" ({_count(last.to_frame().T, **where)}, {interval_words(interval, percent, 'success_rate', **where)})"
-            )
-        name = f"for {panel}, " if data["panel"].nunique() > 1 else ""
-        said.append(capital(f"{name}{'; '.join(phrases)}."))
+def _spaced(count: int) -> str:
+    """5 000 000."""
+    return f"{count:,}".replace(",", " ")
+
+
+def _by_line(data: pd.DataFrame) -> list[str]:
+    """Of every line, the longest T at which a run of it succeeds, panel by panel, and how many do there, with Wilson's interval."""
+    said, never = [], []
+    for line, rows in data.groupby("line", observed=True):
+        start = "" if line == ALL_RUNS else f"with {line}, "
+        if not rows["succeeded"].any():
+            never.append(str(line))
+            continue
+        panels = [(str(panel), own) for panel, own in rows.groupby("panel", observed=True)]
+        without = [panel for panel, own in panels if not own["succeeded"].any()]
+        reached = [
+            _reached(panel if len(panels) > 1 else "", own, data) for panel, own in panels if panel not in without
+        ]
+        several = data["sequence_length"].nunique() > 1
+        items = _by_length(reached) if several else [text for _, text in reached]
+        none = f" No run succeeds for {few(without, 4)}." if without else ""
+        if len(items) == 1:
+            what = f"the longest T at which a run succeeds is {items[0]}" if several else items[0]
+        else:
+            what = f"{'a run succeeds up to this T' if several else 'so many runs succeed'}: {'; '.join(_some(items))}"
+        said.append(capital(f"{start}{what}.") + none)
+    if never:
+        said.append(capital(f"{'' if never == [ALL_RUNS] else f'with {few(never, 4)}, '}no run succeeds."))
     return said
 
 
+def _reached(panel: str, rows: pd.DataFrame, data: pd.DataFrame) -> tuple[str, str]:
+    """The longest T at which a run succeeds, where there are several, and how many runs do there, with the panel's name if it needs one."""
+    some = rows[rows["succeeded"] > 0]
+    last = some.loc[some["sequence_length"].idxmax()]
+    count = _counted(last["succeeded"], last["runs"], last["where"])
+    spread = interval_words(
+        statistics.Interval(last["rate"], last["low"], last["high"]), percent, "success_rate", **last["where"]
+    )
+    of_panel = f" for {panel}" if panel else ""
+    if data["sequence_length"].nunique() == 1:
+        return "", f"{count}{of_panel or ' runs succeed'} ({spread})"
+    return marked_count(last["sequence_length"], "setting", axis="sequence_length"), f"{of_panel} ({count}, {spread})"
+
+
+def _some(items: list[str]) -> list[str]:
+    """All of them, or the first four and how many more."""
+    return items if len(items) <= 5 else [*items[:4], f"{spelled(len(items) - 4)} more"]
+
+
+def _by_length(reached: list[tuple[str, str]]) -> list[str]:
+    """50 for a (…) and b (…): panels of one length together, the longest first."""
+    lengths = sorted({plain(length) for length, _ in reached}, key=lambda length: -int(length))
+    words = []
+    for length in lengths:
+        own = [(marked_length, text) for marked_length, text in reached if plain(marked_length) == length]
+        texts = [text if i == 0 else text.removeprefix(" for ") for i, (_, text) in enumerate(own)]
+        words.append(f"{own[0][0]}{few(texts, 4)}")
+    return words
+
+
 def _verdicts(study: Study) -> list[str]:
-    """Whether the lines differ, part by part, judged with all comparisons of the study."""
+    """Whether the lines differ, part by part and axis by axis, judged with all comparisons of the study."""
     texts: dict[str, tuple[str, list[str]]] = {}  # by the text without addresses: the text, and the parts that it is of
     for part in study.trained_parts:
-        if part.column is not None and part.column != "sequence_length":
-            for text in _verdict(part.column, part, study.of(part, part.column, "success", pooled=True)):
+        for axis in line_axes(part):
+            for text in _verdict(axis, part, study.of(part, axis, "success", pooled=True)):
                 texts.setdefault(plain(text), (text, []))[1].append(facets.part_name(part, study.trained_parts))
-    return [f"{text}{f' ({listed(names)})' if any(names) else ''}." for text, names in texts.values()]
+    return [capital(f"{f'for {listed(names)}, ' if any(names) else ''}{text}.") for text, names in texts.values()]
 
 
 def _verdict(axis: str, part: measures.Part, compared: list[measures.Comparison]) -> list[str]:
@@ -207,30 +280,38 @@ def _verdict(axis: str, part: measures.Part, compared: list[measures.Comparison]
         sign = 1.0 if each.better == "a" else -1.0
         better, worse = (each.a, each.b) if sign > 0 else (each.b, each.a)
         by = f"by {effect_words(each, sign)}{over_settings(each)}"
-        clear.append(f"{named(axis, better)} succeeds more often than {named(axis, worse)}: {by}")
+        clear.append(f"more runs succeed with {named(axis, better)} than with {named(axis, worse)}: {by}")
     if clear or not compared:
         return clear[:3]
+    values = few([named(axis, value) for value in ordered(axis, part.runs[axis])], 4)
     if all(each.verdict == "few" for each in compared):
-        return [f"{too_few(compared[0])} which succeeds more often"]
-    values = few(dict.fromkeys(named(axis, value) for value in part.columns), 4)
-    return [f"Between {values} there is no clear difference in how often they succeed"]
+        return [f"{uncapital(too_few(compared[0]))} which of {values} succeeds more often"]
+    return [f"there is no clear difference in how often runs succeed with {values}"]
 
 
-def _published(data: pd.DataFrame) -> str:
-    """What others found with the same settings, and within how many updates."""
+def _published(data: pd.DataFrame) -> list[str]:
+    """What others found with the same settings, within how many updates; ours minus theirs."""
     rows = data[data["published"].notna()]
     if rows.empty:
-        return ""
+        return []
     known = PUBLISHED[0]
-    lengths = listed([str(T) for T in sorted(rows["sequence_length"].unique())])
-    budget = int(rows["budget"].max())
-    ours = f"{_count(rows)} of ours do, within {budget:,} updates".replace(",", " ")
-    return (
-        f"Published ({known['source']}): {known['succeeded']} of {known['runs']} runs with {rows['line'].iloc[0]} succeed at T = {lengths}, "
-        f"within {known['updates']:,} updates; {ours}.".replace(
-            f"{known['updates']:,}", f"{known['updates']:,}".replace(",", " ")
-        )
+    lengths = listed(
+        [marked_count(T, "setting", axis="sequence_length") for T in sorted(rows["sequence_length"].unique())]
     )
+    where = {**rows["where"].iloc[0], "sequence_length": sorted(map(int, rows["sequence_length"].unique()))}
+    theirs = " of ".join(marked_count(known[name], f"published_{name}") for name in ("succeeded", "runs"))
+    within = marked(_spaced(known["updates"]), "published_updates", known["updates"])
+    budget = int(rows["budget"].max())
+    ours = statistics.proportion(rows["succeeded"].sum() / rows["runs"].sum(), int(rows["seeds"].min()))
+    apart = statistics.apart(ours, statistics.proportion(known["succeeded"] / known["runs"], known["runs"]))
+    write: Callable[[float], str] = lambda share: signed(round(100 * share), 3)  # noqa: E731
+    spread = interval_words(apart, write, "published_difference", **where)
+    return [
+        f"Published ({known['source']}): {theirs} runs with {rows['line'].iloc[0]} succeed at T = {lengths}, within {within} updates.",
+        f"Of ours, {_counted(int(rows['succeeded'].sum()), int(rows['runs'].sum()), where)} succeed within "
+        f"{marked(_spaced(budget), 'setting', budget, axis='updates')} updates, a difference of "
+        f"{marked(write(apart.value), 'published_difference', apart.value, **where)} points ({spread}).",
+    ]
 
 
 # ---- how it is drawn

@@ -125,7 +125,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     alt = (
         f"Dot plots of {listed(LABELS[m] for m in data['metric'].unique())}, a dot a trained run"
         + (f", by {asked}" if asked else "")
-        + f"; panels: {few(map(str, data['panel'].cat.categories), 12)}. {plain(text)}"
+        + f". {facets.alt_panels(data['panel'].cat.categories)} {plain(text)}"
     )
     claims = [*_baselines(trained_parts), _crosses(trained_parts)]
     claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data)]

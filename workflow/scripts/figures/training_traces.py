@@ -21,7 +21,6 @@ from study.report.findings import Study
 from study.report.sentences.training_change import DOUBLE, change_headline, changes_by_value, split_axis
 from study.report.training_gradients import first_step_ends, recorded_updates, relative_norms
 from study.report.words import (
-    few,
     marked,
     marked_count,
     name_of,
@@ -184,8 +183,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     text = change_headline(runs, axis)
     panels = list(data["panel"].cat.categories)
     alt = (
-        f"Line charts of the decimal logarithm of the gradient's norm at every step, relative to the last step's, against steps back; "
-        f"one line before training, one {_between(data)}, one at the last update; panels: {few(map(str, panels), 12)}. {plain(text)}"
+        f"Line charts of the decimal logarithm of the gradient's norm at every step, relative to the last step's, against steps back. "
+        f"One line is before training, one {_between(data)}, one at the last update. {facets.alt_panels(panels)} {plain(text)}"
     )
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
     claims = [

@@ -62,12 +62,12 @@ def _contributions(tables: reader.Tables, runs: pd.DataFrame, T: int) -> np.ndar
     """⟨G_t, G⟩ / Σ_s |⟨G_s, G⟩| before training by lag, (runs, T)."""
     keys = runs["run_key"].tolist()
     row = pd.Series(np.arange(len(keys)), index=keys)
-    found = np.full((2, len(keys), T), np.nan)
+    parts = np.full((2, len(keys), T), np.nan)
     names = ["log10_weight_grad_norm", "weight_grad_cosine"]
     wanted = (pc.field("update") == 0) & pc.field("run_key").isin(pa.array(keys, pa.string()))
     for piece in tables.pieces("traces", ["run_key", "lag", *names], wanted):
-        found[:, row[piece["run_key"]].to_numpy(), piece["lag"].to_numpy()] = piece[names].to_numpy(dtype=float).T
-    along = np.array([along_the_sum(norm, cosine) for norm, cosine in zip(*found, strict=True)])
+        parts[:, row[piece["run_key"]].to_numpy(), piece["lag"].to_numpy()] = piece[names].to_numpy(dtype=float).T
+    along = np.array([along_the_sum(norm, cosine) for norm, cosine in zip(*parts, strict=True)])
     return np.asarray(along / np.abs(along).sum(axis=1, keepdims=True))
 
 
@@ -83,8 +83,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = _title([kind for kind in kinds_told if kind.length in drawn] or kinds_told, whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
-        f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights, upwards with it and downwards "
-        f"against it, in percent of all contributions. {title}"
+        f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights. "
+        f"Bars are in percent of all contributions, upwards with the gradient and downwards against it. {title}"
     )
     shown = [
         *(["bins"] if (data["last"] > data["first"]).any() else []),

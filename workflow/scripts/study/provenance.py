@@ -51,13 +51,13 @@ def script_digest(*names: str) -> str:
     modules = {name: _module(name) for name in names}
     if missing := [name for name, file in modules.items() if file is None]:
         raise ValueError(f"there is no module {', '.join(missing)} in workflow/scripts")
-    found = {file for file in modules.values() if file is not None}
-    open_files = list(found)
+    files = {file for file in modules.values() if file is not None}
+    open_files = list(files)
     while open_files:
-        new = _imported(open_files.pop()) - found
-        found |= new
+        new = _imported(open_files.pop()) - files
+        files |= new
         open_files += new
-    return digest(found)
+    return digest(files)
 
 
 @cache

@@ -32,19 +32,21 @@ TOGETHER = 20.0  # predicted seconds of one job, about
 
 def sampled_settings(config: Mapping[str, Any]) -> list[Settings]:
     """Every setting with a dynamic theory, sweep by sweep, with ``sweep`` and ``seeds``; none if there are more than ``MOST``."""
-    found: list[Settings] = []
+    settings: list[Settings] = []
     defaults = axis_defaults()
     for sweep, described in config["sweeps"].items():
+        if 1 not in as_list(described["grid"].get("layers", 1)):  # the states of a layer below are no white inputs
+            continue
         values = [as_list(described["grid"].get(axis, defaults[axis])) for axis in SETTING]
         for point in itertools.product(*values):
             setting = dict(zip(SETTING, point, strict=True))
             if setting["weight_scale"] is not None:
                 setting["spectral_radius"] = None  # as in the run
             if has_theory(setting):
-                found.append({"sweep": sweep, "seeds": described["seeds"], **setting})
-                if len(found) > MOST:
+                settings.append({"sweep": sweep, "seeds": described["seeds"], **setting})
+                if len(settings) > MOST:
                     return []
-    return found
+    return settings
 
 
 def has_theory(setting: Mapping[str, Any]) -> bool:

@@ -6,12 +6,12 @@ A cell of the user's own becomes its variants, where its options are swept.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 from rnn_core.experiment import Request
+from rnn_core.scalars import is_number
 from study.config.mistakes import Problem
 from study.own_cells.described import expanded
 from study.plan import as_list
@@ -97,8 +97,8 @@ def cliff_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _range_mistake(given: Mapping[str, Any]) -> str:
     """What is wrong with one range; empty if nothing is."""
-    if not all(math.isfinite(value) for value in given.values()):
-        return "from, to and step must be finite"
+    if not all(is_number(value) for value in given.values()):
+        return "from, to and step must be finite, and no larger than floating-point numbers are"
     start, stop, step = _ends_and_step(given)
     if stop < start:
         return f"to: {given['to']} is below from: {given['from']}; give the smaller value first"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_core.cells import CELLS
-from rnn_core.experiment import RANGES, axes
+from rnn_core.experiment import ONE_RECURRENCE, RANGES, axes
 from rnn_core.initializers import OF_OWN_SIZE, SMALLEST_SIZE
-from rnn_core.regularizers import COVERED, ONLY
+from rnn_core.regularizers import COVERED, ONE_LAYER, ONLY
 from rnn_core.tasks import GENERATED, PACKAGED, GeneratedTask
 from rnn_core.tasks.sequences import DIGIT_STEPS, DIGITS_TO_TRAIN_ON
 from study.config.mistakes import Problem, hint
@@ -59,6 +59,7 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _initializers(path, grid, values)
         yield from _correlated(path, grid, values)
         yield from _omega(path, values)
+        yield from _layers(path, values, config)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
         yield from _sizes(path, values)
@@ -94,11 +95,11 @@ def _tasks(
 def _generated(path: KeyPath, task: str, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
     """What the task decides itself, how short a sequence may be, and whether its answers are right or wrong."""
     kind = GENERATED[task]
-    found: dict[str, str] = {}
+    mistakes: dict[str, str] = {}
     points = itertools.product(*(values[axis] for axis in ("sequence_length", "input_size", "loss_at")))
     for length, size, loss_at in points:
-        found |= kind.mistakes(length, size or kind.default_input_size, loss_at or kind.default_loss_at)
-    for axis, mistake in found.items():
+        mistakes |= kind.mistakes(length, size or kind.default_input_size, loss_at or kind.default_loss_at)
+    for axis, mistake in mistakes.items():
         yield (*path, axis), f"{mistake.removeprefix(f'{axis}: ')} (task {task!r})"
     if not _counts_wrong(kind) and any(value is not None for value in values["success_below"]):
         counting = [name for name, each in GENERATED.items() if _counts_wrong(each)]
@@ -209,6 +210,18 @@ def _omega(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
     others = [cell for cell in values["cell"] if cell in CELLS and cell not in COVERED]
     if any(values["omega"]) and others:
         yield (*path, "omega"), f"{ONLY}; give {listed(others)} a sweep without it"
+
+
+def _layers(path: KeyPath, values: Mapping[str, list[Any]], config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a stack of layers has not. The engine would refuse it in the middle of the study."""
+    if max(layers or 1 for layers in values["layers"]) == 1:
+        return
+    if any(values["omega"]):
+        yield (*path, "omega"), f"{ONE_LAYER}; give layers a sweep without it"
+    if "spectra" in config:
+        yield (*path, "layers"), f"{ONE_RECURRENCE}; leave the key spectra out, or layers"
+    if config.get("memory_mb") is not None:
+        yield (*path, "layers"), "what goes from layer to layer is kept whole; leave the key memory_mb out, or layers"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:

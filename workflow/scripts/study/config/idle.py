@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_core.experiment import axes
+from rnn_core.tasks import GENERATED, PACKAGED
+from rnn_core.tasks.sequences import DIGITS_MISSED
 from study.own_cells.described import name_of, own_cells
 from study.plan import as_list
 from study.settings import axis_defaults, steps_of
-from study.tables.columns import ASKED_FOR
+from study.tables.columns import ASKED_FOR, has_several_layers
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
 # Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
@@ -36,6 +39,8 @@ def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
     for key in ASKED_FOR.values():
         if key in config["figures"] and key not in config:
             yield f"figures: {key} shows nothing without the key {key}"
+    if "depth_time" in config["figures"] and not has_several_layers(config):
+        yield "figures: depth_time shows nothing without a sweep with layers above 1"
 
 
 def longest_of(grid: Mapping[str, Any]) -> int:
@@ -70,12 +75,42 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
     if not updates:
         yield from _idle_without_training(where, grid)
         return
+    yield from _easy_success(where, grid)
     for every in grid.get("trace_every", []):
         if every > updates:
             yield f"{where}.trace_every: {every} is more than the {updates} updates; only the first and the last update are traced"
+    for every in grid.get("record_every", []):
+        if every > updates:
+            yield f"{where}.record_every: {every} is more than the {updates} updates; only the first and the last have a row"
     for every in grid.get("validate_every", []):
         if every is not None and every > updates:
             yield f"{where}.validate_every: {every} is more than the {updates} updates; the held-out sequences are looked at once, at the end"
+
+
+def _easy_success(where: str, grid: Mapping[str, list[Any]]) -> Iterator[str]:
+    """Success that asks for less than an answer without memory has."""
+    for task in grid.get("task", [axis_defaults()["task"]]):
+        for share in grid.get("success_below", []):
+            if share is not None and (wrong := missed_by_guessing(task)) < share:
+                yield easy_success(f"{where}.success_below", share, task, wrong)
+
+
+def easy_success(key: str, share: float, task: str, wrong: float) -> str:
+    """What is said of it."""
+    return (
+        f"{key}: {share:g} is easier than guessing; the best answer without memory is wrong for {wrong:.3g} of the sequences of "
+        f"{task!r}, so a run that learns nothing may succeed"
+    )
+
+
+def missed_by_guessing(task: str) -> float:
+    """The fraction of sequences that the best answer without memory gets wrong; nan of the user's own, which are not read here."""
+    if task in PACKAGED:
+        return DIGITS_MISSED
+    if task not in GENERATED:
+        return math.nan
+    kind = GENERATED[task]
+    return kind(0, kind.shortest, 1, kind.default_input_size, kind.default_loss_at).baseline_error
 
 
 def _idle_without_training(where: str, grid: Mapping[str, list[Any]]) -> Iterator[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from study.config.schema import schema
+from study.config.misplaced import belongs_under
+from study.config.rewritten import as_list_text, as_number, list_of_a_set
+from study.config.schema import FILLED, schema
 
 Problem = tuple[tuple[Any, ...], str]  # the path of the key, and what is wrong with it
 NAME_RULE = "use lower-case letters, digits, _ and -, at most 64 of them, and begin with a letter or digit"
 NOUNS = {"number": "a number", "integer": "a whole number", "boolean": "true or false", "string": "text", "object": "a mapping of keys", "array": "a list", "null": "null"}  # fmt: skip
+ALIKE = 0.85  # of a key and the slip for it, as difflib measures it
 COMPARED = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 # Other words for keys of a config, beside those for the settings of a run
@@ -23,6 +27,10 @@ KEY_ALIASES = {
     "path": "file", "x": "inputs", "features": "inputs", "y": "targets", "labels": "targets", "label": "targets", "id": "sequence",
     "models": "cells", "modules": "cells", "own_cells": "cells", "kwargs": "options", "arguments": "options", "module": "class",
     "tol": "tolerance", "atol": "tolerance", "rtol": "tolerance", "start": "from", "stop": "to", "end": "to", "by": "step",
+    "sep": "delimiter", "separator": "delimiter", "charset": "encoding", "timestamp": "time", "order_by": "time", "sort_by": "time",
+    "group": "sequence", "series": "sequence", "sequence_id": "sequence", "outputs": "targets", "output": "targets", "filename": "file",
+    "test_size": "held_out", "test_fraction": "held_out", "val_split": "held_out", "validation_split": "held_out", "holdout": "held_out",
+    "criterion": "loss", "loss_function": "loss", "num": "step", "count": "step", "replicates": "seeds", "repetitions": "seeds", "trials": "seeds",
 }  # fmt: skip
 
 
@@ -39,10 +47,32 @@ def hint(given: object, allowed: Iterable[object], key: str = "") -> str:
         key: the key whose value was given; empty if a key itself was given.
     """
     names = [str(name) for name in allowed if name is not None]
-    from rnn_core.choices import FIELD_ALIASES, nearest, nearest_value  # only where there is a mistake: it takes 0.2 s
+    from rnn_core.choices import nearest, nearest_value  # only where there is a mistake: it takes 0.2 s
 
-    meant = nearest_value(key, given, names) if key else nearest(given, names, {**FIELD_ALIASES, **KEY_ALIASES})
+    meant = nearest_value(key, given, names) if key else nearest(given, names, _aliases_of(names))
     return f"allowed: {', '.join(names)}" + (f". Did you mean {meant!r}?" if meant else "")
+
+
+def _aliases_of(names: Iterable[str]) -> dict[str, str]:
+    """Other words for keys. A word that may mean two keys means the one that is allowed here."""
+    from rnn_core.choices import FIELD_ALIASES
+
+    both = {**FIELD_ALIASES, **KEY_ALIASES}
+    return both | {alias: key for words in (FIELD_ALIASES, KEY_ALIASES) for alias, key in words.items() if key in names}
+
+
+def _unknown_key(key: Any, here: tuple[Any, ...], allowed: list[str]) -> str:
+    """What is wrong with a key that this mapping does not have: it belongs elsewhere, or is another word or a slip for one that is."""
+    from rnn_core.choices import FIELD_ALIASES, canonical
+
+    aliases, given = _aliases_of(allowed), canonical(key)
+    near = aliases.get(given) in allowed or get_close_matches(given, map(canonical, allowed), n=1, cutoff=ALIKE)
+    if not near:
+        for meant in (given, KEY_ALIASES.get(given), FIELD_ALIASES.get(given)):
+            if meant and (place := belongs_under(meant, here)) is not None:
+                known = "it belongs" if meant == key else f"did you mean {meant!r}? It belongs"
+                return f"no such key here; {known} {'at the' if place == 'top level' else 'under'} {place}"
+    return f"no such key; {hint(key, allowed)}"
 
 
 def _explain(error: ValidationError) -> Iterator[Problem]:
@@ -54,7 +84,7 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
         allowed = list(error.schema["properties"])
         for key in given:
             if key not in allowed:
-                yield (*path, key), f"no such key; {hint(key, allowed)}"
+                yield (*path, key), _unknown_key(key, path, allowed)
     elif "propertyNames" in (error.validator, getattr(error.parent, "validator", None)):
         yield path, f"{_short(given)} is not a usable name; {NAME_RULE}"
     elif error.validator == "required":
@@ -64,9 +94,10 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
     elif error.validator == "enum":
         yield path, _not_a_choice(given, wanted, _key_of(path))
     elif error.validator == "pattern":
-        yield path, _not_of_the_pattern(given, error.schema)
+        yield path, "is empty; write a sentence" if wanted == FILLED else _not_of_the_pattern(given, error.schema)
     elif error.validator == "type":
-        yield path, f"{_short(given)} is not allowed; {_of_another_type(given, error)}"
+        remedy = _how_many(path, given) or _of_another_type(given, error)
+        yield path, f"{_short(given)} is not allowed; {remedy}"
     elif error.validator in ("minItems", "minProperties"):
         yield path, "is empty; give at least one value"
     elif error.validator == "uniqueItems":
@@ -82,6 +113,9 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
 def _of_meant_branch(error: ValidationError) -> Iterator[Problem]:
     """The faults of a grid's entry as what it was meant to be: one value, a list of values, or a range."""
     branches, given = list(error.validator_value), error.instance
+    if written := list_of_a_set(given):
+        yield tuple(error.absolute_path), written
+        return
     kinds = [
         "list" if b.get("type") == "array" else "range" if b.get("type") == "object" else "value" for b in branches
     ]
@@ -100,6 +134,9 @@ def _key_of(path: tuple[Any, ...]) -> str:
 def _not_a_choice(given: object, allowed: list[Any], key: str) -> str:
     if isinstance(given, bool):
         return f"{given!r} is not known; YAML reads yes, no, on and off as true and false: put the word in quotes; {hint(given, allowed)}"
+    words = [word.strip() for word in given.split(",")] if isinstance(given, str) else []
+    if len(words) > 1 and all(word in allowed for word in words):
+        return f"{_short(given)} is one text; write a list: [{', '.join(words)}]"
     return f"{_short(given)} is not known; {hint(given, allowed, key)}"
 
 
@@ -122,7 +159,13 @@ def _of_another_type(given: object, error: ValidationError) -> str:
     if error.schema.get("x-names"):  # a clipping rule
         return f"{must}: {_as_rule(given, list(error.schema['x-names']))}"
     if isinstance(given, str) and {"number", "integer"} & set(types):
-        return f"{must}, and this is text ({_as_number(given)})"
+        return f"{must}, and this is text ({as_number(given)})"
+    if types == ["array"]:
+        return f"{must}: {as_list_text(given)}"
+    if isinstance(given, list) and types == ["object"]:
+        return f"{must}: write `key: value` lines, without a - before them"
+    if isinstance(given, list):
+        return f"{must}: {f'write {given[0]} alone' if len(given) == 1 else 'one value alone'}, without brackets"
     if isinstance(given, int | float | datetime.date) and not isinstance(given, bool) and "string" in types:
         return f'{must}: put it in quotes, "{given}"'
     if isinstance(given, bool) and "string" in types:
@@ -132,19 +175,11 @@ def _of_another_type(given: object, error: ValidationError) -> str:
     return must
 
 
-def _as_number(text: str) -> str:
-    try:
-        value = float(text)
-    except ValueError:
-        if "," in text:
-            return f"write a list, with decimal points: [{text.strip('[] ')}]"
-        number, gigabytes = text[: len(text.rstrip("GgIiBb "))], text.lower().rstrip("ib ").endswith("g")
-        if gigabytes and number.strip().replace(".", "", 1).isdigit():
-            return f"write it in MiB, without the unit: {float(number) * 1024:g}"
-        digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ% ")
-        return f"write the number alone: {digits}" if digits != text and digits.replace(".", "", 1).isdigit() else "a number is written in digits"  # fmt: skip
-    dotted = text if "." in text or "e" not in text.lower() else text.lower().replace("e", ".0e")
-    return f"no quotes; YAML reads 1e-3 as text, write {dotted if dotted != text else '1.0e-3' if 'e' in text.lower() else f'{value:g}'}"
+def _how_many(path: tuple[Any, ...], given: object) -> str:
+    """What to write where seeds are counted, and were listed."""
+    if path[-1:] == ("seeds",) and isinstance(given, list) and given:
+        return f"it must be a whole number, how many seeds there are: write {len(given)}"
+    return ""
 
 
 def _as_rule(given: object, rules: list[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 
 MOST_ENTRIES = 200_000  # of a config; an alias that repeats aliases makes millions out of a few lines
 CODE_KEYS = ("__use_yte__", "__definitions__", "__variables__")
-_REREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # whole numbers that YAML takes as octal, or as minutes and seconds
+_REREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # numbers that YAML takes as octal, or as minutes and seconds
 KeyPath = tuple[Hashable, ...]
 
 
@@ -97,13 +98,22 @@ def _text(file: str | Path, name: str) -> str:
     try:
         return Path(file).read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise ReadError(f"The config file {name} does not exist") from error
+        raise ReadError(f"The config file {name} does not exist{_meant_instead(Path(file))}") from error
     except UnicodeDecodeError as error:
         raise ReadError(
             f"{name} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8 in your editor, and try again"
         ) from error
     except OSError as error:
         raise ReadError(f"The config file {name} cannot be read: {error.strerror}") from error
+
+
+def _meant_instead(file: Path) -> str:
+    """What may have been meant by the name of a file that is not there."""
+    if not file.suffix:
+        return ". A target stands before --configfile, which takes every word behind it"
+    others = [entry.name for entry in file.parent.iterdir() if entry.is_file()] if file.parent.is_dir() else []
+    near = get_close_matches(file.name, others, n=1)
+    return f". Did you mean {near[0]!r}?" if near else ""
 
 
 def _line(node: yaml.Node) -> int:
@@ -142,7 +152,8 @@ def _require_plain(root: yaml.Node, name: str) -> None:
             for key, _ in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise ReadError(f"{name}, line {_line(key)}: a key must be a word, not a list or a mapping")
-        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and _REREAD.fullmatch(node.value):
+        number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
+        if number and _REREAD.fullmatch(node.value):
             raise ReadError(
                 f"{name}, line {_line(node)}: YAML reads {node.value} as {yaml.safe_load(node.value)}; write the number that you mean"
             )

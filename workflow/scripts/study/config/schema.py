@@ -19,6 +19,7 @@ from study import SCRIPTS
 
 # (?!\\n): "$" alone lets a line break at the end pass
 NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$(?!\\n)", "maxLength": 64}
+FILLED = "\\S"  # a pattern: more than blanks
 LARGEST = 2**31 - 1  # whole numbers become columns of 32 bits
 
 
@@ -243,8 +244,11 @@ def schema() -> dict[str, Any]:
     order = "Figures of the report, in order"
     keys = {
         "study": {**NAME, "description": "Name of the study and of its folder under results/"},
-        "title": _text("Headline of the report"),
-        "question": _text("The question that the study answers, shown at the top of the report"),
+        "title": {**_text("Headline of the report"), "pattern": FILLED},
+        "question": {
+            **_text("The question that the study answers, shown at the top of the report"),
+            "pattern": FILLED,
+        },
         "device": _choice(DEVICES, "Where runs are made: cpu (NumPy), cuda (torch), or auto (cuda if there is one)"),
         "memory_mb": {
             "type": "number",

@@ -25,8 +25,10 @@ from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
 from study import wide
 from study.cost.rates import RATES
+from study.files.cache import MOST_BYTES
 from study.plan import Block, Settings
 from study.settings import axis_defaults, described_axes, steps_of
+from study.tables.streams import ROWS_IN_GROUP
 
 GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 # Of a cell of the user's own nothing is known before it is run. It counts as one with four gates, a step of which takes as long as
@@ -44,11 +46,18 @@ OMEGA_PASSES = 1.6  # what Ω takes, in backward passes: measured at H = 50, B =
 MATRIX_COPIES = 4  # at least: as drawn, as rescaled, its eigenvalues' work space, its gradient
 MIB = 2.0**20
 TRACE = COLUMNS["traces"]
+# MiB that a job holds of the Snakemake that it is a fork of. Rates are measured in processes of their own.
+FORK_MB = 25
 ENTRY_BYTES = 2000  # of a kept run: what is no column
+# Of rows that wait the cache and its readers hold no more than this, in MiB: five copies of what it lets wait.
+MOST_WAITING_MB = 5 * MOST_BYTES / MIB
+GROUPED_ROW_BYTES = (
+    35  # a row of traces, on average over the groups in which a table is written: measured at 4 million rows
+)
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
-    "task", "cell", "activation", "hidden_size", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
+    "task", "cell", "activation", "hidden_size", "layers", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
     "record_every", "held_out_sequences", "validate_every", *SHARED,
 )  # fmt: skip
 
@@ -82,7 +91,10 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     work = block_work(block, traces=config.get("traces", ()))
     return Cost(
         seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config),
-        memory_mb=RATES["job_mb"] + _states_mb(block, config, RATES["states_copies"]) + _listed_mb(block),
+        memory_mb=RATES["job_mb"]
+        + FORK_MB
+        + _states_mb(block, config, RATES["states_copies"])
+        + _kept_mb(block, work["row"]),
         disk_mb=(
             work["kept"] * ENTRY_BYTES
             + work["row"] * (RATES["row_bytes"] + _asked_bytes(config.get("traces", ())))
@@ -128,7 +140,8 @@ def gates_of(cell: str) -> int:
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
     """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
     values, _ = _values(block)
-    matrices: float = max(map(gates_of, values["cell"])) * max(values["hidden_size"]) ** 2 * 8 / MIB
+    of_layers = max(values["layers"]) * max(values["hidden_size"]) ** 2
+    matrices: float = max(map(gates_of, values["cell"])) * of_layers * 8 / MIB
     return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 
 
@@ -141,13 +154,15 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
         alone = block_work(block, shared=False)
         total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
         memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
-    return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + memory, 0.0)
+    return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + FORK_MB + memory, 0.0)
 
 
 def sampling_cost(settings: Iterable[Settings]) -> Cost:
     """What the job ``sample_theory`` of these settings costs."""
     sampled = list(settings)
-    return Cost(RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + wide.MEMORY_MB, 0.0)
+    return Cost(
+        RATES["job_seconds"] + sum(map(wide.seconds_of, sampled)), RATES["job_mb"] + FORK_MB + wide.MEMORY_MB, 0.0
+    )
 
 
 def seconds(work: Work) -> float:
@@ -201,14 +216,16 @@ def _eigenvalues(block: Block) -> int:
     """
     values, given = _values(block)
     gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
-    # the first gates of all cells have the same matrices
-    draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
+    # the first gates of all cells have the same matrices, and so have the first layers of all stacks
+    draws, stacks = block.seeds * len(given.get("initializer", [None])) * max(gates), values["layers"]
     scales = given.get("weight_scale", [None])
-    # a spectral radius is measured first, and what has it is another matrix
-    matrices = draws * (1 + len(given.get("spectral_radius", [None])) if scales == [None] else len(scales))
+    # a spectral radius is measured first, in every layer; what has it is another matrix, which is looked at in the last
+    radii = len(given.get("spectral_radius", [None]))
+    matrices: int = draws * (max(stacks) + radii * len(stacks) if scales == [None] else len(scales) * len(stacks))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
-        apart = (*SHARED, "hidden_size", "cell")
-        matrices = 2 * sum(gates) * block.seeds * math.prod(len(v) for axis, v in given.items() if axis not in apart)
+        apart = (*SHARED, "hidden_size", "cell", "layers")
+        others = math.prod(len(v) for axis, v in given.items() if axis not in apart)
+        matrices = sum(gates) * sum(layers + 1 for layers in stacks) * block.seeds * others
     cubes: int = sum(H**3 for H in values["hidden_size"])
     return matrices * cubes
 
@@ -216,45 +233,54 @@ def _eigenvalues(block: Block) -> int:
 def _work(
     settings: Settings, lengths: list[int], clippings: list[str], shared: bool, traces: Collection[str] = ()
 ) -> Work:
-    """The work of one run for each length and clipping, if none ends early. If it is shared, one forward pass serves all of them."""
+    """The work of one run for each length and clipping, if none ends early. If it is shared, one forward pass serves all of them.
+
+    Every layer of a stack takes the same steps. Stacks share no forward pass.
+    """
     gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
+    layers = settings["layers"]
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
     passes = max(1, updates)
     traced = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
-    forward = max(lengths) if shared else steps * len(clippings) * passes
+    together = max(lengths) if layers == 1 else steps
+    forward = together if shared else steps * len(clippings) * passes
     held_out = steps * len(clippings) * _looks(settings)  # forward only, of more sequences
     held_out_sequences = settings["held_out_sequences"] or HELD_OUT_SEQUENCES
     parts = math.ceil(held_out_sequences / HELD_OUT_SEQUENCES)
     different = 1 if shared else len(clippings)  # to the gradient of an untrained network clipping makes no difference
     gradients, networks = steps * different, len(lengths) * different
-    backward = gradients * (passes + (settings["loss_at"] == "every"))
-    backward += PROBES * gradients * ("parameter_sensitivity" in traces)
+    of_last = gradients * (settings["loss_at"] == "every")  # backward passes of the last layer alone
+    of_last += PROBES * gradients * ("parameter_sensitivity" in traces)
+    backward = gradients * passes
     backward += steps * len(clippings) * passes * (settings["truncation"] is not None)
     backward += OMEGA_PASSES * steps * len(clippings) * passes * bool(settings["omega"])
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
+    inputs = D + (layers - 1) * H  # of all layers
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + held_out_sequences * held_out  # × steps
-    recorded = gradients * traced * width * B * scale
+    through_last = 2.0 * B * of_last
+    elements = width * scale * (layers * sequences + through_last)
+    recorded = layers * gradients * traced * width * B * scale
     work = {
-        "network": networks,
+        "network": layers * networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
-        f"{path}_step": (forward + parts * held_out + backward) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
-        f"{path}_flop": 2.0 * (H + D) * width * sequences * scale,
-        f"{path}_element": width * sequences * scale,
-        "curve": (width * sequences * scale + recorded) * (fast and settings["activation"] not in STRAIGHT),
+        f"{path}_step": (layers * (forward + parts * held_out + backward) + of_last) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
+        f"{path}_flop": 2.0 * width * scale * ((layers * H + inputs) * sequences + (H + (H if layers > 1 else D)) * through_last),
+        f"{path}_element": elements,
+        "curve": (elements + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
         "weight_step": gradients * traced * ("weight_gradient" in traces),
-        "weight_element": recorded * ("weight_gradient" in traces),
+        "weight_element": recorded / layers * ("weight_gradient" in traces),
         "weight_flop": 2.0 * gradients * traced * width * B * (2 * H + 2 * B) * ("weight_gradient" in traces),
         "entry": gradients * traced * H * B * ("entry_quantiles" in traces),
         "cubed": networks * H**3 * (gates == 1 and settings["activation"] != "identity"),  # at the operating point
-        "parameter": runs * updates * width * (H + D),
+        "parameter": runs * updates * width * (layers * H + inputs),
         "update": runs * passes,
         "kept": runs,
-        "row": steps * len(clippings) * traced,
+        "row": steps * len(clippings) * traced * (1 if layers == 1 else 1 + layers),  # and those of the table layers
     }  # fmt: skip
     return Counter({kind: count for kind, count in work.items() if count})
 
@@ -273,7 +299,7 @@ def _inputs_of(task: str) -> int:
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
     most: float = max(
-        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
+        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["layers"] * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)
@@ -286,6 +312,8 @@ def _sequences_at_once(settings: Settings) -> float:
     return max(float(settings["batch_size"]), parts / 2)
 
 
-def _listed_mb(block: Block) -> float:
-    """MiB that the list of the block's runs takes."""
-    return len(block) * RATES["run_bytes"] / MIB
+def _kept_mb(block: Block, rows: int) -> float:
+    """MiB that finished runs take until they are written: the runs themselves, rows that wait, and the rows of one group of the table."""
+    runs = len(block) * RATES["listed_bytes"] + min(len(block), ROWS_IN_GROUP) * RATES["run_bytes"]
+    waiting = min(rows * RATES["held_row_bytes"] / MIB, MOST_WAITING_MB)
+    return runs / MIB + waiting + rows * GROUPED_ROW_BYTES / MIB

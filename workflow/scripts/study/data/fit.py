@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from rnn_core.experiment import RANGES
+from rnn_core.losses import NO_LABEL, commonest_missed
+from study.config.idle import easy_success
 from study.counts import counted
 from study.data.messages import listed
 from study.plan import as_list
@@ -32,6 +34,7 @@ class Fit:
         yield from self._loss_at()
         yield from self._inputs()
         yield from self._classes()
+        yield from self._constant_targets()
         yield from self._range()
         yield from self._success()
 
@@ -42,6 +45,17 @@ class Fit:
             early = int((ends < length).sum())
             if early and length <= ends.max():
                 yield f"{self._key('sequence_length', length)} is more than {early:,} of {counted(len(ends), 'sequence')} of {self.task!r} have; these end earlier"
+
+        for share in self._values("success_below"):
+            if share is not None and self.data.classes is not None and (wrong := self._missed_by_guessing()) < share:
+                yield easy_success(f"{self.where}.success_below", share, self.task, wrong)
+
+    def _missed_by_guessing(self) -> float:
+        """The fraction of the held-out sequences that always naming the commonest class gets wrong."""
+        labels = self.data.targets
+        if self.data.mask is not None and labels.ndim == 2:
+            labels = np.where(self.data.mask, labels, NO_LABEL)
+        return commonest_missed(labels[self.data.held_out])
 
     def _values(self, axis: str) -> list[Any]:
         return as_list(self.grid.get(axis, self.defaults[axis]))
@@ -90,6 +104,18 @@ class Fit:
             yield (
                 f"{self.where}.task: {self.task!r} has one class alone, {self.data.classes[0]!r}, so there is nothing to train for; "
                 "give it another target, or leave updates out"
+            )
+
+    def _constant_targets(self) -> Iterator[str]:
+        if self.data.classes is not None or max(self._values("updates")) == 0:
+            return
+        every = self.data.loss_at == "every" and self.data.mask is not None
+        targets = self.data.targets[self.data.mask] if every else self.data.targets
+        targets = targets.reshape(-1, targets.shape[-1])
+        if (targets == targets[0]).all():
+            yield (
+                f"{self.where}.task: {self.task!r} has the same target everywhere, {', '.join(f'{value:g}' for value in targets[0])}, so there is nothing to "
+                "train for; give it another target, or leave updates out"
             )
 
     def _success(self) -> Iterator[str]:

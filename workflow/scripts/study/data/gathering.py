@@ -15,11 +15,15 @@ from study.data.cells import Cells, is_blank
 from study.data.messages import NO_HEADER, DataError, column_name, is_number, listed, nearest, quoted
 from study.data.names import Names, distinct, labels
 from study.data.numbers import finite, flags
-from study.data.order import Notes, Order, looks_like_time, order_of
+from study.data.order import Notes, Order, columns_of_order, order_of
 from study.data.table import Table
 from study.machine import memory_of_machine_mb
 
 MOST_CLASSES = 1000
+LEAST_CODE, FAR_OUT = (
+    99,
+    20,
+)  # a number that marks missing values is no smaller, and so many times as large as all others
 SHOWN_COLUMNS = 20  # that a sentence names
 FEW_CLASSES = 20  # up to here classes may be as many as the targets
 
@@ -59,6 +63,11 @@ def gather(name: str, described: Mapping[str, Any], root: Path, notes: Notes) ->
     _require_roles(name, described)
     table = reading.read(name, described, root, lambda names: _wanted(name, described, names))
     order = order_of(table, described, notes)
+    if order.lengths.max() == 1:
+        notes.warnings.append(
+            f"{table.where}: every sequence has one row, so there is nothing to remember; the file needs one row a time step, and "
+            "sequence: names the column that its rows share"
+        )
     carry = _carrying(table, described, order, notes)
     last = described["loss_at"] == "last"
     if last:  # the last of the rows that carry a target
@@ -125,7 +134,7 @@ def _wanted(name: str, described: Mapping[str, Any], names: list[str]) -> list[s
         raise DataError(f"{where}: no column {shown}; the file has {there}.{hint}")
     chosen = [column for _, column in roles if column is not None]
     if "time" not in described:
-        chosen += [column for column in names if looks_like_time(column)]
+        chosen += columns_of_order(names)
     return list(dict.fromkeys(chosen))
 
 
@@ -185,7 +194,23 @@ def _input(table: Table, column: str, order: Order, notes: Notes) -> np.ndarray:
         notes.warnings.append(f"{key}: input {column!r} reaches {np.abs(values).max():.3g}; units saturate. Standardise it (mean 0, standard deviation 1)")  # fmt: skip
     elif np.abs(values).max() < 1e-6:
         notes.warnings.append(f"{key}: input {column!r} stays below {np.abs(values).max():.3g}; the network hardly sees it. Standardise it (mean 0, standard deviation 1)")  # fmt: skip
+    notes.warnings += _codes_for_missing(f"{key}: input {column!r}", values)
     return np.asarray(values[order.rows])
+
+
+def _codes_for_missing(what: str, values: np.ndarray) -> list[str]:
+    """A warning if one whole number lies far from all others, again and again: -999 and its like mark missing values."""
+    farthest = values[np.abs(values).argmax()]
+    marked = values == farthest
+    others = np.abs(values[~marked])
+    if marked.sum() < 2 or farthest % 1 or not others.size or others.min() == others.max():
+        return []
+    if abs(farthest) < LEAST_CODE or abs(farthest) <= FAR_OUT * others.max():
+        return []
+    rows = counted(int(marked.sum()), "row")
+    return [
+        f"{what} is {farthest:g} in {rows} and stays within {others.max():.3g} elsewhere; if it marks missing values, fill them in: it is read as a number"
+    ]
 
 
 def _spread(values: np.ndarray) -> str:
@@ -206,9 +231,14 @@ def _targets(
     need = f"a squared error needs a number in every row that carries a target{_remedy(described)}"
     values = []
     for column in described["targets"]:
-        numbers = finite(table.cells(column, rows), need)
+        numbers = finite(table.cells(column, rows), need, "; for names of classes choose loss: softmax_cross_entropy")
         notes.report += [f"target {column!r}: {line}" for line in numbers.notes]
         notes.report.append(f"target {column!r}: {_spread(numbers.values)}")
+        if numbers.values.min() == numbers.values.max():
+            notes.warnings.append(
+                f"{table.where}: target {column!r} is {numbers.values[0]:g} wherever it counts; there is nothing to learn of it"
+            )
+        notes.warnings += _codes_for_missing(f"{table.where}: target {column!r}", numbers.values)
         values.append(numbers.values)
     return np.stack(values, axis=1), None
 

@@ -18,7 +18,7 @@ from study.data.fit import Fit
 from study.data.locating import folder_of, require_one_file
 from study.data.messages import DataError
 from study.data.order import Notes
-from study.data.task import Arrays, Task, class_lines, class_warnings, double_use, last_lines, report_of
+from study.data.task import Arrays, Task, class_lines, class_warnings, double_use, last_lines, report_of, seen_before
 from study.plan import as_list
 from study.settings import axis_defaults
 
@@ -113,7 +113,9 @@ def read(name: str, described: Mapping[str, Any], root: Path = Path()) -> Task:
         baseline=described.get("baseline"),
     )
     task.report.extend(report_of(described, gathered, task, notes.report))
-    task.warnings.extend([*notes.warnings, *class_warnings(where, task), *double_use(where, described)])
+    task.warnings.extend(
+        [*notes.warnings, *class_warnings(where, task), *seen_before(where, task), *double_use(where, described)]
+    )
     return task
 
 

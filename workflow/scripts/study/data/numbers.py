@@ -36,15 +36,18 @@ class Numbers:
     notes: list[str] = field(default_factory=list)
 
 
-def numbers(cells: Cells) -> Numbers:
+def numbers(cells: Cells, of_words: str = "") -> Numbers:
     """Cells as numbers.
+
+    Args:
+        of_words: what helps where a cell holds a word.
 
     Raises:
         DataError: some hold no number.
     """
     values, kind = cells.values, cells.values.type
     if is_text(kind):
-        return _numbers_of_text(cells)
+        return _numbers_of_text(cells, of_words)
     blank = np.asarray(values.is_null())
     if pa.types.is_null(kind):
         return Numbers(np.full(len(values), np.nan), blank)
@@ -62,13 +65,13 @@ def numbers(cells: Cells) -> Numbers:
     raise DataError(_no_number(cells))
 
 
-def finite(cells: Cells, need: str) -> Numbers:
-    """Cells as finite numbers, none of them blank; ``need`` says why.
+def finite(cells: Cells, need: str, of_words: str = "") -> Numbers:
+    """Cells as finite numbers, none of them blank; ``need`` says why, ``of_words`` what helps where a cell holds a word.
 
     Raises:
         DataError: some are not.
     """
-    column = numbers(cells)
+    column = numbers(cells, of_words)
     faults = []
     kinds = {
         "blank": column.blank,
@@ -101,7 +104,7 @@ def flags(cells: Cells) -> np.ndarray:
     return np.asarray(column.values == 1.0)
 
 
-def _numbers_of_text(cells: Cells) -> Numbers:
+def _numbers_of_text(cells: Cells, of_words: str) -> Numbers:
     try:  # cells that are all plain numbers, as nearly always: four times as fast
         decimal_text, text = with_decimal_points(cells.values, cells.decimal), None
         values = decimal_text.cast(pa.float64())
@@ -113,7 +116,7 @@ def _numbers_of_text(cells: Cells) -> Numbers:
         )
         wrong = ~np.asarray(pc.fill_null(readable, True))
         if wrong.any():
-            return _numbers_of_yes_and_no(cells, text, wrong)
+            return _numbers_of_yes_and_no(cells, text, wrong, of_words)
         values = decimal_text.cast(pa.float64())
     floats = _floats(values)
     return Numbers(
@@ -121,7 +124,7 @@ def _numbers_of_text(cells: Cells) -> Numbers:
     )
 
 
-def _numbers_of_yes_and_no(cells: Cells, text: pa.Array, wrong: np.ndarray) -> Numbers:
+def _numbers_of_yes_and_no(cells: Cells, text: pa.Array, wrong: np.ndarray, of_words: str) -> Numbers:
     """Words as numbers: 1 for yes or true, 0 for no or false.
 
     Raises:
@@ -130,7 +133,7 @@ def _numbers_of_yes_and_no(cells: Cells, text: pa.Array, wrong: np.ndarray) -> N
     small, blank = pc.utf8_lower(text), np.asarray(text.is_null())
     yes, no = (np.asarray(pc.is_in(small, pa.array(words))) for words in (_YES, _NO))
     if not (yes | no | blank).all():
-        raise DataError(_unreadable(cells, text, wrong))
+        raise DataError(_unreadable(cells, text, wrong, of_words))
     return Numbers(np.where(blank, np.nan, yes.astype(np.float64)), blank, ["true and false are read as 1 and 0"])
 
 
@@ -157,7 +160,7 @@ def _note_on_rounding(count: int) -> list[str]:
     return [f"{counted(count, 'integer')} beyond 2^53 lost their last digits in float64; subtract an offset first"]
 
 
-def _unreadable(cells: Cells, text: pa.Array, wrong: np.ndarray) -> str:
+def _unreadable(cells: Cells, text: pa.Array, wrong: np.ndarray, of_words: str) -> str:
     """The text that stands where a number should, and what would be right."""
     cell = str(text[int(np.flatnonzero(wrong)[0])].as_py())
     fault = f"{cells.where} holds {quoted(cell)} in {cells.in_rows(wrong)}, and must hold numbers"
@@ -170,7 +173,9 @@ def _unreadable(cells: Cells, text: pa.Array, wrong: np.ndarray) -> str:
         return f'{fault}; for decimal commas add decimal: ",", and write thousands without separators'
     if comma and matches(cell, NUMBER):
         return f'{fault}; with decimal: "," a number has no point'
-    return fault
+    if cell.startswith(("\u2212", "\u2013")):
+        return f"{fault}; its minus is a typographer's: write -"
+    return f"{fault}{of_words}"
 
 
 def _no_number(cells: Cells) -> str:

@@ -38,6 +38,8 @@ _TIME_WORDS = frozenset(
 )
 _TIME_ADDITIONS = frozenset({"s", "ms", "us", "ns", "sec", "secs", "seconds", "min", "minutes", "h", "hours", "d", "days", "utc", "index", "idx", "id", "no", "nr", "number"}) | _TIME_WORDS  # fmt: skip
 
+_INDEX = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls the rows' own numbers, in CSV and in Parquet
+
 
 @dataclass
 class Notes:
@@ -92,6 +94,11 @@ def order_of(table: Table, described: Mapping[str, Any], notes: Notes) -> Order:
     return Order(rows, codes[rows], step, lengths, names)
 
 
+def columns_of_order(names: list[str]) -> list[str]:
+    """Columns that may tell the order of the rows: those that look like time; if there is none, the index that pandas writes."""
+    return [name for name in names if looks_like_time(name)] or [name for name in names if name in _INDEX][:1]
+
+
 def looks_like_time(column: str) -> bool:
     """``t``, ``time_s``, ``Step``, ``timestamp (ms)`` do; ``lifetime`` and ``time of flight`` do not."""
     words = "".join(letter if letter.isalnum() else " " for letter in column.lower()).split()
@@ -132,30 +139,43 @@ def _spacing(time: str, of_row: np.ndarray, values: np.ndarray, unit: str) -> li
 def _check_time_order(
     table: Table, described: Mapping[str, Any], rows: np.ndarray, of_row: np.ndarray, notes: Notes
 ) -> None:
-    """Where no ``time`` is named: columns that look like time must agree with the order of the file."""
-    for column in table.columns:
-        if column == described["sequence"] or column in described["targets"] or not looks_like_time(column):
+    """Where no ``time`` is named: columns that look like time, and rows' own numbers, must agree with the order of the file."""
+    for column in columns_of_order(list(table.columns)):
+        if column == described["sequence"] or column in described["targets"]:
             continue
         try:
             ranks = moments(table.cells(column)).ranks[rows]
         except DataError as error:  # one blank cell must not keep the whole column from being checked
+            if column in _INDEX:  # names of rows, not numbers
+                continue
             raise DataError(
                 f"{error}. It looks like time; if it is none, add time: null to keep the file's order"
             ) from error
         back = (np.diff(of_row) == 0) & (np.diff(ranks) < 0)
         if back.any():
-            first = int(np.flatnonzero(back)[0])
-            raise DataError(
-                f"{table.where}: column {column!r} looks like time and goes back from data row {rows[first] + 1} to {rows[first + 1] + 1} of one sequence"
-                f" ({counted(int(back.sum()), 'such place')}). Add time: {column} to sort the rows by it, or time: null to keep the file's order"
-            )
+            raise DataError(f"{table.where}: {_goes_back(column, rows, back)}")
         same = (np.diff(of_row) == 0) & (np.diff(ranks) == 0)
         if same.any():
             notes.warnings.append(
                 f"{table.where}: column {column!r} looks like time and stands still {counted(int(same.sum()), 'time')}, first in "
                 f"{data_rows(np.sort(rows[np.flatnonzero(same)[0] :][:2]))}"
             )
-        notes.report.append(f"{column!r} looks like time and agrees with the order of the file")
+        if column not in _INDEX:
+            notes.report.append(f"{column!r} looks like time and agrees with the order of the file")
+
+
+def _goes_back(column: str, rows: np.ndarray, back: np.ndarray) -> str:
+    """What is wrong with a column that should rise with the rows of a sequence, and what to write."""
+    first = int(np.flatnonzero(back)[0])
+    places = f"goes back from data row {rows[first] + 1} to {rows[first + 1] + 1} of one sequence ({counted(int(back.sum()), 'such place')})"
+    if column not in _INDEX:
+        return f"column {column!r} looks like time and {places}. Add time: {column} to sort the rows by it, or time: null to keep the file's order"
+    shown = f"column {column!r}" if column else "the column without a name"
+    written = column or '""'
+    return (
+        f"{shown} holds the rows' own numbers and {places}: the rows may have been shuffled. Add time: {written} to sort them by it, "
+        "the name of another column that tells their order, or time: null to keep the file's order"
+    )
 
 
 def _say_apart(table: Table, rows: np.ndarray, codes: np.ndarray, names: list[Any], notes: Notes) -> None:

@@ -78,5 +78,11 @@ def _hint(file: Path) -> str:
         return " ~ is not understood here; write the whole path."
     if any(part in ("http:", "https:", "s3:", "gs:", "file:") for part in file.parts):
         return " An address is not understood here; download the file and name the copy."
+    if any(part.startswith(("$", "%")) for part in file.parts):
+        return " Variables are not understood here; write the whole path."
+    if any(mark in file.name for mark in "*?"):
+        return " A pattern is not understood here; name one file."
+    if "\\" in str(file):
+        return " Write / between folders."
     others = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
     return nearest(file.name, others)

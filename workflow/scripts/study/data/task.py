@@ -120,6 +120,17 @@ def class_warnings(where: str, task: Task) -> Iterator[str]:
             yield f"{where}: no sequence that is {use} has the class {listed(map(repr, without))}"
 
 
+def seen_before(where: str, task: Task) -> Iterator[str]:
+    """A warning if held-out sequences repeat those to train on: then the held-out loss does not show what was learnt."""
+    seen = {inputs.tobytes() for inputs in task.inputs[~task.held_out]}
+    repeated = sum(inputs.tobytes() in seen for inputs in task.inputs[task.held_out])
+    if repeated:
+        yield (
+            f"{where}: {repeated:,} of {counted(int(task.held_out.sum()), 'held-out sequence')} repeat the inputs of a sequence to train on, "
+            "step by step; what is measured on them is not of unseen data"
+        )
+
+
 def double_use(where: str, described: Mapping[str, Any]) -> Iterator[str]:
     """Warnings of columns with two roles, which is allowed and may be a mistake."""
     inputs, targets = described["inputs"], described["targets"]

@@ -10,6 +10,7 @@ import codecs
 import csv as header_csv
 import io
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -101,6 +102,8 @@ def _require_text(head: bytes, where: str, options: TextOptions) -> None:
         )
     if kind := kind_of(head):
         raise DataError(f"{where}: the file is no text, it is {kind[0]}; {kind[1]}")
+    if fault := _other_text(head.lstrip(_UTF8_MARK).lstrip()):
+        raise DataError(f"{where}: {fault}")
     wide = options.encoding.startswith(("utf-16", "utf-32"))
     if head.startswith(_UTF16_MARKS) and not wide:
         raise DataError(f"{where}: the file is text in UTF-16; add encoding: utf-16, or save it as UTF-8")
@@ -110,6 +113,20 @@ def _require_text(head: bytes, where: str, options: TextOptions) -> None:
         )
     if head.startswith(_UTF8_MARK) and options.encoding != "utf-8":
         raise DataError(f"{where}: the file is marked as UTF-8, not {options.encoding}; leave encoding out")
+
+
+_OTHER_TEXTS = {  # how a text begins -> what is wrong with it
+    rb"version https://git-lfs": "the file is a pointer of Git LFS, not the data; git lfs pull gets them",
+    rb"<(!|\?|html|svg)": "the file is a web page or XML, not a table; was it saved from the right address?",
+    rb"(\{|\[)\s*[\[{\"]": "the file is JSON, not a table; write its values as CSV or Parquet",
+    rb"#\s*[\w(]": "the first row begins with #; it must be the header with the columns' names, without #",
+    rb"sep=": "the first row, sep=…, is Excel's; remove it, and name the mark under delimiter:",
+}
+
+
+def _other_text(head: bytes) -> str:
+    """What is wrong with a text that is no table, or has something before its header; empty if nothing is."""
+    return next((fault for beginning, fault in _OTHER_TEXTS.items() if re.match(beginning, head, re.IGNORECASE)), "")
 
 
 def _header(stream: BinaryIO, where: str, options: TextOptions) -> list[str]:
@@ -161,7 +178,11 @@ def _uneven(wrong: list[csv.InvalidRow], where: str, options: TextOptions) -> st
     first = wrong[0]
     more = f" (and {counted(len(wrong) - 1, 'other row')})" if len(wrong) > 1 else ""
     commas = options.delimiter == "," and first.actual_columns > first.expected_columns
+    blanks = options.delimiter == " "
     remedy = "; put values that hold a comma in quotation marks" if commas else ""
+    remedy = (
+        '; columns that several blanks part are not read: write one "\\t" or comma between them' if blanks else remedy
+    )
     return (
         f"{where}: {data_rows([first.number - 2])}{more} has {counted(first.actual_columns, 'value')}, the header has "
         f"{counted(first.expected_columns, 'name')}: {quoted(first.text)}{remedy}"

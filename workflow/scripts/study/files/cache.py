@@ -47,6 +47,7 @@ class Entry:
         row: the run's own columns of ``runs``.
         checks: one dict a comparison with an oracle; None if the run was not verified.
         timing: its columns of ``timings``.
+        layers: columns; none of a run with a single layer.
     """
 
     traces: Columns
@@ -54,6 +55,7 @@ class Entry:
     row: dict[str, Any]
     checks: list[dict[str, Any]] | None = None
     timing: dict[str, Any] = field(default_factory=dict)
+    layers: Columns = field(default_factory=dict)
 
 
 class Place(NamedTuple):
@@ -94,9 +96,9 @@ class Cache:
 
     def _remember(self, file: Path, keys: Container[str] | None = None) -> None:
         assert self._places is not None
-        for key, found in _index(file).items():
+        for key, place in _index(file).items():
             if keys is None or key in keys:
-                self._places.setdefault(key, []).insert(0, found)  # the newest first: older ones may be gone
+                self._places.setdefault(key, []).insert(0, place)  # the newest first: older ones may be gone
 
     def get(self, key: str) -> Entry | None:
         """The entry, or None. A damaged one, or one that is another run's, counts as none."""
@@ -106,9 +108,9 @@ class Cache:
             return _unpacked(self._waiting[key], self._name(key))
         if self._places is None:
             self.look_for()
-        for found in (self._places or {}).get(key, ()):
+        for place in (self._places or {}).get(key, ()):
             with suppress(OSError):
-                if (entry := _unpacked(found.read(), self._name(key))) is not None:
+                if (entry := _unpacked(place.read(), self._name(key))) is not None:
                     return entry
         return None
 
@@ -221,7 +223,7 @@ def is_sound(file: Path) -> bool:
 def _packed(entry: Entry, name: str) -> bytes:
     columns = [
         (table, name, np.ascontiguousarray(values))
-        for table, columns_of_table in (("traces", entry.traces), ("updates", entry.updates))
+        for table, columns_of_table in (("traces", entry.traces), ("updates", entry.updates), ("layers", entry.layers))
         for name, values in columns_of_table.items()
     ]
     described = [(table, name, values.dtype.str, len(values)) for table, name, values in columns]
@@ -243,9 +245,9 @@ def _unpacked(content: bytes, name: str) -> Entry | None:
     described = header.pop("columns")
     size = sum(np.dtype(kind).itemsize * length for *_, kind, length in described)
     blob = _CODEC.decompress(compressed, size, asbytes=True)
-    tables: dict[str, Columns] = {"traces": {}, "updates": {}}
+    tables: dict[str, Columns] = {"traces": {}, "updates": {}, "layers": {}}
     start = 0
     for table, name, kind, length in described:
         tables[table][name] = np.frombuffer(blob, kind, length, start)
         start += tables[table][name].nbytes
-    return Entry(tables["traces"], tables["updates"], **header)
+    return Entry(tables["traces"], tables["updates"], layers=tables["layers"], **header)

@@ -118,7 +118,7 @@ def regime_cell(part: measures.Part, chosen: Mapping[str, Any], column: Any, run
 def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame) -> str:
     """Where a row turns, or how many of its networks keep their gradient."""
     where = where_of(part, chosen)
-    critical = measures.critical(runs) if part.column == "spectral_radius" else None
+    critical = measures.critical(runs) if part.column in measures.SCALES else None
     if critical is None:
         counts = measures.regime_counts(runs)
         return f"{count_of(counts['stable'], 'regime_count', regime='stable', **where)} of {count_of(len(runs), 'starts_at_longest', **where)} stay"
@@ -127,11 +127,11 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
         predicted = ""
         if theory is not None and math.isfinite(theory.radius.value):
             predicted = f"; {measures.turning_theory(runs)}: {marked(radius_words(theory.radius.value, theory), 'predicted_radius', theory.radius.value, **where)}"
-        return f"turns positive at ρ = {turning_words(critical, **where)}{predicted}"
+        return f"turns positive at {critical.symbol} = {turning_words(critical, **where)}{predicted}"
     if critical.shrinking == critical.networks:
-        return "negative at every ρ, in every network"
+        return f"negative at every {critical.symbol}, in every network"
     if critical.growing == critical.networks:
-        return "positive at every ρ, in every network"
+        return f"positive at every {critical.symbol}, in every network"
     return f"{count_of(critical.turning, 'turning', **where)} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'}"
 
 

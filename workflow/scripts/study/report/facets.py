@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,8 @@ from study.settings import described_axes
 
 MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
-HUE_FIRST = (
-    "initializer",
-    "cell",
-    "dtype",
-    "residual_step",
-    "residual_leak",
-    "layer_norm_step",
-    "layer_norm_leak",
-    "antisymmetric_step",
-    "antisymmetric_diffusion",
-    "hidden_size",
-    "input_scale",
-    "activation",
-)
+OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
+HUE_FIRST = ("initializer", "cell", "dtype", *OF_ONE_CELL, "hidden_size", "layers", "input_scale", "activation")
 
 
 def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | None:
@@ -41,7 +30,8 @@ def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | Non
 def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> pd.DataFrame:
     """The runs with their ``panel``: the values of ``axes`` in a name. ``left_out`` names the panels that do not fit.
 
-    Where there are more than ``most``, every value of the first axis keeps a panel.
+    Where there are more than ``most``, values of the axes with the most of them are left out (``_thinned``). Where that does not
+    help, every value of the first axis keeps a panel.
     """
     if not axes:
         name = pd.Categorical(["all networks"] * len(runs), categories=["all networks"])
@@ -49,8 +39,17 @@ def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> 
     order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
     names = _names(order, axes)
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
-    drawn = order.iloc[_spread_over_first(order[axes[0]], most)]
-    unplaced = [name for name in names if name not in set(drawn["panel"])]
+    kept = _thinned(order[list(axes)], most)
+    if kept is None:
+        drawn = order.iloc[_spread_over_first(order[axes[0]], most)]
+        unplaced = [name for name in names if name not in set(drawn["panel"])]
+    else:
+        drawn = order[np.logical_and.reduce([_is_one_of(order[axis], kept[axis]) for axis in axes])]
+        unplaced = [
+            named(axis, value)
+            for axis in axes
+            for value in order[axis].drop_duplicates()[~_is_one_of(order[axis].drop_duplicates(), kept[axis])]
+        ]
     shown = runs.merge(drawn, on=list(axes))
     shown["panel"] = shown["panel"].cat.remove_unused_categories()
     return shown.assign(left_out=few(unplaced, 6) if unplaced else "")
@@ -125,6 +124,29 @@ def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
 
 
+def _thinned(order: pd.DataFrame, most: int) -> dict[str, list[Any]] | None:
+    """Of a full grid (a row a panel), the values of every axis that are drawn: at most so many panels, the ends of every axis among them.
+
+    Axes with the most values lose some first. None where the rows are no grid, or two values of every axis are still too many.
+    """
+    every = {str(axis): order[axis].drop_duplicates().tolist() for axis in order}
+    if len(order) < math.prod(map(len, every.values())):
+        return None
+    kept = dict(every)
+    while math.prod(map(len, kept.values())) > most:
+        axis = max(kept, key=lambda each: len(kept[each]))
+        if len(kept[axis]) == 2:
+            return None
+        kept[axis] = spread(every[axis], len(kept[axis]) - 1)
+    return kept
+
+
+def _is_one_of(values: pd.Series, kept: Sequence[Any]) -> np.ndarray:
+    """Which of the values are kept; what is not set is one of them where it is kept."""
+    known = [value for value in kept if not pd.isna(value)]
+    return np.asarray(values.isin(known) | (values.isna() & (len(known) < len(kept))))
+
+
 def _spread_over_first(first: pd.Series, most: int) -> list[int]:
     """Rows to keep, in order: of every value of the first axis as many as there is room for, evenly spread."""
     if len(first) <= most:
@@ -149,7 +171,7 @@ def trained_panels(
     trained = study.trained_parts
     if not trained:
         return pd.DataFrame()
-    placed_parts, names, unplaced = [], [], [part_name(part, trained) for part in trained[most:]]
+    placed_parts, names, no_room = [], [], {"": [part_name(part, trained) for part in trained[most:]]}
     panels_wanted = [
         len(grouped(part.runs, [axis for axis in part.axes if axis not in within(part)])) for part in trained
     ]
@@ -167,18 +189,27 @@ def trained_panels(
                     for name in part_runs["panel"].cat.categories
                 ]
             )
-            unplaced += [
-                f"{prefix}: {others}" if prefix else others for others in [part_runs["left_out"].iloc[0]] if others
-            ]
+            if others := part_runs["left_out"].iloc[0]:
+                no_room.setdefault(others, []).append(prefix)
             part_runs["panel"] = part_runs["panel"].cat.rename_categories(new).astype(str)
-            others = part.runs[~part.runs["run_key"].isin(part_runs["run_key"])]
-            part_runs = pd.concat([part_runs, others.assign(panel=None)]) if every and len(others) else part_runs
+            unplaced = part.runs[~part.runs["run_key"].isin(part_runs["run_key"])]
+            part_runs = pd.concat([part_runs, unplaced.assign(panel=None)]) if every and len(unplaced) else part_runs
         hues = [named(part.column, value) for value in part_runs[part.column]] if part.column else ""
         if every or i < most:
             placed_parts.append(part_runs.assign(part=i, asked=part.column or "", hue=hues))
     data = pd.concat(placed_parts, ignore_index=True)
     data["panel"] = pd.Categorical(data["panel"], categories=names, ordered=True)
-    return data.assign(left_out="; ".join(unplaced))
+    return data.assign(left_out=_without_room(no_room, len(trained)))
+
+
+def _without_room(no_room: Mapping[str, Sequence[str]], parts: int) -> str:
+    """What did not fit, in words: whole parts, and by what their panels are called, the parts that they are of."""
+    whole, others = no_room[""], {text: names for text, names in no_room.items() if text}
+    words = [
+        text if len(names) == parts or not any(names) else f"{text} of {few(names, 4)}"
+        for text, names in others.items()
+    ]
+    return listed([*words, *([few(whole, 4)] if whole else [])]) if words or whole else ""
 
 
 def part_name(part: Part, trained: Sequence[Part]) -> str:
@@ -206,13 +237,18 @@ def left_out(data: pd.DataFrame) -> str:
 
 def not_drawn(names: str) -> str:
     """A sentence that names what did not fit; empty where all did."""
-    return f"Not drawn, because there is no room: {names}. The tables have them." if names else ""
+    return f"Not drawn, because there is no room: {names}. The tables have all." if names else ""
 
 
 def alt_list(panels: Iterable[Any]) -> str:
     """Names of panels for an alternative text: nothing of one, some of many."""
     names = [str(name) for name in panels]
-    return f", one each for {few(names, 8)}" if len(names) > 1 else ""
+    return f", one each for {few(names, 3)}" if len(names) > 1 else ""
+
+
+def alt_panels(panels: Iterable[Any]) -> str:
+    """The same as a sentence of its own, for panels with long names."""
+    return f"Panels: {few(map(str, panels), 3)}."
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:

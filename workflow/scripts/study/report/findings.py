@@ -183,17 +183,17 @@ class Study:
     # ---- how gradients travel back
 
     def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
-        if part.column == "spectral_radius":
+        if part.column in measures.SCALES:
             yield Sentence(10, turning_sentence(part))
         yield Sentence(10, theories_sentence(part))
         yield Sentence(11, staying_sentence(part, self.runs))
-        if part.column != "spectral_radius":
+        if part.column not in measures.SCALES:
             yield Sentence(12, split_sentence(part))
         crowded, trained = len(part.axes) > 3, bool(self.trained_parts)
         for axis in part.axes:
             pooled = self.of(part, axis, "growth_rate", pooled=True)
             if pooled:
-                obvious = axis == "activation" and part.column == "spectral_radius"  # each has its own critical radius
+                obvious = axis == "activation" and part.column in measures.SCALES  # each has its own critical radius
                 singly = self.of(part, axis, "growth_rate", pooled=False)
                 place = 45 if obvious or crowded else 25 if trained else 14  # what was learnt has to find room
                 yield Sentence(place, growth_sentence(part, axis, pooled, singly))

@@ -16,13 +16,14 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from rnn_core.clipping import WHAT_RULES_DO
 from study import PROJECT, SCRIPTS
 from study.files import pictures as sealed_pictures
 from study.files import places
 from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
-from study.report.measures import updates_made
+from study.report.measures import LINEAR_MATRICES, updates_made
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
@@ -36,6 +37,10 @@ LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
 _RST = re.compile(r"([\\*`|_])")
 
 
+# What captions say of the engine's own parts, by what those parts say of themselves.
+OF_THE_ENGINE = {"linear_matrices": LINEAR_MATRICES, "clipping_rules": WHAT_RULES_DO}
+
+
 # ---- figures
 
 
@@ -43,7 +48,8 @@ def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Marku
     """A figure's caption, its sentences filled in, as HTML. A mistake in the text is an error, not a box on the page."""
     source = (SCRIPTS / "figures" / f"{figure}.rst").read_text(encoding="utf-8")
     escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
-    text = Environment(undefined=StrictUndefined).from_string(source).render(facts=escaped, config=config)
+    template = Environment(undefined=StrictUndefined).from_string(source)
+    text = template.render(facts=escaped, config=config, **OF_THE_ENGINE)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
     settings["line_length_limit"] = len(text) + 1  # claims stand on one line, with the addresses of their numbers
     return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))

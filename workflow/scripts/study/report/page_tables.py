@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_core import CELLS
+from rnn_core.clipping import WHAT_RULES_DO
 from rnn_core.experiment import SEPARATOR
 from rnn_core.tasks import GENERATED
 from study.report import measures, statistics
@@ -19,15 +20,6 @@ from study.settings import axis_defaults, described_axes
 RESULTS = {
     "held_out_accuracy": "accuracy on held-out sequences",
     "held_out_loss": "loss on held-out sequences (smaller is better)",
-}
-CLIPPING = {  # what each rule does, in a sentence
-    "norm": "The rule norm scales a gradient whose norm over all parameters exceeds the threshold down to it.",
-    "value": "The rule value moves every entry into ± the threshold.",
-    "parameter": "The rule parameter scales each parameter's gradient by itself down to the threshold.",
-    "adaptive": "The rule adaptive scales each unit's gradient down to a fraction of the norm of its weights.",
-    "adagc": "The rule adagc scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets.",
-    "zclip": "The rule zclip scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation.",
-    "signal": "The rule signal moves the entries of the backward signal into ± the threshold at every step.",
 }
 
 
@@ -142,12 +134,21 @@ def how_measured(study: Study) -> dict[str, Any]:
         "several": study.tests > 1,
         "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
         "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
-        "turning": any(part.column == "spectral_radius" for part in study.parts if not part.trains),
+        "turning": listed(
+            dict.fromkeys(
+                measures.symbol_of(part.column)
+                for part in study.parts
+                if not part.trains and part.column in measures.SCALES
+            )
+            or [""]
+        ),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
         ),
         "clipped": [
-            words for rule, words in CLIPPING.items() if study.runs["clipping"].str.startswith(f"{rule}:").any()
+            f"The rule {rule} {words}."
+            for rule, words in WHAT_RULES_DO.items()
+            if study.runs["clipping"].str.startswith(f"{rule}:").any()
         ],
         "results": listed(
             [

@@ -118,7 +118,9 @@ def effect_words(comparison: measures.Comparison, sign: float, seeds: bool = Tru
     low, high = sorted((sign * effect.low, sign * effect.high))
     points = statistics.Interval(sign * effect.value, low, high)
     write = _points
-    kind = "accuracy_difference" if sign > 0 else "accuracy_difference_back"
+    kind = ("success_difference" if comparison.measure == "success" else "accuracy_difference") + (
+        "" if sign > 0 else "_back"
+    )
     return f"{marked(write(points.value), kind, points.value, **where)} points" + bracketed(
         interval_words(points, write, kind, **where), seeds_of(comparison) if seeds else ""
     )

@@ -42,6 +42,16 @@ def proportion(share: float, units: int) -> Interval:
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
+def apart(first: Interval, second: Interval) -> Interval:
+    """The difference of two proportions from ``proportion``, with Newcombe's interval (1998, method 10), made of their two."""
+    value = first.value - second.value
+    return Interval(
+        value,
+        value - math.hypot(first.value - first.low, second.high - second.value),
+        value + math.hypot(first.high - first.value, second.value - second.low),
+    )
+
+
 def mean(values: np.ndarray) -> Interval:
     """A mean over seeds with Student's interval; no interval with one seed."""
     values = np.asarray(values, dtype=float)

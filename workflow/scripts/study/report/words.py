@@ -189,6 +189,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def uncapital(text: str) -> str:
+    """The first letter small, for what does not begin a sentence."""
+    return text[:1].lower() + text[1:]
+
+
 # ---- settings in words, and their order
 
 
@@ -251,6 +256,7 @@ def plural_of(axis: str) -> str:
         "clipping": "clipping rules",
         "dtype": "floating-point types",
         "chrono": "values of T_max",
+        "layers": "numbers of layers",
     }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()
@@ -283,8 +289,8 @@ def place_of(axis: str, value: Any) -> tuple[Any, ...]:
 
 def _parts(name: str) -> list[tuple[bool, float, str]]:
     """A name in the parts that it is sorted by: state_size=4 stands before state_size=16, and bias=-2.0 before bias=0.0."""
-    found = re.findall(r"(?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?|=|[^\d=]+", name)
-    return [(part[-1].isdigit(), float(part) if part[-1].isdigit() else 0.0, part) for part in found]
+    pieces = re.findall(r"(?:(?<==)-)?\d+(?:\.\d+)?(?:e[+-]?\d+)?|=|[^\d=]+", name)
+    return [(part[-1].isdigit(), float(part) if part[-1].isdigit() else 0.0, part) for part in pieces]
 
 
 def ordered(axis: str, values: Iterable[Any]) -> list[Any]:

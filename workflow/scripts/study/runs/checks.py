@@ -68,8 +68,10 @@ def spectra_rows(problem: Problem, evaluation: Evaluation) -> list[Row]:
 
     Where rounding decides there is no row.
     """
-    found = [*identities.check(problem, evaluation), identities.check_eigenvalues()]
-    return [{"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in found]
+    errors = [*identities.check(problem, evaluation), identities.check_eigenvalues()]
+    return [
+        {"oracle": f"spectra: {each.name}", "relative_error": each.relative, "where": each.where} for each in errors
+    ]
 
 
 def require(row: Row, experiment: rc.Experiment, tolerance: float) -> None:
@@ -99,6 +101,7 @@ def describe(experiment: rc.Experiment, key: str | None = None) -> str:
     if e.cell in CELLS:  # a user's own has none of these
         scale = "spectral_radius" if e.weight_scale is None else "weight_scale"
         cell += f" activation={e.activation} initializer={e.initializer} {scale}={'as drawn' if getattr(e, scale) is None else f'{getattr(e, scale):g}'}"
+    cell += f" layers={e.layers}" if (e.layers or 1) > 1 else ""
     return (
         f"task={e.task} {cell} sequence_length={e.sequence_length} dtype={e.dtype} seed={e.seed} (run {key or e.key})"
     )
@@ -139,8 +142,8 @@ class Verifier:
         start = time.perf_counter()
         settings = {"stage": "sweep", **settings_of(problem, evaluation, self.tolerance)}
         compared = autograd_row(problem, params, x, target, evaluation), omega_row(problem, params, x, evaluation)
-        for found in filter(None, compared):
-            row = {**settings, **found}
+        for check in filter(None, compared):
+            row = {**settings, **check}
             require(row, problem.experiment, self.tolerance)
             self.rows.append(row)
         self.seconds += time.perf_counter() - start

@@ -87,8 +87,8 @@ def check(
         of_omega = omega_row(problem, problem.params, x, evaluation)
         module = module_row(problem, x, grad_hidden, tolerance)
         identities = spectra_rows(problem, evaluation) if spectra else []
-    for found in filter(None, (of_omega, module)):
-        yield {**common, **found}
+    for check in filter(None, (of_omega, module)):
+        yield {**common, **check}
     for identity in identities:
         yield {**common, **identity}
 

@@ -8,8 +8,8 @@ Five checks, and no statistics:
 - *bounds*: no measured ratio of gradient norms is above the first singular value.
 - *eigenvalues*: of a linear network the exponents are ln |eigenvalue|.
 
-A network is abstained from where rounding decides: where a step is so steep that autograd's own Jacobian, a sum of parts, has lost its
-small directions, and where one direction is zero for one side alone because it is below rounding.
+A network is abstained from where rounding decides. That is where a step is so steep that autograd's own Jacobian, a sum of parts,
+has lost its small directions. It is also where a direction is zero for one side alone, because it is below rounding.
 """
 
 from __future__ import annotations

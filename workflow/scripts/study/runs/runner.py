@@ -12,6 +12,7 @@ from typing import Any
 import rnn_core as rc
 from rnn_core.arrays import resolve_device
 from rnn_core.compiled import made_on
+from rnn_core.experiment import as_one_layer
 from study.data import task_file
 from study.files.cache import Cache, Entry
 from study.own_cells import loading
@@ -71,7 +72,7 @@ class BlockRunner:
     def entry(self, experiment: rc.Experiment, result: rc.Result, seconds: float) -> Entry:
         """A result as it is kept."""
         row = {**vars(experiment), **result.summary, "data": self.digests.get(experiment.task), "device": self.device}
-        return Entry(result.traces, result.updates, row, timing={"seconds": seconds})
+        return Entry(result.traces, result.updates, row, timing={"seconds": seconds}, layers=result.layers)
 
     def finished(self, experiment: rc.Experiment) -> Entry:
         """The entry of a run, computed again if its file was lost or damaged meanwhile."""
@@ -104,6 +105,8 @@ def finish(
             entry = runner.finished(by_name[key])
             writer.tables["traces"].add(key, entry.traces)
             writer.tables["updates"].add(key, entry.updates)
+            if "layers" in writer.tables:
+                writer.tables["layers"].add(key, entry.layers or as_one_layer(entry.traces))
             row = {**entry.row, **NOTHING, "engine": provenance["engine"], "dynamic_rate": None, "verified_error": None}
             if spectra is not None:
                 row |= spectra.row(by_name[key], entry.row["growth_rate"])

@@ -62,8 +62,8 @@ class SpectraOfRuns:
         return self.cache.get(self._name(network)) or self._measured(network)
 
     def _measured(self, network: rc.Experiment) -> Entry:
-        found = measure_spectra(network, self.request, self._data.get(network.task), self.memory_budget)
-        return Entry(found.table, {}, found.summary)
+        spectra = measure_spectra(network, self.request, self._data.get(network.task), self.memory_budget)
+        return Entry(spectra.table, {}, spectra.summary)
 
     def _name(self, network: rc.Experiment) -> str:
         return network.key_with(self.digests.get(network.task))

@@ -88,9 +88,10 @@ class Theory:
         names = ("dynamic_rate", "predicted_rate", "predicted_by", "deviation")
         keys = zip(runs["sweep"].to_pylist(), *(runs[name].to_pylist() for name in SETTING), strict=True)
         known = {name: runs[name].to_pylist() for name in (*names, "linear_rate", "rest_rate", "growth_rate")}
+        layers = runs["layers"].to_pylist()
         for i, key in enumerate(keys):
             row = self.rows.get(key)
-            if row is None or row["dynamic_rate"] is None:
+            if row is None or row["dynamic_rate"] is None or layers[i] != 1:  # inputs of a layer above are not white
                 continue
             known["dynamic_rate"][i] = row["dynamic_rate"]
             if known["predicted_by"][i] is None:

@@ -80,8 +80,8 @@ def stop_on_signals(scheduler: Any, local: bool, stopping: threading.Event, told
 class _Asked:
     """Tells a thread that a signal has come, whatever the main thread waits for. To be made in the main thread.
 
-    Python runs a handler in the main thread alone, and the system may give the signal to another one: then a main thread that
-    waits for a lock does not wake. What C writes to the wake-up descriptor comes at once.
+    Python runs a handler in the main thread alone, and the system may give the signal to another one. Then a main thread that waits
+    for a lock does not wake. What C writes to the wake-up descriptor comes at once.
     """
 
     def __init__(self, numbers: list[int]) -> None:

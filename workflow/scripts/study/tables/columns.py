@@ -16,6 +16,7 @@ import pyarrow as pa
 from rnn_core import formats
 from rnn_core.columns import OWN_CELL
 from rnn_core.experiment import COLUMNS, SPECTRA, SPECTRUM
+from study.plan import values_of
 from study.settings import described_axes
 from study.wide import SETTING, sampled_settings
 
@@ -65,6 +66,7 @@ def _settings() -> tuple[Column, ...]:
 
 
 _TRACES, _UPDATES, _SPECTRA = _measured(COLUMNS["traces"]), _measured(COLUMNS["updates"]), _measured(SPECTRUM)
+_LAYERS = _measured(COLUMNS["layers"])
 _MEASURED = (
     *_measured(COLUMNS["runs"]),
     *_measured(SPECTRA),
@@ -198,9 +200,11 @@ _CLIFF = (
 
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 ASKED_FOR = {"spectra": "spectra", "cliff": "cliff"}  # table -> the key of a config without which there is none
+LAYERS = "layers"  # the table of a study in which some run has several layers
 THEORY = "theory"  # the table of a study with settings that have a dynamic theory
 MEANING = {
-    "traces": "Gradient norm at every time step: run × recorded update × t",
+    "traces": "Gradient norm at every time step: run × recorded update × t; of several layers that of the last, which the readout reads",
+    "layers": "The same of every layer: run × recorded update × layer × t. Only of a study in which a sweep has `layers` above 1",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
     "runs": "One row a run: its settings, what was measured, what theory predicts",
     "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its lengths. Only of a study that has such cells, with Gaussian weights and white inputs",
@@ -214,7 +218,17 @@ MEANING = {
 def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The tables of a study with this config."""
     asked = (table for table, key in ASKED_FOR.items() if key in config)
-    return (*TABLES, *asked, *([THEORY] if sampled_settings(config) else []))
+    return (
+        *TABLES,
+        *asked,
+        *([LAYERS] if has_several_layers(config) else []),
+        *([THEORY] if sampled_settings(config) else []),
+    )
+
+
+def has_several_layers(config: Mapping[str, Any]) -> bool:
+    """Whether any run of a study has more than one layer."""
+    return any((layers or 1) > 1 for layers in values_of(config, "layers"))
 
 
 @cache
@@ -230,7 +244,8 @@ def columns_of(table: str) -> tuple[Column, ...]:
         return _CLIFF
     if table == "verification":  # of ``make verify``, no table of a study
         return _VERIFICATION
-    return (_SWEEP, _KEY, *{"traces": _TRACES, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}[table])
+    of_runs = {"traces": _TRACES, "layers": _LAYERS, "updates": _UPDATES, "spectra": _SPECTRA, "timings": _TIMINGS}
+    return (_SWEEP, _KEY, *of_runs[table])
 
 
 def schema_of(table: str) -> pa.Schema:

@@ -27,7 +27,7 @@ from study.tables.store import sealed
 ROWS_IN_GROUP = 4096  # at least, of a block; small enough to be skipped, large enough to compress
 ROWS_AT_ONCE = 500_000  # that gathering holds, about 75 MB of traces
 BLOCK_TABLES = ("traces", "updates", "runs", "timings")  # written by a block; sorted by sweep and run key
-_BY_RUN = (*BLOCK_TABLES, "spectra")
+_BY_RUN = (*BLOCK_TABLES, "layers", "spectra")
 
 
 class TableWriter:

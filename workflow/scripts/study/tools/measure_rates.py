@@ -193,9 +193,9 @@ print(json.dumps([time.process_time(), most_memory()]))
 """
 
 
-def job(script: str, tables: tuple[str, ...], folder: Path, **grid: Any) -> tuple[float, float]:
+def job(script: str, tables: tuple[str, ...], folder: Path, seeds: int = 1, **grid: Any) -> tuple[float, float]:
     """(processor seconds, most MiB) of a job in a process of its own."""
-    block = Block("rates", "all", {}, {name: [value] for name, value in grid.items()}, 1)
+    block = Block("rates", "all", {}, {name: [value] for name, value in grid.items()}, seeds)
     path = [str(PROJECT), str(SCRIPTS)]
     code = JOB.format(path=path, script=script, block=asdict(block), tables=tables)
     ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
@@ -274,8 +274,21 @@ def table_rates(folder: Path) -> dict[str, float]:
     }
 
 
-def memory_of_a_run() -> float:
-    """Bytes that a run takes in the list of a block's runs."""
+def memory_rates(folder: Path) -> dict[str, float]:
+    """Bytes that a run takes in the list of its block's runs and until it is written, whatever its length; and that a row takes."""
+    small: dict[str, Any] = {"hidden_size": 4, "batch_size": 1}
+    least, many = (job("run_block", BLOCK_TABLES, folder, seeds, **small, sequence_length=2)[1] for seeds in (1, 2000))
+    run_bytes = (many - least) * model.MIB / 2000
+    of_rows = job("run_block", BLOCK_TABLES, folder, 500, **small, sequence_length=400)[1]
+    held = (of_rows - least) * model.MIB - 500 * run_bytes
+    return {
+        "listed_bytes": memory_in_list(),
+        "run_bytes": round(run_bytes),
+        "held_row_bytes": round(held / (500 * 400)),
+    }
+
+
+def memory_in_list() -> float:
     tracemalloc.start()
     block = Block("rates", "all", {}, {"spectral_radius": [1.0 + i / 1e5 for i in range(50_000)]}, 1)
     experiments = {experiment.key: experiment for experiment in (rc.Experiment(**run) for run in block.runs())}
@@ -287,8 +300,8 @@ def memory_of_a_run() -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         folder = Path(name)
-        rates = {"run_bytes": memory_of_a_run(), **engine_rates(folder), **verification_rates()}
-        rates |= job_rates(folder) | disk_rates(folder) | table_rates(folder)
+        rates = engine_rates(folder) | verification_rates() | job_rates(folder) | memory_rates(folder)
+        rates |= disk_rates(folder) | table_rates(folder)
     lines = [f"    {json.dumps(name)}: {value!r},\n" for name, value in rates.items()]
     text = '"""Rates of the cost model, written by study/tools/measure_rates.py (``make rates``): edit nothing here."""\n\nRATES = {\n'
     (SCRIPTS / "study/cost/rates.py").write_text(text + "".join(lines) + "}\n", encoding="utf-8")

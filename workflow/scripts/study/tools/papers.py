@@ -151,6 +151,10 @@ CLAIMS = (
         "Tallec & Ollivier 2018", "chrono initialisation", "chrono biases with T_max = 100 give a mean time constant of (T_max + 1)/2", "setting `chrono`", "rnn_core/experiment/test_gate_biases.py::test_the_mean_time_constant_of_chrono", "50.5", _time_constant, 1e-6,
         "remedies.yaml",
     ),
+    Claim(
+        "Turkoglu, D'Aronco, Wegner & Schindler 2021", "gradients of deep stacks", "gradients shrink or grow through layers as they do through time, and the cell decides which", "setting `layers`, table `layers`, figure `depth_time`",
+        "rnn_core/bptt/test_stack.py::test_every_layer_is_that_of_a_whole_stack_in_autograd", study="depth.yaml",
+    ),
     Claim("Ba, Kiros & Hinton 2016", "layer normalisation", "units are normalised before φ, so weights of any scale make the same network", "`rc.LayerNormCell`", "rnn_core/cells/test_layer_norm.py::test_the_scale_of_weights_makes_no_difference", study="remedies.yaml"),
     Claim("Li et al. 2018", "IndRNN", "every unit listens to itself alone", "`rc.IndRNNCell`", "rnn_core/cells/test_made_of_fewer_numbers.py::test_a_diagonal_cell_is_the_vanilla_cell_with_its_matrix"),
     Claim("Orvieto et al. 2023", "the linear recurrent unit", "a linear recurrence with complex eigenvalues", "`rc.LRUCell`", "rnn_core/cells/test_made_of_fewer_numbers.py::test_an_lru_is_the_papers_by_another_program", study="own_cells.yaml"),

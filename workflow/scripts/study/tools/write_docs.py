@@ -1,4 +1,4 @@
-"""Write what is written from the code: the config schema for editors, and the pages of columns and settings.
+"""Write what is written from the code: the config schema for editors, and the pages of columns, settings, choices, cells and papers.
 
 ``make docs``, or ``PYTHONPATH=.:workflow/scripts python -m study.tools.write_docs``.
 """
@@ -14,8 +14,8 @@ from rnn_core.tasks import GENERATED, PACKAGED
 from study import PROJECT
 from study.config.schema import schema
 from study.settings import axis_defaults
-from study.tables.columns import ASKED_FOR, MEANING, TABLES, THEORY, columns_of
-from study.tools import papers
+from study.tables.columns import ASKED_FOR, LAYERS, MEANING, TABLES, THEORY, columns_of
+from study.tools import cells_page, choices_page, papers
 
 SCHEMA_FILE = PROJECT / "workflow" / "schemas" / "config.schema.json"
 COLUMNS_PAGE = PROJECT / "docs" / "tables.md"
@@ -29,7 +29,7 @@ def columns_page() -> str:
         "Every table is one Parquet file, `results/<study>/tables/<table>.parquet`, for `pandas.read_parquet`.",
         "",
     ]
-    for table in (*TABLES, *ASKED_FOR, THEORY):
+    for table in (*TABLES, LAYERS, *ASKED_FOR, THEORY):
         lines += [
             f"## {table}",
             "",
@@ -49,6 +49,7 @@ def settings_page() -> str:
     lines = ["# Settings of a run", "", "Written from the code by `make docs`; do not edit.", ""]
     lines += [
         "Each is a field of `rnn_core.Experiment`, a key under `grid:`, a column of `runs.parquet` and an axis label.",
+        "What the names mean that some of them take: [choices](choices.md), [cells](cells.md).",
         "",
     ]
     lines += ["| setting | default | unit | meaning | allowed |", "|---|---|---|---|---|"]
@@ -83,6 +84,8 @@ def write() -> None:
     SCHEMA_FILE.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     COLUMNS_PAGE.write_text(columns_page(), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+    choices_page.PAGE.write_text(choices_page.page(), encoding="utf-8")
+    cells_page.PAGE.write_text(cells_page.page(), encoding="utf-8")
     papers.PAGE.write_text(papers.page(), encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from study.report import statistics
 from study.report.measures.outcomes import log10
 from study.report.measures.parts import Part
-from study.report.measures.selection import TRAINING, grouped, varied
+from study.report.measures.selection import SCALES, TRAINING, grouped, varied
 from study.report.words import ordered
 
 REFERENCE: dict[str, Any] = {"clipping": "none", "truncation": None}  # what the other values are compared with
@@ -150,16 +150,14 @@ def comparisons_of(part: Part) -> list[Comparison]:
     """
     compared = []
     for axis in part.axes:
-        if not part.trains and axis in ("spectral_radius", "sequence_length"):
+        if not part.trains and axis in (*SCALES, "sequence_length"):
             continue
         values = ordered(axis, part.compared[axis])
         for measure, runs in _measured(part):
             wide = side_by_side(runs, axis, part.trains)
             compared += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]
             others = [
-                each
-                for each in part.axes
-                if each != axis and (part.trains or each not in ("spectral_radius", "sequence_length"))
+                each for each in part.axes if each != axis and (part.trains or each not in (*SCALES, "sequence_length"))
             ]
             has_reference = axis in REFERENCE and REFERENCE[axis] in values
             singly = [(a, b) for a, b in pairs(axis, values) if not has_reference or REFERENCE[axis] in (a, b)]

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rnn_core import CELLS
 from rnn_core.theory import REGIMES
 from study.report import statistics
+from study.report.measures.selection import scale_of, symbol_of
 
 
 def regime_counts(runs: pd.DataFrame) -> dict[str, int]:
@@ -39,7 +41,7 @@ class Critical:
     """Where growth turns from shrinking to growing, over the networks (seeds) of one kind.
 
     ``radius``: the median over networks, with its interval; infinite where most never turn. ``gap``: the distance between the
-    radii tried around it.
+    values tried around it. ``axis``: what scales the matrices, a spectral radius or a weight scale; so a "radius" may be a σ_w.
     """
 
     radius: statistics.Interval
@@ -48,6 +50,12 @@ class Critical:
     growing: int
     unordered: int
     gap: float
+    axis: str = "spectral_radius"
+
+    @property
+    def symbol(self) -> str:
+        """ρ, or σ_w."""
+        return symbol_of(self.axis)
 
     @property
     def networks(self) -> int:
@@ -62,17 +70,18 @@ class Critical:
 
 
 def crossings(runs: pd.DataFrame, rate: str = "growth_rate") -> dict[int, statistics.Crossing]:
-    """By seed, where ``rate`` crosses zero over the spectral radius."""
-    by_seed = {}
+    """By seed, where ``rate`` crosses zero over what scales the matrix."""
+    by_seed, axis = {}, scale_of(runs)
     for seed, rows in runs.groupby("seed"):
-        rows = rows.groupby("spectral_radius")[rate].mean()
+        rows = rows.groupby(axis)[rate].mean()
         by_seed[int(seed)] = statistics.crossing(rows.index.to_numpy(dtype=float), rows.to_numpy(dtype=float))
     return by_seed
 
 
 def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
-    """The critical spectral radius of networks of one kind; None with fewer than two radii, or where nothing is a number."""
-    if runs["spectral_radius"].nunique() < 2:
+    """The critical spectral radius, or weight scale, of networks of one kind; None with fewer than two, or where nothing is a number."""
+    axis = scale_of(runs)
+    if runs[axis].nunique() < 2:
         return None
     by_seed = crossings(runs, rate)
     at = np.array([each.at for each in by_seed.values()])
@@ -83,7 +92,7 @@ def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
     turning = [each for each in by_seed.values() if math.isfinite(each.at)]
     gaps = [each.above - each.below for each in turning if each.below < radius.value < each.above]
     exact = [each for each in turning if each.below == each.above]
-    radii = np.sort(runs["spectral_radius"].unique())
+    radii = np.sort(runs[axis].unique())
     around = [high - low for low, high in itertools.pairwise(radii) if low <= radius.value <= high]
     gap = min([*gaps, *around], default=math.nan) if gaps or exact or around else math.nan
     return Critical(
@@ -93,6 +102,7 @@ def critical(runs: pd.DataFrame, rate: str = "growth_rate") -> Critical | None:
         growing=int((known == -math.inf).sum()),
         unordered=int(np.isnan(at).sum()),
         gap=float(gap),
+        axis=axis,
     )
 
 
@@ -100,11 +110,13 @@ def theory_critical(runs: pd.DataFrame) -> Critical | None:
     """Where theory turns, over the networks of one kind; None where no theory says so, or where the rows are of several kinds.
 
     It is the column ``critical_radius_predicted``, a root and no crossing of the radii tried: infinite if theory never turns, 0 if it grows
-    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero: the column is then the law at rest,
-    and inputs move these cells away from there.
+    at every radius. Where dynamic mean field is known for every network, it is where that crosses zero. The column is then the law
+    at rest, and inputs move these cells away from there. The column is a ρ: of a weight scale it is where the prediction crosses zero.
     """
     if turning_theory(runs) == "dynamic mean field":
         return critical(runs, "dynamic_rate")
+    if scale_of(runs) == "weight_scale":
+        return critical(runs, "predicted_rate") if turning_theory(runs) else None
     by_seed = runs.groupby("seed")["critical_radius_predicted"]
     at = by_seed.median().dropna().to_numpy(dtype=float)
     if not len(at) or not np.isclose(by_seed.min(), by_seed.max(), rtol=ALIKE, equal_nan=True).all():
@@ -120,12 +132,18 @@ def turning_theory(runs: pd.DataFrame) -> str:
     """By which theory ``theory_critical`` is, of networks of one kind; empty where there is none."""
     if runs["dynamic_rate"].notna().all():
         return "dynamic mean field"
+    if scale_of(runs) == "weight_scale":
+        rulers = runs["predicted_by"].unique()
+        return str(rulers[0]) if len(rulers) == 1 and runs["predicted_rate"].notna().all() else ""
     if runs["critical_radius_predicted"].isna().all():
         return ""
     if (runs["activation"] == "identity").all():
         return "linear law"
     return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
 
+
+# By cell, what the linear law's ρ is of, where that is not the recurrent matrix: captions say it.
+LINEAR_MATRICES = {name: cell.linear_matrix for name, cell in CELLS.items() if cell.linear_matrix}
 
 # Cells whose step back at rest is ½ I + ¼ φ′(0) W, or φ′(0)²: captions print the formula of no other.
 OF_THE_FORMULA = ("gru", "gru_reset_before", "lstm")

@@ -15,23 +15,19 @@ TRAINING = tuple(name for name, axis in described_axes().items() if axis["traini
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 OF_CELLS = [name for name, axis in described_axes().items() if axis["cells"]]  # settings that only some cells have
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "seed"]
-NUMBERS = (
-    "spectral_radius",
-    "weight_scale",
-    "residual_step",
-    "residual_leak",
-    "layer_norm_step",
-    "layer_norm_leak",
-    "forget_bias",
-    "chrono",
-    "antisymmetric_step",
-    "antisymmetric_diffusion",
-    "input_scale",
-    "hidden_size",
-    "batch_size",
-    "sequence_length",
-)
+NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "layers", "seed"]
+SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
+
+
+def _numbers() -> tuple[str, ...]:
+    """Settings of a start that are numbers: a figure may be set out along them. Of two with as many values the first one counts."""
+    of_start = [name for name, axis in described_axes().items() if axis["kind"] in ("number", "integer")]
+    of_start = [name for name in of_start if name not in TRAINING and name not in NOT_COMPARED]
+    sizes = ("input_scale", "hidden_size", "batch_size", "sequence_length")
+    return tuple(dict.fromkeys([*SCALES, *(name for name in of_start if name in OF_CELLS), *sizes, *of_start]))
+
+
+NUMBERS = _numbers()
 
 
 def settings() -> list[str]:
@@ -116,9 +112,21 @@ def by_setting(starts: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]
     return grouped(starts, varied(starts, TRAINING))
 
 
+def scale_of(runs: pd.DataFrame) -> str:
+    """What scales the matrices of these networks: a weight scale where no spectral radius does."""
+    by_weights = runs["spectral_radius"].isna().all() and runs["weight_scale"].notna().any()
+    return "weight_scale" if by_weights else "spectral_radius"
+
+
+def symbol_of(axis: str) -> str:
+    """ρ of a spectral radius ρ."""
+    return str(described_axes()[axis]["label"]).split()[-1]
+
+
 def number_axis(runs: pd.DataFrame, axes: Sequence[str]) -> str | None:
-    """The spectral radius if it is among these axes; else the number with the most values; None if no number is."""
+    """What scales the recurrent matrix, if it is among these axes; else the number with the most values; None if no number is."""
     numbers = [axis for axis in NUMBERS if axis in axes and runs[axis].notna().all()]
-    if "spectral_radius" in numbers:
-        return "spectral_radius"
+    for scale in SCALES:
+        if scale in numbers:
+            return scale
     return max(numbers, key=lambda axis: int(runs[axis].nunique()), default=None)

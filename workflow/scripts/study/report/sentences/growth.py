@@ -57,7 +57,11 @@ def growth_sentence(
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
     every = f"Of the {spelled(len(values))} {plural_of(axis)}, "
-    averaged = " This is a mean over all ρ." if part.runs["spectral_radius"].nunique() > 1 else ""
+    averaged = (
+        f" This is a mean over all {measures.symbol_of(scale)}."
+        if part.runs[scale := measures.scale_of(part.runs)].nunique() > 1
+        else ""
+    )
     if comparison.verdict == "none":
         unclear = f"There is no clear difference in the growth rate per step back between {fastest} and {slowest}:"
         if len(values) > 2:

@@ -46,12 +46,14 @@ class _Turning:
     never: list[str] = field(default_factory=list)
     always: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
+    symbol: str = "ρ"
 
 
 def _by_turning(study: Study) -> _Turning:
     kinds = _Turning()
     for part in study.parts:
-        for chosen, runs in [] if part.trains or part.column != "spectral_radius" else part.groups():
+        for chosen, runs in [] if part.trains or part.column not in measures.SCALES else part.groups():
+            kinds.symbol = measures.symbol_of(str(part.column))
             critical, name, where = (
                 measures.critical(runs),
                 name_of(chosen),
@@ -78,23 +80,21 @@ def turning_headline(study: Study) -> str:
     """Between which radii kinds of network turn, and which do not."""
     kinds = _by_turning(study)
     turn, others = kinds.turn, [kinds.never, kinds.always, kinds.unclear]
-    everywhere = (
-        f"Growth per step back is {'negative' if kinds.never else 'positive'} at every ρ, in every kind of network."
-    )
+    everywhere = f"Growth per step back is {'negative' if kinds.never else 'positive'} at every {kinds.symbol}, in every kind of network."
     of_one_sign = not turn and not kinds.unclear and not (kinds.never and kinds.always)
     if of_one_sign and len(kinds.never + kinds.always) > 1:
         return everywhere
     ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
     at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
     phrases = [
-        *([f"turns positive at ρ = {at}"] if turn else []),
+        *([f"turns positive at {kinds.symbol} = {at}"] if turn else []),
         *(
-            [f"{'never does' if turn else 'stays negative at every ρ'} for {few(kinds.never, 3)}"]
+            [f"{'never does' if turn else f'stays negative at every {kinds.symbol}'} for {few(kinds.never, 3)}"]
             if kinds.never
             else []
         ),
-        *([f"is positive at every ρ for {few(kinds.always, 3)}"] if kinds.always else []),
-        *([f"turns at no single ρ for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
+        *([f"is positive at every {kinds.symbol} for {few(kinds.always, 3)}"] if kinds.always else []),
+        *([f"turns at no single {kinds.symbol} for {few(kinds.unclear, 3)}"] if kinds.unclear else []),
     ]
     text = f"Growth per step back {'; it '.join(phrases)}."
     if len(plain(text)) <= LONGEST_TITLE and not any(len(names) > 3 for names in others):
@@ -103,14 +103,16 @@ def turning_headline(study: Study) -> str:
         same = plain(turn[0][1]) == plain(turn[-1][1])
         between = f"= {turn[0][1]}" if same else f"from {turn[0][1]} to {turn[-1][1]}"
         apart = [
-            *(["at no single ρ"] if kinds.unclear else []),
+            *([f"at no single {kinds.symbol}"] if kinds.unclear else []),
             *(["not at all"] if kinds.never or kinds.always else []),
         ]
         elsewhere = f"; in other kinds of network {' or '.join(apart)}" if apart else ""
-        return f"Growth per step back turns positive at ρ {between}{elsewhere}."
+        return f"Growth per step back turns positive at {kinds.symbol} {between}{elsewhere}."
     if of_one_sign:
         return everywhere
-    return "In no kind of network does growth per step back turn positive at one ρ that most networks share."
+    return (
+        f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
+    )
 
 
 def extremes_headline(study: Study) -> str:

@@ -23,8 +23,18 @@ def success_sentence(part: measures.Part) -> str:
     took = runs.loc[runs["success"].astype(bool), "updates_to_success"].astype(float)
     if took.empty:
         return f"{text} More updates might change that."
-    median = statistics.median(took.to_numpy()).value
-    return f"{text} The median success takes {marked(number(median), 'median_updates_to_success', median, **where_of(part))}."
+    where = where_of(part)
+    first, half, last = (
+        marked(number(updates), f"{name}_updates_to_success", updates, **where)
+        for name, updates in (
+            ("least", took.min()),
+            ("median", statistics.median(took.to_numpy()).value),
+            ("most", took.max()),
+        )
+    )
+    if took.min() == took.max():
+        return f"{text} Success takes {half} updates."
+    return f"{text} Success takes between {first} and {last} updates, half of the time at most {half}."
 
 
 def _count(part: measures.Part, runs: pd.DataFrame, value: Any, first: bool) -> str:

@@ -155,7 +155,7 @@ def forgetting_sentence(part: measures.Part) -> str:
 def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dict[str, list[str]]:
     """Names of kinds of network by the radii, in words, at which every one of them forgets its start, or none does."""
     by_words: dict[str, list[str]] = {}
-    axis = part.column if part.column == "spectral_radius" else None
+    axis = part.column if part.column in measures.SCALES else None
     for chosen, rows in measures.grouped(runs, part.rows if axis else part.axes):
         here = (rows["correlation"] == 1.0) if forget else (rows["correlation"] < 1.0)
         if axis is None:
@@ -163,7 +163,7 @@ def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dic
         else:
             tried = sorted(rows[axis].unique())
             at = [rho for rho in tried if here[rows[axis] == rho].all()]
-            words = "all" if at == tried else radii_words(at, tried) if at else ""
+            words = "all" if at == tried else radii_words(at, tried, axis) if at else ""
         if words:
             by_words.setdefault(words, []).append(name_of(chosen) if chosen else "")
     return by_words

@@ -10,7 +10,8 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import VERBS, bracketed, count_of, interval_words, of_networks, where_of
-from study.report.words import decimals, few, listed, marked, marked_count, name_of, number, spelled
+from study.report.words import decimals, few, listed, marked, marked_count, name_of, number, plural_of, spelled
+from study.settings import described_axes
 
 
 def turning_words(critical: measures.Critical, **where: Any) -> str:
@@ -40,14 +41,16 @@ def turning_words(critical: measures.Critical, **where: Any) -> str:
 def radius_words(value: float, critical: measures.Critical) -> str:
     """A radius no finer than the values tried can bear; where networks never turn, beyond those."""
     if math.isinf(value):
-        return "beyond the largest ρ" if value > 0 else "below the smallest ρ"
+        return f"beyond the largest {critical.symbol}" if value > 0 else f"below the smallest {critical.symbol}"
     return decimals(value, critical.places)
 
 
 def turning_sentence(part: measures.Part) -> str:
-    """At which spectral radius growth turns, kind by kind of network; which never turn."""
+    """At which spectral radius, or weight scale, growth turns, kind by kind of network; which never turn."""
     turn, shrink, grow, unclear = [], [], [], []
-    radii = sorted(part.runs["spectral_radius"].unique())
+    axis = str(part.column)
+    label, symbol = described_axes()[axis]["label"], measures.symbol_of(axis)
+    radii = sorted(part.runs[axis].unique())
     for chosen, runs in part.groups():
         name, critical, where = name_of(chosen), measures.critical(runs), where_of(part, chosen)
         if critical is None:
@@ -62,29 +65,31 @@ def turning_sentence(part: measures.Part) -> str:
         else:
             turns = count_of(critical.turning, "turning", **where)
             unclear.append(
-                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'} within the ρ tried"
+                f"{name}: {turns} of {count_of(critical.networks, 'networks', **where)} networks {'turns' if critical.turning == 1 else 'turn'} within the {symbol} tried"
             )
-    low, high = (marked(number(r), "setting", r, axis="spectral_radius") for r in (radii[0], radii[-1]))
+    low, high = (marked(number(r), "setting", r, axis=axis) for r in (radii[0], radii[-1]))
     sentences = []
     if len(turn) > 4:
         (_, first), *_, (_, last) = sorted(turn, key=lambda each: each[0])
         sentences.append(
-            f"Going back in time, the growth rate turns from negative to positive at a spectral radius ρ between {first} and {last}. "
+            f"Going back in time, the growth rate turns from negative to positive at a {label} between {first} and {last}. "
             "The table has all of them."
         )
     elif turn:
         sentences.append(
-            f"Going back in time, the growth rate turns from negative to positive at spectral radius ρ = {listed(each for _, each in turn)}."
+            f"Going back in time, the growth rate turns from negative to positive at {label} = {listed(each for _, each in turn)}."
         )
     if len(shrink) > 1 and not (turn or grow or unclear):
-        sentences.append(f"Going back in time, the growth rate is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+        sentences.append(f"Going back in time, the growth rate is negative at every {symbol} from {low} to {high}, in every network.")  # fmt: skip
     elif shrink:
-        sentences.append(f"For {few(shrink)} it is negative at every ρ from {low} to {high}." if turn else
-                     f"Going back in time, the growth rate{_of(shrink)} is negative at every ρ from {low} to {high}, in every network.")  # fmt: skip
+        sentences.append(f"For {few(shrink)} it is negative at every {symbol} from {low} to {high}." if turn else
+                     f"Going back in time, the growth rate{_of(shrink)} is negative at every {symbol} from {low} to {high}, in every network.")  # fmt: skip
     if grow:
-        sentences.append(f"The growth rate{_of(grow)} is positive at every ρ from {low} to {high}, in every network.")
+        sentences.append(
+            f"The growth rate{_of(grow)} is positive at every {symbol} from {low} to {high}, in every network."
+        )
     if unclear:
-        sentences += [f"There is no single ρ at which growth turns for {kind}." for kind in unclear[:3]]
+        sentences += [f"There is no single {symbol} at which growth turns for {kind}." for kind in unclear[:3]]
         if len(unclear) > 3:
             sentences.append(f"Nor is there one for {spelled(len(unclear) - 3)} more.")
     return " ".join(sentences)
@@ -171,31 +176,32 @@ def split_sentence(part: measures.Part) -> str:
 
 
 def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
-    """At which spectral radii every network keeps its gradient, at the longest and at the shortest sequence, kind by kind.
+    """At which spectral radii, or weight scales, every network keeps its gradient, at the longest and at the shortest sequence, kind by kind.
 
     Of many kinds, or where only one network is of a kind, how many networks keep it.
     """
     starts = measures.starts(runs[runs["sweep"] == part.sweep])
     lengths = sorted(starts["sequence_length"].unique())
     kinds = measures.grouped(starts, part.rows)
-    if part.column != "spectral_radius" or len(kinds) > 4:
+    if part.column not in measures.SCALES or len(kinds) > 4:
         return regimes_sentence(part, runs)
+    axis = part.column
     sentences: list[str] = []
     kept = False  # whether it is said what the radii are
     for T in dict.fromkeys((lengths[-1], lengths[0])):
         where: dict[str, list[str]] = {}
         for chosen, rows in kinds:
             at_length = rows[rows["sequence_length"] == T]
-            stay = [rho for rho, group in at_length.groupby("spectral_radius") if (group["regime"] == "stable").all()]
-            where.setdefault(radii_words(stay, sorted(at_length["spectral_radius"].unique())), []).append(
-                name_of(chosen)
-            )
+            stay = [rho for rho, group in at_length.groupby(axis) if (group["regime"] == "stable").all()]
+            where.setdefault(radii_words(stay, sorted(at_length[axis].unique()), axis), []).append(name_of(chosen))
         over = f"Over T = {marked_count(T, 'setting', axis='sequence_length')} steps"
         if set(where) == {"none"}:
-            sentences.append(f"{over}, no ρ tried lets every network keep its gradient within a factor of 100.")
+            sentences.append(
+                f"{over}, no {measures.symbol_of(axis)} tried lets every network keep its gradient within a factor of 100."
+            )
             continue
         places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
-        keeps = "" if kept else ", every network keeps its gradient within a factor of 100 at these spectral radii"
+        keeps = "" if kept else f", every network keeps its gradient within a factor of 100 at these {plural_of(axis)}"
         kept = True
         sentences.append(f"{over}{keeps}: {'; '.join(places)}.")
     return " ".join(sentences)
@@ -206,12 +212,13 @@ def _of(names: list[str]) -> str:
     return "" if names == [name_of({})] else f" of {few(names)}"
 
 
-def radii_words(stay: list[float], tried: list[float]) -> str:
+def radii_words(stay: list[float], tried: list[float], axis: str = "spectral_radius") -> str:
     """ρ = 1; ρ from 0.9 to 1.1; none."""
     if not stay:
         return "none"
-    written = [marked(number(rho), "setting", rho, axis="spectral_radius") for rho in stay]
+    symbol = measures.symbol_of(axis)
+    written = [marked(number(rho), "setting", rho, axis=axis) for rho in stay]
     if len(stay) == 1:
-        return f"ρ = {written[0]}"
+        return f"{symbol} = {written[0]}"
     inside = [rho for rho in tried if stay[0] <= rho <= stay[-1]]
-    return f"ρ from {written[0]} to {written[-1]}" if inside == stay else f"ρ = {few(written, 6)}"
+    return f"{symbol} from {written[0]} to {written[-1]}" if inside == stay else f"{symbol} = {few(written, 6)}"

@@ -1,0 +1,77 @@
+"""The gallery: its sentences can be read, and one study can be written anew without the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.page.reading import count_words, sentences_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "gallery.md"
+MOST_WORDS, MOST_SPOKEN = (
+    30,
+    50,
+)  # of a sentence under a figure; of one that is read to somebody, names and numbers included
+
+
+@pytest.fixture
+def gallery() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "hooks" / "gallery.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def lines(pictures: bool) -> list[str]:
+    """Paragraphs of the page, or the alternative texts of its pictures; not the questions, which are the studies' own."""
+    found = [
+        re.sub(r"^!\[(.*)\]\(images.*\)$", r"\1", line)
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("![") == pictures
+    ]
+    return [line for line in found if line and not line.startswith("#") and "?" not in line]
+
+
+def test_its_sentences_can_be_read_in_one_breath() -> None:
+    """A sentence about success in three panels had eighty words."""
+    long = [each for line in lines(False) for each in sentences_of(line) if count_words(each) > MOST_WORDS]
+    assert lines(False) and not long, long
+
+
+def test_what_a_screen_reader_says_has_short_sentences() -> None:
+    """An alternative text listed twelve panels by their settings in one sentence of 140 words."""
+    long = [each for line in lines(True) for each in sentences_of(line) if len(each.split()) > MOST_SPOKEN]
+    assert lines(True) and not long, long
+
+
+def test_one_study_is_written_anew_and_the_others_stay(
+    gallery: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing one study loses the sections of the others, or their pictures."""
+    page, pictures = tmp_path / "gallery.md", tmp_path / "images"
+    pictures.mkdir()
+    before = PAGE.read_text(encoding="utf-8")
+    page.write_text(before, encoding="utf-8")
+    for name in ("cliff_cliff.webp", "cliff_old.webp", "gates_growth_rate.webp"):
+        (pictures / name).write_text("")
+    asked: list[Any] = []
+
+    def write(config: str) -> list[str]:
+        asked.append(config)
+        return ["## A cliff", "", f"Config: `{config}`.", ""]
+
+    for name, value in {"PAGE": page, "PICTURES": pictures, "write": write}.items():
+        monkeypatch.setattr(gallery, name, value)
+    gallery.main(["studies/cliff.yaml"])
+    after = page.read_text(encoding="utf-8")
+    assert asked == ["studies/cliff.yaml"] and sorted(p.name for p in pictures.iterdir()) == ["gates_growth_rate.webp"]
+    assert after.count("\n## ") == before.count("\n## ") and "## A cliff\n" in after
+    kept = [part for part in re.split(r"(?m)^(?=## )", before) if "studies/cliff.yaml" not in part]
+    assert all(part.strip() in after for part in kept[1:])

@@ -1,0 +1,119 @@
+"""The figure of depth and time: its factors, what it says of chance, and which stacks it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures import depth_time
+from study.report.words import addresses, plain
+from tests.figures.drawn import PROPAGATION, Settings, render, show
+from tests.figures.test_any_study import check
+from tests.page.second_opinion_depth import KINDS
+
+ONE = PROPAGATION | {"sequence_length": 12, "layers": 3}
+
+
+def stack(seed: int, **changes: Any) -> Settings:
+    return ONE | {"seed": seed, "rate": -0.1} | changes
+
+
+def noise(seed: int) -> float:
+    return float(np.random.default_rng(seed).standard_normal()) * 0.05
+
+
+def said(make_study: Any, runs: list[Settings]) -> tuple[Any, dict[str, Any], Any, str]:
+    data, facts, axes = show(depth_time, make_study(runs))
+    return data, facts, axes, " ".join(plain(claim) for claim in [facts["title"], *facts["claims"]])
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [stack(0)],
+        [stack(0, sequence_length=2, layers=2)],
+        [stack(s, spectral_radius=r, layers=L) for s in range(2) for r in (0.5, 1.0, 1.5) for L in (1, 2, 8)],
+        [stack(s, rate=r) for s, r in enumerate((0.1, float("nan"), float("-inf")))],
+        [stack(s, rate=float("-inf")) for s in range(2)],
+        [stack(0, spectral_radius=0.1 * i, sequence_length=300) for i in range(1, 15)],
+    ],
+)
+def test_any_study_draws(runs: list[Settings], make_study: Any) -> None:
+    render("depth_time", facts=check(depth_time, make_study(runs)) | {"claims": []})
+
+
+@pytest.mark.parametrize(
+    "runs", [[ONE | {"layers": 1}], [stack(0, loss_at="every")], [stack(0, rate=float("nan"), depth=float("nan"))]]
+)
+def test_a_study_without_it_says_what_to_add(runs: list[Settings], make_study: Any) -> None:
+    """One layer, a loss at every step, or nothing that is a number."""
+    facts = check(depth_time, make_study(runs))
+    assert not facts["drawn"] and "layers" in facts["claims"][0]
+
+
+def test_of_every_kind_the_deepest_at_its_longest_is_drawn(make_study: Any) -> None:
+    """A shallower stack is averaged with a deeper one, or a shorter sequence with a longer."""
+    runs = [stack(s, layers=L, sequence_length=T) for s in (0, 1) for L in (1, 2, 5) for T in (6, 12)]
+    runs += [stack(s, layers=2, spectral_radius=0.5) for s in (0, 1)]
+    data, _, axes, _ = said(make_study, runs)
+    sizes = data.groupby("panel", observed=True)[["layers", "steps"]].agg(["min", "max"])
+    assert sizes.to_numpy().tolist() == [[2, 2, 12, 12], [5, 5, 12, 12]]
+    [mesh] = [each for each in axes[1].collections if each.get_gid() == "depth map"]
+    drawn = np.asarray(mesh.get_array()).reshape(5, 12)
+    assert drawn[4, 0] == 0.0 and drawn[0, 0] == pytest.approx(4 * -0.3)  # the last layer on top
+
+
+def test_the_factors_are_those_of_the_rows(make_study: Any) -> None:
+    """A layer down is taken at the first step, or a step back over all of the sequence."""
+    _, facts, _, words = said(make_study, [stack(s, depth=-0.3, slower=0.01) for s in range(8)])
+    kinds = {each["kind"]: each["value"] for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)}
+    assert kinds["depth_factor_near"] == pytest.approx(10.0**-0.3)
+    assert kinds["depth_factor_far"] == pytest.approx(10.0 ** (-0.3 + 0.01 * 11))
+    assert kinds["step_factor_last"] == pytest.approx(np.exp(-0.1))
+    assert kinds["step_factor_first"] == pytest.approx(np.exp(-0.1) * 10.0**0.02)
+    assert (
+        "Depth adds its own vanishing: a layer down is a factor of 0.501 at the last step, of 0.646 at the first."
+        in words
+    )
+    assert "clearly larger in the first layer than in the last." in words
+
+
+def test_what_chance_does_is_no_finding(make_study: Any) -> None:
+    """Eight stacks whose depth scatters about no effect are said to vanish by depth, or to grow; or three seeds settle it."""
+    assert (
+        "Depth has no clear effect near the loss" in said(make_study, [stack(s, depth=noise(s)) for s in range(8)])[3]
+    )
+    assert "Depth adds its own growth" in said(make_study, [stack(s, depth=0.3 + noise(s)) for s in range(8)])[3]
+    turns = [stack(s, slower=0.1 + noise(s) / 50) for s in range(8)]
+    assert "Depth adds vanishing near the loss alone" in said(make_study, turns)[3]
+    assert "Too few seeds to tell what depth does" in said(make_study, [stack(s) for s in range(3)])[3]
+    same = said(make_study, [stack(s, slower=noise(s) / 50) for s in range(8)])[3]
+    assert "does not clearly differ between the first layer and the last" in same
+
+
+def test_the_headline_is_where_time_does_least(make_study: Any) -> None:
+    """Depth is read where time hides it."""
+    runs = [
+        stack(s, spectral_radius=r, rate=rate) for s in range(6) for r, rate in ((0.5, -0.7), (0.9, -0.01), (1.5, 0.4))
+    ]
+    _, facts, _, _ = said(make_study, runs)
+    assert plain(facts["title"]).endswith("at the first (ρ = 0.9).")
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_every_number_is_computed_twice(seeds: int, make_study: Any) -> None:
+    """A number is of other rows than its address says, or is rounded before it is used."""
+    runs = [
+        stack(s, spectral_radius=r, rate=0.3 * (r - 1.0), depth=-0.2 + noise(s), slower=noise(s) / 20, layers=L)
+        for r in (0.5, 1.0) for s in range(seeds) for L in (2, 4)
+    ]  # fmt: skip
+    tables = make_study(runs)
+    _, facts, _ = show(depth_time, tables)
+    found = [each for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)]
+    assert {each["kind"] for each in found} == set(KINDS)
+    known = {table: pd.read_parquet(tables.files[table]) for table in ("runs", "layers")}
+    for each in found:
+        assert KINDS[each["kind"]](known, each["where"]) == pytest.approx(each["value"], rel=1e-9)

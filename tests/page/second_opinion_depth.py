@@ -1,0 +1,64 @@
+"""The numbers of the figure of depth and time, computed a second time from the tables of runs and layers alone: plain pandas and NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from tests.page.second_opinion_start import START, Tables, Where, pick, starts
+
+
+def stacks(tables: Tables, where: Where) -> pd.DataFrame:
+    """The deepest stacks of a kind at their longest sequence."""
+    runs = starts(tables["runs"])
+    runs = runs[runs["task_loss_at"] == "last"]
+    kind = [name for name in START if name not in ("sequence_length", "layers")]
+    for size in ("sequence_length", "layers"):
+        runs = runs[runs[size] == runs.groupby(kind, dropna=False)[size].transform("max")]
+    return pick(runs[runs["layers"] > 1], where)
+
+
+def decades(tables: Tables, run: pd.Series, layer: int, lag: int) -> float:
+    rows = tables["layers"]
+    at = rows[
+        (rows["run_key"] == run["run_key"]) & (rows["update"] == 0) & (rows["layer"] == layer) & (rows["lag"] == lag)
+    ]
+    return float(at["log10_grad_norm"].iloc[0])
+
+
+def factor(of: Callable[[Tables, pd.Series], float]) -> Callable[[Tables, Where], float]:
+    """Ten to the mean over networks of decades."""
+
+    def found(tables: Tables, where: Where) -> float:
+        runs = stacks(tables, where).drop_duplicates("run_key")
+        each = np.array([of(tables, run) for _, run in runs.iterrows()])
+        return float(10.0 ** each[np.isfinite(each)].mean())
+
+    return found
+
+
+def a_layer_down(far: bool) -> Callable[[Tables, pd.Series], float]:
+    def of(tables: Tables, run: pd.Series) -> float:
+        lag = run["task_steps"] - 1 if far else 0
+        return (decades(tables, run, 1, lag) - decades(tables, run, run["layers"], lag)) / (run["layers"] - 1)
+
+    return of
+
+
+def a_step_back(first: bool) -> Callable[[Tables, pd.Series], float]:
+    def of(tables: Tables, run: pd.Series) -> float:
+        layer, T = 1 if first else run["layers"], run["task_steps"]
+        steps = T - 1 - (T - 1) // 2
+        return (decades(tables, run, layer, T - 1) - decades(tables, run, layer, (T - 1) // 2)) / steps
+
+    return of
+
+
+KINDS: dict[str, Callable[[Tables, Where], float]] = {
+    "depth_factor_near": factor(a_layer_down(far=False)),
+    "depth_factor_far": factor(a_layer_down(far=True)),
+    "step_factor_last": factor(a_step_back(first=False)),
+    "step_factor_first": factor(a_step_back(first=True)),
+}

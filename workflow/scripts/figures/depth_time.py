@@ -1,0 +1,290 @@
+"""The gradient's way through a stack of layers: down through depth and back through time, and which of the two makes it vanish."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report.findings import Study
+from study.report.words import LONGEST_TITLE, few, listed, marked, number, plain
+
+NOTHING = drawing.Nothing(
+    "No network of this study has several layers and a loss at the last step alone.",
+    "Add a sweep with layers: [1, 4] and loss_at: last.",
+)
+MOST_LAGS = 120  # columns of a heat map
+MOST_SAID = 6  # panels that get a sentence each
+LINES = 8  # of equal size in a panel, about
+COLOURS = "RdBu_r"  # as on the map of radii and lengths: blue vanishing, red exploding
+LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$ (decades)"
+PLACE = ["panel", "seed", "layer", "lag"]
+
+
+def frame(tables: reader.Tables) -> pd.DataFrame:
+    """Panel × seed × layer × lag: ``decades`` is log10 of ‖∂L/∂h‖ there over that of the last layer at the last step, before training.
+
+    Of every kind of network the deepest stack, at its longest sequence; long sequences at some lags. ``layers`` and ``steps`` are its L and T.
+    ``axes`` names the settings that tell panels apart, which stand beside.
+    """
+    if "layers" not in tables.files:
+        return pd.DataFrame()
+    runs = measures.starts(tables.runs("task_loss_at", "data", "growth_rate"))
+    runs = runs[(runs["task_loss_at"] == "last") & runs["layers"].notna()]
+    runs = runs[~runs["run_key"].isin(_with_other_losses(tables, runs))]
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length", "layers")]
+    runs = _deepest(measures.at_longest(runs, axes), axes)
+    if runs.empty:
+        return pd.DataFrame()
+    runs = facets.panels(runs, axes).assign(steps=lambda shown: measures.steps(shown))
+    data = _norms(tables, runs).merge(
+        runs[["run_key", "panel", "seed", "layers", "steps", "left_out", *axes]], on="run_key"
+    )
+    last = data[(data["layer"] == data["layers"]) & (data["lag"] == 0)].set_index("run_key")["log10_grad_norm"]
+    first = data["run_key"].map(last.where(np.isfinite(last)))  # a gradient of zero at the end has no ratio
+    data = data.assign(decades=data["log10_grad_norm"] - first, axes=",".join(axes))
+    if data["decades"].isna().all():
+        return pd.DataFrame()
+    return data.drop(columns=["run_key", "log10_grad_norm"]).sort_values(PLACE, ignore_index=True)
+
+
+def _with_other_losses(tables: reader.Tables, runs: pd.DataFrame) -> set[str]:
+    """Runs on sequences of a file of which some end before the last step, so that another step has a loss, too."""
+    keys = pa.array(runs.loc[runs["data"].notna(), "run_key"], pa.string())
+    wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
+    found: set[str] = set()
+    for piece in (
+        tables.pieces("traces", ["run_key"], wanted & (pc.field("log10_immediate_norm") > -math.inf))
+        if len(keys)
+        else ()
+    ):
+        found |= set(piece["run_key"])
+    return found
+
+
+def _deepest(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """The deepest stack of every kind that has several layers."""
+    layers = runs["layers"]
+    most = layers.groupby([runs[name] for name in axes], dropna=False).transform("max") if axes else layers.max()
+    return runs[(layers == most) & (layers > 1)]
+
+
+def _norms(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
+    """log10 ‖∂L/∂h‖ of every run and layer at its lags."""
+    lags = {T: set(lags_of(T)) for T in runs["steps"].unique()}
+    every = sorted(set.union(*lags.values()))
+    wanted = (pc.field("update") == 0) & pc.field("run_key").isin(pa.array(runs["run_key"], pa.string()))
+    wanted &= pc.field("lag").isin(pa.array(every, pa.int32()))
+    columns = ["run_key", "layer", "lag", "log10_grad_norm"]
+    pieces = list(tables.pieces("layers", columns, wanted))
+    data = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=columns)
+    own = data["run_key"].map(runs.set_index("run_key")["steps"])
+    return data[[lag in lags[T] for lag, T in zip(data["lag"], own, strict=True)]] if len(lags) > 1 else data
+
+
+def lags_of(T: int) -> np.ndarray:
+    """The lags that are looked at, the first, the one in the middle and the last among them."""
+    return np.unique([*facets.spread(range(T), MOST_LAGS), (T - 1) // 2, T - 1])
+
+
+# ---- facts
+
+
+def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+    if data.empty:
+        return NOTHING.facts()
+    factors = {str(panel): _factors(rows) for panel, rows in data.groupby("panel", observed=True)}
+    told = _least_in_time(factors)
+    title = _title(data, factors, told)
+    alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
+    said = [_sentence(data, panel, found) for panel, found in list(factors.items())[:MOST_SAID]]
+    apart = _layers_apart(factors)
+    answer = [_sentence(data, told, factors[told]) if told else "", apart]
+    shown = [
+        *(["panels"] if len(factors) > 1 else []),
+        *(["networks"] if data.groupby(["panel", "layer", "lag"], observed=True).size().max() > 1 else []),
+        *(["missing"] if _medians(data)["decades"].isna().any() else []),
+    ]
+    return drawing.facts(title, alt, [*said, apart, facets.left_out(data)], shown, answer=answer)
+
+
+def _factors(rows: pd.DataFrame) -> pd.DataFrame:
+    """By seed, in decades: what a layer down does at the last step (``near`` the loss) and at the first (``far``); and what a step back does
+    in the last and in the first layer.
+
+    A layer is the mean over layers. A step is the mean over the steps from the middle of the sequence to its beginning.
+    """
+    L, T = int(rows["layers"].iloc[0]), int(rows["steps"].iloc[0])
+    middle = (T - 1) // 2
+    table = rows.pivot_table(index="seed", columns=["layer", "lag"], values="decades", dropna=False)
+    with np.errstate(invalid="ignore"):
+        found = pd.DataFrame(
+            {name: (table[1, lag] - table[L, lag]) / (L - 1) for name, lag in (("near", 0), ("far", T - 1))}
+        )
+        for name, layer in (("last", L), ("first", 1)):
+            found[name] = (table[layer, T - 1] - table[layer, middle]) / (T - 1 - middle)
+    return found.replace([np.inf, -np.inf], np.nan).dropna()
+
+
+def _where(data: pd.DataFrame, panel: str) -> dict[str, Any]:
+    """The settings that tell a panel from the others."""
+    row = data[data["panel"] == panel].iloc[0]
+    return {axis: row[axis] for axis in str(row["axes"]).split(",") if axis}
+
+
+def _factor(decades: float, kind: str, **where: Any) -> str:
+    return marked(number(10.0**decades, 3), kind, 10.0**decades, **where)
+
+
+def _least_in_time(factors: dict[str, pd.DataFrame]) -> str:
+    """The panel in which a step back does least, so that depth shows; empty where no size could be followed."""
+    known = {panel: found for panel, found in factors.items() if len(found)}
+    return min(known, key=lambda panel: abs(float(known[panel]["last"].mean())), default="")
+
+
+def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> str:
+    """What a layer down does near the loss and far from it; as a finding only where chance does not do it."""
+    if not panel:
+        return "No gradient of a stack of layers keeps a size that could be followed."
+    where, found = _where(data, panel), factors[panel]
+    near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    text = f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first"
+    named = f"{text} ({facets.inside(panel)})"
+    return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
+
+
+def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
+    """In words what depth clearly does at both ends of the sequence, all panels and both ends judged together."""
+    table = pd.concat({(name, end): found[end] for name, found in factors.items() for end in ("near", "far")}, axis=1)
+    if table[panel, "near"].count() < statistics.FEWEST_SEEDS:
+        return "Too few seeds to tell what depth does"
+    p = dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
+    signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
+    if not signs[0]:
+        return "Depth has no clear effect near the loss"
+    what = "vanishing" if signs[0] < 0.0 else "growth"
+    return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
+
+
+def _sentence(data: pd.DataFrame, panel: str, found: pd.DataFrame) -> str:
+    """The factors of a panel; near the loss with the interval over networks."""
+    if found.empty:
+        return ""
+    where, average = _where(data, panel), statistics.mean(found["near"].to_numpy())
+    low, high = (number(10.0**end, 3) for end in (average.low, average.high))
+    interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
+    near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    last, first = (_factor(float(found[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
+    begin = f"With {panel}, a layer" if data["panel"].nunique() > 1 else "A layer"
+    return (
+        f"{begin} down multiplies the gradient by {near}{interval} at the last step and by {far} at the first; a step back multiplies it by "
+        f"{last} in the last layer and by {first} in the first."
+    )
+
+
+def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
+    """Whether a step back does the same in the first layer as in the last, all panels judged together."""
+    gaps = pd.concat({panel: found["first"] - found["last"] for panel, found in factors.items()}, axis=1)
+    gaps = gaps.dropna(axis=1, how="all")
+    if gaps.empty:
+        return ""
+    if len(gaps) < statistics.FEWEST_SEEDS:
+        return "Whether time does the same in the first layer as in the last, too few seeds tell."
+    p = statistics.familywise(gaps.to_numpy())
+    apart = [str(panel) for panel, each in zip(gaps, p, strict=True) if each < statistics.LEVEL]
+    if not apart:
+        return "A step back does not clearly differ between the first layer and the last."
+    ways = {"larger" if float(gaps[panel].mean()) > 0.0 else "smaller" for panel in apart}
+    where = f" for {few(apart)}" if len(factors) > 1 else ""
+    return (
+        f"The factor of a step back is clearly {listed(sorted(ways), 'or')} in the first layer than in the last{where}."
+    )
+
+
+# ---- drawing
+
+
+def _medians(data: pd.DataFrame) -> pd.DataFrame:
+    """Panel × layer × lag: the median over networks; nan where none of them is a number."""
+    return data.groupby(["panel", "layers", "steps", "layer", "lag"], observed=True)["decades"].median().reset_index()
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    if data.empty:
+        return NOTHING.draw()
+    medians, names = _medians(data), list(data["panel"].cat.categories)
+    columns = min(len(names), layout.columns(3))
+    deepest = int(data["layers"].max())
+    height = min(3.2, 1.5 + 0.2 * deepest)
+    figure, axes = layout.grid(len(names), columns, height, extra=1.5 if layout.on_phone() else 1.1, sharex=False)
+    finite = medians["decades"][np.isfinite(medians["decades"])]
+    most = max(1.0, math.ceil(float(finite.abs().max()))) if len(finite) else 1.0
+    norm = Normalize(-most, most)
+    for ax, name in zip(axes, names, strict=True):
+        _panel(ax, medians[medians["panel"] == name], norm)
+        if len(names) > 1:
+            layout.panel_title(ax, str(name), 30 if columns < 3 else 26)
+    layout.label_below(
+        axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
+    )
+    for ax in axes[::columns]:
+        ax.set_ylabel("layer")
+    place = (
+        {"location": "bottom", "aspect": 30, "fraction": 0.05}
+        if layout.on_phone()
+        else {"aspect": 35, "fraction": 0.05}
+    )
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, **place)
+    bar.set_label(LABEL)
+    if len(finite):  # only what is there
+        ends = min(float(finite.min()), 0.0), max(float(finite.max()), 0.0, 0.02 * most)
+        (bar.ax.set_xlim if layout.on_phone() else bar.ax.set_ylim)(*ends)
+    if medians["decades"].isna().any():
+        missing = Patch(fc="#dddddd", hatch="///", ec=style.FAINT, label="not a number")
+        figure.legend(handles=[missing], loc="outside lower center")
+    return figure
+
+
+def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
+    """One heat map, the last layer on top. Of a long sequence a column stands for the lags around it."""
+    table = medians.pivot(index="layer", columns="lag", values="decades").sort_index()
+    values = np.array(table.to_numpy(dtype=float))
+    values[np.isneginf(values)] = norm.vmin  # exactly zero: the colour of the most vanishing
+    ax.set_facecolor("#dddddd")
+    ax.patch.set(hatch="///", edgecolor=style.FAINT)
+    lags, layers = table.columns.to_numpy(dtype=float), table.index.to_numpy(dtype=float)
+    ax.pcolormesh(
+        _edges(lags), _edges(layers), np.ma.masked_invalid(values), norm=norm, cmap=COLOURS, rasterized=True, gid="depth map"
+    )  # fmt: skip
+    if min(values.shape) > 1 and np.isfinite(values).any():
+        _lines(ax, lags, layers, values)
+    shown = facets.spread([int(layer) for layer in layers], 8)
+    ax.set_yticks(shown, [str(layer) for layer in shown])
+    ax.set_xlim(*_edges(lags)[[0, -1]])
+    ax.tick_params(length=2)
+
+
+def _lines(ax: Axes, lags: np.ndarray, layers: np.ndarray, values: np.ndarray) -> None:
+    """Lines of equal size, as far apart as is easily read: they lean where depth does something."""
+    known = values[np.isfinite(values)]
+    levels = MaxNLocator(LINES).tick_values(float(known.min()), float(known.max()))
+    inside = [level for level in levels if known.min() < level < known.max()]
+    if inside:
+        ax.contour(lags, layers, np.ma.masked_invalid(values), inside, colors=style.INK, linewidths=0.8, linestyles="-")
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Between neighbours, and as far beyond the ends."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    between = (centres[1:] + centres[:-1]) / 2
+    return np.array([2 * centres[0] - between[0], *between, 2 * centres[-1] - between[-1]])
