@@ -187,3 +187,23 @@ def test_a_state_of_its_own_that_acts_late_is_told_in_its_own_words(T: int) -> N
     said = r"Your own cell late \(late.py\).* The module keeps a state of its own|the cell 'late' at step t = .* keeps a state of its own"
     with pytest.raises((CheckFailed, CellError), match=said):
         prove("late", T)
+
+
+def test_the_part_that_is_read_can_be_picked() -> None:
+    """The lower cell of a stack was read, whatever stood above it: its gradient does not know the upper one."""
+    for name, hidden in (("lower", None), ("upper", "2.1")):
+        register(OwnCell(name, Stacked, hidden=hidden))
+    lower, upper = (
+        rc.prepare(rc.Experiment(cell=name, sequence_length=9, hidden_size=4, batch_size=2))
+        for name in ("lower", "upper")
+    )
+    assert lower.cell.state_names[0] == "1.1" and upper.cell.state_names[0] == "2.1"
+    assert prove("upper", 12)["relative_error"]
+    evaluations = [rc.evaluate(each, each.params, *each.batch(0)) for each in (lower, upper)]
+    weights = [bool(each.param_grads["cells.1.weight_hh"].any()) for each in evaluations]
+    assert weights == [False, True]
+    register(OwnCell("wrong", Stacked, source="stack.py", hidden="3.1"))
+    with pytest.raises(
+        CellError, match=r"Your own cell wrong \(stack.py\): hidden: '3.1' is not known; allowed: 1.1, 1.2, 2.1, 2.2"
+    ):
+        prove("wrong", 12)
