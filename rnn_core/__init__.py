@@ -29,7 +29,8 @@ What each name is for:
 - The steps of a run: ``prepare`` gives a ``Problem``, ``evaluate`` the loss and gradients of one batch.
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
-  gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient.
+  gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient, ``flossing_loss`` that of Lyapunov exponents, with a
+  ``Flossing`` for an answer.
 - Cells: ``VanillaCell``, ``GRUCell``, ``LSTMCell`` and others; ``CELLS`` has them all, and ``Cell`` is their base.
   ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;
@@ -54,6 +55,7 @@ from rnn_core.cells import *  # noqa: F403 - CELLS, Cell and every cell
 from rnn_core.choices import VALUE_ALIASES, nearest
 from rnn_core.clipping import Clipped, Clipping, parse_clipping
 from rnn_core.experiment import Experiment, Problem, Result, evaluate, prepare, run, run_many
+from rnn_core.flossing import Flossing, flossing_loss
 from rnn_core.initializers import INITIALIZERS, recurrent_matrix, sigma_max, spectral_radius
 from rnn_core.losses import LOSSES
 from rnn_core.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Momentum
@@ -75,6 +77,7 @@ __all__ = [
     "Clipping",
     "EntryQuantiles",
     "Experiment",
+    "Flossing",
     "GENERATED",
     "Gradients",
     "INITIALIZERS",
@@ -95,6 +98,7 @@ __all__ = [
     "backward",
     "check_derivatives",
     "evaluate",
+    "flossing_loss",
     "forward",
     "omega",
     "parse_clipping",

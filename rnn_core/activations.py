@@ -1,9 +1,9 @@
-"""Activation functions phi: one row each with f, its derivative df, gamma = sup |phi'| and a source.
+"""Activation functions phi: one row each with f, its derivatives df and ddf, gamma = sup |phi'| and a source.
 
 A derivative is written so that it stays accurate where the textbook form cancels: 1 - tanh(a)^2 is exactly 0 in float64
 at a = 19, where the true value is 1.3e-16. The subgradient at a kink is PyTorch's (0 for relu at 0).
 
-To add one, add a row to ``ROWS``, and a row to ``oracles/activations.py`` with its form for each oracle. The tests ask for a
+To add one, add a row to ``ROWS``, with phi'' if it is to be flossed, and a row to ``oracles/activations.py`` with its form for each oracle. The tests ask for a
 formula that they can evaluate with 200 digits. Gate, verification, settings and figures follow.
 """
 
@@ -33,6 +33,7 @@ class Activation:
         kinks: the points where phi' jumps.
         bounded: |phi(a)| has a bound, so that units saturate.
         piecewise_linear: phi' is constant between the kinks; neither phi nor phi' takes an exponential.
+        second: phi'', where it is not 0 everywhere. At a kink it is taken for 0.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Activation:
     kinks: tuple[float, ...] = ()
     bounded: bool = False
     piecewise_linear: bool = False
+    second: Formula | None = None
 
     def f(self, a: Array) -> Array:
         """phi(a), any shape."""
@@ -54,6 +56,20 @@ class Activation:
         """phi'(a), same shape as ``a``."""
         with np.errstate(under="ignore"):
             return self.derivative(namespace(a), a)
+
+    def ddf(self, a: Array) -> Array:
+        """phi''(a), same shape as ``a``.
+
+        Raises:
+            ValueError: nobody has written it.
+        """
+        xp = namespace(a)
+        if self.second is not None:
+            with np.errstate(under="ignore"):
+                return self.second(xp, a)
+        if not self.piecewise_linear:
+            raise ValueError(f"activation: {self.name!r} is not allowed; its row says no second derivative")
+        return xp.zeros_like(a)
 
     def __repr__(self) -> str:
         return f"Activation({self.name!r}, gamma={self.gamma:g}, source={self.source!r})"
@@ -69,9 +85,17 @@ def _d_sigmoid(xp: ModuleType, a: Array) -> Array:
     return e / ((1.0 + e) * (1.0 + e))
 
 
+def _dd_sigmoid(xp: ModuleType, a: Array) -> Array:
+    return -xp.tanh(0.5 * a) * _d_sigmoid(xp, a)  # sigma' (1 - 2 sigma), which would cancel
+
+
 def _d_tanh(xp: ModuleType, a: Array) -> Array:
     e = xp.exp(-2.0 * xp.abs(a))  # 1/cosh(a)^2 = 4 e / (1 + e)^2: no cancellation, no overflow
     return 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+
+def _dd_tanh(xp: ModuleType, a: Array) -> Array:
+    return -2.0 * xp.tanh(a) * _d_tanh(xp, a)
 
 
 def _silu(xp: ModuleType, a: Array) -> Array:
@@ -82,6 +106,11 @@ def _silu(xp: ModuleType, a: Array) -> Array:
 def _d_silu(xp: ModuleType, a: Array) -> Array:
     b = xp.clip(a, -1e4, 1e4)
     return _sigmoid(xp, b) + b * _d_sigmoid(xp, b)
+
+
+def _dd_silu(xp: ModuleType, a: Array) -> Array:
+    b = xp.clip(a, -1e4, 1e4)
+    return _d_sigmoid(xp, b) * (2.0 - b * xp.tanh(0.5 * b))  # 2 sigma' + a sigma''
 
 
 def _softsign(xp: ModuleType, a: Array) -> Array:
@@ -109,6 +138,16 @@ def _d_gelu(xp: ModuleType, a: Array) -> Array:
     m, tail, density = _gaussian_tail(xp, a)
     left = tail - m * density  # Phi(-m) - m phi(m), the derivative at -m; at m it is 1 minus this
     return xp.where(a > 0, 1.0 - left, left)
+
+
+def _dd_gelu(xp: ModuleType, a: Array) -> Array:
+    m, _, density = _gaussian_tail(xp, a)
+    return density * (2.0 - m * m)  # (a Phi)'' = 2 phi + a phi', and the normal density has phi' = -a phi
+
+
+def _left_exponential(xp: ModuleType, a: Array, scale: float) -> Array:
+    """scale · exp(a) on the left, 0 on the right."""
+    return xp.where(a > 0, xp.zeros_like(a), scale * xp.exp(-xp.abs(a)))
 
 
 def _where(xp: ModuleType, condition: Array, yes: float, no: float, a: Array) -> Array:
@@ -155,6 +194,7 @@ ROWS = (
         lambda xp, a: xp.where(a > 0, xp.ones_like(a), xp.exp(-xp.abs(a))),
         1.0,
         "Clevert, Unterthiner & Hochreiter 2016, alpha = 1",
+        second=lambda xp, a: _left_exponential(xp, a, 1.0),
     ),
     Activation(
         "selu",
@@ -163,6 +203,7 @@ ROWS = (
         _SELU_SCALE * _SELU_ALPHA,
         "Klambauer et al. 2017",
         kinks=(0.0,),
+        second=lambda xp, a: xp.where(a == 0, xp.zeros_like(a), _left_exponential(xp, a, _SELU_SCALE * _SELU_ALPHA)),
     ),
     Activation(
         "gelu",
@@ -170,6 +211,7 @@ ROWS = (
         _d_gelu,
         1.1289041451851548,  # at a = √2, where phi'' = 0
         "Hendrycks & Gimpel 2016, exact form a Phi(a)",
+        second=_dd_gelu,
     ),
     Activation(
         "silu",
@@ -177,6 +219,7 @@ ROWS = (
         _d_silu,
         1.099839320128867,  # at a = 2.3993572805154674, where phi'' = 0
         "Elfwing, Uchibe & Doya 2018; Ramachandran et al. 2017",
+        second=_dd_silu,
     ),
     Activation(
         "softplus",
@@ -184,6 +227,7 @@ ROWS = (
         _sigmoid,
         1.0,
         "Dugas et al. 2001",
+        second=_d_sigmoid,
     ),
     Activation(
         "softsign",
@@ -192,6 +236,7 @@ ROWS = (
         1.0,
         "Bergstra et al. 2009",
         bounded=True,
+        second=lambda xp, a: -2.0 * xp.sign(a) / (1.0 + xp.abs(a)) ** 3,
     ),
     Activation(
         "hard_tanh",
@@ -203,8 +248,10 @@ ROWS = (
         bounded=True,
         piecewise_linear=True,
     ),
-    Activation("sigmoid", _sigmoid, _d_sigmoid, 0.25, "Rumelhart, Hinton & Williams 1986", bounded=True),
-    Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998", bounded=True),
+    Activation(
+        "sigmoid", _sigmoid, _d_sigmoid, 0.25, "Rumelhart, Hinton & Williams 1986", bounded=True, second=_dd_sigmoid
+    ),
+    Activation("tanh", lambda xp, a: xp.tanh(a), _d_tanh, 1.0, "LeCun et al. 1998", bounded=True, second=_dd_tanh),
 )
 
 ACTIVATIONS: Registry[Activation] = Registry("activations", {row.name: row for row in ROWS})

@@ -53,7 +53,8 @@ def check_inputs(
 
 def _check_weights(cell: Cell, params: Params, x: Array) -> None:
     """The parameters of a cell of ours, and x beside them."""
-    for name in ("weight_ih", "weight_hh", *cell.own_parameters):
+    recurrent = ("weight_hh",) if cell.has_matrix else ()
+    for name in ("weight_ih", *recurrent, *cell.own_parameters):
         if name not in params:
             hint = "; leave out the _l0 of torch.nn's names" if f"{name}_l0" in params else ""
             raise ValueError(f"params: {name} is missing; the cell {cell.name!r} needs it{hint}")
@@ -65,7 +66,9 @@ def _check_weights(cell: Cell, params: Params, x: Array) -> None:
         ):
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
-    if params["weight_hh"].shape[:1] == (D,) != (rows,):  # it would fit the recurrent matrix the other way round
+    if cell.has_matrix and params["weight_hh"].shape[:1] == (D,) != (
+        rows,
+    ):  # it would fit the recurrent matrix the other way round
         raise ValueError(f"weight_ih: shape {(rows, D)} looks transposed; with this weight_hh it is ({D}, inputs)")
     gates = len(cell.gates)
     H = rows // gates
@@ -74,7 +77,7 @@ def _check_weights(cell: Cell, params: Params, x: Array) -> None:
     blocks = "H" if gates == 1 else f"{gates}H"
     own = cell.own_parameters
     expected = {
-        "weight_hh": cell.recurrent_shape(H),
+        **{name: cell.recurrent_shape(H) for name in recurrent},
         "bias_ih": (rows,),
         "bias_hh": (rows,),
         **dict.fromkeys(own, (H,)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rnn_core.choices import unknown
 
 OWN_CELL = "a cell of the user's own"  # where a quantity is not known
+NO_MATRIX = f"{OWN_CELL}, or a cell without W_hh"
 KINDS = ("integer", "number", "flag", "name")
 
 

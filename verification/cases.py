@@ -34,6 +34,7 @@ DRAWS, TRIES = 12, 6  # networks drawn, and strengths tried for each, before the
 AIM = {"vanishing": (-0.8, 0.15), "critical": (0.0, 0.03), "exploding": (0.75, 0.15)}
 # Explosion over a long sequence of a cell whose states cannot be scaled: e^250 squared is still finite.
 MILD = (0.25, 0.08)
+MOST_KEPT = 0.995  # of the state, by a gate at rest
 # The rates that make a regime real.
 REAL = {"vanishing": (-math.inf, -0.1), "critical": (-0.1, 0.1), "exploding": (0.1, math.inf)}
 # Inputs and biases of a scalable cell that explodes for long: its states then end near 1e+130, not at infinity.
@@ -78,11 +79,10 @@ def regimes_of(cell: str) -> tuple[str, ...]:
     """Those that a cell can be brought to by the strength of its weights.
 
     An antisymmetric cell adds to its state, and with a small diffusion it forgets nothing: its gradients do not vanish. Layer
-    normalisation undoes the strength of weights, and few of its networks explode.
+    normalisation undoes the strength of weights, and few of its networks explode. No step of a minGRU makes a gradient longer.
     """
-    return tuple(
-        each for each in REGIMES if (cell, each) not in (("antisymmetric", "vanishing"), ("layer_norm", "exploding"))
-    )
+    missing = (("antisymmetric", "vanishing"), ("layer_norm", "exploding"), ("mingru", "exploding"))
+    return tuple(each for each in REGIMES if (cell, each) not in missing)
 
 
 def all_cases(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Iterator[Case]:
@@ -174,7 +174,8 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
     Where the inputs are to hold the units, x are the preactivations to hold, (steps, B, H).
     """
     gates, H, T, held = rc.CELLS[case.cell].gates, HIDDEN, case.sequence_length, _is_held(case)
-    rows, shape = len(gates) * H, rc.CELLS[case.cell](case.activation).recurrent_shape(H)
+    cell = rc.CELLS[case.cell](case.activation)
+    rows, shape = len(gates) * H, cell.recurrent_shape(H) if cell.has_matrix else ()
     # Where units do not mix, one that is off at one step has lost its gradient for good: calm inputs, and relu's bias, keep them on.
     alone = len(shape) == 1
     on = 1.0 if alone and case.activation == "relu" else 0.0
@@ -182,12 +183,12 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
     offsets = np.repeat(_gate_offsets(gates), H)
     params = {
         "weight_ih": rng.standard_normal((rows, HOLDING if held else INPUTS)) * (0.1 if held or alone else 0.4),
-        "weight_hh": rng.standard_normal(shape) / (math.sqrt(H) if len(shape) == 2 else 1.0),
+        **({"weight_hh": rng.standard_normal(shape) / (math.sqrt(H) if len(shape) == 2 else 1.0)} if shape else {}),
         "bias_ih": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets + on),
         "bias_hh": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
         "weight_ho": rng.standard_normal((1, H)) / math.sqrt(H),
         "bias_ho": rng.standard_normal(1),
-        **rc.CELLS[case.cell](case.activation).own_start(H),
+        **cell.own_start(H),
     }
     if held:  # well-conditioned, so that moderate inputs are enough
         params["weight_ih"][_candidate(case)] = np.linalg.qr(rng.standard_normal((HOLDING, H)))[0].T
@@ -248,12 +249,24 @@ def _strengthened(case: Case, base: rc.Problem, drawn: np.ndarray, aim: float, n
 
 
 def _with_strength(case: Case, cell: rc.Cell, base: Params, strength: float) -> Params:
-    """Scales what the activation sees of the state; the bias takes back what it would see at rest, so that units stay alive."""
+    """Scales what the activation sees of the state; the bias takes back what it would see at rest, so that units stay alive.
+
+    Without W_hh it is what a gate keeps at rest.
+    """
+    if not cell.has_matrix:
+        return _with_kept(base, min(strength, MOST_KEPT))
     W, b, rows = base["weight_hh"].copy(), base["bias_hh"].copy(), _candidate(case)
     W *= min(1.0, strength) * (0.5 if len(cell.gates) > 1 else 1.0)
     W[rows] = strength * base["weight_hh"][rows]
     b[rows] -= cell.recurrent_matrix(W)[rows] @ np.full(HIDDEN, float(cell.phi.f(np.zeros(1))[0]))
     return {**base, "weight_hh": W, "bias_hh": b}
+
+
+def _with_kept(base: Params, kept: float) -> Params:
+    """A minGRU whose gate keeps so much of the state at rest: b_z is -ln(kept / (1 - kept)), but for the spread that it was drawn with."""
+    b = base["bias_hh"].copy()
+    b[:HIDDEN] -= OFFSETS[0] + math.log(kept / (1.0 - kept))
+    return {**base, "bias_hh": b}
 
 
 def _usable(problem: rc.Problem, x: np.ndarray, target: np.ndarray) -> bool:

@@ -92,13 +92,13 @@ def plain_course(experiment: rc.Experiment, units: np.ndarray | None = None) -> 
 
 def _tensors(params: Any, units: np.ndarray | None) -> Tensors:
     """The drawn parameters as tensors that autograd follows, the hidden units in this order."""
-    found = {name: torch.tensor(np.asarray(value)) for name, value in params.items()}
+    by_name = {name: torch.tensor(np.asarray(value)) for name, value in params.items()}
     if units is not None:
         order = torch.from_numpy(units)
-        for name, tensor in found.items():
+        for name, tensor in by_name.items():
             tensor = tensor[order] if not name.endswith("_ho") else tensor
-            found[name] = tensor[:, order] if name in ("weight_hh", "weight_ho") else tensor
-    return {name: tensor.contiguous().requires_grad_() for name, tensor in found.items()}
+            by_name[name] = tensor[:, order] if name in ("weight_hh", "weight_ho") else tensor
+    return {name: tensor.contiguous().requires_grad_() for name, tensor in by_name.items()}
 
 
 def _outputs(experiment: rc.Experiment, params: Tensors, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -118,12 +118,12 @@ def _gradients(
     outputs, states = _outputs(experiment, params, x)
     loss = functional.cross_entropy(outputs, target)
     by_state = states if experiment.omega else []
-    found = torch.autograd.grad(loss, [*params.values(), *by_state])
-    grads = dict(zip(params, found, strict=False))
+    derivatives = torch.autograd.grad(loss, [*params.values(), *by_state])
+    grads = dict(zip(params, derivatives, strict=False))
     if experiment.omega:
         slopes = [1 - h * h if experiment.activation == "tanh" else h * (1 - h) for h in states]
         regulariser = _omega(
-            params["weight_hh"], [dh.detach() for dh in found[len(params) :]], [each.detach() for each in slopes]
+            params["weight_hh"], [dh.detach() for dh in derivatives[len(params) :]], [each.detach() for each in slopes]
         )
         (more,) = torch.autograd.grad(regulariser, [params["weight_hh"]])
         grads["weight_hh"] = grads["weight_hh"] + experiment.omega * more

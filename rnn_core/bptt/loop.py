@@ -81,7 +81,9 @@ def parameter_gradients(tape: Tape, segment: Segment, du: Array, dv: Array, expo
         return tape.cell.parameter_gradients(tape.params, list(segment.saved), dv, exponent)
     x = swap(tape.x[segment.start : segment.stop])
     with_x = exponent if tape.x_exponent is None else exponent + tape.x_exponent[segment.start : segment.stop]
-    sums = {"weight_ih": sum_over_time(du, with_x, x), "weight_hh": recurrent_sum(tape, segment, dv, exponent)}
+    sums = {"weight_ih": sum_over_time(du, with_x, x)}
+    if tape.cell.has_matrix:
+        sums["weight_hh"] = recurrent_sum(tape, segment, dv, exponent)
     if "bias_ih" in tape.params:
         sums["bias_ih"] = sum_over_time(du, exponent)
     if "bias_hh" in tape.params:

@@ -49,8 +49,8 @@ def forward(
 ) -> Tape:
     """Run ``cell`` over x (T, B, D) from ``state`` ({"hidden": (B, H)[, "cell": (B, H)]}, all parts; None is zeros).
 
-    ``params`` and ``x`` must not be changed before ``backward``. torch tensors are taken without their autograd history. x may be
-    ``tape.hidden`` of the layer below, ``Scaled`` too: a homogeneous cell goes on from that, and another cell sees plain floats.
+    ``params`` and ``x`` must not be changed before ``backward``. Tensors of torch are taken without their autograd history. Where x is
+    ``tape.hidden`` of the layer below, it may be ``Scaled``: a homogeneous cell goes on from that, and another cell sees plain floats.
 
     Args:
         memory_budget: bytes that the tape may keep. A longer one keeps checkpoints, O(√T) states, and ``backward`` computes

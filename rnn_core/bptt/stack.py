@@ -74,10 +74,10 @@ def back_through_stack(tapes: list[Tape], grad_hidden: GradHidden, **options: An
         grad_hidden: as ``backward`` takes it.
         options: ``window`` and ``signal_threshold`` of ``backward``. They act on every layer.
     """
-    found: list[Gradients] = []
+    of_layers: list[Gradients] = []
     for tape in reversed(tapes):
-        found.append(backward(tape, found[-1].x if found else grad_hidden, **options))
-    return found[::-1]
+        of_layers.append(backward(tape, of_layers[-1].x if of_layers else grad_hidden, **options))
+    return of_layers[::-1]
 
 
 def stack_gradients(gradients: list[Gradients]) -> dict[str, Array | Scaled]:

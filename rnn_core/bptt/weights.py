@@ -82,9 +82,11 @@ def weight_shares(
         names: of an opaque cell some of its parameters; none are all.
 
     Raises:
-        ValueError: a name is not that of such a parameter.
+        ValueError: a name is not that of such a parameter; the cell has no ``weight_hh``.
     """
     T, cell = tape.x.shape[0], tape.cell
+    if not cell.has_matrix:
+        raise ValueError(f"tape: its cell {cell.name!r} has no weight_hh whose gradient could be taken apart")
     known = tuple(sums) if cell.opaque else (WEIGHT,)
     for name in names:
         if name not in known:

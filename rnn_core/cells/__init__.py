@@ -14,6 +14,7 @@ from rnn_core.cells.indrnn import IndRNNCell
 from rnn_core.cells.layer_norm import LayerNormCell
 from rnn_core.cells.lru import LRUCell
 from rnn_core.cells.lstm import LSTMCell
+from rnn_core.cells.mingru import MinGRUCell
 from rnn_core.cells.own import TorchCell
 from rnn_core.cells.residual import ResidualCell
 from rnn_core.cells.slstm import SLSTMCell
@@ -35,6 +36,7 @@ CELLS: Registry[type[Cell]] = Registry(
             LRUCell,
             SLSTMCell,
             LayerNormCell,
+            MinGRUCell,
         )
     },
 )
@@ -55,6 +57,7 @@ __all__ = [
     "LRUCell",
     "LayerNormCell",
     "LSTMCell",
+    "MinGRUCell",
     "ResidualCell",
     "SLSTMCell",
     "TorchCell",

@@ -20,6 +20,8 @@ from rnn_core.choices import Registry, hints_at_arguments
 from rnn_core.initializers import Draw, drawn, recurrent_matrix
 from rnn_core.scalars import as_python, is_integer, is_number
 
+NO_MATRIX = "it has no W_hh: nothing multiplies the state before but its gate"
+
 
 class Cell(ABC):
     """Equations, no arrays. A cell has G gates of H units. W_hh is (G·H, H), and ``weight_hh`` is W_hh, or the numbers that it is made of.
@@ -35,7 +37,7 @@ class Cell(ABC):
             ``hidden`` and ``log_norm`` are about it.
         options: the numbers that the constructor takes besides the activation.
         keeping_gate: the gate whose sigmoid multiplies the old state; None if there is none.
-        writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one.
+        writing_gate: the gate whose sigmoid multiplies the candidate, where that is another one. Without a keeping gate, 1 minus it keeps.
         leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
         linear_matrix: for captions, what a step back multiplies by without an activation function, with its letters; empty if
             it is W_hh, or if a linear network has no such matrix.
@@ -47,6 +49,7 @@ class Cell(ABC):
         any_batch: several batches may be put side by side, as if they were one.
         outer_products: dL/d(weight_hh) is Σ_t dv_t h_{t-1}^T, for h_{t-1} or what ``factors`` names. What it is for another cell,
             ``recurrent_gradient`` says.
+        has_matrix: a matrix W_hh multiplies the state before. Without one there is no ``weight_hh``, and v_t is b_hh.
         draws: of a cell whose W_hh has a form of its own, what each initializer draws: (rng, H) -> ``weight_hh``. None: any matrix.
 
     Raises:
@@ -66,6 +69,7 @@ class Cell(ABC):
     opaque: ClassVar[bool] = False
     any_batch: bool = True
     outer_products: ClassVar[bool] = True
+    has_matrix: ClassVar[bool] = True
     draws: ClassVar[Registry[Draw] | None] = None
 
     def __init__(self, activation: str = "tanh") -> None:
@@ -93,8 +97,8 @@ class Cell(ABC):
         total = self.total(saved, dstate)
         return total, *self.backward(params, saved, total)
 
-    def require_repeated(self, found: State, known: State) -> None:
-        """BadStep where the steps of an opaque cell, taken again, lead to ``found`` and not to ``known``, each (rows, B)."""
+    def require_repeated(self, repeated: State, known: State) -> None:
+        """BadStep where the steps of an opaque cell, taken again, lead to ``repeated`` and not to ``known``, each (rows, B)."""
         return None
 
     def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
@@ -125,7 +129,8 @@ class Cell(ABC):
 
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """The shape of every part of one sample's state."""
-        return dict.fromkeys(self.state_names, (self.units_of(params["weight_hh"].shape),))
+        H = self.units_of(params["weight_hh"].shape) if self.has_matrix else self._units_of_rows(params["weight_ih"])
+        return dict.fromkeys(self.state_names, (H,))
 
     # ---- what the recurrent parameter is ---------------------------------------------------------------------------------
 
@@ -136,6 +141,10 @@ class Cell(ABC):
     def units_of(self, shape: tuple[int, ...]) -> int:
         """H, from the shape of ``weight_hh``."""
         return int(shape[-1])
+
+    def _units_of_rows(self, rows: Array) -> int:
+        """H, from a parameter that has a row for every unit of every gate."""
+        return int(rows.shape[0]) // len(self.gates)
 
     @property
     def recurrent_letters(self) -> str:
@@ -195,6 +204,7 @@ class Cell(ABC):
 
         Args:
             params: NumPy float64; ``weight_ih`` and the biases may be left out, and what the cell has of its own, which is then as drawn.
+                A cell without ``weight_hh`` needs one of the others.
 
         Raises:
             ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
@@ -206,7 +216,7 @@ class Cell(ABC):
             return None
         if any(np.isin(a, phi.kinks).any() for phi, a in self.nonlinearities(saved)):
             return None
-        if len(self.gates) == 1:
+        if len(self.gates) == 1 and self.has_matrix:
             [(phi, a)] = self.nonlinearities(saved)
             known = self.jacobian(self.recurrent_matrix(params["weight_hh"]), phi.df(a)[:, 0])
             if known is not None:
@@ -225,20 +235,37 @@ class Cell(ABC):
 
     def _hidden_size(self, params: Params) -> int:
         """H, from a checked ``weight_hh`` and biases."""
-        if "weight_hh" not in params:
-            raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
-        shape, gates = tuple(params["weight_hh"].shape), len(self.gates)
-        H, letters = self.units_of(shape) if shape else 0, "H" if gates == 1 else f"{gates}H"
-        if H < 1 or shape != self.recurrent_shape(H):
-            raise ValueError(
-                f"weight_hh: shape {shape} does not fit; the cell {self.name!r} has {self.recurrent_letters}"
-            )
+        gates = len(self.gates)
+        letters = "H" if gates == 1 else f"{gates}H"
+        if not self.has_matrix:
+            H = self._units_without_matrix(params)
+        else:
+            if "weight_hh" not in params:
+                raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
+            shape = tuple(params["weight_hh"].shape)
+            H = self.units_of(shape) if shape else 0
+            if H < 1 or shape != self.recurrent_shape(H):
+                raise ValueError(
+                    f"weight_hh: shape {shape} does not fit; the cell {self.name!r} has {self.recurrent_letters}"
+                )
         for name in ("bias_ih", "bias_hh"):
             if name in params and params[name].shape != (gates * H,):
                 raise ValueError(
                     f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({gates * H},), which is ({letters},)"
                 )
         return H
+
+    def _units_without_matrix(self, params: Params) -> int:
+        """H, from the rows of the first parameter that is given."""
+        for name in ("weight_ih", "bias_ih", "bias_hh"):
+            if name in params:
+                H = self._units_of_rows(params[name])
+                if H < 1 or H * len(self.gates) != params[name].shape[0]:
+                    raise ValueError(
+                        f"{name}: {params[name].shape[0]} rows do not fit; the cell {self.name!r} has {len(self.gates)} blocks of H rows"
+                    )
+                return H
+        raise ValueError(f"params: weight_ih is missing; the cell {self.name!r} needs it, or a bias, to know its units")
 
     def step_bound(self, sigma_max: float) -> float | None:
         """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
@@ -274,14 +301,32 @@ class Cell(ABC):
         if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
-        weight_hh = self.drawn_recurrent(rng, hidden_size, initializer, spectral_radius, weight_scale)
+        recurrent = {}
+        if self.has_matrix:
+            recurrent["weight_hh"] = self.drawn_recurrent(rng, hidden_size, initializer, spectral_radius, weight_scale)
+        else:
+            self._check_no_recurrent(hidden_size, initializer, spectral_radius, weight_scale)
         rows = len(self.gates) * hidden_size
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
-            "weight_hh": weight_hh,
+            **recurrent,
             **self.own_start(hidden_size),
         }
         return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
+
+    def _check_no_recurrent(
+        self, hidden_size: int, initializer: str, spectral_radius: float | None, weight_scale: float | None
+    ) -> None:
+        """ValueError where something is asked of a W_hh that the cell does not have; the defaults ask for nothing."""
+        if not (is_integer(hidden_size) and hidden_size >= 1):
+            raise ValueError(f"hidden_size: {hidden_size!r} is not allowed; it must be an integer of at least 1")
+        for name, value, nothing in (
+            ("initializer", initializer, ("gaussian", None)),
+            ("spectral_radius", spectral_radius, (1.0, None)),
+            ("weight_scale", weight_scale, (None,)),
+        ):
+            if value not in nothing:
+                raise ValueError(f"{name}: {value!r} is not allowed with cell {self.name!r}; {NO_MATRIX}")
 
     def drawn_recurrent(
         self,
@@ -305,6 +350,32 @@ class Cell(ABC):
         """Python that makes the cell again."""
         numbers = "".join(f", {name}={getattr(self, name)!r}" for name in self.options)
         return f"{type(self).__name__}(activation={self.phi.name!r}{numbers})"
+
+
+class DiagonalCell(Cell):
+    """A cell whose W_hh is known by H numbers, ``weight_hh`` (H,): h_t = phi(a_t) with a_t = W_hh h_{t-1} + b_hh + u_t."""
+
+    outer_products: ClassVar[bool] = False
+
+    def __init__(self, activation: str = "tanh") -> None:
+        super().__init__(activation)
+        self.homogeneous = self.phi.homogeneous
+
+    def recurrent_shape(self, hidden_size: int) -> tuple[int, ...]:
+        return (hidden_size,)
+
+    @property
+    def recurrent_letters(self) -> str:
+        return "(H,)"
+
+    def nonlinearities(self, saved: Array) -> list[tuple[Activation, Array]]:
+        return [(self.phi, saved)]
+
+    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
+        return np.asarray(np.reshape(slopes, (-1, 1)) * W)
+
+    def step_bound(self, sigma_max: float) -> float:
+        return self.phi.gamma * sigma_max  # sigma_max is the largest modulus of an eigenvalue
 
 
 class BadStep(Exception):

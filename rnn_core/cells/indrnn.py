@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell
+from rnn_core.cells.base import DiagonalCell
 from rnn_core.choices import Registry
 from rnn_core.initializers import Draw
 
@@ -21,7 +20,7 @@ def signs(rng: np.random.Generator, size: int) -> np.ndarray:
     return 2.0 * rng.integers(0, 2, size) - 1.0
 
 
-class IndRNNCell(Cell):
+class IndRNNCell(DiagonalCell):
     """h_t = phi(a_t),  a_t = W_ih x_t + b_ih + w ⊙ h_{t-1} + b_hh  (Li et al. 2018).
 
     ``weight_hh`` is w (H,). An initializer draws the diagonal of such a matrix: normal numbers, signs, or ones. With phi = identity the
@@ -29,7 +28,6 @@ class IndRNNCell(Cell):
     """
 
     name: ClassVar[str] = "indrnn"
-    outer_products: ClassVar[bool] = False
     draws: ClassVar[Registry[Draw] | None] = Registry(
         "initializers",
         {
@@ -38,10 +36,6 @@ class IndRNNCell(Cell):
             "identity": lambda rng, size: np.ones(size),
         },
     )
-
-    def __init__(self, activation: str = "tanh") -> None:
-        super().__init__(activation)
-        self.homogeneous = self.phi.homogeneous
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:
         h_prev = state["hidden"]
@@ -56,21 +50,5 @@ class IndRNNCell(Cell):
     def recurrent_gradient(self, params: Params, dv: Array, factor: Array) -> Array:
         return namespace(dv).sum(dv * factor, axis=1)  # dw = Σ_t dv_t ⊙ h_{t-1}, the diagonal of Σ_t dv_t h_{t-1}^T
 
-    def recurrent_shape(self, hidden_size: int) -> tuple[int, ...]:
-        return (hidden_size,)
-
-    @property
-    def recurrent_letters(self) -> str:
-        return "(H,)"
-
     def recurrent_matrix(self, weight_hh: Any) -> Any:
         return np.diag(weight_hh)
-
-    def nonlinearities(self, saved: Array) -> list[tuple[Activation, Array]]:
-        return [(self.phi, saved)]
-
-    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
-        return np.asarray(np.reshape(slopes, (-1, 1)) * W)
-
-    def step_bound(self, sigma_max: float) -> float:
-        return self.phi.gamma * sigma_max  # sigma_max is max |w_i|

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell
+from rnn_core.cells.base import DiagonalCell
 from rnn_core.choices import Registry
 from rnn_core.initializers import Draw
 
@@ -35,7 +34,7 @@ def circle(rng: np.random.Generator, size: int) -> np.ndarray:
     return pairs_of(np.ones(size - size // 2), 2.0 * np.pi * rng.random(size // 2))
 
 
-class LRUCell(Cell):
+class LRUCell(DiagonalCell):
     """s_t = phi(Λ s_{t-1} + u_t), Λ complex and diagonal; with phi = identity the recurrence of Orvieto et al. (2023).
 
     phi acts on real and imaginary parts. λ is trained as it stands, not as exp(−exp ν + iθ). Their γ ⊙ is part of W_ih, and their
@@ -43,15 +42,10 @@ class LRUCell(Cell):
     """
 
     name: ClassVar[str] = "lru"
-    outer_products: ClassVar[bool] = False
     draws: ClassVar[Registry[Draw] | None] = Registry(
         "initializers",
         {"gaussian": disk, "orthogonal": circle, "identity": lambda rng, n: pairs_of(np.ones(n - n // 2), np.zeros(n // 2))},
     )  # fmt: skip
-
-    def __init__(self, activation: str = "tanh") -> None:
-        super().__init__(activation)
-        self.homogeneous = self.phi.homogeneous
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Array]:
         h_prev = state["hidden"]
@@ -73,25 +67,9 @@ class LRUCell(Cell):
         d_re = xp.concat([along[:m] + along[H - m :], along[m : H - m]])
         return xp.concat([d_re, across[H - m :] - across[:m]])
 
-    def recurrent_shape(self, hidden_size: int) -> tuple[int, ...]:
-        return (hidden_size,)
-
-    @property
-    def recurrent_letters(self) -> str:
-        return "(H,)"
-
     def recurrent_matrix(self, weight_hh: Any) -> Any:
         re, im = coefficients(weight_hh)
         return re * np.eye(len(weight_hh)) + im * turned(np.eye(len(weight_hh)))
-
-    def nonlinearities(self, saved: Array) -> list[tuple[Activation, Array]]:
-        return [(self.phi, saved)]
-
-    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
-        return np.asarray(np.reshape(slopes, (-1, 1)) * W)
-
-    def step_bound(self, sigma_max: float) -> float:
-        return self.phi.gamma * sigma_max  # sigma_max is max |λ|
 
 
 def coefficients(weight_hh: Array) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, registe
 from rnn_core.experiment.problem import Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
-from rnn_core.experiment.settings import RANGES, Experiment, axes
+from rnn_core.experiment.settings import OF_MATRIX, RANGES, WITHOUT_MATRIX, Experiment, axes
 
 __all__ = [
     "ASKED",
@@ -34,6 +34,7 @@ __all__ = [
     "DirectPart",
     "Evaluation",
     "Experiment",
+    "OF_MATRIX",
     "ONE_RECURRENCE",
     "OWN_CELLS",
     "OwnCell",
@@ -48,6 +49,7 @@ __all__ = [
     "SPECTRUM",
     "SURVIVES",
     "Spectra",
+    "WITHOUT_MATRIX",
     "Watcher",
     "as_one_layer",
     "axes",

@@ -14,6 +14,7 @@ from rnn_core.arrays import Array, Params, like, namespace, place
 from rnn_core.bptt import name_in_layer
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
+from rnn_core.experiment.flossing import Flossed, flossed_start
 from rnn_core.experiment.own_cells import OWN_CELLS, own_cell_of
 from rnn_core.experiment.settings import RANGES, Experiment
 from rnn_core.scaling import all_finite
@@ -31,6 +32,7 @@ class Problem:
         task: where batches come from.
         params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout; of a second layer with the ending _l1, and so on.
         device: ``cpu`` or ``cuda``.
+        flossed: what flossing did before; None where nothing was flossed.
     """
 
     experiment: Experiment
@@ -38,6 +40,7 @@ class Problem:
     task: Task
     params: Params
     device: str
+    flossed: Flossed | None = None
 
     @property
     def layers(self) -> int:
@@ -102,17 +105,20 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         inputs = experiment.hidden_size if layer else task.input_size
         of_layer = _drawn(cell, experiment, inputs, layer)
         params |= {name_in_layer(name, layer): value for name, value in of_layer.items()}
+    flossed = flossed_start(experiment, cell, task, params) if experiment.flossing else None
+    params = flossed.params if flossed else params
     params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
     with np.errstate(over="ignore"):  # the check below says so
         placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
     scale = "spectral_radius" if experiment.weight_scale is None else "weight_scale"
     for field, name in ((scale, "weight_hh"), ("input_scale", "weight_ih")):
-        if not all(all_finite(placed[name_in_layer(name, layer)]) for layer in range(experiment.layers)):
+        layers = [placed.get(name_in_layer(name, layer)) for layer in range(experiment.layers)]
+        if not all_finite(*(value for value in layers if value is not None)):
             raise ValueError(
                 f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
                 f"entries of {name} leave its range"
             )
-    return Problem(experiment, cell, task, placed, device)
+    return Problem(experiment, cell, task, placed, device, flossed)
 
 
 def _drawn(cell: Cell, experiment: Experiment, inputs: int, layer: int) -> Params:

@@ -138,10 +138,14 @@ def _run_groups(
     memory_budget: int | None,
     traces: Collection[str] = (),
 ) -> Iterator[tuple[Experiment, Result]]:
-    """The runs of ``run_many``, group by group; those of a group differ only in sequence length and clipping."""
+    """The runs of ``run_many``, group by group; those of a group differ only in sequence length and clipping.
+
+    A flossed network depends on the length of its sequences, so it shares with those of its own length alone.
+    """
     groups: dict[Experiment, list[Experiment]] = {}
     for experiment in experiments:
-        groups.setdefault(replace(experiment, sequence_length=1, clipping="none"), []).append(experiment)
+        length = experiment.sequence_length if experiment.flossing else 1
+        groups.setdefault(replace(experiment, sequence_length=length, clipping="none"), []).append(experiment)
     for key, group in groups.items():
         starts = SharedStarts(data.get(key.task), device, memory_budget, traces)
         for experiment in sorted(group, key=lambda e: -e.sequence_length):

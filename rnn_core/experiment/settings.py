@@ -12,9 +12,13 @@ from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import DTYPES
 from rnn_core.axes import Axis, axis, described_by_axes
 from rnn_core.cells import CELLS
+from rnn_core.cells.base import NO_MATRIX
 from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
+from rnn_core.flossing import COVERED as FLOSSED_CELLS
+from rnn_core.flossing import ONE_LAYER as ONE_LAYER_FLOSSED
+from rnn_core.flossing import ONLY as ONLY_FLOSSED
 from rnn_core.initializers import INITIALIZERS, OF_OWN_SIZE, check_size
 from rnn_core.optimizers import OPTIMIZERS
 from rnn_core.regularizers import COVERED, ONE_LAYER, ONLY
@@ -22,7 +26,9 @@ from rnn_core.scalars import as_python
 from rnn_core.tasks import GENERATED
 
 _DRAWN_IN_THE_FILE = "the file draws its own parameters"
-_WITH_A_KEEPING_GATE = tuple(name for name, cell in CELLS.items() if cell.keeping_gate)
+_WITH_A_KEEPING_GATE = tuple(name for name, cell in CELLS.items() if cell.keeping_gate or cell.writing_gate)
+WITHOUT_MATRIX = tuple(name for name, cell in CELLS.items() if not cell.has_matrix)
+OF_MATRIX = ("initializer", "spectral_radius", "weight_scale")  # settings of W_hh, None where there is none
 
 
 @described_by_axes
@@ -51,8 +57,10 @@ class Experiment:
     initializer: str = axis("gaussian", "choice", "Recurrent matrix W_hh before it is rescaled; a pascanu one has a size of its own, kept by spectral_radius: null", "name", "initialiser", choices=INITIALIZERS, built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     spectral_radius: float | None = axis(1.0, "number", "rho: largest modulus of an eigenvalue of W_hh at the start", "1", "spectral radius ρ", above=0, unset="weight_scale scales W_hh, or it stays as drawn, see measured_spectral_radius", checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
     weight_scale: float | None = axis(None, "number", "sigma_w in the place of rho: entries of W_hh have standard deviation sigma_w/√H as drawn, and nothing is rescaled", "1", "weight scale σ_w", above=0, unset="spectral_radius scales W_hh, or nothing does", checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
-    forget_bias: float | None = axis(None, "number", "Bias at the start, b_ih + b_hh, of the gate that keeps the state: f of an LSTM, z of a GRU (default 0)", "1", "forget bias b", unset="another cell, or 0", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
-    chrono: int | None = axis(None, "integer", "T_max of chrono biases at the start: ln U(1, T_max − 1) in the gate that keeps the state, its negative in an LSTM's input gate", "steps", "chrono T_max", minimum=3, unset="another cell, or other biases", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
+    forget_bias: float | None = axis(None, "number", "Bias at the start, b_ih + b_hh, of the gate that keeps the state: f of an LSTM, z of a GRU, 1 − z of a minGRU (default 0)", "1", "forget bias b", unset="another cell, or 0", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
+    chrono: int | None = axis(None, "integer", "T_max of chrono biases at the start: ln U(1, T_max − 1) in the gate that keeps the state, its negative in one that writes alone", "steps", "chrono T_max", minimum=3, unset="another cell, or other biases", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
+    flossing: int = axis(0, "integer", "Updates before training that bring Lyapunov exponents to zero, of all parameters but the readout's (gradient flossing)", "updates", "flossing", minimum=0, checked="ends", built_in="its second derivatives are not known")  # fmt: skip
+    flossing_exponents: int | None = axis(None, "integer", "k: how many exponents are flossed, the first ones (default: all H)", "exponents", "flossed exponents k", minimum=1, unset="all H, or nothing is flossed", checked="ends", built_in="its second derivatives are not known")  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
@@ -81,7 +89,9 @@ class Experiment:
         own = self._is_of_own_cell()
         for name, described, default in _FIELDS:
             if own and described.built_in:
-                self._leave_unset(name, described, default)
+                self._leave_unset(name, default, f"your own cell {self.cell!r}: {described.built_in}")
+            elif name in OF_MATRIX and self.cell in WITHOUT_MATRIX:
+                self._leave_unset(name, default, f"cell {self.cell!r}; {NO_MATRIX}")
             elif values[name] is not default and not (own and name == "cell"):  # a test has checked the defaults
                 described.check(name, values[name])
                 values[name] = as_python(values[name])
@@ -113,12 +123,10 @@ class Experiment:
             )
         return False
 
-    def _leave_unset(self, name: str, described: Axis, default: object) -> None:
-        """A setting of built-in cells alone: of another cell it must not be given, and is None."""
+    def _leave_unset(self, name: str, default: object, cell: str) -> None:
+        """A setting that only other cells have must not be given, and is None. ``cell`` says whose it is not, and why."""
         if self.__dict__[name] not in (None, default):
-            raise ValueError(
-                f"{name}: {self.__dict__[name]!r} is not allowed with your own cell {self.cell!r}: {described.built_in}"
-            )
+            raise ValueError(f"{name}: {self.__dict__[name]!r} is not allowed with {cell}")
         self.__dict__[name] = None
 
     def _check_options(self) -> None:
@@ -134,13 +142,27 @@ class Experiment:
             raise ValueError(f"omega: {self.omega!r} is not allowed with cell {self.cell!r}; {ONLY}")
         if self.omega and self.layers > 1:
             raise ValueError(f"omega: {self.omega!r} is not allowed with layers: {self.layers}; {ONE_LAYER}")
+        self._check_flossing()
         if self.chrono is not None and self.forget_bias is not None:
             raise ValueError(
                 f"forget_bias: {self.forget_bias!r} is not allowed beside chrono: {self.chrono!r}; both set the same bias"
             )
 
+    def _check_flossing(self) -> None:
+        """Only some cells can be flossed, in no more directions than they have units."""
+        if self.flossing and self.cell not in FLOSSED_CELLS:
+            raise ValueError(f"flossing: {self.flossing!r} is not allowed with cell {self.cell!r}; {ONLY_FLOSSED}")
+        if self.flossing and self.layers > 1:
+            raise ValueError(
+                f"flossing: {self.flossing!r} is not allowed with layers: {self.layers}; {ONE_LAYER_FLOSSED}"
+            )
+        if self.flossing_exponents is not None and self.flossing_exponents > self.hidden_size:
+            raise ValueError(
+                f"flossing_exponents: {self.flossing_exponents!r} is not allowed; a network of hidden_size: {self.hidden_size!r} has no more than that"
+            )
+
     def _check_scale(self) -> None:
-        """One number scales W_hh. Beside a ``weight_scale`` the spectral radius is None, whether it was left out or not."""
+        """At most one number scales W_hh. Beside a ``weight_scale`` the spectral radius is None, whether it was left out or not."""
         if self.weight_scale is not None:
             if self.spectral_radius not in (None, _DEFAULT_RADIUS):
                 raise ValueError(
@@ -189,10 +211,11 @@ class Experiment:
     def __repr__(self) -> str:
         """What makes it again: the fields that differ from their defaults."""
         values, own = self.__dict__, self.cell in OWN_CELLS
+        without = OF_MATRIX if self.cell in WITHOUT_MATRIX else ()
         given = [
             f"{name}={values[name]!r}"
             for name, described, default in _FIELDS
-            if values[name] != default and not (own and described.built_in)
+            if values[name] != default and not (own and described.built_in) and name not in without
         ]
         return f"Experiment({', '.join(given)})"
 
@@ -209,9 +232,10 @@ class Experiment:
         canonical = {
             k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
         }
+        for name in _LEFT_OUT_AT_DEFAULT:
+            if canonical[name] in (None, _DEFAULTS[name]):
+                del canonical[name]
         del canonical["cell_options"]  # all options of a cell are below, whether they vary in this study or not
-        if canonical["layers"] in (None, 1):  # runs that were made before there were layers keep their keys
-            del canonical["layers"]
         if own := OWN_CELLS.get(self.cell):
             canonical["own_cell"] = {"source": own.digest, "options": options_of(self.cell, self.cell_options)}
         if data_digest:
@@ -228,6 +252,9 @@ def axes() -> dict[str, Axis]:
 _FIELDS = tuple((f.name, f.metadata["axis"], f.default) for f in fields(Experiment))
 _NUMBERS = tuple(sorted(name for name, described, _ in _FIELDS if described.kind == "number"))
 _CELLS_WITH = {name: described.cells for name, described, _ in _FIELDS if described.cells}
+# Settings that came later: a run that does not use them keeps the key that it had.
+_LEFT_OUT_AT_DEFAULT = ("layers", "flossing", "flossing_exponents")
+_DEFAULTS = {name: default for name, _, default in _FIELDS}
 _DEFAULT_RADIUS = next(default for name, _, default in _FIELDS if name == "spectral_radius")
 
 # The smallest normal and the largest number of each floating-point type.

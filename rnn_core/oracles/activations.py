@@ -131,14 +131,24 @@ def gelu(z: np.ndarray) -> np.ndarray:
 # ---- both forms, side by side ------------------------------------------------------------------------------------------
 
 
+def size(a: Tensor) -> Tensor:
+    """|a|. The second derivative of torch's own loads its compiler, and with it pandas."""
+    return a.sign() * a
+
+
+def tensor_softsign(a: Tensor) -> Tensor:
+    """a / (1 + |a|)."""
+    return a / (1 + size(a))
+
+
 def tensor_sigmoid(a: Tensor) -> Tensor:
     """torch differentiates its own as s (1 - s), which cancels where s is near 1: above a = 1 it is written out."""
-    return torch.where(a > 1, 1 / (1 + torch.exp(-a.abs())), torch.sigmoid(a))
+    return torch.where(a > 1, 1 / (1 + torch.exp(-size(a))), torch.sigmoid(a))
 
 
 def tensor_tanh(a: Tensor) -> Tensor:
     """torch differentiates its own as 1 - h²: at |a| = 19 that is 0 in float64, not 1.3e-16. Above 1 it is written out."""
-    return torch.where(a.abs() > 1, a.sign() * (2 / (1 + torch.exp(-2 * a.abs())) - 1), torch.tanh(a))
+    return torch.where(size(a) > 1, a.sign() * (2 / (1 + torch.exp(-2 * size(a))) - 1), torch.tanh(a))
 
 
 def tensor_gelu(a: Tensor) -> Tensor:
@@ -160,7 +170,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": Activation(tensor_gelu, gelu),
     "silu": Activation(functional.silu, silu),
     "softplus": Activation(tensor_softplus, softplus),
-    "softsign": Activation(functional.softsign, softsign),
+    "softsign": Activation(tensor_softsign, softsign),
     "hard_tanh": Activation(functional.hardtanh, hard_tanh, piecewise_linear=True),
     "sigmoid": Activation(tensor_sigmoid, sigmoid),
     "tanh": Activation(tensor_tanh, tanh),

@@ -103,8 +103,8 @@ def _errors_of_layers(
         gradients = evaluation.layers[layer].gradients
         inputs = states[layer - 1]["hidden"] if layer else x
         step = steps.Step(step_of(problem), params_of(problem, p, layer), inputs, given)
-        found = steps.recurrent_errors(gradients, states[layer], step)
-        errors += [Error(each.relative, f"{each.where}, layer {layer + 1}") for each in found]
+        of_layer = steps.recurrent_errors(gradients, states[layer], step)
+        errors += [Error(each.relative, f"{each.where}, layer {layer + 1}") for each in of_layer]
         given = gradients.x
     return errors
 
@@ -166,12 +166,12 @@ def _finite(evaluation: Evaluation) -> bool:
 
 def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Tensor) -> bool:
     """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
-    hidden, found = x, []
+    hidden, of_layers = x, []
     for layer in range(problem.layers):
         hidden = _states_by_torch(problem, params_of(problem, p, layer) if problem.layers > 1 else p, hidden)
-        found.append(hidden)
+        of_layers.append(hidden)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
-    results = [direct, *found, *readout_grads.values()]
+    results = [direct, *of_layers, *readout_grads.values()]
     return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
 
 
@@ -191,7 +191,7 @@ def _step_and_start(
     if problem.cell.opaque:
         module, start = module_of(problem, p, x)
         return module.step, start
-    blank = torch.zeros(x.shape[1], p["weight_hh"].shape[-1], dtype=x.dtype, device=x.device)
+    blank = torch.zeros(x.shape[1], problem.experiment.hidden_size, dtype=x.dtype, device=x.device)
     return partial(step_of(problem), p), dict.fromkeys(problem.cell.state_names, blank)
 
 

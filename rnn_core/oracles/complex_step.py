@@ -90,17 +90,20 @@ class _Weights:
         Products of real and imaginary parts are written out: a complex BLAS may form (re + im)(re + im) - …, which loses the
         tiny part beside the large one.
         """
-        W, b = self.values[f"weight_{kind}"], self.values.get(f"bias_{kind}")
-        W = W if kind == "ih" else self.matrix(W)
-        flat = a.reshape(-1, a.shape[-1])
-        out = combine(flat.real @ W.T, flat.imag @ W.T).reshape(*a.shape[:-1], -1)
+        W, b = self.values.get(f"weight_{kind}"), self.values.get(f"bias_{kind}")
+        if W is None:  # a cell without W_hh
+            out = np.zeros((*a.shape[:-1], len(self.values["weight_ih"])), dtype=np.complex128)
+        else:
+            W = W if kind == "ih" else self.matrix(W)
+            flat = a.reshape(-1, a.shape[-1])
+            out = combine(flat.real @ W.T, flat.imag @ W.T).reshape(*a.shape[:-1], -1)
         if b is not None:
             out += b
         if self.name not in (f"weight_{kind}", f"bias_{kind}"):
             return out
         copies = np.arange(len(self.rows))
         out = np.array(np.broadcast_to(out, (len(copies), *out.shape[-2:])))
-        if self.name == "weight_hh":  # an entry may stand at several places of W_hh
+        if W is not None and self.name == "weight_hh":  # an entry may stand at several places of W_hh
             changed = np.broadcast_to(a, (len(copies), *a.shape[-2:])) @ self._changes(W).swapaxes(1, 2)
             perturbed: np.ndarray = out + 1j * self.size[:, None, None] * changed
             return perturbed
@@ -523,12 +526,14 @@ def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndar
     rows, H = row.gates * grad_hidden.shape[2], grad_hidden.shape[2]
     expected = {
         "weight_ih": (rows, x.shape[2]),
-        "weight_hh": row.weights(row.gates, H),
         "bias_ih": (rows,),
         "bias_hh": (rows,),
         **dict.fromkeys(row.own, (H,)),
     }
-    for name in {"weight_ih", "weight_hh", *row.own, *params}:
+    recurrent = row.weights(row.gates, H)
+    if recurrent is not None:
+        expected["weight_hh"] = recurrent
+    for name in {*(expected.keys() - {"bias_ih", "bias_hh"}), *params}:
         if name not in params or params[name].shape != choose("parameter", name, expected):
             shape = params[name].shape if name in params else "missing"
             raise ValueError(f"parameter {name}: {shape}, expected {expected.get(name)}")

@@ -44,7 +44,10 @@ class Network(Protocol):
         """ln(1 + e^a)."""
 
     def linear(self, kind: str, a: Any) -> Any:
-        """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H). W_hh is what ``Cell.matrix`` makes of its weights."""
+        """W a + b, (…, G·H); ``kind`` is "ih" for inputs (…, D), "hh" for states (…, H). W_hh is what ``Cell.matrix`` makes of its weights.
+
+        Without a ``weight_hh`` it is b_hh alone, or 0, for any state.
+        """
 
     def normalised(self, a: Any) -> Any:
         """(a - mean) / √(variance + 1e-5) over the units, times ``weight_ln``, plus ``bias_ln``."""
@@ -116,6 +119,12 @@ def slstm(net: Network, x: Any, state: State) -> State:
     return {"hidden": net.seen("hidden", net.gate(o) * c), "cell": c, "normaliser": n}
 
 
+def mingru(net: Network, x: Any, state: State) -> State:
+    """Feng et al. 2024, with any activation of the candidate. Nothing multiplies the state: of the recurrent part b_hh alone is there."""
+    z, n = net.blocks(net.linear("ih", x) + net.linear("hh", state["hidden"]))
+    return {"hidden": net.seen("hidden", net.gate(-z) * state["hidden"] + net.gate(z) * net.phi(n))}
+
+
 # ---- W_hh where it is made of the weights ------------------------------------------------------------------------------------
 
 
@@ -154,7 +163,7 @@ class Cell:
         states: the names of the state's parts.
         options: its numbers, with their defaults.
         matrix: W_hh (G·H, H) from ``weight_hh`` and the options.
-        weights: the shape of ``weight_hh`` from G and H.
+        weights: the shape of ``weight_hh`` from G and H; None where the cell has none.
         own: its other parameters, vectors (H,).
     """
 
@@ -163,7 +172,7 @@ class Cell:
     states: tuple[str, ...] = ("hidden",)
     options: Mapping[str, float] = field(default_factory=dict)
     matrix: Callable[[Any, Mapping[str, float]], Any] = _any_matrix
-    weights: Callable[[int, int], tuple[int, ...]] = lambda G, H: (G * H, H)
+    weights: Callable[[int, int], tuple[int, ...] | None] = lambda G, H: (G * H, H)
     own: tuple[str, ...] = ()
 
 
@@ -178,4 +187,5 @@ CELLS: dict[str, Cell] = {
     "antisymmetric": Cell(antisymmetric, options={"step": 0.1, "diffusion": 0.0}, matrix=_antisymmetric),
     "layer_norm": Cell(layer_norm, options={"step": 1.0, "leak": 1.0}, own=("weight_ln", "bias_ln")),
     "lru": Cell(vanilla, matrix=_complex_diagonal, weights=lambda G, H: (H,)),  # Orvieto et al. 2023
+    "mingru": Cell(mingru, gates=2, weights=lambda G, H: None),
 }

@@ -34,7 +34,9 @@ class TensorNetwork:
     matrix: Callable[[Tensor, Mapping[str, float]], Tensor]
 
     def linear(self, kind: str, a: Tensor) -> Tensor:
-        weight = self.params[f"weight_{kind}"]
+        weight = self.params.get(f"weight_{kind}")
+        if weight is None:
+            return self.params.get(f"bias_{kind}", a.new_zeros(()))
         W = weight if kind == "ih" else self.matrix(weight, self.options)
         return functional.linear(a, W, self.params.get(f"bias_{kind}"))
 

@@ -49,8 +49,8 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
     errors, inputs, given = [], x, grad_hidden
     for layer in range(problem.layers):
         tape = forward(problem.cell, params_of(problem, problem.params, layer), inputs)
-        found = _check_layer(problem, tape, given, tolerance)
-        errors.append(Error(found.relative, f"{found.where}, layer {layer + 1}" if problem.layers > 1 else found.where))
+        error = _check_layer(problem, tape, given, tolerance)
+        errors.append(Error(error.relative, f"{error.where}, layer {layer + 1}" if problem.layers > 1 else error.where))
         inputs = given = tape.hidden
     return worst(errors)
 

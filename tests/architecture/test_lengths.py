@@ -23,6 +23,7 @@ LONGER = {
     "rnn_core/compiled/__init__.py": "the one place that hands arrays to C",
     "rnn_core/oracles/complex_step.py": "one method, from its parameters to its gradients",
     "rnn_core/oracles/steps.py": "one check, from the engine's numbers to its error",
+    "rnn_core/probing/probe.py": "one call for a notebook, and all that it says",
     "rnn_core/scaling.py": "the arithmetic of one kind of number",
     "rnn_core/tape.py": "what a forward pass keeps, and how a segment is run again",
 }

@@ -179,6 +179,27 @@ def test_a_run_that_ended_at_its_success_keeps_its_loss(make_study: Any) -> None
     assert "keeps its last loss" in render("learning_curves", facts=facts)
 
 
+def test_panels_without_room_leave_out_middle_values_and_not_what_a_study_asks_about(make_study: Any) -> None:
+    """Of three lengths and two weights of Ω, with four panels a sweep, no panel with Ω was drawn."""
+    curves = importlib.import_module("figures.learning_curves")
+    every = [
+        run for kind in ("gaussian", "orthogonal", "identity") for omega in (0.0, 4.0)
+        for run in runs({"none": {10: 1, 20: 0, 30: 0}, "norm:1.0": {10: 1, 20: 1, 30: 0}}, seeds=2, initializer=kind, sweep=f"{kind}_matrices_of_one_radius", omega=omega, updates=10)
+    ]  # fmt: skip
+    every[-1]["breaks_at"] = 0
+    tables = make_study(every)
+    data = curves.frame(tables)
+    drawn = data.dropna(subset=["panel"]).drop_duplicates("panel")
+    assert len(drawn) == 12 and set(zip(drawn["sequence_length"], drawn["omega"], strict=True)) == {
+        (T, omega) for T in (10, 30) for omega in (0.0, 4.0)
+    }
+    facts = curves.facts(data, tables.study)
+    assert "Not drawn, because there is no room: T = 20. The tables have all." in map(plain, facts["claims"])
+    assert plain(facts["title"]) == (
+        "71 of 72 runs end training below the held-out loss of a prediction without memory."
+    )
+
+
 def test_many_panels_draw_on_both_screens(make_study: Any) -> None:
     """Panels of several sweeps overlap, or a caption does not render."""
     several = [

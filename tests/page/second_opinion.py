@@ -578,6 +578,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
 ASKED = [
     "clipping",
     "omega",
+    "flossing",
     "truncation",
     "optimizer",
     "learning_rate",
@@ -586,7 +587,19 @@ ASKED = [
     "initializer",
     "activation",
 ]
-CELL_ORDER = ["vanilla", "residual", "gru", "gru_reset_before", "lstm", "indrnn", "antisymmetric", "lru", "slstm"]
+CELL_ORDER = [
+    "vanilla",
+    "residual",
+    "gru",
+    "gru_reset_before",
+    "lstm",
+    "indrnn",
+    "antisymmetric",
+    "lru",
+    "slstm",
+    "layer_norm",
+    "mingru",
+]
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:

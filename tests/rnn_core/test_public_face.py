@@ -28,6 +28,9 @@ OBJECTS: dict[str, Any] = {
     "Clipping": rc.parse_clipping("norm:0.1"),
     "EntryQuantiles": EVALUATION.gradients.entry_quantiles,
     "Experiment": EXPERIMENT,
+    "Flossing": rc.flossing_loss(
+        rc.VanillaCell(), rc.VanillaCell().init_params(np.random.default_rng(0), 2, 4), np.ones((5, 3, 2))
+    ),
     "Gradients": EVALUATION.gradients,
     "Momentum": rc.Momentum(0.01),
     "NotKept": rc.NotKept("hidden"),

@@ -91,7 +91,7 @@ def draw_network(
     """
     rng = np.random.default_rng(seed)
     drawn = rc.CELLS[cell](activation, **(options or OPTIONS.get(cell, {})))
-    rows, shape = len(drawn.gates) * H, drawn.recurrent_shape(H)
+    rows, shape = len(drawn.gates) * H, drawn.recurrent_shape(H) if drawn.has_matrix else ()
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(np.float32).astype(np.float64)
@@ -101,7 +101,11 @@ def draw_network(
 
     params = {
         "weight_ih": rounded(normal(rows, D) / np.sqrt(D)),
-        "weight_hh": rounded(gain * normal(*shape) / np.sqrt(shape[-1] if len(shape) == 2 else 1)),
+        **(
+            {"weight_hh": rounded(gain * normal(*shape) / np.sqrt(shape[-1] if len(shape) == 2 else 1))}
+            if shape
+            else {}
+        ),
         **{name: rounded(0.3 * normal(rows)) for name in BIASES[biases]},
         **{name: rounded(value + 0.3 * normal(H)) for name, value in drawn.own_start(H).items()},
     }

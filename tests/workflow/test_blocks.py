@@ -187,6 +187,8 @@ GROWN: dict[str, tuple[dict[str, list[Any]], Any, Any]] = {
     "truncation": ({}, 3, 4),
     "clipping": ({}, "none", "norm:0.1"),
     "omega": ({}, 0.0, 2.0),
+    "flossing": ({}, 0, 2),
+    "flossing_exponents": ({"flossing": [2]}, 2, 3),
     "optimizer": ({}, "sgd", "adam"),
     "learning_rate": ({}, 0.5, 0.4),
     "weight_decay": ({}, 0.0, 0.1),

@@ -436,6 +436,22 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
             {"cell": ["vanilla", "lstm"], "omega": [0.0, 1.0]},
             "omega: only vanilla and residual have one: .*; give lstm a sweep without it",
         ),
+        (
+            {"cell": ["vanilla", "gru"], "flossing": [0, 9]},
+            "flossing: only vanilla and residual can be flossed: .*; give gru a sweep without it",
+        ),
+        (
+            {"hidden_size": [8, 64], "flossing": 9, "flossing_exponents": [4, 16]},
+            "flossing_exponents: 16 is too many; a network of hidden_size: 8 has no more than that",
+        ),
+        (
+            {"cell": ["vanilla", "mingru"], "spectral_radius": [0.9, 1.0]},
+            "spectral_radius: it does not apply to the cell mingru: it has no W_hh.*; give mingru a sweep of its own",
+        ),
+        (
+            {"cell": "mingru", "initializer": "orthogonal"},
+            "initializer: it does not apply to the cell mingru: it has no W_hh.*; leave it out",
+        ),
     ],
 )
 def test_what_a_cell_or_a_task_cannot_have_is_found_before_the_study(

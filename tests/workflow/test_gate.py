@@ -11,7 +11,7 @@ from yaml import safe_load
 
 import check_engine
 import rnn_core as rc
-from rnn_core import regularizers
+from rnn_core import flossing, regularizers
 from rnn_core.cells import vanilla
 from study.provenance import engine_digest
 from study.runs import gate as gate_of_study
@@ -90,6 +90,18 @@ def test_a_study_with_omega_has_it_checked(tmp_path: Any, monkeypatch: pytest.Mo
     verifier = Verifier(1e-10)
     with pytest.raises(CheckFailed, match=r"torch\.autograd of Ω"):
         rc.run(rc.Experiment(hidden_size=5, sequence_length=12, updates=2, omega=4.0), watch=verifier)
+
+
+def test_a_study_with_flossing_has_it_checked(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are flossed, and nobody has looked at the gradient that does it."""
+    sweeps = {"flossing": {"grid": {"cell": ["vanilla", "residual"], "sequence_length": [12], "hidden_size": [5], "flossing": [0, 2], "flossing_exponents": [3]}, "seeds": 1}}  # fmt: skip
+    checks = gate(tmp_path, sweeps)
+    assert (checks["oracle"] == "torch.autograd of flossing").sum() == 2
+    assert checks["relative_error"].max() < 1e-11
+    right = flossing._frame_back
+    monkeypatch.setattr(flossing, "_frame_back", lambda P, Q, c: 1.001 * right(P, Q, c))
+    with pytest.raises(CheckFailed, match=r"torch\.autograd of flossing: relative error"):
+        gate(tmp_path, sweeps)
 
 
 BUGS = {

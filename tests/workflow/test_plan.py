@@ -244,6 +244,21 @@ def test_omega_costs_more_than_a_backward_pass() -> None:
     assert steps[4.0] == pytest.approx(steps[0.0] + 1.6 * (8 + 4) * 10)
 
 
+def test_flossing_is_counted_once_a_network() -> None:
+    """A plan that does not know of flossing says a tenth of the time, or counts it for every way to train."""
+    grid = SMALL | {"flossing": [0, 40], "flossing_exponents": [2, 4]}
+    seconds = [model.flossing_seconds(Block("s", "all", {}, g, 3)) for g in (SMALL, grid, grid | {"clipping": ["none", "norm:1.0"], "learning_rate": [0.1, 0.2]})]  # fmt: skip
+    assert seconds[0] == 0.0 and seconds[1] == seconds[2] > 3 * 2 * 40 * 8 * model.FLOSSING_STEP
+    twice = model.flossing_seconds(Block("s", "all", {}, grid | {"spectral_radius": [0.5, 1.5]}, 3))
+    assert twice == pytest.approx(2.0 * seconds[1])
+    block = Block("s", "all", {}, grid, 3)
+    without = Block("s", "all", {}, grid | {"flossing": [0, 0]}, 3)
+    asked: dict[str, Any] = {"gate": {"checked_runs_per_job": 1}}
+    assert model.block_cost(block, asked).seconds == pytest.approx(
+        model.block_cost(without, asked).seconds + seconds[1]
+    )
+
+
 def test_eigenvalues_are_counted_again_where_the_engine_has_forgotten_them() -> None:
     few, many = (work(SMALL | {"activation": ["tanh", "relu"]}, seeds=seeds) for seeds in (100, 1000))
     at_points = 2 * 2 * 5**3  # a seed: of both activations and both lengths, at the operating point

@@ -180,13 +180,12 @@ class TorchCell(LearnsItsState):
         every = [dstate[name] for name in self.state_names]
         return totals, dx.T, every[0] if len(every) == 1 else namespace(u).concat(every), sents
 
-    def require_repeated(self, found: State, known: State) -> None:
+    def require_repeated(self, repeated: State, known: State) -> None:
         from rnn_core.cells.own.step import require_repeated
 
-        if not next(
-            iter(found.values())
-        ).is_cuda:  # there rounding differs from call to call, and a chaotic state with it
-            require_repeated(found, known)
+        # On CUDA rounding differs from call to call, and a chaotic state with it.
+        if not next(iter(repeated.values())).is_cuda:
+            require_repeated(repeated, known)
 
     def backward(self, params: Params, saved: Any, dstate: State) -> tuple[Array, Array, State]:
         _, du, dv, sent = self.back(params, saved, dstate)

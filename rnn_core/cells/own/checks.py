@@ -160,7 +160,7 @@ def _check_graph(program: Program, form: Form, x: Tensor, parts: Parts, any_batc
 
 def _leaves(outputs: list[Tensor]) -> list[Tensor]:
     """The tensors that a graph begins with."""
-    todo, seen, found = [part.grad_fn for part in outputs], set(), []
+    todo, seen, variables = [part.grad_fn for part in outputs], set(), []
     while todo:
         node = todo.pop()
         if node is None or node in seen:
@@ -168,9 +168,9 @@ def _leaves(outputs: list[Tensor]) -> list[Tensor]:
         seen.add(node)
         variable = getattr(node, "variable", None)
         if variable is not None:
-            found.append(variable)
+            variables.append(variable)
         todo += [following for following, _ in node.next_functions]
-    return found
+    return variables
 
 
 def _check_leaves(used: list[Tensor], known: list[Tensor]) -> None:

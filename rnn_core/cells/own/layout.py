@@ -62,13 +62,13 @@ class Layout:
             entries = [state[key] for key in self.keys]
         elif isinstance(state, Mapping) or len(entries) != len(self.keys):
             return None
-        found: list[Any] = []
+        of_entries: list[Any] = []
         for each, entry in zip(self.inside, entries, strict=True):
             own = each.tensors(entry)
             if own is None:
                 return None
-            found += own
-        return found
+            of_entries += own
+        return of_entries
 
     def built(self, tensors: Iterator[Tensor]) -> Any:
         """The state that has these tensors in order."""

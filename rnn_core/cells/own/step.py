@@ -215,9 +215,9 @@ def in_floats(module: nn.Module, dtype: torch.dtype, device: Any = None) -> nn.M
     return module._apply(moved)
 
 
-def require_repeated(found: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> None:
+def require_repeated(repeated: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> None:
     """BadStep unless a step that is taken again gives what it gave before."""
-    if not all(equal_but_for_rounding(found[name].detach(), part) for name, part in known.items()):
+    if not all(equal_but_for_rounding(repeated[name].detach(), part) for name, part in known.items()):
         raise BadStep(CHANGED)
 
 

@@ -28,7 +28,7 @@ from rnn_core.experiment.measures.spectra import (
     Spectra,
     measure_spectra,
 )
-from rnn_core.experiment.measures.start import DEVIATION, MATRIX, NARROWER_FORMATS, TASK, start_columns
+from rnn_core.experiment.measures.start import DEVIATION, FLOSSED, MATRIX, NARROWER_FORMATS, TASK, start_columns
 from rnn_core.experiment.measures.states import SATURATED_BELOW, StateMeasures, measure_states
 from rnn_core.experiment.measures.traces import ASKED, TRACE, trace_columns
 from rnn_core.experiment.measures.updates import UPDATE, update_columns
@@ -42,6 +42,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "updates": UPDATE,
     "runs": (
         *TASK,
+        *FLOSSED,
         *MATRIX,
         *GROWTH,
         *PREDICTION,

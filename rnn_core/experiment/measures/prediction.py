@@ -37,14 +37,16 @@ from rnn_core.theory import (
 )
 
 LARGEST_AT_REST = 512  # numbers in the state of a user's own cell: its eigenvalues take a tenth of a second
-NO_MEAN_FIELD = "another cell than vanilla, or an initialiser that is none of gaussian, glorot and orthogonal"
+NO_MEAN_FIELD = (
+    "another cell than vanilla, an initialiser that is none of gaussian, glorot and orthogonal, or a flossed network"
+)
 
 PREDICTION = (
     Column("linear_rate", "number", "ln per step", "Linear law: ln ρ, for a residual cell ln ρ of (1 − λ) I + η W_hh, for an antisymmetric one of I + ε (W_hh − W_hhᵀ − γ I)",
            null="a gated cell, or one of the user's own"),
     Column("bound_rate", "number", "ln per step",
-           "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max), for an antisymmetric one ln(1 + ε γ (2 σ_max + its diffusion))",
-           null="a gated cell, or one of the user's own"),
+           "Upper bound for every step: Pascanu's ln(γ σ_max), for a residual cell ln(1 − λ + η γ σ_max), for an antisymmetric one ln(1 + ε γ (2 σ_max + its diffusion)). 0 for a minGRU",
+           null="another gated cell, or one of the user's own"),
     Column("rest_rate", "number", "ln per step",
            "Law at rest: ln ρ of ∂s_t/∂s_(t−1) at zero state and input, exact at any width. For GRU and LSTM without biases ln ρ of"
            " I/2 + φ′(0) W/4 (LSTM: φ′(0)²), W that of the candidate. −inf where ρ is zero",
@@ -69,7 +71,7 @@ PREDICTION = (
     Column("critical_radius_predicted", "number", "1",
            "Spectral radius at which theory turns from shrinking to growing, for this matrix. Vanilla: mean field with these inputs,"
            " the critical σ_w times ρ/σ_w. Other cells, and φ = identity: the law at rest, exact. inf if never, 0 if at every radius",
-           null="vanilla: as mean_field_rate; other cells, and φ = identity: as rest_rate; chrono biases, one of the user's own cells"),
+           null="vanilla: as mean_field_rate; other cells, and φ = identity: as rest_rate; chrono biases, a cell without W_hh, one of the user's own"),
     Column("operating_rate", "number", "ln per step",
            "Operating point: ln ρ(D̄ W_hh), D̄ the slopes φ′(a_t) of every unit averaged over settled steps and samples;"
            " for a residual cell ln ρ of (1 − λ) I + η D̄ W_hh, for an antisymmetric one of I + ε D̄ (W_hh − W_hhᵀ − γ I). −inf where all slopes are zero",
@@ -161,8 +163,8 @@ def law_at_rest(cell: Cell, spectrum: np.ndarray, spectral_radius: float, bias: 
 
 
 def _radius(problem: Problem, W: np.ndarray) -> float:
-    """The spectral radius that the experiment asks for; where it asks for another scale, that of the candidate's W."""
-    if problem.experiment.spectral_radius is not None:
+    """The spectral radius that the experiment asks for; where it asks for another scale, or flossing changed it, that of the candidate's W."""
+    if problem.experiment.spectral_radius is not None and not problem.experiment.flossing:
         return problem.experiment.spectral_radius
     gates = problem.cell.gates
     return spectral_radius(np.split(W, len(gates))[gates.index("candidate")])
@@ -191,7 +193,8 @@ class WideNetwork(NamedTuple):
 
 def mean_field_applies(experiment: Experiment) -> bool:
     """Whether the static theory covers the cell and the initializer."""
-    return experiment.cell == "vanilla" and experiment.initializer in MIXING_INITIALIZERS
+    mixing = experiment.cell == "vanilla" and experiment.initializer in MIXING_INITIALIZERS
+    return mixing and not experiment.flossing  # which makes entries of W_hh depend on each other
 
 
 def wide_network(phi: Activation, w2: float, u2: float, radius_over_sigma_w: float) -> WideNetwork:
@@ -209,6 +212,15 @@ def prediction_of_own(problem: Problem) -> dict[str, Any]:
     nan = math.nan
     at_rest = AtRest(_rest_of_own(problem), nan)
     return columns_of_rates(Rates(nan, nan, at_rest, None, nan, nan, vanilla=False), linear_network=False)
+
+
+def prediction_without_matrix(evaluation: Evaluation) -> dict[str, Any]:
+    """The columns ``PREDICTION`` of a cell without W_hh: the law at rest, and a bound that no weight enters. No radius makes it turn."""
+    cell, nan = evaluation.tape.cell, math.nan
+    bound, spectrum = cell.step_bound(nan), rest_eigenvalues(cell, _recurrent(evaluation))
+    at_rest = AtRest(nan if spectrum is None else rate_of(spectrum), nan)
+    log_bound = nan if bound is None else math.log(bound)
+    return columns_of_rates(Rates(nan, log_bound, at_rest, None, nan, nan, vanilla=False), linear_network=False)
 
 
 def _rest_of_own(problem: Problem) -> float:

@@ -20,7 +20,7 @@ from rnn_core.theory import memory_sensitivity
 
 ASKED_BY = "parameter_sensitivity"
 PROBES = 4  # error signals, each of which takes a backward pass
-_NONE = "not asked for; a user's own cell; sequences of several lengths"
+_NONE = "not asked for; a user's own cell or one without W_hh; sequences of several lengths"
 _NO_LAW = "not asked for; another cell than indrnn with φ = identity, several layers, another task than white_noise, or ρ of 1 and more"
 
 SENSITIVITY = (
@@ -48,7 +48,7 @@ def sensitivity_columns(
         return {}
     nan = math.nan
     measured = last = nan
-    if not problem.cell.opaque and evaluation.ends is None:
+    if not problem.cell.opaque and problem.cell.has_matrix and evaluation.ends is None:
         measured, last = log10_sensitivity(problem, evaluation), float(hidden_rms[-1])
     derivative, state = _law(problem) if _has_law(problem.experiment) else (nan, nan)
     return {

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_core import theory
 from rnn_core.arrays import to_numpy
-from rnn_core.columns import OWN_CELL, Column
+from rnn_core.columns import NO_MATRIX, Column
 from rnn_core.experiment.evaluation import evaluate
 from rnn_core.experiment.measures.growth import norms_of_last_step
 from rnn_core.experiment.measures.states import measure_states
@@ -30,7 +30,7 @@ ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers ha
 _UNASKED = "the config has no key spectra"
 
 _MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
-_NO_MATRIX = f"{_UNASKED}, more than {_MOST_UNITS} units, or {OWN_CELL}"
+_NO_NORMALITY = f"{_UNASKED}, more than {_MOST_UNITS} units, {NO_MATRIX}"
 
 SPECTRUM = (
     Column("update", "integer", "updates", "Updates made before: 0, the network as it was drawn"),
@@ -75,13 +75,13 @@ SPECTRA = (
     Column("henrici", "number", "1",
            "Departure of W_hh from a normal matrix: √(‖W‖²_F − Σ|λ_i|²)/‖W‖_F, 0 for a normal one, 0.7071 for a wide Gaussian one; of a gated cell W is"
            " the candidate's",
-           null=_NO_MATRIX),
+           null=_NO_NORMALITY),
     Column("numerical_radius", "number", "1", "Numerical radius r of that matrix, max |v* W v| over unit vectors: ‖W^k‖ is at most 2 r^k",
-           null=_NO_MATRIX),
+           null=_NO_NORMALITY),
     Column("peak_growth", "number", "1",
            f"max_k ‖W^k‖/ρ^k over k up to {theory.nonnormal.POWERS}: how much a linear network's gradient grows on the way beside its growth in the end; 1 for a normal matrix",
-           null=_NO_MATRIX),
-    Column("peak_growth_lag", "integer", "steps", "The k of peak_growth", null=_NO_MATRIX),
+           null=_NO_NORMALITY),
+    Column("peak_growth_lag", "integer", "steps", "The k of peak_growth", null=_NO_NORMALITY),
 )  # fmt: skip
 
 
@@ -143,7 +143,8 @@ def measure_spectra(
 def _of_matrix(problem: Problem) -> dict[str, Any]:
     """How far W_hh is from normal; of a gated cell its candidate's block."""
     nothing = {"henrici": math.nan, "numerical_radius": math.nan, "peak_growth": math.nan, "peak_growth_lag": None}
-    if "candidate" not in problem.cell.gates or problem.experiment.hidden_size > _MOST_UNITS:
+    cell = problem.cell
+    if "candidate" not in cell.gates or not cell.has_matrix or problem.experiment.hidden_size > _MOST_UNITS:
         return nothing
     W = problem.cell.recurrent_matrix(to_numpy(problem.params["weight_hh"]).astype(np.float64))
     block = np.split(W, len(problem.cell.gates))[problem.cell.gates.index("candidate")]

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from rnn_core.arrays import to_numpy
-from rnn_core.columns import OWN_CELL, Column
+from rnn_core.columns import NO_MATRIX, OWN_CELL, Column
 from rnn_core.experiment.evaluation import Evaluation
+from rnn_core.experiment.flossing import Flossed
 from rnn_core.experiment.measures.growth import growth_columns
 from rnn_core.experiment.measures.prediction import (
     input_rms,
     prediction_columns,
     prediction_of_own,
+    prediction_without_matrix,
     sigma_w2,
 )
 from rnn_core.experiment.measures.sensitivity import sensitivity_columns
@@ -47,17 +49,34 @@ def task_columns(problem: Problem) -> dict[str, Any]:
 MATRIX = (
     Column("measured_spectral_radius", "number", "1",
            "ρ of W_hh at the start: largest modulus of an eigenvalue; of a gated cell the largest of its gates; of an antisymmetric cell that of W_hh itself",
-           null=OWN_CELL),
+           null=NO_MATRIX),
     Column("sigma_max", "number", "1",
            "σ_max of W_hh at the start: largest singular value; of a gated cell the largest of its gates",
-           null=OWN_CELL),
+           null=NO_MATRIX),
     Column("sigma_w", "number", "1",
            "σ_w of W_hh at the start: √(‖W_hh‖²_F / H), what mean field goes by; of a gated cell the largest of its gates",
-           null=OWN_CELL),
+           null=NO_MATRIX),
     Column("sigma_u", "number", "1",
            "σ_u at the start: root mean square of the input part W_ih x_t over units, steps and samples",
            null=OWN_CELL),
 )  # fmt: skip
+
+
+_NOT_FLOSSED = "the setting flossing is 0"
+FLOSSED = (
+    Column("flossing_updates", "integer", "updates", "Updates of flossing that were made; fewer than the setting where a direction died", null=_NOT_FLOSSED),
+    Column("flossing_loss_drawn", "number", "(ln per step)²",
+           "Mean of λ_i² over the flossed exponents, over the first steps of the first sequences of the first batch, as the network was drawn; ∞ where a direction is dead",
+           null=_NOT_FLOSSED),
+    Column("flossing_loss", "number", "(ln per step)²", "The same after flossing, as the run starts", null=_NOT_FLOSSED),
+)  # fmt: skip
+
+
+def flossed_columns(done: Flossed | None) -> dict[str, Any]:
+    """The columns ``FLOSSED``; None where nothing was flossed."""
+    if done is None:
+        return {"flossing_updates": None, "flossing_loss_drawn": math.nan, "flossing_loss": math.nan}
+    return {"flossing_updates": done.updates, "flossing_loss_drawn": done.loss_drawn, "flossing_loss": done.loss}
 
 
 def matrix_columns(W: np.ndarray, sigma_u: float) -> dict[str, float]:
@@ -107,12 +126,16 @@ def start_columns(
     growth = growth_columns(problem, evaluation, windows)
     if problem.cell.opaque:  # it has no W_hh that could be measured, and the law at rest is all that theory says of it
         matrix, prediction = no_matrix_columns(), prediction_of_own(problem)
+    elif not problem.cell.has_matrix:
+        matrix = no_matrix_columns() | {"sigma_u": input_rms(evaluation)}
+        prediction = prediction_without_matrix(evaluation)
     else:
         W = problem.cell.recurrent_matrix(to_numpy(evaluation.tape.params["weight_hh"]).astype(np.float64))
         matrix = matrix_columns(W, input_rms(evaluation))
         prediction = prediction_columns(problem, evaluation, states, windows, W, matrix["sigma_max"], matrix["sigma_u"])
     return {
         **task_columns(problem),
+        **flossed_columns(problem.flossed),
         **matrix,
         **growth,
         **prediction,

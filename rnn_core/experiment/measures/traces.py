@@ -68,7 +68,7 @@ TRACE = (
         "log10",
         "log10 of the Frobenius norm of what step t adds to ∂L/∂W_hh (of a cell of your own: to all its parameters), summed over the batch; "
         "−inf where that is exactly zero",
-        null="not asked for; not a number",
+        null="not asked for; a cell without W_hh; not a number",
         asked="weight_gradient",
     ),
     Column(
@@ -76,7 +76,7 @@ TRACE = (
         "number",
         "1",
         "Cosine of the angle between that and the whole gradient; below 0 step t works against the whole",
-        null="not asked for; one of the two is zero or not a number",
+        null="not asked for; a cell without W_hh; one of the two is zero or not a number",
         asked="weight_gradient",
     ),
     *(
@@ -98,7 +98,7 @@ def trace_columns(evaluation: Evaluation, states: StateMeasures, also: Collectio
     return {
         **columns_of_layer(evaluation.update, gradients, states),
         **gradients.going_back.lost,
-        **(_weight_columns(gradients) if "weight_gradient" in also else {}),
+        **(_weight_columns(evaluation) if "weight_gradient" in also else {}),
         **(_quantile_columns(gradients) if "entry_quantiles" in also else {}),
     }
 
@@ -121,7 +121,12 @@ def columns_of_layer(update: int, gradients: Gradients, states: StateMeasures) -
     }
 
 
-def _weight_columns(gradients: Gradients) -> dict[str, np.ndarray]:
+def _weight_columns(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    gradients = evaluation.gradients
+    if not evaluation.tape.cell.has_matrix:
+        return dict.fromkeys(
+            ("log10_weight_grad_norm", "weight_grad_cosine"), np.full(len(gradients.log_norm), math.nan)
+        )
     shares = gradients.weight_shares
     return {"log10_weight_grad_norm": shares.log_norm / LN10, "weight_grad_cosine": shares.cosine}
 

@@ -28,6 +28,7 @@ from rnn_core.experiment.measures.prediction import (
     law_at_rest,
     mean_field_applies,
 )
+from rnn_core.experiment.measures.start import flossed_columns
 from rnn_core.experiment.measures.states import has_slopes
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.settings import Experiment
@@ -64,6 +65,7 @@ def results(
             "task_input_size": tasks[r].input_size,
             "task_loss_at": tasks[r].loss_at,
             "task_steps": tasks[r].T,
+            **flossed_columns(None),
             "measured_spectral_radius": float((network.radius * scale).max()),
             "sigma_max": float(sigma_max[r]),
             "sigma_w": float((network.sigma_w * scale).max()),

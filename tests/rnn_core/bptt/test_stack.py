@@ -31,6 +31,8 @@ def problem_of(cell: str, **changes: Any) -> rc.Problem:
         "cell": cell, "layers": LAYERS, "hidden_size": H, "input_size": D, "sequence_length": T, "batch_size": B, "spectral_radius": 1.2,
         "loss_at": "every",
     } | changes  # fmt: skip
+    if not rc.CELLS[cell].has_matrix:
+        del settings["spectral_radius"]
     if "spectral_radius" not in changes and cell == "indrnn":
         settings["spectral_radius"] = 0.9
     return with_biases(rc.prepare(rc.Experiment(**settings)))

@@ -25,7 +25,7 @@ def network(cell_name: str, T: int, library: str = "numpy", B: int = 2, D: int =
     """(cell, params, x, state, grad_hidden, grad_state), drawn."""
     rng = np.random.default_rng(T)
     cell = rc.CELLS[cell_name]("tanh")
-    params = cell.init_params(rng, D, H, spectral_radius=1.2)
+    params = cell.init_params(rng, D, H, spectral_radius=1.2 if cell.has_matrix else None)
     params = {name: array(v + 0.1 * rng.standard_normal(v.shape), library) for name, v in params.items()}
     x, grad = array(rng.standard_normal((T, B, D)), library), array(rng.standard_normal((T, B, H)), library)
     state, grad_state = (

@@ -21,7 +21,7 @@ from rnn_core.oracles.tensors import step_of
 from tests.support.arrays import DTYPES, LIBRARIES, array, quick
 from tests.support.networks import Network, draw_network, networks
 
-every_cell = pytest.mark.parametrize("cell", list(rc.CELLS))
+every_cell = pytest.mark.parametrize("cell", [name for name, kind in rc.CELLS.items() if kind.has_matrix])
 LIMIT = {"float64": 1e-11, "float32": 2e-4}
 
 
@@ -315,6 +315,12 @@ def test_a_module_has_the_shares_of_its_parameters(cell: str, power: int, budget
     )
     with pytest.raises(ValueError, match="parameters: 'weight' is not known"):
         gradients.weight_shares_of("weight")
+
+
+def test_a_cell_without_the_weight_is_refused() -> None:
+    """Shares of a weight that is not there are numbers of something else."""
+    with pytest.raises(ValueError, match="tape: its cell 'mingru' has no weight_hh"):
+        _ = draw_network("mingru").run()[1].weight_shares
 
 
 def test_of_our_cells_there_is_one_weight() -> None:

@@ -389,6 +389,8 @@ def test_a_sum_that_the_plain_pass_has_right(dtype: str, size: float) -> None:
 def test_nothing_escapes(cell_name: str, bad: float, where: str) -> None:
     """inf or nan in an argument ends in an exception or a warning instead of inf or nan in the result."""
     rng = np.random.default_rng(1)
+    if where == "weight_hh" and not rc.CELLS[cell_name].has_matrix:
+        where = "weight_ih"
     for activation in ("tanh", "relu", "gelu"):
         cell = rc.CELLS[cell_name](activation)
         arrays = {**cell.init_params(rng, 2, 3), "x": rng.standard_normal((4, 2, 2)), "grad_hidden": np.ones((4, 2, 3))}
@@ -409,7 +411,8 @@ def test_a_callers_own_floating_point_settings_do_not_matter(cell_name: str, dty
     for activation in rc.ACTIVATIONS:
         cell = rc.CELLS[cell_name](activation)
         for scale, size in ((1.0, 1.0), (1e3, 1.0), (1.0, 1e-30), (1.0, 1e30)):
-            params = {n: v.astype(dtype) for n, v in cell.init_params(rng, 2, 3, spectral_radius=2.0).items()}
+            drawn = cell.init_params(rng, 2, 3, spectral_radius=2.0 if cell.has_matrix else None)
+            params = {n: v.astype(dtype) for n, v in drawn.items()}
             x = (scale * rng.standard_normal((150, 2, 2))).astype(dtype)
             grad = (size * rng.standard_normal((150, 2, 3))).astype(dtype)
             expected = rc.backward(rc.forward(cell, params, x), grad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import mpmath as mp
 import numpy as np
@@ -79,6 +80,43 @@ def test_derivative_against_central_differences_of_f(name: str) -> None:
     for kink in phi.kinks:
         a = a[np.abs(a - kink) > 2 * h]
     np.testing.assert_allclose(phi.df(a), (phi.f(a + h) - phi.f(a - h)) / (2 * h), rtol=0, atol=2e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_second_derivative_is_right_to_rounding(name: str) -> None:
+    """phi'' is not the derivative of phi', or it cancels where units saturate: what flosses such a unit is noise."""
+    phi, expected, size = rc.ACTIVATIONS[name], [], []
+    points = POINTS[~np.isin(POINTS, phi.kinks)]
+    with mp.workdps(600):  # so that of a straight line nothing is left
+        h = mp.mpf(10) ** -60
+        for a in (mp.mpf(float(a)) for a in points):
+            f = REFERENCE[name]
+            expected.append(float((f(a + h) - 2 * f(a) + f(a - h)) / h**2))
+            # silu'' and gelu'' are a product with 2 - a g(a), which has roots: there the larger of its terms counts.
+            slope = (f(a + h) - f(a - h)) / (2 * h)
+            size.append(float(abs(f(a)) + abs(slope) + 1) * 1e-3 if name in ("silu", "gelu") and abs(a) < 4 else 0.0)
+    error = np.abs(phi.ddf(points) - expected)
+    assert (error <= 64 * EPS["float64"] * (np.abs(expected) + np.array(size)) + 1600 * SUBNORMAL).all()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_second_derivative_against_central_differences_of_the_first(name: str, library: str) -> None:
+    """df and ddf of one row do not belong together; or one of them has its own dtype."""
+    phi, h = rc.ACTIVATIONS[name], 1e-5
+    a = np.random.default_rng(0).uniform(-6.0, 6.0, 400)
+    for kink in (*phi.kinks, 0.0):  # elu's and softsign's second derivative jumps at 0
+        a = a[np.abs(a - kink) > 2 * h]
+    found = phi.ddf(array(a, library))
+    assert str(found.dtype).endswith("float64")
+    np.testing.assert_allclose(to_numpy(found), (phi.df(a + h) - phi.df(a - h)) / (2 * h), rtol=0, atol=2e-9)
+
+
+def test_an_activation_without_a_second_derivative_is_named() -> None:
+    """A row that says none is taken for a straight line."""
+    bare = replace(rc.ACTIVATIONS["tanh"], second=None)
+    with pytest.raises(ValueError, match="activation: 'tanh' is not allowed; its row says no second derivative"):
+        bare.ddf(np.zeros(3))
 
 
 @pytest.mark.parametrize("name", NAMES)

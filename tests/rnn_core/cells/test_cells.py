@@ -176,6 +176,8 @@ def test_saturated_gates_keep_their_digits(cell: str, activation: str, seed: int
     ):  # z near 1: near 0, h_{t-1} - n_t is a difference of two saturated n in any program
         first = network.cell.gates.index("update") * 3
         bias[first : first + 3] = np.abs(bias[first : first + 3])
+    if cell == "mingru":  # whose z writes: near 0
+        bias[:3] = -np.abs(bias[:3])
     if cell == "slstm":  # for the same reason w near 0: shut inputs, and nothing forgotten
         bias[3:6], bias[6:9] = -np.abs(bias[3:6]), np.abs(bias[6:9])
     saturated = replace(network, params={**network.params, "bias_ih": bias})
@@ -610,13 +612,7 @@ def test_parameters_that_do_not_fit_are_named(cell: str) -> None:
     p, G = network.params, len(network.cell.gates)
     without = {name: {n: v for n, v in p.items() if n != name} for name in p}
     wrong: list[tuple[str, dict[str, Any]]] = [
-        (f"params: weight_hh is missing; the cell '{cell}' needs it", without["weight_hh"]),
         (f"params: weight_ih is missing; the cell '{cell}' needs it", without["weight_ih"]),
-        (
-            f"weight_hh: shape {p['weight_hh'][..., :3].shape} does not fit; expected {p['weight_hh'].shape}",
-            {**p, "weight_hh": p["weight_hh"][..., :3]},
-        ),
-        (f"weight_hh: shape ({4 * G + 4}, 4) does not fit", {**p, "weight_hh": np.zeros((4 * G + 4, 4))}),
         (f"bias_ih: shape ({4 * G - 1},) does not fit; expected ({4 * G},)", {**p, "bias_ih": p["bias_ih"][1:]}),
         (f"bias_hh: shape ({4 * G}, 1) does not fit; expected ({4 * G},)", {**p, "bias_hh": p["bias_hh"][:, None]}),
         (
@@ -624,12 +620,18 @@ def test_parameters_that_do_not_fit_are_named(cell: str) -> None:
             {**p, "weight_ih": np.zeros((0, 2))},
         ),
     ]
+    if network.cell.has_matrix:
+        W = p["weight_hh"]
+        wrong += [
+            (f"params: weight_hh is missing; the cell '{cell}' needs it", without["weight_hh"]),
+            (f"weight_hh: shape {W[..., :3].shape} does not fit; expected {W.shape}", {**p, "weight_hh": W[..., :3]}),
+            (f"weight_hh: shape ({4 * G + 4}, 4) does not fit", {**p, "weight_hh": np.zeros((4 * G + 4, 4))}),
+        ]
+        if G > 1:
+            wrong += [(f"weight_hh: shape (4, 4) does not fit; expected ({4 * G}, 4)", {**p, "weight_hh": W[:4]})]
     if G > 1:
         rows = f"weight_ih: {4 * G + 1} rows do not fit; the cell '{cell}' has {G} blocks of H rows"
-        wrong += [
-            (rows, {**p, "weight_ih": np.zeros((4 * G + 1, 2))}),
-            (f"weight_hh: shape (4, 4) does not fit; expected ({4 * G}, 4)", {**p, "weight_hh": p["weight_hh"][:4]}),
-        ]
+        wrong += [(rows, {**p, "weight_ih": np.zeros((4 * G + 1, 2))})]
     for message, params in wrong:
         with pytest.raises(ValueError, match=re.escape(message)):
             rc.forward(network.cell, params, network.x)

@@ -173,7 +173,8 @@ def test_the_oracle_has_every_loss() -> None:
 @pytest.mark.parametrize("cell", list(rc.CELLS))
 def test_the_engine_agrees_with_autograd(cell: str, activation: str, rho: float, loss_at: str) -> None:
     """The engine and torch differ at some step, however small the gradient is there."""
-    problem = with_biases(problem_of(cell=cell, activation=activation, spectral_radius=rho, loss_at=loss_at))
+    radius = {"spectral_radius": rho} if rc.CELLS[cell].has_matrix else {"input_scale": rho}
+    problem = with_biases(problem_of(cell=cell, activation=activation, loss_at=loss_at, **radius))
     error = check(problem)
     assert error.relative < EXACT, error
 

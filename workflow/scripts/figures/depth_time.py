@@ -61,14 +61,14 @@ def _with_other_losses(tables: reader.Tables, runs: pd.DataFrame) -> set[str]:
     """Runs on sequences of a file of which some end before the last step, so that another step has a loss, too."""
     keys = pa.array(runs.loc[runs["data"].notna(), "run_key"], pa.string())
     wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
-    found: set[str] = set()
+    others: set[str] = set()
     for piece in (
         tables.pieces("traces", ["run_key"], wanted & (pc.field("log10_immediate_norm") > -math.inf))
         if len(keys)
         else ()
     ):
-        found |= set(piece["run_key"])
-    return found
+        others |= set(piece["run_key"])
+    return others
 
 
 def _deepest(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     told = _least_in_time(factors)
     title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
-    said = [_sentence(data, panel, found) for panel, found in list(factors.items())[:MOST_SAID]]
+    said = [_sentence(data, panel, of_panel) for panel, of_panel in list(factors.items())[:MOST_SAID]]
     apart = _layers_apart(factors)
     answer = [_sentence(data, told, factors[told]) if told else "", apart]
     shown = [
@@ -127,12 +127,12 @@ def _factors(rows: pd.DataFrame) -> pd.DataFrame:
     middle = (T - 1) // 2
     table = rows.pivot_table(index="seed", columns=["layer", "lag"], values="decades", dropna=False)
     with np.errstate(invalid="ignore"):
-        found = pd.DataFrame(
+        of_runs = pd.DataFrame(
             {name: (table[1, lag] - table[L, lag]) / (L - 1) for name, lag in (("near", 0), ("far", T - 1))}
         )
         for name, layer in (("last", L), ("first", 1)):
-            found[name] = (table[layer, T - 1] - table[layer, middle]) / (T - 1 - middle)
-    return found.replace([np.inf, -np.inf], np.nan).dropna()
+            of_runs[name] = (table[layer, T - 1] - table[layer, middle]) / (T - 1 - middle)
+    return of_runs.replace([np.inf, -np.inf], np.nan).dropna()
 
 
 def _where(data: pd.DataFrame, panel: str) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _factor(decades: float, kind: str, **where: Any) -> str:
 
 def _least_in_time(factors: dict[str, pd.DataFrame]) -> str:
     """The panel in which a step back does least, so that depth shows; empty where no size could be followed."""
-    known = {panel: found for panel, found in factors.items() if len(found)}
+    known = {panel: of_panel for panel, of_panel in factors.items() if len(of_panel)}
     return min(known, key=lambda panel: abs(float(known[panel]["last"].mean())), default="")
 
 
@@ -155,8 +155,8 @@ def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> 
     """What a layer down does near the loss and far from it; as a finding only where chance does not do it."""
     if not panel:
         return "No gradient of a stack of layers keeps a size that could be followed."
-    where, found = _where(data, panel), factors[panel]
-    near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    where, of_panel = _where(data, panel), factors[panel]
+    near, far = (_factor(float(of_panel[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     text = f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first"
     named = f"{text} ({facets.inside(panel)})"
     return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
@@ -164,7 +164,9 @@ def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> 
 
 def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     """In words what depth clearly does at both ends of the sequence, all panels and both ends judged together."""
-    table = pd.concat({(name, end): found[end] for name, found in factors.items() for end in ("near", "far")}, axis=1)
+    table = pd.concat(
+        {(name, end): of_panel[end] for name, of_panel in factors.items() for end in ("near", "far")}, axis=1
+    )
     if table[panel, "near"].count() < statistics.FEWEST_SEEDS:
         return "Too few seeds to tell what depth does"
     p = dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
@@ -175,15 +177,15 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
 
 
-def _sentence(data: pd.DataFrame, panel: str, found: pd.DataFrame) -> str:
+def _sentence(data: pd.DataFrame, panel: str, of_panel: pd.DataFrame) -> str:
     """The factors of a panel; near the loss with the interval over networks."""
-    if found.empty:
+    if of_panel.empty:
         return ""
-    where, average = _where(data, panel), statistics.mean(found["near"].to_numpy())
+    where, average = _where(data, panel), statistics.mean(of_panel["near"].to_numpy())
     low, high = (number(10.0**end, 3) for end in (average.low, average.high))
     interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
-    near, far = (_factor(float(found[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
-    last, first = (_factor(float(found[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
+    near, far = (_factor(float(of_panel[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
+    last, first = (_factor(float(of_panel[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
     begin = f"With {panel}, a layer" if data["panel"].nunique() > 1 else "A layer"
     return (
         f"{begin} down multiplies the gradient by {near}{interval} at the last step and by {far} at the first; a step back multiplies it by "
@@ -193,7 +195,7 @@ def _sentence(data: pd.DataFrame, panel: str, found: pd.DataFrame) -> str:
 
 def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
     """Whether a step back does the same in the first layer as in the last, all panels judged together."""
-    gaps = pd.concat({panel: found["first"] - found["last"] for panel, found in factors.items()}, axis=1)
+    gaps = pd.concat({panel: of_panel["first"] - of_panel["last"] for panel, of_panel in factors.items()}, axis=1)
     gaps = gaps.dropna(axis=1, how="all")
     if gaps.empty:
         return ""

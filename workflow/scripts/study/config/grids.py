@@ -9,7 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_core.cells import CELLS
-from rnn_core.experiment import ONE_RECURRENCE, RANGES, axes
+from rnn_core.cells.base import NO_MATRIX
+from rnn_core.experiment import OF_MATRIX, ONE_RECURRENCE, RANGES, WITHOUT_MATRIX, axes
+from rnn_core.flossing import COVERED as FLOSSED_CELLS
+from rnn_core.flossing import ONE_LAYER as ONE_FLOSSED_LAYER
+from rnn_core.flossing import ONLY as ONLY_FLOSSED
 from rnn_core.initializers import OF_OWN_SIZE, SMALLEST_SIZE
 from rnn_core.regularizers import COVERED, ONE_LAYER, ONLY
 from rnn_core.tasks import GENERATED, PACKAGED, GeneratedTask
@@ -56,9 +60,11 @@ def grid_mistakes(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _known_cells(path, grid, values["cell"], own)
         yield from _own_cells(path, grid, values["cell"], own)
         yield from _cells(path, grid, values["cell"])
+        yield from _without_matrix(path, grid, values["cell"])
         yield from _initializers(path, grid, values)
         yield from _correlated(path, grid, values)
         yield from _omega(path, values)
+        yield from _flossing(path, values)
         yield from _layers(path, values, config)
         yield from _rules((*path, "clipping"), values["clipping"])
         yield from _formats(path, grid, values["dtype"])
@@ -168,6 +174,16 @@ def _cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator
         yield (*path, "chrono"), "forget_bias sets the same bias; give each a sweep of its own"
 
 
+def _without_matrix(path: KeyPath, grid: Mapping[str, Any], cells: list[str]) -> Iterator[Problem]:
+    """A setting of W_hh must not stand beside a cell that has none."""
+    without = [cell for cell in cells if cell in WITHOUT_MATRIX]
+    others = [cell for cell in cells if cell not in without]
+    for axis in OF_MATRIX if without else ():
+        if any(value not in (None, axis_defaults()[axis]) for value in as_list(grid.get(axis))):
+            apart = f"; give {listed(without)} a sweep of its own" if others else "; leave it out"
+            yield (*path, axis), f"it does not apply to the cell {listed(without)}: {NO_MATRIX}{apart}"
+
+
 def _scales(path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]]) -> Iterator[Problem]:
     """Spectral radius or weight scale: at most one of them scales the recurrent matrix."""
     if all(scale is None for scale in values["weight_scale"]):
@@ -212,12 +228,27 @@ def _omega(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
         yield (*path, "omega"), f"{ONLY}; give {listed(others)} a sweep without it"
 
 
+def _flossing(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Problem]:
+    """Some cells cannot be flossed, and a network has no more exponents than units."""
+    others = [cell for cell in values["cell"] if cell in CELLS and cell not in FLOSSED_CELLS]
+    if any(values["flossing"]) and others:
+        yield (*path, "flossing"), f"{ONLY_FLOSSED}; give {listed(others)} a sweep without it"
+    most, smallest = max((k or 0 for k in values["flossing_exponents"]), default=0), min(values["hidden_size"])
+    if most > smallest:
+        yield (
+            (*path, "flossing_exponents"),
+            f"{most} is too many; a network of hidden_size: {smallest} has no more than that",
+        )
+
+
 def _layers(path: KeyPath, values: Mapping[str, list[Any]], config: Mapping[str, Any]) -> Iterator[Problem]:
     """What a stack of layers has not. The engine would refuse it in the middle of the study."""
     if max(layers or 1 for layers in values["layers"]) == 1:
         return
     if any(values["omega"]):
         yield (*path, "omega"), f"{ONE_LAYER}; give layers a sweep without it"
+    if any(values["flossing"]):
+        yield (*path, "flossing"), f"{ONE_FLOSSED_LAYER}; give layers a sweep without it"
     if "spectra" in config:
         yield (*path, "layers"), f"{ONE_RECURRENCE}; leave the key spectra out, or layers"
     if config.get("memory_mb") is not None:

@@ -35,8 +35,8 @@ def as_list_text(given: object) -> str:
 
 def as_number(text: str) -> str:
     """How to write a number, or several, that YAML took for text."""
-    if (found := _RANGE.fullmatch(text)) is not None:
-        start, stop, step = found.groups()
+    if (match := _RANGE.fullmatch(text)) is not None:
+        start, stop, step = match.groups()
         return f"write a range as {{from: {start}, to: {stop}, step: {step or '…'}}}"
     if _CALL.fullmatch(text):
         return "a config holds no code; write a list of values, or a range as {from: 0.5, to: 1.5, step: 0.25}"

@@ -18,8 +18,9 @@ import numpy as np
 from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
 from rnn_core.compiled import COVERED
-from rnn_core.experiment import COLUMNS
+from rnn_core.experiment import COLUMNS, WITHOUT_MATRIX
 from rnn_core.experiment.measures.sensitivity import PROBES
+from rnn_core.flossing import SEQUENCES, STEPS
 from rnn_core.initializers import REMEMBERED_MATRICES
 from rnn_core.tasks import GENERATED, WhiteNoise
 from rnn_core.tasks.generated import HELD_OUT_SEQUENCES
@@ -66,6 +67,9 @@ _DECIDE_WORK = (
 SPECTRUM_STEP, SPECTRUM_FEW, SPECTRUM_ALL = 5e-6, 1.5e-10, 2e-9
 PRODUCT_END, PRODUCT_STEP, GRADIENT_STEP = 1.5e-5, 3e-9, 3e-10
 _COUNTED_HERE = ("cell", "hidden_size", "sequence_length", "batch_size")
+# Seconds of flossing, measured on a like machine: of a step of an update; of every number of its frames; and of a product in them.
+FLOSSING_STEP, FLOSSING_NUMBER, FLOSSING_PRODUCT = 1.3e-4, 4.5e-8, 1.5e-10
+_DECIDE_FLOSSING = ("task", "hidden_size", "sequence_length", "batch_size", "flossing", "flossing_exponents")
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
 
 Work = Counter[str]
@@ -90,7 +94,7 @@ def block_cost(block: Block, config: Mapping[str, Any]) -> Cost:
     """What the job ``run_block`` costs if none of its runs is finished yet."""
     work = block_work(block, traces=config.get("traces", ()))
     return Cost(
-        seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config),
+        seconds=RATES["job_seconds"] + seconds(work) + spectra_seconds(block, config) + flossing_seconds(block),
         memory_mb=RATES["job_mb"]
         + FORK_MB
         + _states_mb(block, config, RATES["states_copies"])
@@ -132,6 +136,21 @@ def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
     return networks * total
 
 
+def flossing_seconds(block: Block) -> float:
+    """Processor time of the updates before training that bring exponents to zero: once for each network, whatever its training."""
+    defaults, (_, given) = axis_defaults(), _values(block)
+    values = {axis: given.get(axis, [defaults[axis]]) for axis in _DECIDE_FLOSSING}
+    networks = (
+        math.prod(len(v) for axis, v in given.items() if axis not in (*_DECIDE_FLOSSING, *TRAINING)) * block.seeds
+    )
+    total = 0.0
+    for task, H, T, B, updates, exponents in itertools.product(*values.values()):
+        k, steps = exponents or H, min(steps_of(task, T), STEPS)
+        numbers = min(B, SEQUENCES) * H * k
+        total += (updates or 0) * steps * (FLOSSING_STEP + numbers * (FLOSSING_NUMBER + FLOSSING_PRODUCT * (H + 2 * k)))
+    return networks * total
+
+
 def gates_of(cell: str) -> int:
     """How many gates a cell has; of one of the user's own, how many it is taken to have."""
     return GATES.get(cell, OWN_GATES)
@@ -152,7 +171,11 @@ def verification_cost(blocks: Iterable[Block], config: Mapping[str, Any]) -> Cos
     for block in verified:
         share = min(1.0, checked / len(block))
         alone = block_work(block, shared=False)
-        total += share * (seconds(alone) + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED))
+        total += share * (
+            flossing_seconds(block)
+            + seconds(alone)
+            + sum(alone[kind] * RATES[f"verified_{kind}_seconds"] for kind in VERIFIED)
+        )
         memory = max(memory, _states_mb(block, config, RATES["verified_states_copies"]))
     return Cost(RATES["verify_job_seconds"] + total, RATES["verify_job_mb"] + FORK_MB + memory, 0.0)
 
@@ -215,7 +238,8 @@ def _eigenvalues(block: Block) -> int:
     The engine remembers a number of matrices. In a block with no more than that, each is computed once.
     """
     values, given = _values(block)
-    gates = [GATES.get(cell, 0) for cell in values["cell"]]  # of the user's own cells no eigenvalues are computed
+    # of the user's own cells no eigenvalues are computed, nor of one without W_hh
+    gates = [0 if cell in WITHOUT_MATRIX else GATES.get(cell, 0) for cell in values["cell"]]
     # the first gates of all cells have the same matrices, and so have the first layers of all stacks
     draws, stacks = block.seeds * len(given.get("initializer", [None])) * max(gates), values["layers"]
     scales = given.get("weight_scale", [None])

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rnn_core import CELLS
 from rnn_core.clipping import WHAT_RULES_DO
-from rnn_core.experiment import SEPARATOR
+from rnn_core.experiment import SEPARATOR, WITHOUT_MATRIX
 from rnn_core.tasks import GENERATED
 from study.report import measures, statistics
 from study.report.findings import Study
@@ -48,7 +48,8 @@ def _where(row: pd.Series) -> str:
     network = row["activation"] if row["cell"] == "vanilla" else row["cell"]
     if row["cell"] in CELLS:
         network += "" if row["cell"] == "vanilla" else f", {row['activation']}"
-        network += ", W_hh as drawn" if pd.isna(row["spectral_radius"]) else f", ρ = {row['spectral_radius']:g}"
+        as_drawn = "" if row["cell"] in WITHOUT_MATRIX else ", W_hh as drawn"
+        network += as_drawn if pd.isna(row["spectral_radius"]) else f", ρ = {row['spectral_radius']:g}"
     return f"{network}, T = {row['sequence_length']}: {row['where']}"
 
 
@@ -97,6 +98,18 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _turning(study: Study) -> str:
+    """The symbols of what scales W_hh, in the sweeps that are set out along it."""
+    columns = [part.column for part in study.parts if not part.trains and part.column in measures.SCALES]
+    return listed(dict.fromkeys(map(measures.symbol_of, columns)) or [""])
+
+
+def _clipped(study: Study) -> list[str]:
+    """What the clipping rules of the study do, each in a sentence."""
+    used = set(study.runs["clipping"].str.partition(":")[0])
+    return [f"The rule {rule} {words}." for rule, words in WHAT_RULES_DO.items() if rule in used]
+
+
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
@@ -134,22 +147,11 @@ def how_measured(study: Study) -> dict[str, Any]:
         "several": study.tests > 1,
         "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
         "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
-        "turning": listed(
-            dict.fromkeys(
-                measures.symbol_of(part.column)
-                for part in study.parts
-                if not part.trains and part.column in measures.SCALES
-            )
-            or [""]
-        ),
+        "turning": _turning(study),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
         ),
-        "clipped": [
-            f"The rule {rule} {words}."
-            for rule, words in WHAT_RULES_DO.items()
-            if study.runs["clipping"].str.startswith(f"{rule}:").any()
-        ],
+        "clipped": _clipped(study),
         "results": listed(
             [
                 words

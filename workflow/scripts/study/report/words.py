@@ -256,6 +256,8 @@ def plural_of(axis: str) -> str:
         "clipping": "clipping rules",
         "dtype": "floating-point types",
         "chrono": "values of T_max",
+        "flossing": "numbers of flossing updates",
+        "flossing_exponents": "numbers of flossed exponents",
         "layers": "numbers of layers",
     }
     label = str(described_axes()[axis]["label"])

@@ -8,7 +8,7 @@ from typing import Any
 import rnn_core as rc
 from rnn_core.arrays import Array, Params
 from rnn_core.cells import CELLS
-from rnn_core.experiment import Evaluation, Problem, growth_of
+from rnn_core.experiment import WITHOUT_MATRIX, Evaluation, Problem, growth_of
 from rnn_core.oracles.compare import Abstains
 from rnn_core.theory import regime
 from study.runs import identities
@@ -44,6 +44,20 @@ def omega_row(problem: Problem, params: Params, x: Array, evaluation: Evaluation
         return {"oracle": name, "relative_error": None, "where": "not compared: no room for every step"}
     try:
         error = omega.check(problem, params, x, evaluation)
+    except Abstains as reason:
+        return {"oracle": name, "relative_error": None, "where": str(reason)}
+    return {"oracle": name, "relative_error": error.relative, "where": error.where}
+
+
+def flossing_row(problem: Problem, params: Params, x: Array) -> Row | None:
+    """The loss of flossing and its gradient against PyTorch's autograd through every QR; None of a run that is not flossed."""
+    from rnn_core.oracles import flossing
+
+    if not problem.experiment.flossing:
+        return None
+    name = "torch.autograd of flossing"
+    try:
+        error = flossing.check(problem, params, x)
     except Abstains as reason:
         return {"oracle": name, "relative_error": None, "where": str(reason)}
     return {"oracle": name, "relative_error": error.relative, "where": error.where}
@@ -99,8 +113,10 @@ def describe(experiment: rc.Experiment, key: str | None = None) -> str:
     e = experiment
     cell = f"cell={e.cell}" + (f" {e.cell_options}" if e.cell_options else "")
     if e.cell in CELLS:  # a user's own has none of these
+        cell += f" activation={e.activation}"
+    if e.cell in CELLS and e.cell not in WITHOUT_MATRIX:
         scale = "spectral_radius" if e.weight_scale is None else "weight_scale"
-        cell += f" activation={e.activation} initializer={e.initializer} {scale}={'as drawn' if getattr(e, scale) is None else f'{getattr(e, scale):g}'}"
+        cell += f" initializer={e.initializer} {scale}={'as drawn' if getattr(e, scale) is None else f'{getattr(e, scale):g}'}"
     cell += f" layers={e.layers}" if (e.layers or 1) > 1 else ""
     return (
         f"task={e.task} {cell} sequence_length={e.sequence_length} dtype={e.dtype} seed={e.seed} (run {key or e.key})"

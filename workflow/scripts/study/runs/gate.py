@@ -20,7 +20,17 @@ from rnn_core.scaling import plain
 from study import plan
 from study.files.writing import written_aside
 from study.own_cells.described import name_of
-from study.runs.checks import CheckFailed, Row, autograd_row, module_row, omega_row, require, settings_of, spectra_rows
+from study.runs.checks import (
+    CheckFailed,
+    Row,
+    autograd_row,
+    flossing_row,
+    module_row,
+    omega_row,
+    require,
+    settings_of,
+    spectra_rows,
+)
 
 LONGEST = 10_000  # steps; the oracles keep every step, so longer sequences are cut to this
 
@@ -85,9 +95,10 @@ def check(
         yield {**common, **autograd_row(problem, problem.params, x, target, evaluation)}
         grad_hidden = plain(evaluation.tape.hidden)  # any dL/dh_t will do; this is that of L = ½ Σ h²
         of_omega = omega_row(problem, problem.params, x, evaluation)
+        of_flossing = flossing_row(problem, problem.params, x)
         module = module_row(problem, x, grad_hidden, tolerance)
         identities = spectra_rows(problem, evaluation) if spectra else []
-    for check in filter(None, (of_omega, module)):
+    for check in filter(None, (of_omega, of_flossing, module)):
         yield {**common, **check}
     for identity in identities:
         yield {**common, **identity}

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from rnn_core import formats
-from rnn_core.columns import OWN_CELL
-from rnn_core.experiment import COLUMNS, SPECTRA, SPECTRUM
+from rnn_core.columns import NO_MATRIX, OWN_CELL
+from rnn_core.experiment import COLUMNS, OF_MATRIX, SPECTRA, SPECTRUM
 from study.plan import values_of
 from study.settings import described_axes
 from study.wide import SETTING, sampled_settings
@@ -58,7 +58,10 @@ def _settings() -> tuple[Column, ...]:
             axis["unit"],
             axis["meaning"],
             "; ".join(
-                [*([f"not set: {axis['unset']}"] if axis["unset"] else []), *([OWN_CELL] if axis["built_in"] else [])]
+                [
+                    *([f"not set: {axis['unset']}"] if axis["unset"] else []),
+                    *([NO_MATRIX if name in OF_MATRIX else OWN_CELL] if axis["built_in"] else []),
+                ]
             ),
         )
         for name, axis in described_axes().items()
@@ -124,7 +127,7 @@ _CHECKS = (
         _FLOAT,
         "1",
         "Spectral radius",
-        null=f"weight_scale scales W_hh, or it stays as drawn; {OWN_CELL}",
+        null=f"weight_scale scales W_hh, or it stays as drawn; {NO_MATRIX}",
     ),
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),

@@ -6,6 +6,7 @@ import re
 import sys
 
 from rnn_core import CELLS, Cell, compiled
+from rnn_core.flossing import COVERED as FLOSSED
 from rnn_core.regularizers import COVERED
 from study import PROJECT
 from study.settings import described_axes
@@ -29,8 +30,8 @@ MIDDLE = """
 What each has besides, and what computes it. "C" is the [fast path](engine.md#the-fast-path): without it NumPy takes the same steps, several times slower.
 "Together" are [many runs at once](engine.md#many-runs) on a GPU. A dash is none.
 
-| cell | gates | parts of the state | settings of its own | C | together | Ω |
-|---|---|---|---|---|---|---|
+| cell | gates | parts of the state | settings of its own | C | together | Ω | flossing |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -58,6 +59,7 @@ def _abilities(name: str) -> str:
         "yes" if kind in compiled.COVERED else "–",
         "yes" if kind in STEPS else "–",
         "yes" if name in COVERED else "–",
+        "yes" if name in FLOSSED else "–",
     ]
     return f"| {' | '.join(cells)} |\n"
 

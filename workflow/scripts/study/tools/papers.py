@@ -159,6 +159,11 @@ CLAIMS = (
     Claim("Li et al. 2018", "IndRNN", "every unit listens to itself alone", "`rc.IndRNNCell`", "rnn_core/cells/test_made_of_fewer_numbers.py::test_a_diagonal_cell_is_the_vanilla_cell_with_its_matrix"),
     Claim("Orvieto et al. 2023", "the linear recurrent unit", "a linear recurrence with complex eigenvalues", "`rc.LRUCell`", "rnn_core/cells/test_made_of_fewer_numbers.py::test_an_lru_is_the_papers_by_another_program", study="own_cells.yaml"),
     Claim("Beck et al. 2024", "sLSTM", "exponential gates with a stabiliser", "`rc.SLSTMCell`", "rnn_core/cells/test_slstm.py::test_it_is_the_papers_cell_by_another_program", study="own_cells.yaml"),
+    Claim(
+        "Engelken 2023", "gradient flossing", "updates before training bring the first Lyapunov exponents to zero", "`rc.flossing_loss`, settings `flossing`, `flossing_exponents`",
+        "rnn_core/test_flossing.py::test_flossing_brings_exponents_to_zero", study="remedies.yaml",
+    ),
+    Claim("Feng et al. 2024", "minGRU", "a gate that looks at the input alone, and no recurrent matrix", "`rc.MinGRUCell`", "rnn_core/cells/test_mingru.py::test_it_is_the_papers_cell_by_another_program"),
     Claim("Gu & Dao 2023", "Mamba", "a selective state space as a step of a user's own", "`rc.TorchCell`, config key `cells`", "own_cells/test_papers.py", study="own_cells.yaml"),
     Claim("Wang et al. 2025", "AdaGC", "every parameter is clipped by the mean of its own norms before", "`clipping: adagc:1.05`", "rnn_core/experiment/test_adapting_clipping.py::test_it_is_the_published_algorithm"),
     Claim("Kumar et al. 2025", "ZClip", "a norm is clipped that lies too many deviations above the mean of those before", "`clipping: zclip:2.5`", "rnn_core/experiment/test_adapting_clipping.py::test_it_is_the_published_algorithm"),

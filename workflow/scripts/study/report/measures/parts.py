@@ -16,6 +16,7 @@ from study.report.words import ordered
 ASKED_FIRST = (
     "clipping",
     "omega",
+    "flossing",
     "truncation",
     "optimizer",
     "learning_rate",

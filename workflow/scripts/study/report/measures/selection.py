@@ -15,7 +15,17 @@ TRAINING = tuple(name for name, axis in described_axes().items() if axis["traini
 NOT_COMPARED = ("seed", "trace_every", "record_every", "validate_every", "held_out_sequences")
 OF_CELLS = [name for name, axis in described_axes().items() if axis["cells"]]  # settings that only some cells have
 # Runs that agree in these have one recurrent matrix, but for its scale.
-NETWORK = ["cell", "activation", *OF_CELLS, "initializer", "hidden_size", "layers", "seed"]
+NETWORK = [
+    "cell",
+    "activation",
+    *OF_CELLS,
+    "initializer",
+    "flossing",
+    "flossing_exponents",
+    "hidden_size",
+    "layers",
+    "seed",
+]
 SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
 
 

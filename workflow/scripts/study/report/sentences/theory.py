@@ -99,7 +99,7 @@ def theories_sentence(part: measures.Part) -> str:
         )
     (first, own), (second, other) = words
     networks = marked_count(len(runs), "networks_of_theories", sweep=part.sweep)
-    return f"{first} misses the growth rate by {own} a step in the mean, {second} by {other}: {networks} networks for which both are known."
+    return f"{first} misses the growth rate by {own} a step in the mean, {second} by {other}. Both are known for {networks} networks."
 
 
 def mean_field_turning_sentence(networks: pd.DataFrame) -> str:

@@ -10,7 +10,18 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import VERBS, bracketed, count_of, interval_words, of_networks, where_of
-from study.report.words import decimals, few, listed, marked, marked_count, name_of, number, plural_of, spelled
+from study.report.words import (
+    decimals,
+    few,
+    itemized,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    number,
+    plural_of,
+    spelled,
+)
 from study.settings import described_axes
 
 
@@ -74,6 +85,10 @@ def turning_sentence(part: measures.Part) -> str:
         sentences.append(
             f"Going back in time, the growth rate turns from negative to positive at a {label} between {first} and {last}. "
             "The table has all of them."
+        )
+    elif len(turn) > 2:
+        sentences.append(
+            f"Going back in time, the growth rate turns from negative to positive at these {plural_of(axis)} {symbol}: {itemized(each for _, each in turn)}."
         )
     elif turn:
         sentences.append(
@@ -200,7 +215,10 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
                 f"{over}, no {measures.symbol_of(axis)} tried lets every network keep its gradient within a factor of 100."
             )
             continue
-        places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in where.items()]
+        some = {radii: names for radii, names in where.items() if radii != "none"}
+        places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in some.items()]
+        if len(some) < len(where):
+            places.append("none for the others" if len(where["none"]) > 1 else f"none for {where['none'][0]}")
         keeps = "" if kept else f", every network keeps its gradient within a factor of 100 at these {plural_of(axis)}"
         kept = True
         sentences.append(f"{over}{keeps}: {'; '.join(places)}.")
