@@ -33,6 +33,7 @@ class OwnCell:
         variants: the values of ``cell_options``, each with all options of ``build``. Without swept options it is {None: options}.
         digest: of the source. It enters the run's key.
         source: where the source stands, for messages.
+        hidden: the part of the state that the readout reads and the loss acts on; None is the first.
     """
 
     name: str
@@ -40,6 +41,7 @@ class OwnCell:
     variants: Mapping[str | None, Mapping[str, Any]] = field(default_factory=lambda: {None: {}})
     digest: str = ""
     source: str = ""
+    hidden: str | None = None
 
     def __repr__(self) -> str:
         options = ", ".join(str(variant) for variant in self.variants if variant is not None)
@@ -88,7 +90,7 @@ def own_cell_of(experiment: Experiment, input_size: int, device: str) -> tuple[T
             torch.set_default_dtype(before)
     if isinstance(module, torch.nn.Module):
         module = in_floats(module, getattr(torch, experiment.dtype), device)
-    cell = TorchCell(module)
+    cell = TorchCell(module, hidden=own.hidden)
     cell.name = own.name
     x = torch.zeros((1, 1, input_size), dtype=getattr(torch, experiment.dtype), device=device)
     bound: Any = cell.bound(cell.params(), x, None)[0]

@@ -1026,3 +1026,16 @@ def test_checks_after_training_are_said_where_there_are_some(make_study: Any) ->
     for stage, update, said in (("gate", 0, False), ("sweep", 0, False), ("sweep", 3, True)):
         _, facts, _ = show(engine_checks, make_study([], [{"stage": stage, "update": update}]))
         assert ("after part of their training" in render("engine_checks", facts=facts | {"claims": []})) == said
+
+
+def test_two_ends_that_read_the_same_are_one() -> None:
+    """The page said "misses by 0.36 decades (a) up to 0.36 (b)"."""
+    runs = pd.DataFrame(
+        {"cell": ["a", "b"], "task": "white_noise", "sequence_length": 11, "linear_rate": np.nan, "rest_rate": -0.1,
+         "log10_gradient_ratio": [-0.7951, -0.7952]}
+    )  # fmt: skip
+    said = gradient_norm_by_step._miss(runs, "law at rest", "rest_law_miss", "cell")
+    assert [plain(text) for text in said] == ["In the median, the law at rest misses by 0.36 decades."]
+    runs.loc[1, "log10_gradient_ratio"] = -1.0
+    [text] = gradient_norm_by_step._miss(runs, "law at rest", "rest_law_miss", "cell")
+    assert plain(text) == "In the median, the law at rest misses by 0.36 decades (a) up to 0.57 (b)."

@@ -244,3 +244,10 @@ def test_a_class_that_asks_for_more_is_told_what_it_was_given() -> None:
         loading.CellError, match=r"Mine\(d_in=3, hidden_size=5\) fails, TypeError: .*missing 1 required .*'heads'"
     ):
         own.build(3, 5)
+
+
+def test_the_part_that_is_read_is_in_the_key() -> None:
+    def digest(hidden: str | None) -> str:
+        return kept.KeptCell("mine", "mine.py", "Mine", "", {None: {}}, hidden).digest
+
+    assert len({digest(None), digest("h"), digest("c")}) == 3

@@ -13,6 +13,7 @@ import rnn_core as rc
 from rnn_core import theory
 from rnn_core.experiment import OwnCell, register
 from rnn_core.theory import spectra as theory_spectra
+from study.own_cells.loading import CellError
 from study.runs import proof
 from study.runs.checks import CheckFailed
 
@@ -165,3 +166,44 @@ def test_complex_and_nested_states_are_proved_and_trained(kind: Any, dtype: str)
     assert len(rows["oracle"]) >= 3
     ran = rc.run(rc.Experiment(task="input_mean", loss_at="last", updates=3, learning_rate=1e-3, **grid))
     assert np.isfinite(ran.summary["growth_rate"]) and len(ran.updates["loss"]) == 3
+
+
+class Late(Stacked):
+    """A counter of calls, which acts from call 120 on."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.calls = 0
+
+    def forward(self, x: Any, state: Any) -> Any:
+        self.calls += 1
+        return super().forward(x if self.calls < 120 else 0.5 * x, state)
+
+
+@pytest.mark.parametrize("T", [20, 60, 200])
+def test_a_state_of_its_own_that_acts_late_is_told_in_its_own_words(T: int) -> None:
+    """It was told as a mistake of the engine, or at short lengths not at all."""
+    register(OwnCell("late", Late, source="late.py"))
+    said = r"Your own cell late \(late.py\).* The module keeps a state of its own|the cell 'late' at step t = .* keeps a state of its own"
+    with pytest.raises((CheckFailed, CellError), match=said):
+        prove("late", T)
+
+
+def test_the_part_that_is_read_can_be_picked() -> None:
+    """The lower cell of a stack was read, whatever stood above it: its gradient does not know the upper one."""
+    for name, hidden in (("lower", None), ("upper", "2.1")):
+        register(OwnCell(name, Stacked, hidden=hidden))
+    lower, upper = (
+        rc.prepare(rc.Experiment(cell=name, sequence_length=9, hidden_size=4, batch_size=2))
+        for name in ("lower", "upper")
+    )
+    assert lower.cell.state_names[0] == "1.1" and upper.cell.state_names[0] == "2.1"
+    assert prove("upper", 12)["relative_error"]
+    evaluations = [rc.evaluate(each, each.params, *each.batch(0)) for each in (lower, upper)]
+    weights = [bool(each.param_grads["cells.1.weight_hh"].any()) for each in evaluations]
+    assert weights == [False, True]
+    register(OwnCell("wrong", Stacked, source="stack.py", hidden="3.1"))
+    with pytest.raises(
+        CellError, match=r"Your own cell wrong \(stack.py\): hidden: '3.1' is not known; allowed: 1.1, 1.2, 2.1, 2.2"
+    ):
+        prove("wrong", 12)

@@ -212,7 +212,7 @@ FAULTS = {
     "nan": ("torch.tanh(n)", "torch.log(n)", ["gives nan in 'hidden'"]),
     "not seeded": ("bias)", "__import__('random').random())", ["the same seed draws two values of both.bias"]),
     "at import": ("import torch\n", "import torch\nimport no_such_library\n", ["import fails in line 3", "A cell is one file"]),
-    "in the constructor": ("super().__init__()", "super().__init__(); 1 / 0", ["Gated(8, 4, bias=0.0) fails in line 8", "ZeroDivisionError"]),
+    "in the constructor": ("super().__init__()", "super().__init__(); 1 / 0", ["Gated(input_size=8, hidden_size=4, bias=0.0) fails in line 8", "ZeroDivisionError"]),
     "in a step": ("return torch", "return {}['n'] * torch", ["(gated.py) in line 15: the cell 'gated' at step t = 1 failed: KeyError: 'n'"]),
     "no dict": ("return torch", "return {}; torch", ["a step returns the next one, in task="]),
     "output and state": ("return torch", "return x, h; torch", ["is a part of the state, in task="]),

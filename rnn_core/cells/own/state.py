@@ -70,6 +70,8 @@ class Form:
 
     def built(self, parts: Mapping[str, Tensor]) -> Any:
         """The state as the module takes it."""
+        if self.layout.kind == "tensor" and not self.pairs:  # the usual one, at every step
+            return parts[self.order[0]]
         return self.layout.built(
             torch.view_as_complex(parts[name].contiguous()) if name in self.pairs else parts[name]
             for name in self.order
@@ -95,7 +97,7 @@ class Form:
         by_name = dict(zip(self.order, tensors, strict=True))
         for name in self.order:
             _check_part(name, by_name[name], self.shapes[name], name in self.pairs, like)
-        return {name: in_reals(by_name[name]) for name in self.names}
+        return {name: in_reals(by_name[name]) if name in self.pairs else by_name[name] for name in self.names}
 
     def parts_at_start(self, state: Any, like: Tensor) -> dict[str, Tensor]:
         """``parts`` of what the module starts from.

@@ -242,7 +242,7 @@ def _title(study: Study, tasks: tuple[str, ...]) -> str:
     sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
     if low[0] == -np.inf:
         sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
-    if low[0] == high[0]:
+    if plain(sizes[0]) == plain(sizes[1]):
         return f"{going} multiplies {whose} by {sizes[0]}."
     names = [facets.inside(each[1]) for each in (low, high)]
     text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
@@ -281,7 +281,7 @@ def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
     off = (starts["log10_gradient_ratio"] - decades).abs().groupby(starts[axis]).median().sort_values()
     misses = [(marked(number(value, 2), kind, value, **{axis: name}), named(axis, name)) for name, value in off.items()]
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
-    if len(misses) > 1:
+    if plain(misses[0][0]) != plain(misses[-1][0]):
         miss += f" ({misses[0][1]}) up to {misses[-1][0]} ({misses[-1][1]})"
     return [f"{'In the median, the' if len(starts) > 1 else 'The'} {law} misses by {miss}."]
 

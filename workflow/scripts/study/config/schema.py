@@ -170,6 +170,9 @@ def _cells() -> dict[str, Any]:
         "class": _text(
             "A class in it: a torch module, made as CLASS(input_size, hidden_size, …), whose call is one step, (x_t, state) -> state"
         ),
+        "hidden": _text(
+            "The part of its state that the readout reads, by name; the first if left out. Of the first of a second pair: 2.1"
+        ),
         "options": {
             "type": "object",
             "description": options,

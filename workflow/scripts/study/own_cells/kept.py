@@ -27,6 +27,7 @@ class KeptCell:
         class_name: the class in it.
         source: the text of the file.
         variants: by ``cell_options``, all options of the class.
+        hidden: the part of the state that the readout reads; None is the first.
     """
 
     name: str
@@ -34,11 +35,13 @@ class KeptCell:
     class_name: str
     source: str
     variants: Mapping[str | None, Mapping[str, Any]]
+    hidden: str | None = None
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of text and class. An edited file makes other runs."""
-        return hashlib.sha256(f"{self.class_name}\0{self.source}".encode()).hexdigest()[:16]
+        """16 hexadecimal digits of text, class and the part that is read. An edited file makes other runs."""
+        part = f"\0{self.hidden}" if self.hidden else ""
+        return hashlib.sha256(f"{self.class_name}{part}\0{self.source}".encode()).hexdigest()[:16]
 
 
 def take(name: str, described: Described, source: str | Path, target: str | Path) -> None:
@@ -63,7 +66,8 @@ def load(file: str | Path) -> KeptCell:
     if kept["place"] != _place(file):
         raise Misplaced(file, f"it was written as {kept['place']}")
     described = kept["described"]
-    return KeptCell(kept["name"], described["file"], described["class"], kept["source"], variants(described))
+    name, source, hidden = kept["name"], kept["source"], described.get("hidden")
+    return KeptCell(name, described["file"], described["class"], source, variants(described), hidden)
 
 
 def _place(file: str | Path) -> str:

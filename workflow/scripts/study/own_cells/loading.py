@@ -41,7 +41,7 @@ def own_cell(cell: KeptCell) -> OwnCell:
     made = getattr(module, cell.class_name, None)
     if not callable(made):
         raise CellError(f"{_words(cell)}: the file has no class {cell.class_name!r}")
-    return OwnCell(cell.name, _builder(cell, made), cell.variants, cell.digest, cell.file)
+    return OwnCell(cell.name, _builder(cell, made), cell.variants, cell.digest, cell.file, cell.hidden)
 
 
 def _imported(cell: KeptCell) -> ModuleType:

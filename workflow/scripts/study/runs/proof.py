@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 import rnn_core as rc
+from rnn_core.cells.own.step import equal_but_for_rounding
 from rnn_core.experiment import OWN_CELLS, Evaluation, OwnCell, Problem
 from rnn_core.oracles import autograd, samples_apart
 from rnn_core.oracles.compare import Error
 from rnn_core.oracles.tensors import as_tensors
 from rnn_core.probing.derivatives import BY_HAND, SOUND, spread_steps, states_before
+from rnn_core.tape import Tape
 from study.own_cells.described import ALONE, DIFFERENCES
 from study.own_cells.loading import CellError, described, place_in
 from study.runs import gate
@@ -75,6 +77,7 @@ def _rows(
     x, target = problem.batch(0)
     with np.errstate(over="ignore", invalid="ignore"):
         evaluation = rc.evaluate(problem, problem.params, x, target)
+        _require_same_states(problem, evaluation.tape)
         _require_numbers(problem, evaluation)
         common = {**settings_of(problem, evaluation, tolerance), "stage": "gate"}
         rows = [{**common, **autograd_row(problem, problem.params, x, target, evaluation)}]
@@ -92,6 +95,25 @@ def _require_same_draw(problem: Problem, again: Problem) -> None:
                 f"{_words(OWN_CELLS[problem.experiment.cell])}: the same seed draws two values of {name}. Draw parameters by torch's own "
                 "functions (torch.rand, nn.init), which the study seeds, and not by NumPy or random"
             )
+
+
+def _require_same_states(problem: Problem, before: Tape) -> None:
+    """A module with a state of its own that acts late runs the same sequence in two ways. Then no oracle that calls it can agree.
+
+    Args:
+        before: of the same parameters and inputs, when the module had been called less often.
+    """
+    if before.x.is_cuda:  # there rounding differs from call to call, and a chaotic state with it
+        return
+    again = rc.forward(problem.cell, problem.params, before.x)
+    for name in before.cell.state_names:
+        for t, (first, second) in enumerate(zip(before.states(name), again.states(name), strict=True)):
+            if not equal_but_for_rounding(second, first):
+                raise CheckFailed(
+                    f"{_words(OWN_CELLS[problem.experiment.cell])}: run twice from the same parameters and inputs, it gives another "
+                    f"{name!r} at step t = {t + 1}. The module keeps a state of its own between calls, as a counter. What changes from step to "
+                    f"step belongs into the state that is passed; in {describe(problem.experiment)}"
+                )
 
 
 def _require_numbers(problem: Problem, evaluation: Evaluation) -> None:
@@ -117,10 +139,11 @@ def _step_rows(experiment: rc.Experiment, data: rc.Sequences | None, tolerance: 
     T = min(experiment.sequence_length, LONGEST_OF_STEPS)
     problem = rc.prepare(replace(experiment, dtype="float64", sequence_length=T), data)
     x, _ = problem.batch(0)
+    tape = rc.forward(problem.cell, problem.params, x)
     derivatives = rc.check_derivatives(problem.cell, x, steps=None)
     if not derivatives.relative <= SOUND:
+        _require_same_states(problem, tape)
         raise CheckFailed(_of_wrong_derivative(experiment, derivatives))
-    tape = rc.forward(problem.cell, problem.params, x)
     module, _ = autograd.module_of(problem, as_tensors(problem.params), x)
     chosen = spread_steps(tape.first_nonfinite_step or len(x), samples_apart.STEPS)
     states = states_before(tape, chosen)
