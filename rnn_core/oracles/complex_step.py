@@ -533,7 +533,7 @@ def _check_shapes(row: Cell, params: Arrays, x: np.ndarray, grad_hidden: np.ndar
     recurrent = row.weights(row.gates, H)
     if recurrent is not None:
         expected["weight_hh"] = recurrent
-    for name in {*(expected.keys() - {"bias_ih", "bias_hh"}), *params}:
+    for name in dict.fromkeys([*(name for name in expected if name not in ("bias_ih", "bias_hh")), *params]):
         if name not in params or params[name].shape != choose("parameter", name, expected):
             shape = params[name].shape if name in params else "missing"
             raise ValueError(f"parameter {name}: {shape}, expected {expected.get(name)}")

@@ -25,7 +25,13 @@ def named_in(name: str, layer: int) -> str:
 
 def params_of(problem: Problem, params: Params, layer: int) -> Params:
     """The parameters of one layer by their plain names, without the readout's."""
-    plain = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", *problem.cell.own_parameters}
+    plain = (
+        "weight_ih",
+        "weight_hh",
+        "bias_ih",
+        "bias_hh",
+        *problem.cell.own_parameters,
+    )  # in order: of equal errors the first is named
     return {name: params[own] for name in plain if (own := named_in(name, layer)) in params}
 
 

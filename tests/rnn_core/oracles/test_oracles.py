@@ -14,7 +14,7 @@ from rnn_core.arrays import Array, Params, State, to_numpy
 from rnn_core.oracles import autograd, torch_modules
 from rnn_core.oracles.activations import ACTIVATIONS
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst, worst_step
-from rnn_core.oracles.problems import with_biases
+from rnn_core.oracles.problems import params_of, with_biases
 from rnn_core.oracles.tensors import mean_loss
 from tests.support.arrays import LIBRARIES, array
 from tests.support.networks import zero_input_problem
@@ -290,3 +290,13 @@ def test_torch_tensors_are_checked_like_numpy_arrays() -> None:
     assert check(on_torch).relative < EXACT
     a, b = (rc.evaluate(p, p.params, *p.batch(0)) for p in (on_torch, on_numpy))
     np.testing.assert_allclose(to_numpy(a.gradients.hidden), b.gradients.hidden, rtol=1e-9)
+
+
+@pytest.mark.parametrize("cell", ["vanilla", "layer_norm", "slstm"])
+def test_of_equal_errors_every_process_names_the_same_parameter(cell: str) -> None:
+    """The first is named. A set of names has another order in each process, and the table of checks was another one now and then."""
+    problem = problem_of(cell=cell, layers=2)
+    own = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", *problem.cell.own_parameters]
+    assert set(own) == {name for name in problem.params if not name.endswith(("_ho", "_l1"))}
+    for layer in range(2):
+        assert list(params_of(problem, problem.params, layer)) == own
