@@ -34,7 +34,7 @@ SECTIONS = {
     for text in re.split(r"(?m)^(?=## )", PAGE.read_text(encoding="utf-8"))[1:]
 }
 # Written before alternative texts and success rates had short sentences. Whoever writes one anew takes it from here.
-NOT_YET_ANEW = {"config.yaml", "studies/cells.yaml", "studies/remedies.yaml", "studies/pascanu_2013.yaml"}
+NOT_YET_ANEW = {"studies/pascanu_2013.yaml"}
 
 
 def lines(section: str, pictures: bool) -> list[str]:
