@@ -40,7 +40,7 @@ def test_gradients_are_the_cpus(cell: str, activation: str, loss_at: str, device
         cell=cell, activation=activation, loss_at=loss_at, hidden_size=32, sequence_length=40, batch_size=8
     )  # fmt: skip
     (_, cpu), (problem, there) = evaluate(experiment, "cpu"), evaluate(experiment, device)
-    assert str(problem.params["weight_hh"].device).startswith(device.split(":")[0])
+    assert str(problem.params["weight_ih"].device).startswith(device.split(":")[0])
     assert there.loss == pytest.approx(cpu.loss, rel=LIMIT)
     assert worst_step("x", there.gradients.x, cpu.gradients.x).relative < LIMIT
     for name in problem.cell.state_names:

@@ -239,9 +239,10 @@ def _title(study: Study, tasks: tuple[str, ...]) -> str:
     length = marked_count(high[3], "setting", axis="sequence_length")
     going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
     whose = "the median network's gradient" if _has_medians(study, tasks) else "the gradient"
-    sizes = [marked(power(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
-    if low[0] == -np.inf:
-        sizes[0] = marked("exactly 0", "median_decades", low[0], **low[2])
+    sizes = [
+        marked("exactly 0" if value == -np.inf else power(value), "median_decades", value, **where)
+        for value, _, where, _ in (low, high)
+    ]
     if plain(sizes[0]) == plain(sizes[1]):
         return f"{going} multiplies {whose} by {sizes[0]}."
     names = [facets.inside(each[1]) for each in (low, high)]
