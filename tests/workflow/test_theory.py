@@ -100,6 +100,7 @@ def test_a_row_has_the_biases_and_the_scale_of_its_setting() -> None:
     setting = {
         **dict.fromkeys(wide.SETTING),
         "input_correlation": 0.0,
+        "flossing": 0,
         "cell": "gru",
         "activation": "tanh",
         "initializer": "gaussian",
