@@ -66,9 +66,8 @@ def _check_weights(cell: Cell, params: Params, x: Array) -> None:
         ):
             raise ValueError(f"{name}: shape {tuple(params[name].shape)} is not allowed; it must be a matrix")
     rows, D = params["weight_ih"].shape
-    if cell.has_matrix and params["weight_hh"].shape[:1] == (D,) != (
-        rows,
-    ):  # it would fit the recurrent matrix the other way round
+    # it would fit the recurrent matrix the other way round
+    if cell.has_matrix and params["weight_hh"].shape[:1] == (D,) != (rows,):
         raise ValueError(f"weight_ih: shape {(rows, D)} looks transposed; with this weight_hh it is ({D}, inputs)")
     gates = len(cell.gates)
     H = rows // gates

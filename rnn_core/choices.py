@@ -16,10 +16,15 @@ Entry = TypeVar("Entry")
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
+
+def _by_alias(names: Mapping[str, str]) -> dict[str, str]:
+    """Alias -> name, from name -> its aliases with blanks between."""
+    return {alias: name for name, aliases in names.items() for alias in aliases.split()}
+
+
 # What other libraries and papers call a field of ``Experiment``, in the form that ``canonical`` returns.
-FIELD_ALIASES: dict[str, str] = {
-    alias: field
-    for field, names in {
+FIELD_ALIASES: dict[str, str] = _by_alias(
+    {
         "activation": "act nonlinearity act_fn activation_function activation_fn phi",
         "batch_size": "b batch bs batchsize minibatch minibatch_size num_sequences",
         "cell": "rnn model cell_type architecture arch rnn_type layer network",
@@ -49,13 +54,12 @@ FIELD_ALIASES: dict[str, str] = {
         "weight_decay": "wd l2 decay l2_penalty",
         "weight_scale": "scale sigma_w weight_std variance recurrent_scale",
         "updates": "epochs steps iterations num_updates iters n_iter epoch n_epochs max_steps train_steps",
-    }.items()
-    for alias in names.split()
-}
+    }
+)
 
 # The same for the values of a field or key.
 VALUE_ALIASES: dict[str, dict[str, str]] = {
-    field: {alias: value for value, aliases in values.items() for alias in aliases.split()}
+    field: _by_alias(values)
     for field, values in {
         "activation": {
             "hard_tanh": "hardtanh",
@@ -114,9 +118,8 @@ VALUE_ALIASES: dict[str, dict[str, str]] = {
 }
 
 # What other libraries and papers call a parameter, or a part of a state.
-ARRAY_ALIASES: dict[str, str] = {
-    alias: name
-    for name, names in {
+ARRAY_ALIASES: dict[str, str] = _by_alias(
+    {
         "weight_hh": "w_hh whh w_rec w recurrent_kernel weight_hh_l0",
         "weight_ih": "w_ih wih w_xh wxh w_in kernel weight_ih_l0",
         "bias_hh": "b_hh bhh bias_hh_l0",
@@ -125,9 +128,8 @@ ARRAY_ALIASES: dict[str, str] = {
         "bias_ho": "b_ho b_y b_o b_out",
         "hidden": "h h_t h_0 h0 hx",
         "cell": "c c_t c_0 c0 cx",
-    }.items()
-    for alias in names.split()
-}
+    }
+)
 
 
 def canonical(name: object) -> str:

@@ -325,11 +325,16 @@ def test_runs_are_drawn_in_no_order() -> None:
     assert lengths != sorted(lengths) and [run["seed"] for run in runs] != sorted(run["seed"] for run in runs)
 
 
+def words_of(shown: Shown) -> str:
+    """All blocks of the page, one after the other."""
+    reader, _, _ = shown
+    return " ".join(text for _, _, text in reader.blocks)
+
+
 @pytest.mark.parametrize("shown", ["spectra of two initialisers"], indirect=True)
 def test_a_median_lies_in_no_gap_between_two_kinds_of_matrix(shown: Shown) -> None:
     """Gaussian and orthogonal matrices together were said to depart from normal by 0.35, which no matrix does."""
-    reader, _, _ = shown
-    text = " ".join(text for _, _, text in reader.blocks)
+    text = words_of(shown)
     assert "in parts of its norm and in the median: 0.7 for gaussian and 0 for orthogonal." in text
     assert "stretch more than ρ alone would: 2.5 times after 7 steps for gaussian." in text
 
@@ -337,8 +342,7 @@ def test_a_median_lies_in_no_gap_between_two_kinds_of_matrix(shown: Shown) -> No
 @pytest.mark.parametrize("shown", ["weight scales"], indirect=True)
 def test_a_study_of_weight_scales_says_where_growth_turns(shown: Shown) -> None:
     """It said which σ_w grows more than which, and nothing of where growth turns."""
-    reader, _, _ = shown
-    text = " ".join(text for _, _, text in reader.blocks)
+    text = words_of(shown)
     assert "the growth rate turns from negative to positive at weight scale σ_w = " in text
     assert "turns positive at σ_w = " in text and "Critical σ_w." in text
     assert "For sigmoid it is negative at every σ_w from 0.5 to 3." in text and "ρ from" not in text
@@ -346,8 +350,7 @@ def test_a_study_of_weight_scales_says_where_growth_turns(shown: Shown) -> None:
 
 @pytest.mark.parametrize("shown", ["sequences of one step among others"], indirect=True)
 def test_networks_without_a_way_back_are_counted_apart(shown: Shown) -> None:
-    reader, _, _ = shown
-    text = " ".join(text for _, _, text in reader.blocks)
+    text = words_of(shown)
     assert "Networks with sequences of one step: 18. A gradient has no way back there" in text
     assert "36 of 36 starting networks as float16" in text
 
