@@ -123,9 +123,7 @@ def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
         return 0.0
     asked, total = config["spectra"], 0.0
     values, given = _values(block)
-    networks = (
-        math.prod(len(each) for axis, each in given.items() if axis not in (*_COUNTED_HERE, *TRAINING)) * block.seeds
-    )
+    networks = _networks(block, given, _COUNTED_HERE)
     for cell, H, T, B in itertools.product(*(values[axis] for axis in _COUNTED_HERE)):
         S, samples = H * (len(CELLS[cell].state_names) if cell in CELLS else 1), min(asked["samples"], B)
         T = max(steps_of(task, T) for task in values["task"])
@@ -136,13 +134,16 @@ def spectra_seconds(block: Block, config: Mapping[str, Any]) -> float:
     return networks * total
 
 
+def _networks(block: Block, given: Mapping[str, list[Any]], apart: Collection[str]) -> int:
+    """How many networks there are before training at each value of the settings ``apart``."""
+    return math.prod(len(v) for axis, v in given.items() if axis not in (*apart, *TRAINING)) * block.seeds
+
+
 def flossing_seconds(block: Block) -> float:
     """Processor time of the updates before training that bring exponents to zero: once for each network, whatever its training."""
     defaults, (_, given) = axis_defaults(), _values(block)
     values = {axis: given.get(axis, [defaults[axis]]) for axis in _DECIDE_FLOSSING}
-    networks = (
-        math.prod(len(v) for axis, v in given.items() if axis not in (*_DECIDE_FLOSSING, *TRAINING)) * block.seeds
-    )
+    networks = _networks(block, given, _DECIDE_FLOSSING)
     total = 0.0
     for task, H, T, B, updates, exponents in itertools.product(*values.values()):
         k, steps = exponents or H, min(steps_of(task, T), STEPS)
