@@ -25,10 +25,12 @@ from pathlib import Path
 HEADERS = tuple(
     f"{name}.h"
     for name in (
+        "diagonal",
         "frames",
         "gru",
         "lstm",
         "memory",
+        "mingru",
         "phi",
         "products",
         "scales",

@@ -15,8 +15,8 @@ static void NAME(vanilla_forward)(const NAME(net) *n, const NAME(forward_step) *
 
 static void NAME(pack_vanilla_back)(NAME(net) *n) { n->W[0] = NAME(packed_back)(n, 0, 1, 1); }
 
-/* da_t = gain phi'(a_t) dh_t; (dh_{t-1}; dx_t) = [W_hh W_ih]^T da_t + (keep dh_t; 0) */
-static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
+/* da_t = gain phi'(a_t) dh_t. Returns what was LOST or BROKEN. */
+static int NAME(through_phi)(const NAME(net) *n, const NAME(backward_step) *s) {
     int raised = 0;
     REAL slope[BLOCK];
     for (long i = 0, size = n->H * n->Bp; i < size; i += BLOCK) {
@@ -27,6 +27,11 @@ static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) 
             AT(s->da, i + j) = *(vec *)(slope + j) * CONST_AT(s->dh, i + j) * n->gain;
         raised |= flags();
     }
+    return raised;
+}
+/* (dh_{t-1}; dx_t) = [W_hh W_ih]^T da_t + (keep dh_t; 0) */
+static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
+    int raised = NAME(through_phi)(n, s);
     if (s->again)
         return raised;
     NAME(product)(n->width, n->W[0], NULL, n->H + n->D, n->H, s->da, 0, NULL, s->dh_prev, n->H, s->dx, n->Bp, s->soon, n->B);
