@@ -230,7 +230,7 @@ class _Pass(ctypes.Structure):
         *((name, ctypes.c_long) for name in ("cell", "phi")),
         *((name, ctypes.c_double) for name in ("keep", "gain")),
         *((name, ctypes.c_long) for name in ("steps", "H", "B", "D", "homogeneous")),
-        *((name, ctypes.c_void_p) for name in ("W_hh", "W_ih", "b_hh", "b_ih", "x", "hidden", "memory", "kept", "exponent")),
+        *((name, ctypes.c_void_p) for name in ("W_hh", "W_ih", "b_hh", "b_ih", "gain_ln", "shift_ln", "x", "hidden", "memory", "kept", "exponent")),
     ]  # fmt: skip
 
 
@@ -261,7 +261,9 @@ class _Arrays:
     ) -> None:
         steps, B, D = x.shape
         gain, keep = gain_and_keep(cell)
-        given = [recurrent_numbers(cell, params), params["weight_ih"], params.get("bias_hh"), params.get("bias_ih"), x]
+        given = [recurrent_numbers(cell, params), params["weight_ih"], params.get("bias_hh"), params.get("bias_ih")]
+        given += [*(params[name] for name in cell.own_parameters), None, None][:2]
+        given.append(x)
         self._alive = [None if a is None else np.ascontiguousarray(a) for a in given]
         self._alive += [states["hidden"], states.get("cell"), kept, exponent]
         self.passed = _Pass(
@@ -346,6 +348,9 @@ class _Back:
         for name, which in (("bias_ih", self._form.bias_ih), ("bias_hh", self._form.bias_hh)):
             if name in self._task.params:
                 shares[name] = (_joined(blocks, which), of_b)
+        shares |= {
+            name: (blocks[i], of_b) for name, i in zip(self._task.cell.own_parameters, self._form.own, strict=True)
+        }
         return shares
 
 

@@ -28,6 +28,7 @@ HEADERS = tuple(
         "diagonal",
         "frames",
         "gru",
+        "layer_norm",
         "lstm",
         "memory",
         "mingru",

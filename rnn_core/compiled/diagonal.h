@@ -41,7 +41,7 @@ static void NAME(input_backward)(const NAME(net) *n, const NAME(backward_step) *
 
 /* da_t = phi'(a_t) dh_t; dh_{t-1} = Λ^T da_t */
 static int NAME(diagonal_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
-    int raised = NAME(through_phi)(n, s);
+    int raised = NAME(through_phi)(n, s, s->kept, s->da);
     if (s->again)
         return raised;
     NAME(times_diagonal)(n, s->da, 1, s->dh_prev);

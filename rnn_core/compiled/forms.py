@@ -13,6 +13,7 @@ from rnn_core.cells.base import Cell
 from rnn_core.cells.gru import GRUCell
 from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
 from rnn_core.cells.indrnn import IndRNNCell
+from rnn_core.cells.layer_norm import LayerNormCell
 from rnn_core.cells.lru import LRUCell
 from rnn_core.cells.lstm import LSTMCell
 from rnn_core.cells.mingru import MinGRUCell
@@ -40,6 +41,7 @@ class Form(NamedTuple):
         kept: blocks that the forward pass keeps of a step.
         da: blocks of da_t.
         bias_ih, bias_hh: which of them, summed, are the gradients of the biases.
+        own: which of them, summed, are the gradients of the cell's own parameters, in their order.
         numbers: what stands for ``weight_hh``; None is ``weight_hh`` as it is.
         by_unit: no matrix mixes units, so every entry of what flows back may have an exponent of its own.
     """
@@ -49,6 +51,7 @@ class Form(NamedTuple):
     da: int
     bias_ih: tuple[int, ...]
     bias_hh: tuple[int, ...]
+    own: tuple[int, ...] = ()
     numbers: Numbers | None = None
     by_unit: bool = False
 
@@ -66,13 +69,14 @@ def _coefficients(cell: Cell, params: Params) -> np.ndarray:
 FORMS: dict[type[Cell], Form] = {
     VanillaCell: Form(0, 1, 1, (0,), (0,)),
     ResidualCell: Form(0, 1, 1, (0,), (0,)),
-    AntisymmetricCell: Form(0, 1, 1, (0,), (0,), Numbers(_matrix, AntisymmetricCell.of_matrix)),
+    AntisymmetricCell: Form(0, 1, 1, (0,), (0,), numbers=Numbers(_matrix, AntisymmetricCell.of_matrix)),
     LSTMCell: Form(1, 4, 4, (0, 1, 2, 3), (0, 1, 2, 3)),
     GRUCell: Form(2, 4, 4, (0, 1, 3), (0, 1, 2)),
     GRUResetBeforeCell: Form(3, 3, 3, (0, 1, 2), (0, 1, 2)),
     IndRNNCell: Form(4, 1, 1, (0,), (0,), by_unit=True),
-    LRUCell: Form(5, 1, 1, (0,), (0,), Numbers(_coefficients, LRUCell.of_numbers), by_unit=True),
+    LRUCell: Form(5, 1, 1, (0,), (0,), numbers=Numbers(_coefficients, LRUCell.of_numbers), by_unit=True),
     MinGRUCell: Form(6, 2, 2, (0, 1), (0, 1), by_unit=True),
+    LayerNormCell: Form(7, 2, 3, (0,), (0,), own=(2, 1)),
 }
 
 
@@ -100,6 +104,6 @@ def recurrent_gradient(cell: Cell, gradient: np.ndarray, exponent: int) -> tuple
 
 def gain_and_keep(cell: Cell) -> tuple[float, float]:
     """(gain, keep) of h_t = keep h_{t-1} + gain phi(a_t)."""
-    if isinstance(cell, ResidualCell):
+    if isinstance(cell, ResidualCell | LayerNormCell):
         return cell.step, 1.0 - cell.leak
     return (cell.step, 1.0) if isinstance(cell, AntisymmetricCell) else (1.0, 0.0)

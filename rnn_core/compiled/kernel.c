@@ -5,7 +5,7 @@
  * than its arithmetic, phi and phi' share one exponential, each product keeps its sums in registers, and a signal that leaves the
  * range of floats goes on with an exponent apart. Arrays are time first with samples as columns: h (steps, H, B).
  *
- * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h, diagonal.h, mingru.h   one step of a cell
+ * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h, diagonal.h, mingru.h, layer_norm.h   one step of a cell
  * products.h packed products         memory.h   buffers, packing      signal.h, sums.h, steps.h  what flows back; sums; the passes
  * shares.h   what a step adds to dW_hh   frames.h   orthonormal columns on their way back
  * All but this file are read once for double and once for float; frames.h for double alone.
@@ -74,7 +74,7 @@ static const double erfcx_coefficients[] = {
     3.3478119482868053878e-14, -1.8645628804193131015e-15, -1.2507950530688647085e-15, 7.418235256624043463e-17,
     5.0681489047961113168e-17};
 
-enum cell { VANILLA, LSTM, GRU, GRU_RESET_BEFORE, DIAGONAL, COMPLEX_DIAGONAL, MINGRU };
+enum cell { VANILLA, LSTM, GRU, GRU_RESET_BEFORE, DIAGONAL, COMPLEX_DIAGONAL, MINGRU, LAYER_NORM };
 
 /* What a sum over time multiplies da by: h_{t-1}, x_t, or r_t h_{t-1}; unit by unit, h_{t-1} itself or its partner (diagonal.h). */
 enum factor { NOWHERE, FROM_H, FROM_X, FROM_RH, WITH_H, WITH_PARTNER };
@@ -98,16 +98,17 @@ static const struct layout {
     [DIAGONAL] = {1, 1, 1, 1, 1, 2, {{0, 1, 0, WITH_H}, {0, 1, 0, FROM_X}}},
     [COMPLEX_DIAGONAL] = {1, 1, 1, 1, 2, 3, {{0, 1, 0, WITH_H}, {0, 1, 1, WITH_PARTNER}, {0, 1, 0, FROM_X}}},
     [MINGRU] = {2, 2, 2, 1, 0, 1, {{0, 2, 0, FROM_X}}},
+    [LAYER_NORM] = {1, 2, 3, 1, MATRIX, 2, {{0, 1, 0, FROM_H}, {0, 1, 0, FROM_X}}},
 };
 
 /* What both passes are given; every array is contiguous.
  * x (steps, B, D); hidden and memory (steps + 1, H, B), the first is given, memory only where there is a cell state; kept (steps, rows, B);
- * exponent (steps + 1) of the states of a homogeneous cell, NULL otherwise. Biases may be NULL. */
+ * exponent (steps + 1) of the states of a homogeneous cell, NULL otherwise. Biases may be NULL. gain_ln, shift_ln (H): of layer normalisation. */
 struct pass {
     long cell, phi;
     double keep, gain;
     long steps, H, B, D, homogeneous;
-    const void *W_hh, *W_ih, *b_hh, *b_ih, *x;
+    const void *W_hh, *W_ih, *b_hh, *b_ih, *gain_ln, *shift_ln, *x;
     void *hidden, *memory, *kept;
     int64_t *exponent;
 };

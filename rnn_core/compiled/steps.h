@@ -18,6 +18,8 @@
 
 #include "mingru.h"
 
+#include "layer_norm.h"
+
 #include "signal.h"
 
 #include "sums.h"
@@ -26,7 +28,8 @@
 
 static void NAME(pack_forward)(NAME(net) *n) {
     switch (n->cell) {
-    case VANILLA: NAME(pack_vanilla)(n); break;
+    case VANILLA:
+    case LAYER_NORM: NAME(pack_vanilla)(n); break;
     case LSTM: NAME(pack_lstm)(n); break;
     case DIAGONAL:
     case COMPLEX_DIAGONAL: NAME(pack_diagonal)(n); break;
@@ -41,6 +44,7 @@ static void NAME(step_forward)(const NAME(net) *n, const NAME(forward_step) *s) 
     case DIAGONAL:
     case COMPLEX_DIAGONAL: NAME(diagonal_forward)(n, s); break;
     case MINGRU: NAME(mingru_forward)(n, s); break;
+    case LAYER_NORM: NAME(layer_norm_forward)(n, s); break;
     default: NAME(gru_forward)(n, s);
     }
 }
@@ -146,7 +150,8 @@ long NAME(rnn_forward)(const struct pass *p) {
 
 static void NAME(pack_backward)(NAME(net) *n) {
     switch (n->cell) {
-    case VANILLA: NAME(pack_vanilla_back)(n); break;
+    case VANILLA:
+    case LAYER_NORM: NAME(pack_vanilla_back)(n); break;
     case LSTM: NAME(pack_lstm_back)(n); break;
     case DIAGONAL:
     case COMPLEX_DIAGONAL:
@@ -161,6 +166,7 @@ static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s)
     case DIAGONAL:
     case COMPLEX_DIAGONAL: return NAME(diagonal_backward)(n, s);
     case MINGRU: return NAME(mingru_backward)(n, s);
+    case LAYER_NORM: return NAME(layer_norm_backward)(n, s);
     default: return NAME(gru_backward)(n, s);
     }
 }
@@ -441,7 +447,8 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
         if (!placed && !(memory = NAME(allot)(&n.memory)))
             return -1;
     }
-    const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.of_W), NAME(size)(n.W_ih, n.Hc * D))));
+    long of_W = (long)fmax(0, fmax(NAME(size)(n.W_hh, n.of_W), NAME(size)(n.W_ih, n.Hc * D)));
+    const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)(of_W + NAME(layer_norm_factor)(&n)));
     long t = p->steps, part = 0;
     int stop = 0;
     for (long j = 0; j < n.groups; j++)

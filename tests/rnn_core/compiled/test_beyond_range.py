@@ -16,6 +16,7 @@ from rnn_core.compiled import build
 from rnn_core.scaling import LN2, mantissa_and_exponents
 from tests.rnn_core.compiled.planted import library, waking
 from tests.support.arrays import DTYPES
+from tests.support.networks import FEWEST_INPUTS, FEWEST_UNITS
 
 AGREE = {"float64": 1e-11, "float32": 3e-4}  # after up to 200 steps
 OF_SAMPLES = {"float64": 1e-7, "float32": 1e-2}  # what flows to one sample may cancel; here a lost one is looked for
@@ -29,6 +30,7 @@ CELLS: dict[str, Callable[[str], rc.Cell]] = {
     "indrnn": rc.IndRNNCell,
     "lru": rc.LRUCell,
     "mingru": rc.MinGRUCell,
+    "layer_norm": lambda phi: rc.LayerNormCell(phi, 0.5, 0.75),
 }
 HUGE = {"float64": 1e300, "float32": 1e30}
 
@@ -111,6 +113,7 @@ SHAPES = [(1, 1, 1), (5, 2, 3), (8, 3, 8), (17, 1, 5), (3, 4, 33), (16, 2, 16)] 
 def case(cell: rc.Cell, regime: Regime, dtype: str, shape: tuple[int, int, int], seed: int = 0) -> tuple[rc.Tape, dict[str, Any]]:  # fmt: skip
     """A network after its forward pass, and what its backward pass is given."""
     (B, D, H), T, rng = shape, regime.T, np.random.default_rng(seed)
+    D, H = max(D, FEWEST_INPUTS.get(cell.name, 1)), max(H, FEWEST_UNITS.get(cell.name, 1))
     params = cell.init_params(rng, D, H, spectral_radius=regime.rho if cell.has_matrix else None, bias=regime.bias)
     if regime.W == "diagonal" and cell.has_matrix:
         units = [regime.rho * 2.0 ** -rng.uniform(0, 40, H) for _ in cell.gates]

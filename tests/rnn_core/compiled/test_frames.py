@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast
 
 CELLS = [
     rc.VanillaCell("tanh"), rc.ResidualCell("sigmoid", 0.5, 0.25), rc.GRUCell("softplus"), rc.GRUResetBeforeCell("tanh"),
-    rc.LSTMCell("tanh"), rc.AntisymmetricCell("tanh"), rc.IndRNNCell("tanh"), rc.MinGRUCell("tanh"),
+    rc.LSTMCell("tanh"), rc.AntisymmetricCell("tanh"), rc.IndRNNCell("tanh"), rc.MinGRUCell("tanh"), rc.LayerNormCell("tanh", 0.5, 0.25),
 ]  # fmt: skip
 TAPES = {f"{cell!r} H={H}": driven(cell, 40, 2, H, 1.3) for cell in CELLS for H in (1, 7, 12)}
 # Where pairs grow apart, the readable engine's rounding lets the faster into the slower one's direction: here none do.
