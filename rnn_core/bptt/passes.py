@@ -254,8 +254,7 @@ def _leading_zeros(rows: Array) -> int:
     """How many of the first rows are zero. A NumPy array is looked at byte by byte, which takes a third of the time of its norms."""
     if type(rows) is not np.ndarray or not rows.flags.c_contiguous or not rows.size:
         return 0
-    row = rows[0].nbytes
-    flat = rows.reshape(-1).view(np.bool_)
+    row, flat = int(rows[0].nbytes), rows.reshape(-1).view(np.bool_)
     first = int(flat.argmax())  # of the bytes that are not zero
     return first // row if flat[first] else rows.shape[0]
 

@@ -39,7 +39,7 @@ def address(array: np.ndarray | None) -> int | None:
     if array is None:
         return None
     try:
-        return _address_of(_one_byte(array))
+        return _address_of(_one_byte(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # not to be written to, empty, or not contiguous
         assert array.flags.c_contiguous
         return int(array.__array_interface__["data"][0])
@@ -58,5 +58,5 @@ def _give_back(memory: np.ndarray) -> None:
 
 
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    start = -_address_of(_one_byte(memory)) % _LINE
+    start = -_address_of(_one_byte(memory.data)) % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)
