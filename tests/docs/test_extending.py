@@ -137,12 +137,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inserted(text: str, code: str, where: str, name: str) -> str:
-    """A file's text with a block ``in`` the brackets of a name (a list, or what a function returns), or ``above`` a line."""
+    """A file's text with a block ``in`` the brackets of a name (a list, what a function returns, or C's switch), or ``above`` a line."""
     if where == "above":
         line = re.search(rf"^([ ]*){re.escape(name)}\b", text, flags=re.MULTILINE)
         assert line, f"there is no {name}"
         code = textwrap.indent(code, line[1]) if line[1] else code + "\n\n"
         return text[: line.start()] + code + text[line.start() :]
+    switch = re.search(
+        rf"^[^\n]*\b{re.escape(name)}\(.*?\bswitch \(phi\) \{{[^\n]*\n", text, flags=re.MULTILINE | re.DOTALL
+    )
+    if switch:
+        return text[: switch.end()] + code + text[switch.end() :]
     returned = re.search(rf"^def {name}\b.*?^    return \{{", text, flags=re.MULTILINE | re.DOTALL)
     opening = returned or re.search(rf"^{name}\b[^{{]*?(\{{| = \($)", text, flags=re.MULTILINE)
     assert opening, f"there is no {name}"
@@ -201,6 +206,7 @@ def test_a_study_runs_with_all_of_them(project: Path) -> None:
 TESTS = {
     "tests/architecture/test_registries.py": "test_registries",
     "tests/rnn_core/cells/test_activations.py": "test_activations and symlog",
+    "tests/rnn_core/compiled/test_compiled.py": "(test_it_is or test_what_is or test_phi) and symlog",
     "tests/rnn_core/experiment/test_clipping.py": "test_clipping and rms",
     "tests/rnn_core/experiment/test_experiment.py": "declared_columns and ugrnn",
     "tests/rnn_core/batched/test_run_many.py": "do_not_heed",
