@@ -1,4 +1,8 @@
-"""What a run is: ``Experiment``. Every field describes itself by its ``axis``."""
+"""What a run is: ``Experiment``. Every field describes itself by its ``axis``.
+
+To add a setting: a field here, and its use where a run is prepared or trained. Check, config key, schema, column and label follow
+(``axes.py``). A template: docs/extending.md.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +63,10 @@ class Experiment:
     weight_scale: float | None = axis(None, "number", "sigma_w in the place of rho: entries of W_hh have standard deviation sigma_w/√H as drawn, and nothing is rescaled", "1", "weight scale σ_w", above=0, unset="spectral_radius scales W_hh, or nothing does", checked="ends", built_in="there is no W_hh that the study could scale")  # fmt: skip
     forget_bias: float | None = axis(None, "number", "Bias at the start, b_ih + b_hh, of the gate that keeps the state: f of an LSTM, z of a GRU, 1 − z of a minGRU (default 0)", "1", "forget bias b", unset="another cell, or 0", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
     chrono: int | None = axis(None, "integer", "T_max of chrono biases at the start: ln U(1, T_max − 1) in the gate that keeps the state, its negative in one that writes alone", "steps", "chrono T_max", minimum=3, unset="another cell, or other biases", checked="ends", cells=_WITH_A_KEEPING_GATE)  # fmt: skip
-    flossing: int = axis(0, "integer", "Updates before training that bring Lyapunov exponents to zero, of all parameters but the readout's (gradient flossing)", "updates", "flossing", minimum=0, checked="ends", built_in="its second derivatives are not known")  # fmt: skip
-    flossing_exponents: int | None = axis(None, "integer", "k: how many exponents are flossed, the first ones (default: all H)", "exponents", "flossed exponents k", minimum=1, unset="all H, or nothing is flossed", checked="ends", built_in="its second derivatives are not known")  # fmt: skip
+    flossing: int = axis(0, "integer", "Updates before training that bring Lyapunov exponents to zero, of all parameters but the readout's (gradient flossing)", "updates", "flossing", minimum=0, checked="ends", built_in="its second derivatives are not known", later=True)  # fmt: skip
+    flossing_exponents: int | None = axis(None, "integer", "k: how many exponents are flossed, the first ones (default: all H)", "exponents", "flossed exponents k", minimum=1, unset="all H, or nothing is flossed", checked="ends", built_in="its second derivatives are not known", later=True)  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
-    layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells")  # fmt: skip
+    layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells", later=True)  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
@@ -232,8 +236,8 @@ class Experiment:
         canonical = {
             k: float(v) if isinstance(v, float | int) and k in _NUMBERS else v for k, v in asdict(self).items()
         }
-        for name in _LEFT_OUT_AT_DEFAULT:
-            if canonical[name] in (None, _DEFAULTS[name]):
+        for name, default in _LATER.items():
+            if canonical[name] in (None, default):
                 del canonical[name]
         del canonical["cell_options"]  # all options of a cell are below, whether they vary in this study or not
         if own := OWN_CELLS.get(self.cell):
@@ -252,9 +256,7 @@ def axes() -> dict[str, Axis]:
 _FIELDS = tuple((f.name, f.metadata["axis"], f.default) for f in fields(Experiment))
 _NUMBERS = tuple(sorted(name for name, described, _ in _FIELDS if described.kind == "number"))
 _CELLS_WITH = {name: described.cells for name, described, _ in _FIELDS if described.cells}
-# Settings that came later: a run that does not use them keeps the key that it had.
-_LEFT_OUT_AT_DEFAULT = ("layers", "flossing", "flossing_exponents")
-_DEFAULTS = {name: default for name, _, default in _FIELDS}
+_LATER = {name: default for name, described, default in _FIELDS if described.later}
 _DEFAULT_RADIUS = next(default for name, _, default in _FIELDS if name == "spectral_radius")
 
 # The smallest normal and the largest number of each floating-point type.
