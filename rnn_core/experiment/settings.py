@@ -1,7 +1,7 @@
 """What a run is: ``Experiment``. Every field describes itself by its ``axis``.
 
 To add a setting: a field here, and its use where a run is prepared or trained. Check, config key, schema, column and label follow
-(``axes.py``). A template: docs/extending.md.
+(``axes.py``). What it must not stand beside, ``combinations.py`` says. A template: docs/extending.md.
 """
 
 from __future__ import annotations
@@ -19,15 +19,11 @@ from rnn_core.cells import CELLS
 from rnn_core.cells.base import NO_MATRIX
 from rnn_core.choices import unknown
 from rnn_core.clipping import RULES, parse_clipping
+from rnn_core.experiment import combinations
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, options_of
-from rnn_core.flossing import COVERED as FLOSSED_CELLS
-from rnn_core.flossing import ONE_LAYER as ONE_LAYER_FLOSSED
-from rnn_core.flossing import ONLY as ONLY_FLOSSED
-from rnn_core.initializers import INITIALIZERS, OF_OWN_SIZE, check_size
+from rnn_core.initializers import INITIALIZERS
 from rnn_core.optimizers import OPTIMIZERS
-from rnn_core.regularizers import COVERED, ONE_LAYER, ONLY
 from rnn_core.scalars import as_python
-from rnn_core.tasks import GENERATED
 
 _DRAWN_IN_THE_FILE = "the file draws its own parameters"
 _WITH_A_KEEPING_GATE = tuple(name for name, cell in CELLS.items() if cell.keeping_gate or cell.writing_gate)
@@ -49,6 +45,7 @@ class Experiment:
     """
 
     task: str = axis("white_noise", "name", "What the network sees and is asked for", "name", "task")
+    # ---- the network and its start
     cell: str = axis("vanilla", "choice", "Recurrent cell", "name", "cell", choices=CELLS)
     activation: str = axis("tanh", "choice", "Activation function phi", "name", "activation", choices=ACTIVATIONS, built_in="the file says which functions it uses")  # fmt: skip
     residual_step: float | None = axis(None, "number", "eta of a residual cell, h_t = (1 - lambda) h_{t-1} + eta phi(a_t) (default 1)", "1", "residual step η", above=0, unset="another cell, or 1", cells=("residual",))  # fmt: skip
@@ -67,12 +64,14 @@ class Experiment:
     flossing_exponents: int | None = axis(None, "integer", "k: how many exponents are flossed, the first ones (default: all H)", "exponents", "flossed exponents k", minimum=1, unset="all H, or nothing is flossed", checked="ends", built_in="its second derivatives are not known", later=True)  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells", later=True)  # fmt: skip
+    # ---- its sequences, and where they carry a loss
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
     sequence_length: int = axis(100, "integer", "T: number of time steps", "steps", "sequence length T", minimum=1, checked="ends")  # fmt: skip
     batch_size: int = axis(16, "integer", "B: sequences per batch", "sequences", "batch size B", minimum=1, checked="ends")  # fmt: skip
     loss_at: str | None = axis(None, "choice", "Steps that carry a loss: last or every (default: the task's own)", "name", "loss at", choices=("last", "every"), unset="the task decides, see task_loss_at")  # fmt: skip
+    # ---- training
     truncation: int | None = axis(None, "integer", "Window of truncated backpropagation: training drops the backward signal every so many steps (default: never)", "steps", "truncation window", minimum=1, unset="the full gradient is used", training=True, checked="first")  # fmt: skip
     clipping: str = axis("none", "rule", "Gradient clipping: none, or RULE:THRESHOLD", "rule", "clipping", choices=RULES, training=True, checked="first")  # fmt: skip
     omega: float = axis(0.0, "number", "alpha of Ω: trains with ∂L/∂W_hh plus alpha times the immediate ∂Ω/∂W_hh, which asks every step to keep the gradient's length", "1", "Ω weight", minimum=0, training=True, checked="first", built_in="Ω needs one W_hh")  # fmt: skip
@@ -85,6 +84,7 @@ class Experiment:
     held_out_sequences: int | None = axis(None, "integer", "Sequences of a generated task that no update sees (default: 256)", "sequences", "held-out sequences", minimum=1, unset="the task decides", training=True, checked="first")  # fmt: skip
     validate_every: int | None = axis(None, "integer", "Updates between two looks at the held-out sequences (default: only at the end)", "updates", "validate every", minimum=1, unset="only at the end", training=True, checked="first")  # fmt: skip
     success_below: float | None = axis(None, "number", "Success: a smaller fraction of the held-out sequences is answered wrongly. Training ends there", "fraction", "success below", above=0, below=1, unset="training runs through its updates", training=True, checked="first")  # fmt: skip
+    # ---- numbers
     dtype: str = axis("float64", "choice", "Floating-point type of the run", "name", "dtype", choices=DTYPES)
     seed: int = axis(0, "integer", "Seed of the run's random streams", "1", "seed", minimum=0, checked="first")
 
@@ -101,10 +101,9 @@ class Experiment:
                 values[name] = as_python(values[name])
         clipping = parse_clipping(self.clipping)
         values["clipping"] = str(clipping)  # norm:1 and norm:1.0 are one run
-        self._check_options()
-        self._check_scale()
-        self._check_initializer()
-        self._check_correlation()
+        combinations.check(self)
+        if self.weight_scale is not None:
+            values["spectral_radius"] = None  # whether it was left out or not
         self._check_range(clipping.threshold)
 
     def _is_of_own_cell(self) -> bool:
@@ -132,74 +131,6 @@ class Experiment:
         if self.__dict__[name] not in (None, default):
             raise ValueError(f"{name}: {self.__dict__[name]!r} is not allowed with {cell}")
         self.__dict__[name] = None
-
-    def _check_options(self) -> None:
-        """The settings of one kind of cell must not be given with another, and a matrix must have a size that its draw can have."""
-        if self.initializer is not None:
-            check_size(self.initializer, self.hidden_size)
-        for name, cells in _CELLS_WITH.items():
-            value = self.__dict__[name]
-            if value is not None and self.cell not in cells:
-                have = f"only {cells[0]!r} has it" if len(cells) == 1 else f"only {', '.join(map(repr, cells))} have it"
-                raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; {have}")
-        if self.omega and self.cell not in COVERED:
-            raise ValueError(f"omega: {self.omega!r} is not allowed with cell {self.cell!r}; {ONLY}")
-        if self.omega and self.layers > 1:
-            raise ValueError(f"omega: {self.omega!r} is not allowed with layers: {self.layers}; {ONE_LAYER}")
-        self._check_flossing()
-        if self.chrono is not None and self.forget_bias is not None:
-            raise ValueError(
-                f"forget_bias: {self.forget_bias!r} is not allowed beside chrono: {self.chrono!r}; both set the same bias"
-            )
-
-    def _check_flossing(self) -> None:
-        """Only some cells can be flossed, in no more directions than they have units."""
-        if self.flossing and self.cell not in FLOSSED_CELLS:
-            raise ValueError(f"flossing: {self.flossing!r} is not allowed with cell {self.cell!r}; {ONLY_FLOSSED}")
-        if self.flossing and self.layers > 1:
-            raise ValueError(
-                f"flossing: {self.flossing!r} is not allowed with layers: {self.layers}; {ONE_LAYER_FLOSSED}"
-            )
-        if self.flossing_exponents is not None and self.flossing_exponents > self.hidden_size:
-            raise ValueError(
-                f"flossing_exponents: {self.flossing_exponents!r} is not allowed; a network of hidden_size: {self.hidden_size!r} has no more than that"
-            )
-
-    def _check_scale(self) -> None:
-        """At most one number scales W_hh. Beside a ``weight_scale`` the spectral radius is None, whether it was left out or not."""
-        if self.weight_scale is not None:
-            if self.spectral_radius not in (None, _DEFAULT_RADIUS):
-                raise ValueError(
-                    f"spectral_radius: {self.spectral_radius!r} is not allowed beside weight_scale: {self.weight_scale!r}; "
-                    "one of them scales W_hh"
-                )
-            if self.cell in CELLS and CELLS[self.cell].draws is not None:
-                raise ValueError(
-                    f"weight_scale: {self.weight_scale!r} is not allowed with cell {self.cell!r}, whose W_hh has a form of its own"
-                )
-            if self.initializer in OF_OWN_SIZE:
-                raise ValueError(
-                    f"weight_scale: {self.weight_scale!r} is not allowed with initializer {self.initializer!r}, which has a size of its own"
-                )
-            self.__dict__["spectral_radius"] = None
-
-    def _check_initializer(self) -> None:
-        """A cell whose W_hh has a form of its own draws it by what that form allows."""
-        draws = None if self.cell in OWN_CELLS else CELLS[self.cell].draws
-        if draws is not None and self.initializer not in draws:
-            raise ValueError(
-                f"initializer: {self.initializer!r} is not allowed with cell {self.cell!r}, whose W_hh has a form of its own; "
-                f"allowed: {', '.join(draws)}"
-            )
-
-    def _check_correlation(self) -> None:
-        """Only a task that draws its inputs so has correlated ones."""
-        task = GENERATED.get(self.task)
-        if self.input_correlation and not (task is not None and task.correlates):
-            able = ", ".join(name for name, kind in GENERATED.items() if kind.correlates)
-            raise ValueError(
-                f"input_correlation: {self.input_correlation!r} is not allowed with task {self.task!r}; only {able} has it"
-            )
 
     def _check_range(self, threshold: float | None) -> None:
         """Every number that enters the arithmetic must be a normal number of ``dtype``, or 0."""
@@ -255,9 +186,7 @@ def axes() -> dict[str, Axis]:
 # Looked up once: a study makes an Experiment of each of its runs.
 _FIELDS = tuple((f.name, f.metadata["axis"], f.default) for f in fields(Experiment))
 _NUMBERS = tuple(sorted(name for name, described, _ in _FIELDS if described.kind == "number"))
-_CELLS_WITH = {name: described.cells for name, described, _ in _FIELDS if described.cells}
 _LATER = {name: default for name, described, default in _FIELDS if described.later}
-_DEFAULT_RADIUS = next(default for name, _, default in _FIELDS if name == "spectral_radius")
 
 # The smallest normal and the largest number of each floating-point type.
 RANGES = {name: (float(np.finfo(name).smallest_normal), float(np.finfo(name).max)) for name in DTYPES}
