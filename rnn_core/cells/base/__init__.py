@@ -2,13 +2,18 @@
 
 Inside the kernels a column is a sample: u, a, h are (rows, B). So code reads like the derivation in ``rnn_core/README.md``, and each
 step is one well-shaped matrix product, ``W @ h``.
+
+| file | holds |
+|---|---|
+| here | ``Cell``: what a new cell says, and what follows unless it says otherwise |
+| ``rest.py`` | one step at rest, and its derivative |
+| ``start.py`` | how the recurrent parameter is drawn |
+| ``opaque.py`` | what the engine asks of a cell without equations, a user's own module |
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,14 +21,17 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
+from rnn_core.cells.base import rest, start
+from rnn_core.cells.base.opaque import BadStep, Hooks
+from rnn_core.cells.base.start import NO_MATRIX
 from rnn_core.choices import Registry, hints_at_arguments
-from rnn_core.initializers import Draw, drawn, recurrent_matrix
+from rnn_core.initializers import Draw
 from rnn_core.scalars import as_python, is_integer, is_number
 
-NO_MATRIX = "it has no W_hh: nothing multiplies the state before but its gate"
+__all__ = ["NO_MATRIX", "BadStep", "Cell", "DiagonalCell", "blocks", "product", "step_and_leak"]
 
 
-class Cell(ABC):
+class Cell(Hooks, ABC):
     """Equations, no arrays. A cell has G gates of H units. W_hh is (G·H, H), and ``weight_hh`` is W_hh, or the numbers that it is made of.
 
     One step receives the input part u_t = W_ih x_t + b_ih, which is computed for many t in one product, and the state before
@@ -44,9 +52,6 @@ class Cell(ABC):
         own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
-        opaque: nothing is known of a step but its program. Then u_t is x_t itself, ``backward`` returns dL/dx_t as du, and as
-            dv the gradients that it was given, from which ``parameter_gradients`` of many steps are found together.
-        any_batch: several batches may be put side by side, as if they were one.
         outer_products: dL/d(weight_hh) is Σ_t dv_t h_{t-1}^T, for h_{t-1} or what ``factors`` names. What it is for another cell,
             ``recurrent_gradient`` says.
         has_matrix: a matrix W_hh multiplies the state before. Without one there is no ``weight_hh``, and v_t is b_hh.
@@ -66,8 +71,6 @@ class Cell(ABC):
     linear_matrix: ClassVar[str] = ""
     own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
-    opaque: ClassVar[bool] = False
-    any_batch: bool = True
     outer_products: ClassVar[bool] = True
     has_matrix: ClassVar[bool] = True
     draws: ClassVar[Registry[Draw] | None] = None
@@ -87,6 +90,16 @@ class Cell(ABC):
         only in cells that gate v_t.
         """
 
+    @abstractmethod
+    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
+        """(function, what it acts on (H, B)) of every nonlinearity of a step; first those of the gates, in their order."""
+
+    # ---- what follows from a step; a cell may say otherwise --------------------------------------------------------------
+
+    def total(self, saved: Any, dstate: State) -> State:
+        """dstate_t with what one part of the state sends to another within the step: an LSTM's c_t acts through h_t."""
+        return dstate
+
     def back(
         self, params: Params, saved: Any, dstate: State, after: State | None = None
     ) -> tuple[State, Array, Array, State]:
@@ -97,30 +110,40 @@ class Cell(ABC):
         total = self.total(saved, dstate)
         return total, *self.backward(params, saved, total)
 
-    def require_repeated(self, repeated: State, known: State) -> None:
-        """BadStep where the steps of an opaque cell, taken again, lead to ``repeated`` and not to ``known``, each (rows, B)."""
+    def factors(self, saved: Any, h_prev: Array) -> list[Array]:
+        """What the blocks of rows of W_hh are multiplied by in v_t, each (H, B), for blocks of equal height."""
+        return [h_prev]
+
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        """``saved`` from the rows that compiled steps keep of it (…, rows, B), and the states before and after, each (…, H, B)."""
+        return rows
+
+    def slope(self, saved: Any) -> Array:
+        """The slope of every gate's nonlinearity over its supremum, (G·H, B): saturation is read from it."""
+        slopes = [phi.df(a) / phi.gamma for phi, a in self.nonlinearities(saved)[: len(self.gates)]]
+        return slopes[0] if len(slopes) == 1 else namespace(slopes[0]).concat(slopes, axis=-2)
+
+    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
+        """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
         return None
 
-    def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
-        """The cell for inputs like x (T, B, D), and the state by name: of an opaque cell, which learns here what its states look like."""
-        return self, state
+    def rest_jacobian(self, params: Params) -> np.ndarray | None:
+        """ds_t/ds_{t-1} at zero state and zero input, or another matrix with the same nonzero eigenvalues, float64.
 
-    def parameter_gradients(
-        self, params: Params, saved: Sequence[Any], dv: Array, exponent: np.ndarray
-    ) -> dict[str, Any]:
-        """Of an opaque cell the sums over some steps of what they add to the parameter gradients, plain or ``Scaled``.
-
-        A single step is asked for where each one's contribution is looked at (``Gradients.weight_shares``).
+        None where rest is no fixed point, or where a nonlinearity has a kink there.
 
         Args:
-            saved: what each step saved.
-            dv: what ``backward`` returned, (steps, rows, B); it counts times 2**exponent[t].
-        """
-        raise NotImplementedError
+            params: NumPy float64; ``weight_ih`` and the biases may be left out, and what the cell has of its own, which is then as drawn.
+                A cell without ``weight_hh`` needs one of the others.
 
-    def holding(self, params: Params) -> AbstractContextManager[None]:
-        """Within it many steps are taken with the same ``params``."""
-        return nullcontext()
+        Raises:
+            ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
+        """
+        return rest.jacobian(self, params)
+
+    def step_bound(self, sigma_max: float) -> float | None:
+        """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
+        return None
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -129,7 +152,10 @@ class Cell(ABC):
 
     def state_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """The shape of every part of one sample's state."""
-        H = self.units_of(params["weight_hh"].shape) if self.has_matrix else self._units_of_rows(params["weight_ih"])
+        if self.has_matrix:
+            H = self.units_of(params["weight_hh"].shape)
+        else:
+            H = rest.units_of_rows(self, params["weight_ih"])
         return dict.fromkeys(self.state_names, (H,))
 
     # ---- what the recurrent parameter is ---------------------------------------------------------------------------------
@@ -141,10 +167,6 @@ class Cell(ABC):
     def units_of(self, shape: tuple[int, ...]) -> int:
         """H, from the shape of ``weight_hh``."""
         return int(shape[-1])
-
-    def _units_of_rows(self, rows: Array) -> int:
-        """H, from a parameter that has a row for every unit of every gate."""
-        return int(rows.shape[0]) // len(self.gates)
 
     @property
     def recurrent_letters(self) -> str:
@@ -159,117 +181,15 @@ class Cell(ABC):
         """dL/d(weight_hh) of steps and samples side by side: dv (G·H, N), and what W_hh multiplies, (H, N)."""
         return dv @ factor.T
 
-    def own_gradients(self, saved: Any, total: State) -> dict[str, Array]:
-        """What a step adds to the gradients of ``own_parameters``, by name, each (H, B); from the total dL/dstate_t."""
-        return {}
+    # ---- parameters -----------------------------------------------------------------------------------------------------
 
     def own_start(self, hidden_size: int) -> dict[str, np.ndarray]:
         """``own_parameters`` before training."""
         return {}
 
-    def start_gradients(self, params: Params, state: dict[str, Any]) -> dict[str, Any]:
-        """What dL/d(initial state), by name, adds to the parameter gradients, where the initial state was made from parameters."""
+    def own_gradients(self, saved: Any, total: State) -> dict[str, Array]:
+        """What a step adds to the gradients of ``own_parameters``, by name, each (H, B); from the total dL/dstate_t."""
         return {}
-
-    def saved_from(self, rows: Array, before: State, after: State) -> Any:
-        """``saved`` from the rows that compiled steps keep of it (…, rows, B), and the states before and after, each (…, H, B)."""
-        return rows
-
-    def total(self, saved: Any, dstate: State) -> State:
-        """dstate_t with what one part of the state sends to another within the step: an LSTM's c_t acts through h_t."""
-        return dstate
-
-    def factors(self, saved: Any, h_prev: Array) -> list[Array]:
-        """What the blocks of rows of W_hh are multiplied by in v_t, each (H, B), for blocks of equal height."""
-        return [h_prev]
-
-    @abstractmethod
-    def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
-        """(function, what it acts on (H, B)) of every nonlinearity of a step; first those of the gates, in their order."""
-
-    def slope(self, saved: Any) -> Array:
-        """The slope of every gate's nonlinearity over its supremum, (G·H, B): saturation is read from it."""
-        slopes = [phi.df(a) / phi.gamma for phi, a in self.nonlinearities(saved)[: len(self.gates)]]
-        return slopes[0] if len(slopes) == 1 else namespace(slopes[0]).concat(slopes, axis=-2)
-
-    def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray | None:
-        """dh_t/dh_{t-1} (H, H) where phi'(a_t) is ``slopes``, (H,) or one number; None for a gated cell, which has more slopes."""
-        return None
-
-    def rest_jacobian(self, params: Params) -> np.ndarray | None:
-        """ds_t/ds_{t-1} at zero state and zero input, or another matrix with the same nonzero eigenvalues, float64.
-
-        None where rest is no fixed point, or where a nonlinearity has a kink there. Here the step is differentiated as it
-        stands: backward with the unit vectors as gradients gives the transposed matrix.
-
-        Args:
-            params: NumPy float64; ``weight_ih`` and the biases may be left out, and what the cell has of its own, which is then as drawn.
-                A cell without ``weight_hh`` needs one of the others.
-
-        Raises:
-            ValueError: ``weight_hh`` is missing, or a shape does not fit the cell.
-        """
-        H = self._hidden_size(params)
-        params = {**self.own_start(H), **params}
-        after, saved = self._step_at_rest(params, H, 1)
-        if any(np.any(part != 0.0) for part in after.values()):
-            return None
-        if any(np.isin(a, phi.kinks).any() for phi, a in self.nonlinearities(saved)):
-            return None
-        if len(self.gates) == 1 and self.has_matrix:
-            [(phi, a)] = self.nonlinearities(saved)
-            known = self.jacobian(self.recurrent_matrix(params["weight_hh"]), phi.df(a)[:, 0])
-            if known is not None:
-                return known
-        S = H * len(self.state_names)
-        _, saved = self._step_at_rest(params, H, S)
-        unit = np.split(np.eye(S), len(self.state_names))
-        gradients = self.total(saved, dict(zip(self.state_names, unit, strict=True)))
-        before = self.backward(params, saved, gradients)[2]
-        return np.asarray(np.concatenate([before[name] for name in self.state_names]).T)
-
-    def _step_at_rest(self, params: Params, H: int, columns: int) -> tuple[State, Any]:
-        """One step from a zero state with zero inputs, in so many equal columns."""
-        u = np.zeros((len(self.gates) * H, columns)) + params.get("bias_ih", np.zeros(1))[:, None]
-        return self.forward(params, u, {name: np.zeros((H, columns)) for name in self.state_names})
-
-    def _hidden_size(self, params: Params) -> int:
-        """H, from a checked ``weight_hh`` and biases."""
-        gates = len(self.gates)
-        letters = "H" if gates == 1 else f"{gates}H"
-        if not self.has_matrix:
-            H = self._units_without_matrix(params)
-        else:
-            if "weight_hh" not in params:
-                raise ValueError(f"params: weight_hh is missing; the cell {self.name!r} needs it")
-            shape = tuple(params["weight_hh"].shape)
-            H = self.units_of(shape) if shape else 0
-            if H < 1 or shape != self.recurrent_shape(H):
-                raise ValueError(
-                    f"weight_hh: shape {shape} does not fit; the cell {self.name!r} has {self.recurrent_letters}"
-                )
-        for name in ("bias_ih", "bias_hh"):
-            if name in params and params[name].shape != (gates * H,):
-                raise ValueError(
-                    f"{name}: shape {tuple(params[name].shape)} does not fit; expected ({gates * H},), which is ({letters},)"
-                )
-        return H
-
-    def _units_without_matrix(self, params: Params) -> int:
-        """H, from the rows of the first parameter that is given."""
-        for name in ("weight_ih", "bias_ih", "bias_hh"):
-            if name in params:
-                H = self._units_of_rows(params[name])
-                if H < 1 or H * len(self.gates) != params[name].shape[0]:
-                    raise ValueError(
-                        f"{name}: {params[name].shape[0]} rows do not fit; the cell {self.name!r} has {len(self.gates)} blocks of H rows"
-                    )
-                return H
-        raise ValueError(f"params: weight_ih is missing; the cell {self.name!r} needs it, or a bias, to know its units")
-
-    def step_bound(self, sigma_max: float) -> float | None:
-        """A bound on ‖dh_t/dh_{t-1}‖ from the largest singular value of W_hh; None where there is none."""
-        return None
 
     @hints_at_arguments
     def init_params(
@@ -301,11 +221,7 @@ class Cell(ABC):
         if not (is_number(input_scale) and input_scale > 0.0):
             raise ValueError(f"input_scale: {input_scale!r} is not allowed; it must be a number above 0")
         input_size, hidden_size, input_scale = as_python(input_size), as_python(hidden_size), as_python(input_scale)
-        recurrent = {}
-        if self.has_matrix:
-            recurrent["weight_hh"] = self.drawn_recurrent(rng, hidden_size, initializer, spectral_radius, weight_scale)
-        else:
-            self._check_no_recurrent(hidden_size, initializer, spectral_radius, weight_scale)
+        recurrent = start.recurrent(self, rng, hidden_size, initializer, spectral_radius, weight_scale)
         rows = len(self.gates) * hidden_size
         params = {
             "weight_ih": rng.standard_normal((rows, input_size)) * (input_scale / np.sqrt(input_size)),
@@ -313,38 +229,6 @@ class Cell(ABC):
             **self.own_start(hidden_size),
         }
         return params | {"bias_ih": np.zeros(rows), "bias_hh": np.zeros(rows)} if bias else params
-
-    def _check_no_recurrent(
-        self, hidden_size: int, initializer: str, spectral_radius: float | None, weight_scale: float | None
-    ) -> None:
-        """ValueError where something is asked of a W_hh that the cell does not have; the defaults ask for nothing."""
-        if not (is_integer(hidden_size) and hidden_size >= 1):
-            raise ValueError(f"hidden_size: {hidden_size!r} is not allowed; it must be an integer of at least 1")
-        for name, value, nothing in (
-            ("initializer", initializer, ("gaussian", None)),
-            ("spectral_radius", spectral_radius, (1.0, None)),
-            ("weight_scale", weight_scale, (None,)),
-        ):
-            if value not in nothing:
-                raise ValueError(f"{name}: {value!r} is not allowed with cell {self.name!r}; {NO_MATRIX}")
-
-    def drawn_recurrent(
-        self,
-        rng: np.random.Generator,
-        hidden_size: int,
-        initializer: str,
-        spectral_radius: float | None,
-        weight_scale: float | None,
-    ) -> np.ndarray:
-        """``weight_hh`` such that the W_hh of every gate has the given spectral radius, measured, or the given scale."""
-        if self.draws is None:
-            scale = {"rho": spectral_radius, "sigma_w": weight_scale}
-            return np.concatenate([recurrent_matrix(rng, hidden_size, initializer, **scale) for _ in self.gates])
-        if weight_scale is not None:
-            raise ValueError(
-                f"weight_scale: {weight_scale!r} is not allowed with cell {self.name!r}, whose W_hh has a form of its own"
-            )
-        return drawn(rng, hidden_size, initializer, spectral_radius, self.draws, self.recurrent_matrix)
 
     def __repr__(self) -> str:
         """Python that makes the cell again."""
@@ -376,10 +260,6 @@ class DiagonalCell(Cell):
 
     def step_bound(self, sigma_max: float) -> float:
         return self.phi.gamma * sigma_max  # sigma_max is the largest modulus of an eigenvalue
-
-
-class BadStep(Exception):
-    """A step is not what a step has to be. The message goes on after "the cell … at step t = 7"."""
 
 
 def step_and_leak(step: float, leak: float) -> tuple[float, float]:
