@@ -216,7 +216,11 @@ TESTS = {
 
 
 def test_the_projects_own_tests_pass_with_them(project: Path) -> None:
-    """A place that the page does not name is asked for, or a test fails for whoever adds what the page describes."""
+    """A place that the page does not name is asked for, or a test fails for whoever adds what the page describes.
+
+    Or a reader is not told which test files to run.
+    """
+    assert not [file for file in TESTS if f"`{file}`" not in PAGE]
     chosen = " or ".join(f"({names})" for names in TESTS.values())
     done = called(project, "-m", "pytest", "-v", "-p", "no:cacheprovider", *TESTS, "-k", chosen)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
