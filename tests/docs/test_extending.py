@@ -208,6 +208,7 @@ TESTS = {
     "tests/rnn_core/cells/test_activations.py": "test_activations and symlog",
     "tests/rnn_core/compiled/test_compiled.py": "(test_it_is or test_what_is or test_phi) and symlog",
     "tests/rnn_core/experiment/test_clipping.py": "test_clipping and rms",
+    "tests/rnn_core/experiment/test_gate_biases.py": "test_gate_biases and ugrnn",
     "tests/rnn_core/experiment/test_experiment.py": "declared_columns and ugrnn or run_keys_are_frozen or every_field_is_in_the_key",
     "tests/rnn_core/batched/test_run_many.py": "do_not_heed",
     "tests/rnn_core/tasks/test_tasks.py": "test_tasks and first_input",
