@@ -207,9 +207,9 @@ class Cell(Hooks, ABC):
         """Parameters with torch.nn's names, shapes and gate order, NumPy float64.
 
         The recurrent matrix of each gate has the given spectral radius, measured; or, with a ``weight_scale`` and a
-        ``spectral_radius`` of None, entries of that standard deviation over √H. With neither it stays as drawn. Entries of ``weight_ih`` are normal
-        with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of variance
-        input_scale². Biases are zero, or left out.
+        ``spectral_radius`` of None, entries of that standard deviation over √H. With neither it stays as drawn. Entries of
+        ``weight_ih`` are normal with standard deviation input_scale/√D, so that inputs of unit variance give preactivations of
+        variance input_scale². Biases are zero, or left out.
 
         Raises:
             ValueError: unknown initializer, a size below 1, a spectral radius or scale that is not positive and finite.
