@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,7 +38,7 @@ def _size(e: Experiment) -> None:
 
 def _cell_options(e: Experiment) -> None:
     """The settings of some cells are not given with another."""
-    for name, cells in _owners(type(e)).items():
+    for name, cells in _owners().items():
         value = getattr(e, name)
         if value is not None and e.cell not in cells:
             have = f"only {cells[0]!r} has it" if len(cells) == 1 else f"only {', '.join(map(repr, cells))} have it"
@@ -47,10 +46,11 @@ def _cell_options(e: Experiment) -> None:
 
 
 @cache
-def _owners(of: type[Experiment]) -> dict[str, tuple[str, ...]]:
+def _owners() -> dict[str, tuple[str, ...]]:
     """The settings that only some cells have, with those cells."""
-    described = {field.name: field.metadata["axis"] for field in fields(of)}
-    return {name: axis.cells for name, axis in described.items() if axis.cells}
+    from rnn_core.experiment.settings import axes  # which imports this module
+
+    return {name: axis.cells for name, axis in axes().items() if axis.cells}
 
 
 def _omega(e: Experiment) -> None:

@@ -41,4 +41,5 @@ def _named_values(entries: list[str] | None) -> dict[str, Any]:
                 f"--config: {entry!r} is not allowed; write KEY=VALUE, as --config device=cpu. "
                 "Settings of runs stand in a config file, under sweeps."
             ) from error
-    return _parse_config(entries)
+    values: dict[str, Any] = _parse_config(entries)
+    return values

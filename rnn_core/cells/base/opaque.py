@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from rnn_core.arrays import Array, Params, State
-
-if TYPE_CHECKING:
-    from rnn_core.cells.base import Cell
 
 
 class BadStep(Exception):
@@ -30,7 +27,7 @@ class Hooks:
     opaque: ClassVar[bool] = False
     any_batch: bool = True
 
-    def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
+    def bound(self, params: Params, x: Array, state: Any) -> tuple[Self, State | None]:
         """The cell for inputs like x (T, B, D), and the state by name: of an opaque cell, which learns here what its states look like."""
         return self, state
 
