@@ -420,7 +420,9 @@ def wilson(tables: Tables, where: Where, upper: bool) -> float:
 def beside(tables: Tables, where: Where) -> list[pd.DataFrame]:
     """The runs of a part, setting by setting of the other axes."""
     runs = with_scale(tables, where)
-    others = [name for name in varying(tables, runs, ["updates", "task"]) if name != where["axis"]]
+    others = [name for name in varying(tables, runs, ["task"]) if name != where["axis"]]
+    if None not in compared_values(runs, where["axis"]):
+        runs = runs[runs[where["axis"]].notna()]
     return [group for _, group in runs.groupby([list(map(str, runs[name])) for name in others])]
 
 
@@ -480,7 +482,7 @@ def settings_of(tables: Tables, where: Where) -> float:
     runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
     others = [
         name for name in columns_of_settings(tables)
-        if name not in ("seed", "trace_every", "updates", where["axis"], "task") and runs[name].nunique(dropna=False) > 1
+        if name not in ("seed", "trace_every", where["axis"], "task") and runs[name].nunique(dropna=False) > 1
     ]  # fmt: skip
     kept: list[str] = []
     for name in others:
@@ -517,7 +519,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
-                for b, a in itertools.combinations(values_of(rows, axis), 2):
+                for b, a in itertools.combinations(compared_values(rows, axis), 2):
                     label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
                     add(label, rows, "growth_rate")
                     for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
@@ -543,10 +545,10 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                 measured.append(("succeeds", judged.assign(succeeds=judged["success"].astype(float))))
             if rows["broken"].any():
                 measured.append(("broke", rows))
-            axes = varying(tables, rows, ["updates", "task"])
+            axes = varying(tables, rows, ["task"])
             asked = next((a for a in [*ASKED, *axes] if a in axes), None)
             for axis in axes:
-                every = list(itertools.combinations(values_of(rows, axis), 2))
+                every = list(itertools.combinations(compared_values(rows, axis), 2))
                 kinds = [a for a in axes if a != axis]
                 for column, own in measured:
                     for b, a in every:
@@ -610,6 +612,32 @@ def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:
     if axis == "cell":
         return sorted(values, key=CELL_ORDER.index)
     return sorted(values, key=lambda v: (v is not None, v or 0) if not isinstance(v, str) else (True, v))
+
+
+OF_CELLS = [
+    "residual_step",
+    "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
+    "layer_norm_step",
+    "layer_norm_leak",
+    "forget_bias",
+    "chrono",
+]
+
+
+def compared_values(rows: pd.DataFrame, axis: str) -> list[Any]:
+    """The values that are compared: not an unset one that only other cells have, or networks with another setting in its place."""
+    values = values_of(rows, axis)
+    stands_for = {"forget_bias": "chrono", "spectral_radius": "weight_scale"}
+    if None not in values or axis not in [*OF_CELLS, *stands_for]:
+        return values
+    with_value = {row["cell"] for row in rows.to_dict("records") if not pd.isna(row[axis])}
+    for row in rows.to_dict("records"):
+        instead = axis in stands_for and not pd.isna(row[stands_for[axis]])
+        if pd.isna(row[axis]) and not instead and row["cell"] in with_value:
+            return values
+    return [value for value in values if value is not None]
 
 
 def varying(tables: Tables, rows: pd.DataFrame, without: list[str]) -> list[str]:
@@ -775,7 +803,7 @@ KINDS: dict[str, Kind] = {
     "seeds_of_growth": lambda t, w: float(len(paired(t, w, grown(t, place(w)).dropna(subset=["growth_rate"]), "growth_rate"))),
     "seeds_of_results": lambda t, w: float(len(paired(t, w, with_scale(t, w), "v"))),
     "settings_of_results": settings_of,
-    "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["updates", "task"])].drop_duplicates())),
+    "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["task"])].drop_duplicates())),
     "seeds_trained": lambda t, w: float(outcomes(t, w)["seed"].nunique()),
     "worst_check": lambda t, w: float(np.nanmax(pick(t["checks"], w)["relative_error"].astype(float))),
     "setting": _setting,

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, singular_of, spelled
+from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, plural_of, singular_of, spelled
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so no loss falls or rises.",
@@ -175,6 +175,11 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
         return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
     if len(trained_parts) == 1:
         return _counted(trained_parts[0], losses, single=True)
+    learnt = pd.concat([part.runs.assign(learnt=_learnt(part, losses)) for part in trained_parts]).drop_duplicates(
+        "run_key"
+    )
+    if learnt["learnt"].all():
+        return f"Every run ends its training {BELOW}."
     runs = [" runs", *[""] * (len(trained_parts) - 1)]
     texts = [
         f"{_counted(part, losses)}{word} ({facets.part_name(part, trained_parts)})"
@@ -183,11 +188,6 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     text = f"{listed(texts)} end training {BELOW}."
     if len(plain(text)) <= LONGEST_TITLE:
         return text
-    learnt = pd.concat([part.runs.assign(learnt=_learnt(part, losses)) for part in trained_parts]).drop_duplicates(
-        "run_key"
-    )
-    if learnt["learnt"].all():
-        return f"Every run ends its training {BELOW}."
     count = marked_count(int(learnt["learnt"].sum()), "runs_below_baseline")
     return f"{count} of {marked_count(len(learnt), 'runs_trained')} runs end training {BELOW}."
 
@@ -238,8 +238,12 @@ def _from_the_start(data: pd.DataFrame) -> str:
     below = int((runs["first_loss"] < runs["baseline_loss"]).sum())
     if not below:
         return ""
+    if len(runs) == 1:
+        return "At its first update, before anything is learnt, the run is below that loss already."
     of = f"{marked_count(below, 'runs_below_at_first')} of {marked_count(len(runs), 'runs_trained')} runs"
-    return f"At their first update, before anything is learnt, {of} are below that loss already."
+    return (
+        f"At the first update, before anything is learnt, {of} {'is' if below == 1 else 'are'} below that loss already."
+    )
 
 
 def _asked(data: pd.DataFrame, panel: Any) -> str:
@@ -257,8 +261,8 @@ def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
 
 def _not_all_hues(data: pd.DataFrame) -> str:
     drawn = drawn_hues(data)
-    some = [singular_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
-    return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn. The tables have all." if some else ""
+    some = [plural_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
+    return f"Of the {listed(some)}, {spelled(MOST_HUES)} are drawn. The tables have all." if some else ""
 
 
 def _banded(data: pd.DataFrame) -> bool:

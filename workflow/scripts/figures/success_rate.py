@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.phrases import effect_words, interval_words, key_of, over_settings, too_few, where_of
+from study.report.phrases import counted, effect_words, interval_words, key_of, over_settings, too_few, where_of
 from study.report.words import (
     capital,
     few,
@@ -197,9 +197,7 @@ def _what_counts(data: pd.DataFrame) -> str:
         [marked(f"{number(100 * each, 3)} %", "setting", each, axis="success_below") for each in below], "or"
     )
     updates = listed([marked(_spaced(budget), "setting", budget, axis="updates") for budget in budgets], "or")
-    return (
-        f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, within {updates} updates."
-    )
+    return f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, within {counted(max(budgets), 'update', updates)}."
 
 
 def _spaced(count: int) -> str:

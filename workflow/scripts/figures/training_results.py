@@ -36,6 +36,7 @@ NOTHING = drawing.Nothing(
 )
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
+OF_TRAINING = ("learning_rate", "updates")  # numbers that make an x axis, besides those of a network
 MOST_WORDS = 6  # settings in a panel that have room for words
 SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
 
@@ -60,7 +61,7 @@ def x_axis(part: measures.Part) -> str | None:
     """The number that takes the most values; if no other varies, the axis that the part asks about."""
     numeric = [
         axis
-        for axis in (*measures.NUMBERS, "learning_rate")
+        for axis in (*measures.NUMBERS, *OF_TRAINING)
         if axis in part.axes and axis != part.column and part.runs[axis].notna().all()
     ]
     return max(numeric, key=lambda axis: int(part.runs[axis].nunique()), default=part.column)
@@ -319,7 +320,7 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
     last = float(ticks["tick_at"].max())
     ax.set_xlim(-0.55, last + 0.55)
     some = facets.spread(
-        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*measures.NUMBERS, "learning_rate") else len(ticks)
+        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*measures.NUMBERS, *OF_TRAINING) else len(ticks)
     )
     words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
     ax.set_xticks(ticks["tick_at"].iloc[some], words)

@@ -121,7 +121,8 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
     critical = measures.critical(runs) if part.column in measures.SCALES else None
     if critical is None:
         counts = measures.regime_counts(runs)
-        return f"{count_of(counts['stable'], 'regime_count', regime='stable', **where)} of {count_of(len(runs), 'starts_at_longest', **where)} stay"
+        stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
+        return f"{stay} of {count_of(len(runs), 'starts_at_longest', **where)} {VERBS['stable'][counts['stable'] != 1]}"
     if math.isfinite(critical.radius.value):
         theory = measures.theory_critical(runs)
         predicted = ""
@@ -189,6 +190,11 @@ def winner(
     if axis in measures.REFERENCE and any(reference in (key_of(c.a), key_of(c.b)) for c in compared):
         shown = [c for c in compared if reference in (key_of(c.a), key_of(c.b))]
     else:
+        best = key_of(_best_of(part, rows))
+        with_best = [
+            c for c in compared if best in (key_of(c.a), key_of(c.b))
+        ]  # of many values not every pair is compared
+        compared = with_best or compared
         clear = [c for c in compared if c.better]
         shown = [max(clear or compared, key=lambda c: abs(c.effect.value))]
     by_verdict: dict[str, list[str]] = {}
@@ -196,6 +202,14 @@ def winner(
         verdict, words = _versus(axis, each)
         by_verdict.setdefault(verdict, []).append(words)
     return "; ".join([*(verdict + "; ".join(words) for verdict, words in by_verdict.items()), *less])
+
+
+def _best_of(part: measures.Part, rows: pd.DataFrame) -> Any:
+    """The column whose runs have the best mean in a row; null where none has a result."""
+    sign = 1.0 if str(part.runs["metric"].iloc[0]) == "held_out_accuracy" else -1.0
+    cells = {key_of(v): at_value(rows, part.column, v) for v in part.columns}
+    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if len(runs)}
+    return max((value for value in means if math.isfinite(means[value])), key=lambda v: means[v], default=None)
 
 
 def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:

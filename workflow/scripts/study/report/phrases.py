@@ -23,6 +23,16 @@ def count_of(count: int, kind: str, **where: Any) -> str:
     return marked_count(count, kind, **where) if count else marked("none", kind, 0, **where)
 
 
+def every_run(count: int, kind: str, **where: Any) -> str:
+    """both, all 12: of a count that is the whole; of one, the one."""
+    return "the one" if count == 1 else "both" if count == 2 else f"all {count_of(count, kind, **where)}"
+
+
+def counted(count: int, noun: str, text: str) -> str:
+    """1 update, 12 updates; ``text`` is the number with its address."""
+    return f"{text} {noun}" + ("" if count == 1 else "s")
+
+
 def of_networks(counts: Mapping[str, int], **where: Any) -> str:
     """all 8 vanish; 2 vanish, 1 stays and 5 explode."""
     total = sum(counts.values())

@@ -14,7 +14,7 @@ import pandas as pd
 from study.report import statistics
 from study.report.measures.outcomes import log10
 from study.report.measures.parts import Part
-from study.report.measures.selection import SCALES, TRAINING, grouped, varied
+from study.report.measures.selection import IN_PLACE_OF, OF_CELLS, SCALES, TRAINING, grouped, varied
 from study.report.words import ordered
 
 REFERENCE: dict[str, Any] = {"clipping": "none", "truncation": None}  # what the other values are compared with
@@ -70,6 +70,22 @@ class Comparison:
             return ""
         more_is_better = self.measure in ("held_out_accuracy", "success")
         return "a" if (self.verdict == "higher") == more_is_better else "b"
+
+
+def comparable(runs: pd.DataFrame, axis: str) -> list[Any]:
+    """The values of an axis that are compared. A setting that is not set is one of them only where that is a choice.
+
+    It is none where no cell has it both set and not (the step of a residual cell beside a vanilla one): then the cells differ.
+    Nor is it one where another setting stands in its place (a forget bias beside chrono biases).
+    """
+    values = ordered(axis, runs[axis])
+    if None not in values or axis not in (*OF_CELLS, *IN_PLACE_OF):
+        return values
+    unset = runs[runs[axis].isna()]
+    if axis in IN_PLACE_OF:
+        unset = unset[unset[IN_PLACE_OF[axis]].isna()]
+    chosen = set(unset["cell"]) & set(runs.loc[runs[axis].notna(), "cell"])
+    return values if chosen else values[1:]
 
 
 def pairs(axis: str, values: list[Any]) -> list[tuple[Any, Any]]:
@@ -152,7 +168,7 @@ def comparisons_of(part: Part) -> list[Comparison]:
     for axis in part.axes:
         if not part.trains and axis in (*SCALES, "sequence_length"):
             continue
-        values = ordered(axis, part.compared[axis])
+        values = comparable(part.compared, axis)
         for measure, runs in _measured(part):
             wide = side_by_side(runs, axis, part.trains)
             compared += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import at_value, bracketed, interval_words, task_of, where_of
+from study.report.phrases import at_value, bracketed, counted, interval_words, task_of, where_of
 from study.report.words import few, marked, marked_count, named, number, percent, spelled
 
 MOST_LISTED = 6
@@ -24,7 +24,7 @@ def success_sentence(part: measures.Part) -> str:
         for i, value in enumerate(values)
     ]
     budget = int(runs["updates"].max())
-    within = f"within {marked_count(budget, 'setting', axis='updates')} updates"
+    within = f"within {counted(budget, 'update', marked_count(budget, 'setting', axis='updates'))}"
     text = f"On {task_of(part)}, {few(counts)}, {within}."
     if len(counts) > 2:  # of so many, a list is easier to read
         some = (
@@ -46,7 +46,7 @@ def success_sentence(part: measures.Part) -> str:
         )
     )
     if took.min() == took.max():
-        return f"{text} Success takes {half} updates."
+        return f"{text} Success takes {counted(int(took.min()), 'update', half)}."
     return f"{text} Success takes between {first} and {last} updates, half of the time at most {half}."
 
 

@@ -15,7 +15,6 @@ from study.report.words import (
     listed,
     marked,
     named,
-    ordered,
     plain,
     plural_of,
     singular_of,
@@ -84,17 +83,26 @@ def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[s
     compared = study.of(part, axis, metric, pooled=True)
     if not compared:
         return "", False
-    values = ordered(axis, part.runs[axis])
+    values = measures.comparable(part.runs, axis)
     singly = study.of(part, axis, metric, pooled=False) if axis == part.column else []
     if on_what := depends(part, singly):
         return f"{named(axis, singly[0].a)} {on_what}", True
+    if not any(each.differences.any() for each in [*compared, *study.of(part, axis, metric, pooled=False)]):
+        return f"{_all(axis, values)} give the same results", False
     won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
     over = " on average" if any(each.settings > 1 for each in compared) else ""
     if won:
         beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
         best = max(values, key=lambda value: len(beaten[key_of(value)]))
+        if (
+            len(values) > measures.MOST_PAIRED
+        ):  # neighbours and ends alone are compared: the end may beat most and be poor
+            sign = 1.0 if metric == "held_out_accuracy" else -1.0
+            winners = [value for value in values if beaten[key_of(value)]]
+            best = max(winners, key=lambda v: sign * measures.outcome(measures.where(part.runs, **{axis: v})).value)
         less = [value for value in values if key_of(value) in beaten[key_of(best)]]
         alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
+        alike = alike if len(values) <= measures.MOST_PAIRED else [best]
         if 2 < len(values) == len(less) + 1:
             return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
         first = few([named(axis, value) for value in alike], 3)
@@ -104,6 +112,8 @@ def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[s
         )
     if all(each.verdict == "few" for each in compared):
         return f"{FEW} which {singular_of(axis)} learns best", False
+    if len(values) > measures.MOST_PAIRED:
+        return f"no clear difference between neighbouring {plural_of(axis)}", False
     return f"no clear difference between {_all(axis, values)}", False
 
 
