@@ -285,7 +285,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 _summary(rows, len(rules), anywhere), loc="left", fontsize=9.5, fontweight="normal", color="#333333"
             )
     _name(grid, panels, rules, paint)
-    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if layout.on_phone() else 5)
+    layout.legend_below(figure, _legend(data, paint, single), most=5)
     return figure
 
 

@@ -408,9 +408,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         ax.set_xlabel("training update" if lowest else "")
     handles = _legend(data, paint)
     if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=1 if layout.on_phone() else min(5, len(handles))
-        )
+        layout.legend_below(figure, handles, most=5)
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Any]:

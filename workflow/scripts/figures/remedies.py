@@ -186,7 +186,12 @@ def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable
 def _in_order(data: pd.DataFrame) -> pd.DataFrame:
     """Sorted by result, with scores; of qualities that some remedy has, and of at most so many remedies."""
     higher = data["metric"].iloc[0] == "held_out_accuracy"
-    order = data.groupby("remedy")["result"].first().sort_values(ascending=not higher, kind="stable").index.tolist()
+    order = (
+        data.groupby("remedy", sort=False)["result"]
+        .first()
+        .sort_values(ascending=not higher, kind="stable")
+        .index.tolist()
+    )
     left_out = order[MOST_REMEDIES:]
     data = data[~data["remedy"].isin(left_out)]
     succeeded = data["quality"].eq("updates_to_success")
@@ -225,6 +230,11 @@ class Best:
     @property
     def others(self) -> int:
         return len(self.tied) + len(self.level) + len(self.behind)
+
+    @property
+    def leaders(self) -> list[str]:
+        """Those with the best mean; none where all have the same."""
+        return [self.remedy, *self.tied] if self.level or self.behind or not self.tied else []
 
     @property
     def clear(self) -> bool:
@@ -342,7 +352,7 @@ def draw(data: pd.DataFrame) -> Figure:
     best, remedies = bests(data), list(data["remedy"].cat.categories)
     across = layout.columns(len(best))
     names = [layout.wrapped(name, 26) for name in remedies]
-    row = 0.3 if any("\n" in name for name in names) else 0.27
+    row = max(0.27, 0.155 * max(name.count("\n") + 1 for name in names))
     figure, axes = layout.grid(len(best), across, row * len(remedies) + 0.55, 1.5, sharex=False, sharey=True)
     for i, (ax, name) in enumerate(zip(axes, best, strict=True)):
         _panel(ax, data[data["quality"] == name], name, best[name], remedies)
@@ -351,7 +361,7 @@ def draw(data: pd.DataFrame) -> Figure:
     axes[0].set_ylim(len(remedies) - 0.5, -0.5)
     for ax in axes[::across]:
         ax.set_yticks(range(len(remedies)), names)
-    figure.legend(handles=_legend(best), loc="outside lower center", ncols=2 if layout.on_phone() else 4)
+    layout.legend_below(figure, _legend(best), most=4, on_a_phone=2)
     return figure
 
 
@@ -369,8 +379,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[s
         if not math.isfinite(interval.value):
             ax.annotate("never", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9)
             continue
-        first = remedy == best.remedy
-        level = remedy in (*best.tied, *best.level) or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
+        first = remedy in best.leaders
+        level = remedy not in best.behind or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
         colour = BEST if first else FAINT if not level else style.INK if quality.tested else UNTESTED
         low, high = (end if math.isfinite(end) else interval.value for end in interval[1:])
         ax.plot([low, high], [place, place], color=colour, lw=1.6, solid_capstyle="butt", zorder=2, gid="interval")
@@ -408,7 +418,9 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
 
 def _legend(best: dict[str, Best]) -> list[Line2D]:
     enough = any(each.seeds >= statistics.FEWEST_SEEDS for each in best.values())
-    handles = [Line2D([], [], color=BEST, marker="*", ms=11, ls="", label="best mean of the column")]
+    handles: list[Line2D] = []
+    if any(each.leaders for each in best.values()):
+        handles.append(Line2D([], [], color=BEST, marker="*", ms=11, ls="", label="best mean of the column"))
     level = "not clearly worse" if enough else "another remedy"
     handles.append(Line2D([], [], color=style.INK, marker="o", ms=5.5, ls="", label=level))
     if enough:

@@ -268,11 +268,7 @@ def draw(data: pd.DataFrame) -> Figure:
         left, beside = figure.subplots(1, 2, width_ratios=[1.0, 1.15])
         _lengths(left, data)
         _networks(beside, data)
-    figure.legend(
-        handles=_legend(data),
-        loc="outside lower center",
-        ncols=layout.columns(5 if not both or _direct(data) else 4, 2),
-    )
+    layout.legend_below(figure, _legend(data), most=5 if not both or _direct(data) else 4, on_a_phone=2)
     return figure
 
 

@@ -37,6 +37,7 @@ NOTHING = drawing.Nothing(
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
 OF_TRAINING = ("learning_rate", "updates")  # numbers that make an x axis, besides those of a network
+MOST_TICKS = 16  # numbers that an x axis has room for, at a slant
 MOST_WORDS = 6  # settings in a panel that have room for words
 SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
 
@@ -319,9 +320,9 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
     ticks = rows[["tick_at", "tick"]].drop_duplicates().sort_values("tick_at")
     last = float(ticks["tick_at"].max())
     ax.set_xlim(-0.55, last + 0.55)
-    some = facets.spread(
-        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*measures.NUMBERS, *OF_TRAINING) else len(ticks)
-    )
+    some = list(range(len(ticks)))
+    if rows["x"].iloc[0] in (*measures.NUMBERS, *OF_TRAINING):
+        some = some[:: math.ceil(len(some) / MOST_TICKS)]  # even gaps: a number between two others is understood
     words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
     ax.set_xticks(ticks["tick_at"].iloc[some], words)
     if ticks["tick"].iloc[0] == "":
@@ -350,13 +351,12 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         _slant(ax, inches)
     handles = _legend(data, paint)
     if handles:
-        ncols = 2 if layout.on_phone() else min(5, len(handles))
-        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        layout.legend_below(figure, handles, most=5, on_a_phone=2)
 
 
 def _slant(ax: Axes, inches: float) -> None:
     words = [max(label.get_text().split("\n"), key=len) for label in ax.get_xticklabels()]
-    if words and len(words) * (max(map(len, words)) + 1) * 0.085 > inches - 0.8:
+    if words and len(words) * (max(map(len, words)) + 2) * 0.085 > inches - 0.8:
         ax.tick_params(axis="x", labelrotation=35)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

@@ -400,7 +400,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
         figure.suptitle(f"{total}ratio = ${ratio}$", x=0.02, ha="left", fontsize=10)
     else:
         figure.supylabel(rf"{total}$\log_{{10}}({ratio})$", fontsize=10.5)
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if layout.on_phone() else 5)
+    layout.legend_below(figure, _legend(data), most=5)
 
 
 def _between(data: pd.DataFrame) -> str:
