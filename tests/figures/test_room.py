@@ -96,6 +96,13 @@ def printed_over(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
+def squeezed(figure: Figure) -> list[float]:
+    """Widths of panels, as shares of their columns', to which words beside them have left less than half."""
+    lefts = {round(ax.get_window_extent().x0) for ax in figure.axes}
+    shares = [ax.get_window_extent().width * len(lefts) / figure.bbox.width for ax in figure.axes]
+    return [round(share, 2) for share in shares if share < 0.45]
+
+
 @pytest.fixture(scope="module")
 def studies(make_study: Any) -> dict[str, reader.Tables]:
     return {name: make_study(runs) for name, runs in CROWDED.items()}
@@ -103,7 +110,7 @@ def studies(make_study: Any) -> dict[str, reader.Tables]:
 
 @pytest.mark.parametrize(("name", "figure"), CASES)
 def test_every_word_has_its_room(name: str, figure: str, studies: dict[str, reader.Tables]) -> None:
-    """A legend of eight learning rates was cut off on both sides, and their numbers below an axis ran into each other."""
+    """A legend of eight learning rates was cut off on both sides, and their numbers below an axis ran into each other. Long names left a panel 50 px."""
     module = importlib.import_module(f"figures.{figure}")
     data = module.frame(studies[name])
     assert not data.empty
@@ -113,6 +120,7 @@ def test_every_word_has_its_room(name: str, figure: str, studies: dict[str, read
             picture.draw_without_rendering()
             assert not outside(picture), (inches, outside(picture))
             assert not printed_over(picture), (inches, printed_over(picture))
+            assert not squeezed(picture), (inches, squeezed(picture))
 
 
 def test_what_is_cut_off_or_printed_over_is_found() -> None:

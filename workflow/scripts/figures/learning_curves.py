@@ -22,6 +22,7 @@ NOTHING = drawing.Nothing(
 )
 BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss at the end
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
+LONGEST_DIRECT = 24  # letters: a longer name at the end of a curve would leave the panel no room
 SAME = 1e-6  # relative difference of curves that coincide
 HEIGHT = 2.2
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
@@ -383,7 +384,7 @@ def _labels(
     if math.isfinite(baseline) and at_end:
         labels.append((baseline, "learnt nothing", "#555555"))
     hues = [hue for hue in paint if (panel_curves["hue"] == hue).any()]
-    if asked and len(hues) <= MOST_DIRECT:
+    if asked and _direct(asked, list(paint)):
         high = ax.get_ylim()[1]
         for group in coinciding(panel_curves, hues):
             ends = panel_curves[(panel_curves["hue"] == group[0])].sort_values("update")["middle"]
@@ -393,6 +394,12 @@ def _labels(
             words = [words[0], *(f"= {word}" for word in words[1:])]  # below each other, from the top
             labels += [(end, word, paint[hue][0]) for word, hue in zip(words[::-1], group[::-1], strict=True)]
     layout.label_lines(ax, labels, gap=0.19 / HEIGHT)
+
+
+def _direct(asked: str, hues: list[str]) -> bool:
+    """Whether names have room at the ends of the curves; of a learning rate the number alone stands there."""
+    longest = max(map(len, hues), default=0)
+    return len(hues) <= MOST_DIRECT and (asked == "learning_rate" or longest <= LONGEST_DIRECT)
 
 
 def _short(asked: str, rows: pd.DataFrame, hue: str) -> str:
@@ -416,7 +423,7 @@ def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) ->
     handles: list[Any] = [
         Line2D([], [], color=paint[asked][hue][0], marker=paint[asked][hue][1], mec="white", ms=7, lw=2, label=hue)
         for asked in paint
-        if asked and (len(drawn[asked]) > MOST_DIRECT or asked == "learning_rate")
+        if asked and (not _direct(asked, list(paint[asked])) or asked == "learning_rate")
         for hue in drawn[asked]
     ]
     grey: dict[str, Any] = {"color": "#777777", "mec": "white", "ls": ""}
