@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from figures import clipping_norms, learning_curves, radius_length_map, remedies, success_rate
-from study.report import measures, reader
+from figures import clipping_norms, learning_curves, radius_length_map, remedies, success_rate, training_results
+from study.report import measures, reader, style
 from study.report.findings import Study
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_headline import training_headline
 from study.report.words import named, plain, plural_of, singular_of, value_of
-from tests.figures.drawn import make_check, write_tables
+from tests.figures.drawn import make_check, render, write_tables
 from tests.page.frames import frame, regressed, start, trained
 from tests.page.test_truth import SUCCEED, TRAIN, until
 
@@ -364,3 +364,76 @@ def test_a_regression_ranks_by_its_loss() -> None:
     level = {"adam": 0.2, "adamw": 0.3, "sgd": 0.9}
     runs = [regressed(level[o] * (1 + 0.001 * s), seed=s, optimizer=o) for o in level for s in range(8)]
     assert verdicts(runs)[0].startswith("adam better than sgd: a loss 4.5 times lower")
+
+
+def test_many_columns_have_heads_without_the_name_of_their_axis() -> None:
+    """Fifteen heads said "learning rate = …", and the table ran out of the page."""
+    study = Study(frame(of_rates(best=6)))
+    table = next(table for table in study.tables if table.part.trains)
+    assert (
+        table.by == "learning rate"
+        and table.heads[:2] == ["0.001", "0.0015"]
+        and table.columns[0] == "learning rate = 0.001"
+    )
+    few = Study(frame([trained(0.5, seed=s, learning_rate=r) for s in (0, 1) for r in (0.1, 0.2)]))
+    assert few.tables[0].by == "" and few.tables[0].heads == few.tables[0].columns
+    rules = Study(frame([trained(0.5, clipping=f"norm:{i}.5") for i in range(8)]))
+    assert rules.tables[0].by == "" and rules.tables[0].heads[0] == "norm:7.5"
+
+
+# ---- what a result is measured by
+
+
+def test_copy_memory_has_a_baseline_for_every_lag() -> None:
+    """The page said "always naming the commonest class gets 74 %": the mean over four lags, of no run."""
+    lag = {5: 0.6, 20: 0.75, 50: 0.86}
+    copy = {"task": "copy_memory", "loss_at": "every"}
+    runs = [
+        trained(0.99 if T == 5 else 0.8, seed=s, sequence_length=T, **copy) | {"baseline_accuracy": b}
+        for T, b in lag.items()
+        for s in range(6)
+    ]
+    (text,) = [text for text in sentences(runs) if "best mean" in text]
+    assert text.endswith("for T = 5. Always naming the commonest class gets 60 % there.")
+
+
+def test_a_baseline_of_the_config_is_not_called_constant() -> None:
+    """With ``baseline: 0.4`` in a config, "the best constant prediction gets 0.4" is made up."""
+    own = [regressed(0.2, seed=s) | {"task": "heights", "data": "abc"} for s in range(6)]
+    assert any(text.endswith("A prediction without memory gets 2.3.") for text in sentences(own))
+    assert headline(own).endswith("a held-out loss of 0.2; a prediction without memory gets 2.3.")
+    ours = [regressed(0.2, seed=s) for s in range(6)]
+    assert any(text.endswith("The best constant prediction gets 2.3.") for text in sentences(ours))
+
+
+def test_baselines_in_a_figure_are_those_of_its_settings(tmp_path: Path) -> None:
+    """One dashed line went through all lags of copy memory."""
+    copy = {"task": "copy_memory", "loss_at": "every", "updates": 4}
+    tables = tables_of(tmp_path, [copy | {"sequence_length": T, "seed": s} for T in (5, 20, 50) for s in (0, 1)])
+    data = training_results.frame(tables)
+    data["baseline"] = data["sequence_length"].map({5: 0.6, 20: 0.75, 50: 0.86})
+    with style.theme():
+        (ax,) = training_results.draw(data).axes
+    dashed = [line for line in ax.lines if line.get_gid() == "baseline"]
+    assert [float(line.get_ydata()[0]) for line in dashed] == [0.6, 0.75, 0.86]
+    assert any(text.get_text() == "commonest\nclass: 86 %" for text in ax.texts)
+    study = tables.study
+    for part in study.trained_parts:
+        part.runs["baseline"] = part.runs["sequence_length"].map({5: 0.6, 20: 0.75, 50: 0.86})
+    facts = training_results.facts(data, study)
+    assert "Always naming the commonest class is right in 60 % to 86 %." in map(plain, facts["claims"])
+    assert "it is the share of steps" in render("training_results", facts=facts | {"claims": []})
+
+
+def test_success_of_a_regression_says_what_is_wrong(tmp_path: Path) -> None:
+    """ "fewer than 1 % of the held-out sequences wrongly": how far off is wrong, was nowhere said."""
+    runs = [
+        SUCCEED | {"task": t, "sequence_length": 10, "seed": s} | until(2)
+        for t in ("adding", "copy_memory", "temporal_order")
+        for s in (0, 1)
+    ]
+    _, said = claims(success_rate, tables_of(tmp_path, runs))
+    (text,) = [text for text in said if text.startswith("A run succeeds")]
+    assert text.endswith(
+        "On adding, an answer is wrong if it is more than 0.2 off. On copy_memory, an answer is wrong if any of its ten symbols is."
+    )

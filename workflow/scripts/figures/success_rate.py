@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from rnn_core.tasks import GENERATED
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.phrases import counted, effect_words, interval_words, key_of, over_settings, too_few, where_of
@@ -197,7 +198,10 @@ def _what_counts(data: pd.DataFrame) -> str:
         [marked(f"{number(100 * each, 3)} %", "setting", each, axis="success_below") for each in below], "or"
     )
     updates = listed([marked(_spaced(budget), "setting", budget, axis="updates") for budget in budgets], "or")
-    return f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, within {counted(max(budgets), 'update', updates)}."
+    tasks = [task for task in ordered("task", data["task"]) if task in GENERATED and GENERATED[task].wrong_if]
+    wrong = "".join(f" On {task}, an answer is wrong if {GENERATED[task].wrong_if}." for task in tasks)
+    within_ = f"within {counted(max(budgets), 'update', updates)}"
+    return f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, {within_}.{wrong}"
 
 
 def _spaced(count: int) -> str:

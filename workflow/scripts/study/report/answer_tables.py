@@ -13,9 +13,11 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import VERBS, at_value, count_of, effect_words, interval_words, key_of, where_of, writer_of
 from study.report.sentences.turning import radius_words, turning_words
-from study.report.words import decimals, few, listed, marked, named, ordered
+from study.report.words import decimals, few, listed, marked, named, ordered, value_of
+from study.settings import described_axes
 
 MOST_ROWS = 12
+MOST_NAMED = 5  # columns whose heads repeat what their values are of
 SYMBOLS = {"vanishing": "▼", "stable": "●", "exploding": "▲"}
 
 
@@ -51,6 +53,18 @@ class Table:
     def columns(self) -> list[str]:
         axis = self.part.column
         return [named(axis, value) for value in self.part.columns] if axis else ["all networks"]
+
+    @property
+    def by(self) -> str:
+        """What the values of many columns are of: it stands above the table once, not in every head."""
+        axis = self.part.column
+        numbers = axis and described_axes()[axis]["kind"] in ("number", "integer")
+        return str(described_axes()[str(axis)]["label"]) if numbers and len(self.part.columns) > MOST_NAMED else ""
+
+    @property
+    def heads(self) -> list[str]:
+        """What stands above the columns."""
+        return [value_of(str(self.part.column), value) for value in self.part.columns] if self.by else self.columns
 
 
 def start_table(part: measures.Part) -> Table:

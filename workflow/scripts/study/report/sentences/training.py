@@ -12,6 +12,7 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import (
     at_value,
+    baselines_differ,
     between,
     bracketed,
     count_of,
@@ -21,6 +22,7 @@ from study.report.phrases import (
     interval_words,
     is_better,
     key_of,
+    knows_nothing,
     over_settings,
     seeds_of,
     task_of,
@@ -28,7 +30,19 @@ from study.report.phrases import (
     where_of,
     writer_of,
 )
-from study.report.words import few, itemized, listed, marked, name_of, named, ordered, percent, plural_of, spelled
+from study.report.words import (
+    capital,
+    few,
+    itemized,
+    listed,
+    marked,
+    name_of,
+    named,
+    ordered,
+    percent,
+    plural_of,
+    spelled,
+)
 
 ROUNDING = 1e-12  # means of the same results in another order
 
@@ -52,7 +66,9 @@ def learnt_sentence(part: measures.Part) -> str:
     outcomes = [measures.outcome(rows).value for _, rows in groups]
     chosen, best = max(zip(groups, outcomes, strict=True), key=lambda each: sign * each[1])[0]
     mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
-    baseline = float(runs["baseline"].mean())
+    differ = baselines_differ(runs)
+    compared_with = best if differ else runs
+    baseline = float(compared_with["baseline"].mean())
     seeds = best["seed"].nunique()
     value = marked(write(mean_result.value), "outcome", mean_result.value, **where) + bracketed(
         interval_words(mean_result, write, "outcome", **where),
@@ -67,12 +83,8 @@ def learnt_sentence(part: measures.Part) -> str:
             if math.isclose(each, mean_result.value, rel_tol=ROUNDING)
         ]
         text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
-    least = marked(write(baseline), "baseline", baseline, sweep=part.sweep, **part.fixed)
-    return text + (
-        f". Always naming the commonest class gets {least}."
-        if metric == "held_out_accuracy"
-        else f". The best constant prediction gets {least}."
-    )
+    least = marked(write(baseline), "baseline", baseline, **(where if differ else where_of(part)))
+    return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}."
 
 
 def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from study.report import facets, measures
 from study.report.findings import Study
-from study.report.phrases import key_of, where_of, writer_of
+from study.report.phrases import key_of, knows_nothing, where_of, writer_of
 from study.report.sentences.training import depends
 from study.report.words import (
     LONGEST_TITLE,
@@ -73,9 +73,8 @@ def _reached(part: measures.Part) -> str:
     write = writer_of(metric, digits=2)
     baseline_words = marked(write(baseline), "baseline", baseline, **where)
     result_words = marked(write(mean_result.value), "outcome", mean_result.value, **where)
-    if metric == "held_out_accuracy":
-        return f"training ends with {result_words} of held-out sequences right; naming the commonest class gets {baseline_words}"
-    return f"training ends with a held-out loss of {result_words}; the best constant prediction has {baseline_words}"
+    called = "a held-out accuracy" if metric == "held_out_accuracy" else "a held-out loss"
+    return f"training ends with {called} of {result_words}; {knows_nothing(part)} gets {baseline_words}"
 
 
 def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[str, bool]:
