@@ -348,6 +348,8 @@ def largest_difference(tables: Tables, where: Where) -> float:
     """Between two networks of one seed that differ in the axis alone."""
     runs, axis = grown(tables, place(where)), where["axis"]
     others = [name for name in columns_of_settings(tables) if name not in (axis, "trace_every")]
+    sides = [side for _, side in runs.groupby(axis, dropna=False)]
+    others = [name for name in others if set.intersection(*(set(map(str, side[name])) for side in sides))]
     groups = runs.groupby([list(map(str, runs[name])) for name in others])["log10_gradient_ratio"]
     with np.errstate(invalid="ignore"):
         return float((groups.max() - groups.min()).fillna(0.0).max())
@@ -488,6 +490,8 @@ def settings_of(tables: Tables, where: Where) -> float:
     for name in others:
         if not kept or not follows(runs, name, kept):
             kept.append(name)
+    groups = [group for _, group in runs.groupby(where["axis"], dropna=False)]
+    kept = [name for name in kept if set.intersection(*(set(map(str, group[name])) for group in groups))]
     has = []
     for value in (where["a"], where["b"]):
         rows = runs[runs[where["axis"]].isna()] if value is None else runs[runs[where["axis"]] == value]
@@ -548,12 +552,12 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             axes = varying(tables, rows, ["task"])
             asked = next((a for a in [*ASKED, *axes] if a in axes), None)
             for axis in axes:
-                every = list(itertools.combinations(compared_values(rows, axis), 2))
+                every = compared_pairs(compared_values(rows, axis))
                 kinds = [a for a in axes if a != axis]
                 for column, own in measured:
                     for b, a in every:
                         add({**label, "axis": axis, "a": a, "b": b, "measure": column}, own, column)
-                    if kinds and (axis == asked or own[axis].nunique(dropna=False) == 2):
+                    if kinds and (axis == asked or len(compared_values(rows, axis)) == 2):
                         reference = {"clipping": "none", "truncation": None}
                         known = values_of(own, axis)
                         single = [p for p in every if reference.get(axis, "") not in known or reference[axis] in p]
@@ -640,9 +644,23 @@ def compared_values(rows: pd.DataFrame, axis: str) -> list[Any]:
     return [value for value in values if value is not None]
 
 
+def compared_pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    """All of up to eight values; of more, those that stand side by side, and the two ends."""
+    if len(values) > 8:
+        return [*itertools.pairwise(values), (values[0], values[-1])]
+    return list(itertools.combinations(values, 2))
+
+
 def varying(tables: Tables, rows: pd.DataFrame, without: list[str]) -> list[str]:
     kept: list[str] = []
-    for name in columns_of_settings(tables):
+    names = columns_of_settings(tables)
+    for of, instead in (
+        ("forget_bias", "chrono"),
+        ("spectral_radius", "weight_scale"),
+    ):  # what stands for another tells first
+        names.remove(instead)
+        names.insert(names.index(of), instead)
+    for name in names:
         if name in ("seed", "trace_every", *without) or rows[name].nunique(dropna=False) < 2:
             continue
         if not kept or not follows(rows, name, kept):

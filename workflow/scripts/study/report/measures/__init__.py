@@ -13,6 +13,7 @@ from study.report.measures.comparisons import (
     comparisons_of,
     difference,
     judged,
+    shared_axes,
     side_by_side,
 )
 from study.report.measures.outcomes import outcome, per_seed, results, updates_made
@@ -90,6 +91,7 @@ __all__ = [
     "regime_counts",
     "results",
     "scale_of",
+    "shared_axes",
     "side_by_side",
     "starts",
     "steps",

@@ -102,12 +102,19 @@ def side_by_side(runs: pd.DataFrame, axis: str, trains: bool) -> pd.DataFrame:
     A setting of which the values of ``axis`` have none in common (the step that only a residual cell has) cannot be matched; it is
     averaged over.
     """
-    others = [name for name in varied(runs, () if trains else TRAINING) if name != axis]
+    shared = shared_axes(runs, axis, trains)
     known = runs.assign(
-        **{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in [axis, *others]}
+        **{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in [axis, *shared]}
     )
-    shared = [name for name in others if set.intersection(*known.groupby(axis)[name].agg(set))]
     return _means(known.set_index(["seed", *shared, axis])["value"]).unstack(axis)
+
+
+def shared_axes(runs: pd.DataFrame, axis: str, trains: bool) -> list[str]:
+    """The other settings that vary and of which all values of ``axis`` have some in common."""
+    others = [name for name in varied(runs, () if trains else TRAINING) if name != axis]
+    known = runs.assign(**{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in others})
+    by_value = known.groupby(axis, dropna=False)
+    return [name for name in others if set.intersection(*by_value[name].agg(set))]
 
 
 def difference(

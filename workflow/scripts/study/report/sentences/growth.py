@@ -86,10 +86,11 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
 
 
 def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
-    """The largest difference between two networks that differ in nothing but the value of ``axis``."""
-    wide = measures.side_by_side(part.compared.assign(value=part.compared[measure]), axis, part.trains)
+    """The largest difference between two networks that differ in nothing but the value of ``axis``, and what only some of its values have."""
+    runs = part.compared
+    alike = runs.groupby(["seed", *measures.shared_axes(runs, axis, part.trains)], dropna=False)[measure]
     with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
-        return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
+        return float((alike.max() - alike.min()).fillna(0.0).max())
 
 
 def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Comparison]) -> bool:
