@@ -44,7 +44,8 @@ SLACK = 3.0  # pixels
 
 def texts_of(figure: Figure) -> list[Text]:
     """All that can be read; an axis has numbers beyond its ends, which are not drawn."""
-    beyond = {id(text) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for text in not_drawn(axis)}
+    every = [each for ax in figure.axes for each in (ax, *ax.child_axes)]
+    beyond = {id(text) for ax in every for axis in (ax.xaxis, ax.yaxis) for text in not_drawn(axis)}
     return [
         text
         for text in figure.findobj(Text)
@@ -131,3 +132,21 @@ def test_what_is_cut_off_or_printed_over_is_found() -> None:
     figure.text(0.9, 0.5, "leaves at the right")
     figure.draw_without_rendering()
     assert outside(figure) == ["leaves at the right"] and printed_over(figure) == [("one number", "another")]
+
+
+def test_a_long_name_is_broken_behind_an_underscore() -> None:
+    """It was broken anywhere: a_selective_state_space_mo / del."""
+    assert layout.wrapped("a_selective_state_space_model gain=2", 14) == "a_selective_\nstate_space_\nmodel gain=2"
+    assert layout.wrapped("gru_reset_before is one", 16) == "gru_reset_before\nis one" and layout.wrapped("", 9) == ""
+
+
+def test_no_dot_is_cut_in_half(studies: dict[str, reader.Tables]) -> None:
+    """The outermost networks of the spread lay on the edge of their panel."""
+    module = importlib.import_module("figures.seed_distribution")
+    with style.theme():
+        ax = module.draw(module.frame(studies["cells with long names"])).axes[-1]
+    (dots,) = [each for each in ax.collections if each.get_gid() == "networks"]
+    low, high = ax.get_xlim()
+    assert low < dots.get_offsets()[:, 0].min() - 0.02 * (high - low) and high > dots.get_offsets()[
+        :, 0
+    ].max() + 0.02 * (high - low)

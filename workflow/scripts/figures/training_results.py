@@ -339,7 +339,7 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
     some = list(range(len(ticks)))
     if rows["x"].iloc[0] in (*measures.NUMBERS, *OF_TRAINING):
         some = some[:: math.ceil(len(some) / MOST_TICKS)]  # even gaps: a number between two others is understood
-    words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
+    words = [layout.wrapped(ticks["tick"].iloc[i], 14) for i in some]
     ax.set_xticks(ticks["tick_at"].iloc[some], words)
     if ticks["tick"].iloc[0] == "":
         ax.set_xticks([])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import textwrap
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,7 +23,6 @@ from study.report.style import INK, PAGE_WIDTH, colours, marker
 from study.report.words import named, number, plain
 
 LETTERS_PER_INCH = 10.5  # of a legend, beside its handle
-_BREAK = "\ue003"  # where a name may be broken: found in no text
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
 
 
@@ -225,9 +224,17 @@ def wrapped(text: str, wide: int) -> str:
     """A text in lines of at most ``wide`` letters; what belongs together stays on one line. A longer name is broken behind an underscore."""
     for words in (" = ", " × ", " %", "learning rate"):
         text = text.replace(words, words.replace(" ", "\u00a0"))
-    words = [word.replace("_", f"_{_BREAK} ") if len(word) > wide else word for word in text.split(" ")]
-    lines = textwrap.wrap(" ".join(words), wide, break_on_hyphens=False)
-    return "\n".join(line.replace(f"_{_BREAK} ", "_").replace(_BREAK, "") for line in lines)
+    pieces: list[tuple[str, str]] = []  # what stands before each on its line, and the piece
+    for word in text.split(" "):
+        parts = re.findall(r"[^_]*_+|[^_]+", word) if len(word) > wide else [word]
+        pieces += [("" if i else " ", part) for i, part in enumerate(parts)]
+    lines = [""]
+    for before, piece in pieces:
+        if lines[-1] and len(lines[-1] + before + piece) > wide:
+            lines.append(piece)
+        else:
+            lines[-1] += (before if lines[-1] else "") + piece
+    return "\n".join(lines)
 
 
 def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool = True) -> list[Line2D]:
