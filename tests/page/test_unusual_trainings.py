@@ -437,3 +437,26 @@ def test_success_of_a_regression_says_what_is_wrong(tmp_path: Path) -> None:
     assert text.endswith(
         "On adding, an answer is wrong if it is more than 0.2 off. On copy_memory, an answer is wrong if any of its ten symbols is."
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(clipping_norms, "marks a run whose norm leaves"), (learning_curves, "marks a line that leaves")],
+)
+def test_a_caption_explains_triangles_where_there_are_some(tmp_path: Path, module: Any, words: str) -> None:
+    """Captions explained a mark that no panel had."""
+    runs = [TRAIN | {"clipping": c, "seed": s, "norm": 0.5 + 0.1 * s} for c in ("none", "norm:1.0") for s in range(3)]
+    tables = tables_of(tmp_path, runs)
+    data = module.frame(tables)
+    name = module.__name__.rpartition(".")[2]
+    assert words not in render(name, facts=module.facts(data, tables.study) | {"claims": []})
+    high = data.copy()
+    last = (high["clipping"] == "none") & (high["update"] == high["update"].max())
+    high.loc[
+        last & ((module is learning_curves) | (high["seed"] == 0)), ["before", "loss"][module is learning_curves]
+    ] = 1e9
+    assert words in render(name, facts=module.facts(high, tables.study) | {"claims": []})
+    with style.theme():
+        marks = [line for ax in module.draw(high).axes for line in ax.lines if line.get_gid() == "above"]
+        none = [line for ax in module.draw(data).axes for line in ax.lines if line.get_gid() == "above"]
+    assert marks and not none

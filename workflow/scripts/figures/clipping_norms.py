@@ -165,6 +165,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["unclipped"] if "none" in drawn else []),
     ]
     shown += ["lines" if one_line_each(data) else "median"]
+    shown += ["above"] if _leave_above(data[data["panel"].notna() & data["clipping"].isin(drawn)]) else []
     return drawing.facts(text, alt, claims, shown)
 
 
@@ -363,6 +364,11 @@ def limits(data: pd.DataFrame) -> tuple[float, float]:
     high = min(max(most, bulk), bulk + 0.6 * (bulk - low) + 0.3)
     margin = 0.06 * (high - low) + 0.05
     return low - margin, high + margin
+
+
+def _leave_above(drawn: pd.DataFrame) -> bool:
+    """Whether a run that goes on has a norm above the scale."""
+    return bool(((drawn["before"] > limits(drawn)[1]) & ~drawn["broken"].astype(bool)).any())
 
 
 def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:

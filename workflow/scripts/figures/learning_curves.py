@@ -163,6 +163,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["broken"] if broken else []),
         *(["band"] if _banded(data) else []),
         *(["same"] if coincident else []),
+        *(["above"] if _leave_above(drawn, medians) else []),
         *(["succeeded"] if data["updates_to_success"].notna().any() else []),
         *(["baselines"] if any(len(_baselines(rows)) > 1 for _, rows in drawn.groupby("panel", observed=True)) else []),
     ]
@@ -313,6 +314,16 @@ def limits(part: pd.DataFrame, medians: pd.DataFrame) -> tuple[float, float]:
     typical = max([*baseline, float(middle.median()) if len(middle) else 0.0])
     high = max(*baseline, min(float(max(known)), 10 * typical), 0.0) or typical
     return min(known) / 1.25, high * 1.35
+
+
+def _leave_above(drawn: pd.DataFrame, medians: pd.DataFrame) -> bool:
+    """Whether a curve that comes to its end is above the scale of its part somewhere."""
+    for _, part in drawn.groupby("part"):
+        own = medians[medians["panel"].isin(part["panel"].unique())]
+        whole = own.groupby(["panel", "hue"], observed=True)["middle"].transform(lambda curve: np.isfinite(curve).all())
+        if (own.loc[whole.astype(bool), "middle"] > limits(part, own)[1]).any():
+            return True
+    return False
 
 
 def _baselines(rows: pd.DataFrame) -> pd.Series:
