@@ -15,6 +15,7 @@ from study.report.findings import Study
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_headline import training_headline
 from study.report.words import named, plain, plural_of, singular_of, value_of
+from study.settings import axis_label
 from tests.figures.drawn import make_check, render, write_tables
 from tests.page.frames import frame, regressed, start, trained
 from tests.page.test_truth import SUCCEED, TRAIN, until
@@ -460,3 +461,41 @@ def test_a_caption_explains_triangles_where_there_are_some(tmp_path: Path, modul
         marks = [line for ax in module.draw(high).axes for line in ax.lines if line.get_gid() == "above"]
         none = [line for ax in module.draw(data).axes for line in ax.lines if line.get_gid() == "above"]
     assert marks and not none
+
+
+def test_values_that_are_all_alike_have_an_axis(tmp_path: Path) -> None:
+    """Three ticks said "10 %", and others "−1 × 10⁻¹⁷"."""
+    runs = [
+        TRAIN | {"clipping": c, "seed": s, "accuracy": 0.1, "rate": 0.0} for c in ("none", "norm:1.0") for s in (0, 1)
+    ]
+    data = remedies.frame(tables_of(tmp_path, runs))
+    with style.theme():
+        figure = remedies.draw(data)
+        figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        labels = [tick.label1.get_text() for tick in ax.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        assert len(labels) == len(set(labels)) and not any("10⁻" in label for label in labels), labels
+
+
+def test_a_unit_is_not_said_twice() -> None:
+    """An axis was labelled "updates (updates)"."""
+    assert (
+        axis_label("updates") == "updates"
+        and axis_label("flossing") == "flossing (updates)"
+        and axis_label("sequence_length") == "sequence length T (steps)"
+    )
+
+
+def test_a_cross_of_one_seed_is_its_run(tmp_path: Path) -> None:
+    """The legend of a study with one seed said "half of the seeds have broken down"."""
+    for seeds, words in ((1, "the run has broken down"), (3, "half of the seeds have broken down")):
+        runs = [TRAIN | {"clipping": c, "seed": s, "breaks_at": 1} for c in ("none", "norm:1.0") for s in range(seeds)]
+        (tmp_path / words).mkdir()
+        tables = tables_of(tmp_path / words, runs)
+        data = learning_curves.frame(tables)
+        with style.theme():
+            (legend,) = learning_curves.draw(data).legends
+        assert words in [text.get_text() for text in legend.get_texts()]
+        caption = render("learning_curves", facts=learning_curves.facts(data, tables.study) | {"claims": []})
+        assert ("its run has broken down" if seeds == 1 else "half of its seeds have broken down") in caption

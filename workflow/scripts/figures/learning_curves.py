@@ -441,5 +441,6 @@ def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) ->
     if _banded(data):
         handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest seed"))
     if data["broken"].any():
-        handles.append(Line2D([], [], marker="X", ms=8, label="half of the seeds have broken down", **grey))
+        lost = "half of the seeds have broken down" if data["seed"].nunique() > 1 else "the run has broken down"
+        handles.append(Line2D([], [], marker="X", ms=8, label=lost, **grey))
     return handles

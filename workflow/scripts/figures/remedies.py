@@ -20,6 +20,7 @@ from study.report.findings import Study
 from study.report.phrases import interval_words
 from study.report.words import (
     LONGEST_TITLE,
+    ROUNDING,
     few,
     itemized,
     listed,
@@ -42,6 +43,7 @@ NOTHING = drawing.Nothing(
     "Add sweeps with updates: 100 or more that differ in initializer, cell, forget_bias, clipping or optimizer.",
 )
 MOST_REMEDIES = 16
+FLAT = 1e-9  # relative range of values that are alike
 SHARED = (*measures.NOT_COMPARED, "task")
 BEST, FAINT, UNTESTED = "#D55E00", "#9a9a9a", "#56748f"
 
@@ -403,6 +405,10 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
         ax.set_xscale("log")
         low, high = min(ends) / 1.15, max(ends) * 1.15
         ax.set_xlim(low, high)
+    elif _alike(ends):
+        middle = ends[0] if ends else 0.0  # all alike: ticks of a range of nothing would repeat one number
+        aside = 0.1 if QUALITIES[name].share or not middle else 0.2 * abs(middle)
+        ax.set_xlim(middle - aside, middle + aside)
     else:
         ax.margins(x=0.12)
     locator = LogLocator() if ax.get_xscale() == "log" else MaxNLocator(3, steps=[1, 2, 5, 10])
@@ -414,6 +420,12 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
     ax.xaxis.set_major_formatter(
         PercentFormatter(1.0, 0, " %") if percents else FuncFormatter(lambda value, _: number(value))
     )
+
+
+def _alike(ends: list[float]) -> bool:
+    """Whether there is no range, but for rounding."""
+    largest = max(map(abs, ends), default=0.0)
+    return largest < ROUNDING or max(ends) - min(ends) < FLAT * largest
 
 
 def _legend(best: dict[str, Best]) -> list[Line2D]:
