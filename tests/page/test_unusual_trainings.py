@@ -499,3 +499,81 @@ def test_a_cross_of_one_seed_is_its_run(tmp_path: Path) -> None:
         assert words in [text.get_text() for text in legend.get_texts()]
         caption = render("learning_curves", facts=learning_curves.facts(data, tables.study) | {"claims": []})
         assert ("its run has broken down" if seeds == 1 else "half of its seeds have broken down") in caption
+
+
+# ---- several tasks
+
+
+def three_tasks() -> list[dict[str, Any]]:
+    clear = {"temporal_order_3": 0.2}
+    return [
+        SUCCEED | {"task": t, "optimizer": o, "learning_rate": r, "sequence_length": 10, "seed": s}
+        | until(None if t == "copy_memory" else 2) | {"accuracy": 0.3 + 0.02 * ((s * 3) % 4) + clear.get(t, 0.0) * (r == 0.03)}
+        for t in ("adding", "copy_memory", "temporal_order_3") for o in ("adam", "adamw") for r in (0.003, 0.03) for s in range(6)
+    ]  # fmt: skip
+
+
+def test_success_at_one_length_is_told_once(tmp_path: Path) -> None:
+    """Half of an answer listed "6 of 6 for adding: learning rate = 0.003 …" for every panel; the findings count the same runs."""
+    tables = tables_of(tmp_path, three_tasks())
+    data = success_rate.frame(tables)
+    facts = success_rate.facts(data, tables.study)
+    said = list(map(plain, facts["claims"]))
+    assert list(map(plain, facts["answer"])) == [
+        "For adding, copy_memory and temporal_order_3, as many runs succeed with adam and adamw, seed by seed."
+    ]
+    (adam,) = [text for text in said if text.startswith("With adam,")]
+    assert (
+        adam.count("6 of 6") == 1
+        and "6 of 6 (61 % to 100 %) for adding: learning rate = 0.003, adding: learning rate = 0.03" in adam
+    )
+    assert "If length did not" not in render("success_rate", facts=facts | {"claims": []})
+
+
+def test_none_is_a_word_in_a_count_of_successes() -> None:
+    """ "0 of 24 runs with adam succeed"."""
+    runs = [
+        trained(0.2, seed=s, optimizer=o, success=False, success_below=0.1) for s in range(6) for o in ("adam", "sgd")
+    ]
+    assert (
+        "On digits, none of 6 runs with adam succeed (0 % to 39 %) and none of 6 with sgd (0 % to 39 %), within 9 updates. More updates might change that."
+        in sentences(runs)
+    )
+
+
+def test_a_headline_is_about_the_task_with_a_clear_finding() -> None:
+    """That of three tasks said "On adding, no clear difference", and left out what was found on another."""
+    level = {"adding": 0.0, "copy_memory": 0.0, "temporal_order_3": 0.3}
+    runs = [
+        trained(0.3 + gain * (o == "adam") + 0.03 * ((3 * s + (o == "sgd")) % 4), seed=s, task=t, optimizer=o, learning_rate=r)
+        for t, gain in level.items() for o in ("adam", "sgd", "momentum") for r in (0.1, 0.2) for s in range(8)
+    ]  # fmt: skip
+    assert headline(runs).startswith("On temporal_order_3, adam is on average clearly better than ")
+
+
+def test_what_no_setting_beats_is_said() -> None:
+    """A best mean of 0.0861 beside 0.0833 of a constant: nobody was told that nothing had been learnt."""
+    runs = [regressed(2.5 + 0.1 * (o == "sgd"), seed=s, optimizer=o) for o in ("adam", "sgd") for s in range(6)]
+    assert any(
+        text.endswith("The best constant prediction gets 2.3, which no setting beats.") for text in sentences(runs)
+    )
+    assert any(text.endswith("gets 2.3, which it does not beat.") for text in sentences([regressed(2.5)]))
+    assert any(text.endswith("gets 10 %.") for text in sentences([trained(0.5)]))
+
+
+def test_a_size_stands_behind_a_colon() -> None:
+    """ "truncation window = 1 +10 points" was read as 1 + 10."""
+    runs = [trained(0.5 - 0.1 * (k == 1) + 0.01 * s, seed=s, truncation=k) for k in (None, 1) for s in (0, 1)]
+    assert verdicts(runs) == [
+        "too few seeds to tell: full gradient against truncation window = 1: +10 points (+10 to +10; 2 seeds)"
+    ]
+
+
+def test_settings_without_any_difference_have_no_size() -> None:
+    """ "a loss 0 % lower (0 % to 0 %) for learning rate = 0.003 (no weight decay)"."""
+    runs = [
+        regressed(0.5 * (1 + 0.05 * ((s % 3) - 1) * (o == "adam") * (w > 0)), seed=s, optimizer=o, learning_rate=r, weight_decay=w)
+        for o in ("adam", "adamw") for r in (0.01, 0.1) for w in (0.0, 0.01) for s in range(6)
+    ]  # fmt: skip
+    (text,) = [text for text in sentences(runs) if "between adamw and adam" in text or "between adam and adamw" in text]
+    assert "0 % lower (0 % to 0 %)" not in text and "In two of them the results are the same, run by run." in text

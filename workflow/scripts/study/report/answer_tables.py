@@ -236,4 +236,4 @@ def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:
     if comparison.better:
         return "", f"{named(axis, leader)} better than {named(axis, behind)}: {size}"
     verdict = "too few seeds to tell: " if comparison.verdict == "few" else "no clear difference: "
-    return verdict, f"{named(axis, leader)} against {named(axis, behind)} {size}"
+    return verdict, f"{named(axis, leader)} against {named(axis, behind)}: {size}"

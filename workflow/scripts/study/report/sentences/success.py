@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import at_value, bracketed, counted, interval_words, task_of, where_of
+from study.report.phrases import at_value, bracketed, count_of, counted, interval_words, task_of, where_of
 from study.report.words import few, marked, marked_count, named, number, percent, spelled
 
 MOST_LISTED = 6
@@ -54,7 +54,7 @@ def _count(part: measures.Part, runs: pd.DataFrame, value: Any, first: bool) -> 
     where = where_of(part, {part.column: value} if part.column else {})
     succeeded, share = int(runs["success"].sum()), float(runs["success"].astype(float).mean())
     rate = statistics.proportion(share, int(runs["seed"].nunique()))
-    count = f"{marked_count(succeeded, 'succeeded', **where)} of {marked_count(len(runs), 'runs_to_succeed', **where)}"
+    count = f"{count_of(succeeded, 'succeeded', **where)} of {marked_count(len(runs), 'runs_to_succeed', **where)}"
     name = f" with {named(part.column, value)}" if part.column else ""
     return f"{count}{' runs' if first else ''}{name}{' succeed' if first else ''}" + bracketed(
         interval_words(rate, percent, "success_rate", **where)

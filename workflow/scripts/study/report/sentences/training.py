@@ -84,7 +84,9 @@ def learnt_sentence(part: measures.Part) -> str:
         ]
         text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
     least = marked(write(baseline), "baseline", baseline, **(where if differ else where_of(part)))
-    return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}."
+    beaten = sign * mean_result.value > sign * baseline
+    no_more = "" if beaten else ", which no setting beats" if len(groups) > 1 else ", which it does not beat"
+    return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}{no_more}."
 
 
 def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -> str:
@@ -241,13 +243,26 @@ def _singly(part: measures.Part, axis: str, first: Any, singly: list[measures.Co
     sides = {side: sum(each.better == side for each in singly) for side in "ab"}
     if not any(sides.values()):
         sign = 1.0 if key_of(first) == key_of(singly[0].a) else -1.0
-        shown = sorted(singly, key=lambda each: each.effect.value)
-        shown = shown if len(shown) <= 4 else [shown[0], shown[-1]]
-        words = listed(f"{effect_words(each, sign, seeds=False)} for {_setting(part, each)}" for each in shown)
-        return f" In no single setting is there a clear difference{', from' if len(singly) > 4 else ':'} {words}."
+        return _no_single(part, sorted(singly, key=lambda each: each.effect.value), sign)
     better, worse = (count_of(sides[side], f"clearly_{w}", **where) for side, w in (("a", "better"), ("b", "worse")))
     total = count_of(len(singly), "single_settings", **where)
     return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total} and clearly worse in {worse}."
+
+
+def _no_single(part: measures.Part, singly: list[measures.Comparison], sign: float) -> str:
+    """That no single setting has a clear difference, with both of two, or with the two ends; of settings with none nothing but that."""
+    unlike = [each for each in singly if each.differences.any()]
+    if not unlike:
+        return ""
+    ends = list(dict.fromkeys(_setting(part, each) for each in (unlike[0], unlike[-1])))
+    words = [
+        f"{effect_words(each, sign, seeds=False)} for {name}"
+        for each, name in zip((unlike[0], unlike[-1]), ends, strict=False)
+    ]
+    same = len(singly) - len(unlike)
+    alike = f" In {spelled(same)} of them the results are the same, run by run." if same else ""
+    between = ", from" if len(unlike) > 2 else ":"
+    return f" In no single setting is there a clear difference{between} {' to '.join(words) if between == ', from' else listed(words)}.{alike}"
 
 
 def _best_in(part: measures.Part, axis: str, first: Any) -> str:

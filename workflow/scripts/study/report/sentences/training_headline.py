@@ -26,7 +26,8 @@ FEW = "too few seeds to tell"
 
 def training_headline(study: Study, trained_parts: list[measures.Part]) -> str:
     """The clearest finding on every task; shorter where there are too many."""
-    findings_of = [(part, findings(study, part)) for part in trained_parts]
+    known = [(part, findings(study, part)) for part in trained_parts]
+    findings_of = [(part, [text for text, _ in found]) for part, found in known]
     if len(trained_parts) == 1:
         first, *more = findings_of[0][1]
         more = [each for each in more if not each.startswith(FEW)]  # said once
@@ -43,8 +44,10 @@ def training_headline(study: Study, trained_parts: list[measures.Part]) -> str:
     text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
     if len(plain(text)) > LONGEST_TITLE and len(grouped) == 1:
         text = f"On every task, {next(iter(grouped))}."
-    if len(plain(text)) > LONGEST_TITLE:  # the part with the most runs speaks for itself
-        (part, (first, *_)), *_ = findings_of
+    if (
+        len(plain(text)) > LONGEST_TITLE
+    ):  # the first part with a clear finding speaks for itself, else the one with the most runs
+        part, ((first, _), *_) = next((own for own in known if own[1][0][1]), known[0])
         text = capital(f"{place} {facets.part_name(part, trained_parts)}, {first}.")
     return text if len(plain(text)) <= LONGEST_TITLE else _neutral(trained_parts)
 
@@ -55,16 +58,16 @@ def _neutral(trained_parts: list[measures.Part]) -> str:
     return f"What every trained run achieves on held-out sequences{tasks}."
 
 
-def findings(study: Study, part: measures.Part) -> list[str]:
-    """What the comparisons along every axis amount to, clear ones first, the axis that is asked about before the others."""
+def findings(study: Study, part: measures.Part) -> list[tuple[str, bool]]:
+    """What the comparisons along every axis amount to, and whether that is clear: clear ones first, the axis that is asked about before the others."""
     if part.runs["broken"].all():
-        return ["no run comes to the end of its training"]
+        return [("no run comes to the end of its training", False)]
     if not part.axes:
-        return [_reached(part)]
+        return [(_reached(part), False)]
     metric = str(part.runs["metric"].iloc[0])
     phrases = [(axis, _along(study, part, axis, metric)) for axis in part.axes]
     known = [(text, clear) for _, (text, clear) in phrases if text]
-    return [text for text, clear in sorted(known, key=lambda each: not each[1])] or [_reached(part)]
+    return sorted(known, key=lambda each: not each[1]) or [(_reached(part), False)]
 
 
 def _reached(part: measures.Part) -> str:
