@@ -57,8 +57,8 @@ WHAT_RULES_DO = {
     "value": "moves every entry into ± the threshold, which changes the direction and sets no limit to the norm",
     "parameter": "scales each parameter's gradient by itself down to the threshold",
     "adaptive": "scales each unit's gradient down to a fraction of the norm of its weights",
-    "adagc": "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets",
-    "zclip": "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation",
+    "adagc": "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets. Until then it scales the whole gradient down to a norm of 1",
+    "zclip": "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation. It clips none of the first 25 gradients",
     "signal": "moves the entries of the backward signal into ± the threshold at every step, before parameter gradients are computed from it",
 }
 # Rules that take, as a fourth argument, what they returned as ``Clipped.memory`` for the gradient before.

@@ -151,9 +151,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
     claims.append(_from_the_start(data))
     claims += [
-        f"Where curves lie on each other, one is dashed: {few(dict.fromkeys(few(group) for group in coincident), 3)}."
-        if coincident
-        else "",
+        f"Where curves lie on each other, one is dashed: {_groups(coincident)}." if coincident else "",
         _not_all_hues(data),
         facets.left_out(data),
     ]
@@ -246,6 +244,12 @@ def _from_the_start(data: pd.DataFrame) -> str:
     return (
         f"At the first update, before anything is learnt, {of} {'is' if below == 1 else 'are'} below that loss already."
     )
+
+
+def _groups(coincident: list[list[str]]) -> str:
+    """a and b; c, d and e."""
+    texts = list(dict.fromkeys(few(group) for group in coincident))
+    return "; ".join(texts if len(texts) < 4 else [*texts[:2], f"{spelled(len(texts) - 2)} more groups"])
 
 
 def _asked(data: pd.DataFrame, panel: Any) -> str:

@@ -189,9 +189,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
     claims = [
         *(
-            changes_by_value(runs, each)
-            for each in dict.fromkeys(part.column for part in trained_parts)
-            if each and each != axis
+            changes_by_value(part, runs[runs["part"] == i], facets.part_name(part, trained_parts))
+            for i, part in enumerate(trained_parts)
+            if part.column and part.column != axis
         ),
         _largest(trained_parts, _ends_of(data)),
         _lost(runs, broken),
