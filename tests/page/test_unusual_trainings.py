@@ -13,6 +13,7 @@ from figures import clipping_norms, learning_curves, radius_length_map, remedies
 from study.report import measures, reader, style
 from study.report.findings import Study
 from study.report.sentences.checks import check_sentence
+from study.report.sentences.training_change import changes_by_value, split_axis
 from study.report.sentences.training_headline import training_headline
 from study.report.words import named, plain, plural_of, singular_of, value_of
 from study.settings import axis_label
@@ -577,3 +578,80 @@ def test_settings_without_any_difference_have_no_size() -> None:
     ]  # fmt: skip
     (text,) = [text for text in sentences(runs) if "between adamw and adam" in text or "between adam and adamw" in text]
     assert "0 % lower (0 % to 0 %)" not in text and "In two of them the results are the same, run by run." in text
+
+
+# ---- sweeps beside each other
+
+
+def test_a_sentence_of_a_sweep_goes_on_in_small_letters() -> None:
+    """ "Sweep once: Its growth rate differs from what theory predicts": whose?"""
+    one = {"predicted_rate": 0.1, "predicted_by": "mean field", "deviation": 0.14}
+    runs = [
+        trained(0.5, sweep=sweep, hidden_size=H) | one | {"growth_rate": 0.24}
+        for sweep, H in (("once", 8), ("twice", 16))
+    ]
+    said = sentences(runs)
+    assert "Sweep once: the growth rate of the one network differs from what theory predicts by +0.14 a step." in said
+    after = [text.partition(": ")[2] for text in said if text.startswith("Sweep ")]
+    assert after and all(text[0].islower() or not text[0].isalpha() for text in after), after
+
+
+def test_training_traces_count_within_a_sweep(tmp_path: Path) -> None:
+    """ "With no clipping, training raises this share in 3 of 32 runs" counted a sweep that asks about truncation windows."""
+    rules = [
+        TRAIN | {"sweep": "rules", "clipping": c, "seed": s, "ends": (0,)}
+        for c in ("none", "norm:1.0")
+        for s in range(4)
+    ]
+    windows = [
+        TRAIN | {"sweep": "windows", "task": "input_mean", "accuracy": None, "truncation": k, "seed": s}
+        for k in (None, 2)
+        for s in range(4)
+    ]
+    tables = tables_of(tmp_path, rules + windows)
+    parts = tables.study.trained_parts
+    runs = pd.concat([part.runs.assign(part=i, first=0.0, final=0.0) for i, part in enumerate(parts)])
+    runs.loc[(runs["clipping"] == "norm:1.0"), "final"] = 1.0
+    runs.loc[(runs["truncation"] == 2), "final"] = -1.0
+    assert split_axis(parts, runs) is None  # no axis is swept by both
+    said = [plain(changes_by_value(part, runs[runs["part"] == i], f"sweep {i}")) for i, part in enumerate(parts)]
+    assert (
+        sorted(said)[1].startswith("With no clipping (sweep ")
+        and "in none of 4 runs and lowers it in none." in sorted(said)[1]
+    )
+    assert (
+        sorted(said)[0].startswith("With full gradient (sweep ")
+        and "With truncation window = 2, it raises it in none of 4 and lowers it in 4." in sorted(said)[0]
+    )
+
+
+def test_curves_that_lie_on_each_other_are_told_group_by_group() -> None:
+    """ "no clipping and zclip:2.5 and norm:1.0 and adagc:1.05": which on which?"""
+    assert learning_curves._groups([["a", "b"], ["c", "d"], ["a", "b"]]) == "a and b; c and d"
+    assert learning_curves._groups([["a", str(i)] for i in range(5)]) == "a and 0; a and 1; three more groups"
+
+
+def test_no_run_that_learns_is_no_count(tmp_path: Path) -> None:
+    """ "0 of 4 runs (input_mean) and 0 of 2 (digits) end training below …"."""
+    runs = [
+        TRAIN | {"task": t, "accuracy": a, "seed": s, "breaks_at": 1}
+        for t, a in (("digits", 0.1), ("input_mean", None))
+        for s in range(2)
+    ]
+    runs[0].pop("breaks_at")
+    runs[0]["norm"] = 1.0
+    tables = tables_of(tmp_path, runs)
+    data = learning_curves.frame(tables)
+    losses = data.drop_duplicates("run_key").set_index("run_key")["last_loss"] + 9.0
+    assert (
+        plain(learning_curves.title(tables.study.trained_parts, losses))
+        == "No run ends its training below the held-out loss of a prediction without memory."
+    )
+
+
+def test_two_that_broke_down_are_both(tmp_path: Path) -> None:
+    """A panel said "all 2 broke down"."""
+    runs = [TRAIN | {"clipping": c, "seed": s, "breaks_at": 1} for c in ("none", "norm:1.0") for s in range(2)]
+    with style.theme():
+        (ax,) = training_results.draw(training_results.frame(tables_of(tmp_path, runs))).axes
+    assert [text.get_text() for text in ax.texts if text.get_gid() == "all broken"] == ["both\nbroke\ndown"] * 2

@@ -180,6 +180,8 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     )
     if learnt["learnt"].all():
         return f"Every run ends its training {BELOW}."
+    if not learnt["learnt"].any():
+        return f"No run ends its training {BELOW}."
     runs = [" runs", *[""] * (len(trained_parts) - 1)]
     texts = [
         f"{_counted(part, losses)}{word} ({facets.part_name(part, trained_parts)})"

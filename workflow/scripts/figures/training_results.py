@@ -27,6 +27,7 @@ from study.report.words import (
     ordered,
     plain,
     plural_of,
+    whole,
 )
 from study.settings import axis_label
 
@@ -304,7 +305,7 @@ def _all_broken(ax: Axes, rows: pd.DataFrame) -> None:
             at = float(setting_runs["at"].mean()), float(setting_runs["result"].max())
             above = ax.transAxes.inverted().transform(ax.transData.transform(at))[1] < 0.6
             ax.annotate(
-                "broke\ndown" if len(setting_runs) == 1 else f"all {len(setting_runs)}\nbroke\ndown", at, (0, 8 if above else -8),
+                "broke\ndown" if len(setting_runs) == 1 else f"{whole(len(setting_runs))}\nbroke\ndown", at, (0, 8 if above else -8),
                 textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=9, color="#555555",
                 linespacing=1.0, gid="all broken",
             )  # fmt: skip

@@ -27,6 +27,7 @@ from study.report.words import (
     named,
     plain,
     power,
+    whole,
 )
 
 NOTHING = drawing.Nothing(
@@ -375,7 +376,7 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
         named_groups.add(group)
         named_parts.add(part)
         if runs["broken"].all():
-            text = f"all {len(runs)} broke down" if len(runs) > 1 else "broke down"
+            text = f"{whole(len(runs))} broke down" if len(runs) > 1 else "broke down"
             ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555", gid="empty")
 
 

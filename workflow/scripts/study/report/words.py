@@ -156,6 +156,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def whole(count: int) -> str:
+    """both, all 12: a count that is the whole of at least two."""
+    return "both" if count == 2 else f"all {count}"
+
+
 def spelled(count: int) -> str:
     """two, three; numerals from eleven."""
     return _SPELLED[count] if 0 <= count < len(_SPELLED) else str(count)
