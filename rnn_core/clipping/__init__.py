@@ -65,12 +65,12 @@ ROWS = {
     "adaptive": Row(adaptive, "scales each unit's gradient down to a fraction of the norm of its weights"),
     "adagc": Row(
         adagc,
-        "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets",
+        "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets. Until then it scales the whole gradient down to a norm of 1",
         remembers=True,
     ),
     "zclip": Row(
         zclip,
-        "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation",
+        "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation. It clips none of the first 25 gradients",
         remembers=True,
     ),
     "signal": Row(
