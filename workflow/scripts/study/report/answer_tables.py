@@ -13,7 +13,7 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import VERBS, at_value, count_of, effect_words, interval_words, key_of, where_of, writer_of
 from study.report.sentences.turning import radius_words, turning_words
-from study.report.words import decimals, few, listed, marked, named, ordered
+from study.report.words import beginning, decimals, few, marked, named, ordered
 
 MOST_ROWS = 12
 SYMBOLS = {"vanishing": "▼", "stable": "●", "exploding": "▲"}
@@ -59,9 +59,9 @@ def start_table(part: measures.Part) -> Table:
     for axis in part.rows:
         if len(axes) and measures.alike(part, axes, axis):
             axes.remove(axis)
-            values = listed(named(axis, v) for v in ordered(axis, part.runs[axis]))
+            values = few((named(axis, v) for v in ordered(axis, part.runs[axis])), 6)
             notes.append(
-                f"{values} agree in every cell, so each row counts the networks of {'both' if part.runs[axis].nunique() == 2 else 'all'}."
+                f"{beginning(axis, values)} agree in every cell, so each row counts the networks of {'both' if part.runs[axis].nunique() == 2 else 'all'}."
             )
     while axes and len(measures.grouped(part.runs, axes)) > MOST_ROWS:
         axis = min(axes, key=lambda each: _spread(part, each))
@@ -121,7 +121,7 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
     critical = measures.critical(runs) if part.column in measures.SCALES else None
     if critical is None:
         counts = measures.regime_counts(runs)
-        return f"{count_of(counts['stable'], 'regime_count', regime='stable', **where)} of {count_of(len(runs), 'starts_at_longest', **where)} stay"
+        return f"{count_of(counts['stable'], 'regime_count', regime='stable', **where)} of {count_of(len(runs), 'starts_at_longest', **where)} {VERBS['stable'][counts['stable'] != 1]}"
     if math.isfinite(critical.radius.value):
         theory = measures.theory_critical(runs)
         predicted = ""

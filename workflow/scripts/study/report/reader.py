@@ -65,8 +65,12 @@ class Tables:
 
     def runs(self, *measured: str) -> pd.DataFrame:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
+        return self.runs_of_sweeps(*measured).drop_duplicates("run_key")
+
+    def runs_of_sweeps(self, *measured: str) -> pd.DataFrame:
+        """The same, with a row for every sweep that a run is of."""
         columns = ["sweep", "run_key", *described_axes(), *measured]
-        return variants_as_cells(self.read("runs", columns)).drop_duplicates("run_key")
+        return variants_as_cells(self.read("runs", columns)).drop_duplicates(["sweep", "run_key"])
 
     @cached_property
     def study(self) -> Study:

@@ -11,11 +11,9 @@ import numpy as np
 from study.report import measures, statistics
 from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
 from study.report.words import (
-    PLAIN_AXES,
-    capital,
+    beginning,
     few,
     itemized,
-    listed,
     marked,
     marked_count,
     name_of,
@@ -28,10 +26,7 @@ from study.report.words import (
     spelled,
 )
 
-
-def _beginning(axis: str, names: str) -> str:
-    """Names that begin a sentence: relu stays as it is written in code, a label in words gets a capital."""
-    return names if axis in PLAIN_AXES else capital(names)
+SAME = 0.01  # decades: of two percent and more, nobody would say that it is the same
 
 
 def growth_sentence(
@@ -100,8 +95,9 @@ def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Compariso
 
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
+    same = "give the same gradients" if most < SAME else "make little difference to gradients"
     return (
-        f"{_beginning(axis, listed(named(axis, v) for v in values))} give the same gradients. Over T = {length_of(part)} steps no network differs by more "
+        f"{beginning(axis, few((named(axis, v) for v in values), 6))} {same}. Over T = {length_of(part)} steps no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
     )
 
