@@ -21,7 +21,8 @@ from study.report.words import LONGEST_TITLE, name_of, number, percent, plain
 
 NOTHING = drawing.Nothing(
     "No run of this study recorded which steps write the gradient of its recurrent weights.",
-    "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more whose gradient is not zero.",
+    "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more, of a cell that has recurrent weights and a gradient that is not"
+    " zero.",
 )
 BINS = 20  # bars a panel, at most: of a longer sequence, several steps in one
 WITH, AGAINST = style.CATEGORIES[0], style.CATEGORIES[1]

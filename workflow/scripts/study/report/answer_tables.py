@@ -48,6 +48,13 @@ class Table:
     notes: list[str]
 
     @property
+    def several(self) -> bool:
+        """Whether some cell counts several networks."""
+        cells = [*self.row_axes, *([self.part.column] if self.part.column else [])]
+        sizes = self.part.runs.groupby(cells, dropna=False).size() if cells else [len(self.part.runs)]
+        return max(sizes) > 1
+
+    @property
     def columns(self) -> list[str]:
         axis = self.part.column
         return [named(axis, value) for value in self.part.columns] if axis else ["all networks"]

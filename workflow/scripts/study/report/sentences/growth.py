@@ -34,6 +34,8 @@ def growth_sentence(
 ) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
     values = ordered(axis, part.compared[axis])
+    if _same_growth(part, axis, pooled):
+        return _same_sentence(part, axis, values)
     means = {
         key_of(v): part.compared[has_value(part.compared, axis, v)]["growth_rate"].clip(lower=-1e3).mean()
         for v in values
@@ -46,8 +48,6 @@ def growth_sentence(
         return _dead_values(part, axis, values)
     fastest, slowest = named(axis, highest), named(axis, lowest)
     singly = [each for each in singly if not math.isnan(each.effect.value)]
-    if _same_growth(part, axis, pooled):
-        return _same_sentence(part, axis, values)
     if len(values) == 2 and 2 <= len(singly) <= 4:
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
@@ -89,8 +89,9 @@ def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
 
 
 def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Comparison]) -> bool:
-    """Whether no two networks that differ in this value alone end up half a decade apart."""
-    return bool(pooled) and _spread_of_values(part, axis, "log10_gradient_ratio") < WORTH_SAYING
+    """Whether no two networks that differ in this value alone end up half a decade apart; not where every gradient is exactly zero."""
+    alive = bool(np.isfinite(part.compared["growth_rate"].astype(float)).any())
+    return bool(pooled) and alive and _spread_of_values(part, axis, "log10_gradient_ratio") < WORTH_SAYING
 
 
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:

@@ -145,7 +145,7 @@ def forgetting_sentence(part: measures.Part) -> str:
         return ""
     forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
     if set(forgets) == {"all"} and len(known) == len(runs) and (everywhere or which):
-        text = f"By mean field, every {which}network forgets where it started."
+        text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network forgets where it started."
     elif not forgets and not stays:  # at every radius some do
         text = ""
     elif not stays:
