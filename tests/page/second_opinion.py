@@ -119,15 +119,8 @@ def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def length_is_asked(rows: pd.DataFrame) -> bool:
-    """Whether length is the number that these networks vary most, and no spectral radius varies."""
-    numbers = second_opinion_start.NUMBERS
-    several = [name for name in numbers if rows[name].nunique() > 1 and rows[name].notna().all()]
-    others = [name for name in several if name != "sequence_length"]
-    return (
-        "sequence_length" in several
-        and not {"spectral_radius", "weight_scale"} & set(several)
-        and all(rows[name].nunique() < rows["sequence_length"].nunique() for name in others)
-    )
+    """Whether length is the number that these networks vary most (of two with as many values the first), and nothing scales their matrix."""
+    return second_opinion_start.kinds_axis(rows) == "sequence_length"
 
 
 @remembered

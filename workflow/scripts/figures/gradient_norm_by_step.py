@@ -174,7 +174,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(cell for cell in measures.LINEAR_MATRICES if laws and data["cell"].eq(cell).any()),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
-        *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
+        *(["identity"] if linear and _has_linear_networks(study) else []),
+        *(["normalised"] if data["cell"].map(_leaves_rest).any() else []),
         *(["three scales"] if data["fewer"].any() else ["all scales"] if data["chosen"].any() else []),
         *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["band"] if data["seeds"].max() > 1 else []),
@@ -192,6 +193,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     )
     claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
     return drawing.facts(title, alt, claims, shown)
+
+
+def _has_linear_networks(study: Study) -> bool:
+    """Whether some networks are linear, so that their law holds in the long run. A gated cell with the identity is none of them."""
+    return bool((study.runs["activation"].eq("identity") & study.runs["linear_rate"].notna()).any())
+
+
+def _leaves_rest(cell: str) -> bool:
+    return cell in CELLS and CELLS[cell].leaves_rest
 
 
 def _laws_in_words(linear: bool, at_rest: bool) -> str:

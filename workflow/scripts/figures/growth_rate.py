@@ -25,7 +25,7 @@ from study.report.sentences.growth_claims import (
     window_sentence,
 )
 from study.report.sentences.theory import mean_field_turning_sentence, rest_sentence
-from study.report.words import listed, number
+from study.report.words import listed, number, spelled
 from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
@@ -153,9 +153,14 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     ]
     labels = list(dict.fromkeys(label for label in map(_x_label, blocks) if label))
     against = f" against {listed(labels)}" if labels else ""
+    kinds = (
+        facets.alt_list(data["panel"].cat.categories)
+        if len(blocks) == 1
+        else f", {spelled(len(blocks))} below each other"
+    )
     alt = (
-        f"Charts{facets.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{against}"
-        f"{f', with {listed(theory)} as lines' if theory else ''}"
+        f"Charts{kinds}: growth rate of the gradient per step back{against}"
+        f"{f', with {listed(theory)} as lines' if theory and len(blocks) == 1 else ''}"
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
     networks = study.networks
