@@ -54,3 +54,12 @@ def test_a_cell_without_recurrent_weights_is_not_told_to_record_them(make_study:
     )
     facts = weight_gradient_by_step.facts(weight_gradient_by_step.frame(tables), tables.study)
     assert not facts["drawn"] and "of a cell that has recurrent weights" in facts["claims"][0]
+
+
+def test_sequences_that_end_where_they_end_have_no_loss_at_the_left(make_study: Any) -> None:
+    """ "The loss is at the end, on the left", although most sequences of the file end before the longest does."""
+    runs = grid(**PROPAGATION | {"task": "kinds"}, sequence_length=9, seed=[0, 1], ends=(0, 3, 5))
+    text = caption(weight_gradient_by_step, make_study(runs))
+    assert "Sequences end at steps of their own, and each has its loss there." in text and "on the left" not in text
+    alone = make_study(grid(**PROPAGATION, sequence_length=9, seed=[0, 1]))
+    assert "The loss is at the end, on the left." in caption(weight_gradient_by_step, alone)

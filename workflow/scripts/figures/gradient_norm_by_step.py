@@ -72,13 +72,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 def _tasks(tables: reader.Tables, starts: pd.DataFrame) -> tuple[str, ...]:
     """Tasks of which no step but the last has a loss. Of sequences in a file, some may end before it: then another step has one, too."""
     last = starts[starts["task_loss_at"] == "last"]  # as the task decides where the config says nothing
-    keys = pa.array(last.loc[last["data"].notna(), "run_key"], pa.string())
-    wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
-    has_loss = wanted & (pc.field("log10_immediate_norm") > -math.inf)
-    several: set[str] = set()
-    for piece in tables.pieces("traces", ["run_key"], has_loss) if len(keys) else ():
-        several |= set(piece["run_key"])
-    mixed = set(last.loc[last["run_key"].isin(several), "task"])
+    mixed = set(last.loc[last["run_key"].isin(reader.with_other_losses(tables, last)), "task"])
     return tuple(sorted(set(last["task"]) - mixed))
 
 

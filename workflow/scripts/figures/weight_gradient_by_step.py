@@ -35,11 +35,14 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     Bars are some lags each, ``first`` to ``last``. ``steps`` and ``all_against`` are the medians of ``weight_grad_steps`` and
     ``weight_grad_against`` over the panel's networks.
     """
-    runs = measures.starts(tables.runs("growth_rate", "task_loss_at", "weight_grad_steps", "weight_grad_against"))
+    runs = measures.starts(
+        tables.runs("growth_rate", "task_loss_at", "data", "weight_grad_steps", "weight_grad_against")
+    )
     runs = runs[runs["weight_grad_steps"].notna()]
     if runs.empty:
         return pd.DataFrame()
     runs = facets.start_panels(runs)
+    runs = runs.assign(ends=runs["run_key"].isin(reader.with_other_losses(tables, runs)))
     return facets.by_panel(runs, lambda rows: _bars(tables, rows), "first")
 
 
@@ -56,7 +59,7 @@ def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(heights).assign(
         **{name: first[name] for name in ("panel", "left_out", "fewer", "across", "scaled_by")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=int(first["sequence_length"]),
         networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
-        all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"),
+        all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"), ends=bool(runs["ends"].any()),
     )  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["mean"] if data["networks"].max() > 1 else []),
         *(["against"] if (data["against"] < 0).any() else []),
         *(["own"] if whose != "∂L/∂W_hh" else []),
-        *(["every"] if data["every"].any() else []),
+        *(["every"] if data["every"].any() else ["ends"] if data["ends"].any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
     claims = [study.of_sweep(part, weights_sentence(part)) for part in study.start_parts]
