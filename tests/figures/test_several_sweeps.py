@@ -155,7 +155,7 @@ def test_extremes_are_told_by_what_all_that_share_them_have_in_common(three_swee
     """Of two number formats that agree, float32 was said to have the lowest rate; and "ε = 1" did not say of which cell."""
     facts = growth_rate.facts(growth_rate.frame(three_sweeps), three_sweeps.study)
     assert plain(facts["title"]) == (
-        "Growth per step back is lowest for vanilla (input correlation r = 0.9), −0.48, and highest for antisymmetric (ε = 1), +0.1."
+        "At T = 30, growth per step back is lowest for vanilla (input correlation r = 0.9), −0.48, and highest for antisymmetric (ε = 1), +0.1."
     )
 
 

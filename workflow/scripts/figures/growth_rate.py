@@ -21,6 +21,7 @@ from study.report.sentences.growth_claims import (
     left_out_of_means,
     prediction_sentences,
     turning_headline,
+    unsettled_sentence,
     where_it_turns,
     window_sentence,
 )
@@ -171,6 +172,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         mean_field_turning_sentence(networks),
         rest_sentence(networks),
         window_sentence(networks),
+        unsettled_sentence(networks),
         bound,
         left_out_of_means(networks),
         facets.left_out(data),

@@ -19,6 +19,7 @@ from study.settings import described_axes
 
 MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
+OF_CELLS = tuple(name for name, axis in described_axes().items() if axis["cells"])
 OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
 HUE_FIRST = ("initializer", "cell", "dtype", *OF_ONE_CELL, "hidden_size", "layers", "input_scale", "activation")
 
@@ -38,14 +39,14 @@ def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> 
         name = pd.Categorical(["all networks"] * len(runs), categories=["all networks"])
         return runs.assign(panel=name, left_out="")
     order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
-    sweeps = _sweeps_of(order, runs)
-    if sweeps is not None:  # those of one sweep stand together
-        order, sweeps = order.iloc[sweeps.argsort(kind="stable")], np.sort(sweeps)
+    places = _places(_sweeps_of(order, runs))
+    if places is not None:  # those of one sweep stand together
+        order, places = order.iloc[places.argsort(kind="stable")], places.sort_values(kind="stable")
     names = _names(order, axes, runs)
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
     kept = _thinned(order[list(axes)], most)
     if kept is None:
-        drawn = order.iloc[_spread_over_first(order[axes[0]] if sweeps is None else pd.Series(sweeps), most)]
+        drawn = order.iloc[_spread_over_first(order[axes[0]] if places is None else places, most)]
         unplaced = [name for name in names if name not in set(drawn["panel"])]
     else:
         drawn = order[np.logical_and.reduce([_is_one_of(order[axis], kept[axis]) for axis in axes])]
@@ -59,33 +60,35 @@ def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> 
     return shown.assign(left_out=few(unplaced, 6) if unplaced else "")
 
 
-def _sweeps_of(order: pd.DataFrame, runs: pd.DataFrame) -> np.ndarray | None:
-    """The place of every row's sweep, that of the most rows first; None where there is one sweep, or where two have a row in common."""
-    if runs["sweep"].nunique() < 2:
-        return None
+def _sweeps_of(order: pd.DataFrame, runs: pd.DataFrame) -> list[list[str]]:
+    """The sweeps of every row's runs."""
     axes = list(order)
-    each = runs.drop_duplicates(["sweep", *axes]).merge(order.reset_index(drop=True).reset_index(), on=axes)
-    if each["index"].duplicated().any():
+    each = runs[["sweep", *axes]].drop_duplicates().merge(order.reset_index(drop=True).reset_index(), on=axes)
+    return each.groupby("index")["sweep"].agg(sorted).tolist()
+
+
+def _places(sweeps: list[list[str]]) -> pd.Series | None:
+    """The place of every row's sweep, that of the most rows first; None where there is one sweep, or where two have a row in common."""
+    if max(map(len, sweeps)) > 1 or len({sweep for sweep, *_ in sweeps}) < 2:
         return None
-    rank = {sweep: i for i, sweep in enumerate(each["sweep"].value_counts(sort=True).index)}
-    return np.asarray(each.set_index("index")["sweep"].map(rank).loc[range(len(order))])
+    rows = pd.Series([sweep for sweep, *_ in sweeps])
+    ranked = sorted(rows.unique(), key=lambda sweep: (-int((rows == sweep).sum()), sweep))
+    return rows.map(ranked.index)
 
 
 def _names(order: pd.DataFrame, axes: Sequence[str], runs: pd.DataFrame) -> list[str]:
-    """A name for every row. Of several sweeps each by what its own sweep varies, if that tells all rows apart."""
+    """A name for every row. Of several sweeps each by its cell and what its own sweep varies, if that tells all rows apart."""
     rows = order[list(axes)].to_dict("records")
     names = [_name(row, axes, runs) for row in rows]
-    if runs["sweep"].nunique() > 1:
-        varying = {sweep: {*varied(own, TRAINING), *BETWEEN_SWEEPS} for sweep, own in runs.groupby("sweep")}
-        short = [_name(_of_its_sweep(row, runs, varying), axes, runs) for row in rows]
-        names = short if len(set(short)) == len(names) and "" not in short else names
-    return names
-
-
-def _of_its_sweep(row: Mapping[str, Any], runs: pd.DataFrame, varying: Mapping[str, set[str]]) -> dict[str, Any]:
-    """Of the settings those that vary in the sweeps of these networks: what another sweep varies has its default here."""
-    sweeps = where(runs, **row)["sweep"].unique()
-    return {axis: value for axis, value in row.items() if any(axis in varying[sweep] for sweep in sweeps)}
+    if runs["sweep"].nunique() < 2:
+        return names
+    always = (*BETWEEN_SWEEPS, *OF_CELLS)
+    varying = {sweep: {*varied(own, TRAINING), *always} for sweep, own in runs.groupby("sweep")}
+    short = []
+    for row, sweeps in zip(rows, _sweeps_of(order[list(axes)], runs), strict=True):
+        own = {axis: value for axis, value in row.items() if any(axis in varying[sweep] for sweep in sweeps)}
+        short.append(_name(own, axes, runs))
+    return short if len(set(short)) == len(names) and "" not in short else names
 
 
 def _name(row: Mapping[str, Any], axes: Sequence[str], runs: pd.DataFrame) -> str:
@@ -132,10 +135,9 @@ def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def by_number(tables: Tables, axis_of: Callable[[Part], str | None], *measured: str) -> list[tuple[str, pd.DataFrame]]:
-    """Networks before training, by the number that their sweep is set out along (``axis_of`` its part; empty: names alone), each once;
-    ``sweeps`` names the sweeps.
+    """Networks before training, each once, by the number that their sweep is set out along: ``axis_of`` its part, or empty where names alone vary.
 
-    Sweeps of different numbers have no axis in common: beside spectral radii, a sweep of biases would be a heap at ρ = 1, and a cell without
+    ``sweeps`` names the sweeps. Sweeps of different numbers have no axis in common: beside spectral radii, a sweep of biases would be a heap at ρ = 1, and a cell without
     recurrent weights nowhere. The numbers of the largest sweep come first.
     """
     parts = tables.study.start_parts

@@ -113,6 +113,8 @@ def turning_headline(study: Study) -> str:
         return f"Growth per step back turns positive at {kinds.symbol} {between}{elsewhere}."
     if of_one_sign:
         return everywhere
+    if not kinds.unclear and len(plain(text)) <= LONGEST_TITLE:  # some shrink everywhere, and some grow
+        return text
     return (
         f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
     )
@@ -125,13 +127,14 @@ def extremes_headline(study: Study) -> str:
     everywhere = measures.varied(study.networks, measures.TRAINING)  # what tells a sweep whose own settings do not vary
     where: dict[str, Any] = {}
     for part in study.parts:
-        for chosen, runs in [] if part.trains else measures.grouped(part.runs, part.axes):
+        for chosen, runs in [] if part.trains else measures.grouped(part.compared, part.axes):
             known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
             if len(known):
                 several = several or len(known) > 1
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
                 value = float(known.mean())
-                named = study.settings_of(part, chosen) or {axis: runs[axis].iloc[0] for axis in everywhere}
+                settings = {axis: setting for axis, setting in chosen.items() if axis != "sequence_length"}
+                named = study.settings_of(part, settings) or {axis: runs[axis].iloc[0] for axis in everywhere}
                 mean_rates.append((value, marked(signed(unrounded(value), 2), "mean_growth", value, **where), named))
     if not mean_rates:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
@@ -139,10 +142,22 @@ def extremes_headline(study: Study) -> str:
     (_, lowest, _), (_, highest, _) = (end(mean_rates, key=lambda rate: rate[0]) for end in (min, max))
     if len(mean_rates) == 1:
         return _each_step(mean_rates[0][0], several, **where)
+    growth = f"{_at_longest(study)}rowth per step back is"
     if plain(lowest) == plain(highest):
-        return f"Growth per step back is about {lowest} in every kind of network."
-    text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
-    return text if len(plain(text)) <= LONGEST_TITLE else f"Growth per step back is between {lowest} and {highest}."
+        return f"{growth} about {lowest} in every kind of network."
+    text = f"{growth} lowest for {low}, {lowest}, and highest for {high}, {highest}."
+    return text if len(plain(text)) <= LONGEST_TITLE else f"{growth} between {lowest} and {highest}."
+
+
+def _at_longest(study: Study) -> str:
+    """At T = 100, g; G where lengths are no question."""
+    lengths = {int(part.compared["sequence_length"].max()) for part in study.start_parts}
+    asked = any(part.column == "sequence_length" for part in study.start_parts)
+    return (
+        f"At T = {marked_count(lengths.pop(), 'setting', axis='sequence_length')}, g"
+        if asked and len(lengths) == 1
+        else "G"
+    )
 
 
 def shared_name(told: list[tuple[float, str, dict[str, Any]]], end: Callable[..., Any]) -> str:
@@ -225,6 +240,17 @@ def window_sentence(networks: pd.DataFrame) -> str:
         f"{at} are measured from step t = {marked(number(window.first), 'settled_from', window.first, **where)} to "
         f"t = {marked(number(window.last), 'settled_to', window.last, **where)}{', in the median of the networks' if window.networks > 1 else ''}."
     )
+
+
+def unsettled_sentence(networks: pd.DataFrame) -> str:
+    """Networks of which no window is settled."""
+    count = len(measures.never_settled(networks))
+    if not count:
+        return ""
+    if len(networks) == 1:
+        return "The state of this network does not settle within the sequence: its window is the later half."
+    of = f"{marked_count(count, 'never_settled')} of {marked_count(len(networks), 'networks_at_longest')} networks"
+    return f"The state of {of} does not settle within the sequence: their window is the later half."
 
 
 def bound_sentence(networks: pd.DataFrame) -> str:

@@ -71,12 +71,14 @@ def clearly_off(
 
 def rest_sentence(networks: pd.DataFrame) -> str:
     """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest."""
-    at = _turning_radii(
-        networks[measures.has_law_at_rest(networks)], "rest_critical", ["cell", "activation", "forget_bias"]
-    )
+    at_rest = networks[measures.has_law_at_rest(networks)]
+    at = _turning_radii(at_rest, "rest_critical", ["cell", "activation", "forget_bias"])
+    gated = networks[networks["linear_rate"].isna()]["cell"].unique()
+    turning = at_rest.loc[np.isfinite(at_rest["critical_radius_predicted"].astype(float)), "cell"].unique()
+    whose = "gated" if len(turning) == len(gated) or len(turning) > 1 else str(turning[0]) if len(turning) else ""
     return (
         at
-        and f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
+        and f"At rest, where the law is exact, gradients of {whose} networks turn from shrinking to growing at ρ = {at}."
     )
 
 
