@@ -3,6 +3,8 @@
 In a chaotic network two sound trajectories part by rounding alone, and what is accumulated forward through saturated gates loses
 digits that the way back keeps. So a long sequence is cut into segments of one step. A segment starts from the engine's state
 and ends in the engine's dL/dh. What it sends to the state before it must be the dL/dh that the segment before ends in.
+
+Of several layers each is judged by itself: its inputs are the states below it, its direct part is what the layer above sends.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import rnn_core as rc
 from rnn_core.arrays import Array, like, to_numpy
 from rnn_core.experiment import Evaluation
 from rnn_core.oracles import complex_step
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
-from rnn_core.oracles.problems import options_of
+from rnn_core.oracles.problems import options_of, params_of
 from rnn_core.scaling import LN2, Scaled, add, mantissa_and_exponents, plain
 from verification.cases import Network
 
@@ -33,15 +36,53 @@ def against_complex_step(network: Network, evaluation: Evaluation) -> Error:
     Raises:
         Abstains: a state or the loss is not finite, or a derivative is out of the oracle's range.
     """
-    tape = evaluation.tape
-    scaled = any(isinstance(tape.states(name), Scaled) for name in tape.cell.state_names)
+    tapes = [layer.tape for layer in evaluation.layers]
+    scaled = any(isinstance(tape.states(name), Scaled) for tape in tapes for name in tape.cell.state_names)
     if scaled or not math.isfinite(evaluation.loss):
         raise Abstains("a state or the loss is not finite in plain floats")
+    errors = []
+    for layer in _layers(network, evaluation):
+        error = worst(_errors_of_layer(network, layer))
+        errors.append(Error(error.relative, error.where + layer.words))
+    return worst(errors)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer by itself.
+
+    Attributes:
+        tape, gradients: its own; ``tape.x`` are the states below it.
+        direct: the direct part of its dL/dh_t, which the layer above sends (T, B, H).
+        params: by their plain names.
+        words: which it is, of several.
+    """
+
+    tape: rc.Tape
+    gradients: rc.Gradients
+    direct: Array | Scaled
+    params: dict[str, np.ndarray]
+    words: str
+
+
+def _layers(network: Network, evaluation: Evaluation) -> Iterator[_Layer]:
+    """All layers, the last first."""
+    problem, layers = network.problem, evaluation.layers
+    direct = evaluation.grad_hidden(0, network.x.shape[0])
+    assert direct is not None
+    for number in reversed(range(len(layers))):
+        tape, gradients = layers[number]
+        params = {n: to_numpy(value) for n, value in params_of(problem, problem.params, number).items()}
+        yield _Layer(tape, gradients, direct, params, f", layer {number + 1}" if len(layers) > 1 else "")
+        direct = gradients.x
+
+
+def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
     sums: dict[str, Array | Scaled] = {}
     errors: list[Error] = []
-    ends = _Ends.of(evaluation)
+    ends = _Ends.of(layer)
     for steps, starts in _groups(network.x.shape[0]):
-        segments = _Segments.of(evaluation, steps, starts, ends)
+        segments = _Segments.of(layer, steps, starts, ends)
         try:
             derivatives = segments.differentiate(network)
         except complex_step.OutOfRange as reason:
@@ -50,8 +91,7 @@ def against_complex_step(network: Network, evaluation: Evaluation) -> Error:
         for name, value in derivatives.params.items():
             share = Scaled(value, segments.exponent)
             sums[name] = add(sums[name], share) if name in sums else share
-    errors += [Error(relative_error(evaluation.gradients.params[name], total), name) for name, total in sums.items()]
-    return worst(errors)
+    return errors + [Error(relative_error(layer.gradients.params[name], total), name) for name, total in sums.items()]
 
 
 def _kind(reason: str) -> str:
@@ -82,8 +122,8 @@ class _Ends:
     through_hidden: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> _Ends:
-        gradients, tape = evaluation.gradients, evaluation.tape
+    def of(cls, layer: _Layer) -> _Ends:
+        gradients, tape = layer.gradients, layer.tape
         hidden, e = mantissa_and_exponents(gradients.hidden)
         totals, through_hidden = {"hidden": (to_numpy(hidden), e)}, {}
         _, *others = tape.cell.state_names
@@ -108,7 +148,7 @@ class _Segments:
         direct: the direct parts of dL/dh_t over that power, (T, B, H).
     """
 
-    evaluation: Evaluation
+    layer: _Layer
     ends: _Ends
     steps: int
     starts: list[int]
@@ -116,17 +156,17 @@ class _Segments:
     direct: np.ndarray
 
     @classmethod
-    def of(cls, evaluation: Evaluation, steps: int, starts: list[int], ends: _Ends) -> _Segments:
-        norms = evaluation.gradients.log_norm[np.array(starts) + steps - 1]
+    def of(cls, layer: _Layer, steps: int, starts: list[int], ends: _Ends) -> _Segments:
+        norms = layer.gradients.log_norm[np.array(starts) + steps - 1]
         norms = norms[np.isfinite(norms)]
         exponent = round(float(norms.mean()) / LN2) if norms.size else 0
-        T = evaluation.tape.x.shape[0]
-        direct = np.ldexp(to_numpy(plain(evaluation.grad_hidden(0, T))), -exponent)
-        return cls(evaluation, ends, steps, starts, exponent, direct)
+        mantissa, exponents = mantissa_and_exponents(layer.direct)
+        direct = np.ldexp(to_numpy(mantissa), (exponents - exponent)[:, None, None])
+        return cls(layer, ends, steps, starts, exponent, direct)
 
     def differentiate(self, network: Network) -> complex_step.Derivatives:
         """The oracle's derivatives; its batch is segment × sample."""
-        experiment, tape, x = network.problem.experiment, self.evaluation.tape, to_numpy(network.x)
+        experiment, tape, x = network.problem.experiment, self.layer.tape, to_numpy(self.layer.tape.x)
         losses = [self.direct[start : start + self.steps].copy() for start in self.starts]
         for own in losses:
             own[-1] = 0.0  # it is part of what ends the segment
@@ -135,7 +175,7 @@ class _Segments:
         return complex_step.complex_step_gradients(
             experiment.cell,
             experiment.activation,
-            {name: to_numpy(value) for name, value in network.problem.params.items() if not name.endswith("_ho")},
+            self.layer.params,
             np.concatenate([x[start : start + self.steps] for start in self.starts], axis=1),
             np.concatenate(losses, axis=1),
             {
@@ -160,7 +200,7 @@ class _Segments:
 
     def errors(self, derivatives: complex_step.Derivatives) -> Iterator[Error]:
         """The errors at every step of the segments."""
-        gradients, B = self.evaluation.gradients, self.evaluation.tape.x.shape[1]
+        gradients, B = self.layer.gradients, self.layer.tape.x.shape[1]
         for name, reference in {**derivatives.parts, "x": derivatives.x}.items():
             ours = gradients.x if name == "x" else gradients.parts[name]
             for i, start in enumerate(self.starts):
@@ -170,7 +210,7 @@ class _Segments:
 
     def initial_errors(self, derivatives: complex_step.Derivatives) -> Iterator[Error]:
         """The errors of what segments send to the state before them, with what else acts on it: dL/dh_t, or that of another part."""
-        gradients, B = self.evaluation.gradients, self.evaluation.tape.x.shape[1]
+        gradients, B = self.layer.gradients, self.layer.tape.x.shape[1]
         for name, value in derivatives.state.items():
             for i, start in enumerate(self.starts):
                 sent = value[i * B : (i + 1) * B]

@@ -328,6 +328,16 @@ class _Seams:
         self.computed[name] = value.detach()
         return value + (self.claimed[name] - value).detach()
 
+    def difference(self, a: Tensor, of_a: Callable[[Tensor], Tensor], slope: Tensor) -> Tensor:
+        if self.source is None or not a.requires_grad:
+            return of_a(a)
+        seen = a.view_as(a)
+        value = of_a(seen)
+        terms: list[Tensor] = []
+        value.register_hook(lambda grad: terms.append(grad.norm(dim=-1, keepdim=True) * slope))
+        seen.register_hook(lambda grad: grad + self.precision.moved(terms[-1].expand_as(grad), self.source) - terms[-1])
+        return value
+
 
 class _Graph:
     """One step forward for a batch of steps × samples, ready to be differentiated."""

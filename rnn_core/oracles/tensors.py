@@ -30,6 +30,9 @@ class Seams(Protocol):
     def part(self, name: str, value: Tensor) -> Tensor:
         """A new part of the state as the rest of the step sees it."""
 
+    def difference(self, a: Tensor, of_a: Callable[[Tensor], Tensor], slope: Tensor) -> Tensor:
+        """of_a(a), whose derivative by a is a difference of terms as large as the derivative by of_a(a) times ``slope``."""
+
 
 class Closed:
     """Everything as it is."""
@@ -39,6 +42,9 @@ class Closed:
 
     def part(self, name: str, value: Tensor) -> Tensor:
         return value
+
+    def difference(self, a: Tensor, of_a: Callable[[Tensor], Tensor], slope: Tensor) -> Tensor:
+        return of_a(a)
 
 
 CLOSED = Closed()
@@ -68,7 +74,8 @@ class TensorNetwork:
         gain, shift = self.params["weight_ln"], self.params["bias_ln"]
         if a.shape[-1] == 2:
             return gain * _normalised_pair(a) + shift
-        return functional.layer_norm(a, a.shape[-1:], gain, shift)
+        slope = (a.detach().var(dim=-1, correction=0, keepdim=True) + EPSILON).rsqrt()
+        return gain * self.seams.difference(a, lambda v: functional.layer_norm(v, v.shape[-1:]), slope) + shift
 
     def blocks(self, a: Tensor) -> tuple[Tensor, ...]:
         return tuple(a.chunk(self.gates, dim=-1))
