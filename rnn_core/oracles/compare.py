@@ -63,22 +63,24 @@ def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
 def log_distance(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
     """ln ‖ours - reference‖ for every leading index, float64 (T,); -inf where they are equal, nan where one is not finite."""
     (a, e_a), (b, e_b) = _rows(ours), _rows(reference)
+    common = np.maximum(_tops(a, e_a), _tops(b, e_b))
     with np.errstate(all="ignore"):
-        tops = [
-            np.where(m.any(axis=1), np.frexp(np.abs(m).max(axis=1, initial=0.0))[1] + e, -(2**40))
-            for m, e in ((a, e_a), (b, e_b))
-        ]
-        common = np.maximum(*tops)
-        a, b = (
-            np.ldexp(m, np.clip(e - common, -4000, 4000).astype(np.int64)[:, None]) for m, e in ((a, e_a), (b, e_b))
-        )
-        difference = np.abs(a - b)
+        difference = np.abs(_at(a, e_a - common) - _at(b, e_b - common))
         largest = difference.max(axis=1, initial=0.0)
-        norm = np.linalg.norm(
-            difference / np.where(largest > 0.0, largest, 1.0)[:, None], axis=1
-        )  # squares stay in range
-        distance = np.log(norm) + np.log(largest) + common * LN2
+        scaled = difference / np.where(largest > 0.0, largest, 1.0)[:, None]  # their squares stay in range
+        distance = np.log(np.linalg.norm(scaled, axis=1)) + np.log(largest) + common * LN2
     return np.where(np.isfinite(largest), distance, math.nan)
+
+
+def _tops(m: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """The exponent of the largest entry of every row; far below all others where there is none."""
+    with np.errstate(invalid="ignore"):
+        return np.where(m.any(axis=1), np.frexp(np.abs(m).max(axis=1, initial=0.0))[1] + exponent, -(2**40))
+
+
+def _at(m: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Every row times 2 to its exponent."""
+    return np.asarray(np.ldexp(m, np.clip(exponent, -4000, 4000).astype(np.int64)[:, None]))
 
 
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:

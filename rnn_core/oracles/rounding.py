@@ -159,7 +159,7 @@ def _beyond(error: np.ndarray, distance: np.ndarray, allowed: np.ndarray) -> np.
     """What is left of errors, from ln of their distances and of what is allowed; all of it where a result is not finite."""
     with np.errstate(invalid="ignore"):
         share = np.where(np.isnan(distance), 1.0, -np.expm1(np.minimum(0.0, allowed - distance)))
-    return np.where(distance <= allowed, 0.0, error * share)
+        return np.where(distance <= allowed, 0.0, error * share)
 
 
 def _relative(distance: np.ndarray, size: float) -> np.ndarray:

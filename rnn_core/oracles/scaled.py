@@ -39,11 +39,12 @@ def flat(x: Tensor) -> Tensor:
 
 
 def joined(arrays: dict[str, Scaled]) -> dict[str, Scaled]:
-    """The same values, every step of all parts at one exponent, its largest mantissa between 1/2 and 1."""
+    """The same values, every step of all parts at one exponent, its largest mantissa between 1/2 and 1. Zeros have the smallest there is."""
     largest = np.fmax.reduce(
         [exponents_of(each.mantissa) + mantissa_and_exponents(each)[1] for each in arrays.values()]
     )
-    common = np.nan_to_num(largest).astype(np.int64)
+    smallest = np.fmin.reduce(largest, initial=np.inf)
+    common = np.where(np.isnan(largest), smallest if np.isfinite(smallest) else 0.0, largest).astype(np.int64)
     return {name: Scaled(Scaled(m, e - common).to_float(), common) for name, (m, e) in ((n, mantissa_and_exponents(v)) for n, v in arrays.items())}  # fmt: skip
 
 
