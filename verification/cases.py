@@ -149,7 +149,7 @@ def _stack(case: Case) -> Network:
     params, below = {name: value for name, value in problem.params.items() if not name.endswith("_ho")}, x
     for layer in range(1, case.layers):
         below = rc.forward(problem.cell, problem.params, below).hidden
-        tried = []
+        tried: list[tuple[float, int, rc.Problem, float, np.ndarray]] = []
         for _ in range(DRAWS):
             drawn, _, target = _draw(case, rng)
             layer_alone = _strengthened(case, replace(problem, params=drawn), below, aim, near)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ TRIALS, MOST_TRIALS = 4, 16
 LEEWAY = 16
 
 Results = Mapping[str, Scaled]  # by name, an exponent for every step
-Source = torch.Generator | None  # where changes come from; None: numbers stay as they are
+Source: TypeAlias = "torch.Generator | None"  # where changes come from; None: numbers stay as they are
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _whole(x: Array | Scaled) -> Scaled:
 def _allowing(allowed: np.ndarray, changed: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
     """ln of what is allowed, once the reference has moved to ``changed``. A change that leaves the range of floats says nothing."""
     change = log_distance(changed, reference) + math.log(ALLOWED)
-    return np.fmax(allowed, change)
+    return np.asarray(np.fmax(allowed, change))
 
 
 def _suspect(errors: Mapping[str, np.ndarray], eps: float) -> bool:

@@ -192,7 +192,7 @@ class _Chunk:
         ]
         size = np.where(np.all(list(nothing.values()), axis=0), NO_SIGNAL, mantissa_and_exponents(totals["hidden"])[1])
         underflow, unstored = self._of_weights(self.precision.lost), self._of_weights(self.precision.not_stored)
-        return np.maximum(size + underflow, np.max(stored, axis=0) + unstored)
+        return np.asarray(np.maximum(size + underflow, np.max(stored, axis=0) + unstored))
 
     def _of_weights(self, lost: Callable[[Tensor], int]) -> int:
         """What is lost where the largest weight multiplies it."""
