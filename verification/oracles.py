@@ -40,9 +40,10 @@ def _oracles(network: Network) -> Iterator[tuple[str, Oracle]]:
     if module is not None:
         yield module, against_module
     yield "complex step", against_complex_step
-    if network.problem.layers > 1:
+    short = network.problem.experiment.sequence_length <= differences.LONGEST
+    if network.problem.layers > 1 and short:
         yield "torch.autograd, unrolled", against_unrolled_autograd
-    if network.problem.experiment.sequence_length <= differences.LONGEST:
+    if short:
         yield "central differences", against_central_differences
 
 

@@ -1,55 +1,56 @@
 """A stack against torch.autograd over all its layers and steps at once: a plain program, unrolled, in plain floats.
 
-It takes nothing from the engine but parameters and inputs. So what one layer sends to the one below it is found here by itself.
+It takes nothing from the engine but parameters and inputs. So what one layer sends to the one below it is found here by itself. Over
+long sequences rounding piles up until two sound programs part, so only short ones are compared.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
 from rnn_core.arrays import to_numpy
 from rnn_core.experiment import Evaluation
-from rnn_core.oracles import autograd, tensors
-from rnn_core.oracles.compare import Abstains, Error, relative_error, worst, worst_step
+from rnn_core.oracles import autograd, rounding, tensors
+from rnn_core.oracles.compare import Abstains, Error
 from rnn_core.oracles.problems import params_of
+from rnn_core.oracles.rounding import Precision, Source
+from rnn_core.oracles.scaled import by_step, whole
 from rnn_core.oracles.tensors import as_tensor
+from rnn_core.scaling import Scaled
 from verification.cases import Network
 
 SMALLEST = 1e-280  # a gradient below it has lost digits in plain floats
 
 
 def against_unrolled_autograd(network: Network, evaluation: Evaluation) -> Error:
-    """The worst error of the states, dL/dx and the totals of every step of every layer, and of every parameter.
+    """The worst error of the loss, the states, dL/dx and the totals of every step of every layer, and of every parameter, beyond rounding.
 
     Raises:
         Abstains: plain floats do not hold a state or a gradient.
     """
-    program = _Program(network)
-    found = [(each, layer, name) for layer, by_name in enumerate(program.gradients) for name, each in by_name.items()]
-    for each, _, _ in found:
-        sizes = each.flatten(1).abs().amax(dim=1)
-        if not sizes.isfinite().all() or ((sizes > 0.0) & (sizes < SMALLEST)).any():
-            raise Abstains("plain floats do not hold a gradient")
-    errors = [Error(_relative(evaluation.loss, program.loss), "loss")]
-    for each, layer, name in found:
-        tape, gradients = evaluation.layers[layer]
-        ours = gradients.x if name == "x" else gradients.parts[name]
-        errors.append(_in_layer(worst_step(name, ours, each), layer))
-        if name != "x":
-            errors.append(_in_layer(worst_step(f"state {name}", tape.states(name), program.states[layer][name]), layer))
-    errors += [Error(relative_error(evaluation.param_grads[name], each), name) for name, each in program.params.items()]
-    return worst(errors)
+
+    def compute(source: Source) -> dict[str, Scaled]:
+        return _Program(network, source).results()
+
+    precision = Precision.of(as_tensor(network.x))
+    ours = _results_of(evaluation)
+    errors = rounding.judged(compute, ours.__getitem__, precision.eps, dict)
+    worst_name = max(errors, key=lambda name: float(errors[name].max()))
+    found = errors[worst_name]
+    step = f", t = {int(found.argmax()) + 1}" if len(found) > 1 or ", layer" in worst_name else ""
+    return Error(float(found.max()), worst_name.replace(", layer", f"{step}, layer") if step else worst_name)
 
 
-def _in_layer(error: Error, layer: int) -> Error:
-    return Error(error.relative, f"{error.where}, layer {layer + 1}")
-
-
-def _relative(ours: float, reference: float) -> float:
-    return abs(ours - reference) / abs(reference) if reference else 0.0 if ours == 0.0 else math.inf
+def _results_of(evaluation: Evaluation) -> dict[str, Scaled]:
+    """What the engine has of everything that is compared, by its name."""
+    results = {"loss": whole(torch.tensor(evaluation.loss, dtype=torch.float64))}
+    for number, (tape, gradients) in enumerate(evaluation.layers, start=1):
+        results[f"x, layer {number}"] = by_step(gradients.x)
+        for name in tape.cell.state_names:
+            results[f"{name}, layer {number}"] = by_step(gradients.parts[name])
+            results[f"state {name}, layer {number}"] = by_step(tape.states(name))
+    return results | {name: whole(gradient) for name, gradient in evaluation.param_grads.items()}
 
 
 class _Program:
@@ -62,11 +63,11 @@ class _Program:
         params: dL/dparameter by its name.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, source: Source) -> None:
         problem = network.problem
-        p = {name: as_tensor(value).clone().requires_grad_() for name, value in problem.params.items()}
+        p = {n: rounding.moved(as_tensor(v), source).clone().requires_grad_() for n, v in problem.params.items()}
         step, B = autograd.step_of(problem), network.x.shape[1]
-        inputs = [x_t.clone().requires_grad_() for x_t in as_tensor(network.x)]
+        inputs = [x_t.clone().requires_grad_() for x_t in rounding.moved(as_tensor(network.x), source)]
         wanted: list[list[tuple[str, list[Tensor]]]] = []
         self.states: list[dict[str, Tensor]] = []
         with torch.enable_grad():
@@ -94,3 +95,16 @@ class _Program:
             {name: torch.stack([next(derivatives) for _ in each]) for name, each in of_layer} for of_layer in wanted
         ]
         self.params = {name: next(derivatives) for name in p}
+        sizes = torch.cat(
+            [each.flatten(1).abs().amax(dim=1) for of_layer in self.gradients for each in of_layer.values()]
+        )
+        if not sizes.isfinite().all() or ((sizes > 0.0) & (sizes < SMALLEST)).any():
+            raise Abstains("plain floats do not hold a gradient")
+
+    def results(self) -> dict[str, Scaled]:
+        """Everything by its name, with a leading index a step where it has steps."""
+        results = {"loss": whole(torch.tensor(self.loss, dtype=torch.float64))}
+        for number, (states, gradients) in enumerate(zip(self.states, self.gradients, strict=True), start=1):
+            results |= {f"{name}, layer {number}": by_step(each) for name, each in gradients.items()}
+            results |= {f"state {name}, layer {number}": by_step(each) for name, each in states.items()}
+        return results | {name: whole(gradient) for name, gradient in self.params.items()}
