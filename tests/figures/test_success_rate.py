@@ -99,7 +99,7 @@ def test_the_page_says_how_many_succeed(make_study: Any) -> None:
         in three
     )
     none = " ".join(map(plain, make_study(runs({"none": {10: 0}}, seeds=2)).study.answer))
-    assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
+    assert "none of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
 
 
 def test_published_marks_stand_only_beside_their_settings(make_study: Any) -> None:

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from figures import clipping_norms, learning_curves, radius_length_map, remedies, success_rate, training_results
-from study.report import measures, reader, style
+from study.report import facets, measures, reader, style
 from study.report.findings import Study
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_change import changes_by_value, split_axis
 from study.report.sentences.training_headline import training_headline
-from study.report.words import named, plain, plural_of, singular_of, value_of
+from study.report.words import name_of, named, plain, plural_of, singular_of, value_of
 from study.settings import axis_label
 from tests.figures.drawn import make_check, render, write_tables
 from tests.page.frames import frame, regressed, start, trained
@@ -655,3 +655,53 @@ def test_two_that_broke_down_are_both(tmp_path: Path) -> None:
     with style.theme():
         (ax,) = training_results.draw(training_results.frame(tables_of(tmp_path, runs))).axes
     assert [text.get_text() for text in ax.texts if text.get_gid() == "all broken"] == ["both\nbroke\ndown"] * 2
+
+
+def test_a_setting_of_nothing_but_an_unset_value_has_its_name() -> None:
+    """ "+6.8 points for all networks and +6.6 points for chrono T_max = 20"."""
+    assert name_of({"chrono": None}) == "no chrono biases" and name_of({}) == "all networks"
+    assert name_of({"cell": "gru", "chrono": math.nan}) == "gru"
+
+
+def test_runs_of_a_sweep_are_not_on_it(tmp_path: Path) -> None:
+    """ "Runs on stacks that end below that loss": stacks was the name of a sweep."""
+    runs = [
+        TRAIN | {"sweep": s, "hidden_size": H, "clipping": c, "seed": i}
+        for s, H in (("stacks", 8), ("biases", 16))
+        for c in ("none", "norm:1.0")
+        for i in (0, 1)
+    ]
+    parts = tables_of(tmp_path, runs).study.trained_parts
+    assert sorted(facets.of_part(part, parts) for part in parts) == [" of sweep biases", " of sweep stacks"]
+    assert facets.of_part(parts[0], parts[:1]) == ""
+
+
+def test_what_a_users_cell_has_not_names_no_other(tmp_path: Path) -> None:
+    """A row of remedies was called "gru (tanh, gaussian, ρ = 1, no flossing, L = 1, input scale = 1, no Ω)"."""
+    base = dict.fromkeys(("activation", "initializer", "spectral_radius", "flossing", "layers", "input_scale", "omega"))
+    frame_of = [trained(0.5, cell="mamba", seed=s) | base for s in (0, 1)] + [
+        trained(0.5, cell="gru", seed=s) for s in (0, 1)
+    ]
+    runs = frame(frame_of)
+    assert [axis for axis in base if remedies._tells(runs, axis)] == [] and remedies._tells(runs, "cell")
+    assert remedies._tells(frame([trained(0.5, truncation=k) for k in (None, 3)]), "truncation")
+    assert remedies._tells(frame([trained(0.5), trained(0.5, cell="residual", residual_step=0.1)]), "residual_step")
+
+
+def test_the_best_of_a_range_may_be_its_end() -> None:
+    """The largest of 15 learning rates was best, and no word said that a larger one may be better."""
+    assert "It is the largest one tried." in " ".join(sentences(of_rates(best=14)))
+    assert "It is the smallest one tried." in " ".join(sentences(of_rates(best=0)))
+    assert "one tried" not in " ".join(sentences(of_rates(best=6)))
+
+
+def test_counts_of_many_values_are_put_together(tmp_path: Path) -> None:
+    """ "0 of 7 with learning rate = 0.001, 0 of 7 with learning rate = 0.002, … and ten more"."""
+    tables = tables_of(tmp_path, [TRAIN | {"learning_rate": r, "seed": s} for r in RATES for s in (0, 1)])
+    part = tables.study.trained_parts[0]
+    losses = part.runs.set_index("run_key")["learning_rate"].map(lambda r: 9.0 if r < RATES[5] else 0.1)
+    text = plain(learning_curves._by_value(part, [part], losses))
+    assert text == (
+        "Runs that end below that loss: none of 10 with learning rate = 0.001, learning rate = 0.0015 and three more; "
+        "20 of 20 with learning rate = 0.007594, learning rate = 0.011391 and eight more."
+    )  # fmt: skip
