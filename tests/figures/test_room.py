@@ -150,3 +150,18 @@ def test_no_dot_is_cut_in_half(studies: dict[str, reader.Tables]) -> None:
     assert low < dots.get_offsets()[:, 0].min() - 0.02 * (high - low) and high > dots.get_offsets()[
         :, 0
     ].max() + 0.02 * (high - low)
+
+
+def test_words_below_an_axis_stay_words(studies: dict[str, reader.Tables]) -> None:
+    """Two were put together: modelstate_size=2."""
+    module = importlib.import_module("figures.training_results")
+    data = module.frame(studies["success of long names"])
+    with style.theme():
+        labels = [label.get_text() for ax in module.draw(data).axes for label in ax.get_xticklabels()]
+    assert labels and {label.replace("_\n", "_").replace("\n", " ") for label in labels} <= {"6", "12"} | {
+        f"{LONG} gain={g}" for g in (0.25, 0.125)
+    }
+    names = module.frame(studies["cells with long names"]).assign(clipping="none")
+    assert layout.wrapped(f"{LONG} gain=2", 14).replace("_\n", "_").replace("\n", " ") == f"{LONG} gain=2" and len(
+        names
+    )

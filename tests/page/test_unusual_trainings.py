@@ -521,7 +521,7 @@ def test_success_at_one_length_is_told_once(tmp_path: Path) -> None:
     facts = success_rate.facts(data, tables.study)
     said = list(map(plain, facts["claims"]))
     assert list(map(plain, facts["answer"])) == [
-        "For adding, copy_memory and temporal_order_3, as many runs succeed with adam and adamw, seed by seed."
+        "For adding, copy_memory and temporal_order_3, as many runs succeed with adam as with adamw, seed by seed."
     ]
     (adam,) = [text for text in said if text.startswith("With adam,")]
     assert (
@@ -705,3 +705,41 @@ def test_counts_of_many_values_are_put_together(tmp_path: Path) -> None:
         "Runs that end below that loss: none of 10 with learning rate = 0.001, learning rate = 0.0015 and three more; "
         "20 of 20 with learning rate = 0.007594, learning rate = 0.011391 and eight more."
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("took", "title", "said"),
+    [
+        ({"gru": 2, "lstm": 2}, "All 24 runs succeed.", []),
+        ({"gru": None, "lstm": None}, "No run succeeds within the updates that it has.", []),
+        ({"gru": 2, "lstm": None}, "12 of 12 runs succeed with gru and 0 of 12 with lstm.", ["With gru, every run succeeds.", "No run succeeds with lstm."]),
+    ],
+)  # fmt: skip
+def test_all_and_none_succeed_in_words(tmp_path: Path, took: dict[str, Any], title: str, said: list[str]) -> None:
+    """ "24 of 24 runs succeed with gru and 24 of 24 with lstm. With gru, the longest T at which a run succeeds is 12 …"."""
+    runs = [
+        SUCCEED | {"cell": c, "sequence_length": T, "seed": s} | until(at)
+        for c, at in took.items()
+        for T in (10, 12)
+        for s in range(6)
+    ]
+    found, claimed = claims(success_rate, tables_of(tmp_path, runs))
+    assert (
+        found == title
+        and [
+            text
+            for text in claimed
+            if "succeed" in text and "A run succeeds" not in text and "ore runs" not in text and "As many" not in text
+        ]
+        == said
+    )
+
+
+def test_budgets_that_differ_are_all_said() -> None:
+    """Runs had 200 or 400 updates; the page said "within 400 updates"."""
+    runs = [
+        trained(1.0, seed=s, updates=u, success=True, updates_to_success=2.0, success_below=0.1)
+        for u in (5, 9)
+        for s in range(3)
+    ]
+    assert any("within 5 or 9 updates." in text for text in sentences(runs))

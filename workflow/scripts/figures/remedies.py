@@ -361,7 +361,7 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     best, remedies = bests(data), list(data["remedy"].cat.categories)
     across = layout.columns(len(best))
-    names = [layout.wrapped(name, 26) for name in remedies]
+    names = [layout.wrapped(name, layout.columns(34, 26)) for name in remedies]
     row = max(0.27, 0.17 * max(name.count("\n") + 1 for name in names))
     figure, axes = layout.grid(len(best), across, row * len(remedies) + 0.55, 1.5, sharex=False, sharey=True)
     for i, (ax, name) in enumerate(zip(axes, best, strict=True)):
