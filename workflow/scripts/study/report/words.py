@@ -190,8 +190,13 @@ def itemized(phrases: Iterable[str]) -> str:
 
 
 def capital(text: str) -> str:
-    """The first letter of a sentence as a capital; a name that begins it, and a marked number, stay."""
-    return text[:1].upper() + text[1:]
+    """The first letter of a sentence as a capital; a name that begins it, and a marked number, stay. So does a symbol: ε is no Ε."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
+
+
+def beginning(axis: str, names: str) -> str:
+    """Names of an axis' values that begin a sentence: relu stays as it is written in code, a label in words gets a capital."""
+    return names if axis in PLAIN_AXES else capital(names)
 
 
 def uncapital(text: str) -> str:
