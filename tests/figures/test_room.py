@@ -34,7 +34,7 @@ CROWDED: dict[str, list[dict[str, Any]]] = {
         for o in ("sgd", "momentum", "adam", "adamw") for w in (0.0, 0.001) for r in (0.001, 0.0316) for s in (0, 1)
     ],
 }  # fmt: skip
-OF_TRAINING = ("clipping_norms", "learning_curves", "remedies", "success_rate", "training_results", "training_traces")
+OF_TRAINING = ("clipping_norms", "learning_curves", "remedies", "success_rate", "training_results")
 AT_START = ("growth_rate", "gradient_norm_by_step", "seed_distribution", "entry_sizes", "weight_gradient_by_step")
 DRAWN_IN = {"clipping_norms": ["cells with long names"], "success_rate": ["success of long names"]}  # else in all
 CASES = [(name, figure) for figure in OF_TRAINING for name in DRAWN_IN.get(figure, CROWDED)]

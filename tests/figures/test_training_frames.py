@@ -285,7 +285,7 @@ def test_learning_curves_end_where_half_of_the_seeds_are_lost(study: reader.Tabl
     assert plain(facts["title"]) == (
         "15 of 18 runs (digits) and 9 of 9 (input_mean) end training below the held-out loss of a prediction without memory."
     )
-    assert any(plain(claim) == "Runs on digits that end below that loss: 3 of 6 with no clipping, 6 of 6 with norm:1.0 and 6 of 6 with value:0.1."
+    assert any(plain(claim) == "Runs on digits that end below that loss: 3 of 6 with no clipping; 6 of 6 with norm:1.0; 6 of 6 with value:0.1."
                for claim in facts["claims"])  # fmt: skip
 
 

@@ -761,3 +761,16 @@ def test_a_table_of_many_values_has_a_row_for_each(tmp_path: Path) -> None:
         re.findall(r'<th scope="row"[^>]*>(.*?)</th>', table)[:2] == ["0.001", "0.0015"] and table.count("<tr>") == 17
     )
     assert table.count('class="words"') == 2 and table.count('data-column="gru"') == 15
+
+
+def test_a_sweep_of_biases_asks_about_biases() -> None:
+    """Its table set GRU against LSTM, and the clear finding on the bias stood in no verdict."""
+    runs = [
+        trained(0.4 + 0.1 * b + 0.01 * s, seed=s, cell=c, forget_bias=b)
+        for b in (0.0, 2.0)
+        for c in ("gru", "lstm")
+        for s in range(8)
+    ]
+    part = Study(frame(runs)).trained_parts[0]
+    assert part.column == "forget_bias" and part.rows == ["cell"]
+    assert verdicts(runs)[0].startswith("forget bias b = 2 better than forget bias b = 0: +20 points")
