@@ -24,6 +24,7 @@ from study.report.words import (
     number,
     plain,
     signed,
+    spelled,
     unrounded,
 )
 
