@@ -76,6 +76,15 @@ def _places(sweeps: list[list[str]]) -> pd.Series | None:
     return rows.map(ranked.index)
 
 
+def names_of(runs: pd.DataFrame, axes: Sequence[str]) -> dict[tuple[Any, ...], str]:
+    """By the values of ``axes``, what panels of these runs are called; a setting that is not set is None."""
+    if not axes:
+        return {(): ""}
+    order = runs[list(axes)].drop_duplicates()
+    keys = [tuple(None if pd.isna(value) else value for value in row) for row in order.itertuples(index=False)]
+    return dict(zip(keys, _names(order, axes, runs), strict=True))
+
+
 def _names(order: pd.DataFrame, axes: Sequence[str], runs: pd.DataFrame) -> list[str]:
     """A name for every row. Of several sweeps each by its cell and what its own sweep varies, if that tells all rows apart."""
     rows = order[list(axes)].to_dict("records")

@@ -24,6 +24,7 @@ from study.report.words import (
     signed,
     singular_of,
     spelled,
+    unrounded,
 )
 
 SAME = 0.01  # decades: of two percent and more, nobody would say that it is the same
@@ -129,7 +130,7 @@ def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: flo
     a, b = (comparison.a, comparison.b) if sign > 0 else (comparison.b, comparison.a)
     where = {"sweep": part.sweep, "axis": comparison.axis, "a": a, "b": b, **comparison.fixed}
     low, high = sorted((sign * comparison.effect.low, sign * comparison.effect.high))
-    effect = statistics.Interval(sign * comparison.effect.value, low, high)
+    effect = statistics.Interval(*map(unrounded, (sign * comparison.effect.value, low, high)))
     zeros = (
         f"{count_of(comparison.left_out, 'zero_pairs', **where)} left out, where a gradient is exactly zero"
         if comparison.left_out
@@ -169,6 +170,8 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
 def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
     """How many networks of each value keep their gradient at the longest sequence."""
     if len(values) > 4:
+        return ""
+    if (part.compared["regime"] == "stable").nunique() == 1:  # all, or none: that is said already
         return ""
     words = []
     for value in values:

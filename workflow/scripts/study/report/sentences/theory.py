@@ -26,11 +26,12 @@ def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Se
         return f"Its growth rate differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, sweep=part.sweep)} a step."
     clear = [chosen for chosen, _ in clearly_off(tests)]
     by_size = sorted(tests, key=lambda test: -abs(float(test[1].mean())))
-    words = [
-        f"{_deviation(part, chosen, series)} for {name_of(chosen)}{', clearly not zero' if chosen in clear else ''}"
-        for chosen, series, _ in by_size
-    ]
-    if len(tests) == 1:
+    alike: dict[str, tuple[str, str, list[str]]] = {}  # number formats often are: by what is said of them
+    for chosen, series, _ in by_size:
+        size, verdict = _deviation(part, chosen, series), ", clearly not zero" if chosen in clear else ""
+        alike.setdefault(plain(size) + verdict, (size, verdict, []))[2].append(name_of(chosen))
+    words = [f"{size} for {few(names, 3)}{verdict}" for size, verdict, names in alike.values()]
+    if len(tests) == 1 and len(part.groups()) == 1:
         words = [_deviation(part, *tests[0][:2]) + (", clearly not zero" if clear else "")]
     return f"Measured minus predicted growth, the mean per step: {few(words, 4)}." + _worst_deviation(part, known)
 
