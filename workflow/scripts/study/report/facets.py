@@ -64,7 +64,7 @@ def _sweeps_of(order: pd.DataFrame, runs: pd.DataFrame) -> list[list[str]]:
     """The sweeps of every row's runs."""
     axes = list(order)
     each = runs[["sweep", *axes]].drop_duplicates().merge(order.reset_index(drop=True).reset_index(), on=axes)
-    return each.groupby("index")["sweep"].agg(sorted).tolist()
+    return [sorted(sweeps) for _, sweeps in each.groupby("index")["sweep"]]
 
 
 def _places(sweeps: list[list[str]]) -> pd.Series | None:
