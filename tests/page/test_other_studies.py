@@ -54,7 +54,7 @@ def test_a_symbol_has_no_capital() -> None:
         and capital("input scale") == "Input scale"
     )
     runs = [start(0.001, seed=s, cell="antisymmetric", antisymmetric_step=e) for s in SEEDS for e in (0.1, 1.0)]
-    assert "ε = 0.1 and ε = 1 give the same gradients." in said(runs)
+    assert "ε = 0.1 and ε = 1 give exactly the same gradients." in said(runs)
 
 
 def test_a_table_that_says_values_together_begins_with_a_capital() -> None:

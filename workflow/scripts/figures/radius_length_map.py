@@ -12,7 +12,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -356,6 +355,5 @@ def _legend(
         (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=style.FAINT), "no run, or not a number"),
     ]  # fmt: skip
     handles, labels = [entry[1] for entry in entries if entry[0]], [entry[2] for entry in entries if entry[0]]
-    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
     if handles:
-        figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=layout.columns(2, 1))
+        layout.legend_below(figure, handles, most=2, labels=labels)

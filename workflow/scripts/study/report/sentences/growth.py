@@ -19,7 +19,6 @@ from study.report.words import (
     name_of,
     named,
     number,
-    ordered,
     plural_of,
     signed,
     singular_of,
@@ -34,7 +33,7 @@ def growth_sentence(
     part: measures.Part, axis: str, pooled: list[measures.Comparison], singly: list[measures.Comparison]
 ) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
-    values = ordered(axis, part.compared[axis])
+    values = measures.comparable(part.compared, axis)
     if _same_growth(part, axis, pooled):
         return _same_sentence(part, axis, values)
     means = {
@@ -97,10 +96,11 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
 
 
 def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
-    """The largest difference between two networks that differ in nothing but the value of ``axis``."""
-    wide = measures.side_by_side(part.compared.assign(value=part.compared[measure]), axis, part.trains)
+    """The largest difference between two networks that differ in nothing but the value of ``axis``, and what only some of its values have."""
+    runs = part.compared
+    alike = runs.groupby(["seed", *measures.shared_axes(runs, axis, part.trains)], dropna=False)[measure]
     with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
-        return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
+        return float((alike.max() - alike.min()).fillna(0.0).max())
 
 
 def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Comparison]) -> bool:
@@ -111,6 +111,8 @@ def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Compariso
 
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
+    if most == 0.0:
+        return f"{beginning(axis, few((named(axis, v) for v in values), 6))} give exactly the same gradients."
     same = "give the same gradients" if most < SAME else "make little difference to gradients"
     return (
         f"{beginning(axis, few((named(axis, v) for v in values), 6))} {same}. Over T = {length_of(part)} steps no network differs by more "
