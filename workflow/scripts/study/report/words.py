@@ -28,14 +28,8 @@ ROUNDING = 1e-12  # ln per step
 LONGEST_TITLE = 140  # letters of a headline
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-PLAIN_AXES = (
-    "task",
-    "cell",
-    "activation",
-    "dtype",
-    "initializer",
-    "optimizer",
-)  # a value that says which setting it is
+# A value that says which setting it is
+PLAIN_AXES = ("task", "cell", "activation", "dtype", "initializer", "optimizer")
 
 
 # ---- numbers with an address
