@@ -43,11 +43,13 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
         vec mean, per_s, mean_dn = {}, along_n = {};
         NAME(deviation)(n, s->kept, b, &mean, &per_s);
         forget_flags();
+        for (long i = 0; i < H; i++) /* dn is rounded before its mean is taken off: of one unit nothing is left */
+            AT(s->da, i * Bp + b) = n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
         for (long i = 0; i < H; i++)
-            mean_dn += n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
+            mean_dn += CONST_AT(s->da, i * Bp + b);
         mean_dn /= (REAL)H;
         for (long i = 0; i < H; i++) {
-            vec normal = (CONST_AT(s->kept, i * Bp + b) - mean) * per_s, m = n->gain_ln[i] * CONST_AT(dz, i * Bp + b) - mean_dn;
+            vec normal = (CONST_AT(s->kept, i * Bp + b) - mean) * per_s, m = CONST_AT(s->da, i * Bp + b) - mean_dn;
             along_n += normal * m;
             AT(s->da, i * Bp + b) = m;
             AT(dg, i * Bp + b) = normal;
