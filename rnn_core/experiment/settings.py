@@ -63,6 +63,7 @@ class Experiment:
     flossing_exponents: int | None = axis(None, "integer", "k: how many exponents are flossed, the first ones (default: all H)", "exponents", "flossed exponents k", minimum=1, unset="all H, or nothing is flossed", checked="ends", built_in="its second derivatives are not known")  # fmt: skip
     hidden_size: int = axis(64, "integer", "H: number of hidden units", "units", "hidden size H", minimum=1, checked="ends")  # fmt: skip
     layers: int = axis(1, "integer", "L: layers of the cell, each of which reads the states of the one below; the readout reads the last one's", "layers", "number of layers L", minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells")  # fmt: skip
+    bidirectional: bool = axis(False, "flag", "Whether every layer has a second cell that reads its inputs from the last step to the first; states of both directions go on side by side", "true/false", "bidirectional", built_in="a stack is made of built-in cells")  # fmt: skip
     input_size: int | None = axis(None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D", minimum=1, unset="the task decides, see task_input_size", checked="ends")  # fmt: skip
     input_scale: float = axis(1.0, "number", "Standard deviation that inputs of rms 1 give the preactivations; inputs of another rms give this times their own rms", "1", "input scale", above=0, checked="ends", built_in=_DRAWN_IN_THE_FILE)  # fmt: skip
     input_correlation: float = axis(0.0, "number", "r: correlation of neighbouring inputs of white_noise, x_t = r x_{t-1} + sqrt(1 - r^2) noise; 0: white", "1", "input correlation r", minimum=0, below=1, checked="first")  # fmt: skip
@@ -140,21 +141,28 @@ class Experiment:
                 raise ValueError(f"{name}: {value!r} is not allowed with cell {self.cell!r}; {have}")
         if self.omega and self.cell not in COVERED:
             raise ValueError(f"omega: {self.omega!r} is not allowed with cell {self.cell!r}; {ONLY}")
-        if self.omega and self.layers > 1:
-            raise ValueError(f"omega: {self.omega!r} is not allowed with layers: {self.layers}; {ONE_LAYER}")
+        if self.omega and self.several_recurrences:
+            raise ValueError(f"omega: {self.omega!r} is not allowed with {self.several_recurrences}; {ONE_LAYER}")
         self._check_flossing()
         if self.chrono is not None and self.forget_bias is not None:
             raise ValueError(
                 f"forget_bias: {self.forget_bias!r} is not allowed beside chrono: {self.chrono!r}; both set the same bias"
             )
 
+    @property
+    def several_recurrences(self) -> str:
+        """The setting by which the network has more than one recurrence; empty where it has one."""
+        if (self.layers or 1) > 1:
+            return f"layers: {self.layers}"
+        return "bidirectional: True" if self.bidirectional else ""
+
     def _check_flossing(self) -> None:
         """Only some cells can be flossed, in no more directions than they have units."""
         if self.flossing and self.cell not in FLOSSED_CELLS:
             raise ValueError(f"flossing: {self.flossing!r} is not allowed with cell {self.cell!r}; {ONLY_FLOSSED}")
-        if self.flossing and self.layers > 1:
+        if self.flossing and self.several_recurrences:
             raise ValueError(
-                f"flossing: {self.flossing!r} is not allowed with layers: {self.layers}; {ONE_LAYER_FLOSSED}"
+                f"flossing: {self.flossing!r} is not allowed with {self.several_recurrences}; {ONE_LAYER_FLOSSED}"
             )
         if self.flossing_exponents is not None and self.flossing_exponents > self.hidden_size:
             raise ValueError(
@@ -253,7 +261,7 @@ _FIELDS = tuple((f.name, f.metadata["axis"], f.default) for f in fields(Experime
 _NUMBERS = tuple(sorted(name for name, described, _ in _FIELDS if described.kind == "number"))
 _CELLS_WITH = {name: described.cells for name, described, _ in _FIELDS if described.cells}
 # Settings that came later: a run that does not use them keeps the key that it had.
-_LEFT_OUT_AT_DEFAULT = ("layers", "flossing", "flossing_exponents")
+_LEFT_OUT_AT_DEFAULT = ("layers", "bidirectional", "flossing", "flossing_exponents")
 _DEFAULTS = {name: default for name, _, default in _FIELDS}
 _DEFAULT_RADIUS = next(default for name, _, default in _FIELDS if name == "spectral_radius")
 

@@ -7,7 +7,7 @@ the direct part alone, so by induction from there every step is checked. A param
 it. Nothing of the engine's time loop or cells is used.
 
 Of several layers each is judged so. It gets the engine's states of the layer below as inputs, and as the direct part the engine's own
-dL/dx_t of the layer above, which is compared there.
+dL/dx_t of the layer above, which is compared there. Of two directions each is, in its own time (``directions.py``).
 
 So the rounding errors of a chaotic network do not pile up until two sound programs part. A fault shows at its own step, and
 many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured. The step is taken
@@ -18,7 +18,7 @@ below the tolerance in every single step, however many there are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -29,9 +29,9 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import steps, tensors, unrolled
+from rnn_core.oracles import directions, steps, tensors, unrolled
 from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
-from rnn_core.oracles.problems import named_in, options_of, params_of
+from rnn_core.oracles.problems import named_in, options_of, params_of, recurrences
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, plain
 
@@ -48,8 +48,7 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     """
     p, xt, main = as_tensors(params), as_tensor(x), evaluation.tape.cell.state_names[0]
     of_layers = [states_of(layer.tape) for layer in evaluation.layers]
-    states = of_layers[-1]
-    hidden = states[main].reshape(*states[main].shape[:2], -1)
+    hidden = _read(problem, [each[main] for each in of_layers])
     goal = _goal(problem, target, xt)
     finite = all(part.isfinite().all() for each in of_layers for part in each.values())
     if not (math.isfinite(evaluation.loss) and finite and _finite(evaluation)):
@@ -58,19 +57,18 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         raise Abstains("not finite, on both sides")
     output = as_tensor(plain(evaluation.output))
     loss, dy, direct, readout_grads = loss_gradients(problem, p, hidden, goal, output)
-    ours = evaluation.grad_hidden(0, len(xt))
-    assert ours is not None
+    given = _direct_of_directions(problem, direct)
     errors = [
         Error(_output_error(plain(evaluation.output), _readout(problem, p, hidden), goal), "output"),
         Error(_relative(evaluation.loss, loss), "loss"),
         Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
-        worst_step(f"direct part of {main}", ours, direct.reshape(states[main].shape)),
-        *_errors_of_layers(problem, p, evaluation, of_layers, xt, direct),
+        *_errors_of_direct_parts(evaluation, main, given),
+        *_errors_of_layers(problem, p, evaluation, of_layers, xt, given),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
-    for number, layer in enumerate(evaluation.layers):
+    for layer, recurrence in zip(evaluation.layers, recurrences(problem), strict=True):
         for name, grad in layer.gradients.params.items():
-            used = named_in(name, number)
+            used = named_in(name, *recurrence)
             errors.append(Error(relative_error(evaluation.param_grads[used], grad), used))
     again = []
     if any(
@@ -92,21 +90,59 @@ def _errors_of_layers(
     evaluation: Evaluation,
     states: list[dict[str, Tensor]],
     x: Tensor,
-    direct: Tensor,
+    direct: list[Tensor],
 ) -> list[Error]:
-    """Of every layer by itself, the last first: its inputs are the states below it, its direct part what the layer above claims to send."""
-    if not evaluation.below:
-        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct)
-    given: Tensor | Scaled = direct
-    errors = []
-    for layer in reversed(range(len(states))):
-        gradients = evaluation.layers[layer].gradients
-        inputs = states[layer - 1]["hidden"] if layer else x
-        step = steps.Step(step_of(problem), params_of(problem, p, layer), inputs, given)
-        of_layer = steps.recurrent_errors(gradients, states[layer], step)
-        errors += [Error(each.relative, f"{each.where}, layer {layer + 1}") for each in of_layer]
-        given = gradients.x
+    """Of every layer and direction by itself: its inputs are the states below it, its direct part what the layer above claims to send."""
+    if len(states) == 1:
+        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct[0])
+    sides, errors = len(direct), []
+    for index, (layer, direction) in enumerate(recurrences(problem)):
+        above = [each.gradients.x for each in evaluation.layers[sides * (layer + 1) :][:sides]]
+        given = directions.sent_to(above, direction) if above else direct[direction]
+        below = [each["hidden"] for each in states[sides * (layer - 1) : sides * layer]] if layer else []
+        inputs = directions.given_by(below) if below else x
+        turned = directions.turned(inputs, direction)
+        step = steps.Step(step_of(problem), params_of(problem, p, layer, direction), turned, given)
+        of_layer = steps.recurrent_errors(evaluation.layers[index].gradients, states[index], step)
+        errors += [Error(each.relative, each.where + place_of(problem, layer, direction)) for each in of_layer]
     return errors
+
+
+def place_of(problem: Problem, layer: int, direction: int) -> str:
+    """Where an error is, behind the step or parameter; nothing in a network of one layer and direction."""
+    way = [", forward", ", reverse"][direction] if problem.experiment.bidirectional else ""
+    return (f", layer {layer + 1}" if problem.layers > 1 else "") + way
+
+
+def _errors_of_direct_parts(evaluation: Evaluation, main: str, given: list[Tensor]) -> Iterator[Error]:
+    """The engine's direct part of dL/dh_t, of both directions."""
+    tape = evaluation.tape
+    parts = (
+        [evaluation.grad_hidden] if evaluation.grad_beside is None else [evaluation.grad_hidden, evaluation.grad_beside]
+    )
+    for part, theirs in zip(parts, given, strict=True):
+        ours = part(0, len(tape.x))
+        assert ours is not None
+        yield worst_step(f"direct part of {main}", ours, theirs.reshape(*theirs.shape[:2], *tape.shapes[main]))
+
+
+def _read(problem: Problem, states: list[Tensor]) -> Tensor:
+    """What the readout reads of the states of all recurrences, (T, B, units): of two directions both, side by side.
+
+    Where the last step alone is read, both stay in their own time, so that it is the last of each.
+    """
+    if not problem.experiment.bidirectional:
+        return states[-1].reshape(*states[-1].shape[:2], -1)
+    both = states[-2:]
+    return directions.given_by(both) if problem.task.outputs_at == "every" else torch.cat(both, dim=2)
+
+
+def _direct_of_directions(problem: Problem, direct: Tensor) -> list[Tensor]:
+    """dL/d(what the readout reads) as the direct part of each direction, in its own time."""
+    if not problem.experiment.bidirectional:
+        return [direct]
+    forward, reverse = direct.chunk(2, dim=2)
+    return [forward, torch.flip(reverse, [0]) if problem.task.outputs_at == "every" else reverse]
 
 
 def _recurrent_errors(
@@ -166,10 +202,13 @@ def _finite(evaluation: Evaluation) -> bool:
 
 def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Tensor) -> bool:
     """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
-    hidden, of_layers = x, []
-    for layer in range(problem.layers):
-        hidden = _states_by_torch(problem, params_of(problem, p, layer) if problem.layers > 1 else p, hidden)
-        of_layers.append(hidden)
+    inputs, of_layers = x, []
+    for layer, direction in recurrences(problem):
+        own = params_of(problem, p, layer, direction) if problem.experiment.several_recurrences else p
+        of_layers.append(_states_by_torch(problem, own, directions.turned(inputs, direction)))
+        if direction == problem.directions - 1:
+            inputs = directions.given_by(of_layers[-problem.directions :])
+    hidden = _read(problem, of_layers)
     loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
     results = [direct, *of_layers, *readout_grads.values()]
     return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)

@@ -207,6 +207,8 @@ def named(axis: str, value: Any) -> str:
         return UNSET.get(axis, f"no {described_axes()[axis]['label']}")
     if axis == "clipping":
         return "no clipping" if value == "none" else str(value)
+    if axis == "bidirectional":
+        return "bidirectional" if value else "one direction"
     if axis in PLAIN_AXES:
         return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
@@ -217,7 +219,8 @@ def named(axis: str, value: Any) -> str:
 
 def value_of(axis: str, value: Any) -> str:
     """A setting's value alone, below the axis' name."""
-    plain_number = not isinstance(value, str) and value is not None and not pd.isna(value)
+    of_words = isinstance(value, str) or axis == "bidirectional"
+    plain_number = not of_words and value is not None and not pd.isna(value)
     return number(value) if plain_number else named(axis, value)
 
 
@@ -246,7 +249,7 @@ def unbracketed(name: str) -> str:
 
 def singular_of(axis: str) -> str:
     """What one value of an axis is called: cell, learning rate."""
-    return {"clipping": "clipping rule", "dtype": "floating-point type"}.get(axis, str(described_axes()[axis]["label"]))
+    return {"clipping": "clipping rule", "dtype": "floating-point type", "bidirectional": "number of directions"}.get(axis, str(described_axes()[axis]["label"]))
 
 
 def plural_of(axis: str) -> str:
@@ -259,6 +262,7 @@ def plural_of(axis: str) -> str:
         "flossing": "numbers of flossing updates",
         "flossing_exponents": "numbers of flossed exponents",
         "layers": "numbers of layers",
+        "bidirectional": "numbers of directions",
     }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()

@@ -24,6 +24,7 @@ NETWORK = [
     "flossing_exponents",
     "hidden_size",
     "layers",
+    "bidirectional",
     "seed",
 ]
 SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
