@@ -14,6 +14,7 @@ def stacks(tables: Tables, where: Where) -> pd.DataFrame:
     """The deepest stacks of a kind at their longest sequence."""
     runs = starts(tables["runs"])
     runs = runs[runs["task_loss_at"] == "last"]
+    where = {name: value for name, value in where.items() if name != "direction"}
     kind = [name for name in START if name not in ("sequence_length", "layers")]
     for size in ("sequence_length", "layers"):
         runs = runs[runs[size] == runs.groupby(kind, dropna=False)[size].transform("max")]
@@ -21,18 +22,18 @@ def stacks(tables: Tables, where: Where) -> pd.DataFrame:
 
 
 def decades(tables: Tables, run: pd.Series, layer: int, lag: int) -> float:
+    """Of the direction that the address names; the reverse one goes back from its own last step, t = 1."""
     rows = tables["layers"]
-    at = rows[
-        (rows["run_key"] == run["run_key"]) & (rows["update"] == 0) & (rows["layer"] == layer) & (rows["lag"] == lag)
-    ]
-    return float(at["log10_grad_norm"].iloc[0])
+    t = lag + 1 if run["direction"] == "reverse" else run["task_steps"] - lag
+    at = rows[(rows["run_key"] == run["run_key"]) & (rows["update"] == 0) & (rows["layer"] == layer) & (rows["t"] == t)]
+    return float(at.loc[at["direction"] == run["direction"], "log10_grad_norm"].iloc[0])
 
 
 def factor(of: Callable[[Tables, pd.Series], float]) -> Callable[[Tables, Where], float]:
     """Ten to the mean over networks of decades."""
 
     def found(tables: Tables, where: Where) -> float:
-        runs = stacks(tables, where).drop_duplicates("run_key")
+        runs = stacks(tables, where).drop_duplicates("run_key").assign(direction=where.get("direction") or "forward")
         each = np.array([of(tables, run) for _, run in runs.iterrows()])
         return float(10.0 ** each[np.isfinite(each)].mean())
 

@@ -13,7 +13,7 @@ from study.counts import counted
 from study.own_cells.described import name_of, own_cells
 from study.plan import as_list, shared_runs, size_of
 from study.settings import axis_defaults, steps_of
-from study.tables.columns import ASKED_FOR, has_several_recurrences
+from study.tables.columns import ASKED_FOR, has_several_layers
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
 # Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
@@ -57,8 +57,8 @@ def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
     for key in ASKED_FOR.values():
         if key in config["figures"] and key not in config:
             yield f"figures: {key} shows nothing without the key {key}"
-    if "depth_time" in config["figures"] and not has_several_recurrences(config):
-        yield "figures: depth_time shows nothing without a sweep with layers above 1, or with bidirectional: true"
+    if "depth_time" in config["figures"] and not has_several_layers(config):
+        yield "figures: depth_time shows nothing without a sweep with layers above 1"
 
 
 def longest_of(grid: Mapping[str, Any]) -> int:

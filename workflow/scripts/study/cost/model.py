@@ -165,7 +165,9 @@ def directions_of(bidirectional: bool | None) -> int:
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
     """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
     values, _ = _values(block)
-    of_layers = max(values["layers"]) * max(map(directions_of, values["bidirectional"])) * max(values["hidden_size"]) ** 2
+    of_layers = (
+        max(values["layers"]) * max(map(directions_of, values["bidirectional"])) * max(values["hidden_size"]) ** 2
+    )
     matrices: float = max(map(gates_of, values["cell"])) * of_layers * 8 / MIB
     return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 

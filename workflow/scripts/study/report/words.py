@@ -201,6 +201,9 @@ def uncapital(text: str) -> str:
 UNSET = {"truncation": "full gradient", "input_size": "the task's own D", "loss_at": "the task's own loss steps"}
 
 
+DIRECTION = "direction"  # of a bidirectional network: no setting, but figures have a panel for each
+
+
 def named(axis: str, value: Any) -> str:
     """A setting in a name: tanh, H = 8, η = 0.1, no clipping."""
     if value is None or pd.isna(value):
@@ -209,6 +212,8 @@ def named(axis: str, value: Any) -> str:
         return "no clipping" if value == "none" else str(value)
     if axis == "bidirectional":
         return "bidirectional" if value else "one direction"
+    if axis == DIRECTION:
+        return f"{value} direction"
     if axis in PLAIN_AXES:
         return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
@@ -249,7 +254,9 @@ def unbracketed(name: str) -> str:
 
 def singular_of(axis: str) -> str:
     """What one value of an axis is called: cell, learning rate."""
-    return {"clipping": "clipping rule", "dtype": "floating-point type", "bidirectional": "number of directions"}.get(axis, str(described_axes()[axis]["label"]))
+    return {"clipping": "clipping rule", "dtype": "floating-point type", "bidirectional": "number of directions"}.get(
+        axis, str(described_axes()[axis]["label"])
+    )
 
 
 def plural_of(axis: str) -> str:

@@ -231,7 +231,12 @@ def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def has_several_recurrences(config: Mapping[str, Any]) -> bool:
     """Whether any run of a study has more than one layer or direction."""
-    return any((layers or 1) > 1 for layers in values_of(config, "layers")) or True in values_of(config, "bidirectional")
+    return has_several_layers(config) or True in values_of(config, "bidirectional")
+
+
+def has_several_layers(config: Mapping[str, Any]) -> bool:
+    """Whether any run of a study has more than one layer."""
+    return any((layers or 1) > 1 for layers in values_of(config, "layers"))
 
 
 @cache
