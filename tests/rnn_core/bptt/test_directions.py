@@ -234,7 +234,9 @@ def test_a_sum_that_overflows_goes_on_scaled() -> None:
     """Two directions send 1.5 · 10^308 each."""
     rows = np.full((2, 1, 1), 1.5e308)
     total = directions.added([rows, rows])
-    assert isinstance(total, rc.Scaled) and total.log_norm() == pytest.approx(math.log(3.0) + 308 * math.log(10.0) + 0.5 * math.log(2.0))
+    assert isinstance(total, rc.Scaled) and total.log_norm() == pytest.approx(
+        math.log(3.0) + 308 * math.log(10.0) + 0.5 * math.log(2.0)
+    )
 
 
 def test_the_check_holds_beyond_range() -> None:
