@@ -110,7 +110,7 @@ def _errors_of_layers(
 
 def place_of(problem: Problem, layer: int, direction: int) -> str:
     """Where an error is, behind the step or parameter; nothing in a network of one layer and direction."""
-    way = [", forward", ", reverse"][direction] if problem.experiment.bidirectional else ""
+    way = [", forward", ", reverse in its own time"][direction] if problem.experiment.bidirectional else ""
     return (f", layer {layer + 1}" if problem.layers > 1 else "") + way
 
 

@@ -412,3 +412,20 @@ def test_torch_arrays_go_through_both_directions(cell: str, loss_at: str) -> Non
         assert worst_step("hidden", ours.gradients.hidden, theirs.gradients.hidden.numpy()).relative < 1e-12
     for name, gradient in expected.param_grads.items():
         assert relative_error(gradient, evaluation.param_grads[name].numpy()) < 1e-12, name
+
+
+def test_a_module_of_the_users_has_two_directions_too() -> None:
+    """An opaque cell in the reverse direction reads its inputs in the order of t. torch.nn.GRU says what it should be."""
+    net = torch.nn.GRU(D, H, bidirectional=True, dtype=torch.float64)
+    params = {name.replace("_l0", ""): value.detach() for name, value in net.named_parameters()}
+    rng = np.random.default_rng(6)
+    x, grad = torch.tensor(rng.standard_normal((T, B, D))), torch.tensor(rng.standard_normal((T, B, 2 * H)))
+    output, _ = net(x)
+    output.backward(grad)
+    cell = rc.TorchCell(torch.nn.GRUCell(D, H, dtype=torch.float64))
+    tapes = bptt.run_stack(cell, params, x, 1, bidirectional=True)
+    found = bptt.back_through_stack(tapes, (grad[..., :H], grad.flip(0)[..., H:]))
+    states = bptt.states_of_layer(tapes)
+    assert worst_step("state", states.numpy(), output.detach().numpy()).relative < LIMIT
+    for name, gradient in bptt.stack_gradients(found, bidirectional=True).items():
+        assert relative_error(gradient.numpy(), getattr(net, torchs(name)).grad.numpy()) < LIMIT, name

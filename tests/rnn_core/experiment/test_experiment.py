@@ -243,6 +243,8 @@ def another_value(name: str) -> Any:
         return next(choice for choice in axis.choices if choice != default)
     if axis.kind in ("name", "rule"):
         return {"name": "input_mean", "rule": "norm:1.0"}[axis.kind]
+    if axis.kind == "flag":
+        return not default
     return (default or 4) + 1 if axis.kind == "integer" else (default or 1.0) / 2
 
 

@@ -72,6 +72,8 @@ FLOSSING_STEP, FLOSSING_NUMBER, FLOSSING_PRODUCT = 1.3e-4, 4.5e-8, 1.5e-10
 _DECIDE_FLOSSING = ("task", "hidden_size", "sequence_length", "batch_size", "flossing", "flossing_exponents")
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
 
+DIRECTIONS = {None: 1, False: 1, True: 2}  # of a layer, by ``bidirectional``
+
 Work = Counter[str]
 
 
@@ -157,18 +159,11 @@ def gates_of(cell: str) -> int:
     return GATES.get(cell, OWN_GATES)
 
 
-def directions_of(bidirectional: bool | None) -> int:
-    """How many directions a layer has."""
-    return 2 if bidirectional else 1
-
-
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
     """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
     values, _ = _values(block)
-    of_layers = (
-        max(values["layers"]) * max(map(directions_of, values["bidirectional"])) * max(values["hidden_size"]) ** 2
-    )
-    matrices: float = max(map(gates_of, values["cell"])) * of_layers * 8 / MIB
+    cells = max(values["layers"]) * max(map(DIRECTIONS.__getitem__, values["bidirectional"]))
+    matrices: float = max(map(gates_of, values["cell"])) * cells * max(values["hidden_size"]) ** 2 * 8 / MIB
     return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 
 
@@ -250,7 +245,7 @@ def _eigenvalues(block: Block) -> int:
     gates = [0 if cell in WITHOUT_MATRIX else GATES.get(cell, 0) for cell in values["cell"]]
     # the first gates of all cells have the same matrices, and so have the first layers of all stacks
     draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
-    stacks = [layers * directions_of(both) for layers in values["layers"] for both in values["bidirectional"]]
+    stacks = [layers * DIRECTIONS[both] for layers in values["layers"] for both in values["bidirectional"]]
     scales = given.get("weight_scale", [None])
     # a spectral radius is measured first, in every layer and direction; what has it is another matrix, which is looked at in the last
     radii = len(given.get("spectral_radius", [None]))
@@ -271,7 +266,7 @@ def _work(
     Every layer of a stack takes the same steps, and so does each of its directions. Several of them share no forward pass.
     """
     gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
-    layers, directions = settings["layers"], directions_of(settings["bidirectional"])
+    layers, directions = settings["layers"], DIRECTIONS[settings["bidirectional"]]
     cells = layers * directions
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
@@ -334,7 +329,7 @@ def _inputs_of(task: str) -> int:
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
     most: float = max(
-        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["layers"] * directions_of(settings["bidirectional"]) * settings["hidden_size"] * BYTES[settings["dtype"]]
+        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["layers"] * DIRECTIONS[settings["bidirectional"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)
