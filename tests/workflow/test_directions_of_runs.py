@@ -187,3 +187,4 @@ def test_a_study_of_two_directions_is_whole(tmp_path: Path) -> None:
     assert runs["verified_error"].notna().any()
     page = (tmp_path / "results" / "ways" / "report.html").read_text(encoding="utf-8")
     assert "The reverse direction reads from the last step to the first" in page
+    assert "Of a bidirectional network, the forward cell of the last layer is followed." in page

@@ -147,6 +147,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         "several": study.tests > 1,
         "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
         "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
+        "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
