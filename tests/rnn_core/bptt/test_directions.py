@@ -202,6 +202,29 @@ def exact_law(rho: Fraction, T: int, k: int, near: Fraction, far: Fraction) -> f
     return math.log(value.numerator) - math.log(value.denominator)
 
 
+def test_the_readout_reads_states_beyond_range() -> None:
+    """h_T = ρ^(T-1) of both directions, so y = 2 ρ^(T-1); dL/dW_ho = y h_T and dL/dW_hh = (T - 1) ρ^(T-2) y, each of 2^4000.
+
+    An exponent is lost between the states, the readout and the directions.
+    """
+    rho, steps = 2.0, 2000
+    problem = problem_of("vanilla", activation="identity", hidden_size=1, input_size=1, batch_size=1, layers=1, sequence_length=steps, loss_at="last")  # fmt: skip
+    params = {name: np.full_like(value, 0.0 if "bias" in name else 1.0) for name, value in problem.params.items()}
+    params |= {f"weight_hh{ending}": np.array([[rho]]) for ending in ("", "_reverse")}
+    x, target = problem.batch(0)
+    x = np.zeros_like(x)
+    x[[0, -1]] = 1.0
+    gradients = rc.evaluate(problem, params, x, target).param_grads
+    log_y = math.log(2.0) + (steps - 1) * math.log(rho)
+    both = gradients["weight_ho"]
+    assert isinstance(both, rc.Scaled) and both.shape == (1, 2)
+    entries = np.log(np.abs(np.asarray(both.mantissa))) + both.exponent * math.log(2.0)
+    np.testing.assert_allclose(entries, log_y + (steps - 1) * math.log(rho), rtol=1e-12)
+    for name in ("weight_hh", "weight_hh_reverse"):
+        law = math.log(steps - 1) + (steps - 2) * math.log(rho) + log_y
+        assert rc.scaling.log_norm(gradients[name]) == pytest.approx(law, rel=1e-12), name
+
+
 def test_what_joins_directions_keeps_exponents() -> None:
     """An exponent is dropped, is used twice, or is not turned with its step."""
     rng = np.random.default_rng(3)
