@@ -102,7 +102,7 @@ def back_through_stack(
         options: ``window`` and ``signal_threshold`` of ``backward``. They act on every layer and direction.
     """
     given: list[Any] = list(grad_hidden) if isinstance(grad_hidden, tuple) else [grad_hidden]
-    directions, gradients = len(given), []
+    directions, gradients = len(given), list[Gradients]()
     for start in reversed(range(0, len(tapes), directions)):
         of_layer = [
             backward(tape, direct, **options)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rnn_core.bptt import DIRECTIONS, in_own_time
+from rnn_core.bptt import DIRECTIONS
 from rnn_core.columns import Column
 from rnn_core.experiment.evaluation import Evaluation
 from rnn_core.experiment.measures.states import StateMeasures, measure_states
@@ -53,7 +53,8 @@ def layer_columns(
             continue
         of_layer = measure_states(problem.cell, layer.tape, evaluation.ends)
         columns = columns_of_layer(evaluation.update, layer.gradients, of_layer)
-        by_t = {n: v if n in _OF_PLACE else in_own_time(v, layer.direction) for n, v in columns.items()}
+        turned = layer.direction == DIRECTIONS.index("reverse")
+        by_t = {name: v[::-1] if turned and name not in _OF_PLACE else v for name, v in columns.items()}
         parts.append((layer.number, layer.direction, by_t))
     return _joined(parts)
 
