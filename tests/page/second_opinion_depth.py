@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from tests.page.second_opinion_start import START, Tables, Where, pick, starts
 
@@ -29,13 +30,15 @@ def decades(tables: Tables, run: pd.Series, layer: int, lag: int) -> float:
     return float(at.loc[at["direction"] == run["direction"], "log10_grad_norm"].iloc[0])
 
 
-def factor(of: Callable[[Tables, pd.Series], float]) -> Callable[[Tables, Where], float]:
-    """Ten to the mean over networks of decades."""
+def factor(of: Callable[[Tables, pd.Series], float], end: int = 0) -> Callable[[Tables, Where], float]:
+    """Ten to the mean over networks of decades, or to an end of its 95 % interval: −1 the lower, 1 the upper."""
 
     def found(tables: Tables, where: Where) -> float:
         runs = stacks(tables, where).drop_duplicates("run_key").assign(direction=where.get("direction") or "forward")
         each = np.array([of(tables, run) for _, run in runs.iterrows()])
-        return float(10.0 ** each[np.isfinite(each)].mean())
+        each = each[np.isfinite(each)]
+        half = stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / len(each) ** 0.5 if end else 0.0
+        return float(10.0 ** (each.mean() + end * half))
 
     return found
 
@@ -59,6 +62,8 @@ def a_step_back(first: bool) -> Callable[[Tables, pd.Series], float]:
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "depth_factor_near": factor(a_layer_down(far=False)),
+    "depth_factor_near_low": factor(a_layer_down(far=False), end=-1),
+    "depth_factor_near_high": factor(a_layer_down(far=False), end=1),
     "depth_factor_far": factor(a_layer_down(far=True)),
     "step_factor_last": factor(a_step_back(first=False)),
     "step_factor_first": factor(a_step_back(first=True)),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -17,6 +18,7 @@ from study.cost import model
 from study.data.fit import Fit
 from study.files.cache import Cache
 from study.plan import Block
+from study.report.measures import flags_as_numbers
 from study.runs import gate
 from study.runs.checks import CheckFailed
 from study.runs.runner import BlockRunner
@@ -135,6 +137,14 @@ def test_sequences_that_end_early_are_told_before_any_job() -> None:
     )
 
 
+def test_the_page_compares_two_values_and_no_mask() -> None:
+    """Of false and true pandas makes a mask of rows, where columns were meant. A cell of the user's own has neither."""
+    runs = pd.DataFrame({"bidirectional": [False, True, None]})
+    found = flags_as_numbers(runs)["bidirectional"]
+    assert found[:2].tolist() == [0, 1] and not isinstance(found[0], bool) and pd.isna(found[2])
+    assert flags_as_numbers(runs[:2])["bidirectional"].dtype.kind in "if"
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_costs_are_those_of_twice_the_cells(layers: int) -> None:
     """A plan counts one direction for two."""
@@ -187,4 +197,5 @@ def test_a_study_of_two_directions_is_whole(tmp_path: Path) -> None:
     assert runs["verified_error"].notna().any()
     page = (tmp_path / "results" / "ways" / "report.html").read_text(encoding="utf-8")
     assert "The reverse direction reads from the last step to the first" in page
+    assert "bidirectional=True" in page  # of the run that is made again
     assert "Of a bidirectional network, the forward cell of the last layer is followed." in page

@@ -30,8 +30,8 @@ PLACE = ["panel", "seed", "layer", "lag"]
 WAY = ["run_key", "way"]
 REVERSE = "reverse"
 WHAT_REVERSE_IS = (
-    "The reverse direction reads from the last step to the first, so its gradient goes the other way in time: "
-    "its lag is t − 1, and its last step is the first one."
+    "The reverse direction reads from the last step to the first, so its gradient goes the other way in time. "
+    "Its lag is t − 1, and its last step is the first one."
 )
 
 
@@ -213,7 +213,8 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
 def _sentences(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> list[str]:
     """The factors of a panel; near the loss with the interval over networks."""
     where, average = _where(data, panel), statistics.mean(decades["near"].to_numpy())
-    low, high = (number(10.0**end, 3) for end in (average.low, average.high))
+    ends = {"depth_factor_near_low": average.low, "depth_factor_near_high": average.high}
+    low, high = (_factor(end, kind, **where) for kind, end in ends.items())
     interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
     near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     last, first = (_factor(float(decades[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))

@@ -67,6 +67,7 @@ class Study:
     """
 
     def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None, lead: Sequence[str] = ()) -> None:
+        runs = measures.flags_as_numbers(runs)
         self.lead = list(lead)
         self.all_runs = runs
         self.runs = runs.drop_duplicates(["sweep", "run_key"])

@@ -87,8 +87,10 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     for name, default in axis_defaults().items():
         value = row[name].item() if hasattr(row[name], "item") else row[name]
         if value != default and not pd.isna(value):
-            nullable = described[name]["kind"] == "integer"  # pandas makes those floats
-            chosen[name] = int(value) if nullable else value
+            kind = {"integer": int, "flag": bool}.get(
+                described[name]["kind"]
+            )  # pandas makes those floats where some are null
+            chosen[name] = kind(value) if kind else value
     return {
         "data": row["task"] not in GENERATED,
         "own_cell": "" if row["cell"] in CELLS else row["cell"].partition(SEPARATOR)[0],

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rnn_core.experiment import SEPARATOR
 from study.files.writing import reading
+from study.report import measures
 from study.report.findings import Study
 from study.settings import described_axes
 from study.tables import store
@@ -66,7 +67,8 @@ class Tables:
     def runs(self, *measured: str) -> pd.DataFrame:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
         columns = ["sweep", "run_key", *described_axes(), *measured]
-        return variants_as_cells(self.read("runs", columns)).drop_duplicates("run_key")
+        runs = measures.flags_as_numbers(self.read("runs", columns))
+        return variants_as_cells(runs).drop_duplicates("run_key")
 
     @cached_property
     def study(self) -> Study:

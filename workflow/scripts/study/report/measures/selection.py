@@ -46,6 +46,12 @@ def settings() -> list[str]:
     return list(described_axes())
 
 
+def flags_as_numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with 0 and 1, which equal false and true, for flags. Of a list of false and true pandas makes a mask, not two values."""
+    flags = [name for name, axis in described_axes().items() if axis["kind"] == "flag" and name in runs]
+    return runs.assign(**{name: runs[name].map({False: 0, True: 1}) for name in flags})
+
+
 def where(runs: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     """The runs with these settings; None is a setting that is not set."""
     for name, value in chosen.items():
