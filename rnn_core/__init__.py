@@ -29,8 +29,8 @@ What each name is for:
 - The steps of a run: ``prepare`` gives a ``Problem``, ``evaluate`` the loss and gradients of one batch.
 - The engine: ``forward`` gives a ``Tape``, ``backward`` gives ``Gradients``. ``Scaled`` is an array beyond floating-point range.
   ``NotKept`` stands for an array that the memory budget had no room for. ``WeightShares`` says which steps write a weight's
-  gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient, ``flossing_loss`` that of Lyapunov exponents, with a
-  ``Flossing`` for an answer.
+  gradient, ``EntryQuantiles`` how large its entries are. ``omega`` is Pascanu's regulariser with its gradient,
+  ``flossing_loss`` that of Lyapunov exponents, with a ``Flossing`` for an answer.
 - Cells: ``VanillaCell``, ``GRUCell``, ``LSTMCell`` and others; ``CELLS`` has them all, and ``Cell`` is their base.
   ``TorchCell`` is any torch module (x_t, state) -> state of your own.
 - A look at your own model: ``probe`` gives a ``Probe``, or an ``InputTrace`` of a model that shows whole sequences alone;

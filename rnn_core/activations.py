@@ -3,8 +3,9 @@
 A derivative is written so that it stays accurate where the textbook form cancels: 1 - tanh(a)^2 is exactly 0 in float64
 at a = 19, where the true value is 1.3e-16. The subgradient at a kink is PyTorch's (0 for relu at 0).
 
-To add one, add a row to ``ROWS``, with phi'' if it is to be flossed, and a row to ``oracles/activations.py`` with its form for each oracle. The tests ask for a
-formula that they can evaluate with 200 digits. Gate, verification, settings and figures follow.
+To add one, add a row to ``ROWS``, with phi'' if it is to be flossed, and a row to ``oracles/activations.py`` with its form for
+each oracle. The tests ask for a formula that they can evaluate with 200 digits. Gate, verification, settings and figures
+follow.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def check_alike(name: str, array: Array, reference_name: str, reference: Array) 
 
 def constant(array: Array) -> Array:
     """``array`` without the history that torch keeps of a parameter: the engine has no use for autograd."""
-    return array.detach() if is_torch_array(array) else array
+    return array if type(array) is np.ndarray or not is_torch_array(array) else array.detach()
 
 
 def like(values: Any, reference: Array) -> Array:

@@ -31,6 +31,7 @@ class Axis:
         checked: which values of a sweep an engine check must see: ``all``, both ``ends``, or any one, the ``first``.
         built_in: why only a built-in cell has it, and a user's own has None; empty if every cell has it.
         cells: the cells that have it; empty if all have.
+        later: it came when runs were kept already. A run that leaves it at its default, or at None, keeps the key that it had.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Axis:
     checked: str = "all"
     built_in: str = ""
     cells: tuple[str, ...] = ()
+    later: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that is not allowed.

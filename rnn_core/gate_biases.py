@@ -1,7 +1,7 @@
 """Biases of gates at the start, which decide how long a gated cell remembers before it has learnt anything.
 
-The gate that keeps the state, f of an LSTM or z of a GRU, is σ(b) at rest. Of a minGRU it is 1 - z, so its z has the bias -b. So a memory fades by a factor of e in
--1/ln σ(b) steps, about e^b + ½ of them.
+The gate that keeps the state, f of an LSTM or z of a GRU, is σ(b) at rest. Of a minGRU it is 1 - z, so its z has the bias -b.
+So a memory fades by a factor of e in -1/ln σ(b) steps, about e^b + ½ of them.
 
 torch adds two biases, b_ih and b_hh. Their sum alone counts in these gates. Here all of it stands in ``bias_ih``, and ``bias_hh`` is zero.
 """

@@ -32,8 +32,8 @@ def omega(tape: Tape, grads: Gradients) -> tuple[float, dict[str, Array]]:
     J_t = dh_t/dh_{t-1}, and dh_t = dL/dh_t is the total gradient. Ω does not depend on the size of L. The immediate gradient is that of J_t's
     own W_hh, with dh_t and the slopes phi'(a_t) held constant, as published. It leaves out how W_hh moves these.
 
-    A step at which a sample's dh_t is exactly zero adds nothing. One that sends back exactly zero adds 1, and nothing to the gradient, which does
-    not exist there. Both are computed in float64.
+    A step at which a sample's dh_t is exactly zero adds nothing. One that sends back exactly zero adds 1, and nothing to the
+    gradient, which does not exist there. Both are computed in float64.
 
     Args:
         tape: from ``forward``, of a vanilla or a residual cell.

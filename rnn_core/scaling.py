@@ -22,6 +22,11 @@ Outcome = TypeVar("Outcome")
 WINDOW = {"float64": 480, "float32": 48}
 # Magnitudes within 2**±PLAIN are normal numbers of the dtype, and so is each of these powers of two as a factor.
 PLAIN = {"float64": 1000, "float32": 120}
+# ``exponent_of`` the smallest normal and of the largest number.
+NORMAL = {
+    name: (math.frexp(float(np.finfo(name).smallest_normal))[1], math.frexp(float(np.finfo(name).max))[1])
+    for name in WINDOW
+}
 
 
 def times_power_of_two(x: Array, exponent: int) -> Array:
@@ -266,16 +271,13 @@ def times(x: Array | Scaled, factor: float | Array, exponent: int | np.ndarray =
 
 
 def _fits(x: Array, exponent: int) -> bool:
-    """Whether the largest magnitude of ``x * 2**exponent`` is a normal number (smaller entries may round to zero)."""
-    e = exponent_of(x)
-    smallest, largest = _exponent_range(x)
+    """Whether the largest magnitude of ``x * 2**exponent`` is a normal number (smaller entries may round to zero), or not finite."""
+    try:
+        e = exponent_of(x)
+    except FloatingPointError:
+        return True
+    smallest, largest = NORMAL[dtype_name(x)]
     return e is None or smallest <= e + exponent <= largest
-
-
-def _exponent_range(x: Array) -> tuple[int, int]:
-    """``exponent_of`` of the smallest normal and of the largest number of the dtype."""
-    limits = namespace(x).finfo(x.dtype)
-    return math.frexp(float(limits.smallest_normal))[1], math.frexp(float(limits.max))[1]
 
 
 def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
@@ -283,16 +285,17 @@ def plain_if_fits(x: Array, exponent: int | np.ndarray) -> Array | Scaled:
 
     With one exponent for all, "every leading entry" is the whole array. inf and nan stay what they are.
     """
-    if not (exponent if isinstance(exponent, int) else exponent.any()):
+    if isinstance(exponent, int):
+        if not exponent:
+            return x
+        if not _fits(x, exponent):
+            return Scaled(x, exponent)
+        with np.errstate(over="ignore", under="ignore"):
+            return times_power_of_two(x, exponent)
+    if not exponent.any():
         return x
-    scaled = Scaled(x, exponent)
-    try:
-        if isinstance(exponent, int):
-            return scaled.to_float() if _fits(x, exponent) else scaled
-    except FloatingPointError:
-        return scaled.to_float()
-    exponents = exponents_of(x) + exponent
-    smallest, largest = _exponent_range(x)
+    scaled, exponents = Scaled(x, exponent), exponents_of(x) + exponent
+    smallest, largest = NORMAL[dtype_name(x)]
     outside = (exponents < smallest) | (exponents > largest)  # nan, for 0, inf and nan, is neither
     return scaled if outside.any() else scaled.to_float()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -232,9 +232,17 @@ class _WhenAsked:
         gradients.__dict__[self._name] = value
 
 
-@dataclass(frozen=True)
 class _Later:
-    find: Callable[[], Any]
+    """A value that is found when it is first asked for, and then kept."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find: Callable[[], Any] | None = find
+        self._found: Any = None
+
+    def find(self) -> Any:
+        if self._find is not None:
+            self._found, self._find = self._find(), None
+        return self._found
 
 
 for _name in ("hidden", "x", "cell"):
@@ -356,7 +364,7 @@ class Results:
 
     def gradients(self, signal: Signal) -> Gradients:
         """All results; ``signal`` is what the state before the first step receives."""
-        kept = {name: _Later(cache(partial(self._public, name))) for name in self._exponent}
+        kept = {name: _Later(partial(self._public, name)) for name in self._exponent}
         find_totals = partial(self._kept_totals, self._tape) if self._keeps else self._once_more
         find_given = self._once_more if self._tape.cell.opaque else find_totals  # what its steps were given is not kept
         names = self._tape.cell.state_names

@@ -12,7 +12,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, blocks, product
+from rnn_core.cells.base import Cell, blocks, product, rest
 
 SIGMA = activations.activation("sigmoid")
 
@@ -60,8 +60,8 @@ class LSTMCell(Cell):
         return rows, SIGMA.f(a_i), SIGMA.f(a_f), self.phi.f(a_g), SIGMA.f(a_o), c_prev, c, self.phi.f(c)
 
     def rest_jacobian(self, params: Params) -> np.ndarray | None:
-        H = self._hidden_size(params)
-        after, (a, i, f, _, o, _, c, _) = self._step_at_rest(params, H, 1)
+        H = rest.hidden_size(self, params)
+        after, (a, i, f, _, o, _, c, _) = rest.step(self, params, H, 1)
         a_g = a[2 * H : 3 * H]
         kinks = self.phi.kinks
         if np.any(after["cell"] != 0.0) or np.any(after["hidden"] != 0.0) or np.isin([a_g, c], kinks).any():

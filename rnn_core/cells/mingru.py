@@ -12,7 +12,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell
+from rnn_core.cells.base import Cell, rest
 
 SIGMA = activations.activation("sigmoid")
 
@@ -50,8 +50,8 @@ class MinGRUCell(Cell):
 
     def rest_jacobian(self, params: Params) -> np.ndarray | None:
         """diag(1 - z): the candidate's slope is no factor of it, so a kink there is none here."""
-        H = self._hidden_size(params)
-        after, (_, _, _, keep, *_) = self._step_at_rest(params, H, 1)
+        H = rest.hidden_size(self, params)
+        after, (_, _, _, keep, *_) = rest.step(self, params, H, 1)
         return None if np.any(after["hidden"] != 0.0) else np.diag(keep[:, 0])
 
     def step_bound(self, sigma_max: float) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, blocks, product
+from rnn_core.cells.base import Cell, blocks, product, rest
 
 SIGMA, SOFTPLUS = activations.activation("sigmoid"), activations.activation("softplus")
 
@@ -62,8 +62,8 @@ class SLSTMCell(Cell):
 
     def rest_jacobian(self, params: Params) -> np.ndarray | None:
         """At h = c = 0 and where the normaliser has settled: n = i / (1 - f), so w_t = 1 - f_t whatever the input gate."""
-        H = self._hidden_size(params)
-        after, (a, *_, o, _, _) = self._step_at_rest(params, H, 1)
+        H = rest.hidden_size(self, params)
+        after, (a, *_, o, _, _) = rest.step(self, params, H, 1)
         a_z, _, a_f, _ = blocks(a, H)
         if np.any(after["cell"] != 0.0) or np.isin(a_z, self.phi.kinks).any():
             return None

@@ -9,6 +9,8 @@ are with ``finite=False``, and the caller decides. (torch's ``clip_grad_norm_`` 
 | ``rules.py`` | rules of a fixed threshold |
 | ``adapting.py`` | rules whose threshold follows the gradients before: what they remember is passed along |
 
+To add one: a function in one of them, and its import and row in ``ROWS`` below. Templates: docs/extending.md.
+
 ``signal:10.0`` does not act on finished gradients but on what flows back through time. The backward pass hands it to
 ``clip_signal`` at every step, and ``compare`` says what that did to the gradients.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnn_core.arrays import Params
 from rnn_core.choices import unknown
@@ -41,28 +43,44 @@ from rnn_core.scalars import as_python
 
 __all__ = ["REMEMBERING", "RULES", "WHAT_RULES_DO", "Clipped", "Clipping", "Gradient", "clip_signal", "compare", "global_log_norm", "parse_clipping"]  # fmt: skip
 
-RULES: dict[str, Callable[..., Clipped]] = {
-    "none": none,
-    "norm": by_norm,
-    "value": by_value,
-    "parameter": by_parameter,
-    "adaptive": adaptive,
-    "adagc": adagc,
-    "zclip": zclip,
-    "signal": signal,
+
+class Row(NamedTuple):
+    """A rule, what follows "The rule NAME" on the page and in captions, and whether it adapts in time.
+
+    Of a rule that adapts the fourth argument is what it returned as ``Clipped.memory`` for the gradient before.
+    """
+
+    rule: Callable[..., Clipped]
+    does: str
+    remembers: bool = False
+
+
+ROWS = {
+    "none": Row(none, "leaves every gradient as it is"),
+    "norm": Row(by_norm, "scales a gradient whose norm over all parameters exceeds the threshold down to it"),
+    "value": Row(
+        by_value, "moves every entry into ± the threshold, which changes the direction and sets no limit to the norm"
+    ),
+    "parameter": Row(by_parameter, "scales each parameter's gradient by itself down to the threshold"),
+    "adaptive": Row(adaptive, "scales each unit's gradient down to a fraction of the norm of its weights"),
+    "adagc": Row(
+        adagc,
+        "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets. Until then it scales the whole gradient down to a norm of 1",
+        remembers=True,
+    ),
+    "zclip": Row(
+        zclip,
+        "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation. It clips none of the first 25 gradients",
+        remembers=True,
+    ),
+    "signal": Row(
+        signal,
+        "moves the entries of the backward signal into ± the threshold at every step, before parameter gradients are computed from it",
+    ),
 }
-# What follows "The rule NAME" on the page and in captions.
-WHAT_RULES_DO = {
-    "norm": "scales a gradient whose norm over all parameters exceeds the threshold down to it",
-    "value": "moves every entry into ± the threshold, which changes the direction and sets no limit to the norm",
-    "parameter": "scales each parameter's gradient by itself down to the threshold",
-    "adaptive": "scales each unit's gradient down to a fraction of the norm of its weights",
-    "adagc": "scales each parameter's gradient down to the threshold times a norm that it remembers: the smallest of the first hundred, then a mean that forgets",
-    "zclip": "scales a gradient down whose norm exceeds the mean of those before by the threshold times their standard deviation",
-    "signal": "moves the entries of the backward signal into ± the threshold at every step, before parameter gradients are computed from it",
-}
-# Rules that take, as a fourth argument, what they returned as ``Clipped.memory`` for the gradient before.
-REMEMBERING = (adagc, zclip)
+RULES = {name: row.rule for name, row in ROWS.items()}
+WHAT_RULES_DO = {name: row.does for name, row in ROWS.items() if name != "none"}
+REMEMBERING = tuple(row.rule for row in ROWS.values() if row.remembers)
 
 
 @dataclass(frozen=True)
@@ -82,8 +100,8 @@ class Clipping:
             params: the parameters they are of; needed by ``adaptive`` alone.
             memory: of a rule that adapts in time ``Clipped.memory`` of the gradient before; None for the first.
         """
-        rule = RULES[self.rule]
-        return rule(grads, self.threshold, params, *((memory,) if rule in REMEMBERING else ()))
+        row = ROWS[self.rule]
+        return row.rule(grads, self.threshold, params, *((memory,) if row.remembers else ()))
 
     def of_norm(self, log_norm: float) -> Clipped | None:
         """What the rule does to gradients of this global norm, without the gradients; None where it must see them."""

@@ -233,7 +233,7 @@ def weight_shares(task: BackwardTask, exponent: dict[str, np.ndarray], whole: np
     back = _Back(task, {}, np.zeros(task.x.shape[1], np.int64), again=np.stack([exponent[name] for name in parts]))
     shares = Shares(np.empty(steps), np.empty(steps), np.empty(steps, np.int64), np.empty(steps, bool))
     whole = np.ascontiguousarray(whole, task.x.dtype)
-    passed = _Shares(*map(_address, (whole, *shares)), cancelled)
+    passed = _Shares(*map(address, (whole, *shares)), cancelled)
     _call("rnn_weight_shares", task.x.dtype, back.arrays.passed, back.passed, passed)
     return shares
 
@@ -290,7 +290,7 @@ class _Arrays:
         self._alive += [states["hidden"], states.get("cell"), kept, exponent]
         self.passed = _Pass(
             _FORMS[type(cell)].number, PHI.index(cell.phi.name), keep, gain, steps, params["weight_hh"].shape[1], B, D, cell.homogeneous,
-            *map(_address, self._alive),
+            *map(address, self._alive),
         )  # fmt: skip
 
 
@@ -313,7 +313,7 @@ class _Back:
         self._edges = [0, *range(task.sums_over - task.first % task.sums_over, steps, task.sums_over), steps]
         count, rows = len(self._edges) - 1, len(cell.gates) * H
         self.sent = {name: np.array(part, order="C") for name, part in signal.items()}
-        self.sent_exponent = np.max(exponent, keepdims=True).astype(np.int64)
+        self.sent_exponent = np.array([exponent.max()], np.int64)
         self.sent_columns = exponent.astype(np.int64) - self.sent_exponent
         self.squares = np.empty((len(names), steps))
         self.square_exponent = np.empty((len(names), steps), np.int64)
@@ -336,12 +336,12 @@ class _Back:
         self._alive = (direct, joins, g_exponent)
         results = task.results
         self.passed = _Backward(
-            None if direct is None else direct.ctypes.data, *strides, _address(joins), _address(g_exponent),
-            _address(self.sent.get("hidden")), _address(self.sent.get("cell")), _address(self.sent_exponent), _address(self.sent_columns),
-            _address(results["hidden"]), _address(results.get("cell")), _address(results.get("x")),
-            _address(self.exponent), _address(self.squares), _address(self.column_squares), _address(self.square_exponent),
-            _address(self.column_exponent), _address(self.stuck), task.first, task.sums_over,
-            _address(self._dW_hh), _address(self._dW_ih), _address(self._db), _address(self._sum_exponent), _address(self._broke),
+            None if direct is None else direct.ctypes.data, *strides, address(joins), address(g_exponent),
+            address(self.sent.get("hidden")), address(self.sent.get("cell")), address(self.sent_exponent), address(self.sent_columns),
+            address(results["hidden"]), address(results.get("cell")), address(results.get("x")),
+            address(self.exponent), address(self.squares), address(self.column_squares), address(self.square_exponent),
+            address(self.column_exponent), address(self.stuck), task.first, task.sums_over,
+            address(self._dW_hh), address(self._dW_ih), address(self._db), address(self._sum_exponent), address(self._broke),
             again is not None, apart, task.window, task.after,
         )  # fmt: skip
 
@@ -410,13 +410,6 @@ def _log_norms(squares: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 def _joined(blocks: np.ndarray, which: tuple[int, ...]) -> np.ndarray:
     return blocks.reshape(-1) if which == tuple(range(len(blocks))) else blocks[list(which)].reshape(-1)
-
-
-def _address(array: np.ndarray | None) -> int | None:
-    if array is None:
-        return None
-    assert array.flags.c_contiguous
-    return address(array)
 
 
 def _call(name: str, dtype: np.dtype, *structures: ctypes.Structure) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 from rnn_core import compiled
 from rnn_core.arrays import Params, State
 from rnn_core.cells.base import Cell
-from rnn_core.compiled import _address, _Arrays, _call
+from rnn_core.compiled import _Arrays, _call
 from rnn_core.compiled.kept import KeptSteps
+from rnn_core.compiled.memory import address
 
 
 class _Frame(ctypes.Structure):
@@ -44,5 +45,5 @@ def carry_back(
     # Inputs change no Jacobian: the steps are taken as if there were none.
     without = {**params, "weight_ih": params["weight_ih"][:, :0]}
     arrays = _Arrays(cell, without, np.empty((steps, k, 0)), states, np.zeros(0, np.int64), kept)
-    frame = _Frame(_address(sent["hidden"]), _address(sent.get("cell")), _address(diagonal), steep)
+    frame = _Frame(address(sent["hidden"]), address(sent.get("cell")), address(diagonal), steep)
     return sent, diagonal[: _call("rnn_frame", diagonal.dtype, arrays.passed, frame)]

@@ -14,6 +14,7 @@ _FRESH, _KEPT = 2**17, 2**27  # bytes: smaller arrays are cheap to make, and mor
 # bytes: NumPy asks for the large pages of 2 MiB from 4 MiB on, and they begin at multiples of their size
 _LARGE = 3 * 2**21
 _free: dict[int, np.ndarray] = {}
+_one_byte, _address_of = ctypes.c_char.from_buffer, ctypes.addressof
 
 
 def empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -33,11 +34,14 @@ def empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return _aligned(np.frombuffer(owner, dtype=np.uint8), size, shape, dtype)
 
 
-def address(array: np.ndarray) -> int:
-    """Where a contiguous array lies. NumPy's own ways take four times as long, and a pass asks forty times."""
+def address(array: np.ndarray | None) -> int | None:
+    """Where a C-contiguous array lies; None of None. NumPy's own ways take three times as long, and a pass asks forty times."""
+    if array is None:
+        return None
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
-    except (TypeError, ValueError):  # not to be written to, or empty
+        return _address_of(_one_byte(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # not to be written to, empty, or not contiguous
+        assert array.flags.c_contiguous
         return int(array.__array_interface__["data"][0])
 
 
@@ -54,5 +58,5 @@ def _give_back(memory: np.ndarray) -> None:
 
 
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    start = -address(memory) % _LINE
+    start = -_address_of(_one_byte(memory.data)) % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)

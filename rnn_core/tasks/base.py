@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Task(ABC):
         T, B: steps of a sequence, and sequences of a training batch.
         ragged: whether sequences end at different steps, or targets are missing. Targets then are for every step, also for a
             loss at the last one. Where there is none they are nan, or the label ``losses.NO_LABEL``.
+        wrong_if: in words, when an answer that ``wrong`` counts is wrong; empty where the labels alone decide.
     """
 
     loss: str
@@ -48,6 +49,7 @@ class Task(ABC):
     T: int
     B: int
     ragged: bool = False
+    wrong_if: ClassVar[str] = ""
 
     @abstractmethod
     def batch(self, update: int) -> Batch:

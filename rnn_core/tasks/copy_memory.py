@@ -26,6 +26,7 @@ class CopyMemory(GeneratedTask):
     output_size = KINDS + 1
     default_loss_at = "every"
     default_input_size = KINDS + 2
+    wrong_if = "any of its ten symbols is"
     own = ("loss_at", "input_size")
     white_inputs = False
     prefixes = False

@@ -23,6 +23,7 @@ class Adding(GeneratedTask):
 
     default_loss_at = "last"
     default_input_size = 2
+    wrong_if = f"it is more than {WRONG_BEYOND} off"
     own = ("loss_at", "input_size")
     shortest = 2
     white_inputs = False

@@ -19,7 +19,6 @@ LONGER = {
     "benchmarks/many_gpu.py": "one benchmark, from its settings to its page",
     "rnn_core/bptt/results.py": "what a backward pass returns, beside what collects it",
     "rnn_core/bptt/weights.py": "one subject, a weight's gradient step by step, from its formula to its arrays",
-    "rnn_core/cells/base.py": "what every cell is; who writes a cell reads it whole",
     "rnn_core/compiled/__init__.py": "the one place that hands arrays to C",
     "rnn_core/oracles/complex_step.py": "one method, from its parameters to its gradients",
     "rnn_core/oracles/steps.py": "one check, from the engine's numbers to its error",

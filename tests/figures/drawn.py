@@ -133,85 +133,100 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
 
     Keys that are not settings: ends (the lags that carry a loss, of a batch of sequences that end there), rate, predicted, breaks_at, norm, weights (False: nobody asked which steps write), accuracy (None: a regression), held_out_loss, sweep, and what formats lose.
     """
-    settings = axis_defaults() | {"loss_at": "last", "input_size": 1}
-    settings |= {name: value for name, value in given.items() if name in settings}
-    key = "|".join(map(str, settings.values()))
-    sweep, T = given.get("sweep", "one"), settings["sequence_length"]
-    rate = given.get("rate", rate_of(settings)) if T > 1 else math.nan
-    common = {"sweep": sweep, "run_key": key}
-    trains, broken = settings["updates"] > 0, given.get("breaks_at")
-    parts = weight_parts(settings, rate) if given.get("weights", True) else [(math.nan, math.nan)] * T
-    predicted = settings["initializer"] != "identity" and settings["cell"] == "vanilla"
-    prediction = given.get("predicted", rate_of(settings | {"seed": 0}) - 0.02) if predicted else None
-    by = "operating point" if predicted else None
-    if prediction is None and given.get("dynamic") is not None:
-        prediction, by = given["dynamic"], "dynamic mean field"
-    ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
-    row = common | settings | {
-        "task_input_size": 1, "task_loss_at": settings["loss_at"] or "last", "task_steps": T,
-        "measured_spectral_radius": radius_of(settings), "sigma_max": 2 * radius_of(settings),
-        "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
-        "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
-        "linear_rate": one_step(settings, radius_of(settings)),
-        "bound_rate": one_step(settings, 2 * radius_of(settings)),
-        "mean_field_rate": prediction if predicted else None, "predicted_rate": prediction,
-        "operating_rate": prediction if predicted else None,
-        "slope_fluctuation": 0.01 if predicted else None, "bistable": False if predicted else None,
-        "predicted_by": by,
-        "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
-        "dead_samples": 0.0, "sigma_w": 0.95 * radius_of(settings), "sigma_u": settings["input_scale"],
-        "rest_rate": at_rest(settings, radius_of(settings)), "mean_field_q": 0.1 if predicted else None,
-        "chi": math.exp(2 * prediction) if predicted else None, "correlation": given.get("correlation", 1.0) if predicted else None,
-        "depth_scale": 5.0 if predicted else None, "critical_radius_predicted": critical_radius(settings, predicted),
-        "dynamic_rate": given.get("dynamic"),
-        "baseline_loss": 2.3 if trains else None,
-        "baseline_accuracy": 0.1 if trains and given.get("accuracy", 0.7) is not None else None,
-        "deviation": None if prediction is None else rate - prediction,
-        **{f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")},
-        **weight_row(parts),
-        **{column.name: given[column.name] for column in SENSITIVITY if column.name in given},
-        "held_out_loss": given.get("held_out_loss", 0.5) if trains and broken is None else None,
-        "held_out_accuracy": given.get("accuracy", 0.7) if trains and broken is None else None,
-        "held_out_error": None, "success": given.get("success"), "updates_to_success": given.get("updates_to_success"),
-        "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
-        "verified_error": None, "data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic",
-    }  # fmt: skip
+    run = axis_defaults() | {"loss_at": "last", "input_size": 1}
+    run |= {name: value for name, value in given.items() if name in run}
+    T, asked = run["sequence_length"], given.get("weights", True)
+    rate = given.get("rate", rate_of(run)) if T > 1 else math.nan
+    common = {"sweep": given.get("sweep", "one"), "run_key": "|".join(map(str, run.values()))}
+    parts = weight_parts(run, rate) if asked else [(math.nan, math.nan)] * T
+    row = common | run | start_row(run, rate) | theory_row(run, given, rate) | training_row(run, given)
+    row |= weight_row(parts)
+    row |= {f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")}
+    row |= {column.name: given[column.name] for column in SENSITIVITY if column.name in given}
+    row |= {"data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic", "verified_error": None}
     if given.get("spectra"):
         row |= make_spectra(common, T, rate, given, found["spectra"])
     extend(found["runs"], row)
     extend(found["timings"], common | {"seconds": 0.1, "verify_seconds": None})
     for t in range(1, T + 1):
-        lag = T - t
-        norm = -1.0 + (rate * lag / LN10 if lag else 0.0)
-        ends = given.get("ends", (0,))
-        norm = norm if lag >= min(ends) else -math.inf
-        immediate = -1.0 if lag in ends else -math.inf
-        extend(found["traces"], common | {"update": 0, "t": t, "lag": lag, "log10_grad_norm": norm,
-                                          "log10_immediate_norm": immediate, "hidden_rms": 0.5,
-                                          "saturation": 0.0, "log10_cell_grad_norm": None,
-                                          **entry_row(norm, given.get("weights", True)),
-                                          "log10_weight_grad_norm": parts[lag][0], "weight_grad_cosine": parts[lag][1],
-                                          **{f"{f}_{what}": 0.0 for f in FORMATS
-                                             for what in ("flushed", "overflowed")}})  # fmt: skip
+        extend(found["traces"], common | trace_row(t, T, rate, given, parts[T - t]))
     if "layers" in found:
-        for layer, reverse in itertools.product(range(1, settings["layers"] + 1), range(1 + settings["bidirectional"])):
-            make_layer(common, T, rate, layer - settings["layers"], given, found["layers"], layer, bool(reverse))
-    for update in range(given.get("ends_at") or max(1, settings["updates"])):
-        ends = update == broken
-        norm = math.nan if ends else given.get("norm", 0.5 + 0.1 * settings["seed"])
-        limit = (
-            math.log10(words.threshold(settings["clipping"]) or math.inf) if ":" in settings["clipping"] else math.inf
-        )
-        after = norm if math.isnan(norm) else min(norm, limit)
-        loss = math.nan if ends else 2.0 / (1 + update)
-        extend(found["updates"], common | {
-            "update": update, "loss": loss, "accuracy": given.get("accuracy", 0.5),
-            "log10_norm_before": norm, "log10_norm_after": after, "clip_factor": math.nan if ends else 1.0,
-            "truncation_bias": 0.25 if settings["truncation"] else None, "held_out_error": None,
-            "finite": not ends,
-        })  # fmt: skip
-        if ends:
+        for layer, reverse in itertools.product(range(1, run["layers"] + 1), range(1 + run["bidirectional"])):
+            make_layer(common, T, rate, layer - run["layers"], given, found["layers"], layer, bool(reverse))
+    for update in range(given.get("ends_at") or max(1, run["updates"])):
+        extend(found["updates"], common | update_row(run, given, update))
+        if update == given.get("breaks_at"):
             break
+
+
+def start_row(run: Settings, rate: float) -> Settings:
+    """What ``runs`` says of a run's task and of its network before training."""
+    T, radius = run["sequence_length"], radius_of(run)
+    ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
+    return {
+        "task_input_size": 1, "task_loss_at": run["loss_at"] or "last", "task_steps": T,
+        "measured_spectral_radius": radius, "sigma_max": 2 * radius, "sigma_w": 0.95 * radius, "sigma_u": run["input_scale"],
+        "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
+        "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
+        "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None, "dead_samples": 0.0,
+    }  # fmt: skip
+
+
+def theory_row(run: Settings, given: Settings, rate: float) -> Settings:
+    """What theories say of it: mean field and operating point of a vanilla network, and what ``given`` says of dynamic mean field."""
+    predicted = run["initializer"] != "identity" and run["cell"] == "vanilla"
+    prediction = given.get("predicted", rate_of(run | {"seed": 0}) - 0.02) if predicted else None
+    by = "operating point" if predicted else None
+    mean_field = {
+        "mean_field_rate": prediction, "operating_rate": prediction, "slope_fluctuation": 0.01, "bistable": False, "mean_field_q": 0.1,
+        "chi": math.exp(2 * prediction) if prediction is not None else None, "correlation": given.get("correlation", 1.0), "depth_scale": 5.0,
+    }  # fmt: skip
+    if prediction is None and given.get("dynamic") is not None:
+        prediction, by = given["dynamic"], "dynamic mean field"
+    return {
+        **(mean_field if predicted else dict.fromkeys(mean_field)),
+        "linear_rate": one_step(run, radius_of(run)), "bound_rate": one_step(run, 2 * radius_of(run)),
+        "rest_rate": at_rest(run, radius_of(run)), "critical_radius_predicted": critical_radius(run, predicted),
+        "dynamic_rate": given.get("dynamic"), "predicted_rate": prediction, "predicted_by": by,
+        "deviation": None if prediction is None else rate - prediction,
+    }  # fmt: skip
+
+
+def training_row(run: Settings, given: Settings) -> Settings:
+    """What ``runs`` says of its training."""
+    trains, broken, accuracy = run["updates"] > 0, given.get("breaks_at"), given.get("accuracy", 0.7)
+    ended = trains and broken is None
+    return {
+        "baseline_loss": 2.3 if trains else None, "baseline_accuracy": 0.1 if trains and accuracy is not None else None,
+        "held_out_loss": given.get("held_out_loss", 0.5) if ended else None, "held_out_accuracy": accuracy if ended else None,
+        "held_out_error": None, "success": given.get("success"), "updates_to_success": given.get("updates_to_success"),
+        "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,
+    }  # fmt: skip
+
+
+def trace_row(t: int, T: int, rate: float, given: Settings, part: tuple[float, float]) -> Settings:
+    """One step of ``traces``."""
+    lag, ends = T - t, given.get("ends", (0,))
+    norm = -1.0 + (rate * lag / LN10 if lag else 0.0) if lag >= min(ends) else -math.inf
+    return {
+        "update": 0, "t": t, "lag": lag, "log10_grad_norm": norm, "log10_immediate_norm": -1.0 if lag in ends else -math.inf,
+        "hidden_rms": 0.5, "saturation": 0.0, "log10_cell_grad_norm": None, **entry_row(norm, given.get("weights", True)),
+        "log10_weight_grad_norm": part[0], "weight_grad_cosine": part[1],
+        **{f"{f}_{what}": 0.0 for f in FORMATS for what in ("flushed", "overflowed")},
+    }  # fmt: skip
+
+
+def update_row(run: Settings, given: Settings, update: int) -> Settings:
+    """One row of ``updates``; at ``breaks_at`` nothing is finite."""
+    breaks = update == given.get("breaks_at")
+    norm = math.nan if breaks else given.get("norm", 0.5 + 0.1 * run["seed"])
+    limit = math.log10(words.threshold(run["clipping"]) or math.inf) if ":" in run["clipping"] else math.inf
+    return {
+        "update": update, "loss": math.nan if breaks else 2.0 / (1 + update), "accuracy": given.get("accuracy", 0.5),
+        "log10_norm_before": norm, "log10_norm_after": norm if math.isnan(norm) else min(norm, limit),
+        "clip_factor": math.nan if breaks else 1.0, "truncation_bias": 0.25 if run["truncation"] else None,
+        "held_out_error": None, "finite": not breaks,
+    }  # fmt: skip
 
 
 def make_layer(

@@ -14,7 +14,7 @@ from study.tables.columns import FORMATS
 MEASURED: dict[str, Any] = {
     "growth_rate": math.nan, "log10_gradient_ratio": 0.0, "regime": "stable", "deviation": math.nan, "linear_rate": math.nan, "mean_field_rate": math.nan, "operating_rate": math.nan, "predicted_rate": math.nan, "rest_rate": math.nan, "critical_radius_predicted": math.nan, "dynamic_rate": math.nan, "updates_to_success": math.nan, "correlation": math.nan, "depth_scale": math.nan,
     "predicted_by": None, "bistable": None, "held_out_loss": math.nan, "held_out_accuracy": math.nan, "baseline_loss": math.nan,
-    "baseline_accuracy": math.nan, "success": None, "first_nonfinite_update": math.nan, "settled_from": 5, "settled_to": 80,
+    "baseline_accuracy": math.nan, "success": None, "first_nonfinite_update": math.nan, "settled_from": 5, "settled_to": 80, "data": None,
     **{f"{f}_{what}_at": math.nan for f in FORMATS for what in ("flushed", "overflowed")},
 }  # fmt: skip
 

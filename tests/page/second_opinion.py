@@ -348,6 +348,8 @@ def largest_difference(tables: Tables, where: Where) -> float:
     """Between two networks of one seed that differ in the axis alone."""
     runs, axis = grown(tables, place(where)), where["axis"]
     others = [name for name in columns_of_settings(tables) if name not in (axis, "trace_every")]
+    sides = [side for _, side in runs.groupby(axis, dropna=False)]
+    others = [name for name in others if set.intersection(*(set(map(str, side[name])) for side in sides))]
     groups = runs.groupby([list(map(str, runs[name])) for name in others])["log10_gradient_ratio"]
     with np.errstate(invalid="ignore"):
         return float((groups.max() - groups.min()).fillna(0.0).max())
@@ -420,7 +422,9 @@ def wilson(tables: Tables, where: Where, upper: bool) -> float:
 def beside(tables: Tables, where: Where) -> list[pd.DataFrame]:
     """The runs of a part, setting by setting of the other axes."""
     runs = with_scale(tables, where)
-    others = [name for name in varying(tables, runs, ["updates", "task"]) if name != where["axis"]]
+    others = [name for name in varying(tables, runs, ["task"]) if name != where["axis"]]
+    if None not in compared_values(runs, where["axis"]):
+        runs = runs[runs[where["axis"]].notna()]
     return [group for _, group in runs.groupby([list(map(str, runs[name])) for name in others])]
 
 
@@ -480,12 +484,14 @@ def settings_of(tables: Tables, where: Where) -> float:
     runs = outcomes(tables, {k: v for k, v in where.items() if k not in ("axis", "a", "b")})
     others = [
         name for name in columns_of_settings(tables)
-        if name not in ("seed", "trace_every", "updates", where["axis"], "task") and runs[name].nunique(dropna=False) > 1
+        if name not in ("seed", "trace_every", where["axis"], "task") and runs[name].nunique(dropna=False) > 1
     ]  # fmt: skip
     kept: list[str] = []
     for name in others:
         if not kept or not follows(runs, name, kept):
             kept.append(name)
+    groups = [group for _, group in runs.groupby(where["axis"], dropna=False)]
+    kept = [name for name in kept if set.intersection(*(set(map(str, group[name])) for group in groups))]
     has = []
     for value in (where["a"], where["b"]):
         rows = runs[runs[where["axis"]].isna()] if value is None else runs[runs[where["axis"]] == value]
@@ -517,7 +523,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
-                for b, a in itertools.combinations(values_of(rows, axis), 2):
+                for b, a in itertools.combinations(compared_values(rows, axis), 2):
                     label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
                     add(label, rows, "growth_rate")
                     for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
@@ -543,15 +549,15 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                 measured.append(("succeeds", judged.assign(succeeds=judged["success"].astype(float))))
             if rows["broken"].any():
                 measured.append(("broke", rows))
-            axes = varying(tables, rows, ["updates", "task"])
+            axes = varying(tables, rows, ["task"])
             asked = next((a for a in [*ASKED, *axes] if a in axes), None)
             for axis in axes:
-                every = list(itertools.combinations(values_of(rows, axis), 2))
+                every = compared_pairs(compared_values(rows, axis))
                 kinds = [a for a in axes if a != axis]
                 for column, own in measured:
                     for b, a in every:
                         add({**label, "axis": axis, "a": a, "b": b, "measure": column}, own, column)
-                    if kinds and (axis == asked or own[axis].nunique(dropna=False) == 2):
+                    if kinds and (axis == asked or len(compared_values(rows, axis)) == 2):
                         reference = {"clipping": "none", "truncation": None}
                         known = values_of(own, axis)
                         single = [p for p in every if reference.get(axis, "") not in known or reference[axis] in p]
@@ -612,9 +618,49 @@ def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:
     return sorted(values, key=lambda v: (v is not None, v or 0) if not isinstance(v, str) else (True, v))
 
 
+OF_CELLS = [
+    "residual_step",
+    "residual_leak",
+    "antisymmetric_step",
+    "antisymmetric_diffusion",
+    "layer_norm_step",
+    "layer_norm_leak",
+    "forget_bias",
+    "chrono",
+]
+
+
+def compared_values(rows: pd.DataFrame, axis: str) -> list[Any]:
+    """The values that are compared: not an unset one that only other cells have, or networks with another setting in its place."""
+    values = values_of(rows, axis)
+    stands_for = {"forget_bias": "chrono", "spectral_radius": "weight_scale"}
+    if None not in values or axis not in [*OF_CELLS, *stands_for]:
+        return values
+    with_value = {row["cell"] for row in rows.to_dict("records") if not pd.isna(row[axis])}
+    for row in rows.to_dict("records"):
+        instead = axis in stands_for and not pd.isna(row[stands_for[axis]])
+        if pd.isna(row[axis]) and not instead and row["cell"] in with_value:
+            return values
+    return [value for value in values if value is not None]
+
+
+def compared_pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    """All of up to eight values; of more, those that stand side by side, and the two ends."""
+    if len(values) > 8:
+        return [*itertools.pairwise(values), (values[0], values[-1])]
+    return list(itertools.combinations(values, 2))
+
+
 def varying(tables: Tables, rows: pd.DataFrame, without: list[str]) -> list[str]:
     kept: list[str] = []
-    for name in columns_of_settings(tables):
+    names = columns_of_settings(tables)
+    for of, instead in (
+        ("forget_bias", "chrono"),
+        ("spectral_radius", "weight_scale"),
+    ):  # what stands for another tells first
+        names.remove(instead)
+        names.insert(names.index(of), instead)
+    for name in names:
         if name in ("seed", "trace_every", *without) or rows[name].nunique(dropna=False) < 2:
             continue
         if not kept or not follows(rows, name, kept):
@@ -775,7 +821,7 @@ KINDS: dict[str, Kind] = {
     "seeds_of_growth": lambda t, w: float(len(paired(t, w, grown(t, place(w)).dropna(subset=["growth_rate"]), "growth_rate"))),
     "seeds_of_results": lambda t, w: float(len(paired(t, w, with_scale(t, w), "v"))),
     "settings_of_results": settings_of,
-    "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["updates", "task"])].drop_duplicates())),
+    "settings_trained": lambda t, w: float(len(with_scale(t, w)[varying(t, with_scale(t, w), ["task"])].drop_duplicates())),
     "seeds_trained": lambda t, w: float(outcomes(t, w)["seed"].nunique()),
     "worst_check": lambda t, w: float(np.nanmax(pick(t["checks"], w)["relative_error"].astype(float))),
     "setting": _setting,

@@ -181,6 +181,7 @@ def remedy(which: int) -> Callable[[Tables, Where], float]:
         if which:
             half = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / math.sqrt(len(values))
         end = float(values.mean() + which * half)
+        end = min(max(end, 0.0), 1.0) if which and where["quality"] == "held_out_accuracy" else end
         return 10.0**end if logs else end
 
     return number
@@ -192,7 +193,7 @@ def remedies(tables: Tables, where: Where) -> float:
     runs = runs[runs["task"] == commonest_task(tables)]
     names = list(runs.columns)
     settings = names[names.index("run_key") + 1 : names.index("task_input_size")]
-    ways = [name for name in settings if name not in ("seed", "trace_every", "updates")]
+    ways = [name for name in settings if name not in ("seed", "trace_every")]
     return float(min(16, len(runs[ways].drop_duplicates())))
 
 

@@ -76,6 +76,21 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         for c in ("vanilla", "gru") for s in range(6)
         for i, r in enumerate(("none", "norm:0.5", "value:0.01", "parameter:0.3", "adaptive:0.02", "signal:0.001"))
     ],
+    "training for longer": [
+        TRAIN | {"updates": u, "trace_every": u // 2, "clipping": c, "seed": s, "norm": 1.0 + 0.1 * s, "accuracy": 0.3 + 0.1 * (u == 6) * (s % 3) + 0.02 * s}
+        for u in (2, 6) for c in ("none", "norm:1.0") for s in range(6)
+    ],
+    "biases of gates": [
+        TRAIN | {"cell": c, "forget_bias": b, "seed": s, "accuracy": 0.4 + 0.1 * b + 0.03 * ((s * 3 + (c == "gru")) % 4), "rate": -0.1 + 0.03 * b + 0.01 * s}
+        for c in ("gru", "lstm") for b in (0.0, 2.0) for s in range(6)
+    ] + [TRAIN | {"cell": c, "chrono": 64, "seed": s, "accuracy": 0.7 + 0.02 * ((s * 5) % 4), "rate": -0.01 * s} for c in ("gru", "lstm") for s in range(6)],
+    "many learning rates": [
+        TRAIN | {"learning_rate": round(0.01 * 1.5**i, 5), "seed": s, "accuracy": 0.8 - 0.05 * abs(i - 4) + 0.004 * ((s * (i + 1)) % 5)}
+        for i in range(10) for s in range(6)
+    ],
+    "results that are the same": [
+        TRAIN | {"cell": c, "optimizer": o, "seed": s, "accuracy": 1.0} for c in ("gru", "lstm") for o in ("adam", "adamw") for s in range(6)
+    ],
     "spectra": [
         ONE | {"spectra": True, "lags": (1, 5), "activation": f, "spectral_radius": r, "seed": s, "rate": 0.4 * (r - 1.2) + 0.01 * s, "first": 0.3 * r - 0.2 + 0.01 * s}
         for f in ("tanh", "sigmoid") for r in (0.5, 1.0, 1.5) for s in range(6)

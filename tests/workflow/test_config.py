@@ -284,6 +284,8 @@ def test_null_stands_beside_values_where_a_setting_may_be_left_unset(config: dic
     ({"truncation": 500}, "truncation: 500 changes nothing; no sequence of this sweep is longer than 24"),
     ({"truncation": [None, 5]}, None),
     ({"trace_every": 10**6}, "trace_every: 1000000 is more than the"),
+    ({"clipping": ["none", "adagc:1.05"]}, "clipping: adagc:1.05 clips as norm:1.0 does; its own threshold acts after 100 updates, and there are 12"),
+    ({"clipping": ["norm:1.0", "zclip:2.5"]}, "clipping: zclip:2.5 changes nothing; it clips none of the first 25 gradients, and there are 12"),
     ({"updates": 0, "learning_rate": [0.1, 0.2]}, "every run is made 2 times"),
     ({"record_every": 10**6}, "record_every: 1000000 is more than the"),
 ])  # fmt: skip

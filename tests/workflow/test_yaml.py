@@ -141,6 +141,8 @@ def test_command_lines_that_give_a_config_in_parts(tmp_path: Path) -> None:
         (["--configfile", "title.yaml"], "title.yaml has"),
         (["--config", "device=GPU"], "The command line (--config) has a mistake:\n  device: 'GPU' is not known"),
         (["--config", "lr=0.1"], "lr: no such key"),
+        (["--config", "lr"], "--config: 'lr' is not allowed; write KEY=VALUE"),
+        (["--config", "study=mine", "=0.1"], "--config: '=0.1' is not allowed; write KEY=VALUE"),
     ]:  # fmt: skip
         (project.root / "title.yaml").write_text("title: Mine\ndevice: cpu\n", encoding="utf-8")
         done = project.snakemake("-n", *arguments, check=False)

@@ -1,6 +1,7 @@
 """Put the blocks of one table together, sorted, with the study's provenance in the footer.
 
-The runs get the theory of their settings. Of a study whose engine check has failed nothing is put together. Gradient norms that are not those that were verified end it here.
+The runs get the theory of their settings. Of a study whose engine check has failed nothing is put together. Gradient norms that
+are not those that were verified end it here.
 """
 
 from typing import Any

@@ -39,8 +39,9 @@ class TorchCell(LearnsItsState):
     """A torch function or module (x_t, state) -> state as a cell: ``torch.nn.RNNCell``, ``GRUCell``, ``LSTMCell``, or one's own.
 
     x_t is (B, D); the state is a tensor, or tuples, lists and dicts of tensors of any shapes, the batch first. Complex tensors, of
-    states and parameters, are kept as their real and imaginary parts on a last axis. ``forward``, ``backward`` and everything that they give work as for other cells. Arrays are torch's, on the CPU or CUDA. Parameters are those of the
-    module, by the names of ``named_parameters``; frozen ones have no gradient, and buffers stay as they are.
+    states and parameters, are kept as their real and imaginary parts on a last axis. ``forward``, ``backward`` and everything
+    that they give work as for other cells. Arrays are torch's, on the CPU or CUDA. Parameters are those of the module, by the
+    names of ``named_parameters``; frozen ones have no gradient, and buffers stay as they are.
 
     Args:
         module: what is called. Of a method, ``model.step``, the parameters are those of the object.

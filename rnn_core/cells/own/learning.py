@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class LearnsItsState(Cell):
     _acting: tuple[str, ...]
     _learned_start: bool
 
-    def bound(self, params: Params, x: Array, state: Any) -> tuple[Cell, State | None]:
+    def bound(self, params: Params, x: Array, state: Any) -> tuple[Self, State | None]:
         """The cell for inputs like x, which knows its state's form, and the state to start from, by name.
 
         Raises:

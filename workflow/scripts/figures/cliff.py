@@ -152,7 +152,7 @@ def draw(data: pd.DataFrame) -> Figure:
         mesh, ax=ax, extend="min", **({"location": "bottom", "aspect": 30} if layout.on_phone() else {"aspect": 25})
     )
     bar.set_label("log$_{10}$ of the gradient's norm ‖∇E‖")
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(3, 1))
+    layout.legend_below(figure, _legend(data), most=3)
     return figure
 
 

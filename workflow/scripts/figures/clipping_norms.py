@@ -165,6 +165,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["unclipped"] if "none" in drawn else []),
     ]
     shown += ["lines" if one_line_each(data) else "median"]
+    shown += ["above"] if _leave_above(data[data["panel"].notna() & data["clipping"].isin(drawn)]) else []
     return drawing.facts(text, alt, claims, shown)
 
 
@@ -173,19 +174,27 @@ def title(rules: pd.DataFrame) -> str:
     clipping = rules.drop("none", errors="ignore")
     names = list(clipping.index)
     if rules["broken"].any() and "none" in rules.index:
-        return f"Without clipping {_broken(rules, ['none'])} runs break down; with it, {_broken(rules, names)}" + (
+        if rules["broken"].sum() == rules["runs"].sum():
+            total = marked_count(int(rules["runs"].sum()), "runs_by_rule", clipping=list(rules.index))
+            return f"Every one of {total} runs breaks down, with or without clipping."
+        verb = "breaks" if rules.loc["none", "broken"] == 1 else "break"
+        return f"Without clipping {_broken(rules, ['none'])} runs {verb} down; with it, {_broken(rules, names)}" + (
             f", and {_share(clipping.iloc[0])} of updates are cut."
             if len(names) == 1 and clipping["clipped"].iloc[0]
             else "."
         )
     if rules["broken"].any():
+        if rules["runs"].sum() == 1:
+            return "Clipping does not keep the one run going: it breaks down."
         return f"Clipping does not keep every run going: {_broken(rules, names)} break down."
     most = clipping.sort_values("share", ascending=False, kind="stable")
     if not most["share"].fillna(0).any():
         return f"No run breaks down, and {'the rule' if len(names) == 1 else 'no rule'} {'never' if len(names) == 1 else 'ever'} clips."
     first, last = most.iloc[0], most.iloc[-1]
     text = f"{first.name} clips {_share(first)} of all updates"
-    if len(most) > 1:
+    if len(most) > 1 and plain(_share(first)) == plain(_share(last)):
+        text = f"{'Both rules clip' if len(most) == 2 else 'Every rule clips'} {_share(first)} of all updates"
+    elif len(most) > 1:
         text += f", {last.name} {_share(last)}"
     return f"{text}; no run breaks down{', with or without clipping' if 'none' in rules.index else ''}."
 
@@ -212,7 +221,8 @@ def _shares(rules: pd.DataFrame, title: str) -> str:
     """How often each rule clips that the title does not speak of."""
     known = [address["where"].get("clipping") for _, address in addresses(title) if address["kind"] == "clipped_share"]
     clipping = rules.drop(["none", *known], errors="ignore")
-    if not rules["broken"].any() and not known:  # none ever clips
+    alike = len({plain(_share(rule)) for _, rule in rules.drop("none", errors="ignore").iterrows()}) == 1
+    if not rules["broken"].any() and (alike or not known):  # none ever clips, or all as often as the title says
         return ""
     cutting, idle = clipping[clipping["clipped"] > 0], clipping[(clipping["clipped"] == 0) & (clipping["going"] > 0)]
     phrases = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
@@ -276,7 +286,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 _summary(rows, len(rules), anywhere), loc="left", fontsize=9.5, fontweight="normal", color="#333333"
             )
     _name(grid, panels, rules, paint)
-    figure.legend(handles=_legend(data, paint, single), loc="outside lower center", ncols=1 if layout.on_phone() else 5)
+    layout.legend_below(figure, _legend(data, paint, single), most=5)
     return figure
 
 
@@ -354,6 +364,11 @@ def limits(data: pd.DataFrame) -> tuple[float, float]:
     high = min(max(most, bulk), bulk + 0.6 * (bulk - low) + 0.3)
     margin = 0.06 * (high - low) + 0.05
     return low - margin, high + margin
+
+
+def _leave_above(drawn: pd.DataFrame) -> bool:
+    """Whether a run that goes on has a norm above the scale."""
+    return bool(((drawn["before"] > limits(drawn)[1]) & ~drawn["broken"].astype(bool)).any())
 
 
 def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:

@@ -235,7 +235,9 @@ def _range(data: pd.DataFrame, factors: dict[str, pd.DataFrame]) -> str:
         in_order = sorted((float(mean[name]), panel) for panel, mean in means.items())
         ends = in_order[0], in_order[-1]
         low, high = (_factor(mean, f"depth_factor_{name}", **_where(data, panel)) for mean, panel in ends)
-        spans.append(f"{low} to {high}")
+        spans.append(low if plain(low) == plain(high) else f"{low} to {high}")
+    if all(" to " not in plain(span) for span in spans):
+        return ""  # what is said of one kind holds for all
     return f"Over all kinds of network, a layer down is a factor of {spans[0]} at the last step, and of {spans[1]} at the first."
 
 

@@ -168,7 +168,7 @@ def draw(data: pd.DataFrame) -> Figure:
     layout.label_below(
         axes, columns, "worst relative error" + ("" if layout.on_phone() else " over all steps and parameters")
     )
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(3, 1))
+    layout.legend_below(figure, _legend(data), most=3)
     return figure
 
 

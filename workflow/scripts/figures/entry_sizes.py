@@ -112,7 +112,7 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     figure = layout.by_lag(data, _panel, r"$\log_{10}$ of an entry's magnitude, $\partial L/\partial h_t$")
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(5, 2))
+    layout.legend_below(figure, _legend(data), most=5, on_a_phone=2)
     return figure
 
 

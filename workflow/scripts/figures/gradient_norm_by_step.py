@@ -376,9 +376,7 @@ def draw(data: pd.DataFrame) -> Figure:
     )
     figure.supylabel(style.RATIO % "t" + " (decades)", fontsize=10.5)
     hues = [] if direct else _hue_legend(data)
-    figure.legend(
-        handles=[*hues, *_legend(data)], loc="outside lower center", ncols=layout.columns(3 if hues else 4, 1)
-    )
+    layout.legend_below(figure, [*hues, *_legend(data)], most=3 if hues else 4)
     _label_limits(figure, axes, data)
     return figure
 

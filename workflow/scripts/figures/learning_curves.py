@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, singular_of, spelled
+from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, plural_of, singular_of, spelled
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so no loss falls or rises.",
@@ -22,6 +22,7 @@ NOTHING = drawing.Nothing(
 )
 BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss at the end
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
+LONGEST_DIRECT = 24  # letters: a longer name at the end of a curve would leave the panel no room
 SAME = 1e-6  # relative difference of curves that coincide
 HEIGHT = 2.2
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
@@ -150,9 +151,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
     claims.append(_from_the_start(data))
     claims += [
-        f"Where curves lie on each other, one is dashed: {few(dict.fromkeys(few(group) for group in coincident), 3)}."
-        if coincident
-        else "",
+        f"Where curves lie on each other, one is dashed: {_groups(coincident)}." if coincident else "",
         _not_all_hues(data),
         facets.left_out(data),
     ]
@@ -162,6 +161,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["broken"] if broken else []),
         *(["band"] if _banded(data) else []),
         *(["same"] if coincident else []),
+        *(["above"] if _leave_above(drawn, medians) else []),
         *(["succeeded"] if data["updates_to_success"].notna().any() else []),
         *(["baselines"] if any(len(_baselines(rows)) > 1 for _, rows in drawn.groupby("panel", observed=True)) else []),
     ]
@@ -175,6 +175,13 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
         return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
     if len(trained_parts) == 1:
         return _counted(trained_parts[0], losses, single=True)
+    learnt = pd.concat([part.runs.assign(learnt=_learnt(part, losses)) for part in trained_parts]).drop_duplicates(
+        "run_key"
+    )
+    if learnt["learnt"].all():
+        return f"Every run ends its training {BELOW}."
+    if not learnt["learnt"].any():
+        return f"No run ends its training {BELOW}."
     runs = [" runs", *[""] * (len(trained_parts) - 1)]
     texts = [
         f"{_counted(part, losses)}{word} ({facets.part_name(part, trained_parts)})"
@@ -183,11 +190,6 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     text = f"{listed(texts)} end training {BELOW}."
     if len(plain(text)) <= LONGEST_TITLE:
         return text
-    learnt = pd.concat([part.runs.assign(learnt=_learnt(part, losses)) for part in trained_parts]).drop_duplicates(
-        "run_key"
-    )
-    if learnt["learnt"].all():
-        return f"Every run ends its training {BELOW}."
     count = marked_count(int(learnt["learnt"].sum()), "runs_below_baseline")
     return f"{count} of {marked_count(len(learnt), 'runs_trained')} runs end training {BELOW}."
 
@@ -238,8 +240,18 @@ def _from_the_start(data: pd.DataFrame) -> str:
     below = int((runs["first_loss"] < runs["baseline_loss"]).sum())
     if not below:
         return ""
+    if len(runs) == 1:
+        return "At its first update, before anything is learnt, the run is below that loss already."
     of = f"{marked_count(below, 'runs_below_at_first')} of {marked_count(len(runs), 'runs_trained')} runs"
-    return f"At their first update, before anything is learnt, {of} are below that loss already."
+    return (
+        f"At the first update, before anything is learnt, {of} {'is' if below == 1 else 'are'} below that loss already."
+    )
+
+
+def _groups(coincident: list[list[str]]) -> str:
+    """a and b; c, d and e."""
+    texts = list(dict.fromkeys(few(group) for group in coincident))
+    return "; ".join(texts if len(texts) < 4 else [*texts[:2], f"{spelled(len(texts) - 2)} more groups"])
 
 
 def _asked(data: pd.DataFrame, panel: Any) -> str:
@@ -257,8 +269,8 @@ def drawn_hues(data: pd.DataFrame) -> dict[str, list[str]]:
 
 def _not_all_hues(data: pd.DataFrame) -> str:
     drawn = drawn_hues(data)
-    some = [singular_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
-    return f"Of the values of {listed(some)}, {spelled(MOST_HUES)} are drawn. The tables have all." if some else ""
+    some = [plural_of(asked) for asked, values in facets.hues(data).items() if len(values) > len(drawn[asked])]
+    return f"Of the {listed(some)}, {spelled(MOST_HUES)} are drawn. The tables have all." if some else ""
 
 
 def _banded(data: pd.DataFrame) -> bool:
@@ -308,6 +320,16 @@ def limits(part: pd.DataFrame, medians: pd.DataFrame) -> tuple[float, float]:
     typical = max([*baseline, float(middle.median()) if len(middle) else 0.0])
     high = max(*baseline, min(float(max(known)), 10 * typical), 0.0) or typical
     return min(known) / 1.25, high * 1.35
+
+
+def _leave_above(drawn: pd.DataFrame, medians: pd.DataFrame) -> bool:
+    """Whether a curve that comes to its end is above the scale of its part somewhere."""
+    for _, part in drawn.groupby("part"):
+        own = medians[medians["panel"].isin(part["panel"].unique())]
+        whole = own.groupby(["panel", "hue"], observed=True)["middle"].transform(lambda curve: np.isfinite(curve).all())
+        if (own.loc[whole.astype(bool), "middle"] > limits(part, own)[1]).any():
+            return True
+    return False
 
 
 def _baselines(rows: pd.DataFrame) -> pd.Series:
@@ -379,7 +401,7 @@ def _labels(
     if math.isfinite(baseline) and at_end:
         labels.append((baseline, "learnt nothing", "#555555"))
     hues = [hue for hue in paint if (panel_curves["hue"] == hue).any()]
-    if asked and len(hues) <= MOST_DIRECT:
+    if asked and _direct(asked, list(paint)):
         high = ax.get_ylim()[1]
         for group in coinciding(panel_curves, hues):
             ends = panel_curves[(panel_curves["hue"] == group[0])].sort_values("update")["middle"]
@@ -389,6 +411,12 @@ def _labels(
             words = [words[0], *(f"= {word}" for word in words[1:])]  # below each other, from the top
             labels += [(end, word, paint[hue][0]) for word, hue in zip(words[::-1], group[::-1], strict=True)]
     layout.label_lines(ax, labels, gap=0.19 / HEIGHT)
+
+
+def _direct(asked: str, hues: list[str]) -> bool:
+    """Whether names have room at the ends of the curves; of a learning rate the number alone stands there."""
+    longest = max(map(len, hues), default=0)
+    return len(hues) <= MOST_DIRECT and (asked == "learning_rate" or longest <= LONGEST_DIRECT)
 
 
 def _short(asked: str, rows: pd.DataFrame, hue: str) -> str:
@@ -404,9 +432,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         ax.set_xlabel("training update" if lowest else "")
     handles = _legend(data, paint)
     if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=1 if layout.on_phone() else min(5, len(handles))
-        )
+        layout.legend_below(figure, handles, most=5)
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Any]:
@@ -414,12 +440,13 @@ def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) ->
     handles: list[Any] = [
         Line2D([], [], color=paint[asked][hue][0], marker=paint[asked][hue][1], mec="white", ms=7, lw=2, label=hue)
         for asked in paint
-        if asked and (len(drawn[asked]) > MOST_DIRECT or asked == "learning_rate")
+        if asked and (not _direct(asked, list(paint[asked])) or asked == "learning_rate")
         for hue in drawn[asked]
     ]
     grey: dict[str, Any] = {"color": "#777777", "mec": "white", "ls": ""}
     if _banded(data):
         handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest seed"))
     if data["broken"].any():
-        handles.append(Line2D([], [], marker="X", ms=8, label="half of the seeds have broken down", **grey))
+        lost = "half of the seeds have broken down" if data["seed"].nunique() > 1 else "the run has broken down"
+        handles.append(Line2D([], [], marker="X", ms=8, label=lost, **grey))
     return handles

@@ -213,7 +213,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for place, (panel, rows) in enumerate(_kinds(data)):
             _lines(ax, rows, column, paint[panel], place)
         _finished(ax, column, data)
-    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(2, 1))
+    layout.legend_below(figure, _legend(data, paint), most=2)
     return figure
 
 

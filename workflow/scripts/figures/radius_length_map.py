@@ -12,7 +12,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -151,16 +150,20 @@ def _predicted(cells: pd.DataFrame) -> str:
 
 def _title(cells: pd.DataFrame) -> str:
     """In how many settings every network keeps its gradient, at the shortest and at the longest sequence."""
-    ends, phrases, shares = [int(cells["T"].min()), int(cells["T"].max())], [], []
+    ends, lengths, phrases, shares = [int(cells["T"].min()), int(cells["T"].max())], [], [], []
     for T in ends:
         at_length = cells[cells["T"] == T]
         stay = int(at_length["stay"].sum())
-        length = marked_count(T, "setting", axis="sequence_length")
+        lengths.append(f"T = {marked_count(T, 'setting', axis='sequence_length')}")
         phrases.append(
-            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(at_length), 'settings', sequence_length=T)} at T = {length}"
+            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(at_length), 'settings', sequence_length=T)} at {lengths[-1]}"
         )
         shares.append(stay / len(at_length))
     short, long = shares
+    if short == long == 0:
+        return f"In no setting does every network keep its gradient, neither at {lengths[0]} nor at {lengths[1]}."
+    if short == long == 1:
+        return f"In every setting, every network keeps its gradient, at {lengths[0]} and at {lengths[1]}."
     change = "fewer" if long < short else "more" if long > short else "as many"
     return f"Longer sequences leave {change} settings in which every network keeps its gradient: {phrases[0]}, {phrases[1]}."
 
@@ -321,6 +324,5 @@ def _legend(
         (any(t.isna().any(axis=None) for t in tables), Patch(fc="#dddddd", hatch="///", ec=style.FAINT), "no run, or not a number"),
     ]  # fmt: skip
     handles, labels = [entry[1] for entry in entries if entry[0]], [entry[2] for entry in entries if entry[0]]
-    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
     if handles:
-        figure.legend(handles, labels, handler_map=pairs, loc="outside lower center", ncols=layout.columns(2, 1))
+        layout.legend_below(figure, handles, most=2, labels=labels)

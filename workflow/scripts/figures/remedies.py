@@ -20,6 +20,7 @@ from study.report.findings import Study
 from study.report.phrases import interval_words
 from study.report.words import (
     LONGEST_TITLE,
+    ROUNDING,
     few,
     itemized,
     listed,
@@ -28,6 +29,7 @@ from study.report.words import (
     name_of,
     named,
     number,
+    ordered,
     percent,
     plain,
     signed,
@@ -41,7 +43,8 @@ NOTHING = drawing.Nothing(
     "Add sweeps with updates: 100 or more that differ in initializer, cell, forget_bias, clipping or optimizer.",
 )
 MOST_REMEDIES = 16
-SHARED = (*measures.NOT_COMPARED, "updates", "task")
+FLAT = 1e-9  # relative range of values that are alike
+SHARED = (*measures.NOT_COMPARED, "task")
 BEST, FAINT, UNTESTED = "#D55E00", "#9a9a9a", "#56748f"
 
 
@@ -58,6 +61,7 @@ class Quality:
         score: what is lower for the better remedy, from the values.
         write: a value in words.
         log: it is averaged, and drawn, as a logarithm.
+        share: it lies between 0 and 1, and so does its interval.
         tested: whether seeds are independent in it. How long a run takes depends on what else the machine does, for all its seeds alike.
     """
 
@@ -68,6 +72,7 @@ class Quality:
     write: Callable[[float], str]
     log: bool = False
     tested: bool = True
+    share: bool = False
 
     def interval(self, values: pd.Series) -> statistics.Interval:
         """Mean over seeds with its interval, of logarithms the geometric mean; where a value is infinite, the median."""
@@ -76,7 +81,9 @@ class Quality:
             return statistics.median(known)
         if self.log:
             return statistics.Interval(*(10.0**end for end in statistics.mean(np.log10(np.maximum(known, 1e-300)))))
-        return statistics.mean(known)
+        average = statistics.mean(known)
+        ends = (min(max(end, 0.0), 1.0) if self.share and math.isfinite(end) else end for end in average[1:])
+        return statistics.Interval(average.value, *ends)
 
 
 def _least(values: pd.Series) -> pd.Series:
@@ -91,14 +98,18 @@ def _milliseconds(value: float) -> str:
     return f"{number(value, 3)} ms"
 
 
+def _updates(value: float) -> str:
+    return "never" if math.isinf(value) else number(value, 3)
+
+
 _SHORT = partial(number, digits=3)
 QUALITIES: dict[str, Quality] = {
     "growth_rate": Quality("growth rate at the start", "growth rate at\nthe start (ln\nper step back)", "nearest to zero", pd.Series.abs, _signed),
     "lyapunov_max": Quality("largest Lyapunov exponent", "Lyapunov\nexponent λ₁\n(ln per step)", "nearest to zero", pd.Series.abs, _signed),
     "surviving_directions": Quality("number of surviving directions", "directions that\nkeep 1 % of\nthe gradient", "highest", pd.Series.__neg__, _SHORT),
-    "held_out_accuracy": Quality("held-out accuracy", "held-out\naccuracy", "highest", pd.Series.__neg__, percent),
+    "held_out_accuracy": Quality("held-out accuracy", "held-out\naccuracy", "highest", pd.Series.__neg__, percent, share=True),
     "held_out_loss": Quality("held-out loss", "held-out\nloss", "lowest", _least, _SHORT, log=True),
-    "updates_to_success": Quality("number of updates to success", "updates to\nsuccess", "lowest", _least, _SHORT, log=True),
+    "updates_to_success": Quality("number of updates to success", "updates to\nsuccess", "lowest", _least, _updates, log=True),
     "update_milliseconds": Quality("wall time per update", "wall time per\nupdate (ms)", "lowest", _least, _milliseconds, log=True, tested=False),
 }  # fmt: skip
 
@@ -119,16 +130,19 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = measures.trained(tables.runs(*dict.fromkeys([*asked, *end])))
     if runs.empty:
         return pd.DataFrame()
+    tasks = ordered("task", runs["task"])
     runs = runs[runs["task"] == runs["task"].value_counts(sort=True).index[0]]
     axes = [axis for axis in described_axes() if axis not in SHARED and runs[axis].nunique(dropna=False) > 1]
     groups = measures.grouped(runs, axes)
     if len(groups) < 2:
         return pd.DataFrame()
-    telling = measures.varied(runs, ("updates", "task"))  # enough for an address
+    telling = measures.varied(runs, ("task",))  # enough for an address
     timings = tables.read("timings", ["run_key", "seconds"]).drop_duplicates("run_key")
     names, usual = _names([chosen for chosen, _ in groups])
     rows = [_rows(name, {axis: chosen[axis] for axis in telling}, _with_costs(own, timings), asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
-    return _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
+    data = _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
+    task = runs["task"].iloc[0]
+    return data.assign(task=task, other_tasks=listed([each for each in tasks if each != task] or [""]))
 
 
 def _names(settings: list[dict[str, Any]]) -> tuple[list[str], str]:
@@ -174,7 +188,12 @@ def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable
 def _in_order(data: pd.DataFrame) -> pd.DataFrame:
     """Sorted by result, with scores; of qualities that some remedy has, and of at most so many remedies."""
     higher = data["metric"].iloc[0] == "held_out_accuracy"
-    order = data.groupby("remedy")["result"].first().sort_values(ascending=not higher, kind="stable").index.tolist()
+    order = (
+        data.groupby("remedy", sort=False)["result"]
+        .first()
+        .sort_values(ascending=not higher, kind="stable")
+        .index.tolist()
+    )
     left_out = order[MOST_REMEDIES:]
     data = data[~data["remedy"].isin(left_out)]
     succeeded = data["quality"].eq("updates_to_success")
@@ -198,23 +217,30 @@ class Best:
     """The best remedy by one quality.
 
     Attributes:
-        level: the remedies that are not clearly worse.
+        tied: the remedies that are as good in every seed.
+        level: the others that are not clearly worse.
         behind: those that are.
         seeds: the fewest that it shares with another remedy.
     """
 
     remedy: str
+    tied: list[str]
     level: list[str]
     behind: list[str]
     seeds: int
 
     @property
     def others(self) -> int:
-        return len(self.level) + len(self.behind)
+        return len(self.tied) + len(self.level) + len(self.behind)
+
+    @property
+    def leaders(self) -> list[str]:
+        """Those with the best mean; none where all have the same."""
+        return [self.remedy, *self.tied] if self.level or self.behind or not self.tied else []
 
     @property
     def clear(self) -> bool:
-        return self.seeds >= statistics.FEWEST_SEEDS and not self.level
+        return self.seeds >= statistics.FEWEST_SEEDS and not self.level and not self.tied
 
 
 def bests(data: pd.DataFrame) -> dict[str, Best]:
@@ -237,7 +263,9 @@ def bests(data: pd.DataFrame) -> dict[str, Best]:
         enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
         level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
         behind = [other for other in others if other not in level]
-        best_by[quality] = Best(first, level, behind, min(enough))
+        tied = [other for other in level if wide[first].equals(wide[other].rename(first))]
+        level = [other for other in level if other not in tied]
+        best_by[quality] = Best(first, tied, level, behind, min(enough))
     return best_by
 
 
@@ -253,10 +281,16 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     alt = f"Dot plots of {listed(names)}. Each row is a remedy: {few(map(str, data['remedy'].cat.categories), 4)}. {plain(title)}"
     usual = data["usual"].iloc[0]
     said = [_claim(data, name, each) for name, each in best.items()]
-    claims = [f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip
+    claims = [_of_task(data), f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip
     shown = [*best, *(["interval"] if data["seed"].nunique() > 1 else [])]
     shown += ["clear"] if any(each.clear for each in best.values()) else []
     return drawing.facts(title, alt, claims, shown, answer=said)
+
+
+def _of_task(data: pd.DataFrame) -> str:
+    """Of several tasks, which one is drawn: a result on another has another scale."""
+    task, others = str(data["task"].iloc[0]), str(data["other_tasks"].iloc[0])
+    return f"These are the runs on {task}. The tables have those on {others}, too." if others else ""
 
 
 def _title(best: dict[str, Best], remedies: int) -> str:
@@ -290,13 +324,20 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
     value = marked(quality.write(interval.value), "remedy_value", interval.value, quality=name, **where)
     spread = interval_words(interval, quality.write, "remedy", quality=name, **where)
     spread = f" ({spread}, a 95 % interval)" if spread else ""
-    said = f"The {quality.label} is {quality.ahead} for {best.remedy}: {value}{spread}"
+    if math.isinf(interval.value):
+        return f"The {quality.label} cannot be compared: with no remedy do more than half of the runs succeed."
+    said = f"The {quality.label} is {quality.ahead} for {few([best.remedy, *best.tied], 3)}: {value}{spread}"
+    if best.tied and not (best.level or best.behind):
+        which = "both remedies" if len(best.tied) == 1 else "all remedies"
+        return f"The {quality.label} is the same for {which}, seed by seed: {value}{spread}."
     if not best.others or not quality.tested:
         return f"{said}."
     if best.seeds < statistics.FEWEST_SEEDS:
         return f"{said}. Too few seeds to tell whether that is chance."
     if best.clear:
         return f"{said}, clearly ahead of {'the other' if best.others == 1 else 'all others'}."
+    if not best.level:
+        return f"{said}, clearly ahead of {'the other' if len(best.behind) == 1 else 'all others'}."
     if not best.behind:
         return f"{said}, not clearly ahead of {'the' if best.others == 1 else 'any'} other."
     if len(best.level) <= len(best.behind):
@@ -313,7 +354,7 @@ def draw(data: pd.DataFrame) -> Figure:
     best, remedies = bests(data), list(data["remedy"].cat.categories)
     across = layout.columns(len(best))
     names = [layout.wrapped(name, 26) for name in remedies]
-    row = 0.3 if any("\n" in name for name in names) else 0.27
+    row = max(0.27, 0.17 * max(name.count("\n") + 1 for name in names))
     figure, axes = layout.grid(len(best), across, row * len(remedies) + 0.55, 1.5, sharex=False, sharey=True)
     for i, (ax, name) in enumerate(zip(axes, best, strict=True)):
         _panel(ax, data[data["quality"] == name], name, best[name], remedies)
@@ -322,7 +363,7 @@ def draw(data: pd.DataFrame) -> Figure:
     axes[0].set_ylim(len(remedies) - 0.5, -0.5)
     for ax in axes[::across]:
         ax.set_yticks(range(len(remedies)), names)
-    figure.legend(handles=_legend(best), loc="outside lower center", ncols=2 if layout.on_phone() else 4)
+    layout.legend_below(figure, _legend(best), most=4, on_a_phone=2)
     return figure
 
 
@@ -340,8 +381,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[s
         if not math.isfinite(interval.value):
             ax.annotate("never", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9)
             continue
-        first = remedy == best.remedy
-        level = remedy in best.level or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
+        first = remedy in best.leaders
+        level = remedy not in best.behind or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
         colour = BEST if first else FAINT if not level else style.INK if quality.tested else UNTESTED
         low, high = (end if math.isfinite(end) else interval.value for end in interval[1:])
         ax.plot([low, high], [place, place], color=colour, lw=1.6, solid_capstyle="butt", zorder=2, gid="interval")
@@ -364,6 +405,10 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
         ax.set_xscale("log")
         low, high = min(ends) / 1.15, max(ends) * 1.15
         ax.set_xlim(low, high)
+    elif _alike(ends):
+        middle = ends[0] if ends else 0.0  # all alike: ticks of a range of nothing would repeat one number
+        aside = 0.1 if QUALITIES[name].share or not middle else 0.2 * abs(middle)
+        ax.set_xlim(middle - aside, middle + aside)
     else:
         ax.margins(x=0.12)
     locator = LogLocator() if ax.get_xscale() == "log" else MaxNLocator(3, steps=[1, 2, 5, 10])
@@ -377,9 +422,17 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
     )
 
 
+def _alike(ends: list[float]) -> bool:
+    """Whether there is no range, but for rounding."""
+    largest = max(map(abs, ends), default=0.0)
+    return largest < ROUNDING or max(ends) - min(ends) < FLAT * largest
+
+
 def _legend(best: dict[str, Best]) -> list[Line2D]:
     enough = any(each.seeds >= statistics.FEWEST_SEEDS for each in best.values())
-    handles = [Line2D([], [], color=BEST, marker="*", ms=11, ls="", label="best mean of the column")]
+    handles: list[Line2D] = []
+    if any(each.leaders for each in best.values()):
+        handles.append(Line2D([], [], color=BEST, marker="*", ms=11, ls="", label="best mean of the column"))
     level = "not clearly worse" if enough else "another remedy"
     handles.append(Line2D([], [], color=style.INK, marker="o", ms=5.5, ls="", label=level))
     if enough:

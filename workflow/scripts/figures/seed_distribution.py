@@ -268,11 +268,7 @@ def draw(data: pd.DataFrame) -> Figure:
         left, beside = figure.subplots(1, 2, width_ratios=[1.0, 1.15])
         _lengths(left, data)
         _networks(beside, data)
-    figure.legend(
-        handles=_legend(data),
-        loc="outside lower center",
-        ncols=layout.columns(5 if not both or _direct(data) else 4, 2),
-    )
+    layout.legend_below(figure, _legend(data), most=5 if not both or _direct(data) else 4, on_a_phone=2)
     return figure
 
 
@@ -365,7 +361,9 @@ def _networks(ax: Axes, data: pd.DataFrame) -> None:
     ax.set_yticks(range(len(kinds)), [_kind_names(data)[kind] for kind in kinds])
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="growth rate of each network\n− mean of its kind (per step)", ylabel="")
+    ax.use_sticky_edges = False  # the bars' ends would cut the outermost dots in half
     ax.margins(x=0.08)
+    ax.set_ylim(len(kinds) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     lengths = near["sequence_length"].unique()
     if len(lengths) == 1:
@@ -393,7 +391,7 @@ def _decade_axis(ax: Axes, T: int) -> None:
     steps = (T - 1) / LN10
     functions = (lambda x: np.asarray(x) * steps, lambda x: np.asarray(x) / steps)
     top = ax.secondary_xaxis("top", functions=functions)
-    top.set_xlabel(f"decades over the whole sequence, T = {T}")
+    top.set_xlabel(f"decades over{chr(10) if layout.on_phone() else ' '}the whole sequence, T = {T}")
     top.spines["top"].set_visible(True)
     top.xaxis.set_major_locator(MaxNLocator(4))
 

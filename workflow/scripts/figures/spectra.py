@@ -341,7 +341,7 @@ def draw(data: pd.DataFrame) -> Figure:
             _fan(axes[each * row + 1], own)
     for column in range(each):
         _one_scale(axes[column::each])
-    figure.legend(handles=_legend(data, paint), loc="outside lower center", ncols=layout.columns(6, 2))
+    layout.legend_below(figure, _legend(data, paint), most=6, on_a_phone=2)
     return figure
 
 

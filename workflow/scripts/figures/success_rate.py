@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from rnn_core.tasks import GENERATED
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.phrases import effect_words, interval_words, key_of, over_settings, too_few, where_of
+from study.report.phrases import counted, effect_words, interval_words, key_of, over_settings, too_few, where_of
 from study.report.words import (
     capital,
     few,
@@ -157,7 +158,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         for name, there in (("published", data["published"].notna()), ("updates", data["median"].notna()))
         if there.any()
     ]
-    return drawing.facts(text, alt, claims, shown, answer=[*said, *verdicts])
+    several = data["sequence_length"].nunique() > 1
+    shown += ["lengths"] if several else []
+    return drawing.facts(
+        text, alt, claims, shown, answer=[*(said if several else []), *verdicts]
+    )  # findings count them, too
 
 
 def _headline(study: Study) -> str:
@@ -197,9 +202,10 @@ def _what_counts(data: pd.DataFrame) -> str:
         [marked(f"{number(100 * each, 3)} %", "setting", each, axis="success_below") for each in below], "or"
     )
     updates = listed([marked(_spaced(budget), "setting", budget, axis="updates") for budget in budgets], "or")
-    return (
-        f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, within {updates} updates."
-    )
+    tasks = [task for task in ordered("task", data["task"]) if task in GENERATED and GENERATED[task].wrong_if]
+    wrong = "".join(f" On {task}, an answer is wrong if {GENERATED[task].wrong_if}." for task in tasks)
+    within_ = f"within {counted(max(budgets), 'update', updates)}"
+    return f"A run succeeds if it answers fewer than {share} of the held-out sequences wrongly, {within_}.{wrong}"
 
 
 def _spaced(count: int) -> str:
@@ -221,7 +227,7 @@ def _by_line(data: pd.DataFrame) -> list[str]:
             _reached(panel if len(panels) > 1 else "", own, data) for panel, own in panels if panel not in without
         ]
         several = data["sequence_length"].nunique() > 1
-        items = _by_length(reached) if several else [text for _, text in reached]
+        items = _by_length(reached) if several else _by_count(reached)
         none = f" No run succeeds for {few(without, 4)}." if without else ""
         if len(items) == 1:
             what = f"the longest T at which a run succeeds is {items[0]}" if several else items[0]
@@ -248,8 +254,16 @@ def _reached(panel: str, rows: pd.DataFrame, data: pd.DataFrame) -> tuple[str, s
     )
     of_panel = f" for {panel}" if panel else ""
     if data["sequence_length"].nunique() == 1:
-        return "", f"{count}{of_panel or ' runs succeed'} ({spread})"
+        return panel, f"{count} ({spread})"
     return marked_count(last["sequence_length"], "setting", axis="sequence_length"), f"{of_panel} ({count}, {spread})"
+
+
+def _by_count(reached: list[tuple[str, str]]) -> list[str]:
+    """6 of 6 (…) for a and b: panels with the same count together."""
+    panels: dict[str, tuple[str, list[str]]] = {}  # by the count without its address
+    for panel, count in reached:
+        panels.setdefault(plain(count), (count, []))[1].append(panel)
+    return [f"{count}{f' for {few(names, 4)}' if any(names) else ' runs succeed'}" for count, names in panels.values()]
 
 
 def _some(items: list[str]) -> list[str]:
@@ -288,7 +302,9 @@ def _verdict(axis: str, part: measures.Part, compared: list[measures.Comparison]
         clear.append(f"more runs succeed with {named(axis, better)} than with {named(axis, worse)}: {by}")
     if clear or not compared:
         return clear[:3]
-    values = few([named(axis, value) for value in ordered(axis, part.runs[axis])], 4)
+    values = few([named(axis, value) for value in measures.comparable(part.runs, axis)], 4)
+    if not any(each.differences.any() for each in compared):
+        return [f"as many runs succeed with {values}, seed by seed"]
     if all(each.verdict == "few" for each in compared):
         return [f"{uncapital(too_few(compared[0]))} which of {values} succeeds more often"]
     return [f"there is no clear difference in how often runs succeed with {values}"]

@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.phrases import key_of, where_of, writer_of
+from study.report.phrases import baselines_differ, key_of, knows_nothing, where_of, writer_of
 from study.report.sentences.training_headline import training_headline
 from study.report.words import (
     capital,
@@ -27,6 +27,7 @@ from study.report.words import (
     ordered,
     plain,
     plural_of,
+    whole,
 )
 from study.settings import axis_label
 
@@ -35,7 +36,13 @@ NOTHING = drawing.Nothing(
     'Add a sweep with updates: 100 or more and clipping: [none, "norm:1.0"].',
 )
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
-LEARNT_NOTHING = {"held_out_accuracy": "commonest\nclass: {}", "held_out_loss": "best constant\nprediction: {}"}
+LEARNT_NOTHING = {  # what the dashed line is, by ``phrases.knows_nothing``
+    "always naming the commonest class": "commonest\nclass",
+    "the best constant prediction": "best constant\nprediction",
+    "a prediction without memory": "without\nmemory",
+}
+OF_TRAINING = ("learning_rate", "updates")  # numbers that make an x axis, besides those of a network
+MOST_TICKS = 16  # numbers that an x axis has room for, at a slant
 MOST_WORDS = 6  # settings in a panel that have room for words
 SLOT, DOTS = 0.84, 0.6  # width of a place on the x axis, and the share of it that the dots take
 
@@ -60,7 +67,7 @@ def x_axis(part: measures.Part) -> str | None:
     """The number that takes the most values; if no other varies, the axis that the part asks about."""
     numeric = [
         axis
-        for axis in (*measures.NUMBERS, "learning_rate")
+        for axis in (*measures.NUMBERS, *OF_TRAINING)
         if axis in part.axes and axis != part.column and part.runs[axis].notna().all()
     ]
     return max(numeric, key=lambda axis: int(part.runs[axis].nunique()), default=part.column)
@@ -87,7 +94,7 @@ def _placed(part: measures.Part, rows: pd.DataFrame) -> pd.DataFrame:
         count > 1, 0.5
     )  # a seed keeps its place: equal results lie side by side
     mean = pd.Series(DOTS + 0.2, rows.index).where(count > 1, 0.5)
-    return rows.assign(at=left + dots * width, middle=left + mean * width)
+    return rows.assign(at=left + dots * width, middle=left + mean * width, nothing=knows_nothing(part))
 
 
 def _places(rows: pd.DataFrame, axis: str | None, values: list[Any]) -> pd.Series:
@@ -131,6 +138,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data)]
     settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
+    classified = data[data["metric"] == "held_out_accuracy"]
+    shown += ["every"] if (classified["task_loss_at"] == "every").any() else []
     shown += ["all broken"] if settings["broken"].all().any() else []
     return drawing.facts(text, alt, claims, shown)
 
@@ -142,21 +151,28 @@ def _of(part: measures.Part, trained_parts: list[measures.Part]) -> str:
 
 def _baselines(trained_parts: list[measures.Part]) -> list[str]:
     """What the dashed lines are, task by task."""
-    baselines: dict[str, list[str]] = {}
+    baselines: dict[str, dict[str, str]] = {}  # by what the line is, and part by part
     for part in trained_parts:
-        metric, nothing = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
-        if math.isfinite(nothing) and part.axes:
-            value = marked(writer_of(metric, digits=2)(nothing), "baseline", nothing, **where_of(part))
-            baselines.setdefault(metric, []).append(f"{value}{_of(part, trained_parts)}")
-    words = {
-        "held_out_accuracy": "Always naming the commonest class is right in",
-        "held_out_loss": "The best constant prediction has a loss of",
-    }
-    same = {metric: len({plain(value).split(" (")[0] for value in values}) == 1 for metric, values in baselines.items()}
-    return [
-        f"{words[metric]} {values[0].removesuffix(_of(trained_parts[0], trained_parts)) if same[metric] else few(values)}."
-        for metric, values in baselines.items()
-    ]
+        if math.isfinite(float(part.runs["baseline"].mean())) and part.axes:
+            baselines.setdefault(knows_nothing(part), {})[_of(part, trained_parts)] = _baseline_words(part)
+    said = []
+    for what, by_part in baselines.items():
+        alike = len(set(map(plain, by_part.values()))) == 1
+        values = next(iter(by_part.values())) if alike else few(f"{value}{of}" for of, value in by_part.items())
+        verb = "is right in" if "naming" in what else "has a loss of"
+        said.append(f"{capital(what)} {verb} {values}.")
+    return said
+
+
+def _baseline_words(part: measures.Part) -> str:
+    """One number; where settings of a part have different ones, from which to which."""
+    write = writer_of(str(part.runs["metric"].iloc[0]), digits=2)
+    if not baselines_differ(part.runs):
+        nothing = float(part.runs["baseline"].mean())
+        return marked(write(nothing), "baseline", nothing, **where_of(part))
+    each = [(float(rows["baseline"].mean()), chosen) for chosen, rows in measures.grouped(part.runs, part.axes)]
+    ends = min(each, key=lambda one: one[0]), max(each, key=lambda one: one[0])
+    return " to ".join(marked(write(value), "baseline", value, **where_of(part, chosen)) for value, chosen in ends)
 
 
 def _crosses(trained_parts: list[measures.Part]) -> str:
@@ -252,9 +268,12 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
     """Dots, crosses, means with intervals, and the level of what has learnt nothing."""
-    baseline = float(rows["baseline"].mean())
-    if math.isfinite(baseline):
-        ax.axhline(baseline, color="#555555", lw=1.2, ls=(0, (4, 3)), zorder=0.5, gid="baseline")
+    dashed: dict[str, Any] = {"color": "#555555", "lw": 1.2, "ls": (0, (4, 3)), "zorder": 0.5, "gid": "baseline"}
+    if baselines_differ(rows):
+        for at, own in rows.groupby("tick_at"):
+            ax.plot([at - 0.5, at + 0.5], [own["baseline"].mean()] * 2, **dashed)
+    elif math.isfinite(float(rows["baseline"].mean())):
+        ax.axhline(float(rows["baseline"].mean()), **dashed)
     present = [hue for hue in paint if (rows["hue"] == hue).any()]
     small = rows["middle"].nunique() > 24 or layout.on_phone()
     for broken, marker, size in ((False, "o", 16 if small else 26), (True, "X", 34 if small else 46)):
@@ -286,7 +305,7 @@ def _all_broken(ax: Axes, rows: pd.DataFrame) -> None:
             at = float(setting_runs["at"].mean()), float(setting_runs["result"].max())
             above = ax.transAxes.inverted().transform(ax.transData.transform(at))[1] < 0.6
             ax.annotate(
-                "broke\ndown" if len(setting_runs) == 1 else f"all {len(setting_runs)}\nbroke\ndown", at, (0, 8 if above else -8),
+                "broke\ndown" if len(setting_runs) == 1 else f"{whole(len(setting_runs))}\nbroke\ndown", at, (0, 8 if above else -8),
                 textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=9, color="#555555",
                 linespacing=1.0, gid="all broken",
             )  # fmt: skip
@@ -318,10 +337,10 @@ def _scale(ax: Axes, rows: pd.DataFrame, scale: tuple[float, float]) -> None:
     ticks = rows[["tick_at", "tick"]].drop_duplicates().sort_values("tick_at")
     last = float(ticks["tick_at"].max())
     ax.set_xlim(-0.55, last + 0.55)
-    some = facets.spread(
-        list(range(len(ticks))), 12 if rows["x"].iloc[0] in (*measures.NUMBERS, "learning_rate") else len(ticks)
-    )
-    words = [ticks["tick"].iloc[i].replace("_", "_\n") for i in some]
+    some = list(range(len(ticks)))
+    if rows["x"].iloc[0] in (*measures.NUMBERS, *OF_TRAINING):
+        some = some[:: math.ceil(len(some) / MOST_TICKS)]  # even gaps: a number between two others is understood
+    words = [layout.wrapped(ticks["tick"].iloc[i], 14) for i in some]
     ax.set_xticks(ticks["tick_at"].iloc[some], words)
     if ticks["tick"].iloc[0] == "":
         ax.set_xticks([])
@@ -336,9 +355,10 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         axes, panels, layout.edges(axes, data), layout.right_ends(axes, data), strict=True
     ):
         rows = data[data["panel"] == panel]
-        metric, baseline, axis = str(rows["metric"].iloc[0]), float(rows["baseline"].mean()), str(rows["x"].iloc[0])
+        last = rows[rows["tick_at"] == rows["tick_at"].max()] if baselines_differ(rows) else rows
+        metric, baseline, axis = str(rows["metric"].iloc[0]), float(last["baseline"].mean()), str(rows["x"].iloc[0])
         if at_end and math.isfinite(baseline):
-            words = LEARNT_NOTHING[metric].format(writer_of(metric, digits=2)(baseline))
+            words = f"{LEARNT_NOTHING[str(rows['nothing'].iloc[0])]}: {writer_of(metric, digits=2)(baseline)}"
             ax.annotate(
                 words, (1, baseline), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
                 fontsize=9, color="#555555", gid="baseline",
@@ -349,13 +369,19 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         _slant(ax, inches)
     handles = _legend(data, paint)
     if handles:
-        ncols = 2 if layout.on_phone() else min(5, len(handles))
-        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        layout.legend_below(figure, handles, most=5, on_a_phone=2)
 
 
 def _slant(ax: Axes, inches: float) -> None:
+    texts = [label.get_text() for label in ax.get_xticklabels()]
+    room = int((inches - 0.8) / (0.085 * max(1, len(texts)))) - 2
+    narrow = [layout.wrapped(text.replace("\n", ""), max(5, room)) for text in texts]
+    if all(
+        len(line) <= room for text in narrow for line in text.split("\n")
+    ):  # words on several lines are read more easily
+        ax.set_xticks(ax.get_xticks(), narrow)
     words = [max(label.get_text().split("\n"), key=len) for label in ax.get_xticklabels()]
-    if words and len(words) * (max(map(len, words)) + 1) * 0.085 > inches - 0.8:
+    if words and len(words) * (max(map(len, words)) + 2) * 0.085 > inches - 0.8:
         ax.tick_params(axis="x", labelrotation=35)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

@@ -27,6 +27,7 @@ from study.report.words import (
     named,
     plain,
     power,
+    whole,
 )
 
 NOTHING = drawing.Nothing(
@@ -189,9 +190,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
     claims = [
         *(
-            changes_by_value(runs, each)
-            for each in dict.fromkeys(part.column for part in trained_parts)
-            if each and each != axis
+            changes_by_value(part, runs[runs["part"] == i], facets.part_name(part, trained_parts))
+            for i, part in enumerate(trained_parts)
+            if part.column and part.column != axis
         ),
         _largest(trained_parts, _ends_of(data)),
         _lost(runs, broken),
@@ -375,7 +376,7 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
         named_groups.add(group)
         named_parts.add(part)
         if runs["broken"].all():
-            text = f"all {len(runs)} broke down" if len(runs) > 1 else "broke down"
+            text = f"{whole(len(runs))} broke down" if len(runs) > 1 else "broke down"
             ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555", gid="empty")
 
 
@@ -400,7 +401,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
         figure.suptitle(f"{total}ratio = ${ratio}$", x=0.02, ha="left", fontsize=10)
     else:
         figure.supylabel(rf"{total}$\log_{{10}}({ratio})$", fontsize=10.5)
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=1 if layout.on_phone() else 5)
+    layout.legend_below(figure, _legend(data), most=5)
 
 
 def _between(data: pd.DataFrame) -> str:

@@ -122,7 +122,7 @@ def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
     figure = layout.by_lag(data, _panel, "part of all contributions to the gradient")
-    figure.legend(handles=_legend(data), loc="outside lower center", ncols=layout.columns(2, 1))
+    layout.legend_below(figure, _legend(data), most=2)
     return figure
 
 

@@ -46,5 +46,6 @@ def steps_of(task: str, sequence_length: int) -> int:
 def axis_label(name: str) -> str:
     """How a figure names a setting, with its unit where it has one."""
     described = described_axes()[name]
-    unit = described["unit"]
-    return str(described["label"]) + (f" ({unit})" if unit in ("steps", "updates", "units", "sequences") else "")
+    label, unit = str(described["label"]), described["unit"]
+    counted = unit in ("steps", "updates", "units", "sequences") and unit not in label
+    return f"{label} ({unit})" if counted else label

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rnn_core.clipping.adapting import ADAGC_FIRST, ADAGC_LARGEST, ZCLIP_FIRST
 from rnn_core.experiment import axes
 from rnn_core.tasks import GENERATED, PACKAGED
 from rnn_core.tasks.sequences import DIGITS_MISSED
@@ -94,6 +95,7 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
         yield from _idle_without_training(where, grid)
         return
     yield from _easy_success(where, grid)
+    yield from _rules_that_wait(where, grid, updates)
     for every in grid.get("trace_every", []):
         if every > updates:
             yield f"{where}.trace_every: {every} is more than the {updates} updates; only the first and the last update are traced"
@@ -103,6 +105,16 @@ def _idle_settings(sweep: str, described: Mapping[str, Any]) -> Iterator[str]:
     for every in grid.get("validate_every", []):
         if every is not None and every > updates:
             yield f"{where}.validate_every: {every} is more than the {updates} updates; the held-out sequences are looked at once, at the end"
+
+
+def _rules_that_wait(where: str, grid: Mapping[str, list[Any]], updates: int) -> Iterator[str]:
+    """Adaptive clipping whose training ends before its own threshold acts."""
+    for rule in grid.get("clipping", []):
+        kind = rule.partition(":")[0]
+        if kind == "adagc" and updates <= ADAGC_FIRST:
+            yield f"{where}.clipping: {rule} clips as norm:{ADAGC_LARGEST} does; its own threshold acts after {ADAGC_FIRST} updates, and there are {updates}"
+        if kind == "zclip" and updates <= ZCLIP_FIRST:
+            yield f"{where}.clipping: {rule} changes nothing; it clips none of the first {ZCLIP_FIRST} gradients, and there are {updates}"
 
 
 def _easy_success(where: str, grid: Mapping[str, list[Any]]) -> Iterator[str]:

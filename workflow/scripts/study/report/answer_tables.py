@@ -13,9 +13,11 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import VERBS, at_value, count_of, effect_words, interval_words, key_of, where_of, writer_of
 from study.report.sentences.turning import radius_words, turning_words
-from study.report.words import decimals, few, listed, marked, named, ordered
+from study.report.words import decimals, few, listed, marked, named, ordered, value_of
+from study.settings import described_axes
 
 MOST_ROWS = 12
+MOST_NAMED = 5  # columns whose heads repeat what their values are of
 SYMBOLS = {"vanishing": "▼", "stable": "●", "exploding": "▲"}
 
 
@@ -51,6 +53,18 @@ class Table:
     def columns(self) -> list[str]:
         axis = self.part.column
         return [named(axis, value) for value in self.part.columns] if axis else ["all networks"]
+
+    @property
+    def by(self) -> str:
+        """What the values of many columns are of: it stands above the table once, not in every head."""
+        axis = self.part.column
+        numbers = axis and described_axes()[axis]["kind"] in ("number", "integer")
+        return str(described_axes()[str(axis)]["label"]) if numbers and len(self.part.columns) > MOST_NAMED else ""
+
+    @property
+    def heads(self) -> list[str]:
+        """What stands above the columns."""
+        return [value_of(str(self.part.column), value) for value in self.part.columns] if self.by else self.columns
 
 
 def start_table(part: measures.Part) -> Table:
@@ -121,7 +135,8 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
     critical = measures.critical(runs) if part.column in measures.SCALES else None
     if critical is None:
         counts = measures.regime_counts(runs)
-        return f"{count_of(counts['stable'], 'regime_count', regime='stable', **where)} of {count_of(len(runs), 'starts_at_longest', **where)} stay"
+        stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
+        return f"{stay} of {count_of(len(runs), 'starts_at_longest', **where)} {VERBS['stable'][counts['stable'] != 1]}"
     if math.isfinite(critical.radius.value):
         theory = measures.theory_critical(runs)
         predicted = ""
@@ -189,6 +204,11 @@ def winner(
     if axis in measures.REFERENCE and any(reference in (key_of(c.a), key_of(c.b)) for c in compared):
         shown = [c for c in compared if reference in (key_of(c.a), key_of(c.b))]
     else:
+        best = key_of(_best_of(part, rows))
+        with_best = [
+            c for c in compared if best in (key_of(c.a), key_of(c.b))
+        ]  # of many values not every pair is compared
+        compared = with_best or compared
         clear = [c for c in compared if c.better]
         shown = [max(clear or compared, key=lambda c: abs(c.effect.value))]
     by_verdict: dict[str, list[str]] = {}
@@ -196,6 +216,14 @@ def winner(
         verdict, words = _versus(axis, each)
         by_verdict.setdefault(verdict, []).append(words)
     return "; ".join([*(verdict + "; ".join(words) for verdict, words in by_verdict.items()), *less])
+
+
+def _best_of(part: measures.Part, rows: pd.DataFrame) -> Any:
+    """The column whose runs have the best mean in a row; null where none has a result."""
+    sign = 1.0 if str(part.runs["metric"].iloc[0]) == "held_out_accuracy" else -1.0
+    cells = {key_of(v): at_value(rows, part.column, v) for v in part.columns}
+    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if len(runs)}
+    return max((value for value in means if math.isfinite(means[value])), key=lambda v: means[v], default=None)
 
 
 def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:
@@ -208,4 +236,4 @@ def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:
     if comparison.better:
         return "", f"{named(axis, leader)} better than {named(axis, behind)}: {size}"
     verdict = "too few seeds to tell: " if comparison.verdict == "few" else "no clear difference: "
-    return verdict, f"{named(axis, leader)} against {named(axis, behind)} {size}"
+    return verdict, f"{named(axis, leader)} against {named(axis, behind)}: {size}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import textwrap
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -21,6 +22,7 @@ from study.report.facets import spread
 from study.report.style import INK, PAGE_WIDTH, colours, marker
 from study.report.words import named, number, plain
 
+LETTERS_PER_INCH = 10.5  # of a legend, beside its handle
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
 
 
@@ -39,14 +41,22 @@ def columns(on_page: int, on_a_phone: int = 1) -> int:
     return on_a_phone if on_phone() else on_page
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], most: int) -> Legend:
-    """A legend below the panels in as many columns, up to ``most``, as stand in the figure's width; on a phone in one."""
-    for columns_of_it in range(1 if on_phone() else max(1, min(most, len(handles))), 0, -1):
-        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns_of_it)
-        if columns_of_it == 1 or legend.get_window_extent().width <= figure.bbox.width:
-            break
+def legend_below(
+    figure: Figure, handles: Sequence[Artist], most: int, on_a_phone: int = 1, labels: Sequence[str] | None = None
+) -> Legend:
+    """A legend below the panels in as many columns, up to ``most``, as stand in the figure's width. ``labels`` instead of the handles' own.
+
+    Names that are wider than the figure are wrapped. What a study calls its values decides how wide they are, so no number of columns is right for all.
+    """
+    words = list(labels or [str(handle.get_label()) for handle in handles])
+    pairs = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    for columns_of_it in range(max(1, min(columns(most, on_a_phone), len(handles))), 0, -1):
+        legend = figure.legend(handles, words, handler_map=pairs, loc="outside lower center", ncols=columns_of_it)
+        if legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            return legend
         legend.remove()
-    return legend
+    words = [wrapped(each, int(LETTERS_PER_INCH * width())) for each in words]
+    return figure.legend(handles, words, handler_map=pairs, loc="outside lower center", ncols=1)
 
 
 @contextmanager
@@ -211,10 +221,20 @@ def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
 
 
 def wrapped(text: str, wide: int) -> str:
-    """A text in lines of at most ``wide`` letters; what belongs together stays on one line."""
+    """A text in lines of at most ``wide`` letters; what belongs together stays on one line. A longer name is broken behind an underscore."""
     for words in (" = ", " × ", " %", "learning rate"):
         text = text.replace(words, words.replace(" ", "\u00a0"))
-    return textwrap.fill(text, wide, break_on_hyphens=False)
+    pieces: list[tuple[str, str]] = []  # what stands before each on its line, and the piece
+    for word in text.split(" "):
+        parts = re.findall(r"[^_]*_+|[^_]+", word) if len(word) > wide else [word]
+        pieces += [("" if i else " ", part) for i, part in enumerate(parts)]
+    lines = [""]
+    for before, piece in pieces:
+        if lines[-1] and len(lines[-1] + before + piece) > wide:
+            lines.append(piece)
+        else:
+            lines[-1] += (before if lines[-1] else "") + piece
+    return "\n".join(lines)
 
 
 def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool = True) -> list[Line2D]:

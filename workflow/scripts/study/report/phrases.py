@@ -23,6 +23,16 @@ def count_of(count: int, kind: str, **where: Any) -> str:
     return marked_count(count, kind, **where) if count else marked("none", kind, 0, **where)
 
 
+def every_run(count: int, kind: str, **where: Any) -> str:
+    """both, all 12: of a count that is the whole; of one, the one."""
+    return "the one" if count == 1 else "both" if count == 2 else f"all {count_of(count, kind, **where)}"
+
+
+def counted(count: int, noun: str, text: str) -> str:
+    """1 update, 12 updates; ``text`` is the number with its address."""
+    return f"{text} {noun}" + ("" if count == 1 else "s")
+
+
 def of_networks(counts: Mapping[str, int], **where: Any) -> str:
     """all 8 vanish; 2 vanish, 1 stays and 5 explode."""
     total = sum(counts.values())
@@ -58,6 +68,19 @@ def where_of(part: measures.Part, chosen: Mapping[str, Any] = MappingProxyType({
 
 def task_of(part: measures.Part) -> str:
     return str(part.runs["task"].iloc[0])
+
+
+def knows_nothing(part: measures.Part) -> str:
+    """What a run is measured by, in words. Of a user's sequences the config may say what a prediction without memory gets."""
+    if part.runs["metric"].iloc[0] == "held_out_accuracy":
+        return "always naming the commonest class"
+    return "a prediction without memory" if part.runs["data"].notna().any() else "the best constant prediction"
+
+
+def baselines_differ(runs: pd.DataFrame) -> bool:
+    """Whether settings of one task have different baselines, as lags of copy memory have; seeds alone do not count."""
+    by_setting = runs.groupby(["sequence_length", "loss_at"], dropna=False)["baseline"].mean()
+    return bool(len(by_setting) > 1 and by_setting.max() - by_setting.min() > 0.01 * abs(by_setting.max()))
 
 
 def writer_of(metric: str, digits: int = 3) -> Write:

@@ -156,6 +156,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def whole(count: int) -> str:
+    """both, all 12: a count that is the whole of at least two."""
+    return "both" if count == 2 else f"all {count}"
+
+
 def spelled(count: int) -> str:
     """two, three; numerals from eleven."""
     return _SPELLED[count] if 0 <= count < len(_SPELLED) else str(count)
@@ -199,21 +204,33 @@ def uncapital(text: str) -> str:
 
 # What it means that a setting is not set, where it means something
 UNSET = {"truncation": "full gradient", "input_size": "the task's own D", "loss_at": "the task's own loss steps"}
-
-
+# What a value means that its number or name does not say: a remedy of size zero is none
+MEANT: dict[tuple[str, Any], str] = {
+    ("clipping", "none"): "no clipping",
+    ("omega", 0.0): "no Ω",
+    ("flossing", 0): "no flossing",
+    ("weight_decay", 0.0): "no weight decay",
+    ("loss_at", "last"): "loss at the last step",
+    ("loss_at", "every"): "loss at every step",
+    ("bidirectional", False): "one direction",
+    ("bidirectional", True): "bidirectional",
+}
+COUNTED = {"flossing": "flossing", "updates": "training"}  # what takes so many updates
 DIRECTION = "direction"  # of a bidirectional network: no setting, but figures have a panel for each
 
 
 def named(axis: str, value: Any) -> str:
-    """A setting in a name: tanh, H = 8, η = 0.1, no clipping."""
+    """A setting in a name: tanh, H = 8, η = 0.1, no clipping, flossing for 200 updates."""
     if value is None or pd.isna(value):
-        return UNSET.get(axis, f"no {described_axes()[axis]['label']}")
+        return "no chrono biases" if axis == "chrono" else UNSET.get(axis, f"no {described_axes()[axis]['label']}")
+    if (axis, value) in MEANT:
+        return MEANT[axis, value]
     if axis == "clipping":
-        return "no clipping" if value == "none" else str(value)
-    if axis == "bidirectional":
-        return "bidirectional" if value else "one direction"
+        return str(value)
     if axis == DIRECTION:
         return f"{value} direction"
+    if axis in COUNTED:
+        return f"{COUNTED[axis]} for {plural(int(value), 'update')}"
     if axis in PLAIN_AXES:
         return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
@@ -223,7 +240,9 @@ def named(axis: str, value: Any) -> str:
 
 
 def value_of(axis: str, value: Any) -> str:
-    """A setting's value alone, below the axis' name."""
+    """A setting's value alone, below the axis' name; a dash where it is not set because the network has none, or another in its place."""
+    if axis not in UNSET and pd.isna(value):
+        return "–"
     of_words = isinstance(value, str) or axis == "bidirectional"
     plain_number = not of_words and value is not None and not pd.isna(value)
     return number(value) if plain_number else named(axis, value)
@@ -254,9 +273,16 @@ def unbracketed(name: str) -> str:
 
 def singular_of(axis: str) -> str:
     """What one value of an axis is called: cell, learning rate."""
-    return {"clipping": "clipping rule", "dtype": "floating-point type", "bidirectional": "number of directions"}.get(
-        axis, str(described_axes()[axis]["label"])
-    )
+    irregular = {
+        "clipping": "clipping rule",
+        "dtype": "floating-point type",
+        "bidirectional": "number of directions",
+        "flossing": "number of flossing updates",
+        "updates": "number of updates",
+        "loss_at": "place of the loss",
+        "success_below": "threshold of success",
+    }
+    return irregular.get(axis, str(described_axes()[axis]["label"]))
 
 
 def plural_of(axis: str) -> str:
@@ -270,6 +296,12 @@ def plural_of(axis: str) -> str:
         "flossing_exponents": "numbers of flossed exponents",
         "layers": "numbers of layers",
         "bidirectional": "numbers of directions",
+        "updates": "numbers of updates",
+        "loss_at": "places of the loss",
+        "success_below": "thresholds of success",
+        "weight_decay": "values of weight decay",
+        "omega": "weights of Ω",
+        "cell_options": "variants",
     }
     label = str(described_axes()[axis]["label"])
     *words, last = label.split()

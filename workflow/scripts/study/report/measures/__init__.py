@@ -5,7 +5,17 @@ A seed is one network. Whatever is compared is compared seed by seed.
 """
 
 from rnn_core.theory import REGIMES
-from study.report.measures.comparisons import REFERENCE, Comparison, comparisons_of, difference, judged, side_by_side
+from study.report.measures.comparisons import (
+    MOST_PAIRED,
+    REFERENCE,
+    Comparison,
+    comparable,
+    comparisons_of,
+    difference,
+    judged,
+    shared_axes,
+    side_by_side,
+)
 from study.report.measures.outcomes import outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
@@ -46,6 +56,7 @@ from study.report.measures.selection import (
 
 __all__ = [
     "LINEAR_MATRICES",
+    "MOST_PAIRED",
     "NETWORK",
     "NOT_COMPARED",
     "NUMBERS",
@@ -60,6 +71,7 @@ __all__ = [
     "alike",
     "at_longest",
     "by_setting",
+    "comparable",
     "comparisons_of",
     "critical",
     "crossings",
@@ -81,6 +93,7 @@ __all__ = [
     "regime_counts",
     "results",
     "scale_of",
+    "shared_axes",
     "side_by_side",
     "starts",
     "steps",

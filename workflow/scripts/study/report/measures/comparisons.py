@@ -14,7 +14,7 @@ import pandas as pd
 from study.report import statistics
 from study.report.measures.outcomes import log10
 from study.report.measures.parts import Part
-from study.report.measures.selection import SCALES, TRAINING, grouped, varied
+from study.report.measures.selection import IN_PLACE_OF, OF_CELLS, SCALES, TRAINING, grouped, varied
 from study.report.words import ordered
 
 REFERENCE: dict[str, Any] = {"clipping": "none", "truncation": None}  # what the other values are compared with
@@ -72,6 +72,22 @@ class Comparison:
         return "a" if (self.verdict == "higher") == more_is_better else "b"
 
 
+def comparable(runs: pd.DataFrame, axis: str) -> list[Any]:
+    """The values of an axis that are compared. A setting that is not set is one of them only where that is a choice.
+
+    It is none where no cell has it both set and not (the step of a residual cell beside a vanilla one): then the cells differ.
+    Nor is it one where another setting stands in its place (a forget bias beside chrono biases).
+    """
+    values = ordered(axis, runs[axis])
+    if None not in values or axis not in (*OF_CELLS, *IN_PLACE_OF):
+        return values
+    unset = runs[runs[axis].isna()]
+    if axis in IN_PLACE_OF:
+        unset = unset[unset[IN_PLACE_OF[axis]].isna()]
+    chosen = set(unset["cell"]) & set(runs.loc[runs[axis].notna(), "cell"])
+    return values if chosen else values[1:]
+
+
 def pairs(axis: str, values: list[Any]) -> list[tuple[Any, Any]]:
     """The pairs of values that are compared, the later value first: norm against none."""
     if len(values) <= MOST_PAIRED:
@@ -86,12 +102,19 @@ def side_by_side(runs: pd.DataFrame, axis: str, trains: bool) -> pd.DataFrame:
     A setting of which the values of ``axis`` have none in common (the step that only a residual cell has) cannot be matched; it is
     averaged over.
     """
-    others = [name for name in varied(runs, () if trains else TRAINING) if name != axis]
+    shared = shared_axes(runs, axis, trains)
     known = runs.assign(
-        **{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in [axis, *others]}
+        **{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in [axis, *shared]}
     )
-    shared = [name for name in others if set.intersection(*known.groupby(axis)[name].agg(set))]
     return _means(known.set_index(["seed", *shared, axis])["value"]).unstack(axis)
+
+
+def shared_axes(runs: pd.DataFrame, axis: str, trains: bool) -> list[str]:
+    """The other settings that vary and of which all values of ``axis`` have some in common."""
+    others = [name for name in varied(runs, () if trains else TRAINING) if name != axis]
+    known = runs.assign(**{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in others})
+    by_value = known.groupby(axis, dropna=False)
+    return [name for name in others if set.intersection(*by_value[name].agg(set))]
 
 
 def difference(
@@ -152,7 +175,7 @@ def comparisons_of(part: Part) -> list[Comparison]:
     for axis in part.axes:
         if not part.trains and axis in (*SCALES, "sequence_length"):
             continue
-        values = ordered(axis, part.compared[axis])
+        values = comparable(part.compared, axis)
         for measure, runs in _measured(part):
             wide = side_by_side(runs, axis, part.trains)
             compared += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]

@@ -84,7 +84,7 @@ def parts_of(runs: pd.DataFrame) -> list[Part]:
     for sweep, rows in runs.groupby("sweep", sort=False):
         measured = results(rows)
         for task, part_runs in measured.groupby("task", sort=True):
-            axes = varied(part_runs, ("updates", "task"))
+            axes = varied(part_runs, ("task",))
             column = next((a for a in (*ASKED_FIRST, *axes) if a in axes), None)
             fixed = {"task": task} if measured["task"].nunique() > 1 else {}
             study_parts.append(Part(str(sweep), True, part_runs, column, [a for a in axes if a != column], fixed))

@@ -27,6 +27,7 @@ NETWORK = [
     "bidirectional",
     "seed",
 ]
+IN_PLACE_OF = {"forget_bias": "chrono", "spectral_radius": "weight_scale"}  # what is not set because another is
 SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
 
 
@@ -65,7 +66,7 @@ def where(runs: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
 def _in_turn() -> list[str]:
     """All settings; what stands in the place of another comes before it, or a network would be told by what it does not have."""
     names = list(settings())
-    for instead, of in (("chrono", "forget_bias"), ("weight_scale", "spectral_radius")):
+    for of, instead in IN_PLACE_OF.items():
         names.remove(instead)
         names.insert(names.index(of), instead)
     return names

@@ -22,4 +22,6 @@ def check_sentence(checks: pd.DataFrame) -> str:
     ]
     identities = checks["oracle"].str.startswith("spectra: ").any()
     others = "PyTorch, and its spectra with exact identities," if identities else "PyTorch"
+    if len(checks) == 1:
+        return f"engine compared with {others} once, relative error {listed(errors)}"
     return f"engine compared with {others} {total} times, worst relative error {listed(errors)}"

@@ -21,7 +21,6 @@ from study.report.words import (
     name_of,
     named,
     number,
-    ordered,
     plural_of,
     signed,
     singular_of,
@@ -38,7 +37,7 @@ def growth_sentence(
     part: measures.Part, axis: str, pooled: list[measures.Comparison], singly: list[measures.Comparison]
 ) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
-    values = ordered(axis, part.compared[axis])
+    values = measures.comparable(part.compared, axis)
     means = {
         key_of(v): part.compared[has_value(part.compared, axis, v)]["growth_rate"].clip(lower=-1e3).mean()
         for v in values
@@ -87,10 +86,11 @@ def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
 
 
 def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
-    """The largest difference between two networks that differ in nothing but the value of ``axis``."""
-    wide = measures.side_by_side(part.compared.assign(value=part.compared[measure]), axis, part.trains)
+    """The largest difference between two networks that differ in nothing but the value of ``axis``, and what only some of its values have."""
+    runs = part.compared
+    alike = runs.groupby(["seed", *measures.shared_axes(runs, axis, part.trains)], dropna=False)[measure]
     with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
-        return float((wide.max(axis=1) - wide.min(axis=1)).fillna(0.0).max())
+        return float((alike.max() - alike.min()).fillna(0.0).max())
 
 
 def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Comparison]) -> bool:
@@ -100,6 +100,8 @@ def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Compariso
 
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
+    if most == 0.0:
+        return f"{_beginning(axis, listed(named(axis, v) for v in values))} give exactly the same gradients."
     return (
         f"{_beginning(axis, listed(named(axis, v) for v in values))} give the same gradients. Over T = {length_of(part)} steps no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."

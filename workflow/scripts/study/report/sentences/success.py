@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import at_value, bracketed, interval_words, task_of, where_of
+from study.report.phrases import at_value, bracketed, count_of, counted, interval_words, task_of, where_of
 from study.report.words import few, marked, marked_count, named, number, percent, spelled
 
 MOST_LISTED = 6
@@ -24,7 +24,7 @@ def success_sentence(part: measures.Part) -> str:
         for i, value in enumerate(values)
     ]
     budget = int(runs["updates"].max())
-    within = f"within {marked_count(budget, 'setting', axis='updates')} updates"
+    within = f"within {counted(budget, 'update', marked_count(budget, 'setting', axis='updates'))}"
     text = f"On {task_of(part)}, {few(counts)}, {within}."
     if len(counts) > 2:  # of so many, a list is easier to read
         some = (
@@ -46,7 +46,7 @@ def success_sentence(part: measures.Part) -> str:
         )
     )
     if took.min() == took.max():
-        return f"{text} Success takes {half} updates."
+        return f"{text} Success takes {counted(int(took.min()), 'update', half)}."
     return f"{text} Success takes between {first} and {last} updates, half of the time at most {half}."
 
 
@@ -54,7 +54,7 @@ def _count(part: measures.Part, runs: pd.DataFrame, value: Any, first: bool) -> 
     where = where_of(part, {part.column: value} if part.column else {})
     succeeded, share = int(runs["success"].sum()), float(runs["success"].astype(float).mean())
     rate = statistics.proportion(share, int(runs["seed"].nunique()))
-    count = f"{marked_count(succeeded, 'succeeded', **where)} of {marked_count(len(runs), 'runs_to_succeed', **where)}"
+    count = f"{count_of(succeeded, 'succeeded', **where)} of {marked_count(len(runs), 'runs_to_succeed', **where)}"
     name = f" with {named(part.column, value)}" if part.column else ""
     return f"{count}{' runs' if first else ''}{name}{' succeed' if first else ''}" + bracketed(
         interval_words(rate, percent, "success_rate", **where)

@@ -22,7 +22,7 @@ def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Se
         return ""
     if len(known) == 1:
         only = float(known["deviation"].iloc[0])
-        return f"Its growth rate differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, sweep=part.sweep)} a step."
+        return f"The growth rate of the one network differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, sweep=part.sweep)} a step."
     clear = [chosen for chosen, _ in clearly_off(tests)]
     by_size = sorted(tests, key=lambda test: -abs(float(test[1].mean())))
     words = [

@@ -12,14 +12,17 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import (
     at_value,
+    baselines_differ,
     between,
     bracketed,
     count_of,
     effect_words,
+    every_run,
     has_value,
     interval_words,
     is_better,
     key_of,
+    knows_nothing,
     over_settings,
     seeds_of,
     task_of,
@@ -27,7 +30,19 @@ from study.report.phrases import (
     where_of,
     writer_of,
 )
-from study.report.words import few, itemized, listed, marked, name_of, named, ordered, percent, plural_of, spelled
+from study.report.words import (
+    capital,
+    few,
+    itemized,
+    listed,
+    marked,
+    name_of,
+    named,
+    ordered,
+    percent,
+    plural_of,
+    spelled,
+)
 
 ROUNDING = 1e-12  # means of the same results in another order
 
@@ -42,14 +57,18 @@ def learnt_sentence(part: measures.Part) -> str:
     if not np.isfinite(runs["result"]).any():
         return ""
     if runs["broken"].all():
-        total = count_of(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
-        return f"On {task_of(part)} no run comes to the end of its training: all {total} break down at a value that is not finite."
+        if len(runs) == 1:
+            return f"On {task_of(part)}, the one run does not come to the end of its training: it breaks down at a value that is not finite."
+        every = every_run(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
+        return f"On {task_of(part)}, no run comes to the end of its training: {every} break down at a value that is not finite."
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
     groups = measures.grouped(runs, part.axes)
     outcomes = [measures.outcome(rows).value for _, rows in groups]
     chosen, best = max(zip(groups, outcomes, strict=True), key=lambda each: sign * each[1])[0]
     mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
-    baseline = float(runs["baseline"].mean())
+    differ = baselines_differ(runs)
+    compared_with = best if differ else runs
+    baseline = float(compared_with["baseline"].mean())
     seeds = best["seed"].nunique()
     value = marked(write(mean_result.value), "outcome", mean_result.value, **where) + bracketed(
         interval_words(mean_result, write, "outcome", **where),
@@ -64,18 +83,18 @@ def learnt_sentence(part: measures.Part) -> str:
             if math.isclose(each, mean_result.value, rel_tol=ROUNDING)
         ]
         text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
-    least = marked(write(baseline), "baseline", baseline, sweep=part.sweep, **part.fixed)
-    return text + (
-        f". Always naming the commonest class gets {least}."
-        if metric == "held_out_accuracy"
-        else f". The best constant prediction gets {least}."
-    )
+    least = marked(write(baseline), "baseline", baseline, **(where if differ else where_of(part)))
+    beaten = sign * mean_result.value > sign * baseline
+    no_more = "" if beaten else ", which no setting beats" if len(groups) > 1 else ", which it does not beat"
+    return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}{no_more}."
 
 
 def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -> str:
     """That nothing can be compared, with the largest difference along the axis that is asked about."""
     if not pooled:
         return ""
+    if not any(each.differences.any() for each in pooled):
+        return _same_results(part, str(part.column), part.columns)
     largest = max(pooled, key=lambda each: abs(each.effect.value))
     sign = 1.0 if (largest.effect.value >= 0) == (largest.measure == "held_out_accuracy") else -1.0
     leader, behind = (largest.a, largest.b) if sign > 0 else (largest.b, largest.a)
@@ -87,11 +106,22 @@ def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -
     )
 
 
+def _same_results(part: measures.Part, axis: str, values: list[Any]) -> str:
+    return f"On {task_of(part)}, {few([named(axis, value) for value in values])} give the same results, run by run."
+
+
+def some_compared(axis: str, values: list[Any]) -> str:
+    """Of many values, which pairs are compared; empty of few."""
+    if len(values) <= measures.MOST_PAIRED:
+        return ""
+    return f" Of so many {plural_of(axis)}, neighbours and the two ends are compared."
+
+
 def _ranked(part: measures.Part, axis: str, runs: pd.DataFrame) -> list[Any]:
-    """The values of an axis, best result first."""
+    """The values of an axis that are compared, best result first."""
     metric = str(part.runs["metric"].iloc[0])
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
-    values = ordered(axis, runs[axis])
+    values = measures.comparable(runs, axis)
     results = {key_of(v): measures.outcome(runs[has_value(runs, axis, v)]).value for v in values}
     return sorted(values, key=lambda v: -sign * results[key_of(v)])
 
@@ -111,8 +141,7 @@ def result_sentence(
     task, leader = task_of(part), named(axis, first)
     tied = [named(axis, other) for other, (compared, _) in pairs if not compared.differences.any()]
     if len(tied) == len(rest) and not any(each.differences.any() for each in singly):
-        values = [leader, *tied]
-        return f"On {task}, {few(values)} give the same results, run by run."
+        return _same_results(part, axis, [first, *rest])
     over = over_settings(pairs[0][1][0])
     ahead = [(other, compared) for other, compared in pairs if is_better(*compared)]
     elsewhere = [each for each in pooled if each.better]
@@ -121,11 +150,14 @@ def result_sentence(
         against = "; ".join(effects) if len(effects) < 4 else few(effects, 3)
         means = f" {over.removeprefix(', ').replace('the mean', 'Each is the mean')}." if over else ""
         open_ = [named(axis, other) for other, compared in pairs if (other, compared) not in ahead]
-        if open_:
+        if open_ and len(pairs) == len(rest):
             text = f"On {task}, {leader} is ahead: {against}.{means} It cannot be told from {few(open_, last='or')}."
             text += _also_ahead(
                 axis, [each for each in elsewhere if key_of(first) not in (key_of(each.a), key_of(each.b))]
             )
+        elif len(pairs) < len(rest):
+            cannot = f" It cannot be told from {few(open_, last='or')}." if open_ else ""
+            text = f"On {task}, {leader} has the best mean of the {spelled(len(rest) + 1)} {plural_of(axis)}, clearly ahead: {against}.{means}{cannot}"
         else:
             of = f" of the {spelled(len(rest) + 1)} {plural_of(axis)}" if len(rest) > 1 else ""
             text = f"On {task}, {leader} learns {'best' if of else 'better'}{of}: {against}.{means}"
@@ -147,7 +179,7 @@ def result_sentence(
         text = (
             f"On {task}, there is no clear difference between {names}. The best mean is that of {best}: {sizes}{over}."
         )
-    return text + _singly(part, axis, first, singly)
+    return text + some_compared(axis, [first, *rest]) + _singly(part, axis, first, singly)
 
 
 def _also_ahead(axis: str, clear: list[measures.Comparison]) -> str:
@@ -211,18 +243,32 @@ def _singly(part: measures.Part, axis: str, first: Any, singly: list[measures.Co
     sides = {side: sum(each.better == side for each in singly) for side in "ab"}
     if not any(sides.values()):
         sign = 1.0 if key_of(first) == key_of(singly[0].a) else -1.0
-        shown = sorted(singly, key=lambda each: each.effect.value)
-        shown = shown if len(shown) <= 4 else [shown[0], shown[-1]]
-        words = listed(f"{effect_words(each, sign, seeds=False)} for {_setting(part, each)}" for each in shown)
-        return f" In no single setting is there a clear difference{', from' if len(singly) > 4 else ':'} {words}."
+        return _no_single(part, sorted(singly, key=lambda each: each.effect.value), sign)
     better, worse = (count_of(sides[side], f"clearly_{w}", **where) for side, w in (("a", "better"), ("b", "worse")))
     total = count_of(len(singly), "single_settings", **where)
     return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total} and clearly worse in {worse}."
 
 
+def _no_single(part: measures.Part, singly: list[measures.Comparison], sign: float) -> str:
+    """That no single setting has a clear difference, with both of two, or with the two ends; of settings with none nothing but that."""
+    unlike = [each for each in singly if each.differences.any()]
+    if not unlike:
+        return ""
+    ends = list(dict.fromkeys(_setting(part, each) for each in (unlike[0], unlike[-1])))
+    words = [
+        f"{effect_words(each, sign, seeds=False)} for {name}"
+        for each, name in zip((unlike[0], unlike[-1]), ends, strict=False)
+    ]
+    same = len(singly) - len(unlike)
+    alike = f" In {spelled(same)} of them the results are the same, run by run." if same else ""
+    between = ", from" if len(unlike) > 2 else ":"
+    return f" In no single setting is there a clear difference{between} {' to '.join(words) if between == ', from' else listed(words)}.{alike}"
+
+
 def _best_in(part: measures.Part, axis: str, first: Any) -> str:
     """In how many of the other settings no value has a better mean than that which is best on average."""
-    groups = measures.grouped(part.runs, _others(part, axis)) if _others(part, axis) else []
+    runs = part.runs if None in measures.comparable(part.runs, axis) else part.runs.dropna(subset=[axis])
+    groups = measures.grouped(runs, _others(part, axis)) if _others(part, axis) else []
     if len(groups) < 2:
         return ""
     best = sum(_is_best(part, axis, first, rows) for _, rows in groups)
@@ -241,9 +287,11 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
     """How many runs break down, by the axis that is asked about, and whether that differs clearly."""
     runs = part.runs
     where = {"sweep": part.sweep, **part.fixed}
-    total = count_of(len(runs), "trained_runs", **where)
     if not runs["broken"].any():
-        return f"No run on {task_of(part)} breaks down: loss, gradients and parameters stay finite in all {total}."
+        if len(runs) == 1:
+            return f"The one run on {task_of(part)} does not break down: loss, gradients and parameters stay finite."
+        every = every_run(len(runs), "trained_runs", **where)
+        return f"No run on {task_of(part)} breaks down: loss, gradients and parameters stay finite in {every}."
     if runs["broken"].all():
         return ""
     by_value = {value: int(at_value(runs, part.column, value)["broken"].sum()) for value in part.columns}

@@ -76,7 +76,8 @@ def split_axis(trained_parts: Sequence[measures.Part], runs: pd.DataFrame) -> st
     if counts[first] >= MOST * max(1, sum(counts.values())):
         return None
     differences = {}
-    for axis in dict.fromkeys(axis for part in trained_parts for axis in part.axes):
+    everywhere = [axis for axis in trained_parts[0].axes if all(axis in part.axes for part in trained_parts)]
+    for axis in everywhere:  # of an axis that one part sweeps, another part's runs would all count with one value
         shares = [counts_of_value[first] / total for _, counts_of_value, total in _counts(runs, axis) if total]
         if 1 < len(shares) <= MOST_VALUES:
             differences[axis] = max(shares) - min(shares)
@@ -102,29 +103,32 @@ def _split_title(runs: pd.DataFrame, verb: str, axis: str) -> str:
         for i, (value, counts, total) in enumerate(_counts(runs, axis)):
             name = value_of(axis, value) if short and i else named(axis, value)
             run = " runs" if not i else ""
-            words.append(f"{_of_total(verb, counts, total, axis, value)}{run} with {name}")
+            words.append(f"{_of_total(verb, counts, total, **{axis: value})}{run} with {name}")
         text = f"Training {verb} {what} in {listed(words)}."
         if len(plain(text)) <= LONGEST_TITLE:
             return text
     return ""
 
 
-def _of_total(verb: str, counts: Mapping[str, int], total: int, axis: str, value: Any) -> str:
+def _of_total(verb: str, counts: Mapping[str, int], total: int, **where: Any) -> str:
     """32 of 40."""
-    count = count_of(counts[verb], COUNT_KINDS[verb], **{axis: value})
-    return f"{count} of {marked_count(total, 'runs_traced_to_end', **{axis: value})}"
+    count = count_of(counts[verb], COUNT_KINDS[verb], **where)
+    return f"{count} of {marked_count(total, 'runs_traced_to_end', **where)}"
 
 
-def changes_by_value(runs: pd.DataFrame, axis: str) -> str:
-    """How many runs grew and shrank, for every value of the axis that is asked about, where they differ."""
+def changes_by_value(part: measures.Part, runs: pd.DataFrame, name: str) -> str:
+    """How many runs of a part grew and shrank, for every value of the axis that it asks about, where they differ. ``name`` tells it from others."""
+    axis = str(part.column)
     known = _counts(runs, axis)
     shares = {tuple(count / total for count in counts.values()) for _, counts, total in known if total}
     if len(shares) < 2 or len(known) > MOST_VALUES:
         return ""
     words = []
     for i, (value, counts, total) in enumerate(known):
-        raised = _of_total("raises", counts, total, axis, value)
-        lowered = count_of(counts["lowers"], COUNT_KINDS["lowers"], **{axis: value})
+        where = {"sweep": part.sweep, "task": str(part.runs["task"].iloc[0]), axis: value}
+        raised = _of_total("raises", counts, total, **where)
+        lowered = count_of(counts["lowers"], COUNT_KINDS["lowers"], **where)
         what, runs_ = ("training raises this share", " runs") if not i else ("it raises it", "")
-        words.append(f"With {named(axis, value)}, {what} in {raised}{runs_} and lowers it in {lowered}.")
+        of_part = f" ({name})" if name and not i else ""
+        words.append(f"With {named(axis, value)}{of_part}, {what} in {raised}{runs_} and lowers it in {lowered}.")
     return " ".join(words)

@@ -6,7 +6,7 @@ from typing import Any
 
 from study.report import facets, measures
 from study.report.findings import Study
-from study.report.phrases import key_of, where_of, writer_of
+from study.report.phrases import key_of, knows_nothing, where_of, writer_of
 from study.report.sentences.training import depends
 from study.report.words import (
     LONGEST_TITLE,
@@ -15,7 +15,6 @@ from study.report.words import (
     listed,
     marked,
     named,
-    ordered,
     plain,
     plural_of,
     singular_of,
@@ -27,7 +26,8 @@ FEW = "too few seeds to tell"
 
 def training_headline(study: Study, trained_parts: list[measures.Part]) -> str:
     """The clearest finding on every task; shorter where there are too many."""
-    findings_of = [(part, findings(study, part)) for part in trained_parts]
+    known = [(part, findings(study, part)) for part in trained_parts]
+    findings_of = [(part, [text for text, _ in found]) for part, found in known]
     if len(trained_parts) == 1:
         first, *more = findings_of[0][1]
         more = [each for each in more if not each.startswith(FEW)]  # said once
@@ -44,8 +44,10 @@ def training_headline(study: Study, trained_parts: list[measures.Part]) -> str:
     text = capital("; ".join(f"{place} {listed(names)}, {text}" for text, names in grouped.items())) + "."
     if len(plain(text)) > LONGEST_TITLE and len(grouped) == 1:
         text = f"On every task, {next(iter(grouped))}."
-    if len(plain(text)) > LONGEST_TITLE:  # the part with the most runs speaks for itself
-        (part, (first, *_)), *_ = findings_of
+    if (
+        len(plain(text)) > LONGEST_TITLE
+    ):  # the first part with a clear finding speaks for itself, else the one with the most runs
+        part, ((first, _), *_) = next((own for own in known if own[1][0][1]), known[0])
         text = capital(f"{place} {facets.part_name(part, trained_parts)}, {first}.")
     return text if len(plain(text)) <= LONGEST_TITLE else _neutral(trained_parts)
 
@@ -56,16 +58,16 @@ def _neutral(trained_parts: list[measures.Part]) -> str:
     return f"What every trained run achieves on held-out sequences{tasks}."
 
 
-def findings(study: Study, part: measures.Part) -> list[str]:
-    """What the comparisons along every axis amount to, clear ones first, the axis that is asked about before the others."""
+def findings(study: Study, part: measures.Part) -> list[tuple[str, bool]]:
+    """What the comparisons along every axis amount to, and whether that is clear: clear ones first, the axis that is asked about before the others."""
     if part.runs["broken"].all():
-        return ["no run comes to the end of its training"]
+        return [("no run comes to the end of its training", False)]
     if not part.axes:
-        return [_reached(part)]
+        return [(_reached(part), False)]
     metric = str(part.runs["metric"].iloc[0])
     phrases = [(axis, _along(study, part, axis, metric)) for axis in part.axes]
     known = [(text, clear) for _, (text, clear) in phrases if text]
-    return [text for text, clear in sorted(known, key=lambda each: not each[1])] or [_reached(part)]
+    return sorted(known, key=lambda each: not each[1]) or [(_reached(part), False)]
 
 
 def _reached(part: measures.Part) -> str:
@@ -74,9 +76,8 @@ def _reached(part: measures.Part) -> str:
     write = writer_of(metric, digits=2)
     baseline_words = marked(write(baseline), "baseline", baseline, **where)
     result_words = marked(write(mean_result.value), "outcome", mean_result.value, **where)
-    if metric == "held_out_accuracy":
-        return f"training ends with {result_words} of held-out sequences right; naming the commonest class gets {baseline_words}"
-    return f"training ends with a held-out loss of {result_words}; the best constant prediction has {baseline_words}"
+    called = "a held-out accuracy" if metric == "held_out_accuracy" else "a held-out loss"
+    return f"training ends with {called} of {result_words}; {knows_nothing(part)} gets {baseline_words}"
 
 
 def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[str, bool]:
@@ -84,17 +85,26 @@ def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[s
     compared = study.of(part, axis, metric, pooled=True)
     if not compared:
         return "", False
-    values = ordered(axis, part.runs[axis])
+    values = measures.comparable(part.runs, axis)
     singly = study.of(part, axis, metric, pooled=False) if axis == part.column else []
     if on_what := depends(part, singly):
         return f"{named(axis, singly[0].a)} {on_what}", True
+    if not any(each.differences.any() for each in [*compared, *study.of(part, axis, metric, pooled=False)]):
+        return f"{_all(axis, values)} give the same results", False
     won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
     over = " on average" if any(each.settings > 1 for each in compared) else ""
     if won:
         beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
         best = max(values, key=lambda value: len(beaten[key_of(value)]))
+        if (
+            len(values) > measures.MOST_PAIRED
+        ):  # neighbours and ends alone are compared: the end may beat most and be poor
+            sign = 1.0 if metric == "held_out_accuracy" else -1.0
+            winners = [value for value in values if beaten[key_of(value)]]
+            best = max(winners, key=lambda v: sign * measures.outcome(measures.where(part.runs, **{axis: v})).value)
         less = [value for value in values if key_of(value) in beaten[key_of(best)]]
         alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
+        alike = alike if len(values) <= measures.MOST_PAIRED else [best]
         if 2 < len(values) == len(less) + 1:
             return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
         first = few([named(axis, value) for value in alike], 3)
@@ -104,6 +114,8 @@ def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[s
         )
     if all(each.verdict == "few" for each in compared):
         return f"{FEW} which {singular_of(axis)} learns best", False
+    if len(values) > measures.MOST_PAIRED:
+        return f"no clear difference between neighbouring {plural_of(axis)}", False
     return f"no clear difference between {_all(axis, values)}", False
 
 

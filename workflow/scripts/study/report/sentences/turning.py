@@ -166,11 +166,11 @@ def _of_one_network(part: measures.Part, starts: pd.DataFrame) -> str:
 
 def split_sentence(part: measures.Part) -> str:
     """Where no spectral radius varies: which kinds of network vanish, stay and explode, and which are split."""
-    if not part.axes:
-        return ""
     alike: dict[str, list[str]] = {}
     split = []
     axes = [axis for axis in part.axes if axis == part.column or not measures.alike(part, part.rows, axis)]
+    if not axes:  # the counts say all
+        return ""
     for chosen, runs in measures.grouped(part.runs, axes):
         counts = measures.regime_counts(runs)
         regime = next((name for name, count in counts.items() if count == len(runs)), "")
@@ -185,6 +185,9 @@ def split_sentence(part: measures.Part) -> str:
         "exploding": "explode",
         "not finite": "are not a number",
     }
+    if len(alike) == 1 and not split:  # the counts at the longest and the shortest sequence say so, too
+        lengths = part.runs["sequence_length"].nunique() if part.column == "sequence_length" else 0
+        return f"In every network, at every T, gradients {words[next(iter(alike))]}." if lengths > 2 else ""
     phrases = [f"{words[regime]} for {few(names, 6)}" for regime, names in alike.items()]
     text = f"In every network, gradients {'. They '.join(phrases)}." if phrases else ""
     return " ".join([text, *([f"Networks of one kind disagree for {few(split, 3)}."] if split else [])]).strip()
@@ -202,6 +205,7 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         return regimes_sentence(part, runs)
     axis = part.column
     sentences: list[str] = []
+    nowhere: list[str] = []  # the lengths over which no radius does
     kept = False  # whether it is said what the radii are
     for T in dict.fromkeys((lengths[-1], lengths[0])):
         where: dict[str, list[str]] = {}
@@ -209,11 +213,10 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
             at_length = rows[rows["sequence_length"] == T]
             stay = [rho for rho, group in at_length.groupby(axis) if (group["regime"] == "stable").all()]
             where.setdefault(radii_words(stay, sorted(at_length[axis].unique()), axis), []).append(name_of(chosen))
-        over = f"Over T = {marked_count(T, 'setting', axis='sequence_length')} steps"
+        length = marked_count(T, "setting", axis="sequence_length")
+        over = f"Over T = {length} steps"
         if set(where) == {"none"}:
-            sentences.append(
-                f"{over}, no {measures.symbol_of(axis)} tried lets every network keep its gradient within a factor of 100."
-            )
+            nowhere.append(length)
             continue
         some = {radii: names for radii, names in where.items() if radii != "none"}
         places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in some.items()]
@@ -222,6 +225,10 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         keeps = "" if kept else f", every network keeps its gradient within a factor of 100 at these {plural_of(axis)}"
         kept = True
         sentences.append(f"{over}{keeps}: {'; '.join(places)}.")
+    if nowhere:
+        over = f"Over T = {nowhere[0]} steps" if len(nowhere) == 1 else f"At both T = {nowhere[1]} and T = {nowhere[0]}"
+        none = f"no {measures.symbol_of(axis)} tried lets every network keep its gradient within a factor of 100"
+        sentences.insert(0, f"{over}, {none}.")
     return " ".join(sentences)
 
 

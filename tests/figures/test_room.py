@@ -1,0 +1,152 @@
+"""Nothing that a figure says is cut off or printed over: with long names and many values, on a page and on a phone."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from study.report import layout, reader, style
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+TRAIN = {"task": "digits", "updates": 6, "trace_every": 3, "sequence_length": 6}
+LONG = "a_selective_state_space_model"
+RATES = [round(0.001 * 1.5**i, 6) for i in range(15)]
+CROWDED: dict[str, list[dict[str, Any]]] = {
+    "fifteen learning rates": [TRAIN | {"learning_rate": rate, "seed": s} for rate in RATES for s in (0, 1, 2)],
+    "cells with long names": [
+        TRAIN | {"task": "heights_to_be_predicted_from_a_file", "cell": f"{LONG} state_size={n}", "clipping": c, "seed": s}
+        for n in (4, 16) for c in ("none", "adagc:1.05", "norm:0.125") for s in (0, 1, 2)
+    ],
+    "success of long names": [
+        TRAIN | {"cell": f"{LONG} gain={g}", "sequence_length": T, "success_below": 0.1, "success": s > 0, "updates_to_success": 3 if s else None, "seed": s}
+        for g in (0.25, 0.125) for T in (6, 12) for s in (0, 1, 2)
+    ],
+    "every optimiser": [
+        TRAIN | {"optimizer": o, "weight_decay": w, "learning_rate": r, "seed": s, "breaks_at": 2 if o == "sgd" and s == 0 else None}
+        for o in ("sgd", "momentum", "adam", "adamw") for w in (0.0, 0.001) for r in (0.001, 0.0316) for s in (0, 1)
+    ],
+}  # fmt: skip
+OF_TRAINING = ("clipping_norms", "learning_curves", "remedies", "success_rate", "training_results", "training_traces")
+AT_START = ("growth_rate", "gradient_norm_by_step", "seed_distribution", "entry_sizes", "weight_gradient_by_step")
+DRAWN_IN = {"clipping_norms": ["cells with long names"], "success_rate": ["success of long names"]}  # else in all
+CASES = [(name, figure) for figure in OF_TRAINING for name in DRAWN_IN.get(figure, CROWDED)]
+CASES += [("cells with long names", figure) for figure in AT_START]
+SLACK = 3.0  # pixels
+
+
+def texts_of(figure: Figure) -> list[Text]:
+    """All that can be read; an axis has numbers beyond its ends, which are not drawn."""
+    every = [each for ax in figure.axes for each in (ax, *ax.child_axes)]
+    beyond = {id(text) for ax in every for axis in (ax.xaxis, ax.yaxis) for text in not_drawn(axis)}
+    return [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and id(text) not in beyond
+    ]
+
+
+def not_drawn(axis: Axis) -> list[Text]:
+    low, high = sorted(axis.get_view_interval())
+    room = 1e-6 * (high - low)
+    ticks = [tick for tick in axis.get_major_ticks() if not low - room <= tick.get_loc() <= high + room]
+    return [text for tick in ticks for text in (tick.label1, tick.label2)]
+
+
+def extent(text: Text) -> Bbox:
+    return text.get_window_extent()
+
+
+def outside(figure: Figure) -> list[str]:
+    """The texts that the picture's edge cuts off."""
+    whole = figure.bbox
+    return [
+        text.get_text()
+        for text in texts_of(figure)
+        if extent(text).x0 < whole.x0 - SLACK or extent(text).x1 > whole.x1 + SLACK
+        or extent(text).y0 < whole.y0 - SLACK or extent(text).y1 > whole.y1 + SLACK
+    ]  # fmt: skip
+
+
+def printed_over(figure: Figure) -> list[tuple[str, str]]:
+    """Neighbouring numbers or names of an axis, and names at the ends of lines, that share some place."""
+    pairs = []
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            drawn = [text for text in axis.get_ticklabels() if text not in not_drawn(axis)]
+            shown = [
+                text for text in drawn if text.get_visible() and text.get_text().strip() and not text.get_rotation()
+            ]
+            pairs += list(itertools.pairwise(shown))
+        direct = [text for text in ax.texts if text.get_gid() == "direct"]
+        pairs += list(itertools.combinations(direct, 2))
+    titles = [ax.title for ax in figure.axes] + [ax._left_title for ax in figure.axes]  # type: ignore[attr-defined]
+    pairs += list(itertools.combinations([title for title in titles if title.get_text().strip()], 2))
+    found = []
+    for one, other in pairs:
+        common = Bbox.intersection(extent(one), extent(other))
+        if common is not None and common.width > SLACK and common.height > SLACK:
+            found.append((one.get_text(), other.get_text()))
+    return found
+
+
+def squeezed(figure: Figure) -> list[float]:
+    """Widths of panels, as shares of their columns', to which words beside them have left less than half."""
+    lefts = {round(ax.get_window_extent().x0) for ax in figure.axes}
+    shares = [ax.get_window_extent().width * len(lefts) / figure.bbox.width for ax in figure.axes]
+    return [round(share, 2) for share in shares if share < 0.45]
+
+
+@pytest.fixture(scope="module")
+def studies(make_study: Any) -> dict[str, reader.Tables]:
+    return {name: make_study(runs) for name, runs in CROWDED.items()}
+
+
+@pytest.mark.parametrize(("name", "figure"), CASES)
+def test_every_word_has_its_room(name: str, figure: str, studies: dict[str, reader.Tables]) -> None:
+    """A legend of eight learning rates was cut off on both sides, and their numbers below an axis ran into each other. Long names left a panel 50 px."""
+    module = importlib.import_module(f"figures.{figure}")
+    data = module.frame(studies[name])
+    assert not data.empty
+    for inches in (style.PAGE_WIDTH, style.PHONE_WIDTH):
+        with style.theme(), layout.wide(inches):
+            picture = module.draw(data)
+            picture.draw_without_rendering()
+            assert not outside(picture), (inches, outside(picture))
+            assert not printed_over(picture), (inches, printed_over(picture))
+            assert not squeezed(picture), (inches, squeezed(picture))
+
+
+def test_what_is_cut_off_or_printed_over_is_found() -> None:
+    """The test above sees nothing."""
+    figure = Figure(figsize=(3, 2))
+    ax = figure.subplots()
+    ax.set_xticks([0.5, 0.52], ["one number", "another"])
+    figure.text(0.9, 0.5, "leaves at the right")
+    figure.draw_without_rendering()
+    assert outside(figure) == ["leaves at the right"] and printed_over(figure) == [("one number", "another")]
+
+
+def test_a_long_name_is_broken_behind_an_underscore() -> None:
+    """It was broken anywhere: a_selective_state_space_mo / del."""
+    assert layout.wrapped("a_selective_state_space_model gain=2", 14) == "a_selective_\nstate_space_\nmodel gain=2"
+    assert layout.wrapped("gru_reset_before is one", 16) == "gru_reset_before\nis one" and layout.wrapped("", 9) == ""
+
+
+def test_no_dot_is_cut_in_half(studies: dict[str, reader.Tables]) -> None:
+    """The outermost networks of the spread lay on the edge of their panel."""
+    module = importlib.import_module("figures.seed_distribution")
+    with style.theme():
+        ax = module.draw(module.frame(studies["cells with long names"])).axes[-1]
+    (dots,) = [each for each in ax.collections if each.get_gid() == "networks"]
+    low, high = ax.get_xlim()
+    assert low < dots.get_offsets()[:, 0].min() - 0.02 * (high - low) and high > dots.get_offsets()[
+        :, 0
+    ].max() + 0.02 * (high - low)
