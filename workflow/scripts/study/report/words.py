@@ -201,7 +201,6 @@ def uncapital(text: str) -> str:
 
 # ---- settings in words, and their order
 
-
 # What it means that a setting is not set, where it means something
 UNSET = {"truncation": "full gradient", "input_size": "the task's own D", "loss_at": "the task's own loss steps"}
 # What a value means that its number or name does not say: a remedy of size zero is none
@@ -225,13 +224,11 @@ def named(axis: str, value: Any) -> str:
         return "no chrono biases" if axis == "chrono" else UNSET.get(axis, f"no {described_axes()[axis]['label']}")
     if (axis, value) in MEANT:
         return MEANT[axis, value]
-    if axis == "clipping":
-        return str(value)
     if axis == DIRECTION:
         return f"{value} direction"
     if axis in COUNTED:
         return f"{COUNTED[axis]} for {plural(int(value), 'update')}"
-    if axis in PLAIN_AXES:
+    if axis in PLAIN_AXES or axis == "clipping":
         return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
     *_, last = label.split()
@@ -243,8 +240,7 @@ def value_of(axis: str, value: Any) -> str:
     """A setting's value alone, below the axis' name; a dash where it is not set because the network has none, or another in its place."""
     if axis not in UNSET and pd.isna(value):
         return "–"
-    of_words = isinstance(value, str) or axis == "bidirectional"
-    plain_number = not of_words and value is not None and not pd.isna(value)
+    plain_number = not (isinstance(value, str) or pd.isna(value) or axis == "bidirectional")
     return number(value) if plain_number else named(axis, value)
 
 
