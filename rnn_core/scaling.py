@@ -242,7 +242,9 @@ def plain(x: Array | Scaled) -> Array:
 def mantissa_and_exponents(x: Array | Scaled) -> tuple[Array, np.ndarray]:
     """(mantissa, one exponent for every leading index)."""
     mantissa, exponent = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
-    return mantissa, np.broadcast_to(np.asarray(exponent, dtype=np.int64), tuple(mantissa.shape[:1]))
+    if isinstance(exponent, int):
+        exponent = np.full(tuple(mantissa.shape[:1]), exponent, dtype=np.int64)
+    return mantissa, exponent
 
 
 def concat(arrays: list[Array | Scaled]) -> Array | Scaled:

@@ -336,7 +336,7 @@ class _Back:
         self._alive = (direct, joins, g_exponent)
         results = task.results
         self.passed = _Backward(
-            None if direct is None else direct.ctypes.data, *strides, address(joins), address(g_exponent),
+            None if direct is None else direct.__array_interface__["data"][0], *strides, address(joins), address(g_exponent),
             address(self.sent.get("hidden")), address(self.sent.get("cell")), address(self.sent_exponent), address(self.sent_columns),
             address(results["hidden"]), address(results.get("cell")), address(results.get("x")),
             address(self.exponent), address(self.squares), address(self.column_squares), address(self.square_exponent),

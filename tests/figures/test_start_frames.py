@@ -299,7 +299,7 @@ def test_a_compared_axis_is_the_hue_at_three_radii(initializers: reader.Tables) 
     assert all(sorted(texts(ax, "direct")) == ["gaussian", "orthogonal"] for ax in axes)
     widths = [line.get_linewidth() for line in lines(axes[0], "median")]
     assert widths[0] > widths[1] + 1  # so that lines that coincide both show
-    assert "three radii" in facts["shown"] and "radii" not in facts["shown"]
+    assert "three scales" in facts["shown"] and "radii" not in facts["shown"]
 
 
 def test_the_linear_law_is_the_cells_own(cells: reader.Tables) -> None:
@@ -423,7 +423,7 @@ def test_the_linear_law_stays_on_the_scale_or_is_marked_where_it_leaves(make_stu
     assert gradient_norm_by_step.ends(data)["linear"].max() < axes[0].get_ylim()[1]
     assert "law leaves" not in facts["shown"]
     # all radii are drawn, so that none is left out
-    assert "three radii" not in facts["shown"] and "three are drawn" not in render(
+    assert "three scales" not in facts["shown"] and "three are drawn" not in render(
         "gradient_norm_by_step", facts=facts | {"claims": []}
     )
     data, facts, axes = show(gradient_norm_by_step, make_study([run | {"rate": -0.01} for run in runs]))
@@ -746,7 +746,7 @@ def test_radius_length_map(study: reader.Tables) -> None:
     numbers = [text.get_text() for text in identity.texts]
     assert numbers[:2] == ["0.3", "0.8"] and not any(text.get_path_effects() for text in identity.texts)
     assert plain(facts["title"]) == (
-        "Longer sequences leave fewer settings in which every network keeps its gradient: 5 of 6 at T = 4, 2 of 6 at T = 10."
+        "Longer sequences leave fewer settings in which every network keeps its gradient: 5 of 6 at T = 4, 2 at T = 10."
     )
 
 
@@ -849,7 +849,7 @@ def test_seed_distribution(study: reader.Tables) -> None:
     for slope, gid in ((-1.0, "slope -1"), (-0.5, "slope -0.5"), (0.0, "slope 0")):
         assert lines(left, gid)[0].get_ydata() == pytest.approx([0.01, 0.01 * 2.5**slope])
     near = data[data["near"]]
-    assert near.groupby("panel", observed=True)["spectral_radius"].unique().map(list).to_dict() == {
+    assert near.groupby("panel", observed=True)["scale"].unique().map(list).to_dict() == {
         "identity": [0.9],
         "sigmoid": [1.2],
     }

@@ -40,7 +40,7 @@ def test_bars_are_what_the_steps_contribute(tables: reader.Tables) -> None:
     data, facts, axes = show(figure, tables)
     assert list(data["panel"].cat.categories)[:2] == ["relu (ρ = 0.5)", "relu (ρ = 0.9)"]
     assert data["panel"].nunique() == 6  # three of four radii
-    assert {"bins", "three radii", "mean", "against", "several"} == set(facts["shown"])
+    assert {"bins", "three scales", "mean", "against", "several"} == set(facts["shown"])
     for (panel, rows), ax in zip(data.groupby("panel", observed=True), axes, strict=True):
         activation, radius = panel[:4], float(panel.split("= ")[1][:-1])
         runs = [
@@ -135,7 +135,7 @@ def test_of_a_cell_of_the_users_own_it_is_all_parameters(make_study: Any) -> Non
 def test_entries_are_the_median_networks_in_decades(tables: reader.Tables) -> None:
     """A quantile is another one, of another step, or in binary digits."""
     data, facts, axes = show(entry_sizes, tables)
-    assert {"networks", "three radii", "several"} <= set(facts["shown"])
+    assert {"networks", "three scales", "several"} <= set(facts["shown"])
     for (panel, rows), ax in zip(data.groupby("panel", observed=True), axes, strict=True):
         activation, radius = panel[:4], float(panel.split("= ")[1][:-1])
         run = {"activation": activation, "spectral_radius": radius, "seed": 1}  # the median of three

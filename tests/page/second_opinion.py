@@ -119,15 +119,8 @@ def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def length_is_asked(rows: pd.DataFrame) -> bool:
-    """Whether length is the number that these networks vary most, and no spectral radius varies."""
-    numbers = second_opinion_start.NUMBERS
-    several = [name for name in numbers if rows[name].nunique() > 1 and rows[name].notna().all()]
-    others = [name for name in several if name != "sequence_length"]
-    return (
-        "sequence_length" in several
-        and not {"spectral_radius", "weight_scale"} & set(several)
-        and all(rows[name].nunique() < rows["sequence_length"].nunique() for name in others)
-    )
+    """Whether length is the number that these networks vary most (of two with as many values the first), and nothing scales their matrix."""
+    return second_opinion_start.kinds_axis(rows) == "sequence_length"
 
 
 @remembered
@@ -291,13 +284,13 @@ def paired_by_seed(
         )
     if zero_pairs is not None:
         both = [(sides[0][key], sides[1][key]) for key in sides[0] if key in sides[1]]
-        zero_pairs.append(sum(one != other and math.isinf(one - other) for one, other in both))
+        zero_pairs.append(sum(math.isinf(one) or math.isinf(other) for one, other in both))
     by_seed: dict[Any, list[float]] = {}
     for key in sides[0]:
         if key in sides[1]:
             one, other = sides[0][key], sides[1][key]
             seed = key[0] if isinstance(key, tuple) else key
-            by_seed.setdefault(seed, []).append(0.0 if one == other else one - other)
+            by_seed.setdefault(seed, []).append(one - other)  # of two that are both −∞ nobody knows it
     return {seed: finite_mean(np.array(values)) for seed, values in by_seed.items()}
 
 
@@ -310,6 +303,9 @@ def finite_mean(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     if len(known):
         return float(np.mean(known))
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return math.nan
     return float(values[0]) if len(values) and len(set(values)) == 1 else 0.0
 
 
@@ -456,7 +452,7 @@ def predicted_radii(tables: Tables, where: Where) -> list[float]:
 
 
 def deviation_of(tables: Tables, where: Where, end: int) -> float:
-    rows = networks(tables, where)
+    rows = grown(tables, where)
     rows = rows[np.isfinite(rows["deviation"].astype(float))]
     return student(rows.groupby("seed")["deviation"].mean().to_numpy())[end]
 
@@ -464,7 +460,7 @@ def deviation_of(tables: Tables, where: Where, end: int) -> float:
 def with_both_theories(tables: Tables, where: Where) -> list[dict[str, Any]]:
     """Gated networks whose dynamic mean field and law at rest are both known."""
     return [
-        row for row in networks(tables, where).to_dict("records")
+        row for row in grown(tables, where).to_dict("records")
         if pd.isna(row["linear_rate"]) and all(math.isfinite(float(row[name] if row[name] is not None else math.nan)) for name in ("growth_rate", "dynamic_rate", "rest_rate"))
     ]  # fmt: skip
 
@@ -529,7 +525,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                     for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
                         add({**label, "single": True}, group, "growth_rate")
             kinds = [axis for axis in axes if axis not in (column, "sequence_length")]
-            known = networks(tables, {"sweep": sweep})
+            known = grown(tables, {"sweep": sweep})
             known = known[np.isfinite(known["deviation"].astype(float)) & (known["predicted_by"] != "linear law")]
             for _, group in known.groupby(kinds, dropna=False) if kinds else [((), known)] if len(known) else []:
                 means = group.groupby("seed")["deviation"].mean()
@@ -720,7 +716,7 @@ def with_scale(tables: Tables, where: Where) -> pd.DataFrame:
 # ---- all kinds
 
 
-WEIGHTS = second_opinion_weights.kinds(networks)
+WEIGHTS = second_opinion_weights.kinds(grown)
 
 
 def weight_settings(tables: Tables, where: Where) -> list[tuple[float, int]]:

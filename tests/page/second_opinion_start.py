@@ -103,6 +103,7 @@ def rest_law_miss(tables: Tables, where: Where) -> float:
 def mean_field_critical(tables: Tables, where: Where) -> np.ndarray:
     """Of the vanilla networks, each once, the radius at which mean field turns."""
     networks = pick(compared(tables["runs"]), where)
+    networks = networks[networks["weight_scale"].isna()]  # along which no ρ can be found
     networks = networks[networks["mean_field_rate"].notna() & (networks["activation"] != "identity")]
     networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
     once = networks.drop_duplicates(["activation", "initializer", "hidden_size", "seed"])
@@ -126,6 +127,7 @@ def kinds_axis(own: pd.DataFrame) -> str:
 def rest_critical(tables: Tables, where: Where) -> np.ndarray:
     """Of the gated networks, each once, the radius at which the law at rest turns."""
     networks = pick(compared(tables["runs"]), where)
+    networks = networks[networks["weight_scale"].isna()]
     networks = networks[networks["linear_rate"].isna() & networks["rest_rate"].notna()]
     networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
     once = networks.drop_duplicates(["cell", "activation", "initializer", "hidden_size", "seed"])
@@ -156,6 +158,17 @@ def settings(tables: Tables, where: Where) -> list[pd.DataFrame]:
     return [rows for _, rows in own.groupby(START, dropna=False)]
 
 
+def with_both(tables: Tables, where: Where, length: int) -> list[pd.DataFrame]:
+    """The networks at one length of settings whose shortest and longest sequence are the two given."""
+    own, kind = starts(tables["runs"]), [name for name in START if name != "sequence_length"]
+    found = []
+    for _, rows in own.groupby(kind, dropna=False):
+        T = rows["sequence_length"]
+        if (T.min(), T.max()) == (where["first"], where["last"]):
+            found.append(rows[length == T])
+    return found
+
+
 def regimes(rows: pd.DataFrame) -> set[str]:
     return set(rows["regime"].fillna("not a number"))
 
@@ -184,10 +197,11 @@ def spread_decades(tables: Tables, where: Where) -> float:
 def kinds_spread(tables: Tables) -> dict[tuple[Any, ...], dict[int, float]]:
     """By kind of network (all settings but ρ and T) that has both ends: the typical standard deviation at every length."""
     own = starts(tables["runs"])
+    scale = "weight_scale" if own["spectral_radius"].isna().all() else "spectral_radius"
     found: dict[tuple[Any, ...], dict[int, float]] = {}
-    for key, rows in own.groupby([n for n in START if n not in ("spectral_radius", "sequence_length")], dropna=False):
+    for key, rows in own.groupby([n for n in START if n not in (scale, "sequence_length")], dropna=False):
         for T, here in rows.groupby("sequence_length"):
-            rates = [finite(group["growth_rate"]) for _, group in here.groupby("spectral_radius", dropna=False)]
+            rates = [finite(group["growth_rate"]) for _, group in here.groupby(scale, dropna=False)]
             known = [float(np.std(rate, ddof=1)) for rate in rates if len(rate) > 1]
             if known:
                 found.setdefault(tuple(map(str, key)), {})[int(T)] = float(np.median(known))
@@ -246,15 +260,18 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "networks_at_longest": lambda t, w: float(len(compared(t["runs"]))),
     "predicted_by": lambda t, w: float(len(pick(compared(t["runs"]), w))),
     "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
-    "settled_from": lambda t, w: float(compared(t["runs"])["settled_from"].median()),
-    "settled_to": lambda t, w: float(compared(t["runs"])["settled_to"].median()),
+    "settled_from": lambda t, w: float(pick(compared(t["runs"]), w)["settled_from"].median()),
+    "settled_to": lambda t, w: float(pick(compared(t["runs"]), w)["settled_to"].median()),
     "bounded": lambda t, w: float(len(bounded(compared(t["runs"])))),
     "above_bound": above_bound,
     "dead": lambda t, w: count(compared(t["runs"])["growth_rate"] == -math.inf),
     "without_rate": lambda t, w: count(compared(t["runs"])["growth_rate"].isna()),
     "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
     "settings": lambda t, w: float(len(settings(t, w))),
-    "settings_stay": lambda t, w: float(sum(regimes(rows) == {"stable"} for rows in settings(t, w))),
+    "settings_stay": lambda t, w: float(
+        sum(regimes(rows) == {"stable"} for rows in with_both(t, w, w["sequence_length"]))
+    ),
+    "settings_with_both": lambda t, w: float(len(with_both(t, w, w["first"]))),
     "settings_predicted": lambda t, w: float(len(foretold(t))),
     "settings_as_predicted": lambda t, w: float(sum(foretold(t))),
     "settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in settings(t, w))),

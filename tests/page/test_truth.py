@@ -131,6 +131,29 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         TRAIN | {"bidirectional": both, "clipping": c, "seed": s, "accuracy": 0.5 + 0.2 * both + 0.01 * s}
         for both in (False, True) for c in ("none", "norm:1.0") for s in range(6)
     ],
+    "weight scales with spectra": [
+        ONE | {"spectral_radius": None, "weight_scale": w, "activation": f, "sequence_length": T, "seed": s, "spectra": True, "lags": (1, 3), "rate": 0.4 * (w - 1.2) + 0.01 * s / T}
+        for f in ("tanh", "relu") for w in (0.5, 1.0, 2.0, 3.0) for T in (5, 9) for s in range(6)
+    ],
+    "lengths as the question": [
+        ONE | {"initializer": i, "cell": c, "sequence_length": T, "seed": s, "rate": -0.3 + 0.1 * (i == "orthogonal") + 0.01 * s, "predicted": -0.2 - 1.0 / T, "dynamic": -0.25 if c == "gru" else None}
+        for c, i in (("vanilla", "gaussian"), ("vanilla", "orthogonal"), ("gru", "gaussian")) for T in (1, 2, 5, 9, 40) for s in range(6)
+    ],
+    "sweeps of different numbers": [
+        *(ONE | {"sweep": "widths", "hidden_size": h, "seed": s, "rate": -0.2 + 0.002 * h + 0.001 * s} for h in (1, 4, 64) for s in range(6)),
+        *(ONE | {"sweep": "inputs", "hidden_size": 10, "input_correlation": r, "dtype": d, "sequence_length": T, "seed": s, "rate": -0.3 - 0.2 * r + 0.001 * s}
+          for r in (0.0, 0.9) for d in ("float32", "float64") for T in (5, 30) for s in range(6)),
+        *(ONE | {"sweep": "steps", "cell": "antisymmetric", "antisymmetric_step": e, "seed": s, "rate": 0.1 * e + 0.001 * s} for e in (0.1, 1.0) for s in range(6)),
+    ],
+    "a cell without recurrent weights beside radii": [
+        *(ONE | {"sweep": "radii", "spectral_radius": r, "sequence_length": T, "seed": s} for r in (0.5, 1.0, 1.5) for T in (5, 9) for s in range(6)),
+        *(ONE | {"sweep": "gates", "cell": "mingru", "initializer": None, "spectral_radius": None, "chrono": c, "sequence_length": T, "seed": s, "rate": -0.3 - 0.01 * c, "weights": False}
+          for c in (5, 20) for T in (5, 9) for s in range(6)),
+    ],
+    "dead units": [
+        ONE | {"activation": f, "hidden_size": h, "seed": s, "rate": -math.inf if f == "hard_tanh" or (s + h) % 3 else -0.3 - 0.1 * h}
+        for f in ("hard_tanh", "relu", "sigmoid") for h in (1, 2) for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)

@@ -46,7 +46,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     runs = measures.starts(tables.runs("task_loss_at", "data", "growth_rate"))
     runs = runs[(runs["task_loss_at"] == "last") & runs["layers"].notna()]
-    runs = runs[~runs["run_key"].isin(_with_other_losses(tables, runs))]
+    runs = runs[~runs["run_key"].isin(reader.with_other_losses(tables, runs))]
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length", "layers")]
     runs = _deepest(measures.at_longest(runs, axes), axes)
     if runs.empty:
@@ -72,20 +72,6 @@ def _by_direction(runs: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, li
         return runs, axes
     named = [runs[both].assign(way=way, **{DIRECTION: way}) for way in ("forward", REVERSE)]
     return pd.concat([runs[~both].assign(**{DIRECTION: None}), *named], ignore_index=True), [*axes, DIRECTION]
-
-
-def _with_other_losses(tables: reader.Tables, runs: pd.DataFrame) -> set[str]:
-    """Runs on sequences of a file of which some end before the last step, so that another step has a loss, too."""
-    keys = pa.array(runs.loc[runs["data"].notna(), "run_key"], pa.string())
-    wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
-    several: set[str] = set()
-    for piece in (
-        tables.pieces("traces", ["run_key"], wanted & (pc.field("log10_immediate_norm") > -math.inf))
-        if len(keys)
-        else ()
-    ):
-        several |= set(piece["run_key"])
-    return several
 
 
 def _deepest(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:

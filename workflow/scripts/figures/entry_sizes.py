@@ -59,7 +59,7 @@ def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
     rows = rows.drop_duplicates(["run_key", "lag"]).dropna()
     medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
-    keep = ("panel", "left_out", "fewer", "across", "sequence_length")
+    keep = ("panel", "left_out", "fewer", "across", "scaled_by", "sequence_length")
     return medians.assign(**{name: first[name] for name in keep}, networks=len(runs))
 
 
@@ -78,7 +78,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
     shown = [
         *(["networks"] if data["networks"].max() > 1 else []),
-        *(["three radii"] if data["fewer"].any() else []),
+        *(["three scales"] if data["fewer"].any() else []),
+        *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["limits"] if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)) else []),
         *(["zeros"] if (lowest == -np.inf).any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),

@@ -16,6 +16,7 @@ from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
+from study.report.sentences.growth_claims import shared_name
 from study.report.words import (
     LONGEST_TITLE,
     decimals,
@@ -23,7 +24,6 @@ from study.report.words import (
     listed,
     marked,
     marked_count,
-    name_of,
     named,
     number,
     plain,
@@ -72,13 +72,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 def _tasks(tables: reader.Tables, starts: pd.DataFrame) -> tuple[str, ...]:
     """Tasks of which no step but the last has a loss. Of sequences in a file, some may end before it: then another step has one, too."""
     last = starts[starts["task_loss_at"] == "last"]  # as the task decides where the config says nothing
-    keys = pa.array(last.loc[last["data"].notna(), "run_key"], pa.string())
-    wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
-    has_loss = wanted & (pc.field("log10_immediate_norm") > -math.inf)
-    several: set[str] = set()
-    for piece in tables.pieces("traces", ["run_key"], has_loss) if len(keys) else ():
-        several |= set(piece["run_key"])
-    mixed = set(last.loc[last["run_key"].isin(several), "task"])
+    mixed = set(last.loc[last["run_key"].isin(reader.with_other_losses(tables, last)), "task"])
     return tuple(sorted(set(last["task"]) - mixed))
 
 
@@ -88,21 +82,22 @@ def _from_last_step(runs: pd.DataFrame, tasks: tuple[str, ...]) -> pd.Series:
 
 
 def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    """Panels and hues: spectral radii side by side; where another axis is compared, at most three radii make panels."""
-    radius = "spectral_radius" in axes
-    others = [axis for axis in axes if axis != "spectral_radius"]
-    hue, rest = facets.start_axes(others)
-    chosen, all_radii = radius and bool(hue), runs["spectral_radius"].nunique()
+    """Panels and hues: spectral radii, or weight scales, side by side; where another axis is compared, at most three of them make panels."""
+    scale = measures.scale_of(runs)
+    hue, rest = facets.start_axes([axis for axis in axes if axis != scale])
+    chosen, all_scales = scale in axes and bool(hue), runs[scale].nunique()
     if chosen:
-        runs = pd.concat([facets.three_radii(rows) for _, rows in measures.grouped(runs, rest)])
-        rest = [*rest, "spectral_radius"]
-    elif radius:
-        hue = ["spectral_radius"]
+        runs = pd.concat([facets.three_scales(rows, scale) for _, rows in measures.grouped(runs, rest)])
+        rest = [*rest, scale]
+    elif scale in axes:
+        hue = [scale]
     elif not hue:
         hue, rest = [axis for axis in rest if axis == "activation"], []
-    fewer = chosen and all_radii > 3
+    fewer = chosen and all_scales > 3
     runs = facets.start_hues(facets.panels(runs, rest), hue).reset_index(drop=True)
-    return runs.assign(by=hue[0] if hue else "", chosen=chosen, fewer=fewer, place=np.arange(len(runs)))
+    return runs.assign(
+        by=hue[0] if hue else "", scaled_by=scale, chosen=chosen, fewer=fewer, place=np.arange(len(runs))
+    )
 
 
 def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +128,7 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
         ("high", np.nanmax(known, axis=0)),
     )
     over_networks = {name: np.where(nothing, np.nan, value) for name, value in each}
-    keep = ["panel", "hue", "colour", "spectral_radius", "by", "chosen", "fewer", "left_out", "cell"]
+    keep = ["panel", "hue", "colour", "spectral_radius", "by", "scaled_by", "chosen", "fewer", "left_out", "cell"]
     return pd.DataFrame(over_networks).assign(
         **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
@@ -173,8 +168,10 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["no law"] if laws and data["linear"].isna().any() else []),
         *(cell for cell in measures.LINEAR_MATRICES if laws and data["cell"].eq(cell).any()),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
-        *(["identity"] if laws and study.runs["activation"].eq("identity").any() else []),
-        *(["three radii"] if data["fewer"].any() else ["all radii"] if data["chosen"].any() else []),
+        *(["identity"] if linear and _has_linear_networks(study) else []),
+        *(["normalised"] if data["cell"].map(_leaves_rest).any() else []),
+        *(["three scales"] if data["fewer"].any() else ["all scales"] if data["chosen"].any() else []),
+        *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["band"] if data["seeds"].max() > 1 else []),
         *(["zeros"] if last["zeros"].any() else []),
         *(["limits"] if _limits(data) else []),
@@ -190,6 +187,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     )
     claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
     return drawing.facts(title, alt, claims, shown)
+
+
+def _has_linear_networks(study: Study) -> bool:
+    """Whether some networks are linear, so that their law holds in the long run. A gated cell with the identity is none of them."""
+    return bool((study.runs["activation"].eq("identity") & study.runs["linear_rate"].notna()).any())
+
+
+def _leaves_rest(cell: str) -> bool:
+    return cell in CELLS and CELLS[cell].leaves_rest
 
 
 def _laws_in_words(linear: bool, at_rest: bool) -> str:
@@ -214,8 +220,8 @@ def _longest(part: measures.Part, tasks: tuple[str, ...]) -> pd.DataFrame:
     return longest[_from_last_step(longest, tasks)]
 
 
-def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, str, dict[str, Any], int]]:
-    """Median decades of every kind of start at every spectral radius: value, name, address and T, at the longest sequence."""
+def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, dict[str, Any], dict[str, Any], int]]:
+    """Median decades of every kind of start at every spectral radius: value, settings, address and T, at the longest sequence."""
     medians = []
     for part in study.parts:
         if part.trains:
@@ -225,8 +231,8 @@ def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, str, dic
             if len(known):
                 settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
-                name = name_of({**part.fixed, **settings}) if part.fixed or settings else ""
-                medians.append((statistics.median(known).value, name, where, int(runs["sequence_length"].iloc[0])))
+                told, T = study.settings_of(part, settings), int(runs["sequence_length"].iloc[0])
+                medians.append((statistics.median(known).value, told, where, T))
     return medians
 
 
@@ -239,16 +245,18 @@ def _title(study: Study, tasks: tuple[str, ...]) -> str:
     length = marked_count(high[3], "setting", axis="sequence_length")
     going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
     whose = "the median network's gradient" if _has_medians(study, tasks) else "the gradient"
-    sizes = [
-        marked("exactly 0" if value == -np.inf else power(value), "median_decades", value, **where)
-        for value, _, where, _ in (low, high)
-    ]
+    sizes = [marked(_factor_words(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
     if plain(sizes[0]) == plain(sizes[1]):
         return f"{going} multiplies {whose} by {sizes[0]}."
-    names = [facets.inside(each[1]) for each in (low, high)]
+    told = [(value, _factor_words(value), settings) for value, settings, _, _ in medians]
+    names = [facets.inside(shared_name(told, end)) if low[1] else "" for end in (min, max)]
     text = f"{going} multiplies {whose} by {sizes[0]} ({names[0]}) up to {sizes[1]} ({names[1]})."
     short = f"{going} multiplies {whose} by anything from {sizes[0]} to {sizes[1]}."
     return text if all(names) and len(plain(text)) <= LONGEST_TITLE else short
+
+
+def _factor_words(decades: float) -> str:
+    return "exactly 0" if decades == -np.inf else power(decades)
 
 
 def _has_medians(study: Study, tasks: tuple[str, ...]) -> bool:

@@ -1,14 +1,13 @@
 """The gradient's growth per step back in time beside what theory says; and measured minus predicted."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from study.report import drawing, facets, layout, measures, reader, statistics
@@ -22,10 +21,12 @@ from study.report.sentences.growth_claims import (
     left_out_of_means,
     prediction_sentences,
     turning_headline,
+    unsettled_sentence,
+    where_it_turns,
     window_sentence,
 )
 from study.report.sentences.theory import mean_field_turning_sentence, rest_sentence
-from study.report.words import decimals, listed, number
+from study.report.words import listed, number, spelled
 from study.settings import axis_label
 
 NOTHING = drawing.Nothing(
@@ -59,30 +60,47 @@ CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
 MOST_DOTS = 600  # single networks drawn of one line
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
-MEASURED_COLUMNS = [
-    *RATES,
-    "critical_radius_predicted",
-    "bistable",
-    "predicted_by",
-    "settled_from",
-    "settled_to",
-]
-
+MEASURED_COLUMNS = [*RATES, "critical_radius_predicted", "bistable", "predicted_by", "settled_from", "settled_to"]
+PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "seed", "cell", "activation", "left_out", "sweeps")  # fmt: skip
 ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
 LEGEND_ENTRY = 0.19  # inches
+BLOCK_NAME = 0.3
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network at the longest sequence: its rates, its ``panel`` and ``hue``, and its place ``x`` on the axis ``x_axis``.
 
-    Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there.
+    Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there. Sweeps that are set out along other numbers
+    are of another ``block``, which has panels, hues and an axis of its own.
     """
-    runs = measures.starts(tables.runs(*MEASURED_COLUMNS))
-    runs["rest_rate"] = runs["rest_rate"].where(measures.has_law_at_rest(runs))
-    if runs["growth_rate"].isna().all():
+    found = facets.by_number(tables, lambda part: part.column, *MEASURED_COLUMNS)
+    blocks = [(x, runs) for x, runs in found if runs["growth_rate"].notna().any()]
+    if not blocks:
         return pd.DataFrame()
+    frames = [_block(x, runs).assign(block=i) for i, (x, runs) in enumerate(blocks)]
+    data = pd.concat(frames, ignore_index=True)
+    for name in ("panel", "hue"):
+        every = dict.fromkeys(value for each in frames for value in each[name].cat.categories)
+        data[name] = pd.Categorical(data[name], categories=list(every), ordered=True)
+    return data
+
+
+def blocks_of(data: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of every block, with its own panels and hues alone."""
+    if data["block"].nunique() == 1:
+        return [data]
+    return [_with_its_own(rows) for _, rows in data.groupby("block")]
+
+
+def _with_its_own(rows: pd.DataFrame) -> pd.DataFrame:
+    own = {name: rows[name].cat.remove_unused_categories() for name in ("panel", "hue")}
+    return rows.assign(**own)
+
+
+def _block(x: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Networks of sweeps that are set out along ``x``."""
+    runs = runs.assign(rest_rate=runs["rest_rate"].where(measures.has_law_at_rest(runs)))
     axes = measures.varied(runs, measures.TRAINING)
-    x = measures.number_axis(runs, axes) or ""
     if x != "sequence_length":
         axes = [axis for axis in axes if axis != "sequence_length"]
         runs = measures.at_longest(runs, axes)
@@ -98,22 +116,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         values = sorted(runs[x].unique())
         runs = runs.assign(x=runs[x].map(values.index).astype(float), x_name=runs[x].map(number))
     runs = facets.start_hues(facets.panels(runs, panel_axes), hue)
-    kept_columns = [
-        "panel",
-        "hue",
-        "colour",
-        "x",
-        "x_name",
-        "x_axis",
-        *measures.SCALES,
-        "sequence_length",
-        "seed",
-        "cell",
-        "activation",
-        "left_out",
-    ]
-    order = [*kept_columns, *MEASURED_COLUMNS]
-    return runs.assign(x_axis=x)[order].sort_values(["panel", "hue", "x", "seed"], ignore_index=True)
+    return runs.assign(x_axis=x)[[*PLACE, *measures.SCALES, *MEASURED_COLUMNS]].sort_values(
+        ["panel", "hue", "x", "seed"], ignore_index=True
+    )
 
 
 # ---- facts
@@ -122,32 +127,41 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
+    blocks, numbers = blocks_of(data), set(data["x_axis"])
     title = turning_headline(study) if data["x_axis"].iloc[0] in measures.SCALES else extremes_headline(study)
-    theory = [words for column, (words, _) in THEORY.items() if _is_drawn(data, column)]
+    drawn = [column for column in THEORY if any(_is_drawn(rows, column) for rows in blocks)]
+    theory = [THEORY[column][0] for column in drawn]
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
-        *(["lengths"] if data["x_axis"].iloc[0] == "sequence_length" else []),
-        *(column.removesuffix("_rate") for column in THEORY if _is_drawn(data, column)),
+        *(["lengths"] if numbers == {"sequence_length"} else []),
+        *(["blocks"] if len(blocks) > 1 else []),
+        *(column.removesuffix("_rate") for column in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
-        *(["used"] if _is_marked(data) else []),
+        *(["used"] if any(_is_marked(rows) for rows in blocks) else []),
         *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(measures.OF_THE_FORMULA)).any() else []),
         *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),
-        *(["turning"] if _turns(data) else []),
+        *(["turning"] if any(map(_turns, blocks)) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
-        *(["theory turning"] if _theory_turns(data) else []),
-        *(f"turns by {name}" for name in THEORIES if name in _turning_theories(data)),
+        *(["theory turning"] if any(map(_theory_turns, blocks)) else []),
+        *(f"turns by {name}" for name in THEORIES if any(name in _turning_theories(rows) for rows in blocks)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
-        *(["one test"] if data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1 else []),
+        *(["one test"] if any(_is_joined(rows) for rows in blocks) else []),
         *(["interval"] if data["seed"].nunique() > 1 else []),
         *(["theory"] if theory else []),
-        *(["hues"] if len(data["hue"].cat.categories) > 1 else []),
-        *(["radius"] if data["x_axis"].iloc[0] == "spectral_radius" else []),
-        *(["weight scale"] if data["x_axis"].iloc[0] == "weight_scale" else []),
+        *(["hues"] if any(len(rows["hue"].cat.categories) > 1 for rows in blocks) else []),
+        *(["radius"] if "spectral_radius" in numbers else []),
+        *(["weight scale"] if "weight_scale" in numbers else []),
     ]
-    against = f" against {_x_label(data)}" if _x_label(data) else ""
+    labels = list(dict.fromkeys(label for label in map(_x_label, blocks) if label))
+    against = f" against {listed(labels)}" if labels else ""
+    kinds = (
+        facets.alt_list(data["panel"].cat.categories)
+        if len(blocks) == 1
+        else f", {spelled(len(blocks))} below each other"
+    )
     alt = (
-        f"Charts{facets.alt_list(data['panel'].cat.categories)}: growth rate of the gradient per step back{against}"
-        f"{f', with {listed(theory)} as lines' if theory else ''}"
+        f"Charts{kinds}: growth rate of the gradient per step back{against}"
+        f"{f', with {listed(theory)} as lines' if theory and len(blocks) == 1 else ''}"
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
     networks = study.networks
@@ -158,11 +172,17 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         mean_field_turning_sentence(networks),
         rest_sentence(networks),
         window_sentence(networks),
+        unsettled_sentence(networks),
         bound,
         left_out_of_means(networks),
         facets.left_out(data),
     ]
     return drawing.facts(title, alt, claims, shown)
+
+
+def _is_joined(data: pd.DataFrame) -> bool:
+    """Whether means stand along a number, so that lines join what theory says of them."""
+    return bool(data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1)
 
 
 def _turns(data: pd.DataFrame) -> bool:
@@ -230,12 +250,43 @@ def _x_label(data: pd.DataFrame) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
+    blocks = blocks_of(data)
+    heights = [_height(rows) + (BLOCK_NAME if len(blocks) > 1 else 0.0) for rows in blocks]
+    figure = Figure(figsize=(layout.width(), sum(heights)), layout="constrained")
+    if len(blocks) == 1:
+        _draw_block(figure, data)
+        return figure
+    places = np.atleast_1d(figure.subfigures(len(blocks), 1, height_ratios=heights))
+    for place, rows in zip(places, blocks, strict=True):
+        sweeps = f"Sweep{'s' if ' and ' in rows['sweeps'].iloc[0] else ''} {rows['sweeps'].iloc[0]}"
+        place.suptitle(layout.wrapped(sweeps, 84), x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
+        _draw_block(place, rows)
+    return figure
+
+
+def _places(data: pd.DataFrame) -> tuple[list[Any], int, bool, list[str]]:
+    """Of one block: the names of its panels, how many stand side by side, whether each has a strip, and what stands below each name."""
     names = list(data["panel"].cat.categories)
     columns = min(len(names), layout.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
-    turning_words = _alike([_turning_words(data[data["panel"] == name]) for name in names])
+    return names, columns, strip, _alike([_turning_words(data[data["panel"] == name]) for name in names])
+
+
+def _height(data: pd.DataFrame) -> float:
+    """Inches that one block takes, with its legend."""
+    names, columns, strip, turning_words = _places(data)
     groups = [group for group in _legend(data) if group]
-    figure, pairs = _grid(len(names), columns, strip, _more_height(len(names), columns, turning_words[0], groups))
+    rows, (upper, lower) = math.ceil(len(names) / columns), _heights(len(names), columns, strip)
+    more = _more_height(len(names), columns, turning_words[0], groups)
+    if layout.on_phone():  # a long legend must not take its room from the panels
+        more += LEGEND_ENTRY * max(0, sum(map(len, groups)) - 4)
+    return rows * (upper + lower + 0.3) + 1.1 + more
+
+
+def _draw_block(figure: Figure | SubFigure, data: pd.DataFrame) -> None:
+    names, columns, strip, turning_words = _places(data)
+    groups = [group for group in _legend(data) if group]
+    pairs = _grid(figure, len(names), columns, strip)
     for i, ((upper, lower), name) in enumerate(zip(pairs, names, strict=True)):
         rows = data[data["panel"] == name]
         _panel(upper, rows, _is_marked(data))
@@ -259,12 +310,8 @@ def draw(data: pd.DataFrame) -> Figure:
         pairs[0][1].margins(y=0.2)
         if data["deviation"].astype(float).abs().max() < ROUNDING:  # not a scale of 10⁻¹⁶
             pairs[0][1].set_ylim(-0.01, 0.01)
-    groups = [group for group in _legend(data) if group]
     across = layout.columns(min(3, len(groups)), 1)
-    if layout.on_phone():  # a long legend must not take its room from the panels
-        figure.set_figheight(figure.get_figheight() + LEGEND_ENTRY * max(0, sum(map(len, groups)) - 4))
     figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
-    return figure
 
 
 def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
@@ -281,14 +328,17 @@ def _more_height(count: int, columns: int, words: str, groups: list[list[Line2D]
     return 0.2 * max(0, entries - 4) + 0.18 * words.count("\n") * math.ceil(count / columns)
 
 
-def _grid(count: int, columns: int, strip: bool, more: float) -> tuple[Figure, list[tuple[Axes, Axes | None]]]:
-    """Panels with a strip below each, all on one scale."""
+def _heights(count: int, columns: int, strip: bool) -> tuple[float, float]:
+    """Inches of a panel and of its strip."""
     rows = math.ceil(count / columns)
     upper, lower = (2.9, 1.15) if rows == 1 else (2.3, 1.15) if rows < 4 or layout.on_phone() else (1.65, 0.75)
-    if layout.on_phone():
-        upper = 2.3
-    lower = lower if strip else 0.0
-    figure = Figure(figsize=(layout.width(), rows * (upper + lower + 0.3) + 1.1 + more), layout="constrained")
+    return 2.3 if layout.on_phone() else upper, lower if strip else 0.0
+
+
+def _grid(figure: Figure | SubFigure, count: int, columns: int, strip: bool) -> list[tuple[Axes, Axes | None]]:
+    """Panels with a strip below each, all on one scale."""
+    rows = math.ceil(count / columns)
+    upper, lower = _heights(count, columns, strip)
     heights = [upper, lower] * rows if strip else [upper] * rows
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     pairs = [
@@ -307,7 +357,7 @@ def _grid(count: int, columns: int, strip: bool, more: float) -> tuple[Figure, l
     for upper_axes, lower_axes in pairs[:count]:
         if lower_axes is not None:
             lower_axes.sharex(upper_axes)
-    return figure, pairs[:count]
+    return pairs[:count]
 
 
 def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
@@ -406,7 +456,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
 def _theory(ax: Axes, rows: pd.DataFrame) -> None:
     """Means over the networks; lines where x is a number, bars where it is a name."""
     hues = [hue_rows for _, hue_rows in rows.groupby("hue", observed=True)]
-    joined = rows["x_axis"].iloc[0] in measures.NUMBERS and rows["x"].nunique() > 1
+    joined = _is_joined(rows)
     for column, (_, line) in THEORY.items():
         if not _is_drawn(rows, column):
             continue
@@ -482,35 +532,7 @@ def _turning_words(rows: pd.DataFrame) -> str:
     """turns at 1.49 (1.33–1.50), 3 of 5 never; and below, where theory does."""
     if len(rows["hue"].cat.categories) > 1 or rows["x_axis"].iloc[0] not in measures.SCALES:
         return ""
-    measured, theory = _measured_turning(rows), measures.theory_critical(rows)
-    if not measured or theory is None or math.isnan(theory.radius.value):
-        return measured
-    return f"{measured}\ntheory: {_at_radius(theory)}"
-
-
-def _at_radius(critical: measures.Critical) -> str:
-    """ρ = 1.41; where there is none, on which side."""
-    if math.isfinite(critical.radius.value):
-        return f"{critical.symbol} = {decimals(critical.radius.value, critical.places)}"
-    return "never" if critical.radius.value > 0 else f"positive at every {critical.symbol}"
-
-
-def _measured_turning(rows: pd.DataFrame) -> str:
-    critical = measures.critical(rows)
-    if not critical:
-        return ""
-    if critical.shrinking == critical.networks:
-        return f"negative at every {critical.symbol}"
-    if critical.growing == critical.networks:
-        return f"positive at every {critical.symbol}"
-    never = critical.networks - critical.turning
-    some = f"{never} of {critical.networks} networks never {'turns' if never == 1 else 'turn'}" if never else ""
-    if not math.isfinite(critical.radius.value):
-        return some
-    write: Callable[[float], str] = lambda value: f"{value:.{critical.places}f}" if math.isfinite(value) else "∞"  # noqa: E731
-    low, high = write(critical.radius.low), write(critical.radius.high)
-    spread = f" ({low}–{high})" if critical.networks > 1 and low != high else ""
-    return f"turns at {critical.symbol} = {write(critical.radius.value)}{spread}" + (f"\n{some}" if some else "")
+    return where_it_turns(rows)
 
 
 def _strip(ax: Axes, rows: pd.DataFrame) -> None:
@@ -546,7 +568,7 @@ def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
 
 def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
     """Bars where bars are drawn, lines where lines are."""
-    joined = data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1
+    joined = _is_joined(data)
     handles = []
     for column, (words, line) in THEORY.items():
         if _is_drawn(data, column):

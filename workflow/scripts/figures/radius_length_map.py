@@ -19,7 +19,7 @@ from rnn_core.theory import REGIME_DECADES
 from rnn_core.theory import regime as regime_of
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
-from study.report.words import decimals, listed, marked_count, number, signed
+from study.report.words import decimals, listed, marked_count, name_of, number, signed
 from study.settings import axis_label, described_axes
 
 NOTHING = drawing.Nothing(
@@ -37,24 +37,42 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
     ``predicted`` is the median of what theory says, predicted_rate over T − 1 steps, in decades; nan where it says nothing of a network.
-    A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values. An exactly zero gradient counts as
-    −∞. ``agree``: all networks are of one regime.
+    A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values in the sweep. An exactly zero gradient
+    counts as −∞. ``agree``: all networks are of one regime.
     """
-    runs = measures.starts(tables.runs("log10_gradient_ratio", "regime", "predicted_rate"))
-    axes = measures.varied(runs, measures.TRAINING) if len(runs) else []
-    axis = measures.number_axis(runs, [name for name in axes if name != "sequence_length"])
-    if not axis or "sequence_length" not in axes:
+    found = facets.by_number(tables, _axis_of, "log10_gradient_ratio", "regime", "predicted_rate")
+    maps = [each for each in (_maps(axis, runs) for axis, runs in found if axis) if len(each)]
+    if not maps:
         return pd.DataFrame()
+    names = [list(each["panel"].cat.categories) for each in maps]
+    if len(maps) > 1:  # panels of different sweeps may be named alike
+        for i, each in enumerate(maps):
+            new = [f"sweep {each['sweeps'].iloc[0]}" + (f": {n}" if len(names[i]) > 1 else "") for n in names[i]]
+            each["panel"], names[i] = each["panel"].cat.rename_categories(new), new
+    data = pd.concat(maps, ignore_index=True)
+    data["panel"] = pd.Categorical(data["panel"], categories=[n for each in names for n in each], ordered=True)
+    return data[[*GROUP, "axis", "median", "predicted", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
+
+
+def _axis_of(part: measures.Part) -> str | None:
+    """What makes the rows of a sweep's map; None where there is none."""
+    axes = measures.varied(part.runs, measures.TRAINING)
+    return measures.number_axis(part.runs, [name for name in axes if name != "sequence_length"])
+
+
+def _maps(axis: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the maps of sweeps with this axis, panel by panel; empty where no panel has two rows and two columns."""
+    axes = measures.varied(runs, measures.TRAINING)
     runs = facets.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
     runs = runs.assign(row=runs[axis])
     runs = runs[_has_map(runs)]
     if runs.empty or runs["log10_gradient_ratio"].isna().all():
         return pd.DataFrame()
     cells = [_cell(rows) | dict(zip(GROUP, key, strict=True)) for key, rows in runs.groupby(GROUP, observed=True)]
-    data = pd.DataFrame(cells).assign(axis=axis, left_out=runs["left_out"].iloc[0])
     panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
+    data = pd.DataFrame(cells).assign(axis=axis, **{name: runs[name].iloc[0] for name in ("left_out", "sweeps")})
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
-    return data[[*GROUP, "axis", "median", "predicted", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
+    return data
 
 
 def _has_map(runs: pd.DataFrame) -> pd.Series:
@@ -81,7 +99,7 @@ def _cell(rows: pd.DataFrame) -> dict[str, Any]:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    cells = _cells(study)
+    cells, axes = _cells(study), list(dict.fromkeys(data["axis"]))
     title = _title(cells)
     without_number = int(measures.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
     shown = [
@@ -90,9 +108,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["split"] if not data["agree"].all() else []),
         *(["several"] if data["networks"].max() > 1 else []),
         *_colours_there(data),
-        *(["one"] if data["axis"].iloc[0] == "spectral_radius" and data["row"].min() < 1 < data["row"].max() else []),
+        *(["one"] if _around_one(data[data["axis"] == "spectral_radius"]["row"]) else []),
         *(["zeros"] if (data["median"] == -np.inf).any() else []),
-        *(["radius"] if data["axis"].iloc[0] == "spectral_radius" else ["other"]),
+        *(["radius"] if axes == ["spectral_radius"] else []),
     ]
     split = cells[~cells["agree"]]
     disagree = (
@@ -105,11 +123,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"Without a number to show: {marked_count(without_number, 'without_ratio')} networks." if without_number else ""
     )
     alt = (
-        f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {described_axes()[data['axis'].iloc[0]]['label']} upwards, sequence "
+        f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {listed((str(described_axes()[axis]['label']) for axis in axes), 'or')} upwards, sequence "
         "length to the right. Colour is for the decades by which the gradient changes from the last step back to the first: "
         f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
     return drawing.facts(title, alt, [disagree, _predicted(cells), gone, facets.left_out(data)], shown)
+
+
+def _around_one(radii: pd.Series) -> bool:
+    return bool(len(radii) and radii.min() < 1 < radii.max())
 
 
 def _colours_there(data: pd.DataFrame) -> list[str]:
@@ -122,13 +144,14 @@ def _colours_there(data: pd.DataFrame) -> list[str]:
 def _cells(study: Study) -> pd.DataFrame:
     """Every setting of the study's networks before training: its T, whether all its networks stay, and whether they agree."""
     settings = []
-    for _, rows in measures.by_setting(measures.starts(study.all_runs)):
+    for chosen, rows in measures.by_setting(measures.starts(study.all_runs)):
         counts, T = measures.regime_counts(rows), rows["sequence_length"].iloc[0]
         decades = measures.median_decades(rows)
         predicted = measures.predicted_decades(rows)
         settings.append(
             {
                 "T": int(T),
+                "kind": name_of({axis: value for axis, value in chosen.items() if axis != "sequence_length"}),
                 "stay": counts["stable"] == len(rows),
                 "agree": max(counts.values()) == len(rows),
                 "predicted": not (math.isnan(decades) or math.isnan(predicted)),
@@ -149,23 +172,30 @@ def _predicted(cells: pd.DataFrame) -> str:
 
 
 def _title(cells: pd.DataFrame) -> str:
-    """In how many settings every network keeps its gradient, at the shortest and at the longest sequence."""
-    ends, lengths, phrases, shares = [int(cells["T"].min()), int(cells["T"].max())], [], [], []
-    for T in ends:
-        at_length = cells[cells["T"] == T]
-        stay = int(at_length["stay"].sum())
-        lengths.append(f"T = {marked_count(T, 'setting', axis='sequence_length')}")
-        phrases.append(
-            f"{marked_count(stay, 'settings_stay', sequence_length=T)} of {marked_count(len(at_length), 'settings', sequence_length=T)} at {lengths[-1]}"
+    """In how many settings every network keeps its gradient, at the shortest and at the longest sequence: of those that have both."""
+    both = cells.assign(
+        first=cells.groupby("kind")["T"].transform("min"), last=cells.groupby("kind")["T"].transform("max")
+    )
+    both = both[both["first"] < both["last"]]
+    ends = both.value_counts(["first", "last"]).index[0]  # of the most settings
+    both = both[(both["first"] == ends[0]) & (both["last"] == ends[1])]
+    short, long = (both[both["T"] == T] for T in ends)
+    total, stay = len(short), [int(at_length["stay"].sum()) for at_length in (short, long)]
+    lengths = [marked_count(int(T), "setting", axis="sequence_length") for T in ends]
+    if stay[0] == stay[1] and stay[0] in (0, total):
+        if stay[0]:
+            return f"In every setting, every network keeps its gradient, at T = {lengths[0]} as at T = {lengths[1]}."
+        return (
+            f"In no setting does every network keep its gradient, neither at T = {lengths[0]} nor at T = {lengths[1]}."
         )
-        shares.append(stay / len(at_length))
-    short, long = shares
-    if short == long == 0:
-        return f"In no setting does every network keep its gradient, neither at {lengths[0]} nor at {lengths[1]}."
-    if short == long == 1:
-        return f"In every setting, every network keeps its gradient, at {lengths[0]} and at {lengths[1]}."
-    change = "fewer" if long < short else "more" if long > short else "as many"
-    return f"Longer sequences leave {change} settings in which every network keeps its gradient: {phrases[0]}, {phrases[1]}."
+    where = {"first": int(ends[0]), "last": int(ends[1])}
+    counts = [
+        marked_count(count, "settings_stay", sequence_length=int(T), **where)
+        for count, T in zip(stay, ends, strict=True)
+    ]
+    of = marked_count(total, "settings_with_both", **where)
+    change = "fewer" if stay[1] < stay[0] else "more" if stay[1] > stay[0] else "as many"
+    return f"Longer sequences leave {change} settings in which every network keeps its gradient: {counts[0]} of {of} at T = {lengths[0]}, {counts[1]} at T = {lengths[1]}."
 
 
 # ---- drawing
@@ -208,8 +238,9 @@ def draw(data: pd.DataFrame) -> Figure:
         if len(names) > 1:
             layout.panel_title(ax, str(name), 30 if columns == 2 else 24)
     layout.label_below(axes, columns, axis_label("sequence_length"))
-    for ax in axes[::columns]:
-        ax.set_ylabel(axis_label(str(data["axis"].iloc[0])))
+    for i, (ax, cells) in enumerate(zip(axes, _panels(data), strict=True)):
+        if not i % columns or data["axis"].nunique() > 1:
+            ax.set_ylabel(axis_label(str(cells["axis"].iloc[0])))
     _colour_bar(figure, axes, cmap, norm)
     _legend(figure, data, tables, cmap, norm)
     return figure

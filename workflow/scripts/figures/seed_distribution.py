@@ -22,7 +22,7 @@ NOTHING = drawing.Nothing(
 )
 MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
 SLOPES = ((-1.0, r"$T^{-1}$", ": ends only"), (-0.5, r"$T^{-1/2}$", ": chance"), (0.0, "flat", ": they differ"))
-SETTING = ["panel", "spectral_radius", "sequence_length"]
+SETTING = ["panel", "scale", "sequence_length"]
 GOLDEN = 0.6180339887
 
 
@@ -30,16 +30,15 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network: its ``growth_rate`` and regime, its ``offset`` from the mean over the networks of its setting, and their
     standard deviation ``spread``.
 
-    ``near``: it is at the longest sequence and at the spectral radius at which the mean rate of its kind (``panel``) is nearest to zero.
-    Only settings with several networks; rates that are not finite are in no mean.
+    ``near``: it is at the longest sequence and at the ``scale`` (a spectral radius, or what ``scaled_by`` says) at which the mean rate of its
+    kind (``panel``) is nearest to zero. Only settings with several networks; rates that are not finite are in no mean.
     """
     runs = measures.starts(tables.runs("growth_rate", "regime"))
     if runs.empty:
         return pd.DataFrame()
-    axes = [
-        axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("spectral_radius", "sequence_length")
-    ]
-    runs = facets.panels(runs, axes)
+    scale = measures.scale_of(runs)
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in (scale, "sequence_length")]
+    runs = facets.panels(runs, axes).assign(scale=lambda shown: shown[scale], scaled_by=scale)
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
     networks = runs.groupby(SETTING, observed=True, dropna=False)["known"]
     runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std")
@@ -50,7 +49,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs["panel"] = runs["panel"].cat.remove_unused_categories()
     runs["regime"] = runs["regime"].fillna("not a number")
     runs["near"] = _near(runs)
-    columns = [*SETTING, "seed", "growth_rate", "regime", "offset", "spread", "near", "left_out"]
+    columns = [*SETTING, "seed", "growth_rate", "regime", "offset", "spread", "near", "scaled_by", "left_out"]
     return runs[columns].sort_values([*SETTING, "seed"], ignore_index=True)
 
 
@@ -59,13 +58,13 @@ def _near(runs: pd.DataFrame) -> pd.Series:
     near = pd.Series(False, index=runs.index)
     for _, kind_rows in runs.groupby("panel", observed=True):
         longest = kind_rows[kind_rows["sequence_length"] == kind_rows["sequence_length"].max()]
-        radius = longest.loc[longest["mean"].abs().idxmin(), "spectral_radius"]
-        near[longest.index[longest["spectral_radius"].eq(radius) | longest["spectral_radius"].isna()]] = True
+        scale = longest.loc[longest["mean"].abs().idxmin(), "scale"]
+        near[longest.index[longest["scale"].eq(scale) | longest["scale"].isna()]] = True
     return near
 
 
 def typical(data: pd.DataFrame) -> pd.DataFrame:
-    """The standard deviation of every kind at every length, the median over spectral radii."""
+    """The standard deviation of every kind at every length, the median over spectral radii, or weight scales."""
     settings = data.drop_duplicates(SETTING)
     return settings.groupby(["panel", "sequence_length"], observed=True, as_index=False)["spread"].median()
 
@@ -82,7 +81,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = [
         *(["lengths"] if _has_lengths(data) else []),
         *(["regimes"] if near["regime"].nunique() > 1 else []),
-        *(["radius"] if data["spectral_radius"].nunique() > 1 else []),
+        *(["scale"] if data["scale"].nunique() > 1 else []),
+        *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["zeros"] if (near["growth_rate"] == -np.inf).any() else []),
     ]
     left = "on the left, their standard deviation against sequence length; on the right, " if "lengths" in shown else ""
@@ -100,14 +100,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _settings(study: Study) -> pd.DataFrame:
     """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
-    settings = []
-    for chosen, rows in measures.by_setting(measures.starts(study.all_runs)):
+    settings, starts = [], measures.starts(study.all_runs)
+    scale = measures.scale_of(starts)
+    for chosen, rows in measures.by_setting(starts):
         known = rows.loc[np.isfinite(rows["growth_rate"].astype(float)), "growth_rate"]
         if len(known) > 1:
             T = int(rows["sequence_length"].iloc[0])
             others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
-            kind = {axis: value for axis, value in others.items() if axis != "spectral_radius"}
-            row = {"T": T, "radius": others.get("spectral_radius"), "spread": float(known.std())}
+            kind = {axis: value for axis, value in others.items() if axis != scale}
+            row = {"T": T, "scale": others.get(scale), "spread": float(known.std())}
             settings.append(row | {"kind": name_of(kind) if kind else "", "where": kind})
     return pd.DataFrame(settings)
 
@@ -130,7 +131,7 @@ def _title(settings: pd.DataFrame) -> str:
     """For which kinds the spread falls to less than half from the shortest to the longest sequence."""
     first, last = int(settings["T"].min()), int(settings["T"].max())
     places = [
-        set(settings.loc[settings["T"] == T, ["kind", "radius"]].fillna(0.0).itertuples(index=False))
+        set(settings.loc[settings["T"] == T, ["kind", "scale"]].fillna(0.0).itertuples(index=False))
         for T in (first, last)
     ]
     before, after = _by_kind(settings, first), _by_kind(settings, last)
@@ -175,7 +176,7 @@ def _of_many(head: str, times: dict[str, str], fall: list[str], kinds: int) -> s
 def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
     """The smallest and the largest spread of any kind, at one length."""
     low, high = spreads.iloc[0], spreads.iloc[-1]
-    if high["spread"] == 0:
+    if not unrounded(high["spread"]):
         return f"Networks of one kind all have the same growth rate at {_at(T)}."
     ends = [_spread(each["spread"], T, **each["where"]) for each in (low, high)]
     head = f"Growth rates of networks of one kind spread by {ends[0]}"
@@ -191,6 +192,8 @@ def _decades(settings: pd.DataFrame) -> str:
     T = int(settings["T"].max())
     spread = float(settings.loc[settings["T"] == T, "spread"].median())
     decades = spread * (T - 1) / LN10
+    if not unrounded(spread):
+        return ""
     factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
     unit = "decade" if plain(factor) == "1" else "decades"
     return f"A rate that is higher by one standard deviation at every step adds {factor} {unit} over the whole sequence at {_at(T)}{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
@@ -199,7 +202,11 @@ def _decades(settings: pd.DataFrame) -> str:
 def _widest(settings: pd.DataFrame, title: str) -> str:
     """The kind of network that differs most at the longest sequence, unless the title has it."""
     by_kind = _by_kind(settings, T := int(settings["T"].max()))
-    if len(by_kind) < 2 or by_kind["spread"].max() < 1.2 * by_kind["spread"].min():
+    if (
+        len(by_kind) < 2
+        or not unrounded(by_kind["spread"].max())
+        or by_kind["spread"].max() < 1.2 * by_kind["spread"].min()
+    ):
         return ""
     widest = by_kind.iloc[-1]
     if f"({facets.inside(widest.name)})" in title:
@@ -377,10 +384,11 @@ def _kind_names(data: pd.DataFrame) -> dict[str, str]:
 
 
 def _kind_name(data: pd.DataFrame, kind_rows: pd.DataFrame, kind: str) -> str:
-    radius, T = kind_rows["spectral_radius"].iloc[0], kind_rows["sequence_length"].iloc[0]
+    scale, T = kind_rows["scale"].iloc[0], kind_rows["sequence_length"].iloc[0]
+    symbol = measures.symbol_of(str(kind_rows["scaled_by"].iloc[0]))
     known = [
         *([layout.wrapped(kind, 20 if layout.on_phone() else 30)] if len(data["panel"].cat.categories) > 1 else []),
-        *([f"ρ = {number(radius)}"] if data["spectral_radius"].nunique() > 1 and pd.notna(radius) else []),
+        *([f"{symbol} = {number(scale)}"] if data["scale"].nunique() > 1 and pd.notna(scale) else []),
         *([f"T = {T}"] if data.loc[data["near"], "sequence_length"].nunique() > 1 else []),
     ]
     return "\n".join(known)

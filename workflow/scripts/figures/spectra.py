@@ -34,7 +34,7 @@ MEASURED = (
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Rows of five kinds (``what``), of every kind of network (``panel``) at its longest sequence.
 
-    - exponent: the median λ_i over networks, at ``x`` = i, by spectral radius.
+    - exponent: the median λ_i over networks, at ``x`` = i, by ``scale``: the spectral radius, or what ``scaled_by`` says.
     - value: log10 of the i-th singular value over ``x`` steps, of one network (``shown``).
     - norm: log10 of that network's gradient norm ``x`` steps before the last, relative to the last, of the same sample.
     - exponent alone: what that network's λ₁ makes of ``x`` steps, in log10. What lies above it is growth on the way.
@@ -50,14 +50,15 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = measures.at_longest(
         runs, [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
     )
-    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "spectral_radius"]
-    runs = facets.panels(runs, axes, MOST_KINDS)
+    scale = measures.scale_of(runs)
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != scale]
+    runs = facets.panels(runs, axes, MOST_KINDS).assign(scale=lambda shown: shown[scale])
     rows = tables.read(
         "spectra",
         ["run_key", "sample", "lag", "i", "lyapunov_exponent", "log10_singular_value", "log10_gradient_ratio"],
     )
     rows = rows[rows["sample"] == 0].drop_duplicates(["run_key", "lag", "i"])
-    rows = rows.merge(runs[["run_key", "panel", "spectral_radius"]], on="run_key")
+    rows = rows.merge(runs[["run_key", "panel", "scale"]], on="run_key")
     size = rows[rows["lag"].notna()].groupby("panel", observed=True)["i"].max()
     parts = [_exponents(rows[rows["lag"].isna()])]
     for panel, of_panel in runs.groupby("panel", observed=True):
@@ -68,11 +69,11 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
     data["size"] = data["panel"].map(size).astype(float)
     data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
-    return data.assign(left_out=runs["left_out"].iloc[0])
+    return data.assign(left_out=runs["left_out"].iloc[0], scaled_by=scale)
 
 
 def _exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    median = rows.groupby(["panel", "spectral_radius", "i"], observed=True, as_index=False, dropna=False)[
+    median = rows.groupby(["panel", "scale", "i"], observed=True, as_index=False, dropna=False)[
         "lyapunov_exponent"
     ].median()
     return median.rename(columns={"lyapunov_exponent": "y"}).assign(what="exponent", x=median["i"].astype(float))
@@ -89,7 +90,7 @@ def _values(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
     start = known.drop_duplicates("i").assign(lag=0.0, log10_singular_value=0.0)
     both = pd.concat([start, known])
     return pd.DataFrame(
-        {"what": "value", "panel": panel, "spectral_radius": shown["spectral_radius"], "i": both["i"], "x": both["lag"], "y": both["log10_singular_value"]}
+        {"what": "value", "panel": panel, "scale": shown["scale"], "i": both["i"], "x": both["lag"], "y": both["log10_singular_value"]}
     )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def _norm(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
     if known.empty:
         return pd.DataFrame()
     x, y = np.append(0.0, known["lag"]), np.append(0.0, known["log10_gradient_ratio"])
-    return pd.DataFrame({"what": "norm", "panel": panel, "spectral_radius": shown["spectral_radius"], "x": x, "y": y})
+    return pd.DataFrame({"what": "norm", "panel": panel, "scale": shown["scale"], "x": x, "y": y})
 
 
 def _exponent_alone(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.DataFrame:
@@ -109,7 +110,7 @@ def _exponent_alone(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.Data
         return pd.DataFrame()
     x = np.array([0.0, float(lags.max())])
     return pd.DataFrame(
-        {"what": "exponent alone", "panel": panel, "spectral_radius": shown["spectral_radius"], "x": x, "y": x * exponent / LN10}
+        {"what": "exponent alone", "panel": panel, "scale": shown["scale"], "x": x, "y": x * exponent / LN10}
     )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def _most(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     largest = best.loc[best.groupby("run_key")["log10_singular_value"].idxmax()]
     return pd.DataFrame(
-        {"what": "most", "panel": largest["panel"], "spectral_radius": largest["spectral_radius"], "x": largest["lag"], "y": largest["log10_singular_value"]}
+        {"what": "most", "panel": largest["panel"], "scale": largest["scale"], "x": largest["lag"], "y": largest["log10_singular_value"]}
     )  # fmt: skip
 
 
@@ -136,7 +137,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = _title(survivors) if survivors else _largest(study)
     shown = ["fan"] if (data["what"] == "value").any() else []
     shown += ["norm"] if (data["what"] == "norm").any() else []
-    shown += ["radii"] if data["spectral_radius"].nunique() > 1 else []
+    shown += ["scales"] if data["scale"].nunique() > 1 else []
+    shown += ["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []
     shown += ["exponent alone"] if (data["what"] == "exponent alone").any() else []
     shown += ["scale"] if data["panel"].nunique() > 1 else []
     shown += ["cut"] if np.isneginf(data["y"]).any() else []
@@ -167,6 +169,7 @@ class _Survivor:
     def __init__(self, settings: dict[str, Any], rows: pd.DataFrame, size: int, lag: int) -> None:
         self.where, self.size, self.lag = settings, size, lag
         self.seeds = rows["seed"].nunique()
+        self.differ = rows["surviving_directions"].nunique() > 1
         self.mean = statistics.mean(rows.groupby("seed")["surviving_directions"].mean().to_numpy(dtype=float))
 
     @property
@@ -180,7 +183,7 @@ class _Survivor:
 
     @property
     def interval(self) -> str:
-        if not np.isfinite(self.mean.low):
+        if not np.isfinite(self.mean.low) or not self.differ:
             return ""
         high = min(self.mean.high, self.size or np.inf)
         ends = {"surviving_low": max(0.0, self.mean.low), "surviving_high": high}
@@ -225,6 +228,8 @@ def _intervals(survivors: list[_Survivor]) -> str:
         return ""
     if not any(np.isfinite(each.mean.low) for each in survivors):
         return "With one network a setting, there is no interval."
+    if all(plain(each.count) == plain(survivors[0].count) and not each.differ for each in survivors):
+        return "" if len(survivors) == 1 else "In every setting, all networks have as many."
     chosen = facets.spread(survivors, 6)
     some = ", in some of the settings" if len(chosen) < len(survivors) else ""
     said = itemized(f"{each.count}{each.interval}{f' for {each.name}' if each.name else ''}" for each in chosen)
@@ -257,9 +262,10 @@ def _ruler(study: Study) -> str:
         return ""
     middle = float(apart.median())
     said = marked(number(middle, 2), "growth_minus_lyapunov", middle)
+    start = "In the median network, the" if len(apart) > 1 else "The"
     if middle < SAME_RATE:
-        return f"In the median network, the measured growth rate is within {said} a step of it: the rate belongs to the network, not to the readout."
-    return f"In the median network, the measured growth rate and this exponent are {said} a step apart. The readout's direction and the other samples of the batch make the difference."
+        return f"{start} measured growth rate is within {said} a step of it: the rate belongs to the network, not to the readout."
+    return f"{start} measured growth rate and this exponent are {said} a step apart. The readout's direction and the other samples of the batch make the difference."
 
 
 def _chaos(study: Study) -> str:
@@ -267,13 +273,21 @@ def _chaos(study: Study) -> str:
     runs = _measured(study)
     grows = runs["lyapunov_max"].astype(float) > CLEARLY * runs["lyapunov_error"].astype(float)
     chaotic = int(grows.sum())
+    if len(runs) == 1:
+        return f"{'Some' if chaotic else 'No'} direction grows by more than twice the error of its exponent.{_dimension(runs[grows], 'Its')}"
     if not chaotic:
         return "In no network does any direction grow by more than twice the error of its exponent."
     words = f"In {marked_count(chaotic, 'chaotic_networks')} of {marked_count(len(runs), 'networks_with_spectra')} networks, some direction grows: by more than twice the error of its exponent."
-    dimension = runs.loc[grows, "kaplan_yorke_dimension"].astype(float).dropna()
+    return words + _dimension(runs[grows], "Their")
+
+
+def _dimension(chaotic: pd.DataFrame, whose: str) -> str:
+    """The largest Kaplan–Yorke dimension."""
+    dimension = chaotic["kaplan_yorke_dimension"].astype(float).dropna()
     if dimension.empty:
-        return words
-    return f"{words} Their Kaplan–Yorke dimension is at most {marked(number(float(dimension.max()), 3), 'kaplan_yorke_dimension', float(dimension.max()))}."
+        return ""
+    most = "at most " if len(dimension) > 1 else ""
+    return f" {whose} Kaplan–Yorke dimension is {most}{marked(number(float(dimension.max()), 3), 'kaplan_yorke_dimension', float(dimension.max()))}."
 
 
 def _on_the_way(data: pd.DataFrame) -> str:
@@ -332,7 +346,7 @@ def draw(data: pd.DataFrame) -> Figure:
     panels, fan = list(data["panel"].cat.categories), bool((data["what"] == "value").any())
     each = 2 if fan else 1
     figure, axes = layout.grid(each * len(panels), layout.columns(2), 3.1, sharex=False)
-    paint = style.radius_colours(data["spectral_radius"].dropna().unique())
+    paint = style.colours(str(data["scaled_by"].iloc[0]), list(data["scale"].dropna().unique()))
     for row, panel in enumerate(panels):
         own = data[data["panel"] == panel]
         name = str(panel) if len(panels) > 1 else ""
@@ -346,15 +360,15 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) -> None:
-    """λ_i against i, a line for every radius."""
+    """λ_i against i, a line for every spectral radius or weight scale."""
     rows = data[(data["what"] == "exponent") & np.isfinite(data["y"])]
     ax.axhline(0.0, color=style.FAINT, lw=1.0, zorder=0)
-    for radius, line in rows.groupby("spectral_radius", dropna=False):
+    for scale, line in rows.groupby("scale", dropna=False):
         few = len(line) < 12
         ax.plot(
             line["x"],
             line["y"],
-            color=paint.get(radius, style.INK),
+            color=paint.get(scale, style.INK),
             lw=1.8,
             marker="o" if few else "",
             ms=4,
@@ -396,8 +410,8 @@ def _fan(ax: Axes, data: pd.DataFrame) -> None:
     ax.plot(alone["x"], alone["y"], gid="exponent alone", zorder=2.5, **ALONE)
     norm = data[(data["what"] == "norm") & np.isfinite(data["y"])]
     ax.plot(norm["x"], norm["y"], color=style.REGIME_COLOURS["exploding"], lw=2.0, gid="norm", zorder=3)
-    radius = rows["spectral_radius"].iloc[0] if len(rows) else np.nan
-    at = f" at ρ = {number(radius)}" if np.isfinite(radius) else ""
+    scale = rows["scale"].iloc[0] if len(rows) else np.nan
+    at = f" at {measures.symbol_of(str(data['scaled_by'].iloc[0]))} = {number(scale)}" if np.isfinite(scale) else ""
     ax.set_title(f"One network{at}", loc="left")
     ax.set(xlabel="lag: steps back from the last one", ylabel="log$_{10}$ of the stretch of each direction")
     if len(best):
@@ -406,10 +420,13 @@ def _fan(ax: Axes, data: pd.DataFrame) -> None:
 
 
 def _legend(data: pd.DataFrame, paint: dict[float, Any]) -> list[Any]:
-    radii = sorted(data.loc[data["what"] == "exponent", "spectral_radius"].dropna().unique())
+    scales, symbol = (
+        sorted(data.loc[data["what"] == "exponent", "scale"].dropna().unique()),
+        measures.symbol_of(str(data["scaled_by"].iloc[0])),
+    )
     handles = (
-        [Line2D([], [], color=paint[r], lw=1.8, label=f"ρ = {number(r)}") for r in facets.spread(radii, 6)]
-        if len(radii) > 1
+        [Line2D([], [], color=paint[s], lw=1.8, label=f"{symbol} = {number(s)}") for s in facets.spread(scales, 6)]
+        if len(scales) > 1
         else []
     )
     if (data["what"] == "value").any():

@@ -1,6 +1,7 @@
 """Which steps write the gradient of the recurrent weights, and which work against it, at the longest sequence."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from rnn_core.experiment.measures.weights import along_the_sum
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.sentences.weights import Kind, ends_of, kinds_of, weight_of, weights_sentence
-from study.report.words import LONGEST_TITLE, number, percent, plain
+from study.report.words import LONGEST_TITLE, name_of, number, percent, plain
 
 NOTHING = drawing.Nothing(
     "No run of this study recorded which steps write the gradient of its recurrent weights.",
-    "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more whose gradient is not zero.",
+    "Add traces: [weight_gradient] to the config, and a sweep with sequence_length: 2 or more, of a cell that has recurrent weights and a gradient that is not"
+    " zero.",
 )
 BINS = 20  # bars a panel, at most: of a longer sequence, several steps in one
 WITH, AGAINST = style.CATEGORIES[0], style.CATEGORIES[1]
@@ -33,11 +35,14 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     Bars are some lags each, ``first`` to ``last``. ``steps`` and ``all_against`` are the medians of ``weight_grad_steps`` and
     ``weight_grad_against`` over the panel's networks.
     """
-    runs = measures.starts(tables.runs("growth_rate", "task_loss_at", "weight_grad_steps", "weight_grad_against"))
+    runs = measures.starts(
+        tables.runs("growth_rate", "task_loss_at", "data", "weight_grad_steps", "weight_grad_against")
+    )
     runs = runs[runs["weight_grad_steps"].notna()]
     if runs.empty:
         return pd.DataFrame()
     runs = facets.start_panels(runs)
+    runs = runs.assign(ends=runs["run_key"].isin(reader.with_other_losses(tables, runs)))
     return facets.by_panel(runs, lambda rows: _bars(tables, rows), "first")
 
 
@@ -52,9 +57,9 @@ def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
     first = runs.iloc[0]
     return pd.DataFrame(heights).assign(
-        **{name: first[name] for name in ("panel", "left_out", "fewer", "across")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=int(first["sequence_length"]),
+        **{name: first[name] for name in ("panel", "left_out", "fewer", "across", "scaled_by")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=int(first["sequence_length"]),
         networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
-        all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"),
+        all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"), ends=bool(runs["ends"].any()),
     )  # fmt: skip
 
 
@@ -78,7 +83,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     whose = weight_of(measures.starts(study.all_runs))
-    kinds_told = [kind for part in study.start_parts for kind in kinds_of(part)]
+    kinds_told = [_told(study, part, kind) for part in study.start_parts for kind in kinds_of(part)]
     drawn = set(data["sequence_length"])  # a sweep of shorter sequences of the same networks has no bars
     title = _title([kind for kind in kinds_told if kind.length in drawn] or kinds_told, whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
@@ -88,15 +93,23 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     )
     shown = [
         *(["bins"] if (data["last"] > data["first"]).any() else []),
-        *(["three radii"] if data["fewer"].any() else []),
+        *(["three scales"] if data["fewer"].any() else []),
+        *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["mean"] if data["networks"].max() > 1 else []),
         *(["against"] if (data["against"] < 0).any() else []),
         *(["own"] if whose != "∂L/∂W_hh" else []),
-        *(["every"] if data["every"].any() else []),
+        *(["every"] if data["every"].any() else ["ends"] if data["ends"].any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
     claims = [study.of_sweep(part, weights_sentence(part)) for part in study.start_parts]
     return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data)], shown)
+
+
+def _told(study: Study, part: measures.Part, kind: Kind) -> Kind:
+    """The kind by a name that tells it from those of other sweeps."""
+    settings = {axis: value for axis, value in kind.where.items() if axis not in ("sweep", "sequence_length")}
+    told = study.settings_of(part, settings)
+    return replace(kind, name=name_of(told) if told else "")
 
 
 def _title(kinds: list[Kind], whose: str) -> str:

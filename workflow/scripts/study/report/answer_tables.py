@@ -13,7 +13,7 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import VERBS, at_value, count_of, effect_words, interval_words, key_of, where_of, writer_of
 from study.report.sentences.turning import radius_words, turning_words
-from study.report.words import decimals, few, listed, marked, named, ordered, value_of
+from study.report.words import beginning, decimals, few, marked, named, ordered, value_of
 from study.settings import described_axes
 
 MOST_ROWS = 12
@@ -50,6 +50,13 @@ class Table:
     notes: list[str]
 
     @property
+    def several(self) -> bool:
+        """Whether some cell counts several networks."""
+        cells = [*self.row_axes, *([self.part.column] if self.part.column else [])]
+        sizes = self.part.runs.groupby(cells, dropna=False).size() if cells else [len(self.part.runs)]
+        return max(sizes) > 1
+
+    @property
     def columns(self) -> list[str]:
         axis = self.part.column
         return [named(axis, value) for value in self.part.columns] if axis else ["all networks"]
@@ -73,9 +80,9 @@ def start_table(part: measures.Part) -> Table:
     for axis in part.rows:
         if len(axes) and measures.alike(part, axes, axis):
             axes.remove(axis)
-            values = listed(named(axis, v) for v in ordered(axis, part.runs[axis]))
+            values = few((named(axis, v) for v in ordered(axis, part.runs[axis])), 6)
             notes.append(
-                f"{values} agree in every cell, so each row counts the networks of {'both' if part.runs[axis].nunique() == 2 else 'all'}."
+                f"{beginning(axis, values)} agree in every cell, so each row counts the networks of {'both' if part.runs[axis].nunique() == 2 else 'all'}."
             )
     while axes and len(measures.grouped(part.runs, axes)) > MOST_ROWS:
         axis = min(axes, key=lambda each: _spread(part, each))

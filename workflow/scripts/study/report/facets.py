@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from study.report.findings import Study
-from study.report.measures import TRAINING, Part, at_longest, grouped, varied
+from study.report.findings import BETWEEN_SWEEPS, Study
+from study.report.measures import SCALES, TRAINING, Part, at_longest, grouped, scale_of, starts, varied, where
+from study.report.reader import Tables
 from study.report.style import CATEGORIES, INK, colours, marker
 from study.report.words import few, in_order, listed, name_of, named, ordered, unbracketed
 from study.settings import described_axes
 
 MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
+OF_CELLS = tuple(name for name, axis in described_axes().items() if axis["cells"])
 OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
 HUE_FIRST = (
     "initializer",
@@ -41,17 +43,20 @@ def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> 
     """The runs with their ``panel``: the values of ``axes`` in a name. ``left_out`` names the panels that do not fit.
 
     Where there are more than ``most``, values of the axes with the most of them are left out (``_thinned``). Where that does not
-    help, every value of the first axis keeps a panel.
+    help, every value of the first axis keeps a panel, or every sweep some.
     """
     if not axes:
         name = pd.Categorical(["all networks"] * len(runs), categories=["all networks"])
         return runs.assign(panel=name, left_out="")
     order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
-    names = _names(order, axes)
+    places = _places(_sweeps_of(order, runs))
+    if places is not None:  # those of one sweep stand together
+        order, places = order.iloc[places.argsort(kind="stable")], places.sort_values(kind="stable")
+    names = _names(order, axes, runs)
     order["panel"] = pd.Categorical(names, categories=names, ordered=True)
     kept = _thinned(order[list(axes)], most)
     if kept is None:
-        drawn = order.iloc[_spread_over_first(order[axes[0]], most)]
+        drawn = order.iloc[_spread_over_first(order[axes[0]] if places is None else places, most)]
         unplaced = [name for name in names if name not in set(drawn["panel"])]
     else:
         drawn = order[np.logical_and.reduce([_is_one_of(order[axis], kept[axis]) for axis in axes])]
@@ -65,12 +70,53 @@ def panels(runs: pd.DataFrame, axes: Sequence[str], most: int = MOST_PANELS) -> 
     return shown.assign(left_out=few(unplaced, 6) if unplaced else "")
 
 
-def _names(order: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """A name for every row; of a row without any setting, what it lacks."""
-    return [
-        name_of(row, first=axes[0]) if order[list(axes)].notna().iloc[i].any() else listed(named(a, None) for a in axes)
-        for i, row in enumerate(order[list(axes)].to_dict("records"))
-    ]
+def _sweeps_of(order: pd.DataFrame, runs: pd.DataFrame) -> list[list[str]]:
+    """The sweeps of every row's runs."""
+    axes = list(order)
+    each = runs[["sweep", *axes]].drop_duplicates().merge(order.reset_index(drop=True).reset_index(), on=axes)
+    return each.groupby("index")["sweep"].agg(sorted).tolist()
+
+
+def _places(sweeps: list[list[str]]) -> pd.Series | None:
+    """The place of every row's sweep, that of the most rows first; None where there is one sweep, or where two have a row in common."""
+    if max(map(len, sweeps)) > 1 or len({sweep for sweep, *_ in sweeps}) < 2:
+        return None
+    rows = pd.Series([sweep for sweep, *_ in sweeps])
+    ranked = sorted(rows.unique(), key=lambda sweep: (-int((rows == sweep).sum()), sweep))
+    return rows.map(ranked.index)
+
+
+def _names(order: pd.DataFrame, axes: Sequence[str], runs: pd.DataFrame) -> list[str]:
+    """A name for every row. Of several sweeps each by its cell and what its own sweep varies, if that tells all rows apart."""
+    rows = order[list(axes)].to_dict("records")
+    names = [_name(row, axes, runs) for row in rows]
+    if runs["sweep"].nunique() < 2:
+        return names
+    always = (*BETWEEN_SWEEPS, *OF_CELLS)
+    varying = {sweep: {*varied(own, TRAINING), *always} for sweep, own in runs.groupby("sweep")}
+    short = []
+    for row, sweeps in zip(rows, _sweeps_of(order[list(axes)], runs), strict=True):
+        own = {axis: value for axis, value in row.items() if any(axis in varying[sweep] for sweep in sweeps)}
+        short.append(_name(own, axes, runs))
+    return short if len(set(short)) == len(names) and "" not in short else names
+
+
+def _name(row: Mapping[str, Any], axes: Sequence[str], runs: pd.DataFrame) -> str:
+    """What nothing scales is told by its cell; a row without any setting by what it lacks."""
+    cells = [] if "cell" in axes else _unscaled(row, runs)
+    if cells:
+        row = {"cell": listed(cells), **row}
+    some = any(not pd.isna(value) for value in row.values())
+    return name_of(row, first="cell" if cells else axes[0]) if some else listed([named(a, None) for a in row] or [""])
+
+
+def _unscaled(row: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
+    """The cells of runs at these settings of which no number scales the recurrent matrix, where that of others is scaled."""
+    if not any(axis in row and pd.isna(row[axis]) for axis in SCALES) or any(
+        pd.notna(row.get(axis)) for axis in SCALES
+    ):
+        return []
+    return [str(cell) for cell in ordered("cell", where(runs, **row)["cell"])]
 
 
 def start_axes(axes: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -89,7 +135,7 @@ def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     if not axes:
         return runs.assign(hue=pd.Categorical([""] * len(runs), categories=[""], ordered=True), colour=INK)
     order = in_order(runs[list(axes)].drop_duplicates(), list(axes))
-    names = _names(order, axes)
+    names = _names(order, axes, runs)
     single = len(axes) == 1 and order[axes[0]].notna().all()
     keys = order[axes[0]].tolist() if single else names
     paint = colours(axes[0] if single else None, keys)
@@ -98,20 +144,38 @@ def start_hues(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     return runs.merge(order, on=list(axes))
 
 
-def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Starts at the longest sequence of their kind with their ``panel``, one a setting: of more than three spectral radii ``three_radii``.
+def by_number(tables: Tables, axis_of: Callable[[Part], str | None], *measured: str) -> list[tuple[str, pd.DataFrame]]:
+    """Networks before training, each once, by the number that their sweep is set out along: ``axis_of`` its part, or empty where names alone vary.
 
-    ``fewer``: whether some radii are left out; ``across``: how many stand side by side.
+    ``sweeps`` names the sweeps. Sweeps of different numbers have no axis in common: beside spectral radii, a sweep of biases would be a heap at ρ = 1, and a cell without
+    recurrent weights nowhere. The numbers of the largest sweep come first.
+    """
+    parts = tables.study.start_parts
+    runs = tables.runs_of_sweeps(*measured) if parts else pd.DataFrame()
+    sweeps: dict[str, list[str]] = {}
+    for part in parts:
+        sweeps.setdefault(axis_of(part) or "", []).append(part.sweep)
+    return [
+        (axis, starts(runs[runs["sweep"].isin(names)].drop_duplicates("run_key")).assign(sweeps=listed(names)))
+        for axis, names in sweeps.items()
+    ]
+
+
+def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Starts at the longest sequence of their kind with their ``panel``, one a setting: of more than three spectral radii, or weight
+    scales, ``three_scales``.
+
+    ``fewer``: whether some of them are left out; ``across``: how many stand side by side; ``scaled_by``: what they are.
     """
     axes = [axis for axis in varied(runs, TRAINING) if axis != "sequence_length"]
-    runs = at_longest(runs, axes)
-    others = [axis for axis in axes if axis != "spectral_radius"]
-    radii = ["spectral_radius"] if "spectral_radius" in axes else []
-    fewer = bool(radii) and runs["spectral_radius"].nunique() > 3
+    runs, scale = at_longest(runs, axes), scale_of(runs)
+    others = [axis for axis in axes if axis != scale]
+    fewer = scale in axes and runs[scale].nunique() > 3
     if fewer:
-        runs = pd.concat([three_radii(rows) for _, rows in grouped(runs, others)])
-    across = max(rows["spectral_radius"].nunique() for _, rows in grouped(runs, others))
-    return panels(runs, [*others, *radii]).reset_index(drop=True).assign(fewer=fewer, across=across)
+        runs = pd.concat([three_scales(rows, scale) for _, rows in grouped(runs, others)])
+    across = max(rows[scale].nunique() for _, rows in grouped(runs, others))
+    shown = panels(runs, [*others, *([scale] if scale in axes else [])]).reset_index(drop=True)
+    return shown.assign(fewer=fewer, across=across, scaled_by=scale)
 
 
 def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], along: str) -> pd.DataFrame:
@@ -121,17 +185,17 @@ def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], a
     return data.sort_values(["panel", along], ignore_index=True)
 
 
-def three_radii(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the smallest and the largest spectral radius, and at that between them whose growth is nearest to zero.
+def three_scales(runs: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """The runs at the smallest and the largest spectral radius, or weight scale, and at that between them whose growth is nearest to zero.
 
-    All runs where none has a spectral radius, because another number scales its matrix.
+    Runs without one stay: their cell has no recurrent matrix, or another number scales it.
     """
-    if runs["spectral_radius"].isna().all():
+    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs[axis]).mean().abs()
+    if mean.empty:
         return runs
-    mean = runs["growth_rate"].where(np.isfinite(runs["growth_rate"])).groupby(runs["spectral_radius"]).mean().abs()
     inner = mean.iloc[1:-1]
     between = [] if inner.empty else [inner.index[inner.fillna(np.inf).to_numpy().argmin()]]
-    return runs[runs["spectral_radius"].isin([mean.index[0], *between, mean.index[-1]])]
+    return runs[runs[axis].isin([mean.index[0], *between, mean.index[-1]]) | runs[axis].isna()]
 
 
 def _thinned(order: pd.DataFrame, most: int) -> dict[str, list[Any]] | None:
@@ -242,7 +306,8 @@ def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
 
 def left_out(data: pd.DataFrame) -> str:
     """A sentence that names the panels that did not fit; empty if all did."""
-    return not_drawn(str(data["left_out"].iloc[0]))
+    names = [name for name in data["left_out"].unique() if name]
+    return not_drawn(listed(names) if names else "")
 
 
 def not_drawn(names: str) -> str:

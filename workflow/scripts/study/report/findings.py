@@ -27,6 +27,11 @@ from study.report.sentences.turning import split_sentence, staying_sentence, tur
 from study.report.sentences.weights import weights_sentence
 from study.report.words import plain
 
+BETWEEN_SWEEPS = (
+    "cell",
+    "activation",
+    "initializer",
+)  # told where sweeps differ in them, beside what varies within a sweep
 MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
 
 BEGINNINGS = (
@@ -116,6 +121,16 @@ class Study:
         """All networks before training at the longest sequence of their kind, each once."""
         starts = [part.runs for part in self.start_parts]
         return pd.concat(starts).drop_duplicates("run_key") if starts else self.runs.iloc[:0]
+
+    def settings_of(self, part: measures.Part, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings of a part's networks, and what tells the part from other sweeps: ε = 1 of a study of other cells, too, is antisymmetric."""
+        networks = part.runs
+        apart = {
+            axis: networks[axis].iloc[0]
+            for axis in BETWEEN_SWEEPS
+            if axis not in chosen and networks[axis].nunique() == 1 and self.networks[axis].nunique() > 1
+        }
+        return {**apart, **part.fixed, **chosen}
 
     def of(
         self, part: measures.Part, axis: str | None, measure: str = "", pooled: bool | None = None

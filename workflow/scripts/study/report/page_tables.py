@@ -112,6 +112,20 @@ def _clipped(study: Study) -> list[str]:
     return [f"The rule {rule} {words}." for rule, words in WHAT_RULES_DO.items() if rule in used]
 
 
+def _window(networks: pd.DataFrame) -> dict[str, str]:
+    """The longest length, and there the settled window in the median of the networks; empty where no rate is measured."""
+    window = measures.window(networks) if len(networks) else None
+    if window is None:
+        return {}
+    where = {"sequence_length": window.length}
+    return {
+        "length": marked_count(window.length, "setting", axis="sequence_length"),
+        "first": marked(number(window.first), "settled_from", window.first, **where),
+        "last": marked(number(window.last), "settled_to", window.last, **where),
+        "median": " in the median of the networks" if window.networks > 1 else "",
+    }
+
+
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
@@ -127,18 +141,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         "one_step": marked_count(one_step, "starts_of_one_step") if one_step else "",
         "own_data": bool(networks["data"].notna().any()) if len(networks) else False,
         "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
-        "lengths": [
-            marked_count(T, "setting", axis="sequence_length")
-            for T in sorted({networks["sequence_length"].min(), networks["sequence_length"].max()})
-        ]
-        if len(networks)
-        else [],
-        "window": [
-            marked(number(networks[name].median()), name, networks[name].median())
-            for name in ("settled_from", "settled_to")
-        ]
-        if len(networks)
-        else [],
+        "window": _window(networks),
         "rulers": [
             name
             for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,15 +67,29 @@ class Tables:
 
     def runs(self, *measured: str) -> pd.DataFrame:
         """All settings and the measured columns asked for, each run once even if two sweeps share it."""
+        return self.runs_of_sweeps(*measured).drop_duplicates("run_key")
+
+    def runs_of_sweeps(self, *measured: str) -> pd.DataFrame:
+        """The same, with a row for every sweep that a run is of."""
         columns = ["sweep", "run_key", *described_axes(), *measured]
         runs = measures.flags_as_numbers(self.read("runs", columns))
-        return variants_as_cells(runs).drop_duplicates("run_key")
+        return variants_as_cells(runs).drop_duplicates(["sweep", "run_key"])
 
     @cached_property
     def study(self) -> Study:
         """What the page says of these runs, for sentences."""
         with reading(self.files["runs"]):
             return Study(variants_as_cells(pd.read_parquet(self.whole("runs"))))
+
+
+def with_other_losses(tables: Tables, runs: pd.DataFrame) -> set[str]:
+    """Runs on sequences of a file of which some end before the last step, so that another step has a loss, too."""
+    keys = pa.array(runs.loc[runs["data"].notna(), "run_key"], pa.string())
+    if not len(keys):
+        return set()
+    wanted = (pc.field("update") == 0) & (pc.field("lag") > 0) & pc.field("run_key").isin(keys)
+    has_loss = wanted & (pc.field("log10_immediate_norm") > -math.inf)
+    return {key for piece in tables.pieces("traces", ["run_key"], has_loss) for key in piece["run_key"]}
 
 
 def variants_as_cells(runs: pd.DataFrame) -> pd.DataFrame:

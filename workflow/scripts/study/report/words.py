@@ -190,8 +190,13 @@ def itemized(phrases: Iterable[str]) -> str:
 
 
 def capital(text: str) -> str:
-    """The first letter of a sentence as a capital; a name that begins it, and a marked number, stay."""
-    return text[:1].upper() + text[1:]
+    """The first letter of a sentence as a capital; a name that begins it, and a marked number, stay. So does a symbol: ε is no Ε."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
+
+
+def beginning(axis: str, names: str) -> str:
+    """Names of an axis' values that begin a sentence: relu stays as it is written in code, a label in words gets a capital."""
+    return names if axis in PLAIN_AXES else capital(names)
 
 
 def uncapital(text: str) -> str:
@@ -285,24 +290,17 @@ def plural_of(axis: str) -> str:
     """What several values of an axis are called: cells, learning rates."""
     irregular = {
         "spectral_radius": "spectral radii",
-        "clipping": "clipping rules",
-        "dtype": "floating-point types",
         "chrono": "values of T_max",
-        "flossing": "numbers of flossing updates",
         "flossing_exponents": "numbers of flossed exponents",
         "layers": "numbers of layers",
-        "bidirectional": "numbers of directions",
-        "updates": "numbers of updates",
-        "loss_at": "places of the loss",
-        "success_below": "thresholds of success",
         "weight_decay": "values of weight decay",
         "omega": "weights of Ω",
         "cell_options": "variants",
     }
-    label = str(described_axes()[axis]["label"])
-    *words, last = label.split()
-    stem = " ".join(words) if words and (len(last) == 1 or "_" in last) else label  # without σ_w, or T_max
-    return irregular.get(axis, f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s")
+    noun, of, what = singular_of(axis).partition(" of ")
+    *words, last = noun.split()
+    stem = " ".join(words) if words and (len(last) == 1 or "_" in last) else noun  # without σ_w, or T_max
+    return irregular.get(axis, (f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s") + of + what)
 
 
 def in_order(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

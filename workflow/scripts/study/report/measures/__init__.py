@@ -32,6 +32,7 @@ from study.report.measures.regimes import (
     regime_counts,
     theory_critical,
     turning_theory,
+    window,
 )
 from study.report.measures.selection import (
     NETWORK,
@@ -104,4 +105,5 @@ __all__ = [
     "updates_made",
     "varied",
     "where",
+    "window",
 ]

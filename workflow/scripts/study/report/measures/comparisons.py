@@ -41,7 +41,9 @@ class Comparison:
     differences: pd.Series
     settings: int
     p: float = math.nan
-    left_out: int = 0  # pairs in which a gradient is exactly zero: their difference is infinite
+    left_out: int = (
+        0  # pairs in which a gradient is exactly zero: their difference is infinite, or of nothing with nothing
+    )
 
     @property
     def seeds(self) -> int:
@@ -128,21 +130,27 @@ def difference(
     if both.empty:
         return None
     with np.errstate(invalid="ignore"):
-        each_pair = (both[sides[0]] - both[sides[1]]).fillna(0.0)  # −∞ on both sides is no difference
+        each_pair = (
+            both[sides[0]] - both[sides[1]]
+        )  # −∞ on both sides: nan, which no size counts and a test takes for no difference
     others = [name for name in wide.index.names if name != "seed"]
     count = len(each_pair.index.droplevel("seed").unique()) if others else 1
     one_each = _means(each_pair.droplevel(others))
-    return Comparison(sweep, axis, a, b, measure, fixed, one_each, count, left_out=int(np.isinf(each_pair).sum()))
+    return Comparison(sweep, axis, a, b, measure, fixed, one_each, count, left_out=int((~np.isfinite(each_pair)).sum()))
 
 
 def _means(values: pd.Series) -> pd.Series:
-    """Means by index. Of values of which some are infinite, the mean of the finite ones; where none is finite, the one that they all are."""
+    """Means by index. Of values of which some are infinite, the mean of the finite ones; where none is finite, the one that they all are.
+
+    nan where no value is a number.
+    """
     levels = list(range(values.index.nlevels))
     averages = values.where(np.isfinite(values)).groupby(level=levels).mean()
     nowhere = averages.isna()
     if nowhere.any():
         ends = values.groupby(level=levels).agg(["min", "max"])
-        averages[nowhere] = ends["min"].where(ends["min"] == ends["max"], 0.0)[nowhere]
+        alike = ends["min"].where(ends["min"] == ends["max"], 0.0).where(ends["min"].notna())
+        averages[nowhere] = alike[nowhere]
     return averages
 
 

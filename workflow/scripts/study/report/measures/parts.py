@@ -108,12 +108,14 @@ def alike(part: Part, axes: list[str], axis: str) -> bool:
 def deviations(part: Part) -> list[tuple[dict[str, Any], pd.Series]]:
     """Of every row, one number a network: growth_rate − predicted_rate, the mean over the columns; where there is a prediction.
 
+    Of lengths, the longest alone: short sequences end before the state has settled, which no theory speaks of.
+
     Not where that is the linear law, which is exact in the long run: what is left of it are the sequence's ends.
 
     The seeds are the same networks at every spectral radius, so a row is one test, not one a radius.
     """
     by_row = []
-    for chosen, rows in part.groups():
+    for chosen, rows in grouped(part.compared, part.rows):
         known = rows[np.isfinite(rows["deviation"].astype(float)) & (rows["predicted_by"] != "linear law")]
         if len(known):
             by_row.append((chosen, per_seed(known, "deviation")))

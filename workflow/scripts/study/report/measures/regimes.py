@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,25 @@ def predicted_decades(runs: pd.DataFrame) -> float:
 
 
 ALIKE = 0.01  # relative: radii of one network that differ by less, as its inputs are others
+
+
+class Window(NamedTuple):
+    """The settled window, in which growth rates are measured: its first and last step, medians over networks of one length."""
+
+    length: int
+    first: float
+    last: float
+    networks: int
+
+
+def window(networks: pd.DataFrame) -> Window | None:
+    """That of the longest sequences; None where no rate is measured."""
+    known = networks.dropna(subset=["settled_from", "settled_to"])
+    if known.empty:
+        return None
+    T = int(known["sequence_length"].max())
+    known = known[known["sequence_length"] == T]
+    return Window(T, float(known["settled_from"].median()), float(known["settled_to"].median()), len(known))
 
 
 @dataclass(frozen=True)

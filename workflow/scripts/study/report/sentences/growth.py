@@ -11,11 +11,9 @@ import numpy as np
 from study.report import measures, statistics
 from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
 from study.report.words import (
-    PLAIN_AXES,
-    capital,
+    beginning,
     few,
     itemized,
-    listed,
     marked,
     marked_count,
     name_of,
@@ -27,10 +25,7 @@ from study.report.words import (
     spelled,
 )
 
-
-def _beginning(axis: str, names: str) -> str:
-    """Names that begin a sentence: relu stays as it is written in code, a label in words gets a capital."""
-    return names if axis in PLAIN_AXES else capital(names)
+SAME = 0.01  # decades: of two percent and more, nobody would say that it is the same
 
 
 def growth_sentence(
@@ -38,6 +33,8 @@ def growth_sentence(
 ) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
     values = measures.comparable(part.compared, axis)
+    if _same_growth(part, axis, pooled):
+        return _same_sentence(part, axis, values)
     means = {
         key_of(v): part.compared[has_value(part.compared, axis, v)]["growth_rate"].clip(lower=-1e3).mean()
         for v in values
@@ -50,8 +47,6 @@ def growth_sentence(
         return _dead_values(part, axis, values)
     fastest, slowest = named(axis, highest), named(axis, lowest)
     singly = [each for each in singly if not math.isnan(each.effect.value)]
-    if _same_growth(part, axis, pooled):
-        return _same_sentence(part, axis, values)
     if len(values) == 2 and 2 <= len(singly) <= 4:
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
@@ -94,16 +89,18 @@ def _spread_of_values(part: measures.Part, axis: str, measure: str) -> float:
 
 
 def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Comparison]) -> bool:
-    """Whether no two networks that differ in this value alone end up half a decade apart."""
-    return bool(pooled) and _spread_of_values(part, axis, "log10_gradient_ratio") < WORTH_SAYING
+    """Whether no two networks that differ in this value alone end up half a decade apart; not where every gradient is exactly zero."""
+    alive = bool(np.isfinite(part.compared["growth_rate"].astype(float)).any())
+    return bool(pooled) and alive and _spread_of_values(part, axis, "log10_gradient_ratio") < WORTH_SAYING
 
 
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
     if most == 0.0:
-        return f"{_beginning(axis, listed(named(axis, v) for v in values))} give exactly the same gradients."
+        return f"{beginning(axis, few((named(axis, v) for v in values), 6))} give exactly the same gradients."
+    same = "give the same gradients" if most < SAME else "make little difference to gradients"
     return (
-        f"{_beginning(axis, listed(named(axis, v) for v in values))} give the same gradients. Over T = {length_of(part)} steps no network differs by more "
+        f"{beginning(axis, few((named(axis, v) for v in values), 6))} {same}. Over T = {length_of(part)} steps no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
     )
 

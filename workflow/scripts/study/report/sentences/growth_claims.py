@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from study.report.findings import Study
 from study.report.sentences.theory import clearly_off
 from study.report.words import (
     LONGEST_TITLE,
+    decimals,
     few,
     listed,
     marked,
@@ -56,7 +58,7 @@ def _by_turning(study: Study) -> _Turning:
             kinds.symbol = measures.symbol_of(str(part.column))
             critical, name, where = (
                 measures.critical(runs),
-                name_of(chosen),
+                name_of(study.settings_of(part, chosen)),
                 {"sweep": part.sweep, **part.fixed, **chosen},
             )
             if critical is None:
@@ -85,7 +87,8 @@ def turning_headline(study: Study) -> str:
     if of_one_sign and len(kinds.never + kinds.always) > 1:
         return everywhere
     ends = [f"{at} for {name}" for _, at, name in ([turn[0], turn[-1]] if len(turn) > 1 else turn)]
-    at = turn[0][1] if len(turn) == 1 and not any(others) else (" to " if len(turn) > 2 else " and ").join(ends)
+    alone = len(turn) == 1 and not any(others) and turn[0][2] == name_of({})
+    at = turn[0][1] if alone else (" to " if len(turn) > 2 else " and ").join(ends)
     phrases = [
         *([f"turns positive at {kinds.symbol} = {at}"] if turn else []),
         *(
@@ -110,6 +113,8 @@ def turning_headline(study: Study) -> str:
         return f"Growth per step back turns positive at {kinds.symbol} {between}{elsewhere}."
     if of_one_sign:
         return everywhere
+    if not kinds.unclear and len(plain(text)) <= LONGEST_TITLE:  # some shrink everywhere, and some grow
+        return text
     return (
         f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
     )
@@ -117,29 +122,58 @@ def turning_headline(study: Study) -> str:
 
 def extremes_headline(study: Study) -> str:
     """The settings with the highest and with the lowest mean rate."""
-    mean_rates, several = [], False
+    mean_rates: list[tuple[float, str, dict[str, Any]]] = []
+    several = False
     everywhere = measures.varied(study.networks, measures.TRAINING)  # what tells a sweep whose own settings do not vary
     where: dict[str, Any] = {}
     for part in study.parts:
-        for chosen, runs in [] if part.trains else measures.grouped(part.runs, part.axes):
+        for chosen, runs in [] if part.trains else measures.grouped(part.compared, part.axes):
             known = runs.loc[np.isfinite(runs["growth_rate"].astype(float)), "growth_rate"]
             if len(known):
                 several = several or len(known) > 1
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
                 value = float(known.mean())
-                named = chosen or {axis: runs[axis].iloc[0] for axis in everywhere}
-                mean_rates.append(
-                    (value, marked(signed(unrounded(value), 2), "mean_growth", value, **where), name_of(named))
-                )
+                settings = {axis: setting for axis, setting in chosen.items() if axis != "sequence_length"}
+                named = study.settings_of(part, settings) or {axis: runs[axis].iloc[0] for axis in everywhere}
+                mean_rates.append((value, marked(signed(unrounded(value), 2), "mean_growth", value, **where), named))
     if not mean_rates:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
-    (_, lowest, low), (_, highest, high) = min(mean_rates), max(mean_rates)
+    low, high = (shared_name(mean_rates, end) for end in (min, max))
+    (_, lowest, _), (_, highest, _) = (end(mean_rates, key=lambda rate: rate[0]) for end in (min, max))
     if len(mean_rates) == 1:
         return _each_step(mean_rates[0][0], several, **where)
+    growth = f"{_at_longest(study)}rowth per step back is"
     if plain(lowest) == plain(highest):
-        return f"Growth per step back is about {lowest} in every kind of network."
-    text = f"Growth per step back is lowest for {low}, {lowest}, and highest for {high}, {highest}."
-    return text if len(plain(text)) <= LONGEST_TITLE else f"Growth per step back is between {lowest} and {highest}."
+        return f"{growth} about {lowest} in every kind of network."
+    text = f"{growth} lowest for {low}, {lowest}, and highest for {high}, {highest}."
+    return text if len(plain(text)) <= LONGEST_TITLE else f"{growth} between {lowest} and {highest}."
+
+
+def _at_longest(study: Study) -> str:
+    """At T = 100, g; G where lengths are no question."""
+    lengths = {int(part.compared["sequence_length"].max()) for part in study.start_parts}
+    asked = any(part.column == "sequence_length" for part in study.start_parts)
+    return (
+        f"At T = {marked_count(lengths.pop(), 'setting', axis='sequence_length')}, g"
+        if asked and len(lengths) == 1
+        else "G"
+    )
+
+
+def shared_name(told: list[tuple[float, str, dict[str, Any]]], end: Callable[..., Any]) -> str:
+    """The lowest or the highest of some numbers (value, in words, settings), by what all have in common that read the same.
+
+    Where float32 and float64 agree, neither is the lowest.
+    """
+    words = plain(end(told, key=lambda each: each[0])[1])
+    alike = [settings for _, text, settings in told if plain(text) == words]
+    first = alike[0]
+    shared = {axis: value for axis, value in first.items() if all(_agree(value, each.get(axis)) for each in alike[1:])}
+    return name_of(shared) if shared else f"{len(alike)} of {len(told)} settings"
+
+
+def _agree(one: Any, other: Any) -> bool:
+    return bool(one == other or (pd.isna(one) and pd.isna(other)))
 
 
 def _each_step(rate: float, several: bool, **where: Any) -> str:
@@ -163,7 +197,8 @@ def clear_deviations(study: Study) -> str:
                 marked(signed(value, 2), f"mean_deviation{side}", value, **where)
                 for side, value in zip(("", "_low", "_high"), off, strict=True)
             )
-            of = f" for {name_of(chosen)}" if chosen or part.fixed else ""
+            told = study.settings_of(part, chosen)
+            of = f" for {name_of(told)}" if told else ""
             deviations.append(f"{middle} a step{of} (95 % interval {low} to {high})")
     return f"Measured and predicted growth clearly differ, by {few(deviations, 3)}." if deviations else ""
 
@@ -191,14 +226,31 @@ def prediction_sentences(networks: pd.DataFrame) -> list[str]:
 
 
 def window_sentence(networks: pd.DataFrame) -> str:
-    known = networks.dropna(subset=["settled_from", "settled_to"])
-    if known.empty:
+    """From which step to which rates are measured, at the longest of the study's sequences: a median over lengths would be of no sequence."""
+    window = measures.window(networks)
+    if window is None:
         return ""
-    first, last = float(known["settled_from"].median()), float(known["settled_to"].median())
-    return (
-        f"Rates are measured from step t = {marked(number(first), 'settled_from', first)} to "
-        f"t = {marked(number(last), 'settled_to', last)}{', in the median of the networks' if len(known) > 1 else ''}."
+    where = {"sequence_length": window.length}
+    at = (
+        f"At T = {marked_count(window.length, 'setting', axis='sequence_length')}, rates"
+        if networks["sequence_length"].nunique() > 1
+        else "Rates"
     )
+    return (
+        f"{at} are measured from step t = {marked(number(window.first), 'settled_from', window.first, **where)} to "
+        f"t = {marked(number(window.last), 'settled_to', window.last, **where)}{', in the median of the networks' if window.networks > 1 else ''}."
+    )
+
+
+def unsettled_sentence(networks: pd.DataFrame) -> str:
+    """Networks of which no window is settled."""
+    count = len(measures.never_settled(networks))
+    if not count:
+        return ""
+    if len(networks) == 1:
+        return "The state of this network does not settle within the sequence: its window is the later half."
+    of = f"{marked_count(count, 'never_settled')} of {marked_count(len(networks), 'networks_at_longest')} networks"
+    return f"The state of {of} does not settle within the sequence: their window is the later half."
 
 
 def bound_sentence(networks: pd.DataFrame) -> str:
@@ -218,3 +270,42 @@ def left_out_of_means(networks: pd.DataFrame) -> str:
         *([f"{marked_count(broken, 'without_rate')} without a number"] if broken else []),
     ]
     return f"Not in the means: {listed(phrases)}." if phrases else ""
+
+
+# ---- above a panel
+
+
+def where_it_turns(rows: pd.DataFrame) -> str:
+    """Of networks of one kind: turns at ρ = 1.49 (1.33–1.50); below it how many never turn, and where theory does."""
+    measured, theory = _measured_turning(rows), measures.theory_critical(rows)
+    if not measured or theory is None or math.isnan(theory.radius.value):
+        return measured
+    return f"{measured}\ntheory: {_at_radius(theory)}"
+
+
+def _at_radius(critical: measures.Critical) -> str:
+    """ρ = 1.41; where there is none, on which side."""
+    if math.isfinite(critical.radius.value):
+        return f"{critical.symbol} = {decimals(critical.radius.value, critical.places)}"
+    return "never" if critical.radius.value > 0 else f"positive at every {critical.symbol}"
+
+
+def _measured_turning(rows: pd.DataFrame) -> str:
+    critical = measures.critical(rows)
+    if not critical:
+        return ""
+    if critical.shrinking == critical.networks:
+        return f"negative at every {critical.symbol}"
+    if critical.growing == critical.networks:
+        return f"positive at every {critical.symbol}"
+    never = critical.networks - critical.turning
+    some = f"{never} of {critical.networks} networks never {'turns' if never == 1 else 'turn'}" if never else ""
+    if not math.isfinite(critical.radius.value):
+        return some
+
+    def write(value: float) -> str:
+        return f"{value:.{critical.places}f}" if math.isfinite(value) else "∞"
+
+    low, high = write(critical.radius.low), write(critical.radius.high)
+    spread = f" ({low}–{high})" if critical.networks > 1 and low != high else ""
+    return f"turns at {critical.symbol} = {write(critical.radius.value)}{spread}" + (f"\n{some}" if some else "")

@@ -17,7 +17,8 @@ from study.report.words import few, listed, marked, marked_count, name_of, numbe
 
 def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Series, float]]) -> str:
     """Measured minus predicted, kind by kind of network, with interval; which are clearly not zero; and the worst at one setting."""
-    known = part.runs[np.isfinite(part.runs["deviation"].astype(float)) & (part.runs["predicted_by"] != "linear law")]
+    runs = part.compared
+    known = runs[np.isfinite(runs["deviation"].astype(float)) & (runs["predicted_by"] != "linear law")]
     if known.empty:
         return ""
     if len(known) == 1:
@@ -42,7 +43,7 @@ def _deviation(part: measures.Part, chosen: Mapping[str, Any], series: pd.Series
 
 def _worst_deviation(part: measures.Part, known: pd.DataFrame) -> str:
     """Deviations of both signs cancel in a mean over the radii: the largest at one of them."""
-    if not part.column or part.runs[part.column].nunique() < 2:
+    if not part.column or part.compared[part.column].nunique() < 2:
         return ""
     cells = [
         (chosen, measures.per_seed(rows, "deviation"))
@@ -70,12 +71,14 @@ def clearly_off(
 
 def rest_sentence(networks: pd.DataFrame) -> str:
     """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest."""
-    at = _turning_radii(
-        networks[measures.has_law_at_rest(networks)], "rest_critical", ["cell", "activation", "forget_bias"]
-    )
+    at_rest = networks[measures.has_law_at_rest(networks)]
+    at = _turning_radii(at_rest, "rest_critical", ["cell", "activation", "forget_bias"])
+    gated = networks[networks["linear_rate"].isna()]["cell"].unique()
+    turning = at_rest.loc[np.isfinite(at_rest["critical_radius_predicted"].astype(float)), "cell"].unique()
+    whose = "gated" if len(turning) == len(gated) or len(turning) > 1 else str(turning[0]) if len(turning) else ""
     return (
         at
-        and f"At rest, where the law is exact, gradients of gated networks turn from shrinking to growing at ρ = {at}."
+        and f"At rest, where the law is exact, gradients of {whose} networks turn from shrinking to growing at ρ = {at}."
     )
 
 
@@ -84,7 +87,7 @@ GATED_THEORIES = {"dynamic_rate": "Dynamic mean field", "rest_rate": "the law at
 
 def theories_sentence(part: measures.Part) -> str:
     """How far both theories of a gated network miss its growth rate, over the networks for which both are known."""
-    runs = part.runs[measures.has_law_at_rest(part.runs)]
+    runs = part.compared[measures.has_law_at_rest(part.compared)]
     runs = runs[np.isfinite(runs[["growth_rate", *GATED_THEORIES]].astype(float)).all(axis=1)]
     if len(runs) < 2:
         return ""
@@ -112,9 +115,9 @@ def mean_field_turning_sentence(networks: pd.DataFrame) -> str:
 def _turning_radii(networks: pd.DataFrame, kind: str, axes: list[str]) -> str:
     """Theory's critical ρ: the median over networks, kind by kind, and the lowest and highest. Empty where there is none.
 
-    A network is one matrix: all radii and lengths of a seed share it.
+    A network is one matrix: all radii and lengths of a seed share it. Networks with a weight scale are left out: their ρ is on no axis.
     """
-    known = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
+    known = networks[np.isfinite(networks["critical_radius_predicted"].astype(float)) & networks["weight_scale"].isna()]
     if known.empty:
         return ""
     alike: dict[str, tuple[str, str, list[str]]] = {}  # kinds may share a matrix: by what is said of them
@@ -134,13 +137,17 @@ def _turning_radii(networks: pd.DataFrame, kind: str, axes: list[str]) -> str:
 
 def forgetting_sentence(part: measures.Part) -> str:
     """By mean field, at which radii networks forget where they started, kind by kind; and how slowly the slowest do."""
-    runs = part.runs[part.runs["activation"] != "identity"]  # a linear network has no say in it
+    runs = part.compared[part.compared["activation"] != "identity"]  # a linear network has no say in it
+    kinds = runs.groupby([runs[name] for name in ("cell", "initializer", "flossing")], dropna=False)["correlation"]
+    covered = runs[kinds.transform("count") > 0]  # the others have no mean field
+    which = "vanilla " if set(runs["cell"]) > set(covered["cell"]) else ""
+    everywhere, runs = len(covered) == len(runs), covered
     known = runs[runs["correlation"].notna()]
     if known.empty:
         return ""
     forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
-    if set(forgets) == {"all"} and len(known) == len(runs):
-        text = "By mean field, every network forgets where it started."
+    if set(forgets) == {"all"} and len(known) == len(runs) and (everywhere or which):
+        text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network forgets where it started."
     elif not forgets and not stays:  # at every radius some do
         text = ""
     elif not stays:
@@ -156,7 +163,8 @@ def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dic
     """Names of kinds of network by the radii, in words, at which every one of them forgets its start, or none does."""
     by_words: dict[str, list[str]] = {}
     axis = part.column if part.column in measures.SCALES else None
-    for chosen, rows in measures.grouped(runs, part.rows if axis else part.axes):
+    kinds = part.rows if axis else [each for each in part.axes if each != "sequence_length"]
+    for chosen, rows in measures.grouped(runs, kinds):
         here = (rows["correlation"] == 1.0) if forget else (rows["correlation"] < 1.0)
         if axis is None:
             words = "all" if here.all() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -19,10 +20,13 @@ from study.report.words import (
     marked_count,
     name_of,
     number,
+    plain,
     plural_of,
     spelled,
 )
 from study.settings import described_axes
+
+MOST_TOLD = 4  # kinds of network, each in a sentence
 
 
 def turning_words(critical: measures.Critical, **where: Any) -> str:
@@ -165,7 +169,14 @@ def _of_one_network(part: measures.Part, starts: pd.DataFrame) -> str:
 
 
 def split_sentence(part: measures.Part) -> str:
-    """Where no spectral radius varies: which kinds of network vanish, stay and explode, and which are split."""
+    """Where no spectral radius varies: which kinds of network vanish, stay and explode, and which are split.
+
+    Nothing where all do the same: ``regimes_sentence`` has said it.
+    """
+    if not part.axes:
+        return ""
+    if part.column == "sequence_length":
+        return lengths_sentence(part)
     alike: dict[str, list[str]] = {}
     split = []
     axes = [axis for axis in part.axes if axis == part.column or not measures.alike(part, part.rows, axis)]
@@ -185,12 +196,55 @@ def split_sentence(part: measures.Part) -> str:
         "exploding": "explode",
         "not finite": "are not a number",
     }
-    if len(alike) == 1 and not split:  # the counts at the longest and the shortest sequence say so, too
-        lengths = part.runs["sequence_length"].nunique() if part.column == "sequence_length" else 0
-        return f"In every network, at every T, gradients {words[next(iter(alike))]}." if lengths > 2 else ""
+    if len(alike) == 1 and not split:
+        return ""
     phrases = [f"{words[regime]} for {few(names, 6)}" for regime, names in alike.items()]
     text = f"In every network, gradients {'. They '.join(phrases)}." if phrases else ""
     return " ".join([text, *([f"Networks of one kind disagree for {few(split, 3)}."] if split else [])]).strip()
+
+
+def lengths_sentence(part: measures.Part) -> str:
+    """Up to which length every network of a kind keeps its gradient, and from which on all vanish, or all explode.
+
+    Of many kinds the table tells.
+    """
+    said: dict[str, tuple[str, list[str]]] = {}
+    kinds = measures.grouped(part.runs, part.rows)
+    for chosen, runs in kinds:
+        text = _up_to(runs)
+        said.setdefault(plain(text), (text, []))[1].append(name_of(chosen) if chosen else "")
+    if len(said) > MOST_TOLD or (len(said) == 1 and len(part.runs) == (part.runs["regime"] == "stable").sum()):
+        return ""
+    sentences = []
+    for text, names in said.values():
+        whose = "of every network" + (f", for {few(names, 4)}," if len(said) > 1 else "")
+        sentences += [f"Gradients {whose} {text}."] if text else []
+    return " ".join(sentences)
+
+
+def _up_to(runs: pd.DataFrame) -> str:
+    """stay within a factor of 100 up to T = 20, and vanish from T = 40 on; empty where no length has one regime alone."""
+    lengths = sorted(runs["sequence_length"].unique())
+    alike = {}
+    for T, rows in runs.groupby("sequence_length"):
+        counts = measures.regime_counts(rows)
+        alike[T] = next((regime for regime, count in counts.items() if count == len(rows)), "")
+    staying = list(itertools.takewhile(lambda T: alike[T] == "stable", lengths))
+    last = alike[lengths[-1]]
+    ending = list(itertools.takewhile(lambda T: alike[T] == last, reversed(lengths))) if last in VERBS else []
+    phrases = []
+    if len(staying) == len(lengths):
+        return "stay within a factor of 100 at every T tried"
+    if len(ending) == len(lengths):
+        return f"{VERBS[last][1]} at every T tried"
+    if staying:
+        phrases.append(
+            f"stay within a factor of 100 up to T = {marked_count(staying[-1], 'setting', axis='sequence_length')}"
+        )
+    if ending:
+        stay = "stay within a factor of 100" if last == "stable" else VERBS[last][1]
+        phrases.append(f"{stay} from T = {marked_count(ending[-1], 'setting', axis='sequence_length')} on")
+    return ", and ".join(phrases)
 
 
 def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:

@@ -62,11 +62,14 @@ class Kind:
 
 
 def kinds_of(part: measures.Part) -> list[Kind]:
-    """Every setting whose runs say which steps write the gradient, that of the fewest first (as a share of the sequence)."""
+    """Every setting whose runs say which steps write the gradient, that of the fewest first (as a share of the sequence).
+
+    Where lengths are compared, at the longest: of two steps, one always writes half.
+    """
     if "weight_grad_steps" not in part.runs:
         return []
     kinds = []
-    for chosen, runs in measures.grouped(part.runs, part.axes):
+    for chosen, runs in measures.grouped(part.compared, part.axes):
         known = runs[runs["weight_grad_steps"].notna()]
         if len(known):
             steps, against = (
@@ -97,7 +100,9 @@ def weights_sentence(part: measures.Part) -> str:
     text = f"{head} {low.steps_words}{bracketed(*_name(kinds, low))}"
     if high.share > low.share:
         text += f" up to {high.steps_words}{bracketed(*_name(kinds, high))}"
-    left_out = "" if part.runs["weight_grad_steps"].notna().all() else " Networks without such a gradient are left out."
+    left_out = (
+        "" if part.compared["weight_grad_steps"].notna().all() else " Networks without such a gradient are left out."
+    )
     return f"{text}.{_against(kinds)}{left_out}"
 
 

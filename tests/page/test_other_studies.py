@@ -1,0 +1,154 @@
+"""Sentences about studies unlike the default: dead gradients, lengths as the question, symbols, sequences of one step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.report import phrases
+from study.report.findings import Study
+from study.report.sentences.growth_claims import window_sentence
+from study.report.words import capital, plain
+from tests.figures.drawn import grid
+from tests.page.frames import frame, start
+from tests.page.reading import read
+from tests.page.test_truth import ONE, page_of
+
+SEEDS = range(6)
+
+
+def said(runs: list[dict[str, Any]]) -> str:
+    return " ".join(map(plain, Study(frame(runs)).sentences))
+
+
+def test_nothing_is_compared_with_gradients_that_are_all_dead() -> None:
+    """ "relu minus hard_tanh: 0 (0 to 0; 6 seeds; 4 left out)": the size was that of pairs in which both gradients are exactly zero."""
+    runs = [
+        start(-0.3 if f == "relu" and s < 4 else -math.inf, seed=s, activation=f, hidden_size=h)
+        for f in ("hard_tanh", "relu") for s in SEEDS for h in (1, 2)
+    ]  # fmt: skip
+    text = said(runs)
+    assert "With hard_tanh, every gradient is exactly zero. With relu, not every one is." in text
+    assert "0 (0 to 0" not in text and "minus hard_tanh" not in text
+
+
+def test_pairs_of_dead_gradients_have_no_part_in_a_difference() -> None:
+    """They counted as differences of zero, and made those of the others look smaller than they are."""
+    runs = [
+        start(-math.inf if s == 0 or (s == 1 and f == "relu") else rate, seed=s, activation=f)
+        for f, rate in (("relu", -0.1), ("tanh", -0.5)) for s in SEEDS
+    ]  # fmt: skip
+    assert "-0.4" in said(runs).replace("−", "-") or "0.4 a step (0.4 to 0.4; 6 seeds; 2 left out" in said(runs)
+    (comparison,) = [c for c in Study(frame(runs)).comparisons if c.axis == "activation"]
+    assert comparison.left_out == 2 and abs(comparison.effect.value) == pytest.approx(0.4)
+
+
+def test_a_symbol_has_no_capital() -> None:
+    """ "Ε = 0.01, ε = 0.1 and ε = 1 give the same gradients": a capital epsilon."""
+    assert (
+        capital("ε = 1 is small") == "ε = 1 is small"
+        and capital("λ") == "λ"
+        and capital("input scale") == "Input scale"
+    )
+    runs = [start(0.001, seed=s, cell="antisymmetric", antisymmetric_step=e) for s in SEEDS for e in (0.1, 1.0)]
+    assert "ε = 0.1 and ε = 1 give the same gradients." in said(runs)
+
+
+def test_a_table_that_says_values_together_begins_with_a_capital() -> None:
+    runs = [
+        start(rho - 1.0, seed=s, spectral_radius=rho, activation=f, input_scale=u)
+        for s in SEEDS for rho in (0.5, 1.5) for f in ("relu", "tanh") for u in (0.1, 1.0)
+    ]  # fmt: skip
+    notes = [plain(note) for note in Study(frame(runs)).tables[0].notes]
+    assert any(note.startswith("Input scale = 0.1 and input scale = 1 agree in every cell") for note in notes), notes
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (1e-5, "give the same gradients."),
+        (0.01, "make little difference to gradients. Over T = 10 steps no network differs by more than 0.039 decades."),
+    ],
+)
+def test_what_differs_by_percents_is_not_called_the_same(rate: float, words: str) -> None:
+    """ "vanilla and lstm give the same gradients" over three steps, in which a factor of two is little."""
+    runs = [
+        start(-0.1 + rate * (c == "lstm"), seed=s, cell=c, sequence_length=10)
+        for s in SEEDS
+        for c in ("vanilla", "lstm")
+    ]
+    assert f"vanilla and lstm {words}" in said(runs)
+
+
+def lengths(rates: dict[str, float], T: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Networks of two cells at many lengths; theory is off by 0.1 at the longest, by 9 at the others."""
+    return [
+        start(rate, seed=s, cell=c, sequence_length=t, correlation=1.0 if c == "vanilla" else math.nan, depth_scale=3.0, predicted_by="operating point",
+              deviation=(0.1 if t == max(T) else 9.0) + 0.001 * s, settled_from=t // 4, settled_to=t - 1, weight_grad_steps=1.0 if t < max(T) else 10.0,
+              weight_grad_against=0.0)
+        for s in SEEDS for c, rate in rates.items() for t in T
+    ]  # fmt: skip
+
+
+def test_lengths_are_told_from_where_to_where() -> None:
+    """ "stay within a factor of 100 for gaussian (T = 2), orthogonal (T = 2), gaussian (T = 3) … and many more" is no answer."""
+    text = said(lengths({"vanilla": -0.1, "gru": -0.4}, (2, 10, 20, 60, 100)))
+    assert (
+        "Gradients of every network, for vanilla, stay within a factor of 100 up to T = 20, and vanish from T = 60 on."
+        in text
+    )
+    assert (
+        "Gradients of every network, for gru, stay within a factor of 100 up to T = 10, and vanish from T = 20 on."
+        in text
+    )
+    assert "(T = 10)" not in text
+    assert "Gradients of every network" not in said(
+        lengths({"vanilla": 0.001, "gru": 0.0}, (2, 3))
+    )  # the counts say it
+
+
+def test_what_lengths_share_is_told_of_the_longest() -> None:
+    """Of two steps one always writes half of the gradient, theory knows no unsettled state, and a window is of one length."""
+    runs = lengths({"vanilla": -0.1, "gru": -0.4}, (2, 10, 100))
+    text = said(runs)
+    assert "10 of 100 steps (2 of 2 settings)" in text and "of 2 steps" not in text
+    assert "Measured minus predicted growth, the mean per step: +0.1 (" in text
+    assert "9" not in text.partition("Measured minus predicted")[2].partition("By mean field")[0]
+    assert "By mean field, every vanilla network forgets where it started." in text
+    networks = Study(frame(runs)).networks
+    assert plain(window_sentence(networks)) == (
+        "At T = 100, rates are measured from step t = 25 to t = 99, in the median of the networks."
+    )
+
+
+def test_what_all_networks_do_is_said_once() -> None:
+    """After "none of 12 networks keep their gradient (12 vanish …)" came "in every network, gradients vanish for …"."""
+    runs = [start(-0.3, seed=s, cell="lstm", forget_bias=b) for s in SEEDS for b in (-1.0, 1.0)]
+    text = said(runs)
+    assert "none of 12 networks keep their gradient" in text and "In every network" not in text
+
+
+def test_one_network_stays() -> None:
+    table = Study(frame([start(0.0)])).tables[0]
+    assert plain(table.rows[0].verdict) == "1 of 1 stays" and not table.several
+    assert phrases.VERBS["stable"] == ("stays", "stay")
+
+
+def test_sequences_of_one_step_are_explained(tmp_path: Path) -> None:
+    """The section "How it was measured" was a heading and nothing else."""
+    page, _ = page_of(tmp_path, grid(**ONE | {"sequence_length": 1}, seed=[0, 1]))
+    text = " ".join(read(page).text.split()) if hasattr(read(page), "text") else page
+    assert "Every sequence has one step. Its gradient has no step before it to travel back to" in text
+    how = page.partition('<section id="how">')[2].partition("</section>")[0]
+    assert "<p>" in how
+
+
+def test_a_page_of_one_network_speaks_of_one(tmp_path: Path) -> None:
+    """It spoke of 95 % intervals, of clear differences, and of a median over networks."""
+    page, _ = page_of(tmp_path, [ONE])
+    answer = page.partition('<section id="answer">')[2].partition("</section>")[0]
+    assert "median over networks" not in answer and "95 %" not in answer and "“Clear”" not in answer
+    assert "Below it stands whether it vanishes ▼" in answer
