@@ -18,7 +18,7 @@ below the tolerance in every single step, however many there are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,11 +29,16 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import directions, steps, tensors, unrolled
-from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
+from rnn_core.oracles import directions, rounding, steps, tensors, unrolled
+from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
 from rnn_core.oracles.problems import named_in, options_of, params_of, recurrences
+from rnn_core.oracles.rounding import Precision, Source
+from rnn_core.oracles.scaled import by_step, whole
 from rnn_core.oracles.tensors import as_tensor, as_tensors
-from rnn_core.scaling import Scaled, plain
+from rnn_core.scaling import Scaled, log_norm, plain
+
+READOUT = ("weight_ho", "bias_ho")
+WAYS = (", forward", ", reverse in its own time")
 
 
 def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, evaluation: Evaluation) -> Error:
@@ -46,84 +51,76 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     Raises:
         Abstains: they are not finite on both sides, so there is nothing to compare.
     """
-    p, xt, main = as_tensors(params), as_tensor(x), evaluation.tape.cell.state_names[0]
+    p, xt = as_tensors(params), as_tensor(x)
     of_layers = [states_of(layer.tape) for layer in evaluation.layers]
-    hidden = _read(problem, [each[main] for each in of_layers])
     goal = _goal(problem, target, xt)
     finite = all(part.isfinite().all() for each in of_layers for part in each.values())
     if not (math.isfinite(evaluation.loss) and finite and _finite(evaluation)):
         if _torch_is_finite(problem, p, xt, goal):
             return Error(math.inf, "a result that is finite in PyTorch alone")
         raise Abstains("not finite, on both sides")
-    output = as_tensor(plain(evaluation.output))
-    loss, dy, direct, readout_grads = loss_gradients(problem, p, hidden, goal, output)
-    given = _direct_of_directions(problem, direct)
+    direct = _direct_parts(evaluation)
     errors = [
-        Error(_output_error(plain(evaluation.output), _readout(problem, p, hidden), goal), "output"),
-        Error(_relative(evaluation.loss, loss), "loss"),
-        Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
-        *_errors_of_direct_parts(evaluation, main, given),
-        *_errors_of_layers(problem, p, evaluation, of_layers, xt, given),
+        *_readout_errors(problem, p, evaluation, of_layers, goal, direct),
+        *_errors_of_layers(problem, p, evaluation, of_layers, xt, direct),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
     for layer, recurrence in zip(evaluation.layers, recurrences(problem), strict=True):
         for name, grad in layer.gradients.params.items():
             used = named_in(name, *recurrence)
             errors.append(Error(relative_error(evaluation.param_grads[used], grad), used))
-    again = []
-    if any(
-        relative_error(evaluation.param_grads[n], g) > SUSPECT * torch.finfo(dy.dtype).eps
-        for n, g in readout_grads.items()
-    ):
-        for noise in map(steps.noise, range(steps.TRIALS)):
-            changed = (steps.moved(hidden, noise), steps.moved(dy, noise))
-            again.append(through_readout(problem, p, *changed)[1])
-    for name, grad in readout_grads.items():
-        error = beyond_rounding(evaluation.param_grads[name], grad, [each[name] for each in again])
-        errors.append(Error(error, name))
     return worst(errors)
 
 
-def _errors_of_layers(
+def _direct_parts(evaluation: Evaluation) -> list[Array | Scaled]:
+    """The engine's own direct part of dL/dh_t, of every direction of the last layer in its own time."""
+    wanted = (
+        [evaluation.grad_hidden] if evaluation.grad_beside is None else [evaluation.grad_hidden, evaluation.grad_beside]
+    )
+    found = [part(0, len(evaluation.tape.x)) for part in wanted]
+    return [each for each in found if each is not None]  # none is: the last step carries a loss
+
+
+def _readout_errors(
     problem: Problem,
     p: dict[str, Tensor],
     evaluation: Evaluation,
     states: list[dict[str, Tensor]],
-    x: Tensor,
-    direct: list[Tensor],
+    goal: Tensor,
+    direct: list[Array | Scaled],
 ) -> list[Error]:
-    """Of every layer and direction by itself: its inputs are the states below it, its direct part what the layer above claims to send."""
-    if len(states) == 1:
-        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct[0])
-    sides, errors = len(direct), []
-    for index, (layer, direction) in enumerate(recurrences(problem)):
-        above = [each.gradients.x for each in evaluation.layers[sides * (layer + 1) :][:sides]]
-        given = directions.sent_to(above, direction) if above else direct[direction]
-        below = [each["hidden"] for each in states[sides * (layer - 1) : sides * layer]] if layer else []
-        inputs = directions.given_by(below) if below else x
-        turned = directions.turned(inputs, direction)
-        step = steps.Step(step_of(problem), params_of(problem, p, layer, direction), turned, given)
-        of_layer = steps.recurrent_errors(evaluation.layers[index].gradients, states[index], step)
-        errors += [Error(each.relative, each.where + place_of(problem, layer, direction)) for each in of_layer]
-    return errors
+    """Of the outputs, the loss, dL/dy, the readout's gradients, and what is sent to h_t: ``direct`` is the engine's own."""
+    main, precision = next(iter(states[-1])), Precision.of(p["weight_ho"])
+    hidden = _read(problem, [each[main] for each in states]).double()
+    names = [f"direct part of {main}{way}" for way in (WAYS if len(direct) > 1 else [""])]
+    weights = {name: p[name].double() for name in READOUT}
+    loss, dy = loss_gradient(problem, as_tensor(plain(evaluation.output)).double(), goal)
+    ours = {name: whole(evaluation.param_grads[name]) for name in READOUT} | {
+        "output": whole(plain(evaluation.output)),
+        "loss": whole(torch.tensor(evaluation.loss, dtype=torch.float64)),
+        "dL/dy": by_step(evaluation.grad_output),
+        **{name: by_step(each) for name, each in zip(names, direct, strict=True)},
+    }
 
+    def compute(source: Source) -> dict[str, Scaled]:
+        moved = {name: precision.moved(value, source) for name, value in weights.items()}
+        y, dh, grads = through_readout(problem, moved, precision.moved(hidden, source), precision.moved(dy, source))
+        of_readout = {name: whole(each) for name, each in {"output": y, "loss": loss, **grads}.items()}
+        sent = map(by_step, _direct_of_directions(problem, dh))
+        return of_readout | {"dL/dy": by_step(dy), **dict(zip(names, sent, strict=True))}
 
-def place_of(problem: Problem, layer: int, direction: int) -> str:
-    """Where an error is, behind the step or parameter; nothing in a network of one layer and direction."""
-    way = [", forward", ", reverse in its own time"][direction] if problem.experiment.bidirectional else ""
-    return (f", layer {layer + 1}" if problem.layers > 1 else "") + way
+    def floors() -> dict[str, int]:
+        through, terms = precision.lost(p["weight_ho"]), math.frexp(hidden[..., 0].numel())[1]
+        of_sums = dict.fromkeys(READOUT, precision.lost(hidden) + terms)
+        of_direct = dict.fromkeys(names, through)
+        return of_sums | of_direct | {"output": through, "loss": precision.lost(), "dL/dy": precision.lost()}
 
-
-def _errors_of_direct_parts(evaluation: Evaluation, main: str, given: list[Tensor]) -> Iterator[Error]:
-    """The engine's direct part of dL/dh_t, of both directions."""
-    tape = evaluation.tape
-    parts = (
-        [evaluation.grad_hidden] if evaluation.grad_beside is None else [evaluation.grad_hidden, evaluation.grad_beside]
-    )
-    for part, theirs in zip(parts, given, strict=True):
-        ours = part(0, len(tape.x))
-        assert ours is not None
-        yield worst_step(f"direct part of {main}", ours, theirs.reshape(*theirs.shape[:2], *tape.shapes[main]))
+    size = max(log_norm(_readout(problem, weights, hidden)), log_norm(_numbers_of(goal)))
+    errors = rounding.judged(compute, ours.__getitem__, precision.eps, floors, {"output": size})
+    return [
+        Error(float(each.max()), f"{name}, t = {int(each.argmax()) + 1}" if name in names else name)
+        for name, each in errors.items()
+    ]
 
 
 def _read(problem: Problem, states: list[Tensor]) -> Tensor:
@@ -145,15 +142,53 @@ def _direct_of_directions(problem: Problem, direct: Tensor) -> list[Tensor]:
     return [forward, torch.flip(reverse, [0]) if problem.task.outputs_at == "every" else reverse]
 
 
+def _numbers_of(goal: Tensor) -> Tensor:
+    """Targets that outputs can be compared with in size; of labels nothing."""
+    return goal.double().nan_to_num() if goal.is_floating_point() else goal.new_zeros(1, dtype=torch.float64)
+
+
+def _errors_of_layers(
+    problem: Problem,
+    p: dict[str, Tensor],
+    evaluation: Evaluation,
+    states: list[dict[str, Tensor]],
+    x: Tensor,
+    direct: list[Array | Scaled],
+) -> list[Error]:
+    """Of every layer and direction by itself: its inputs are the states below it, its direct part what the engine claims to send."""
+    if len(states) == 1:
+        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct[0])
+    sides, errors = len(direct), []
+    for index, (layer, direction) in enumerate(recurrences(problem)):
+        above = [each.gradients.x for each in evaluation.layers[sides * (layer + 1) :][:sides]]
+        given = directions.sent_to(above, direction) if above else direct[direction]
+        below = [each["hidden"] for each in states[sides * (layer - 1) : sides * layer]] if layer else []
+        inputs = directions.turned(directions.given_by(below) if below else x, direction)
+        step = steps.Step(step_of(problem), params_of(problem, p, layer, direction), inputs, given)
+        of_layer = steps.recurrent_errors(evaluation.layers[index].gradients, states[index], step)
+        errors += [Error(each.relative, each.where + place_of(problem, layer, direction)) for each in of_layer]
+    return errors
+
+
+def place_of(problem: Problem, layer: int, direction: int) -> str:
+    """Where an error is, behind the step or parameter; nothing in a network of one layer and direction."""
+    way = WAYS[direction] if problem.experiment.bidirectional else ""
+    return (f", layer {layer + 1}" if problem.layers > 1 else "") + way
+
+
 def _recurrent_errors(
-    problem: Problem, p: dict[str, Tensor], evaluation: Evaluation, states: dict[str, Tensor], x: Tensor, direct: Tensor
+    problem: Problem,
+    p: dict[str, Tensor],
+    evaluation: Evaluation,
+    states: dict[str, Tensor],
+    x: Tensor,
+    direct: Array | Scaled,
 ) -> list[Error]:
     """By the oracles' equations; of a user's own cell by its module, which has the only ones."""
     if not problem.cell.opaque:
         return steps.recurrent_errors(evaluation.gradients, states, steps.Step(step_of(problem), p, x, direct))
     module, start = module_of(problem, p, x)
-    rows = direct.reshape(next(iter(states.values())).shape)
-    return unrolled.recurrent_errors(evaluation.gradients, states, module, start, x, rows)
+    return unrolled.recurrent_errors(evaluation.gradients, states, module, start, x, direct)
 
 
 def module_of(problem: Problem, p: dict[str, Tensor], x: Tensor) -> tuple[unrolled.Module, dict[str, Tensor]]:
@@ -181,19 +216,6 @@ def _readout(problem: Problem, p: dict[str, Tensor], hidden: Tensor) -> Tensor:
     return h @ p["weight_ho"].T + p["bias_ho"]
 
 
-def _output_error(ours: Array, reference: Tensor, target: Tensor) -> float:
-    """Relative to the larger of outputs and targets: what training brings to zero is their difference."""
-    y, expected = to_numpy(ours).astype(np.float64), to_numpy(reference).astype(np.float64)
-    size = float(np.linalg.norm(expected))
-    if target.is_floating_point():
-        size = max(size, float(np.linalg.norm(np.nan_to_num(to_numpy(target).astype(np.float64)))))
-    return float(np.linalg.norm(y - expected)) / size if size else 0.0 if not y.any() else math.inf
-
-
-def _relative(ours: float, reference: float) -> float:
-    return abs(ours - reference) / abs(reference) if reference else 0.0 if ours == 0.0 else math.inf
-
-
 def _finite(evaluation: Evaluation) -> bool:
     plain = [g for g in evaluation.param_grads.values() if not isinstance(g, Scaled)]
     norms = [layer.gradients.log_norm for layer in evaluation.layers]
@@ -209,9 +231,13 @@ def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Te
         if direction == problem.directions - 1:
             inputs = directions.given_by(of_layers[-problem.directions :])
     hidden = _read(problem, of_layers)
-    loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
-    results = [direct, *of_layers, *readout_grads.values()]
-    return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
+    y = _readout(problem, p, hidden)
+    loss, dy = loss_gradient(problem, y, goal)
+    _, direct, readout_grads = through_readout(problem, p, hidden, dy)
+    results = [loss, direct, *of_layers, *readout_grads.values()]
+    # A sum in another order may leave the range: only what is well within it says that the engine should have stayed there.
+    most = torch.finfo(y.dtype).max * 2.0**-rounding.LEEWAY
+    return all(bool((result.abs() <= most).all()) for result in results)
 
 
 def _states_by_torch(problem: Problem, p: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -234,29 +260,26 @@ def _step_and_start(
     return partial(step_of(problem), p), dict.fromkeys(problem.cell.state_names, blank)
 
 
-def loss_gradients(
-    problem: Problem, p: dict[str, Tensor], hidden: Tensor, target: Tensor, output: Tensor
-) -> tuple[float, Tensor, Tensor, dict[str, Tensor]]:
-    """(loss, dL/dy, direct dL/dh_t (T, B, H), readout gradients) from the engine's states and outputs.
+def loss_gradient(problem: Problem, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, dL/dy) at the engine's own outputs, which are checked by themselves.
 
-    The loss is differentiated at the engine's own outputs, which are checked by themselves. Where training has succeeded, output
-    minus target is made of rounding errors, and two sound programs have different ones.
+    Where training has succeeded, output minus target is made of rounding errors, and two sound programs have different ones.
     """
     y = output.detach().clone().requires_grad_()
-    loss = tensors.mean_loss(problem.task.loss, y, target)
+    loss = tensors.mean_loss(problem.task.loss, y, target.to(y) if target.is_floating_point() else target)
     (dy,) = torch.autograd.grad(loss, y)
-    return float(loss.detach()), dy, *through_readout(problem, p, hidden, dy)
+    return loss.detach(), dy
 
 
 def through_readout(
     problem: Problem, p: dict[str, Tensor], hidden: Tensor, dy: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """(direct dL/dh_t (T, B, H), readout gradients)."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(outputs, direct dL/dh_t (T, B, H), readout gradients)."""
     h = hidden.detach().clone().requires_grad_()
-    w, b = p["weight_ho"].clone().requires_grad_(), p["bias_ho"].clone().requires_grad_()
-    outputs = _readout(problem, {"weight_ho": w, "bias_ho": b}, h)
-    dh, dw, db = torch.autograd.grad(outputs, (h, w, b), grad_outputs=dy)
-    return dh, {"weight_ho": dw, "bias_ho": db}
+    leaves = {name: p[name].clone().requires_grad_() for name in READOUT}
+    outputs = _readout(problem, leaves, h)
+    dh, *grads = torch.autograd.grad(outputs, (h, *leaves.values()), grad_outputs=dy)
+    return outputs.detach(), dh, dict(zip(READOUT, grads, strict=True))
 
 
 def step_of(problem: Problem) -> tensors.Step:

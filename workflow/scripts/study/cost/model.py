@@ -17,7 +17,7 @@ import numpy as np
 
 from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
-from rnn_core.compiled import COVERED
+from rnn_core.compiled import BY_UNIT, COVERED
 from rnn_core.experiment import COLUMNS, WITHOUT_MATRIX
 from rnn_core.experiment.measures.sensitivity import PROBES
 from rnn_core.flossing import SEQUENCES, STEPS
@@ -38,6 +38,7 @@ OWN_GATES, OWN_STEPS = 4, 6.0
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
+UNMIXED = tuple(cell.name for cell in BY_UNIT)  # those of them in which no product mixes units
 # Activations without an exponential to take, forward or backward.
 STRAIGHT = tuple(name for name, phi in ACTIVATIONS.items() if phi.piecewise_linear)
 # Activations for which mean-field theory has a closed form; for the others it iterates.
@@ -73,7 +74,6 @@ _DECIDE_FLOSSING = ("task", "hidden_size", "sequence_length", "batch_size", "flo
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
 
 DIRECTIONS = {None: 1, False: 1, True: 2}  # of a layer, by ``bidirectional``
-
 Work = Counter[str]
 
 
@@ -288,6 +288,7 @@ def _work(
     width = gates * H
     of_main = directions * H if layers > 1 else D  # inputs of the last layer's forward cell
     inputs = directions * (D + (layers - 1) * directions * H)  # of all cells
+    mixed = 0 if settings["cell"] in UNMIXED else H  # units that a unit is multiplied into
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + held_out_sequences * held_out  # × steps
@@ -298,7 +299,7 @@ def _work(
         "network": cells * networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
         f"{path}_step": (cells * (forward + parts * held_out + backward) + of_last) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
-        f"{path}_flop": 2.0 * width * scale * ((cells * H + inputs) * sequences + (H + of_main) * through_last),
+        f"{path}_flop": 2.0 * width * scale * ((cells * mixed + inputs) * sequences + (mixed + of_main) * through_last),
         f"{path}_element": elements,
         "curve": (elements + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
