@@ -63,9 +63,9 @@ class Signal:
 
     @classmethod
     def of_columns(cls, parts: State, exponent: np.ndarray) -> Signal:
-        """``parts`` with column b times 2**exponent[b], int64 (B,)."""
-        if (exponent == exponent[0]).all():
-            return cls.of(parts, int(exponent[0]))
+        """``parts`` with column b times 2**exponent[b], int64 (B,); or entry by entry times 2**exponent, (H, B)."""
+        if (exponent == exponent.flat[0]).all():
+            return cls.of(parts, int(exponent.flat[0]))
         split = {name: np.frexp(part) for name, part in parts.items()}
         mantissa = {name: m for name, (m, _) in split.items()}
         exponents = {name: np.where(m == 0, _NOTHING, e.astype(np.int64) + exponent) for name, (m, e) in split.items()}
@@ -77,6 +77,15 @@ class Signal:
         if self.wide is None:
             return parts, np.full(any_part(parts).shape[1], e, dtype=np.int64)
         return self.wide.by_columns(any_part(parts).dtype)
+
+    def by_entries(self) -> tuple[State, np.ndarray]:
+        """(parts, exponents (H, B)) of a signal of one part: an exponent an entry. NumPy only."""
+        parts, e = self.layers[0]
+        [(name, part)] = parts.items()
+        if self.wide is None:
+            return parts, np.full(part.shape, e, dtype=np.int64)
+        m = self.wide.mantissa[name]
+        return {name: m.astype(part.dtype)}, np.where(m == 0, 0, self.wide.exponent[name])
 
     @classmethod
     def sum_of(cls, layers: list[Layer]) -> Signal:

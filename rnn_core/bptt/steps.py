@@ -209,12 +209,13 @@ def compiled_steps(
 ) -> Taken | None:
     """The steps before ``stop`` as far as the compiled ones go; None where they can take none. They write into ``kept``.
 
-    ``apart``: every sample has an exponent from the start.
+    ``apart``: every sample, or entry, has an exponent from the start.
     """
     if not back.compiles(segment):
         return None
     t = segment.start + stop - 1
-    columns = back.arriving(signal, t).by_columns()
+    arriving = back.arriving(signal, t)
+    columns = arriving.by_columns() or (arriving.by_entries() if compiled.by_unit(back.tape.cell) else None)
     if columns is None:
         return None
     part, steps = part_of(segment, 0, stop), slice(segment.start, segment.start + stop)
@@ -229,7 +230,7 @@ def compiled_steps(
         direct_exponent=g.exponent[:stop], joins=g.joins[:stop], results=results, first=part.start, sums_over=back.sums_over,
         window=back.window or 0, after=back.tape.x.shape[0] - 1 - t,
     )  # fmt: skip
-    together = not apart and (columns[1] == columns[1][0]).all()
+    together = not apart and (columns[1] == columns[1].flat[0]).all()
     done = compiled.run_backward(task, *columns) if together else None
     if done is None or not done.number:
         done = compiled.run_backward(task, *columns, apart=True)

@@ -128,7 +128,7 @@ def _of_compiled(
 ) -> tuple[_Terms, np.ndarray] | None:
     """The same by compiled steps, with those that they give up. None where there are none, or a Gram matrix would be the larger one."""
     cell, (_, B, _) = tape.cell, tape.x.shape
-    if not (compiled.covers(cell, tape.x) and compiled.knows(cell, segment.saved)):
+    if not (cell.outer_products and compiled.covers(cell, tape.x) and compiled.knows(cell, segment.saved)):
         return None
     G = whole[WEIGHT]
     if 2 * G.shape[1] < B:

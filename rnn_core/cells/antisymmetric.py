@@ -59,16 +59,22 @@ class AntisymmetricCell(Cell):
         return params["weight_hh"].T @ h + self.diffusion * h
 
     def recurrent_gradient(self, params: Params, dv: Array, factor: Array) -> Array:
-        dK = dv @ factor.T  # Σ_t dv_t h_{t-1}^T
-        return dK - dK.T  # W_ij stands in K_ij, and with a minus sign in K_ji
+        return self.of_matrix(dv @ factor.T)  # Σ_t dv_t h_{t-1}^T
+
+    @staticmethod
+    def of_matrix(dK: Array) -> Array:
+        """dL/dW_hh from dL/dK: W_ij stands in K_ij, and with a minus sign in K_ji."""
+        return dK - dK.T
+
+    def matrix(self, W: np.ndarray) -> np.ndarray:
+        """K = W_hh - W_hh^T - gamma I, in the dtype of W_hh."""
+        return np.asarray(W - W.T - self.diffusion * np.eye(len(W), dtype=W.dtype))
 
     def nonlinearities(self, saved: Array) -> list[tuple[Activation, Array]]:
         return [(self.phi, saved)]
 
     def jacobian(self, W: np.ndarray, slopes: np.ndarray | float = 1.0) -> np.ndarray:
-        eye = np.eye(len(W))
-        K = W - W.T - self.diffusion * eye
-        return np.asarray(eye + self.step * np.reshape(slopes, (-1, 1)) * K)
+        return np.asarray(np.eye(len(W)) + self.step * np.reshape(slopes, (-1, 1)) * self.matrix(W))
 
     def step_bound(self, sigma_max: float) -> float:
         return 1.0 + self.step * self.phi.gamma * (2.0 * sigma_max + self.diffusion)  # ‖W - W^T‖ is at most 2 sigma_max

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, product, step_and_leak
+from rnn_core.cells.base import Cell, blocks, product, step_and_leak
 
 EPSILON = 1e-5  # under the root, torch.nn.LayerNorm's
 
@@ -43,9 +43,7 @@ class LayerNormCell(Cell):
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]
         a = product(params, h_prev) + u  # a_t = W_hh h_{t-1} + b_hh + u_t
-        c = a - _mean(a)
-        s = (_mean(c * c) + EPSILON) ** 0.5  # s_t² = variance of a_t + epsilon
-        n = c / s
+        n, s = _normalised(a)
         z = n * params["weight_ln"][:, None] + params["bias_ln"][:, None]  # z_t = g ⊙ n_t + b
         h = (1.0 - self.leak) * h_prev + self.step * self.phi.f(z)
         return {"hidden": h}, (n, s, z)
@@ -55,7 +53,9 @@ class LayerNormCell(Cell):
         dh = dstate["hidden"]
         dn = params["weight_ln"][:, None] * self._dz(saved, dh)  # dL/dn_t = g ⊙ dL/dz_t
         dc = dn - _mean(dn)
-        da = (dc - n * _mean(n * dc)) / s  # what is left of dn_t without its mean and without its share along n_t
+        # What is left of dn_t without its mean and without its share along n_t. Of two units that is epsilon's alone, lost in a difference.
+        left = dc * (EPSILON**0.5 / s) ** 2 if n.shape[0] == 2 else dc - n * _mean(n * dc)
+        da = left / s
         dh_prev = (1.0 - self.leak) * dh + params["weight_hh"].T @ da
         return da, da, {"hidden": dh_prev}
 
@@ -69,10 +69,21 @@ class LayerNormCell(Cell):
     def own_start(self, hidden_size: int) -> dict[str, np.ndarray]:
         return {"weight_ln": np.ones(hidden_size), "bias_ln": np.zeros(hidden_size)}
 
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        a, z = blocks(rows, before["hidden"].shape[-2])
+        return *_normalised(a), z
+
     def nonlinearities(self, saved: Any) -> list[tuple[Activation, Array]]:
         return [(self.phi, saved[2])]
 
 
+def _normalised(a: Array) -> tuple[Array, Array]:
+    """n_t and s_t, (…, 1, B), from a_t (…, H, B)."""
+    c = a - _mean(a)
+    s = (_mean(c * c) + EPSILON) ** 0.5  # s_t² = variance of a_t + epsilon
+    return c / s, s
+
+
 def _mean(a: Array) -> Array:
-    """Over the units of every sample, (1, B)."""
-    return namespace(a).mean(a, axis=0, keepdims=True)
+    """Over the units of every sample, (…, 1, B)."""
+    return namespace(a).mean(a, axis=-2, keepdims=True)

@@ -60,12 +60,22 @@ class LRUCell(DiagonalCell):
         return da, da, {"hidden": re * da - im * turned(da)}  # Λ^T turns back: the conjugate of λ
 
     def recurrent_gradient(self, params: Params, dv: Array, factor: Array) -> Array:
-        xp, (H, _) = namespace(dv), dv.shape
-        m = H // 2
-        along = xp.sum(dv * factor, axis=1)  # of Re λ: dv_re s_re + dv_im s_im
-        across = xp.sum(dv * turned(factor), axis=1)  # of Im λ: dv_im s_re - dv_re s_im
-        d_re = xp.concat([along[:m] + along[H - m :], along[m : H - m]])
-        return xp.concat([d_re, across[H - m :] - across[:m]])
+        xp = namespace(dv)
+        along, across = xp.sum(dv * factor, axis=1), xp.sum(dv * turned(factor), axis=1)
+        return self.of_numbers(xp.concat([along, across]))
+
+    @staticmethod
+    def numbers(weight_hh: np.ndarray) -> np.ndarray:
+        """``coefficients`` one below the other, (2H,)."""
+        return np.concatenate(coefficients(weight_hh))[:, 0]
+
+    @staticmethod
+    def of_numbers(gradient: Array) -> Array:
+        """dL/d(weight_hh) from Σ dv ⊙ s and Σ dv ⊙ (its partners), (2H,)."""
+        H = gradient.shape[0] // 2
+        m, along, across = H // 2, gradient[:H], gradient[H:]
+        d_re = namespace(gradient).concat([along[:m] + along[H - m :], along[m : H - m]])  # dv_re s_re + dv_im s_im
+        return namespace(gradient).concat([d_re, across[H - m :] - across[:m]])  # of Im λ: dv_im s_re - dv_re s_im
 
     def recurrent_matrix(self, weight_hh: Any) -> Any:
         re, im = coefficients(weight_hh)

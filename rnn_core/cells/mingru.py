@@ -12,7 +12,7 @@ import numpy as np
 from rnn_core import activations
 from rnn_core.activations import Activation
 from rnn_core.arrays import Array, Params, State, namespace
-from rnn_core.cells.base import Cell, rest
+from rnn_core.cells.base import Cell, blocks, rest
 
 SIGMA = activations.activation("sigmoid")
 
@@ -47,6 +47,11 @@ class MinGRUCell(Cell):
         dn = z * dh
         da = namespace(dh).concat([SIGMA.df(a_z) * dz, self.phi.df(a_n) * dn])
         return da, da, {"hidden": keep * dh}  # (1 - z_t) ⊙ dh_t, and nothing through a_t
+
+    def saved_from(self, rows: Array, before: State, after: State) -> Any:
+        h_prev = before["hidden"]
+        a_z, a_n = blocks(rows, h_prev.shape[-2])
+        return a_z, a_n, SIGMA.f(a_z), SIGMA.f(-a_z), self.phi.f(a_n), h_prev
 
     def rest_jacobian(self, params: Params) -> np.ndarray | None:
         """diag(1 - z): the candidate's slope is no factor of it, so a kink there is none here."""

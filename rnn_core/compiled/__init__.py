@@ -16,12 +16,8 @@ import numpy as np
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import Array, Params, State, device_name
 from rnn_core.cells.base import Cell
-from rnn_core.cells.gru import GRUCell
-from rnn_core.cells.gru_reset_before import GRUResetBeforeCell
-from rnn_core.cells.lstm import LSTMCell
-from rnn_core.cells.residual import ResidualCell
-from rnn_core.cells.vanilla import VanillaCell
 from rnn_core.compiled.build import library
+from rnn_core.compiled.forms import FORMS, form_of, gain_and_keep, recurrent_gradient, recurrent_numbers
 from rnn_core.compiled.kept import KeptSteps
 from rnn_core.compiled.memory import address
 from rnn_core.scaling import LN2
@@ -33,31 +29,8 @@ PHI = (
 _ROWS = {name: ACTIVATIONS[name] for name in PHI}
 
 
-class Form(NamedTuple):
-    """How kernel.c sees a cell, in blocks of H rows.
-
-    Attributes:
-        number: as kernel.c counts the cells.
-        kept: blocks that the forward pass keeps of a step.
-        da: blocks of da_t.
-        bias_ih, bias_hh: which of them, summed, are the gradients of the biases.
-    """
-
-    number: int
-    kept: int
-    da: int
-    bias_ih: tuple[int, ...]
-    bias_hh: tuple[int, ...]
-
-
-_FORMS: dict[type[Cell], Form] = {
-    VanillaCell: Form(0, 1, 1, (0,), (0,)),
-    ResidualCell: Form(0, 1, 1, (0,), (0,)),
-    LSTMCell: Form(1, 4, 4, (0, 1, 2, 3), (0, 1, 2, 3)),
-    GRUCell: Form(2, 4, 4, (0, 1, 3), (0, 1, 2)),
-    GRUResetBeforeCell: Form(3, 3, 3, (0, 1, 2), (0, 1, 2)),
-}
-COVERED = tuple(_FORMS)  # the cells whose steps are compiled code
+COVERED = tuple(FORMS)  # the cells whose steps are compiled code
+BY_UNIT = tuple(kind for kind, form in FORMS.items() if form.by_unit)  # those in which no matrix mixes units
 _REAL = {np.dtype(np.float64): "double", np.dtype(np.float32): "float"}
 _off = 0
 
@@ -159,7 +132,8 @@ class Steps(NamedTuple):
 
     Attributes:
         stuck: whether the step before them was given up.
-        sent: what they send to the step before, by name (H, B); column b counts times 2**sent_exponent[b].
+        sent: what they send to the step before, by name (H, B); column b counts times 2**sent_exponent[b]. Where every entry has an
+            exponent of its own, ``sent_exponent`` is (H, B).
         exponent: of their results, by name, int64 (number,).
         log_norm: ln ‖dL/dstate_t‖ by name, float64 (number,).
         log_norm_samples: ln ‖dL/dh_t^(b)‖, float64 (number, B), where samples lie too far apart for one exponent; else None.
@@ -179,10 +153,12 @@ class Steps(NamedTuple):
 def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray, apart: bool = False) -> Steps:
     """Steps from last to first, until one exponent does not hold all entries of one, or one is not finite.
 
-    ``signal``, by name (H, B), is what the future sends to the last step; column b counts times 2**exponent[b].
+    ``signal``, by name (H, B), is what the future sends to the last step; column b counts times 2**exponent[b], or entry by entry
+    times 2**exponent, (H, B).
 
     Args:
-        apart: an exponent for every sample, which is slower. The steps then end where a part of the sums does.
+        apart: an exponent for every sample, or where no matrix mixes units for every entry, which is slower. The steps then end where a
+            part of the sums does.
     """
     back = _Back(task, signal, exponent, apart=apart)
     number = _call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed)
@@ -254,7 +230,7 @@ class _Pass(ctypes.Structure):
         *((name, ctypes.c_long) for name in ("cell", "phi")),
         *((name, ctypes.c_double) for name in ("keep", "gain")),
         *((name, ctypes.c_long) for name in ("steps", "H", "B", "D", "homogeneous")),
-        *((name, ctypes.c_void_p) for name in ("W_hh", "W_ih", "b_hh", "b_ih", "x", "hidden", "memory", "kept", "exponent")),
+        *((name, ctypes.c_void_p) for name in ("W_hh", "W_ih", "b_hh", "b_ih", "gain_ln", "shift_ln", "x", "hidden", "memory", "kept", "exponent")),
     ]  # fmt: skip
 
 
@@ -284,12 +260,14 @@ class _Arrays:
         self, cell: Cell, params: Params, x: np.ndarray, states: State, exponent: np.ndarray, kept: np.ndarray
     ) -> None:
         steps, B, D = x.shape
-        keep, gain = (1.0 - cell.leak, cell.step) if isinstance(cell, ResidualCell) else (0.0, 1.0)
-        given = [params["weight_hh"], params["weight_ih"], params.get("bias_hh"), params.get("bias_ih"), x]
+        gain, keep = gain_and_keep(cell)
+        given = [recurrent_numbers(cell, params), params["weight_ih"], params.get("bias_hh"), params.get("bias_ih")]
+        given += [*(params[name] for name in cell.own_parameters), None, None][:2]
+        given.append(x)
         self._alive = [None if a is None else np.ascontiguousarray(a) for a in given]
         self._alive += [states["hidden"], states.get("cell"), kept, exponent]
         self.passed = _Pass(
-            _FORMS[type(cell)].number, PHI.index(cell.phi.name), keep, gain, steps, params["weight_hh"].shape[1], B, D, cell.homogeneous,
+            form_of(cell).number, PHI.index(cell.phi.name), keep, gain, steps, states["hidden"].shape[1], B, D, cell.homogeneous,
             *map(address, self._alive),
         )  # fmt: skip
 
@@ -306,7 +284,7 @@ class _Back:
         apart: bool = False,
     ) -> None:
         cell, dtype, steps = task.cell, task.x.dtype, len(task.x)
-        H, form, names = task.params["weight_hh"].shape[1], _FORMS[type(cell)], cell.state_names
+        H, form, names = task.states["hidden"].shape[1], form_of(cell), cell.state_names
         _, B, D = task.x.shape
         self._task, self._form = task, form
         self.arrays = _Arrays(cell, task.params, task.x, task.states, task.exponent, task.kept)
@@ -314,7 +292,9 @@ class _Back:
         count, rows = len(self._edges) - 1, len(cell.gates) * H
         self.sent = {name: np.array(part, order="C") for name, part in signal.items()}
         self.sent_exponent = np.array([exponent.max()], np.int64)
-        self.sent_columns = exponent.astype(np.int64) - self.sent_exponent
+        self.sent_columns = np.ascontiguousarray(exponent, np.int64) - self.sent_exponent
+        if apart and form.by_unit and exponent.ndim == 1:
+            self.sent_columns = np.repeat(self.sent_columns[None], H, axis=0)
         self.squares = np.empty((len(names), steps))
         self.square_exponent = np.empty((len(names), steps), np.int64)
         self.column_squares = np.empty((steps * apart, B))
@@ -322,7 +302,9 @@ class _Back:
         self.exponent = np.empty((len(names) + 1, steps), np.int64)
         if again is not None:
             self.exponent[: 1 if again.ndim == 1 else len(again)] = again
-        self._dW_hh, self._dW_ih = np.empty((count, rows, H), dtype), np.empty((count, rows, D), dtype)
+        numbers = recurrent_numbers(cell, task.params)
+        self._dW_hh = np.empty((count, *(() if numbers is None else numbers.shape)), dtype)
+        self._dW_ih = np.empty((count, rows, D), dtype)
         self._db = np.empty((count, form.da * H), dtype)
         self._sum_exponent, self._broke = np.zeros((count, 3), np.int64), np.zeros(count, np.int64)
         direct = task.direct
@@ -360,22 +342,32 @@ class _Back:
 
     def _shares(self, part: int) -> dict[str, tuple[np.ndarray, int]]:
         of_W_hh, of_W_ih, of_b = (int(e) for e in self._sum_exponent[part])
-        shares = {"weight_ih": (self._dW_ih[part], of_W_ih), "weight_hh": (self._dW_hh[part], of_W_hh)}
+        shares = {"weight_ih": (self._dW_ih[part], of_W_ih)}
+        if self._task.cell.has_matrix:
+            shares["weight_hh"] = recurrent_gradient(self._task.cell, self._dW_hh[part], of_W_hh)
         blocks = self._db[part].reshape(self._form.da, -1)
         for name, which in (("bias_ih", self._form.bias_ih), ("bias_hh", self._form.bias_hh)):
             if name in self._task.params:
                 shares[name] = (_joined(blocks, which), of_b)
+        shares |= {
+            name: (blocks[i], of_b) for name, i in zip(self._task.cell.own_parameters, self._form.own, strict=True)
+        }
         return shares
 
 
 def kept_rows(cell: Cell, hidden_size: int) -> int:
     """The rows of what the forward pass keeps of a step."""
-    return _FORMS[type(cell)].kept * hidden_size
+    return form_of(cell).kept * hidden_size
+
+
+def by_unit(cell: Cell) -> bool:
+    """Whether every entry of what flows back may have an exponent of its own: no matrix mixes units."""
+    return form_of(cell).by_unit
 
 
 def knows(cell: Cell, saved: Any) -> bool:
     """Whether ``run_backward`` can use what a segment saved: of a gated cell readable steps save it in a way of their own."""
-    return isinstance(saved, KeptSteps) or _FORMS[type(cell)].kept == 1
+    return isinstance(saved, KeptSteps) or form_of(cell).kept == 1
 
 
 def kept_array(saved: Any) -> np.ndarray:

@@ -25,10 +25,13 @@ from pathlib import Path
 HEADERS = tuple(
     f"{name}.h"
     for name in (
+        "diagonal",
         "frames",
         "gru",
+        "layer_norm",
         "lstm",
         "memory",
+        "mingru",
         "phi",
         "products",
         "scales",

@@ -23,7 +23,7 @@ class _Frame(ctypes.Structure):
 
 def covers(cell: Cell, params: Params, saved: Any) -> bool:
     """Whether ``carry_back`` knows this cell, and what was saved of its steps; all in float64."""
-    return isinstance(saved, KeptSteps | np.ndarray) and compiled.covers(cell, params["weight_hh"])
+    return isinstance(saved, KeptSteps | np.ndarray) and compiled.covers(cell, params["weight_ih"])
 
 
 def carry_back(

@@ -5,7 +5,7 @@
  * than its arithmetic, phi and phi' share one exponential, each product keeps its sums in registers, and a signal that leaves the
  * range of floats goes on with an exponent apart. Arrays are time first with samples as columns: h (steps, H, B).
  *
- * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h   one step of a cell
+ * phi.h      phi and phi'            scales.h   powers of two         vanilla.h, gru.h, lstm.h, diagonal.h, mingru.h, layer_norm.h   one step of a cell
  * products.h packed products         memory.h   buffers, packing      signal.h, sums.h, steps.h  what flows back; sums; the passes
  * shares.h   what a step adds to dW_hh   frames.h   orthonormal columns on their way back
  * All but this file are read once for double and once for float; frames.h for double alone.
@@ -74,46 +74,53 @@ static const double erfcx_coefficients[] = {
     3.3478119482868053878e-14, -1.8645628804193131015e-15, -1.2507950530688647085e-15, 7.418235256624043463e-17,
     5.0681489047961113168e-17};
 
-enum cell { VANILLA, LSTM, GRU, GRU_RESET_BEFORE };
+enum cell { VANILLA, LSTM, GRU, GRU_RESET_BEFORE, DIAGONAL, COMPLEX_DIAGONAL, MINGRU, LAYER_NORM };
 
-/* What a sum over time multiplies da by: h_{t-1}, x_t, or r_t h_{t-1}. */
-enum factor { NOWHERE, FROM_H, FROM_X, FROM_RH };
+/* What a sum over time multiplies da by: h_{t-1}, x_t, or r_t h_{t-1}; unit by unit, h_{t-1} itself or its partner (diagonal.h). */
+enum factor { NOWHERE, FROM_H, FROM_X, FROM_RH, WITH_H, WITH_PARTNER };
 
 /* One of the sums over time: rows of da, in units of H, times a factor, into rows of dW_hh or, for x, of dW_ih. */
 struct share {
     int first, count, into;
     enum factor factor;
 };
-/* By cell: blocks of H rows of W, of what is kept of a step, and of da; parts of the state; the sums over time. */
+#define MATRIX (-1)
+/* By cell: blocks of H rows of W, of what is kept of a step, and of da; parts of the state; how many numbers a unit W_hh holds where it is no
+ * MATRIX, so that a step back is taken unit by unit; the sums over time. */
 static const struct layout {
-    int gates, kept, da, parts, shares;
+    int gates, kept, da, parts, numbers, shares;
     struct share share[3];
 } layouts[] = {
-    [VANILLA] = {1, 1, 1, 1, 2, {{0, 1, 0, FROM_H}, {0, 1, 0, FROM_X}}},
-    [LSTM] = {4, 4, 4, 2, 2, {{0, 4, 0, FROM_H}, {0, 4, 0, FROM_X}}},
-    [GRU] = {3, 4, 4, 1, 3, {{0, 3, 0, FROM_H}, {0, 2, 0, FROM_X}, {3, 1, 2, FROM_X}}},
-    [GRU_RESET_BEFORE] = {3, 3, 3, 1, 3, {{0, 2, 0, FROM_H}, {2, 1, 2, FROM_RH}, {0, 3, 0, FROM_X}}},
+    [VANILLA] = {1, 1, 1, 1, MATRIX, 2, {{0, 1, 0, FROM_H}, {0, 1, 0, FROM_X}}},
+    [LSTM] = {4, 4, 4, 2, MATRIX, 2, {{0, 4, 0, FROM_H}, {0, 4, 0, FROM_X}}},
+    [GRU] = {3, 4, 4, 1, MATRIX, 3, {{0, 3, 0, FROM_H}, {0, 2, 0, FROM_X}, {3, 1, 2, FROM_X}}},
+    [GRU_RESET_BEFORE] = {3, 3, 3, 1, MATRIX, 3, {{0, 2, 0, FROM_H}, {2, 1, 2, FROM_RH}, {0, 3, 0, FROM_X}}},
+    [DIAGONAL] = {1, 1, 1, 1, 1, 2, {{0, 1, 0, WITH_H}, {0, 1, 0, FROM_X}}},
+    [COMPLEX_DIAGONAL] = {1, 1, 1, 1, 2, 3, {{0, 1, 0, WITH_H}, {0, 1, 1, WITH_PARTNER}, {0, 1, 0, FROM_X}}},
+    [MINGRU] = {2, 2, 2, 1, 0, 1, {{0, 2, 0, FROM_X}}},
+    [LAYER_NORM] = {1, 2, 3, 1, MATRIX, 2, {{0, 1, 0, FROM_H}, {0, 1, 0, FROM_X}}},
 };
 
 /* What both passes are given; every array is contiguous.
  * x (steps, B, D); hidden and memory (steps + 1, H, B), the first is given, memory only where there is a cell state; kept (steps, rows, B);
- * exponent (steps + 1) of the states of a homogeneous cell, NULL otherwise. Biases may be NULL. */
+ * exponent (steps + 1) of the states of a homogeneous cell, NULL otherwise. Biases may be NULL. gain_ln, shift_ln (H): of layer normalisation. */
 struct pass {
     long cell, phi;
     double keep, gain;
     long steps, H, B, D, homogeneous;
-    const void *W_hh, *W_ih, *b_hh, *b_ih, *x;
+    const void *W_hh, *W_ih, *b_hh, *b_ih, *gain_ln, *shift_ln, *x;
     void *hidden, *memory, *kept;
     int64_t *exponent;
 };
 
 /* What the backward pass is given besides, and gives.
  * g: the direct part g_t[i, s] at g + t g_step + i g_row + s g_column, times 2^g_exponent[t], where joins[t].
- * sent, sent_memory (H, B) times 2^sent_exponent, column b times 2^sent_columns[b] besides: in and out, what flows to the step before.
+ * sent, sent_memory (H, B) times 2^sent_exponent, column b times 2^sent_columns[b] besides: in and out, what flows to the step before. In
+ * an apart_call of a cell without a matrix every entry has its own, sent_columns (H, B).
  * dh, dc (steps, H, B), dx (steps, D, B), times 2^exponent[t], in rows of exponent for dh, dc where there is one, and dx; squares (parts, steps) of the norms of dh and dc, times
  * 4^square_exponent; in an apart_call of the columns of dh, too, (steps, B). stuck: whether a step was given up. window: the signal is
  * dropped every so many steps, counted from the last of the sequence, which lies `after` steps behind the last of these; 0 is never. Sums over time are taken anew where a step's number, counted from `before` for the first, is a multiple of `part`:
- * dW_hh (gates H, H), dW_ih (gates H, D) and db (rows of da) have one place for each part, from the last to the first, with
+ * dW_hh (gates H, H), or its numbers (…, H), dW_ih (gates H, D) and db (rows of da) have one place for each part, from the last to the first, with
  * sum_exponent (3); sums_broke is 1 where too much underflowed, 2 where something overflowed or was invalid. again: dh and dc are given, and only the sums are taken. */
 struct backward {
     const void *g;
@@ -142,6 +149,14 @@ struct shares {
     unsigned char *given_up;
     double cancelled;
 };
+
+/* 2^n, for a normal number. */
+static inline double power_of_two(long n) {
+    int64_t bits = (int64_t)(n + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)

@@ -23,9 +23,11 @@ static void *NAME(allot)(NAME(arena) *memory) {
 }
 
 typedef struct {
-    long cell, phi, H, B, D, width, rows, Bp, Hc; /* width, rows: of a tile of products; Hc: rows of W_hh */
+    long cell, phi, H, B, D, width, rows, Bp, Hc; /* width, rows: of a tile of products; Hc: rows of W_ih */
+    long of_W;                                    /* entries of W_hh */
+    long groups, depth; /* what flows back as (depth x groups), with an exponent a group: (H x Bp), or a row of entries */
     REAL keep, gain;
-    const REAL *W_hh, *W_ih, *b_hh, *b_ih;
+    const REAL *W_hh, *W_ih, *b_hh, *b_ih, *gain_ln, *shift_ln;
     REAL *W[3];       /* packed for this pass */
     const REAL *b[3]; /* what products start from */
     NAME(arena) memory;
@@ -47,9 +49,19 @@ static void NAME(describe)(NAME(net) *n, const struct pass *p) {
     n->cell = p->cell, n->phi = p->phi, n->keep = (REAL)p->keep, n->gain = (REAL)p->gain;
     n->H = p->H, n->B = p->B, n->D = p->D, n->Hc = layouts[p->cell].gates * p->H;
     n->W_hh = p->W_hh, n->W_ih = p->W_ih, n->b_hh = p->b_hh, n->b_ih = p->b_ih;
+    n->gain_ln = p->gain_ln, n->shift_ln = p->shift_ln;
     n->width = NAME(width)(p->B), n->rows = NAME(rows)(n->width);
     n->Bp = (p->B + n->width * LANES - 1) / (n->width * LANES) * n->width * LANES;
+    n->of_W = layouts[p->cell].numbers == MATRIX ? n->Hc * n->H : layouts[p->cell].numbers * n->H;
+    n->groups = n->Bp, n->depth = n->H;
     n->memory.used = 0;
+}
+/* (H x B) as rows of Bp, with zeros behind. */
+static void NAME(load)(const NAME(net) *n, const REAL *from, REAL *to) {
+    if (n->Bp != n->B)
+        memset(to, 0, n->H * n->Bp * sizeof(REAL));
+    for (long i = 0; i < n->H; i++)
+        memcpy(to + i * n->Bp, from + i * n->B, n->B * sizeof(REAL));
 }
 /* Rows of [W_hh W_ih], or of one of them, of `gates` blocks from the block `first` on, in the order a product reads them. */
 static REAL *NAME(packed)(NAME(net) *n, long first, long gates, enum factor of_h, enum factor of_x) {

@@ -14,6 +14,12 @@
 
 #include "gru.h"
 
+#include "diagonal.h"
+
+#include "mingru.h"
+
+#include "layer_norm.h"
+
 #include "signal.h"
 
 #include "sums.h"
@@ -22,8 +28,12 @@
 
 static void NAME(pack_forward)(NAME(net) *n) {
     switch (n->cell) {
-    case VANILLA: NAME(pack_vanilla)(n); break;
+    case VANILLA:
+    case LAYER_NORM: NAME(pack_vanilla)(n); break;
     case LSTM: NAME(pack_lstm)(n); break;
+    case DIAGONAL:
+    case COMPLEX_DIAGONAL: NAME(pack_diagonal)(n); break;
+    case MINGRU: NAME(pack_mingru)(n); break;
     default: NAME(pack_gru)(n);
     }
 }
@@ -31,6 +41,10 @@ static void NAME(step_forward)(const NAME(net) *n, const NAME(forward_step) *s) 
     switch (n->cell) {
     case VANILLA: NAME(vanilla_forward)(n, s); break;
     case LSTM: NAME(lstm_forward)(n, s); break;
+    case DIAGONAL:
+    case COMPLEX_DIAGONAL: NAME(diagonal_forward)(n, s); break;
+    case MINGRU: NAME(mingru_forward)(n, s); break;
+    case LAYER_NORM: NAME(layer_norm_forward)(n, s); break;
     default: NAME(gru_forward)(n, s);
     }
 }
@@ -136,8 +150,12 @@ long NAME(rnn_forward)(const struct pass *p) {
 
 static void NAME(pack_backward)(NAME(net) *n) {
     switch (n->cell) {
-    case VANILLA: NAME(pack_vanilla_back)(n); break;
+    case VANILLA:
+    case LAYER_NORM: NAME(pack_vanilla_back)(n); break;
     case LSTM: NAME(pack_lstm_back)(n); break;
+    case DIAGONAL:
+    case COMPLEX_DIAGONAL:
+    case MINGRU: NAME(pack_input_back)(n); break;
     default: NAME(pack_gru_back)(n);
     }
 }
@@ -145,6 +163,10 @@ static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s)
     switch (n->cell) {
     case VANILLA: return NAME(vanilla_backward)(n, s);
     case LSTM: return NAME(lstm_backward)(n, s);
+    case DIAGONAL:
+    case COMPLEX_DIAGONAL: return NAME(diagonal_backward)(n, s);
+    case MINGRU: return NAME(mingru_backward)(n, s);
+    case LAYER_NORM: return NAME(layer_norm_backward)(n, s);
     default: return NAME(gru_backward)(n, s);
     }
 }
@@ -159,10 +181,10 @@ static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(si
     for (int tried = 0;; tried++) {
         int raised = NAME(step_backward)(n, to), lost = 0;
         if (raised & LOST) {
-            memset(dead, 1, n->Bp);
+            memset(dead, 1, n->groups);
             NAME(find_dead)(n, s->dh, dead);
             NAME(find_dead)(n, s->dc, dead);
-            lost = !(NAME(all_at_least)(n, to->dh_prev, n->H, bound, dead) && NAME(all_at_least)(n, to->dx, n->D, bound, dead) &&
+            lost = !(NAME(all_at_least)(n, to->dh_prev, n->depth, bound, dead) && NAME(all_at_least)(n, to->dx, n->D, bound, dead) &&
                      NAME(lstm_sends_enough)(n, to, bound, dead));
         }
         if (!(raised & BROKEN) && !lost)
@@ -182,10 +204,10 @@ static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(si
     }
 }
 
-/* The norms of step t. `most` is the largest, as a power of two, as stored; `squares` and `by` are rows of room. Returns whether all
+/* The norms of step t. `most` is the largest, as a power of two, as stored; `squares`, `by` and `sizes` are rows of room. Returns whether all
  * is finite. */
 static int NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct backward *q, long steps, long t, double *most, double *squares,
-                       long *by) {
+                       long *by, long *sizes) {
     *most = -INFINITY;
     for (int i = 0; i <= (s->dc != NULL); i++) {
         const REAL *part = i ? s->dc : s->dh;
@@ -198,35 +220,42 @@ static int NAME(norms)(const NAME(net) *n, const NAME(signal) *s, const struct b
             if (sum > 0)
                 *most = fmax(*most, log2(sum) / 2 + common);
         } else {
-            NAME(column_squares)(n, part, squares, by);
+            if (n->groups != n->Bp)
+                NAME(squares_of_entries)(n, part, s->columns, squares, by, sizes);
+            else
+                NAME(column_squares)(n, part, squares, by);
             for (long b = 0; b < n->B; b++) {
                 if (!(squares[b] < INFINITY))
                     return 0;
+                if (n->groups == n->Bp)
+                    by[b] += s->columns[b];
                 if (squares[b] > 0)
-                    top = fmax(top, ilogb(squares[b]) / 2 + by[b] + s->columns[b]);
+                    top = fmax(top, ilogb(squares[b]) / 2 + by[b]);
                 if (i == 0)
-                    q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->columns[b] + s->e;
+                    q->column_squares[t * n->B + b] = squares[b], q->column_exponent[t * n->B + b] = by[b] + s->e;
             }
             common = top > -INFINITY ? (long)floor(top) : 0;
             for (long b = 0; b < n->B; b++)
-                if (squares[b] > 0 && by[b] + s->columns[b] - common > -1000)
-                    sum += ldexp(squares[b], 2 * (int)(by[b] + s->columns[b] - common));
+                if (squares[b] > 0 && by[b] - common > -1000)
+                    sum += ldexp(squares[b], 2 * (int)(by[b] - common));
         }
         q->squares[i * steps + t] = sum, q->square_exponent[i * steps + t] = common + s->e;
     }
     return 1;
 }
-/* Bring the columns of a result, (rows x Bp) as the signal has them, to one exponent, with the largest entry at the top. Returns it. */
+/* Bring the columns of a result, (rows x groups) as the signal has them, to one exponent, with the largest entry at the top. Returns it. */
 static long NAME(bring_together)(const NAME(net) *n, const NAME(signal) *s, REAL *a, long rows, long *sizes) {
     long top = NOTHING;
-    for (long b = 0; b < n->Bp; b++)
+    for (long b = 0; b < n->groups; b++)
         sizes[b] = NOTHING;
     NAME(column_sizes)(n, a, rows, sizes);
-    for (long b = 0; b < n->B; b++)
-        if (sizes[b] != NOTHING && sizes[b] + s->columns[b] > top)
-            top = sizes[b] + s->columns[b];
-    for (long b = 0; b < n->Bp; b++)
-        sizes[b] = b < n->B && top != NOTHING ? s->columns[b] - top + TOP : 0;
+    for (long row = 0; row < n->groups; row += n->Bp)
+        for (long b = row; b < row + n->B; b++)
+            if (sizes[b] != NOTHING && sizes[b] + s->columns[b] > top)
+                top = sizes[b] + s->columns[b];
+    for (long row = 0; row < n->groups; row += n->Bp)
+        for (long b = row; b < row + n->Bp; b++)
+            sizes[b] = b < row + n->B && top != NOTHING ? s->columns[b] - top + TOP : 0;
     NAME(times_powers)(n, a, rows, sizes, a);
     return top == NOTHING ? s->e : s->e + top - TOP;
 }
@@ -236,7 +265,8 @@ static int NAME(renormalise)(const NAME(net) *n, NAME(signal) *s, NAME(signal) *
     if (s->apart) {
         int leaves = 0;
         NAME(signal_sizes)(n, s, sizes);
-        for (long b = 0; b < n->Bp; b++) {
+        NAME(pair_sizes)(n, sizes);
+        for (long b = 0; b < n->groups; b++) {
             long size = sizes[b], inside = labs(size) >= NOT_FINITE || (size >= LOW - 8 && size <= HIGH - 8);
             sizes[b] = inside ? 0 : (size > TOP ? LOW + 8 : TOP) - size;
             leaves |= !inside;
@@ -253,13 +283,6 @@ static int NAME(renormalise)(const NAME(net) *n, NAME(signal) *s, NAME(signal) *
         return 1;
     NAME(keep)(n, s, first);
     return NAME(move)(n, s, (most > TOP || (!s->e && most > 0) ? LOW + 8 : TOP) - size, NULL, dead);
-}
-
-static void NAME(load)(const NAME(net) *n, const REAL *from, REAL *to) {
-    if (n->Bp != n->B)
-        memset(to, 0, n->H * n->Bp * sizeof(REAL));
-    for (long i = 0; i < n->H; i++)
-        memcpy(to + i * n->Bp, from + i * n->B, n->B * sizeof(REAL));
 }
 
 /* ---- the loop backwards ---- */
@@ -285,9 +308,9 @@ static void NAME(place_rooms)(NAME(net) *n, NAME(rooms) *o, NAME(signal) *s, NAM
     o->r = NAME(take)(m, all), o->dq = NAME(take)(m, all), o->carry = NAME(take)(m, all);
     first->dh = NAME(take)(m, all), first->dc = NAME(take)(m, cells * all);
     first->dc = cells ? first->dc : NULL;
-    o->sizes = (long *)NAME(take)(m, 2 * n->Bp * in_reals), o->by = (long *)NAME(take)(m, n->Bp * in_reals);
-    s->columns = (long *)NAME(take)(m, n->Bp * in_reals), first->columns = (long *)NAME(take)(m, n->Bp * in_reals);
-    o->squares = (double *)NAME(take)(m, n->Bp * in_reals), o->dead = (char *)NAME(take)(m, n->Bp);
+    o->sizes = (long *)NAME(take)(m, 2 * n->groups * in_reals), o->by = (long *)NAME(take)(m, n->Bp * in_reals);
+    s->columns = (long *)NAME(take)(m, n->groups * in_reals), first->columns = (long *)NAME(take)(m, n->groups * in_reals);
+    o->squares = (double *)NAME(take)(m, n->Bp * in_reals), o->dead = (char *)NAME(take)(m, n->groups);
 }
 
 /* What step `now` + 1 needs, and where what it sends goes: where the next one looks for it; the last, what is wide, and what is apart, into a
@@ -312,25 +335,37 @@ static NAME(backward_step) NAME(step_at)(const NAME(net) *n, const NAME(rooms) *
         NAME(widen)(to.c, n->H, n->B, n->Bp, o->c), to.c = o->c;
     }
     to.dh_prev = in_room || !now ? o->dh[turn] : (REAL *)q->dh + (now - 1) * rows;
-    to.dx = in_room ? o->dx : (REAL *)q->dx + now * n->D * n->B;
+    to.dx = n->groups != n->Bp ? NULL : in_room ? o->dx : (REAL *)q->dx + now * n->D * n->B; /* NULL: not yet */
     to.dc_prev = !s->dc ? NULL : s->dc == o->dc[0] ? o->dc[1] : o->dc[0];
     return to;
 }
 
-/* The results of step `now` + 1 go where they belong, each with one exponent; returns that of da. */
-static long NAME(store)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, const NAME(signal) *s,
-                        const NAME(backward_step) *to, long now) {
+/* da at one exponent, and where entries lie apart, from it dx: no column of dx has an exponent until then. Returns whether dx is finite. */
+static int NAME(bring_da)(const NAME(net) *n, const NAME(rooms) *o, const NAME(signal) *s, NAME(backward_step) *to, long *e) {
+    if (!s->apart)
+        return 1;
+    *e = NAME(bring_together)(n, s, to->da, layouts[n->cell].da * n->depth, o->sizes);
+    if (n->groups == n->Bp)
+        return 1;
+    to->dx = o->dx;
+    forget_flags();
+    NAME(input_backward)(n, to);
+    return !(flags() & BROKEN);
+}
+
+/* The results of step `now` + 1 go where they belong, each with one exponent; e is that of da. */
+static void NAME(store)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, const NAME(signal) *s,
+                        const NAME(backward_step) *to, long now, long e) {
     const long H = n->H, B = n->B, cells = s->dc != NULL;
     int64_t *of_h = q->exponent + now, *of_c = of_h + p->steps, *of_x = of_h + (1 + cells) * p->steps;
-    long e = s->e;
     *of_h = *of_x = s->e;
     if (cells)
         *of_c = s->e;
     if (s->apart) {
-        *of_h = NAME(bring_together)(n, s, s->dh, H, o->sizes), *of_x = NAME(bring_together)(n, s, to->dx, n->D, o->sizes);
-        e = NAME(bring_together)(n, s, to->da, layouts[n->cell].da * H, o->sizes);
+        *of_h = NAME(bring_together)(n, s, s->dh, n->depth, o->sizes);
+        *of_x = n->groups == n->Bp ? NAME(bring_together)(n, s, to->dx, n->D, o->sizes) : e;
         if (cells)
-            *of_c = NAME(bring_together)(n, s, s->dc, H, o->sizes);
+            *of_c = NAME(bring_together)(n, s, s->dc, n->depth, o->sizes);
     }
     REAL *dh = (REAL *)q->dh + now * H * B;
     if (s->dh != dh)
@@ -339,7 +374,6 @@ static long NAME(store)(const NAME(net) *n, const NAME(rooms) *o, const struct p
         NAME(narrow)(to->dx, n->D, B, n->Bp, (REAL *)q->dx + now * n->D * B);
     if (cells)
         NAME(narrow)(s->dc, H, B, n->Bp, (REAL *)q->dc + now * H * B);
-    return e;
 }
 
 /* Step `now` + 1: back, and what it gives is stored. Returns 1; 0 where it is given up, the signal is then as it arrived; -1 where it is done,
@@ -349,7 +383,7 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
     const long all = n->H * n->Bp, behind = q->after + p->steps - 1 - now;
     const REAL *soon[3];
     if (q->window && behind && behind % q->window == 0) { /* the state was cut off from what follows */
-        memset(s->dh, 0, all * sizeof(REAL)), memset(s->columns, 0, n->Bp * sizeof(long)), s->e = 0;
+        memset(s->dh, 0, all * sizeof(REAL)), memset(s->columns, 0, n->groups * sizeof(long)), s->e = 0;
         if (s->dc)
             memset(s->dc, 0, all * sizeof(REAL));
     }
@@ -362,7 +396,9 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
         sound = NAME(join)(n, g, q, q->g_exponent[now], s, o->room, o->sizes, o->dead);
     }
     sound = sound && NAME(try_scales)(n, &to, s, first, &kept, o->room, bound, o->dead) &&
-            NAME(norms)(n, s, q, p->steps, now, &most, o->squares, o->by);
+            NAME(norms)(n, s, q, p->steps, now, &most, o->squares, o->by, o->sizes);
+    long e = s->e; /* of da */
+    sound = sound && NAME(bring_da)(n, o, s, &to, &e);
     if (!sound) {
         if (kept)
             *s = *first;
@@ -370,7 +406,8 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
             s->dc = o->room;
         return 0;
     }
-    sums->e[sums->done++] = NAME(store)(n, o, p, q, s, &to, now);
+    NAME(store)(n, o, p, q, s, &to, now, e);
+    sums->e[sums->done++] = e;
     s->dh = to.dh_prev, s->dc = to.dc_prev;
     if (NAME(renormalise)(n, s, first, most, o->sizes, o->dead))
         return 1;
@@ -396,6 +433,8 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
     NAME(net) n = {0};
     NAME(describe)(&n, p);
     const long H = p->H, B = p->B, D = p->D, cells = layouts[p->cell].parts > 1;
+    if (q->apart_call && layouts[p->cell].numbers != MATRIX)
+        n.groups = H * n.Bp, n.depth = 1;
     NAME(sums) sums = {0};
     NAME(rooms) rooms;
     NAME(signal) s = {.e = *q->sent_exponent, .apart = (int)q->apart_call}, first = {0};
@@ -408,11 +447,12 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
         if (!placed && !(memory = NAME(allot)(&n.memory)))
             return -1;
     }
-    const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)fmax(0, fmax(NAME(size)(n.W_hh, n.Hc * H), NAME(size)(n.W_ih, n.Hc * D))));
+    long of_W = (long)fmax(0, fmax(NAME(size)(n.W_hh, n.of_W), NAME(size)(n.W_ih, n.Hc * D)));
+    const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)(of_W + NAME(layer_norm_factor)(&n)));
     long t = p->steps, part = 0;
     int stop = 0;
-    for (long b = 0; b < n.Bp; b++)
-        s.columns[b] = b < B && !q->again ? q->sent_columns[b] : 0;
+    for (long j = 0; j < n.groups; j++)
+        s.columns[j] = NAME(counts)(&n, j) && !q->again ? q->sent_columns[j / n.Bp * B + j % n.Bp] : 0;
     /* What arrives at step t lies where dL/dh_t is written, or in a room of its own. */
     s.dh = n.Bp != B || s.apart || q->again ? rooms.dh[t & 1] : (REAL *)q->dh + (t - 1) * H * B, s.dc = cells ? rooms.dc[0] : NULL;
     if (!q->again)
@@ -446,8 +486,9 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
         if (cells)
             memcpy((REAL *)q->sent_memory + i * B, s.dc + i * n.Bp, B * sizeof(REAL));
     }
-    for (long b = 0; b < B && !q->again; b++)
-        q->sent_columns[b] = s.columns[b];
+    for (long j = 0; j < n.groups && !q->again; j++)
+        if (NAME(counts)(&n, j))
+            q->sent_columns[j / n.Bp * B + j % n.Bp] = s.columns[j];
     *q->sent_exponent = s.e, *q->stuck = stop;
     free(memory);
     return p->steps - t;

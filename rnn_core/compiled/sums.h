@@ -17,11 +17,12 @@ static void NAME(place_sums)(NAME(net) *n, NAME(sums) *s, long steps) {
     s->chunk = (1 << 17) / (long)sizeof(REAL) / s->stride; /* steps whose da stay in the second-level cache */
     s->chunk = s->chunk < 4 ? 4 : s->chunk > steps ? steps : s->chunk;
     s->da = NAME(take)(&n->memory, s->chunk * s->stride + ROWS_1 * n->Bp); /* rows past the last are read, and not used */
-    s->rh = NAME(take)(&n->memory, (n->cell == GRU_RESET_BEFORE) * s->chunk * n->H * n->Bp);
+    s->rh = NAME(take)(&n->memory, (n->cell == GRU_RESET_BEFORE ? s->chunk : of->numbers > 0) * n->H * n->Bp);
     s->z = NAME(take)(&n->memory, s->chunk * n->B * most);
     s->rows = NAME(take)(&n->memory, of->da * n->H * LANES);
     for (int i = 0; i < of->shares; i++) {
-        s->columns[i] = ((of->share[i].factor == FROM_X ? n->D : n->H) + most - 1) / most * most;
+        int by_unit = of->share[i].factor >= WITH_H;
+        s->columns[i] = by_unit ? LANES : ((of->share[i].factor == FROM_X ? n->D : n->H) + most - 1) / most * most;
         s->sums[i] = NAME(take)(&n->memory, of->share[i].count * n->H * s->columns[i]);
     }
     s->e = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
@@ -123,6 +124,24 @@ static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, c
             NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
     }
 }
+/* A sum unit by unit: of da times h_{t-1}, or its partner's, over steps and samples. h is brought to its scale in a room, if it has one. */
+static void NAME(add_units)(const NAME(net) *n, NAME(sums) *s, const struct share *share, const REAL *h, REAL *sums) {
+    for (long c = 0; c < s->done; c++) {
+        const REAL *da = s->da + c * s->stride + share->first * n->H * n->Bp, *here = h + (s->done - 1 - c) * n->H * n->B;
+        if (s->apart || n->Bp != n->B)
+            NAME(load)(n, here, s->rh), here = s->rh;
+        if (s->apart)
+            NAME(times_power)(s->rh, n->H * n->Bp, s->f[0][c], s->rh);
+        for (long i = 0; i < n->H; i++) {
+            const REAL *row = here + (share->factor == WITH_PARTNER ? NAME(partner)(n, i) : i) * n->Bp;
+            vec sum = {};
+            for (long b = 0; b < n->Bp; b += LANES)
+                sum += CONST_AT(da, i * n->Bp + b) * CONST_AT(row, b);
+            AT(sums, i * LANES) += sum;
+        }
+        s->broke |= flags() & (s->apart ? BROKEN : BROKEN | LOST);
+    }
+}
 /* Add the waiting steps; h_{t-1}, its exponents and x_t are given from the first of them on. */
 static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h, int again) {
     const struct layout *of = &layouts[n->cell];
@@ -137,7 +156,10 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
     s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST); /* before the flags are used to scale factors */
     for (int i = 0; i < of->shares; i++) {
         const struct share *share = &of->share[i];
-        long all = share->factor == FROM_X ? n->D : n->H;
+        int by_unit = share->factor >= WITH_H;
+        if (by_unit)
+            NAME(add_units)(n, s, share, h, s->sums[i]);
+        long all = by_unit ? 0 : share->factor == FROM_X ? n->D : n->H;
         for (long first = 0; first < all;) {
             long vectors = NAME(width)(all - first);
             NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
@@ -149,26 +171,32 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
     }
     s->done = 0;
 }
+static REAL NAME(over_lanes)(const REAL *sums) {
+    REAL sum = 0;
+    for (long l = 0; l < LANES; l++)
+        sum += sums[l];
+    return sum;
+}
 /* The sums of a part are complete: write them where they belong, the last part first. */
 static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backward *q, long part) {
     const struct layout *of = &layouts[n->cell];
-    REAL *dW_hh = (REAL *)q->dW_hh + part * n->Hc * n->H, *dW_ih = (REAL *)q->dW_ih + part * n->Hc * n->D;
+    REAL *dW_hh = (REAL *)q->dW_hh + part * n->of_W, *dW_ih = (REAL *)q->dW_ih + part * n->Hc * n->D;
     REAL *db = (REAL *)q->db + part * of->da * n->H;
     int harmless = 1;
     for (int i = 0; i < of->shares; i++) {
         const struct share *share = &of->share[i];
-        long width = share->factor == FROM_X ? n->D : n->H;
+        long by_unit = share->factor >= WITH_H, width = by_unit ? 1 : share->factor == FROM_X ? n->D : n->H;
         REAL *to = (share->factor == FROM_X ? dW_ih : dW_hh) + share->into * n->H * width;
         for (long r = 0; r < share->count * n->H; r++)
-            memcpy(to + r * width, s->sums[i] + r * s->columns[i], width * sizeof(REAL));
+            if (by_unit)
+                to[r] = NAME(over_lanes)(s->sums[i] + r * LANES);
+            else
+                memcpy(to + r * width, s->sums[i] + r * s->columns[i], width * sizeof(REAL));
         if (s->broke == LOST)
             harmless &= NAME(all_large)(to, share->count * n->H * width, HARMLESS);
     }
-    for (long r = 0; r < of->da * n->H; r++) {
-        db[r] = 0;
-        for (long l = 0; l < LANES; l++)
-            db[r] += s->rows[r * LANES + l];
-    }
+    for (long r = 0; r < of->da * n->H; r++)
+        db[r] = NAME(over_lanes)(s->rows + r * LANES);
     for (int kind = 0; kind < 3; kind++)
         q->sum_exponent[part * 3 + kind] = s->exponent[kind] == NOTHING ? 0 : s->exponent[kind];
     q->sums_broke[part] = s->broke & BROKEN ? 2 : s->broke && !harmless;

@@ -15,18 +15,22 @@ static void NAME(vanilla_forward)(const NAME(net) *n, const NAME(forward_step) *
 
 static void NAME(pack_vanilla_back)(NAME(net) *n) { n->W[0] = NAME(packed_back)(n, 0, 1, 1); }
 
-/* da_t = gain phi'(a_t) dh_t; (dh_{t-1}; dx_t) = [W_hh W_ih]^T da_t + (keep dh_t; 0) */
-static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
+/* da = gain phi'(a) dh_t. Returns what was LOST or BROKEN. */
+static int NAME(through_phi)(const NAME(net) *n, const NAME(backward_step) *s, const REAL *a, REAL *da) {
     int raised = 0;
     REAL slope[BLOCK];
     for (long i = 0, size = n->H * n->Bp; i < size; i += BLOCK) {
         long here = size - i < BLOCK ? size - i : BLOCK;
-        NAME(differentiate)(n->phi, s->kept + i, slope, NULL, here);
+        NAME(differentiate)(n->phi, a + i, slope, NULL, here);
         forget_flags();
         for (long j = 0; j < here; j += LANES)
-            AT(s->da, i + j) = *(vec *)(slope + j) * CONST_AT(s->dh, i + j) * n->gain;
+            AT(da, i + j) = *(vec *)(slope + j) * CONST_AT(s->dh, i + j) * n->gain;
         raised |= flags();
     }
+    return raised;
+}
+/* (dh_{t-1}; dx_t) = [W_hh W_ih]^T da_t + (keep dh_t; 0); `raised` is what was, on the way to da_t. */
+static int NAME(from_da)(const NAME(net) *n, const NAME(backward_step) *s, int raised) {
     if (s->again)
         return raised;
     NAME(product)(n->width, n->W[0], NULL, n->H + n->D, n->H, s->da, 0, NULL, s->dh_prev, n->H, s->dx, n->Bp, s->soon, n->B);
@@ -34,4 +38,7 @@ static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) 
         for (long i = 0; i < n->H * n->Bp; i++)
             s->dh_prev[i] += n->keep * s->dh[i];
     return raised | flags();
+}
+static int NAME(vanilla_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
+    return NAME(from_da)(n, s, NAME(through_phi)(n, s, s->kept, s->da));
 }

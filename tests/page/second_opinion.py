@@ -306,7 +306,7 @@ def finite_mean(values: np.ndarray) -> float:
     values = values[~np.isnan(values)]
     if not len(values):
         return math.nan
-    return float(values[0]) if len(values) and len(set(values)) == 1 else 0.0
+    return float(values[0]) if len(set(values)) == 1 else math.nan
 
 
 def place(where: Where) -> Where:
@@ -581,6 +581,8 @@ ASKED = [
     "clipping",
     "omega",
     "flossing",
+    "chrono",
+    "forget_bias",
     "truncation",
     "optimizer",
     "learning_rate",

@@ -142,6 +142,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         *(ONE | {"sweep": "gates", "cell": "mingru", "initializer": None, "spectral_radius": None, "chrono": c, "sequence_length": T, "seed": s, "rate": -0.3 - 0.01 * c, "weights": False}
           for c in (5, 20) for T in (5, 9) for s in range(6)),
     ],
+    "ten activation functions": [
+        ONE | {"activation": f, "seed": s, "rate": -0.1 * ((3 * i) % 10) - 0.01 * s}
+        for i, f in enumerate(("elu", "gelu", "hard_tanh", "identity", "leaky_relu", "relu", "selu", "sigmoid", "silu", "tanh")) for s in range(6)
+    ],
     "dead units": [
         ONE | {"activation": f, "hidden_size": h, "seed": s, "rate": -math.inf if f == "hard_tanh" or (s + h) % 3 else -0.3 - 0.1 * h}
         for f in ("hard_tanh", "relu", "sigmoid") for h in (1, 2) for s in range(6)

@@ -175,6 +175,14 @@ SMALL: dict[str, list[Any]] = {"hidden_size": [5], "batch_size": [3], "sequence_
 TRAINED = SMALL | {"task": ["input_mean"], "loss_at": ["last"]}
 
 
+@pytest.mark.parametrize("cell", ["indrnn", "lru", "mingru"])
+def test_units_that_do_not_mix_take_no_products(cell: str) -> None:
+    """Of twice as many units the plan says four times the time, for a product that these cells do not have."""
+    few, many = (work(SMALL | {"cell": [cell], "hidden_size": [H]}) for H in (8, 16))
+    assert many["fast_flop"] == 2 * few["fast_flop"] > 0
+    assert many["fast_element"] == 2 * few["fast_element"] > 0
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize(
     "grid",

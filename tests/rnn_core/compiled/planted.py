@@ -29,7 +29,7 @@ def library(folder: Path, bugs: Mapping[str, tuple[str, str]]) -> ctypes.CDLL:
                 left.discard(bug)
         declared = "int planted;\n" if source.name == "kernel.c" else ""
         (folder / source.name).write_text(declared + text)
-    assert not left, "nothing was planted"
+    assert not left, f"nothing was planted: {sorted(left)}"
     file = folder / "planted.so"
     subprocess.run(["cc", *build.FLAGS, "-O1", "-o", str(file), str(folder / "kernel.c")], check=True)
     return ctypes.CDLL(str(file))

@@ -25,6 +25,7 @@ from rnn_core import compiled
 from rnn_core.compiled import build
 from rnn_core.scaling import log_norm
 from tests.support.arrays import DTYPES, EPS, quick
+from tests.support.networks import FEWEST_INPUTS, FEWEST_UNITS
 
 ROOT = Path(__file__).resolve().parents[3]
 AGREE = {"float64": 1e-13, "float32": 1e-4}
@@ -35,9 +36,12 @@ CELLS = [
     rc.LSTMCell,
     rc.GRUCell,
     rc.GRUResetBeforeCell,
+    lambda activation: rc.AntisymmetricCell(activation, 0.5, 0.25),
+    rc.IndRNNCell,
+    rc.LRUCell,
+    rc.MinGRUCell,
+    lambda activation: rc.LayerNormCell(activation, 0.5, 0.25),
 ]
-
-GATED = [rc.LSTMCell, rc.GRUCell, rc.GRUResetBeforeCell]
 
 pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast path here: {build.library().why}")
 
@@ -55,13 +59,18 @@ def network(
 ) -> tuple[Any, ...]:
     """(params, x, state, grad_hidden, grad_state), drawn."""
     rng = np.random.default_rng(seed)
-    params = cell.init_params(rng, D, H, spectral_radius=rho, bias=bias)
+    params = cell.init_params(rng, D, H, spectral_radius=rho if cell.has_matrix else None, bias=bias)
     params = {name: (v + 0.05 * rng.standard_normal(v.shape)).astype(dtype) for name, v in params.items()}
     x, grad = (rng.standard_normal((T, B, size)).astype(dtype) for size in (D, H))
     state, grad_state = (
         {name: rng.standard_normal((B, H)).astype(dtype) for name in cell.state_names} for _ in range(2)
     )
     return params, x, state, grad, grad_state
+
+
+def enough(cell: rc.Cell, D: int, H: int) -> tuple[int, int]:
+    """Inputs and units, as many as layer normalisation leaves something of."""
+    return max(D, FEWEST_INPUTS.get(cell.name, 1)), max(H, FEWEST_UNITS.get(cell.name, 1))
 
 
 def forward_error(cell: rc.Cell, params: Any, tape: rc.Tape, state: Any) -> float:
@@ -72,14 +81,24 @@ def forward_error(cell: rc.Cell, params: Any, tape: rc.Tape, state: Any) -> floa
     size = 1 + np.abs(bias).max(initial=0)
     for t in range(len(tape.x)):
         u = (tape.x[t] @ params["weight_ih"].T + params.get("bias_ih", 0)).T
-        now, _ = cell.forward(params, u, {name: part.T for name, part in before.items()})
-        terms = (
-            np.abs(tape.x[t]) @ np.abs(params["weight_ih"]).T + np.abs(before["hidden"]) @ np.abs(params["weight_hh"]).T
-        )
+        now, saved = cell.forward(params, u, {name: part.T for name, part in before.items()})
+        terms = np.abs(tape.x[t]) @ np.abs(params["weight_ih"]).T + recurrent_terms(cell, params, before["hidden"])
         summed = size + sum(np.split(terms, len(cell.gates), axis=1)) + sum(np.abs(part) for part in before.values())
+        if isinstance(cell, rc.LayerNormCell):  # it divides what is summed by the deviation of the units
+            summed = summed * np.abs(params["weight_ln"]).max() / np.minimum(1.0, saved[1].T)
         worst = max(worst, *(float((np.abs(states[name][t] - now[name].T) / summed).max()) for name in now))
         before = {name: part[t] for name, part in states.items()}
     return worst
+
+
+def recurrent_terms(cell: rc.Cell, params: Any, h: np.ndarray) -> np.ndarray:
+    """The size of what is summed in W_hh h, (B, G·H)."""
+    if not cell.has_matrix:
+        return np.zeros((len(h), 1))
+    W = np.abs(cell.recurrent_matrix(params["weight_hh"]))
+    if isinstance(cell, rc.AntisymmetricCell):
+        W = W + W.T + cell.diffusion * np.eye(len(W))
+    return np.asarray(np.abs(h) @ W.T)
 
 
 def backward_errors(tape: rc.Tape, *args: Any, **options: Any) -> dict[str, float]:
@@ -122,10 +141,14 @@ def _log_sizes(tape: rc.Tape, gradients: rc.Gradients) -> dict[str, list[float]]
         with np.errstate(all="ignore"):
             total = {name: _at(value, e).T for name, value in values.items()}
             du, dv, _ = tape.cell.backward(tape.params, saved, total)
+            extra = tape.cell.own_gradients(saved, total)
+        if isinstance(tape.cell, rc.LayerNormCell):  # da is what is left of dL/dn, over s
+            du = dv = tape.params["weight_ln"][:, None] * extra["bias_ln"] / saved[1]
         of_du, of_dv = log_norm(du) + e * np.log(2.0), log_norm(dv) + e * np.log(2.0)
         found["x"].append(of_du + log_W)
         own = {"weight_ih": of_du + log_norm(tape.x[t]), "weight_hh": of_dv + h_prev[t]}
         own |= {"bias_ih": of_du, "bias_hh": of_dv}
+        own |= {name: log_norm(part) + e * np.log(2.0) for name, part in extra.items()}
         for name in tape.params:
             found[name].append(own[name])
     return found
@@ -151,6 +174,11 @@ def _apart(a: Any, b: Any, log_size: float | None = None) -> float:
     log_size = log if log_size is None else log_size
     apart = float(np.linalg.norm(_at(a, e) - _at(b, e)))
     return apart if apart == 0.0 or log_size == -np.inf else float(np.exp(np.log(apart) + e * np.log(2.0) - log_size))
+
+
+def test_every_compiled_cell_is_looked_at() -> None:
+    """A cell is computed by C, and no test here knows."""
+    assert {type(kind("tanh")) for kind in CELLS} == set(compiled.COVERED)
 
 
 # ---- agreement -------------------------------------------------------------------------------------------------------
@@ -184,6 +212,7 @@ def test_it_is_the_readable_engine(
 ) -> None:
     """A tile, a rest of columns, a panel or a formula is wrong at some shape."""
     cell = kind(activation)
+    D, H = enough(cell, D, H)
     params, x, state, grad, grad_state = network(cell, T, B, D, H, dtype, seed, bias)
     if last:
         grad[:-1] = 0.0
@@ -359,8 +388,8 @@ def worst(shapes: list[tuple[int, int, int]], activation: str = "tanh", leak: fl
     found = 0.0
     for B, D, H in shapes:
         for dtype in DTYPES:
-            for cell in (rc.ResidualCell(activation, 0.5, leak), *(kind(activation) for kind in GATED)):
-                params, x, state, grad, grad_state = network(cell, 40, B, D, H, dtype)
+            for cell in (rc.ResidualCell(activation, 0.5, leak), *(kind(activation) for kind in CELLS[3:])):
+                params, x, state, grad, grad_state = network(cell, 40, B, *enough(cell, D, H), dtype)
                 tape = rc.forward(cell, params, x, state)
                 errors = [forward_error(cell, params, tape, state) / (8 * EPS[dtype])]
                 errors += [error / AGREE[dtype] for error in backward_errors(tape, grad, grad_state).values()]
@@ -389,6 +418,16 @@ BUGS = {
     "1 - h^2 where it cancels": ("e = NAME(decay)(2 * m); r = 1 / (1 + e); return 4 * e * r * r;", "r = NAME(f)(TANH, a); return 1 - r * r;"),
     "the bias is left out": ("start && first + r < count ? start", "0 && first + r < count ? start"),
     "steps out of order in the sums": ("long step = s->done - 1 - c;\n        REAL *to", "long step = c;\n        REAL *to"),
+    "w for the conjugate of w on the way back": ("re * CONST_AT(own, b) - im * CONST_AT(other, b) :", "re * CONST_AT(own, b) + im * CONST_AT(other, b) :"),
+    "the partner's own number": ("im = n->W_hh[n->H + i];", "im = n->W_hh[i];"),
+    "another unit is the partner": ("i < m ? i + n->H - m : i < n->H - m ? i : i - (n->H - m)", "i < m ? i + m : i < n->H - m ? i : i - (n->H - m)"),
+    "h_t for h_{t-1} unit by unit": ("*here = h + (s->done - 1 - c)", "*here = h + (s->done - c)"),
+    "the partner is left out of the sums": ("(share->factor == WITH_PARTNER ? NAME(partner)(n, i) : i) * n->Bp", "i * n->Bp"),
+    "z for 1 - z": ("AT(s->dh_prev, k + j) = *(vec *)(keep + j) * dh;", "AT(s->dh_prev, k + j) = *(vec *)(z + j) * dh;"),
+    "the state is left out of the gate": ("(*(vec *)(value + j) - CONST_AT(s->h_prev, k + j)) * dh", "*(vec *)(value + j) * dh"),
+    "the mean is left in": ("* CONST_AT(dz, i * Bp + b) - mean_dn;", "* CONST_AT(dz, i * Bp + b);"),
+    "the deviation is held fixed": ("(CONST_AT(s->da, i * Bp + b) - normal * along_n) * per_s", "CONST_AT(s->da, i * Bp + b) * per_s"),
+    "the gain's gradient without n": ("AT(dg, i * Bp + b) = normal * CONST_AT(dz, i * Bp + b);", "AT(dg, i * Bp + b) = CONST_AT(dz, i * Bp + b);"),
     "padding counts in the bias": ("for (long b = 0; b < Bp; b += LANES)\n                sum +=", "for (long b = LANES; b < Bp; b += LANES)\n                sum +="),
 }  # fmt: skip
 

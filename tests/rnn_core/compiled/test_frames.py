@@ -20,9 +20,11 @@ pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast
 
 CELLS = [
     rc.VanillaCell("tanh"), rc.ResidualCell("sigmoid", 0.5, 0.25), rc.GRUCell("softplus"), rc.GRUResetBeforeCell("tanh"),
-    rc.LSTMCell("tanh"),
+    rc.LSTMCell("tanh"), rc.AntisymmetricCell("tanh"), rc.IndRNNCell("tanh"), rc.MinGRUCell("tanh"), rc.LayerNormCell("tanh", 0.5, 0.25),
 ]  # fmt: skip
 TAPES = {f"{cell!r} H={H}": driven(cell, 40, 2, H, 1.3) for cell in CELLS for H in (1, 7, 12)}
+# Where pairs grow apart, the readable engine's rounding lets the faster into the slower one's direction: here none do.
+TAPES |= {f"LRU H={H}": driven(rc.LRUCell("tanh"), 40, 2, H, 1.3) for H in (1, 3, 7)}
 _rng = np.random.default_rng(8)
 _ILL = (
     np.linalg.qr(_rng.standard_normal((6, 6)))[0] @ np.diag(np.geomspace(1.0, 1e-5, 6)) @ _rng.standard_normal((6, 6))
@@ -53,6 +55,16 @@ def difference(tape: rc.Tape) -> float:
 def test_they_are_those_of_the_readable_engine(name: str) -> None:
     """One part of the state, a rest of rows or columns, or another step's gates are taken."""
     assert difference(TAPES[name]) < 1e-11
+
+
+def test_units_that_do_not_mix_grow_by_themselves() -> None:
+    """Rounding lets the direction of a faster pair of an LRU into that of a slower one: each pair as a network of its own tells."""
+    tape, m = driven(rc.LRUCell("tanh"), 400, 1, 12, 1.3), 6
+    pairs = [{name: value[[i, i + m]] for name, value in tape.params.items()} for i in range(m)]
+    with compiled.switched_off():
+        alone = [lyapunov_spectrum(rc.forward(tape.cell, params, tape.x), 2).exponents for params in pairs]
+    expected = np.sort(np.concatenate(alone))[::-1]
+    np.testing.assert_allclose(lyapunov_spectrum(tape, 12).exponents, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(STEEP))

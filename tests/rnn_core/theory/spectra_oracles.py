@@ -28,7 +28,7 @@ def driven(
 ) -> rc.Tape:
     """The tape of a network with inputs and biases."""
     rng = np.random.default_rng(seed)
-    params = cell.init_params(rng, 2, H, spectral_radius=gain)
+    params = cell.init_params(rng, 2, H, spectral_radius=gain if cell.has_matrix else None)
     params = {name: (v + 0.1 * rng.standard_normal(v.shape)).astype(dtype) for name, v in params.items()}
     return rc.forward(cell, params, rng.standard_normal((T, B, 2)).astype(dtype), **options)
 

@@ -165,6 +165,9 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
     if not signs[0]:
         return "Depth has no clear effect near the loss"
+    if signs[1] == -signs[0]:
+        near, far = ("less", "more") if signs[0] < 0.0 else ("more", "less")
+        return f"Lower layers have {near} of the gradient near the loss, and {far} far from it"
     what = "vanishing" if signs[0] < 0.0 else "growth"
     return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
 

@@ -256,8 +256,8 @@ def draw(data: pd.DataFrame) -> Figure:
     if len(blocks) == 1:
         _draw_block(figure, data)
         return figure
-    places = np.atleast_1d(figure.subfigures(len(blocks), 1, height_ratios=heights))
-    for place, rows in zip(places, blocks, strict=True):
+    places = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)
+    for place, rows in zip(places[:, 0], blocks, strict=True):
         sweeps = f"Sweep{'s' if ' and ' in rows['sweeps'].iloc[0] else ''} {rows['sweeps'].iloc[0]}"
         place.suptitle(layout.wrapped(sweeps, 84), x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
         _draw_block(place, rows)

@@ -17,7 +17,7 @@ import numpy as np
 
 from rnn_core import ACTIVATIONS, CELLS
 from rnn_core.arrays import DTYPES
-from rnn_core.compiled import COVERED
+from rnn_core.compiled import BY_UNIT, COVERED
 from rnn_core.experiment import COLUMNS, WITHOUT_MATRIX
 from rnn_core.experiment.measures.sensitivity import PROBES
 from rnn_core.flossing import SEQUENCES, STEPS
@@ -38,6 +38,7 @@ OWN_GATES, OWN_STEPS = 4, 6.0
 BYTES = {name: np.dtype(name).itemsize for name in DTYPES}
 SHARED = ("sequence_length", "clipping")  # untrained runs that differ in these alone are computed together
 FAST = tuple(cell.name for cell in COVERED)  # cells whose steps are compiled code; the others' are the readable loop
+UNMIXED = tuple(cell.name for cell in BY_UNIT)  # those of them in which no product mixes units
 # Activations without an exponential to take, forward or backward.
 STRAIGHT = tuple(name for name, phi in ACTIVATIONS.items() if phi.piecewise_linear)
 # Activations for which mean-field theory has a closed form; for the others it iterates.
@@ -283,6 +284,7 @@ def _work(
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
     inputs = D + (layers - 1) * H  # of all layers
+    mixed = 0 if settings["cell"] in UNMIXED else H  # units that a unit is multiplied into
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + held_out_sequences * held_out  # × steps
@@ -293,7 +295,7 @@ def _work(
         "network": layers * networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
         f"{path}_step": (layers * (forward + parts * held_out + backward) + of_last) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
-        f"{path}_flop": 2.0 * width * scale * ((layers * H + inputs) * sequences + (H + (H if layers > 1 else D)) * through_last),
+        f"{path}_flop": 2.0 * width * scale * ((layers * mixed + inputs) * sequences + (mixed + (H if layers > 1 else D)) * through_last),
         f"{path}_element": elements,
         "curve": (elements + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
