@@ -99,10 +99,10 @@ def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
             except complex_step.OutOfRange as reason:
                 raise Abstains(f"out of the range of the complex step: {_kind(str(reason))}") from None
             of_signal = max(lost, math.frexp(derivatives.smallest)[1])
-            for found in (*segments.steps_by_place(derivatives), *segments.sent_by_place(derivatives)):
-                rows[found.where] = whole(Scaled(found.reference, segments.exponent))
-                claimed[found.where] = whole(found.ours)
-                floors[found.where] = segments.exponent + segments.size(found.segment) + of_signal
+            for place in (*segments.steps_by_place(derivatives), *segments.sent_by_place(derivatives)):
+                rows[place.where] = whole(Scaled(place.reference, segments.exponent))
+                claimed[place.where] = whole(place.ours)
+                floors[place.where] = segments.exponent + segments.size(place.segment) + of_signal
             for name, value in derivatives.params.items():
                 share = Scaled(value, segments.exponent)
                 sums[name] = add(sums[name], share) if name in sums else share

@@ -37,9 +37,9 @@ def against_unrolled_autograd(network: Network, evaluation: Evaluation) -> Error
     ours = _results_of(evaluation)
     errors = rounding.judged(compute, ours.__getitem__, precision.eps, dict)
     worst_name = max(errors, key=lambda name: float(errors[name].max()))
-    found = errors[worst_name]
-    step = f", t = {int(found.argmax()) + 1}" if len(found) > 1 or ", layer" in worst_name else ""
-    return Error(float(found.max()), worst_name.replace(", layer", f"{step}, layer") if step else worst_name)
+    worst = errors[worst_name]
+    step = f", t = {int(worst.argmax()) + 1}" if len(worst) > 1 or ", layer" in worst_name else ""
+    return Error(float(worst.max()), worst_name.replace(", layer", f"{step}, layer") if step else worst_name)
 
 
 def _results_of(evaluation: Evaluation) -> dict[str, Scaled]:

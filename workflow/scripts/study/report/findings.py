@@ -12,17 +12,12 @@ import pandas as pd
 from study.report import measures
 from study.report.answer_tables import Row, Table, outcome_cell, shortened, start_table, winner
 from study.report.phrases import at_value
+from study.report.sentences.breakdown import breakdown_sentence, truncation_sentence
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
 from study.report.sentences.success import success_sentence
 from study.report.sentences.theory import forgetting_sentence, rest_sentence, theories_sentence, theory_sentence
-from study.report.sentences.training import (
-    breakdown_sentence,
-    few_seeds_sentence,
-    learnt_sentence,
-    result_sentence,
-    truncation_sentence,
-)
+from study.report.sentences.training import few_seeds_sentence, learnt_sentence, result_sentence
 from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
 from study.report.sentences.weights import weights_sentence
 from study.report.words import plain
