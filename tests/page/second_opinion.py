@@ -604,6 +604,13 @@ CELL_ORDER = [
 ]
 
 
+def tested_pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    """Every two values; of more than eight, those that follow each other, and the two ends."""
+    if len(values) > 8:
+        return [*zip(values[:-1], values[1:], strict=True), (values[0], values[-1])]
+    return list(itertools.combinations(values, 2))
+
+
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:
     """The values of an axis in the page's order: none first, cells from the simplest, thresholds from the largest, else sorted."""
     values = [None if pd.isna(v) else v for v in rows[axis].unique()]
