@@ -519,7 +519,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
-                for b, a in itertools.combinations(compared_values(rows, axis), 2):
+                for b, a in compared_pairs(compared_values(rows, axis)):
                     label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
                     add(label, rows, "growth_rate")
                     for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
@@ -602,13 +602,6 @@ CELL_ORDER = [
     "layer_norm",
     "mingru",
 ]
-
-
-def tested_pairs(values: list[Any]) -> list[tuple[Any, Any]]:
-    """Every two values; of more than eight, those that follow each other, and the two ends."""
-    if len(values) > 8:
-        return [*zip(values[:-1], values[1:], strict=True), (values[0], values[-1])]
-    return list(itertools.combinations(values, 2))
 
 
 def values_of(rows: pd.DataFrame, axis: str) -> list[Any]:
