@@ -17,6 +17,7 @@ import numpy as np
 
 import rnn_core as rc
 from rnn_core.arrays import Array, Params, place
+from rnn_core.bptt.stack import name_in_layer
 from rnn_core.theory import growth
 
 HIDDEN, INPUTS, BATCH = 5, 3, 2
@@ -25,6 +26,8 @@ HOLDING = 6
 REGIMES = ("vanishing", "critical", "exploding")
 LOSS_AT = ("last", "every")
 LENGTHS = (1, 2, 7, 100, 1000)
+STACKS = (2, 3)  # layers, of every cell
+STACK_LENGTHS, STACK_ACTIVATIONS = (2, 7, 100), ("tanh", "relu")
 OFFSETS = (1.0, -1.5)  # biases of the sigmoid gates, in turn: one more open than at rest, the next more shut
 # Steps over which growth is measured, at least: over fewer it is that of the first steps, not of the regime.
 HORIZON = 100
@@ -51,10 +54,14 @@ class Case:
     sequence_length: int
     loss_at: str
     seed: int = 0
+    layers: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.cell}, {self.activation}, {self.regime}, T = {self.sequence_length}, loss at {self.loss_at}"
+        layers = f", {self.layers} layers" if self.layers > 1 else ""
+        return (
+            f"{self.cell}, {self.activation}, {self.regime}, T = {self.sequence_length}, loss at {self.loss_at}{layers}"
+        )
 
     def rng(self) -> np.random.Generator:
         digest = hashlib.sha256(f"{self.seed}: {self.name}".encode()).digest()
@@ -93,14 +100,31 @@ def all_cases(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Iterator[Cas
                 for regime in regimes_of(cell):
                     for loss_at in LOSS_AT:
                         yield Case(cell, activation, regime, T, loss_at, seed)
+                        if (
+                            T in STACK_LENGTHS
+                            and activation in STACK_ACTIVATIONS
+                            and _can_be_stacked(activation, regime)
+                        ):
+                            yield from (Case(cell, activation, regime, T, loss_at, seed, layers) for layers in STACKS)
+
+
+def _can_be_stacked(activation: str, regime: str) -> bool:
+    """Inputs that hold the units of a bounded activation, so that their gradient explodes, are no states of a layer below."""
+    return not (rc.ACTIVATIONS[activation].bounded and regime == "exploding")
 
 
 def network_of(case: Case, device: str = "cpu") -> Network:
-    """The network of a case: the first draw that is in its regime, or the nearest of several.
+    """The network of a case: the first draw that is in its regime, or the nearest of several; of a stack so for every layer.
 
     Raises:
         RuntimeError: no draw had a finite loss and gradients that are not zero.
     """
+    network = _stack(case) if case.layers > 1 else _single(case)
+    return _placed(replace(network, x=network.x[: case.sequence_length]), device)
+
+
+def _single(case: Case) -> Network:
+    """One layer, with inputs over at least the horizon."""
     rng, best, nearest = case.rng(), None, math.inf
     (aim, near), blank = _aim(case), rc.prepare(_experiment(case))
     for _ in range(DRAWS):
@@ -110,12 +134,38 @@ def network_of(case: Case, device: str = "cpu") -> Network:
         rate = growth_rate(problem, x)
         off = abs(rate - aim) + (0.0 if is_real(case.regime, rate) else 100.0)
         if off < nearest and _usable(problem, x[: case.sequence_length], target):
-            best, nearest = Network(problem, x[: case.sequence_length], target, rate), off
+            best, nearest = Network(problem, x, target, rate), off
         if nearest <= 2 * near:
             break
     if best is None:
         raise RuntimeError(f"{case.name}: no network of this regime was found in {DRAWS} draws")
-    return _placed(best, device)
+    return best
+
+
+def _stack(case: Case) -> Network:
+    """A single layer, and on it as many as are wanted: each is drawn and brought to the regime as it sees the states below it."""
+    rng, (aim, near), base = case.rng(), _aim(case), _single(replace(case, layers=1))
+    problem, x = base.problem, base.x
+    params, below = {name: value for name, value in problem.params.items() if not name.endswith("_ho")}, x
+    for layer in range(1, case.layers):
+        below = rc.forward(problem.cell, problem.params, below).hidden
+        tried: list[tuple[float, int, rc.Problem, float, np.ndarray]] = []
+        for _ in range(DRAWS):
+            drawn, _, target = _draw(case, rng)
+            layer_alone = _strengthened(case, replace(problem, params=drawn), below, aim, near)
+            rate = growth_rate(layer_alone, below)
+            tried.append((abs(rate - aim) if math.isfinite(rate) else math.inf, len(tried), layer_alone, rate, target))
+            if tried[-1][0] <= 2 * near:
+                break
+        _, _, problem, rate, target = min(tried)
+        own = {name: value for name, value in problem.params.items() if not name.endswith("_ho")}
+        params |= {name_in_layer(name, layer): value for name, value in own.items()}
+    readout = {name: value for name, value in problem.params.items() if name.endswith("_ho")}
+    experiment = replace(base.problem.experiment, layers=case.layers)
+    whole = replace(base.problem, experiment=experiment, params=params | readout)
+    if not _usable(whole, x[: case.sequence_length], target):
+        raise RuntimeError(f"{case.name}: no stack of this regime was found in {DRAWS} draws a layer")
+    return Network(whole, x, target, rate)
 
 
 def is_real(regime: str, rate: float) -> bool:
@@ -144,7 +194,7 @@ def _experiment(case: Case) -> rc.Experiment:
         cell=case.cell,
         activation=case.activation,
         hidden_size=HIDDEN,
-        input_size=HOLDING if _is_held(case) else INPUTS,
+        input_size=_input_size(case),
         batch_size=BATCH,
         sequence_length=case.sequence_length,
         loss_at=case.loss_at,
@@ -164,8 +214,16 @@ def _aim(case: Case) -> tuple[float, float]:
 
 
 def _is_held(case: Case) -> bool:
-    """Whether the inputs hold the units where they were drawn: those of a bounded activation would saturate otherwise."""
-    return rc.ACTIVATIONS[case.activation].bounded and case.regime != "vanishing"
+    """Whether the inputs hold the units where they were drawn: those of a bounded activation would saturate otherwise.
+
+    The inputs of a layer on another one are that one's states, which nobody chooses.
+    """
+    return case.layers == 1 and rc.ACTIVATIONS[case.activation].bounded and case.regime != "vanishing"
+
+
+def _input_size(case: Case) -> int:
+    """Of a single layer; of several that of every layer but the first."""
+    return HIDDEN if case.layers > 1 else HOLDING if _is_held(case) else INPUTS
 
 
 def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.ndarray]:
@@ -182,7 +240,7 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
     small = TINY if case.regime == "exploding" and T > LONG and _scalable(case) else 1.0
     offsets = np.repeat(_gate_offsets(gates), H)
     params = {
-        "weight_ih": rng.standard_normal((rows, HOLDING if held else INPUTS)) * (0.1 if held or alone else 0.4),
+        "weight_ih": rng.standard_normal((rows, _input_size(case))) * (0.1 if held or alone else 0.4),
         **({"weight_hh": rng.standard_normal(shape) / (math.sqrt(H) if len(shape) == 2 else 1.0)} if shape else {}),
         "bias_ih": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets + on),
         "bias_hh": small * (0.2 * rng.standard_normal(rows) + 0.5 * offsets),
@@ -192,7 +250,7 @@ def _draw(case: Case, rng: np.random.Generator) -> tuple[Params, np.ndarray, np.
     }
     if held:  # well-conditioned, so that moderate inputs are enough
         params["weight_ih"][_candidate(case)] = np.linalg.qr(rng.standard_normal((HOLDING, H)))[0].T
-    x = small * rng.standard_normal((max(T, HORIZON), BATCH, H if held else INPUTS))
+    x = small * rng.standard_normal((max(T, HORIZON), BATCH, H if held else _input_size(case)))
     target = rng.standard_normal((BATCH, 1) if case.loss_at == "last" else (T, BATCH, 1))
     return params, (0.2 if alone else 0.4) * x if held else x, target
 

@@ -34,7 +34,7 @@ def against_central_differences(network: Network, evaluation: Evaluation) -> Err
         loss = _loss_along(network, name, sides)
         step = best_step(point.dtype) * max(1.0, float(np.abs(point).max()))
         coarse, fine = central_difference(loss, point, step), central_difference(loss, point, step / 2)
-        ours = to_numpy(plain(evaluation.gradients.x if name == "x" else evaluation.param_grads[name]))
+        ours = to_numpy(plain(evaluation.layers[0].gradients.x if name == "x" else evaluation.param_grads[name]))
         pieces = [(f"x, t = {t + 1}", t) for t in range(len(point))] if name == "x" else [(name, slice(None))]
         for where, piece in pieces:
             if not relative_error(coarse[piece], fine[piece]) <= KNOWN_TO * TOLERANCE:

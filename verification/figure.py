@@ -21,7 +21,7 @@ from study.report.words import number, plural
 
 RED = "#b2001d"
 REGIMES = {"vanishing": ("v", "#0072B2", -0.24), "critical": ("o", "#4d4d4d", 0.0), "exploding": ("^", "#D55E00", 0.24)}
-PANELS = ("torch.autograd", "torch.nn modules", "complex step", "central differences")
+PANELS = ("torch.autograd", "torch.autograd, unrolled", "torch.nn modules", "complex step", "central differences")
 FLOOR, CEILING = 1e-18, 1e2  # of the error axis; what is smaller, exactly 0 included, or larger is drawn at its end
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -32,7 +32,7 @@ def frame(table: Path) -> pd.DataFrame:
     modules = data["oracle"].str.startswith("torch.nn")
     data["panel"] = data["oracle"].mask(modules, "torch.nn modules")
     data["drawn"] = data["relative_error"].clip(FLOOR, CEILING)
-    order = ["panel", "cell", "regime", "activation", "sequence_length", "loss_at", "device"]
+    order = ["panel", "cell", "regime", "activation", "layers", "sequence_length", "loss_at", "device"]
     return data.sort_values(order, ignore_index=True)
 
 

@@ -16,6 +16,7 @@ from verification import differences
 from verification.cases import Case, Network, network_of
 from verification.differences import against_central_differences
 from verification.segments import against_complex_step
+from verification.unrolled import against_unrolled_autograd
 
 Row = dict[str, Any]
 Oracle = Callable[[Network, Evaluation], Error]
@@ -39,7 +40,10 @@ def _oracles(network: Network) -> Iterator[tuple[str, Oracle]]:
     if module is not None:
         yield module, against_module
     yield "complex step", against_complex_step
-    if network.problem.experiment.sequence_length <= differences.LONGEST:
+    short = network.problem.experiment.sequence_length <= differences.LONGEST
+    if network.problem.layers > 1 and short:
+        yield "torch.autograd, unrolled", against_unrolled_autograd
+    if short:
         yield "central differences", against_central_differences
 
 
@@ -53,6 +57,7 @@ def _row(case: Case, network: Network, name: str, oracle: Oracle, evaluation: Ev
     return {
         "cell": case.cell,
         "activation": case.activation,
+        "layers": case.layers,
         "regime": case.regime,
         "sequence_length": case.sequence_length,
         "loss_at": case.loss_at,

@@ -74,11 +74,16 @@ def failures(rows: Iterable[Row]) -> list[str]:
     """Every failure in a line, the worst first."""
     failed = sorted((row for row in rows if row["passed"] is False), key=lambda r: r["tolerance"] / r["relative_error"])
     return [
-        f"{row['cell']}, {row['activation']}, {row['regime']}, T = {row['sequence_length']}, loss at {row['loss_at']}, "
-        f"{row['device']}: relative error {row['relative_error']:.3g} against {row['oracle']} at {row['where']}, "
+        f"{row['cell']}, {_place(row)}, {row['device']}: relative error {row['relative_error']:.3g} against {row['oracle']} at {row['where']}, "
         f"above the tolerance {row['tolerance']:g}"
         for row in failed
     ]
+
+
+def _place(row: Row) -> str:
+    """Which network of a cell a row is of."""
+    layers = f"{row['layers']} layers, " if row["layers"] > 1 else ""
+    return f"{row['activation']}, {layers}{row['regime']}, T = {row['sequence_length']}, loss at {row['loss_at']}"
 
 
 def markdown(rows: Sequence[Row], settings: dict[str, Any]) -> str:
@@ -107,10 +112,7 @@ def _summary_lines(rows: Sequence[Row]) -> Iterator[str]:
         line = f"| {cell} | {oracle} | {len(compared)} | {failed} | {abstained} | "
         if compared:
             worst = max(compared, key=lambda row: row["relative_error"])
-            place = (
-                f"{worst['activation']}, {worst['regime']}, T = {worst['sequence_length']}, loss at {worst['loss_at']}"
-            )
-            yield line + f"{worst['relative_error']:.2g} | {worst['where']}; {place} | {worst['tolerance']:g} |"
+            yield line + f"{worst['relative_error']:.2g} | {worst['where']}; {_place(worst)} | {worst['tolerance']:g} |"
         else:
             yield line + f"none | | {group[0]['tolerance']:g} |"
 
@@ -119,7 +121,9 @@ def _growth_lines(rows: Sequence[Row]) -> Iterator[str]:
     """How fast the gradients of each regime grow, and how many networks missed it."""
     yield "| regime | lowest rate | highest rate (ln per step) | networks outside the regime |"
     yield "|---|---|---|---|"
-    networks = {(r["cell"], r["activation"], r["regime"], r["sequence_length"], r["loss_at"]): r for r in rows}
+    networks = {
+        (r["cell"], r["activation"], r["layers"], r["regime"], r["sequence_length"], r["loss_at"]): r for r in rows
+    }
     for regime in sorted({row["regime"] for row in rows}):
         rates = [row["growth_rate"] for row in networks.values() if row["regime"] == regime]
         missed = sum(not is_real(regime, rate) for rate in rates)

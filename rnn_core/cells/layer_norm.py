@@ -53,7 +53,9 @@ class LayerNormCell(Cell):
         dh = dstate["hidden"]
         dn = params["weight_ln"][:, None] * self._dz(saved, dh)  # dL/dn_t = g ⊙ dL/dz_t
         dc = dn - _mean(dn)
-        da = (dc - n * _mean(n * dc)) / s  # what is left of dn_t without its mean and without its share along n_t
+        # What is left of dn_t without its mean and without its share along n_t. Of two units that is epsilon's alone, lost in a difference.
+        left = dc * (EPSILON**0.5 / s) ** 2 if n.shape[0] == 2 else dc - n * _mean(n * dc)
+        da = left / s
         dh_prev = (1.0 - self.leak) * dh + params["weight_hh"].T @ da
         return da, da, {"hidden": dh_prev}
 

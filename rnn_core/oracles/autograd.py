@@ -29,11 +29,15 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import steps, tensors, unrolled
-from rnn_core.oracles.compare import SUSPECT, Abstains, Error, beyond_rounding, relative_error, worst, worst_step
+from rnn_core.oracles import rounding, steps, tensors, unrolled
+from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
 from rnn_core.oracles.problems import named_in, options_of, params_of
+from rnn_core.oracles.rounding import Precision, Source
+from rnn_core.oracles.scaled import by_step, whole
 from rnn_core.oracles.tensors import as_tensor, as_tensors
-from rnn_core.scaling import Scaled, plain
+from rnn_core.scaling import Scaled, log_norm, plain
+
+READOUT = ("weight_ho", "bias_ho")
 
 
 def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, evaluation: Evaluation) -> Error:
@@ -46,25 +50,18 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
     Raises:
         Abstains: they are not finite on both sides, so there is nothing to compare.
     """
-    p, xt, main = as_tensors(params), as_tensor(x), evaluation.tape.cell.state_names[0]
+    p, xt = as_tensors(params), as_tensor(x)
     of_layers = [states_of(layer.tape) for layer in evaluation.layers]
-    states = of_layers[-1]
-    hidden = states[main].reshape(*states[main].shape[:2], -1)
     goal = _goal(problem, target, xt)
     finite = all(part.isfinite().all() for each in of_layers for part in each.values())
     if not (math.isfinite(evaluation.loss) and finite and _finite(evaluation)):
         if _torch_is_finite(problem, p, xt, goal):
             return Error(math.inf, "a result that is finite in PyTorch alone")
         raise Abstains("not finite, on both sides")
-    output = as_tensor(plain(evaluation.output))
-    loss, dy, direct, readout_grads = loss_gradients(problem, p, hidden, goal, output)
-    ours = evaluation.grad_hidden(0, len(xt))
-    assert ours is not None
+    direct = evaluation.grad_hidden(0, len(xt))
+    assert direct is not None
     errors = [
-        Error(_output_error(plain(evaluation.output), _readout(problem, p, hidden), goal), "output"),
-        Error(_relative(evaluation.loss, loss), "loss"),
-        Error(relative_error(evaluation.grad_output, dy), "dL/dy"),
-        worst_step(f"direct part of {main}", ours, direct.reshape(states[main].shape)),
+        *_readout_errors(problem, p, evaluation, of_layers[-1], goal, direct),
         *_errors_of_layers(problem, p, evaluation, of_layers, xt, direct),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
@@ -72,18 +69,52 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         for name, grad in layer.gradients.params.items():
             used = named_in(name, number)
             errors.append(Error(relative_error(evaluation.param_grads[used], grad), used))
-    again = []
-    if any(
-        relative_error(evaluation.param_grads[n], g) > SUSPECT * torch.finfo(dy.dtype).eps
-        for n, g in readout_grads.items()
-    ):
-        for noise in map(steps.noise, range(steps.TRIALS)):
-            changed = (steps.moved(hidden, noise), steps.moved(dy, noise))
-            again.append(through_readout(problem, p, *changed)[1])
-    for name, grad in readout_grads.items():
-        error = beyond_rounding(evaluation.param_grads[name], grad, [each[name] for each in again])
-        errors.append(Error(error, name))
     return worst(errors)
+
+
+def _readout_errors(
+    problem: Problem,
+    p: dict[str, Tensor],
+    evaluation: Evaluation,
+    states: dict[str, Tensor],
+    goal: Tensor,
+    direct: Array | Scaled,
+) -> list[Error]:
+    """Of the outputs, the loss, dL/dy, the readout's gradients, and what is sent to h_t: ``direct`` is the engine's own."""
+    main, precision = next(iter(states)), Precision.of(p["weight_ho"])
+    hidden = states[main].reshape(*states[main].shape[:2], -1).double()
+    weights = {name: p[name].double() for name in READOUT}
+    loss, dy = loss_gradient(problem, as_tensor(plain(evaluation.output)).double(), goal)
+    ours = {name: whole(evaluation.param_grads[name]) for name in READOUT} | {
+        "output": whole(plain(evaluation.output)),
+        "loss": whole(torch.tensor(evaluation.loss, dtype=torch.float64)),
+        "dL/dy": by_step(evaluation.grad_output),
+        "direct": by_step(direct),
+    }
+
+    def compute(source: Source) -> dict[str, Scaled]:
+        moved = {name: precision.moved(value, source) for name, value in weights.items()}
+        y, dh, grads = through_readout(problem, moved, precision.moved(hidden, source), precision.moved(dy, source))
+        of_readout = {name: whole(each) for name, each in {"output": y, "loss": loss, **grads}.items()}
+        return of_readout | {"dL/dy": by_step(dy), "direct": by_step(dh)}
+
+    def floors() -> dict[str, int]:
+        through, terms = precision.lost(p["weight_ho"]), math.frexp(hidden[..., 0].numel())[1]
+        of_sums = dict.fromkeys(READOUT, precision.lost(hidden) + terms)
+        return of_sums | {"output": through, "direct": through, "loss": precision.lost(), "dL/dy": precision.lost()}
+
+    size = max(log_norm(_readout(problem, weights, hidden)), log_norm(_numbers_of(goal)))
+    errors = rounding.judged(compute, ours.__getitem__, precision.eps, floors, {"output": size})
+    step, direct_name = int(errors["direct"].argmax()) + 1, f"direct part of {main}"
+    return [
+        Error(float(each.max()), f"{direct_name}, t = {step}" if name == "direct" else name)
+        for name, each in errors.items()
+    ]
+
+
+def _numbers_of(goal: Tensor) -> Tensor:
+    """Targets that outputs can be compared with in size; of labels nothing."""
+    return goal.double().nan_to_num() if goal.is_floating_point() else goal.new_zeros(1, dtype=torch.float64)
 
 
 def _errors_of_layers(
@@ -92,13 +123,12 @@ def _errors_of_layers(
     evaluation: Evaluation,
     states: list[dict[str, Tensor]],
     x: Tensor,
-    direct: Tensor,
+    direct: Array | Scaled,
 ) -> list[Error]:
-    """Of every layer by itself, the last first: its inputs are the states below it, its direct part what the layer above claims to send."""
+    """Of every layer by itself, the last first: its inputs are the states below it, its direct part what the engine claims to send."""
     if not evaluation.below:
         return _recurrent_errors(problem, p, evaluation, states[-1], x, direct)
-    given: Tensor | Scaled = direct
-    errors = []
+    given, errors = direct, []
     for layer in reversed(range(len(states))):
         gradients = evaluation.layers[layer].gradients
         inputs = states[layer - 1]["hidden"] if layer else x
@@ -110,14 +140,18 @@ def _errors_of_layers(
 
 
 def _recurrent_errors(
-    problem: Problem, p: dict[str, Tensor], evaluation: Evaluation, states: dict[str, Tensor], x: Tensor, direct: Tensor
+    problem: Problem,
+    p: dict[str, Tensor],
+    evaluation: Evaluation,
+    states: dict[str, Tensor],
+    x: Tensor,
+    direct: Array | Scaled,
 ) -> list[Error]:
     """By the oracles' equations; of a user's own cell by its module, which has the only ones."""
     if not problem.cell.opaque:
         return steps.recurrent_errors(evaluation.gradients, states, steps.Step(step_of(problem), p, x, direct))
     module, start = module_of(problem, p, x)
-    rows = direct.reshape(next(iter(states.values())).shape)
-    return unrolled.recurrent_errors(evaluation.gradients, states, module, start, x, rows)
+    return unrolled.recurrent_errors(evaluation.gradients, states, module, start, x, direct)
 
 
 def module_of(problem: Problem, p: dict[str, Tensor], x: Tensor) -> tuple[unrolled.Module, dict[str, Tensor]]:
@@ -145,19 +179,6 @@ def _readout(problem: Problem, p: dict[str, Tensor], hidden: Tensor) -> Tensor:
     return h @ p["weight_ho"].T + p["bias_ho"]
 
 
-def _output_error(ours: Array, reference: Tensor, target: Tensor) -> float:
-    """Relative to the larger of outputs and targets: what training brings to zero is their difference."""
-    y, expected = to_numpy(ours).astype(np.float64), to_numpy(reference).astype(np.float64)
-    size = float(np.linalg.norm(expected))
-    if target.is_floating_point():
-        size = max(size, float(np.linalg.norm(np.nan_to_num(to_numpy(target).astype(np.float64)))))
-    return float(np.linalg.norm(y - expected)) / size if size else 0.0 if not y.any() else math.inf
-
-
-def _relative(ours: float, reference: float) -> float:
-    return abs(ours - reference) / abs(reference) if reference else 0.0 if ours == 0.0 else math.inf
-
-
 def _finite(evaluation: Evaluation) -> bool:
     plain = [g for g in evaluation.param_grads.values() if not isinstance(g, Scaled)]
     norms = [layer.gradients.log_norm for layer in evaluation.layers]
@@ -170,9 +191,13 @@ def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Te
     for layer in range(problem.layers):
         hidden = _states_by_torch(problem, params_of(problem, p, layer) if problem.layers > 1 else p, hidden)
         of_layers.append(hidden)
-    loss, _, direct, readout_grads = loss_gradients(problem, p, hidden, goal, _readout(problem, p, hidden))
-    results = [direct, *of_layers, *readout_grads.values()]
-    return math.isfinite(loss) and all(bool(result.isfinite().all()) for result in results)
+    y = _readout(problem, p, hidden)
+    loss, dy = loss_gradient(problem, y, goal)
+    _, direct, readout_grads = through_readout(problem, p, hidden, dy)
+    results = [loss, direct, *of_layers, *readout_grads.values()]
+    # A sum in another order may leave the range: only what is well within it says that the engine should have stayed there.
+    most = torch.finfo(y.dtype).max * 2.0**-rounding.LEEWAY
+    return all(bool((result.abs() <= most).all()) for result in results)
 
 
 def _states_by_torch(problem: Problem, p: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -195,29 +220,26 @@ def _step_and_start(
     return partial(step_of(problem), p), dict.fromkeys(problem.cell.state_names, blank)
 
 
-def loss_gradients(
-    problem: Problem, p: dict[str, Tensor], hidden: Tensor, target: Tensor, output: Tensor
-) -> tuple[float, Tensor, Tensor, dict[str, Tensor]]:
-    """(loss, dL/dy, direct dL/dh_t (T, B, H), readout gradients) from the engine's states and outputs.
+def loss_gradient(problem: Problem, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, dL/dy) at the engine's own outputs, which are checked by themselves.
 
-    The loss is differentiated at the engine's own outputs, which are checked by themselves. Where training has succeeded, output
-    minus target is made of rounding errors, and two sound programs have different ones.
+    Where training has succeeded, output minus target is made of rounding errors, and two sound programs have different ones.
     """
     y = output.detach().clone().requires_grad_()
-    loss = tensors.mean_loss(problem.task.loss, y, target)
+    loss = tensors.mean_loss(problem.task.loss, y, target.to(y) if target.is_floating_point() else target)
     (dy,) = torch.autograd.grad(loss, y)
-    return float(loss.detach()), dy, *through_readout(problem, p, hidden, dy)
+    return loss.detach(), dy
 
 
 def through_readout(
     problem: Problem, p: dict[str, Tensor], hidden: Tensor, dy: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """(direct dL/dh_t (T, B, H), readout gradients)."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(outputs, direct dL/dh_t (T, B, H), readout gradients)."""
     h = hidden.detach().clone().requires_grad_()
-    w, b = p["weight_ho"].clone().requires_grad_(), p["bias_ho"].clone().requires_grad_()
-    outputs = _readout(problem, {"weight_ho": w, "bias_ho": b}, h)
-    dh, dw, db = torch.autograd.grad(outputs, (h, w, b), grad_outputs=dy)
-    return dh, {"weight_ho": dw, "bias_ho": db}
+    leaves = {name: p[name].clone().requires_grad_() for name in READOUT}
+    outputs = _readout(problem, leaves, h)
+    dh, *grads = torch.autograd.grad(outputs, (h, *leaves.values()), grad_outputs=dy)
+    return outputs.detach(), dh, dict(zip(READOUT, grads, strict=True))
 
 
 def step_of(problem: Problem) -> tensors.Step:

@@ -12,15 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, to_numpy
-from rnn_core.scaling import Scaled, exponent_of, log_norm, mantissa_and_exponents, times_power_of_two
+from rnn_core.scaling import LN2, Scaled, exponent_of, mantissa_and_exponents, times_power_of_two
 
 
 class Abstains(Exception):
     """The oracle has nothing to compare with; the message says why."""
-
-
-SUSPECT = 1e3  # times eps: a larger error is held against what rounding can do there
-ALLOWED = 8.0  # so many times what a change of the last digits does is no error
 
 
 class Error(NamedTuple):
@@ -64,14 +60,27 @@ def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
     return _errors(*_rows(ours), *_rows(reference))
 
 
-def apart_by_less(ours: Array | Scaled, reference: Array | Scaled, exponents: np.ndarray) -> np.ndarray:
-    """Whether ‖ours - reference‖ is below 2^exponent, for every leading index and its own exponent, bool (T,)."""
+def log_distance(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:
+    """ln ‖ours - reference‖ for every leading index, float64 (T,); -inf where they are equal, nan where one is not finite."""
     (a, e_a), (b, e_b) = _rows(ours), _rows(reference)
+    common = np.maximum(_tops(a, e_a), _tops(b, e_b))
     with np.errstate(all="ignore"):
-        a, b = (
-            np.ldexp(m, np.clip(e - exponents, -4000, 4000).astype(np.int64)[:, None]) for m, e in ((a, e_a), (b, e_b))
-        )
-        return np.asarray(np.linalg.norm(a - b, axis=1) < 1.0)
+        difference = np.abs(_at(a, e_a - common) - _at(b, e_b - common))
+        largest = difference.max(axis=1, initial=0.0)
+        scaled = difference / np.where(largest > 0.0, largest, 1.0)[:, None]  # their squares stay in range
+        distance = np.log(np.linalg.norm(scaled, axis=1)) + np.log(largest) + common * LN2
+    return np.where(np.isfinite(largest), distance, math.nan)
+
+
+def _tops(m: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """The exponent of the largest entry of every row; far below all others where there is none."""
+    with np.errstate(invalid="ignore"):
+        return np.where(m.any(axis=1), np.frexp(np.abs(m).max(axis=1, initial=0.0))[1] + exponent, -(2**40))
+
+
+def _at(m: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Every row times 2 to its exponent."""
+    return np.asarray(np.ldexp(m, np.clip(exponent, -4000, 4000).astype(np.int64)[:, None]))
 
 
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
@@ -92,16 +101,6 @@ def _errors(a: np.ndarray, e_a: np.ndarray, b: np.ndarray, e_b: np.ndarray) -> n
     errors[~a.any(axis=1) & ~b.any(axis=1)] = 0.0
     errors[~finite] = math.inf  # agrees with nothing
     return np.asarray(errors)
-
-
-def beyond_rounding(ours: Array | Scaled, reference: Array | Scaled, again: list[Array | Scaled]) -> float:
-    """``relative_error`` less what rounding may do: ``ALLOWED`` times by how much ``reference`` moves when it is computed again
-    from numbers that differ in their last digit."""
-    error = relative_error(ours, reference)
-    if log_norm(reference) == -math.inf and again:  # terms that cancel exactly, in one of two programs
-        return 0.0 if log_norm(ours) <= max(map(log_norm, again)) + math.log(ALLOWED) else error
-    moved = max((relative_error(each, reference) for each in again), default=0.0)
-    return max(0.0, error - ALLOWED * moved) if math.isfinite(moved) else error
 
 
 def worst(errors: list[Error]) -> Error:

@@ -59,6 +59,8 @@ class Derivatives:
         cell: dL/dc_t, (K, B, H): through h_t and through step t + 1; None for a cell without one.
         x: dL/dx_t, (K, B, D).
         parts: the total derivative by every part of the state by its name, as ``hidden``.
+        smallest: what is below it, times the largest of ``grad_hidden`` and ``grad_state`` of its sample, has lost digits to underflow. An
+            entry far above it in another sample hides that.
     """
 
     params: State
@@ -68,6 +70,7 @@ class Derivatives:
     cell: np.ndarray | None
     x: np.ndarray
     parts: State
+    smallest: float
 
 
 # ---- a network of complex numbers --------------------------------------------------------------------------------------
@@ -500,9 +503,8 @@ def complex_step_gradients(
                 by_parameter = {name: _of_parameter(run, name) for name in plain}
                 first, at_steps = _of_states(run, chosen, initial)
                 parts = {name: at_steps[name] for name in row.states}
-                return Derivatives(
-                    by_parameter, first, chosen, parts["hidden"], parts.get("cell"), at_steps["x"], parts
-                )
+                own = (parts["hidden"], parts.get("cell"), at_steps["x"])
+                return Derivatives(by_parameter, first, chosen, *own, parts, TINY / run.h)
             except _TooLargeAStep:
                 if run.h <= SMALLEST_STEP:
                     raise

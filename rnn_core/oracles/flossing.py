@@ -17,9 +17,9 @@ from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Problem
 from rnn_core.flossing import SEQUENCES, STEPS, first_frame, flossing_loss
 from rnn_core.oracles.activations import ACTIVATIONS
-from rnn_core.oracles.compare import Abstains, Error, beyond_rounding, worst
+from rnn_core.oracles.compare import Abstains, Error, worst
 from rnn_core.oracles.problems import options_of
-from rnn_core.oracles.steps import TRIALS, moved, noise
+from rnn_core.oracles.rounding import TRIALS, beyond_rounding, moved, noise
 
 Params = dict[str, Tensor]
 
@@ -39,10 +39,9 @@ def check(problem: Problem, params: dict[str, Array], x: Array) -> Error:
     p = {name: torch.as_tensor(to_numpy(value)).double() for name, value in own.items()}
     xt, phi = torch.as_tensor(to_numpy(x)).double(), ACTIVATIONS[e.activation].tensor
     options = {"step": 1.0, "leak": 0.0 if e.cell == "residual" else 1.0, **options_of(problem)}
+    eps = float(torch.finfo(torch.as_tensor(x).dtype).eps)  # the engine's; torch's own is that of float64
     right, *again = [
-        gradients_of(
-            phi, {name: each if source is None else moved(each, source) for name, each in p.items()}, xt, k, **options
-        )
+        gradients_of(phi, {name: moved(each, source, eps) for name, each in p.items()}, xt, k, **options)
         for source in (None, *map(noise, range(TRIALS)))
     ]
     claimed = {"loss": np.array(ours.loss), **{n: to_numpy(g).astype(np.float64) for n, g in ours.gradients.items()}}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rnn_core.oracles import tensors
+from rnn_core.oracles.rounding import moved, noise
 
 
 def jacobians(
@@ -36,6 +37,11 @@ def jacobians(
     joined = torch.cat([after[name] for name in states], dim=1)
     (gradient,) = torch.autograd.grad(joined.gather(1, torch.arange(S).repeat(steps)[:, None]).sum(), rows)
     return np.asarray(gradient.reshape(steps, S, S).numpy())
+
+
+def rounded_otherwise(matrices: np.ndarray, eps: float, trial: int) -> np.ndarray:
+    """``matrices`` with their last digits, of a precision of ``eps``, changed at random."""
+    return np.asarray(moved(torch.from_numpy(matrices), noise(trial), eps).numpy())
 
 
 def by_forward_frame(matrices: np.ndarray) -> float:

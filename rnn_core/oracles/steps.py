@@ -1,13 +1,13 @@
 """Every step of a backward pass against torch's derivative of that step. ``autograd.py`` says why each is judged by itself.
 
 Several steps are taken as one batch, whose rows are step × sample. Between steps arrays have an exponent for every step, so that
-the check holds beyond floating-point range.
+the check holds beyond floating-point range. Torch works in float64, whatever the engine does: ``rounding.py`` says why.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,26 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_core.arrays import Array, dtype_name
-from rnn_core.oracles import tensors
-from rnn_core.oracles.compare import (
-    ALLOWED,
-    SUSPECT,
-    Error,
-    apart_by_less,
-    beyond_rounding,
-    relative_error,
-    step_errors,
-)
+from rnn_core.arrays import Array
+from rnn_core.oracles import rounding, tensors
+from rnn_core.oracles.compare import Error
+from rnn_core.oracles.rounding import Precision, Source
+from rnn_core.oracles.scaled import at_exponents, between, by_step, flat, joined, total_of, whole
 from rnn_core.scaling import LN2, Scaled, add, exponents_of, log_norms, mantissa_and_exponents
 
 ROWS = 2**18  # numbers of one state that are in work at once
-# Powers of two between the steps of a batch, whose shares of a parameter are added.
-SPREAD = {"float64": 256, "float32": 32}
-ROUNDING = 2.0  # times eps: by how much numbers are changed to find out what rounding does
-TRIALS = 4  # as many times
-# Powers of two: what a derivative that underflows costs is below the smallest normal number, times what weights, states and sums make of it.
-LEEWAY = 16
+SPREAD = 256  # powers of two between the steps of a batch, whose shares of a parameter are added
 NO_SIGNAL = -(2**40)  # the exponent of a total that is exactly zero
 PARTS = (
     "hidden",
@@ -50,6 +39,8 @@ class Step:
         forward: one step of the oracles' equations.
         p, x, direct: parameters, inputs (T, B, D), the direct parts of dL/dh_t (T, B, H), plain or scaled.
         kernel: another program of the same step, whose h_t need not be computed from the c_t that it returns.
+
+    Arrays may be of any precision; ``precision`` is the engine's.
     """
 
     forward: tensors.Step
@@ -58,12 +49,18 @@ class Step:
     direct: Tensor | Scaled
     kernel: tensors.Step | None = None
 
+    @property
+    def precision(self) -> Precision:
+        """That of the inputs."""
+        return Precision.of(self.x)
+
 
 class Claims(NamedTuple):
-    """The engine's totals dL/dh_t, and dL/dc_t of an LSTM, for some steps."""
+    """The engine's totals dL/dh_t, and dL/dc_t of an LSTM, for some steps, and the states before and after these."""
 
     totals: dict[str, Scaled]
-    states: dict[str, Tensor]
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
     first: int
 
 
@@ -75,11 +72,14 @@ def recurrent_errors(ours: Array, states: dict[str, Tensor], step: Step) -> list
         states: the engine's states after every step, each (T, B, H), from a zero state.
     """
     T = step.x.shape[0]
-    claimed = {name: _tensors(_total_of(ours, name)) for name in states}
-    leaves = {name: value for name, value in step.p.items() if not name.endswith("_ho")}
-    step = replace(step, p=leaves)
+    precision, claimed = step.precision, {name: by_step(_total_of(ours, name)) for name in states}
+    states = {name: part.double() for name, part in states.items()}
+    leaves = {name: value.double() for name, value in step.p.items() if not name.endswith("_ho")}
+    step = replace(step, p=leaves, x=step.x.double(), direct=by_step(step.direct))
     by_name: dict[str, np.ndarray] = {}
-    chunks = [_Chunk(claimed, states, step, start, stop) for start, stop in _chunks(claimed, states["hidden"])]
+    chunks = [
+        _Chunk(claimed, states, step, precision, start, stop) for start, stop in _chunks(claimed, states["hidden"])
+    ]
     for chunk in chunks:
         for name, errors in chunk.errors(ours).items():
             by_name.setdefault(name, np.zeros(T))[chunk.start : chunk.start + len(errors)] = errors
@@ -97,37 +97,30 @@ def _total_of(ours: Array, name: str) -> Array | Scaled:
 
 def _parameter_errors(ours: dict[str, Array | Scaled], chunks: list[_Chunk]) -> list[Error]:
     """The errors of the sums over all steps; near a minimum of the loss their terms cancel, and rounding shows."""
-    totals, suspect = _sums(chunks), SUSPECT * chunks[0].eps
-    errors = {name: relative_error(ours[name], total) for name, total in totals.items()}
-    if max(errors.values()) > suspect:
-        floor = np.array([max(chunk.floor_of_sums() for chunk in chunks)])
-        unknown = {n for n, total in totals.items() if apart_by_less(_whole(ours[n]), _whole(total), floor)[0]}
-        again = [_sums(chunks, noise(trial)) for trial in range(TRIALS)]
-        errors = {
-            n: 0.0 if n in unknown else beyond_rounding(ours[n], total, [each[n] for each in again])
-            for n, total in totals.items()
-        }
-    return [Error(error, name) for name, error in errors.items()]
+
+    def floors() -> dict[str, int]:
+        return dict.fromkeys(ours, max(chunk.floor_of_sums() for chunk in chunks))
+
+    def totals(source: Source) -> dict[str, Scaled]:
+        return {name: whole(total) for name, total in _sums(chunks, source).items()}
+
+    errors = rounding.judged(totals, lambda name: whole(ours[name]), chunks[0].precision.eps, floors)
+    return [Error(float(each[0]), name) for name, each in errors.items()]
 
 
-def _sums(chunks: list[_Chunk], noise: torch.Generator | None = None) -> dict[str, Array | Scaled]:
+def _sums(chunks: list[_Chunk], source: Source) -> dict[str, Array | Scaled]:
     """The parameter gradients."""
     sums: dict[str, Array | Scaled] = {}
     for chunk in chunks:
-        for name, share in chunk.shares(noise).items():
+        for name, share in chunk.shares(source).items():
             sums[name] = add(sums[name], share) if name in sums else share
     return sums
-
-
-def noise(trial: int) -> torch.Generator:
-    """Where a trial takes its changes from."""
-    return torch.Generator().manual_seed(trial)
 
 
 def _chunks(claimed: dict[str, Scaled], hidden: Tensor) -> Iterator[tuple[int, int]]:
     """(start, stop) of batches of steps: not too many rows, and totals of not too different size."""
     T, width = len(hidden), math.prod(hidden.shape[1:])
-    most, spread = max(1, ROWS // width), SPREAD[dtype_name(hidden)]
+    most, spread = max(1, ROWS // width), SPREAD
     sizes = np.fmax.reduce(
         [exponents_of(total.mantissa) + mantissa_and_exponents(total)[1] for total in claimed.values()]
     )
@@ -148,112 +141,116 @@ class _Chunk:
     """Steps start + 1 … stop, and as many after them as are needed to know what these send back."""
 
     def __init__(
-        self, claimed: dict[str, Scaled], states: dict[str, Tensor], step: Step, start: int, stop: int
+        self,
+        claimed: dict[str, Scaled],
+        states: dict[str, Tensor],
+        step: Step,
+        precision: Precision,
+        start: int,
+        stop: int,
     ) -> None:
         self.claimed, self.states, self.step, self.start, self.stop = claimed, states, step, start, stop
+        self.precision = precision
         self.T, self.B = step.x.shape[:2]
-        self.eps = float(torch.finfo(step.x.dtype).eps)
         # What is sent to the c before each step, for a kernel that knows no total dL/dc_t.
-        self._sent_by_equations = _scaled(step.x[:0])
+        self._sent_by_equations = at_exponents(step.x[:0])
 
     def errors(self, ours: Array) -> dict[str, np.ndarray]:
         """Relative errors by what is compared; of each step, but of the initial state."""
-        reference = self._reference()
-        errors = {name: step_errors(self._ours(ours, name), value) for name, value in reference.items()}
-        if any((each > SUSPECT * self.eps).any() for each in errors.values()):
-            for name, floor in self._floors().items():
-                if name in errors:
-                    errors[name][apart_by_less(self._ours(ours, name), reference[name], floor)] = 0.0
-            changes = {name: np.zeros_like(each) for name, each in errors.items()}
-            for trial in range(TRIALS):
-                again = self._reference(noise(trial))
-                for name, value in again.items():
-                    changes[name] = np.fmax(changes[name], step_errors(value, reference[name]))
-            errors = {name: np.maximum(0.0, each - ALLOWED * changes[name]) for name, each in errors.items()}
+        errors = rounding.judged(self._reference, lambda name: self._ours(ours, name), self.precision.eps, self._floors)
         norms = {**ours.log_norms, "hidden": ours.log_norm, "cell": ours.log_norm_cell}
-        for name, log_norm in norms.items():
-            if name in reference:  # a norm is that of the engine's own total, which is compared by itself
-                own = _part(self.claimed[name], slice(self.start, self.stop))
-                errors[f"log_norm of {name}"] = _log_errors(log_norm[self.start : self.stop], own)
+        for name in self.states:
+            if name in errors:  # a norm is that of the engine's own total, which is compared by itself
+                own = between(self.claimed[name], slice(self.start, self.stop))
+                errors[f"log_norm of {name}"] = _log_errors(norms[name][self.start : self.stop], own)
         return errors
 
     def _floors(self) -> dict[str, np.ndarray]:
-        """Exponents below which nothing is known of a step's results: where phi' underflows, two right programs part by as much.
+        """Exponents below which nothing is known of a step's results: where phi or phi' underflows, two right programs part by as much.
 
         With dL/dh of a step at size 1, phi' dL/dh is wrong by less than the smallest normal number. The floor moves with the signal: it is
-        no absolute tolerance.
+        no absolute tolerance. Only a state's is one: no float knows a number below the smallest normal one better.
         """
         n, further = self.stop - self.start, min(self.stop + 1, self.T)
-        sizes = np.full(n + 1, NO_SIGNAL)
-        sizes[: further - self.start] = self._sizes(further)
-        lost = sizes + self._underflow
+        lost = np.full(n + 1, NO_SIGNAL)
+        lost[: further - self.start] = self._lost(further)
         own, following = lost[:n], lost[1:]
         floors = {"x": own, "hidden": following, "cell": np.maximum(own, following)}
         floors |= {name: following for name in self.states if name not in PARTS}
+        floors |= {f"state {name}": np.full(n, self._of_weights(self.precision.lost)) for name in self.states}
         return floors | {f"initial state, {name}": own[:1] for name in self.states}
 
-    def _sizes(self, stop: int) -> np.ndarray:
-        """The exponent of each of the engine's totals of steps start + 1 … stop."""
-        totals = self._claims(stop).totals
-        zero = np.all([np.isnan(exponents_of(total.mantissa)) for total in totals.values()], axis=0)
-        return np.where(zero, NO_SIGNAL, mantissa_and_exponents(totals["hidden"])[1])
+    def _lost(self, stop: int) -> np.ndarray:
+        """The exponents of what is lost of the signals of steps start + 1 … stop, times the largest weight.
 
-    @property
-    def _underflow(self) -> int:
-        """The exponent of what is lost of a signal of size 1 where a derivative underflows, times the largest weight."""
-        largest = max(float(weight.abs().max()) for weight in self.step.p.values())
-        return math.frexp(float(torch.finfo(self.step.x.dtype).tiny) * max(1.0, largest))[1] + LEEWAY
+        A signal may be wider than what is returned of it: entries that the stored exponent of their part does not hold are 0 there.
+        """
+        totals, own = self._claims(stop).totals, slice(self.start, stop)
+        nothing = {name: np.isnan(exponents_of(total.mantissa)) for name, total in totals.items()}
+        stored = [
+            np.where(nothing[name], NO_SIGNAL, mantissa_and_exponents(self.claimed[name])[1][own]) for name in totals
+        ]
+        size = np.where(np.all(list(nothing.values()), axis=0), NO_SIGNAL, mantissa_and_exponents(totals["hidden"])[1])
+        underflow, unstored = self._of_weights(self.precision.lost), self._of_weights(self.precision.not_stored)
+        return np.asarray(np.maximum(size + underflow, np.max(stored, axis=0) + unstored))
+
+    def _of_weights(self, lost: Callable[[Tensor], int]) -> int:
+        """What is lost where the largest weight multiplies it."""
+        return max(lost(weight) for weight in self.step.p.values())
 
     def floor_of_sums(self) -> int:
         """``_floors`` of what these steps add to a parameter gradient: terms are products with states or inputs."""
         parts = [self.step.x[self.start : self.stop], *(part[self.start : self.stop] for part in self.states.values())]
         largest = max(1.0, *(float(part.abs().max()) for part in parts))
         terms = (self.stop - self.start) * self.B
-        return int(self._sizes(self.stop).max()) + self._underflow + math.frexp(largest * terms)[1]
+        return int(self._lost(self.stop).max()) + math.frexp(largest * terms)[1]
 
     def _ours(self, ours: Array, name: str) -> Scaled:
         """What the engine has for an entry of ``_reference``."""
         kind, _, part = name.partition(" ")
         own = slice(self.start, self.stop)
         if kind == "state":
-            return _scaled(self.states[part][own])
+            return at_exponents(self.states[part][own])
         if kind == "initial":
-            return _tensors(ours.state[name.rpartition(" ")[2]], whole=True)
+            return by_step(ours.state[name.rpartition(" ")[2]], whole=True)
         if name == "cell" and self.step.kernel:
             return self._sent_by_equations
-        return _part(_tensors(ours.x if name == "x" else _total_of(ours, name)), own)
+        return between(by_step(ours.x if name == "x" else _total_of(ours, name)), own)
 
-    def _reference(self, noise: torch.Generator | None = None) -> dict[str, Scaled]:
+    def _moved(self, x: Tensor, source: Source) -> Tensor:
+        return self.precision.moved(x, source)
+
+    def _reference(self, source: Source) -> dict[str, Scaled]:
         """What torch says: states, totals and dL/dx of the steps, and dL/d(initial state) where they are the first."""
         kernel = self.step.kernel
         further = min(self.stop + 1, self.T)  # one more step: what it sends back is part of a total
         if kernel:
-            claims = self._claims_for_kernel(further, noise)
-            after, sent, through = self._back(kernel, claims, noise, fixed_cell=False)
+            claims = self._claims_for_kernel(further, source)
+            after, sent, through = self._back(kernel, claims, source, fixed_cell=False)
         else:
             with_cell = "cell" in self.states
-            after, sent, through = self._back(self.step.forward, self._claims(further), noise, fixed_cell=with_cell)
+            after, sent, through = self._back(self.step.forward, self._claims(further), source, fixed_cell=with_cell)
         n = self.stop - self.start
-        direct = _part(_tensors(self.step.direct), slice(self.start, self.stop))
-        direct = Scaled(moved(direct.mantissa, noise), direct.exponent)
-        expected = {f"state {name}": _scaled(part[:n]) for name, part in after.items()}
-        expected["x"] = _part(sent["x"], slice(0, n))
-        expected["hidden"] = _sum(direct, self._from_next(sent["hidden"], n))
+        direct = between(by_step(self.step.direct), slice(self.start, self.stop))
+        direct = Scaled(self._moved(direct.mantissa, source), direct.exponent)
+        expected = {f"state {name}": at_exponents(part[:n]) for name, part in after.items()}
+        expected["x"] = between(sent["x"], slice(0, n))
+        expected["hidden"] = total_of(direct, self._from_next(sent["hidden"], n))
         if "cell" in self.states:
             if kernel:
-                expected["cell"] = _part(sent["cell"], slice(0, n))
+                expected["cell"] = between(sent["cell"], slice(0, n))
             else:
-                expected["cell"] = _sum(_part(through, slice(0, n)), self._from_next(sent["cell"], n))
+                expected["cell"] = total_of(between(through, slice(0, n)), self._from_next(sent["cell"], n))
         for name in self.states:  # what acts on later steps alone
             if name not in PARTS:
                 expected[name] = self._from_next(sent[name], n)
         if self.start == 0:
-            expected |= {f"initial state, {name}": _part(sent[name], slice(0, 1)) for name in self.states}
+            expected |= {f"initial state, {name}": between(sent[name], slice(0, 1)) for name in self.states}
         return expected
 
     def _from_next(self, sent: Scaled, n: int) -> Scaled:
         """What every step receives from the one after it; the last of all nothing."""
-        following = _part(sent, slice(1, n + 1))
+        following = between(sent, slice(1, n + 1))
         if len(following) == n:
             return following
         nothing = torch.zeros_like(sent.mantissa[:1])
@@ -261,68 +258,108 @@ class _Chunk:
 
     def _claims(self, stop: int) -> Claims:
         """Totals and the states before of steps start + 1 … stop."""
-        totals = _joined({name: _part(total, slice(self.start, stop)) for name, total in self.claimed.items()})
-        before = {}
+        totals = joined({name: between(total, slice(self.start, stop)) for name, total in self.claimed.items()})
+        before, after = {}, {}
         for name, part in self.states.items():
             first = part[self.start - 1 : self.start] if self.start else torch.zeros_like(part[:1])
-            before[name] = torch.cat([first, part[self.start : stop - 1]])
-        return Claims(totals, before, self.start)
+            before[name], after[name] = torch.cat([first, part[self.start : stop - 1]]), part[self.start : stop]
+        return Claims(totals, before, after, self.start)
 
-    def _claims_for_kernel(self, stop: int, noise: torch.Generator | None = None) -> Claims:
+    def _claims_for_kernel(self, stop: int, source: Source) -> Claims:
         """``_claims`` with, for dL/dc_t, only what c_{t+1} sends to c_t: what comes through h_t the kernel adds by itself."""
         if "cell" not in self.states:
             return self._claims(stop)
         further = self._claims(min(stop + 1, self.T))
-        _, sent, _ = self._back(self.step.forward, further, noise, fixed_cell=True)
-        self._sent_by_equations = _part(sent["cell"], slice(0, self.stop - self.start))
+        _, sent, _ = self._back(self.step.forward, further, source, fixed_cell=True)
+        self._sent_by_equations = between(sent["cell"], slice(0, self.stop - self.start))
         n = stop - self.start
-        hidden, cell = _part(further.totals["hidden"], slice(0, n)), self._from_next(sent["cell"], n)
-        states = {name: part[:n] for name, part in further.states.items()}
-        return Claims(_joined({"hidden": hidden, "cell": cell}), states, self.start)
+        hidden, cell = between(further.totals["hidden"], slice(0, n)), self._from_next(sent["cell"], n)
+        before, after = ({name: part[:n] for name, part in each.items()} for each in (further.before, further.after))
+        return Claims(joined({"hidden": hidden, "cell": cell}), before, after, self.start)
 
     def _back(
-        self, step: tensors.Step, claims: Claims, noise: torch.Generator | None, fixed_cell: bool
+        self, step: tensors.Step, claims: Claims, source: Source, fixed_cell: bool
     ) -> tuple[dict[str, Tensor], dict[str, Scaled], Scaled]:
         """(states after, what is sent to the states before and to x, what h_t sends to c_t) of every step, each (steps, B, …)."""
-        given = {name: moved(total.mantissa, noise) for name, total in claims.totals.items()}
-        graph = _Graph(self.step, step, claims, noise, fixed_cell)
+        given = {name: self._moved(total.mantissa, source) for name, total in claims.totals.items()}
+        graph = _Graph(self.step, step, claims, self.precision, source, fixed_cell)
         exponent = mantissa_and_exponents(claims.totals["hidden"])[1]
         wanted = [*graph.before.values(), graph.x]
         own = graph.grad(given, wanted)
         shaped = {name: d.reshape(len(exponent), self.B, -1) for name, d in zip([*graph.before, "x"], own, strict=True)}
         sent = {name: Scaled(d, exponent) for name, d in shaped.items()}
-        after = {name: part.detach().reshape(given["hidden"].shape) for name, part in graph.after.items()}
+        after = {name: part.reshape(given["hidden"].shape) for name, part in graph.computed.items()}
         through = torch.zeros_like(given["hidden"])
         if graph.through is not None:
             through = graph.through.reshape(through.shape)
         return after, sent, Scaled(through, exponent)
 
-    def shares(self, noise: torch.Generator | None = None) -> dict[str, Scaled]:
+    def shares(self, source: Source) -> dict[str, Scaled]:
         """What the steps add to the parameter gradients, each at one exponent."""
         kernel = self.step.kernel
         step = kernel or self.step.forward
-        claims = self._claims_for_kernel(self.stop, noise) if kernel else self._claims(self.stop)
+        claims = self._claims_for_kernel(self.stop, source) if kernel else self._claims(self.stop)
         exponent = mantissa_and_exponents(claims.totals["hidden"])[1]
-        totals = {
-            name: Scaled(moved(t.mantissa, noise), exponent - exponent.max()) for name, t in claims.totals.items()
-        }
-        given = {name: total.to_float() for name, total in totals.items()}
-        graph = _Graph(self.step, step, claims, noise, fixed_cell="cell" in self.states and not kernel)
+        moved, top = {n: self._moved(t.mantissa, source) for n, t in claims.totals.items()}, int(exponent.max())
+        given = {name: Scaled(mantissa, exponent - top).to_float() for name, mantissa in moved.items()}
+        graph = _Graph(self.step, step, claims, self.precision, source, fixed_cell="cell" in self.states and not kernel)
         derivatives = graph.grad(given, list(graph.leaves.values()))
-        return {name: Scaled(d, int(exponent.max())) for name, d in zip(graph.leaves, derivatives, strict=True)}
+        return {name: Scaled(d, top) for name, d in zip(graph.leaves, derivatives, strict=True)}
+
+
+class _Seams:
+    """The engine rounds the products of a step, and the derivatives by them; and a step goes on from the state as the engine has it.
+
+    Where c_t underflows to 0, h_t = o phi(c_t) is at a kink of phi, and a program with a longer range is on one side of it. So what acts
+    through c_t is judged at the engine's own c_t, which is compared by itself.
+    """
+
+    def __init__(self, claimed: dict[str, Tensor], precision: Precision, source: Source) -> None:
+        self.claimed, self.precision, self.source = claimed, precision, source
+        self.computed: dict[str, Tensor] = {}
+
+    def product(self, value: Tensor) -> Tensor:
+        if self.source is None or not value.requires_grad:
+            return value
+        value.register_hook(lambda grad: self.precision.moved(grad, self.source))
+        return self.precision.rounded(value, self.source)
+
+    def part(self, name: str, value: Tensor) -> Tensor:
+        self.computed[name] = value.detach()
+        return value + (self.claimed[name] - value).detach()
+
+    def difference(self, a: Tensor, of_a: Callable[[Tensor], Tensor], slope: Tensor) -> Tensor:
+        if self.source is None or not a.requires_grad:
+            return of_a(a)
+        seen = a.view_as(a)
+        value = of_a(seen)
+        terms: list[Tensor] = []
+        value.register_hook(lambda grad: terms.append(grad.norm(dim=-1, keepdim=True) * slope))
+        seen.register_hook(lambda grad: grad + self.precision.moved(terms[-1].expand_as(grad), self.source) - terms[-1])
+        return value
 
 
 class _Graph:
     """One step forward for a batch of steps × samples, ready to be differentiated."""
 
     def __init__(
-        self, of: Step, step: tensors.Step, claims: Claims, noise: torch.Generator | None, fixed_cell: bool
+        self, of: Step, step: tensors.Step, claims: Claims, precision: Precision, source: Source, fixed_cell: bool
     ) -> None:
+        def moved(value: Tensor) -> Tensor:
+            return precision.moved(value, source)
+
         n = len(claims.totals["hidden"])
-        self.leaves = {name: moved(value, noise).clone().requires_grad_() for name, value in of.p.items()}
-        self.before = {name: _flat(moved(part, noise)).requires_grad_() for name, part in claims.states.items()}
-        self.x = _flat(moved(of.x[claims.first : claims.first + n], noise)).requires_grad_()
-        self.after = step(self.leaves, self.x, self.before)
+        self.leaves = {name: moved(value).clone().requires_grad_() for name, value in of.p.items()}
+        self.before = {name: flat(moved(part)).requires_grad_() for name, part in claims.before.items()}
+        self.x = flat(moved(of.x[claims.first : claims.first + n])).requires_grad_()
+        if step is of.kernel:
+            self.after = step(self.leaves, self.x, self.before)
+            self.computed = {name: part.detach() for name, part in self.after.items()}
+        else:
+            claimed = {name: flat(moved(part)) for name, part in claims.after.items()}
+            seams = _Seams(claimed, precision, source)
+            self.after = step(self.leaves, self.x, self.before, seams)
+            self.computed = seams.computed
         self.through: Tensor | None = None
         self._cell: Tensor | None = None
         self.fixed_cell = fixed_cell
@@ -336,62 +373,10 @@ class _Graph:
 
     def grad(self, given: dict[str, Tensor], wanted: list[Tensor]) -> tuple[Tensor, ...]:
         """The derivatives of Σ given · after; zero for what nothing depends on."""
-        self._cell = _flat(given["cell"]) if self.fixed_cell else None
+        self._cell = flat(given["cell"]) if self.fixed_cell else None
         names = [name for name in self.after if name in given and not (self.fixed_cell and name == "cell")]
-        outputs, cotangents = [self.after[name] for name in names], [_flat(given[name]) for name in names]
+        outputs, cotangents = [self.after[name] for name in names], [flat(given[name]) for name in names]
         return tuple(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True, materialize_grads=True))
-
-
-# ---- arrays with an exponent for every step -----------------------------------------------------------------------------
-
-
-def _tensors(x: Array | Scaled, whole: bool = False) -> Scaled:
-    """As torch tensors, with an exponent for every leading index; ``whole`` is one step without its leading index."""
-    mantissa, exponent = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
-    tensor = torch.as_tensor(mantissa).detach()
-    return _scaled(tensor[None], exponent) if whole else _scaled(tensor, exponent)
-
-
-def _scaled(x: Tensor, exponent: int | np.ndarray = 0) -> Scaled:
-    return Scaled(x, np.broadcast_to(np.asarray(exponent, dtype=np.int64), (len(x),)))
-
-
-def _whole(x: Array | Scaled) -> Scaled:
-    """One array with one exponent, as one step."""
-    return _tensors(x, whole=True)
-
-
-def _part(x: Scaled, where: slice) -> Scaled:
-    mantissa, exponent = mantissa_and_exponents(x)
-    return Scaled(mantissa[where], exponent[where])
-
-
-def _flat(x: Tensor) -> Tensor:
-    """(steps, B, K) to (steps · B, K), a copy of its own."""
-    return x.detach().reshape(-1, x.shape[-1]).clone()
-
-
-def _joined(arrays: dict[str, Scaled]) -> dict[str, Scaled]:
-    """The same values, every step of all parts at one exponent, its largest mantissa between 1/2 and 1."""
-    largest = np.fmax.reduce(
-        [exponents_of(each.mantissa) + mantissa_and_exponents(each)[1] for each in arrays.values()]
-    )
-    common = np.nan_to_num(largest).astype(np.int64)
-    return {name: Scaled(Scaled(m, e - common).to_float(), common) for name, (m, e) in ((n, mantissa_and_exponents(v)) for n, v in arrays.items())}  # fmt: skip
-
-
-def _sum(a: Scaled, b: Scaled) -> Scaled:
-    """a + b, step by step."""
-    aligned = _joined({"a": a, "b": b})
-    return Scaled(aligned["a"].mantissa + aligned["b"].mantissa, aligned["a"].exponent)
-
-
-def moved(x: Tensor, noise: torch.Generator | None) -> Tensor:
-    """``x`` with its last digit changed at random; as it is without ``noise``."""
-    if noise is None:
-        return x
-    change = 2.0 * torch.rand(x.shape, generator=noise, dtype=torch.float64).to(x) - 1.0
-    return x * (1.0 + ROUNDING * torch.finfo(x.dtype).eps * change)
 
 
 def _log_errors(ours: np.ndarray, total: Scaled) -> np.ndarray:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from rnn_core.arrays import Array, dtype_name
-from rnn_core.oracles.compare import ALLOWED, SUSPECT, Error, beyond_rounding, step_errors, worst
-from rnn_core.oracles.steps import moved, noise
+from rnn_core.oracles.compare import Error, worst
+from rnn_core.oracles.rounding import SUSPECT, beyond_rounding, errors_beyond_rounding, moved, noise
 from rnn_core.scaling import Scaled, add, exponent_of, mantissa_and_exponents, times_power_of_two
 
 STEPS = {"float64": 32, "float32": 8}  # of a stretch: a gradient that grows or shrinks by 2^15 a step stays in range
@@ -128,11 +128,7 @@ def _errors(ours: Any, run: _Run, trials: list[torch.Generator]) -> list[Error]:
 
 def _worst_step(name: str, ours: Array | Scaled, references: list[Array | Scaled], first: int) -> Error:
     """The largest error of a step beyond rounding; ``references`` are the reference and what it is from changed numbers."""
-    reference, again = references[0], references[1:]
-    errors = step_errors(ours, reference)
-    if again:
-        moved = np.max([step_errors(each, reference) for each in again], axis=0)
-        errors = np.where(np.isfinite(moved), np.maximum(0.0, errors - ALLOWED * moved), errors)
+    errors = errors_beyond_rounding(ours, references[0], references[1:])
     t = int(np.argmax(errors))
     return Error(float(errors[t]), f"{name}, t = {first + t + 1}")
 

@@ -581,6 +581,8 @@ ASKED = [
     "clipping",
     "omega",
     "flossing",
+    "chrono",
+    "forget_bias",
     "truncation",
     "optimizer",
     "learning_rate",

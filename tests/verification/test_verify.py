@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import rnn_core as rc
+from rnn_core import bptt
 from rnn_core.oracles import complex_step
 from rnn_core.oracles.compare import Abstains
+from rnn_core.scaling import times
 from study.report import style
 from study.tables import store
 from study.tables.columns import schema_of
 from verification import differences, figure, run, segments
-from verification.cases import Case, all_cases, is_real, network_of, regimes_of
+from verification.cases import STACKS, Case, all_cases, is_real, network_of, regimes_of
+from verification.unrolled import against_unrolled_autograd
 
 pytestmark = pytest.mark.xdist_group("verification")  # one set-up for all
 
@@ -30,12 +33,13 @@ Rows = list[dict[str, Any]]
 def rows() -> Rows:
     """Every cell × tanh, relu × regime at T = 3 and 23, one process."""
     cases = [case for case in all_cases((3, 23)) if case.activation in ("tanh", "relu") and case.loss_at == "every"]
+    cases += [Case(cell, "tanh", "critical", 2, "every", layers=layers) for cell in rc.CELLS for layers in STACKS]
     return run.verify_all([(case, "cpu") for case in cases], processes=1)
 
 
 def row(**changed: Any) -> dict[str, Any]:
     return {
-        "cell": "vanilla", "activation": "tanh", "regime": "critical", "sequence_length": 7, "loss_at": "last",
+        "cell": "vanilla", "activation": "tanh", "layers": 1, "regime": "critical", "sequence_length": 7, "loss_at": "last",
         "device": "cpu", "oracle": "torch.autograd", "growth_rate": 0.0, "relative_error": 1e-14, "where": "x, t = 1",
         "tolerance": 1e-10, "passed": True,
     } | changed  # fmt: skip
@@ -52,21 +56,44 @@ def test_a_small_matrix_passes_with_every_cell_and_oracle(rows: Rows) -> None:
     assert run.failures(rows) == []
     assert {r["cell"] for r in rows} == set(rc.CELLS)
     modules = {"torch.nn.RNN", "torch.nn.GRU", "torch.nn.LSTM"}
-    assert {r["oracle"] for r in rows} == {"torch.autograd", "complex step", "central differences"} | modules
-    assert {r["sequence_length"] for r in rows if r["oracle"] == "central differences"} == {3}
+    everywhere = {"torch.autograd", "complex step", "central differences"}
+    assert {r["oracle"] for r in rows} == everywhere | modules | {"torch.autograd, unrolled"}
+    assert {r["sequence_length"] for r in rows if r["oracle"] == "central differences"} == {2, 3}
+    of_stacks = [r for r in rows if r["layers"] > 1]
+    assert {(r["cell"], r["layers"], r["oracle"]) for r in of_stacks} >= {
+        (cell, layers, oracle)
+        for cell in rc.CELLS
+        for layers in STACKS
+        for oracle in (*everywhere, "torch.autograd, unrolled")
+    }
     strict = [r for r in rows if r["oracle"] != "central differences"]
     assert all(r["relative_error"] is not None and r["tolerance"] == 1e-10 for r in strict)
 
 
 def test_the_full_matrix_is_every_combination_once() -> None:
     cases = list(all_cases())
-    assert (
-        len(set(cases)) == len(cases) == sum(len(regimes_of(cell)) for cell in rc.CELLS) * len(rc.ACTIVATIONS) * 5 * 2
-    )
+    regimes = [(cell, regime) for cell in rc.CELLS for regime in regimes_of(cell)]
+    single = [case for case in cases if case.layers == 1]
+    assert len(set(cases)) == len(cases)
+    assert len(single) == len(regimes) * len(rc.ACTIVATIONS) * 5 * 2
+    exploding = [cell for cell, regime in regimes if regime == "exploding"]
+    assert len(cases) - len(single) == (2 * len(regimes) - len(exploding)) * 3 * 2 * len(
+        STACKS
+    )  # tanh does not explode
 
 
 def test_regimes_are_real(rows: Rows) -> None:
     assert all(is_real(r["regime"], r["growth_rate"]) for r in rows)
+
+
+def test_a_deeper_stack_is_another_network_of_the_same_sizes() -> None:
+    two, three = (network_of(Case("lstm", "relu", "critical", 7, "last", layers=layers)) for layers in STACKS)
+    assert set(three.problem.params) - set(two.problem.params) == {
+        f"{name}_l2" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }
+    for problem in (two.problem, three.problem):
+        assert problem.layers == problem.experiment.layers and problem.params["weight_ih_l1"].shape == (20, 5)
+        assert all((value != 0).all() for name, value in problem.params.items() if name.startswith("bias"))
 
 
 def test_another_seed_draws_another_network_and_the_same_seed_the_same() -> None:
@@ -107,6 +134,59 @@ def test_a_transposed_matrix_fails_and_the_message_names_the_place(monkeypatch: 
         (line,) = [line for line in lines if oracle in line]
         assert "vanilla, tanh, vanishing, T = 7, loss at last, cpu" in line and " at " in line.split(oracle)[1]
     assert {r["where"] for r in found} <= {part.split(" at ")[2].split(", above")[0] for part in lines}
+
+
+def sends_too_much(sound: Any, told: bool) -> Any:
+    """A backward pass of a stack in which a layer sends 1 % too much to the one below it; ``told``: and returns it so."""
+
+    def wrong(tapes: Any, grad_hidden: Any, **options: Any) -> Any:
+        found: list[Any] = []
+        given = grad_hidden
+        for tape in reversed(tapes):
+            (gradients,) = sound([tape], given, **options)
+            given = times(gradients.x, 1.01)
+            found.append(replace(gradients, x=given) if told and len(found) + 1 < len(tapes) else gradients)
+        return found[::-1]
+
+    return wrong
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_layers_send_each_other_is_checked(told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each layer by itself is right, or the program of all of them is the engine's own."""
+    monkeypatch.setattr(bptt, "back_through_stack", sends_too_much(bptt.back_through_stack, told))
+    found = run.verify((Case("gru", "tanh", "critical", 7, "every", layers=3), "cpu"))
+    errors = {
+        r["oracle"]: r["relative_error"] for r in found if r["oracle"] != "torch.nn.GRU"
+    }  # goes backward by itself
+    assert len(errors) == 4 and min(errors.values()) > 1e-3, errors
+
+
+def test_a_parameter_of_one_layer_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = bptt.stack_gradients
+    changed = {"weight_hh_l1": 1.0 + 1e-5}
+    monkeypatch.setattr(
+        bptt, "stack_gradients", lambda g: {n: times(v, changed.get(n, 1.0)) for n, v in sound(g).items()}
+    )
+    found = run.verify((Case("vanilla", "relu", "critical", 7, "last", layers=2), "cpu"))
+    failed = {r["oracle"]: r["where"] for r in found if r["passed"] is False}
+    assert failed == dict.fromkeys(
+        ("torch.autograd", "torch.autograd, unrolled", "central differences"), "weight_hh_l1"
+    )
+
+
+def test_plain_floats_abstain_where_they_do_not_hold_a_gradient() -> None:
+    network = network_of(Case("vanilla", "tanh", "vanishing", 7, "last", layers=2))
+    faint = replace(
+        network,
+        problem=replace(
+            network.problem,
+            params={**network.problem.params, "weight_ho": 1e-290 * network.problem.params["weight_ho"]},
+        ),
+    )
+    evaluation = rc.evaluate(faint.problem, faint.problem.params, faint.x, faint.target)
+    with pytest.raises(Abstains, match="plain floats do not hold a gradient"):
+        against_unrolled_autograd(faint, evaluation)
 
 
 @pytest.mark.usefixtures("readable")

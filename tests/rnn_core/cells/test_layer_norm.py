@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,37 @@ def test_a_network_of_torchs_layers(step: float, leak: float) -> None:
     for name, value in expected.items():
         error = np.abs(ours.params[name] - value.numpy()).max() / np.abs(value.numpy()).max()
         assert error < 1e-12, name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e-4, 3e-3, 1.0, 30.0, 1e4])
+def test_two_units_keep_their_digits(dtype: str, size: float) -> None:
+    """The box of section 2.12 with 60 digits, from the engine's own numbers: in float32 a difference leaves nothing at a size of 13."""
+    rng = np.random.default_rng(0)
+    g, b = (rng.standard_normal(2).astype(dtype) for _ in range(2))
+    params = {"weight_hh": np.zeros((2, 2), dtype), "weight_ln": g, "bias_ln": b}
+    u, dh = (size * rng.standard_normal((2, 7))).astype(dtype), rng.standard_normal((2, 7)).astype(dtype)
+    cell = rc.LayerNormCell("softplus")
+    _, saved = cell.forward(params, u, {"hidden": np.zeros((2, 7), dtype)})
+    da, _, _ = cell.backward(params, saved, {"hidden": dh})
+    with mp.workdps(60):
+        for k in range(7):
+            a = [mp.mpf(float(v)) for v in u[:, k]]
+            c = [a[0] - (a[0] + a[1]) / 2, a[1] - (a[0] + a[1]) / 2]
+            s = mp.sqrt((c[0] ** 2 + c[1] ** 2) / 2 + mp.mpf("1e-5"))
+            n = [each / s for each in c]
+            dn = [
+                mp.mpf(float(g[i]))
+                / (1 + mp.exp(-mp.mpf(float(g[i])) * n[i] - mp.mpf(float(b[i]))))
+                * mp.mpf(float(dh[i, k]))
+                for i in range(2)
+            ]
+            m = [dn[0] - (dn[0] + dn[1]) / 2, dn[1] - (dn[0] + dn[1]) / 2]
+            along = (n[0] * m[0] + n[1] * m[1]) / 2
+            expected = np.array([float((m[i] - n[i] * along) / s) for i in range(2)])
+            terms = float(sum(abs(each) for each in dn) / max(abs(each) for each in m))  # m is a difference of dn
+            error = np.abs(da[:, k] / expected - 1.0).max()
+            assert error < 16.0 * terms * float(np.finfo(dtype).eps), (k, error)
 
 
 def scaled(params: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:

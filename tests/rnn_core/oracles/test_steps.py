@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import rnn_core as rc
-from rnn_core.oracles import autograd, steps, torch_modules
-from rnn_core.oracles.compare import Error, beyond_rounding, worst
+from rnn_core.oracles import autograd, rounding, steps, torch_modules
+from rnn_core.oracles.compare import Error, worst
 from rnn_core.oracles.problems import with_biases
+from rnn_core.oracles.rounding import beyond_rounding
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, log_norms, mantissa_and_exponents
 
@@ -189,7 +190,7 @@ def test_however_steps_are_batched_the_same_is_found(
     problem = problem_of(cell)
     x, _ = problem.batch(0)
     monkeypatch.setattr(steps, "ROWS", rows)
-    monkeypatch.setattr(steps, "SPREAD", {"float64": spread})
+    monkeypatch.setattr(steps, "SPREAD", spread)
     assert errors_of(problem).relative < SOUND
     for t in (0, 6, 7, 13, 14, 39):
         error = errors_of(problem, lambda g, t=t: edited(g, "hidden", put(t, 1 + 1e-6)))  # type: ignore[misc]
@@ -262,7 +263,7 @@ def test_a_sound_engine_is_not_accused_where_terms_cancel(monkeypatch: pytest.Mo
         wrong = edited(gradients, "hidden", put(4, 1 + 1e-4))
         assert errors_at(problem, tape, direct, wrong) > 5e-5, seed  # a fault is still one
         with monkeypatch.context() as patch:
-            patch.setattr(steps, "TRIALS", 0)
+            patch.setattr(rounding, "MOST_TRIALS", 0)
             raw.append(errors_at(problem, tape, direct, gradients))
     assert max(raw) > 1e-9
 
@@ -305,7 +306,7 @@ def test_a_residual_network_that_drifts_into_saturation_is_not_accused(
         spectral_radius=2.0,
     )
     assert errors_of(drifting).relative < (SOUND if dtype == "float64" else 1e-4)
-    monkeypatch.setattr(steps, "LEEWAY", -(10**6))  # without a floor
+    monkeypatch.setattr(rounding, "LEEWAY", -(10**6))  # without a floor
     assert errors_of(drifting).relative > (TOLERANCE if dtype == "float64" else 1e-3)  # the gate's
 
 
@@ -364,7 +365,7 @@ def test_a_parameter_whose_terms_cancel_is_not_accused(wanted: str, monkeypatch:
         wrong = replace(found, param_grads=found.param_grads | off, gradients=replace(found.gradients, params=params))
         assert autograd.check(*given, wrong).relative > 0.1
         with monkeypatch.context() as patch:
-            patch.setattr(steps, "TRIALS", 0)
+            patch.setattr(rounding, "MOST_TRIALS", 0)
             raw.append(autograd.check(*given, found).relative)
     assert max(raw) > TOLERANCE
 

@@ -292,6 +292,14 @@ def part_name(part: Part, trained: Sequence[Part]) -> str:
     return ", ".join([*([task] if len(set(tasks)) > 1 else []), *([part.sweep] if tasks.count(task) > 1 else [])])
 
 
+def of_part(part: Part, trained: Sequence[Part]) -> str:
+    """The same behind a noun: on digits; of sweep rules; on digits, sweep rules. Empty if there is no other."""
+    name, task = part_name(part, trained), str(part.runs["task"].iloc[0])
+    if not name or name == task:
+        return f" on {name}" if name else ""
+    return f" of sweep {name}" if name == part.sweep else f" on {task}, sweep {part.sweep},"
+
+
 def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
     """By the axis that is asked about: its values in words and in order, each with its colour and marker."""
     looks = {}

@@ -200,7 +200,7 @@ class Study:
     def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
         if part.column in measures.SCALES:
             yield Sentence(10, turning_sentence(part))
-        yield Sentence(10, theories_sentence(part))
+        yield Sentence(40 if self.trained_parts else 10, theories_sentence(part))  # what was learnt has to find room
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column not in measures.SCALES:
             yield Sentence(12, split_sentence(part))
@@ -259,7 +259,7 @@ class Study:
     # ---- the whole study
 
     def _at_rest(self) -> list[Sentence]:
-        return [Sentence(40 if self.all_train else 10, rest_sentence(self.networks))]
+        return [Sentence(40 if self.trained_parts else 10, rest_sentence(self.networks))]
 
     def _formats(self) -> list[Sentence]:
         return [Sentence(50, formats_sentence(self.runs))]

@@ -244,9 +244,11 @@ def value_of(axis: str, value: Any) -> str:
 def name_of(settings: Mapping[str, Any], first: str = "") -> str:
     """Settings as one name that can stand in a list: tanh (orthogonal, H = 64).
 
-    Another cell's setting that is not set names nothing. ``first`` leads; without it the cell does, then whatever comes first.
+    Another cell's setting that is not set names nothing, unless it is all that there is. ``first`` leads; without it the cell does, then whatever comes first.
     """
     known = {axis: value for axis, value in settings.items() if axis in UNSET or not pd.isna(value)}
+    if settings and not known:
+        return listed(named(axis, None) for axis in settings)
     lead = next((axis for axis in (first, "cell", "activation") if axis in known), "")
     inside = sorted(known, key=lambda axis: (axis != lead, axis not in PLAIN_AXES))
     return in_brackets([named(axis, known[axis]) for axis in inside])

@@ -145,6 +145,7 @@ _TIMINGS = (
 
 _VERIFICATION = (
     *_NETWORK,
+    Column("layers", _INT, "layers", "Number of layers L"),
     Column("regime", _TEXT, "name", "What the network was drawn for: vanishing, critical or exploding gradients"),
     _LENGTH,
     Column("loss_at", _TEXT, "name", "Steps that carry a loss: last or every"),
@@ -154,7 +155,7 @@ _VERIFICATION = (
         "growth_rate",
         _FLOAT,
         "ln per step",
-        "Measured mean change of ln ‖∂L/∂h_t‖ per step back, over max(T, 50) steps, for the last step's loss alone",
+        "Measured mean change of ln ‖∂L/∂h_t‖ per step back, over max(T, 50) steps, for the last step's loss alone; of a stack in its last layer",
     ),
     _relative_error(null="the oracle abstains: there was nothing that it can compare"),
     Column("where", _TEXT, "name", "The time step or parameter that it was found at; or why the oracle abstains"),

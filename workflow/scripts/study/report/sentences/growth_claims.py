@@ -24,6 +24,7 @@ from study.report.words import (
     number,
     plain,
     signed,
+    spelled,
     unrounded,
 )
 
@@ -170,7 +171,7 @@ def shared_name(told: list[tuple[float, str, dict[str, Any]]], end: Callable[...
     alike = [settings for value, _, settings in told if value == extreme or abs(value - extreme) < ALIKE * abs(extreme)]
     first = alike[0]
     shared = {axis: value for axis, value in first.items() if all(_agree(value, each.get(axis)) for each in alike[1:])}
-    return name_of(shared) if shared else f"{len(alike)} of {len(told)} settings"
+    return name_of(shared) if shared else f"{spelled(len(alike)) if len(alike) < 11 else 'many'} of the settings"
 
 
 def _agree(one: Any, other: Any) -> bool:

@@ -43,6 +43,7 @@ from study.report.words import (
     plural_of,
     spelled,
 )
+from study.settings import described_axes
 
 ROUNDING = 1e-12  # means of the same results in another order
 
@@ -179,7 +180,16 @@ def result_sentence(
         text = (
             f"On {task}, there is no clear difference between {names}. The best mean is that of {best}: {sizes}{over}."
         )
-    return text + some_compared(axis, [first, *rest]) + _singly(part, axis, first, singly)
+    edge = _at_the_edge(axis, [first, *rest]) if ahead else ""
+    return text + edge + some_compared(axis, [first, *rest]) + _singly(part, axis, first, singly)
+
+
+def _at_the_edge(axis: str, ranked: list[Any]) -> str:
+    """That the best of three numbers or more is the largest or the smallest of them: beyond it may lie a better one."""
+    if described_axes()[axis]["kind"] not in ("number", "integer") or len(ranked) < 3 or None in ranked:
+        return ""
+    ends = {min(ranked): "smallest", max(ranked): "largest"}
+    return f" It is the {ends[ranked[0]]} one tried." if ranked[0] in ends else ""
 
 
 def _also_ahead(axis: str, clear: list[measures.Comparison]) -> str:
