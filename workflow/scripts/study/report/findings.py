@@ -226,9 +226,11 @@ class Study:
         for axis in part.axes if any(each.verdict != "few" for each in comparisons) else ():
             pooled = self.of(part, axis, metric, pooled=True)
             singly = self.of(part, axis, metric, pooled=False)
-            clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
             place = later + (21 if axis == part.column else 31)
-            place = min(place, 23) if clear else max(place, 24)
+            if any(each.better for each in pooled):  # what is clear is said before what is not, wherever it was found
+                place = min(place, 22)
+            else:
+                place = min(place, 23) if any(each.better for each in singly) else max(place, 24)
             yield Sentence(place, result_sentence(part, axis, pooled, singly))
         place = 22 if part.runs["broken"].any() else 43
         yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))

@@ -266,7 +266,8 @@ def _no_single(part: measures.Part, singly: list[measures.Comparison], sign: flo
         for each, name in zip((unlike[0], unlike[-1]), ends, strict=False)
     ]
     same = len(singly) - len(unlike)
-    alike = f" In {spelled(same)} of them the results are the same, run by run." if same else ""
+    others = "one other setting" if same == 1 else f"{spelled(same)} other settings"
+    alike = f" In {others} the results are the same, run by run." if same else ""
     between = ", from" if len(unlike) > 2 else ":"
     return f" In no single setting is there a clear difference{between} {' to '.join(words) if between == ', from' else listed(words)}.{alike}"
 
