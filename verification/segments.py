@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 import rnn_core as rc
 from rnn_core.arrays import Array, like, to_numpy
@@ -25,6 +24,7 @@ from rnn_core.oracles.compare import Abstains, Error, worst
 from rnn_core.oracles.problems import options_of, params_of
 from rnn_core.oracles.rounding import Precision, Source
 from rnn_core.oracles.scaled import whole
+from rnn_core.oracles.tensors import as_tensor
 from rnn_core.scaling import LN2, Scaled, add, mantissa_and_exponents, plain
 from verification.cases import Network
 
@@ -83,7 +83,7 @@ def _layers(network: Network, evaluation: Evaluation) -> Iterator[_Layer]:
 
 
 def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
-    """Beyond what rounding may do: where an error looks like a fault, all is found again from numbers that differ in their last digits."""
+    """Beyond what rounding may do: where an error looks like a fault, all is done again from numbers that differ in their last digits."""
     ends, T = _Ends.of(layer), network.x.shape[0]
     precision, lost = _precision_and_lost(layer)
     claimed: dict[str, Scaled] = {}
@@ -115,7 +115,7 @@ def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
 
 def _precision_and_lost(layer: _Layer) -> tuple[Precision, int]:
     """(that of the layer's numbers, what underflow may cost a signal of size 1 and one of its weights)."""
-    weights = [torch.from_numpy(np.ascontiguousarray(value)) for value in layer.params.values()]
+    weights = [as_tensor(value) for value in layer.params.values()]
     precision = Precision.of(weights[0])
     return precision, max(precision.lost(weight) for weight in weights)
 
@@ -273,4 +273,4 @@ class _Segments:
 
 def _moved(a: np.ndarray, source: Source) -> np.ndarray:
     """With its last digits changed."""
-    return np.asarray(rounding.moved(torch.from_numpy(np.ascontiguousarray(a)), source).numpy())
+    return np.asarray(rounding.moved(as_tensor(np.ascontiguousarray(a)), source).numpy())
