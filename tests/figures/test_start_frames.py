@@ -23,7 +23,6 @@ from tests.page.second_opinion_start import KINDS
 LN10 = math.log(10.0)
 FIGURES = (gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution, engine_checks)
 SHARED = {
-    "never_settled",
     "setting",
     "median_decades",
     "critical_radius",
