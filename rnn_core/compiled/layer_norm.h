@@ -33,8 +33,8 @@ static void NAME(layer_norm_forward)(const NAME(net) *n, const NAME(forward_step
         s->h[i] = n->keep * s->h_prev[i] + n->gain * s->h[i];
 }
 
-/* dz = gain phi'(z) dh, dn = g dz, m = dn - mean dn, da = (m - n mean (n m)) / s, and of two units, where m lies along n, epsilon m / s^3. da is (da_t, dz_t, n_t dz_t): what the sums of W, of b and of
- * g are made of. */
+/* dz = gain phi'(z) dh, dn = g dz, m = dn - mean dn, da = (m - n mean (n m)) / s, and of two units, where m lies along n, epsilon m / s^3.
+ * da is (da_t, dz_t, n_t dz_t): what the sums of W, of b and of g are made of. */
 static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
     const long H = n->H, Bp = n->Bp, size = H * Bp;
     REAL *dz = s->da + size, *dg = dz + size;
@@ -43,10 +43,11 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
         vec mean, per_s, mean_dn = {}, along_n = {};
         NAME(deviation)(n, s->kept, b, &mean, &per_s);
         forget_flags();
-        for (long i = 0; i < H; i++) /* dn is rounded before its mean is taken off: of one unit nothing is left */
-            AT(s->da, i * Bp + b) = n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
-        for (long i = 0; i < H; i++)
-            mean_dn += CONST_AT(s->da, i * Bp + b);
+        for (long i = 0; i < H; i++) {
+            vec dn = n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
+            AT(s->da, i * Bp + b) = dn; /* rounded once: a fused product would leave its own rounding of one unit's m, which is 0 */
+            mean_dn += dn;
+        }
         mean_dn /= (REAL)H;
         for (long i = 0; i < H; i++) {
             vec normal = (CONST_AT(s->kept, i * Bp + b) - mean) * per_s, m = CONST_AT(s->da, i * Bp + b) - mean_dn;

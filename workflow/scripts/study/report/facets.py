@@ -21,7 +21,17 @@ MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
 OF_CELLS = tuple(name for name, axis in described_axes().items() if axis["cells"])
 OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
-HUE_FIRST = ("initializer", "cell", "dtype", *OF_ONE_CELL, "hidden_size", "layers", "input_scale", "activation")
+HUE_FIRST = (
+    "initializer",
+    "cell",
+    "dtype",
+    *OF_ONE_CELL,
+    "hidden_size",
+    "layers",
+    "bidirectional",
+    "input_scale",
+    "activation",
+)
 
 
 def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | None:
