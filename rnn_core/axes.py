@@ -22,7 +22,7 @@ class Axis:
     """One field of an experiment.
 
     Attributes:
-        kind: ``choice``, ``name``, ``integer``, ``number`` or ``rule`` (a clipping rule).
+        kind: ``choice``, ``name``, ``integer``, ``number``, ``flag`` (true or false) or ``rule`` (a clipping rule).
         meaning, unit, label: for the schema, the column and the figures.
         choices: allowed values of a ``choice``, names of the rules of a ``rule``.
         minimum, maximum: smallest and largest allowed number; ``above`` and ``below`` are bounds that are themselves not allowed.
@@ -60,7 +60,7 @@ class Axis:
             return
         if self.kind in ("choice", "name", "rule"):
             self._check_name(name, value)
-        elif not self._allows_number(value):
+        elif not (isinstance(as_python(value), bool) if self.kind == "flag" else self._allows_number(value)):
             raise ValueError(f"{name}: {value!r} is not allowed; it must be {self.article()}")
 
     def _check_name(self, name: str, value: Any) -> None:
@@ -86,6 +86,8 @@ class Axis:
         """What is allowed: ``a number above 0``."""
         if self.kind in ("choice", "name", "rule"):
             return "a name"
+        if self.kind == "flag":
+            return "True or False"
         noun = "an integer" if self.kind == "integer" else "a number"
         if self.maximum is not None:
             return f"{noun} from {self.minimum} to {self.maximum}"
@@ -110,6 +112,8 @@ class Axis:
             }
         elif self.kind == "name":
             schema = {"type": "string"}
+        elif self.kind == "flag":
+            schema = {"type": "boolean"}
         else:
             schema = {"type": self.kind}
             if self.minimum is not None:
@@ -176,7 +180,7 @@ def _indented(text: str) -> str:
 
 def _described(described: Axis, default: Any) -> str:
     """Meaning, unit, what is allowed and the default, as a line of a docstring."""
-    unit = "" if described.unit in ("1", "name", "rule") else f"; unit: {described.unit}"
+    unit = "" if described.unit in ("1", "name", "rule", "true/false") else f"; unit: {described.unit}"
     names = f"one of {', '.join(described.choices)}" if described.kind == "choice" else described.article()
     rules = f"none, or one of {', '.join(c for c in described.choices if c != 'none')} with its threshold above 0, as norm:1.0"
     unset = f", or None: {described.unset}" if described.unset else ""

@@ -27,6 +27,7 @@ FIELD_ALIASES: dict[str, str] = _by_alias(
     {
         "activation": "act nonlinearity act_fn activation_function activation_fn phi",
         "batch_size": "b batch bs batchsize minibatch minibatch_size num_sequences",
+        "bidirectional": "bidir bi_directional birnn directions num_directions both_directions",
         "cell": "rnn model cell_type architecture arch rnn_type layer network",
         "clipping": "clip max_norm grad_clip clip_norm gradient_clipping grad_norm clip_grad clip_grad_norm clip_value",
         "dtype": "precision floatx data_type",

@@ -20,7 +20,7 @@ from rnn_core.scalars import as_python, is_integer
 # Cells with one matrix W_hh, whose step is h_t = (1 - leak) h_{t-1} + step phi(a_t).
 COVERED = ("vanilla", "residual")
 ONLY = f"only {' and '.join(COVERED)} can be flossed: there one slope a unit is all that its Jacobian has besides W_hh"
-ONE_LAYER = "an exponent is of one recurrence, and every layer has its own"
+ONE_LAYER = "an exponent is of one recurrence, and every layer and direction has its own"
 # What of a batch is flossed before training: its first steps, over more of which a chaotic network's gradient is noise, and its first
 # sequences (Engelken 2023).
 STEPS, SEQUENCES = 55, 16

@@ -21,7 +21,7 @@ USUAL = 1e30  # a column whose length is between this and one by it leaves room 
 # Cells with one matrix W_hh whose step sends back (a multiple of dh_t) + W_hh^T da_t.
 COVERED = ("vanilla", "residual")
 ONLY = f"only {' and '.join(COVERED)} have one: there a single matrix W_hh carries the gradient from step to step"
-ONE_LAYER = "Ω is about one matrix W_hh, and every layer has its own"
+ONE_LAYER = "Ω is about one matrix W_hh, and every layer and direction has its own"
 # Where the ln of a sample's norm is further off than this, its entries are not held beside the others'.
 HELD = {"float64": 1e-9, "float32": 1e-5}
 

@@ -14,7 +14,9 @@ from rnn_core.scalars import is_integer
 
 STREAMS = (
     "weights",
+    "weights_reverse",
     "biases",
+    "biases_reverse",
     "readout",
     "inputs",
     "targets",

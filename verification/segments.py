@@ -76,7 +76,7 @@ def _layers(network: Network, evaluation: Evaluation) -> Iterator[_Layer]:
     direct = evaluation.grad_hidden(0, network.x.shape[0])
     assert direct is not None
     for number in reversed(range(len(layers))):
-        tape, gradients = layers[number]
+        tape, gradients, *_ = layers[number]
         params = {n: to_numpy(value) for n, value in params_of(problem, problem.params, number).items()}
         yield _Layer(tape, gradients, direct, params, f", layer {number + 1}" if len(layers) > 1 else "")
         direct = gradients.x

@@ -32,6 +32,7 @@ APART = 1e-6  # relative difference of two losses from which on two programs hav
 FIRST = 100  # updates in which no rounding error has grown so far
 COVERED = {  # what the plain program can do
     "cell": ("vanilla",), "activation": ("sigmoid", "tanh"), "optimizer": ("sgd",), "weight_decay": (0.0,), "truncation": (None,), "dtype": ("float64",),
+    "layers": (1,), "bidirectional": (False,),
 }  # fmt: skip
 Tensors = dict[str, torch.Tensor]
 

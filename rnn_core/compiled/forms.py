@@ -88,7 +88,10 @@ def form_of(cell: Cell) -> Form:
 def recurrent_numbers(cell: Cell, params: Params) -> np.ndarray | None:
     """What kernel.c takes for W_hh; None of a cell without any."""
     numbers = form_of(cell).numbers
-    return params.get("weight_hh") if numbers is None else numbers.given(cell, params)
+    if numbers is None:
+        return params.get("weight_hh")
+    with np.errstate(all="ignore"):  # as in C: what is not finite is found where it is looked for
+        return numbers.given(cell, params)
 
 
 def recurrent_gradient(cell: Cell, gradient: np.ndarray, exponent: int) -> tuple[np.ndarray, int]:

@@ -23,7 +23,7 @@ from rnn_core.experiment.measures import (
     norms_of_last_step,
 )
 from rnn_core.experiment.own_cells import OWN_CELLS, SEPARATOR, OwnCell, register
-from rnn_core.experiment.problem import Problem, prepare
+from rnn_core.experiment.problem import RAGGED_REVERSE, Problem, prepare
 from rnn_core.experiment.result import Result
 from rnn_core.experiment.runs import Watcher, run, run_many
 from rnn_core.experiment.settings import OF_MATRIX, RANGES, WITHOUT_MATRIX, Experiment, axes
@@ -36,6 +36,7 @@ __all__ = [
     "Experiment",
     "OF_MATRIX",
     "ONE_RECURRENCE",
+    "RAGGED_REVERSE",
     "OWN_CELLS",
     "OwnCell",
     "Problem",

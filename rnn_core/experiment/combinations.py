@@ -56,16 +56,16 @@ def _owners() -> dict[str, tuple[str, ...]]:
 def _omega(e: Experiment) -> None:
     if e.omega and e.cell not in regularizers.COVERED:
         _refuse("omega", e.omega, f"with cell {e.cell!r}; {regularizers.ONLY}")
-    if e.omega and e.layers > 1:
-        _refuse("omega", e.omega, f"with layers: {e.layers}; {regularizers.ONE_LAYER}")
+    if e.omega and e.several_recurrences:
+        _refuse("omega", e.omega, f"with {e.several_recurrences}; {regularizers.ONE_LAYER}")
 
 
 def _flossing(e: Experiment) -> None:
     """Only some cells can be flossed, in no more directions than they have units."""
     if e.flossing and e.cell not in flossing.COVERED:
         _refuse("flossing", e.flossing, f"with cell {e.cell!r}; {flossing.ONLY}")
-    if e.flossing and e.layers > 1:
-        _refuse("flossing", e.flossing, f"with layers: {e.layers}; {flossing.ONE_LAYER}")
+    if e.flossing and e.several_recurrences:
+        _refuse("flossing", e.flossing, f"with {e.several_recurrences}; {flossing.ONE_LAYER}")
     k, H = e.flossing_exponents, e.hidden_size
     if k is not None and k > H:
         raise ValueError(

@@ -68,13 +68,14 @@ class Evaluation:
         update: the number of updates made before it.
         loss: mean over the samples and steps that carry a target.
         accuracy: fraction of right labels; nan for a regression.
-        tape: the forward pass; of several layers that of the last, which the readout reads.
+        tape: the forward pass; of several layers that of the last, which the readout reads; of two directions the forward one's.
         output, grad_output: y and dL/dy of the steps with an output, (T, B, C) or (1, B, C).
         grad_hidden: the direct part of dL/dh_t.
-        gradients: from ``backward``; of several layers those of the last.
+        gradients: from ``backward``; of several layers and directions those of ``tape``.
         param_grads: of all parameters, those of the readout and of all layers included.
         ends: for ragged sequences, the number of steps until the last target of each, (B,). Otherwise None.
-        below: the layers below the last, the first layer first.
+        below: the layers below the last, the first layer first; of two directions the forward one before the reverse one.
+        beside: the reverse direction of the last layer, with its ``grad_beside``, both in its own time. None of one direction.
     """
 
     update: int
@@ -88,22 +89,29 @@ class Evaluation:
     param_grads: Gradient
     ends: np.ndarray | None = None
     below: tuple[Layer, ...] = ()
+    beside: Layer | None = None
+    grad_beside: DirectPart | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """All layers with both passes, the first layer first."""
-        return (*self.below, Layer(self.tape, self.gradients))
+        """All layers with both passes, the first layer first; of two directions the forward one before the reverse one."""
+        beside = () if self.beside is None else (self.beside,)
+        number = len(self.below) // (1 + len(beside))
+        return (*self.below, Layer(self.tape, self.gradients, number), *beside)
 
     def backward(self, **options: Any) -> dict[str, Array | Scaled]:
         """The gradients of the cell's parameters, of all layers, by another backward pass with these ``options`` of ``backward``."""
-        tapes = [layer.tape for layer in self.layers]
-        return bptt.stack_gradients(bptt.back_through_stack(tapes, self.grad_hidden, **options))
+        tapes, direct = [layer.tape for layer in self.layers], self.grad_hidden
+        if self.beside is None:
+            return bptt.stack_gradients(bptt.back_through_stack(tapes, direct, **options))
+        both = bptt.back_through_stack(tapes, (direct, self.grad_beside), **options)
+        return bptt.stack_gradients(both, bidirectional=True)
 
     def first_nonfinite_step(self) -> int | None:
         """The step t = 1 … T where a number stopped being finite; None where all are.
 
-        It is the first t whose state, in any layer, or output plain floats do not hold. Where there is none, it is the first on the
-        way back, the largest t, whose gradient is not finite.
+        It is the first t whose state, in any layer and direction, or output plain floats do not hold. Where there is none, it is the
+        first on the way back, the largest t, whose gradient is not finite.
         """
         xp = namespace(self.tape.x)
         finite = to_numpy(xp.all(xp.isfinite(plain(self.output)), axis=2))
@@ -111,11 +119,13 @@ class Evaluation:
             finite = finite | (np.arange(len(finite))[:, None] >= self.ends)
         broken_outputs = np.flatnonzero(~finite.all(axis=1))
         steps = [self.grad_hidden.first + int(t) + 1 for t in broken_outputs[:1]]
-        states = [layer.tape.first_nonfinite_step for layer in self.layers]
-        steps += [state for state in states if state is not None]
+        T = len(self.gradients.log_norm)
+        for layer in self.layers:
+            s = layer.tape.first_nonfinite_step
+            steps += [] if s is None else [T + 1 - s if layer.direction else s]
         if steps:
             return min(steps)
-        norms = np.array([layer.gradients.log_norm for layer in self.layers])
+        norms = np.array([bptt.in_own_time(layer.gradients.log_norm, layer.direction) for layer in self.layers])
         broken = np.flatnonzero((np.isnan(norms) | (norms == np.inf)).any(axis=0))
         return int(broken[-1]) + 1 if broken.size else None
 
@@ -148,11 +158,11 @@ def evaluate(
         ValueError: a shape, dtype or name does not fit.
     """
     loss, accuracy, tapes, y, dy = loss_of(problem, params, x, target, memory_budget, tape)
-    tape = tapes[-1]
-    grad_hidden = DirectPart(params, dy, x.shape[0], tape.shapes[tape.cell.state_names[0]])
-    gradients = bptt.back_through_stack(tapes, grad_hidden)
-    param_grads, start = ByName(bptt.stack_gradients(gradients)), 0
-    for h in _states_with_output(tape, problem.task.outputs_at):
+    of_last = _of_last_layer(problem, tapes)
+    direct = _direct_parts(problem, params, dy, of_last)
+    gradients = bptt.back_through_stack(tapes, direct if len(direct) > 1 else direct[0])
+    param_grads, start = ByName(bptt.stack_gradients(gradients, len(direct) > 1)), 0
+    for h in _states_with_output(of_last, problem.task.outputs_at):
         stop = start + h.shape[0]
         for name, share in readout.parameter_gradients(params, h, dy[start:stop]).items():
             param_grads[name] = add(param_grads[name], share) if start else share
@@ -160,12 +170,16 @@ def evaluate(
     for name in params.keys() - param_grads.keys():  # a user's module may have parameters that it does not train
         param_grads[name] = namespace(params[name]).zeros_like(params[name])
     ends = ragged.ends_of(target) if problem.task.ragged else None
-    below = tuple(map(Layer, tapes[:-1], gradients[:-1]))
-    return Evaluation(update, loss, accuracy, tape, y, dy, grad_hidden, gradients[-1], param_grads, ends, below)
+    layers = [Layer(t, g, *divmod(i, len(direct))) for i, (t, g) in enumerate(zip(tapes, gradients, strict=True))]
+    *below, main = layers[: len(layers) - len(direct) + 1]
+    beside = (layers[-1], direct[1]) if len(direct) > 1 else ()
+    return Evaluation(
+        update, loss, accuracy, main.tape, y, dy, direct[0], main.gradients, param_grads, ends, tuple(below), *beside
+    )
 
 
 class Loss(NamedTuple):
-    """The forward half of ``Evaluation``: its loss, accuracy, the tapes of all layers, output and grad_output."""
+    """The forward half of ``Evaluation``: its loss, accuracy, the tapes of all layers and directions, output and grad_output."""
 
     loss: float
     accuracy: float
@@ -184,16 +198,48 @@ def loss_of(
 ) -> Loss:
     """The loss of one batch, without its gradients. Arguments and errors are those of ``evaluate``."""
     check_problem(problem, params, Problem)
-    if tape is not None and problem.layers > 1:
-        raise ValueError(f"tape: a single one is not allowed with layers: {problem.layers}; leave it out")
-    tapes = [tape] if tape is not None else bptt.run_stack(problem.cell, params, x, problem.layers, memory_budget)
-    tape = tapes[-1]
-    check_readout(params, problem.task, x, math.prod(tape.shapes[tape.cell.state_names[0]]))
+    several = problem.experiment.several_recurrences
+    if tape is not None and several:
+        raise ValueError(f"tape: a single one is not allowed with {several}; leave it out")
+    tapes = [tape] if tape is not None else _run(problem, params, x, memory_budget)
+    of_last = _of_last_layer(problem, tapes)
+    check_readout(params, problem.task, x, len(of_last) * math.prod(_shape_of_read(of_last[0])))
     check_target(target, problem.task, x)
-    states = _states_with_output(tape, problem.task.outputs_at)
+    states = _states_with_output(of_last, problem.task.outputs_at)
     y = concat([readout.forward(params, h) for h in states])
     loss, accuracy, dy = _mean_loss(problem.task, y, target)
     return Loss(loss, accuracy, tapes, y, dy)
+
+
+def _run(problem: Problem, params: Params, x: Array, memory_budget: int | None) -> list[Tape]:
+    both = {"bidirectional": True} if problem.directions > 1 else {}
+    return bptt.run_stack(problem.cell, params, x, problem.layers, memory_budget, **both)
+
+
+def _of_last_layer(problem: Problem, tapes: list[Tape]) -> list[Tape]:
+    """The tapes of all directions of the last layer, which the readout reads."""
+    return tapes[len(tapes) - problem.directions :]
+
+
+def _shape_of_read(tape: Tape) -> tuple[int, ...]:
+    """The shape of what the readout reads of one sample."""
+    return tape.shapes[tape.cell.state_names[0]]
+
+
+def _direct_parts(problem: Problem, params: Params, dy: Array | Scaled, tapes: list[Tape]) -> tuple[DirectPart, ...]:
+    """The direct part of dL/dh_t of every direction of the last layer, in its own time. Each has its own columns of W_ho.
+
+    A loss at the last step reads what every direction ends with (section 2.5), so its dL/dy is at the last step of both.
+    """
+    T, shape = tapes[0].x.shape[0], _shape_of_read(tapes[0])
+    if len(tapes) == 1:
+        return (DirectPart(params, dy, T, shape),)
+    H, parts = shape[0], []
+    for i in range(len(tapes)):
+        own = {"weight_ho": params["weight_ho"][:, i * H : (i + 1) * H]}
+        at = dy if problem.task.outputs_at == "last" else bptt.in_own_time(dy, i)
+        parts.append(DirectPart(own, at, T, shape))
+    return tuple(parts)
 
 
 class HeldOut(NamedTuple):
@@ -225,19 +271,24 @@ def held_out_of(problem: Problem, params: Params, memory_budget: int | None = No
     return HeldOut(*map(float, np.average(np.array(parts), axis=0, weights=sizes)))
 
 
-def _states_with_output(tape: Tape, outputs_at: str) -> Iterator[Array | Scaled]:
+def _states_with_output(tapes: list[Tape], outputs_at: str) -> Iterator[Array | Scaled]:
     """h_t of the steps with an output, (steps, B, H), segment by segment, so that a checkpointed tape gives the same bits.
 
-    Of another state it is the first part, its numbers side by side.
+    Of another state it is the first part, its numbers side by side. Of two directions it is both, side by side: at the steps t, or at the
+    last step of each.
     """
     if outputs_at == "last":
-        h = tape.state[tape.cell.state_names[0]]
-        if isinstance(h, Scaled):
-            yield Scaled(_flat(h.mantissa[None]), h.exponent)
-        else:
-            yield _flat(h[None])
+        yield bptt.side_by_side([_last_state(tape) for tape in tapes])
+    elif len(tapes) > 1:
+        yield bptt.states_of_layer(tapes)
     else:
-        yield from (segment.hidden for segment in tape.segments())
+        yield from (segment.hidden for segment in tapes[0].segments())
+
+
+def _last_state(tape: Tape) -> Array | Scaled:
+    """What a direction ends with, (1, B, units)."""
+    h = tape.state[tape.cell.state_names[0]]
+    return Scaled(_flat(h.mantissa[None]), h.exponent) if isinstance(h, Scaled) else _flat(h[None])
 
 
 def _flat(rows: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from rnn_core import gate_biases, readout
 from rnn_core.arrays import Array, Params, like, namespace, place
-from rnn_core.bptt import name_in_layer
+from rnn_core.bptt import DIRECTIONS, name_in_layer
 from rnn_core.cells import CELLS, Cell, make_cell
 from rnn_core.experiment.arguments import check_data, check_device, check_experiment, takes_an_experiment
 from rnn_core.experiment.flossing import Flossed, flossed_start
@@ -20,6 +21,8 @@ from rnn_core.experiment.settings import RANGES, Experiment
 from rnn_core.scaling import all_finite
 from rnn_core.streams import stream
 from rnn_core.tasks import GENERATED, PACKAGED, Sequences, SequenceTask, Task
+
+RAGGED_REVERSE = "their reverse direction would start in the padding of those that end early"
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +33,8 @@ class Problem:
         experiment: the settings.
         cell: the recurrent cell.
         task: where batches come from.
-        params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout; of a second layer with the ending _l1, and so on.
+        params: the cell's parameters, and ``weight_ho`` and ``bias_ho`` of the readout; of a second layer with the ending _l1, and so on; of
+            a reverse direction with the ending _reverse.
         device: ``cpu`` or ``cuda``.
         flossed: what flossing did before; None where nothing was flossed.
     """
@@ -46,6 +50,11 @@ class Problem:
     def layers(self) -> int:
         """How many layers of the cell there are."""
         return self.experiment.layers or 1  # a user's own cell has no such setting
+
+    @property
+    def directions(self) -> int:
+        """How many directions every layer has."""
+        return directions_of(self.experiment)
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -101,19 +110,20 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
         return _of_own_cell(experiment, task, device)
     cell = cell_of(experiment)
     params: Params = {}
-    for layer in range(experiment.layers):
-        inputs = experiment.hidden_size if layer else task.input_size
-        of_layer = _drawn(cell, experiment, inputs, layer)
-        params |= {name_in_layer(name, layer): value for name, value in of_layer.items()}
+    directions, units = directions_of(experiment), directions_of(experiment) * experiment.hidden_size
+    recurrences = list(itertools.product(range(experiment.layers), range(directions)))
+    for layer, direction in recurrences:
+        drawn = _drawn(cell, experiment, units if layer else task.input_size, layer, direction)
+        params |= {name_in_layer(name, layer, direction): value for name, value in drawn.items()}
     flossed = flossed_start(experiment, cell, task, params) if experiment.flossing else None
     params = flossed.params if flossed else params
-    params |= readout.init_readout(stream(experiment.seed, "readout"), experiment.hidden_size, task.output_size)
+    params |= readout.init_readout(stream(experiment.seed, "readout"), units, task.output_size)
     with np.errstate(over="ignore"):  # the check below says so
         placed = {name: place(value, experiment.dtype, device) for name, value in params.items()}
     scale = "spectral_radius" if experiment.weight_scale is None else "weight_scale"
     for field, name in ((scale, "weight_hh"), ("input_scale", "weight_ih")):
-        layers = [placed.get(name_in_layer(name, layer)) for layer in range(experiment.layers)]
-        if not all_finite(*(value for value in layers if value is not None)):
+        of_all = [placed.get(name_in_layer(name, *recurrence)) for recurrence in recurrences]
+        if not all_finite(*(value for value in of_all if value is not None)):
             raise ValueError(
                 f"{field}: {getattr(experiment, field)!r} is not allowed with dtype {experiment.dtype!r}; "
                 f"entries of {name} leave its range"
@@ -121,10 +131,15 @@ def prepare(experiment: Experiment, data: Sequences | None = None, device: str =
     return Problem(experiment, cell, task, placed, device, flossed)
 
 
-def _drawn(cell: Cell, experiment: Experiment, inputs: int, layer: int) -> Params:
-    """The parameters of one layer, from streams of its own: a deeper stack begins with the same layers."""
+def directions_of(experiment: Experiment) -> int:
+    """How many directions every layer has."""
+    return len(DIRECTIONS) if experiment.bidirectional else 1
+
+
+def _drawn(cell: Cell, experiment: Experiment, inputs: int, layer: int, direction: int) -> Params:
+    """The parameters of one direction of a layer, from streams of its own: a deeper stack begins with the same layers."""
     params = cell.init_params(
-        stream(experiment.seed, "weights", layer),
+        stream(experiment.seed, f"weights{'_reverse' * direction}", layer),
         inputs,
         experiment.hidden_size,
         experiment.initializer,
@@ -132,14 +147,14 @@ def _drawn(cell: Cell, experiment: Experiment, inputs: int, layer: int) -> Param
         experiment.input_scale,
         weight_scale=experiment.weight_scale,
     )
-    params["bias_ih"] += _gate_bias(cell, experiment, layer)
+    params["bias_ih"] += _gate_bias(cell, experiment, layer, direction)
     return params
 
 
-def _gate_bias(cell: Cell, experiment: Experiment, layer: int) -> np.ndarray:
+def _gate_bias(cell: Cell, experiment: Experiment, layer: int, direction: int) -> np.ndarray:
     """(G·H,), from a stream of its own: weights are the same with and without."""
     if experiment.chrono is not None:
-        rng = stream(experiment.seed, "biases", layer)
+        rng = stream(experiment.seed, f"biases{'_reverse' * direction}", layer)
         return gate_biases.chrono(cell, rng, experiment.hidden_size, experiment.chrono)
     return gate_biases.uniform(cell, experiment.hidden_size, experiment.forget_bias or 0.0)
 
@@ -168,6 +183,10 @@ def cell_of(experiment: Experiment) -> Cell:
 def task_of(experiment: Experiment, data: Sequences | None) -> Task:
     """The task with what the experiment asks of it."""
     task = _posed(experiment, data)
+    if experiment.bidirectional and task.ragged:
+        raise ValueError(
+            f"bidirectional: True does not fit; sequences of task {experiment.task!r} end at different steps or lack targets, and {RAGGED_REVERSE}"
+        )
     if experiment.success_below is not None and not task.counts_wrong:
         raise ValueError(
             f"success_below: {experiment.success_below!r} does not fit; task {experiment.task!r} does not say which answers are wrong"

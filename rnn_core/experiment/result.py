@@ -24,8 +24,9 @@ class Result:
         updates: what every update did, {column: values}. The first axis is the update.
         summary: what there is once in a run, {name: value}: growth rate, regime, theory, held-out loss …
         experiment: what was run.
-        layers: of several layers, norms by time step of every one, {column: values}. The first axis is recorded update × layer × t. Of a
-            single layer nothing: ``traces`` is all. Of several, ``traces`` and ``summary`` are about the last layer.
+        layers: of several layers or directions, norms by time step of every one, {column: values}. The first axis is recorded update ×
+            layer × direction × t. Of a single one nothing: ``traces`` is all. Of several, ``traces`` and ``summary`` are about the last
+            layer, forward.
     """
 
     traces: dict[str, np.ndarray]
@@ -60,6 +61,7 @@ class Result:
         """One line: the run, its main values, and the size of its tables."""
         e = self.experiment
         layers = f"L={e.layers}, " if e is not None and (e.layers or 1) > 1 else ""
+        layers += "bidirectional, " if e is not None and e.bidirectional else ""
         run = "" if e is None else f"{e.cell} {e.activation}, {layers}H={e.hidden_size}, T={e.sequence_length}; "
         values = ", ".join(self._growth() + self._loss() + self._breakdown())
         return f"Result({run}{values}; traces {_size(self.traces)}, updates {_size(self.updates)})"

@@ -231,7 +231,7 @@ class Start(NamedTuple):
     Attributes:
         batch: the first, evaluated with the parameters as drawn.
         trace: of that evaluation.
-        layers: the same of every layer; nothing of a single one.
+        layers: the same of every layer and direction; nothing of a single one.
         summary: what is measured of the network before training.
     """
 
@@ -245,7 +245,7 @@ class Start(NamedTuple):
 class SharedStarts:
     """The starts of runs that differ only in sequence length and clipping, asked for from the longest to the shortest.
 
-    Untrained runs of a single layer share the tape of the longest, and with the same length everything. A run that trains shares
+    Untrained runs of a single layer and direction share the tape of the longest, and with the same length everything. A run that trains shares
     nothing: what is kept for others would take memory until its end.
     """
 
@@ -275,7 +275,7 @@ class SharedStarts:
             summary = start_columns(problem, evaluation, trace, states, self.traces)
         start = Start(problem, EvaluatedBatch(x, target, evaluation), trace, layers, summary)
         if not experiment.updates:
-            self._longest = self._longest or (None if evaluation.below else (evaluation.tape, states))
+            self._longest = self._longest or (None if len(evaluation.layers) > 1 else (evaluation.tape, states))
             self._last = unclipped, start
         return start
 

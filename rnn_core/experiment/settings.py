@@ -120,6 +120,10 @@ class Experiment:
         "layers", "number of layers L",
         minimum=1, maximum=64, checked="ends", built_in="a stack is made of built-in cells", later=True,
     )  # fmt: skip
+    bidirectional: bool = axis(
+        False, "flag", "Whether every layer has a second cell that reads its inputs from the last step to the first; states of both directions go on side by side",
+        "true/false", "bidirectional", built_in="a stack is made of built-in cells", later=True,
+    )  # fmt: skip
     # ---- its sequences, and where they carry a loss
     input_size: int | None = axis(
         None, "integer", "D: inputs per step of a generated task (default: the task's own)", "inputs", "input size D",
@@ -235,6 +239,13 @@ class Experiment:
                 f"cell_options: {self.cell_options!r} is not allowed with cell {given!r}; only a cell of your own has them"
             )
         return False
+
+    @property
+    def several_recurrences(self) -> str:
+        """The setting by which the network has more than one recurrence; empty where it has one."""
+        if (self.layers or 1) > 1:
+            return f"layers: {self.layers}"
+        return "bidirectional: True" if self.bidirectional else ""
 
     def _leave_unset(self, name: str, default: object, cell: str) -> None:
         """A setting that only other cells have must not be given, and is None. ``cell`` says whose it is not, and why."""

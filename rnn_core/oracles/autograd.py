@@ -7,7 +7,7 @@ the direct part alone, so by induction from there every step is checked. A param
 it. Nothing of the engine's time loop or cells is used.
 
 Of several layers each is judged so. It gets the engine's states of the layer below as inputs, and as the direct part the engine's own
-dL/dx_t of the layer above, which is compared there.
+dL/dx_t of the layer above, which is compared there. Of two directions each is, in its own time (``directions.py``).
 
 So the rounding errors of a chaotic network do not pile up until two sound programs part. A fault shows at its own step, and
 many steps are one batch. Where an error is large enough to matter, what rounding does to the step is measured. The step is taken
@@ -29,15 +29,16 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import rounding, steps, tensors, unrolled
+from rnn_core.oracles import directions, rounding, steps, tensors, unrolled
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
-from rnn_core.oracles.problems import named_in, options_of, params_of
+from rnn_core.oracles.problems import named_in, options_of, params_of, recurrences
 from rnn_core.oracles.rounding import Precision, Source
 from rnn_core.oracles.scaled import by_step, whole
 from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, log_norm, plain
 
 READOUT = ("weight_ho", "bias_ho")
+WAYS = (", forward", ", reverse in its own time")
 
 
 def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, evaluation: Evaluation) -> Error:
@@ -58,58 +59,87 @@ def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, e
         if _torch_is_finite(problem, p, xt, goal):
             return Error(math.inf, "a result that is finite in PyTorch alone")
         raise Abstains("not finite, on both sides")
-    direct = evaluation.grad_hidden(0, len(xt))
-    assert direct is not None
+    direct = _direct_parts(evaluation)
     errors = [
-        *_readout_errors(problem, p, evaluation, of_layers[-1], goal, direct),
+        *_readout_errors(problem, p, evaluation, of_layers, goal, direct),
         *_errors_of_layers(problem, p, evaluation, of_layers, xt, direct),
     ]
     # What training uses beside the readout's gradients must be what ``backward`` gave, which is compared with the steps' sums.
-    for number, layer in enumerate(evaluation.layers):
+    for layer, recurrence in zip(evaluation.layers, recurrences(problem), strict=True):
         for name, grad in layer.gradients.params.items():
-            used = named_in(name, number)
+            used = named_in(name, *recurrence)
             errors.append(Error(relative_error(evaluation.param_grads[used], grad), used))
     return worst(errors)
+
+
+def _direct_parts(evaluation: Evaluation) -> list[Array | Scaled]:
+    """The engine's own direct part of dL/dh_t, of every direction of the last layer in its own time."""
+    wanted = (
+        [evaluation.grad_hidden] if evaluation.grad_beside is None else [evaluation.grad_hidden, evaluation.grad_beside]
+    )
+    parts = [part(0, len(evaluation.tape.x)) for part in wanted]
+    return [each for each in parts if each is not None]  # none is: the last step carries a loss
 
 
 def _readout_errors(
     problem: Problem,
     p: dict[str, Tensor],
     evaluation: Evaluation,
-    states: dict[str, Tensor],
+    states: list[dict[str, Tensor]],
     goal: Tensor,
-    direct: Array | Scaled,
+    direct: list[Array | Scaled],
 ) -> list[Error]:
     """Of the outputs, the loss, dL/dy, the readout's gradients, and what is sent to h_t: ``direct`` is the engine's own."""
-    main, precision = next(iter(states)), Precision.of(p["weight_ho"])
-    hidden = states[main].reshape(*states[main].shape[:2], -1).double()
+    main, precision = next(iter(states[-1])), Precision.of(p["weight_ho"])
+    hidden = _read(problem, [each[main] for each in states]).double()
+    names = [f"direct part of {main}{way}" for way in (WAYS if len(direct) > 1 else [""])]
     weights = {name: p[name].double() for name in READOUT}
     loss, dy = loss_gradient(problem, as_tensor(plain(evaluation.output)).double(), goal)
     ours = {name: whole(evaluation.param_grads[name]) for name in READOUT} | {
         "output": whole(plain(evaluation.output)),
         "loss": whole(torch.tensor(evaluation.loss, dtype=torch.float64)),
         "dL/dy": by_step(evaluation.grad_output),
-        "direct": by_step(direct),
+        **{name: by_step(each) for name, each in zip(names, direct, strict=True)},
     }
 
     def compute(source: Source) -> dict[str, Scaled]:
         moved = {name: precision.moved(value, source) for name, value in weights.items()}
         y, dh, grads = through_readout(problem, moved, precision.moved(hidden, source), precision.moved(dy, source))
         of_readout = {name: whole(each) for name, each in {"output": y, "loss": loss, **grads}.items()}
-        return of_readout | {"dL/dy": by_step(dy), "direct": by_step(dh)}
+        sent = map(by_step, _direct_of_directions(problem, dh))
+        return of_readout | {"dL/dy": by_step(dy), **dict(zip(names, sent, strict=True))}
 
     def floors() -> dict[str, int]:
         through, terms = precision.lost(p["weight_ho"]), math.frexp(hidden[..., 0].numel())[1]
         of_sums = dict.fromkeys(READOUT, precision.lost(hidden) + terms)
-        return of_sums | {"output": through, "direct": through, "loss": precision.lost(), "dL/dy": precision.lost()}
+        of_direct = dict.fromkeys(names, through)
+        return of_sums | of_direct | {"output": through, "loss": precision.lost(), "dL/dy": precision.lost()}
 
     size = max(log_norm(_readout(problem, weights, hidden)), log_norm(_numbers_of(goal)))
     errors = rounding.judged(compute, ours.__getitem__, precision.eps, floors, {"output": size})
-    step, direct_name = int(errors["direct"].argmax()) + 1, f"direct part of {main}"
     return [
-        Error(float(each.max()), f"{direct_name}, t = {step}" if name == "direct" else name)
+        Error(float(each.max()), f"{name}, t = {int(each.argmax()) + 1}" if name in names else name)
         for name, each in errors.items()
     ]
+
+
+def _read(problem: Problem, states: list[Tensor]) -> Tensor:
+    """What the readout reads of the states of all recurrences, (T, B, units): of two directions both, side by side.
+
+    Where the last step alone is read, both stay in their own time, so that it is the last of each.
+    """
+    if not problem.experiment.bidirectional:
+        return states[-1].reshape(*states[-1].shape[:2], -1)
+    both = states[-2:]
+    return directions.given_by(both) if problem.task.outputs_at == "every" else torch.cat(both, dim=2)
+
+
+def _direct_of_directions(problem: Problem, direct: Tensor) -> list[Tensor]:
+    """dL/d(what the readout reads) as the direct part of each direction, in its own time."""
+    if not problem.experiment.bidirectional:
+        return [direct]
+    forward, reverse = direct.chunk(2, dim=2)
+    return [forward, torch.flip(reverse, [0]) if problem.task.outputs_at == "every" else reverse]
 
 
 def _numbers_of(goal: Tensor) -> Tensor:
@@ -123,20 +153,27 @@ def _errors_of_layers(
     evaluation: Evaluation,
     states: list[dict[str, Tensor]],
     x: Tensor,
-    direct: Array | Scaled,
+    direct: list[Array | Scaled],
 ) -> list[Error]:
-    """Of every layer by itself, the last first: its inputs are the states below it, its direct part what the engine claims to send."""
-    if not evaluation.below:
-        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct)
-    given, errors = direct, []
-    for layer in reversed(range(len(states))):
-        gradients = evaluation.layers[layer].gradients
-        inputs = states[layer - 1]["hidden"] if layer else x
-        step = steps.Step(step_of(problem), params_of(problem, p, layer), inputs, given)
-        of_layer = steps.recurrent_errors(gradients, states[layer], step)
-        errors += [Error(each.relative, f"{each.where}, layer {layer + 1}") for each in of_layer]
-        given = gradients.x
+    """Of every layer and direction by itself: its inputs are the states below it, its direct part what the engine claims to send."""
+    if len(states) == 1:
+        return _recurrent_errors(problem, p, evaluation, states[-1], x, direct[0])
+    sides, errors = len(direct), []
+    for index, (layer, direction) in enumerate(recurrences(problem)):
+        above = [each.gradients.x for each in evaluation.layers[sides * (layer + 1) :][:sides]]
+        given = directions.sent_to(above, direction) if above else direct[direction]
+        below = [each["hidden"] for each in states[sides * (layer - 1) : sides * layer]] if layer else []
+        inputs = directions.turned(directions.given_by(below) if below else x, direction)
+        step = steps.Step(step_of(problem), params_of(problem, p, layer, direction), inputs, given)
+        of_layer = steps.recurrent_errors(evaluation.layers[index].gradients, states[index], step)
+        errors += [Error(each.relative, each.where + place_of(problem, layer, direction)) for each in of_layer]
     return errors
+
+
+def place_of(problem: Problem, layer: int, direction: int) -> str:
+    """Where an error is, behind the step or parameter; nothing in a network of one layer and direction."""
+    way = WAYS[direction] if problem.experiment.bidirectional else ""
+    return (f", layer {layer + 1}" if problem.layers > 1 else "") + way
 
 
 def _recurrent_errors(
@@ -187,10 +224,13 @@ def _finite(evaluation: Evaluation) -> bool:
 
 def _torch_is_finite(problem: Problem, p: dict[str, Tensor], x: Tensor, goal: Tensor) -> bool:
     """Whether torch, running the whole sequence by itself, meets only states, a loss and gradients that are finite."""
-    hidden, of_layers = x, []
-    for layer in range(problem.layers):
-        hidden = _states_by_torch(problem, params_of(problem, p, layer) if problem.layers > 1 else p, hidden)
-        of_layers.append(hidden)
+    inputs, of_layers = x, []
+    for layer, direction in recurrences(problem):
+        own = params_of(problem, p, layer, direction) if problem.experiment.several_recurrences else p
+        of_layers.append(_states_by_torch(problem, own, directions.turned(inputs, direction)))
+        if direction == problem.directions - 1:
+            inputs = directions.given_by(of_layers[-problem.directions :])
+    hidden = _read(problem, of_layers)
     y = _readout(problem, p, hidden)
     loss, dy = loss_gradient(problem, y, goal)
     _, direct, readout_grads = through_readout(problem, p, hidden, dy)

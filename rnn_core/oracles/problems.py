@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +19,18 @@ def options_of(problem: Problem) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if value is not None}
 
 
-def named_in(name: str, layer: int) -> str:
+def recurrences(problem: Problem) -> list[tuple[int, int]]:
+    """(layer, direction) of every cell of the network, each counted from 0, in the order of ``Evaluation.layers``."""
+    return list(itertools.product(range(problem.layers), range(2 if problem.experiment.bidirectional else 1)))
+
+
+def named_in(name: str, layer: int, direction: int = 0) -> str:
     """A parameter's name in a layer, the first counted as 0; once more, so that a mistake in the engine's names is seen."""
-    return name if layer == 0 else f"{name}_l{layer}"
+    return "".join([name, f"_l{layer}" if layer else "", "_reverse" if direction else ""])
 
 
-def params_of(problem: Problem, params: Params, layer: int) -> Params:
-    """The parameters of one layer by their plain names, without the readout's."""
+def params_of(problem: Problem, params: Params, layer: int, direction: int = 0) -> Params:
+    """The parameters of one direction of a layer by their plain names, without the readout's."""
     plain = (
         "weight_ih",
         "weight_hh",
@@ -32,7 +38,7 @@ def params_of(problem: Problem, params: Params, layer: int) -> Params:
         "bias_hh",
         *problem.cell.own_parameters,
     )  # in order: of equal errors the first is named
-    return {name: params[own] for name in plain if (own := named_in(name, layer)) in params}
+    return {name: params[own] for name in plain if (own := named_in(name, layer, direction)) in params}
 
 
 def with_biases(problem: Problem) -> Problem:
@@ -43,7 +49,7 @@ def with_biases(problem: Problem) -> Problem:
         for name, value in problem.params.items()
         if name.startswith("bias")
     }
-    own = [named_in(name, layer) for layer in range(problem.layers) for name in problem.cell.own_parameters]
+    own = [named_in(name, *each) for each in recurrences(problem) for name in problem.cell.own_parameters]
     for name in own:
         if name not in changed:
             value = problem.params[name]

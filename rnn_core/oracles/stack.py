@@ -44,7 +44,7 @@ def check(problem: Problem, x: Array, target: Array, evaluation: Evaluation) -> 
 def _results_of(evaluation: Evaluation) -> dict[str, Scaled]:
     """What the engine has of everything that is compared, by its name."""
     results = {"loss": whole(torch.tensor(evaluation.loss, dtype=torch.float64))}
-    for number, (tape, gradients) in enumerate(evaluation.layers, start=1):
+    for number, (tape, gradients, *_) in enumerate(evaluation.layers, start=1):
         results[f"x, layer {number}"] = by_step(gradients.x)
         for name in tape.cell.state_names:
             results[f"{name}, layer {number}"] = by_step(gradients.parts[name])

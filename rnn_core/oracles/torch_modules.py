@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from rnn_core import Tape
-from rnn_core.arrays import Array, namespace
+from rnn_core.arrays import Array, like, namespace
 from rnn_core.bptt import backward
 from rnn_core.bptt import run_forward as forward
 from rnn_core.experiment import Problem
-from rnn_core.oracles.autograd import states_of, step_of
+from rnn_core.oracles import directions
+from rnn_core.oracles.autograd import place_of, states_of, step_of
 from rnn_core.oracles.compare import Abstains, Error, worst
-from rnn_core.oracles.problems import params_of
+from rnn_core.oracles.problems import params_of, recurrences
 from rnn_core.oracles.steps import Step, recurrent_errors
 from rnn_core.oracles.tensors import as_tensor, as_tensors
+from rnn_core.scaling import plain
 
 # (cell, activation) -> (module, kernel)
 KERNELS: dict[tuple[str, str], tuple[str, Callable[..., Any]]] = {
@@ -46,12 +48,15 @@ def check(problem: Problem, x: Array, grad_hidden: Array, tolerance: float = 1e-
         Abstains: a state of the engine is not finite; or a unit is saturated, so that the kernel's own derivative, 1 - h² of
             tanh and s (1 - s) of sigmoid, has a relative error near ``tolerance``.
     """
-    errors, inputs, given = [], x, grad_hidden
-    for layer in range(problem.layers):
-        tape = forward(problem.cell, params_of(problem, problem.params, layer), inputs)
+    errors, inputs, given, states = [], x, grad_hidden, []
+    for layer, direction in recurrences(problem):
+        own = params_of(problem, problem.params, layer, direction)
+        tape = forward(problem.cell, own, like(directions.turned(inputs, direction), x))
         error = _check_layer(problem, tape, given, tolerance)
-        errors.append(Error(error.relative, f"{error.where}, layer {layer + 1}" if problem.layers > 1 else error.where))
-        inputs = given = tape.hidden
+        errors.append(Error(error.relative, error.where + place_of(problem, layer, direction)))
+        states.append(as_tensor(plain(tape.hidden)))
+        if direction == problem.directions - 1:
+            inputs, given, states = like(directions.given_by(states), x), tape.hidden, []
     return worst(errors)
 
 

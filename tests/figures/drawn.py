@@ -151,8 +151,8 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     for t in range(1, T + 1):
         extend(found["traces"], common | trace_row(t, T, rate, given, parts[T - t]))
     if "layers" in found:
-        for layer in range(1, run["layers"] + 1):
-            make_layer(common, T, rate, layer - run["layers"], given, found["layers"], layer)
+        for layer, reverse in itertools.product(range(1, run["layers"] + 1), range(1 + run["bidirectional"])):
+            make_layer(common, T, rate, layer - run["layers"], given, found["layers"], layer, bool(reverse))
     for update in range(given.get("ends_at") or max(1, run["updates"])):
         extend(found["updates"], common | update_row(run, given, update))
         if update == given.get("breaks_at"):
@@ -230,14 +230,24 @@ def update_row(run: Settings, given: Settings, update: int) -> Settings:
 
 
 def make_layer(
-    common: Settings, T: int, rate: float, up: int, given: Settings, found: dict[str, list[Any]], layer: int
+    common: Settings,
+    T: int,
+    rate: float,
+    up: int,
+    given: Settings,
+    found: dict[str, list[Any]],
+    layer: int,
+    reverse: bool = False,
 ) -> None:
-    """Append the rows of one layer: ``depth`` decades are lost a layer down, and a step back is slower there by ``slower`` decades."""
-    depth, slower = given.get("depth", -0.3), given.get("slower", 0.0)
+    """Append the rows of one layer: ``depth`` decades are lost a layer down, and a step back is slower there by ``slower`` decades.
+
+    In the reverse direction a layer loses twice as many, and its steps count from the first.
+    """
+    depth, slower = given.get("depth", -0.3) * (1 + reverse), given.get("slower", 0.0)
     for t in range(1, T + 1):
-        lag = T - t
+        lag = t - 1 if reverse else T - t
         norm = -1.0 + (rate * lag / LN10 if lag else 0.0) - up * (depth + slower * lag)
-        extend(found, common | {"update": 0, "layer": layer, "t": t, "lag": lag, "log10_grad_norm": norm, "log10_immediate_norm": norm, "log10_cell_grad_norm": None, "hidden_rms": 0.5, "saturation": 0.0})  # fmt: skip
+        extend(found, common | {"update": 0, "layer": layer, "direction": "reverse" if reverse else "forward", "t": t, "lag": T - t, "log10_grad_norm": norm, "log10_immediate_norm": norm, "log10_cell_grad_norm": None, "hidden_rms": 0.5, "saturation": 0.0})  # fmt: skip
 
 
 DIRECTIONS = 6
@@ -288,7 +298,8 @@ def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settin
     """The tables of a study that nobody ran."""
     runs = list(runs)
     tables = (*TABLES, *(["spectra"] if any(run.get("spectra") for run in runs) else []))
-    tables = (*tables, *(["layers"] if any(run.get("layers", 1) > 1 for run in runs) else []))
+    several = any(run.get("layers", 1) > 1 or run.get("bidirectional") for run in runs)
+    tables = (*tables, *(["layers"] if several else []))
     found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in tables}
     for run in runs:
         make_run(run, found)

@@ -38,6 +38,7 @@ def said(make_study: Any, runs: list[Settings]) -> tuple[Any, dict[str, Any], An
         [stack(s, spectral_radius=r, layers=L) for s in range(2) for r in (0.5, 1.0, 1.5) for L in (1, 2, 8)],
         [stack(s, rate=r) for s, r in enumerate((0.1, float("nan"), float("-inf")))],
         [stack(s, rate=float("-inf")) for s in range(2)],
+        [stack(s, layers=L, bidirectional=both) for s in range(2) for L in (1, 3) for both in (False, True)],
         [stack(0, spectral_radius=0.1 * i, sequence_length=300) for i in range(1, 15)],
     ],
 )
@@ -46,7 +47,13 @@ def test_any_study_draws(runs: list[Settings], make_study: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "runs", [[ONE | {"layers": 1}], [stack(0, loss_at="every")], [stack(0, rate=float("nan"), depth=float("nan"))]]
+    "runs",
+    [
+        [ONE | {"layers": 1}],
+        [stack(0, layers=1, bidirectional=True)],
+        [stack(0, loss_at="every")],
+        [stack(0, rate=float("nan"), depth=float("nan"))],
+    ],
 )
 def test_a_study_without_it_says_what_to_add(runs: list[Settings], make_study: Any) -> None:
     """One layer, a loss at every step, or nothing that is a number."""
@@ -88,7 +95,10 @@ def test_what_chance_does_is_no_finding(make_study: Any) -> None:
     )
     assert "Depth adds its own growth" in said(make_study, [stack(s, depth=0.3 + noise(s)) for s in range(8)])[3]
     turns = [stack(s, slower=0.1 + noise(s) / 50) for s in range(8)]
-    assert "Depth adds vanishing near the loss alone" in said(make_study, turns)[3]
+    less = "Lower layers have less of the gradient near the loss, and more far from it"  # not vanishing "near the loss alone"
+    assert less in said(make_study, turns)[3]
+    ends = [stack(s, slower=0.3 / (ONE["sequence_length"] - 1) + noise(s) / 50) for s in range(8)]
+    assert "Depth adds vanishing near the loss alone" in said(make_study, ends)[3]
     assert "Too few seeds to tell what depth does" in said(make_study, [stack(s) for s in range(3)])[3]
     same = said(make_study, [stack(s, slower=noise(s) / 50) for s in range(8)])[3]
     assert "does not clearly differ between the first layer and the last" in same
@@ -115,12 +125,31 @@ def test_the_headline_is_where_time_does_least(make_study: Any) -> None:
     assert plain(facts["title"]).endswith("at the first (ρ = 0.9).")
 
 
+def test_each_direction_has_a_panel_in_its_own_time(make_study: Any) -> None:
+    """The reverse direction is averaged with the forward one, or is read from the end of the sequence, where its gradient has come to."""
+    both = [stack(s, bidirectional=True, rate=-0.2, slower=0.01) for s in range(6)]
+    data, facts, axes, words = said(make_study, [*both, *(stack(s, rate=-0.2) for s in range(6))])
+    assert list(data["panel"].cat.categories) == [
+        "one direction", "bidirectional (forward direction)", "bidirectional (reverse direction)",
+    ]  # fmt: skip
+    of_last = data[data["layer"] == 3].groupby(["panel", "lag"], observed=True)["decades"].mean().unstack()
+    expected = np.broadcast_to(np.arange(12) * -0.2 / np.log(10.0), (3, 12))
+    np.testing.assert_allclose(of_last.to_numpy(), expected, atol=1e-12)
+    assert "The reverse direction reads from the last step to the first" in words
+    assert plain(facts["title"]).endswith("(one direction).")  # not in the reverse one, whose last step is the first
+    assert any("own time" in ax.get_xlabel() for ax in axes)
+    alone = said(make_study, both)
+    assert list(alone[0]["panel"].cat.categories) == ["forward direction", "reverse direction"]
+    assert "reverse" not in said(make_study, [stack(s) for s in range(6)])[3]
+
+
+@pytest.mark.parametrize("directions", [(False,), (True,), (False, True)])
 @pytest.mark.parametrize("seeds", [3, 8])
-def test_every_number_is_computed_twice(seeds: int, make_study: Any) -> None:
+def test_every_number_is_computed_twice(seeds: int, directions: tuple[bool, ...], make_study: Any) -> None:
     """A number is of other rows than its address says, or is rounded before it is used."""
     runs = [
-        stack(s, spectral_radius=r, rate=0.3 * (r - 1.0), depth=-0.2 + noise(s), slower=noise(s) / 20, layers=L)
-        for r in (0.5, 1.0) for s in range(seeds) for L in (2, 4)
+        stack(s, spectral_radius=r, rate=0.3 * (r - 1.0), depth=-0.2 + noise(s), slower=noise(s) / 20, layers=L, bidirectional=both)
+        for r in (0.5, 1.0) for s in range(seeds) for L in (2, 4) for both in directions
     ]  # fmt: skip
     tables = make_study(runs)
     _, facts, _ = show(depth_time, tables)

@@ -34,7 +34,7 @@ CROWDED: dict[str, list[dict[str, Any]]] = {
         for o in ("sgd", "momentum", "adam", "adamw") for w in (0.0, 0.001) for r in (0.001, 0.0316) for s in (0, 1)
     ],
 }  # fmt: skip
-OF_TRAINING = ("clipping_norms", "learning_curves", "remedies", "success_rate", "training_results", "training_traces")
+OF_TRAINING = ("clipping_norms", "learning_curves", "remedies", "success_rate", "training_results")
 AT_START = ("growth_rate", "gradient_norm_by_step", "seed_distribution", "entry_sizes", "weight_gradient_by_step")
 DRAWN_IN = {"clipping_norms": ["cells with long names"], "success_rate": ["success of long names"]}  # else in all
 CASES = [(name, figure) for figure in OF_TRAINING for name in DRAWN_IN.get(figure, CROWDED)]
@@ -150,3 +150,18 @@ def test_no_dot_is_cut_in_half(studies: dict[str, reader.Tables]) -> None:
     assert low < dots.get_offsets()[:, 0].min() - 0.02 * (high - low) and high > dots.get_offsets()[
         :, 0
     ].max() + 0.02 * (high - low)
+
+
+def test_words_below_an_axis_stay_words(studies: dict[str, reader.Tables]) -> None:
+    """Two were put together: modelstate_size=2."""
+    module = importlib.import_module("figures.training_results")
+    data = module.frame(studies["success of long names"])
+    with style.theme():
+        labels = [label.get_text() for ax in module.draw(data).axes for label in ax.get_xticklabels()]
+    assert labels and {label.replace("_\n", "_").replace("\n", " ") for label in labels} <= {"6", "12"} | {
+        f"{LONG} gain={g}" for g in (0.25, 0.125)
+    }
+    names = module.frame(studies["cells with long names"]).assign(clipping="none")
+    assert layout.wrapped(f"{LONG} gain=2", 14).replace("_\n", "_").replace("\n", " ") == f"{LONG} gain=2" and len(
+        names
+    )

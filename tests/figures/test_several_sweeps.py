@@ -206,9 +206,25 @@ def test_spectra_that_agree_are_not_listed(scales: reader.Tables, make_study: An
     assert "The measured growth rate is within" in told and "median network" not in told and "In no network" not in told
 
 
+def test_a_spread_of_rounding_is_none(make_study: Any) -> None:
+    """An axis down to 10⁻¹⁶ left no room for the networks that do differ."""
+    runs = grid(**PROPAGATION, activation=["relu", "tanh"], sequence_length=[5, 20], seed=SEEDS)
+    runs = [run | {"rate": -0.3 + (1e-16 if run["activation"] == "relu" else 0.01) * run["seed"]} for run in runs]
+    data, _, axes = show(seed_distribution, make_study(runs))
+    assert set(data.loc[data["panel"] == "relu", "spread"]) == {0.0} and axes[0].get_ylim()[0] > 1e-4
+
+
 def test_no_spread_is_no_finding(make_study: Any) -> None:
     """Of networks that all have one rate it was told how many decades the spread adds, 0, and for which kind they differ most: by 0."""
     runs = grid(**PROPAGATION, activation=["relu", "tanh"], sequence_length=9, seed=SEEDS, rate=-0.3)
     tables = make_study(runs)
     facts = seed_distribution.facts(seed_distribution.frame(tables), tables.study)
     assert words(facts) == "Networks of one kind all have the same growth rate at T = 9."
+
+
+def test_an_exponent_of_rounding_is_zero(make_study: Any) -> None:
+    """ "The largest Lyapunov exponent lies between −3 × 10⁻¹⁶ and 2.2 × 10⁻¹⁶ a step", of linear networks with ρ = 1."""
+    runs = grid(**PROPAGATION, sequence_length=9, spectra=True, seed=[0, 1, 2])
+    tables = make_study([run | {"rate": (run["seed"] - 1) * 2e-16} for run in runs])
+    told = words(spectra.facts(spectra.frame(tables), tables.study))
+    assert "The largest Lyapunov exponent is 0 a step." in told and "10⁻¹⁶" not in told

@@ -99,7 +99,7 @@ def test_the_page_says_how_many_succeed(make_study: Any) -> None:
         in three
     )
     none = " ".join(map(plain, make_study(runs({"none": {10: 0}}, seeds=2)).study.answer))
-    assert "0 of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
+    assert "none of 2 runs succeed (0 % to 66 %), within 1000 updates. More updates might change that." in none
 
 
 def test_published_marks_stand_only_beside_their_settings(make_study: Any) -> None:
@@ -163,7 +163,7 @@ def test_lines_without_success_are_named_apart(make_study: Any) -> None:
         run for omega in (0.0, 4.0) for run in runs({"none": {10: 0}, "norm:1.0": {10: 0, 20: 0}}, seeds=2, omega=omega)
     ]
     _, facts, _ = show(success_rate, make_study(none))
-    assert plain(facts["title"]) == "0 of 12 runs succeed."
+    assert plain(facts["title"]) == "No run succeeds within the updates that it has."
     assert not any(plain(claim).startswith("No run succeeds") for claim in facts["claims"])
     one = none + runs({"norm:0.5": {10: 1}}, seeds=2, omega=0.0)
     _, facts, _ = show(success_rate, make_study(one))

@@ -60,9 +60,9 @@ def test_a_variant_is_cell_and_options() -> None:
 
 
 def test_what_only_built_in_cells_have_is_none() -> None:
-    """Layers, too: a stack is made of built-in cells."""
+    """Layers and directions, too: a stack is made of built-in cells."""
     values = vars(elman())
-    names = ("activation", "initializer", "spectral_radius", "weight_scale", "input_scale", "omega", "flossing", "flossing_exponents", "layers")  # fmt: skip
+    names = ("activation", "initializer", "spectral_radius", "weight_scale", "input_scale", "omega", "flossing", "flossing_exponents", "layers", "bidirectional")  # fmt: skip
     assert {name for name, axis in axes().items() if axis.built_in} == {name for name in names if values[name] is None}
     with pytest.raises(ValueError, match="layers: 2 is not allowed with your own cell 'elman'"):
         elman(layers=2)

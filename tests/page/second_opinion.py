@@ -306,7 +306,7 @@ def finite_mean(values: np.ndarray) -> float:
     values = values[~np.isnan(values)]
     if not len(values):
         return math.nan
-    return float(values[0]) if len(values) and len(set(values)) == 1 else 0.0
+    return float(values[0]) if len(set(values)) == 1 else math.nan
 
 
 def place(where: Where) -> Where:
@@ -519,7 +519,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
-                for b, a in itertools.combinations(compared_values(rows, axis), 2):
+                for b, a in compared_pairs(compared_values(rows, axis)):
                     label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
                     add(label, rows, "growth_rate")
                     for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
@@ -581,6 +581,8 @@ ASKED = [
     "clipping",
     "omega",
     "flossing",
+    "chrono",
+    "forget_bias",
     "truncation",
     "optimizer",
     "learning_rate",

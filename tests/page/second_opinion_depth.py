@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from tests.page.second_opinion_start import START, Tables, Where, pick, starts
 
@@ -14,6 +15,7 @@ def stacks(tables: Tables, where: Where) -> pd.DataFrame:
     """The deepest stacks of a kind at their longest sequence."""
     runs = starts(tables["runs"])
     runs = runs[runs["task_loss_at"] == "last"]
+    where = {name: value for name, value in where.items() if name != "direction"}
     kind = [name for name in START if name not in ("sequence_length", "layers")]
     for size in ("sequence_length", "layers"):
         runs = runs[runs[size] == runs.groupby(kind, dropna=False)[size].transform("max")]
@@ -21,20 +23,22 @@ def stacks(tables: Tables, where: Where) -> pd.DataFrame:
 
 
 def decades(tables: Tables, run: pd.Series, layer: int, lag: int) -> float:
+    """Of the direction that the address names; the reverse one goes back from its own last step, t = 1."""
     rows = tables["layers"]
-    at = rows[
-        (rows["run_key"] == run["run_key"]) & (rows["update"] == 0) & (rows["layer"] == layer) & (rows["lag"] == lag)
-    ]
-    return float(at["log10_grad_norm"].iloc[0])
+    t = lag + 1 if run["direction"] == "reverse" else run["task_steps"] - lag
+    at = rows[(rows["run_key"] == run["run_key"]) & (rows["update"] == 0) & (rows["layer"] == layer) & (rows["t"] == t)]
+    return float(at.loc[at["direction"] == run["direction"], "log10_grad_norm"].iloc[0])
 
 
-def factor(of: Callable[[Tables, pd.Series], float]) -> Callable[[Tables, Where], float]:
-    """Ten to the mean over networks of decades."""
+def factor(of: Callable[[Tables, pd.Series], float], end: int = 0) -> Callable[[Tables, Where], float]:
+    """Ten to the mean over networks of decades, or to an end of its 95 % interval: −1 the lower, 1 the upper."""
 
     def found(tables: Tables, where: Where) -> float:
-        runs = stacks(tables, where).drop_duplicates("run_key")
+        runs = stacks(tables, where).drop_duplicates("run_key").assign(direction=where.get("direction") or "forward")
         each = np.array([of(tables, run) for _, run in runs.iterrows()])
-        return float(10.0 ** each[np.isfinite(each)].mean())
+        each = each[np.isfinite(each)]
+        half = stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / len(each) ** 0.5 if end else 0.0
+        return float(10.0 ** (each.mean() + end * half))
 
     return found
 
@@ -58,6 +62,8 @@ def a_step_back(first: bool) -> Callable[[Tables, pd.Series], float]:
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "depth_factor_near": factor(a_layer_down(far=False)),
+    "depth_factor_near_low": factor(a_layer_down(far=False), end=-1),
+    "depth_factor_near_high": factor(a_layer_down(far=False), end=1),
     "depth_factor_far": factor(a_layer_down(far=True)),
     "step_factor_last": factor(a_step_back(first=False)),
     "step_factor_first": factor(a_step_back(first=True)),

@@ -54,7 +54,7 @@ def test_a_symbol_has_no_capital() -> None:
         and capital("input scale") == "Input scale"
     )
     runs = [start(0.001, seed=s, cell="antisymmetric", antisymmetric_step=e) for s in SEEDS for e in (0.1, 1.0)]
-    assert "ε = 0.1 and ε = 1 give the same gradients." in said(runs)
+    assert "ε = 0.1 and ε = 1 give exactly the same gradients." in said(runs)
 
 
 def test_a_table_that_says_values_together_begins_with_a_capital() -> None:
@@ -152,3 +152,67 @@ def test_a_page_of_one_network_speaks_of_one(tmp_path: Path) -> None:
     answer = page.partition('<section id="answer">')[2].partition("</section>")[0]
     assert "median over networks" not in answer and "95 %" not in answer and "“Clear”" not in answer
     assert "Below it stands whether it vanishes ▼" in answer
+
+
+def test_infinite_differences_of_both_signs_are_no_difference_of_zero() -> None:
+    """ "0 (0 to 0; 6 seeds; 12 left out)": at one ρ the one gradient was dead, at another ρ the other, and of neither was there a size."""
+    alive = {("relu", 1.5), ("hard_tanh", 0.5)}
+    runs = [
+        start(-0.3 if (f, rho) in alive else -math.inf, seed=s, activation=f, spectral_radius=rho)
+        for f in ("relu", "hard_tanh") for rho in (0.5, 1.5) for s in SEEDS
+    ]  # fmt: skip
+    (comparison,) = [c for c in Study(frame(runs)).comparisons if c.axis == "activation"]
+    assert math.isnan(comparison.effect.value) and comparison.verdict == "none" and comparison.left_out == 12
+    assert "0 (0 to 0" not in said(runs)
+
+
+def test_what_rounding_leaves_is_written_as_zero() -> None:
+    """ "−1.39 × 10⁻¹⁶ (−1.9 × 10⁻¹⁵ to +1.62 × 10⁻¹⁵)": relu does not know the scale of its inputs."""
+    runs = [
+        start(-0.3 + 1e-15 * s * (u > 1) - 0.5 * (f == "tanh") * (u > 1), seed=s, activation=f, input_scale=u)
+        for f in ("relu", "tanh") for u in (0.1, 30.0) for s in SEEDS
+    ]  # fmt: skip
+    assert "× 10⁻¹" not in said(runs) and "0 (0 to 0; 6 seeds) for relu" in said(runs)
+
+
+def test_theory_of_one_kind_among_others_names_it() -> None:
+    """ "Measured minus predicted growth, the mean per step: +0.057", of vanilla networks alone, beside others of which no theory speaks."""
+    runs = [
+        start(-0.3, seed=s, cell=c, predicted_by="mean field" if c == "vanilla" else None, deviation=0.1 + 0.001 * s if c == "vanilla" else math.nan)
+        for s in SEEDS for c in ("vanilla", "layer_norm")
+    ]  # fmt: skip
+    assert " for vanilla, clearly not zero." in said(runs).partition("Measured minus predicted growth")[2]
+
+
+def test_number_formats_of_which_theory_says_the_same_are_told_together() -> None:
+    runs = [
+        start(-0.3, seed=s, dtype=d, cell=c, predicted_by="mean field", deviation=0.1 * (c == "vanilla") + 0.001 * s)
+        for s in SEEDS for d in ("float32", "float64") for c in ("vanilla", "residual")
+    ]  # fmt: skip
+    text = said(runs).partition("Measured minus predicted growth")[2].partition("The largest")[0]
+    assert " for vanilla (float32) and vanilla (float64), clearly not zero; and +0.0025" in text, text
+
+
+def test_theory_of_one_layer_says_so() -> None:
+    """Theory speaks of one layer alone: "for gru", and "the largest at one setting" was the same number once more."""
+    runs = [
+        start(-0.3, seed=s, cell="gru", layers=n, predicted_by="dynamic mean field" if n == 1 else None, deviation=0.1 if n == 1 else math.nan)
+        for s in SEEDS for n in (1, 2, 4)
+    ]  # fmt: skip
+    text = said(runs)
+    assert (
+        "the mean per step: +0.1 (+0.1 to +0.1) for L = 1, clearly not zero." in text
+        and "The largest at one setting" not in text
+    )
+
+
+def test_of_many_names_the_extremes_are_told_without_a_test() -> None:
+    """Of twelve activation functions nothing was said: the first and the last in the alphabet are a pair, the fastest and the slowest none."""
+    names = ["elu", "gelu", "hard_tanh", "identity", "leaky_relu", "relu", "selu", "sigmoid", "silu", "tanh"]
+    rates = dict(zip(names, (-0.3, -0.4, -0.4, 0.0, -0.5, -0.5, -0.2, -1.6, -0.6, -0.6), strict=True))
+    text = said([start(rate + 0.01 * s, seed=s, activation=f) for s in SEEDS for f, rate in rates.items()])
+    assert (
+        "Of the ten activations, the growth rate per step back is highest with identity and lowest with sigmoid. "
+        "The difference is 1.6 a step (1.6 to 1.6; 6 seeds), and +68.8 decades (+68.8 to +68.8) over T = 100 steps. "
+        "Of so many values this pair is not tested."
+    ) in text, text

@@ -123,6 +123,14 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"spectral_radius": None, "weight_scale": w, "activation": f, "seed": s, "rate": 0.4 * (w - at) + 0.01 * s, "predicted": 0.4 * (w - 1.4)}
         for f, at in (("tanh", 1.2), ("relu", 1.5), ("sigmoid", 9.0)) for w in (0.5, 1.0, 2.0, 3.0) for s in range(6)
     ],
+    "two directions": [
+        ONE | {"cell": c, "layers": 2, "bidirectional": both, "seed": s, "rate": -0.2 + 0.05 * both + 0.01 * s, "depth": -0.3 + 0.01 * s}
+        for c in ("vanilla", "gru") for both in (False, True) for s in range(6)
+    ],
+    "two directions that train": [
+        TRAIN | {"bidirectional": both, "clipping": c, "seed": s, "accuracy": 0.5 + 0.2 * both + 0.01 * s}
+        for both in (False, True) for c in ("none", "norm:1.0") for s in range(6)
+    ],
     "weight scales with spectra": [
         ONE | {"spectral_radius": None, "weight_scale": w, "activation": f, "sequence_length": T, "seed": s, "spectra": True, "lags": (1, 3), "rate": 0.4 * (w - 1.2) + 0.01 * s / T}
         for f in ("tanh", "relu") for w in (0.5, 1.0, 2.0, 3.0) for T in (5, 9) for s in range(6)
@@ -141,6 +149,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         *(ONE | {"sweep": "radii", "spectral_radius": r, "sequence_length": T, "seed": s} for r in (0.5, 1.0, 1.5) for T in (5, 9) for s in range(6)),
         *(ONE | {"sweep": "gates", "cell": "mingru", "initializer": None, "spectral_radius": None, "chrono": c, "sequence_length": T, "seed": s, "rate": -0.3 - 0.01 * c, "weights": False}
           for c in (5, 20) for T in (5, 9) for s in range(6)),
+    ],
+    "ten activation functions": [
+        ONE | {"activation": f, "seed": s, "rate": -0.1 * ((3 * i) % 10) - 0.01 * s}
+        for i, f in enumerate(("elu", "gelu", "hard_tanh", "identity", "leaky_relu", "relu", "selu", "sigmoid", "silu", "tanh")) for s in range(6)
     ],
     "dead units": [
         ONE | {"activation": f, "hidden_size": h, "seed": s, "rate": -math.inf if f == "hard_tanh" or (s + h) % 3 else -0.3 - 0.1 * h}

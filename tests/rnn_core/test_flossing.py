@@ -257,7 +257,7 @@ def test_other_cells_are_refused_in_words(cell: str) -> None:
 
 def test_a_stack_of_layers_is_refused() -> None:
     """One layer of a stack is flossed as if the others were not there."""
-    message = "flossing: 9 is not allowed with layers: 2; an exponent is of one recurrence, and every layer has its own"
+    message = "flossing: 9 is not allowed with layers: 2; an exponent is of one recurrence, and every layer and direction has its own"
     with pytest.raises(ValueError, match=message):
         rc.Experiment(layers=2, flossing=9)
     assert rc.Experiment(layers=2).flossing == 0

@@ -89,6 +89,8 @@ def test_the_runs_of_the_study_are_those_that_are_asked_for() -> None:
     assert {e.initializer for e in found} == {"pascanu_sigmoid", "pascanu_tanh", "pascanu_smart"}
     for changed, message in (
         ({"optimizer": "adam"}, "optimizer: 'adam' is not covered"),
+        ({"layers": 2}, "layers: 2 is not covered"),
+        ({"bidirectional": True}, "bidirectional: True is not covered"),
         ({"clipping": "value:1.0"}, "clipping: 'value:1.0'"),
     ):
         with pytest.raises(ValueError, match=message):

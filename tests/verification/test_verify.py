@@ -166,7 +166,7 @@ def test_a_parameter_of_one_layer_is_checked(monkeypatch: pytest.MonkeyPatch) ->
     sound = bptt.stack_gradients
     changed = {"weight_hh_l1": 1.0 + 1e-5}
     monkeypatch.setattr(
-        bptt, "stack_gradients", lambda g: {n: times(v, changed.get(n, 1.0)) for n, v in sound(g).items()}
+        bptt, "stack_gradients", lambda *g: {n: times(v, changed.get(n, 1.0)) for n, v in sound(*g).items()}
     )
     found = run.verify((Case("vanilla", "relu", "critical", 7, "last", layers=2), "cpu"))
     failed = {r["oracle"]: r["where"] for r in found if r["passed"] is False}

@@ -456,7 +456,7 @@ def test_a_given_config_replaces_the_default_and_is_not_merged_into_it(tmp_path:
         ),
         (
             {"layers": [1, 2], "flossing": 9},
-            "flossing: an exponent is of one recurrence, and every layer has its own; give layers a sweep without it",
+            "flossing: an exponent is of one recurrence, and every layer and direction has its own; give layers a sweep without it",
         ),
         (
             {"hidden_size": [8, 64], "flossing": 9, "flossing_exponents": [4, 16]},

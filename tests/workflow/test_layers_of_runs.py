@@ -116,7 +116,7 @@ def test_deep_runs_are_verified(tmp_path: Path) -> None:
     [
         (
             {"omega": 0.1, "activation": ["tanh"]},
-            ["grid.omega", "Ω is about one matrix W_hh, and every layer has its own"],
+            ["grid.omega", "Ω is about one matrix W_hh, and every layer and direction has its own"],
         ),
         ({"layers": [0, 2]}, ["grid.layers[0]", "at least 1"]),
         ({"layers": 65}, ["grid.layers", "at most 64"]),

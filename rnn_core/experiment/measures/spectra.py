@@ -26,7 +26,7 @@ from rnn_core.tape import Tape
 from rnn_core.tasks import Sequences
 from rnn_core.theory import SURVIVES
 
-ONE_RECURRENCE = "a spectrum is that of one recurrence, and a stack of layers has several that feed each other"
+ONE_RECURRENCE = "a spectrum is that of one recurrence, and a network of several layers or directions has several"
 _UNASKED = "the config has no key spectra"
 
 _MOST_UNITS = 256  # of a matrix whose powers are looked at: more would take longer than the rest
@@ -123,11 +123,11 @@ def measure_spectra(
         memory_budget: in bytes, for the states of one batch: see ``forward``.
 
     Raises:
-        ValueError: the experiment has several layers.
+        ValueError: the experiment has several layers or directions.
     """
     problem = prepare(experiment, data)
-    if problem.layers > 1:
-        raise ValueError(f"layers: {problem.layers} is not allowed with spectra; {ONE_RECURRENCE}")
+    if several := problem.experiment.several_recurrences:
+        raise ValueError(f"{several} is not allowed with spectra; {ONE_RECURRENCE}")
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is recorded
         evaluation = evaluate(problem, problem.params, *problem.batch(0), 0, memory_budget)
         tape, ends, norms = evaluation.tape, evaluation.ends, norms_of_last_step(problem, evaluation)

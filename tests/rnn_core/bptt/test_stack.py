@@ -314,11 +314,13 @@ def test_a_bug_on_the_way_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gradient_of_another_layer_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training gives the second layer the gradient of the third."""
     names, problem = {1: 2, 2: 1}, problem_of("vanilla")
-    monkeypatch.setattr(stack, "name_in_layer", lambda name, layer: bptt.name_in_layer(name, names.get(layer, layer)))
+    monkeypatch.setattr(
+        stack, "name_in_layer", lambda name, layer, _: bptt.name_in_layer(name, names.get(layer, layer))
+    )
     assert checked(problem) > 1e-3
     monkeypatch.undo()
     of_layer = stack.params_of_layer
-    monkeypatch.setattr(stack, "params_of_layer", lambda params, layer: of_layer(params, names.get(layer, layer)))
+    monkeypatch.setattr(stack, "params_of_layer", lambda params, layer, _: of_layer(params, names.get(layer, layer)))
     assert checked(problem) > 1e-3
 
 

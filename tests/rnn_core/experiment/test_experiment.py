@@ -143,6 +143,7 @@ def test_numpy_scalars_are_numbers() -> None:
     given = rc.Experiment(
         cell=np.str_("residual"), residual_step=np.float32(0.5), residual_leak=np.float16(0), hidden_size=np.int64(8),
         spectral_radius=np.float32(0.1), sequence_length=np.uint8(9), learning_rate=np.longdouble(0.25), truncation=np.array(3),
+        bidirectional=np.bool_(False),
     )  # fmt: skip
     plain = rc.Experiment(
         cell="residual", residual_step=0.5, residual_leak=0.0, hidden_size=8,
@@ -150,7 +151,7 @@ def test_numpy_scalars_are_numbers() -> None:
     )  # fmt: skip
     assert given == plain and hash(given) == hash(plain) and given.key == plain.key and repr(given) == repr(plain)
     assert json.dumps(asdict(given)) == json.dumps(asdict(plain))
-    assert all(type(value) in (str, int, float, type(None)) for value in asdict(given).values())
+    assert all(type(value) in (str, int, float, bool, type(None)) for value in asdict(given).values())
     by_number = rc.run(given, memory_budget=np.int64(10**6)).traces["log10_grad_norm"]
     np.testing.assert_array_equal(by_number, rc.run(plain, memory_budget=10**6).traces["log10_grad_norm"])
 
@@ -243,6 +244,8 @@ def another_value(name: str) -> Any:
         return next(choice for choice in axis.choices if choice != default)
     if axis.kind in ("name", "rule"):
         return {"name": "input_mean", "rule": "norm:1.0"}[axis.kind]
+    if axis.kind == "flag":
+        return not default
     return (default or 4) + 1 if axis.kind == "integer" else (default or 1.0) / 2
 
 

@@ -72,7 +72,8 @@ def test_every_activation_by_plain_quadrature(
         assert all(map(math.isnan, found))
         return
     again = (sigma_w2 * plain(phi, limit.q, found.c, False) + sigma_b2 + r * sigma_u2) / limit.q
-    smooth = not phi.kinks and name not in ("softsign", "elu")  # the plain grid sees no corner of phi'
+    slope = phi.df(np.array([-1e-6, 0.0, 1e-6]))
+    smooth = not phi.kinks and abs(np.diff(slope, n=2)[0]) < 1e-9  # the plain grid sees no corner of phi'
     assert again == pytest.approx(found.c, abs=1e-9 if smooth else 2e-5)
     assert found.chi == pytest.approx(sigma_w2 * plain(phi, limit.q, found.c, True), rel=1e-8 if smooth else 3e-3)
     assert found.chi <= 1.0 + 1e-9  # it is where copies go, so a change must not grow

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import LONGEST_TITLE, few, listed, marked, number, plain
+from study.report.words import DIRECTION, LONGEST_TITLE, few, listed, marked, number, plain
 
 NOTHING = drawing.Nothing(
     "No network of this study has several layers and a loss at the last step alone.",
@@ -27,13 +27,20 @@ LINES = 8  # of equal size in a panel, about
 COLOURS = "RdBu_r"  # as on the map of radii and lengths: blue vanishing, red exploding
 LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$ (decades)"
 PLACE = ["panel", "seed", "layer", "lag"]
+WAY = ["run_key", "way"]
+REVERSE = "reverse"
+WHAT_REVERSE_IS = (
+    "The reverse direction reads from the last step to the first, so its gradient goes the other way in time. "
+    "Its lag is t − 1, and its last step is the first one."
+)
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × seed × layer × lag: ``decades`` is log10 of ‖∂L/∂h‖ there over that of the last layer at the last step, before training.
 
     Of every kind of network the deepest stack, at its longest sequence; long sequences at some lags. ``layers`` and ``steps`` are its L and T.
-    ``axes`` names the settings that tell panels apart, which stand beside.
+    ``axes`` names the settings that tell panels apart, which stand beside. Of bidirectional networks each ``direction`` has a panel, and the
+    lag of the reverse one is in its own time, t − 1.
     """
     if "layers" not in tables.files:
         return pd.DataFrame()
@@ -44,16 +51,27 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = _deepest(measures.at_longest(runs, axes), axes)
     if runs.empty:
         return pd.DataFrame()
+    runs, axes = _by_direction(runs, axes)
     runs = facets.panels(runs, axes).assign(steps=lambda shown: measures.steps(shown))
-    data = _norms(tables, runs).merge(
-        runs[["run_key", "panel", "seed", "layers", "steps", "left_out", *axes]], on="run_key"
-    )
-    last = data[(data["layer"] == data["layers"]) & (data["lag"] == 0)].set_index("run_key")["log10_grad_norm"]
-    first = data["run_key"].map(last.where(np.isfinite(last)))  # a gradient of zero at the end has no ratio
-    data = data.assign(decades=data["log10_grad_norm"] - first, axes=",".join(axes))
+    of_run = [*WAY, "panel", "seed", "layers", "steps", "left_out", *axes]
+    data = _norms(tables, runs).merge(runs[of_run], on=WAY)
+    last = data[(data["layer"] == data["layers"]) & (data["lag"] == 0)].set_index(WAY)["log10_grad_norm"]
+    ends = last.where(np.isfinite(last)).rename("end")  # a gradient of zero at the end has no ratio
+    data = data.join(ends, on=WAY).assign(axes=",".join(axes))
+    data["decades"] = data["log10_grad_norm"] - data["end"]
     if data["decades"].isna().all():
         return pd.DataFrame()
-    return data.drop(columns=["run_key", "log10_grad_norm"]).sort_values(PLACE, ignore_index=True)
+    return data.drop(columns=["run_key", "log10_grad_norm", "end"]).sort_values(PLACE, ignore_index=True)
+
+
+def _by_direction(runs: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """(the runs, those with two directions once for each, their axes). ``way`` is the direction in the table ``layers``."""
+    both = runs["bidirectional"].eq(True)
+    runs = runs.assign(way="forward")
+    if not both.any():
+        return runs, axes
+    named = [runs[both].assign(way=way, **{DIRECTION: way}) for way in ("forward", REVERSE)]
+    return pd.concat([runs[~both].assign(**{DIRECTION: None}), *named], ignore_index=True), [*axes, DIRECTION]
 
 
 def _deepest(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
@@ -64,16 +82,18 @@ def _deepest(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 
 def _norms(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
-    """log10 ‖∂L/∂h‖ of every run and layer at its lags."""
+    """log10 ‖∂L/∂h‖ of every run, direction and layer at its lags, each in its direction's own time."""
     lags = {T: set(lags_of(T)) for T in runs["steps"].unique()}
-    every = sorted(set.union(*lags.values()))
+    every = sorted({lag for T, own in lags.items() for each in own for lag in (each, T - 1 - each)})
     wanted = (pc.field("update") == 0) & pc.field("run_key").isin(pa.array(runs["run_key"], pa.string()))
     wanted &= pc.field("lag").isin(pa.array(every, pa.int32()))
-    columns = ["run_key", "layer", "lag", "log10_grad_norm"]
+    columns = ["run_key", "layer", "direction", "lag", "log10_grad_norm"]
     pieces = list(tables.pieces("layers", columns, wanted))
     data = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=columns)
-    own = data["run_key"].map(runs.set_index("run_key")["steps"])
-    return data[[lag in lags[T] for lag, T in zip(data["lag"], own, strict=True)]] if len(lags) > 1 else data
+    data = data.rename(columns={"direction": "way"})
+    steps = data["run_key"].map(runs.drop_duplicates("run_key").set_index("run_key")["steps"])
+    data["lag"] = data["lag"].where(data["way"] != REVERSE, steps - 1 - data["lag"])
+    return data[[lag in lags[T] for lag, T in zip(data["lag"], steps, strict=True)]]
 
 
 def lags_of(T: int) -> np.ndarray:
@@ -88,16 +108,23 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     factors = {str(panel): _factors(rows) for panel, rows in data.groupby("panel", observed=True)}
-    told = _least_in_time(factors)
+    reverse = _reverse_panels(data)
+    told = _least_in_time({panel: decades for panel, decades in factors.items() if panel not in reverse})
     title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
     said = [*(_sentences(data, told, factors[told]) if told else ()), _range(data, factors), _layers_apart(factors)]
+    said += [WHAT_REVERSE_IS] if reverse else []
     shown = [
         *(["panels"] if len(factors) > 1 else []),
         *(["networks"] if data.groupby(["panel", "layer", "lag"], observed=True).size().max() > 1 else []),
         *(["missing"] if _medians(data)["decades"].isna().any() else []),
     ]
     return drawing.facts(title, alt, [*said, facets.left_out(data)], shown, answer=said)
+
+
+def _reverse_panels(data: pd.DataFrame) -> list[str]:
+    """The panels of reverse directions."""
+    return [] if DIRECTION not in data else list(map(str, data.loc[data[DIRECTION] == REVERSE, "panel"].unique()))
 
 
 def _factors(rows: pd.DataFrame) -> pd.DataFrame:
@@ -165,6 +192,9 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
     if not signs[0]:
         return "Depth has no clear effect near the loss"
+    if signs[1] == -signs[0]:
+        near, far = ("less", "more") if signs[0] < 0.0 else ("more", "less")
+        return f"Lower layers have {near} of the gradient near the loss, and {far} far from it"
     what = "vanishing" if signs[0] < 0.0 else "growth"
     return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
 
@@ -172,7 +202,8 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
 def _sentences(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> list[str]:
     """The factors of a panel; near the loss with the interval over networks."""
     where, average = _where(data, panel), statistics.mean(decades["near"].to_numpy())
-    low, high = (number(10.0**end, 3) for end in (average.low, average.high))
+    ends = {"depth_factor_near_low": average.low, "depth_factor_near_high": average.high}
+    low, high = (_factor(end, kind, **where) for kind, end in ends.items())
     interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
     near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     last, first = (_factor(float(decades[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
@@ -241,9 +272,8 @@ def draw(data: pd.DataFrame) -> Figure:
         _panel(ax, medians[medians["panel"] == name], norm)
         if len(names) > 1:
             layout.panel_title(ax, str(name), 30 if columns < 3 else 26)
-    layout.label_below(
-        axes, columns, "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
-    )
+    lag = "lag: steps back, T − t" if columns > 1 else "lag: steps back from the end, T − t"
+    layout.label_below(axes, columns, "lag, in each direction's own time" if _reverse_panels(data) else lag)
     for ax in axes[::columns]:
         ax.set_ylabel("layer")
     place = (

@@ -22,7 +22,7 @@ from study.report.words import listed
 from study.tables.columns import FORMATS as FORMAT_NAMES
 
 NOTHING = drawing.Nothing(
-    "No run of this study recorded how large the entries of its gradients are.",
+    "No run of this study recorded how large the entries of a gradient are on their way back.",
     "Add traces: [entry_quantiles] to the config, and a sweep with sequence_length: 2 or more.",
 )
 MOST_LAGS = 100

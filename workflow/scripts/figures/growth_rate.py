@@ -73,8 +73,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there. Sweeps that are set out along other numbers
     are of another ``block``, which has panels, hues and an axis of its own.
     """
-    found = facets.by_number(tables, lambda part: part.column, *MEASURED_COLUMNS)
-    blocks = [(x, runs) for x, runs in found if runs["growth_rate"].notna().any()]
+    by_axis = facets.by_number(tables, lambda part: part.column, *MEASURED_COLUMNS)
+    blocks = [(x, runs) for x, runs in by_axis if runs["growth_rate"].notna().any()]
     if not blocks:
         return pd.DataFrame()
     frames = [_block(x, runs).assign(block=i) for i, (x, runs) in enumerate(blocks)]
@@ -256,8 +256,8 @@ def draw(data: pd.DataFrame) -> Figure:
     if len(blocks) == 1:
         _draw_block(figure, data)
         return figure
-    places = np.atleast_1d(figure.subfigures(len(blocks), 1, height_ratios=heights))
-    for place, rows in zip(places, blocks, strict=True):
+    places = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)
+    for place, rows in zip(places[:, 0], blocks, strict=True):
         sweeps = f"Sweep{'s' if ' and ' in rows['sweeps'].iloc[0] else ''} {rows['sweeps'].iloc[0]}"
         place.suptitle(layout.wrapped(sweeps, 84), x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
         _draw_block(place, rows)

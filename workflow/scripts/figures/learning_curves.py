@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
+from study.report.phrases import count_of
 from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, plural_of, singular_of, spelled
 
 NOTHING = drawing.Nothing(
@@ -221,17 +222,23 @@ def _by_value(part: measures.Part, trained_parts: list[measures.Part], losses: p
     if not part.column or part.runs["broken"].all():
         return ""
     learnt = part.runs.assign(learnt=_learnt(part, losses))
-    words, shares = [], set()
+    by_share: dict[float, list[Any]] = {}
     for value in part.columns:
         rows = measures.where(learnt, **{part.column: value})
-        where = {"sweep": part.sweep, **part.fixed, part.column: value}
-        count = marked_count(int(rows["learnt"].sum()), "runs_below_baseline", **where)
-        words.append(f"{count} of {marked_count(len(rows), 'trained_runs', **where)} with {named(part.column, value)}")
-        shares.add(float(rows["learnt"].mean()))
-    if len(shares) == 1:
+        by_share.setdefault(float(rows["learnt"].mean()), []).append(value)
+    if len(by_share) == 1:
         return ""
-    name = facets.part_name(part, trained_parts)
-    return f"Runs{f' on {name}' if name else ''} that end below that loss: {few(words, 6)}."
+    crowded = len(part.columns) > MOST_HUES  # then values with the same share are counted together
+    groups = list(by_share.values()) if crowded else [[value] for value in part.columns]
+    words = []
+    for values in groups:
+        rows = learnt[learnt[part.column].isin(values) | (learnt[part.column].isna() & (None in values))]
+        where = {"sweep": part.sweep, **part.fixed, part.column: values if len(values) > 1 else values[0]}
+        count = count_of(int(rows["learnt"].sum()), "runs_below_baseline", **where)
+        names = few([named(part.column, value) for value in values], 3)
+        words.append(f"{count} of {marked_count(len(rows), 'trained_runs', **where)} with {names}")
+    said = "; ".join(words if len(words) < 7 else [*words[:3], *words[-3:]])
+    return f"Runs{facets.of_part(part, trained_parts)} that end below that loss{', among others' if len(words) > 6 else ''}: {said}."
 
 
 def _from_the_start(data: pd.DataFrame) -> str:

@@ -132,7 +132,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     tasks = ordered("task", runs["task"])
     runs = runs[runs["task"] == runs["task"].value_counts(sort=True).index[0]]
-    axes = [axis for axis in described_axes() if axis not in SHARED and runs[axis].nunique(dropna=False) > 1]
+    axes = [axis for axis in described_axes() if axis not in SHARED and _tells(runs, axis)]
     groups = measures.grouped(runs, axes)
     if len(groups) < 2:
         return pd.DataFrame()
@@ -143,6 +143,14 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data = _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
     task = runs["task"].iloc[0]
     return data.assign(task=task, other_tasks=listed([each for each in tasks if each != task] or [""]))
+
+
+def _tells(runs: pd.DataFrame, axis: str) -> bool:
+    """Whether a setting tells ways of training apart. One that only a user's own cell does not have, and all others alike, does not."""
+    if axis in measures.OF_CELLS or runs[axis].nunique() > 1:
+        return bool(runs[axis].nunique(dropna=False) > 1)
+    without = runs[axis].isna().groupby(runs["cell"]).nunique()
+    return bool(runs[axis].isna().any() and runs[axis].notna().any() and (without > 1).any())
 
 
 def _names(settings: list[dict[str, Any]]) -> tuple[list[str], str]:
@@ -353,7 +361,7 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     best, remedies = bests(data), list(data["remedy"].cat.categories)
     across = layout.columns(len(best))
-    names = [layout.wrapped(name, 26) for name in remedies]
+    names = [layout.wrapped(name, layout.columns(34, 26)) for name in remedies]
     row = max(0.27, 0.17 * max(name.count("\n") + 1 for name in names))
     figure, axes = layout.grid(len(best), across, row * len(remedies) + 0.55, 1.5, sharex=False, sharey=True)
     for i, (ax, name) in enumerate(zip(axes, best, strict=True)):

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import LN10
-from study.report.words import LONGEST_TITLE, listed, marked, marked_count, name_of, number, plain, unrounded
+from study.report.words import LONGEST_TITLE, listed, marked, marked_count, number, plain, unrounded
 
 NOTHING = drawing.Nothing(
     "No two networks of this study differ in their seed alone and have a growth rate, so there is no spread to show.",
@@ -41,7 +41,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = facets.panels(runs, axes).assign(scale=lambda shown: shown[scale], scaled_by=scale)
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
     networks = runs.groupby(SETTING, observed=True, dropna=False)["known"]
-    runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std")
+    runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std").map(unrounded)
     runs["offset"] = runs["known"] - runs["mean"]
     runs = runs[runs["spread"].notna()].copy()
     if runs.empty:
@@ -102,14 +102,16 @@ def _settings(study: Study) -> pd.DataFrame:
     """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
     settings, starts = [], measures.starts(study.all_runs)
     scale = measures.scale_of(starts)
+    axes = [axis for axis in measures.varied(starts, measures.TRAINING) if axis not in (scale, "sequence_length")]
+    names = facets.names_of(starts, axes)
     for chosen, rows in measures.by_setting(starts):
         known = rows.loc[np.isfinite(rows["growth_rate"].astype(float)), "growth_rate"]
         if len(known) > 1:
             T = int(rows["sequence_length"].iloc[0])
             others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
             kind = {axis: value for axis, value in others.items() if axis != scale}
-            row = {"T": T, "scale": others.get(scale), "spread": float(known.std())}
-            settings.append(row | {"kind": name_of(kind) if kind else "", "where": kind})
+            row = {"T": T, "scale": others.get(scale), "spread": unrounded(float(known.std()))}
+            settings.append(row | {"kind": names[tuple(kind.values())], "where": kind})
     return pd.DataFrame(settings)
 
 
@@ -371,7 +373,7 @@ def _networks(ax: Axes, data: pd.DataFrame) -> None:
     ax.use_sticky_edges = False  # the bars' ends would cut the outermost dots in half
     ax.margins(x=0.08)
     ax.set_ylim(len(kinds) - 0.5, -0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(3 if _has_lengths(data) else 5))  # beside long names there is little room
     lengths = near["sequence_length"].unique()
     if len(lengths) == 1:
         _decade_axis(ax, int(lengths[0]))

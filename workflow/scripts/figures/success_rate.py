@@ -30,6 +30,7 @@ from study.report.words import (
     signed,
     spelled,
     uncapital,
+    whole,
 )
 from study.settings import axis_label
 
@@ -169,7 +170,11 @@ def _headline(study: Study) -> str:
     """20 of 30 runs succeed with norm:1.0 and 5 of 30 with no clipping; of many lines, which has most and which has fewest."""
     every = pd.concat([part.runs for part in study.trained_parts])
     asked = every[every["success"].notna()].drop_duplicates("run_key")
-    settings = _line_settings(study, asked)
+    settings, succeeded = _line_settings(study, asked), asked["success"].astype(bool)
+    if not succeeded.any():
+        return f"{'No run succeeds' if len(asked) > 1 else 'The run does not succeed'} within the updates that it has."
+    if succeeded.all():
+        return f"{capital(whole(len(asked)))} runs succeed." if len(asked) > 1 else "The run succeeds."
     if len(settings) == 1:
         return f"{_count_of(asked, {})} runs succeed."
     rows = {_named(each): (measures.where(asked, **each), each) for each in settings}
@@ -221,6 +226,10 @@ def _by_line(data: pd.DataFrame) -> list[str]:
         if not rows["succeeded"].any():
             never.append(str(line))
             continue
+        if rows["succeeded"].sum() == rows["runs"].sum() and not rows["left_out"].iloc[0]:
+            if data["succeeded"].sum() < data["runs"].sum():  # else the headline says it
+                said.append(capital(f"{start}every run succeeds."))
+            continue
         panels = [(str(panel), own) for panel, own in rows.groupby("panel", observed=True)]
         without = [panel for panel, own in panels if not own["succeeded"].any()]
         reached = [
@@ -263,7 +272,10 @@ def _by_count(reached: list[tuple[str, str]]) -> list[str]:
     panels: dict[str, tuple[str, list[str]]] = {}  # by the count without its address
     for panel, count in reached:
         panels.setdefault(plain(count), (count, []))[1].append(panel)
-    return [f"{count}{f' for {few(names, 4)}' if any(names) else ' runs succeed'}" for count, names in panels.values()]
+    items = [f"{count}{f' for {few(names, 4)}' if any(names) else ''}" for count, names in panels.values()]
+    return (
+        items if len(items) > 1 else [items[0].replace(" (", " runs succeed (", 1)]
+    )  # several stand behind "so many runs succeed"
 
 
 def _some(items: list[str]) -> list[str]:
@@ -304,7 +316,9 @@ def _verdict(axis: str, part: measures.Part, compared: list[measures.Comparison]
         return clear[:3]
     values = few([named(axis, value) for value in measures.comparable(part.runs, axis)], 4)
     if not any(each.differences.any() for each in compared):
-        return [f"as many runs succeed with {values}, seed by seed"]
+        names = [named(axis, value) for value in measures.comparable(part.runs, axis)]
+        alike = f"{names[0]} as with {names[1]}" if len(names) == 2 else f"each of {values}"
+        return [f"as many runs succeed with {alike}, seed by seed"]
     if all(each.verdict == "few" for each in compared):
         return [f"{uncapital(too_few(compared[0]))} which of {values} succeeds more often"]
     return [f"there is no clear difference in how often runs succeed with {values}"]

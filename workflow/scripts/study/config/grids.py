@@ -242,17 +242,19 @@ def _flossing(path: KeyPath, values: Mapping[str, list[Any]]) -> Iterator[Proble
 
 
 def _layers(path: KeyPath, values: Mapping[str, list[Any]], config: Mapping[str, Any]) -> Iterator[Problem]:
-    """What a stack of layers has not. The engine would refuse it in the middle of the study."""
-    if max(layers or 1 for layers in values["layers"]) == 1:
+    """What several layers or directions have not. The engine would refuse it in the middle of the study."""
+    deep = max(layers or 1 for layers in values["layers"]) > 1
+    if not deep and True not in values["bidirectional"]:
         return
+    key = "layers" if deep else "bidirectional"
     if any(values["omega"]):
-        yield (*path, "omega"), f"{ONE_LAYER}; give layers a sweep without it"
+        yield (*path, "omega"), f"{ONE_LAYER}; give {key} a sweep without it"
     if any(values["flossing"]):
-        yield (*path, "flossing"), f"{ONE_FLOSSED_LAYER}; give layers a sweep without it"
+        yield (*path, "flossing"), f"{ONE_FLOSSED_LAYER}; give {key} a sweep without it"
     if "spectra" in config:
-        yield (*path, "layers"), f"{ONE_RECURRENCE}; leave the key spectra out, or layers"
+        yield (*path, key), f"{ONE_RECURRENCE}; leave the key spectra out, or {key}"
     if config.get("memory_mb") is not None:
-        yield (*path, "layers"), "what goes from layer to layer is kept whole; leave the key memory_mb out, or layers"
+        yield (*path, key), f"what goes from layer to layer is kept whole; leave the key memory_mb out, or {key}"
 
 
 def _rules(path: KeyPath, rules: list[str]) -> Iterator[Problem]:

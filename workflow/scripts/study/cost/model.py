@@ -59,7 +59,7 @@ GROUPED_ROW_BYTES = (
 
 # Settings that work depends on. Of all others only the number of values counts.
 _DECIDE_WORK = (
-    "task", "cell", "activation", "hidden_size", "layers", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
+    "task", "cell", "activation", "hidden_size", "layers", "bidirectional", "input_size", "batch_size", "loss_at", "truncation", "omega", "updates", "trace_every", "dtype",
     "record_every", "held_out_sequences", "validate_every", *SHARED,
 )  # fmt: skip
 
@@ -73,6 +73,7 @@ FLOSSING_STEP, FLOSSING_NUMBER, FLOSSING_PRODUCT = 1.3e-4, 4.5e-8, 1.5e-10
 _DECIDE_FLOSSING = ("task", "hidden_size", "sequence_length", "batch_size", "flossing", "flossing_exponents")
 TRAINING = tuple(name for name, axis in described_axes().items() if axis["training"])
 
+DIRECTIONS = {None: 1, False: 1, True: 2}  # of a layer, by ``bidirectional``
 Work = Counter[str]
 
 
@@ -161,8 +162,8 @@ def gates_of(cell: str) -> int:
 def largest_run_mb(block: Block, config: Mapping[str, Any]) -> float:
     """Memory of the block's largest run: its states and its recurrent matrices (MiB)."""
     values, _ = _values(block)
-    of_layers = max(values["layers"]) * max(values["hidden_size"]) ** 2
-    matrices: float = max(map(gates_of, values["cell"])) * of_layers * 8 / MIB
+    cells = max(values["layers"]) * max(map(DIRECTIONS.__getitem__, values["bidirectional"]))
+    matrices: float = max(map(gates_of, values["cell"])) * cells * max(values["hidden_size"]) ** 2 * 8 / MIB
     return _states_mb(block, config, RATES["states_copies"]) + MATRIX_COPIES * matrices
 
 
@@ -243,15 +244,16 @@ def _eigenvalues(block: Block) -> int:
     # of the user's own cells no eigenvalues are computed, nor of one without W_hh
     gates = [0 if cell in WITHOUT_MATRIX else GATES.get(cell, 0) for cell in values["cell"]]
     # the first gates of all cells have the same matrices, and so have the first layers of all stacks
-    draws, stacks = block.seeds * len(given.get("initializer", [None])) * max(gates), values["layers"]
+    draws = block.seeds * len(given.get("initializer", [None])) * max(gates)
+    stacks = [layers * DIRECTIONS[both] for layers in values["layers"] for both in values["bidirectional"]]
     scales = given.get("weight_scale", [None])
-    # a spectral radius is measured first, in every layer; what has it is another matrix, which is looked at in the last
+    # a spectral radius is measured first, in every layer and direction; what has it is another matrix, which is looked at in the last
     radii = len(given.get("spectral_radius", [None]))
     matrices: int = draws * (max(stacks) + radii * len(stacks) if scales == [None] else len(scales) * len(stacks))
     if matrices * len(values["hidden_size"]) > REMEMBERED_MATRICES:  # every group of runs asks for both of its matrices
-        apart = (*SHARED, "hidden_size", "cell", "layers")
+        apart = (*SHARED, "hidden_size", "cell", "layers", "bidirectional")
         others = math.prod(len(v) for axis, v in given.items() if axis not in apart)
-        matrices = sum(gates) * sum(layers + 1 for layers in stacks) * block.seeds * others
+        matrices = sum(gates) * sum(recurrences + 1 for recurrences in stacks) * block.seeds * others
     cubes: int = sum(H**3 for H in values["hidden_size"])
     return matrices * cubes
 
@@ -261,15 +263,16 @@ def _work(
 ) -> Work:
     """The work of one run for each length and clipping, if none ends early. If it is shared, one forward pass serves all of them.
 
-    Every layer of a stack takes the same steps. Stacks share no forward pass.
+    Every layer of a stack takes the same steps, and so does each of its directions. Several of them share no forward pass.
     """
     gates, H, B = gates_of(settings["cell"]), settings["hidden_size"], settings["batch_size"]
-    layers = settings["layers"]
+    layers, directions = settings["layers"], DIRECTIONS[settings["bidirectional"]]
+    cells = layers * directions
     D, scale = settings["input_size"] or _inputs_of(settings["task"]), BYTES[settings["dtype"]] / 8
     updates, runs, steps = settings["updates"], len(lengths) * len(clippings), sum(lengths)
     passes = max(1, updates)
     traced = 1 if not updates else len({*range(0, updates, settings["trace_every"]), updates - 1})
-    together = max(lengths) if layers == 1 else steps
+    together = max(lengths) if cells == 1 else steps
     forward = together if shared else steps * len(clippings) * passes
     held_out = steps * len(clippings) * _looks(settings)  # forward only, of more sequences
     held_out_sequences = settings["held_out_sequences"] or HELD_OUT_SEQUENCES
@@ -283,31 +286,32 @@ def _work(
     backward += OMEGA_PASSES * steps * len(clippings) * passes * bool(settings["omega"])
     backward += steps * passes * sum(rule.startswith("signal") for rule in clippings)
     width = gates * H
-    inputs = D + (layers - 1) * H  # of all layers
+    of_main = directions * H if layers > 1 else D  # inputs of the last layer's forward cell
+    inputs = directions * (D + (layers - 1) * directions * H)  # of all cells
     mixed = 0 if settings["cell"] in UNMIXED else H  # units that a unit is multiplied into
     fast = settings["cell"] in FAST
     path = "fast" if fast else "readable"
     sequences = B * (forward + 2 * backward) + held_out_sequences * held_out  # × steps
     through_last = 2.0 * B * of_last
-    elements = width * scale * (layers * sequences + through_last)
-    recorded = layers * gradients * traced * width * B * scale
+    elements = width * scale * (cells * sequences + through_last)
+    recorded = cells * gradients * traced * width * B * scale
     work = {
-        "network": layers * networks,
+        "network": cells * networks,
         "theory": networks * (settings["cell"] == "vanilla" and settings["activation"] not in HOMOGENEOUS),
-        f"{path}_step": (layers * (forward + parts * held_out + backward) + of_last) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
-        f"{path}_flop": 2.0 * width * scale * ((layers * mixed + inputs) * sequences + (mixed + (H if layers > 1 else D)) * through_last),
+        f"{path}_step": (cells * (forward + parts * held_out + backward) + of_last) * (1.0 if settings["cell"] in GATES else OWN_STEPS),
+        f"{path}_flop": 2.0 * width * scale * ((cells * mixed + inputs) * sequences + (mixed + of_main) * through_last),
         f"{path}_element": elements,
         "curve": (elements + recorded) * (fast and settings["activation"] not in STRAIGHT),
         "trace": recorded,
         "weight_step": gradients * traced * ("weight_gradient" in traces),
-        "weight_element": recorded / layers * ("weight_gradient" in traces),
+        "weight_element": recorded / cells * ("weight_gradient" in traces),
         "weight_flop": 2.0 * gradients * traced * width * B * (2 * H + 2 * B) * ("weight_gradient" in traces),
         "entry": gradients * traced * H * B * ("entry_quantiles" in traces),
         "cubed": networks * H**3 * (gates == 1 and settings["activation"] != "identity"),  # at the operating point
-        "parameter": runs * updates * width * (layers * H + inputs),
+        "parameter": runs * updates * width * (cells * H + inputs),
         "update": runs * passes,
         "kept": runs,
-        "row": steps * len(clippings) * traced * (1 if layers == 1 else 1 + layers),  # and those of the table layers
+        "row": steps * len(clippings) * traced * (1 if cells == 1 else 1 + cells),  # and those of the table layers
     }  # fmt: skip
     return Counter({kind: count for kind, count in work.items() if count})
 
@@ -326,7 +330,7 @@ def _inputs_of(task: str) -> int:
 def _states_mb(block: Block, config: Mapping[str, Any], copies: float) -> float:
     """MiB that the states of the largest run take, several copies at a time; ``memory_mb`` bounds them."""
     most: float = max(
-        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["layers"] * settings["hidden_size"] * BYTES[settings["dtype"]]
+        max(lengths) * _sequences_at_once(settings) * gates_of(settings["cell"]) * settings["layers"] * DIRECTIONS[settings["bidirectional"]] * settings["hidden_size"] * BYTES[settings["dtype"]]
         for settings, _, lengths, _ in _alike(block)
     )  # fmt: skip
     limit = float(config.get("memory_mb") or math.inf)

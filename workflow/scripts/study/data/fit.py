@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_core.experiment import RANGES
+from rnn_core.experiment import RAGGED_REVERSE, RANGES
 from rnn_core.losses import NO_LABEL, commonest_missed
 from study.config.idle import easy_success
 from study.counts import counted
@@ -37,6 +37,7 @@ class Fit:
         yield from self._constant_targets()
         yield from self._range()
         yield from self._success()
+        yield from self._directions()
 
     def warnings(self) -> Iterator[str]:
         """What can be run and may be a mistake."""
@@ -122,6 +123,18 @@ class Fit:
         for share in self._values("success_below"):
             if share is not None and self.data.classes is None:
                 yield f"{self._key('success_below', share)} does not fit; of numbers, as {self.task!r} asks for, nothing says which are wrong"
+
+    def _directions(self) -> Iterator[str]:
+        if True not in self._values("bidirectional"):
+            return
+        every = "every" in [loss_at or self.data.loss_at for loss_at in self._values("loss_at")]
+        for length in self._values("sequence_length"):
+            gaps = every and self.data.mask is not None and not self.data.mask[:, :length].all()
+            if gaps or (self.data.ends < length).any():
+                yield (
+                    f"{self._key('bidirectional', True)} does not fit sequence_length: {length}; sequences of {self.task!r} end at different steps "
+                    f"or lack targets, and {RAGGED_REVERSE}"
+                )
 
     def _range(self) -> Iterator[str]:
         largest = float(np.abs(self.data.inputs).max())

@@ -21,7 +21,17 @@ MOST_PANELS = 12
 inside = unbracketed  # a name that can stand in brackets
 OF_CELLS = tuple(name for name, axis in described_axes().items() if axis["cells"])
 OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
-HUE_FIRST = ("initializer", "cell", "dtype", *OF_ONE_CELL, "hidden_size", "layers", "input_scale", "activation")
+HUE_FIRST = (
+    "initializer",
+    "cell",
+    "dtype",
+    *OF_ONE_CELL,
+    "hidden_size",
+    "layers",
+    "bidirectional",
+    "input_scale",
+    "activation",
+)
 
 
 def hue_axis(axes: Sequence[str], first: Sequence[str] = HUE_FIRST) -> str | None:
@@ -64,7 +74,7 @@ def _sweeps_of(order: pd.DataFrame, runs: pd.DataFrame) -> list[list[str]]:
     """The sweeps of every row's runs."""
     axes = list(order)
     each = runs[["sweep", *axes]].drop_duplicates().merge(order.reset_index(drop=True).reset_index(), on=axes)
-    return each.groupby("index")["sweep"].agg(sorted).tolist()
+    return [sorted(sweeps) for _, sweeps in each.groupby("index")["sweep"]]
 
 
 def _places(sweeps: list[list[str]]) -> pd.Series | None:
@@ -74,6 +84,15 @@ def _places(sweeps: list[list[str]]) -> pd.Series | None:
     rows = pd.Series([sweep for sweep, *_ in sweeps])
     ranked = sorted(rows.unique(), key=lambda sweep: (-int((rows == sweep).sum()), sweep))
     return rows.map(ranked.index)
+
+
+def names_of(runs: pd.DataFrame, axes: Sequence[str]) -> dict[tuple[Any, ...], str]:
+    """By the values of ``axes``, what panels of these runs are called; a setting that is not set is None."""
+    if not axes:
+        return {(): ""}
+    order = runs[list(axes)].drop_duplicates()
+    keys = [tuple(None if pd.isna(value) else value for value in row) for row in order.itertuples(index=False)]
+    return dict(zip(keys, _names(order, axes, runs), strict=True))
 
 
 def _names(order: pd.DataFrame, axes: Sequence[str], runs: pd.DataFrame) -> list[str]:
@@ -281,6 +300,14 @@ def part_name(part: Part, trained: Sequence[Part]) -> str:
     task = str(part.runs["task"].iloc[0])
     tasks = [str(other.runs["task"].iloc[0]) for other in trained]
     return ", ".join([*([task] if len(set(tasks)) > 1 else []), *([part.sweep] if tasks.count(task) > 1 else [])])
+
+
+def of_part(part: Part, trained: Sequence[Part]) -> str:
+    """The same behind a noun: on digits; of sweep rules; on digits, sweep rules. Empty if there is no other."""
+    name, task = part_name(part, trained), str(part.runs["task"].iloc[0])
+    if not name or name == task:
+        return f" on {name}" if name else ""
+    return f" of sweep {name}" if name == part.sweep else f" on {task}, sweep {part.sweep},"
 
 
 def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:

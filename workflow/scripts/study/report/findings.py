@@ -12,17 +12,12 @@ import pandas as pd
 from study.report import measures
 from study.report.answer_tables import Row, Table, outcome_cell, shortened, start_table, winner
 from study.report.phrases import at_value
+from study.report.sentences.breakdown import breakdown_sentence, truncation_sentence
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
 from study.report.sentences.success import success_sentence
 from study.report.sentences.theory import forgetting_sentence, rest_sentence, theories_sentence, theory_sentence
-from study.report.sentences.training import (
-    breakdown_sentence,
-    few_seeds_sentence,
-    learnt_sentence,
-    result_sentence,
-    truncation_sentence,
-)
+from study.report.sentences.training import few_seeds_sentence, learnt_sentence, result_sentence
 from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
 from study.report.sentences.weights import weights_sentence
 from study.report.words import plain
@@ -72,6 +67,7 @@ class Study:
     """
 
     def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None, lead: Sequence[str] = ()) -> None:
+        runs = measures.flags_as_numbers(runs)
         self.lead = list(lead)
         self.all_runs = runs
         self.runs = runs.drop_duplicates(["sweep", "run_key"])
@@ -200,7 +196,7 @@ class Study:
     def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
         if part.column in measures.SCALES:
             yield Sentence(10, turning_sentence(part))
-        yield Sentence(10, theories_sentence(part))
+        yield Sentence(40 if self.trained_parts else 10, theories_sentence(part))  # what was learnt has to find room
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column not in measures.SCALES:
             yield Sentence(12, split_sentence(part))
@@ -230,9 +226,11 @@ class Study:
         for axis in part.axes if any(each.verdict != "few" for each in comparisons) else ():
             pooled = self.of(part, axis, metric, pooled=True)
             singly = self.of(part, axis, metric, pooled=False)
-            clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
             place = later + (21 if axis == part.column else 31)
-            place = min(place, 23) if clear else max(place, 24)
+            if any(each.better for each in pooled):  # what is clear is said before what is not, wherever it was found
+                place = min(place, 22)
+            else:
+                place = min(place, 23) if any(each.better for each in singly) else max(place, 24)
             yield Sentence(place, result_sentence(part, axis, pooled, singly))
         place = 22 if part.runs["broken"].any() else 43
         yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))
@@ -259,7 +257,7 @@ class Study:
     # ---- the whole study
 
     def _at_rest(self) -> list[Sentence]:
-        return [Sentence(40 if self.all_train else 10, rest_sentence(self.networks))]
+        return [Sentence(40 if self.trained_parts else 10, rest_sentence(self.networks))]
 
     def _formats(self) -> list[Sentence]:
         return [Sentence(50, formats_sentence(self.runs))]

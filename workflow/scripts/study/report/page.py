@@ -27,12 +27,13 @@ from study.report.measures import LINEAR_MATRICES, updates_made
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
-from study.report.words import html, value_of
+from study.report.words import html, name_of, value_of
 from study.settings import described_axes
 from study.tables.columns import MEANING, tables_of
 
 TEMPLATES = PROJECT / "workflow" / "report"
 MOST_BESIDE = 4  # columns of results beside which there is room for a sentence
+MOST_COLUMNS = 8  # values that have room beside each other; of more, each is a row
 LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
 _RST = re.compile(r"([\\*`|_])")
 
@@ -122,7 +123,9 @@ def page(
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters["said"] = lambda text: Markup(html(text))
     environment.globals["value_of"] = value_of
+    environment.globals["name_of"] = name_of
     environment.globals["most_beside"] = MOST_BESIDE
+    environment.globals["most_columns"] = MOST_COLUMNS
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"], lead_of(figures))
     return environment.get_template("page.html.j2").render(

@@ -87,8 +87,10 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
     for name, default in axis_defaults().items():
         value = row[name].item() if hasattr(row[name], "item") else row[name]
         if value != default and not pd.isna(value):
-            nullable = described[name]["kind"] == "integer"  # pandas makes those floats
-            chosen[name] = int(value) if nullable else value
+            kind = {"integer": int, "flag": bool}.get(
+                described[name]["kind"]
+            )  # pandas makes those floats where some are null
+            chosen[name] = kind(value) if kind else value
     return {
         "data": row["task"] not in GENERATED,
         "own_cell": "" if row["cell"] in CELLS else row["cell"].partition(SEPARATOR)[0],
@@ -150,6 +152,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         "several": study.tests > 1,
         "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
         "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
+        "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts

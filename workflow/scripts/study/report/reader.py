@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from rnn_core.experiment import SEPARATOR
 from study.files.writing import reading
+from study.report import measures
 from study.report.findings import Study
 from study.settings import described_axes
 from study.tables import store
@@ -71,7 +72,8 @@ class Tables:
     def runs_of_sweeps(self, *measured: str) -> pd.DataFrame:
         """The same, with a row for every sweep that a run is of."""
         columns = ["sweep", "run_key", *described_axes(), *measured]
-        return variants_as_cells(self.read("runs", columns)).drop_duplicates(["sweep", "run_key"])
+        runs = measures.flags_as_numbers(self.read("runs", columns))
+        return variants_as_cells(runs).drop_duplicates(["sweep", "run_key"])
 
     @cached_property
     def study(self) -> Study:

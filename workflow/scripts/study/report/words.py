@@ -28,14 +28,8 @@ ROUNDING = 1e-12  # ln per step
 LONGEST_TITLE = 140  # letters of a headline
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-PLAIN_AXES = (
-    "task",
-    "cell",
-    "activation",
-    "dtype",
-    "initializer",
-    "optimizer",
-)  # a value that says which setting it is
+# A value that says which setting it is
+PLAIN_AXES = ("task", "cell", "activation", "dtype", "initializer", "optimizer")
 
 
 # ---- numbers with an address
@@ -206,7 +200,6 @@ def uncapital(text: str) -> str:
 
 # ---- settings in words, and their order
 
-
 # What it means that a setting is not set, where it means something
 UNSET = {"truncation": "full gradient", "input_size": "the task's own D", "loss_at": "the task's own loss steps"}
 # What a value means that its number or name does not say: a remedy of size zero is none
@@ -217,8 +210,11 @@ MEANT: dict[tuple[str, Any], str] = {
     ("weight_decay", 0.0): "no weight decay",
     ("loss_at", "last"): "loss at the last step",
     ("loss_at", "every"): "loss at every step",
+    ("bidirectional", False): "one direction",
+    ("bidirectional", True): "bidirectional",
 }
 COUNTED = {"flossing": "flossing", "updates": "training"}  # what takes so many updates
+DIRECTION = "direction"  # of a bidirectional network: no setting, but figures have a panel for each
 
 
 def named(axis: str, value: Any) -> str:
@@ -227,11 +223,11 @@ def named(axis: str, value: Any) -> str:
         return "no chrono biases" if axis == "chrono" else UNSET.get(axis, f"no {described_axes()[axis]['label']}")
     if (axis, value) in MEANT:
         return MEANT[axis, value]
-    if axis == "clipping":
-        return str(value)
+    if axis == DIRECTION:
+        return f"{value} direction"
     if axis in COUNTED:
         return f"{COUNTED[axis]} for {plural(int(value), 'update')}"
-    if axis in PLAIN_AXES:
+    if axis in PLAIN_AXES or axis == "clipping":
         return str(value).replace(SEPARATOR, " ") if axis == "cell" else str(value)
     label = described_axes()[axis]["label"]
     *_, last = label.split()
@@ -243,16 +239,18 @@ def value_of(axis: str, value: Any) -> str:
     """A setting's value alone, below the axis' name; a dash where it is not set because the network has none, or another in its place."""
     if axis not in UNSET and pd.isna(value):
         return "–"
-    plain_number = not isinstance(value, str) and value is not None and not pd.isna(value)
+    plain_number = not (isinstance(value, str) or pd.isna(value) or axis == "bidirectional")
     return number(value) if plain_number else named(axis, value)
 
 
 def name_of(settings: Mapping[str, Any], first: str = "") -> str:
     """Settings as one name that can stand in a list: tanh (orthogonal, H = 64).
 
-    Another cell's setting that is not set names nothing. ``first`` leads; without it the cell does, then whatever comes first.
+    Another cell's setting that is not set names nothing, unless it is all that there is. ``first`` leads; without it the cell does, then whatever comes first.
     """
     known = {axis: value for axis, value in settings.items() if axis in UNSET or not pd.isna(value)}
+    if settings and not known:
+        return listed(named(axis, None) for axis in settings)
     lead = next((axis for axis in (first, "cell", "activation") if axis in known), "")
     inside = sorted(known, key=lambda axis: (axis != lead, axis not in PLAIN_AXES))
     return in_brackets([named(axis, known[axis]) for axis in inside])
@@ -275,6 +273,7 @@ def singular_of(axis: str) -> str:
     irregular = {
         "clipping": "clipping rule",
         "dtype": "floating-point type",
+        "bidirectional": "number of directions",
         "flossing": "number of flossing updates",
         "updates": "number of updates",
         "loss_at": "place of the loss",
@@ -287,23 +286,17 @@ def plural_of(axis: str) -> str:
     """What several values of an axis are called: cells, learning rates."""
     irregular = {
         "spectral_radius": "spectral radii",
-        "clipping": "clipping rules",
-        "dtype": "floating-point types",
         "chrono": "values of T_max",
-        "flossing": "numbers of flossing updates",
         "flossing_exponents": "numbers of flossed exponents",
         "layers": "numbers of layers",
-        "updates": "numbers of updates",
-        "loss_at": "places of the loss",
-        "success_below": "thresholds of success",
         "weight_decay": "values of weight decay",
         "omega": "weights of Ω",
         "cell_options": "variants",
     }
-    label = str(described_axes()[axis]["label"])
-    *words, last = label.split()
-    stem = " ".join(words) if words and (len(last) == 1 or "_" in last) else label  # without σ_w, or T_max
-    return irregular.get(axis, f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s")
+    noun, of, what = singular_of(axis).partition(" of ")
+    *words, last = noun.split()
+    stem = " ".join(words) if words and (len(last) == 1 or "_" in last) else noun  # without σ_w, or T_max
+    return irregular.get(axis, (f"{stem}es" if stem.endswith(("s", "x")) else f"{stem}s") + of + what)
 
 
 def in_order(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

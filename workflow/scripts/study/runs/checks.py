@@ -118,6 +118,7 @@ def describe(experiment: rc.Experiment, key: str | None = None) -> str:
         scale = "spectral_radius" if e.weight_scale is None else "weight_scale"
         cell += f" initializer={e.initializer} {scale}={'as drawn' if getattr(e, scale) is None else f'{getattr(e, scale):g}'}"
     cell += f" layers={e.layers}" if (e.layers or 1) > 1 else ""
+    cell += " bidirectional" if e.bidirectional else ""
     return (
         f"task={e.task} {cell} sequence_length={e.sequence_length} dtype={e.dtype} seed={e.seed} (run {key or e.key})"
     )

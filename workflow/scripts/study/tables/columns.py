@@ -204,13 +204,13 @@ _CLIFF = (
 
 TABLES = ("traces", "updates", "runs", "checks", "timings")
 ASKED_FOR = {"spectra": "spectra", "cliff": "cliff"}  # table -> the key of a config without which there is none
-LAYERS = "layers"  # the table of a study in which some run has several layers
+LAYERS = "layers"  # the table of a study in which some run has several layers or directions
 THEORY = "theory"  # the table of a study with settings that have a dynamic theory
 MEANING = {
-    "traces": "Gradient norm at every time step: run × recorded update × t; of several layers that of the last, which the readout reads",
-    "layers": "The same of every layer: run × recorded update × layer × t. Only of a study in which a sweep has `layers` above 1",
+    "traces": "Gradient norm at every time step: run × recorded update × t; of several layers that of the last, which the readout reads, and of two directions the forward one's",
+    "layers": "The same of every layer and direction: run × recorded update × layer × direction × t. Only of a study in which a sweep has `layers` above 1, or `bidirectional: true`",
     "updates": "Every training update: run × update; of an untrained run its one gradient",
-    "runs": "One row a run: its settings, what was measured, what theory predicts",
+    "runs": "One row a run: its settings, what was measured, what theory predicts. What is said of one recurrence is said of the last layer, forward",
     "theory": "Theory of infinitely wide leaky and gated networks: one row a setting, whatever its lengths. Only of a study that has such cells, with Gaussian weights and white inputs",
     "spectra": "Lyapunov exponents and singular values before training: run × sample × direction. Only of a study whose config has the key `spectra`",
     "cliff": "Loss and gradient of one recurrent unit over its weight and bias, and paths of gradient descent there. Only of a study whose config has the key `cliff`",
@@ -225,9 +225,14 @@ def tables_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         *TABLES,
         *asked,
-        *([LAYERS] if has_several_layers(config) else []),
+        *([LAYERS] if has_several_recurrences(config) else []),
         *([THEORY] if sampled_settings(config) else []),
     )
+
+
+def has_several_recurrences(config: Mapping[str, Any]) -> bool:
+    """Whether any run of a study has more than one layer or direction."""
+    return has_several_layers(config) or True in values_of(config, "bidirectional")
 
 
 def has_several_layers(config: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ PROVENANCE_KEY = b"gradient_study"
 
 _SORT = {
     "traces": ["sweep", "run_key", "update", "t"],
-    "layers": ["sweep", "run_key", "update", "layer", "t"],
+    "layers": ["sweep", "run_key", "update", "layer", "direction", "t"],
     "updates": ["sweep", "run_key", "update"],
     "runs": ["sweep", "run_key"],
     "theory": ["sweep", *SETTING],

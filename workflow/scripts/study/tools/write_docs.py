@@ -55,7 +55,10 @@ def settings_page() -> str:
     lines += ["| setting | default | unit | meaning | allowed |", "|---|---|---|---|---|"]
     defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
     for name, axis in axes().items():
-        default = f"not set: {axis.unset}" if defaults[name] is None else f"`{defaults[name]}`"
+        value = defaults[name]
+        default = (
+            f"not set: {axis.unset}" if value is None else f"`{str(value).lower() if axis.kind == 'flag' else value}`"
+        )
         default += " (not of your own cell)" if axis.built_in else ""
         lines.append(f"| `{name}` | {default} | {axis.unit} | {axis.meaning} | {_allowed(name, axis)} |")
     return "\n".join([*lines, ""])
@@ -70,6 +73,8 @@ def _allowed(name: str, axis: Axis) -> str:
         return ", ".join(f"`{choice}`" for choice in axis.choices)
     if name == "task":
         return ", ".join(f"`{task}`" for task in [*GENERATED, *PACKAGED]) + ", a name under `sequences:`"
+    if axis.kind == "flag":
+        return "`true`, `false`"
     null = f", or null: {axis.unset}" if axis.unset and axis_defaults()[name] is not None else ""
     if axis.maximum is not None:
         return f"{axis.minimum} to {axis.maximum}{null}"

@@ -142,15 +142,14 @@ def difference(
 def _means(values: pd.Series) -> pd.Series:
     """Means by index. Of values of which some are infinite, the mean of the finite ones; where none is finite, the one that they all are.
 
-    nan where no value is a number.
+    nan where no value is a number, or infinite ones of both signs are all there is.
     """
     levels = list(range(values.index.nlevels))
     averages = values.where(np.isfinite(values)).groupby(level=levels).mean()
     nowhere = averages.isna()
     if nowhere.any():
         ends = values.groupby(level=levels).agg(["min", "max"])
-        alike = ends["min"].where(ends["min"] == ends["max"], 0.0).where(ends["min"].notna())
-        averages[nowhere] = alike[nowhere]
+        averages[nowhere] = ends["min"].where(ends["min"] == ends["max"])[nowhere]
     return averages
 
 

@@ -17,6 +17,8 @@ ASKED_FIRST = (
     "clipping",
     "omega",
     "flossing",
+    "chrono",
+    "forget_bias",
     "truncation",
     "optimizer",
     "learning_rate",

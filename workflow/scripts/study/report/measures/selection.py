@@ -24,6 +24,7 @@ NETWORK = [
     "flossing_exponents",
     "hidden_size",
     "layers",
+    "bidirectional",
     "seed",
 ]
 IN_PLACE_OF = {"forget_bias": "chrono", "spectral_radius": "weight_scale"}  # what is not set because another is
@@ -44,6 +45,12 @@ NUMBERS = _numbers()
 def settings() -> list[str]:
     """All settings of a run, in order."""
     return list(described_axes())
+
+
+def flags_as_numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with 0 and 1, which equal false and true, for flags. Of a list of false and true pandas makes a mask, not two values."""
+    flags = [name for name, axis in described_axes().items() if axis["kind"] == "flag" and name in runs]
+    return runs.assign(**{name: runs[name].map({False: 0, True: 1}) for name in flags})
 
 
 def where(runs: pd.DataFrame, **chosen: Any) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from study.report.words import (
     signed,
     singular_of,
     spelled,
+    unrounded,
 )
 
 SAME = 0.01  # decades: of two percent and more, nobody would say that it is the same
@@ -41,6 +42,8 @@ def growth_sentence(
     }
     highest, lowest = (pick(values, key=lambda v: means[key_of(v)]) for pick in (max, min))
     comparison = next((c for c in pooled if {key_of(c.a), key_of(c.b)} == {key_of(highest), key_of(lowest)}), None)
+    tested = comparison is not None
+    comparison = comparison or _untested(part, axis, highest, lowest)
     if comparison is None or math.isnan(
         comparison.effect.value
     ):  # nothing finite to compare: every gradient is exactly zero
@@ -56,6 +59,9 @@ def growth_sentence(
         if part.runs[scale := measures.scale_of(part.runs)].nunique() > 1
         else ""
     )
+    if not tested:
+        order = f"{every}the growth rate per step back is highest with {fastest} and lowest with {slowest}."
+        return f"{order} The difference is {size}. Of so many values this pair is not tested.{averaged}"
     if comparison.verdict == "none":
         unclear = f"There is no clear difference in the growth rate per step back between {fastest} and {slowest}:"
         if len(values) > 2:
@@ -67,6 +73,15 @@ def growth_sentence(
     if comparison.verdict == "few":
         return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}.{averaged}"
     return f"{order} The difference is clear: {size}.{averaged}" + _stays(part, axis, values)
+
+
+def _untested(part: measures.Part, axis: str, highest: Any, lowest: Any) -> measures.Comparison | None:
+    """The difference of two values that are no pair of ``measures.comparisons_of``: of many values not all are compared with each other."""
+    if key_of(highest) == key_of(lowest):
+        return None
+    rates = part.compared.assign(value=part.compared["growth_rate"]).dropna(subset=["value"])
+    wide = measures.side_by_side(rates, axis, part.trains)
+    return measures.difference(wide, part.sweep, axis, highest, lowest, "growth_rate", part.fixed)
 
 
 def _dead_values(part: measures.Part, axis: str, values: list[Any]) -> str:
@@ -131,7 +146,7 @@ def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: flo
     a, b = (comparison.a, comparison.b) if sign > 0 else (comparison.b, comparison.a)
     where = {"sweep": part.sweep, "axis": comparison.axis, "a": a, "b": b, **comparison.fixed}
     low, high = sorted((sign * comparison.effect.low, sign * comparison.effect.high))
-    effect = statistics.Interval(sign * comparison.effect.value, low, high)
+    effect = statistics.Interval(*map(unrounded, (sign * comparison.effect.value, low, high)))
     zeros = (
         f"{count_of(comparison.left_out, 'zero_pairs', **where)} left out, where a gradient is exactly zero"
         if comparison.left_out
@@ -171,6 +186,8 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
 def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:
     """How many networks of each value keep their gradient at the longest sequence."""
     if len(values) > 4:
+        return ""
+    if (part.compared["regime"] == "stable").nunique() == 1:  # all, or none: that is said already
         return ""
     words = []
     for value in values:

@@ -24,10 +24,12 @@ from study.report.words import (
     number,
     plain,
     signed,
+    spelled,
     unrounded,
 )
 
 LN2 = math.log(2.0)
+ALIKE = 1e-3  # relative: numbers that differ by less are one
 
 
 THEORIES = {
@@ -161,15 +163,15 @@ def _at_longest(study: Study) -> str:
 
 
 def shared_name(told: list[tuple[float, str, dict[str, Any]]], end: Callable[..., Any]) -> str:
-    """The lowest or the highest of some numbers (value, in words, settings), by what all have in common that read the same.
+    """The lowest or the highest of some numbers (value, in words, settings), by what all have in common that are as low, or as high.
 
     Where float32 and float64 agree, neither is the lowest.
     """
-    words = plain(end(told, key=lambda each: each[0])[1])
-    alike = [settings for _, text, settings in told if plain(text) == words]
+    extreme = float(end(told, key=lambda each: each[0])[0])
+    alike = [settings for value, _, settings in told if value == extreme or abs(value - extreme) < ALIKE * abs(extreme)]
     first = alike[0]
     shared = {axis: value for axis, value in first.items() if all(_agree(value, each.get(axis)) for each in alike[1:])}
-    return name_of(shared) if shared else f"{len(alike)} of {len(told)} settings"
+    return name_of(shared) if shared else f"{spelled(len(alike)) if len(alike) < 11 else 'many'} of the settings"
 
 
 def _agree(one: Any, other: Any) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import at_value, bracketed, count_of, counted, interval_words, task_of, where_of
-from study.report.words import few, marked, marked_count, named, number, percent, spelled
+from study.report.words import few, listed, marked, marked_count, named, number, percent, spelled
 
 MOST_LISTED = 6
 
@@ -23,8 +23,9 @@ def success_sentence(part: measures.Part) -> str:
         _count(part, at_value(runs, part.column, value), value, first=i == 0 and len(values) < 3)
         for i, value in enumerate(values)
     ]
-    budget = int(runs["updates"].max())
-    within = f"within {counted(budget, 'update', marked_count(budget, 'setting', axis='updates'))}"
+    budgets = sorted(map(int, runs["updates"].unique()))
+    written = listed([marked_count(budget, "setting", axis="updates") for budget in budgets], "or")
+    within = f"within {counted(max(budgets), 'update', written)}"
     text = f"On {task_of(part)}, {few(counts)}, {within}."
     if len(counts) > 2:  # of so many, a list is easier to read
         some = (

@@ -26,11 +26,18 @@ def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Se
         return f"The growth rate of the one network differs from what theory predicts by {marked(signed(only, 2), 'mean_deviation', only, sweep=part.sweep)} a step."
     clear = [chosen for chosen, _ in clearly_off(tests)]
     by_size = sorted(tests, key=lambda test: -abs(float(test[1].mean())))
-    words = [
-        f"{_deviation(part, chosen, series)} for {name_of(chosen)}{', clearly not zero' if chosen in clear else ''}"
-        for chosen, series, _ in by_size
-    ]
-    if len(tests) == 1:
+    column = part.column or ""
+    only_at = (  # of several values of the column, the one that theory speaks of
+        {column: known[column].iloc[0]}
+        if column and known[column].nunique() == 1 and runs[column].nunique() > 1
+        else {}
+    )
+    alike: dict[str, tuple[str, str, list[str]]] = {}  # number formats often are: by what is said of them
+    for chosen, series, _ in by_size:
+        size, verdict = _deviation(part, chosen, series), ", clearly not zero" if chosen in clear else ""
+        alike.setdefault(plain(size) + verdict, (size, verdict, []))[2].append(name_of(chosen | only_at))
+    words = [f"{size} for {few(names, 3)}{verdict}" for size, verdict, names in alike.values()]
+    if len(tests) == 1 and len(part.groups()) == 1 and not only_at:
         words = [_deviation(part, *tests[0][:2]) + (", clearly not zero" if clear else "")]
     return f"Measured minus predicted growth, the mean per step: {few(words, 4)}." + _worst_deviation(part, known)
 
@@ -43,7 +50,7 @@ def _deviation(part: measures.Part, chosen: Mapping[str, Any], series: pd.Series
 
 def _worst_deviation(part: measures.Part, known: pd.DataFrame) -> str:
     """Deviations of both signs cancel in a mean over the radii: the largest at one of them."""
-    if not part.column or part.compared[part.column].nunique() < 2:
+    if not part.column or known[part.column].nunique() < 2:
         return ""
     cells = [
         (chosen, measures.per_seed(rows, "deviation"))
