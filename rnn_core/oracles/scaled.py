@@ -13,7 +13,8 @@ from rnn_core.scaling import Scaled, exponents_of, mantissa_and_exponents
 def by_step(x: Array | Scaled, whole: bool = False) -> Scaled:
     """``x``, a leading index a step; ``whole`` is one step without its leading index."""
     mantissa, exponent = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
-    tensor = torch.as_tensor(mantissa).detach().double()
+    rows = np.ascontiguousarray(mantissa) if isinstance(mantissa, np.ndarray) and mantissa.ndim else mantissa
+    tensor = torch.as_tensor(rows).detach().double()  # torch takes no array that goes backward
     return at_exponents(tensor[None], exponent) if whole else at_exponents(tensor, exponent)
 
 
