@@ -9,14 +9,13 @@ import numpy as np
 
 import rnn_core as rc
 from rnn_core.experiment import Evaluation
-from rnn_core.oracles import autograd, torch_modules
+from rnn_core.oracles import autograd, stack, torch_modules
 from rnn_core.oracles.compare import Abstains, Error
 from rnn_core.scaling import plain
 from verification import differences
 from verification.cases import Case, Network, network_of
 from verification.differences import against_central_differences
 from verification.segments import against_complex_step
-from verification.unrolled import against_unrolled_autograd
 
 Row = dict[str, Any]
 Oracle = Callable[[Network, Evaluation], Error]
@@ -81,3 +80,8 @@ def against_module(network: Network, evaluation: Evaluation) -> Error:
     """The kernels of torch.nn."""
     direct = evaluation.grad_hidden(0, network.x.shape[0])
     return torch_modules.check(network.problem, network.x, plain(direct), TOLERANCE)
+
+
+def against_unrolled_autograd(network: Network, evaluation: Evaluation) -> Error:
+    """torch.autograd of the whole stack at once."""
+    return stack.check(network.problem, network.x, network.target, evaluation)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 import rnn_core as rc
 from rnn_core.arrays import Array, like, to_numpy
@@ -25,6 +24,7 @@ from rnn_core.oracles.compare import Abstains, Error, worst
 from rnn_core.oracles.problems import options_of, params_of
 from rnn_core.oracles.rounding import Precision, Source
 from rnn_core.oracles.scaled import whole
+from rnn_core.oracles.tensors import as_tensor
 from rnn_core.scaling import LN2, Scaled, add, mantissa_and_exponents, plain
 from verification.cases import Network
 
@@ -83,7 +83,7 @@ def _layers(network: Network, evaluation: Evaluation) -> Iterator[_Layer]:
 
 
 def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
-    """Beyond what rounding may do: where an error looks like a fault, all is found again from numbers that differ in their last digits."""
+    """Beyond what rounding may do: where an error looks like a fault, all is done again from numbers that differ in their last digits."""
     ends, T = _Ends.of(layer), network.x.shape[0]
     precision, lost = _precision_and_lost(layer)
     claimed: dict[str, Scaled] = {}
@@ -99,10 +99,10 @@ def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
             except complex_step.OutOfRange as reason:
                 raise Abstains(f"out of the range of the complex step: {_kind(str(reason))}") from None
             of_signal = max(lost, math.frexp(derivatives.smallest)[1])
-            for found in (*segments.steps_by_place(derivatives), *segments.sent_by_place(derivatives)):
-                rows[found.where] = whole(Scaled(found.reference, segments.exponent))
-                claimed[found.where] = whole(found.ours)
-                floors[found.where] = segments.exponent + segments.size(found.segment) + of_signal
+            for place in (*segments.steps_by_place(derivatives), *segments.sent_by_place(derivatives)):
+                rows[place.where] = whole(Scaled(place.reference, segments.exponent))
+                claimed[place.where] = whole(place.ours)
+                floors[place.where] = segments.exponent + segments.size(place.segment) + of_signal
             for name, value in derivatives.params.items():
                 share = Scaled(value, segments.exponent)
                 sums[name] = add(sums[name], share) if name in sums else share
@@ -115,7 +115,7 @@ def _errors_of_layer(network: Network, layer: _Layer) -> list[Error]:
 
 def _precision_and_lost(layer: _Layer) -> tuple[Precision, int]:
     """(that of the layer's numbers, what underflow may cost a signal of size 1 and one of its weights)."""
-    weights = [torch.from_numpy(np.ascontiguousarray(value)) for value in layer.params.values()]
+    weights = [as_tensor(value) for value in layer.params.values()]
     precision = Precision.of(weights[0])
     return precision, max(precision.lost(weight) for weight in weights)
 
@@ -273,4 +273,4 @@ class _Segments:
 
 def _moved(a: np.ndarray, source: Source) -> np.ndarray:
     """With its last digits changed."""
-    return np.asarray(rounding.moved(torch.from_numpy(np.ascontiguousarray(a)), source).numpy())
+    return np.asarray(rounding.moved(as_tensor(np.ascontiguousarray(a)), source).numpy())

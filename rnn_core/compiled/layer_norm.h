@@ -32,7 +32,8 @@ static void NAME(layer_norm_forward)(const NAME(net) *n, const NAME(forward_step
         s->h[i] = n->keep * s->h_prev[i] + n->gain * s->h[i];
 }
 
-/* dz = gain phi'(z) dh, dn = g dz, m = dn - mean dn, da = (m - n mean (n m)) / s. da is (da_t, dz_t, n_t dz_t): what the sums of W, of b and of
+/* dz = gain phi'(z) dh, dn = g dz, m = dn - mean dn, da = (m - n mean (n m)) / s. Of two units the bracket is m epsilon / s^2, which a difference
+ * would lose. da is (da_t, dz_t, n_t dz_t): what the sums of W, of b and of
  * g are made of. */
 static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
     const long H = n->H, Bp = n->Bp, size = H * Bp;
@@ -42,11 +43,14 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
         vec mean, per_s, mean_dn = {}, along_n = {};
         NAME(deviation)(n, s->kept, b, &mean, &per_s);
         forget_flags();
-        for (long i = 0; i < H; i++)
-            mean_dn += n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
+        for (long i = 0; i < H; i++) {
+            vec dn = n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
+            AT(s->da, i * Bp + b) = dn; /* rounded once: a fused product would leave its own rounding of one unit's m, which is 0 */
+            mean_dn += dn;
+        }
         mean_dn /= (REAL)H;
         for (long i = 0; i < H; i++) {
-            vec normal = (CONST_AT(s->kept, i * Bp + b) - mean) * per_s, m = n->gain_ln[i] * CONST_AT(dz, i * Bp + b) - mean_dn;
+            vec normal = (CONST_AT(s->kept, i * Bp + b) - mean) * per_s, m = CONST_AT(s->da, i * Bp + b) - mean_dn;
             along_n += normal * m;
             AT(s->da, i * Bp + b) = m;
             AT(dg, i * Bp + b) = normal;
@@ -54,7 +58,8 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
         along_n /= (REAL)H;
         for (long i = 0; i < H; i++) {
             vec normal = CONST_AT(dg, i * Bp + b);
-            AT(s->da, i * Bp + b) = (CONST_AT(s->da, i * Bp + b) - normal * along_n) * per_s;
+            vec m = CONST_AT(s->da, i * Bp + b), left = H == 2 ? m * (per_s * (REAL)1e-5 * per_s) : m - normal * along_n;
+            AT(s->da, i * Bp + b) = left * per_s;
             AT(dg, i * Bp + b) = normal * CONST_AT(dz, i * Bp + b);
         }
         raised |= flags();

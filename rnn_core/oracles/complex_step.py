@@ -503,8 +503,8 @@ def complex_step_gradients(
                 by_parameter = {name: _of_parameter(run, name) for name in plain}
                 first, at_steps = _of_states(run, chosen, initial)
                 parts = {name: at_steps[name] for name in row.states}
-                own = (parts["hidden"], parts.get("cell"), at_steps["x"])
-                return Derivatives(by_parameter, first, chosen, *own, parts, TINY / run.h)
+                dh, dc, dx = parts["hidden"], parts.get("cell"), at_steps["x"]
+                return Derivatives(by_parameter, first, chosen, dh, dc, dx, parts, TINY / run.h)
             except _TooLargeAStep:
                 if run.h <= SMALLEST_STEP:
                     raise

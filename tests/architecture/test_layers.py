@@ -102,11 +102,11 @@ def test_benchmarks_use_the_rest_alone(file: Path) -> None:
 def test_verification_uses_the_rest_alone(file: Path) -> None:
     """It uses the engine, and of the workflow only what draws and writes; a case or an oracle uses nothing of the workflow."""
     further = {
-        "run": {"torch", "study"},
-        "training": {"torch", "study"},
+        "run": {"study"},
+        "training": {"study"},
         "figure": {"pandas", "matplotlib", "study"},
     }.get(file.stem, set())
-    assert imports(file) <= {"numpy", "rnn_core", "verification"} | further
+    assert imports(file) <= {"numpy", "torch", "rnn_core", "verification"} | further
 
 
 @pytest.mark.parametrize("beside", ["benchmarks", "verification"])

@@ -220,3 +220,11 @@ def test_no_spread_is_no_finding(make_study: Any) -> None:
     tables = make_study(runs)
     facts = seed_distribution.facts(seed_distribution.frame(tables), tables.study)
     assert words(facts) == "Networks of one kind all have the same growth rate at T = 9."
+
+
+def test_an_exponent_of_rounding_is_zero(make_study: Any) -> None:
+    """ "The largest Lyapunov exponent lies between −3 × 10⁻¹⁶ and 2.2 × 10⁻¹⁶ a step", of linear networks with ρ = 1."""
+    runs = grid(**PROPAGATION, sequence_length=9, spectra=True, seed=[0, 1, 2])
+    tables = make_study([run | {"rate": (run["seed"] - 1) * 2e-16} for run in runs])
+    told = words(spectra.facts(spectra.frame(tables), tables.study))
+    assert "The largest Lyapunov exponent is 0 a step." in told and "10⁻¹⁶" not in told

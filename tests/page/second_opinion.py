@@ -519,7 +519,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
-                for b, a in itertools.combinations(compared_values(rows, axis), 2):
+                for b, a in compared_pairs(compared_values(rows, axis)):
                     label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
                     add(label, rows, "growth_rate")
                     for _, group in rows.groupby(kinds, dropna=False) if kinds else []:

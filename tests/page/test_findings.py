@@ -14,8 +14,8 @@ from study.report import measures, phrases
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
 from study.report.page import caption, lead_of
+from study.report.sentences.breakdown import truncation_sentence
 from study.report.sentences.growth_claims import turning_headline
-from study.report.sentences.training import truncation_sentence
 from study.report.words import few, listed, marked, name_of, plain
 from tests.page.frames import frame, regressed, start, trained
 

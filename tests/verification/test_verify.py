@@ -22,7 +22,7 @@ from study.tables import store
 from study.tables.columns import schema_of
 from verification import differences, figure, run, segments
 from verification.cases import STACKS, Case, all_cases, is_real, network_of, regimes_of
-from verification.unrolled import against_unrolled_autograd
+from verification.oracles import against_unrolled_autograd
 
 pytestmark = pytest.mark.xdist_group("verification")  # one set-up for all
 

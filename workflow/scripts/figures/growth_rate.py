@@ -73,8 +73,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     Where nothing but names varies, ``x`` counts them; ``x_name`` is what is written there. Sweeps that are set out along other numbers
     are of another ``block``, which has panels, hues and an axis of its own.
     """
-    found = facets.by_number(tables, lambda part: part.column, *MEASURED_COLUMNS)
-    blocks = [(x, runs) for x, runs in found if runs["growth_rate"].notna().any()]
+    by_axis = facets.by_number(tables, lambda part: part.column, *MEASURED_COLUMNS)
+    blocks = [(x, runs) for x, runs in by_axis if runs["growth_rate"].notna().any()]
     if not blocks:
         return pd.DataFrame()
     frames = [_block(x, runs).assign(block=i) for i, (x, runs) in enumerate(blocks)]

@@ -40,8 +40,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values in the sweep. An exactly zero gradient
     counts as −∞. ``agree``: all networks are of one regime.
     """
-    found = facets.by_number(tables, _axis_of, "log10_gradient_ratio", "regime", "predicted_rate")
-    maps = [each for each in (_maps(axis, runs) for axis, runs in found if axis) if len(each)]
+    by_axis = facets.by_number(tables, _axis_of, "log10_gradient_ratio", "regime", "predicted_rate")
+    maps = [each for each in (_maps(axis, runs) for axis, runs in by_axis if axis) if len(each)]
     if not maps:
         return pd.DataFrame()
     names = [list(each["panel"].cat.categories) for each in maps]

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.phrases import LN10
-from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain, power
+from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain, power, unrounded
 
 NOTHING = drawing.Nothing(
     "This study does not measure the spectra of its networks.",
@@ -244,7 +244,7 @@ def _largest(study: Study) -> str:
     if known.empty:
         return "No network has a finite exponent."
     low, high = (
-        marked(number(value, 2), f"lyapunov_{end}", value)
+        marked(number(unrounded(value), 2), f"lyapunov_{end}", value)
         for end, value in (("lowest", known.min()), ("highest", known.max()))
     )
     return (

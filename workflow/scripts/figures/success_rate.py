@@ -272,7 +272,10 @@ def _by_count(reached: list[tuple[str, str]]) -> list[str]:
     panels: dict[str, tuple[str, list[str]]] = {}  # by the count without its address
     for panel, count in reached:
         panels.setdefault(plain(count), (count, []))[1].append(panel)
-    return [f"{count}{f' for {few(names, 4)}' if any(names) else ' runs succeed'}" for count, names in panels.values()]
+    items = [f"{count}{f' for {few(names, 4)}' if any(names) else ''}" for count, names in panels.values()]
+    return (
+        items if len(items) > 1 else [items[0].replace(" (", " runs succeed (", 1)]
+    )  # several stand behind "so many runs succeed"
 
 
 def _some(items: list[str]) -> list[str]:

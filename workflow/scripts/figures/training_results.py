@@ -374,10 +374,10 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
 
 def _slant(ax: Axes, inches: float) -> None:
     texts = [label.get_text().replace("_\n", "_").replace("\n", " ") for label in ax.get_xticklabels()]
-    room = int((inches - 0.8) / (0.085 * max(1, len(texts)))) - 2
-    narrow = [layout.wrapped(text, max(5, room)) for text in texts]
+    letters = int((inches - 0.8) / (0.085 * max(1, len(texts)))) - 2
+    narrow = [layout.wrapped(text, max(5, letters)) for text in texts]
     if all(
-        len(line) <= room for text in narrow for line in text.split("\n")
+        len(line) <= letters for text in narrow for line in text.split("\n")
     ):  # words on several lines are read more easily
         ax.set_xticks(ax.get_xticks(), narrow)
     words = [max(label.get_text().split("\n"), key=len) for label in ax.get_xticklabels()]

@@ -12,17 +12,12 @@ import pandas as pd
 from study.report import measures
 from study.report.answer_tables import Row, Table, outcome_cell, shortened, start_table, winner
 from study.report.phrases import at_value
+from study.report.sentences.breakdown import breakdown_sentence, truncation_sentence
 from study.report.sentences.formats import formats_sentence
 from study.report.sentences.growth import growth_sentence
 from study.report.sentences.success import success_sentence
 from study.report.sentences.theory import forgetting_sentence, rest_sentence, theories_sentence, theory_sentence
-from study.report.sentences.training import (
-    breakdown_sentence,
-    few_seeds_sentence,
-    learnt_sentence,
-    result_sentence,
-    truncation_sentence,
-)
+from study.report.sentences.training import few_seeds_sentence, learnt_sentence, result_sentence
 from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
 from study.report.sentences.weights import weights_sentence
 from study.report.words import plain
@@ -231,9 +226,11 @@ class Study:
         for axis in part.axes if any(each.verdict != "few" for each in comparisons) else ():
             pooled = self.of(part, axis, metric, pooled=True)
             singly = self.of(part, axis, metric, pooled=False)
-            clear = any(each.better for each in [*pooled, *singly])  # said before what is not, wherever it was found
             place = later + (21 if axis == part.column else 31)
-            place = min(place, 23) if clear else max(place, 24)
+            if any(each.better for each in pooled):  # what is clear is said before what is not, wherever it was found
+                place = min(place, 22)
+            else:
+                place = min(place, 23) if any(each.better for each in singly) else max(place, 24)
             yield Sentence(place, result_sentence(part, axis, pooled, singly))
         place = 22 if part.runs["broken"].any() else 43
         yield Sentence(place, breakdown_sentence(part, self.of(part, part.column, "broken", pooled=True)))

@@ -27,7 +27,7 @@ FEW = "too few seeds to tell"
 def training_headline(study: Study, trained_parts: list[measures.Part]) -> str:
     """The clearest finding on every task; shorter where there are too many."""
     known = [(part, findings(study, part)) for part in trained_parts]
-    findings_of = [(part, [text for text, _ in found]) for part, found in known]
+    findings_of = [(part, [text for text, _ in told]) for part, told in known]
     if len(trained_parts) == 1:
         first, *more = findings_of[0][1]
         more = [each for each in more if not each.startswith(FEW)]  # said once

@@ -1,4 +1,4 @@
-"""A stack against torch.autograd over all its layers and steps at once: a plain program, unrolled, in plain floats.
+"""Oracle: torch.autograd over all layers and steps of a stack at once, a plain program, unrolled, in plain floats.
 
 It takes nothing from the engine but parameters and inputs. So what one layer sends to the one below it is found here by itself. Over
 long sequences rounding piles up until two sound programs part, so only short ones are compared.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnn_core.arrays import to_numpy
-from rnn_core.experiment import Evaluation
+from rnn_core.arrays import Array, to_numpy
+from rnn_core.experiment import Evaluation, Problem
 from rnn_core.oracles import autograd, rounding, tensors
 from rnn_core.oracles.compare import Abstains, Error
 from rnn_core.oracles.problems import params_of
@@ -18,12 +18,11 @@ from rnn_core.oracles.rounding import Precision, Source
 from rnn_core.oracles.scaled import by_step, whole
 from rnn_core.oracles.tensors import as_tensor
 from rnn_core.scaling import Scaled
-from verification.cases import Network
 
 SMALLEST = 1e-280  # a gradient below it has lost digits in plain floats
 
 
-def against_unrolled_autograd(network: Network, evaluation: Evaluation) -> Error:
+def check(problem: Problem, x: Array, target: Array, evaluation: Evaluation) -> Error:
     """The worst error of the loss, the states, dL/dx and the totals of every step of every layer, and of every parameter, beyond rounding.
 
     Raises:
@@ -31,15 +30,15 @@ def against_unrolled_autograd(network: Network, evaluation: Evaluation) -> Error
     """
 
     def compute(source: Source) -> dict[str, Scaled]:
-        return _Program(network, source).results()
+        return _Program(problem, x, target, source).results()
 
-    precision = Precision.of(as_tensor(network.x))
+    precision = Precision.of(as_tensor(x))
     ours = _results_of(evaluation)
     errors = rounding.judged(compute, ours.__getitem__, precision.eps, dict)
     worst_name = max(errors, key=lambda name: float(errors[name].max()))
-    found = errors[worst_name]
-    step = f", t = {int(found.argmax()) + 1}" if len(found) > 1 or ", layer" in worst_name else ""
-    return Error(float(found.max()), worst_name.replace(", layer", f"{step}, layer") if step else worst_name)
+    by_t = errors[worst_name]
+    step = f", t = {int(by_t.argmax()) + 1}" if ", layer" in worst_name else ""
+    return Error(float(by_t.max()), worst_name.replace(", layer", f"{step}, layer") if step else worst_name)
 
 
 def _results_of(evaluation: Evaluation) -> dict[str, Scaled]:
@@ -63,11 +62,10 @@ class _Program:
         params: dL/dparameter by its name.
     """
 
-    def __init__(self, network: Network, source: Source) -> None:
-        problem = network.problem
+    def __init__(self, problem: Problem, x: Array, target: Array, source: Source) -> None:
         p = {n: rounding.moved(as_tensor(v), source).clone().requires_grad_() for n, v in problem.params.items()}
-        step, B = autograd.step_of(problem), network.x.shape[1]
-        inputs = [x_t.clone().requires_grad_() for x_t in rounding.moved(as_tensor(network.x), source)]
+        step, B = autograd.step_of(problem), x.shape[1]
+        inputs = [x_t.clone().requires_grad_() for x_t in rounding.moved(as_tensor(x), source)]
         wanted: list[list[tuple[str, list[Tensor]]]] = []
         self.states: list[dict[str, Tensor]] = []
         with torch.enable_grad():
@@ -82,7 +80,7 @@ class _Program:
                 self.states.append({name: torch.stack(each).detach() for name, each in parts.items()})
                 inputs = [h.view_as(h) for h in parts["hidden"]]  # h_t as the layer above sees it
             hidden = torch.stack(inputs if problem.task.outputs_at == "every" else inputs[-1:])
-            goal = torch.as_tensor(to_numpy(network.target), device=hidden.device)
+            goal = torch.as_tensor(to_numpy(target), device=hidden.device)
             goal = goal if problem.task.outputs_at == "every" else goal[None]
             y = hidden @ p["weight_ho"].T + p["bias_ho"]
             loss = tensors.mean_loss(problem.task.loss, y, goal)
