@@ -77,8 +77,8 @@ def _direct_parts(evaluation: Evaluation) -> list[Array | Scaled]:
     wanted = (
         [evaluation.grad_hidden] if evaluation.grad_beside is None else [evaluation.grad_hidden, evaluation.grad_beside]
     )
-    found = [part(0, len(evaluation.tape.x)) for part in wanted]
-    return [each for each in found if each is not None]  # none is: the last step carries a loss
+    parts = [part(0, len(evaluation.tape.x)) for part in wanted]
+    return [each for each in parts if each is not None]  # none is: the last step carries a loss
 
 
 def _readout_errors(
