@@ -1,9 +1,10 @@
 /* h_t = keep h_{t-1} + gain phi(z_t), z_t = g n_t + b, n_t = (a_t - mean a_t) / s_t: ../cells/layer_norm.py. Means are over the units of a
  * sample. Kept: a_t, z_t. */
 
+#define EPSILON 1e-5
+
 /* Of LANES samples from column b on, mean a and 1 / s, s^2 = mean (a - mean a)^2 + epsilon. */
 INLINE void NAME(deviation)(const NAME(net) *n, const REAL *a, long b, vec *mean, vec *per_s) {
-    const REAL epsilon = (REAL)1e-5;
     vec sum = {}, squares = {};
     for (long i = 0; i < n->H; i++)
         sum += CONST_AT(a, i * n->Bp + b);
@@ -12,7 +13,7 @@ INLINE void NAME(deviation)(const NAME(net) *n, const REAL *a, long b, vec *mean
         vec c = CONST_AT(a, i * n->Bp + b) - *mean;
         squares += c * c;
     }
-    squares = squares / (REAL)n->H + epsilon;
+    squares = squares / (REAL)n->H + (REAL)EPSILON;
     for (long l = 0; l < LANES; l++)
         (*per_s)[l] = 1 / (REAL)sqrt(squares[l]);
 }
@@ -32,9 +33,8 @@ static void NAME(layer_norm_forward)(const NAME(net) *n, const NAME(forward_step
         s->h[i] = n->keep * s->h_prev[i] + n->gain * s->h[i];
 }
 
-/* dz = gain phi'(z) dh, dn = g dz, m = dn - mean dn, da = (m - n mean (n m)) / s. Of two units the bracket is m epsilon / s^2, which a difference
- * would lose. da is (da_t, dz_t, n_t dz_t): what the sums of W, of b and of
- * g are made of. */
+/* dz = gain phi'(z) dh, dn = g dz, m = dn - mean dn, da = (m - n mean (n m)) / s, and of two units, where m lies along n, epsilon m / s^3.
+ * da is (da_t, dz_t, n_t dz_t): what the sums of W, of b and of g are made of. */
 static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_step) *s) {
     const long H = n->H, Bp = n->Bp, size = H * Bp;
     REAL *dz = s->da + size, *dg = dz + size;
@@ -56,10 +56,13 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
             AT(dg, i * Bp + b) = normal;
         }
         along_n /= (REAL)H;
+        vec of_two = (REAL)sqrt(EPSILON) * per_s;
         for (long i = 0; i < H; i++) {
-            vec normal = CONST_AT(dg, i * Bp + b);
-            vec m = CONST_AT(s->da, i * Bp + b), left = H == 2 ? m * (per_s * (REAL)1e-5 * per_s) : m - normal * along_n;
-            AT(s->da, i * Bp + b) = left * per_s;
+            vec normal = CONST_AT(dg, i * Bp + b), m = CONST_AT(s->da, i * Bp + b);
+            if (H == 2)
+                AT(s->da, i * Bp + b) = m * (of_two * of_two) * per_s;
+            else
+                AT(s->da, i * Bp + b) = (m - normal * along_n) * per_s;
             AT(dg, i * Bp + b) = normal * CONST_AT(dz, i * Bp + b);
         }
         raised |= flags();
@@ -71,3 +74,4 @@ static long NAME(layer_norm_factor)(const NAME(net) *n) {
     long of_g = n->cell == LAYER_NORM ? NAME(size)(n->gain_ln, n->H) : 0;
     return n->cell == LAYER_NORM ? (of_g > 0 ? of_g : 0) + 9 : 0;
 }
+#undef EPSILON

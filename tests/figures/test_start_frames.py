@@ -22,7 +22,14 @@ from tests.page.second_opinion_start import KINDS
 
 LN10 = math.log(10.0)
 FIGURES = (gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution, engine_checks)
-SHARED = {"setting", "median_decades", "critical_radius", "mean_deviation", "mean_deviation_low", "mean_deviation_high"}
+SHARED = {
+    "setting",
+    "median_decades",
+    "critical_radius",
+    "mean_deviation",
+    "mean_deviation_low",
+    "mean_deviation_high",
+}
 SEEDS = list(range(6))
 LEAKS = [0.0, 0.05, 0.1]
 

@@ -145,6 +145,13 @@ def bounded(networks: pd.DataFrame) -> pd.DataFrame:
     return networks[networks["bound_rate"].notna() & networks["growth_rate"].notna()]
 
 
+def unsettled(tables: Tables) -> float:
+    """Networks whose window begins as late as it may: halfway to its end. A linear network's slopes know no size."""
+    networks = compared(tables["runs"])
+    late = networks["settled_from"] > (networks["settled_to"] - 1) // 2
+    return count(late & (networks["activation"] != "identity"))
+
+
 def above_bound(tables: Tables, where: Where) -> float:
     networks = bounded(compared(tables["runs"]))
     return count(networks["growth_rate"] - networks["bound_rate"] > 1e-9)
@@ -264,6 +271,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "settled_to": lambda t, w: float(pick(compared(t["runs"]), w)["settled_to"].median()),
     "bounded": lambda t, w: float(len(bounded(compared(t["runs"])))),
     "above_bound": above_bound,
+    "never_settled": lambda t, w: unsettled(t),
     "dead": lambda t, w: count(compared(t["runs"])["growth_rate"] == -math.inf),
     "without_rate": lambda t, w: count(compared(t["runs"])["growth_rate"].isna()),
     "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
