@@ -118,3 +118,13 @@ def test_a_change_that_chance_makes_is_no_headline(make_study: Any) -> None:
     assert "does not clearly change" in plain(said(make_study, runs)[1]["title"])
     few = [network(radius, seed) for radius in RADII for seed in range(3)]
     assert "changes by a factor of 32: too few seeds to tell." in plain(said(make_study, few)[1]["title"])
+
+
+@pytest.mark.parametrize("radii", [(0.9, 0.95), (0.95, 0.98), RADII, (0.9, 0.99, 0.999)])
+def test_the_memory_axis_has_a_scale(radii: tuple[float, ...], make_study: Any) -> None:
+    """Radii within a factor of ten had one tick, 10^-1, or none."""
+    _, _, axes = show(memory_curse, make_study([network(radius, seed) for radius in radii for seed in range(2)]))
+    for ax in axes:
+        low, high = sorted(ax.get_xlim())
+        inside = [tick for tick in ax.xaxis.get_majorticklocs() if low <= tick <= high]
+        assert 2 <= len(set(ax.xaxis.get_major_formatter().format_ticks(inside))) == len(inside)

@@ -165,3 +165,23 @@ def test_words_below_an_axis_stay_words(studies: dict[str, reader.Tables]) -> No
     assert layout.wrapped(f"{LONG} gain=2", 14).replace("_\n", "_").replace("\n", " ") == f"{LONG} gain=2" and len(
         names
     )
+
+
+@pytest.mark.parametrize("low", [1e-5, 0.063, 0.3, 1.0, 70.0])
+@pytest.mark.parametrize("ratio", [1.5, 2.0, 2.7, 4.0, 9.0, 90.0, 200.0, 1e5])
+def test_an_axis_of_losses_has_a_scale(low: float, ratio: float) -> None:
+    """Losses from 0.065 to 0.17 had one tick, 0.1: nothing told how large a step upwards is."""
+    ax = Figure().subplots()
+    ax.set_yscale("log")
+    ax.set_ylim(low, low * ratio)
+    layout.plain_log_ticks(ax)
+    inside = [tick for tick in ax.yaxis.get_majorticklocs() if low <= tick <= low * ratio]
+    shown = ax.yaxis.get_major_formatter().format_ticks(inside)
+    assert 2 <= len(set(shown)) == len(shown) <= 7
+
+
+@pytest.mark.parametrize("low", [0.011, 0.3, 2.0, 15.0])
+def test_a_logarithmic_axis_of_remedies_has_a_scale(low: float) -> None:
+    """Costs from 15 to 160 had one tick, 100."""
+    locator = layout.log_locator(low, 12.0 * low, layout.DECADES, layout.WITHIN_DECADE)
+    assert sum(low <= tick <= 12.0 * low for tick in locator.tick_values(low, 12.0 * low)) >= 2

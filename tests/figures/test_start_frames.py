@@ -381,6 +381,22 @@ def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
     assert data["deviation"].notna().all()
 
 
+def test_a_theory_of_one_place_is_seen(make_study: Any) -> None:
+    """Dynamic mean field knows one layer and no deeper stack: its line of one place was invisible, and the legend named a line."""
+    runs = [
+        {"updates": 0, "sequence_length": 50, "cell": cell, "layers": L, "seed": seed, "dynamic": -0.3 if (cell, L) == ("gru", 1) else None}
+        for cell in ("vanilla", "gru") for L in (1, 2) for seed in range(3)
+    ]  # fmt: skip
+    data = growth_rate.frame(make_study(runs))
+    with style.theme():
+        figure = growth_rate.draw(data)
+    known = [line for line in lines(figure.axes[0], "dynamic") if np.isfinite(line.get_ydata()).any()]
+    assert [(line.get_marker(), line.get_linestyle()) for line in known] == [("_", "None")]
+    named = {handle.get_label(): handle for handle in figure.legends[0].get_lines()}
+    assert named["theory: dynamic mean field"].get_marker() == "_"
+    assert named["theory: law at rest"].get_linestyle() == "--"  # known of both depths, so a line
+
+
 def test_a_long_legend_takes_no_room_from_the_panels_on_a_phone(make_study: Any) -> None:
     """Of nine entries the panel was left an inch, and the names of its two axes lay over each other."""
     runs = grid(

@@ -199,3 +199,5 @@ def test_a_study_of_two_directions_is_whole(tmp_path: Path) -> None:
     assert "The reverse direction reads from the last step to the first" in page
     assert "bidirectional=True" in page  # of the run that is made again
     assert "Of a bidirectional network, the forward cell of the last layer is followed." in page
+    table = page.index("Gradients on their way back: decades gained")
+    assert "it is the gradient of the last layer's forward cell" in page[:table]  # "all vanish" is of one direction

@@ -454,24 +454,37 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
 
 
 def _theory(ax: Axes, rows: pd.DataFrame) -> None:
-    """Means over the networks; lines where x is a number, bars where it is a name."""
+    """Means over the networks; lines where x is a number, bars where it is a name, or a number of which one alone has a theory."""
     hues = [hue_rows for _, hue_rows in rows.groupby("hue", observed=True)]
     joined = _is_joined(rows)
     for column, (_, line) in THEORY.items():
         if not _is_drawn(rows, column):
             continue
         for i, hue_rows in enumerate(hues):
-            drawn = hue_rows[_drawn(rows, column)].astype(float)
-            mean = drawn.where(np.isfinite(drawn)).groupby(hue_rows["x"]).mean()
+            mean = _mean_theory(hue_rows, _drawn(rows, column))
             thinner = np.linspace(1.6, 0.8, len(hues))[i]  # so that lines that coincide all show
             style = line | ({"color": hue_rows["colour"].iloc[0], "lw": thinner} if len(hues) > 1 else {})
             if not joined:
                 style |= _bar(column, 1.0 if len(hues) == 1 else 0.5)
+            elif mean.notna().sum() < 2:  # a line of one place is invisible
+                style |= _bar(column, 0.5)
             ax.plot(mean.index, mean, gid=column.removesuffix("_rate"), zorder=2, **style)
 
 
+def _mean_theory(rows: pd.DataFrame, column: str) -> pd.Series:
+    """By x, the mean over the networks of which it is known."""
+    drawn = rows[column].astype(float)
+    return drawn.where(np.isfinite(drawn)).groupby(rows["x"]).mean()
+
+
+def _has_line(data: pd.DataFrame, column: str) -> bool:
+    """Whether a theory is drawn as a line somewhere: along a number, known at two places or more of one kind of network."""
+    known = (_mean_theory(rows, _drawn(data, column)).notna().sum() for rows in _lines(data))
+    return _is_joined(data) and max(known, default=0) > 1
+
+
 def _bar(column: str, size: float = 1.0) -> dict[str, Any]:
-    """A theory where x is a name: a short bar."""
+    """A theory where x is a name, or known at one place alone: a short bar."""
     return {"ls": "", "marker": "_", "ms": size * BARS[column], "mew": 2.0}
 
 
@@ -568,12 +581,11 @@ def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
 
 def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
     """Bars where bars are drawn, lines where lines are."""
-    joined = _is_joined(data)
     handles = []
     for column, (words, line) in THEORY.items():
         if _is_drawn(data, column):
             style = line | ({"color": figure_style.FAINT, "lw": 1.4} if several else {})
-            if not joined:
+            if not _has_line(data, column):
                 style |= _bar(column, 0.5)
             words = "predicted" if _drawn(data, column) == "predicted_rate" else words
             handles.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, NullLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
@@ -237,7 +237,8 @@ def _finished(ax: Axes, column: str, data: pd.DataFrame) -> None:
     ax.set(xscale="log", xlabel="1 − ρ (longer memory →)", ylabel=label)
     low, high = float(data["forgetting"].min()), float(data["forgetting"].max())
     ax.set_xlim(high * 1.3, low / 1.3)
-    ax.xaxis.set_major_locator(LogLocator(10.0))
+    ax.xaxis.set_major_locator(layout.log_locator(low / 1.3, high * 1.3, layout.DECADES, layout.WITHIN_DECADE))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ax.xaxis.set_minor_locator(NullLocator())
     if column == SIGNAL:
         ax.axhline(0.0, color=style.FAINT, lw=1.0, zorder=0)

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
@@ -419,8 +419,10 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
         ax.set_xlim(middle - aside, middle + aside)
     else:
         ax.margins(x=0.12)
-    locator = LogLocator() if ax.get_xscale() == "log" else MaxNLocator(3, steps=[1, 2, 5, 10])
     low, high = ax.get_xlim()
+    logarithmic = ax.get_xscale() == "log"
+    steps = layout.DECADES, layout.WITHIN_DECADE
+    locator = layout.log_locator(low, high, *steps) if logarithmic else MaxNLocator(3, steps=[1, 2, 5, 10])
     inside = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
     ax.set_xticks(inside[:: math.ceil(len(inside) / 3)] if inside else [])  # names of more would touch each other
     ax.xaxis.set_minor_locator(NullLocator())

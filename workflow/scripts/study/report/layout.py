@@ -16,12 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from study.report.facets import spread
 from study.report.style import INK, PAGE_WIDTH, colours, marker
 from study.report.words import named, number, plain
 
+DECADES, WITHIN_DECADE = (1.0,), (1.0, 2.0, 5.0)  # steps of ticks on a logarithmic axis
 LETTERS_PER_INCH = 10.5  # of a legend, beside its handle
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
 
@@ -182,11 +183,22 @@ def under_title(ax: Axes, words: str) -> None:
     )  # fmt: skip
 
 
+def log_locator(low: float, high: float, *steps: tuple[float, ...]) -> Locator:
+    """Where ticks of a logarithmic axis stand: by the first of ``steps``, numbers within a decade, that has two ticks on the axis.
+
+    One tick alone gives a place and no scale. So where no step has two, ticks are at even distances: 0.08, 0.09, 0.1.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for each in steps:
+        if sum(low <= step * 10.0**decade <= high for decade in decades for step in each) > 1:
+            return LogLocator(subs=each, numticks=6)
+    return MaxNLocator(4, steps=[1, 2, 5, 10])
+
+
 def plain_log_ticks(axes: Axes) -> None:
     """Ticks of a logarithmic y axis that stay readable where it spans little: 0.2, 0.5, 1."""
     low, high = axes.get_ylim()
-    steps = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.2 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    axes.yaxis.set_major_locator(log_locator(low, high, WITHIN_DECADE if math.log10(high / low) < 2.2 else DECADES))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_locator(NullLocator())
 
