@@ -21,6 +21,7 @@ from study.report.findings import Study
 from study.report.sentences.training_change import DOUBLE, change_headline, changes_by_value, split_axis
 from study.report.training_gradients import first_step_ends, recorded_updates, relative_norms
 from study.report.words import (
+    itemized,
     marked,
     marked_count,
     name_of,
@@ -42,6 +43,7 @@ WHEN = ("before", "middle", "after")
 COLOURS = dict(zip(WHEN, ("#7cb9de", "#3383bd", "#08306b"), strict=True))  # light to dark
 WIDTHS = dict(zip(WHEN, (3.2, 2.2, 1.6), strict=True))
 DASHES: dict[str, Any] = {"before": (1, 0), "middle": (4, 1.5), "after": (1, 0)}
+MOST_TOLD = 6  # kinds of network whose gradients before and after training are told one by one
 MOST_PANELS = 16  # small ones: every rule at every setting of a usual study
 UNLIKE, FLAT = 5.0, 0.5  # scales that differ by this factor are not shared; decades that count as no range
 BANDS = {"before": 0.4, "after": 0.2}  # opacity; a third band would hide the other two
@@ -188,13 +190,14 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"One line is before training, one {_between(data)}, one at the last update. {facets.alt_panels(panels)} {plain(text)}"
     )
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
+    ends = _each(trained_parts, _ends_of(data)) or _largest(trained_parts, _ends_of(data))
     claims = [
         *(
             changes_by_value(part, runs[runs["part"] == i], facets.part_name(part, trained_parts))
             for i, part in enumerate(trained_parts)
             if part.column and part.column != axis
         ),
-        _largest(trained_parts, _ends_of(data)),
+        ends,
         _lost(runs, broken),
         _without_last_step(runs),
         _zero(zero),
@@ -212,7 +215,30 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["scales"] if len(set(scale.values())) > 1 else []),
         *(["cut"] if _cut(drawn, scale) else []),
     ]
-    return drawing.facts(text, alt, claims, shown)
+    return drawing.facts(text, alt, claims, shown, answer=[ends])
+
+
+def _each(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
+    """Of few kinds of network, each one's gradient at the first step before and after training; empty where there are many, or one."""
+    known = [cell for cell in cells(trained_parts, ends) if all(map(math.isfinite, cell.ends))]
+    if not 1 < len(known) <= MOST_TOLD:
+        return ""
+    words = [f"from {' to '.join(_ends_words(trained_parts, cell))} for {_name(trained_parts, cell)}" for cell in known]
+    return f"In the median this share goes {itemized(words)}."
+
+
+def _name(trained_parts: Sequence[measures.Part], cell: Cell) -> str:
+    """What tells a kind of network from the others."""
+    settings = name_of(cell.chosen) if cell.chosen else ""
+    return ": ".join(filter(None, (facets.part_name(trained_parts[cell.part], trained_parts), settings)))
+
+
+def _ends_words(trained_parts: Sequence[measures.Part], cell: Cell) -> list[str]:
+    """The median gradient at the first step before training and after it, as a share of that at the last step."""
+    part = trained_parts[cell.part]
+    where = {"sweep": part.sweep, "task": str(part.runs["task"].iloc[0]), **cell.chosen}
+    ends = zip(("first", "final"), cell.ends, strict=True)
+    return [marked(power(value), f"first_step_{name}", value, **where) for name, value in ends]
 
 
 def _largest(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
@@ -221,16 +247,8 @@ def _largest(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
     largest = max(all_cells, key=lambda cell: cell.change)
     if len(all_cells) < 2 or largest.change < DOUBLE:
         return ""
-    part = trained_parts[largest.part]
-    where = {"sweep": part.sweep, "task": str(part.runs["task"].iloc[0]), **largest.chosen}
-    first, final = (
-        marked(power(value), f"first_step_{name}", value, **where)
-        for name, value in zip(("first", "final"), largest.ends, strict=True)
-    )
-    name = ": ".join(
-        filter(None, (facets.part_name(part, trained_parts), name_of(largest.chosen) if largest.chosen else ""))
-    )
-    return f"The share changes most for {name}, in the median from {first} to {final}."
+    first, final = _ends_words(trained_parts, largest)
+    return f"The share changes most for {_name(trained_parts, largest)}, in the median from {first} to {final}."
 
 
 def _lost(runs: pd.DataFrame, broken: int) -> str:
