@@ -17,7 +17,12 @@ class LayersStep(nn.Module):  # type: ignore[misc]
     def __init__(self, layers: nn.RNNBase) -> None:
         super().__init__()
         if layers.bidirectional:
-            raise ValueError("a bidirectional module has no step: rc.probe(model, x, whole_sequence=True)")
+            last = "model(x)[1][0]" if isinstance(layers, nn.LSTM) else "model(x)[1]"
+            raise ValueError(
+                "a bidirectional module has no step: each direction has a time of its own. What both end with: "
+                f"rc.probe(lambda x: {last}[-2:].transpose(0, 1).flatten(1), x, whole_sequence=True). In the last "
+                "output, which rc.probe(model, x, whole_sequence=True) takes, the reverse direction has seen one step"
+            )
         self.layers = layers
 
     def initial_state(self, batch_size: int) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from typing import Any
 
@@ -332,8 +333,20 @@ def test_outputs_of_another_shape_are_refused() -> None:
     for mixing in (module(nn.LSTM, 2, 4, batch_first=True), lambda x: nn.functional.normalize(x, dim=1)):
         with pytest.raises(ValueError, match=r"the last output of sample \d depends on inputs of other samples"):
             rc.probe(mixing, normal(10, 3, 2), whole_sequence=True)
-    with pytest.raises(ValueError, match="a bidirectional module has no step"):
-        rc.probe(module(nn.LSTM, 2, 4, bidirectional=True), normal(10, 2, 2))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_bidirectional_module_is_refused_with_a_call_that_sees_both_ends(kind: type[nn.RNNBase], layers: int) -> None:
+    """The call that was named takes the last output, where the reverse direction has seen one step: the first step seemed lost."""
+    model, x = module(kind, 2, 4, layers, bidirectional=True), normal(60, 3, 2)
+    with pytest.raises(ValueError, match="a bidirectional module has no step") as refused:
+        rc.probe(model, x)
+    [call] = re.findall(r"rc\.probe\(lambda .*?whole_sequence=True\)", str(refused.value))
+    both = eval(call, {"rc": rc, "model": model, "x": x}).log10_grad_norm_x
+    last = rc.probe(model, x, whole_sequence=True).log10_grad_norm_x
+    assert both[0] > both[30] + 3 and both[-1] > both[30] + 3
+    assert last[0] < both[0] - 3
 
 
 # ---- figures -------------------------------------------------------------------------------------------------------------
