@@ -143,6 +143,27 @@ def test_each_direction_has_a_panel_in_its_own_time(make_study: Any) -> None:
     assert "reverse" not in said(make_study, [stack(s) for s in range(6)])[3]
 
 
+def test_what_a_second_direction_does_is_told(make_study: Any) -> None:
+    """A study asks what a reverse direction does to the first step, and has to read it off colours."""
+    ways = {
+        "vanilla": 0.5,
+        "gru": 0.25,
+    }  # decades that the first layer gains a step back, over eleven steps, two layers down
+    runs = [
+        stack(s, cell=cell, layers=3, bidirectional=both, slower=gain * both / 2 + 0.001 * s * both)
+        for cell, gain in ways.items() for both in (False, True) for s in range(6)
+    ]  # fmt: skip
+    _, facts, _, words = said(make_study, runs)
+    told = plain(facts["answer"][0])
+    assert told.startswith(depth_time.DOES_SECOND_DIRECTION) and told in words
+    values = [each["value"] for _, each in addresses(facts["answer"][0]) if each["kind"] == "second_direction"]
+    assert values == pytest.approx([11 * 0.5 + 22 * 0.0025, 11 * 0.25 + 22 * 0.0025])
+    assert "10⁵·⁶" in told and "10²·⁸" in told
+    assert not any("second direction" in plain(text) for text in said(make_study, runs[6:12])[1]["answer"])
+    other_size = [*runs[:6], *(run | {"layers": 2} for run in runs[6:12])]
+    assert not any("second direction" in plain(text) for text in said(make_study, other_size)[1]["answer"])
+
+
 @pytest.mark.parametrize("directions", [(False,), (True,), (False, True)])
 @pytest.mark.parametrize("seeds", [3, 8])
 def test_every_number_is_computed_twice(seeds: int, directions: tuple[bool, ...], make_study: Any) -> None:
@@ -154,7 +175,8 @@ def test_every_number_is_computed_twice(seeds: int, directions: tuple[bool, ...]
     tables = make_study(runs)
     _, facts, _ = show(depth_time, tables)
     found = [each for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)]
-    assert {each["kind"] for each in found} == set(KINDS)
+    of_both = {kind for kind in KINDS if kind.startswith("second_direction")}
+    assert {each["kind"] for each in found} == set(KINDS) - (of_both if len(directions) < 2 else set())
     known = {table: pd.read_parquet(tables.files[table]) for table in ("runs", "layers")}
     for each in found:
         assert KINDS[each["kind"]](known, each["where"]) == pytest.approx(each["value"], rel=1e-9)

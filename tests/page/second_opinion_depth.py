@@ -60,11 +60,30 @@ def a_step_back(first: bool) -> Callable[[Tables, pd.Series], float]:
     return of
 
 
+def second_direction(end: int = 0) -> Callable[[Tables, Where], float]:
+    """By how many decades two directions have more at the first step of the first layer than one: the mean over seeds, or an end of its interval."""
+
+    def found(tables: Tables, where: Where) -> float:
+        ways: dict[bool, dict[int, float]] = {False: {}, True: {}}
+        for _, run in stacks(tables, where).drop_duplicates("run_key").assign(direction="forward").iterrows():
+            ends = decades(tables, run, 1, run["task_steps"] - 1), decades(tables, run, run["layers"], 0)
+            ways[bool(run["bidirectional"])][run["seed"]] = ends[0] - ends[1]
+        each = np.array([ways[True][seed] - ways[False][seed] for seed in ways[True] if seed in ways[False]])
+        each = each[np.isfinite(each)]
+        half = stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / len(each) ** 0.5 if end else 0.0
+        return float(each.mean() + end * half)
+
+    return found
+
+
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "depth_factor_near": factor(a_layer_down(far=False)),
     "depth_factor_near_low": factor(a_layer_down(far=False), end=-1),
     "depth_factor_near_high": factor(a_layer_down(far=False), end=1),
     "depth_factor_far": factor(a_layer_down(far=True)),
+    "second_direction": second_direction(),
+    "second_direction_low": second_direction(-1),
+    "second_direction_high": second_direction(1),
     "step_factor_last": factor(a_step_back(first=False)),
     "step_factor_first": factor(a_step_back(first=True)),
 }

@@ -174,6 +174,9 @@ DECADES = (
     "first_step_first",
     "first_step_final",
     "first_step_change",
+    "second_direction",
+    "second_direction_low",
+    "second_direction_high",
 )
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import DIRECTION, LONGEST_TITLE, few, listed, marked, number, plain
+from study.report.words import DIRECTION, LONGEST_TITLE, few, listed, marked, name_of, number, plain, power
 
 NOTHING = drawing.Nothing(
     "No network of this study has several layers and a loss at the last step alone.",
@@ -29,6 +29,8 @@ LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\pa
 PLACE = ["panel", "seed", "layer", "lag"]
 WAY = ["run_key", "way"]
 REVERSE = "reverse"
+MOST_PAIRS = 4  # kinds of network of which one direction is compared with two in a sentence
+DOES_SECOND_DIRECTION = "A second direction multiplies the gradient at the first step of the first layer by"
 WHAT_REVERSE_IS = (
     "The reverse direction reads from the last step to the first, so its gradient goes the other way in time. "
     "Its lag is t − 1, and its last step is the first one."
@@ -112,7 +114,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     told = _least_in_time({panel: decades for panel, decades in factors.items() if panel not in reverse})
     title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
-    said = [*(_sentences(data, told, factors[told]) if told else ()), _range(data, factors), _layers_apart(factors)]
+    said = [_second_direction(data), *(_sentences(data, told, factors[told]) if told else ())]
+    said += [_range(data, factors), _layers_apart(factors)]
     said += [WHAT_REVERSE_IS] if reverse else []
     shown = [
         *(["panels"] if len(factors) > 1 else []),
@@ -228,6 +231,41 @@ def _range(data: pd.DataFrame, factors: dict[str, pd.DataFrame]) -> str:
     if all(" to " not in plain(span) for span in spans):
         return ""  # what is said of one kind holds for all
     return f"Over all kinds of network, a layer down is a factor of {spans[0]} at the last step, and of {spans[1]} at the first."
+
+
+def _second_direction(data: pd.DataFrame) -> str:
+    """What a second direction does to the gradient at the first step of the first layer, where few kinds of network have one direction and two."""
+    if DIRECTION not in data or "bidirectional" not in data:  # one way alone
+        return ""
+    first = data[(data["layer"] == 1) & (data["lag"] == data["steps"] - 1) & (data[DIRECTION] != REVERSE)]
+    axes = [axis for axis in str(data["axes"].iloc[0]).split(",") if axis not in ("bidirectional", DIRECTION)]
+    words: list[str] = []
+    for chosen, rows in measures.grouped(first, axes):
+        decades = rows.pivot_table(index="seed", columns=["bidirectional", "layers", "steps"], values="decades")
+        if decades.shape[1] != 2 or decades.columns.droplevel(0).nunique() > 1:
+            continue  # one alone, or stacks of other sizes
+        each = (decades.iloc[:, 1] - decades.iloc[:, 0]).replace([np.inf, -np.inf], np.nan).dropna()
+        if len(each):
+            change = statistics.mean(each.to_numpy())
+            name = f" for {name_of(chosen)}" if chosen else ""
+            interval = "" if words else "95 % interval "
+            words.append(f"{_of_decades(change, interval, 'second_direction', **chosen)}{name}")
+    if not 0 < len(words) <= MOST_PAIRS:
+        return ""
+    start, *others = words
+    sentences = [f"{DOES_SECOND_DIRECTION} {start}.", *(f"It is {each}." for each in others)]
+    return f"{' '.join(sentences)} Gradients are relative to that of the last layer at its last step."
+
+
+def _of_decades(change: statistics.Interval, interval: str, kind: str, **where: Any) -> str:
+    """10⁸·¹ (95 % interval 10⁷·⁶ to 10⁸·⁵); ``interval`` says what the brackets hold."""
+    value = marked(power(change.value), kind, change.value, **where)
+    if not math.isfinite(change.low):
+        return value
+    low, high = (
+        marked(power(end), f"{kind}_{name}", end, **where) for name, end in (("low", change.low), ("high", change.high))
+    )
+    return f"{value} ({interval}{low} to {high})"
 
 
 def _layers_apart(factors: dict[str, pd.DataFrame]) -> str:
