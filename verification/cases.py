@@ -17,7 +17,7 @@ import numpy as np
 
 import rnn_core as rc
 from rnn_core.arrays import Array, Params, place
-from rnn_core.bptt.stack import name_in_layer
+from rnn_core.bptt import name_in_layer
 from rnn_core.theory import growth
 
 HIDDEN, INPUTS, BATCH = 5, 3, 2

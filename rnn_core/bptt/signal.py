@@ -119,17 +119,6 @@ class Signal:
         """With every entry moved into ±threshold (``clipping.clip_signal``)."""
         return Signal.of(*clip_signal(*self._with_one_exponent(), threshold))
 
-    def renormalised(self) -> Signal:
-        """The same values with the largest magnitude in [1/2, 1), if no entry over- or underflows; else itself."""
-        parts, e = self.layers[0]
-        if self.wide is not None or not all_finite(*parts.values()):
-            return self
-        try:
-            with flags_raise():
-                return Signal.of(*renormalise(parts, e))
-        except FloatingPointError:
-            return self
-
     def at_size_one(self) -> list[Layer]:
         """At least one layer, the largest entry of each brought to size 1. inf, nan and zeros stay as they are."""
         parts, e = self.layers[0]

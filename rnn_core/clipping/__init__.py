@@ -41,7 +41,7 @@ from rnn_core.clipping.rules import (
 )
 from rnn_core.scalars import as_python
 
-__all__ = ["REMEMBERING", "RULES", "WHAT_RULES_DO", "Clipped", "Clipping", "Gradient", "clip_signal", "compare", "global_log_norm", "parse_clipping"]  # fmt: skip
+__all__ = ["ROWS", "RULES", "WHAT_RULES_DO", "Clipped", "Clipping", "Gradient", "clip_signal", "compare", "global_log_norm", "parse_clipping"]  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -80,7 +80,6 @@ ROWS = {
 }
 RULES = {name: row.rule for name, row in ROWS.items()}
 WHAT_RULES_DO = {name: row.does for name, row in ROWS.items() if name != "none"}
-REMEMBERING = tuple(row.rule for row in ROWS.values() if row.remembers)
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,10 @@ def loss_of(
     several = problem.experiment.several_recurrences
     if tape is not None and several:
         raise ValueError(f"tape: a single one is not allowed with {several}; leave it out")
-    tapes = [tape] if tape is not None else _run(problem, params, x, memory_budget)
+    if tape is not None:
+        tapes = [tape]
+    else:
+        tapes = bptt.run_stack(problem.cell, params, x, problem.layers, memory_budget, problem.directions > 1)
     of_last = _of_last_layer(problem, tapes)
     check_readout(params, problem.task, x, len(of_last) * math.prod(_shape_of_read(of_last[0])))
     check_target(target, problem.task, x)
@@ -209,11 +212,6 @@ def loss_of(
     y = concat([readout.forward(params, h) for h in states])
     loss, accuracy, dy = _mean_loss(problem.task, y, target)
     return Loss(loss, accuracy, tapes, y, dy)
-
-
-def _run(problem: Problem, params: Params, x: Array, memory_budget: int | None) -> list[Tape]:
-    both = {"bidirectional": True} if problem.directions > 1 else {}
-    return bptt.run_stack(problem.cell, params, x, problem.layers, memory_budget, **both)
 
 
 def _of_last_layer(problem: Problem, tapes: list[Tape]) -> list[Tape]:

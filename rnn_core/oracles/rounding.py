@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rnn_core.arrays import Array
 from rnn_core.oracles.compare import log_distance, step_errors
+from rnn_core.oracles.scaled import whole
 from rnn_core.scaling import LN2, Scaled
 
 ROUNDING = 2.0  # times eps: by how much numbers are changed to find out what rounding does
@@ -127,8 +128,8 @@ def judged(
 
 def beyond_rounding(ours: Array | Scaled, reference: Array | Scaled, again: list[Array | Scaled]) -> float:
     """The relative error of an array with one exponent, less what rounding may do: ``again`` is ``reference`` from changed numbers."""
-    whole, own, *changed = (_whole(each) for each in (reference, ours, *again))
-    return float(errors_beyond_rounding(own, whole, changed)[0])
+    right, own, *changed = (whole(each) for each in (reference, ours, *again))
+    return float(errors_beyond_rounding(own, right, changed)[0])
 
 
 def errors_beyond_rounding(ours: Array | Scaled, reference: Array | Scaled, again: list[Array | Scaled]) -> np.ndarray:
@@ -138,12 +139,6 @@ def errors_beyond_rounding(ours: Array | Scaled, reference: Array | Scaled, agai
     for each in again:
         allowed = _allowing(allowed, each, reference)
     return _beyond(errors, distance, allowed)
-
-
-def _whole(x: Array | Scaled) -> Scaled:
-    """One array with one exponent, as one step."""
-    mantissa, exponent = (x.mantissa, x.exponent) if isinstance(x, Scaled) else (x, 0)
-    return Scaled(mantissa[None], np.array([exponent]))
 
 
 def _allowing(allowed: np.ndarray, changed: Array | Scaled, reference: Array | Scaled) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Oracle: torch.autograd over all layers and steps of a stack at once, a plain program, unrolled, in plain floats.
+"""Oracle: torch.autograd over all layers and steps of a stack with one direction at once, a plain program, unrolled, in plain floats.
 
 It takes nothing from the engine but parameters and inputs. So what one layer sends to the one below it is found here by itself. Over
 long sequences rounding piles up until two sound programs part, so only short ones are compared.

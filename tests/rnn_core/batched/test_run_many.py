@@ -180,7 +180,7 @@ def test_a_setting_that_the_batched_passes_heed_makes_the_rows_of_runs_alone(nam
 def another_value(name: str) -> Any:
     """A value of a setting that is not its default."""
     described, default = axes()[name], getattr(rc.Experiment(), name)
-    for value in (*described.choices, 0.5, 3):  # where growth is small, for rounding differs
+    for value in (*described.choices, True, 0.5, 3):  # where growth is small, for rounding differs
         try:
             described.check(name, value)
         except ValueError:

@@ -174,12 +174,12 @@ def test_central_differences_of_the_loss(cell: str, loss_at: str) -> None:
 
 @pytest.mark.parametrize("rho", [2.0, 0.5])
 def test_a_layer_below_hears_of_both_ends(rho: float) -> None:
-    """rnn_core/README.md, section 2.5: dh_t is (k + 1) ρ^k g δ + ρ^(t-1) (1 - ρ^(2k + 2)) / (1 - ρ²) g' δ', at 2^±2000 too.
+    """rnn_core/README.md, section 2.5: dh_t is (k + 1) ρ^k w δ + ρ^(t-1) (1 - ρ^(2k + 2)) / (1 - ρ²) w' δ', at 2^±2000 too.
 
     What the other direction sends is lost, is turned the wrong way, or loses its exponent where it is added.
     """
-    T, g, other, delta, delta_other = 2000, 3.0, 0.25, 1.0, 2.0
-    upper = {"weight_ih_l1": [[g, 0.5]], "weight_ih_l1_reverse": [[other, 0.125]]}
+    T, w, w_other, delta, delta_other = 2000, 3.0, 0.25, 1.0, 2.0
+    upper = {"weight_ih_l1": [[w, 0.5]], "weight_ih_l1_reverse": [[w_other, 0.125]]}
     params = {name: np.array(value) for name, value in upper.items()}
     params |= {f"weight_hh{ending}": np.eye(1) * rho for ending in ("", "_reverse", "_l1", "_l1_reverse")}
     params |= {f"weight_ih{ending}": np.eye(1) for ending in ("", "_reverse")}
@@ -191,7 +191,7 @@ def test_a_layer_below_hears_of_both_ends(rho: float) -> None:
     for way, d in ((2, delta), (3, delta_other)):
         law = [math.log(d) + k * math.log(rho) for k in lags]
         np.testing.assert_allclose(found[way].log_norm[::-1], law, rtol=1e-13, atol=1e-11)
-    for way, near, far in ((0, g * delta, other * delta_other), (1, 0.125 * delta_other, 0.5 * delta)):
+    for way, near, far in ((0, w * delta, w_other * delta_other), (1, 0.125 * delta_other, 0.5 * delta)):
         terms = [exact_law(Fraction(rho), T, k, Fraction(near), Fraction(far)) for k in lags]
         np.testing.assert_allclose(found[way].log_norm[::-1], terms, rtol=1e-12, atol=1e-11)
 

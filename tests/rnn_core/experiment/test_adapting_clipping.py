@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
-from rnn_core.clipping import REMEMBERING, RULES, Clipped, adapting
+from rnn_core.clipping import ROWS, Clipped, adapting
 from tests.support.arrays import LIBRARIES, array, quick, relative
 
-ADAPTING = [rule for rule, function in RULES.items() if function in REMEMBERING]
+ADAPTING = [name for name, row in ROWS.items() if row.remembers]
 Grads = dict[str, Any]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import rnn_core as rc
 from rnn_core.arrays import to_numpy
 from rnn_core.axes import Axis
-from rnn_core.clipping import REMEMBERING, RULES, Clipped, clip_signal, compare, global_log_norm
+from rnn_core.clipping import ROWS, RULES, Clipped, clip_signal, compare, global_log_norm
 from tests.support.arrays import DTYPES, EPS, LIBRARIES, array, exact, quick, relative, thorough
 
 magnitudes = st.floats(1e-6, 1e6)
@@ -29,7 +29,7 @@ def written(rule: str, threshold: float = 1.0) -> str:
 
 # Tests that hold for every rule run over these, so that a rule added later is tested from its first day.
 ON_GRADIENTS = [rule for rule in RULES if not rc.parse_clipping(written(rule)).on_signal]
-FIXED = [rule for rule in ON_GRADIENTS if RULES[rule] not in REMEMBERING]  # the others: test_adapting_clipping.py
+FIXED = [rule for rule in ON_GRADIENTS if not ROWS[rule].remembers]  # the others: test_adapting_clipping.py
 THAT_CLIP = [rule for rule in FIXED if rule != "none"]
 HOMOGENEOUS = [
     rule for rule in THAT_CLIP if rule != "value"

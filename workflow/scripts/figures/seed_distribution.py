@@ -30,8 +30,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network: its ``growth_rate`` and regime, its ``offset`` from the mean over the networks of its setting, and their
     standard deviation ``spread``.
 
-    ``near``: it is at the longest sequence and at the ``scale`` (a spectral radius, or what ``scaled_by`` says) at which the mean rate of its
-    kind (``panel``) is nearest to zero. Only settings with several networks; rates that are not finite are in no mean.
+    ``near``: it is at the longest sequence and at the ``scale`` at which the mean rate of its kind (``panel``) is nearest to zero. A scale is
+    a spectral radius, or what ``scaled_by`` says. Only settings with several networks; rates that are not finite are in no mean.
     """
     runs = measures.starts(tables.runs("growth_rate", "regime"))
     if runs.empty:

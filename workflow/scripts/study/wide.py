@@ -16,10 +16,11 @@ from rnn_core.tasks import GENERATED
 from study.plan import Settings, as_list
 from study.settings import axis_defaults
 
-OPTIONS = [f"{name}_{option}" for name, cell in CELLS.items() if cell.outer_products for option in cell.options]
+# Options of the cells that dynamic theory knows: a step of theirs multiplies the state by independent weights.
+_OPTIONS = [f"{name}_{option}" for name, cell in CELLS.items() if cell.outer_products for option in cell.options]
 # What the theory of a run depends on; the seeds are averaged over.
 SETTING = (
-    "cell", "activation", *OPTIONS, "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono", "flossing", "hidden_size",
+    "cell", "activation", *_OPTIONS, "initializer", "spectral_radius", "weight_scale", "forget_bias", "chrono", "flossing", "hidden_size",
     "input_scale", "task", "input_correlation",
 )  # fmt: skip
 MOST = 100  # settings of a study; of one with more none is sampled, so that it does not spend its time here
