@@ -627,7 +627,7 @@ def test_changes_of_both_kinds_are_counted(make_study: Any, tmp_path: Path) -> N
     [each] = facts["answer"]
     assert (
         plain(each)
-        == "In the median this share goes from 1.1 to 10³ for no clipping and from 1.1 to 0.011 for norm:1.0."
+        == "In the median this share goes from 1.1 to 10³ for no clipping. It goes from 1.1 to 0.011 for norm:1.0."
     )
     assert facts["claims"] == [each]
     frames = {table: pd.read_parquet(file) for table, file in tables.files.items()}

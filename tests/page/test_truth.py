@@ -131,6 +131,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         TRAIN | {"bidirectional": both, "clipping": c, "seed": s, "accuracy": 0.5 + 0.2 * both + 0.01 * s}
         for both in (False, True) for c in ("none", "norm:1.0") for s in range(6)
     ],
+    "five cells that train": [
+        TRAIN | {"cell": c, "seed": s, "accuracy": 0.5 + 0.01 * s}
+        for c in ("vanilla", "residual", "gru", "gru_reset_before", "lstm") for s in range(6)
+    ],
     "weight scales with spectra": [
         ONE | {"spectral_radius": None, "weight_scale": w, "activation": f, "sequence_length": T, "seed": s, "spectra": True, "lags": (1, 3), "rate": 0.4 * (w - 1.2) + 0.01 * s / T}
         for f in ("tanh", "relu") for w in (0.5, 1.0, 2.0, 3.0) for T in (5, 9) for s in range(6)

@@ -21,7 +21,6 @@ from study.report.findings import Study
 from study.report.sentences.training_change import DOUBLE, change_headline, changes_by_value, split_axis
 from study.report.training_gradients import first_step_ends, recorded_updates, relative_norms
 from study.report.words import (
-    itemized,
     marked,
     marked_count,
     name_of,
@@ -223,8 +222,10 @@ def _each(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
     known = [cell for cell in cells(trained_parts, ends) if all(map(math.isfinite, cell.ends))]
     if not 1 < len(known) <= MOST_TOLD:
         return ""
-    words = [f"from {' to '.join(_ends_words(trained_parts, cell))} for {_name(trained_parts, cell)}" for cell in known]
-    return f"In the median this share goes {itemized(words)}."
+    start, *others = (
+        f"from {' to '.join(_ends_words(trained_parts, cell))} for {_name(trained_parts, cell)}." for cell in known
+    )
+    return " ".join([f"In the median this share goes {start}", *(f"It goes {each}" for each in others)])
 
 
 def _name(trained_parts: Sequence[measures.Part], cell: Cell) -> str:
