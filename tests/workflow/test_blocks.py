@@ -178,6 +178,7 @@ GROWN: dict[str, tuple[dict[str, list[Any]], Any, Any]] = {
     "spectral_radius": ({}, 0.9, 1.0),
     "hidden_size": ({}, 6, 5),
     "layers": ({}, 1, 3),
+    "bidirectional": ({}, False, True),
     "input_size": ({}, 2, 3),
     "input_scale": ({}, 1.0, 0.1),
     "input_correlation": ({"task": ["white_noise"]}, 0.0, 0.5),

@@ -83,7 +83,8 @@ def _undecided(tape: Tape, matrices: np.ndarray, start: int, stop: int) -> str:
     if not np.isfinite(matrices).all():
         return "a step is not finite"
     values, limits = np.linalg.svd(matrices, compute_uv=False), np.finfo(dtype_name(tape.x))
-    if (values[:, -1] < limits.tiny / limits.eps).any():
+    tiny = limits.tiny / limits.eps
+    if any(_smallest_of_units_on(matrix) < tiny for matrix in matrices[values[:, -1] < tiny]):
         return LOST
     if (values[:, 0] > STEEPEST * values[:, -1]).any():
         return "a step is steeper than autograd can tell"
@@ -94,6 +95,12 @@ def _undecided(tape: Tape, matrices: np.ndarray, start: int, stop: int) -> str:
             if any((np.abs(own - kink) < near).any() for kink in phi.kinks):
                 return "a unit is at a kink of its activation"
     return ""
+
+
+def _smallest_of_units_on(matrix: np.ndarray) -> float:
+    """The smallest singular value without rows and columns of zeros: a unit of relu that is off has lost nothing to rounding."""
+    on = matrix[matrix.any(axis=1)][:, matrix.any(axis=0)]
+    return float(np.linalg.svd(on, compute_uv=False)[-1]) if on.size else math.inf
 
 
 def _by_determinant(matrices: np.ndarray) -> float:
