@@ -153,7 +153,7 @@ def test_a_job_that_no_node_can_hold_fails_with_slurms_own_words(submit: Submit,
     project = copy(tmp_path / "project")
     project.write_config("tiny", study(project))
     refused = submit(project, tmp_path / "log", "--set-resources=check_engine:mem_mb=999999", "--retries=0")
-    assert refused.wait(timeout=120) != 0
+    assert refused.wait(timeout=300) != 0  # until the job is looked at, which takes a minute and more beside other work
     assert "Memory specification can not be satisfied" in (tmp_path / "log").read_text()
 
 

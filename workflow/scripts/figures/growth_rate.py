@@ -269,7 +269,8 @@ def _places(data: pd.DataFrame) -> tuple[list[Any], int, bool, list[str]]:
     names = list(data["panel"].cat.categories)
     columns = min(len(names), layout.columns(4 if len(names) == 4 else 3))
     strip = bool(np.isfinite(data["deviation"].astype(float)).any())
-    return names, columns, strip, _alike([_turning_words(data[data["panel"] == name]) for name in names])
+    words = [_turning_words(data[data["panel"] == name]) for name in names]
+    return names, columns, strip, layout.of_as_many_lines(words)
 
 
 def _height(data: pd.DataFrame) -> float:
@@ -395,10 +396,8 @@ def _interval(values: Any) -> tuple[float, float]:
 
 def _aside(rows: pd.DataFrame) -> float:
     """How far beside its mean a network stands, where x is a name; not so far that it meets the next hue."""
-    single_hue = len(rows["hue"].cat.categories) == 1
-    return {**dict.fromkeys(measures.SCALES, 0.0), "": 0.03}.get(
-        str(rows["x_axis"].iloc[0]), 0.1 if single_hue else 0.05
-    )
+    x, beside_a_name = str(rows["x_axis"].iloc[0]), 0.1 if len(rows["hue"].cat.categories) == 1 else 0.05
+    return {**dict.fromkeys(measures.SCALES, 0.0), "": 0.03}.get(x, beside_a_name)
 
 
 def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
@@ -523,12 +522,6 @@ def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
             zorder=5,
             gid="critical",
         )
-
-
-def _alike(texts: list[str]) -> list[str]:
-    """Texts of as many lines each, so that the names above them stand in a row."""
-    most = max(text.count("\n") + 1 if text else 0 for text in texts)
-    return [text + "\n " * (most - 1 - text.count("\n")) if most else "" for text in texts]
 
 
 def _title(ax: Axes, name: str, words: str, columns: int) -> None:

@@ -264,3 +264,9 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
 def headline(figure: Figure, text: str) -> None:
     """The finding, above everything."""
     figure.suptitle(wrapped(plain(text), 84), x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+
+
+def of_as_many_lines(texts: list[str]) -> list[str]:
+    """Texts of as many lines each, so that the names above them stand in a row."""
+    most = max(text.count("\n") + 1 if text else 0 for text in texts)
+    return [text + "\n " * (most - 1 - text.count("\n")) if most else "" for text in texts]
