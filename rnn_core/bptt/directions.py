@@ -7,7 +7,8 @@ other, and what both directions have of a step is put side by side, cut in two a
 
 from __future__ import annotations
 
-from typing import Any
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -57,16 +58,11 @@ def added(rows: list[Rows]) -> Rows:
         return rows[0]
     if not any(isinstance(each, Scaled) for each in rows):
         with np.errstate(over="ignore", invalid="ignore"):
-            total: Array = _sum(rows)
+            total: Array = reduce(add, rows)
         if all_finite(total) or not all_finite(*rows):
             return total
     mantissas, exponent = _at_one_exponent_a_step(rows)
-    return plain_if_fits(_sum(mantissas), exponent)
-
-
-def _sum(terms: list[Any]) -> Any:
-    first, *others = terms
-    return first if not others else first + _sum(others)
+    return plain_if_fits(reduce(add, mantissas), exponent)
 
 
 def _at_one_exponent_a_step(rows: list[Rows]) -> tuple[list[Array], np.ndarray]:

@@ -253,14 +253,12 @@ class _Parts(Mapping[str, Any]):
     """Arrays by name, each found when it is first asked for."""
 
     def __init__(self, arrays: dict[str, _Later]) -> None:
-        self._arrays: dict[str, Any] = arrays
+        self._arrays = arrays
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._arrays:
             raise no_such_name(name, self._arrays)
-        if isinstance(self._arrays[name], _Later):
-            self._arrays[name] = self._arrays[name].find()
-        return self._arrays[name]
+        return self._arrays[name].find()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)

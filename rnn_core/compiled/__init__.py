@@ -254,14 +254,15 @@ class _Backward(ctypes.Structure):
 
 
 class _Arrays:
-    """What both passes are given; the arrays live as long as this does."""
+    """What both passes are given; the arrays live as long as this does. ``numbers`` is what kernel.c takes for W_hh, None without any."""
 
     def __init__(
         self, cell: Cell, params: Params, x: np.ndarray, states: State, exponent: np.ndarray, kept: np.ndarray
     ) -> None:
         steps, B, D = x.shape
         gain, keep = gain_and_keep(cell)
-        given = [recurrent_numbers(cell, params), params["weight_ih"], params.get("bias_hh"), params.get("bias_ih")]
+        self.numbers = recurrent_numbers(cell, params)
+        given = [self.numbers, params["weight_ih"], params.get("bias_hh"), params.get("bias_ih")]
         given += [*(params[name] for name in cell.own_parameters), None, None][:2]
         given.append(x)
         self._alive = [None if a is None else np.ascontiguousarray(a) for a in given]
@@ -302,7 +303,7 @@ class _Back:
         self.exponent = np.empty((len(names) + 1, steps), np.int64)
         if again is not None:
             self.exponent[: 1 if again.ndim == 1 else len(again)] = again
-        numbers = recurrent_numbers(cell, task.params)
+        numbers = self.arrays.numbers
         self._dW_hh = np.empty((count, *(() if numbers is None else numbers.shape)), dtype)
         self._dW_ih = np.empty((count, rows, D), dtype)
         self._db = np.empty((count, form.da * H), dtype)
