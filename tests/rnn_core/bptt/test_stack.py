@@ -16,10 +16,10 @@ import rnn_core as rc
 from rnn_core import bptt
 from rnn_core.bptt import stack
 from rnn_core.oracles import autograd, tensors, torch_modules
-from rnn_core.oracles.central_differences import best_step, central_difference
 from rnn_core.oracles.compare import relative_error, worst_step
 from rnn_core.oracles.problems import with_biases
 from rnn_core.scaling import plain
+from tests.support.trained import assert_derivative_of_the_loss
 
 LIMIT = 1e-10  # relative, of a step or a parameter; atol = 0
 T, B, D, H, LAYERS = 12, 3, 2, 5, 3
@@ -129,16 +129,7 @@ def test_a_stack_is_num_layers_of_torch(cell: str, module: type[torch.nn.RNNBase
 @pytest.mark.parametrize("cell", ["vanilla", "lstm", "layer_norm", "lru"])
 def test_central_differences_of_the_loss(cell: str) -> None:
     """What training follows is not the derivative of the loss: torch and the engine share a mistake."""
-    problem = problem_of(cell, layers=2, hidden_size=4, sequence_length=5)
-    x, target = problem.batch(0)
-    gradients = rc.evaluate(problem, problem.params, x, target).param_grads
-    for name, value in problem.params.items():
-
-        def loss(at: np.ndarray, name: str = name) -> float:
-            return rc.evaluate(problem, {**problem.params, name: at}, x, target).loss
-
-        found = central_difference(loss, value, best_step("float64"))
-        assert relative_error(found, gradients[name]) < 1e-7, name
+    assert_derivative_of_the_loss(problem_of(cell, layers=2, hidden_size=4, sequence_length=5))
 
 
 # ---- exact laws of linear stacks -------------------------------------------------------------------------------------------
