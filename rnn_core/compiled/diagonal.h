@@ -29,7 +29,7 @@ static void NAME(pack_diagonal)(NAME(net) *n) {
 static void NAME(diagonal_forward)(const NAME(net) *n, const NAME(forward_step) *s) {
     NAME(product)(n->width, n->W[0], n->b[0], n->H, n->D, s->x, 0, NULL, s->kept, n->H, NULL, n->Bp, NULL, 0);
     NAME(times_diagonal)(n, s->h_prev, 0, s->kept);
-    NAME(activate)(n->phi, s->kept, s->h, NULL, n->H * n->Bp);
+    NAME(activate)(n->phi, s->kept, s->h, n->H * n->Bp);
 }
 
 /* dx_t = W_ih^T da_t: all that is a product in a cell without a matrix. Where `dx` is NULL it is taken later, or not at all. */

@@ -25,7 +25,7 @@ static void NAME(gru_forward)(const NAME(net) *n, const NAME(forward_step) *s) {
         for (long i = 0; i < size; i += LANES)
             AT(a_n, i) = AT(a_n, i) + NAME(gate)(CONST_AT(s->kept, i), &unused, &keep) * AT(v_n, i);
     }
-    NAME(activate)(n->phi, a_n, s->h, NULL, size);
+    NAME(activate)(n->phi, a_n, s->h, size);
     for (long i = 0; i < size; i += LANES) {
         vec z = NAME(gate)(CONST_AT(s->kept, size + i), &unused, &keep);
         AT(s->h, i) = keep * AT(s->h, i) + z * CONST_AT(s->h_prev, i);
@@ -56,7 +56,7 @@ static int NAME(gru_backward)(const NAME(net) *n, const NAME(backward_step) *s) 
             *(vec *)(dz + j) = of_z;
             *(vec *)(keep + j) = rest;
         }
-        forget_flags();
+        raised |= NAME(after_factors)(s);
         for (long j = 0; j < here; j += LANES) {
             vec dh = CONST_AT(s->dh, k + j), h_prev = CONST_AT(s->h_prev, k + j);
             vec of_n = *(vec *)(slope + j) * (*(vec *)(keep + j) * dh);
@@ -72,7 +72,7 @@ static int NAME(gru_backward)(const NAME(net) *n, const NAME(backward_step) *s) 
                 AT(dv_n, k + j) = *(vec *)(r + j) * of_n;
             }
         }
-        raised |= flags();
+        raised |= take_flags();
     }
     if (before) {
         NAME(product)(n->width, n->W[1], NULL, H, H, da_n, 0, NULL, s->dq, H, NULL, n->Bp, NULL, 0);

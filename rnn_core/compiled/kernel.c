@@ -43,15 +43,36 @@
 #include <immintrin.h>
 #define LOST 0x10 /* underflow */
 #define BROKEN 0x09 /* invalid, overflow */
-static inline void forget_flags(void) { _mm_setcsr(_mm_getcsr() & ~0x3fu); }
+static inline void forget_flags(void) {
+    const unsigned now = _mm_getcsr();
+    if (now & (LOST | BROKEN)) /* setting the register takes longer than looking at it */
+        _mm_setcsr(now & ~0x3fu);
+}
 static inline int flags(void) { return _mm_getcsr() & (LOST | BROKEN); }
+/* Some processors take more than a hundred cycles for an operation that makes, or is given, a number below the smallest normal one. From
+ * here on such results are zeros, and LOST; returns what `keep_tiny` needs to keep them again. */
+#define TO_ZERO 0x8000u
+static inline unsigned drop_tiny(void) {
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(before | TO_ZERO);
+    return before & TO_ZERO;
+}
+static inline void keep_tiny(unsigned before) { _mm_setcsr((_mm_getcsr() & ~TO_ZERO) | before); }
 #else
 #include <fenv.h>
 #define LOST FE_UNDERFLOW
 #define BROKEN (FE_INVALID | FE_OVERFLOW)
 static inline void forget_flags(void) { feclearexcept(FE_ALL_EXCEPT); }
 static inline int flags(void) { return fetestexcept(LOST | BROKEN); }
+static inline unsigned drop_tiny(void) { return 0; } /* they are kept, and cost what they cost */
+static inline void keep_tiny(unsigned before) { (void)before; }
 #endif
+static inline int take_flags(void) {
+    const int raised = flags();
+    forget_flags();
+    return raised;
+}
+#define FACTOR_LOST 0x100 /* beside these: something is lost of a slope or a gate */
 
 /* A cache line that will be needed. The compiler's own builtin counts as an access to memory, and would push the sums of a
  * product out of the registers. */

@@ -28,7 +28,7 @@ static void NAME(layer_norm_forward)(const NAME(net) *n, const NAME(forward_step
         for (long i = 0; i < H; i++)
             AT(z, i * n->Bp + b) = (CONST_AT(s->kept, i * n->Bp + b) - mean) * per_s * n->gain_ln[i] + n->shift_ln[i];
     }
-    NAME(activate)(n->phi, z, s->h, NULL, size);
+    NAME(activate)(n->phi, z, s->h, size);
     for (long i = 0; i < size && (n->keep != 0 || n->gain != 1); i++)
         s->h[i] = n->keep * s->h_prev[i] + n->gain * s->h[i];
 }
@@ -42,7 +42,7 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
     for (long b = 0; b < Bp; b += LANES) {
         vec mean, per_s, mean_dn = {}, along_n = {};
         NAME(deviation)(n, s->kept, b, &mean, &per_s);
-        forget_flags();
+        raised |= NAME(after_factors)(s);
         for (long i = 0; i < H; i++) {
             vec dn = n->gain_ln[i] * CONST_AT(dz, i * Bp + b);
             AT(s->da, i * Bp + b) = dn; /* rounded once: a fused product would leave its own rounding of one unit's m, which is 0 */
@@ -65,7 +65,7 @@ static int NAME(layer_norm_backward)(const NAME(net) *n, const NAME(backward_ste
                 AT(s->da, i * Bp + b) = (m - normal * along_n) * per_s;
             AT(dg, i * Bp + b) = normal * CONST_AT(dz, i * Bp + b);
         }
-        raised |= flags();
+        raised |= take_flags();
     }
     return NAME(from_da)(n, s, raised);
 }

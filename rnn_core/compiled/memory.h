@@ -43,6 +43,8 @@ typedef struct {
     const REAL *kept_before; /* of the step before, rows of B; NULL where there is none */
     REAL *dc, *da, *dh_prev, *dc_prev, *dx, *rh, *r, *dq, *carry;
     long again; /* dc is the total already, and only da is wanted */
+    int drops;  /* tiny numbers are dropped, in slopes and gates too, where that counts as lost; before: to keep them again */
+    unsigned before;
 } NAME(backward_step);
 
 static void NAME(describe)(NAME(net) *n, const struct pass *p) {

@@ -8,7 +8,7 @@ static void NAME(mingru_forward)(const NAME(net) *n, const NAME(forward_step) *s
     long size = n->H * n->Bp;
     vec unused, keep;
     NAME(product)(n->width, n->W[0], n->b[0], 2 * n->H, n->D, s->x, 0, NULL, s->kept, 2 * n->H, NULL, n->Bp, NULL, 0);
-    NAME(activate)(n->phi, s->kept + size, s->h, NULL, size);
+    NAME(activate)(n->phi, s->kept + size, s->h, size);
     for (long i = 0; i < size; i += LANES) {
         vec z = NAME(gate)(CONST_AT(s->kept, i), &unused, &keep);
         AT(s->h, i) = keep * CONST_AT(s->h_prev, i) + z * AT(s->h, i);
@@ -29,7 +29,7 @@ static int NAME(mingru_backward)(const NAME(net) *n, const NAME(backward_step) *
             *(vec *)(dz + j) = of_z;
             *(vec *)(keep + j) = rest;
         }
-        forget_flags();
+        raised |= NAME(after_factors)(s);
         for (long j = 0; j < here; j += LANES) {
             vec dh = CONST_AT(s->dh, k + j);
             AT(s->da, k + j) = *(vec *)(dz + j) * ((*(vec *)(value + j) - CONST_AT(s->h_prev, k + j)) * dh);
@@ -37,7 +37,7 @@ static int NAME(mingru_backward)(const NAME(net) *n, const NAME(backward_step) *
             if (!s->again)
                 AT(s->dh_prev, k + j) = *(vec *)(keep + j) * dh;
         }
-        raised |= flags();
+        raised |= take_flags();
     }
     if (s->again)
         return raised;

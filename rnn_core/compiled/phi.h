@@ -9,6 +9,12 @@ typedef INTEGER ivec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), m
 INLINE vec NAME(select)(ivec condition, vec yes, vec no) {
     return (vec)((condition & (ivec)yes) | (~condition & (ivec)no));
 }
+INLINE int NAME(any)(ivec condition) {
+    INTEGER any = 0;
+    for (long l = 0; l < LANES; l++)
+        any |= condition[l];
+    return any != 0;
+}
 INLINE vec NAME(magnitude)(vec a) { return (vec)((ivec)a & ~(ivec)(-(vec){})); } /* -0.0 is the sign alone */
 INLINE vec NAME(with_sign)(vec a, vec sign) { return (vec)((ivec)a | ((ivec)sign & (ivec)(-(vec){}))); }
 /* x 2^n for whole n <= 0, right into the subnormal numbers. */
@@ -157,9 +163,25 @@ INLINE vec NAME(gate)(vec a, vec *slope, vec *complement) {
             *(vec *)(slope + i) = NAME(df)(PHI, here);                                                                 \
         }                                                                                                              \
         break;
-ENTRY_BY_ENTRY(activate, VALUE)
+ENTRY_BY_ENTRY(values, VALUE)
 ENTRY_BY_ENTRY(differentiate, SLOPE)
 ENTRY_BY_ENTRY(value_and_slope, BOTH)
+/* phi(a). Far from 0 an exponential is tiny, which costs much and changes nothing: it is not dropped only where phi itself is as small. */
+static void NAME(activate)(enum phi phi, const REAL *a, REAL *out, long n) {
+    const int has_none = phi <= LEAKY_RELU || phi == SOFTSIGN || phi == HARD_TANH;
+    const unsigned before = has_none ? 0 : drop_tiny();
+    if (!has_none)
+        forget_flags();
+    NAME(values)(phi, a, out, NULL, n);
+    if (has_none)
+        return;
+    keep_tiny(before);
+    ivec gone = {};
+    for (long i = 0; i < n && flags() & LOST; i += LANES)
+        gone |= (ivec)(*(vec *)(out + i) == 0) & (ivec)(*(const vec *)(a + i) != 0);
+    if (NAME(any)(gone))
+        NAME(values)(phi, a, out, NULL, n);
+}
 #undef EACH_PHI
 #undef ENTRY_BY_ENTRY
 #undef LOOP

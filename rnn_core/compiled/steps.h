@@ -171,26 +171,65 @@ static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s)
     }
 }
 
+/* What an entry of da may have lost, as a power of two, where tiny numbers are dropped: the smallest normal one, times what the cell multiplies
+ * it by, and where a slope or gate was one, times the signal. */
+static long NAME(lost_of_da)(const NAME(net) *n, const NAME(backward_step) *s, int raised) {
+    const int gated = layouts[n->cell].kept > 1 && n->cell != LAYER_NORM, bounded = n->phi >= SOFTSIGN;
+    const long all = n->H * n->Bp, signal = raised & FACTOR_LOST ? NAME(larger_size)(n, s->dh, s->dc) : 0;
+    long factor = 0;
+    const REAL *factors[] = {gated && !s->dc ? s->h_prev : NULL, s->dc ? s->c_prev : NULL, n->cell == GRU ? s->kept + 3 * all : NULL,
+                             gated && !bounded ? s->kept + 2 * all : NULL, s->dc && !bounded ? s->c : NULL};
+    for (int i = 0; i < 5; i++) {
+        const long size = factors[i] ? NAME(size)(factors[i], all) : 0;
+        factor = size > factor ? size : factor;
+    }
+    return DROPPED_LOSES + (signal > 0 ? signal : 0) + factor + NAME(layer_norm_factor)(n);
+}
+/* Whether what a step sends is far above 2^lost, which each entry may lack; of dc, which no matrix mixes, 2^lost_of_dc. */
+static int NAME(sends_enough)(const NAME(net) *n, const NAME(backward_step) *s, long lost, long lost_of_dc, char *dead) {
+    const REAL bound = (REAL)ldexp(1.0, (int)lost + MARGIN);
+    for (int looks = 0; looks < 2; looks++) { /* zeros are right where all of a signal was zero, and are looked for only if there are any */
+        memset(dead, looks, n->groups);
+        if (looks)
+            NAME(find_dead)(n, s->dh, dead), NAME(find_dead)(n, s->dc, dead);
+        if (NAME(all_at_least)(n, s->dh_prev, n->depth, bound, dead) && NAME(all_at_least)(n, s->dx, n->D, bound, dead) &&
+            NAME(lstm_sends_enough)(n, s, (REAL)ldexp(1.0, (int)lost_of_dc + MARGIN), dead))
+            return !s->drops || !s->dc || NAME(size)(s->dc, n->H * n->Bp) > lost_of_dc + MARGIN;
+    }
+    return 0;
+}
+/* One step back from `s`. Returns what was BROKEN, and LOST if that counts. *lost: what an entry of da may have lost where tiny numbers were
+ * dropped, NOTHING elsewhere. */
+static int NAME(step_at_scale)(const NAME(net) *n, NAME(backward_step) *to, int drops, long of_W, long *lost, char *dead) {
+    to->drops = drops, *lost = NOTHING;
+    to->before = drops ? drop_tiny() : 0;
+    forget_flags();
+    const int raised = NAME(step_backward)(n, to);
+    if (drops)
+        keep_tiny(to->before);
+    if (!(raised & LOST))
+        return raised;
+    *lost = drops ? NAME(lost_of_da)(n, to, raised) : NOTHING;
+    const int enough = NAME(sends_enough)(n, to, of_W + (drops ? *lost : KEPT_LOSES), drops ? DROPPED_LOSES : KEPT_LOSES, dead);
+    return enough ? raised & BROKEN : raised;
+}
 /* The step back from `s`: at the scale that it has, or else with the largest entry at the top of the range or, after an overflow, in its
- * middle. `first` keeps what arrived, unless it is kept already; `given` has room for dc. Returns whether one of them holds. */
+ * middle; at each without tiny numbers first, if samples are together. `first` keeps what arrived, unless it is kept already; `given` has room
+ * for dc. Returns whether one of them holds. */
 static int NAME(try_scales)(const NAME(net) *n, NAME(backward_step) *to, NAME(signal) *s, NAME(signal) *first, int *kept, REAL *given,
-                            REAL bound, char *dead) {
+                            long of_W, long *lost, char *dead) {
     const long all = n->H * n->Bp;
     if (s->dc)
         memcpy(given, s->dc, all * sizeof(REAL));
     for (int tried = 0;; tried++) {
-        int raised = NAME(step_backward)(n, to), lost = 0;
-        if (raised & LOST) {
-            memset(dead, 1, n->groups);
-            NAME(find_dead)(n, s->dh, dead);
-            NAME(find_dead)(n, s->dc, dead);
-            lost = !(NAME(all_at_least)(n, to->dh_prev, n->depth, bound, dead) && NAME(all_at_least)(n, to->dx, n->D, bound, dead) &&
-                     NAME(lstm_sends_enough)(n, to, bound, dead));
+        int raised = 0;
+        for (int drops = !s->apart; drops >= 0; drops--) {
+            raised = NAME(step_at_scale)(n, to, drops, of_W, lost, dead);
+            if (!raised)
+                return 1;
+            if (s->dc)
+                memcpy(s->dc, given, all * sizeof(REAL));
         }
-        if (!(raised & BROKEN) && !lost)
-            return 1;
-        if (s->dc)
-            memcpy(s->dc, given, all * sizeof(REAL));
         if (!*kept)
             NAME(keep)(n, s, first), *kept = 1;
         long size = NAME(larger_size)(n, s->dh, s->dc);
@@ -379,8 +418,9 @@ static void NAME(store)(const NAME(net) *n, const NAME(rooms) *o, const struct p
 /* Step `now` + 1: back, and what it gives is stored. Returns 1; 0 where it is given up, the signal is then as it arrived; -1 where it is done,
  * and what it sends cannot be brought back into range. */
 static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, NAME(signal) *s,
-                          NAME(signal) *first, NAME(sums) *sums, REAL bound, long now) {
+                          NAME(signal) *first, NAME(sums) *sums, long of_W, long now) {
     const long all = n->H * n->Bp, behind = q->after + p->steps - 1 - now;
+    long lost = NOTHING;
     const REAL *soon[3];
     if (q->window && behind && behind % q->window == 0) { /* the state was cut off from what follows */
         memset(s->dh, 0, all * sizeof(REAL)), memset(s->columns, 0, n->groups * sizeof(long)), s->e = 0;
@@ -395,7 +435,7 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
         NAME(keep)(n, s, first);
         sound = NAME(join)(n, g, q, q->g_exponent[now], s, o->room, o->sizes, o->dead);
     }
-    sound = sound && NAME(try_scales)(n, &to, s, first, &kept, o->room, bound, o->dead) &&
+    sound = sound && NAME(try_scales)(n, &to, s, first, &kept, o->room, of_W, &lost, o->dead) &&
             NAME(norms)(n, s, q, p->steps, now, &most, o->squares, o->by, o->sizes);
     long e = s->e; /* of da */
     sound = sound && NAME(bring_da)(n, o, s, &to, &e);
@@ -407,6 +447,7 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
         return 0;
     }
     NAME(store)(n, o, p, q, s, &to, now, e);
+    sums->lost[sums->done] = lost != NOTHING ? lost + s->e : NOTHING;
     sums->e[sums->done++] = e;
     s->dh = to.dh_prev, s->dc = to.dc_prev;
     if (NAME(renormalise)(n, s, first, most, o->sizes, o->dead))
@@ -414,16 +455,24 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
     *s = *first;
     return -1;
 }
-/* da of step `now` + 1 again, from the stored dh and dc. */
+/* da of step `now` + 1 again, from the stored dh and dc: with the largest entry at the top of the range, where small slopes lose nothing, or if
+ * that overflows as they are. */
 static void NAME(one_step_again)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, NAME(signal) *s,
                                  NAME(sums) *sums, long now) {
     const REAL *soon[3];
-    s->e = q->exponent[now], s->dh = o->dh[!(now & 1)];
-    NAME(load)(n, (const REAL *)q->dh + now * n->H * n->B, s->dh);
-    if (s->dc)
-        NAME(load)(n, (const REAL *)q->dc + now * n->H * n->B, s->dc);
-    NAME(backward_step) to = NAME(step_at)(n, o, p, q, s, sums, now, soon);
-    NAME(step_backward)(n, &to);
+    for (int at_top = 1; at_top >= 0; at_top--) {
+        s->e = q->exponent[now], s->dh = o->dh[!(now & 1)];
+        NAME(load)(n, (const REAL *)q->dh + now * n->H * n->B, s->dh);
+        if (s->dc)
+            NAME(load)(n, (const REAL *)q->dc + now * n->H * n->B, s->dc);
+        const long size = NAME(larger_size)(n, s->dh, s->dc);
+        if (at_top && labs(size) < NOT_FINITE && size < TOP)
+            NAME(move)(n, s, TOP - size, NULL, o->dead);
+        NAME(backward_step) to = NAME(step_at)(n, o, p, q, s, sums, now, soon);
+        if (!(NAME(step_backward)(n, &to) & BROKEN))
+            break;
+    }
+    sums->lost[sums->done] = NOTHING;
     sums->e[sums->done++] = s->e;
 }
 
@@ -447,8 +496,7 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
         if (!placed && !(memory = NAME(allot)(&n.memory)))
             return -1;
     }
-    long of_W = (long)fmax(0, fmax(NAME(size)(n.W_hh, n.of_W), NAME(size)(n.W_ih, n.Hc * D)));
-    const REAL bound = HARMLESS * (REAL)ldexp(1.0, (int)(of_W + NAME(layer_norm_factor)(&n)));
+    const long of_W = (long)fmax(0, fmax(NAME(size)(n.W_hh, n.of_W), NAME(size)(n.W_ih, n.Hc * D))) + NAME(layer_norm_factor)(&n);
     long t = p->steps, part = 0;
     int stop = 0;
     for (long j = 0; j < n.groups; j++)
@@ -469,7 +517,7 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
             if (q->again)
                 NAME(one_step_again)(&n, &rooms, p, q, &s, &sums, t - 1);
             else
-                done = NAME(one_step)(&n, &rooms, p, q, &s, &first, &sums, bound, t - 1);
+                done = NAME(one_step)(&n, &rooms, p, q, &s, &first, &sums, of_W, t - 1);
             t -= done != 0;
             stop = done != 1;
         }

@@ -4,9 +4,9 @@
 typedef struct {
     long chunk, done, stride, columns[3]; /* most steps, steps that wait, entries of a step of da; by share, the row length of its sums */
     REAL *da, *rh, *z, *sums[3], *rows;
-    long *e;    /* of the steps that wait */
-    long *f[3]; /* by kind, what to multiply their factors by */
-    long exponent[3];
+    long *e, *lost; /* of the steps that wait; lost: what an entry of da, times 2^e, may have lost */
+    long *f[3];     /* by kind, what to multiply their factors by */
+    long exponent[3], floor[3]; /* floor: what an entry of the sums may have lost */
     int apart, broke;
 } NAME(sums);
 
@@ -26,6 +26,7 @@ static void NAME(place_sums)(NAME(net) *n, NAME(sums) *s, long steps) {
         s->sums[i] = NAME(take)(&n->memory, of->share[i].count * n->H * s->columns[i]);
     }
     s->e = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
+    s->lost = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
     for (int kind = 0; kind < 3; kind++)
         s->f[kind] = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
 }
@@ -35,7 +36,30 @@ static void NAME(begin_sums)(const NAME(net) *n, NAME(sums) *s) {
     for (int i = 0; i < of->shares; i++)
         memset(s->sums[i], 0, of->share[i].count * n->H * s->columns[i] * sizeof(REAL));
     s->exponent[0] = s->exponent[1] = s->exponent[2] = 0;
+    s->floor[0] = s->floor[1] = s->floor[2] = NOTHING;
     s->apart = s->broke = 0;
+}
+static void NAME(loses)(NAME(sums) *s, int kind, long amount) { s->floor[kind] = amount > s->floor[kind] ? amount : s->floor[kind]; }
+/* What the waiting steps may have lost of da is lost of the sums, times its factor. */
+static void NAME(lose_da)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h) {
+    for (long c = 0; c < s->done; c++) {
+        const long step = s->done - 1 - c;
+        if (s->lost[c] == NOTHING)
+            continue;
+        const long of_h = NAME(size)(h + step * n->H * n->B, n->H * n->B), of_x = NAME(size)(x + step * n->B * n->D, n->B * n->D);
+        if (labs(of_h) != NOT_FINITE)
+            NAME(loses)(s, 0, s->lost[c] + of_h + (e_h ? e_h[step] : 0));
+        if (labs(of_x) != NOT_FINITE)
+            NAME(loses)(s, 1, s->lost[c] + of_x);
+        NAME(loses)(s, 2, s->lost[c]);
+    }
+}
+/* Take what sums of a kind have raised; where they have no scale of their own, an underflow in them counts. */
+static void NAME(look)(NAME(sums) *s, int kind) {
+    const int raised = flags();
+    s->broke |= raised & BROKEN;
+    if (raised & LOST && !s->apart)
+        NAME(loses)(s, kind, DROPPED_LOSES);
 }
 /* Multiply the sums of a kind by 2^by, or find their size where `by` is NULL. */
 static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const long *by) {
@@ -139,7 +163,7 @@ static void NAME(add_units)(const NAME(net) *n, NAME(sums) *s, const struct shar
                 sum += CONST_AT(da, i * n->Bp + b) * CONST_AT(row, b);
             AT(sums, i * LANES) += sum;
         }
-        s->broke |= flags() & (s->apart ? BROKEN : BROKEN | LOST);
+        NAME(look)(s, 0);
     }
 }
 /* Add the waiting steps; h_{t-1}, its exponents and x_t are given from the first of them on. */
@@ -149,11 +173,13 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
     for (long c = 0; c < s->done; c++)
         apart |= s->e[c] != 0 || (e_h && e_h[s->done - 1 - c] != 0);
     memset(s->da + s->done * s->stride, 0, ROWS_1 * n->Bp * sizeof(REAL));
+    NAME(lose_da)(n, s, h, x, e_h);
+    const unsigned before = drop_tiny();
     if (apart)
         NAME(align)(n, s, h, x, e_h);
     forget_flags();
     NAME(add_rows)(s->da, s->done, of->da * n->H, n->Bp, apart ? s->f[2] : NULL, s->rows);
-    s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST); /* before the flags are used to scale factors */
+    NAME(look)(s, 2); /* before the flags are used to scale factors */
     for (int i = 0; i < of->shares; i++) {
         const struct share *share = &of->share[i];
         int by_unit = share->factor >= WITH_H;
@@ -165,10 +191,11 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
             NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
             NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
                         s->sums[i] + first, s->columns[i]);
-            s->broke |= flags() & (apart ? BROKEN : BROKEN | LOST);
+            NAME(look)(s, share->factor == FROM_X);
             first += vectors * LANES;
         }
     }
+    keep_tiny(before);
     s->done = 0;
 }
 static REAL NAME(over_lanes)(const REAL *sums) {
@@ -176,6 +203,13 @@ static REAL NAME(over_lanes)(const REAL *sums) {
     for (long l = 0; l < LANES; l++)
         sum += sums[l];
     return sum;
+}
+/* Whether what sums of a kind may have lost is out of reach of their largest entry, or far below each of them. */
+static int NAME(hold)(const NAME(sums) *s, int kind, const REAL *sums, long n) {
+    if (s->floor[kind] == NOTHING)
+        return 1;
+    const long lost = s->floor[kind] - s->exponent[kind]; /* beyond all measure where nothing is left of the sums */
+    return lost < NAME(size)(sums, n) - REACH || (lost + MARGIN <= BIAS && NAME(all_large)(sums, n, (REAL)ldexp(1.0, (int)lost + MARGIN)));
 }
 /* The sums of a part are complete: write them where they belong, the last part first. */
 static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backward *q, long part) {
@@ -192,12 +226,12 @@ static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backw
                 to[r] = NAME(over_lanes)(s->sums[i] + r * LANES);
             else
                 memcpy(to + r * width, s->sums[i] + r * s->columns[i], width * sizeof(REAL));
-        if (s->broke == LOST)
-            harmless &= NAME(all_large)(to, share->count * n->H * width, HARMLESS);
+        harmless &= NAME(hold)(s, share->factor == FROM_X, to, share->count * n->H * width);
     }
     for (long r = 0; r < of->da * n->H; r++)
         db[r] = NAME(over_lanes)(s->rows + r * LANES);
+    harmless &= NAME(hold)(s, 2, db, of->da * n->H);
     for (int kind = 0; kind < 3; kind++)
         q->sum_exponent[part * 3 + kind] = s->exponent[kind] == NOTHING ? 0 : s->exponent[kind];
-    q->sums_broke[part] = s->broke & BROKEN ? 2 : s->broke && !harmless;
+    q->sums_broke[part] = s->broke ? 2 : !harmless;
 }

@@ -7,7 +7,7 @@ static void NAME(pack_vanilla)(NAME(net) *n) {
 }
 static void NAME(vanilla_forward)(const NAME(net) *n, const NAME(forward_step) *s) {
     NAME(product)(n->width, n->W[0], n->b[0], n->H, n->H, s->h_prev, n->D, s->x, s->kept, n->H, NULL, n->Bp, s->soon, n->B);
-    NAME(activate)(n->phi, s->kept, s->h, NULL, n->H * n->Bp);
+    NAME(activate)(n->phi, s->kept, s->h, n->H * n->Bp);
     if (n->keep != 0 || n->gain != 1)
         for (long i = 0; i < n->H * n->Bp; i++)
             s->h[i] = n->keep * s->h_prev[i] + n->gain * s->h[i];
@@ -15,6 +15,8 @@ static void NAME(vanilla_forward)(const NAME(net) *n, const NAME(forward_step) *
 
 static void NAME(pack_vanilla_back)(NAME(net) *n) { n->W[0] = NAME(packed_back)(n, 0, 1, 1); }
 
+/* What slopes and gates have raised does not count: they are what floats can hold. But where tiny numbers are dropped, it does. */
+INLINE int NAME(after_factors)(const NAME(backward_step) *s) { return take_flags() & LOST && s->drops ? LOST | FACTOR_LOST : 0; }
 /* da = gain phi'(a) dh_t. Returns what was LOST or BROKEN. */
 static int NAME(through_phi)(const NAME(net) *n, const NAME(backward_step) *s, const REAL *a, REAL *da) {
     int raised = 0;
@@ -22,10 +24,10 @@ static int NAME(through_phi)(const NAME(net) *n, const NAME(backward_step) *s, c
     for (long i = 0, size = n->H * n->Bp; i < size; i += BLOCK) {
         long here = size - i < BLOCK ? size - i : BLOCK;
         NAME(differentiate)(n->phi, a + i, slope, NULL, here);
-        forget_flags();
+        raised |= NAME(after_factors)(s);
         for (long j = 0; j < here; j += LANES)
             AT(da, i + j) = *(vec *)(slope + j) * CONST_AT(s->dh, i + j) * n->gain;
-        raised |= flags();
+        raised |= take_flags();
     }
     return raised;
 }
