@@ -5,6 +5,12 @@
 #define NOT_FINITE (1L << 40)  /* the size of an array that holds inf or nan */
 #endif
 
+/* An underflow takes at most half the smallest number from a sum, or the smallest normal one where tiny numbers are dropped. Where the sum is
+ * 2^MARGIN times as large, that is far below its rounding. */
+#define KEPT_LOSES (-BIAS - MANTISSA)
+#define DROPPED_LOSES (1 - BIAS)
+#define MARGIN (BIAS > 127 ? 75 : 42)
+
 /* 2^n, for normal numbers. */
 INLINE REAL NAME(power)(long n) {
     INTEGER bits = (INTEGER)(n + BIAS) << MANTISSA;
@@ -72,6 +78,19 @@ static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long co
     return raised | flags();
 }
 
+/* Whether any entry is tiny: below the smallest normal number, and not 0. n is a whole number of vectors, or the rest counts as well. */
+static __attribute__((noinline)) int NAME(any_tiny)(const REAL *a, long n) {
+    ivec tiny = {};
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const ivec here = (ivec)NAME(magnitude)(*(const vec *)(a + i));
+        tiny |= (here > 0) & (here < ((INTEGER)1 << MANTISSA));
+    }
+    int found = NAME(any)(tiny);
+    for (; i < n; i++)
+        found |= a[i] != 0 && NAME(absolute)(a[i]) < NAME(power)(1 - BIAS);
+    return found;
+}
 /* Whether every entry is at least `bound` in magnitude. */
 static int NAME(all_large)(const REAL *a, long n, REAL bound) {
     long small = 0;

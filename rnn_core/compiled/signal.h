@@ -8,11 +8,6 @@
 #define LOW (BIAS > 127 ? 500 : 56)
 #define TOP (BIAS > 127 ? 900 : 96)
 #define HIGH (BIAS > 127 ? 960 : 112)
-/* An underflow takes at most half the smallest number from a sum, or the smallest normal one where tiny numbers are dropped. Where the sum is
- * 2^MARGIN times as large, that is far below its rounding. */
-#define KEPT_LOSES (-BIAS - MANTISSA)
-#define DROPPED_LOSES (1 - BIAS)
-#define MARGIN (BIAS > 127 ? 75 : 42)
 #define HARMLESS ((REAL)ldexp(1.0, KEPT_LOSES + MARGIN))
 /* How far below the largest entry of a sum over time, as a power of two, the others are known. */
 #define REACH (BIAS > 127 ? 1000 : 110)

@@ -81,6 +81,23 @@ static long NAME(homogeneous_step)(NAME(net) *n, NAME(forward_step) *s, long e, 
     return e_t;
 }
 
+/* A step in which h_{t-1} enters by a product alone: without what is tiny in it, where every a_t is far above what that can change. `h` is room. */
+static void NAME(step_without_tiny)(const NAME(net) *n, NAME(forward_step) *s, long of_W, REAL *h) {
+    const REAL *h_prev = s->h_prev;
+    if (of_W > BIAS / 2 || !NAME(any_tiny)(h_prev, n->H * n->Bp)) {
+        NAME(step_forward)(n, s);
+        return;
+    }
+    const unsigned before = drop_tiny();
+    NAME(times_power)(h_prev, n->H * n->Bp, 0, h);
+    keep_tiny(before);
+    s->h_prev = h;
+    NAME(step_forward)(n, s);
+    s->h_prev = h_prev;
+    if (!NAME(all_large)(s->kept, layouts[n->cell].kept * n->H * n->Bp, (REAL)ldexp(1.0, DROPPED_LOSES + MARGIN + (int)of_W)))
+        NAME(step_forward)(n, s);
+}
+
 /* All steps. Returns 0, -1 without memory, -2 where inf or nan is among the states of a homogeneous cell. */
 long NAME(rnn_forward)(const struct pass *p) {
     const struct layout *of = &layouts[p->cell];
@@ -101,6 +118,8 @@ long NAME(rnn_forward)(const struct pass *p) {
             return -1;
     }
     REAL *hidden = p->hidden, *cells = p->memory, *saved = p->kept;
+    const int by_product = !p->homogeneous && n.keep == 0 && (n.cell == VANILLA || n.cell == LAYER_NORM || n.cell == LSTM);
+    const long of_W = by_product ? (long)fmax(0, NAME(size)(n.W_hh, n.of_W)) : 0;
     long e = 0, size = 0, size_W = 0, size_b = NOTHING, status = 0;
     if (p->homogeneous) {
         e = p->exponent[0], size = NAME(size)(hidden, H * B), size_W = NAME(size)(n.W_ih, H * D);
@@ -126,7 +145,9 @@ long NAME(rnn_forward)(const struct pass *p) {
                 x_t[d * Bp + b] = x_t[d * Bp + B - 1];
         int plain = !e && (!p->homogeneous || labs(size) <= WINDOW || size == NOTHING);
         forget_flags();
-        if (plain)
+        if (plain && by_product)
+            NAME(step_without_tiny)(&n, &s, of_W, moved_h);
+        else if (plain)
             NAME(step_forward)(&n, &s);
         if (p->homogeneous) {
             if (!plain || flags())

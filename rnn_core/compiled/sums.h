@@ -4,7 +4,7 @@
 typedef struct {
     long chunk, done, stride, columns[3]; /* most steps, steps that wait, entries of a step of da; by share, the row length of its sums */
     REAL *da, *rh, *z, *sums[3], *rows;
-    long *e, *lost; /* of the steps that wait; lost: what an entry of da, times 2^e, may have lost */
+    long *e, *lost, *tiny; /* of the steps that wait; lost: what an entry of da, times 2^e, may have lost; whether an h_{t-1} is tiny */
     long *f[3];     /* by kind, what to multiply their factors by */
     long exponent[3], floor[3]; /* floor: what an entry of the sums may have lost */
     int apart, broke;
@@ -27,6 +27,7 @@ static void NAME(place_sums)(NAME(net) *n, NAME(sums) *s, long steps) {
     }
     s->e = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
     s->lost = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
+    s->tiny = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
     for (int kind = 0; kind < 3; kind++)
         s->f[kind] = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
 }
@@ -40,10 +41,14 @@ static void NAME(begin_sums)(const NAME(net) *n, NAME(sums) *s) {
     s->apart = s->broke = 0;
 }
 static void NAME(loses)(NAME(sums) *s, int kind, long amount) { s->floor[kind] = amount > s->floor[kind] ? amount : s->floor[kind]; }
-/* What the waiting steps may have lost of da is lost of the sums, times its factor. */
-static void NAME(lose_da)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h) {
+/* What the waiting steps may have lost of da is lost of the sums, times its factor; and the other way round, what is tiny in h_{t-1}. */
+static void NAME(lose)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h, int apart) {
     for (long c = 0; c < s->done; c++) {
         const long step = s->done - 1 - c;
+        s->tiny[c] = !apart && n->groups == n->Bp && NAME(any_tiny)(h + step * n->H * n->B, n->H * n->B);
+        const long of_da = s->tiny[c] ? NAME(size)(s->da + c * s->stride, s->stride) : NOTHING;
+        if (labs(of_da) < NOT_FINITE)
+            NAME(loses)(s, 0, DROPPED_LOSES + of_da);
         if (s->lost[c] == NOTHING)
             continue;
         const long of_h = NAME(size)(h + step * n->H * n->B, n->H * n->B), of_x = NAME(size)(x + step * n->B * n->D, n->B * n->D);
@@ -144,8 +149,8 @@ static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, c
         for (long b = 0; b < B && here < width; b++)
             for (long j = here; j < width; j++)
                 to[b * width + j] = 0;
-        if (s->apart)
-            NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
+        if (s->apart || (factor == FROM_H && s->tiny[c]))
+            NAME(times_power)(to, B * width, s->apart ? s->f[factor == FROM_X][c] : 0, to);
     }
 }
 /* A sum unit by unit: of da times h_{t-1}, or its partner's, over steps and samples. h is brought to its scale in a room, if it has one. */
@@ -173,7 +178,7 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
     for (long c = 0; c < s->done; c++)
         apart |= s->e[c] != 0 || (e_h && e_h[s->done - 1 - c] != 0);
     memset(s->da + s->done * s->stride, 0, ROWS_1 * n->Bp * sizeof(REAL));
-    NAME(lose_da)(n, s, h, x, e_h);
+    NAME(lose)(n, s, h, x, e_h, apart);
     const unsigned before = drop_tiny();
     if (apart)
         NAME(align)(n, s, h, x, e_h);

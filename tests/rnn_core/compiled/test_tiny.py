@@ -125,9 +125,23 @@ def a_shut_output_gate(dtype: str) -> float:
     return case(rc.LSTMCell("tanh"), {"weight_hh": np.zeros((8, 2))}, a, grad, dtype)
 
 
+def all_states_are_tiny(dtype: str) -> float:
+    """A network without inputs: all of h_{t-1} is lost in W_hh h_{t-1}, and in dL/dW_hh. Powers of two are exact down to the smallest number."""
+    T, large = 5, {"float32": 46, "float64": 104}[dtype]
+    h = np.full((1, 4), 2.0 ** (LOWEST[dtype] + 1), dtype)
+    params = {"weight_ih": np.ones((4, 1), dtype), "weight_hh": np.full((4, 4), 0.125, dtype)}
+    final = {"hidden": np.full((1, 4), 2.0**large, dtype)}
+    tape = rc.forward(rc.VanillaCell("tanh"), params, np.zeros((T, 1, 1), dtype), {"hidden": h})
+    ours = _logs(rc.backward(tape, None, final).params["weight_hh"]) / np.log(2.0)
+    right = h[0, 0] * 2.0 ** -np.arange(1, T + 1)
+    wrong_states = float(np.abs(tape.hidden[:, 0] - right[:, None]).max() > 0)
+    # da_t is half of what it is one step later, h_{t-1} twice what it is: every step adds the same
+    return wrong_states + float(np.abs(ours - (large + LOWEST[dtype] + 2 - T + np.log2(T))).max())
+
+
 CASES = [
     all_slopes_are_tiny, a_slope_is_tiny_beside_a_small_one, a_row_is_tiny, a_row_is_tiny_far_above_the_range, every_row_is_tiny, a_shut_forget_gate,
-    a_shut_output_gate,
+    a_shut_output_gate, all_states_are_tiny,
 ]  # fmt: skip
 
 
@@ -198,6 +212,8 @@ BUGS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "a row counts as large": ("«NAME(all_large)(sums, n, (REAL)ldexp(1.0, (int)lost + MARGIN))»", "1", a_row_is_tiny),
     "the sums are taken again where small slopes lose": ("if («at_top && labs(size) < NOT_FINITE && size < TOP»)", "0", a_row_is_tiny),
     "what dc is multiplied by is dropped": ("if («s->drops»)\n            keep_tiny(s->before);", "0", a_shut_output_gate),
+    "what is tiny in h is dropped where it counts": ("if (!NAME(all_large)(s->kept, «layouts[n->cell].kept * n->H * n->Bp», ", "0", all_states_are_tiny),
+    "sums are not told what is tiny in h": ("if («labs(of_da) < NOT_FINITE»)\n            NAME(loses)", "0", all_states_are_tiny),
     "phi is dropped": ("if («NAME(any)(gone)»)", "0", phi_is_tiny),
 }  # fmt: skip
 ELSEWHERE = {
@@ -221,13 +237,13 @@ def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 @pytest.mark.parametrize("bug", list(BUGS))
 def test_a_bug_is_caught(wake: Callable[[int], None], bug: str) -> None:
     """What counts is dropped."""
-    seen_by = BUGS[bug][2]
-    for dtype in DTYPES:
-        fine = 2.0**12 if seen_by is phi_is_tiny else NEAR[dtype]
-        wake(0)
-        assert float(seen_by(dtype)) < fine  # type: ignore[arg-type]
-        wake(1 + list(ALL).index(bug))
-        assert not float(seen_by(dtype)) < fine  # type: ignore[arg-type]
+    seen_by, fine = BUGS[bug][2], []
+    for number in (0, 1 + list(ALL).index(bug)):
+        wake(number)
+        limits = {dtype: 2.0**12 if seen_by is phi_is_tiny else NEAR[dtype] for dtype in DTYPES}
+        fine.append([float(seen_by(dtype)) < limit for dtype, limit in limits.items()])  # type: ignore[arg-type]
+    assert all(fine[0])
+    assert not all(fine[1])
 
 
 def test_a_setting_that_is_left_is_caught(wake: Callable[[int], None]) -> None:
