@@ -61,7 +61,7 @@ static void NAME(lose)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const R
 }
 /* Take what sums of a kind have raised; where they have no scale of their own, an underflow in them counts. */
 static void NAME(look)(NAME(sums) *s, int kind) {
-    const int raised = flags();
+    const int raised = take_flags();
     s->broke |= raised & BROKEN;
     if (raised & LOST && !s->apart)
         NAME(loses)(s, kind, DROPPED_LOSES);
@@ -149,8 +149,12 @@ static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, c
         for (long b = 0; b < B && here < width; b++)
             for (long j = here; j < width; j++)
                 to[b * width + j] = 0;
-        if (s->apart || (factor == FROM_H && s->tiny[c]))
-            NAME(times_power)(to, B * width, s->apart ? s->f[factor == FROM_X][c] : 0, to);
+        if (s->apart)
+            NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
+        else if (factor == FROM_H && s->tiny[c]) { /* what that loses is known */
+            NAME(times_power)(to, B * width, 0, to);
+            forget_flags();
+        }
     }
 }
 /* A sum unit by unit: of da times h_{t-1}, or its partner's, over steps and samples. h is brought to its scale in a room, if it has one. */
