@@ -166,20 +166,21 @@ INLINE vec NAME(gate)(vec a, vec *slope, vec *complement) {
 ENTRY_BY_ENTRY(values, VALUE)
 ENTRY_BY_ENTRY(differentiate, SLOPE)
 ENTRY_BY_ENTRY(value_and_slope, BOTH)
-/* phi(a). Far from 0 an exponential is tiny, which costs much and changes nothing: it is not dropped only where phi itself is as small. */
+/* phi(a). Most phi take an exponential. Far from 0 that is tiny, which costs much and seldom changes phi: it is dropped first, and kept where phi
+ * itself would be dropped. */
 static void NAME(activate)(enum phi phi, const REAL *a, REAL *out, long n) {
-    const int has_none = phi <= LEAKY_RELU || phi == SOFTSIGN || phi == HARD_TANH;
-    const unsigned before = has_none ? 0 : drop_tiny();
-    if (!has_none)
-        forget_flags();
-    NAME(values)(phi, a, out, NULL, n);
-    if (has_none)
+    if (phi <= LEAKY_RELU || phi == SOFTSIGN || phi == HARD_TANH) {
+        NAME(values)(phi, a, out, NULL, n);
         return;
+    }
+    const unsigned before = drop_tiny();
+    forget_flags();
+    NAME(values)(phi, a, out, NULL, n);
     keep_tiny(before);
-    ivec gone = {};
+    ivec dropped = {};
     for (long i = 0; i < n && flags() & LOST; i += LANES)
-        gone |= (ivec)(*(vec *)(out + i) == 0) & (ivec)(*(const vec *)(a + i) != 0);
-    if (NAME(any)(gone))
+        dropped |= (ivec)(*(vec *)(out + i) == 0) & (ivec)(*(const vec *)(a + i) != 0);
+    if (NAME(any)(dropped))
         NAME(values)(phi, a, out, NULL, n);
 }
 #undef EACH_PHI

@@ -214,7 +214,7 @@ BUGS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "what dc is multiplied by is dropped": ("if («s->drops»)\n            keep_tiny(s->before);", "0", a_shut_output_gate),
     "what is tiny in h is dropped where it counts": ("if (!NAME(all_large)(s->kept, «layouts[n->cell].kept * n->H * n->Bp», ", "0", all_states_are_tiny),
     "sums are not told what is tiny in h": ("if («labs(of_da) < NOT_FINITE»)\n            NAME(loses)", "0", all_states_are_tiny),
-    "phi is dropped": ("if («NAME(any)(gone)»)", "0", phi_is_tiny),
+    "phi is dropped": ("if («NAME(any)(dropped)»)", "0", phi_is_tiny),
 }  # fmt: skip
 ELSEWHERE = {
     "the setting is left": ("_mm_setcsr((_mm_getcsr() & ~TO_ZERO) | «before»);", "TO_ZERO"),
