@@ -58,10 +58,10 @@ def log_singular_values(tape: Tape, start: int = 0, stop: int | None = None, sam
         values = _product(tape, start, stop, sample).log_singular_values()
     except NotFinite:
         return np.full(S, np.nan)
-    found = np.concatenate([values, np.full(S - len(values), -np.inf)])
+    values = np.concatenate([values, np.full(S - len(values), -np.inf)])
     # Rounding may hide a direction whose units are shut at one step, and which is all that is left where they open again.
     largest = _largest(tape, start, stop, sample)
-    return found if largest == found[0] or abs(largest - found[0]) < SLACK else np.full(S, np.nan)
+    return values if largest == values[0] or abs(largest - values[0]) < SLACK else np.full(S, np.nan)
 
 
 def _largest(tape: Tape, start: int, stop: int, sample: int) -> float:
