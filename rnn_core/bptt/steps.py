@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_core import compiled
-from rnn_core.arrays import Array, State, namespace
+from rnn_core.arrays import Array, State, dtype_name, namespace
 from rnn_core.bptt.careful import careful_step
 from rnn_core.bptt.loop import (
     DirectPart,
@@ -26,7 +26,7 @@ from rnn_core.bptt.loop import (
 from rnn_core.bptt.signal import Signal
 from rnn_core.cells.base import BadStep
 from rnn_core.compiled.memory import empty_aligned
-from rnn_core.scaling import all_finite, plain_if_fits, times_power_of_two
+from rnn_core.scaling import WINDOW, all_finite, exponent_or_zero, plain_if_fits, times_power_of_two
 from rnn_core.tape import Segment, Tape, at_step, part_of, segment_length
 
 STEPS_BETWEEN = 8  # steps taken one by one where many at a time have failed, before that is tried again
@@ -264,26 +264,44 @@ def _shares_of(
 ) -> Shares:
     """What some compiled steps add to the parameter gradients; summed again where too much was lost.
 
-    ``exponent`` is that of their results. Parts of the state have the same, but for samples apart, whose sums lose nothing.
+    ``exponent`` is that of their results.
     """
-    if sums.lost:
-        sums = compiled.sums_again(compiled.part_of_task(task, sums.steps), exponent["hidden"])
+    own, lost = sums.steps, sums.lost
+    if lost:
+        sums = compiled.sums_again(compiled.part_of_task(task, own), exponent)
     if sums.broke:
-        return _careful_shares(tape, part_of(part, sums.steps.start, sums.steps.stop), task, sums.steps, exponent)
+        return _careful_shares(tape, part_of(part, own.start, own.stop), task, own, exponent, lost)
     return {name: plain_if_fits(value, e) for name, (value, e) in sums.shares.items()}
 
 
 def _careful_shares(
-    tape: Tape, segment: Segment, task: compiled.BackwardTask, steps: slice, exponent: dict[str, np.ndarray]
+    tape: Tape,
+    segment: Segment,
+    task: compiled.BackwardTask,
+    steps: slice,
+    exponent: dict[str, np.ndarray],
+    lost: bool,
 ) -> Shares:
-    """The same by readable steps, where factors are so large that compiled sums overflow, or not finite."""
-    common = np.max([exponent[name] for name in tape.cell.state_names], axis=0)
-    totals = [
-        {name: times_power_of_two(task.results[name][t], int(exponent[name][k] - common[k])) for name in tape.cell.state_names}
-        for k, t in enumerate(range(steps.start, steps.stop))
-    ]  # fmt: skip
-    pairs = [
-        tape.cell.backward(tape.params, saved, total)[:2] for saved, total in zip(segment.saved, totals, strict=True)
-    ]
+    """The same by readable steps, where compiled sums overflow, or lose what counts, or are not finite.
+
+    Where something was lost, every step is taken with its largest entry far up in the range, where small slopes lose nothing; if that
+    overflows, as it is.
+    """
+    cell, totals, pairs = tape.cell, [], []
+    common = np.max([exponent[name] for name in cell.state_names], axis=0)
+    for k, t in enumerate(range(steps.start, steps.stop)):
+        given = {
+            name: times_power_of_two(task.results[name][t], int(exponent[name][k] - common[k]))
+            for name in cell.state_names
+        }
+        up = 2 * WINDOW[dtype_name(tape.x)] - max(map(exponent_or_zero, given.values()))
+        for lift in (up, 0) if lost else (0,):
+            total = {name: times_power_of_two(part, lift) for name, part in given.items()}
+            pair = cell.backward(tape.params, segment.saved[k], total)[:2]
+            if all_finite(*pair):
+                break
+        totals.append(total)
+        pairs.append(pair)
+        common[k] -= lift
     du, dv = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-    return parameter_gradients(tape, segment, du, dv, common)
+    return parameter_gradients(tape, segment, du, dv, common) | _own_gradients(tape, segment, totals, common)

@@ -177,12 +177,13 @@ def run_backward(task: BackwardTask, signal: State, exponent: np.ndarray, apart:
     )
 
 
-def sums_again(task: BackwardTask, exponent: np.ndarray) -> Sums:
+def sums_again(task: BackwardTask, exponent: dict[str, np.ndarray]) -> Sums:
     """The sums of all steps of ``task`` as one part, at scales at which nothing that counts is lost.
 
-    They are taken from its results times 2**exponent.
+    They are taken from its results, by name times 2**exponent (steps,).
     """
-    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, np.zeros(task.x.shape[1], np.int64), again=exponent)
+    parts = np.stack([exponent[name] for name in task.cell.state_names])
+    back = _Back(task._replace(first=0, sums_over=len(task.x)), {}, np.zeros(task.x.shape[1], np.int64), again=parts)
     return back.sums(_call("rnn_backward", task.x.dtype, back.arrays.passed, back.passed))[0]
 
 
@@ -302,7 +303,7 @@ class _Back:
         self.column_exponent, self.stuck = np.empty((steps * apart, B), np.int64), np.zeros(1, np.int64)
         self.exponent = np.empty((len(names) + 1, steps), np.int64)
         if again is not None:
-            self.exponent[: 1 if again.ndim == 1 else len(again)] = again
+            self.exponent[: len(again)] = again
         numbers = self.arrays.numbers
         self._dW_hh = np.empty((count, *(() if numbers is None else numbers.shape)), dtype)
         self._dW_ih = np.empty((count, rows, D), dtype)

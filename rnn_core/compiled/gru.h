@@ -82,7 +82,7 @@ static int NAME(gru_backward)(const NAME(net) *n, const NAME(backward_step) *s) 
         }
     }
     if (s->again)
-        return raised;
+        return raised | flags();
     NAME(product)(n->width, n->W[0], NULL, H, (before ? 2 : 3) * H, s->da, 0, NULL, s->dh_prev, H, NULL, n->Bp, NULL, 0);
     for (long i = 0; i < size; i += LANES)
         AT(s->dh_prev, i) = AT(s->dh_prev, i) + AT(s->carry, i);

@@ -55,6 +55,8 @@ static __attribute__((noinline)) long NAME(size)(const REAL *a, long n) {
 
 /* 2^n, from 2^(1 - BIAS - MANTISSA) on. */
 INLINE REAL NAME(factor)(long n) { return n < 1 - BIAS ? (REAL)ldexp(1.0, (int)n) : NAME(power)(n); }
+/* What a result is at least, of which 2^lost may be missing: inf where no float is. */
+static REAL NAME(far_above)(long lost) { return lost + MARGIN > BIAS ? (REAL)INFINITY : (REAL)ldexp(1.0, (int)(lost + MARGIN)); }
 /* to = from 2^n, in two factors where one would leave the range. Returns what was LOST or BROKEN. */
 static __attribute__((noinline)) int NAME(times_power)(const REAL *from, long count, long n, REAL *to) {
     if (n < 2 - 2 * BIAS - MANTISSA) { /* smaller than the smallest number, whatever it was */

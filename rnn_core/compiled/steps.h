@@ -84,7 +84,7 @@ static long NAME(homogeneous_step)(NAME(net) *n, NAME(forward_step) *s, long e, 
 /* A step in which h_{t-1} enters by a product alone: without what is tiny in it, where every a_t is far above what that can change. `h` is room. */
 static void NAME(step_without_tiny)(const NAME(net) *n, NAME(forward_step) *s, long of_W, REAL *h) {
     const REAL *h_prev = s->h_prev;
-    if (of_W > BIAS / 2 || !NAME(any_tiny)(h_prev, n->H * n->Bp)) {
+    if (!NAME(any_tiny)(h_prev, n->H * n->Bp)) {
         NAME(step_forward)(n, s);
         return;
     }
@@ -94,7 +94,7 @@ static void NAME(step_without_tiny)(const NAME(net) *n, NAME(forward_step) *s, l
     s->h_prev = h;
     NAME(step_forward)(n, s);
     s->h_prev = h_prev;
-    if (!NAME(all_large)(s->kept, layouts[n->cell].kept * n->H * n->Bp, (REAL)ldexp(1.0, DROPPED_LOSES + MARGIN + (int)of_W)))
+    if (!NAME(all_large)(s->kept, layouts[n->cell].kept * n->H * n->Bp, NAME(far_above)(DROPPED_LOSES + of_W)))
         NAME(step_forward)(n, s);
 }
 
@@ -193,28 +193,29 @@ static int NAME(step_backward)(const NAME(net) *n, const NAME(backward_step) *s)
 }
 
 /* What an entry of da may have lost, as a power of two, where tiny numbers are dropped: the smallest normal one, times what the cell multiplies
- * it by, and where a slope or gate was one, times the signal. */
-static long NAME(lost_of_da)(const NAME(net) *n, const NAME(backward_step) *s, int raised) {
+ * it by, and where a slope or gate was one, times the signal. of_W: of W_hn, which is within da where the reset gate comes before it. */
+static long NAME(lost_of_da)(const NAME(net) *n, const NAME(backward_step) *s, long of_W, int raised) {
     const int gated = layouts[n->cell].kept > 1 && n->cell != LAYER_NORM, bounded = n->phi >= SOFTSIGN;
     const long all = n->H * n->Bp, signal = raised & FACTOR_LOST ? NAME(larger_size)(n, s->dh, s->dc) : 0;
-    long factor = 0;
+    long factor = (long)fmax(0, NAME(size)(&n->gain, 1) - 1);
+    const REAL *a_n = s->kept + (n->cell == MINGRU ? 1 : 2) * all; /* of the gated ones alone */
     const REAL *factors[] = {gated && !s->dc ? s->h_prev : NULL, s->dc ? s->c_prev : NULL, n->cell == GRU ? s->kept + 3 * all : NULL,
-                             gated && !bounded ? s->kept + 2 * all : NULL, s->dc && !bounded ? s->c : NULL};
+                             gated && !bounded ? a_n : NULL, s->dc && !bounded ? s->c : NULL};
     for (int i = 0; i < 5; i++) {
         const long size = factors[i] ? NAME(size)(factors[i], all) : 0;
         factor = size > factor ? size : factor;
     }
-    return DROPPED_LOSES + (signal > 0 ? signal : 0) + factor + NAME(layer_norm_factor)(n);
+    return DROPPED_LOSES + (signal > 0 ? signal : 0) + factor + NAME(layer_norm_factor)(n) + (n->cell == GRU_RESET_BEFORE ? of_W : 0);
 }
 /* Whether what a step sends is far above 2^lost, which each entry may lack; of dc, which no matrix mixes, 2^lost_of_dc. */
 static int NAME(sends_enough)(const NAME(net) *n, const NAME(backward_step) *s, long lost, long lost_of_dc, char *dead) {
-    const REAL bound = (REAL)ldexp(1.0, (int)lost + MARGIN);
+    const REAL bound = NAME(far_above)(lost);
     for (int looks = 0; looks < 2; looks++) { /* zeros are right where all of a signal was zero, and are looked for only if there are any */
         memset(dead, looks, n->groups);
         if (looks)
             NAME(find_dead)(n, s->dh, dead), NAME(find_dead)(n, s->dc, dead);
         if (NAME(all_at_least)(n, s->dh_prev, n->depth, bound, dead) && NAME(all_at_least)(n, s->dx, n->D, bound, dead) &&
-            NAME(lstm_sends_enough)(n, s, (REAL)ldexp(1.0, (int)lost_of_dc + MARGIN), dead))
+            NAME(lstm_sends_enough)(n, s, NAME(far_above)(lost_of_dc), dead))
             return !s->drops || !s->dc || NAME(size)(s->dc, n->H * n->Bp) > lost_of_dc + MARGIN;
     }
     return 0;
@@ -230,7 +231,7 @@ static int NAME(step_at_scale)(const NAME(net) *n, NAME(backward_step) *to, int 
         keep_tiny(to->before);
     if (!(raised & LOST))
         return raised;
-    *lost = drops ? NAME(lost_of_da)(n, to, raised) : NOTHING;
+    *lost = drops ? NAME(lost_of_da)(n, to, of_W, raised) : NOTHING;
     const int enough = NAME(sends_enough)(n, to, of_W + (drops ? *lost : KEPT_LOSES), drops ? DROPPED_LOSES : KEPT_LOSES, dead);
     return enough ? raised & BROKEN : raised;
 }
@@ -481,14 +482,19 @@ static int NAME(one_step)(const NAME(net) *n, const NAME(rooms) *o, const struct
 static void NAME(one_step_again)(const NAME(net) *n, const NAME(rooms) *o, const struct pass *p, const struct backward *q, NAME(signal) *s,
                                  NAME(sums) *sums, long now) {
     const REAL *soon[3];
+    const long all = n->H * n->Bp, e_h = q->exponent[now], e_c = s->dc ? q->exponent[p->steps + now] : e_h;
     for (int at_top = 1; at_top >= 0; at_top--) {
-        s->e = q->exponent[now], s->dh = o->dh[!(now & 1)];
+        s->dh = o->dh[!(now & 1)];
         NAME(load)(n, (const REAL *)q->dh + now * n->H * n->B, s->dh);
         if (s->dc)
             NAME(load)(n, (const REAL *)q->dc + now * n->H * n->B, s->dc);
-        const long size = NAME(larger_size)(n, s->dh, s->dc);
-        if (at_top && labs(size) < NOT_FINITE && size < TOP)
-            NAME(move)(n, s, TOP - size, NULL, o->dead);
+        const long of_h = NAME(size)(s->dh, all), of_c = s->dc ? NAME(size)(s->dc, all) : NOTHING;
+        const long top_h = labs(of_h) < NOT_FINITE ? of_h + e_h : NOTHING, top_c = labs(of_c) < NOT_FINITE ? of_c + e_c : NOTHING;
+        const long top = top_h > top_c ? top_h : top_c;
+        s->e = !at_top || top == NOTHING ? (e_h > e_c ? e_h : e_c) : top - TOP;
+        NAME(times_power)(s->dh, all, e_h - s->e, s->dh);
+        if (s->dc)
+            NAME(times_power)(s->dc, all, e_c - s->e, s->dc);
         NAME(backward_step) to = NAME(step_at)(n, o, p, q, s, sums, now, soon);
         if (!(NAME(step_backward)(n, &to) & BROKEN))
             break;

@@ -44,14 +44,16 @@ static void NAME(loses)(NAME(sums) *s, int kind, long amount) { s->floor[kind] =
 /* What the waiting steps may have lost of da is lost of the sums, times its factor; and the other way round, what is tiny in h_{t-1}. */
 static void NAME(lose)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h, int apart) {
     for (long c = 0; c < s->done; c++) {
-        const long step = s->done - 1 - c;
+        const long step = s->done - 1 - c, dropped = s->lost[c] != NOTHING, reset = dropped && n->cell == GRU_RESET_BEFORE;
         s->tiny[c] = !apart && n->groups == n->Bp && NAME(any_tiny)(h + step * n->H * n->B, n->H * n->B);
-        const long of_da = s->tiny[c] ? NAME(size)(s->da + c * s->stride, s->stride) : NOTHING;
-        if (labs(of_da) < NOT_FINITE)
-            NAME(loses)(s, 0, DROPPED_LOSES + of_da);
-        if (s->lost[c] == NOTHING)
+        if (!s->tiny[c] && !dropped)
             continue;
-        const long of_h = NAME(size)(h + step * n->H * n->B, n->H * n->B), of_x = NAME(size)(x + step * n->B * n->D, n->B * n->D);
+        const long of_da = NAME(size)(s->da + c * s->stride, s->stride), of_h = NAME(size)(h + step * n->H * n->B, n->H * n->B);
+        const long of_x = NAME(size)(x + step * n->B * n->D, n->B * n->D);
+        if (labs(of_da) < NOT_FINITE && (s->tiny[c] || reset)) /* r h_{t-1} was made without tiny numbers, too */
+            NAME(loses)(s, 0, DROPPED_LOSES + of_da + s->e[c] + (reset && of_h > 0 ? of_h : 0));
+        if (!dropped)
+            continue;
         if (labs(of_h) != NOT_FINITE)
             NAME(loses)(s, 0, s->lost[c] + of_h + (e_h ? e_h[step] : 0));
         if (labs(of_x) != NOT_FINITE)
@@ -59,15 +61,14 @@ static void NAME(lose)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const R
         NAME(loses)(s, 2, s->lost[c]);
     }
 }
-/* Take what sums of a kind have raised; where they have no scale of their own, an underflow in them counts. */
-static void NAME(look)(NAME(sums) *s, int kind) {
-    const int raised = take_flags();
+/* Take in what sums of a kind have raised: an underflow in them may count. */
+static void NAME(look)(NAME(sums) *s, int kind, int raised) {
     s->broke |= raised & BROKEN;
-    if (raised & LOST && !s->apart)
-        NAME(loses)(s, kind, DROPPED_LOSES);
+    if (raised & LOST)
+        NAME(loses)(s, kind, DROPPED_LOSES + s->exponent[kind]);
 }
-/* Multiply the sums of a kind by 2^by, or find their size where `by` is NULL. */
-static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const long *by) {
+/* Multiply the sums of a kind by 2^by, which may raise flags, or find their size where `by` is NULL. */
+static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const long *by, int *raised) {
     const struct layout *of = &layouts[n->cell];
     long size = NOTHING;
     for (int i = 0; i <= of->shares; i++) {
@@ -77,7 +78,7 @@ static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const lon
         REAL *sums = bias ? s->rows : s->sums[i];
         long entries = bias ? of->da * n->H * LANES : of->share[i].count * n->H * s->columns[i];
         if (by)
-            NAME(times_power)(sums, entries, *by, sums);
+            *raised |= NAME(times_power)(sums, entries, *by, sums);
         long here = by ? size : NAME(size)(sums, entries);
         size = here > size ? here : size;
     }
@@ -86,12 +87,13 @@ static long NAME(of_kind)(const NAME(net) *n, NAME(sums) *s, int kind, const lon
 /* Bring the waiting da to size 1 and find what their factors must be multiplied by, so that no product exceeds 1: steps with sizes of
  * their own are summed at the largest one's exponent, as in ../scaling.py, `align`. h, x: of the first of the steps. */
 static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h) {
+    int raised[3] = {0, 0, 0}, of_all = 0;
     if (!s->apart)
         for (int kind = 0; kind < 3; kind++) {
-            long size = NAME(of_kind)(n, s, kind, NULL), by = -size;
+            long size = NAME(of_kind)(n, s, kind, NULL, NULL), by = -size;
             s->exponent[kind] = labs(size) < NOT_FINITE ? size : size == NOTHING ? NOTHING : 0;
             if (labs(size) < NOT_FINITE)
-                NAME(of_kind)(n, s, kind, &by);
+                NAME(of_kind)(n, s, kind, &by, raised + kind);
         }
     s->apart = 1;
     long most[3] = {s->exponent[0], s->exponent[1], s->exponent[2]};
@@ -99,7 +101,7 @@ static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const 
         REAL *da = s->da + c * s->stride;
         long step = s->done - 1 - c, size = NAME(size)(da, s->stride), of_factor[3] = {0, 0, 0};
         if (labs(size) < NOT_FINITE)
-            NAME(times_power)(da, s->stride, -size, da);
+            of_all |= NAME(times_power)(da, s->stride, -size, da);
         of_factor[0] = NAME(size)(h + step * n->H * n->B, n->H * n->B);
         of_factor[1] = NAME(size)(x + step * n->B * n->D, n->B * n->D);
         for (int kind = 0; kind < 3; kind++) {
@@ -114,8 +116,9 @@ static void NAME(align)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const 
     for (int kind = 0; kind < 3; kind++) {
         long by = s->exponent[kind] - most[kind];
         if (by && s->exponent[kind] != NOTHING)
-            NAME(of_kind)(n, s, kind, &by);
+            NAME(of_kind)(n, s, kind, &by, raised + kind);
         s->exponent[kind] = most[kind];
+        NAME(look)(s, kind, (raised[kind] | of_all) & LOST);
         for (long c = 0; c < s->done; c++)
             s->f[kind][c] = most[kind] == NOTHING ? 0 : s->f[kind][c] - most[kind]; /* every product is zero, of any e */
     }
@@ -132,9 +135,10 @@ static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps,
         }
     }
 }
-/* One panel of columns of a factor, (steps, B, width), the steps as da has them. */
-static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, const REAL *h, const REAL *x, long first, long width) {
+/* One panel of columns of a factor, (steps, B, width), the steps as da has them. Returns what was LOST or BROKEN and is not known yet. */
+static int NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, const REAL *h, const REAL *x, long first, long width) {
     long H = n->H, B = n->B, D = n->D, all = factor == FROM_X ? D : H, here = all - first < width ? all - first : width;
+    int raised = 0;
     for (long c = 0; c < s->done; c++) {
         long step = s->done - 1 - c;
         REAL *to = s->z + c * B * width;
@@ -150,12 +154,12 @@ static void NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, c
             for (long j = here; j < width; j++)
                 to[b * width + j] = 0;
         if (s->apart)
-            NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
-        else if (factor == FROM_H && s->tiny[c]) { /* what that loses is known */
+            raised |= NAME(times_power)(to, B * width, s->f[factor == FROM_X][c], to);
+        else if (factor == FROM_H && s->tiny[c])
             NAME(times_power)(to, B * width, 0, to);
-            forget_flags();
-        }
     }
+    forget_flags();
+    return raised;
 }
 /* A sum unit by unit: of da times h_{t-1}, or its partner's, over steps and samples. h is brought to its scale in a room, if it has one. */
 static void NAME(add_units)(const NAME(net) *n, NAME(sums) *s, const struct share *share, const REAL *h, REAL *sums) {
@@ -163,8 +167,7 @@ static void NAME(add_units)(const NAME(net) *n, NAME(sums) *s, const struct shar
         const REAL *da = s->da + c * s->stride + share->first * n->H * n->Bp, *here = h + (s->done - 1 - c) * n->H * n->B;
         if (s->apart || n->Bp != n->B)
             NAME(load)(n, here, s->rh), here = s->rh;
-        if (s->apart)
-            NAME(times_power)(s->rh, n->H * n->Bp, s->f[0][c], s->rh);
+        const int raised = s->apart ? NAME(times_power)(s->rh, n->H * n->Bp, s->f[0][c], s->rh) : 0;
         for (long i = 0; i < n->H; i++) {
             const REAL *row = here + (share->factor == WITH_PARTNER ? NAME(partner)(n, i) : i) * n->Bp;
             vec sum = {};
@@ -172,7 +175,7 @@ static void NAME(add_units)(const NAME(net) *n, NAME(sums) *s, const struct shar
                 sum += CONST_AT(da, i * n->Bp + b) * CONST_AT(row, b);
             AT(sums, i * LANES) += sum;
         }
-        NAME(look)(s, 0);
+        NAME(look)(s, 0, raised | take_flags());
     }
 }
 /* Add the waiting steps; h_{t-1}, its exponents and x_t are given from the first of them on. */
@@ -188,7 +191,7 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
         NAME(align)(n, s, h, x, e_h);
     forget_flags();
     NAME(add_rows)(s->da, s->done, of->da * n->H, n->Bp, apart ? s->f[2] : NULL, s->rows);
-    NAME(look)(s, 2); /* before the flags are used to scale factors */
+    NAME(look)(s, 2, take_flags()); /* before the flags are used to scale factors */
     for (int i = 0; i < of->shares; i++) {
         const struct share *share = &of->share[i];
         int by_unit = share->factor >= WITH_H;
@@ -197,10 +200,10 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
         long all = by_unit ? 0 : share->factor == FROM_X ? n->D : n->H;
         for (long first = 0; first < all;) {
             long vectors = NAME(width)(all - first);
-            NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
+            const int raised = NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
             NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
                         s->sums[i] + first, s->columns[i]);
-            NAME(look)(s, share->factor == FROM_X);
+            NAME(look)(s, share->factor == FROM_X, raised | take_flags());
             first += vectors * LANES;
         }
     }
@@ -218,7 +221,7 @@ static int NAME(hold)(const NAME(sums) *s, int kind, const REAL *sums, long n) {
     if (s->floor[kind] == NOTHING)
         return 1;
     const long lost = s->floor[kind] - s->exponent[kind]; /* beyond all measure where nothing is left of the sums */
-    return lost < NAME(size)(sums, n) - REACH || (lost + MARGIN <= BIAS && NAME(all_large)(sums, n, (REAL)ldexp(1.0, (int)lost + MARGIN)));
+    return lost < NAME(size)(sums, n) - REACH || NAME(all_large)(sums, n, NAME(far_above)(lost));
 }
 /* The sums of a part are complete: write them where they belong, the last part first. */
 static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backward *q, long part) {
@@ -239,8 +242,9 @@ static void NAME(end_sums)(const NAME(net) *n, NAME(sums) *s, const struct backw
     }
     for (long r = 0; r < of->da * n->H; r++)
         db[r] = NAME(over_lanes)(s->rows + r * LANES);
-    harmless &= NAME(hold)(s, 2, db, of->da * n->H);
+    for (long block = 0, count = of->gates; block < of->da; block += count, count = 1) /* db_hh, and what has rows of its own */
+        harmless &= NAME(hold)(s, 2, db + block * n->H, count * n->H);
     for (int kind = 0; kind < 3; kind++)
         q->sum_exponent[part * 3 + kind] = s->exponent[kind] == NOTHING ? 0 : s->exponent[kind];
-    q->sums_broke[part] = s->broke ? 2 : !harmless;
+    q->sums_broke[part] = s->broke || (q->again && !harmless) ? 2 : !harmless;
 }

@@ -16,6 +16,8 @@ from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import Array
 from rnn_core.compiled import build
 from tests.rnn_core.compiled.planted import library, waking
+from tests.rnn_core.compiled.test_beyond_range import CELLS, REGIMES, against_readable, disagreement, made
+from tests.rnn_core.compiled.test_beyond_range import case as network
 from tests.rnn_core.compiled.test_beyond_range import (
     test_it_is_the_readable_engine_beyond_the_range as beyond_the_range,
 )
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast
 
 LOWEST = {"float32": -126, "float64": -1022}  # as powers of two, the smallest normal numbers
 NEAR = {"float32": 1e-3, "float64": 1e-5}  # what is subnormal has few digits
+REACH = {"float32": 105, "float64": 995}  # how far below the largest entry of a matrix others are looked at
 LARGER = 90
 FAR = {"float32": 200, "float64": 3000}  # a loss times two to this is beyond the range
 
@@ -50,18 +53,27 @@ def case(
     params = {"weight_ih": np.concatenate([mixing, np.full((rows, 1), 1 / large[0, 0])], axis=1)} | params
     tape = rc.forward(cell, {name: np.asarray(value, dtype) for name, value in params.items()}, x)
     final = {name: np.full((1, rows // len(cell.gates)), grad[name], dtype) for name in cell.state_names}
+    return difference(tape, final, dtype, exponent)
+
+
+def difference(tape: rc.Tape, final: dict[str, Array], dtype: str, exponent: int = 0) -> float:
+    """The same of a tape, with dL/dstate_T."""
     ours = rc.backward(tape, None, {name: rc.Scaled(value, exponent) for name, value in final.items()})
     with compiled.switched_off():
         theirs = rc.backward(tape, None, {name: rc.Scaled(value, exponent + LARGER) for name, value in final.items()})
     pairs = [(ours.log_norm, theirs.log_norm), (ours.log_norm_cell, theirs.log_norm_cell)]
+    given = [(ours.x, theirs.x), *((ours.state[name], value) for name, value in theirs.state.items())]
+    of_params = 2 + len(given)
     if len(final) == 1:  # of an LSTM rows of dL/dW are too far below others
-        pairs += [(_logs(ours.params[name]), _logs(value)) for name, value in theirs.params.items()]
-    worst = 0.0
-    for here, there in pairs:
+        given += [(ours.params[name], value) for name, value in theirs.params.items()]
+    pairs += [(_logs(here), _logs(there)) for here, there in given]
+    worst, low = 0.0, np.log(2.0) * LOWEST[dtype]
+    for number, (here, there) in enumerate(pairs):
         if there is not None:
             expected = there - LARGER * np.log(2.0)
-            plain = exponent == 0 and here.ndim == 2  # what is returned is then subnormal
-            known = (here != expected) & ~(plain & (expected < np.log(2.0) * LOWEST[dtype]))
+            reached = (number < of_params) | (expected > expected.max() - np.log(2.0) * REACH[dtype])
+            subnormal = (number > 1) & (exponent == 0) & (expected < low)  # what is returned then has few digits
+            known = reached & (here != expected) & ~subnormal
             worst = max(worst, float(np.abs(here[known] - expected[known]).max(initial=0.0)))
     return worst
 
@@ -69,8 +81,9 @@ def case(
 def _logs(value: Any) -> Array:
     """ln of the magnitudes of a plain or scaled array."""
     m, e = (value.mantissa, value.exponent) if isinstance(value, rc.Scaled) else (value, 0)
+    exponent = np.reshape(e, (-1, *(1,) * (m.ndim - 1)))  # one, or one a step
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.abs(m).astype(np.float64)) + e * np.log(2.0))
+        return np.asarray(np.log(np.abs(m).astype(np.float64)) + exponent * np.log(2.0))
 
 
 def all_slopes_are_tiny(dtype: str) -> float:
@@ -125,6 +138,79 @@ def a_shut_output_gate(dtype: str) -> float:
     return case(rc.LSTMCell("tanh"), {"weight_hh": np.zeros((8, 2))}, a, grad, dtype)
 
 
+def drawn(
+    cell: rc.Cell,
+    params: dict[str, Any],
+    bias: list[float],
+    dtype: str,
+    state: list[float] | None = None,
+    T: int = 1,
+    size: float = 0.01,
+) -> rc.Tape:
+    """A forward pass with inputs of this size, and an initial state."""
+    units = len(bias) // len(cell.gates)
+    W_ih = np.full((len(bias), len(bias)), 0.25) + np.diag(np.linspace(1.0, 1.25, len(bias)))
+    given = {"weight_ih": W_ih, "bias_ih": np.asarray(bias)} | params
+    x = np.full((T, 1, len(bias)), size) * np.linspace(1.0, 1.5, T)[:, None, None]
+    initial = {"hidden": np.asarray([state or [0.1] * units], dtype)}
+    return rc.forward(cell, {name: np.asarray(value, dtype) for name, value in given.items()}, x.astype(dtype), initial)
+
+
+def a_huge_candidate(dtype: str) -> float:
+    """A minGRU's z is so small that its slope is dropped, but that is multiplied by n - h_{t-1}. What other units send is not larger."""
+    n, *of_dh = {"float32": (90, -20, -62), "float64": (700, -100, -790)}[dtype]
+    tape = drawn(rc.MinGRUCell("identity"), {}, [at(LOWEST[dtype] - 4), 0.1, 2.0**n, 0.3], dtype, T=3)
+    return difference(tape, {"hidden": np.array([[2.0**e for e in of_dh]], dtype)}, dtype)
+
+
+def a_large_gain(dtype: str) -> float:
+    """A residual network multiplies what is left of a slope by 2^60 and more."""
+    low, gain = LOWEST[dtype], {"float32": 2.0**60, "float64": 2.0**500}[dtype]
+    params = {"weight_hh": np.array([[0.5, 0.4], [0.3, 0.2]])}
+    tape = drawn(rc.ResidualCell("sigmoid", gain, 1.0), params, [at(low + 26), at(low + 20)], dtype)
+    return difference(tape, {"hidden": np.array([[2.0**-22, 2.0**-21]], dtype)}, dtype)
+
+
+def twice_through_a_matrix(dtype: str) -> float:
+    """With its reset gate before the product, a GRU's da_n goes through W_hn to da_r, and that through W_hr."""
+    large, shut, of_dh = {"float32": (2.0**60, 109, -20), "float64": (2.0**200, 285, -740)}[dtype]
+    W = np.zeros((9, 3))
+    W[0, 1], W[6, 0], W[6, 2] = large, large, -large  # a_n is 0 all the same
+    bias = [0.0, 0.0, 0.0, -at(-shut), -at(-shut), 0.0, 0.0, 0.0, 0.0]
+    tape = drawn(rc.GRUResetBeforeCell("tanh"), {"weight_hh": W}, bias, dtype, [1.0, 0.0, 1.0], size=0.0)
+    return difference(tape, {"hidden": np.array([[2.0**of_dh, 2.0**of_dh, 2.0 ** (of_dh + 9)]], dtype)}, dtype)
+
+
+def a_reset_state(dtype: str) -> float:
+    """r h_{t-1} is tiny where h_{t-1} is not. It is a factor of dL/dW_hn."""
+    W = np.ones((6, 2))
+    W[:, 1] = 2.0**-20  # da_r is dropped, too
+    bias = [0.0, at(LOWEST[dtype] + 38), 0.3, 0.2, 0.1, 0.2]
+    tape = drawn(rc.GRUResetBeforeCell("tanh"), {"weight_hh": W}, bias, dtype, [2.0**-50, 2.0**-40])
+    return difference(tape, {"hidden": np.full((1, 2), 2.0**10, dtype)}, dtype)
+
+
+def shut_gates(dtype: str) -> float:
+    """Both gates of a GRU are shut: of its rows da_n is far larger than all that dL/dW_hh and db_hh are made of."""
+    low = LOWEST[dtype] + 7
+    bias = [at(low - 1), at(low - 2), at(low - 1.5), at(low - 1.2), 0.1, 0.2]
+    params = {"weight_hh": np.full((6, 2), 0.5), "bias_hh": np.zeros(6)}
+    tape = drawn(rc.GRUCell("tanh"), params, bias, dtype, [0.1, 0.2], T=140)
+    return difference(tape, {"hidden": np.full((1, 2), 2.0**-8, dtype)}, dtype, FAR[dtype])
+
+
+def a_small_normalised_gain(dtype: str) -> float:
+    """Layer normalisation multiplies by so little that da is far below dz, which has sums of its own."""
+    rng, small = np.random.default_rng(0), 2.0 ** {"float32": -124, "float64": -1020}[dtype]
+    own = {"weight_ln": small * rng.uniform(1.0, 2.0, 3), "bias_ln": np.zeros(3)}
+    params = {"weight_hh": 0.5 * rng.standard_normal((3, 3)), "bias_hh": rng.standard_normal(3)} | own
+    cell, final, worst = rc.LayerNormCell("tanh", 0.5, 0.5), {"hidden": np.array([[1.0, 0.5, 2.0]], dtype)}, 0.0
+    for T, h, x in ((140, 0.1, 0.01), (1, 0.0, 0.0)):  # in the second, gradients of biases alone
+        tape = drawn(cell, params, [0.1, 0.5, -0.3], dtype, [h] * 3, T, x)
+        worst = max(worst, difference(tape, final, dtype, FAR[dtype]))
+    return worst
+
+
 def all_states_are_tiny(dtype: str) -> float:
     """A network without inputs: all of h_{t-1} is lost in W_hh h_{t-1}, and in dL/dW_hh. Powers of two are exact down to the smallest number."""
     T, large = 5, {"float32": 46, "float64": 104}[dtype]
@@ -139,14 +225,15 @@ def all_states_are_tiny(dtype: str) -> float:
     return wrong_states + float(np.abs(ours - (large + LOWEST[dtype] + 2 - T + np.log2(T))).max())
 
 
-CASES = [
+TINY = [
     all_slopes_are_tiny, a_slope_is_tiny_beside_a_small_one, a_row_is_tiny, a_row_is_tiny_far_above_the_range, every_row_is_tiny, a_shut_forget_gate,
-    a_shut_output_gate, all_states_are_tiny,
+    a_shut_output_gate, all_states_are_tiny, a_huge_candidate, a_large_gain, twice_through_a_matrix, a_reset_state, shut_gates,
+    a_small_normalised_gain,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("tiny", CASES)
+@pytest.mark.parametrize("tiny", TINY)
 def test_what_is_dropped_does_not_count(tiny: Callable[[str], float], dtype: str) -> None:
     """A gradient is lost because a factor of it is no normal number."""
     assert tiny(dtype) < NEAR[dtype]
@@ -175,6 +262,32 @@ def test_phi_itself_is_kept(dtype: str) -> None:
     assert phi_is_tiny(dtype) < 2.0 ** {"float32": 8, "float64": 12}[dtype]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "regime", ["samples that decay at different rates", "vanishes", "a loss of any size at every step"]
+)
+@pytest.mark.parametrize("name", list(CELLS))
+@pytest.mark.parametrize("ways", ["again", "readable", "again, readable"])
+def test_sums_taken_otherwise_are_the_same(
+    ways: str, name: str, regime: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an LSTM dh and dc have exponents of their own where samples are apart; steps are those of another part; a parameter is left out."""
+    steps, again = compiled.run_backward, compiled.sums_again
+
+    def marked(*args: Any, **options: Any) -> compiled.Steps:
+        done = steps(*args, **options)
+        lost, broke = "again" in ways, ways == "readable"
+        return done._replace(sums=[part._replace(lost=lost, broke=broke) for part in done.sums])
+
+    tape, given = network(
+        made(name, REGIMES[regime]._replace(T=140)), REGIMES[regime]._replace(T=140), dtype, (5, 2, 3)
+    )
+    monkeypatch.setattr(compiled, "run_backward", marked)
+    monkeypatch.setattr(compiled, "sums_again", lambda *args: again(*args)._replace(broke="readable" in ways))
+    found, _ = against_readable(tape, given)
+    assert disagreement(found, dtype) < 1.0, found
+
+
 def keeps_tiny() -> bool:
     """Whether this thread keeps numbers below the smallest normal one."""
     return bool(np.full(1, 2.0**-126, np.float32) * np.float32(0.5) != 0)
@@ -186,7 +299,7 @@ def passes_change_it() -> bool:
     for flushed in (True, False):
         if not torch.set_flush_denormal(flushed):
             pytest.skip("this processor cannot drop them")
-        for tiny in CASES:
+        for tiny in TINY:
             tiny("float32")
         tails("float32")
         changed |= keeps_tiny() is flushed
@@ -209,11 +322,18 @@ BUGS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "the sums are not told": ("sums->lost[sums->done] = «lost != NOTHING» ? lost + s->e : NOTHING;", "0", a_row_is_tiny_far_above_the_range),
     "the sums are told without the exponent": ("? «lost + s->e» : NOTHING;", "lost", a_row_is_tiny_far_above_the_range),
     "all counts as out of reach": ("return «lost < NAME(size)(sums, n) - REACH» || ", "1", a_row_is_tiny),
-    "a row counts as large": ("«NAME(all_large)(sums, n, (REAL)ldexp(1.0, (int)lost + MARGIN))»", "1", a_row_is_tiny),
-    "the sums are taken again where small slopes lose": ("if («at_top && labs(size) < NOT_FINITE && size < TOP»)", "0", a_row_is_tiny),
+    "a row counts as large": ("«NAME(all_large)(sums, n, NAME(far_above)(lost))»", "1", a_row_is_tiny),
+    "the sums are taken again where small slopes lose": ("s->e = «!at_top || top == NOTHING» ?", "1", a_row_is_tiny),
     "what dc is multiplied by is dropped": ("if («s->drops»)\n            keep_tiny(s->before);", "0", a_shut_output_gate),
     "what is tiny in h is dropped where it counts": ("if (!NAME(all_large)(s->kept, «layouts[n->cell].kept * n->H * n->Bp», ", "0", all_states_are_tiny),
-    "sums are not told what is tiny in h": ("if («labs(of_da) < NOT_FINITE»)\n            NAME(loses)", "0", all_states_are_tiny),
+    "sums are not told what is tiny in h": ("«labs(of_da) < NOT_FINITE» && (s->tiny[c] || reset)", "0", all_states_are_tiny),
+    "a minGRU's candidate is looked for where a GRU has it": ("s->kept + «(n->cell == MINGRU ? 1 : 2)» * all;", "0", a_huge_candidate),
+    "the gain does not count": ("long factor = «(long)fmax(0, NAME(size)(&n->gain, 1) - 1)»;", "0", a_large_gain),
+    "W counts once": ("«(n->cell == GRU_RESET_BEFORE ? of_W : 0)»", "0", twice_through_a_matrix),
+    "sums are not told what is lost of r h": ("reset = «dropped && n->cell == GRU_RESET_BEFORE»;", "0", a_reset_state),
+    "what sums lose at a scale of their own does not count": ("if («raised & LOST»)\n        NAME(loses)", "!s->apart && raised & LOST", shut_gates),
+    "all sums of da count as one": ("count = «of->gates»;", "of->da", a_small_normalised_gain),
+    "sums that lose again are taken": ("s->broke || «(q->again && !harmless)» ? 2", "0", a_small_normalised_gain),
     "phi is dropped": ("if («NAME(any)(dropped)»)", "0", phi_is_tiny),
 }  # fmt: skip
 ELSEWHERE = {
