@@ -326,7 +326,7 @@ BUGS = {
     "the sums over lost entries lose their exponent": ("*of_x = n->groups == n->Bp ? NAME(bring_together)(n, s, to->dx, n->D, o->sizes) : «e»;", "s->e"),
     "entries of a sample are added at one exponent": ("long shift = «columns[i * n->Bp + b] - by[b]»;", "-by[b]"),
     "units of a pair have exponents of their own": ("for (long i = 0; «n->cell == COMPLEX_DIAGONAL && n->groups != n->Bp» && i < n->H / 2; i++)", "0"),
-    "h is not at its scale unit by unit": ("NAME(times_power)(s->rh, n->H * n->Bp, «s->f[0][c]», s->rh);", "0"),
+    "h is not at its scale unit by unit": ("NAME(times_power)(s->rh, n->H * n->Bp, «s->f[0][c]», s->rh) : 0;", "0"),
     "an underflow within a step is called harmless": ("return «enough» ? raised & BROKEN : raised;", "1"),
     "what is cleared is called harmless": ("int lost = «NAME(size)(from, count) == NOTHING ? 0 : LOST»;", "0"),
     "an underflow where a part joins is called harmless": ("return «sound && (!g || !(lost & LOST) || NAME(all_at_least)(n, s->dh, n->depth, HARMLESS, dead))»;", "sound"),
