@@ -71,7 +71,9 @@ def test_two_configs_of_one_study_without_a_lock_lose_nothing(undisturbed: Distu
     config = project.config(STUDY)
     config["sweeps"]["propagation"]["seeds"] = 2
     other = project.write_config("other", config)
-    first = project.start("--nolock")  # slower to start than a fork: of calls in step, one may find files of the other only later
+    first = project.start(
+        "--nolock"
+    )  # slower to start than a fork: of calls in step, one may find files of the other only later
     said = project.snakemake("--nolock", *other, check=False)
     assert first.wait(timeout=300) in (0, 1)
     assert said.returncode in (0, 1)
