@@ -4,7 +4,8 @@ Snakemake takes longer to import than to find that nothing is to be done, and to
 thousands of such processes. A fork is the process in all that a test can see: its folder, environment, arguments, output, exit status,
 and that a signal ends it. Nothing of this project is imported before the fork, so that a copy of the project runs its own code.
 
-What tests start by themselves are ordinary processes: sessions in a terminal, studies that are killed, jobs on a cluster or elsewhere.
+``start_module`` starts a fork that goes on beside the test. What tests start by themselves are ordinary processes: sessions in a terminal,
+studies that are killed, jobs on a cluster or elsewhere.
 ``TESTS_WITHOUT_FORKS=1`` makes all others ordinary too, and so does a system other than Linux.
 """
 
