@@ -129,9 +129,7 @@ def _single(case: Case) -> Network:
     (aim, near), blank = _aim(case), rc.prepare(_experiment(case))
     for _ in range(DRAWS):
         base, x, target = _draw(case, rng)
-        problem = _strengthened(case, replace(blank, params=base), x, aim, near)
-        x = _inputs(case, problem, x)
-        rate = growth_rate(problem, x)
+        problem, x, rate = _strengthened(case, replace(blank, params=base), x, aim, near)
         off = abs(rate - aim) + (0.0 if is_real(case.regime, rate) else 100.0)
         if off < nearest and _usable(problem, x[: case.sequence_length], target):
             best, nearest = Network(problem, x, target, rate), off
@@ -152,8 +150,7 @@ def _stack(case: Case) -> Network:
         tried: list[tuple[float, int, rc.Problem, float, np.ndarray]] = []
         for _ in range(DRAWS):
             drawn, _, target = _draw(case, rng)
-            layer_alone = _strengthened(case, replace(problem, params=drawn), below, aim, near)
-            rate = growth_rate(layer_alone, below)
+            layer_alone, _, rate = _strengthened(case, replace(problem, params=drawn), below, aim, near)
             tried.append((abs(rate - aim) if math.isfinite(rate) else math.inf, len(tried), layer_alone, rate, target))
             if tried[-1][0] <= 2 * near:
                 break
@@ -290,20 +287,27 @@ def _inputs(case: Case, problem: rc.Problem, drawn: np.ndarray) -> np.ndarray:
     return x
 
 
-def _strengthened(case: Case, base: rc.Problem, drawn: np.ndarray, aim: float, near: float) -> rc.Problem:
-    """The draw with the recurrent strength, among some tried, whose growth comes nearest to the aim."""
-    best, nearest, strength = base, math.inf, math.exp(aim)
+def _strengthened(
+    case: Case, base: rc.Problem, drawn: np.ndarray, aim: float, near: float
+) -> tuple[rc.Problem, np.ndarray, float]:
+    """The draw with the recurrent strength, among some tried, whose growth comes nearest to the aim; all its x, and its growth over them."""
+    best, nearest, strength = None, math.inf, math.exp(aim)
     for _ in range(TRIES):
         problem = replace(base, params=_with_strength(case, base.cell, base.params, strength))
-        rate = growth_rate(problem, _inputs(case, problem, drawn[:HORIZON]))
+        x = _inputs(case, problem, drawn[:HORIZON])
+        rate = growth_rate(problem, x)
         if abs(rate - aim) < nearest:
-            best, nearest = problem, abs(rate - aim)
+            best, nearest = (problem, x, rate), abs(rate - aim)
         if nearest <= near:
             break
         # Near rest the rate changes as the logarithm of the strength; a nan is an explosion, -inf are units that are all off.
         step = -1.0 if math.isnan(rate) else 0.3 if rate == -math.inf else max(-1.0, min(1.0, aim - rate))
         strength *= math.exp(step)
-    return best
+    if best is not None and len(drawn) <= HORIZON:
+        return best
+    problem = best[0] if best is not None else base
+    x = _inputs(case, problem, drawn)
+    return problem, x, growth_rate(problem, x)
 
 
 def _with_strength(case: Case, cell: rc.Cell, base: Params, strength: float) -> Params:

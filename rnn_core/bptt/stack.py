@@ -9,6 +9,7 @@ second, and so on upwards; ``weight_hh_reverse`` and ``weight_hh_l1_reverse`` of
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -50,7 +51,14 @@ def _ending(layer: int, direction: int) -> str:
 def params_of_layer(params: Params, layer: int, direction: int = 0) -> Params:
     """The parameters of one direction of a layer by their plain names; of the first also what belongs to none, as a readout."""
     ending = _ending(layer, direction)
-    return {name.removesuffix(ending): value for name, value in params.items() if _ENDING.search(name)[0] == ending}  # type: ignore[index]
+    return {name.removesuffix(ending): value for name, value in params.items() if _ending_of(name) == ending}
+
+
+@functools.lru_cache(maxsize=4096)  # every pass asks for all names again, once a layer
+def _ending_of(name: str) -> str:
+    found = _ENDING.search(name)
+    assert found is not None  # it matches the end of any name
+    return found[0]
 
 
 def run_stack(

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from study.files import seal
-from tests.support.python_server import run_module
+from tests.support.python_server import Running, run_module, start_module
 from tests.support.study_project import REPEATABLE_TABLES, Project, copy, kept_runs, of_four_blocks
 
 STUDY = "faults"
@@ -58,6 +58,11 @@ class Disturbed(Project):
                 text=True,
             )
 
+    def begin(self, *more: str) -> Running:
+        """The same for what nobody kills: as a fork, with forks for jobs (see ``python_server``)."""
+        words = self.command(*more, *self.arguments)[2:]
+        return start_module(*words, folder=self.root, environment=self.environment(), said=self.root / SAID)
+
     def said(self) -> str:
         return (self.root / SAID).read_text()
 
@@ -73,7 +78,7 @@ class Disturbed(Project):
                     found[int(process.name)] = script.rpartition("/")[2].split(".", 1)[1]
         return found
 
-    def await_job(self, script: str, running: subprocess.Popen[str]) -> int | None:
+    def await_job(self, script: str, running: Running) -> int | None:
         """The process of a job with this script, once this call has one; None if the call ends first."""
         deadline = time.monotonic() + PATIENCE
         while running.poll() is None:

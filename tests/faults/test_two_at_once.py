@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("two at once")
 @pytest.mark.workflow
 def test_a_second_snakemake_is_refused_and_the_first_is_not_disturbed(undisturbed: Disturbed, tmp_path: Path) -> None:
     project = fresh(tmp_path / "project")
-    running = project.start()
+    running = project.begin()
     assert project.await_job("check_engine", running)
     said = project.run(check=False)
     assert "Directory cannot be locked. Please make sure that no other Snakemake process" in said
@@ -45,7 +45,7 @@ def test_a_study_keeps_its_lock_when_another_one_in_the_folder_ends(undisturbed:
     project = fresh(tmp_path / "project")
     other = project.write_config("other", project.config(STUDY) | {"study": "other"})
     gate = ["--cores=1", "results/other/checks/gate.parquet"]
-    running = project.start()
+    running = project.begin()
     assert project.await_job("check_engine", running)
     os.killpg(running.pid, signal.SIGSTOP)  # so that it lives as long as we look
     try:
@@ -71,7 +71,9 @@ def test_two_configs_of_one_study_without_a_lock_lose_nothing(undisturbed: Distu
     config = project.config(STUDY)
     config["sweeps"]["propagation"]["seeds"] = 2
     other = project.write_config("other", config)
-    first = project.start("--nolock")
+    first = project.start(
+        "--nolock"
+    )  # slower to start than a fork: of calls in step, one may find files of the other only later
     said = project.snakemake("--nolock", *other, check=False)
     assert first.wait(timeout=300) in (0, 1)
     assert said.returncode in (0, 1)
@@ -89,7 +91,7 @@ def test_two_copies_of_the_project_share_a_cache(undisturbed: Disturbed, tmp_pat
     for project in projects:
         project.results.mkdir(parents=True)
         (project.results / "cache").symlink_to(tmp_path / "cache")
-    for running in [project.start() for project in projects]:
+    for running in [project.begin() for project in projects]:
         assert running.wait(timeout=300) == 0
     assert projects[0].finished_runs().keys() == undisturbed.finished_runs().keys()
     for project in projects:

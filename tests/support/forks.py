@@ -39,6 +39,7 @@ LIBRARIES = (
 OF_JOBS = (
     "snakemake.script",
     "torch",
+    "torch.fx.experimental.symbolic_shapes",  # torch imports it, and sympy, at the first gradient of several numbers
     "scipy.stats",
     "pyarrow.parquet",
     "pyarrow.dataset",
@@ -110,13 +111,19 @@ def load(libraries: Sequence[str]) -> None:
 
 
 def serve_calls(folder: Path) -> None:
-    """Run what is asked for on standard input, one after the other."""
+    """Run what is asked for on standard input, one after the other. What is to go on meanwhile has a session of its own."""
     load(LIBRARIES)
     for line in sys.stdin:
         asked = json.loads(line)
+        if "status_of" in asked:
+            print(os.waitstatus_to_exitcode(os.waitpid(asked["status_of"], 0)[1]), flush=True)
+            continue
         child = os.fork()
         if child == 0:
-            output = (os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("out", "err"))
+            if asked["goes_on"]:
+                os.setsid()
+            opened = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if asked["goes_on"] else os.O_TRUNC)
+            output = (os.open(asked[name], opened, 0o600) for name in ("out", "err"))
             files = (os.open(os.devnull, os.O_RDONLY), *output)
             become(
                 asked["folder"], asked["environment"], asked["folder"], [asked["module"], *asked["arguments"]], files
@@ -124,7 +131,7 @@ def serve_calls(folder: Path) -> None:
             if asked["module"] == "snakemake":
                 sys.executable = str(folder / "python")
             end_with(functools.partial(runpy.run_module, asked["module"], run_name="__main__", alter_sys=True))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(child if asked["goes_on"] else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 # ---- jobs

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import compileall
+import functools
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +69,33 @@ class Project:
 
 def copy(target: Path) -> Project:
     """The project as it is in this tree, without results."""
+    _copy(_compiled(), target)
+    return Project(target)
+
+
+def _copy(root: Path, target: Path, *left_out: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
-        source = ROOT / name
+        source = root / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns(*left_out))
         else:
             shutil.copy(source, target / name)
-    return Project(target)
+
+
+@functools.cache
+def _compiled() -> Path:
+    """A copy with Python's byte code. Without it, every job of every copy would spend most of its start on compiling.
+
+    The byte code has a digest of its source, not a time: an edit in a copy always counts.
+    """
+    root = Path(tempfile.mkdtemp(prefix="project"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    _copy(ROOT, root, "__pycache__")
+    for folder in ("rnn_core", "workflow/scripts"):
+        by_content = py_compile.PycInvalidationMode.CHECKED_HASH
+        assert compileall.compile_dir(root / folder, quiet=2, invalidation_mode=by_content)
+    return root
 
 
 def kept_runs(cache: Path) -> dict[str, float]:
