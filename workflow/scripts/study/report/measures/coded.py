@@ -19,8 +19,8 @@ def coded(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
 def refined(groups: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, int]:
     """The groups of rows that agree in both: of every row the number of its group, and how many there are."""
     pairs = groups * (1 + int(codes.max(initial=0))) + codes
-    found, numbers = np.unique(pairs, return_inverse=True)
-    return numbers, len(found)
+    distinct, numbers = np.unique(pairs, return_inverse=True)
+    return numbers, len(distinct)
 
 
 def combinations(codes: Codes, names: Iterable[str], rows: int) -> np.ndarray:

@@ -198,18 +198,18 @@ def _means(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     nan where no value is a number, or infinite ones of both signs are all there is.
     """
-    found, index = np.unique(groups, return_inverse=True)
-    if len(found) == len(values):
+    each_once, index = np.unique(groups, return_inverse=True)
+    if len(each_once) == len(values):
         alone = np.empty(len(values))
         alone[index] = values
-        return found, alone
+        return each_once, alone
     every = pd.Series(values)
     averages = every.where(np.isfinite(every)).groupby(index).mean()
     nowhere = averages.isna()
     if nowhere.any():
         ends = every.groupby(index).agg(["min", "max"])
         averages[nowhere] = ends["min"].where(ends["min"] == ends["max"])[nowhere]
-    return found, averages.to_numpy()
+    return each_once, averages.to_numpy()
 
 
 def judged(comparisons: list[Comparison], more: Iterable[pd.Series] = ()) -> tuple[list[Comparison], list[float]]:

@@ -81,8 +81,8 @@ def varied(runs: pd.DataFrame, without: Iterable[str] = ()) -> list[str]:
 
 def varying_codes(runs: pd.DataFrame, without: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """The settings of which these runs have several values, in turn; of every run the number of its value."""
-    found = {name: coded(runs[name]) for name in _in_turn() if name not in NOT_COMPARED and name not in without}
-    return {name: codes for name, (codes, values) in found.items() if len(values) > 1}
+    each = {name: coded(runs[name]) for name in _in_turn() if name not in NOT_COMPARED and name not in without}
+    return {name: codes for name, (codes, values) in each.items() if len(values) > 1}
 
 
 def distinct_starts(runs: pd.DataFrame) -> pd.DataFrame:
