@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.support import python_server
+
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("templates")]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -189,7 +191,8 @@ def test_a_study_runs_with_all_of_them(project: Path) -> None:
     """A template cannot be used in a config, stops the study, or leaves no rows, no figure or no caption."""
     folder = project / "studies" / "templates.yaml"
     folder.write_text(yaml.safe_dump(STUDY, allow_unicode=True), encoding="utf-8")
-    done = called(project, "-m", "snakemake", "--cores", "2", "--configfile", str(folder))
+    words = ("snakemake", "--cores", "2", "--configfile", str(folder))
+    done = python_server.run_module(*words, folder=project, environment=environment(project))
     assert done.returncode == 0, done.stdout + done.stderr
     results = project / "results" / "templates"
     runs = pd.read_parquet(results / "tables" / "runs.parquet")

@@ -97,22 +97,31 @@ def pick(rows: pd.DataFrame, where: Where) -> pd.DataFrame:
 
 @remembered
 def one_each(tables: Tables) -> pd.DataFrame:
-    return tables["runs"].drop_duplicates(["sweep", "run_key"])
+    """Every run of every sweep once; its words as Python's own, in one block: rows are taken out of it hundreds of times a page."""
+    runs = tables["runs"].drop_duplicates(["sweep", "run_key"])
+    words = [name for name in runs if isinstance(runs[name].dtype, pd.StringDtype)]
+    return runs.astype(dict.fromkeys(words, object)).copy()
+
+
+def beginnings(tables: Tables, where: Where) -> pd.DataFrame:
+    """The distinct untrained networks of a sweep with a way back (of the trained ones, if the study has no others)."""
+    return beginnings_of(tables, where.get("sweep"))
 
 
 @remembered
-def beginnings(tables: Tables, where: Where) -> pd.DataFrame:
-    """The distinct untrained networks of a sweep with a way back (of the trained ones, if the study has no others)."""
+def beginnings_of(tables: Tables, sweep: str | None) -> pd.DataFrame:
     runs = one_each(tables)
     any_untrained = (runs["updates"] == 0).any()
-    runs = pick(runs, {"sweep": where["sweep"]}) if "sweep" in where else runs
+    runs = runs if sweep is None else pick(runs, {"sweep": sweep})
     runs = runs[(runs["sequence_length"] > 1) & ((runs["updates"] == 0) | (not any_untrained))]
     runs = runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
     return runs.assign(**dict.fromkeys(HOW_TRAINED, None))  # a beginning knows nothing of its training
 
 
-def longest(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+@remembered
+def longest(tables: Tables, sweep: str | None) -> pd.DataFrame:
     """Of every kind of network the longest sequence; all lengths where length is what the study varies as a number."""
+    rows = beginnings_of(tables, sweep)
     kinds = [c for c in columns_of_settings(tables) if c not in [*HOW_TRAINED, "seed", "sequence_length"]]
     most = rows.groupby(kinds, dropna=False)["sequence_length"].transform("max")
     return rows if length_is_asked(rows) else rows[rows["sequence_length"] == most]
@@ -125,8 +134,8 @@ def length_is_asked(rows: pd.DataFrame) -> bool:
 
 @remembered
 def networks(tables: Tables, where: Where) -> pd.DataFrame:
-    rows = beginnings(tables, where)
-    return pick(rows if "sequence_length" in where else longest(tables, rows), where)
+    every_length = "sequence_length" in where
+    return pick(beginnings(tables, where) if every_length else longest(tables, where.get("sweep")), where)
 
 
 def grown(tables: Tables, where: Where) -> pd.DataFrame:
@@ -235,9 +244,10 @@ def scale(runs: pd.DataFrame) -> pd.Series:
     return runs["result"] if runs["accuracy"].all() else np.log10(np.maximum(runs["result"], 1e-300))
 
 
+@remembered
 def seed_means(tables: Tables, where: Where) -> np.ndarray:
     runs = outcomes(tables, where)
-    return runs.assign(v=scale(runs)).groupby("seed")["v"].mean().to_numpy()
+    return scale(runs).groupby(runs["seed"]).mean().to_numpy()
 
 
 def student(values: np.ndarray) -> tuple[float, float, float]:
@@ -269,19 +279,19 @@ def paired(tables: Tables, where: Where, runs: pd.DataFrame, column: str) -> np.
 def paired_by_seed(
     tables: Tables, where: Where, runs: pd.DataFrame, column: str, zero_pairs: list[int] | None = None
 ) -> dict[Any, float]:
-    axis, a, b = where["axis"], where["a"], where["b"]
-    others = [name for name in columns_of_settings(tables) if name not in (axis, "seed", "trace_every")]
-    others = [name for name in others if runs[name].nunique(dropna=False) > 1 and not follows(runs, name, [axis])]
-    values = [None if pd.isna(v) else v for v in runs[axis].unique()]
-    groups = [runs[runs[axis].isna()] if v is None else runs[runs[axis] == v] for v in values]
-    others = [name for name in others if set.intersection(*(set(map(str, group[name])) for group in groups))]
-    runs = runs.assign(**{name: list(map(str, runs[name])) for name in others})  # a null is a value, too
-    sides = []
-    for value in (a, b):
-        rows = runs[runs[axis].isna()] if value is None else runs[runs[axis] == value]
-        sides.append(
-            {key: finite_mean(group[column].to_numpy(float)) for key, group in rows.groupby(["seed", *others])}
-        )
+    axis, seeds = told(runs[where["axis"]]), runs["seed"].tolist()
+    known = {name: told(runs[name]) for name in columns_of_settings(tables) if name in runs}
+    others = [
+        values for name, values in known.items()
+        if name not in (where["axis"], "seed", "trace_every") and len(set(values)) > 1 and shared_by_all(axis, values)
+    ]  # fmt: skip
+    measured: dict[Any, dict[Any, list[float]]] = {}
+    for value, key, number in zip(axis, zip(seeds, *others, strict=True), runs[column].tolist(), strict=True):
+        measured.setdefault(value, {}).setdefault(key, []).append(float(number))
+    sides = [
+        {key: finite_mean(np.array(numbers)) for key, numbers in measured.get(value, {}).items()}
+        for value in (where["a"], where["b"])
+    ]
     if zero_pairs is not None:
         both = [(sides[0][key], sides[1][key]) for key in sides[0] if key in sides[1]]
         zero_pairs.append(sum(math.isinf(one) or math.isinf(other) for one, other in both))
@@ -289,9 +299,27 @@ def paired_by_seed(
     for key in sides[0]:
         if key in sides[1]:
             one, other = sides[0][key], sides[1][key]
-            seed = key[0] if isinstance(key, tuple) else key
-            by_seed.setdefault(seed, []).append(one - other)  # of two that are both −∞ nobody knows it
+            by_seed.setdefault(key[0], []).append(one - other)  # of two that are both −∞ nobody knows it
     return {seed: finite_mean(np.array(values)) for seed, values in by_seed.items()}
+
+
+def told(column: pd.Series) -> list[Any]:
+    """The values as Python has them; None where there is none."""
+    return [None if value is None or value is pd.NA or value != value else value for value in column.tolist()]
+
+
+def shared_by_all(axis: list[Any], values: list[Any]) -> bool:
+    """Whether a setting does more than follow the axis, and the rows of all its values have some in common."""
+    found: dict[Any, set[Any]] = {}
+    for side, value in zip(axis, values, strict=True):
+        found.setdefault(side, set()).add(value)
+    return any(len(each) > 1 for each in found.values()) and bool(set.intersection(*found.values()))
+
+
+def narrow(tables: Tables, runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The settings of which these runs have several values, their seeds, and these columns."""
+    names = [n for n in columns_of_settings(tables) if n == "seed" or runs[n].nunique(dropna=False) > 1]
+    return runs[list(dict.fromkeys([*names, *columns]))]
 
 
 def follows(runs: pd.DataFrame, name: str, given: list[str]) -> bool:
@@ -517,12 +545,13 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             axes = varying(tables, everything, [*HOW_TRAINED])
             column = start_column(everything, axes)
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]
+            own = narrow(tables, rows, *axes, "growth_rate")
             for axis in compared:
                 kinds = [other for other in compared if other != axis]
                 for b, a in compared_pairs(compared_values(rows, axis)):
                     label = {"sweep": sweep, "axis": axis, "a": a, "b": b, "measure": "growth_rate"}
-                    add(label, rows, "growth_rate")
-                    for _, group in rows.groupby(kinds, dropna=False) if kinds else []:
+                    add(label, own, "growth_rate")
+                    for _, group in own.groupby(kinds, dropna=False) if kinds else []:
                         add({**label, "single": True}, group, "growth_rate")
             kinds = [axis for axis in axes if axis not in (column, "sequence_length")]
             known = grown(tables, {"sweep": sweep})
@@ -547,6 +576,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                 measured.append(("broke", rows))
             axes = varying(tables, rows, ["task"])
             asked = next((a for a in [*ASKED, *axes] if a in axes), None)
+            measured = [(column, narrow(tables, own, *axes, column)) for column, own in measured]
             for axis in axes:
                 every = compared_pairs(compared_values(rows, axis))
                 kinds = [a for a in axes if a != axis]

@@ -10,13 +10,27 @@ import pandas as pd
 
 Tables = dict[str, pd.DataFrame]
 Where = dict[str, Any]
+MEASURED = ["log10_weight_grad_norm", "weight_grad_cosine"]
+
+
+_last: list[tuple[Tables, dict[str, pd.DataFrame]]] = []  # the study that was asked about last, and its rows
+
+
+def by_run(tables: Tables) -> dict[str, pd.DataFrame]:
+    """The rows of every run before training."""
+    if not _last or _last[0][0] is not tables:
+        traces = tables["traces"].loc[tables["traces"]["update"] == 0, ["run_key", "t", *MEASURED]]
+        _last[:] = [(tables, {str(key): rows for key, rows in traces.groupby("run_key")})]
+    return _last[0][1]
 
 
 def contributions(tables: Tables, run_key: str) -> list[float]:
     """Norm times cosine of every step before training, up to a common factor; nothing where nobody asked, or where it has no number."""
-    traces = tables["traces"]
-    rows = traces[(traces["run_key"] == run_key) & (traces["update"] == 0)].drop_duplicates("t")
-    norms, cosines = rows["log10_weight_grad_norm"].tolist(), rows["weight_grad_cosine"].tolist()
+    rows = by_run(tables).get(run_key)
+    if rows is None:
+        return []
+    rows = rows.drop_duplicates("t")
+    norms, cosines = (rows[name].tolist() for name in MEASURED)
     known = [(n, c) for n, c in zip(norms, cosines, strict=True) if math.isfinite(n) and math.isfinite(c)]
     top = max((n for n, _ in known), default=0.0)
     return [c * 10.0 ** (n - top) for n, c in known]

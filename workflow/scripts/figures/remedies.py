@@ -133,13 +133,13 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     tasks = ordered("task", runs["task"])
     runs = runs[runs["task"] == runs["task"].value_counts(sort=True).index[0]]
     axes = [axis for axis in described_axes() if axis not in SHARED and _tells(runs, axis)]
-    groups = measures.grouped(runs, axes)
+    timings = tables.read("timings", ["run_key", "seconds"]).drop_duplicates("run_key")
+    groups = measures.grouped(_with_costs(runs, timings), axes)
     if len(groups) < 2:
         return pd.DataFrame()
     telling = measures.varied(runs, ("task",))  # enough for an address
-    timings = tables.read("timings", ["run_key", "seconds"]).drop_duplicates("run_key")
     names, usual = _names([chosen for chosen, _ in groups])
-    rows = [_rows(name, {axis: chosen[axis] for axis in telling}, _with_costs(own, timings), asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
+    rows = [_rows(name, {axis: chosen[axis] for axis in telling}, own, asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
     data = _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
     task = runs["task"].iloc[0]
     return data.assign(task=task, other_tasks=listed([each for each in tasks if each != task] or [""]))
@@ -177,8 +177,10 @@ def _with_costs(runs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
     runs = measures.results(runs).merge(timings, on="run_key", how="left")
     made = runs["updates"].where(runs["first_nonfinite_update"].isna(), runs["first_nonfinite_update"] + 1)
     made = runs["updates_to_success"].fillna(made)  # a run that succeeds ends there
-    metric = str(runs["metric"].iloc[0])
-    return runs.assign(update_milliseconds=1000.0 * runs["seconds"] / made, **{metric: runs["result"]})
+    achieved = {
+        metric: runs[metric].where(runs["metric"] != metric, runs["result"]) for metric in sorted(set(runs["metric"]))
+    }
+    return runs.assign(update_milliseconds=1000.0 * runs["seconds"] / made, **achieved)
 
 
 def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable[str]) -> pd.DataFrame:
@@ -186,11 +188,13 @@ def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable
     where = json.dumps(
         {axis: None if pd.isna(v) else getattr(v, "item", lambda v=v: v)() for axis, v in chosen.items()}
     )
-    parts = []
-    for quality in [*asked, "update_milliseconds"]:
-        values = runs[quality].astype(float)
-        parts.append(pd.DataFrame({"quality": quality, "seed": runs["seed"], "value": values}))
-    return pd.concat(parts).assign(remedy=name, where=where, result=runs["result"].mean(), metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean())  # fmt: skip
+    qualities = [*asked, "update_milliseconds"]
+    values = runs[qualities].astype(float).to_numpy().T.ravel()
+    seeds = np.tile(runs["seed"].to_numpy(), len(qualities))
+    data = pd.DataFrame(
+        {"quality": np.repeat(np.array(qualities, dtype=object), len(runs)), "seed": seeds, "value": values}
+    )
+    return data.assign(remedy=name, where=where, result=runs["result"].mean(), metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean())  # fmt: skip
 
 
 def _in_order(data: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from docutils.core import publish_parts
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from rnn_core.clipping import WHAT_RULES_DO
@@ -49,11 +50,16 @@ def caption(figure: str, facts: dict[str, Any], config: dict[str, Any]) -> Marku
     """A figure's caption, its sentences filled in, as HTML. A mistake in the text is an error, not a box on the page."""
     source = (SCRIPTS / "figures" / f"{figure}.rst").read_text(encoding="utf-8")
     escaped = {**facts, "claims": [_RST.sub(r"\\\1", claim) for claim in facts["claims"]]}
-    template = Environment(undefined=StrictUndefined).from_string(source)
-    text = template.render(facts=escaped, config=config, **OF_THE_ENGINE)
+    text = _template(source).render(facts=escaped, config=config, **OF_THE_ENGINE)
     settings = {"halt_level": 2, "report_level": 2, "initial_header_level": 4, "file_insertion_enabled": False}
     settings["line_length_limit"] = len(text) + 1  # claims stand on one line, with the addresses of their numbers
     return Markup(html(publish_parts(text, writer="html5", settings_overrides=settings)["body"], escape=False))
+
+
+@functools.cache
+def _template(source: str) -> Template:
+    """A caption, compiled: one process may write many pages."""
+    return Environment(undefined=StrictUndefined).from_string(source)
 
 
 def figure(name: str, svg: str, phone: str, facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +116,19 @@ def lead_of(figures: list[dict[str, Any]]) -> list[str]:
 # ---- the page
 
 
+@functools.cache
+def _environment() -> Environment:
+    """Of the page's templates, and what they may call."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters["said"] = lambda text: Markup(html(text))
+    environment.globals["value_of"] = value_of
+    environment.globals["name_of"] = name_of
+    environment.globals["most_beside"] = MOST_BESIDE
+    environment.globals["most_columns"] = MOST_COLUMNS
+    return environment
+
+
 def page(
     tables: dict[str, pd.DataFrame],
     sizes: dict[str, int],
@@ -119,34 +138,31 @@ def page(
     dated: datetime,
 ) -> str:
     """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters["said"] = lambda text: Markup(html(text))
-    environment.globals["value_of"] = value_of
-    environment.globals["name_of"] = name_of
-    environment.globals["most_beside"] = MOST_BESIDE
-    environment.globals["most_columns"] = MOST_COLUMNS
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"], lead_of(figures))
-    return environment.get_template("page.html.j2").render(
-        config=config,
-        config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        axes=described_axes(),
-        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        study=study,
-        how=how_measured(study),
-        figures=[each for each in figures if each["drawn"]],
-        not_drawn=[each for each in figures if not each["drawn"]],
-        checks=check_summary(tables["checks"]),
-        checked=check_sentence(tables["checks"]),
-        runs=len(runs.drop_duplicates("run_key")),
-        sizes=sizes,
-        meanings=MEANING,
-        timings=time_spent(tables["timings"]),
-        shares=shares,
-        example=example_run(runs),
-        provenance=provenance,
-        dated=dated,
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            config=config,
+            config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+            axes=described_axes(),
+            css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+            study=study,
+            how=how_measured(study),
+            figures=[each for each in figures if each["drawn"]],
+            not_drawn=[each for each in figures if not each["drawn"]],
+            checks=check_summary(tables["checks"]),
+            checked=check_sentence(tables["checks"]),
+            runs=len(runs.drop_duplicates("run_key")),
+            sizes=sizes,
+            meanings=MEANING,
+            timings=time_spent(tables["timings"]),
+            shares=shares,
+            example=example_run(runs),
+            provenance=provenance,
+            dated=dated,
+        )
     )
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from study.report import statistics
+from study.report.measures.coded import coded, combinations, in_common, refined, telling
 from study.report.measures.outcomes import log10
 from study.report.measures.parts import Part
-from study.report.measures.selection import IN_PLACE_OF, OF_CELLS, SCALES, TRAINING, grouped, varied
+from study.report.measures.selection import IN_PLACE_OF, OF_CELLS, SCALES, TRAINING, grouped, varying_codes
 from study.report.words import ordered
 
 REFERENCE: dict[str, Any] = {"clipping": "none", "truncation": None}  # what the other values are compared with
@@ -63,7 +64,7 @@ class Comparison:
             return "few"
         if not self.p <= statistics.LEVEL:
             return "none"
-        return "higher" if self.differences.clip(-1e300, 1e300).sum() > 0 else "lower"
+        return "higher" if np.nansum(np.clip(self.differences.to_numpy(), -1e300, 1e300)) > 0 else "lower"
 
     @property
     def better(self) -> str:
@@ -97,60 +98,118 @@ def pairs(axis: str, values: list[Any]) -> list[tuple[Any, Any]]:
     return [(b, a) for a, b in [*itertools.pairwise(values), (values[0], values[-1])]]
 
 
-def side_by_side(runs: pd.DataFrame, axis: str, trains: bool) -> pd.DataFrame:
-    """``value`` of every seed and combination of the other settings (rows), by the values of ``axis`` (columns).
+@dataclass(frozen=True)
+class Values:
+    """What was measured for every seed and combination of the other settings (rows), by the values of an axis (columns).
 
-    Starts match whatever way of training their row names (``distinct_starts`` keeps any one).
-    A setting of which the values of ``axis`` have none in common (the step that only a residual cell has) cannot be matched; it is
-    averaged over.
+    Attributes:
+        seeds: of every row.
+        others: of every row the number of its combination.
+        columns: by value of the axis, a number a row; nan where no run has both.
     """
-    shared = shared_axes(runs, axis, trains)
-    known = runs.assign(
-        **{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in [axis, *shared]}
-    )
-    return _means(known.set_index(["seed", *shared, axis])["value"]).unstack(axis)
+
+    seeds: np.ndarray
+    others: np.ndarray
+    columns: Mapping[Any, np.ndarray]
+
+
+class Matching:
+    """Runs with ``value``, whose settings are matched again and again.
+
+    Args:
+        runs: with ``value``.
+        trains: whether they train. Starts match whatever way of training their row names (``distinct_starts`` keeps any one).
+    """
+
+    def __init__(self, runs: pd.DataFrame, trains: bool) -> None:
+        self.runs = runs
+        self.codes = varying_codes(runs, () if trains else TRAINING)
+        self.seeds, self.of_seed = np.unique(runs["seed"].to_numpy(), return_inverse=True)
+        self.values = runs["value"].to_numpy(dtype=float) if "value" in runs else np.full(len(runs), math.nan)
+        self._axes: dict[str, tuple[np.ndarray, pd.Index]] = {}
+
+    def shared_axes(self, axis: str, rows: np.ndarray | None = None) -> list[str]:
+        """The other settings that vary in these rows (all unless told) and of which all values of ``axis`` have some in common."""
+        rows = np.arange(len(self.runs)) if rows is None else rows
+        codes = {name: own[rows] for name, own in self.codes.items()}
+        others = [name for name in telling(codes, len(rows)) if name != axis]
+        by = self._coded_axis(axis)[0][rows]
+        return [name for name in others if in_common(by, codes[name])]
+
+    def side_by_side(self, axis: str, rows: np.ndarray | None = None) -> Values:
+        """``value`` in these rows (all unless told), by the values of ``axis``.
+
+        A setting of which the values of ``axis`` have none in common (the step that only a residual cell has) cannot be matched; it is
+        averaged over.
+        """
+        rows = np.arange(len(self.runs)) if rows is None else rows
+        by, known = self._coded_axis(axis)
+        others = combinations({n: c[rows] for n, c in self.codes.items()}, self.shared_axes(axis, rows), len(rows))
+        place, count = refined(self.of_seed[rows], others)
+        cells, averages = _means(self.values[rows], place * len(known) + by[rows])
+        table = np.full((count, len(known)), math.nan)
+        table.flat[cells] = averages
+        one_of = np.empty(count, dtype=np.int64)
+        one_of[place] = np.arange(len(rows))
+        names = [UNSET if pd.isna(each) else each for each in known]
+        columns = {name: table[:, i] for i, name in enumerate(names)}
+        return Values(self.seeds[self.of_seed[rows][one_of]], others[one_of], columns)
+
+    def _coded_axis(self, axis: str) -> tuple[np.ndarray, pd.Index]:
+        """Of every run the number of its value, and the values."""
+        if axis not in self._axes:
+            self._axes[axis] = coded(self.runs[axis])
+        return self._axes[axis]
+
+
+def side_by_side(runs: pd.DataFrame, axis: str, trains: bool) -> Values:
+    """``value`` of every seed and combination of the other settings, by the values of ``axis``."""
+    return Matching(runs, trains).side_by_side(axis)
 
 
 def shared_axes(runs: pd.DataFrame, axis: str, trains: bool) -> list[str]:
     """The other settings that vary and of which all values of ``axis`` have some in common."""
-    others = [name for name in varied(runs, () if trains else TRAINING) if name != axis]
-    known = runs.assign(**{name: runs[name].astype(object).where(runs[name].notna(), UNSET) for name in others})
-    by_value = known.groupby(axis, dropna=False)
-    return [name for name in others if set.intersection(*by_value[name].agg(set))]
+    return Matching(runs, trains).shared_axes(axis)
 
 
 def difference(
-    wide: pd.DataFrame, sweep: str, axis: str, a: Any, b: Any, measure: str, fixed: Mapping[str, Any]
+    values: Values, sweep: str, axis: str, a: Any, b: Any, measure: str, fixed: Mapping[str, Any]
 ) -> Comparison | None:
     """``a`` minus ``b`` in rows of ``side_by_side``; None where no seed has both."""
     sides = [UNSET if pd.isna(each) else each for each in (a, b)]
-    if set(sides) - set(wide.columns):
+    if set(sides) - set(values.columns):
         return None
-    both = wide[sides].dropna()
-    if both.empty:
+    first, second = (values.columns[side] for side in sides)
+    both = ~(np.isnan(first) | np.isnan(second))
+    if not both.any():
         return None
     with np.errstate(invalid="ignore"):
         each_pair = (
-            both[sides[0]] - both[sides[1]]
+            first[both] - second[both]
         )  # −∞ on both sides: nan, which no size counts and a test takes for no difference
-    others = [name for name in wide.index.names if name != "seed"]
-    count = len(each_pair.index.droplevel("seed").unique()) if others else 1
-    one_each = _means(each_pair.droplevel(others))
+    count = len(np.unique(values.others[both]))
+    seeds, averages = _means(each_pair, values.seeds[both])
+    one_each = pd.Series(averages, index=pd.Index(seeds, name="seed"))
     return Comparison(sweep, axis, a, b, measure, fixed, one_each, count, left_out=int((~np.isfinite(each_pair)).sum()))
 
 
-def _means(values: pd.Series) -> pd.Series:
-    """Means by index. Of values of which some are infinite, the mean of the finite ones; where none is finite, the one that they all are.
+def _means(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The groups in order, and the mean of each. Of values of which some are infinite, the mean of the finite ones; where none is finite, the one that they all are.
 
     nan where no value is a number, or infinite ones of both signs are all there is.
     """
-    levels = list(range(values.index.nlevels))
-    averages = values.where(np.isfinite(values)).groupby(level=levels).mean()
+    each_once, index = np.unique(groups, return_inverse=True)
+    if len(each_once) == len(values):
+        alone = np.empty(len(values))
+        alone[index] = values
+        return each_once, alone
+    every = pd.Series(values)
+    averages = every.where(np.isfinite(every)).groupby(index).mean()
     nowhere = averages.isna()
     if nowhere.any():
-        ends = values.groupby(level=levels).agg(["min", "max"])
+        ends = every.groupby(index).agg(["min", "max"])
         averages[nowhere] = ends["min"].where(ends["min"] == ends["max"])[nowhere]
-    return averages
+    return each_once, averages.to_numpy()
 
 
 def judged(comparisons: list[Comparison], more: Iterable[pd.Series] = ()) -> tuple[list[Comparison], list[float]]:
@@ -166,9 +225,10 @@ def judged(comparisons: list[Comparison], more: Iterable[pd.Series] = ()) -> tup
 
 def _finite(differences: pd.Series) -> pd.Series:
     """An infinite difference as one ten times the largest finite one."""
-    finite = differences[np.isfinite(differences)].abs()
-    most = 10.0 * float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
-    return differences.clip(-most, most)
+    values = differences.to_numpy(dtype=float)
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    most = 10.0 * largest if largest > 0 else 1.0
+    return pd.Series(np.clip(values, -most, most), index=differences.index)
 
 
 def comparisons_of(part: Part) -> list[Comparison]:
@@ -179,22 +239,23 @@ def comparisons_of(part: Part) -> list[Comparison]:
     More tests would cost all of them their power.
     """
     compared = []
+    measured = [(measure, Matching(runs, part.trains)) for measure, runs in _measured(part)]
     for axis in part.axes:
         if not part.trains and axis in (*SCALES, "sequence_length"):
             continue
         values = comparable(part.compared, axis)
-        for measure, runs in _measured(part):
-            wide = side_by_side(runs, axis, part.trains)
+        others = [
+            each for each in part.axes if each != axis and (part.trains or each not in (*SCALES, "sequence_length"))
+        ]
+        has_reference = axis in REFERENCE and REFERENCE[axis] in values
+        singly = [(a, b) for a, b in pairs(axis, values) if not has_reference or REFERENCE[axis] in (a, b)]
+        wanted = bool(others) and (not part.trains or axis == part.column or len(values) == 2)
+        for measure, matching in measured:
+            wide = matching.side_by_side(axis)
             compared += [difference(wide, part.sweep, axis, a, b, measure, part.fixed) for a, b in pairs(axis, values)]
-            others = [
-                each for each in part.axes if each != axis and (part.trains or each not in (*SCALES, "sequence_length"))
-            ]
-            has_reference = axis in REFERENCE and REFERENCE[axis] in values
-            singly = [(a, b) for a, b in pairs(axis, values) if not has_reference or REFERENCE[axis] in (a, b)]
-            settings_ = grouped(runs, others) if others else []
-            wanted = not part.trains or axis == part.column or len(values) == 2
-            for chosen, rows in settings_ if wanted and len(settings_) <= MOST_SINGLE else []:
-                at_setting, fixed = side_by_side(rows, axis, part.trains), {**part.fixed, **chosen}
+            settings_ = grouped(matching.runs[others].reset_index(drop=True), others) if wanted else []
+            for chosen, rows in settings_ if len(settings_) <= MOST_SINGLE else []:
+                at_setting, fixed = matching.side_by_side(axis, rows.index.to_numpy()), {**part.fixed, **chosen}
                 compared += [difference(at_setting, part.sweep, axis, a, b, measure, fixed) for a, b in singly]
     return [each for each in compared if each is not None]
 

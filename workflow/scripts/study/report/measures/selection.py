@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from study.report.measures.coded import coded, telling
 from study.report.words import ordered
 from study.settings import described_axes, steps_of
 
@@ -74,14 +76,13 @@ def _in_turn() -> list[str]:
 
 def varied(runs: pd.DataFrame, without: Iterable[str] = ()) -> list[str]:
     """Settings that tell these runs apart; one that follows from those before it (a task's learning rate) is not needed."""
-    telling: list[str] = []
-    for name in _in_turn():
-        if name in NOT_COMPARED or name in without or runs[name].nunique(dropna=False) < 2:
-            continue
-        groups = runs.groupby(telling, dropna=False)[name] if telling else runs.groupby(lambda _: 0)[name]
-        if groups.nunique(dropna=False).gt(1).any():
-            telling.append(name)
-    return telling
+    return telling(varying_codes(runs, without), len(runs))
+
+
+def varying_codes(runs: pd.DataFrame, without: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """The settings of which these runs have several values, in turn; of every run the number of its value."""
+    each = {name: coded(runs[name]) for name in _in_turn() if name not in NOT_COMPARED and name not in without}
+    return {name: codes for name, (codes, values) in each.items() if len(values) > 1}
 
 
 def distinct_starts(runs: pd.DataFrame) -> pd.DataFrame:
