@@ -56,9 +56,9 @@ def params_of_layer(params: Params, layer: int, direction: int = 0) -> Params:
 
 @functools.lru_cache(maxsize=4096)  # every pass asks for all names again, once a layer
 def _ending_of(name: str) -> str:
-    found = _ENDING.search(name)
-    assert found is not None  # it matches the end of any name
-    return found[0]
+    ending = _ENDING.search(name)
+    assert ending is not None  # it matches the end of any name
+    return ending[0]
 
 
 def run_stack(
