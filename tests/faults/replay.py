@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ class Job:
         os.dup2(words, 1)
         os.dup2(words, 2)
         os.chdir(root)
+        # What is written once a second must be as many calls on a busy machine.
+        clock = time.time(), time.monotonic()
+        time.time, time.monotonic = (lambda: clock[0]), (lambda: clock[1])
         status = 0
         try:
             exec(compile(self.text, str(self.script), "exec"), {"__name__": "__main__", "__file__": str(self.script)})
