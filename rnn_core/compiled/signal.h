@@ -8,7 +8,7 @@
 #define LOW (BIAS > 127 ? 500 : 56)
 #define TOP (BIAS > 127 ? 900 : 96)
 #define HIGH (BIAS > 127 ? 960 : 112)
-#define HARMLESS ((REAL)ldexp(1.0, KEPT_LOSES + MARGIN))
+#define HARMLESS NAME(far_above)(KEPT_LOSES)
 /* How far below the largest entry of a sum over time, as a power of two, the others are known. */
 #define REACH (BIAS > 127 ? 1000 : 110)
 

@@ -582,6 +582,10 @@ long NAME(rnn_backward)(const struct pass *p, const struct backward *q) {
 #undef TOP
 #undef HIGH
 #undef HARMLESS
+#undef REACH
+#undef KEPT_LOSES
+#undef DROPPED_LOSES
+#undef MARGIN
 #undef AT
 #undef CONST_AT
 #undef BLOCK

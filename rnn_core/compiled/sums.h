@@ -45,7 +45,7 @@ static void NAME(loses)(NAME(sums) *s, int kind, long amount) { s->floor[kind] =
 static void NAME(lose)(const NAME(net) *n, NAME(sums) *s, const REAL *h, const REAL *x, const int64_t *e_h, int apart) {
     for (long c = 0; c < s->done; c++) {
         const long step = s->done - 1 - c, dropped = s->lost[c] != NOTHING, reset = dropped && n->cell == GRU_RESET_BEFORE;
-        s->tiny[c] = !apart && n->groups == n->Bp && NAME(any_tiny)(h + step * n->H * n->B, n->H * n->B);
+        s->tiny[c] = !apart && layouts[n->cell].numbers == MATRIX && NAME(any_tiny)(h + step * n->H * n->B, n->H * n->B);
         if (!s->tiny[c] && !dropped)
             continue;
         const long of_da = NAME(size)(s->da + c * s->stride, s->stride), of_h = NAME(size)(h + step * n->H * n->B, n->H * n->B);

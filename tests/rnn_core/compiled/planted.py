@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,17 @@ def waking(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     monkeypatch.setattr(compiled, "library", lambda: ours)
     yield lambda bug: setattr(number, "value", bug)
     number.value = 0
+
+
+def fixtures(bugs: Mapping[str, tuple[str, str]]) -> tuple[Any, Any]:
+    """For a module of tests: ``planted``, its library with all of these bugs, and ``wake`` (see ``waking``)."""
+
+    @pytest.fixture(scope="module")
+    def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+        return library(tmp_path_factory.mktemp("planted"), bugs)
+
+    @pytest.fixture
+    def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+        yield from waking(planted, monkeypatch)
+
+    return planted, wake

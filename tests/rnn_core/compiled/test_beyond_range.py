@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from rnn_core import compiled
 from rnn_core.bptt import Gradients
 from rnn_core.compiled import build
 from rnn_core.scaling import LN2, mantissa_and_exponents
-from tests.rnn_core.compiled.planted import library, waking
+from tests.rnn_core.compiled.planted import fixtures
 from tests.support.arrays import DTYPES
 from tests.support.networks import FEWEST_INPUTS, FEWEST_UNITS
 
@@ -344,15 +343,7 @@ BUGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The library with all of them, each asleep until ``planted`` is its number."""
-    return library(tmp_path_factory.mktemp("planted"), BUGS)
-
-
-@pytest.fixture
-def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    yield from waking(planted, monkeypatch)
+planted, wake = fixtures(BUGS)
 
 
 TELLING = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from rnn_core import compiled
 from rnn_core.compiled import build
 from rnn_core.theory import lyapunov_spectrum
 from rnn_core.theory.jacobians import SampleSteps
-from tests.rnn_core.compiled.planted import library, waking
+from tests.rnn_core.compiled.planted import fixtures
 from tests.rnn_core.theory.spectra_oracles import autonomous, driven
 
 pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast path here: {build.library().why}")
@@ -107,14 +106,7 @@ BUGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return library(tmp_path_factory.mktemp("planted"), BUGS)
-
-
-@pytest.fixture
-def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    yield from waking(planted, monkeypatch)
+planted, wake = fixtures(BUGS)
 
 
 def test_the_library_with_sleeping_bugs_is_right(wake: Callable[[int], None]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from rnn_core import compiled
 from rnn_core.activations import ACTIVATIONS
 from rnn_core.arrays import Array
 from rnn_core.compiled import build
-from tests.rnn_core.compiled.planted import library, waking
+from tests.rnn_core.compiled.planted import fixtures
 from tests.rnn_core.compiled.test_beyond_range import CELLS, REGIMES, against_readable, disagreement, made
 from tests.rnn_core.compiled.test_beyond_range import case as network
 from tests.rnn_core.compiled.test_beyond_range import (
@@ -101,11 +100,11 @@ def a_slope_is_tiny_beside_a_small_one(dtype: str) -> float:
     return case(rc.VanillaCell("sigmoid"), params, [[at(low + 6), at(low - 1.5)]] * 4, {"hidden": large}, dtype)
 
 
-def a_row_is_tiny(dtype: str, exponent: int = 0) -> float:
+def a_row_is_tiny(dtype: str) -> float:
     """A unit's da is dropped at every step, and with it a row of dL/dW. What is sent is large."""
     steep, grad = {"float32": (-99.5, 2.0**-46), "float64": (-981.0, 2.0**-85)}[dtype]
     params = {"weight_hh": np.array([[0.5, 0.4], [0.3, 0.2]])}
-    return case(rc.VanillaCell("sigmoid"), params, [[0.1, at(steep)]] * 4, {"hidden": grad}, dtype, exponent)
+    return case(rc.VanillaCell("sigmoid"), params, [[0.1, at(steep)]] * 4, {"hidden": grad}, dtype)
 
 
 def a_row_is_tiny_far_above_the_range(dtype: str) -> float:
@@ -343,15 +342,7 @@ ELSEWHERE = {
 ALL = {name: bug[:2] for name, bug in BUGS.items()} | ELSEWHERE
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The library with all of them, each asleep until ``planted`` is its number."""
-    return library(tmp_path_factory.mktemp("planted"), ALL)
-
-
-@pytest.fixture
-def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    yield from waking(planted, monkeypatch)
+planted, wake = fixtures(ALL)
 
 
 @pytest.mark.parametrize("bug", list(BUGS))

@@ -140,29 +140,26 @@ def page(
     """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them."""
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"], lead_of(figures))
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            config=config,
-            config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-            axes=described_axes(),
-            css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-            study=study,
-            how=how_measured(study),
-            figures=[each for each in figures if each["drawn"]],
-            not_drawn=[each for each in figures if not each["drawn"]],
-            checks=check_summary(tables["checks"]),
-            checked=check_sentence(tables["checks"]),
-            runs=len(runs.drop_duplicates("run_key")),
-            sizes=sizes,
-            meanings=MEANING,
-            timings=time_spent(tables["timings"]),
-            shares=shares,
-            example=example_run(runs),
-            provenance=provenance,
-            dated=dated,
-        )
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        config=config,
+        config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        axes=described_axes(),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        study=study,
+        how=how_measured(study),
+        figures=[each for each in figures if each["drawn"]],
+        not_drawn=[each for each in figures if not each["drawn"]],
+        checks=check_summary(tables["checks"]),
+        checked=check_sentence(tables["checks"]),
+        runs=len(runs.drop_duplicates("run_key")),
+        sizes=sizes,
+        meanings=MEANING,
+        timings=time_spent(tables["timings"]),
+        shares=shares,
+        example=example_run(runs),
+        provenance=provenance,
+        dated=dated,
     )
 
 
