@@ -80,7 +80,10 @@ def _tops(m: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 def _at(m: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     """Every row times 2 to its exponent."""
-    return np.asarray(np.ldexp(m, np.clip(exponent, -4000, 4000).astype(np.int64)[:, None]))
+    powers = np.ldexp(1.0, exponent := np.clip(exponent, -4000, 4000).astype(np.int64))
+    if np.isfinite(powers).all() and powers.all():  # a product takes a quarter of the time, and rounds as little
+        return np.asarray(m * powers[:, None])
+    return np.asarray(np.ldexp(m, exponent[:, None]))
 
 
 def _rows(x: Array | Scaled) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +97,8 @@ def _errors(a: np.ndarray, e_a: np.ndarray, b: np.ndarray, e_b: np.ndarray) -> n
     finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
     _, top = np.frexp(np.abs(b).max(axis=1, initial=0.0))
     with np.errstate(all="ignore"):
-        shift = np.clip(e_a - e_b, -4000, 4000).astype(np.int64) - top  # the largest entry of b becomes one of size 1
-        difference = np.ldexp(a, shift[:, None]) - (scaled := np.ldexp(b, -top[:, None]))
+        scaled = _at(b, -top)  # its largest entry is one of size 1
+        difference = _at(a, np.clip(e_a - e_b, -4000, 4000) - top) - scaled
         errors = np.linalg.norm(difference, axis=1) / np.linalg.norm(scaled, axis=1)
     errors[~b.any(axis=1)] = math.inf
     errors[~a.any(axis=1) & ~b.any(axis=1)] = 0.0

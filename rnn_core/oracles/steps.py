@@ -215,7 +215,7 @@ class _Chunk:
             return by_step(ours.state[name.rpartition(" ")[2]], whole=True)
         if name == "cell" and self.step.kernel:
             return self._sent_by_equations
-        return between(by_step(ours.x if name == "x" else _total_of(ours, name)), own)
+        return by_step(between(ours.x, own)) if name == "x" else between(self.claimed[name], own)
 
     def _moved(self, x: Tensor, source: Source) -> Tensor:
         return self.precision.moved(x, source)

@@ -217,6 +217,21 @@ def test_long_sequences_are_few_batches(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(calls) < 120 and sum(calls) < 2.2 * 6000 * 3
 
 
+def test_a_batch_takes_its_own_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch turns the whole sequence into float64: of a long one, or of many samples, that takes longer than all else."""
+    converted: list[int] = []
+
+    def counting(x: Any, **options: Any) -> Any:
+        converted.append(len(x))
+        return by_step(x, **options)
+
+    by_step = steps.by_step
+    monkeypatch.setattr(steps, "by_step", counting)
+    monkeypatch.setattr(steps, "ROWS", 1)  # as many batches as steps
+    assert errors_of(problem_of(sequence_length=200)).relative < SOUND
+    assert sum(converted) < 6 * 200
+
+
 def test_shares_of_a_parameter_far_apart_are_added() -> None:
     """States grow as gradients shrink: every step adds as much, though its gradient is far below the largest."""
     problem = problem_of(activation="identity", spectral_radius=2.0, initializer="orthogonal", sequence_length=900, loss_at="last", input_scale=1e-300)  # fmt: skip
