@@ -28,7 +28,7 @@ def whole(x: Array | Scaled) -> Scaled:
     return by_step(x, whole=True)
 
 
-def between(x: Scaled, where: slice) -> Scaled:
+def between(x: Array | Scaled, where: slice) -> Scaled:
     """Some of the steps."""
     mantissa, exponent = mantissa_and_exponents(x)
     return Scaled(mantissa[where], exponent[where])

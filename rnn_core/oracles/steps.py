@@ -231,7 +231,7 @@ class _Chunk:
             with_cell = "cell" in self.states
             after, sent, through = self._back(self.step.forward, self._claims(further), source, fixed_cell=with_cell)
         n = self.stop - self.start
-        direct = between(by_step(self.step.direct), slice(self.start, self.stop))
+        direct = between(self.step.direct, slice(self.start, self.stop))
         direct = Scaled(self._moved(direct.mantissa, source), direct.exponent)
         expected = {f"state {name}": at_exponents(part[:n]) for name, part in after.items()}
         expected["x"] = between(sent["x"], slice(0, n))
