@@ -7,7 +7,7 @@ SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 CONFIG ?= config.yaml
 STUDY = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' "$(CONFIG)" 2>/dev/null)
 
-.PHONY: report plan rates test verify verify-results faults bench bench-narrow bench-gpu check format docs site gallery lock clean help
+.PHONY: report plan rates test verify verify-results faults bench bench-narrow bench-gpu check lint types rules-lint strict-site format docs site gallery lock clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -40,12 +40,20 @@ bench-narrow: $(VENV)/bench.stamp ## the same without AVX-512, on a machine that
 bench-gpu: $(VENV)/bench.stamp ## the same on a CUDA device
 	$(BIN)/python -m benchmarks.run --device cuda
 
-check: $(VENV)/dev.stamp ## format, lint, types, snakefmt, snakemake --lint, the strict build of the site
+check: lint types rules-lint strict-site ## format, lint, types, snakefmt, snakemake --lint, the strict build of the site
+
+lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(VENV)/dev.stamp
 	$(BIN)/mypy
+
+rules-lint: $(VENV)/dev.stamp
 	$(BIN)/snakefmt --check Snakefile workflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+strict-site: $(VENV)/dev.stamp
 	$(SITE)
 
 format: $(VENV)/dev.stamp ## format all code
