@@ -1033,9 +1033,43 @@ def test_types_have_panels_of_their_own(make_study: Any) -> None:
         ),
         ("initial state, hidden", "the gradient with respect to the initial hidden state"),
         ("weight_hh", "the gradient with respect to weight_hh"),
+        ("weight_hh, layer 2", "the gradient with respect to weight_hh of layer 2"),
+        ("weight_hh_l1_reverse", "the gradient with respect to weight_hh_l1_reverse"),
+        ("w_rec.weight", "the gradient with respect to w_rec.weight"),
+        ("x, t = 27, layer 2", "the gradient with respect to the input x of layer 2, at t = 27"),
+        (
+            "x, t = 2, layer 2, forward",
+            "the gradient with respect to the input x of layer 2 in its forward direction, at t = 2",
+        ),
+        (
+            "hidden, t = 12, layer 1, reverse in its own time",
+            "the gradient with respect to the hidden state of layer 1 in its reverse direction, at t = 12, in that direction's own time",
+        ),
+        (
+            "bias_ih, reverse in its own time",
+            "the gradient with respect to bias_ih in its reverse direction",
+        ),
+        (
+            "initial state, cell, layer 3, forward",
+            "the gradient with respect to the initial cell state of layer 3 in its forward direction",
+        ),
+        (
+            "direct part of hidden, reverse in its own time, t = 4",
+            "the direct part of the gradient with respect to the hidden state in its reverse direction, at t = 4, in that direction's own time",
+        ),
+        ("state cell, t = 5", "the cell state, at t = 5"),
+        ("state hidden, t = 5, layer 2", "the hidden state of layer 2, at t = 5"),
+        ("m of the state, t = 6", "the state m, at t = 6"),
+        ("dL/d(m before the first step)", "the gradient with respect to the initial state m"),
+        ("output", "the network's output"),
+        ("loss", "the loss"),
+        ("dL/dy", "the gradient with respect to the output"),
+        ("Ω", "the penalty Ω"),
+        ("∂Ω/∂W_hh", "the gradient of the penalty Ω with respect to weight_hh"),
     ],
 )
 def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study: Any) -> None:
+    """A form that the oracles write ended the page ("2, layer 2, forward" is no step), or a state was called a gradient."""
     tables = make_study([], [{"where": where, "relative_error": 4e-12}])
     _, facts, _ = show(engine_checks, tables)
     assert (

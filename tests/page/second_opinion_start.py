@@ -232,7 +232,17 @@ def kinds_halving(tables: Tables, where: Where) -> float:
 
 
 def nearest_step(tables: Tables, where: Where) -> float:
-    return float(str(tables["checks"].loc[shares(tables).idxmax(), "where"]).split("t = ")[1])
+    return _nearest_place(tables, "t = ")
+
+
+def nearest_layer(tables: Tables, where: Where) -> float:
+    return _nearest_place(tables, "layer ")
+
+
+def _nearest_place(tables: Tables, before: str) -> float:
+    """The number that is written after these words."""
+    written = str(tables["checks"].loc[shares(tables).idxmax(), "where"]).split(", ")
+    return float(next(part.removeprefix(before) for part in written[1:] if part.startswith(before)))
 
 
 def shares(tables: Tables) -> pd.Series:
@@ -295,6 +305,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "largest_error": lambda t, w: float(t["checks"]["relative_error"].max()),
     "nearest_error": nearest_error,
     "nearest_step": nearest_step,
+    "nearest_layer": nearest_layer,
     "tolerance_over_error": lambda t, w: 1.0 / float(shares(t).max()),
     "error_over_tolerance": lambda t, w: float(shares(t).max()),
 }
