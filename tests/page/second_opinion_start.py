@@ -228,6 +228,14 @@ def kinds_halving(tables: Tables, where: Where) -> float:
     return float(sum(kind[last] < kind[first] / 2 for kind in found.values()))
 
 
+def with_entries(tables: Tables) -> pd.DataFrame:
+    """Networks at the longest sequence of their kind of which the sizes of entries are recorded."""
+    traces = tables["traces"]
+    recorded = traces[(traces["update"] == 0) & (traces["lag"] == 0) & traces["log2_entry_max"].notna()]
+    own = starts(tables["runs"])
+    return longest(own[own["run_key"].isin(set(recorded["run_key"]))])
+
+
 # ---- checks
 
 
@@ -305,6 +313,8 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "largest_error": lambda t, w: float(t["checks"]["relative_error"].max()),
     "nearest_error": nearest_error,
     "nearest_step": nearest_step,
+    "networks_with_entries": lambda t, w: float(len(with_entries(t))),
+    "entries_lost": lambda t, w: count(with_entries(t)[f"{w['format']}_flushed_at"].notna()),
     "nearest_layer": nearest_layer,
     "tolerance_over_error": lambda t, w: 1.0 / float(shares(t).max()),
     "error_over_tolerance": lambda t, w: float(shares(t).max()),

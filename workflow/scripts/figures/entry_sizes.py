@@ -34,14 +34,19 @@ COLOUR = style.CATEGORIES[0]
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × lag: quantiles of log10 of the magnitudes of the nonzero entries of ∂L/∂h_t before training, each a median over networks.
 
-    −∞ where all entries are zero.
+    −∞ where all entries are zero. ``all_networks`` are at the longest sequence of their kind, drawn or not, and ``<format>_lost`` those of
+    them whose whole gradient the format loses at some step.
     """
-    runs = measures.starts(tables.runs("growth_rate", "task_loss_at"))
+    flushed = [f"{name}_flushed_at" for name in FORMAT_NAMES]
+    runs = measures.starts(tables.runs("growth_rate", "task_loss_at", *flushed))
     runs = runs[runs["run_key"].isin(_recorded(tables))]
     if runs.empty:
         return pd.DataFrame()
+    longest = measures.at_longest(runs, facets.axes_of_starts(runs))
+    lost = {f"{name}_lost": int(longest[f"{name}_flushed_at"].notna().sum()) for name in FORMAT_NAMES}
     runs = facets.start_panels(runs)
-    return facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
+    data = facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
+    return data.assign(**lost, all_networks=len(longest))
 
 
 def _recorded(tables: reader.Tables) -> set[str]:
@@ -66,10 +71,10 @@ def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = _title(study)
+    title = _title(data)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end. The median "
@@ -84,26 +89,32 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["zeros"] if (lowest == -np.inf).any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
-    return drawing.facts(title, alt, [facets.left_out(data)], shown)
+    return drawing.facts(title, alt, _others(data), shown)
 
 
-def _title(study: Study) -> str:
+def _title(data: pd.DataFrame) -> str:
     """In how many networks all entries of some step would be rounded to zero, by format."""
-    runs = study.all_runs
-    starts = measures.distinct_starts(runs[runs["sequence_length"] > 1])  # those that have a way back
-    lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMAT_NAMES)}
-    if len(starts) == 1:
+    first = data.iloc[0]
+    total, lost = int(first["all_networks"]), {name: int(first[f"{name}_lost"]) for name in reversed(FORMAT_NAMES)}
+    if total == 1:
         names = [name for name, count in lost.items() if count]
-        whose = "whole gradient of the only starting network"
+        whose = "whole gradient of the only network"
         return (
             f"The {whose} is lost as {listed(names)}." if names else f"Not even float16 loses the {whose} at any step."
         )
-    total = count_of(len(starts), "distinct_starts")
+    networks = f"{count_of(total, 'networks_with_entries')} networks"
     if not any(lost.values()):
-        return f"Not even float16 loses the whole gradient of any of {total} starting networks."
-    counts = [f"{count_of(count, 'format_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
-    words = listed(text.format(f" of {total} starting networks" if i == 0 else "") for i, text in enumerate(counts))
+        return f"Not even float16 loses the whole gradient of any of {networks}."
+    counts = [f"{count_of(count, 'entries_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
+    words = listed(text.format(f" of {networks}" if i == 0 else "") for i, text in enumerate(counts))
     return f"The whole gradient is lost at some step in {words}."
+
+
+def _others(data: pd.DataFrame) -> list[str]:
+    """What is not drawn, and whether the title counts it."""
+    drawn = int(data.drop_duplicates("panel")["networks"].sum())
+    counted = drawn < data["all_networks"].iloc[0]
+    return [facets.left_out(data), "The headline counts networks that are not drawn, too." if counted else ""]
 
 
 # ---- drawing

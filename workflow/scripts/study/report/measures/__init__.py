@@ -54,6 +54,7 @@ from study.report.measures.selection import (
     trained,
     varied,
     where,
+    with_gradient,
 )
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "deviations",
     "difference",
     "distinct_starts",
+    "with_gradient",
     "flags_as_numbers",
     "grouped",
     "has_law_at_rest",
