@@ -362,7 +362,37 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
         )
     named = data.assign(cell=data["cell"].map({"gru": "slstm", "lstm": "slstm"}))
     html = render("gradient_norm_by_step", facts=gradient_norm_by_step.facts(named, study) | {"claims": []})
-    assert "For a gated cell the dashed line" in html and "½ I" not in html  # an sLSTM's step is another
+    assert "For a gated cell the dashed line" in html and "For slstm, this matrix is ½ I + ¼ φ′(0) W." in html
+    assert "gru" not in html and "For lstm" not in html
+
+
+@pytest.mark.parametrize("figure", [gradient_norm_by_step, growth_rate])
+def test_the_law_at_rest_is_that_of_the_cells_and_biases_of_the_study(figure: Any, make_study: Any) -> None:
+    """The caption gave ½ I + ¼ φ′(0) W, "an LSTM: φ′(0)²", beside gates with biases, GRUs alone, and a cell without W."""
+    runs = grid(**PROPAGATION, cell=["gru"], forget_bias=[None, 0.0, 2.0], sequence_length=10, seed=[0, 1, 2])
+    for biases, said in (
+        ((None, 0.0), "½ I + ¼ φ′(0) W. W belongs to the candidate."),
+        (
+            (0.0, 2.0),
+            "σ(b_z) I + σ(−b_z) σ(b_r) φ′(0) W. W belongs to the candidate. b is the sum of a gate's two biases",
+        ),
+    ):
+        _, facts, _ = show(figure, make_study([run for run in runs if run["forget_bias"] in biases]))
+        html = " ".join(render(figure.__name__.rpartition(".")[2], facts=facts | {"claims": []}).split())
+        assert f"For gru, this {'matrix' if figure is gradient_norm_by_step else 'derivative'} is {said}" in html
+        assert "lstm" not in html and ("½ I" in html) == (2.0 not in biases)
+    gates = grid(
+        **PROPAGATION,
+        cell=["mingru"],
+        initializer=None,
+        spectral_radius=None,
+        chrono=[10, 100],
+        sequence_length=10,
+        seed=[0, 1, 2],
+    )
+    _, facts, _ = show(figure, make_study(gates))
+    html = render(figure.__name__.rpartition(".")[2], facts=facts | {"claims": []})
+    assert "is σ(−b_z) I." in html and "W belongs" not in html
 
 
 def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:

@@ -42,7 +42,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = runs[runs["run_key"].isin(_recorded(tables))]
     if runs.empty:
         return pd.DataFrame()
-    longest = measures.at_longest(runs, facets.axes_of_starts(runs))
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
+    longest = measures.at_longest(runs, axes)
     lost = {f"{name}_lost": int(longest[f"{name}_flushed_at"].notna().sum()) for name in FORMAT_NAMES}
     runs = facets.start_panels(runs)
     data = facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")

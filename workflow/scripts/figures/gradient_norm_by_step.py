@@ -133,7 +133,7 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
         **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
         linear=_linear_law(lags, measures.law(rows)),  # null where there is no law
-        at_rest=bool(measures.has_law_at_rest(rows).any()),
+        at_rest=bool(measures.has_law_at_rest(rows).any()), biased=bool(measures.has_gate_biases(rows).any()),
     )  # fmt: skip
 
 
@@ -158,11 +158,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()
     linear = (data["linear"].notna() & ~data["at_rest"]).any()
+    at_rest = data[data["at_rest"] & data["linear"].notna()]
     shown = [
         *(["linear"] if linear else []),
         *(["at rest"] if data["at_rest"].any() else []),
         *(["gated at rest"] if data.loc[data["at_rest"], "cell"].isin(CELLS).any() else []),
-        *(["formula at rest"] if data.loc[data["at_rest"], "cell"].isin(measures.OF_THE_FORMULA).any() else []),
+        *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),

@@ -38,14 +38,10 @@ THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
     "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 1.6}),
     "mean_field_rate": ("mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4}),
     "operating_rate": ("operating point", {"color": "#0072B2", "ls": "-", "lw": 1.4}),
-    "dynamic_rate": (
-        "dynamic mean field",
-        {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4},
-    ),  # where mean field is not known
-    "rest_rate": (
-        "law at rest",
-        {"color": "#7A3E9D", "ls": (0, (3, 2.5)), "lw": 1.2},
-    ),  # of gated cells, which have no linear law
+    # where mean field is not known
+    "dynamic_rate": ("dynamic mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4}),
+    # of gated cells, which have no linear law
+    "rest_rate": ("law at rest", {"color": "#7A3E9D", "ls": (0, (3, 2.5)), "lw": 1.2}),
     "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.0}),
 }
 BARS = {
@@ -61,7 +57,7 @@ TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
 MOST_DOTS = 600  # single networks drawn of one line
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "critical_radius_predicted", "bistable", "predicted_by", "settled_from", "settled_to"]
-PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "seed", "cell", "activation", "left_out", "sweeps")  # fmt: skip
+PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "seed", "cell", "activation", "left_out", "sweeps", "biased")  # fmt: skip
 ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
 LEGEND_ENTRY = 0.19  # inches
 BLOCK_NAME = 0.3
@@ -99,7 +95,8 @@ def _with_its_own(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _block(x: str, runs: pd.DataFrame) -> pd.DataFrame:
     """Networks of sweeps that are set out along ``x``."""
-    runs = runs.assign(rest_rate=runs["rest_rate"].where(measures.has_law_at_rest(runs)))
+    at_rest = runs["rest_rate"].where(measures.has_law_at_rest(runs))
+    runs = runs.assign(rest_rate=at_rest, biased=measures.has_gate_biases(runs))
     axes = measures.varied(runs, measures.TRAINING)
     if x != "sequence_length":
         axes = [axis for axis in axes if axis != "sequence_length"]
@@ -131,6 +128,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = turning_headline(study) if data["x_axis"].iloc[0] in measures.SCALES else extremes_headline(study)
     drawn = [column for column in THEORY if any(_is_drawn(rows, column) for rows in blocks)]
     theory = [THEORY[column][0] for column in drawn]
+    at_rest = data[data["rest_rate"].notna()]
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
         *(["lengths"] if numbers == {"sequence_length"} else []),
@@ -138,7 +136,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(column.removesuffix("_rate") for column in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if any(_is_marked(rows) for rows in blocks) else []),
-        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(measures.OF_THE_FORMULA)).any() else []),
+        *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),
         *(["turning"] if any(map(_turns, blocks)) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),

@@ -175,7 +175,7 @@ def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
 
     ``fewer``: whether some of them are left out; ``across``: how many stand side by side; ``scaled_by``: what they are.
     """
-    axes = axes_of_starts(runs)
+    axes = [axis for axis in varied(runs, TRAINING) if axis != "sequence_length"]
     runs, scale = at_longest(runs, axes), scale_of(runs)
     others = [axis for axis in axes if axis != scale]
     fewer = scale in axes and runs[scale].nunique() > 3
@@ -184,11 +184,6 @@ def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
     across = max(rows[scale].nunique() for _, rows in grouped(runs, others))
     shown = panels(runs, [*others, *([scale] if scale in axes else [])]).reset_index(drop=True)
     return shown.assign(fewer=fewer, across=across, scaled_by=scale)
-
-
-def axes_of_starts(runs: pd.DataFrame) -> list[str]:
-    """What networks before training differ in beside their seeds and the lengths of their sequences."""
-    return [axis for axis in varied(runs, TRAINING) if axis != "sequence_length"]
 
 
 def by_panel(runs: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], along: str) -> pd.DataFrame:
