@@ -90,7 +90,7 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
         *(["zeros"] if (lowest == -np.inf).any() else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
-    return drawing.facts(title, alt, _others(data), shown)
+    return drawing.facts(title, alt, [facets.left_out(data, headline=True)], shown)
 
 
 def _title(data: pd.DataFrame) -> str:
@@ -109,13 +109,6 @@ def _title(data: pd.DataFrame) -> str:
     counts = [f"{count_of(count, 'entries_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
     words = listed(text.format(f" of {networks}" if i == 0 else "") for i, text in enumerate(counts))
     return f"The whole gradient is lost at some step in {words}."
-
-
-def _others(data: pd.DataFrame) -> list[str]:
-    """What is not drawn, and whether the title counts it."""
-    drawn = int(data.drop_duplicates("panel")["networks"].sum())
-    counted = drawn < data["all_networks"].iloc[0]
-    return [facets.left_out(data), "The headline counts networks that are not drawn, too." if counted else ""]
 
 
 # ---- drawing

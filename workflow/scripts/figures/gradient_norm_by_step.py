@@ -186,7 +186,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step. It stands against the lag in steps "
         f"back from the end{_hues_in_words(data)}{_laws_in_words(linear, bool(data['at_rest'].any()))}. {title}"
     )
-    claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
+    claims = [
+        *(_misses(study, tasks) if laws else ()),
+        *_lost(study, tasks),
+        mixed,
+        facets.left_out(data, headline=True),
+    ]
     return drawing.facts(title, alt, claims, shown)
 
 

@@ -173,7 +173,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         unsettled_sentence(networks),
         bound,
         left_out_of_means(networks),
-        facets.left_out(data),
+        facets.left_out(data, headline=True),
     ]
     return drawing.facts(title, alt, claims, shown)
 

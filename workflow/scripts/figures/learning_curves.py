@@ -157,7 +157,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims += [
         f"Where curves lie on each other, one is dashed: {_groups(coincident)}." if coincident else "",
         _not_all_hues(data),
-        facets.left_out(data),
+        facets.left_out(data, headline=True),
     ]
     binned = study.runs["updates"].max() > BINS
     shown = [
