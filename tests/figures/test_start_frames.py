@@ -366,6 +366,25 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
     assert "gru" not in html and "For lstm" not in html
 
 
+def test_marks_that_are_not_drawn_are_not_explained(make_study: Any) -> None:
+    """Of networks that are all dead, the caption described large marks, bars and pale dots; the legend, a mean and its interval."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=10, seed=[0, 1])
+    for rates, mean in (((-math.inf, -math.inf), False), ((-math.inf, -0.5), False), ((-0.4, -0.5), True)):
+        _, facts, axes = show(growth_rate, make_study([run | {"rate": rates[run["seed"]]} for run in runs]))
+        html = render("growth_rate", facts=facts | {"claims": []})
+        assert (
+            ("A large mark is the mean" in html)
+            == mean
+            == bool([c for c in axes[0].collections if c.get_gid() == "networks"])
+        )
+        assert ("A mark is one network" in html) == (rates[0] != rates[1] and not mean)
+        assert ("A triangle at the bottom" in html) == (rates[0] == -math.inf)
+        texts = [text.get_text() for legend in axes[0].figure.legends for text in legend.get_texts()]
+        assert ("measured: mean, 95 % interval" in texts) == mean and ("measured: one network" in texts) == (
+            rates[1] == -0.5 and not mean
+        )
+
+
 @pytest.mark.parametrize("figure", [gradient_norm_by_step, growth_rate])
 def test_the_law_at_rest_is_that_of_the_cells_and_biases_of_the_study(figure: Any, make_study: Any) -> None:
     """The caption gave ½ I + ¼ φ′(0) W, "an LSTM: φ′(0)²", beside gates with biases, GRUs alone, and a cell without W."""

@@ -128,7 +128,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = turning_headline(study) if data["x_axis"].iloc[0] in measures.SCALES else extremes_headline(study)
     drawn = [column for column in THEORY if any(_is_drawn(rows, column) for rows in blocks)]
     theory = [THEORY[column][0] for column in drawn]
-    at_rest = data[data["rest_rate"].notna()]
+    at_rest, most = data[data["rest_rate"].notna()], _most_networks(data)
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
         *(["lengths"] if numbers == {"sequence_length"} else []),
@@ -144,7 +144,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(f"turns by {name}" for name in THEORIES if any(name in _turning_theories(rows) for rows in blocks)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
         *(["one test"] if any(_is_joined(rows) for rows in blocks) else []),
-        *(["interval"] if data["seed"].nunique() > 1 else []),
+        *(["interval"] if most > 1 else ["one network"] if most else []),
+        *(["zero"] if (data["growth_rate"] == -np.inf).any() else []),
         *(["theory"] if theory else []),
         *(["hues"] if any(len(rows["hue"].cat.categories) > 1 for rows in blocks) else []),
         *(["radius"] if "spectral_radius" in numbers else []),
@@ -500,26 +501,10 @@ def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
         low, high = measured.radius.low, measured.radius.high
         if math.isfinite(low):
             high = high if math.isfinite(high) else hue_rows["x"].max()
-            ax.plot(
-                [low, high],
-                [0.0, 0.0],
-                color=figure_style.INK,
-                lw=3.0,
-                solid_capstyle="butt",
-                zorder=4.6,
-                gid="critical interval",
-            )
-        ax.plot(
-            [measured.radius.value],
-            [0.0],
-            marker="D",
-            ms=7.5,
-            mfc="white",
-            mec=colour,
-            mew=1.8,
-            zorder=5,
-            gid="critical",
-        )
+            bar: dict[str, Any] = {"lw": 3.0, "solid_capstyle": "butt", "zorder": 4.6, "gid": "critical interval"}
+            ax.plot([low, high], [0.0, 0.0], color=figure_style.INK, **bar)
+        diamond: dict[str, Any] = {"marker": "D", "ms": 7.5, "mfc": "white", "mec": colour, "mew": 1.8}
+        ax.plot([measured.radius.value], [0.0], zorder=5, gid="critical", **diamond)
 
 
 def _title(ax: Axes, name: str, words: str, columns: int) -> None:
@@ -549,13 +534,19 @@ def _strip(ax: Axes, rows: pd.DataFrame) -> None:
                 bbox={"facecolor": "white", "lw": 0, "pad": 2})  # fmt: skip
 
 
+def _most_networks(data: pd.DataFrame) -> int:
+    """How many networks with a finite rate stand at one place, at most: a mean of one has no interval."""
+    finite = data[np.isfinite(data["growth_rate"].astype(float))]
+    return int(finite.groupby(["block", "panel", "hue", "x"], observed=True).size().max()) if len(finite) else 0
+
+
 def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
     """Only what is drawn: what was measured, theories, turning points."""
     several = len(data["hue"].cat.categories) > 1
     mark = MEASURED if not several else figure_style.FAINT
-    networks = data.groupby(["panel", "hue", "x"], observed=True).size().max()
+    networks = _most_networks(data)
     what = "mean, 95 % interval" if networks > 1 else "one network"
-    measured = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")]
+    measured = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")] if networks else []
     if several:
         measured = [
             Line2D([], [], color=colour, marker=marker, ms=6.5, lw=1.4, label=f"{own['hue'].iloc[0]}")
