@@ -1,6 +1,7 @@
 """How large the entries of the gradient are at every step, beside what narrower formats can hold, at the longest sequence."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     lost = {f"{name}_lost": int(longest[f"{name}_flushed_at"].notna().sum()) for name in FORMAT_NAMES}
     runs = facets.start_panels(runs)
     data = facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
-    return data.assign(**lost, all_networks=len(longest))
+    last_lag = data.groupby("sequence_length")["lag"].transform("max")  # panels of one length have one axis
+    return data.assign(**lost, all_networks=len(longest), last_lag=last_lag)
 
 
 def _recorded(tables: reader.Tables) -> set[str]:
@@ -59,14 +61,30 @@ def _recorded(tables: reader.Tables) -> set[str]:
 def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The quantiles of one panel."""
     first, T = runs.iloc[0], int(measures.steps(runs).iloc[0])
-    lags = facets.spread(range(T), MOST_LAGS)
-    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
-    where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
-    rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
-    rows = rows.drop_duplicates(["run_key", "lag"]).dropna()
-    medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
+    rows = _rows(tables, runs, range(T))
+    dead_from = _dead_from(rows)
+    if math.isfinite(dead_from):  # what lies before has room
+        rows = _rows(tables, runs, range(int(dead_from) + 1))
+        dead_from = _dead_from(rows)
+        rows = rows[rows["lag"] <= dead_from]
+    medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index().assign(dead_from=dead_from)
     keep = ("panel", "left_out", "fewer", "across", "scaled_by", "sequence_length")
     return medians.assign(**{name: first[name] for name in keep}, networks=len(runs))
+
+
+def _dead_from(rows: pd.DataFrame) -> float:
+    """The first lag from which on all entries of all networks are exactly zero; nan where there is none."""
+    largest = rows.groupby("lag")["log2_entry_max"].max()
+    dead = np.isneginf(largest.to_numpy())[::-1].cumprod()[::-1].astype(bool)
+    return float(largest.index[dead][0]) if dead.any() else math.nan
+
+
+def _rows(tables: reader.Tables, runs: pd.DataFrame, lags: range) -> pd.DataFrame:
+    """The quantiles of every network at some of the lags, evenly spread."""
+    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(facets.spread(lags, MOST_LAGS), pa.int32())
+    where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
+    rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
+    return rows.drop_duplicates(["run_key", "lag"]).dropna()
 
 
 # ---- facts
@@ -79,7 +97,7 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end. The median "
-        f"is a line. The middle half, nine tenths and all of them are bands. {title}"
+        f"is a line. {'The middle half, nine tenths and all of them are bands. ' if _bands(data) else ''}{title}"
     )
     lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
     shown = [
@@ -88,6 +106,8 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
         *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["limits"] if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)) else []),
         *(["zeros"] if (lowest == -np.inf).any() else []),
+        *(["dead"] if data["dead_from"].notna().any() else []),
+        *(["bands"] if _bands(data) else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
     return drawing.facts(title, alt, [facets.left_out(data, headline=True)], shown)
@@ -128,13 +148,25 @@ def _panel(ax: Axes, rows: pd.DataFrame, height: float) -> None:
         known = rows[np.isfinite(rows[below])]
         ax.fill_between(known["lag"], known[below], known[above], color=COLOUR, lw=0, alpha=alpha, gid=below)
     known = rows[np.isfinite(rows["log2_entry_median"])]
-    ax.plot(known["lag"], known["log2_entry_median"], color=style.INK, lw=1.6, gid="median")
+    alone: dict[str, Any] = {"marker": "o", "ms": 4} if len(known) == 1 else {}  # a line of one place is invisible
+    ax.plot(known["lag"], known["log2_entry_median"], color=style.INK, lw=1.6, gid="median", **alone)
+    if np.isfinite(rows["dead_from"].iloc[0]):
+        layout.under_title(ax, f"all exactly zero from lag {int(rows['dead_from'].iloc[0])} on")
     for _, y in _limits(rows):
         ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
-    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["sequence_length"].iloc[0]) - 1)))
+    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["last_lag"].iloc[0]))))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     layout.label_lines(ax, [(y, text, PURPLE) for text, y in _limits(rows)], gap=0.2 / (height - 0.5))
+
+
+def _bands(data: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """Those that have a height somewhere: of a single entry, or of entries that are all alike, none has."""
+    return [
+        band
+        for band in BANDS
+        if (data.loc[np.isfinite(data[band[0]]), band[1]] > data.loc[np.isfinite(data[band[0]]), band[0]]).any()
+    ]
 
 
 def _reach(rows: pd.DataFrame) -> tuple[float, float]:
@@ -165,8 +197,9 @@ def _limits(rows: pd.DataFrame) -> list[tuple[str, float]]:
 def _legend(data: pd.DataFrame) -> list[Line2D | Patch]:
     over = " (median network)" if data["networks"].max() > 1 else ""
     handles: list[Line2D | Patch] = [Line2D([], [], color=style.INK, lw=1.6, label=f"median entry{over}")]
-    for (_, _, alpha), label in zip(BANDS[::-1], ("middle half", "nine tenths", "all"), strict=True):
-        handles.append(Patch(color=COLOUR, alpha=alpha, label=label))
+    for band, label in zip(BANDS[::-1], ("middle half", "nine tenths", "all"), strict=True):
+        if band in _bands(data):
+            handles.append(Patch(color=COLOUR, alpha=band[2], label=label))
     if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)):
         handles.append(Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where a format ends"))
     return handles
