@@ -366,6 +366,21 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
     assert "gru" not in html and "For lstm" not in html
 
 
+def test_an_axis_ends_where_every_gradient_is_zero(make_study: Any) -> None:
+    """All that was drawn lay within 15 of 400 steps."""
+    runs = grid(**PROPAGATION, activation=["relu", "tanh"], spectral_radius=0.001, sequence_length=400, seed=[0, 1, 2])
+    for rate, dead in (((-math.inf, -math.inf), True), ((-math.inf, -0.1), False), ((-math.inf, math.nan), False)):
+        tables = make_study([run | {"rate": rate[run["activation"] == "tanh"]} for run in runs])
+        _, facts, (ax, *_) = show(gradient_norm_by_step, tables)
+        words = [text.get_text() for text in ax.texts if text.get_gid() == "under title"]
+        assert words == ["all exactly zero from lag 1 on"] * dead
+        assert (ax.get_xlim()[1] < 40) == dead == ("dead" in facts["shown"])
+        html = render("gradient_norm_by_step", facts=facts | {"claims": []})
+        assert ("The axis ends soon after" in html) == dead
+    as_law = [run | {"rate": -math.inf, "spectral_radius": 1.0} for run in runs]  # the law of ρ = 1 is flat
+    assert show(gradient_norm_by_step, make_study(as_law))[2][0].get_xlim()[1] > 390
+
+
 def test_marks_that_are_not_drawn_are_not_explained(make_study: Any) -> None:
     """Of networks that are all dead, the caption described large marks, bars and pale dots; the legend, a mean and its interval."""
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=10, seed=[0, 1])
